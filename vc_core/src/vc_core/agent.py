@@ -1,0 +1,186 @@
+"""The Agent interface: what a driver's ``vc_agent_create`` returns."""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vc_core.config import Cmd
+from vc_core.devices import Device
+
+#: Returns a connected, non-blocking socket to the channel of that name (``Hypervisor.open_channel``).
+OpenChannel = Callable[[str], Awaitable[socket.socket]]
+
+
+class AgentCapability(StrEnum):
+    """What an agent can do beyond starting and stopping a pod's containers."""
+
+    EXEC = "exec"  #: exec really runs commands
+    STREAMS = "streams"  #: output arrives and input is delivered
+    SIGNAL = "signal"  #: signals reach any process, not only a container's first
+    TERMINAL = "terminal"  #: processes can have a terminal
+    ADD_CONTAINER = "add-container"  #: containers can be started on a running pod
+    REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
+
+
+class ProcessIO(ABC):
+    """Where one process' input comes from and its output goes; given by the core to the agent.
+
+    The agent awaits each call: a write that takes long is how a slow reader holds back this one stream, and the agent
+    must not let it hold back any other.
+    """
+
+    @abstractmethod
+    async def read_stdin(self) -> bytes:
+        """Return the next bytes for the process (64 KiB at most), empty at the end of input."""
+
+    @abstractmethod
+    async def write_stdout(self, data: bytes) -> None:
+        """Take output of the process. Never raises: a reader that has gone swallows what follows."""
+
+    @abstractmethod
+    async def write_stderr(self, data: bytes) -> None:
+        """Take error output of the process. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Names one process in the guest: of ``container_id``, ``process_id`` chosen by the agent."""
+
+    container_id: str
+    process_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestContainer:
+    """A container as the agent sees it.
+
+    ``root_fs`` is where the container's root is found below the pod's shared directory ("c1/rootfs"); ``cmd`` what
+    to run; ``terminal`` whether on a terminal.
+    """
+
+    id: str
+    root_fs: str
+    cmd: Cmd
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPayload:
+    """What an agent needs inside a guest; returned by the hook ``vc_agent_guest``, used by a GuestBuilder.
+
+    ``files`` maps paths in the guest to files on the host (executable bits are kept); one of them must be ``/init``,
+    which the kernel starts as pid 1. ``modules`` names kernel modules; the builder adds what they depend on, and lists
+    them in load order in ``/lib/modules/load`` (one absolute path a line), which ``/init`` must load.
+    ``packages`` names packages of the guest's distribution.
+    """
+
+    files: Mapping[str, str]
+    modules: Sequence[str] = ()
+    packages: Sequence[str] = ()
+    kernel_params: Sequence[str] = ()
+
+
+class Agent(ABC):
+    """Reaches into one pod's running guest.
+
+    The core makes one through the driver's hook, gives the devices it names to the hypervisor, starts the VM, then calls
+    :meth:`connect` and :meth:`start_pod`. A later process makes another with ``saved``: :meth:`connect` then takes over
+    the same guest, and the core calls :meth:`adopt` for each container that ran.
+
+    Every method raises only ``VCError`` subclasses. ``deadline`` arguments are seconds from the call.
+    """
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> frozenset[AgentCapability]:
+        """What this agent can do. May grow after connect, when the guest has told what it is."""
+
+    @abstractmethod
+    def devices(self) -> Sequence[Device]:
+        """Return the devices that the agent needs in the VM. Called before the VM is prepared."""
+
+    @abstractmethod
+    async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
+        """Reach the agent in the guest, and make sure that it is there.
+
+        Called once per object: after the VM's start, or with ``saved`` on a VM that runs.
+        Raises AgentConnectError, AgentTimeoutError, AgentProtocolError.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Drop the connection; guest and containers run on. Pending calls fail with AgentConnectError."""
+
+    @abstractmethod
+    async def start_pod(self, hostname: str, deadline: float) -> None:
+        """Prepare the guest for containers (host name, shared directory). Called once per VM, after connect."""
+
+    @abstractmethod
+    async def stop_pod(self, deadline: float) -> None:
+        """Ask the guest to end everything and power off. The core stops the VM afterwards in any case."""
+
+    @abstractmethod
+    async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
+        """Start a container's process, wired to ``io``, and return its name.
+
+        Raises CommandError when the guest says why the command cannot start.
+        """
+
+    @abstractmethod
+    async def exec(
+        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: bool = False
+    ) -> Process:
+        """Start a further process in a running container, wired to ``io``.
+
+        Raises CommandError when the guest says why the command cannot start.
+        """
+
+    @abstractmethod
+    async def wait(self, process: Process) -> int:
+        """Return the exit code (128+n for death by signal n) once the process ended and all its output was taken.
+
+        Any number of callers may wait, before and after the end. Raises AgentError when the guest is lost.
+        """
+
+    @abstractmethod
+    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+        """Send a signal to a container's first process; no error if it has just ended."""
+
+    async def signal(self, process: Process, signal: int, deadline: float) -> None:
+        """Send a signal to a process; no error if it has just ended. Only with Capability SIGNAL."""
+        raise _unsupported(self, "send signals to single processes")
+
+    async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
+        """Tell a process' terminal its size. Only with Capability TERMINAL."""
+        raise _unsupported(self, "resize terminals")
+
+    async def adopt(self, process: Process, io: ProcessIO) -> None:
+        """Wire a process that an earlier owner started to ``io``. Only with Capability REATTACH, after connect.
+
+        :meth:`wait` then works as if this object had started it. Raises AgentError if the guest does not know it.
+        """
+        raise _unsupported(self, "take over running processes")
+
+    async def remove_container(self, container_id: str, deadline: float) -> None:  # noqa: B027
+        """Free what the guest holds for a container that ended. Called before it is started again or deleted."""
+
+    async def wait_lost(self) -> str:
+        """Return one sentence when the guest can no longer be reached; never returns on a good connection."""
+        import asyncio
+
+        await asyncio.Event().wait()
+        raise AssertionError("an event that nobody sets was set")
+
+    @abstractmethod
+    def save(self) -> Mapping[str, object]:
+        """Return JSON-able facts from which the driver's create hook makes an object for the same guest."""
+
+
+def _unsupported(agent: Agent, what: str) -> Exception:
+    from vc_core.errors import NotSupportedError
+
+    return NotSupportedError(f"agent driver {type(agent).__name__} cannot {what}")

@@ -1,0 +1,263 @@
+"""What callers say about pods, containers and commands: frozen, validated when made.
+
+Names are those of virtcontainers v0.1.0 in snake_case. Sequences may be given as any sequence and are kept as tuples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vc_core.devices import MOUNT_TAG_MAX
+from vc_core.errors import ConfigError
+from vc_core.ids import check_id
+
+DEFAULT_HYPERVISOR = "qemu"
+DEFAULT_AGENT = "hyperstart"
+DEFAULT_GUEST = "debian"
+
+#: PATH of a container's command where the caller gives none (v0.1.0's virtc set this one).
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Bytes of arguments and environment of one command, together: one message to the supervisor carries them.
+COMMAND_BYTES_MAX = 128 * 1024
+
+_ENV_NAME = re.compile(r"[^=\0]+")
+
+
+def _set(instance: object, **values: object) -> None:
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+
+
+def _texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise ConfigError(f"{what} is the string {values!r}; give a list of strings")
+    texts = tuple(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ConfigError(f"{what} holds {text!r}, which is not a string")
+        if "\0" in text:
+            raise ConfigError(f"{what} holds {text!r}; no string may contain a NUL character")
+    return texts
+
+
+def _path_text(path: Any) -> str:
+    """Return a path given as str or PathLike as text; empty stays empty (unlike ``Path("")``)."""
+    return path if isinstance(path, str) else str(path)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvVar:
+    """One variable of a command's environment."""
+
+    var: str
+    value: str
+
+    def __post_init__(self) -> None:
+        _texts("environment variable", (self.var, self.value))
+        if not _ENV_NAME.fullmatch(self.var):
+            raise ConfigError(f"environment variable name {self.var!r} is not valid: it is empty or contains '='")
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter of the kernel or hypervisor: ``key``, ``key=value``, or a bare ``value``."""
+
+    key: str
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A host directory shared with the VM under ``mount_tag`` (31 bytes at most)."""
+
+    mount_tag: str
+    host_path: str
+
+    def __post_init__(self) -> None:
+        _set(self, host_path=_path_text(self.host_path))
+        if not self.mount_tag or not self.host_path:
+            raise ConfigError(f"volume {self.mount_tag!r}:{self.host_path!r} needs both a mount tag and a host path")
+        if len(self.mount_tag.encode()) > MOUNT_TAG_MAX:
+            raise ConfigError(
+                f"mount tag {self.mount_tag!r} has {len(self.mount_tag.encode())} bytes; {MOUNT_TAG_MAX} at most"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A socket on the host that a program in the VM reaches as the serial port ``name``."""
+
+    device_id: str
+    id: str
+    host_path: str
+    name: str
+
+    def __post_init__(self) -> None:
+        _set(self, host_path=_path_text(self.host_path))
+        if not (self.device_id and self.id and self.host_path and self.name):
+            raise ConfigError(f"socket {self} needs device_id, id, host_path and name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What the VM gets. Zero means the default of the hypervisor driver."""
+
+    vcpus: int = 0  #: virtual CPUs
+    memory: int = 0  #: MiB
+
+    def __post_init__(self) -> None:
+        for name in ("vcpus", "memory"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ConfigError(f"{name} is {value!r}; give a whole number, 0 for the default")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cmd:
+    """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``."""
+
+    args: Sequence[str] = ()
+    envs: Sequence[EnvVar] = ()
+    work_dir: str = "/"
+    user: str = ""
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        _set(self, args=_texts("a command's args", self.args), envs=tuple(self.envs))
+        _texts("a command's work_dir, user or group", (self.work_dir, self.user, self.group))
+        size = sum(len(text.encode(errors="surrogateescape")) + 1 for text in self.args)
+        size += sum(len(env.var.encode()) + len(env.value.encode(errors="surrogateescape")) + 2 for env in self.envs)
+        if size > COMMAND_BYTES_MAX:
+            raise ConfigError(
+                f"the command's arguments and environment have {size} bytes; {COMMAND_BYTES_MAX} at most: "
+                "pass large data on stdin"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerConfig:
+    """One container of a pod.
+
+    ``root_fs`` is a directory on the host: the container's root, or a bundle that holds it as ``rootfs/``. It is
+    shared read-only; what the container writes stays in the guest and is lost with it.
+    """
+
+    id: str
+    root_fs: str = ""
+    cmd: Cmd = field(default_factory=Cmd)
+    interactive: bool = False
+    console: str = ""
+
+    def __post_init__(self) -> None:
+        check_id("container", self.id)
+        _set(self, root_fs=_path_text(self.root_fs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HypervisorConfig:
+    """How the VM is made.
+
+    Empty ``kernel_path`` and ``image_path`` mean the guest that the driver ``guest`` builds; empty ``hypervisor_path``
+    the driver's own default. ``options`` go to the hypervisor driver, which validates them.
+    """
+
+    kernel_path: str = ""
+    image_path: str = ""
+    hypervisor_path: str = ""
+    kernel_params: Sequence[Param] = ()
+    hypervisor_params: Sequence[Param] = ()
+    guest: str = DEFAULT_GUEST
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _set(
+            self,
+            kernel_path=_path_text(self.kernel_path),
+            image_path=_path_text(self.image_path),
+            hypervisor_path=_path_text(self.hypervisor_path),
+            kernel_params=tuple(self.kernel_params),
+            hypervisor_params=tuple(self.hypervisor_params),
+            options=dict(self.options),
+        )
+        if bool(self.kernel_path) != bool(self.image_path):
+            given, missing = ("kernel_path", "image_path") if self.kernel_path else ("image_path", "kernel_path")
+            raise ConfigError(f"{given} is {getattr(self, given)!r} but {missing} is empty; give both or neither")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodConfig:
+    """A pod: one VM and the containers that run in it. An empty ``id`` means a new UUID."""
+
+    id: str = ""
+    vm_config: Resources = field(default_factory=Resources)
+    hypervisor_type: str = DEFAULT_HYPERVISOR
+    hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)
+    agent_type: str = DEFAULT_AGENT
+    agent_config: Any = field(default_factory=dict)
+    root_fs: str = ""
+    volumes: Sequence[Volume] = ()
+    sockets: Sequence[Socket] = ()
+    containers: Sequence[ContainerConfig] = ()
+
+    def __post_init__(self) -> None:
+        if self.id:
+            check_id("pod", self.id)
+        _set(
+            self,
+            root_fs=_path_text(self.root_fs),
+            agent_config=_agent_options(self.agent_config),
+            volumes=tuple(self.volumes),
+            sockets=tuple(self.sockets),
+            containers=tuple(self.containers),
+        )
+        for what, names in (
+            ("container id", [container.id for container in self.containers]),
+            ("mount tag", [volume.mount_tag for volume in self.volumes]),
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    raise ConfigError(f"{what} {name!r} is used twice in one pod")
+
+    def with_id(self, pod_id: str) -> PodConfig:
+        """Return this configuration under another id."""
+        return replace(self, id=pod_id)
+
+
+def _agent_options(config: Any) -> dict[str, Any]:
+    """Return an agent's options as a mapping, from a mapping or from a driver's own frozen configuration."""
+    if config is None:
+        return {}
+    if isinstance(config, Mapping):
+        return dict(config)
+    to_mapping = getattr(config, "to_mapping", None)
+    if to_mapping is None:
+        raise ConfigError(f"agent_config is {config!r}; give a mapping or the driver's configuration object")
+    return dict(to_mapping())
+
+
+def resolve_root_fs(container: ContainerConfig) -> Path:
+    """Return the directory that is the container's root: ``root_fs/rootfs`` if that exists, else ``root_fs``.
+
+    Called when a pod is created and again when its container starts. Raises ConfigError when there is none, when it is
+    not a directory, or when it is empty.
+    """
+    what = f"rootfs of container {container.id!r}"
+    if not container.root_fs:
+        raise ConfigError(f"{what} is not given; name a directory that holds a root file system")
+    given = Path(container.root_fs).absolute()
+    try:
+        path = given / "rootfs" if (given / "rootfs").is_dir() else given
+        if not path.exists():
+            raise ConfigError(f"{what}: {str(given)!r} does not exist")
+        if not path.is_dir():
+            raise ConfigError(f"{what}: {str(given)!r} is not a directory")
+        if next(path.iterdir(), None) is None:
+            raise ConfigError(f"{what}: {str(path)!r} is empty; unpack a root file system there")
+    except OSError as error:
+        raise ConfigError(f"{what}: {str(given)!r} cannot be read: {error.strerror}") from error
+    return path.resolve()

@@ -1,0 +1,37 @@
+"""What the core tells a driver about the pod it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.config import HypervisorConfig, Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What the VM boots. ``image`` is an initramfs or a disk; ``params`` is the kernel command line, in order."""
+
+    kernel: Path
+    image: Path
+    image_is_initramfs: bool
+    params: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodContext:
+    """A frozen view of a pod, for a driver's create hook.
+
+    ``run_dir`` is the driver's to use while the pod runs: sockets and pid files go there, it is private to the pod's
+    owner and removed with the pod. ``share_dir`` is the host directory whose sub-directories are the containers' root
+    file systems; an agent that shares files offers it to the guest. ``boot`` is None for a hypervisor that boots nothing,
+    and whenever an object is made only to re-attach.
+    """
+
+    id: str
+    uuid: str  #: derived from the id; for hypervisors that want one
+    run_dir: Path
+    share_dir: Path
+    resources: Resources
+    hypervisor_config: HypervisorConfig
+    boot: Boot | None = None

@@ -1,0 +1,47 @@
+"""The GuestBuilder interface: what a driver's ``vc_guest_create`` returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.agent import GuestPayload
+
+#: Called with one short phrase ("unpacking the kernel") and how much of the whole is done (0 to 1), or None if unknown.
+Progress = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRequest:
+    """What to build: for which agent, from which payload, for which machine (``uname -m``), into which cache."""
+
+    agent: str
+    payload: GuestPayload
+    architecture: str
+    cache_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class GuestImage:
+    """A bootable guest: uncompressed or bzImage kernel, initramfs, and kernel parameters that it needs."""
+
+    kernel: Path
+    initramfs: Path
+    kernel_params: tuple[str, ...] = ()
+
+
+class GuestBuilder(ABC):
+    """Builds the kernel and initramfs that a hypervisor boots for an agent."""
+
+    @abstractmethod
+    async def find(self, request: GuestRequest) -> GuestImage | None:
+        """Return the built guest for exactly this request, or None. Called at every start of a pod: fast, no network."""
+
+    @abstractmethod
+    async def build(self, request: GuestRequest, progress: Progress) -> GuestImage:
+        """Build the guest afresh and return it; concurrent builders of one request do not disturb each other.
+
+        Called when find returned None, and by ``virtc guest build``. Raises GuestError with what to do.
+        """

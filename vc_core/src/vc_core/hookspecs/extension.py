@@ -1,0 +1,28 @@
+"""Hooks of an extension (entry-point group ``vc_core.extensions``): told of what happens, asked nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vc_core.hookspecs._markers import hookspec
+
+
+class ExtensionSpec(Protocol):
+    """What an extension may implement. Every installed extension is called; one that raises is logged and passed over."""
+
+    @hookspec
+    def vc_pod_transition(self, pod_id: str, old: str, new: str) -> None:
+        """Learn that a pod changed its state.
+
+        Called: after the new state is on disk, by the process that committed it.
+        ``pod_id``: the pod. ``old``, ``new``: values of ``State``; ``old`` is "" for a pod just created, ``new`` for one
+        just deleted. Returns nothing.
+        """
+
+    @hookspec
+    def vc_container_transition(self, pod_id: str, container_id: str, old: str, new: str) -> None:
+        """Learn that a container changed its state.
+
+        Called: after the new state is on disk, by the process that committed it.
+        ``pod_id``, ``container_id``: the container. ``old``, ``new``: as in ``vc_pod_transition``. Returns nothing.
+        """
