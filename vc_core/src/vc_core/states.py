@@ -46,7 +46,5 @@ def move(thing: str, old: State, new: State) -> State:
     Raises StateError.
     """
     if new is not State.FAILED and new not in TRANSITIONS[old]:
-        raise StateError(
-            f"{thing} cannot move from {old} to {new}", state=str(old), wanted=sorted(TRANSITIONS[old])
-        )
+        raise StateError(f"{thing} cannot move from {old} to {new}", state=str(old), wanted=sorted(TRANSITIONS[old]))
     return new

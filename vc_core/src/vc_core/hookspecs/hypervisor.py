@@ -24,9 +24,7 @@ class HypervisorSpec(Protocol):
         """
 
     @hookspec(firstresult=True)
-    def vc_hypervisor_create(
-        self, pod: PodContext, config: object, saved: Mapping[str, object] | None
-    ) -> Hypervisor:
+    def vc_hypervisor_create(self, pod: PodContext, config: object, saved: Mapping[str, object] | None) -> Hypervisor:
         """Make the object that controls one pod's VM. Does no I/O.
 
         Called: once per start of a pod, and once in each process that takes over its VM.
