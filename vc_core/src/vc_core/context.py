@@ -24,8 +24,8 @@ class PodContext:
 
     ``run_dir`` is the driver's to use while the pod runs: sockets and pid files go there, it is private to the pod's
     owner and removed with the pod. ``share_dir`` is the host directory whose sub-directories are the containers' root
-    file systems; an agent that shares files offers it to the guest. ``boot`` is None for a hypervisor that boots nothing,
-    and whenever an object is made only to re-attach.
+    file systems; an agent that shares files offers it to the guest. ``boot`` is None for a hypervisor that boots
+    nothing, and whenever an object is made only to re-attach.
     """
 
     id: str

@@ -58,7 +58,7 @@ class VCError(Exception):
 
     def to_wire(self) -> dict[str, Any]:
         """Return this error as JSON-able data, for the supervisor to send."""
-        known = next(cls for cls in type(self).__mro__ if cls.__module__ == __name__)
+        known = next(cls for cls in type(self).__mro__ if issubclass(cls, VCError) and cls.__module__ == __name__)
         return {
             "type": known.__name__,
             "message": str(self),

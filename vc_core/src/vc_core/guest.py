@@ -37,7 +37,7 @@ class GuestBuilder(ABC):
 
     @abstractmethod
     async def find(self, request: GuestRequest) -> GuestImage | None:
-        """Return the built guest for exactly this request, or None. Called at every start of a pod: fast, no network."""
+        """Return the built guest for exactly this request, or None. Called at every pod start: fast, no network."""
 
     @abstractmethod
     async def build(self, request: GuestRequest, progress: Progress) -> GuestImage:

@@ -8,15 +8,15 @@ from vc_core.hookspecs._markers import hookspec
 
 
 class ExtensionSpec(Protocol):
-    """What an extension may implement. Every installed extension is called; one that raises is logged and passed over."""
+    """What an extension may implement. Each is called; one that raises is logged and passed over."""
 
     @hookspec
     def vc_pod_transition(self, pod_id: str, old: str, new: str) -> None:
         """Learn that a pod changed its state.
 
         Called: after the new state is on disk, by the process that committed it.
-        ``pod_id``: the pod. ``old``, ``new``: values of ``State``; ``old`` is "" for a pod just created, ``new`` for one
-        just deleted. Returns nothing.
+        ``pod_id``: the pod. ``old``, ``new``: values of ``State``; ``old`` is "" for a pod just created,
+        ``new`` for one just deleted. Returns nothing.
         """
 
     @hookspec
