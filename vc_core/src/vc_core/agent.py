@@ -88,8 +88,8 @@ class Agent(ABC):
     """Reaches into one pod's running guest.
 
     The core makes one through the driver's hook, gives the devices it names to the hypervisor, starts the VM, then
-    calls :meth:`connect` and :meth:`start_pod`. A later process makes another with ``saved``: :meth:`connect` then takes over
-    the same guest, and the core calls :meth:`adopt` for each container that ran.
+    calls :meth:`connect` and :meth:`start_pod`. A later process makes another with ``saved``: :meth:`connect` then
+    takes over the same guest, and the core calls :meth:`adopt` for each container that ran.
 
     Every method raises only ``VCError`` subclasses. ``deadline`` arguments are seconds from the call.
     """
