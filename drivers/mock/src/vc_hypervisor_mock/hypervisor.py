@@ -1,0 +1,104 @@
+"""A virtual machine that is a record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from enum import StrEnum
+
+from vc_core.context import PodContext
+from vc_core.devices import Channel, Device
+from vc_core.errors import ConfigError, HypervisorError, StateError, VMStartError
+from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
+from vc_core.process import ProcessIdentity
+
+from vc_hypervisor_mock.config import MockConfig
+
+
+class _Phase(StrEnum):
+    NEW = "new"
+    PREPARED = "prepared"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class MockHypervisor(Hypervisor):
+    """One pod's VM, in memory. ``saved`` says no more than whether the VM has ended."""
+
+    def __init__(self, pod: PodContext, config: MockConfig, saved: Mapping[str, object] | None) -> None:
+        self._pod_id = pod.id
+        self._config = config
+        self._phase = _Phase.NEW
+        self._ended = asyncio.Event()
+        if saved is not None:
+            self._phase = _Phase.ENDED if saved.get("ended") else _Phase.RUNNING
+        if self._phase is _Phase.ENDED:
+            self._ended.set()
+
+    @property
+    def capabilities(self) -> frozenset[HypervisorCapability]:
+        """No process and no channels; a shared directory is taken, though nobody looks into it."""
+        return frozenset({HypervisorCapability.PAUSE, HypervisorCapability.SHARED_DIRECTORIES})
+
+    def add_device(self, device: Device) -> None:
+        """Take any device but a channel, which would lead nowhere."""
+        if isinstance(device, Channel):
+            raise ConfigError(
+                f"hypervisor mock has no guest at the other end of channel {device.name!r}; "
+                "use an agent that needs no channel, such as noop"
+            )
+        self._require(_Phase.NEW, "add a device")
+
+    async def prepare(self, deadline: float) -> None:
+        """Bring the VM into being."""
+        self._require(_Phase.NEW, "prepare")
+        if self._config.fail_prepare:
+            raise VMStartError(self._config.fail_prepare)
+        self._phase = _Phase.PREPARED
+
+    async def start(self, deadline: float) -> None:
+        """Let the VM run."""
+        self._require(_Phase.PREPARED, "start")
+        if self._config.fail_start:
+            raise VMStartError(self._config.fail_start)
+        self._phase = _Phase.RUNNING
+
+    async def stop(self, deadline: float) -> None:
+        """End the VM, whatever its state."""
+        if self._config.fail_stop:
+            raise HypervisorError(self._config.fail_stop)
+        self._phase = _Phase.ENDED
+        self._ended.set()
+
+    async def pause(self) -> None:
+        """Suspend the VM."""
+        self._require(_Phase.RUNNING, "pause")
+        if self._config.fail_pause:
+            raise HypervisorError(self._config.fail_pause)
+
+    async def resume(self) -> None:
+        """Continue the VM; no error if it was not suspended."""
+        self._require(_Phase.RUNNING, "resume")
+        if self._config.fail_resume:
+            raise HypervisorError(self._config.fail_resume)
+
+    async def wait(self) -> VMExit:
+        """Return when this object was told to stop."""
+        await self._ended.wait()
+        return VMExit(expected=True, reason="the VM was stopped")
+
+    def identity(self) -> ProcessIdentity | None:
+        """Return None: there is no process."""
+        return None
+
+    def save(self) -> Mapping[str, object]:
+        """Return whether the VM has ended."""
+        return {"ended": self._phase is _Phase.ENDED}
+
+    def _require(self, phase: _Phase, doing: str) -> None:
+        if self._phase is not phase:
+            raise StateError(
+                f"the VM of pod {self._pod_id} is {self._phase}; to {doing} it must be {phase}",
+                state=str(self._phase),
+                wanted=[str(phase)],
+            )

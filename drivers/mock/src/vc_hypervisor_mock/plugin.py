@@ -1,0 +1,33 @@
+"""The plug-in class of the driver ``mock``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from vc_core.context import PodContext
+from vc_core.hookspecs import HypervisorSpec, hookimpl
+
+from vc_hypervisor_mock.config import MockConfig
+from vc_hypervisor_mock.hypervisor import MockHypervisor
+
+
+class MockPlugin:
+    """Implements the hooks of a hypervisor driver."""
+
+    @hookimpl
+    def vc_hypervisor_config(self, options: Mapping[str, object]) -> MockConfig:
+        """Turn options into a MockConfig."""
+        return MockConfig.from_mapping(options)
+
+    @hookimpl
+    def vc_hypervisor_create(
+        self, pod: PodContext, config: object, saved: Mapping[str, object] | None
+    ) -> MockHypervisor:
+        """Make the record that is one pod's VM."""
+        assert isinstance(config, MockConfig), "the core passes what vc_hypervisor_config returned"
+        return MockHypervisor(pod, config, saved)
+
+
+if TYPE_CHECKING:
+    _: type[HypervisorSpec] = MockPlugin

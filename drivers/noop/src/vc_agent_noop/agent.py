@@ -1,0 +1,134 @@
+"""An agent without a guest: containers' processes are records."""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+from collections.abc import Mapping, Sequence
+
+from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO
+from vc_core.config import Cmd
+from vc_core.devices import Device
+from vc_core.errors import AgentConnectError, AgentError
+
+#: Process id of a container's first process; every other process is a command, which ended when it was started.
+_FIRST = "first"
+_COMMAND = "command"
+
+#: Signals that do not end a process that has no handler (signal(7), "Ign", "Stop" and "Cont"), and 0, which is none.
+_HARMLESS = frozenset(
+    {
+        0,
+        signals.SIGCHLD,
+        signals.SIGURG,
+        signals.SIGWINCH,
+        signals.SIGCONT,
+        signals.SIGSTOP,
+        signals.SIGTSTP,
+        signals.SIGTTIN,
+        signals.SIGTTOU,
+    }
+)
+
+
+class _Record:
+    """A container's first process. ``changed`` is set when it has ended or its agent was closed."""
+
+    def __init__(self, exit_code: int | None = None) -> None:
+        self.exit_code: int | None = None
+        self.changed = asyncio.Event()
+        if exit_code is not None:
+            self.end(exit_code)
+
+    def end(self, exit_code: int) -> None:
+        if self.exit_code is None:
+            self.exit_code = exit_code
+            self.changed.set()
+
+
+class NoopAgent(Agent):
+    """Succeeds at everything.
+
+    There is no guest to ask, so what the core says is so: :meth:`adopt` takes every container that the core believes
+    to run. ``saved`` holds the exit codes of those that ended and were not removed yet.
+    """
+
+    def __init__(self, saved: Mapping[str, object] | None) -> None:
+        exit_codes = (saved or {}).get("exit_codes", {})
+        assert isinstance(exit_codes, dict), "the core passes what save() returned"
+        self._records = {container_id: _Record(exit_code) for container_id, exit_code in exit_codes.items()}
+
+    @property
+    def capabilities(self) -> frozenset[AgentCapability]:
+        """Commands are not really run, and have no streams or terminals."""
+        return frozenset({AgentCapability.ADD_CONTAINER, AgentCapability.REATTACH})
+
+    def devices(self) -> Sequence[Device]:
+        """Return nothing."""
+        return ()
+
+    async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
+        """Do nothing."""
+
+    async def aclose(self) -> None:
+        """Let pending waits fail; the containers run on in the core's records."""
+        for record in self._records.values():
+            record.changed.set()
+
+    async def start_pod(self, hostname: str, deadline: float) -> None:
+        """Do nothing."""
+
+    async def stop_pod(self, deadline: float) -> None:
+        """End every container as a guest that powers off does."""
+        for record in self._records.values():
+            record.end(128 + signals.SIGKILL)
+
+    async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
+        """Note that the container runs."""
+        record = self._records.get(container.id)
+        if record is not None and record.exit_code is None:
+            raise AgentError(f"container {container.id!r} runs already; stop it before it is started again")
+        self._records[container.id] = _Record()
+        return Process(container.id, _FIRST)
+
+    async def exec(
+        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: bool = False
+    ) -> Process:
+        """Return a process that has ended with exit code 0."""
+        return Process(container_id, _COMMAND)
+
+    async def wait(self, process: Process) -> int:
+        """Return 0 for a command; wait for the end of a container's first process."""
+        if process.process_id == _COMMAND:
+            return 0
+        record = self._records.get(process.container_id)
+        if record is None:
+            raise AgentError(f"agent noop knows no container {process.container_id!r}; start or adopt it first")
+        await record.changed.wait()
+        if record.exit_code is None:
+            raise AgentConnectError(f"agent noop was closed while container {process.container_id!r} ran")
+        return record.exit_code
+
+    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+        """End the container's first process if the signal would, with exit code 128 + signal."""
+        record = self._records.get(container_id)
+        if record is not None and signal not in _HARMLESS:
+            record.end(128 + signal)
+
+    async def adopt(self, process: Process, io: ProcessIO) -> None:
+        """Take over a container; it runs unless ``saved`` holds its exit code."""
+        self._records.setdefault(process.container_id, _Record())
+
+    async def remove_container(self, container_id: str, deadline: float) -> None:
+        """Forget the container."""
+        self._records.pop(container_id, None)
+
+    def save(self) -> Mapping[str, object]:
+        """Return the exit codes of the containers that ended and were not removed."""
+        return {
+            "exit_codes": {
+                container_id: record.exit_code
+                for container_id, record in self._records.items()
+                if record.exit_code is not None
+            }
+        }

@@ -1,0 +1,36 @@
+"""The plug-in class of the driver ``noop``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vc_core.context import PodContext
+from vc_core.errors import ConfigError
+from vc_core.hookspecs import hookimpl
+from vc_core.spawner import Spawner
+
+from vc_agent_noop.agent import NoopAgent
+
+
+@dataclass(frozen=True, slots=True)
+class NoopConfig:
+    """The driver has no options."""
+
+
+class NoopPlugin:
+    """Implements the hooks of an agent driver; without ``vc_agent_guest``, because it needs no guest."""
+
+    @hookimpl
+    def vc_agent_config(self, options: Mapping[str, object]) -> NoopConfig:
+        """Refuse every option."""
+        if options:
+            raise ConfigError(f"agent noop has no option {next(iter(options))!r}; it has none")
+        return NoopConfig()
+
+    @hookimpl
+    def vc_agent_create(
+        self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
+    ) -> NoopAgent:
+        """Make the records that are one pod's containers. A spawner has nothing to wrap."""
+        return NoopAgent(saved)

@@ -1,0 +1,443 @@
+"""Finds plug-ins, holds them to their hook specifications, and calls them: one :class:`Plugins` per runtime.
+
+stevedore (in ``_discovery``) answers which installed distribution supplies the driver called "qemu" and loads that one;
+pluggy answers whether what it supplied keeps the hook specification, and carries a call to it through the wrappers of
+extensions. pluggy returns ``Any``; the typed faces (:class:`HypervisorDriver` and its siblings) check every value, so
+that a driver's mistake ends as a DriverContractError that names distribution and hook.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import pluggy
+
+from vc_core._discovery import Catalogue, PluginKind, in_a_line, supplier
+from vc_core.agent import Agent, GuestPayload
+from vc_core.context import PodContext
+from vc_core.errors import DriverConflictError, DriverContractError, DriverError, DriverNotFoundError, VCError
+from vc_core.guest import GuestBuilder
+from vc_core.hookspecs import (
+    PROJECT,
+    AgentSpec,
+    DriverSpec,
+    ExtensionSpec,
+    GuestSpec,
+    HypervisorSpec,
+    SpawnerSpec,
+)
+from vc_core.hypervisor import Hypervisor
+from vc_core.spawner import Spawner
+
+__all__ = [
+    "AgentDriver",
+    "DriverInfo",
+    "GuestDriver",
+    "HypervisorDriver",
+    "PluginKind",
+    "Plugins",
+    "SpawnerDriver",
+]
+
+_log = logging.getLogger(__name__)
+
+
+def _hooks(*specs: type) -> frozenset[str]:
+    return frozenset(name for spec in specs for name in vars(spec) if name.startswith("vc_"))
+
+
+#: What a plug-in of each kind must implement, and what it may implement besides.
+_REQUIRED: dict[PluginKind, frozenset[str]] = {
+    PluginKind.HYPERVISOR: _hooks(HypervisorSpec),
+    PluginKind.AGENT: _hooks(AgentSpec) - {"vc_agent_guest"},
+    PluginKind.SPAWNER: _hooks(SpawnerSpec),
+    PluginKind.GUEST: _hooks(GuestSpec),
+    PluginKind.EXTENSION: frozenset(),
+}
+_OPTIONAL: dict[PluginKind, frozenset[str]] = {
+    PluginKind.HYPERVISOR: _hooks(DriverSpec),
+    PluginKind.AGENT: _hooks(DriverSpec) | {"vc_agent_guest"},
+    PluginKind.SPAWNER: _hooks(DriverSpec),
+    PluginKind.GUEST: _hooks(DriverSpec),
+    PluginKind.EXTENSION: _hooks(ExtensionSpec),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plugin:
+    """A plug-in object and where it came from; ``distribution`` is empty for one that the program added."""
+
+    kind: PluginKind
+    name: str
+    distribution: str
+    version: str
+    obj: object
+
+    def __str__(self) -> str:
+        origin = f"of {self.distribution} {self.version}" if self.distribution else "added by the program"
+        return f"{self.kind.noun} {self.name!r} {origin}"
+
+    def fault(self, what: str) -> DriverContractError:
+        """Return the error that says how this plug-in breaks its specification."""
+        return DriverContractError(f"{self} {what}", kind=self.kind, name=self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverInfo:
+    """One row of ``virtc drivers``. ``problems`` holds one sentence each; empty means usable."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    problems: tuple[str, ...]
+
+
+class _Driver:
+    """What the typed faces share."""
+
+    kind: ClassVar[PluginKind]
+
+    def __init__(self, plugins: Plugins, plugin: _Plugin) -> None:
+        self._plugins = plugins
+        self._plugin = plugin
+
+    @property
+    def name(self) -> str:
+        """The name by which users choose the driver."""
+        return self._plugin.name
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that supplied the driver; empty for one that the program added."""
+        return self._plugin.distribution
+
+    def config(self, options: Mapping[str, object]) -> object:
+        """Return the driver's own frozen configuration.
+
+        Raises ConfigError for an unknown option or a bad value, DriverContractError.
+        """
+        hook = f"vc_{self.kind}_config"
+        config = self._call(hook, options=options)
+        if config is None:
+            raise self._wrong(hook, config, "a configuration")
+        return config
+
+    def probe(self) -> list[str]:
+        """Return one sentence for each thing that keeps the driver from working on this host."""
+        hook = "vc_driver_probe"
+        problems = self._call(hook)
+        if problems is None:  # the driver does not implement this optional hook
+            return []
+        if (
+            not isinstance(problems, Sequence)
+            or isinstance(problems, str)
+            or not all(isinstance(problem, str) for problem in problems)
+        ):
+            raise self._wrong(hook, problems, "a list of strings")
+        return list(problems)
+
+    def _call(self, hook: str, **arguments: object) -> object:
+        return self._plugins.call_one(hook, self._plugin, **arguments)
+
+    def _wrong(self, hook: str, value: object, wanted: str) -> DriverContractError:
+        return self._plugin.fault(f"returned {value!r} from {hook}, which must return {wanted}")
+
+
+class HypervisorDriver(_Driver):
+    """The driver of one kind of virtual machine."""
+
+    kind = PluginKind.HYPERVISOR
+
+    def create(self, pod: PodContext, config: object, saved: Mapping[str, object] | None) -> Hypervisor:
+        """Return the object that controls one pod's VM; see ``vc_hypervisor_create``."""
+        hook = "vc_hypervisor_create"
+        made = self._call(hook, pod=pod, config=config, saved=saved)
+        if not isinstance(made, Hypervisor):
+            raise self._wrong(hook, made, "a vc_core.hypervisor.Hypervisor")
+        return made
+
+
+class AgentDriver(_Driver):
+    """The driver of one kind of agent."""
+
+    kind = PluginKind.AGENT
+
+    def create(
+        self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
+    ) -> Agent:
+        """Return the object that reaches into one pod's guest; see ``vc_agent_create``."""
+        hook = "vc_agent_create"
+        made = self._call(hook, pod=pod, config=config, spawner=spawner, saved=saved)
+        if not isinstance(made, Agent):
+            raise self._wrong(hook, made, "a vc_core.agent.Agent")
+        return made
+
+    def guest(self, config: object) -> GuestPayload | None:
+        """Return what the agent needs inside a guest, or None if it runs in no built guest; see ``vc_agent_guest``."""
+        hook = "vc_agent_guest"
+        payload = self._call(hook, config=config)
+        if payload is not None and not isinstance(payload, GuestPayload):
+            raise self._wrong(hook, payload, "a vc_core.agent.GuestPayload or None")
+        return payload
+
+
+class SpawnerDriver(_Driver):
+    """The driver of one kind of spawner."""
+
+    kind = PluginKind.SPAWNER
+
+    def create(self, config: object) -> Spawner:
+        """Return the object that wraps commands; see ``vc_spawner_create``."""
+        hook = "vc_spawner_create"
+        made = self._call(hook, config=config)
+        if not isinstance(made, Spawner):
+            raise self._wrong(hook, made, "a vc_core.spawner.Spawner")
+        return made
+
+
+class GuestDriver(_Driver):
+    """The driver of one kind of guest builder."""
+
+    kind = PluginKind.GUEST
+
+    def create(self, config: object) -> GuestBuilder:
+        """Return the object that builds guests; see ``vc_guest_create``."""
+        hook = "vc_guest_create"
+        made = self._call(hook, config=config)
+        if not isinstance(made, GuestBuilder):
+            raise self._wrong(hook, made, "a vc_core.guest.GuestBuilder")
+        return made
+
+
+_D = TypeVar("_D", bound=_Driver)
+
+
+class Plugins:
+    """The plug-ins of one runtime. Making one costs nothing; distributions are looked at when a name is asked for.
+
+    May be used from several threads. A driver is loaded at its first use, extensions before the first hook is called.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._catalogue: Catalogue | None = None
+        self._plugins: dict[tuple[PluginKind, str], _Plugin] = {}
+        self._broken_extensions: dict[str, DriverError] = {}
+        self._extensions_loaded = False
+        self._manager = pluggy.PluginManager(PROJECT)
+        for spec in (HypervisorSpec, AgentSpec, SpawnerSpec, GuestSpec, DriverSpec, ExtensionSpec):
+            self._manager.add_hookspecs(spec)
+
+    def names(self, kind: PluginKind) -> list[str]:
+        """Return the names of all plug-ins of one kind, sorted. Imports none of them."""
+        with self._lock:
+            added = {name for added_kind, name in self._plugins if added_kind is kind}
+            return sorted(added | {entry.name for entry in self._installed().offers(kind)})
+
+    def hypervisor(self, name: str) -> HypervisorDriver:
+        """Return the hypervisor driver ``name``.
+
+        Raises DriverNotFoundError, DriverConflictError, DriverLoadError, DriverContractError; so do the next three.
+        """
+        return self._driver(HypervisorDriver, name)
+
+    def agent(self, name: str) -> AgentDriver:
+        """Return the agent driver ``name``."""
+        return self._driver(AgentDriver, name)
+
+    def spawner(self, name: str) -> SpawnerDriver:
+        """Return the spawner driver ``name``."""
+        return self._driver(SpawnerDriver, name)
+
+    def guest(self, name: str) -> GuestDriver:
+        """Return the guest driver ``name``."""
+        return self._driver(GuestDriver, name)
+
+    def add_driver(self, kind: PluginKind, name: str, plugin: object) -> None:
+        """Add a plug-in object, of a driver or an extension, that no distribution offers or instead of one that does.
+
+        For programs that bring their own driver, and for tests. Raises DriverConflictError if ``name`` was already
+        loaded or added, DriverContractError.
+        """
+        kind = PluginKind(kind)
+        with self._lock:
+            if (kind, name) in self._plugins:
+                raise DriverConflictError(f"{self._plugins[kind, name]} is in use already", kind=kind, name=name)
+            self._register(_Plugin(kind, name, "", "", plugin))
+
+    def installed(self) -> list[DriverInfo]:
+        """Load every plug-in, each for itself, and say what is wrong with it. Called by ``virtc drivers``."""
+        with self._lock:
+            self._catalogue = None  # what was installed since the last look counts
+            added = [plugin for plugin in self._plugins.values() if not plugin.distribution]
+            rows = [(plugin.kind, plugin.name, "", "") for plugin in added]
+            for kind in PluginKind:
+                for entry_point in self._installed().offers(kind):
+                    if (kind, entry_point.name, "", "") not in rows:
+                        rows.append((kind, entry_point.name, *supplier(entry_point)))
+        return [
+            DriverInfo(
+                kind=kind,
+                name=name,
+                distribution=distribution,
+                version=version,
+                problems=tuple(self._problems(kind, name)),
+            )
+            for kind, name, distribution, version in rows
+        ]
+
+    def notify_pod_transition(self, pod_id: str, old: str, new: str) -> None:
+        """Tell every extension that a pod changed its state; see ``vc_pod_transition``. Never raises."""
+        self._notify("vc_pod_transition", pod_id=pod_id, old=old, new=new)
+
+    def notify_container_transition(self, pod_id: str, container_id: str, old: str, new: str) -> None:
+        """Tell every extension that a container changed its state; see ``vc_container_transition``. Never raises."""
+        self._notify("vc_container_transition", pod_id=pod_id, container_id=container_id, old=old, new=new)
+
+    def call_one(self, hook: str, plugin: _Plugin, **arguments: object) -> Any:
+        """Call one driver's hook through the wrappers of all extensions, and return what comes out.
+
+        Called by the typed faces only. The set of those left out is made anew for each call: a stored one would let
+        drivers in that are registered later. Raises the hook's own VCError, DriverContractError from anything else.
+        """
+        self._load_extensions()
+        others = [
+            other.obj for other in self._registered() if other is not plugin and other.kind is not PluginKind.EXTENSION
+        ]
+        caller = self._manager.subset_hook_caller(hook, others)
+        try:
+            return caller(**arguments)
+        except VCError:
+            raise
+        except (Exception, SystemExit) as error:
+            wrappers = [impl.plugin_name for impl in caller.get_hookimpls() if impl.wrapper]
+            around = f" (wrapped by {', '.join(wrappers)})" if wrappers else ""
+            raise plugin.fault(
+                f"raised {in_a_line(error)} from {hook}{around}; hooks may raise only VCError"
+            ) from error
+
+    def _notify(self, hook: str, **arguments: object) -> None:
+        self._load_extensions()
+        plugins = self._registered()
+        for extension in plugins:
+            if extension.kind is not PluginKind.EXTENSION:
+                continue
+            others = [other.obj for other in plugins if other is not extension]
+            try:
+                self._manager.subset_hook_caller(hook, others)(**arguments)
+            except (Exception, SystemExit):
+                _log.exception("%s raised from %s; passed over", extension, hook)
+
+    def _registered(self) -> list[_Plugin]:
+        with self._lock:
+            return list(self._plugins.values())
+
+    def _installed(self) -> Catalogue:
+        if self._catalogue is None:
+            self._catalogue = Catalogue()
+        return self._catalogue
+
+    def _driver(self, face: type[_D], name: str) -> _D:
+        return face(self, self._load(face.kind, name))
+
+    def _load(self, kind: PluginKind, name: str) -> _Plugin:
+        """Return a plug-in, loaded at most once."""
+        with self._lock:
+            if (kind, name) in self._plugins:
+                return self._plugins[kind, name]
+            if name not in self.names(kind):
+                self._catalogue = None  # it may have been installed since
+                available = self.names(kind)
+                if name not in available:
+                    known = f"installed: {', '.join(available)}" if available else "none is installed"
+                    raise DriverNotFoundError(
+                        f"there is no {kind.noun} {name!r} ({known}); "
+                        f"install the distribution that offers it, such as with pip install vc-{kind}-{name}",
+                        kind=kind,
+                        name=name,
+                    )
+            obj, entry_point = self._installed().load(kind, name)
+            return self._register(_Plugin(kind, name, *supplier(entry_point), obj))
+
+    def _load_extensions(self) -> None:
+        with self._lock:
+            if self._extensions_loaded:
+                return
+            self._extensions_loaded = True
+            for name in self.names(PluginKind.EXTENSION):
+                try:
+                    self._load(PluginKind.EXTENSION, name)
+                except DriverError as error:
+                    self._broken_extensions[name] = error
+                    _log.warning("passed over: %s", error)
+
+    def _problems(self, kind: PluginKind, name: str) -> list[str]:
+        try:
+            if kind is PluginKind.EXTENSION:
+                self._load_extensions()
+                return [str(self._broken_extensions[name])] if name in self._broken_extensions else []
+            return _Driver(self, self._load(kind, name)).probe()
+        except VCError as error:
+            return [str(error)]
+
+    def _register(self, plugin: _Plugin) -> _Plugin:
+        """Hand a plug-in object to pluggy and hold it to its specification; a faulty one leaves no trace.
+
+        Raises DriverContractError.
+        """
+        obj = plugin.obj
+        if obj is None or inspect.isclass(obj) or inspect.ismodule(obj):
+            raise plugin.fault(f"is {obj!r}; an entry point names a class without required arguments")
+        if type(obj).__eq__ is not object.__eq__:
+            # pluggy keeps plug-ins in sets and compares them: two that are equal would be taken for one.
+            raise plugin.fault(
+                f"is an object of {type(obj).__name__}, which defines __eq__; it must compare by identity"
+            )
+        label = f"{plugin.kind}:{plugin.name}"
+        try:
+            self._manager.register(obj, label)
+            self._manager.check_pending()
+            faults = list(self._faults(plugin))
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self._manager.unregister(name=label)
+            raise plugin.fault(f"does not keep its specification: {' '.join(str(error).split())}") from error
+        if faults:
+            self._manager.unregister(name=label)
+            raise plugin.fault("; ".join(faults))
+        self._plugins[plugin.kind, plugin.name] = plugin
+        return plugin
+
+    def _faults(self, plugin: _Plugin) -> Iterator[str]:
+        """Yield what pluggy accepts and this project does not."""
+        kind = plugin.kind
+        allowed = _REQUIRED[kind] | _OPTIONAL[kind]
+        implemented = set()
+        for caller in self._manager.get_hookcallers(plugin.obj) or ():
+            hook = caller.name
+            implemented.add(hook)
+            for impl in caller.get_hookimpls():
+                if impl.plugin is not plugin.obj or not caller.has_spec():
+                    continue
+                if kind is PluginKind.EXTENSION:
+                    if hook not in allowed and not impl.wrapper:
+                        yield f"implements {hook}, which an extension may only wrap (hookimpl(wrapper=True))"
+                elif hook not in allowed:
+                    yield f"implements {hook}, which is no hook of a {kind.noun}"
+                elif impl.wrapper or impl.hookwrapper:
+                    yield f"wraps {hook}, which only an extension may"
+                if inspect.iscoroutinefunction(impl.function) or inspect.isasyncgenfunction(impl.function):
+                    yield f"implements {hook} with async def; hooks are synchronous"
+                for argument in inspect.signature(impl.function).parameters.values():
+                    if argument.kind is not argument.POSITIONAL_OR_KEYWORD or argument.default is not argument.empty:
+                        yield (
+                            f"declares argument {str(argument)!r} of {hook}, which pluggy may never fill in; "
+                            "name arguments as the specification does, without default"
+                        )
+        for hook in sorted(_REQUIRED[kind] - implemented):
+            yield f"does not implement {hook}, which is required"
