@@ -1,0 +1,1 @@
+"""Builds bootable guests from Debian packages: the Guest driver ``debian``."""

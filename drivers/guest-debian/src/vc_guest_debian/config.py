@@ -1,0 +1,36 @@
+"""The driver's options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from vc_core.errors import ConfigError
+
+#: Debian policy, section 5.6.7: lower-case letters, digits, ``+ - .``, at least two, the first a letter or digit.
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebianConfig:
+    """Options of the Guest driver ``debian``.
+
+    ``kernel_package``: the package whose dependencies hold the kernel; empty means the architecture's own.
+    """
+
+    kernel_package: str = ""
+
+    def __post_init__(self) -> None:
+        name = self.kernel_package
+        if not isinstance(name, str) or (name and not PACKAGE_NAME.fullmatch(name)):
+            raise ConfigError(f"kernel_package is {name!r}; give the name of a Debian package")
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, object]) -> DebianConfig:
+        """Return the configuration that the options say. Raises ConfigError for an unknown option or a bad value."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise ConfigError(f"guest driver debian has no option {name!r}; it has {', '.join(known)}")
+        return cls(**dict(options))  # type: ignore[arg-type]

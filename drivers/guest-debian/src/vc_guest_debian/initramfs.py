@@ -1,0 +1,51 @@
+"""Writes an initramfs: a cpio archive in the format newc, the same bytes for the same contents.
+
+The format holds owners, modes and links as plain numbers, so no rights are needed to write it (Linux,
+Documentation/driver-api/early-userspace/buffer-format.rst).
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of the guest: ``mode`` as in stat(2), and its contents or a symbolic link's target."""
+
+    mode: int
+    data: bytes = b""
+
+
+def file_entry(data: bytes, executable: bool = False) -> Entry:
+    """Return the entry of a regular file."""
+    return Entry(stat.S_IFREG | (0o755 if executable else 0o644), data)
+
+
+_DIRECTORY = Entry(stat.S_IFDIR | 0o755)
+
+
+def pack(files: Mapping[str, Entry]) -> Iterator[bytes]:
+    """Yield the archive of ``files`` (by absolute path) in pieces; directories that they need are added.
+
+    Everything belongs to root and carries the time 0, in the order of the paths.
+    """
+    entries = {
+        str(parent): _DIRECTORY for path in files for parent in PurePosixPath(path).parents if parent.name
+    } | dict(files)
+    for number, path in enumerate(sorted(entries), start=1):
+        yield from _record(number, path.lstrip("/"), entries[path])
+    yield from _record(0, "TRAILER!!!", Entry(0))
+
+
+def _record(number: int, name: str, entry: Entry) -> Iterator[bytes]:
+    encoded = name.encode(errors="surrogateescape") + b"\0"
+    links = 2 if stat.S_ISDIR(entry.mode) else 1
+    # ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check
+    fields = (number, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, 0, 0, len(encoded), 0)
+    header = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
+    yield header + bytes(-len(header) % 4)
+    yield entry.data + bytes(-len(entry.data) % 4)

@@ -1,0 +1,71 @@
+"""Makes of Debian's kernel image one that QEMU enters directly.
+
+A bzImage is entered through real mode and unpacks itself, which is slow under emulation. It holds the kernel proper as
+a packed ELF file, which QEMU, as other hypervisors, starts in protected mode by the PVH protocol.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from vc_core.errors import GuestError
+
+from vc_guest_debian.compression import decompress
+
+# Linux, Documentation/arch/x86/boot.rst: the setup header.
+_SETUP_SECTS = 0x1F1  #: u8, length of the real mode code in sectors, less one; 0 means 4
+_MAGIC = (0x202, b"HdrS")
+_VERSION = 0x206  #: u16
+_PAYLOAD = 0x248  #: u32 offset from the end of the real mode code, u32 length; from version 2.08 on
+_SECTOR = 512
+
+#: Xen, xen/include/public/elfnote.h, XEN_ELFNOTE_PHYS32_ENTRY: the entry point of the PVH protocol.
+_PVH_NOTE = (b"Xen\0", 18)
+
+
+def bootable_kernel(image: bytes) -> bytes:
+    """Return the ELF kernel of a bzImage if that can be entered by PVH, else the image as it is.
+
+    Blocks for about a second: call it in a thread. Raises GuestError when the packed kernel is damaged.
+    """
+    if image[_MAGIC[0] :].startswith(_MAGIC[1]) and struct.unpack_from("<H", image, _VERSION)[0] >= 0x208:
+        kernel = _payload(image)
+        if _has_pvh_entry(kernel):
+            return kernel
+    return image
+
+
+def _payload(image: bytes) -> bytes:
+    """Return the unpacked payload of a bzImage."""
+    offset, length = struct.unpack_from("<II", image, _PAYLOAD)
+    start = ((image[_SETUP_SECTS] or 4) + 1) * _SECTOR + offset
+    packed = image[start : start + length]
+    # The last four bytes are the unpacked size: gzip's own trailer, added by the kernel's build to any other format.
+    kernel = decompress(packed if packed.startswith(b"\x1f\x8b") else packed[:-4], "the kernel")
+    if len(packed) != length or struct.unpack("<I", packed[-4:])[0] != len(kernel):
+        raise GuestError("the kernel image is damaged: it does not hold as many bytes as its header says")
+    return kernel
+
+
+def _has_pvh_entry(kernel: bytes) -> bool:
+    """Tell whether a file is a 64-bit little-endian ELF file with a PVH note (elf(5))."""
+    if not kernel.startswith(b"\x7fELF\x02\x01"):
+        return False
+    (table,) = struct.unpack_from("<Q", kernel, 32)
+    size, count = struct.unpack_from("<HH", kernel, 54)
+    for header in range(table, table + size * count, size):
+        kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", kernel, header)
+        if kind == 4 and _PVH_NOTE in _notes(kernel[offset : offset + length]):  # PT_NOTE
+            return True
+    return False
+
+
+def _notes(segment: bytes) -> list[tuple[bytes, int]]:
+    """Return name and type of each note of a PT_NOTE segment."""
+    notes = []
+    at = 0
+    while at + 12 <= len(segment):
+        name_size, data_size, kind = struct.unpack_from("<III", segment, at)
+        notes.append((segment[at + 12 : at + 12 + name_size], kind))
+        at += 12 + (name_size + 3 & ~3) + (data_size + 3 & ~3)
+    return notes

@@ -1,0 +1,61 @@
+"""Finds the kernel modules that a guest needs, with all they depend on, in the order to load them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vc_core.errors import GuestError
+
+from vc_guest_debian.tools import ToolError, run
+
+_DEADLINE = 120.0  #: seconds; takes one
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_INSMOD = re.compile(r"insmod (.+?\.ko(?:\.[a-z0-9]+)?)(?:\s|$)")
+_NOT_FOUND = re.compile(r"Module (\S+) not found")
+
+
+async def modules_in_load_order(root: Path, names: Sequence[str], work_dir: Path) -> list[Path]:
+    """Return the files of the named modules and of all that they depend on, each once, dependencies first.
+
+    ``root``: where a kernel package was unpacked. ``names``: may be aliases; built-in ones have no file.
+    Raises GuestError naming a module that the kernel has not.
+    """
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise GuestError(f"{name!r} is not the name of a kernel module")
+    version = _kernel_version(root)
+    await run(
+        ["depmod", "-b", str(root), version], purpose="index the kernel's modules", deadline=_DEADLINE, cwd=work_dir
+    )
+    no_config = work_dir / "modprobe.d"
+    no_config.mkdir()
+    try:
+        output = await run(
+            ["modprobe", "-d", str(root), "-S", version, "-C", str(no_config), "--show-depends", "-a", *names],
+            purpose="find the kernel's modules", deadline=_DEADLINE, cwd=work_dir,
+        )  # fmt: skip
+    except ToolError as error:
+        unknown = _NOT_FOUND.search(error.stderr)
+        if unknown is None:
+            raise
+        raise GuestError(f"the kernel {version} has no module {unknown[1]!r}") from error
+    found = (_INSMOD.match(line) for line in output.splitlines())
+    return list(dict.fromkeys(Path(match[1]) for match in found if match))
+
+
+def _kernel_version(root: Path) -> str:
+    """Return the version of the kernel unpacked in ``root``, and make its modules findable for any version of kmod.
+
+    Packages hold them below ``/lib`` or ``/usr/lib``, and kmod looks below one of the two.
+    """
+    lib, usr_lib = root / "lib/modules", root / "usr/lib/modules"
+    present, other = (usr_lib, lib) if usr_lib.is_dir() else (lib, usr_lib)
+    if not present.is_dir():
+        raise GuestError("the kernel package holds no kernel modules: name another with the option kernel_package")
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.symlink_to(present)
+    (version,) = (entry.name for entry in present.iterdir())
+    return version

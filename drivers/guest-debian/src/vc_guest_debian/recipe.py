@@ -1,0 +1,96 @@
+"""What a guest is made from, and the keys that follow from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from vc_core.errors import GuestError
+from vc_core.guest import GuestRequest
+
+from vc_guest_debian.architectures import architecture
+from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
+from vc_guest_debian.initramfs import Entry, file_entry
+
+#: Raise it whenever the same recipe makes another guest.
+FORMAT = 1
+
+#: Where the initramfs lists its modules in load order; see vc_core.agent.GuestPayload.
+LOAD_LIST = "/lib/modules/load"
+
+#: Modules of every guest, whatever its agent: the bus that all devices of the VM sit on, and its source of entropy.
+BASE_MODULES = ("virtio_pci", "virtio_rng")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides how a guest turns out, but for the versions of the packages. Holds the payload's files."""
+
+    agent: str
+    architecture: str
+    kernel_package: str
+    files: dict[str, Entry]
+    modules: tuple[str, ...]
+    packages: tuple[str, ...]
+    kernel_params: tuple[str, ...]
+
+    @classmethod
+    def of(cls, request: GuestRequest, config: DebianConfig) -> Recipe:
+        """Read the payload's files and return the recipe. Raises GuestError for a payload that cannot be used."""
+        machine = architecture(request.architecture)
+        payload = request.payload
+        if "/init" not in payload.files:
+            raise GuestError(f"the payload of the agent {request.agent!r} has no /init, which the kernel starts")
+        for name in payload.packages:
+            if not PACKAGE_NAME.fullmatch(name):
+                raise GuestError(f"{name!r} is not the name of a Debian package")
+        return cls(
+            agent=request.agent,
+            architecture=machine.debian,
+            kernel_package=config.kernel_package or machine.kernel_package,
+            files={path: _read(path, host_path) for path, host_path in payload.files.items()},
+            modules=tuple(dict.fromkeys((*BASE_MODULES, *payload.modules))),
+            packages=tuple(payload.packages),
+            kernel_params=(*machine.kernel_params, *payload.kernel_params),
+        )
+
+    def inputs(self) -> dict[str, object]:
+        """Return the recipe as JSON-able data, with hashes in place of contents."""
+        return {
+            "format": FORMAT,
+            "agent": self.agent,
+            "architecture": self.architecture,
+            "kernel_package": self.kernel_package,
+            "files": {
+                path: {"mode": f"{entry.mode:o}", "sha256": hashlib.sha256(entry.data).hexdigest()}
+                for path, entry in sorted(self.files.items())
+            },
+            "modules": self.modules,
+            "packages": self.packages,
+            "kernel_params": self.kernel_params,
+        }
+
+    def request_key(self) -> str:
+        """Return the key under which a guest is found without knowing the packages' versions."""
+        return _key(self.inputs())
+
+    def content_key(self, package_files: Sequence[str]) -> str:
+        """Return the key of the guest that is made from exactly these package files."""
+        return _key({**self.inputs(), "package_files": sorted(package_files)})
+
+
+def _key(inputs: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read(path: str, host_path: str) -> Entry:
+    if not path.startswith("/") or ".." in path or str(PurePosixPath(path)) != path or path == LOAD_LIST:
+        raise GuestError(f"the payload has a file for {path!r}, which is no place for one: give a plain absolute path")
+    try:
+        source = Path(host_path)
+        return file_entry(source.read_bytes(), executable=bool(source.stat().st_mode & 0o111))
+    except OSError as error:
+        raise GuestError(f"the guest's file {path} cannot be read: {error}") from error

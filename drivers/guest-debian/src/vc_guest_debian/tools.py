@@ -1,0 +1,115 @@
+"""Runs the Debian tools that do the work: found, bounded in time, killed with everything they started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vc_core.errors import GuestError
+
+#: The Debian package of each tool. A plain user's PATH lacks the directories of some.
+PACKAGES = {
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "depmod": "kmod",
+    "modprobe": "kmod",
+    "zstd": "zstd",
+    "lz4": "lz4",
+}
+
+#: Tools without which no guest can be built; the others are wanted by some kernels only.
+NEEDED = ("apt-get", "dpkg-deb", "depmod", "modprobe")
+
+#: What the tools of an unusual PATH are also looked up in.
+_SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class ToolError(GuestError):
+    """A tool failed; ``stderr`` is what it said."""
+
+    stderr = ""
+
+
+def find_tool(name: str) -> str | None:
+    """Return the path of a tool, or None."""
+    return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), _SYSTEM_PATH)))
+
+
+def _missing(name: str) -> str:
+    return f"{name} is not installed: install the Debian package {PACKAGES[name]}"
+
+
+def require_tool(name: str) -> str:
+    """Return the path of a tool. Raises GuestError naming its package."""
+    path = find_tool(name)
+    if path is None:
+        raise GuestError(_missing(name))
+    return path
+
+
+def missing_tools() -> list[str]:
+    """Return one sentence for each needed tool that is not installed."""
+    return [_missing(name) for name in NEEDED if find_tool(name) is None]
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    purpose: str,
+    deadline: float,
+    cwd: Path,
+    on_line: Callable[[str], None] | None = None,
+) -> str:
+    """Run a tool to its end and return what it printed.
+
+    ``argv[0]`` is looked up as a tool. ``purpose`` completes "cannot ..." in the error. ``deadline``: seconds.
+    ``cwd``: also where the tool keeps its temporary files. ``on_line``: called with each line as it is printed.
+    Raises ToolError with the tool's own last words when it fails, GuestError when it is missing or not done in time. On
+    every way out that is not its normal end, the tool and all that it started are killed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        require_tool(argv[0]),
+        *argv[1:],
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=cwd,
+        env={**os.environ, "LC_ALL": "C", "TMPDIR": str(cwd)},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(deadline):
+            errors = asyncio.ensure_future(process.stderr.read())
+            lines = []
+            async for line in process.stdout:
+                lines.append(line.decode(errors="replace"))
+                if on_line:
+                    on_line(lines[-1])
+            code = await process.wait()
+            stderr = (await errors).decode(errors="replace")
+    except TimeoutError:
+        raise GuestError(f"cannot {purpose}: {argv[0]} took more than {deadline:g} seconds") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    if code != 0:
+        error = ToolError(f"cannot {purpose}: {_last_words(stderr) or f'{argv[0]} ended with exit code {code}'}")
+        error.stderr = stderr
+        raise error
+    return "".join(lines)
+
+
+def _last_words(stderr: str) -> str:
+    """Return the line of a tool's error output that tells most: the last one marked as an error, else the last."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("E: ") or "rror" in line or "FATAL" in line]
+    return (errors or lines or [""])[-1]
