@@ -1,0 +1,435 @@
+"""The plug-in machinery holds every plug-in object to its specification (objects are added, nothing is installed)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vc_core.agent import Agent, GuestPayload
+from vc_core.config import HypervisorConfig, Resources
+from vc_core.context import PodContext
+from vc_core.errors import ConfigError, DriverConflictError, DriverContractError, DriverNotFoundError, error_from_wire
+from vc_core.guest import GuestBuilder
+from vc_core.hookspecs import hookimpl
+from vc_core.hypervisor import Hypervisor
+from vc_core.plugins import PluginKind, Plugins
+from vc_core.spawner import Spawner
+
+HYPERVISOR, AGENT, SPAWNER, GUEST, EXTENSION = PluginKind
+
+POD = PodContext("p1", "uuid", Path("/run/p1"), Path("/run/p1/share"), Resources(), HypervisorConfig())
+
+
+def empty(interface: type) -> Any:
+    """Return an object of an abstract base class with all its methods there and none of them working."""
+    body = dict.fromkeys(getattr(interface, "__abstractmethods__"), None)  # noqa: B009 - mypy knows no such attribute
+    return type(f"Empty{interface.__name__}", (interface,), body)()
+
+
+class GoodHypervisor:
+    def __init__(self) -> None:
+        self.made = empty(Hypervisor)
+
+    @hookimpl
+    def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
+        return dict(options)
+
+    @hookimpl
+    def vc_hypervisor_create(self, pod: PodContext, config: object, saved: Mapping[str, object] | None) -> Hypervisor:
+        return self.made
+
+
+class GoodAgent:
+    @hookimpl
+    def vc_agent_config(self, options: Mapping[str, object]) -> object:
+        return dict(options)
+
+    @hookimpl
+    def vc_agent_create(self) -> Agent:  # takes fewer arguments than specified
+        return empty(Agent)
+
+
+class GoodSpawner:
+    @hookimpl
+    def vc_spawner_config(self, options: Mapping[str, object]) -> object:
+        return dict(options)
+
+    @hookimpl
+    def vc_spawner_create(self, config: object) -> Spawner:
+        return empty(Spawner)
+
+
+class GoodGuest:
+    @hookimpl
+    def vc_guest_config(self, options: Mapping[str, object]) -> object:
+        return dict(options)
+
+    @hookimpl
+    def vc_guest_create(self, config: object) -> GuestBuilder:
+        return empty(GuestBuilder)
+
+
+def added(kind: PluginKind, plugin: object) -> Plugins:
+    plugins = Plugins()
+    plugins.add_driver(kind, "x", plugin)
+    return plugins
+
+
+def refusal(kind: PluginKind, plugin: object) -> str:
+    """Return the text with which a plug-in is refused, after making sure that nothing of it stays behind."""
+    plugins = Plugins()
+    with pytest.raises(DriverContractError) as caught:
+        plugins.add_driver(kind, "x", plugin)
+    assert (caught.value.kind, caught.value.name) == (kind, "x")
+    good = GoodHypervisor()
+    plugins.add_driver(HYPERVISOR, "x", good)
+    assert plugins.hypervisor("x").create(POD, {}, None) is good.made
+    return str(caught.value)
+
+
+def broken(kind: PluginKind, hook: str, returned: object) -> Plugins:
+    """Return plug-ins with one driver ``x`` whose ``hook`` returns the given value."""
+    good = {HYPERVISOR: GoodHypervisor, AGENT: GoodAgent, SPAWNER: GoodSpawner, GUEST: GoodGuest}[kind]
+    return added(kind, type("Broken", (good,), {hook: hookimpl(lambda self: returned)})())
+
+
+def test_each_kind_of_driver_makes_its_object() -> None:
+    assert isinstance(added(HYPERVISOR, GoodHypervisor()).hypervisor("x").create(POD, {}, None), Hypervisor)
+    assert isinstance(added(AGENT, GoodAgent()).agent("x").create(POD, {}, None, None), Agent)
+    assert isinstance(added(SPAWNER, GoodSpawner()).spawner("x").create({}), Spawner)
+    assert isinstance(added(GUEST, GoodGuest()).guest("x").create({}), GuestBuilder)
+
+
+WRONG_RETURNS: list[tuple[PluginKind, str, object, Callable[[Plugins], object]]] = [
+    (HYPERVISOR, "vc_hypervisor_config", None, lambda plugins: plugins.hypervisor("x").config({})),
+    (HYPERVISOR, "vc_hypervisor_create", None, lambda plugins: plugins.hypervisor("x").create(POD, {}, None)),
+    (HYPERVISOR, "vc_hypervisor_create", "a VM", lambda plugins: plugins.hypervisor("x").create(POD, {}, None)),
+    (HYPERVISOR, "vc_driver_probe", "no /dev/kvm", lambda plugins: plugins.hypervisor("x").probe()),
+    (HYPERVISOR, "vc_driver_probe", [1], lambda plugins: plugins.hypervisor("x").probe()),
+    (AGENT, "vc_agent_create", empty(Hypervisor), lambda plugins: plugins.agent("x").create(POD, {}, None, None)),
+    (AGENT, "vc_agent_guest", {"/init": "init"}, lambda plugins: plugins.agent("x").guest({})),
+    (SPAWNER, "vc_spawner_create", ["nsenter"], lambda plugins: plugins.spawner("x").create({})),
+    (GUEST, "vc_guest_create", Path("/boot"), lambda plugins: plugins.guest("x").create({})),
+]
+
+
+@pytest.mark.parametrize(("kind", "hook", "returned", "call"), WRONG_RETURNS)
+def test_a_wrong_return_value_is_named_with_driver_and_hook(
+    kind: PluginKind, hook: str, returned: object, call: Callable[[Plugins], object]
+) -> None:
+    with pytest.raises(DriverContractError) as caught:
+        call(broken(kind, hook, returned))
+    assert f"{kind} driver 'x'" in str(caught.value)
+    assert hook in str(caught.value)
+    assert repr(returned) in str(caught.value)
+
+
+def test_a_probe_tells_the_problems_of_this_host() -> None:
+    assert broken(HYPERVISOR, "vc_driver_probe", ("install qemu",)).hypervisor("x").probe() == ["install qemu"]
+
+
+def test_a_driver_without_a_probe_is_usable() -> None:
+    assert added(HYPERVISOR, GoodHypervisor()).hypervisor("x").probe() == []
+
+
+def test_an_agent_may_need_nothing_in_the_guest() -> None:
+    assert added(AGENT, GoodAgent()).agent("x").guest({}) is None
+
+
+def test_an_agent_may_need_files_in_the_guest() -> None:
+    payload = GuestPayload(files={"/init": "/usr/lib/init"})
+    assert broken(AGENT, "vc_agent_guest", payload).agent("x").guest({}) is payload
+
+
+@pytest.mark.parametrize("raised", [ValueError("bad day"), AssertionError("bad day"), SystemExit("bad day")])
+def test_a_hook_that_raises_a_foreign_error_breaks_the_contract(raised: BaseException) -> None:
+    class Raising(GoodHypervisor):
+        @hookimpl
+        def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
+            raise raised
+
+    with pytest.raises(DriverContractError) as caught:
+        added(HYPERVISOR, Raising()).hypervisor("x").config({})
+    assert f"raised {type(raised).__name__}: bad day from vc_hypervisor_config" in str(caught.value)
+    assert caught.value.__cause__ is raised
+
+
+def test_an_error_of_ours_passes_through_a_hook_unchanged() -> None:
+    raised = ConfigError("option 'colour' is unknown")
+
+    class Raising(GoodHypervisor):
+        @hookimpl
+        def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
+            raise raised
+
+    with pytest.raises(ConfigError) as caught:
+        added(HYPERVISOR, Raising()).hypervisor("x").config({})
+    assert caught.value is raised
+
+
+def test_an_async_hook_is_refused() -> None:
+    class Async(GoodHypervisor):
+        @hookimpl
+        async def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
+            return {}
+
+    assert "implements vc_hypervisor_config with async def" in refusal(HYPERVISOR, Async())
+
+
+def test_a_misspelt_hook_is_refused() -> None:
+    class Misspelt(GoodHypervisor):
+        @hookimpl
+        def vc_hypervisor_creat(self, pod: PodContext) -> Hypervisor:
+            return self.made
+
+    assert "unknown hook 'vc_hypervisor_creat'" in refusal(HYPERVISOR, Misspelt())
+
+
+def test_a_hook_of_a_later_version_may_be_marked_optional() -> None:
+    class FromTheFuture(GoodHypervisor):
+        @hookimpl(optionalhook=True)
+        def vc_hypervisor_migrate(self) -> None:
+            pass
+
+    assert added(HYPERVISOR, FromTheFuture()).hypervisor("x").config({}) == {}
+
+
+def test_missing_hooks_are_named() -> None:
+    text = refusal(AGENT, object())
+    assert "does not implement vc_agent_config" in text
+    assert "does not implement vc_agent_create" in text
+    assert "vc_agent_guest" not in text
+
+
+def test_a_hook_of_another_kind_is_refused() -> None:
+    class Both(GoodHypervisor, GoodSpawner):
+        pass
+
+    assert "implements vc_spawner_create, which is no hook of a hypervisor driver" in refusal(HYPERVISOR, Both())
+
+
+def test_an_argument_that_the_specification_does_not_have_is_refused() -> None:
+    class Unknown(GoodHypervisor):
+        @hookimpl
+        def vc_hypervisor_config(self, settings: Mapping[str, object]) -> object:
+            return settings
+
+    assert "settings" in refusal(HYPERVISOR, Unknown())
+
+
+class KeywordOnly(GoodHypervisor):
+    @hookimpl
+    def vc_hypervisor_config(self, *, options: Mapping[str, object]) -> object:
+        return options
+
+
+class Defaulted(GoodHypervisor):
+    @hookimpl
+    def vc_hypervisor_create(self, pod: PodContext, save: object = None) -> Hypervisor:  # meant is "saved"
+        return self.made
+
+
+class Variadic(GoodHypervisor):
+    @hookimpl
+    def vc_hypervisor_create(self, **arguments: object) -> Hypervisor:
+        return self.made
+
+
+@pytest.mark.parametrize(
+    ("plugin", "argument"), [(KeywordOnly, "options"), (Defaulted, "save"), (Variadic, "**arguments")]
+)
+def test_an_argument_that_pluggy_would_not_fill_in_is_refused(plugin: type, argument: str) -> None:
+    text = refusal(HYPERVISOR, plugin())
+    assert argument in text
+    assert "pluggy may never fill in" in text
+
+
+@pytest.mark.parametrize("target", [GoodHypervisor, json, None])
+def test_a_class_a_module_and_none_are_no_plugin_objects(target: object) -> None:
+    assert "names a class without required arguments" in refusal(HYPERVISOR, target)
+
+
+def test_a_plugin_that_compares_by_value_is_refused() -> None:
+    @dataclasses.dataclass
+    class ByValue(GoodHypervisor):
+        made: Any = None
+
+    assert "must compare by identity" in refusal(HYPERVISOR, ByValue())
+
+
+def test_one_object_is_not_taken_for_two_plugins() -> None:
+    plugins = added(HYPERVISOR, plugin := GoodHypervisor())
+    with pytest.raises(DriverContractError, match="already registered"):
+        plugins.add_driver(HYPERVISOR, "y", plugin)
+    assert plugins.hypervisor("x").config({}) == {}
+
+
+def test_a_driver_cannot_wrap_hooks() -> None:
+    class Wrapping(GoodHypervisor):
+        @hookimpl(wrapper=True)
+        def vc_driver_probe(self) -> Generator[None, Any, Any]:
+            return (yield)
+
+    assert "wraps vc_driver_probe, which only an extension may" in refusal(HYPERVISOR, Wrapping())
+
+
+def test_a_name_is_added_once() -> None:
+    plugins = added(HYPERVISOR, GoodHypervisor())
+    with pytest.raises(DriverConflictError, match="hypervisor driver 'x' added by the program is in use already"):
+        plugins.add_driver(HYPERVISOR, "x", GoodHypervisor())
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(DriverNotFoundError) as caught:
+        added(HYPERVISOR, GoodHypervisor()).hypervisor("xen")
+    assert "no hypervisor driver 'xen'" in str(caught.value)
+    assert "x" in str(caught.value).partition("installed: ")[2].partition(")")[0].split(", ")
+    assert "pip install vc-hypervisor-xen" in str(caught.value)
+
+
+def test_an_error_of_a_driver_crosses_to_another_process_whole() -> None:
+    with pytest.raises(DriverNotFoundError) as caught:
+        Plugins().hypervisor("xen")
+    copy = error_from_wire(json.loads(json.dumps(caught.value.to_wire())))
+    assert isinstance(copy, DriverNotFoundError)
+    assert (str(copy), copy.kind, copy.name) == (str(caught.value), "hypervisor", "xen")
+
+
+def test_the_chosen_driver_answers_and_no_other() -> None:
+    plugins = Plugins()
+    first, second = GoodHypervisor(), GoodHypervisor()
+    plugins.add_driver(HYPERVISOR, "first", first)
+    plugins.add_driver(HYPERVISOR, "second", second)
+    assert plugins.hypervisor("first").create(POD, {}, None) is first.made
+    assert plugins.hypervisor("second").create(POD, {}, None) is second.made
+
+
+def test_selection_survives_late_registration() -> None:
+    plugins = Plugins()
+    first = GoodHypervisor()
+    plugins.add_driver(HYPERVISOR, "first", first)
+    driver = plugins.hypervisor("first")
+    assert driver.create(POD, {}, None) is first.made
+    plugins.add_driver(HYPERVISOR, "late", GoodHypervisor())
+    assert driver.create(POD, {}, None) is first.made
+
+
+class Recorder:
+    """An extension that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, ...]] = []
+
+    @hookimpl
+    def vc_pod_transition(self, pod_id: str, old: str, new: str) -> None:
+        self.told.append((pod_id, old, new))
+
+    @hookimpl
+    def vc_container_transition(self, pod_id: str, container_id: str, old: str, new: str) -> None:
+        self.told.append((pod_id, container_id, old, new))
+
+
+class Raiser:
+    """An extension that raises whatever it is told."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    @hookimpl
+    def vc_pod_transition(self) -> None:
+        raise self.error
+
+
+def test_extensions_are_told_of_transitions() -> None:
+    plugins = added(EXTENSION, recorder := Recorder())
+    plugins.notify_pod_transition("p1", "ready", "running")
+    plugins.notify_container_transition("p1", "c1", "running", "stopped")
+    assert recorder.told == [("p1", "ready", "running"), ("p1", "c1", "running", "stopped")]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no disk"), SystemExit(1)])
+def test_an_extension_that_raises_does_not_silence_the_others(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugins = Plugins()
+    before, after = Recorder(), Recorder()
+    plugins.add_driver(EXTENSION, "before", before)
+    plugins.add_driver(EXTENSION, "raising", Raiser(error))
+    plugins.add_driver(EXTENSION, "after", after)
+    with caplog.at_level(logging.ERROR):
+        plugins.notify_pod_transition("p1", "ready", "running")
+    assert before.told == after.told == [("p1", "ready", "running")]
+    assert "extension 'raising' added by the program raised from vc_pod_transition" in caplog.text
+
+
+class Decorator:
+    """An extension that hands out another object than the driver made."""
+
+    def __init__(self, instead: Callable[[Any], Any]) -> None:
+        self.instead = instead
+
+    @hookimpl(wrapper=True)
+    def vc_hypervisor_create(self, pod: PodContext) -> Generator[None, Hypervisor, Hypervisor]:
+        made = yield
+        instead: Hypervisor = self.instead(made)
+        return instead
+
+
+def test_an_extension_wraps_what_any_driver_makes() -> None:
+    plugins = Plugins()
+    drivers = {name: GoodHypervisor() for name in ("a", "b")}
+    wrapped = []
+    plugins.add_driver(EXTENSION, "log", Decorator(lambda made: wrapped.append(made) or made))
+    for name, driver in drivers.items():
+        plugins.add_driver(HYPERVISOR, name, driver)
+        assert plugins.hypervisor(name).create(POD, {}, None) is driver.made
+    assert wrapped == [drivers["a"].made, drivers["b"].made]
+
+
+def test_what_a_wrapper_hands_out_is_checked_too() -> None:
+    plugins = added(HYPERVISOR, GoodHypervisor())
+    plugins.add_driver(EXTENSION, "log", Decorator(lambda made: None))
+    with pytest.raises(DriverContractError, match="returned None from vc_hypervisor_create"):
+        plugins.hypervisor("x").create(POD, {}, None)
+
+
+def test_an_error_in_a_wrapper_names_the_extension() -> None:
+    plugins = added(HYPERVISOR, GoodHypervisor())
+    plugins.add_driver(EXTENSION, "log", Decorator(lambda made: 1 // 0))
+    with pytest.raises(DriverContractError, match=r"vc_hypervisor_create \(wrapped by extension:log\)"):
+        plugins.hypervisor("x").create(POD, {}, None)
+
+
+def test_an_extension_cannot_answer_for_a_driver() -> None:
+    assert "implements vc_hypervisor_config, which an extension may only wrap" in refusal(EXTENSION, GoodHypervisor())
+
+
+def test_plugins_of_two_runtimes_know_nothing_of_each_other() -> None:
+    added(HYPERVISOR, GoodHypervisor())
+    with pytest.raises(DriverNotFoundError):
+        Plugins().hypervisor("x")
+
+
+def test_threads_that_ask_at_once_get_one_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins = Plugins()
+    loads: list[object] = []
+    gate = threading.Barrier(8)
+    registered = plugins._register
+    monkeypatch.setattr(plugins, "_register", lambda plugin: loads.append(plugin) or registered(plugin))
+
+    def ask() -> None:
+        gate.wait()
+        plugins.hypervisor("mock").config({})
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
