@@ -50,7 +50,7 @@ def supplier(entry_point: EntryPoint) -> tuple[str, str]:
 
 
 def _suppliers(entry_points: Sequence[EntryPoint]) -> str:
-    return " and ".join("{} {}".format(*supplier(entry_point)) for entry_point in entry_points)
+    return " and ".join(sorted("{} {}".format(*supplier(entry_point)) for entry_point in entry_points))
 
 
 def in_a_line(error: BaseException) -> str:
@@ -84,10 +84,12 @@ class Catalogue:
         found: dict[tuple[str, str, str], EntryPoint] = {}
         for distribution in importlib.metadata.distributions():
             try:
-                for entry_point in distribution.entry_points:
-                    if entry_point.group.startswith("vc_core."):
-                        # A distribution that is found twice on sys.path counts once: the first is what gets imported.
-                        found.setdefault((entry_point.group, entry_point.name, distribution.name), entry_point)
+                ours = [entry for entry in distribution.entry_points if entry.group.startswith("vc_core.")]
+                if ours and not (distribution.name and distribution.version):
+                    raise ValueError("it has no name or version")
+                for entry in ours:
+                    # A distribution that is found twice on sys.path counts once: the first is what gets imported.
+                    found.setdefault((entry.group, entry.name, distribution.name), entry)
             except Exception as error:  # one distribution's broken metadata must not hide the others
                 where = distribution.locate_file("")
                 _log.warning("passed over a distribution in %s that cannot be read: %s", where, in_a_line(error))

@@ -1,0 +1,287 @@
+"""The plug-in machinery with real distributions, good and broken, that pip built and installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HYPERVISOR = """
+    from vc_core.hookspecs import hookimpl
+
+    MADE = []
+
+    class Plugin:
+        def __init__(self):
+            MADE.append(self)
+
+        @hookimpl
+        def vc_hypervisor_config(self, options):
+            return dict(options)
+
+        @hookimpl
+        def vc_hypervisor_create(self, pod, config, saved):
+            return "no hypervisor"
+"""
+
+EXTENSION = """
+    from vc_core.hookspecs import hookimpl
+
+    class Plugin:
+        @hookimpl(wrapper=True)
+        def vc_hypervisor_config(self, options):
+            return {"wrapped": (yield)}
+
+        @hookimpl
+        def vc_pod_transition(self, pod_id, old, new):
+            print(pod_id, old, new)
+"""
+
+#: Distribution -> entry-point group, name of the entry point, source of its module.
+PROJECTS = {
+    "good": ("hypervisors", "good", HYPERVISOR),
+    "falsy": ("hypervisors", "falsy", HYPERVISOR + "\n        def __len__(self):\n            return 0"),
+    "missing-import": ("hypervisors", "missing-import", "import no_such_module"),
+    "exits": ("hypervisors", "exits", "raise SystemExit(3)"),
+    "asserts": ("hypervisors", "asserts", "assert False, 'wrong platform'"),
+    "needs-arguments": ("hypervisors", "needs-arguments", "class Plugin:\n    def __init__(self, host): pass"),
+    "no-class": ("hypervisors", "no-class", "Plugin = object()"),
+    "twice-a": ("hypervisors", "twice", HYPERVISOR),
+    "twice-b": ("hypervisors", "twice", HYPERVISOR),
+    "misspelt": ("hypervisors", "misspelt", HYPERVISOR.replace("vc_hypervisor_create", "vc_hypervisor_crate")),
+    "telling": ("extensions", "telling", EXTENSION),
+    "broken-extension": ("extensions", "broken", "raise RuntimeError('no licence')"),
+}
+
+
+def write_project(folder: Path, name: str) -> Path:
+    """Write the source of a distribution ``stranger-NAME`` and return its folder."""
+    group, entry_point, source = PROJECTS[name]
+    module = f"stranger_{name.replace('-', '_')}"
+    project = folder / name
+    project.mkdir()
+    (project / f"{module}.py").write_text(textwrap.dedent(source))
+    (project / "pyproject.toml").write_text(
+        textwrap.dedent(f"""
+            [build-system]
+            requires = ["hatchling"]
+            build-backend = "hatchling.build"
+            [project]
+            name = "stranger-{name}"
+            version = "7.8"
+            [project.entry-points."vc_core.{group}"]
+            {entry_point} = "{module}:Plugin"
+            [tool.hatch.build.targets.wheel]
+            only-include = ["{module}.py"]
+        """)
+    )
+    return project
+
+
+def install(site: Path, *projects: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--no-compile", "--target", site, *projects], check=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all the distributions, as pip left it."""
+    site = tmp_path_factory.mktemp("site")
+    sources = tmp_path_factory.mktemp("sources")
+    install(site, *(write_project(sources, name) for name in PROJECTS))
+    return site
+
+
+@pytest.fixture
+def run(site: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Return a function that runs statements in a fresh process and returns what they assign to ``result``."""
+
+    def run(statements: str, site: Path = site) -> Any:
+        program = "import json\nfrom vc_core.plugins import *\nplugins = Plugins()\n"
+        program += textwrap.dedent(statements) + "\nprint(json.dumps(result))"
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", program],
+            env={**os.environ, "PYTHONPATH": str(site), "XDG_CACHE_HOME": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def failure(run: Callable[..., Any], name: str) -> list[str]:
+    """Return class and text of the error with which a driver cannot be had."""
+    error: list[str] = run(f"""
+        try:
+            result = plugins.hypervisor({name!r}).name
+        except Exception as error:
+            result = [type(error).__name__, str(error)]
+    """)
+    return error
+
+
+def test_names_are_listed_without_importing_a_driver(run: Callable[..., Any]) -> None:
+    names, imported = run("""
+        import sys
+        result = plugins.names(PluginKind.HYPERVISOR), [name for name in sys.modules if "stranger" in name]
+    """)
+    assert {entry_point for group, entry_point, _ in PROJECTS.values() if group == "hypervisors"} <= set(names)
+    assert names == sorted(set(names))
+    assert imported == []
+
+
+def test_asking_for_one_driver_imports_no_other(run: Callable[..., Any]) -> None:
+    assert run("""
+        import sys
+        plugins.hypervisor("good")
+        result = [name for name in sys.modules if "stranger" in name]
+    """) == ["stranger_good"]
+
+
+def test_a_driver_is_made_once(run: Callable[..., Any]) -> None:
+    assert (
+        run("""
+        import stranger_good
+        for _ in range(3):
+            plugins.hypervisor("good").config({})
+        result = len(stranger_good.MADE)
+    """)
+        == 1
+    )
+
+
+def test_a_driver_that_is_falsy_is_the_object_and_not_its_class(run: Callable[..., Any]) -> None:
+    assert run("result = plugins.hypervisor('falsy').config({'a': 1})") == {"wrapped": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("missing-import", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("exits", "SystemExit: 3"),
+        ("asserts", "AssertionError: wrong platform"),
+        ("needs-arguments", "missing 1 required positional argument: 'host'"),
+        ("no-class", "TypeError: 'object' object is not callable"),
+    ],
+)
+def test_a_driver_that_cannot_be_loaded_is_named_with_version_and_cause(
+    run: Callable[..., Any], name: str, cause: str
+) -> None:
+    kind, text = failure(run, name)
+    assert kind == "DriverLoadError"
+    assert f"hypervisor driver '{name}' of stranger-{name} 7.8 failed to load" in text
+    assert cause in text
+
+
+def test_two_distributions_that_offer_one_name_are_both_named(run: Callable[..., Any]) -> None:
+    assert failure(run, "twice") == [
+        "DriverConflictError",
+        "hypervisor driver 'twice' is offered by stranger-twice-a 7.8 and stranger-twice-b 7.8; uninstall all but one",
+    ]
+
+
+def test_a_driver_with_a_misspelt_hook_is_named_with_its_distribution(run: Callable[..., Any]) -> None:
+    kind, text = failure(run, "misspelt")
+    assert kind == "DriverContractError"
+    assert "hypervisor driver 'misspelt' of stranger-misspelt 7.8" in text
+    assert "vc_hypervisor_crate" in text
+
+
+def test_a_wrong_return_value_names_the_distribution(run: Callable[..., Any]) -> None:
+    assert (
+        run("""
+            try:
+                plugins.hypervisor("good").create(None, {}, None)
+            except Exception as error:
+                result = str(error)
+        """)
+        == "hypervisor driver 'good' of stranger-good 7.8 returned 'no hypervisor' from vc_hypervisor_create, "
+        "which must return a vc_core.hypervisor.Hypervisor"
+    )
+
+
+def test_an_installed_extension_works_beside_a_broken_one(run: Callable[..., Any]) -> None:
+    told, config = run("""
+        import contextlib, io
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            plugins.notify_pod_transition("p1", "ready", "running")
+        result = out.getvalue(), plugins.hypervisor("good").config({})
+    """)
+    assert told == "p1 ready running\n"
+    assert config == {"wrapped": {}}
+
+
+def test_every_installed_plugin_is_listed_with_its_problems(run: Callable[..., Any]) -> None:
+    rows = run("""
+        import dataclasses
+        result = [dataclasses.astuple(info) for info in plugins.installed()]
+    """)
+    ours = [row for row in rows if row[2].startswith("stranger-")]
+    assert {(kind, name, distribution) for kind, name, distribution, _, _ in ours} == {
+        (group[:-1], entry_point, f"stranger-{name}") for name, (group, entry_point, _) in PROJECTS.items()
+    }
+    assert {version for _, _, _, version, _ in ours} == {"7.8"}
+    assert {name for _, name, _, _, problems in ours if not problems} == {"good", "falsy", "telling"}
+    problems = {name: problems for _, name, _, _, problems in ours}
+    assert "RuntimeError: no licence" in problems["broken"][0]
+    assert "stranger-twice-a 7.8 and stranger-twice-b 7.8" in problems["twice"][0]
+
+
+def test_a_driver_is_seen_as_soon_as_it_is_installed_and_no_cache_is_written(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    listing = "result = [name for name in plugins.names(PluginKind.HYPERVISOR) if name in ('good', 'falsy')]"
+    assert run(listing, site) == []
+    install(site, write_project(sources, "good"))
+    assert run(listing, site) == ["good"]
+    install(site, write_project(sources, "falsy"))
+    assert run(listing, site) == ["falsy", "good"]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_running_program_finds_a_driver_that_was_installed_after_it_looked(
+    run: Callable[..., Any], site: Path, tmp_path: Path
+) -> None:
+    late = tmp_path / "late"
+    late.mkdir()
+    assert run(
+        f"""
+            import pathlib, shutil
+            before = "good" in plugins.names(PluginKind.HYPERVISOR)
+            for path in pathlib.Path({str(site)!r}).glob("stranger_good*"):
+                (shutil.copytree if path.is_dir() else shutil.copy)(path, {str(late)!r} + "/" + path.name)
+            result = before, plugins.hypervisor("good").distribution
+        """,
+        late,
+    ) == [False, "stranger-good"]
+
+
+@pytest.mark.parametrize("file", ["entry_points.txt", "METADATA"])
+def test_a_distribution_whose_metadata_is_damaged_hides_no_other(
+    run: Callable[..., Any], site: Path, tmp_path: Path, file: str
+) -> None:
+    damaged = tmp_path / "damaged"
+    info = damaged / "stranger_damaged-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "entry_points.txt").write_text("[vc_core.hypervisors]\ndamaged = damaged:Plugin\n")
+    (info / "METADATA").write_text("Name: stranger-damaged\nVersion: 1\n")
+    if file == "METADATA":
+        (info / file).unlink()
+    else:
+        (info / file).write_text("[vc_core.hypervisors]\ndamaged\n")
+    names = run("result = plugins.names(PluginKind.HYPERVISOR)", Path(f"{damaged}:{site}"))
+    assert "good" in names
+    assert "damaged" not in names
