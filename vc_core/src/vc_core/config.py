@@ -42,6 +42,12 @@ def _texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
             raise ConfigError(f"{what} holds {text!r}, which is not a string")
         if "\0" in text:
             raise ConfigError(f"{what} holds {text!r}; no string may contain a NUL character")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{what} holds {text!r}, which is not valid UTF-8; encode such data or use stdin"
+            ) from None
     return texts
 
 
@@ -130,8 +136,8 @@ class Cmd:
     def __post_init__(self) -> None:
         _set(self, args=_texts("a command's args", self.args), envs=tuple(self.envs))
         _texts("a command's work_dir, user or group", (self.work_dir, self.user, self.group))
-        size = sum(len(text.encode(errors="surrogateescape")) + 1 for text in self.args)
-        size += sum(len(env.var.encode()) + len(env.value.encode(errors="surrogateescape")) + 2 for env in self.envs)
+        size = sum(len(text.encode()) + 1 for text in self.args)
+        size += sum(len(env.var.encode()) + len(env.value.encode()) + 2 for env in self.envs)
         if size > COMMAND_BYTES_MAX:
             raise ConfigError(
                 f"the command's arguments and environment have {size} bytes; {COMMAND_BYTES_MAX} at most: "

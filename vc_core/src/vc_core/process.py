@@ -96,3 +96,42 @@ class ProcessIdentity:
     def kill(self, deadline: float) -> bool:
         """SIGKILL this process and block until it ended, ``deadline`` seconds at most; return whether it did."""
         return not self.send(signal.SIGKILL) or self.wait(deadline)
+
+
+def find_in_directory(directory: Path, marker: str) -> list[ProcessIdentity]:
+    """Return the processes that work in ``directory`` and carry ``marker`` in an argument.
+
+    Called to find a VM whose creator died before it could record it: a hypervisor's process has the pod's run directory
+    as its working directory and the pod's id in its arguments.
+    """
+    found, resolved = [], directory.resolve()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if (entry / "cwd").readlink() != resolved or marker.encode() not in (entry / "cmdline").read_bytes():
+                continue
+        except OSError:
+            continue  # ended meanwhile, or not ours
+        identity = ProcessIdentity.of(int(entry.name))
+        if identity is not None:
+            found.append(identity)
+    return found
+
+
+def find_supervisors(pod_id: str, run_dir: Path) -> list[ProcessIdentity]:
+    """Return the supervisors of a pod (see ``vc_core.supervisor``) that serve its run directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"vc_core.supervisor" not in arguments or pod_id.encode() not in arguments:
+                continue
+            log = (entry / "fd/2").readlink()
+        except OSError:
+            continue
+        if log.parent == run_dir.resolve() and (identity := ProcessIdentity.of(int(entry.name))) is not None:
+            found.append(identity)
+    return found

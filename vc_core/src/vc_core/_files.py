@@ -1,0 +1,117 @@
+"""Files below our own roots: written whole or not at all, opened without following links, removed without surprises."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+from vc_core.errors import StorageError
+
+#: No record of ours comes near this size (bytes); what is larger is not ours.
+_READ_MAX = 16 * 1024 * 1024
+
+
+def write_atomic(directory: Path, name: str, data: bytes) -> None:
+    """Replace a file so that a reader, and a crash at any moment, sees the old or the new content, whole.
+
+    Called with the pod's lock held, so the temporary name needs no uniqueness. Raises StorageError; the old file
+    stands.
+    """
+    temporary = f".{name}.new"
+    try:
+        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(temporary, flags, 0o600, dir_fd=folder)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StorageError(f"{str(directory / name)!r} cannot be written: {error.strerror}") from error
+
+
+def read_whole(path: Path) -> bytes:
+    """Return a file's content. Raises FileNotFoundError when it is not there, StorageError otherwise."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:  # noqa: PTH123 - takes a descriptor
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise StorageError(f"{str(path)!r} is not a regular file")
+            data = file.read(_READ_MAX + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    if len(data) > _READ_MAX:
+        raise StorageError(f"{str(path)!r} is larger than {_READ_MAX} bytes")
+    return data
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename or removal in a directory survive a crash."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory of ours and all below it, never what is mounted there and never through a link.
+
+    A bind mount can have its source's device number, so the mount id of every directory is compared. No error if
+    there is nothing. Raises StorageError, with everything on the other mount untouched.
+    """
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{str(path.parent)!r} cannot be opened: {error.strerror}") from error
+    try:
+        _remove_directory(parent, path.name, path, _mount_id(parent))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{str(path)!r} cannot be removed: {error.strerror}") from error
+    finally:
+        os.close(parent)
+
+
+def _remove_directory(parent: int, name: str, path: Path, mount: str) -> None:
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if _mount_id(fd) != mount:
+            raise StorageError(f"{str(path)!r} is a mount point; unmount it first, nothing in it was removed")
+        with os.scandir(fd) as entries:
+            names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for child, is_directory in names:
+            if is_directory:
+                _remove_directory(fd, child, path / child, mount)
+            else:
+                os.unlink(child, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _mount_id(fd: int) -> str:
+    """Return the id of the mount that an open file is on (proc(5), fdinfo; Python has no statx)."""
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+        if line.startswith("mnt_id:"):
+            return line.split()[1]
+    raise StorageError("this kernel does not tell the mount of an open file (/proc/self/fdinfo has no mnt_id)")

@@ -1,0 +1,83 @@
+"""What a pod's VM boots: the caller's kernel and image, or the guest that a Guest driver builds for the agent."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_core.config import HypervisorConfig, PodConfig
+from vc_core.context import Boot
+from vc_core.errors import ConfigError
+from vc_core.guest import GuestImage, GuestRequest, Progress
+
+if TYPE_CHECKING:
+    from vc_core.plugins import Plugins
+
+#: First bytes of what the kernel takes as an initramfs (its lib/decompress.c and init/initramfs.c); all else is a disk.
+_INITRAMFS_MAGICS = (
+    b"070701",  # cpio, newc
+    b"070702",  # cpio, newc with checksum
+    b"\x1f\x8b",  # gzip
+    b"\xfd7zXZ\x00",
+    b"\x02\x21\x4c\x18",  # lz4, legacy
+    b"\x28\xb5\x2f\xfd",  # zstd
+)
+
+
+def guest_request(plugins: Plugins, agent_type: str, options: dict[str, object], cache: Path) -> GuestRequest:
+    """Return what a Guest driver must build for an agent. Raises ConfigError when the agent brings no guest."""
+    agent = plugins.agent(agent_type)
+    payload = agent.guest(agent.config(options))
+    if payload is None:
+        raise ConfigError(f"agent {agent_type!r} brings no guest; give kernel_path and image_path")
+    return GuestRequest(agent=agent_type, payload=payload, architecture=platform.machine(), cache_dir=cache / "guests")
+
+
+async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Progress) -> Boot:
+    """Return what the pod's VM boots, building the guest if there is none yet. Called at each start of a pod.
+
+    Raises ConfigError, GuestError, DriverError.
+    """
+    hypervisor = config.hypervisor_config
+    params = tuple(f"{param.key}={param.value}" if param.value else param.key for param in hypervisor.kernel_params)
+    if hypervisor.kernel_path:
+        return _given(hypervisor, params)
+    request = guest_request(plugins, config.agent_type, config.agent_config, cache)
+    image = await find_or_build(plugins, hypervisor.guest, request, progress)
+    return Boot(
+        kernel=image.kernel, image=image.initramfs, image_is_initramfs=True, params=(*image.kernel_params, *params)
+    )
+
+
+async def find_or_build(plugins: Plugins, guest: str, request: GuestRequest, progress: Progress) -> GuestImage:
+    """Return the built guest for a request, building it on first use."""
+    driver = plugins.guest(guest)
+    builder = driver.create(driver.config({}))
+    return await builder.find(request) or await builder.build(request, progress)
+
+
+def _given(hypervisor: HypervisorConfig, params: tuple[str, ...]) -> Boot:
+    kernel = _regular_file("kernel_path", hypervisor.kernel_path)
+    image = _regular_file("image_path", hypervisor.image_path)
+    with image.open("rb") as file:
+        is_initramfs = file.read(8).startswith(_INITRAMFS_MAGICS)
+    return Boot(kernel=kernel, image=image, image_is_initramfs=is_initramfs, params=params)
+
+
+def _regular_file(what: str, text: str) -> Path:
+    path = Path(text).absolute()
+    try:
+        if not path.exists():
+            raise ConfigError(f"{what} {text!r} does not exist")
+        if not path.is_file():
+            raise ConfigError(f"{what} {text!r} is not a regular file")
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"{what} {text!r} cannot be read: {error.strerror}") from error
+    return path
+
+
+#: For callers who watch nothing.
+no_progress: Callable[[str, float | None], None] = lambda phrase, fraction: None  # noqa: E731 - a constant

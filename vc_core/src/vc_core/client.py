@@ -1,0 +1,311 @@
+"""How an operation reaches the one who may change a pod: its supervisor, or an engine of our own.
+
+Everything here is written as operations (see ``interpreters``).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from vc_core import wire
+from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
+from vc_core.interpreters import InThread, Operation, Ready
+from vc_core.records import PodRecord
+from vc_core.status import vm_identity
+from vc_core.stdio import Stdio
+from vc_core.store import LOCK_DEADLINE, Store
+
+#: Seconds for a supervisor to start, take over its pod, and greet.
+SUPERVISOR_DEADLINE = 20.0
+
+#: Seconds that a supervisor has, beyond an operation's own deadlines, before it counts as hung.
+_GRACE = 30.0
+
+
+class Link:
+    """A greeted connection to whoever serves the pod; ``pidfd`` of the supervisor, or None where there is none."""
+
+    def __init__(self, sock: socket.socket, pidfd: int | None, thread: threading.Thread | None = None) -> None:
+        self.sock, self._pidfd, self._thread = sock, pidfd, thread
+
+    def send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Send a message. Raises SupervisorLostError."""
+        try:
+            wire.send(self.sock, message, fds or [])
+        except OSError as error:
+            raise SupervisorLostError(f"the pod's supervisor went away: {error.strerror}") from error
+
+    def receive(self, deadline: float | None) -> Operation[dict[str, Any]]:
+        """Return the next message. Raises SupervisorLostError, and SupervisorError at the deadline."""
+        while True:
+            if not (yield Ready(read=[self.sock.fileno()], deadline=deadline)):
+                raise SupervisorError("the pod's supervisor does not answer; 'virtc pod delete --force' ends the pod")
+            message = self.poll()
+            if message is not None:
+                return message
+
+    def poll(self) -> dict[str, Any] | None:
+        """Return a message that is there, or None. Raises SupervisorLostError."""
+        try:
+            message, fds = wire.receive(self.sock)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise SupervisorLostError(f"the pod's supervisor went away: {error.strerror}") from error
+        for fd in fds:
+            os.close(fd)
+        if message is None:
+            raise SupervisorLostError("the pod's supervisor went away before it answered; the pod may run on")
+        return message
+
+    def wait_gone(self, deadline: float) -> Operation[bool]:
+        """Return whether the supervisor ended within ``deadline`` seconds."""
+        if self._pidfd is None:
+            return True
+        return bool((yield Ready(read=[self._pidfd], deadline=time.monotonic() + deadline)))
+
+    def close(self) -> Operation[None]:
+        """Close the connection; wait for a service of our own to end."""
+        self.sock.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        if self._thread is not None:
+            yield InThread(self._thread.join)
+
+
+def connect(store: Store, record: PodRecord) -> Operation[Link]:
+    """Return a greeted connection for the pod; starts its supervisor if it has none.
+
+    Raises BusyError, SupervisorError, and whatever keeps a supervisor from starting.
+    """
+    if not record.supervised:
+        link = yield from _serve_ourselves(store, record.id)
+        return link
+    deadline = time.monotonic() + SUPERVISOR_DEADLINE
+    while True:
+        found = yield from find_supervisor(store, record.id, deadline)
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            raise BusyError(f"pod {record.id!r} is busy with another operation; try again")
+        yield from _start_supervisor(store, record, deadline)
+
+
+def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Link | None]:
+    """Return a greeted connection to the pod's supervisor, or None if it has none."""
+    try:
+        directory = os.open(
+            store.roots.pod_run_dir(pod_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
+    except OSError:
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.setblocking(False)
+    try:
+        sock.connect(wire.socket_path(directory))
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        link = Link(sock, os.pidfd_open(struct.unpack("3i", credentials)[0]))
+    except BlockingIOError as error:
+        sock.close()
+        raise BusyError(f"the supervisor of pod {pod_id!r} has too many clients; try again") from error
+    except OSError:
+        sock.close()
+        return None
+    finally:
+        os.close(directory)
+    try:
+        yield from link.receive(deadline)
+    except SupervisorLostError:
+        yield from link.close()
+        return None  # it was about to end, and never saw us
+    except BaseException:
+        yield from link.close()
+        raise
+    return link
+
+
+def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Operation[None]:
+    reader, writer = os.pipe()
+    try:
+        try:
+            yield InThread(lambda: _spawn(record, writer))
+        finally:
+            os.close(writer)
+        answer = b""
+        while (yield Ready(read=[reader], deadline=deadline)):
+            data = os.read(reader, wire.PACKET_MAX)
+            if not data:
+                break
+            answer += data
+        else:
+            raise SupervisorError(f"the supervisor of pod {record.id!r} did not get ready in time; see its log")
+    finally:
+        os.close(reader)
+    if answer in (b"ok", b"busy"):
+        return
+    if not answer:
+        raise SupervisorError(
+            f"the supervisor of pod {record.id!r} ended before it was ready{_last_words(store, record)}"
+        )
+    raise error_from_wire(msgspec.json.decode(answer))
+
+
+def _spawn(record: PodRecord, ready: int) -> None:
+    """Start a supervisor as nobody's child: in a new mount namespace, or in that of the VM that it takes over."""
+    identity = vm_identity(record)
+    if identity is not None and identity.alive():
+        namespace = ["nsenter", f"--mount=/proc/{identity.pid}/ns/mnt", "--"]
+    else:
+        namespace = ["unshare", "--mount", "--propagation", "private", "--"]
+    python = [sys.executable, "-P", "-m", "vc_core.supervisor", record.id, "--ready", str(ready)]
+    try:
+        done = subprocess.run(
+            ["setsid", "--fork", *namespace, *python],
+            pass_fds=[ready], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
+            cwd="/",
+        )  # fmt: skip
+    except OSError as error:
+        raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error.strerror}") from error
+    if done.returncode != 0:
+        raise SupervisorError(f"the supervisor of pod {record.id!r} cannot be started: {done.stderr.decode().strip()}")
+
+
+def _last_words(store: Store, record: PodRecord) -> str:
+    with suppress(OSError):
+        lines = (store.roots.pod_run_dir(record.id) / "supervisor.log").read_text(errors="replace").splitlines()
+        if lines:
+            return f": {lines[-1]}"
+    return ""
+
+
+def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
+    """Serve one request in a thread of this process, with the same code as a supervisor, under the pod's lock."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    failed: list[VCError] = []
+
+    def work() -> None:
+        import asyncio
+
+        from vc_core.engine import Engine
+        from vc_core.plugins import Plugins
+        from vc_core.supervisor.service import serve
+
+        async def one() -> None:
+            engine = await Engine.open(store, pod_id, Plugins())
+            try:
+                await serve(engine, theirs)
+            finally:
+                await engine.aclose()
+
+        try:
+            lock = store.lock(pod_id, LOCK_DEADLINE)
+            try:
+                asyncio.run(one())
+            finally:
+                lock.release()
+        except VCError as error:
+            failed.append(error)
+        finally:
+            theirs.close()
+
+    thread = threading.Thread(target=work, name=f"pod {pod_id}")
+    thread.start()
+    link = Link(ours, None, thread)
+    try:
+        yield from link.receive(time.monotonic() + SUPERVISOR_DEADLINE)
+    except BaseException as error:
+        yield from link.close()
+        if failed and isinstance(error, SupervisorLostError):
+            raise failed[0] from None
+        raise
+    return link
+
+
+def request(
+    link: Link,
+    message: dict[str, Any],
+    timeout: float | None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Operation[Any]:
+    """Send a request without streams and return its result; any message renews the deadline of ``timeout`` seconds.
+
+    Raises what the supervisor raised, SupervisorLostError, SupervisorError.
+    """
+    link.send(message)
+    while True:
+        deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
+        reply = yield from link.receive(deadline)
+        if "event" not in reply:
+            return result(reply)
+        if on_event is not None:
+            on_event(reply)
+
+
+def result(reply: dict[str, Any]) -> Any:
+    """Return what a final reply holds, or raise its error."""
+    if "error" in reply:
+        raise error_from_wire(reply["error"])
+    return reply.get("result")
+
+
+def converse(
+    link: Link,
+    message: dict[str, Any],
+    stdio: Stdio,
+    timeout: float | None = None,
+    signals: Signals | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Operation[tuple[Any, bool]]:
+    """Send a request with streams; carry them until the result is there and all output was taken.
+
+    Returns the result and whether ``timeout`` (seconds) passed, upon which the process was killed.
+    """
+    link.send({**message, "stdio": stdio.kinds}, stdio.fds)
+    stdio.sent()
+    sock = link.sock.fileno()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    timed_out, reply = False, None
+    while reply is None or stdio.outputs_open:
+        reading = [*stdio.reading, *([sock] if reply is None else []), *([signals.fd] if signals else [])]
+        ready: set[int] = yield Ready(read=reading, write=stdio.writing, deadline=deadline)
+        if not ready:
+            if timed_out:
+                raise SupervisorError("a command that was killed did not end; the guest may hang")
+            timed_out, deadline = True, time.monotonic() + _GRACE
+            link.send({"signal": 9})
+        stdio.pump(ready)
+        if signals and signals.fd in ready:
+            for signum in signals.take():
+                link.send({"signal": signum})
+        if sock in ready and (heard := link.poll()) is not None:
+            if "event" not in heard:
+                reply = heard
+            elif on_event is not None:
+                on_event(heard)
+    return result(reply), timed_out
+
+
+class Signals:
+    """Signals that this process got, meant for the process in the guest; ``fd`` is readable when there are some."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def take(self) -> list[int]:
+        """Return the numbers of the signals that came since the last call (the bytes of signal.set_wakeup_fd)."""
+        with suppress(BlockingIOError):
+            return list(os.read(self.fd, 64))
+        return []

@@ -1,0 +1,118 @@
+"""The two small interpreters of operations: one blocking, one async.
+
+Every operation of this library is written once, as a generator that yields the few things that differ: waiting for
+descriptors (:class:`Ready`) and calling a function that may block (:class:`InThread`). Cancelling an async call, and an
+exception such as KeyboardInterrupt in a blocking one, is thrown into the generator where it waits; what the
+generator yields after that, to clean up, is still performed.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Collection, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Wait until one of the descriptors can be read or written, or ``deadline`` (of time.monotonic) is reached.
+
+    The answer is the set of descriptors that are ready, empty at the deadline.
+    """
+
+    read: Collection[int] = ()
+    write: Collection[int] = ()
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InThread:
+    """Call a function that may block for a moment; the answer is its result."""
+
+    function: Callable[[], Any]
+
+
+Request = Ready | InThread
+
+#: An operation: yields requests, is sent their answers, returns its result.
+Operation = Generator[Request, Any, _T]
+
+
+def run_blocking(operation: Operation[_T]) -> _T:
+    """Perform an operation in this thread and return its result."""
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            request = operation.send(answer) if error is None else operation.throw(error)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return] # typeshed: StopIteration.value is Any
+        answer = error = None
+        try:
+            answer = _wait(request) if isinstance(request, Ready) else request.function()
+        except BaseException as caught:
+            error = caught
+
+
+def _wait(request: Ready) -> set[int]:
+    poll = select.poll()
+    for fd in request.read:
+        poll.register(fd, select.POLLIN)
+    for fd in request.write:
+        poll.register(fd, select.POLLOUT)
+    timeout = None if request.deadline is None else max(0.0, request.deadline - time.monotonic()) * 1000
+    return {fd for fd, _ in poll.poll(timeout)}
+
+
+async def run_async(operation: Operation[_T]) -> _T:
+    """Perform an operation on the running event loop and return its result."""
+    import asyncio
+
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            request = operation.send(answer) if error is None else operation.throw(error)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return] # typeshed: StopIteration.value is Any
+        answer = error = None
+        try:
+            if isinstance(request, Ready):
+                answer = await _wait_async(request)
+            else:
+                answer = await asyncio.to_thread(request.function)
+        except BaseException as caught:
+            error = caught
+
+
+async def _wait_async(request: Ready) -> set[int]:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    ready: set[int] = set()
+    first: asyncio.Future[None] = loop.create_future()
+
+    def note(fd: int) -> None:
+        ready.add(fd)
+        if not first.done():
+            first.set_result(None)
+
+    for fd in request.read:
+        loop.add_reader(fd, note, fd)
+    for fd in request.write:
+        loop.add_writer(fd, note, fd)
+    timeout = None if request.deadline is None else max(0.0, request.deadline - time.monotonic())
+    try:
+        await asyncio.wait_for(first, timeout)
+    except TimeoutError:
+        pass
+    finally:
+        for fd in request.read:
+            loop.remove_reader(fd)
+        for fd in request.write:
+            loop.remove_writer(fd)
+    return ready

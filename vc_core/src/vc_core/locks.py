@@ -1,0 +1,94 @@
+"""One lock per pod: an flock on a file that dies with its holder.
+
+The holder is whoever may change the pod: a client for the time of one operation, the supervisor for as long as the pod
+runs. The last act of deleting a pod is to unlink its lock file; whoever gets a lock therefore makes sure that the
+path still names the file it locked, and starts again if not, so two can never hold "the" lock on different files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+from vc_core.errors import BusyError, StorageError
+
+
+class PodLock:
+    """A held lock; released by :meth:`release`, by garbage collection, and by the death of the process."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._file = os.fdopen(fd, "rb", buffering=0)
+        self._path = path
+
+    def release(self) -> None:
+        """Let go. Idempotent."""
+        self._file.close()
+
+    def unlink_and_release(self) -> None:
+        """Let go for good, as the last act of deleting the pod."""
+        self._path.unlink(missing_ok=True)
+        self.release()
+
+
+def acquire(path: Path, deadline: float, busy: str) -> PodLock:
+    """Wait for the lock on ``path`` for ``deadline`` seconds at most and return it.
+
+    ``busy`` is the text of the error when somebody else keeps it. Raises BusyError, StorageError.
+    """
+    lock = _try(path)
+    if lock is None and deadline > 0:
+        lock = _wait(path, deadline)
+    if lock is None:
+        raise BusyError(busy)
+    return lock
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"lock file {str(path)!r} cannot be opened: {error.strerror}") from error
+
+
+def _is_current(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _try(path: Path) -> PodLock | None:
+    while True:
+        fd = _open(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        if _is_current(fd, path):
+            return PodLock(fd, path)
+        os.close(fd)
+
+
+def _wait(path: Path, deadline: float) -> PodLock | None:
+    """Wait in a thread, since flock(2) knows no time-out; one that comes too late lets go at once."""
+    guard, given_up, got = threading.Lock(), threading.Event(), []
+
+    def work() -> None:
+        while not given_up.is_set():
+            fd = _open(path)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with guard:
+                if not given_up.is_set() and _is_current(fd, path):
+                    got.append(PodLock(fd, path))
+                    return
+            os.close(fd)
+
+    thread = threading.Thread(target=work, name=f"wait for {path.name}", daemon=True)
+    thread.start()
+    thread.join(deadline)
+    with guard:
+        given_up.set()
+        return got[0] if got else None

@@ -1,0 +1,373 @@
+"""Every operation of the API, written once, for the blocking and the async interpreter alike."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from vc_core import client
+from vc_core.client import Link, Signals
+from vc_core.config import Cmd, PodConfig, resolve_root_fs
+from vc_core.errors import (
+    CommandTimeoutError,
+    ConfigError,
+    ContainerNotFoundError,
+    PrivilegeError,
+    StateError,
+    StorageError,
+    SupervisorError,
+    VCError,
+)
+from vc_core.ids import new_id
+from vc_core.interpreters import InThread, Operation
+from vc_core.records import ContainerRecord, PodRecord
+from vc_core.results import ExecResult, PodStatus
+from vc_core.roots import Roots
+from vc_core.states import State, require_state
+from vc_core.status import all_pods, effective, pod_status, vm_identity
+from vc_core.stdio import Output, Stdin, Stdio
+from vc_core.store import Store
+
+#: Told of a running operation's progress: a phrase, and how much of the whole is done (0 to 1) or None.
+ProgressCallback = Callable[[str, float | None], None]
+
+#: Seconds to wait for a supervisor to be gone after its pod stopped.
+_GONE_DEADLINE = 10.0
+
+#: Seconds for a forced delete to be answered before the supervisor itself is killed.
+_FORCE_DEADLINE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Foreground:
+    """The container of a starting pod that runs in the caller's foreground, its streams and forwarded signals."""
+
+    container_id: str
+    stdin: Stdin
+    stdout: Output
+    stderr: Output
+    signals: Signals | None = None
+
+
+def _store() -> Store:
+    return Store(Roots.from_environment())
+
+
+def list_pods() -> Operation[list[PodStatus]]:
+    """Return the status of every pod, sorted by id."""
+    pods: list[PodStatus] = yield InThread(lambda: all_pods(_store()))
+    return pods
+
+
+def status_pod(pod_id: str) -> Operation[PodStatus]:
+    """Return a pod's status. Raises PodNotFoundError, StorageError."""
+    store = _store()
+    status: PodStatus = yield InThread(lambda: pod_status(store.roots, store.read(pod_id)))
+    return status
+
+
+def create_pod(config: PodConfig) -> Operation[str]:
+    """Create a pod and its containers; nothing is started. Return its id."""
+    config = config if config.id else config.with_id(new_id())
+
+    def work() -> str:
+        supervised = _check(config)
+        store = _store()
+        record = PodRecord(
+            id=config.id,
+            hypervisor=config.hypervisor_type,
+            agent=config.agent_type,
+            supervised=supervised,
+            created_at=time.time(),
+            containers={container.id: ContainerRecord() for container in config.containers},
+        )
+        lock = store.lock(config.id)
+        try:
+            try:
+                store.create(config, record)
+            except BaseException:
+                if not store.exists(config.id):
+                    lock.unlink_and_release()
+                raise
+        finally:
+            lock.release()
+        _notify(config.id, "", State.READY)
+        return config.id
+
+    pod_id: str = yield InThread(work)
+    return pod_id
+
+
+def _check(config: PodConfig) -> bool:
+    """Refuse what could never start, before anything is stored; return whether the pod needs a supervisor.
+
+    Raises ConfigError, DriverError, PrivilegeError.
+    """
+    from pathlib import Path
+
+    from vc_core.context import PodContext
+    from vc_core.devices import Channel, SharedDirectory
+    from vc_core.hypervisor import HypervisorCapability
+    from vc_core.plugins import Plugins
+
+    plugins, roots = Plugins(), Roots.from_environment()
+    hypervisor_driver, agent_driver = plugins.hypervisor(config.hypervisor_type), plugins.agent(config.agent_type)
+    context = PodContext(
+        id=config.id,
+        uuid="",
+        run_dir=roots.pod_run_dir(config.id),
+        share_dir=roots.pod_run_dir(config.id) / "share",
+        resources=config.vm_config,
+        hypervisor_config=config.hypervisor_config,
+    )
+    options = hypervisor_driver.config(config.hypervisor_config.options)
+    hypervisor = hypervisor_driver.create(context, options, None)
+    agent = agent_driver.create(context, agent_driver.config(config.agent_config), None, None)
+    needed = {Channel: HypervisorCapability.CHANNELS, SharedDirectory: HypervisorCapability.SHARED_DIRECTORIES}
+    for device in agent.devices():
+        if needed[type(device)] not in hypervisor.capabilities:
+            raise ConfigError(
+                f"agent {config.agent_type!r} needs {needed[type(device)]}, which hypervisor "
+                f"{config.hypervisor_type!r} does not have; choose another agent or hypervisor"
+            )
+    if HypervisorCapability.PROCESS not in hypervisor.capabilities:
+        return False
+    if os.geteuid() != 0:
+        raise PrivilegeError(
+            f"hypervisor {config.hypervisor_type!r} needs root, and this process runs as user {os.geteuid()}; use sudo"
+        )
+    if not config.hypervisor_config.kernel_path:
+        plugins.guest(config.hypervisor_config.guest)
+    for container in config.containers:
+        resolve_root_fs(container)
+        if not container.cmd.args:
+            raise ConfigError(f"container {container.id!r} has no command; give cmd.args")
+    for volume in config.volumes:
+        if not Path(volume.host_path).is_dir():
+            raise ConfigError(f"volume {volume.mount_tag!r}: {volume.host_path!r} is not a directory")
+    return True
+
+
+def start_pod(
+    pod_id: str,
+    timeout: float | None = None,
+    foreground: Foreground | None = None,
+    progress: ProgressCallback | None = None,
+    started: Callable[[dict[str, Any]], None] | None = None,
+) -> Operation[int | None]:
+    """Start a pod and its containers.
+
+    ``timeout``: seconds that the guest has to get ready. With a foreground the exit code of its container is returned
+    when it ended, else None at once.
+    """
+    store = _store()
+    record = effective(store.read(pod_id))
+    require_state(f"pod {pod_id!r}", record.state, frozenset({State.READY, State.STOPPED, State.FAILED}), "start it")
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and progress is not None:
+            progress(event["phrase"], event["fraction"])
+        elif event["event"] == "started" and started is not None:
+            started(event)
+
+    link = yield from client.connect(store, record)
+    message = {"op": "start", "ready_deadline": timeout}
+    try:
+        if foreground is None:
+            # No end of its own: building a guest may take minutes, and says so in its progress.
+            yield from client.request(link, message, _progress_deadline(timeout), on_event)
+            return None
+        stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr)
+        try:
+            message["foreground"] = foreground.container_id
+            code, _ = yield from client.converse(link, message, stdio, None, foreground.signals, on_event)
+        finally:
+            stdio.close()
+        return _code(code, f"container {foreground.container_id!r}")
+    finally:
+        yield from link.close()
+
+
+def _progress_deadline(timeout: float | None) -> float:
+    """Return how long a start may be silent: the guest's own deadline (60 s by default), and building a guest."""
+    return 600.0 + (timeout or 0.0)
+
+
+def _code(code: Any, what: str) -> int:
+    if not isinstance(code, int):
+        raise SupervisorError(f"{what} ended without an exit code: its pod was stopped or its VM ended")
+    return code
+
+
+def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> Operation[None]:
+    """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked."""
+    store = _store()
+    record = effective(store.read(pod_id))
+    require_state(f"pod {pod_id!r}", record.state, frozenset({State.RUNNING, State.PAUSED, State.FAILED}), "stop it")
+    link = yield from client.connect(store, record)
+    yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
+
+
+def _stop(link: Link, timeout: float | None, force: bool, answer_deadline: float) -> Operation[None]:
+    try:
+        yield from client.request(link, {"op": "stop", "deadline": timeout, "force": force}, answer_deadline)
+        if not (yield from link.wait_gone(_GONE_DEADLINE)):
+            raise SupervisorError("the pod stopped but its supervisor did not end; 'virtc pod delete --force' ends it")
+    finally:
+        yield from link.close()
+
+
+def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
+    """Delete a pod that does not run; with ``force`` whatever its state, stopping or killing it first."""
+    store = _store()
+    if force:
+        yield from _end_by_force(store, pod_id)
+    else:
+        record = effective(store.read(pod_id))
+        allowed = frozenset({State.READY, State.STOPPED, State.FAILED})
+        require_state(f"pod {pod_id!r}", record.state, allowed, "delete it (or use --force)")
+        identity = vm_identity(record)
+        if identity is not None and identity.alive():
+            raise StateError(
+                f"pod {pod_id!r} is {record.state} but its VM still runs; stop it first, or delete it with --force",
+                state=str(record.state), wanted=sorted(allowed),
+            )  # fmt: skip
+
+    def work() -> str:
+        lock = store.lock(pod_id)
+        try:
+            try:
+                state = str(_not_running(store, pod_id, force))
+            except StorageError:
+                if not force:
+                    raise
+                state = str(State.FAILED)
+            store.remove(pod_id)
+            lock.unlink_and_release()
+            return state
+        finally:
+            lock.release()
+
+    old = yield InThread(work)
+    _notify(pod_id, old, "")
+
+
+def _not_running(store: Store, pod_id: str, force: bool) -> State:
+    """Return the pod's state, read under its lock; raises StateError when somebody has started it meanwhile."""
+    record = effective(store.read(pod_id))
+    if record.state in (State.RUNNING, State.PAUSED) and (record.supervised or not force):
+        raise StateError(f"pod {pod_id!r} was started meanwhile", state=str(record.state), wanted=[])
+    return record.state
+
+
+def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
+    """Make sure that nothing of a pod runs, by every means from asking to killing."""
+    record: PodRecord | None = None
+    try:
+        record = effective(store.read(pod_id))
+    except StorageError:
+        if not store.exists(pod_id):
+            raise
+    deadline = time.monotonic() + _FORCE_DEADLINE
+    if record is None or record.supervised:
+        with suppress(VCError):
+            link = yield from client.find_supervisor(store, pod_id, deadline)
+            if link is not None:
+                yield from _stop(link, None, True, 0.0)
+    elif record.state in (State.RUNNING, State.PAUSED):
+        with suppress(VCError):
+            yield from stop_pod(pod_id, None, True)
+    yield InThread(lambda: _kill_all(store, pod_id, record))
+
+
+def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:
+    from vc_core import process
+
+    doomed = set(process.find_supervisors(pod_id, store.roots.pod_run_dir(pod_id)))
+    doomed |= set(process.find_in_directory(store.roots.pod_run_dir(pod_id), pod_id))
+    if record is not None and (identity := vm_identity(record)) is not None:
+        doomed.add(identity)
+    for identity in doomed:
+        if not identity.kill(_FORCE_DEADLINE):
+            raise SupervisorError(f"process {identity.pid} of pod {pod_id!r} does not end even when killed")
+
+
+def run_pod(
+    config: PodConfig,
+    timeout: float | None = None,
+    foreground: Foreground | None = None,
+    progress: ProgressCallback | None = None,
+    created: Callable[[str], None] | None = None,
+    started: Callable[[dict[str, Any]], None] | None = None,
+) -> Operation[tuple[str, int | None]]:
+    """Create a pod and start it; if that fails, delete it. Return its id, and the exit code of a foreground."""
+    pod_id = yield from create_pod(config)
+    running = False
+
+    def on_started(event: dict[str, Any]) -> None:
+        nonlocal running
+        running = True
+        if started is not None:
+            started(event)
+
+    try:
+        if created is not None:
+            created(pod_id)
+        code = yield from start_pod(pod_id, timeout, foreground, progress, on_started)
+    except BaseException:
+        if not running:
+            with suppress(VCError):
+                yield from delete_pod(pod_id, force=True)
+        raise
+    return pod_id, code
+
+
+def enter_container(
+    pod_id: str,
+    container_id: str,
+    cmd: Cmd,
+    stdin: Stdin = None,
+    stdout: Output = None,
+    stderr: Output = None,
+    timeout: float | None = None,
+    signals: Signals | None = None,
+) -> Operation[ExecResult]:
+    """Run a command in a running container and return how it ended."""
+    if not cmd.args:
+        raise ConfigError("the command is empty; give cmd.args")
+    if timeout is not None and timeout <= 0:
+        raise ConfigError(f"timeout is {timeout!r}; give a positive number of seconds")
+    store = _store()
+    record = effective(store.read(pod_id))
+    require_state(f"pod {pod_id!r}", record.state, frozenset({State.RUNNING}), "enter its containers")
+    if container_id not in record.containers:
+        known = ", ".join(map(repr, record.containers)) or "none"
+        raise ContainerNotFoundError(f"pod {pod_id!r} has no container {container_id!r}; it has {known}")
+    stdio = Stdio(stdin, stdout, stderr)
+    try:
+        link = yield from client.connect(store, record)
+        try:
+            message = {"op": "exec", "container": container_id, "cmd": msgspec.to_builtins(cmd)}
+            code, timed_out = yield from client.converse(link, message, stdio, timeout, signals)
+        finally:
+            yield from link.close()
+    finally:
+        stdio.close()
+    if timed_out:
+        error = CommandTimeoutError(f"command {cmd.args[0]!r} in container {container_id!r} did not end in {timeout} s")
+        error.stdout, error.stderr = stdio.stdout, stdio.stderr
+        raise error
+    return ExecResult(_code(code, f"command {cmd.args[0]!r}"), stdio.stdout, stdio.stderr)
+
+
+def _notify(pod_id: str, old: str, new: str) -> None:
+    """Tell extensions of a pod that came or went, if any are installed."""
+    from vc_core.plugins import Plugins
+
+    Plugins().notify_pod_transition(pod_id, str(old), str(new))

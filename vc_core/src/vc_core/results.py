@@ -1,0 +1,49 @@
+"""What operations return: frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vc_core.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command ended; captured output in bytes (empty where the caller took it elsewhere)."""
+
+    exit_code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerStatus:
+    """A container's state. Times are seconds since the epoch; ``log_path`` is "" when nothing was logged."""
+
+    id: str
+    state: State
+    reason: str = ""
+    exit_code: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    log_path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodStatus:
+    """A pod's state, derived from its record and from whether its VM lives.
+
+    ``acceleration`` ("kvm", "tcg", ...) and ``isolation`` ("hardware", "none") are "" until the pod ran once.
+    ``console_path`` names the log of the guest's console, "" when there is none.
+    """
+
+    id: str
+    state: State
+    reason: str = ""
+    hypervisor: str = ""
+    agent: str = ""
+    acceleration: str = ""
+    isolation: str = ""
+    created_at: float | None = None
+    console_path: str = ""
+    containers: tuple[ContainerStatus, ...] = ()

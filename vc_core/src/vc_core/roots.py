@@ -1,0 +1,76 @@
+"""Where state, run-time files and built guests live."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.errors import StorageError
+
+#: Moves both roots (to its sub-directories ``state`` and ``run``), for tests and for several worlds on one host.
+ROOT_VARIABLE = "VIRTCONTAINERS_ROOT"
+
+#: Moves the cache of built guests, which several worlds can share.
+CACHE_VARIABLE = "VIRTCONTAINERS_CACHE"
+
+_APPLICATION = "virtcontainers"
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The state root (survives a reboot), the run root (need not) and the cache of built guests."""
+
+    state: Path
+    run: Path
+    cache: Path
+
+    @classmethod
+    def from_environment(cls) -> Roots:
+        """Return the roots of this user and environment. Called at the start of every operation."""
+        moved, cache = os.environ.get(ROOT_VARIABLE), os.environ.get(CACHE_VARIABLE)
+        if os.geteuid() == 0:
+            state, run, default_cache = (Path(top, _APPLICATION) for top in ("/var/lib", "/run", "/var/cache"))
+        else:
+            import platformdirs
+
+            state = platformdirs.user_state_path(_APPLICATION)
+            run = platformdirs.user_runtime_path(_APPLICATION)
+            default_cache = platformdirs.user_cache_path(_APPLICATION)
+        if moved:
+            state, run = Path(moved).absolute() / "state", Path(moved).absolute() / "run"
+        return cls(state, run, Path(cache).absolute() if cache else default_cache)
+
+    def pod_state_dir(self, pod_id: str) -> Path:
+        """Return the directory that holds a pod's record and logs."""
+        return self.state / "pods" / pod_id
+
+    def pod_run_dir(self, pod_id: str) -> Path:
+        """Return the directory that holds a pod's sockets and mount points."""
+        return self.run / "pods" / pod_id
+
+
+def private_directory(path: Path) -> Path:
+    """Make a directory that only its owner can enter, or make sure that an existing one is such; return it.
+
+    Called for the roots and what lies directly below them, before anything is written there.
+    Raises StorageError if it cannot be made, is a link, belongs to somebody else or is open to others.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise StorageError(
+            f"directory {str(path)!r} cannot be made: {error.strerror}; make it writable or set {ROOT_VARIABLE}"
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise StorageError(f"{str(path)!r} is not a directory; move it away or set {ROOT_VARIABLE}")
+    if status.st_uid != os.geteuid():
+        raise StorageError(
+            f"directory {str(path)!r} belongs to user {status.st_uid}; set {ROOT_VARIABLE} to one of yours"
+        )
+    if status.st_mode & 0o022:
+        raise StorageError(f"directory {str(path)!r} is writable by others; run: chmod 700 {path}")
+    return path

@@ -1,0 +1,217 @@
+"""The caller's end of a command's streams: what may be given as stdin, stdout and stderr, and how it is carried.
+
+Pipes, sockets and regular files go to the supervisor as they are, so it reads and writes them without this process.
+Bytes, captured output, terminals and everything else are carried here, through pipes of our own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections import deque
+from typing import IO, Any
+
+from vc_core.errors import ConfigError
+
+#: What the functions of the API take as ``stdin``, ``stdout`` and ``stderr``.
+Stdin = bytes | int | IO[Any] | None
+Output = int | IO[Any] | None
+
+_CHUNK = 64 * 1024
+
+
+class Stdio:
+    """The three streams of one command.
+
+    ``kinds`` and ``fds`` go into the request; :meth:`sent` is called when they did. ``reading`` and ``writing`` are the
+    descriptors that the operation must wait for, and :meth:`pump` moves what is ready.
+    """
+
+    def __init__(self, stdin: Stdin, stdout: Output, stderr: Output) -> None:
+        self.kinds: list[str] = []
+        self.fds: list[int] = []
+        self._ours: list[int] = []  # the supervisor's ends of our pipes, closed once they are sent
+        self._sources: dict[int, _Copy] = {}  # by the descriptor that is read next
+        self._sinks: dict[int, _Copy] = {}  # by the descriptor that is written next
+        self._captured: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        try:
+            self._add_stdin(stdin)
+            for name, target in (("stdout", stdout), ("stderr", stderr)):
+                self._add_output(name, target)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def reading(self) -> list[int]:
+        """Descriptors to wait for until they can be read."""
+        return list(self._sources)
+
+    @property
+    def writing(self) -> list[int]:
+        """Descriptors to wait for until they can be written."""
+        return list(self._sinks)
+
+    @property
+    def stdout(self) -> bytes:
+        """What was captured of the output."""
+        return bytes(self._captured["stdout"])
+
+    @property
+    def stderr(self) -> bytes:
+        """What was captured of the error output."""
+        return bytes(self._captured["stderr"])
+
+    @property
+    def outputs_open(self) -> bool:
+        """Tell whether output may still come through this process."""
+        return any(copy.is_output for copy in (*self._sources.values(), *self._sinks.values()))
+
+    def sent(self) -> None:
+        """Close the ends that the supervisor has now."""
+        for fd in self._ours:
+            os.close(fd)
+        self._ours.clear()
+
+    def pump(self, ready: set[int]) -> None:
+        """Move what can be moved."""
+        for fd in ready:
+            if copy := self._sources.pop(fd, None):
+                copy.read()
+            elif copy := self._sinks.pop(fd, None):
+                copy.write()
+            else:
+                continue
+            self._queue(copy)
+
+    def _queue(self, copy: _Copy) -> None:
+        if copy.pending:
+            self._sinks[copy.sink] = copy
+        elif copy.ended:
+            copy.close()
+        else:
+            self._sources[copy.source] = copy
+
+    def close(self) -> None:
+        """Close everything of ours. Idempotent."""
+        self.sent()
+        for copy in (*self._sources.values(), *self._sinks.values()):
+            copy.close()
+        self._sources.clear()
+        self._sinks.clear()
+
+    def _add_stdin(self, stdin: Stdin) -> None:
+        if isinstance(stdin, bytes | bytearray | memoryview):
+            if stdin:
+                copy = _Copy(-1, self._pipe(reader_is_ours=False), is_output=False)
+                copy.pending.append(memoryview(bytes(stdin)))
+                copy.ended = True
+                self._queue(copy)
+            else:
+                self._none()
+            return
+        fd = None if stdin is None or stdin == subprocess.DEVNULL else _descriptor("stdin", stdin)
+        if fd is None or _is_null(fd):
+            self._none()
+        elif _passes_through(fd):
+            self._pass(fd)
+        else:
+            self._queue(_Copy(fd, self._pipe(reader_is_ours=False), is_output=False, keep_source=True))
+
+    def _add_output(self, name: str, target: Output) -> None:
+        if name == "stderr" and target == subprocess.STDOUT and not isinstance(target, bool):
+            raise ConfigError("stderr=STDOUT is not possible: the guest keeps the two apart; pass the same descriptor")
+        if target is None or target == subprocess.PIPE:
+            self._queue(_Copy(self._pipe(reader_is_ours=True), -1, is_output=True, into=self._captured[name]))
+            return
+        fd = None if target == subprocess.DEVNULL else _descriptor(name, target)
+        if fd is None or _is_null(fd):
+            self._none()
+        elif _passes_through(fd):
+            self._pass(fd)
+        else:
+            self._queue(_Copy(self._pipe(reader_is_ours=True), fd, is_output=True, keep_sink=True))
+
+    def _none(self) -> None:
+        self.kinds.append("none")
+
+    def _pass(self, fd: int) -> None:
+        self.kinds.append("fd")
+        self.fds.append(fd)
+
+    def _pipe(self, reader_is_ours: bool) -> int:
+        """Make a pipe, note one end for the supervisor, return ours, non-blocking."""
+        reader, writer = os.pipe()
+        ours, theirs = (reader, writer) if reader_is_ours else (writer, reader)
+        os.set_blocking(ours, False)
+        self._ours.append(theirs)
+        self._pass(theirs)
+        return ours
+
+
+class _Copy:
+    """One direction that this process carries: from ``source`` to ``sink``, or from or to memory where one is -1."""
+
+    def __init__(self, source: int, sink: int, is_output: bool, into: bytearray | None = None,
+                 keep_source: bool = False, keep_sink: bool = False) -> None:  # fmt: skip
+        self.source, self.sink, self.is_output = source, sink, is_output
+        self._into, self._keep_source, self._keep_sink = into, keep_source, keep_sink
+        self.pending: deque[memoryview] = deque()
+        self.ended = False
+
+    def read(self) -> None:
+        try:
+            data = os.read(self.source, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.ended = True
+        elif self._into is not None:
+            self._into += data
+        else:
+            self.pending.append(memoryview(data))
+
+    def write(self) -> None:
+        data = self.pending.popleft()
+        try:
+            # The caller's own descriptor may be a blocking terminal: small pieces, so that it blocks for moments only.
+            written = os.write(self.sink, data[:4096] if self._keep_sink else data)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            self.pending.clear()
+            self.ended = True
+            return
+        if written < len(data):
+            self.pending.appendleft(data[written:])
+
+    def close(self) -> None:
+        if self.source >= 0 and not self._keep_source:
+            os.close(self.source)
+        if self.sink >= 0 and not self._keep_sink:
+            os.close(self.sink)
+        self.source = self.sink = -1
+
+
+def _descriptor(what: str, given: int | IO[Any]) -> int:
+    try:
+        fd = given if isinstance(given, int) else given.fileno()
+        os.fstat(fd)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{what} is {given!r}; give an open file, a descriptor, or nothing: {error}") from error
+    if not isinstance(given, int) and what != "stdin" and hasattr(given, "flush"):
+        given.flush()
+    return fd
+
+
+def _is_null(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - a constant
+
+
+def _passes_through(fd: int) -> bool:
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)

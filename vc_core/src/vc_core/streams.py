@@ -1,0 +1,212 @@
+"""Where processes in the guest read and write on the host: descriptors that a client handed over, and log files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from pathlib import Path
+
+from vc_core.agent import ProcessIO
+from vc_core.errors import ConfigError
+
+#: Most bytes taken from an input at once; also the window of the guest's streams.
+CHUNK = 64 * 1024
+
+#: A container's log: two files of half this size at most (bytes), the older one ``output.log.1``.
+LOG_BYTES_MAX = 16 * 1024 * 1024
+
+
+class Input:
+    """One end of a pipe, socket or file that a process' input comes from. Takes over the descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._end = _End(fd, os.O_RDONLY)
+
+    async def read(self) -> bytes:
+        """Return the next bytes, empty at the end or when the other side is broken."""
+        end = self._end
+        try:
+            if end.is_file:
+                return await asyncio.to_thread(os.read, end.fd, CHUNK)
+            while True:
+                try:
+                    if end.socket is not None:
+                        return end.socket.recv(CHUNK, socket.MSG_DONTWAIT)
+                    return os.read(end.fd, CHUNK)
+                except BlockingIOError:
+                    await ready(end.fd, writing=False)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
+        self._end.close()
+
+
+class Output:
+    """One end of a pipe, socket or file that a process' output goes to. Takes over the descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._end = _End(fd, os.O_WRONLY)
+        self.broken = self._end.fd < 0
+
+    async def write(self, data: bytes) -> bool:
+        """Write all of it; return False when nobody reads any more."""
+        end, view = self._end, memoryview(data)
+        try:
+            while view and not self.broken:
+                try:
+                    if end.is_file:
+                        view = view[await asyncio.to_thread(os.write, end.fd, view) :]
+                    elif end.socket is not None:
+                        view = view[end.socket.send(view, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
+                    else:
+                        view = view[os.write(end.fd, view) :]
+                except BlockingIOError:
+                    await ready(end.fd, writing=True)
+        except OSError:
+            self.broken = True
+        return not self.broken
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
+        self.broken = True
+        self._end.close()
+
+
+class _End:
+    """A descriptor, made fit for an event loop without changing the caller's own open file description."""
+
+    def __init__(self, fd: int, mode: int) -> None:
+        self.socket: socket.socket | None = None
+        kind = os.fstat(fd).st_mode
+        self.is_file = stat.S_ISREG(kind)
+        if stat.S_ISSOCK(kind):
+            self.socket = socket.socket(fileno=fd)
+        elif stat.S_ISFIFO(kind):
+            # O_NONBLOCK belongs to the open file description, which the caller shares: so open the pipe anew.
+            try:
+                reopened = os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                reopened = -1  # the other end has gone already
+            os.close(fd)
+            fd = reopened
+        elif not self.is_file:
+            os.close(fd)
+            raise ConfigError("a stream must be a pipe, a socket or a regular file")
+        self.fd = fd
+
+    def close(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+        elif self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+async def ready(fd: int, writing: bool) -> None:
+    """Wait until a descriptor can be read or written."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    add, remove = (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    add(fd, wake)
+    try:
+        await future
+    finally:
+        remove(fd)
+
+
+class ContainerLog:
+    """A container's log: output and error output, in the order of arrival, capped."""
+
+    def __init__(self, path: Path, cap: int = LOG_BYTES_MAX) -> None:
+        self._path, self._half = path, cap // 2
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = self._open()
+        self._size = os.fstat(self._fd).st_size
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._path, flags, 0o600)
+
+    def write(self, data: bytes) -> None:
+        """Append; what a full disk refuses is lost, so that the container can go on."""
+        try:
+            if self._size and self._size + len(data) > self._half:
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                os.close(self._fd)
+                self._fd, self._size = self._open(), 0
+            self._size += os.write(self._fd, data)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class LoggedIO(ProcessIO):
+    """A detached container: no input, output to its log."""
+
+    def __init__(self, log: ContainerLog) -> None:
+        self._log = log
+
+    async def read_stdin(self) -> bytes:
+        """Return the end of input."""
+        return b""
+
+    async def write_stdout(self, data: bytes) -> None:
+        """Log output."""
+        self._log.write(data)
+
+    async def write_stderr(self, data: bytes) -> None:
+        """Log error output."""
+        self._log.write(data)
+
+    def close(self) -> None:
+        """Close the log. Idempotent."""
+        self._log.close()
+
+
+class AttachedIO(ProcessIO):
+    """A process in somebody's foreground. What its reader no longer takes goes to ``log``, or nowhere."""
+
+    def __init__(self, stdin: Input | None, stdout: Output | None, stderr: Output | None,
+                 log: ContainerLog | None = None) -> None:  # fmt: skip
+        self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
+
+    async def read_stdin(self) -> bytes:
+        """Return the next input."""
+        return await self._stdin.read() if self._stdin else b""
+
+    async def write_stdout(self, data: bytes) -> None:
+        """Pass output on."""
+        await self._write(self._stdout, data)
+
+    async def write_stderr(self, data: bytes) -> None:
+        """Pass error output on."""
+        await self._write(self._stderr, data)
+
+    async def _write(self, output: Output | None, data: bytes) -> None:
+        if output is None or not await output.write(data):
+            self.log(data)
+
+    def log(self, data: bytes) -> None:
+        """Put output into the log, if there is one."""
+        if self._log is not None:
+            self._log.write(data)
+
+    def close(self) -> None:
+        """Close all descriptors. Idempotent."""
+        for end in (self._stdin, self._stdout, self._stderr, self._log):
+            if end is not None:
+                end.close()

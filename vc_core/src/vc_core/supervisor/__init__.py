@@ -1,0 +1,4 @@
+"""The supervisor of one running pod, and the service it offers.
+
+``service`` answers requests for an engine; ``__main__`` is the process: lock, socket, engine, service.
+"""

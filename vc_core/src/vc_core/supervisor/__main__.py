@@ -1,0 +1,79 @@
+"""The supervisor process: ``python -m vc_core.supervisor POD``, in the pod's mount namespace.
+
+Holds the pod's lock, looks after its VM, serves clients on a socket in the pod's run directory, and ends when the pod
+is at rest and nobody is being served. Started by ``vc_core.client``, which hands down a pipe as ``--ready FD`` and
+reads from it ``ok``, ``busy``, or an error as JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from vc_core import wire
+from vc_core.errors import BusyError, VCError
+from vc_core.roots import Roots
+from vc_core.store import Store
+from vc_core.supervisor.ready import BUSY, tell, tell_error
+
+#: Seconds that a supervisor waits for the lock before it tells its client to look again for another supervisor.
+_LOCK_DEADLINE = 1.0
+
+
+def main(argv: list[str]) -> int:
+    """Run one supervisor and return its exit status."""
+    pod_id, ready = argv[0], int(argv[argv.index("--ready") + 1])
+    store = Store(Roots.from_environment())
+    try:
+        lock = store.lock(pod_id, _LOCK_DEADLINE)
+        store.read(pod_id)
+        run_dir = store.make_run_dir(pod_id)
+        directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Whoever left a socket here is dead, or would hold the lock.
+        (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
+        listener = wire.listen(directory)
+    except BusyError:
+        tell(ready, BUSY)
+        return 0
+    except VCError as error:
+        tell_error(ready, error)
+        return 1
+    _detach(run_dir)
+    try:
+        import asyncio
+
+        from vc_core.supervisor.process import supervise
+
+        asyncio.run(supervise(store, pod_id, listener, ready))
+    finally:
+        # The socket goes before the lock: a client that finds no socket starts a supervisor, which waits for the lock.
+        (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
+        listener.close()
+        lock.release()
+    return 0
+
+
+def _detach(run_dir: os.PathLike[str]) -> None:
+    """Leave the client's terminal, directory and streams; what is said from here on goes to a log."""
+    import logging
+
+    os.chdir("/")
+    os.umask(0o077)
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(signum, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open(
+        os.path.join(run_dir, "supervisor.log"),  # noqa: PTH118 - pathlib's open knows no O_NOFOLLOW
+        os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW,
+        0o600,
+    )
+    for fd, stream in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(fd, stream)
+    os.close(null)
+    os.close(log)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""The supervisor's event loop: accept clients until the pod is at rest and nobody is served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+from vc_core.engine import Engine
+from vc_core.errors import VCError
+from vc_core.plugins import Plugins
+from vc_core.store import Store
+from vc_core.supervisor.ready import OK, tell, tell_error
+from vc_core.supervisor.service import serve
+
+#: Seconds that a supervisor of a resting pod waits for the client that started it.
+_FIRST_CLIENT = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int) -> None:
+    """Look after one pod. Called with its lock held and its socket listening; returns when there is nothing to do.
+
+    ``ready`` is the pipe to the client that started this process.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        engine = await Engine.open(store, pod_id, Plugins())
+    except VCError as error:
+        tell_error(ready, error)
+        return
+    tell(ready, OK)
+    clients: set[asyncio.Task[None]] = set()
+    changed = asyncio.Event()
+
+    def accept() -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        task = asyncio.create_task(serve(engine, sock))
+        clients.add(task)
+        task.add_done_callback(ended)
+        changed.set()
+
+    def ended(task: asyncio.Task[None]) -> None:
+        clients.discard(task)
+        changed.set()
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("serving a client failed", exc_info=task.exception())
+
+    loop.add_reader(listener, accept)
+    try:
+        await _first_client(changed)
+        while True:
+            await engine.wait_at_rest()
+            if not clients:
+                break
+            changed.clear()
+            await changed.wait()
+    finally:
+        loop.remove_reader(listener)
+        try:
+            await engine.aclose()
+        except VCError as error:
+            _log.error("%s", error)
+
+
+async def _first_client(changed: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(changed.wait(), _FIRST_CLIENT)
+    except TimeoutError:
+        return

@@ -1,0 +1,202 @@
+"""Answers clients' requests about one pod; the same in a supervisor and, for pods without one, in the client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from vc_core import wire
+from vc_core.config import Cmd
+from vc_core.engine import Engine
+from vc_core.errors import ConfigError, SupervisorError, VCError
+from vc_core.streams import AttachedIO, ContainerLog, Input, Output, ready
+
+_log = logging.getLogger(__name__)
+
+#: Names the kinds of stream in a request's ``stdio``.
+_NONE, _DESCRIPTOR = "none", "fd"
+
+
+class Connection:
+    """One client's request: its streams, what is told to it meanwhile, and what it says meanwhile."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        sock.setblocking(False)
+        self._fds: list[int] = []
+        self.on_signal: Callable[[int], Awaitable[None]] | None = None
+
+    async def greet(self) -> None:
+        """Tell the client that it is served."""
+        wire.send(self._sock, {"supervisor": os.getpid()})
+
+    async def request(self) -> dict[str, Any] | None:
+        """Return the client's request, None when it left."""
+        message, self._fds = await self._receive()
+        return message
+
+    async def _receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        while True:
+            try:
+                return wire.receive(self._sock)
+            except BlockingIOError:
+                await ready(self._sock.fileno(), writing=False)
+            except OSError:
+                return None, []
+
+    def streams(self, kinds: list[str], log: ContainerLog | None = None) -> AttachedIO:
+        """Return the request's streams as a process' stdin, stdout and stderr. Raises ConfigError."""
+        fds = [self._fds.pop(0) if kind == _DESCRIPTOR and self._fds else None for kind in kinds]
+        ends: list[Any] = []
+        try:
+            for fd, end in zip(fds, (Input, Output, Output), strict=True):
+                ends.append(None if fd is None else end(fd))
+        except ConfigError:
+            for opened in ends:
+                if opened is not None:
+                    opened.close()
+            for fd in fds[len(ends) + 1 :]:
+                if fd is not None:
+                    os.close(fd)
+            raise
+        stdin, stdout, stderr = ends
+        return AttachedIO(stdin, stdout, stderr, log)
+
+    def tell(self, event: str, **what: Any) -> None:
+        """Send an event; one that a slow or gone client does not take is dropped."""
+        with suppress(OSError):
+            wire.send(self._sock, {"event": event, **what})
+
+    def answer(self, message: dict[str, Any]) -> None:
+        """Send the result or error."""
+        with suppress(OSError):
+            wire.send(self._sock, message)
+
+    async def listen(self) -> None:
+        """Pass on what the client says while its request is worked on; return when it leaves."""
+        while True:
+            message, fds = await self._receive()
+            for fd in fds:
+                os.close(fd)
+            if message is None:
+                return
+            signum = message.get("signal")
+            if isinstance(signum, int) and self.on_signal is not None:
+                with suppress(VCError):
+                    await self.on_signal(signum)
+
+    def close(self) -> None:
+        """Close the connection and descriptors that nobody took."""
+        self._sock.close()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+
+async def serve(engine: Engine, sock: socket.socket) -> None:
+    """Serve one connection: one request, its answer. Takes over the socket."""
+    connection = Connection(sock)
+    try:
+        await connection.greet()
+        request = await connection.request()
+        if request is None:
+            return
+        connection.answer(await _answer(engine, connection, request))
+    except (OSError, VCError) as error:
+        _log.info("a client was not served: %s", error)
+    finally:
+        connection.close()
+
+
+async def _answer(engine: Engine, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the message that answers a request; a client that leaves withdraws it."""
+    work = asyncio.ensure_future(_perform(engine, connection, request))
+    talk = asyncio.ensure_future(connection.listen())
+    try:
+        await asyncio.wait({work, talk}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            work.cancel()
+        return {"result": await work}
+    except asyncio.CancelledError:
+        return {"error": SupervisorError("the request was withdrawn").to_wire()}
+    except VCError as error:
+        return {"error": error.to_wire()}
+    except Exception as error:
+        _log.exception("request %r failed", request.get("op"))
+        return {"error": SupervisorError(f"{request.get('op')} failed unexpectedly: {error!r}").to_wire()}
+    finally:
+        talk.cancel()
+        await asyncio.gather(talk, return_exceptions=True)
+
+
+async def _perform(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    operation = _OPERATIONS.get(str(request.get("op")))
+    if operation is None:
+        raise SupervisorError(f"unknown request {request.get('op')!r}; the client may be of another version")
+    return await operation(engine, connection, request)
+
+
+async def _start(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    foreground = request.get("foreground")
+    attached = {}
+    if foreground is not None:
+        attached[foreground] = connection.streams(request["stdio"], engine.container_log(foreground))
+
+    def progress(phrase: str, fraction: float | None) -> None:
+        connection.tell("progress", phrase=phrase, fraction=fraction)
+
+    try:
+        await engine.start(progress, attached, request.get("ready_deadline"))
+    except BaseException:
+        for io in attached.values():
+            io.close()
+        raise
+    connection.tell("started", acceleration=engine.record.acceleration)
+    if foreground is None:
+        return None
+
+    async def to_container(signum: int) -> None:
+        await engine.signal_container(foreground, signum)
+
+    connection.on_signal = to_container
+    return await engine.wait_container(foreground)
+
+
+async def _stop(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    # Once begun, a stop is finished even if the caller has lost interest.
+    await asyncio.shield(engine.stop(request.get("deadline"), bool(request.get("force"))))
+
+
+async def _exec(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    io = connection.streams(request["stdio"])
+    try:
+        cmd = msgspec.convert(request["cmd"], Cmd)
+
+        def control(process: Any) -> None:
+            async def to_process(signum: int) -> None:
+                await engine.signal(process, signum)
+
+            connection.on_signal = to_process
+            connection.tell("started")
+
+        return await engine.exec(request["container"], cmd, io, control)
+    finally:
+        io.close()
+
+
+async def _wait(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    return await engine.wait_container(request["container"])
+
+
+async def _signal(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    await engine.signal_container(request["container"], int(request["signal"]))
+
+
+_OPERATIONS = {"start": _start, "stop": _stop, "exec": _exec, "wait": _wait, "signal": _signal}
