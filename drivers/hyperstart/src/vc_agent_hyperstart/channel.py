@@ -1,0 +1,115 @@
+"""One channel to the guest: an asyncio protocol that hands over frames and fails once and for all."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Self
+
+from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError
+
+from vc_agent_hyperstart.codec import FrameDecoder, FrameFormat, SyncScanner
+
+#: Bytes read at once: two full frames of a process' output.
+_BUFFER_SIZE = 128 * 1024
+
+
+class Channel(asyncio.BufferedProtocol):
+    """Base of the two channels.
+
+    ``error`` is None while the channel works. Whatever ends it, :meth:`fail` runs once, tells ``on_lost``, and
+    everything that waits on the channel raises :meth:`failure`.
+    """
+
+    def __init__(self, frame_format: FrameFormat, on_lost: Callable[[AgentError], None]) -> None:
+        self.format = frame_format
+        self.error: AgentError | None = None
+        self._on_lost = on_lost
+        self._decoder = FrameDecoder(frame_format, self._on_frame)
+        self._buffer = bytearray(_BUFFER_SIZE)
+        self._scanner: SyncScanner | None = None
+        self._loop = asyncio.get_running_loop()
+        self._synced: asyncio.Future[None] = self._loop.create_future()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._transport: asyncio.Transport
+
+    async def open(self, sock: socket.socket) -> Self:
+        """Take over a connected, non-blocking socket. Raises AgentConnectError."""
+        try:
+            await self._loop.create_connection(lambda: self, sock=sock)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError):
+                raise AgentConnectError(f"the {self.format.name} channel cannot be used: {error}") from error
+            raise
+        return self
+
+    async def take_over(self, marker: bytes) -> None:
+        """Clear the channel of what a former host left in it, both ways. The caller sets the deadline."""
+        self._scanner = SyncScanner(marker)
+        self._transport.write(marker)
+        await self._synced
+
+    async def aclose(self) -> None:
+        """Close the channel; what waits on it raises AgentConnectError."""
+        self.fail(AgentConnectError(f"the {self.format.name} channel was closed by this host"))
+        await self._closed
+
+    def fail(self, error: AgentError) -> None:
+        """End the channel because of ``error``; only the first call counts."""
+        if self.error is not None:
+            return
+        self.error = error
+        self._transport.abort()
+        if not self._synced.done():
+            self._synced.set_exception(self.failure())
+            self._synced.exception()  # nobody need wait for it
+        self._on_failed()
+        self._on_lost(error)
+
+    def failure(self) -> AgentError:
+        """Return the error that ended the channel, for one more waiter to raise."""
+        assert self.error is not None
+        return type(self.error)(str(self.error))
+
+    # What the two channels do.
+
+    def _on_frame(self, key: int, payload: bytes) -> None:
+        raise NotImplementedError
+
+    def _on_failed(self) -> None:
+        raise NotImplementedError
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport. Called by asyncio."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Return where to put what arrives. Called by asyncio."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what arrived. Called by asyncio."""
+        data: memoryview | bytes | None = memoryview(self._buffer)[:nbytes]
+        assert data is not None
+        try:
+            if self._scanner is not None:
+                data = self._scanner.feed(data)
+                if data is None:
+                    return
+                self._scanner = None
+                self._synced.set_result(None)
+            self._decoder.feed(data)
+        except AgentProtocolError as error:
+            self.fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end. Called by asyncio, once."""
+        cause = f": {exc}" if exc else ""
+        self.fail(AgentConnectError(f"the guest closed the {self.format.name} channel{cause}"))
+        if not self._closed.done():
+            self._closed.set_result(None)

@@ -1,0 +1,171 @@
+"""The hyperstart wire format without I/O: bytes in, frames out, and back.
+
+Both channels carry frames of a big-endian header and a payload; the header's last word is the length of the whole
+frame, header included. On the control channel the header is ``u32 code, u32 length``, on the stream channel
+``u64 sequence, u32 length`` (hyperstart, ``src/api.h``). Sequence 0 is this project's: a :class:`StreamControl`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+
+from vc_core.errors import AgentProtocolError
+
+#: Called with the first word of a frame's header (code or sequence) and its payload.
+OnFrame = Callable[[int, bytes], None]
+
+
+class Code(IntEnum):
+    """Control frame codes: hyperstart's ``src/api.h``, and from 4096 on this project's (guest-protocol.md)."""
+
+    GETVERSION = 0
+    STARTPOD = 1
+    DESTROYPOD = 4
+    EXECCMD = 6
+    READY = 8
+    ACK = 9
+    ERROR = 10
+    WINSIZE = 11
+    PING = 12
+    PODFINISHED = 13
+    NEXT = 14
+    NEWCONTAINER = 17
+    KILLCONTAINER = 18
+    REMOVECONTAINER = 22
+    PROCESSASYNCEVENT = 23
+    SIGNALPROCESS = 24
+    HELLO = 4096
+    SIGNAL = 4097
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFormat:
+    """How the frames of one channel look: its name, its header, and the longest frame that is accepted (bytes)."""
+
+    name: str
+    header: Struct
+    limit: int
+
+    def encode(self, key: int, payload: bytes | memoryview = b"") -> bytes:
+        """Return a frame. ``key`` is the code or sequence. The caller keeps to ``limit``."""
+        return b"".join((self.header.pack(key, self.header.size + len(payload)), payload))
+
+
+CONTROL = FrameFormat("control", Struct(">II"), 1024 * 1024)
+STREAM = FrameFormat("stream", Struct(">QI"), 64 * 1024)
+
+
+class FrameDecoder:
+    """Turns the bytes of one direction of a channel into frames, however they were cut.
+
+    Holds one unfinished frame at most. After an error it stays failed: a stream that lost its frame boundary has no
+    way back to it.
+    """
+
+    def __init__(self, frame_format: FrameFormat, on_frame: OnFrame) -> None:
+        self._format = frame_format
+        self._on_frame = on_frame
+        self._rest = bytearray()
+        self._failure: str | None = None
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes and call ``on_frame`` for every frame that they complete.
+
+        Raises AgentProtocolError for a length that no frame can have, and again at every later call.
+        """
+        if self._failure is not None:
+            raise AgentProtocolError(self._failure)
+        rest, header = self._rest, self._format.header
+        if rest:
+            rest += data
+            with memoryview(rest) as view:
+                used = self._parse(view, header)
+            del rest[:used]
+        else:
+            with memoryview(data) as view:
+                used = self._parse(view, header)
+                rest += view[used:]
+
+    def _parse(self, view: memoryview, header: Struct) -> int:
+        """Hand over the whole frames at the start of ``view`` and return their size together."""
+        start, end, limit = 0, len(view), self._format.limit
+        while end - start >= header.size:
+            key, length = header.unpack_from(view, start)
+            if not header.size <= length <= limit:
+                self._failure = (
+                    f"the guest sent a {self._format.name} frame of length {length}; "
+                    f"it must be {header.size} to {limit}, so the channel cannot be read any further"
+                )
+                raise AgentProtocolError(self._failure)
+            if end - start < length:
+                break
+            self._on_frame(key, bytes(view[start + header.size : start + length]))
+            start += length
+        return start
+
+
+class StreamControlType(IntEnum):
+    """What a stream control frame says (guest-protocol.md, Credit)."""
+
+    CREDIT = 1
+    RELEASE = 2
+    RESUME = 3
+
+
+_STREAM_CONTROL = Struct(">BQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamControl:
+    """The payload of a stream frame with sequence 0."""
+
+    type: StreamControlType
+    stream: int
+    value: int = 0
+
+    def encode(self) -> bytes:
+        """Return the whole stream frame."""
+        return STREAM.encode(0, _STREAM_CONTROL.pack(self.type, self.stream, self.value))
+
+    @classmethod
+    def decode(cls, payload: bytes) -> StreamControl:
+        """Return what the payload says. Raises AgentProtocolError."""
+        if len(payload) != _STREAM_CONTROL.size:
+            raise AgentProtocolError(
+                f"the guest sent a stream control frame with {len(payload)} bytes of payload; "
+                f"it must have {_STREAM_CONTROL.size}"
+            )
+        number, stream, value = _STREAM_CONTROL.unpack(payload)
+        try:
+            return cls(StreamControlType(number), stream, value)
+        except ValueError:
+            raise AgentProtocolError(f"the guest sent a stream control frame of the unknown type {number}") from None
+
+
+_SYNC_MAGIC = b"\xffVCSYNC\x00\xff"
+
+
+def sync_marker(token: bytes) -> bytes:
+    """Return the bytes that take over a channel of the guest that knows ``token`` (16 bytes); new at each call."""
+    return _SYNC_MAGIC + token + secrets.token_bytes(8)
+
+
+class SyncScanner:
+    """Finds the guest's echo of a sync marker in what is left of a former host's conversation."""
+
+    def __init__(self, marker: bytes) -> None:
+        self._marker = marker
+        self._tail = b""
+
+    def feed(self, data: bytes | bytearray | memoryview) -> bytes | None:
+        """Take the next bytes; return what follows the marker once it was seen, None until then."""
+        seen = self._tail + data
+        found = seen.find(self._marker)
+        if found < 0:
+            self._tail = seen[-(len(self._marker) - 1) :]
+            return None
+        return seen[found + len(self._marker) :]

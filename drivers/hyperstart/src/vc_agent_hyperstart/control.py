@@ -1,0 +1,158 @@
+"""The control channel: one command at a time, each answered by ACK or ERROR."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
+
+from vc_agent_hyperstart.channel import Channel
+from vc_agent_hyperstart.codec import CONTROL, Code
+from vc_agent_hyperstart.messages import Refusal, clean, decode
+
+#: Bytes that an original guest may not have acknowledged yet (runv's figure; see :meth:`ControlChannel._push`).
+_IN_FLIGHT_MAX = 512
+
+
+class RefusedError(AgentError):
+    """The guest answered ERROR. ``reason`` may be empty; ``exit_code`` is 0 unless a command could not start."""
+
+    def __init__(self, message: str, reason: str = "", exit_code: int = 0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.exit_code = exit_code
+
+
+class ControlChannel(Channel):
+    """Sends commands and waits for their answers.
+
+    ``on_event`` gets the frames that answer no command. NEXT frames must add up to what was sent, until
+    :meth:`stop_counting`.
+    """
+
+    def __init__(self, on_lost: Callable[[AgentError], None], on_event: Callable[[Code, bytes], None]) -> None:
+        super().__init__(CONTROL, on_lost)
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self._on_event = on_event
+        #: Held from a command's sending to its answer, even if its sender has stopped waiting.
+        self._turn = asyncio.Lock()
+        self._answer: asyncio.Future[bytes] | None = None
+        self._backlog = memoryview(b"")
+        self._sent = self._acknowledged = 0
+        self._counting = True
+        self._probing = False
+
+    async def call(self, code: Code, payload: bytes = b"", deadline: float | None = None) -> bytes:
+        """Send a command and return the payload of its ACK.
+
+        ``deadline`` is seconds; None leaves it to the caller. Raises RefusedError for ERROR, AgentTimeoutError, and
+        whatever ended the channel.
+        """
+        if len(payload) + CONTROL.header.size > CONTROL.limit:
+            raise ConfigError(f"{code.name} with {len(payload)} bytes is too long; {CONTROL.limit} at most")
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._exchange(code, payload)
+        except TimeoutError as error:
+            raise AgentTimeoutError(f"the guest did not answer {code.name} within {deadline:g} s") from error
+
+    async def probe(self) -> bytes:
+        """Ask an original guest for its version, passing over the answers that a former host did not wait for."""
+        self._probing = True
+        return await self.call(Code.GETVERSION)
+
+    def stop_counting(self) -> None:
+        """Expect no NEXT from now on: the guest has said so."""
+        self._counting = False
+
+    async def _exchange(self, code: Code, payload: bytes) -> bytes:
+        await self._turn.acquire()
+        if self.error is not None:
+            self._turn.release()
+            raise self.failure()
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._answer = answer
+        frame = CONTROL.encode(code, payload)
+        if self._counting:
+            self._backlog = memoryview(frame)
+            self._push()
+        else:
+            self._transport.write(frame)
+        try:
+            return await answer
+        except RefusedError as refusal:
+            detail = f": {refusal.reason}" if refusal.reason else ""
+            raise RefusedError(f"the guest refused {code.name}{detail}", refusal.reason, refusal.exit_code) from None
+
+    def _push(self) -> None:
+        """Send as much as the guest can hold: an original reads in small pieces and acknowledges each with NEXT."""
+        room = _IN_FLIGHT_MAX - (self._sent - self._acknowledged)
+        part, self._backlog = self._backlog[:room], self._backlog[room:]
+        if part:
+            self._sent += len(part)
+            self._transport.write(part)
+
+    def _on_frame(self, key: int, payload: bytes) -> None:
+        match key:
+            case Code.ACK | Code.ERROR:
+                self._on_answer(key, payload)
+            case Code.NEXT:
+                self._on_next(payload)
+            case Code.READY:
+                if not self.ready.done():
+                    self.ready.set_result(None)
+            case Code.PODFINISHED | Code.PROCESSASYNCEVENT:
+                self._on_event(Code(key), payload)
+            case _:
+                raise AgentProtocolError(f"the guest sent a control frame of code {key}, which no guest sends")
+
+    def _on_next(self, payload: bytes) -> None:
+        if len(payload) != 4 or not self._counting:
+            raise AgentProtocolError("the guest sent a NEXT frame that the protocol does not allow")
+        if self._probing:
+            return
+        self._acknowledged += int.from_bytes(payload)
+        if self._acknowledged > self._sent:
+            raise AgentProtocolError(
+                f"the guest acknowledged {self._acknowledged} bytes with NEXT, but only {self._sent} were sent"
+            )
+        self._push()
+
+    def _on_answer(self, key: int, payload: bytes) -> None:
+        if self._probing:
+            if not payload:
+                return
+            self._probing = False
+            self._acknowledged = self._sent
+        answer, self._answer = self._answer, None
+        if answer is None:
+            raise AgentProtocolError(f"the guest sent {Code(key).name} although no command was waiting for an answer")
+        if self._counting and (self._backlog or self._acknowledged != self._sent):
+            self._answer = answer
+            raise AgentProtocolError(
+                f"the guest answered when it had acknowledged {self._acknowledged} of {self._sent} bytes with NEXT"
+            )
+        if not answer.done():
+            if key == Code.ACK:
+                answer.set_result(payload)
+            else:
+                answer.set_exception(_refusal(payload))
+        self._turn.release()
+
+    def _on_failed(self) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(self.failure())
+            self.ready.exception()  # nobody need wait for it
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(self.failure())
+        if self._turn.locked():
+            self._turn.release()
+
+
+def _refusal(payload: bytes) -> RefusedError:
+    """Return what an ERROR says: JSON from ours, a sentence that ends in NUL from late originals, else nothing."""
+    if not payload.startswith(b"{"):
+        return RefusedError("", clean(payload.rstrip(b"\0").decode(errors="replace")))
+    refusal = decode("reason", payload, Refusal)
+    return RefusedError("", clean(refusal.reason), refusal.exit_code)

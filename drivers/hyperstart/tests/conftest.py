@@ -1,0 +1,26 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from vc_agent_hyperstart.agent import HyperstartAgent
+from vc_agent_hyperstart.config import HyperstartConfig
+from vc_core.config import HypervisorConfig, Resources
+from vc_core.context import PodContext
+
+
+def make_agent(saved: Mapping[str, object] | None = None, config: HyperstartConfig | None = None) -> HyperstartAgent:
+    pod = PodContext(
+        id="p1",
+        uuid="00000000-0000-0000-0000-000000000000",
+        run_dir=Path("/nonexistent/run"),
+        share_dir=Path("/nonexistent/share"),
+        resources=Resources(),
+        hypervisor_config=HypervisorConfig(),
+    )
+    return HyperstartAgent(pod, config or HyperstartConfig(), saved)
+
+
+@pytest.fixture(name="make_agent")
+def make_agent_fixture():
+    """A function that makes an agent for a pod that has no VM."""
+    return make_agent

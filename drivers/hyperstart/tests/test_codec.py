@@ -1,0 +1,133 @@
+import itertools
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from vc_agent_hyperstart.codec import (
+    CONTROL,
+    STREAM,
+    FrameDecoder,
+    FrameFormat,
+    StreamControl,
+    StreamControlType,
+    SyncScanner,
+    sync_marker,
+)
+from vc_core.errors import AgentProtocolError
+
+FORMATS = [CONTROL, STREAM]
+
+
+def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def decode(frame_format: FrameFormat, pieces: list[bytes]) -> tuple[list[tuple[int, bytes]], str | None]:
+    """Return the frames, and the text of the error that ended them."""
+    frames: list[tuple[int, bytes]] = []
+    decoder = FrameDecoder(frame_format, lambda key, payload: frames.append((key, payload)))
+    try:
+        for piece in pieces:
+            decoder.feed(piece)
+    except AgentProtocolError as error:
+        return frames, str(error)
+    return frames, None
+
+
+frames_strategy = st.lists(st.tuples(st.integers(0, 2**32 - 1), st.binary(max_size=300)), max_size=8)
+cuts_strategy = st.lists(st.integers(0, 10**6), max_size=40)
+
+
+@pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
+@given(frames=frames_strategy, cuts=cuts_strategy)
+def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(frame_format, frames, cuts):
+    data = b"".join(frame_format.encode(key, payload) for key, payload in frames)
+    assert decode(frame_format, chunks(data, cuts)) == (frames, None)
+
+
+@pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
+@given(data=st.binary(max_size=400), cuts=cuts_strategy)
+def test_any_bytes_give_the_same_frames_and_the_same_error_however_they_are_cut(frame_format, data, cuts):
+    assert decode(frame_format, chunks(data, cuts)) == decode(frame_format, [data])
+
+
+@pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
+@pytest.mark.parametrize("length", [0, 4, 7, "header - 1", "limit + 1", 2**31, 2**32 - 1])
+def test_a_length_that_no_frame_can_have_fails_the_decoder_for_good(frame_format, length):
+    length = {"header - 1": frame_format.header.size - 1, "limit + 1": frame_format.limit + 1}.get(length, length)
+    decoder = FrameDecoder(frame_format, lambda key, payload: pytest.fail("there is no frame"))
+    with pytest.raises(AgentProtocolError, match=f"length {length};"):
+        decoder.feed(frame_format.header.pack(1, length))
+    with pytest.raises(AgentProtocolError, match=f"length {length};"):
+        decoder.feed(frame_format.encode(1))
+
+
+@pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
+def test_the_longest_and_the_shortest_frame_are_accepted(frame_format):
+    longest = bytes(frame_format.limit - frame_format.header.size)
+    data = frame_format.encode(1, longest) + frame_format.encode(2)
+    assert decode(frame_format, [data]) == ([(1, longest), (2, b"")], None)
+
+
+@pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
+def test_frames_before_a_bad_one_are_delivered(frame_format):
+    frames, error = decode(frame_format, [frame_format.encode(7, b"good") + frame_format.header.pack(1, 3)])
+    assert frames == [(7, b"good")]
+    assert error is not None
+
+
+def test_a_long_frame_in_single_bytes_is_parsed_without_looking_at_it_again_and_again():
+    """16 times the bytes may cost 16 times the work, not 256 times: counted in bytes copied, not in time."""
+    parsed = 0
+
+    class Counting(FrameDecoder):
+        def _parse(self, view, header):
+            nonlocal parsed
+            parsed += 1
+            return super()._parse(view, header)
+
+    frames = []
+    decoder = Counting(CONTROL, lambda key, payload: frames.append(payload))
+    frame = CONTROL.encode(1, bytes(100_000))
+    for position in range(len(frame)):
+        decoder.feed(frame[position : position + 1])
+    assert frames == [bytes(100_000)]
+    assert parsed == len(frame)
+
+
+@given(kind=st.sampled_from(StreamControlType), stream=st.integers(0, 2**64 - 1), value=st.integers(0, 2**64 - 1))
+def test_a_stream_control_frame_is_decoded_to_what_was_encoded(kind, stream, value):
+    control = StreamControl(kind, stream, value)
+    ((sequence, payload),), error = decode(STREAM, [control.encode()])
+    assert (sequence, error) == (0, None)
+    assert StreamControl.decode(payload) == control
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", bytes(16), bytes(18), struct.pack(">BQQ", 0, 1, 1), struct.pack(">BQQ", 9, 1, 1)]
+)
+def test_a_stream_control_frame_of_another_size_or_type_is_refused(payload):
+    with pytest.raises(AgentProtocolError):
+        StreamControl.decode(payload)
+
+
+@given(before=st.binary(max_size=200), after=st.binary(max_size=50), cuts=cuts_strategy)
+def test_the_scanner_finds_the_marker_at_any_position_and_returns_what_follows(before, after, cuts):
+    marker = sync_marker(bytes(range(16)))
+    scanner, rest = SyncScanner(marker), None
+    for piece in chunks(before + marker[:20] + marker + after, cuts):
+        if rest is None:
+            rest = scanner.feed(piece)
+        else:
+            rest += piece
+    assert rest == after
+
+
+def test_a_marker_is_another_one_at_each_takeover():
+    token = bytes(16)
+    first, second = sync_marker(token), sync_marker(token)
+    assert first != second
+    assert first[:25] == second[:25]
+    assert len(first) == 33
