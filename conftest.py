@@ -1,5 +1,18 @@
 """What all tests of this repository share."""
 
-# pytest names the module of vc_core/tests/test_x.py "vc_core.tests.test_x". Unless the real package is imported by then,
-# the folder vc_core/ of this repository becomes a namespace package of that name and hides it.
-import vc_core  # noqa: F401 - see above
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+# This import also makes vc_core be the real package: pytest names the module of vc_core/tests/test_x.py
+# "vc_core.tests.test_x", and would else make a namespace package vc_core of this repository's folder.
+from vc_core.testing import census
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Count around every test what exists; what a fixture of wider scope set up was there before."""
+    with census.unchanged(tmp_path_factory.getbasetemp()):
+        yield

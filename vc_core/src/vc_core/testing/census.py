@@ -1,0 +1,103 @@
+"""A census of what a test can leave behind: descriptors, processes, threads, mounts, sockets and files.
+
+Called around every test by the fixture in this repository's ``conftest.py``, and by tests that count for themselves.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+#: What was found: a key that stays the same as long as the thing lives, and a description.
+Census = dict[tuple[object, ...], str]
+
+#: Seconds that a thing may take to go away after the test, and seconds from one look to the next.
+_GRACE = 1.0
+_LOOK = 0.02
+
+#: Our default roots (``/run/virtcontainers`` and so on) hold this name; no test may mount anything there either.
+_PRODUCT = "virtcontainers"
+
+#: Flag of a listening socket in ``/proc/net/unix`` (``__SO_ACCEPTCON`` in the kernel's linux/net.h).
+_LISTENING = 1 << 16
+
+
+@contextmanager
+def unchanged(root: Path, files: Iterable[Path] = ()) -> Iterator[None]:
+    """Fail if the block leaves anything behind that was not there before and does not go away within a second.
+
+    ``root`` is the directory below which tests keep their state: processes that name it in their arguments or
+    environment, mounts and listening sockets below it are counted, besides this process' own descriptors, threads and
+    children. ``files`` are directories whose files count as well. Raises AssertionError with a line for each thing.
+    """
+    files = tuple(files)
+    before = take(root, files)
+    yield
+    end = time.monotonic() + _GRACE
+    while left := {key: text for key, text in take(root, files).items() if key not in before}:
+        if time.monotonic() > end:
+            raise AssertionError("\n  ".join(["left behind:", *sorted(left.values())]))
+        gc.collect()  # what hangs in a cycle of references is released late, but it is released
+        threading.Event().wait(_LOOK)
+
+
+def take(root: Path, files: Iterable[Path] = ()) -> Census:
+    """Return what exists now; the arguments are those of :func:`unchanged`."""
+    return {
+        **_descriptors(),
+        **{("thread", thread.ident): f"thread {thread.name}" for thread in threading.enumerate()},
+        **_processes(os.fsencode(root)),
+        **_mounts(str(root)),
+        **_listeners(str(root)),
+        **{("file", path): f"file {path}" for directory in files for path in directory.rglob("*")},
+    }
+
+
+def _descriptors() -> Census:
+    found: Census = {}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that listed the directory
+            target = str(descriptor.readlink())
+            found["descriptor", descriptor.name, target] = f"descriptor {descriptor.name} of {target}"
+    return found
+
+
+def _processes(root: bytes) -> Census:
+    """Find this process' children, even dead ones that nobody waited for, and every process that names ``root``."""
+    children = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):
+            children.update((task / "children").read_text().split())
+    found: Census = {}
+    for process in Path("/proc").iterdir():
+        pid = process.name
+        # A process may end or belong to somebody else at every step.
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if not pid.isdecimal():
+                continue
+            arguments = (process / "cmdline").read_bytes()
+            if pid in children or root in arguments or root in (process / "environ").read_bytes():
+                stat = (process / "stat").read_text()
+                start_time = stat[stat.rindex(")") :].split()[20]
+                words = arguments.replace(b"\0", b" ").decode(errors="replace").strip() or "ended, not waited for"
+                found["process", pid, start_time] = f"process {pid} ({words})"
+    return found
+
+
+def _mounts(root: str) -> Census:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {("mount", line): f"mount {line}" for line in lines if root in line or _PRODUCT in line}
+
+
+def _listeners(root: str) -> Census:
+    found: Census = {}
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        _, _, _, flags, _, _, inode, *path = line.split(maxsplit=7)
+        if path and path[0].startswith(root) and int(flags, 16) & _LISTENING:
+            found["socket", inode] = f"listening socket {path[0]}"
+    return found

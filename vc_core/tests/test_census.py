@@ -1,0 +1,170 @@
+"""The census finds what a test leaves behind, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from vc_core.testing import census
+
+CONFTEST = Path(__file__).parents[2] / "conftest.py"
+
+
+@contextmanager
+def descriptor(root: Path) -> Iterator[str]:
+    with tempfile.TemporaryFile() as file:
+        yield f"descriptor {file.fileno()} of "
+
+
+@contextmanager
+def child(root: Path) -> Iterator[str]:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield f"process {process.pid} (sleep 60)"
+        process.kill()
+
+
+@contextmanager
+def zombie(root: Path) -> Iterator[str]:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    yield f"process {process.pid} (ended, not waited for)"
+    process.wait()
+
+
+def start_orphan(root: Path, seconds: str) -> int:
+    """Start a process that nobody here is the parent of, and that names the root in its environment only."""
+    started = subprocess.run(
+        ["sh", "-c", f"sleep {seconds} </dev/null >/dev/null 2>&1 & echo $!"],
+        env={**os.environ, "VIRTCONTAINERS_ROOT": str(root / "state")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(started.stdout)
+
+
+@contextmanager
+def orphan(root: Path) -> Iterator[str]:
+    pid = start_orphan(root, "60")
+    yield f"process {pid} (sleep 60)"
+    os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def thread(root: Path) -> Iterator[str]:
+    end = threading.Event()
+    lingering = threading.Thread(target=end.wait, name="lingering")
+    lingering.start()
+    yield "thread lingering"
+    end.set()
+    lingering.join()
+
+
+@contextmanager
+def listener(root: Path) -> Iterator[str]:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(root / "socket"))
+        listening.listen()
+        yield f"listening socket {root}/socket"
+
+
+Leak = Callable[[Path], AbstractContextManager[str]]
+
+
+@pytest.mark.parametrize("leak", [descriptor, child, zombie, orphan, thread, listener])
+def test_what_is_left_behind_is_found(leak: Leak, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "_GRACE", 0)
+    counted = census.unchanged(tmp_path)
+    counted.__enter__()
+    with leak(tmp_path) as description, pytest.raises(AssertionError) as caught:
+        counted.__exit__(None, None, None)
+    assert description in str(caught.value)
+
+
+@pytest.mark.parametrize("leak", [descriptor, child, zombie, orphan, thread, listener])
+def test_what_was_there_before_and_what_is_gone_again_is_not_counted(leak: Leak, tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    with leak(tmp_path), census.unchanged(tmp_path), leak(tmp_path / "below"):
+        pass
+
+
+def test_what_goes_away_within_a_second_is_not_counted(tmp_path: Path) -> None:
+    with census.unchanged(tmp_path):
+        pidfd = os.pidfd_open(start_orphan(tmp_path, "0.2"))
+        assert not select.select([pidfd], [], [], 0)[0], "the process ended before the census looked"
+        os.close(pidfd)
+
+
+def test_files_are_counted_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "_GRACE", 0)
+    (tmp_path / "old").touch()
+    with census.unchanged(tmp_path):
+        (tmp_path / "overlooked").touch()
+    with (
+        pytest.raises(AssertionError, match=f"file {tmp_path}/new$"),
+        census.unchanged(tmp_path, files=[tmp_path]),
+    ):
+        (tmp_path / "new").touch()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_mount_is_found(tmp_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import pathlib, subprocess
+        from vc_core.testing import census
+        census._GRACE = 0
+        with census.unchanged(pathlib.Path({str(tmp_path)!r})):
+            subprocess.run(["mount", "-t", "tmpfs", "none", {str(tmp_path)!r}], check=True)
+    """)
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "left behind:\n  mount " in done.stderr
+    assert f"{tmp_path} " in done.stderr
+
+
+def test_the_fixture_counts_around_each_test_and_spares_fixtures_of_wider_scope(tmp_path: Path) -> None:
+    shutil.copy(CONFTEST, tmp_path)
+    (tmp_path / "test_it.py").write_text(
+        textwrap.dedent("""
+            import subprocess
+            import pytest
+
+            @pytest.fixture(scope="module")
+            def machine():
+                with subprocess.Popen(["sleep", "60"]) as process:
+                    yield process
+                    process.kill()
+
+            def test_one(): ...
+            def test_first_user(machine): ...
+            def test_second_user(machine): ...
+            def test_leak(machine):
+                global leak
+                leak = open("/dev/null")
+            def test_after(): ...
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/base", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert "5 passed, 1 error" in done.stdout
+    assert "ERROR test_it.py::test_leak" in done.stdout
+    assert "of /dev/null" in done.stdout
