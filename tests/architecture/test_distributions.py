@@ -70,3 +70,11 @@ def test_the_name_says_which_slot_a_driver_fills(folder: Path) -> None:
     (target,) = project["entry-points"][SLOTS[kind]].items()
     assert target[0] == name
     assert re.fullmatch(rf"{package}\.plugin:[A-Za-z]+Plugin", target[1])
+
+
+def test_every_dependency_is_explained_with_its_range(folder: Path) -> None:
+    page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text()
+    explained = dict(re.findall(r"^\| ([a-z.-]+) \| `(\S+)` \|", page, flags=re.MULTILINE))
+    for requirement in settings(folder)["project"]["dependencies"]:
+        name, bounds = requirement.split(">=")
+        assert name == "vc-core" or explained.get(name) == f">={bounds}", f"dependencies.md must explain {requirement}"
