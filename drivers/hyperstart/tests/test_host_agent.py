@@ -1,12 +1,17 @@
 """The agent against a guest that keeps to the protocol, ours and originals."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import contextlib
+import json
+from pathlib import Path
 
 import pytest
-from vc_core.agent import GuestContainer
-from vc_core.config import Cmd
-from vc_core.testing.fake_hyperstart import FakeHyperstart, pattern
+from vc_core.agent import AgentCapability, GuestContainer, Process
+from vc_core.config import Cmd, EnvVar
+from vc_core.devices import Channel, SharedDirectory
+from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
+from vc_core.testing import fake_hyperstart as fake
+from vc_core.testing.fake_hyperstart import FakeHyperstart, Misbehaviour, pattern
 from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10
@@ -23,7 +28,7 @@ def run(main) -> None:
     asyncio.run(asyncio.wait_for(main, 30))
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def pod(make_agent, **guest_options):
     """A guest with a started pod, whose container c1 sleeps, and the agent connected to it."""
     async with FakeHyperstart(**guest_options) as guest:
@@ -83,3 +88,323 @@ def test_input_of_any_size_arrives_and_ends(make_agent, guest_options, size):
             assert io.stdout == pattern(size)
 
     run(main())
+
+
+def test_both_ends_of_many_commands_at_once_keep_apart(make_agent):
+    async def one(agent, number):
+        data = pattern(50_000 + number)[number:]
+        status, io = await command(agent, "cat", stdin=data)
+        assert (status, bytes(io.stdout)) == (0, data)
+
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            await asyncio.gather(*(one(agent, number) for number in range(50)))
+
+    run(main())
+
+
+def test_a_stalled_reader_stalls_only_its_own_stream_and_loses_nothing(make_agent):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            io = RecordedIO(stalled=True)
+            stalled = await agent.exec("c1", Cmd(args=["pattern", "1000000"]), io, DEADLINE)
+            status, other = await command(agent, "pattern", "300000")
+            assert (status, bytes(other.stdout)) == (0, pattern(300_000))
+            # The window is what the guest has sent of the stalled stream, and all that is kept here.
+            assert guest.processes[int(stalled.process_id)].stdout.sent <= 65536
+            io.flowing.set()
+            assert await agent.wait(stalled) == 0
+            assert io.stdout == pattern(1_000_000)
+
+    run(main())
+
+
+def test_a_program_that_does_not_read_gets_no_more_input_than_the_window(make_agent):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(bytes(10_000_000)), DEADLINE)
+            status, _ = await command(agent, "true")
+            assert status == 0
+            assert guest.processes[int(process.process_id)].received == 65536
+
+    run(main())
+
+
+def test_wait_may_be_called_by_many_and_after_the_end(make_agent):
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            process = await agent.exec("c1", Cmd(args=["exit", "5"]), RecordedIO(), DEADLINE)
+            assert await asyncio.gather(agent.wait(process), agent.wait(process)) == [5, 5]
+            assert await agent.wait(process) == 5
+
+    run(main())
+
+
+def test_wait_for_a_process_that_never_was_is_an_error(make_agent):
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            for name in ("123", "nonsense"):
+                with pytest.raises(AgentError, match="no process"):
+                    await agent.wait(Process("c1", name))
+
+    run(main())
+
+
+def test_a_command_that_cannot_start_is_a_command_error_with_the_exit_code_and_the_guests_reason(make_agent):
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            with pytest.raises(
+                CommandError, match=r"cannot run 'nope' in container 'c1': nope cannot be run"
+            ) as caught:
+                await agent.exec("c1", Cmd(args=["nope"]), RecordedIO(), DEADLINE)
+            assert caught.value.exit_code == 127
+
+    run(main())
+
+
+def test_a_command_that_cannot_start_in_an_original_ends_with_its_exit_code(make_agent):
+    async def main():
+        async with pod(make_agent, ours=False) as (_, agent):
+            status, io = await command(agent, "nope")
+            assert status == 127
+            assert b"No such file" in io.stderr
+
+    run(main())
+
+
+def test_a_command_without_a_program_is_refused_before_the_guest_hears_of_it(make_agent):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            before = len(guest.commands)
+            with pytest.raises(ConfigError, match="no args"):
+                await agent.exec("c1", Cmd(), RecordedIO(), DEADLINE)
+            assert len(guest.commands) == before
+
+    run(main())
+
+
+def test_the_request_for_a_process_holds_what_the_command_says_and_nothing_empty(make_agent):
+    async def main():
+        async with pod(make_agent, ours=False) as (guest, agent):
+            cmd = Cmd(args=["true", "ü\n"], envs=[EnvVar("A", "b=c")], work_dir="/w", user="u", group="g")
+            await agent.wait(await agent.exec("c1", cmd, RecordedIO(), DEADLINE))
+            await command(agent, "true")
+            full, bare = [json.loads(payload)["process"] for code, payload in guest.commands if code == fake.EXECCMD]
+            assert full.pop("stdio") != full.pop("stderr")
+            assert full == {
+                "terminal": False,
+                "args": ["true", "ü\n"],
+                "envs": [{"env": "A", "value": "b=c"}],
+                "workdir": "/w",
+                "user": "u",
+                "group": "g",
+            }
+            assert set(bare) == {"terminal", "stdio", "stderr", "args", "workdir"}
+
+    run(main())
+
+
+def test_the_overlay_is_asked_for_only_where_the_guest_has_it(make_agent, guest_options):
+    async def main():
+        async with pod(make_agent, **guest_options) as (guest, _):
+            (payload,) = [payload for code, payload in guest.commands if code == fake.NEWCONTAINER]
+            container = json.loads(payload)
+            assert (container["id"], container["image"], container["rootfs"]) == ("c1", "c1", "rootfs")
+            assert container.get("overlay", False) is guest_options.get("ours", True)
+
+    run(main())
+
+
+@pytest.mark.parametrize("root_fs", ["", "/c1", "c1/../../etc", ".."])
+def test_a_root_file_system_outside_the_share_is_refused(make_agent, root_fs):
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            container = GuestContainer("c2", root_fs, Cmd(args=["true"]))
+            with pytest.raises(ConfigError, match="not below the share"):
+                await agent.start_container(container, RecordedIO(), DEADLINE)
+
+    run(main())
+
+
+def test_death_by_signal_is_128_plus_its_number(make_agent):
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
+            await agent.signal(process, 15, DEADLINE)
+            assert await agent.wait(process) == 128 + 15
+
+    run(main())
+
+
+@pytest.mark.parametrize("api", [4243, 4244])
+def test_late_originals_signal_any_process(make_agent, api):
+    async def main():
+        async with pod(make_agent, ours=False, api=api) as (guest, agent):
+            assert AgentCapability.SIGNAL in agent.capabilities
+            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
+            await agent.signal(process, 15, DEADLINE)
+            await agent.wait(process)
+            assert fake.SIGNALPROCESS in [code for code, _ in guest.commands]
+
+    run(main())
+
+
+def test_an_original_of_2016_signals_only_a_containers_first_process(make_agent):
+    async def main():
+        async with pod(make_agent, ours=False) as (_, agent):
+            assert AgentCapability.SIGNAL not in agent.capabilities
+            container = GuestContainer("c2", "c2", Cmd(args=["sleep"]))
+            first = await agent.start_container(container, RecordedIO(None), DEADLINE)
+            process = await agent.exec("c2", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
+            with pytest.raises(NotSupportedError, match="2016"):
+                await agent.signal(process, 15, DEADLINE)
+            await agent.signal(first, 15, DEADLINE)
+            await agent.wait(first)
+
+    run(main())
+
+
+def test_signals_and_sizes_for_what_has_just_ended_are_no_errors(make_agent, guest_options):
+    async def main():
+        async with pod(make_agent, **guest_options) as (_, agent):
+            container = GuestContainer("c2", "c2", Cmd(args=["true"]), terminal=True)
+            process = await agent.start_container(container, RecordedIO(None), DEADLINE)
+            await agent.wait(process)
+            await agent.signal(process, 15, DEADLINE)
+            await agent.signal_container("c2", 15, DEADLINE)
+            await agent.resize(process, 24, 80, DEADLINE)
+
+    run(main())
+
+
+def test_a_signal_to_a_container_that_never_was_is_an_error(make_agent, guest_options):
+    async def main():
+        async with pod(make_agent, **guest_options) as (_, agent):
+            with pytest.raises(AgentError, match="KILLCONTAINER"):
+                await agent.signal_container("c9", 15, DEADLINE)
+
+    run(main())
+
+
+def test_a_terminal_has_one_output_gets_its_size_and_ends_with_control_d(make_agent, guest_options):
+    async def main():
+        async with pod(make_agent, **guest_options) as (guest, agent):
+            io = RecordedIO(b"hello\n")
+            process = await agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE, terminal=True)
+            inside = guest.processes[int(process.process_id)]
+            assert inside.terminal
+            assert inside.stderr is inside.stdout
+            await agent.resize(process, 24, 80, DEADLINE)
+            assert inside.size == (24, 80)
+            assert await agent.wait(process) == 0
+            assert io.stdout == b"hello\n"
+
+    run(main())
+
+
+def test_a_container_can_start_again_after_it_was_removed(make_agent, guest_options):
+    async def main():
+        async with pod(make_agent, **guest_options) as (_, agent):
+            for status in (3, 4):
+                container = GuestContainer("c2", "c2", Cmd(args=["exit", str(status)]))
+                process = await agent.start_container(container, RecordedIO(), DEADLINE)
+                assert await agent.wait(process) == status
+                await agent.remove_container("c2", DEADLINE)
+
+    run(main())
+
+
+def test_a_container_that_runs_cannot_be_removed(make_agent):
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            with pytest.raises(AgentError, match="runs"):
+                await agent.remove_container("c1", DEADLINE)
+
+    run(main())
+
+
+def test_a_container_starts_after_the_last_one_of_an_original_pod_has_ended(make_agent):
+    async def main():
+        async with pod(make_agent, ours=False) as (guest, agent):
+            await agent.signal_container("c1", 9, DEADLINE)
+            for status in (6, 7):
+                container = GuestContainer("c2", "c2", Cmd(args=["exit", str(status)]))
+                process = await agent.start_container(container, RecordedIO(), DEADLINE)
+                assert await agent.wait(process) == status
+            assert [code for code, _ in guest.commands].count(fake.STARTPOD) == 3
+
+    run(main())
+
+
+def test_a_guest_that_powers_off_instead_of_an_answer_has_stopped(make_agent):
+    async def main():
+        for misbehaviour in (None, Misbehaviour.EOF):
+            async with FakeHyperstart(misbehaviour=misbehaviour, at=fake.DESTROYPOD) as guest:
+                agent = make_agent()
+                await agent.connect(guest.open_channel, DEADLINE)
+                await agent.start_pod("p1", DEADLINE)
+                await agent.stop_pod(DEADLINE)
+                assert guest.powered_off
+                await agent.aclose()
+
+    run(main())
+
+
+def test_a_guest_that_was_lost_before_cannot_be_stopped(make_agent):
+    async def main():
+        async with FakeHyperstart() as guest:
+            agent = make_agent()
+            await agent.connect(guest.open_channel, DEADLINE)
+            guest.power_off()
+            await agent.wait_lost()
+            with pytest.raises(AgentConnectError):
+                await agent.stop_pod(DEADLINE)
+            await agent.aclose()
+
+    run(main())
+
+
+def test_calls_that_wait_when_the_agent_is_closed_fail(make_agent):
+    async def main():
+        async with FakeHyperstart() as guest:
+            agent = make_agent()
+            await agent.connect(guest.open_channel, DEADLINE)
+            await agent.start_pod("p1", DEADLINE)
+            container = GuestContainer("c1", "c1", Cmd(args=["sleep"]))
+            process = await agent.start_container(container, RecordedIO(None), DEADLINE)
+            waiting = asyncio.gather(agent.wait(process), agent.wait_lost(), return_exceptions=True)
+            await asyncio.sleep(0)
+            await agent.aclose()
+            result, reason = await waiting
+            assert type(result) is AgentConnectError
+            assert "closed by this host" in reason
+            with pytest.raises(AgentConnectError):
+                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE)
+
+    run(main())
+
+
+def test_an_agent_that_is_not_connected_says_so(make_agent):
+    async def main():
+        agent = make_agent()
+        with pytest.raises(AgentConnectError, match="not connected"):
+            await agent.start_pod("p1", DEADLINE)
+        await agent.aclose()
+
+    run(main())
+
+
+def test_a_guest_of_an_unknown_version_is_refused(make_agent):
+    async def main():
+        async with FakeHyperstart(ours=False, api=4999) as guest:
+            with pytest.raises(AgentConnectError, match="4999; use one of 4242 to 4244"):
+                await make_agent().connect(guest.open_channel, DEADLINE)
+
+    run(main())
+
+
+def test_the_agent_asks_for_two_channels_and_the_share(make_agent):
+    control, stream, share = make_agent().devices()
+    assert control == Channel("charch0", "sh.hyper.channel.0")
+    assert stream == Channel("charch1", "sh.hyper.channel.1")
+    assert share == SharedDirectory("hyperShared", Path("/nonexistent/share"), read_only=True)

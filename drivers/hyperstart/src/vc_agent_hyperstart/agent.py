@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import signal as signals
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from vc_core.errors import (
     CommandError,
     ConfigError,
     NotSupportedError,
+    VCError,
 )
 
 from vc_agent_hyperstart import messages
@@ -120,23 +122,27 @@ class HyperstartAgent(Agent):
         names = [device.name for device in self.devices() if isinstance(device, ChannelDevice)]
         try:
             async with asyncio.timeout(deadline):
-                control = ControlChannel(self._on_lost, self._on_event)
+                marker = sync_marker(bytes.fromhex(self._saved.token)) if self._hello else None
+                leftovers = bool(self._api) and not self._hello
+                control = ControlChannel(self._on_lost, self._on_event, marker, leftovers=leftovers)
                 self._control = await control.open(await open_channel(names[0]))
-                streams = StreamChannel(self._on_lost)
+                streams = StreamChannel(self._on_lost, marker)
                 self._streams = await streams.open(await open_channel(names[1]))
-                if self._saved.hello:
+                if self._hello:
                     await self._take_over(control, streams)
-                elif self._saved.api:
+                elif self._api:
                     await self._take_over_original(control, streams)
                 else:
                     await self._greet(control, streams)
         except BaseException as error:
             await self.aclose()
-            if isinstance(error, TimeoutError) and not isinstance(error, AgentError):
+            if isinstance(error, TimeoutError) and not isinstance(error, VCError):
                 raise AgentTimeoutError(
                     f"the agent in the guest of pod {self._pod.id!r} did not answer within {deadline:g} s; "
                     "see the guest's console for what it did instead"
                 ) from error
+            if isinstance(error, RefusedError):
+                raise AgentConnectError(f"{error}, so it is no guest for the agent hyperstart") from error
             raise
 
     async def _greet(self, control: ControlChannel, streams: StreamChannel) -> None:
@@ -150,9 +156,8 @@ class HyperstartAgent(Agent):
         self._hello = True
 
     async def _take_over(self, control: ControlChannel, streams: StreamChannel) -> None:
-        token = bytes.fromhex(self._saved.token)
         control.stop_counting()
-        await asyncio.gather(*(channel.take_over(sync_marker(token)) for channel in (control, streams)))
+        await asyncio.gather(control.take_over(), streams.take_over())
         payload = await control.call(Code.HELLO, messages.Hello(self._saved.token).encode())
         for report in self._on_hello(payload, control, streams):
             process = streams.add(report.names(), stdout_from=report.stdout_from, stderr_from=report.stderr_from)
@@ -166,7 +171,7 @@ class HyperstartAgent(Agent):
             self._adopt(process, report, DiscardIO())
 
     async def _take_over_original(self, control: ControlChannel, streams: StreamChannel) -> None:
-        self._check_version(await control.probe())
+        self._check_version(await control.call(Code.GETVERSION))
         for names in self._saved.processes:
             process = streams.add(names, status_by_event=self._api > _API_2016)
             if names.init:
@@ -190,6 +195,9 @@ class HyperstartAgent(Agent):
         reply = messages.decode("reply to HELLO", payload, messages.HelloReply)
         if missing := _FEATURES - reply.features:
             raise AgentProtocolError(f"the guest answered HELLO but lacks {', '.join(sorted(missing))}")
+        numbers = [number for report in reply.processes for number in (report.stdio, report.stderr) if number]
+        if len(set(numbers)) < len(numbers):
+            raise AgentProtocolError("the guest answered HELLO with processes that share a stream number")
         control.stop_counting()
         streams.credit = True
         self._overlay = "overlay" in reply.features
@@ -200,7 +208,7 @@ class HyperstartAgent(Agent):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for channel in (self._control, self._streams):
+        for channel in (self._streams, self._control):  # streams have last words
             if channel is not None:
                 await channel.aclose()
 
@@ -229,13 +237,15 @@ class HyperstartAgent(Agent):
                 process.on_status(event.status)
 
     def _channels(self) -> tuple[ControlChannel, StreamChannel]:
+        if self._loss is not None:
+            raise type(self._loss)(str(self._loss))
         if self._control is None or self._streams is None:
             raise AgentConnectError(f"the agent of pod {self._pod.id!r} is not connected")
         return self._control, self._streams
 
-    async def _call(self, code: Code, message: Message | None, deadline: float) -> bytes:
+    async def _call(self, code: Code, message: Message, deadline: float) -> bytes:
         control, _ = self._channels()
-        return await control.call(code, b"" if message is None else message.encode(), deadline)
+        return await control.call(code, message.encode(), deadline)
 
     # The pod and its containers.
 
@@ -247,19 +257,26 @@ class HyperstartAgent(Agent):
 
     async def stop_pod(self, deadline: float) -> None:
         """Send DESTROYPOD."""
+        control, _ = self._channels()
         with contextlib.suppress(AgentConnectError):  # it may power off before its answer has left
-            await self._call(Code.DESTROYPOD, None, deadline)
+            await control.call(Code.DESTROYPOD, deadline=deadline)
 
     async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
         """Send NEWCONTAINER."""
         image, _, rootfs = container.root_fs.partition("/")
         if not image or ".." in container.root_fs.split("/"):
             raise ConfigError(f"root_fs {container.root_fs!r} of container {container.id!r} is not below the share")
+        start = partial(self._start, container.id, container.cmd, container.terminal, io, deadline, image, rootfs)
         if self._pod_ended:
             await self.start_pod(self._hostname, deadline)
-        process = await self._start(
-            container.id, container.cmd, container.terminal, io, deadline, image=image, rootfs=rootfs
-        )
+        try:
+            process = await start()
+        except AgentError:
+            if not self._pod_ended:
+                raise
+            # The last container ended while the command was on its way.
+            await self.start_pod(self._hostname, deadline)
+            process = await start()
         self._first[container.id] = process
         return Process(container.id, str(process.names.stdio))
 
@@ -277,7 +294,6 @@ class HyperstartAgent(Agent):
         terminal: bool,
         io: ProcessIO,
         deadline: float,
-        *,
         image: str = "",
         rootfs: str = "",
     ) -> GuestProcess:
@@ -324,7 +340,7 @@ class HyperstartAgent(Agent):
     def _abandon(self, process: GuestProcess) -> None:
         """Leave nothing behind of a command whose caller has stopped waiting for its start."""
         process.attach(DiscardIO(), None)
-        if self._hello:
+        if self._hello and self._loss is None:
             task = asyncio.get_running_loop().create_task(self._kill_abandoned(process))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -342,14 +358,13 @@ class HyperstartAgent(Agent):
 
     async def wait(self, process: Process) -> int:
         """Return a process' exit code once it ended and its output was handed over."""
-        _, streams = self._channels()
         stdio = _stdio(process)
-        if (running := streams.processes.get(stdio)) is not None:
-            return await running.wait()
-        if (status := streams.statuses.get(stdio)) is not None:
-            return status
-        if self._loss is not None:
-            raise type(self._loss)(str(self._loss))
+        if self._streams is not None:
+            if (running := self._streams.processes.get(stdio)) is not None:
+                return await running.wait()
+            if (status := self._streams.statuses.get(stdio)) is not None:
+                return status
+        self._channels()
         raise _unknown(process)
 
     async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
@@ -441,7 +456,9 @@ class HyperstartAgent(Agent):
 
     def save(self) -> Mapping[str, object]:
         """Return the token and dialect of the guest and its processes' streams; changes with every start."""
-        processes = [] if self._streams is None else [process.names for process in self._streams.processes.values()]
+        processes = self._saved.processes
+        if self._streams is not None:
+            processes = [process.names for process in self._streams.processes.values()]
         state = SavedState(self._saved.token, self._api, self._hello, self._hostname, processes)
         saved: dict[str, object] = msgspec.to_builtins(state)
         return saved

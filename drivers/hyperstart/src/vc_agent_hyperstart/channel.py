@@ -19,16 +19,20 @@ class Channel(asyncio.BufferedProtocol):
     """Base of the two channels.
 
     ``error`` is None while the channel works. Whatever ends it, :meth:`fail` runs once, tells ``on_lost``, and
-    everything that waits on the channel raises :meth:`failure`.
+    everything that waits on the channel raises :meth:`failure`. With a sync marker in ``marker`` nothing that arrives
+    counts until :meth:`take_over`.
     """
 
-    def __init__(self, frame_format: FrameFormat, on_lost: Callable[[AgentError], None]) -> None:
+    def __init__(
+        self, frame_format: FrameFormat, on_lost: Callable[[AgentError], None], marker: bytes | None = None
+    ) -> None:
         self.format = frame_format
         self.error: AgentError | None = None
         self._on_lost = on_lost
         self._decoder = FrameDecoder(frame_format, self._on_frame)
         self._buffer = bytearray(_BUFFER_SIZE)
-        self._scanner: SyncScanner | None = None
+        self._marker = marker
+        self._scanner = SyncScanner(marker) if marker else None
         self._loop = asyncio.get_running_loop()
         self._synced: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -45,10 +49,10 @@ class Channel(asyncio.BufferedProtocol):
             raise
         return self
 
-    async def take_over(self, marker: bytes) -> None:
+    async def take_over(self) -> None:
         """Clear the channel of what a former host left in it, both ways. The caller sets the deadline."""
-        self._scanner = SyncScanner(marker)
-        self._transport.write(marker)
+        assert self._marker is not None
+        self._transport.write(self._marker)
         await self._synced
 
     async def aclose(self) -> None:

@@ -28,11 +28,19 @@ class ControlChannel(Channel):
     """Sends commands and waits for their answers.
 
     ``on_event`` gets the frames that answer no command. NEXT frames must add up to what was sent, until
-    :meth:`stop_counting`.
+    :meth:`stop_counting`. ``leftovers``: a former host's conversation with an original may go on until the first answer
+    that has a payload; the first command must be GETVERSION.
     """
 
-    def __init__(self, on_lost: Callable[[AgentError], None], on_event: Callable[[Code, bytes], None]) -> None:
-        super().__init__(CONTROL, on_lost)
+    def __init__(
+        self,
+        on_lost: Callable[[AgentError], None],
+        on_event: Callable[[Code, bytes], None],
+        marker: bytes | None = None,
+        *,
+        leftovers: bool = False,
+    ) -> None:
+        super().__init__(CONTROL, on_lost, marker)
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self._on_event = on_event
         #: Held from a command's sending to its answer, even if its sender has stopped waiting.
@@ -41,7 +49,7 @@ class ControlChannel(Channel):
         self._backlog = memoryview(b"")
         self._sent = self._acknowledged = 0
         self._counting = True
-        self._probing = False
+        self._leftovers = leftovers
 
     async def call(self, code: Code, payload: bytes = b"", deadline: float | None = None) -> bytes:
         """Send a command and return the payload of its ACK.
@@ -56,11 +64,6 @@ class ControlChannel(Channel):
                 return await self._exchange(code, payload)
         except TimeoutError as error:
             raise AgentTimeoutError(f"the guest did not answer {code.name} within {deadline:g} s") from error
-
-    async def probe(self) -> bytes:
-        """Ask an original guest for its version, passing over the answers that a former host did not wait for."""
-        self._probing = True
-        return await self.call(Code.GETVERSION)
 
     def stop_counting(self) -> None:
         """Expect no NEXT from now on: the guest has said so."""
@@ -110,7 +113,7 @@ class ControlChannel(Channel):
     def _on_next(self, payload: bytes) -> None:
         if len(payload) != 4 or not self._counting:
             raise AgentProtocolError("the guest sent a NEXT frame that the protocol does not allow")
-        if self._probing:
+        if self._leftovers:
             return
         self._acknowledged += int.from_bytes(payload)
         if self._acknowledged > self._sent:
@@ -120,10 +123,10 @@ class ControlChannel(Channel):
         self._push()
 
     def _on_answer(self, key: int, payload: bytes) -> None:
-        if self._probing:
+        if self._leftovers:
             if not payload:
                 return
-            self._probing = False
+            self._leftovers = False
             self._acknowledged = self._sent
         answer, self._answer = self._answer, None
         if answer is None:

@@ -102,9 +102,13 @@ class Output:
             elif self._consumed - self._credited >= _CREDIT_STEP:
                 self._credit(at_once=True)
         self._task = None
+        self.settle()
+        self._process.output_idle()
+
+    def settle(self) -> None:
+        """Let the guest forget all that was handed over."""
         if self._mux.credit and self._consumed > self._credited:
             self._credit(at_once=False)
-        self._process.output_idle()
 
     def _credit(self, *, at_once: bool) -> None:
         self._credited = self._consumed

@@ -28,8 +28,8 @@ class StreamChannel(Channel):
     by their ``stdio``; ``statuses`` are those of the ones that ended last.
     """
 
-    def __init__(self, on_lost: Callable[[AgentError], None]) -> None:
-        super().__init__(STREAM, on_lost)
+    def __init__(self, on_lost: Callable[[AgentError], None], marker: bytes | None = None) -> None:
+        super().__init__(STREAM, on_lost, marker)
         self.credit = False
         self.processes: dict[int, GuestProcess] = {}
         self.statuses: dict[int, int] = {}
@@ -42,7 +42,7 @@ class StreamChannel(Channel):
 
     def new_numbers(self, *, terminal: bool) -> tuple[int, int]:
         """Return unused numbers for a process' ``stdio`` and ``stderr``; a terminal has no ``stderr`` of its own."""
-        stdio = self._unused()
+        stdio = self._unused(0)
         return stdio, 0 if terminal else self._unused(stdio)
 
     def add(
@@ -68,12 +68,18 @@ class StreamChannel(Channel):
 
     async def aclose(self) -> None:
         """Send what waits, close the channel, and end every process' traffic."""
-        self._flush()
-        await super().aclose()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # What was handed over is told to the guest, so that the next host does not get it again.
+        for process in self.processes.values():
+            process.stdout.settle()
+            process.stderr.settle()
+        self._flush()
+        await super().aclose()
+        for process in list(self.processes.values()):
+            process.abandon(self.failure())
 
     # What processes use.
 
@@ -122,13 +128,11 @@ class StreamChannel(Channel):
 
     # The channel's side.
 
-    def _unused(self, *taken: int) -> int:
-        while True:
-            number = secrets.randbelow(STREAM_LIMIT - 1) + 1
-            if number not in taken and not any(
-                number in known for known in (self.processes, self._by_stderr, self.statuses)
-            ):
-                return number
+    def _unused(self, other: int) -> int:
+        number = 0
+        while number in (0, other) or number in self.processes or number in self._by_stderr:
+            number = secrets.randbelow(STREAM_LIMIT)
+        return number
 
     def _take_waiting(self) -> bytes:
         if self._timer is not None:
@@ -145,10 +149,7 @@ class StreamChannel(Channel):
 
     def _on_task_done(self, process: GuestProcess, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
-            if self.error is not None:
-                process.abandon(self.failure())
-        elif (error := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             if not isinstance(error, AgentError):
                 container = process.names.container
                 error = AgentError(f"a reader or writer of a process in container {container!r} failed: {error!r}")

@@ -53,6 +53,7 @@ class Misbehaviour(StrEnum):
     NEVER_READY = "never-ready"
     EOF_AFTER_READY = "eof-after-ready"
     SILENT = "silent"  #: answers nothing
+    LATE = "late"  #: does nothing until :meth:`FakeHyperstart.catch_up`
     EOF = "eof"  #: closes both channels instead of an answer
     EOF_MID_FRAME = "eof-mid-frame"
     BAD_CONTROL_LENGTH = "bad-control-length"  #: a control frame whose length is ``length``
@@ -248,9 +249,10 @@ async def _warn(process: FakeProcess) -> int:
 
 async def _cat(process: FakeProcess) -> int:
     while data := await process.read():
-        if process.terminal and b"\x04" in data:
+        ends = process.terminal and b"\x04" in data
+        await process.write(data.partition(b"\x04")[0] if ends else data)
+        if ends:
             break
-        await process.write(data)
     return 0
 
 
@@ -310,6 +312,7 @@ class _Port(asyncio.Protocol):
         self._frame = bytearray()
         self._lost = False
         self._writable = asyncio.Event()
+        self._stalled = asyncio.Event()
         self._gone = asyncio.Event()
         self._gone.set()
 
@@ -333,7 +336,12 @@ class _Port(asyncio.Protocol):
             self._transport.write(data)
 
     async def drained(self) -> None:
+        """Return once the host takes what is sent."""
         await self._writable.wait()
+
+    async def stalled(self) -> None:
+        """Return once the host no longer takes what is sent."""
+        await self._stalled.wait()
 
     def close(self) -> None:
         """Close after what was written has left."""
@@ -358,9 +366,11 @@ class _Port(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable.clear()
+        self._stalled.set()
 
     def resume_writing(self) -> None:
         self._writable.set()
+        self._stalled.clear()
 
     def data_received(self, data: bytes) -> None:
         if self._guest.marker is not None:
@@ -427,6 +437,7 @@ class FakeHyperstart:
         self._token: str | None = None
         self._pod = False
         self._containers: dict[str, FakeProcess] = {}
+        self._late: list[tuple[int, bytes]] = []
         self._flood: asyncio.Task[None] | None = None
         self.control = _Port(self, struct.Struct(">II"), self._on_command)
         self.stream = _Port(self, struct.Struct(">QI"), self._on_stream)
@@ -473,8 +484,18 @@ class FakeHyperstart:
     def _on_command(self, code: int, payload: bytes) -> None:
         self.commands.append((code, payload))
         self._misbehaving = self._misbehaving or (self._misbehaviour is not None and code == self._at)
-        if self._misbehaving and self._misbehave():
-            return
+        if self._misbehaving and self._misbehaviour is Misbehaviour.LATE:
+            self._late.append((code, payload))
+        elif not (self._misbehaving and self._misbehave()):
+            self._obey(code, payload)
+
+    def catch_up(self) -> None:
+        """Do what came since the guest became LATE, and be punctual from now on."""
+        self._misbehaviour = None
+        for code, payload in self._late:
+            self._obey(code, payload)
+
+    def _obey(self, code: int, payload: bytes) -> None:
         handler = {
             GETVERSION: self._get_version,
             STARTPOD: self._start_pod,

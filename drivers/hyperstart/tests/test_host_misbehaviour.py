@@ -1,0 +1,299 @@
+"""A guest that goes wrong: the agent says so in time, with a typed error, and keeps little."""
+
+import asyncio
+import tracemalloc
+
+import pytest
+from vc_core.agent import GuestContainer
+from vc_core.config import Cmd
+from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
+from vc_core.testing import fake_hyperstart as fake
+from vc_core.testing.fake_hyperstart import FakeHyperstart, Misbehaviour
+from vc_core.testing.process_io import RecordedIO
+
+#: Seconds; the guest gets this much, a test waits at most ten times that.
+DEADLINE = 0.3
+
+LENGTHS = [0, 4, 7, 2**31, 2**32 - 1]
+
+
+def run(main) -> None:
+    asyncio.run(asyncio.wait_for(main, 10 * DEADLINE))
+
+
+async def started(agent, guest) -> None:
+    await agent.connect(guest.open_channel, 5)
+    await agent.start_pod("p1", 5)
+    await agent.start_container(GuestContainer("c1", "c1", Cmd(args=["sleep"])), RecordedIO(None), 5)
+
+
+BAD_LENGTHS = [
+    pytest.param(misbehaviour, length, AgentProtocolError, f"length {length};", id=f"{misbehaviour}-{length}")
+    for misbehaviour in (Misbehaviour.BAD_CONTROL_LENGTH, Misbehaviour.BAD_STREAM_LENGTH)
+    for length in LENGTHS
+]
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "length", "error", "text"),
+    [
+        pytest.param(Misbehaviour.NEVER_READY, 0, AgentTimeoutError, "within 0.3 s", id="never-ready"),
+        pytest.param(Misbehaviour.SILENT, 0, AgentTimeoutError, "within 0.3 s", id="silent"),
+        pytest.param(Misbehaviour.EOF_AFTER_READY, 0, AgentConnectError, "closed", id="eof-after-ready"),
+        pytest.param(Misbehaviour.EOF, 0, AgentConnectError, "closed", id="eof"),
+        pytest.param(Misbehaviour.EOF_MID_FRAME, 0, AgentConnectError, "closed", id="eof-mid-frame"),
+        pytest.param(Misbehaviour.ERROR, 0, AgentConnectError, "refused GETVERSION", id="error"),
+        pytest.param(Misbehaviour.WRONG_CODE, 0, AgentProtocolError, "code 12", id="wrong-code"),
+        pytest.param(Misbehaviour.DOUBLE_REPLY, 0, AgentProtocolError, "no command was", id="double-reply"),
+        *BAD_LENGTHS,
+    ],
+)
+def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(make_agent, misbehaviour, length, error, text):
+    async def main():
+        async with FakeHyperstart(misbehaviour=misbehaviour, length=length) as guest:
+            agent = make_agent()
+            with pytest.raises(error, match=text):
+                await agent.connect(guest.open_channel, DEADLINE)
+            with pytest.raises(AgentError):
+                await agent.start_pod("p1", DEADLINE)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "length", "error", "text"),
+    [
+        pytest.param(Misbehaviour.EOF, 0, AgentConnectError, "closed", id="eof"),
+        pytest.param(Misbehaviour.EOF_MID_FRAME, 0, AgentConnectError, "closed", id="eof-mid-frame"),
+        pytest.param(Misbehaviour.WRONG_CODE, 0, AgentProtocolError, "code 12", id="wrong-code"),
+        *BAD_LENGTHS,
+    ],
+)
+def test_whatever_kills_a_channel_fails_every_call_and_resolves_wait_lost(
+    make_agent, misbehaviour, length, error, text
+):
+    async def main():
+        async with FakeHyperstart(misbehaviour=misbehaviour, at=fake.EXECCMD, length=length) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            calls = [
+                agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5),
+                agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5),
+                agent.signal_container("c1", 15, 5),
+            ]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            for result in results:
+                assert type(result) is error
+                assert text in str(result)
+            assert await agent.wait_lost() == str(results[0])
+            await agent.aclose()
+
+    run(main())
+
+
+def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent):
+    async def main():
+        async with FakeHyperstart() as guest:
+            agent = make_agent()
+            await agent.connect(guest.open_channel, 5)
+            await agent.start_pod("p1", 5)
+            container = GuestContainer("c1", "c1", Cmd(args=["sleep"]))
+            process = await agent.start_container(container, RecordedIO(None), 5)
+            waiting = asyncio.create_task(agent.wait(process))
+            await asyncio.sleep(0)
+            guest.power_off()
+            with pytest.raises(AgentConnectError, match="closed"):
+                await waiting
+            with pytest.raises(AgentConnectError, match="closed"):
+                await agent.wait(process)
+            await agent.aclose()
+
+    run(main())
+
+
+def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.SILENT, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            with pytest.raises(AgentTimeoutError, match=r"EXECCMD within 0\.3 s"):
+                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE)
+            with pytest.raises(AgentTimeoutError, match=r"KILLCONTAINER within 0\.3 s"):
+                await agent.signal_container("c1", 15, DEADLINE)
+            await agent.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancellation"])
+def test_a_command_that_starts_after_its_caller_left_is_killed(make_agent, how):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.LATE, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            if how == "timeout":
+                with pytest.raises(AgentTimeoutError):
+                    await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(), 0.05)
+            else:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(), 5), 0.05)
+            guest.catch_up()
+            left = [process for process in guest.processes.values() if not process.init]
+            await asyncio.gather(*(process.task for process in left))
+            assert [process.status for process in left] == [128 + 9]
+            # And the channel is in step: the next command gets its own answer.
+            process = await agent.exec("c1", Cmd(args=["exit", "7"]), RecordedIO(), 5)
+            assert await agent.wait(process) == 7
+            await agent.aclose()
+
+    run(main())
+
+
+def test_an_error_without_a_reason_names_the_command(make_agent):
+    async def main():
+        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.ERROR, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            with pytest.raises(AgentError, match=r"cannot run 'true' in container 'c1': the guest refused EXECCMD"):
+                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5)
+            await agent.aclose()
+
+    run(main())
+
+
+def test_a_reason_is_shown_short_and_without_control_characters(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.HOSTILE_REASON, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            with pytest.raises(CommandError) as caught:
+                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5)
+            text = str(caught.value)
+            assert caught.value.exit_code == 127
+            assert text.isprintable()
+            assert len(text) < 1200
+            await agent.aclose()
+
+    run(main())
+
+
+def test_next_frames_that_do_not_add_up_fail_the_channel(make_agent):
+    async def main():
+        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.BAD_NEXT) as guest:
+            agent = make_agent()
+            with pytest.raises(AgentProtocolError, match="NEXT"):
+                await agent.connect(guest.open_channel, DEADLINE)
+
+    run(main())
+
+
+def test_two_answers_to_one_command_fail_the_channel(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.DOUBLE_REPLY, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            with pytest.raises(AgentProtocolError, match="no command was waiting"):
+                await agent.wait(await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(), 5))
+            await agent.aclose()
+
+    run(main())
+
+
+def test_deeply_nested_json_is_a_protocol_error(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.JSON_BOMB, at=fake.HELLO) as guest:
+            with pytest.raises(AgentProtocolError, match="reply to HELLO"):
+                await make_agent().connect(guest.open_channel, DEADLINE)
+
+    run(main())
+
+
+def test_a_second_ready_does_no_harm(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.READY_AGAIN) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            process = await agent.exec("c1", Cmd(args=["exit", "3"]), RecordedIO(), 5)
+            assert await agent.wait(process) == 3
+            await agent.aclose()
+
+    run(main())
+
+
+def test_frames_of_unknown_streams_are_dropped(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.UNKNOWN_SEQUENCES, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            io = RecordedIO()
+            process = await agent.exec("c1", Cmd(args=["echo", "still here"]), io, 5)
+            assert await agent.wait(process) == 0
+            assert io.stdout == b"still here\n"
+            await agent.aclose()
+
+    run(main())
+
+
+def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            tracemalloc.start()
+            try:
+                process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(stalled=True), 5)
+                with pytest.raises(AgentProtocolError, match="not asked for; 65536 at most"):
+                    await agent.wait(process)
+                assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+            finally:
+                tracemalloc.stop()
+            await agent.aclose()
+
+    run(main())
+
+
+def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_answered(make_agent):
+    async def main():
+        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            tracemalloc.start()
+            try:
+                io = RecordedIO(stalled=True)
+                await agent.exec("c1", Cmd(args=["sleep"]), io, 5)
+                await guest.stream.stalled()
+                await agent.signal_container("c1", 0, 1)
+                assert tracemalloc.get_traced_memory()[1] < 4 * 1024 * 1024
+            finally:
+                tracemalloc.stop()
+            io.flowing.set()
+            assert len(await io.until(4 * 1024 * 1024)) >= 4 * 1024 * 1024
+            await agent.aclose()
+
+    run(main())
+
+
+def test_credit_for_input_that_was_not_sent_fails_the_channel(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.BAD_CREDIT, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            process = await agent.exec("c1", Cmd(args=["count"]), RecordedIO(bytes(200_000)), 5)
+            with pytest.raises(AgentProtocolError, match=r"only .* were sent"):
+                await agent.wait(process)
+            await agent.aclose()
+
+    run(main())
+
+
+def test_output_after_the_end_of_output_fails_the_channel(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.DATA_AFTER_END, at=fake.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            process = await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5)
+            with pytest.raises(AgentProtocolError, match="after that stream's end"):
+                await agent.wait(process)
+            await agent.aclose()
+
+    run(main())

@@ -1,0 +1,80 @@
+"""The driver through the plug-in machinery, as the core uses it."""
+
+import pytest
+from vc_agent_hyperstart import HyperstartConfig, plugin
+from vc_core.config import PodConfig, Volume
+from vc_core.devices import Channel, SharedDirectory
+from vc_core.errors import ConfigError, GuestError
+from vc_core.plugins import Plugins
+
+DRIVER = Plugins().agent("hyperstart")
+
+
+def test_options_become_the_configuration_and_back():
+    options = {"sock_ctl_name": "/run/a", "volumes": [{"mount_tag": "data", "host_path": "/srv"}]}
+    config = DRIVER.config(options)
+    assert config == HyperstartConfig(sock_ctl_name="/run/a", volumes=[Volume("data", "/srv")])
+    assert config.to_mapping() == options
+    assert HyperstartConfig().to_mapping() == {}
+
+
+def test_the_configuration_object_is_an_agent_config():
+    assert PodConfig(agent_config=HyperstartConfig(sock_tty_name="/run/b")).agent_config == {"sock_tty_name": "/run/b"}
+
+
+SOCKETS = [
+    {"device_id": "d0", "id": "s0", "host_path": "/run/s0", "name": "sh.hyper.channel.0"},
+    {"device_id": "d1", "id": "s1", "host_path": "/run/s1", "name": "sh.hyper.channel.1"},
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"sock_name": "x"}, "'sock_name' is not known; known are sock_ctl_name, "),
+        ({"sock_ctl_name": 1}, "sock_ctl_name is 1"),
+        ({"volumes": "data:/srv"}, "give a list"),
+        ({"volumes": [{"tag": "data"}]}, "'tag' is not known"),
+        ({"volumes": [{"mount_tag": "data"}]}, "missing"),
+        ({"volumes": ["data:/srv"]}, "give Volume objects"),
+        ({"sockets": SOCKETS[:1]}, "has 1 entries; give two"),
+        ({"sockets": SOCKETS, "sock_ctl_name": "/run/a"}, "exclude each other"),
+    ],
+)
+def test_an_option_that_cannot_be_accepted_is_named(options, text):
+    with pytest.raises(ConfigError, match=text):
+        DRIVER.config(options)
+
+
+def test_sockets_and_volumes_become_devices(make_agent):
+    config = HyperstartConfig.from_mapping(
+        {"sockets": SOCKETS, "volumes": [{"mount_tag": "data", "host_path": "/srv"}]}
+    )
+    *devices, share = make_agent(config=config).devices()
+    assert [(device.id, device.name, str(device.host_path)) for device in devices[:2]] == [
+        ("s0", "sh.hyper.channel.0", "/run/s0"),
+        ("s1", "sh.hyper.channel.1", "/run/s1"),
+    ]
+    assert all(isinstance(device, Channel) for device in devices[:2])
+    assert isinstance(devices[2], SharedDirectory)
+    assert (devices[2].tag, str(devices[2].host_path), devices[2].read_only) == ("data", "/srv", True)
+    assert share.tag == "hyperShared"
+
+
+def test_the_guest_gets_the_agent_as_init(tmp_path, monkeypatch):
+    binary = tmp_path / "init"
+    binary.touch(mode=0o755)
+    monkeypatch.setattr(plugin, "GUEST_AGENT", binary)
+    payload = DRIVER.guest(DRIVER.config({}))
+    assert payload is not None
+    assert payload.files == {"/init": str(binary)}
+    assert {"virtio_console", "9p", "9pnet_virtio", "overlay"} <= set(payload.modules)
+    assert DRIVER.probe() == []
+
+
+def test_a_missing_guest_agent_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugin, "GUEST_AGENT", tmp_path / "init")
+    with pytest.raises(GuestError, match="musl-tools"):
+        DRIVER.guest(DRIVER.config({}))
+    (problem,) = DRIVER.probe()
+    assert "musl-tools" in problem
