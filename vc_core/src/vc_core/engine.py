@@ -137,7 +137,7 @@ class Engine:
         """
         async with self._operation:
             allowed = frozenset({State.READY, State.STOPPED, State.FAILED})
-            require_state(f"pod {self.record.id!r}", self.record.state, allowed, "start it")
+            require_state(f"pod {self.record.id!r}", self.record.state, allowed, "starting it")
             before = self.record.state, self.record.reason
             await self._kill_leftovers()
             self._commit(intent="start")
@@ -154,7 +154,7 @@ class Engine:
         """
         async with self._operation:
             allowed = frozenset({State.RUNNING, State.PAUSED, State.FAILED})
-            require_state(f"pod {self.record.id!r}", self.record.state, allowed, "stop it")
+            require_state(f"pod {self.record.id!r}", self.record.state, allowed, "stopping it")
             self._commit(intent="stop")
             self._stopping = True
             try:
@@ -174,13 +174,13 @@ class Engine:
         ``control`` is told the process' name once it runs, for :meth:`signal`. Raises StateError, CommandError,
         AgentError, HypervisorError when the VM ends meanwhile.
         """
-        agent = self._running_agent(f"enter container {container_id!r}")
+        agent = self._running_agent(f"entering container {container_id!r}")
         container = self.container(container_id)
         require_state(
             f"container {container_id!r} of pod {self.record.id!r}",
             container.state,
             frozenset({State.RUNNING}),
-            "enter it",
+            "entering it",
         )
         running = await self._while_vm_lives(agent.exec(container_id, _with_path(cmd), io, AGENT_DEADLINE))
         try:
@@ -194,12 +194,12 @@ class Engine:
 
     async def signal(self, target: Process, signum: int) -> None:
         """Send a signal to a process that :meth:`exec` named."""
-        await self._while_vm_lives(self._running_agent("send a signal").signal(target, signum, AGENT_DEADLINE))
+        await self._while_vm_lives(self._running_agent("sending a signal").signal(target, signum, AGENT_DEADLINE))
 
     async def signal_container(self, container_id: str, signum: int) -> None:
         """Send a signal to a container's main process."""
         self.container(container_id)
-        agent = self._running_agent("send a signal")
+        agent = self._running_agent("sending a signal")
         await self._while_vm_lives(agent.signal_container(container_id, signum, AGENT_DEADLINE))
 
     async def wait_container(self, container_id: str) -> int | None:

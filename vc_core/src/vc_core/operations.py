@@ -168,7 +168,7 @@ def start_pod(
     """
     store = _store()
     record = effective(store.read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, frozenset({State.READY, State.STOPPED, State.FAILED}), "start it")
+    require_state(f"pod {pod_id!r}", record.state, frozenset({State.READY, State.STOPPED, State.FAILED}), "starting it")
 
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and progress is not None:
@@ -209,7 +209,9 @@ def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> 
     """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked."""
     store = _store()
     record = effective(store.read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, frozenset({State.RUNNING, State.PAUSED, State.FAILED}), "stop it")
+    require_state(
+        f"pod {pod_id!r}", record.state, frozenset({State.RUNNING, State.PAUSED, State.FAILED}), "stopping it"
+    )
     link = yield from client.connect(store, record)
     yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
 
@@ -231,7 +233,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
     else:
         record = effective(store.read(pod_id))
         allowed = frozenset({State.READY, State.STOPPED, State.FAILED})
-        require_state(f"pod {pod_id!r}", record.state, allowed, "delete it (or use --force)")
+        require_state(f"pod {pod_id!r}", record.state, allowed, "deleting it without force")
         identity = vm_identity(record)
         if identity is not None and identity.alive():
             raise StateError(
@@ -345,7 +347,7 @@ def enter_container(
         raise ConfigError(f"timeout is {timeout!r}; give a positive number of seconds")
     store = _store()
     record = effective(store.read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, frozenset({State.RUNNING}), "enter its containers")
+    require_state(f"pod {pod_id!r}", record.state, frozenset({State.RUNNING}), "entering a container")
     if container_id not in record.containers:
         known = ", ".join(map(repr, record.containers)) or "none"
         raise ContainerNotFoundError(f"pod {pod_id!r} has no container {container_id!r}; it has {known}")

@@ -30,14 +30,12 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 def require_state(thing: str, state: State, wanted: frozenset[State], doing: str) -> None:
     """Raise unless ``state`` is one of ``wanted``; called at the start of every operation.
 
-    ``thing`` names the pod or container ("pod p1"), ``doing`` the operation ("start it").
+    ``thing`` names the pod or container ("pod 'p1'"), ``doing`` the operation ("starting it").
     Raises StateError.
     """
     if state not in wanted:
-        names = sorted(wanted)
-        raise StateError(
-            f"{thing} is {state}; to {doing} it must be {' or '.join(names)}", state=str(state), wanted=names
-        )
+        names = [str(one) for one in State if one in wanted]
+        raise StateError(f"{thing} is {state}; {doing} needs it {' or '.join(names)}", state=str(state), wanted=names)
 
 
 def move(thing: str, old: State, new: State) -> State:

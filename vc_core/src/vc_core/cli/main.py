@@ -1,0 +1,79 @@
+"""The top of the command, and how every error leaves it: one sentence on stderr, and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from vc_core import __version__
+from vc_core.cli import container, drivers, guest, pod
+from vc_core.cli.output import Invocation, printable
+from vc_core.errors import CommandError, VCError
+
+#: Exit code when virtc itself fails where a command's own exit code is expected (as docker, podman and env(1) do).
+OWN_FAILURE = 125
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="virtc")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.pass_context
+def virtc(context: click.Context, debug: bool) -> None:
+    """Run containers inside a virtual machine per pod."""
+    context.obj = Invocation(debug=debug)
+
+
+virtc.add_command(pod.pod)
+virtc.add_command(container.container)
+virtc.add_command(drivers.drivers)
+virtc.add_command(guest.guest)
+
+
+def main() -> None:
+    """Run the command line of this process; the entry point of ``virtc``."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def _run(arguments: list[str]) -> int:
+    """Return the exit code: the command's own, 1 or 125 for our failures, 2 for wrong usage, 130 when interrupted."""
+    context: click.Context | None = None
+    try:
+        context = virtc.make_context("virtc", arguments)
+        with context:
+            code = virtc.invoke(context)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has left; so do we, without the interpreter's own complaint at exit.
+        sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115 - lives until the process ends
+        return 1
+    except VCError as error:
+        invocation = context.obj if context is not None else Invocation()
+        if invocation.debug:
+            import traceback
+
+            traceback.print_exc()
+        click.echo(f"virtc: {printable(str(error))}", err=True)
+        return _failure(error, invocation)
+
+
+def _failure(error: VCError, invocation: Invocation) -> int:
+    if not invocation.runs_command:
+        return 1
+    if isinstance(error, CommandError) and error.exit_code:
+        return error.exit_code
+    return OWN_FAILURE

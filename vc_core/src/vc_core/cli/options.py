@@ -1,0 +1,102 @@
+"""Options, arguments and parsing that several commands share."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from vc_core.config import Cmd, EnvVar
+
+#: What runs when the caller names no command; v0.1.0's default.
+DEFAULT_COMMAND = "echo"
+
+
+class CommandLine(click.Command):
+    """A command that takes another command after ``--``, byte for byte, as the parameter ``argv``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set what follows ``--`` aside before anything is parsed."""
+        own, argv = (args[: args.index("--")], args[args.index("--") + 1 :]) if "--" in args else (args, [])
+        rest = super().parse_args(ctx, own)
+        ctx.params["argv"] = tuple(argv)
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Show in the usage line what may follow."""
+        return [*super().collect_usage_pieces(ctx), "[-- CMD ARG...]"]
+
+
+def command(
+    text: str | None, argv: tuple[str, ...], envs: tuple[str, ...] = (), user: str = "", workdir: str = "/"
+) -> Cmd:
+    """Return the command given as ``-- CMD ARG...`` (taken as it is) or as one string (split as a shell does)."""
+    if text is not None and argv:
+        raise click.UsageError("give the command either after -- or as one string, not both")
+    try:
+        args = list(argv) or shlex.split(DEFAULT_COMMAND if text is None else text)
+    except ValueError as error:
+        raise click.UsageError(f"the command {text!r} cannot be split as a shell does: {error}") from error
+    if not args or not args[0]:
+        raise click.UsageError("the command is empty")
+    return Cmd(args=args, envs=[EnvVar(*_pair("--env", env)) for env in envs], user=user, work_dir=workdir)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.UsageError(f"{option} {text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def mapping(option: str, items: tuple[str, ...]) -> dict[str, object]:
+    """Return the mapping that a repeated ``NAME=VALUE`` option gives."""
+    return dict(_pair(option, item) for item in items)
+
+
+def fields(option: str, text: str, names: str) -> list[str]:
+    """Return the parts of a value such as ``TAG:PATH``; a usage error unless it has just the parts of ``names``."""
+    parts = text.split(":")
+    if len(parts) != len(names.split(":")) or not all(parts):
+        raise click.UsageError(f"{option} {text!r} is not of the form {names}")
+    return parts
+
+
+def identifier(name: str, option: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Accept an id as an argument or, as v0.1.0 did, as an option; the command gets one value, ``name``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def as_option(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+            if value is not None:
+                context.meta[name] = value
+
+        def as_argument(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+            given = context.meta.get(name)
+            if value is not None and given is not None and value != given:
+                raise click.UsageError(f"the {what} is given twice: {value!r} and {option} {given!r}")
+            if value is None and given is None:
+                raise click.UsageError(f"no {what} is given; name it as an argument or with {option}")
+            return value if value is not None else str(given)
+
+        function = click.argument(name, required=False, metavar=f"[{what.upper()}]", callback=as_argument)(function)
+        return click.option(
+            option,
+            f"{name}_option",
+            is_eager=True,
+            expose_value=False,
+            callback=as_option,
+            help=f"The {what}, instead of the argument.",
+        )(function)
+
+    return decorate
+
+
+pod_id = identifier("pod_id", "--id", "pod")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+env_option = click.option(
+    "-e", "--env", "envs", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable."
+)
+user_option = click.option("--user", default="", help="User name or number in the container.")
+workdir_option = click.option("--workdir", default="/", show_default=True, help="Directory in the container.")

@@ -1,0 +1,88 @@
+"""What virtc prints: tables, JSON, progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import click
+
+#: Characters that change the order of what is shown (Unicode TR 9), dangerous in names that others choose.
+_BIDIRECTIONAL = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One run of virtc. ``runs_command``: it ends with a guest command's exit code, so our failures must differ."""
+
+    debug: bool = False
+    runs_command: bool = False
+
+
+def expect_command() -> None:
+    """Note that this invocation runs a command in a guest and exits as it does."""
+    click.get_current_context().ensure_object(Invocation).runs_command = True
+
+
+def printable(text: str) -> str:
+    """Return text in which nothing can steer a terminal: control and direction characters as escapes."""
+    return "".join(
+        char if char.isprintable() and ord(char) not in _BIDIRECTIONAL else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns padded with spaces, two at least, without blanks at the end of a line."""
+    cells = [headers, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_json(value: Any) -> None:
+    """Print a value of the API as JSON."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+class ShownProgress:
+    """Shows progress on a terminal, as one line that is gone afterwards; elsewhere nothing. Called with each step."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def __call__(self, phrase: str, fraction: float | None) -> None:
+        """Show a phrase, and how much of it is done (0 to 1) or None."""
+        if not sys.stderr.isatty():
+            return
+        if self._shown is None:
+            self._start()
+        self._shown.update(
+            self._task, description=phrase, completed=fraction or 0, total=None if fraction is None else 1
+        )
+
+    def stop(self) -> None:
+        """Remove the line. Idempotent."""
+        if self._shown is not None:
+            self._shown.stop()
+            self._shown = None
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
+        self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._shown.start()
+        self._task = self._shown.add_task("", total=None)

@@ -1,0 +1,126 @@
+"""The options that describe a pod, and the PodConfig that they make."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from vc_core.cli import options
+from vc_core.config import (
+    DEFAULT_AGENT,
+    DEFAULT_GUEST,
+    DEFAULT_HYPERVISOR,
+    ContainerConfig,
+    HypervisorConfig,
+    Param,
+    PodConfig,
+    Resources,
+    Socket,
+    Volume,
+)
+
+#: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
+CONTAINER_ID = "1"
+
+_OPTIONS = (
+    click.option("--id", "pod_id", default="", metavar="POD", help="The new pod's id.  [default: a UUID]"),
+    click.option(
+        "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
+    ),
+    click.option(
+        "--init-cmd", help=f"The command as one string, split as a shell does.  [default: {options.DEFAULT_COMMAND}]"
+    ),
+    options.env_option,
+    options.user_option,
+    options.workdir_option,
+    click.option("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the default."),
+    click.option(
+        "--memory", type=click.IntRange(min=0), default=0, metavar="MIB", help="Memory of the VM; 0 for the default."
+    ),
+    click.option(
+        "--volume", "volumes", multiple=True, metavar="TAG:PATH", help="Share a host directory with the VM; repeatable."
+    ),
+    click.option(
+        "--socket",
+        "sockets",
+        multiple=True,
+        metavar="DEVICE:ID:PATH:NAME",
+        help="Give the VM a serial port that is a socket here; repeatable.",
+    ),
+    click.option("--agent", default=DEFAULT_AGENT, show_default=True, help="Driver of the agent."),
+    click.option(
+        "--agent-option",
+        "agent_options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Option of that driver; repeatable.",
+    ),
+    click.option("--hyper-ctl-sock-name", default="", metavar="PATH", help="Control socket of the hyperstart agent."),
+    click.option("--hyper-tty-sock-name", default="", metavar="PATH", help="Stream socket of the hyperstart agent."),
+    click.option("--hypervisor", default=DEFAULT_HYPERVISOR, show_default=True, help="Driver of the hypervisor."),
+    click.option(
+        "--hypervisor-option",
+        "hypervisor_options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Option of that driver; repeatable.",
+    ),
+    click.option("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
+    click.option("--guest", default=DEFAULT_GUEST, show_default=True, help="Driver that builds the guest."),
+    click.option(
+        "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --image)."
+    ),
+    click.option("--image", default="", metavar="FILE", help="Boot with this initramfs or disk (with --kernel)."),
+    click.option(
+        "--kernel-param",
+        "kernel_params",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Parameter of the kernel; repeatable.",
+    ),
+)
+
+
+def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a pod; the command gets a PodConfig."""
+
+    @functools.wraps(function)
+    def build(
+        pod_id: str, bundle: str, agent: str, hypervisor: str, guest: str, kernel: str, image: str, hypervisor_path: str,
+        kernel_params: tuple[str, ...], hypervisor_options: tuple[str, ...], agent_options: tuple[str, ...],
+        hyper_ctl_sock_name: str, hyper_tty_sock_name: str, volumes: tuple[str, ...], sockets: tuple[str, ...],
+        cpus: int, memory: int, init_cmd: str | None, envs: tuple[str, ...], user: str, workdir: str,
+        argv: tuple[str, ...], **rest: Any,
+    ) -> Any:  # fmt: skip
+        wanted = options.command(init_cmd, argv, envs, user, workdir)
+        agent_config = options.mapping("--agent-option", agent_options)
+        for key, name in (("sock_ctl_name", hyper_ctl_sock_name), ("sock_tty_name", hyper_tty_sock_name)):
+            if name:
+                agent_config[key] = name
+        config = PodConfig(
+            id=pod_id,
+            vm_config=Resources(vcpus=cpus, memory=memory),
+            hypervisor_type=hypervisor,
+            hypervisor_config=HypervisorConfig(
+                kernel_path=kernel,
+                image_path=image,
+                hypervisor_path=hypervisor_path,
+                kernel_params=[Param(*text.split("=", 1)) for text in kernel_params],
+                guest=guest,
+                options=options.mapping("--hypervisor-option", hypervisor_options),
+            ),
+            agent_type=agent,
+            agent_config=agent_config,
+            volumes=[Volume(*options.fields("--volume", text, "TAG:PATH")) for text in volumes],
+            sockets=[Socket(*options.fields("--socket", text, "DEVICE:ID:PATH:NAME")) for text in sockets],
+            containers=[ContainerConfig(id=CONTAINER_ID, root_fs=bundle, cmd=wanted)],
+        )
+        return function(config, **rest)
+
+    decorated: Callable[..., Any] = build
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
