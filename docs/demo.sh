@@ -1,0 +1,67 @@
+#!/bin/sh
+# The demonstration behind ./dev demo: the main job of virtc, each command shown before it runs.
+set -eu
+
+work=$(mktemp -d)
+pod=demo
+cleanup() {
+    virtc pod delete --force "$pod" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+show() {
+    printf '\033[36m$ %s\033[0m\n' "$*"
+    "$@"
+}
+expect() {
+    wanted=$1
+    shift
+    got=0
+    show "$@" || got=$?
+    echo "(exit code $got)"
+    [ "$got" = "$wanted" ] || { echo "expected exit code $wanted" >&2; exit 1; }
+}
+
+title "A guest to boot: built once from Debian packages"
+show virtc guest build
+
+title "A bundle: a directory that holds a root file system"
+mkdir -p "$work/bundle/rootfs/bin"
+cp "$(command -v busybox)" "$work/bundle/rootfs/bin/"
+chroot "$work/bundle/rootfs" /bin/busybox --install -s /bin
+show ls "$work/bundle/rootfs"
+
+title "A pod: one virtual machine, one container in it"
+show virtc pod run --id "$pod" --bundle "$work/bundle" -- sleep 1000
+show virtc pod list
+show virtc pod status "$pod"
+
+title "Its kernel is not this host's"
+show uname -r
+show virtc container enter "$pod" 1 -- uname -a
+
+title "Processes and host name are the pod's own"
+show virtc container enter "$pod" 1 -- ps
+show virtc container enter "$pod" 1 -- hostname
+
+title "Input, output and exit codes pass through"
+printf '\033[36m$ echo hello | virtc container enter %s 1 -- tr a-z A-Z\033[0m\n' "$pod"
+echo hello | virtc container enter "$pod" 1 -- tr a-z A-Z
+expect 7 virtc container enter "$pod" 1 -- sh -c "exit 7"
+expect 127 virtc container enter "$pod" 1 -- no-such-command
+
+title "Stop and delete"
+show virtc pod stop "$pod"
+show virtc pod list
+show virtc pod delete "$pod"
+
+title "In the foreground, and gone afterwards"
+show virtc pod run -i --rm --bundle "$work/bundle" -- echo "hello from a virtual machine"
+show virtc pod list
+
+title "Nothing is left"
+! pgrep -f "vc_core.supervisor" >/dev/null || { echo "a supervisor is left" >&2; exit 1; }
+echo "no pod, no process, no mount"
