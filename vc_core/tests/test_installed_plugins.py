@@ -243,7 +243,10 @@ def test_a_driver_is_seen_as_soon_as_it_is_installed_and_no_cache_is_written(
     site = tmp_path / "site"
     sources = tmp_path / "sources"
     sources.mkdir()
-    listing = "result = [name for name in plugins.names(PluginKind.HYPERVISOR) if name in ('good', 'falsy')]"
+    listing = """
+        names = [name for name in plugins.names(PluginKind.HYPERVISOR) if name in ("good", "falsy")]
+        result = [plugins.hypervisor(name).name for name in names]
+    """
     assert run(listing, site) == []
     install(site, write_project(sources, "good"))
     assert run(listing, site) == ["good"]
@@ -267,6 +270,12 @@ def test_a_running_program_finds_a_driver_that_was_installed_after_it_looked(
         """,
         late,
     ) == [False, "stranger-good"]
+
+
+def test_a_distribution_that_is_found_twice_is_no_clash(run: Callable[..., Any], site: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    again.symlink_to(site)
+    assert run("result = plugins.hypervisor('good').distribution", Path(f"{site}:{again}")) == "stranger-good"
 
 
 @pytest.mark.parametrize("file", ["entry_points.txt", "METADATA"])

@@ -280,6 +280,16 @@ def test_a_name_is_added_once() -> None:
         plugins.add_driver(HYPERVISOR, "x", GoodHypervisor())
 
 
+def test_an_added_driver_takes_the_place_of_an_installed_one() -> None:
+    plugins = Plugins()
+    assert [info.distribution for info in plugins.installed() if info.name == "mock"] == ["vc-hypervisor-mock"]
+    plugins = Plugins()
+    plugins.add_driver(HYPERVISOR, "mock", good := GoodHypervisor())
+    assert plugins.hypervisor("mock").create(POD, {}, None) is good.made
+    assert plugins.names(HYPERVISOR).count("mock") == 1
+    assert [info.distribution for info in plugins.installed() if info.name == "mock"] == [""]
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(DriverNotFoundError) as caught:
         added(HYPERVISOR, GoodHypervisor()).hypervisor("xen")

@@ -274,7 +274,6 @@ class Plugins:
     def installed(self) -> list[DriverInfo]:
         """Load every plug-in, each for itself, and say what is wrong with it. Called by ``virtc drivers``."""
         with self._lock:
-            self._catalogue = None  # what was installed since the last look counts
             added = [plugin for plugin in self._plugins.values() if not plugin.distribution]
             rows = [(plugin.kind, plugin.name, "", "") for plugin in added]
             for kind in PluginKind:
