@@ -219,7 +219,7 @@ _D = TypeVar("_D", bound=_Driver)
 
 
 class Plugins:
-    """The plug-ins of one runtime. Making one costs nothing; distributions are looked at when a name is asked for.
+    """The plug-ins of one runtime. Making one costs little; distributions are looked at when a name is asked for.
 
     May be used from several threads. A driver is loaded at its first use, extensions before the first hook is called.
     """
