@@ -1,0 +1,227 @@
+#include "boot.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define MODULE_LIST "/lib/modules/load"
+#define PORTS "/sys/class/virtio-ports"
+#define CONTROL_PORT "sh.hyper.channel.0"
+#define STREAM_PORT "sh.hyper.channel.1"
+
+enum {
+	PORT_DEADLINE = 30000, /* milliseconds */
+	FILES_MAX = 65536,     /* descriptors of the agent: five for each process, three for each container */
+};
+
+struct boot_options boot_options;
+
+static void open_console(void)
+{
+	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+
+	if (fd < 0)
+		fd = open("/dev/null", O_RDWR);
+	if (fd < 0)
+		return;
+	for (int i = 0; i < 3; i++)
+		if (fd != i)
+			dup2(fd, i);
+	if (fd > 2)
+		close(fd);
+}
+
+static void mount_basics(void)
+{
+	static const struct {
+		const char *type, *target;
+	} mounts[] = {{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}};
+
+	for (size_t i = 0; i < COUNT(mounts); i++) {
+		mkdir(mounts[i].target, 0755);
+		if (mount(mounts[i].type, mounts[i].target, mounts[i].type, MS_NOSUID, NULL) && errno != EBUSY)
+			console("guest agent: mount of %s: %s", mounts[i].target, strerror(errno));
+	}
+}
+
+/* The kernel's initramfs cannot be left by pivot_root, because it is mounted on nothing. So it is mounted once more,
+ * on itself. */
+static void stack_root(void)
+{
+	mkdir("/run", 0755);
+	mkdir("/run/vc", 0700);
+	if (mount("/", "/run/vc", NULL, MS_BIND, NULL) || chdir("/run/vc") || mount(".", "/", NULL, MS_MOVE, NULL) ||
+	    chroot(".") || chdir("/"))
+		fatal("guest agent: cannot make the root a mount: %s", strerror(errno));
+}
+
+static void load_module(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST))
+		console("guest agent: kernel module %s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+static void load_modules(void)
+{
+	FILE *list = fopen(MODULE_LIST, "re");
+	char path[256];
+
+	if (!list)
+		return; /* a kernel with all it needs built in */
+	while (fgets(path, sizeof path, list)) {
+		path[strcspn(path, "\n")] = 0;
+		if (*path)
+			load_module(path);
+	}
+	fclose(list);
+}
+
+static void read_options(void)
+{
+	static const struct {
+		const char *name;
+		char *value;
+		size_t size;
+	} options[] = {
+		{"vc.control=", boot_options.control, sizeof boot_options.control},
+		{"vc.stream=", boot_options.stream, sizeof boot_options.stream},
+		{"vc.share=", boot_options.share, sizeof boot_options.share},
+		{"vc.api=", boot_options.api, sizeof boot_options.api},
+	};
+	char line[4096] = "";
+	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	char *rest = line;
+
+	if (fd < 0)
+		return;
+	if (read(fd, line, sizeof line - 1) < 0)
+		*line = 0;
+	close(fd);
+	for (char *word; (word = strtok_r(rest, " \n", &rest));) {
+		for (size_t i = 0; i < COUNT(options); i++) {
+			size_t length = strlen(options[i].name);
+
+			if (!strncmp(word, options[i].name, length))
+				snprintf(options[i].value, options[i].size, "%s", word + length);
+		}
+	}
+}
+
+void boot(void)
+{
+	struct rlimit files = {FILES_MAX, FILES_MAX};
+
+	umask(022);
+	stack_root();
+	mount_basics();
+	open_console();
+	read_options();
+	load_modules();
+	setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/* Open what is the VM's serial line or port; a terminal passes bytes through unchanged from now on. */
+static int open_channel(const char *path)
+{
+	int fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct termios raw;
+
+	if (fd < 0)
+		fatal("guest agent: channel %s: %s", path, strerror(errno));
+	if (!tcgetattr(fd, &raw)) {
+		cfmakeraw(&raw);
+		tcsetattr(fd, TCSANOW, &raw);
+	}
+	return fd;
+}
+
+static bool port_has_name(const char *port, const char *name)
+{
+	char path[300], found[64] = "";
+	int fd;
+
+	snprintf(path, sizeof path, PORTS "/%s/name", port);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false; /* the kernel has not yet heard its name */
+	if (read(fd, found, sizeof found - 1) < 0)
+		*found = 0;
+	close(fd);
+	found[strcspn(found, "\n")] = 0;
+	return !strcmp(found, name);
+}
+
+/* Write the device file of the port called `name` to `path`. */
+static bool find_port(const char *name, char *path, size_t size)
+{
+	DIR *ports = opendir(PORTS);
+	bool found = false;
+
+	if (!ports)
+		return false;
+	for (struct dirent *entry; !found && (entry = readdir(ports));) {
+		found = *entry->d_name != '.' && port_has_name(entry->d_name, name);
+		if (found)
+			snprintf(path, size, "/dev/%.48s", entry->d_name);
+	}
+	closedir(ports);
+	return found;
+}
+
+/* A socket on which the kernel says that devices changed (libc has no header for it: linux/netlink.h). */
+static int device_events(void)
+{
+	struct {
+		uint16_t family, pad;
+		uint32_t pid, groups;
+	} address = {.family = AF_NETLINK, .groups = 1};
+	int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 15 /* NETLINK_KOBJECT_UEVENT */);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address))
+		fatal("guest agent: cannot listen for devices: %s", strerror(errno));
+	return fd;
+}
+
+static void wait_for_port(int event_fd, const char *name, char *path, size_t size)
+{
+	int64_t deadline = milliseconds() + PORT_DEADLINE;
+	struct pollfd events = {.fd = event_fd, .events = POLLIN};
+	char ignored[4096];
+
+	while (!find_port(name, path, size)) {
+		int64_t left = deadline - milliseconds();
+
+		if (left <= 0 || poll(&events, 1, (int)left) == 0)
+			fatal("guest agent: the VM has no virtio-serial port named %s", name);
+		while (recv(event_fd, ignored, sizeof ignored, 0) > 0)
+			;
+	}
+}
+
+void boot_open_channels(int *control, int *stream)
+{
+	int events = device_events(); /* before the first look, so that no event is missed */
+
+	if (!*boot_options.control)
+		wait_for_port(events, CONTROL_PORT, boot_options.control, sizeof boot_options.control);
+	*control = open_channel(boot_options.control);
+	if (!*boot_options.stream)
+		wait_for_port(events, STREAM_PORT, boot_options.stream, sizeof boot_options.stream);
+	*stream = open_channel(boot_options.stream);
+	close(events);
+}

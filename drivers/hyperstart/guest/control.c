@@ -1,0 +1,504 @@
+#include "control.h"
+
+#include "channel.h"
+#include "mux.h"
+#include "pod.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum {
+	API_VERSION = 4242,
+	EXTENSIONS_VERSION = 1,
+	HEADER = 8,            /* u32 code, u32 length with header */
+	FRAME_MAX = 1 << 20,
+	SEND_MAX = 2 << 20,    /* an answer, and what a host that does not read lets wait */
+	UNREAD_MAX = 16384,    /* no further command while so much waits to be sent */
+	FLUSH_GRACE = 300,     /* milliseconds for the host to take the last output before power-off */
+	NOT_SET_UP = 125,
+};
+
+enum code {
+	GETVERSION = 0,
+	STARTPOD = 1,
+	GETPOD = 2,
+	DESTROYPOD = 4,
+	EXECCMD = 6,
+	READY = 8,
+	ACK = 9,
+	ERROR = 10,
+	WINSIZE = 11,
+	PING = 12,
+	PODFINISHED = 13,
+	NEXT = 14,
+	NEWCONTAINER = 17,
+	KILLCONTAINER = 18,
+	REMOVECONTAINER = 22,
+	HELLO = 4096,
+	SIGNAL = 4097,
+};
+
+/* What a command's handler says: ACK it, ERROR with `failure`, it has answered, or it will. */
+enum outcome { DONE, FAILED, ANSWERED, LATER };
+
+static struct channel channel;
+static char token[2 * TOKEN_SIZE + 1]; /* of the boot's first HELLO */
+
+/* The start under way. Only one is at a time: the channel takes no command meanwhile. */
+static struct {
+	enum { NO_START, START_PROCESS, START_CONTAINER, START_POD } kind;
+	bool unanswered; /* the host that asked waits for the answer */
+	struct pod_spec pod;
+	size_t started; /* containers of the pod */
+} start;
+
+/* The way to power-off, in order. */
+static enum { RUNNING, DESTROYING, FLUSHING, FLUSHED } phase;
+static bool off_after_answer; /* an original powers off when STARTPOD fails */
+
+static void send_frame(uint32_t code, const void *payload, size_t length)
+{
+	uint8_t header[HEADER];
+
+	put_be32(header, code);
+	put_be32(header + 4, (uint32_t)(HEADER + length));
+	if (!channel_send(&channel, header, HEADER) || !channel_send(&channel, payload, length))
+		console("guest agent: an answer of %zu bytes is lost, the host reads nothing", length);
+}
+
+static void send_error(void)
+{
+	struct buffer text = {.limit = FRAME_MAX};
+
+	if (extended) {
+		json_write(&text, "{\"reason\":");
+		json_write_string(&text, failure.reason);
+		if (failure.exit_code)
+			json_write(&text, ",\"exit_code\":%d", failure.exit_code);
+		json_write(&text, "}");
+	}
+	send_frame(ERROR, text.data, text.length);
+	buffer_free(&text);
+}
+
+static enum outcome outcome_of(bool done)
+{
+	return done ? DONE : FAILED;
+}
+
+static void answer(enum outcome outcome)
+{
+	if (outcome == DONE)
+		send_frame(ACK, NULL, 0);
+	else if (outcome == FAILED)
+		send_error();
+}
+
+/* Commands, each with its payload. */
+
+static enum outcome acknowledge(struct message *message)
+{
+	(void)message;
+	return DONE;
+}
+
+static enum outcome get_version(struct message *message)
+{
+	uint8_t version[4];
+
+	(void)message;
+	put_be32(version, API_VERSION);
+	send_frame(ACK, version, sizeof version);
+	return ANSWERED;
+}
+
+static enum outcome rescan_devices(struct message *message)
+{
+	(void)message;
+	write_file("/sys/bus/pci/rescan", "1");
+	return DONE;
+}
+
+static enum outcome begin(int kind)
+{
+	start.kind = kind;
+	start.unanswered = true;
+	return LATER;
+}
+
+/* The pod could not be started as a whole: undo what was. */
+static void undo_pod(void)
+{
+	struct failure kept = failure;
+
+	processes_forget(NULL);
+	pod_end();
+	failure = kept;
+	off_after_answer = !extended;
+}
+
+static enum outcome start_next_container(void)
+{
+	if (start.started == start.pod.container_count)
+		return DONE;
+	if (container_start(&start.pod.containers[start.started++], NULL))
+		return LATER;
+	undo_pod();
+	return FAILED;
+}
+
+static enum outcome start_pod(struct message *message)
+{
+	if (pod.started) {
+		fail("a pod is started already");
+		return FAILED;
+	}
+	if (!read_pod(message, &start.pod))
+		return FAILED;
+	if (!pod_start(&start.pod)) {
+		off_after_answer = !extended;
+		return FAILED;
+	}
+	pod.message = *message;
+	*message = (struct message){0};
+	start.started = 0;
+	return start.pod.container_count ? (begin(START_POD), start_next_container()) : DONE;
+}
+
+static enum outcome new_container(struct message *message)
+{
+	struct container_spec spec;
+
+	if (!read_container(message, &spec))
+		return FAILED;
+	if (!pod.started) {
+		fail("no pod is started");
+		return FAILED;
+	}
+	return container_start(&spec, message) ? begin(START_CONTAINER) : FAILED;
+}
+
+static enum outcome exec_command(struct message *message)
+{
+	struct exec_spec spec;
+	struct container *container;
+
+	if (!read_exec(message, &spec))
+		return FAILED;
+	container = container_find(spec.container);
+	if (!container || !container->running) {
+		fail_process(NOT_SET_UP, container ? "container '%s' does not run" : "there is no container '%s'",
+		             spec.container);
+		if (extended || spec.process.terminal)
+			return FAILED;
+		return outcome_of(process_stillborn(spec.container, &spec.process, NOT_SET_UP));
+	}
+	return process_start(container, false, &spec.process) ? begin(START_PROCESS) : FAILED;
+}
+
+static enum outcome kill_container(struct message *message)
+{
+	struct kill_spec spec;
+	struct container *container;
+
+	if (!read_kill(message, &spec))
+		return FAILED;
+	container = container_find(spec.container);
+	if (!container) {
+		fail("there is no container '%s'", spec.container);
+		return FAILED;
+	}
+	if (!container->init)
+		return DONE;
+	return outcome_of(process_kill(container->init, (int)MIN(spec.signal, INT32_MAX)) || !extended);
+}
+
+static enum outcome signal_process(struct message *message)
+{
+	struct signal_spec spec;
+	struct process *process;
+
+	if (!read_signal(message, &spec))
+		return FAILED;
+	process = process_by_stdio(spec.stdio);
+	if (!process) {
+		fail("there is no process with stream %llu", (unsigned long long)spec.stdio);
+		return FAILED;
+	}
+	return outcome_of(process_kill(process, (int)MIN(spec.signal, INT32_MAX)));
+}
+
+static enum outcome remove_container(struct message *message)
+{
+	const char *id;
+	struct container *container;
+
+	if (!read_remove(message, &id))
+		return FAILED;
+	container = container_find(id);
+	if (!container || container->running) {
+		fail(container ? "container '%s' still runs" : "there is no container '%s'", id);
+		return FAILED;
+	}
+	processes_forget(container);
+	pod_forget_container(container);
+	return DONE;
+}
+
+static enum outcome resize(struct message *message)
+{
+	struct size_spec spec;
+	struct process *process;
+
+	if (!read_size(message, &spec))
+		return FAILED;
+	process = process_by_stdio(spec.stream);
+	if (process && process->terminal && process->out.watch.fd >= 0) {
+		struct winsize size = {.ws_row = (unsigned short)MIN(spec.rows, UINT16_MAX),
+		                       .ws_col = (unsigned short)MIN(spec.columns, UINT16_MAX)};
+
+		ioctl(process->out.watch.fd, TIOCSWINSZ, &size);
+	}
+	return DONE;
+}
+
+static enum outcome destroy_pod(struct message *message)
+{
+	(void)message;
+	phase = DESTROYING;
+	pod_destroy();
+	return LATER;
+}
+
+static bool parse_token(const char *text, uint8_t bytes[TOKEN_SIZE])
+{
+	for (size_t i = 0; i < 2 * TOKEN_SIZE; i++) {
+		const char *digits = "0123456789abcdef", *digit = text[i] ? strchr(digits, text[i] | 32) : NULL;
+
+		if (!digit)
+			return false;
+		bytes[i / 2] = (uint8_t)(bytes[i / 2] << 4 | (digit - digits));
+	}
+	return !text[2 * TOKEN_SIZE];
+}
+
+static void write_process(struct buffer *text, const struct process *process)
+{
+	json_write(text, "{\"container\":");
+	json_write_string(text, process->container_id);
+	json_write(text, ",\"init\":%s,\"stdio\":%llu,\"stderr\":%llu", process->init ? "true" : "false",
+	           (unsigned long long)process->out.stream, (unsigned long long)process->err.stream);
+	json_write(text, ",\"terminal\":%s,\"ended\":%s,\"status\":%d", process->terminal ? "true" : "false",
+	           process->ended ? "true" : "false", process->status);
+	json_write(text, ",\"received\":%llu,\"consumed\":%llu,\"closed\":%s", (unsigned long long)process->in.received,
+	           (unsigned long long)process->in.consumed, process->in.ends ? "true" : "false");
+	json_write(text, ",\"stdout_from\":%llu,\"stderr_from\":%llu}", (unsigned long long)process->out.consumed,
+	           (unsigned long long)process->err.consumed);
+}
+
+static void answer_hello(void)
+{
+	struct buffer text = {.limit = FRAME_MAX - HEADER};
+	const char *separator = "";
+
+	json_write(&text,
+	           "{\"version\":%d,\"features\":[\"no-next\",\"reasons\",\"exec-ack\",\"signal\",\"status128\","
+	           "\"drain\",\"credit\",\"sync\",\"pod-stays\",\"overlay\"]",
+	           EXTENSIONS_VERSION);
+	json_write(&text, ",\"processes\":[");
+	for (struct process *process = processes; process; process = process->next) {
+		if (process->unknown)
+			continue;
+		json_write(&text, "%s", separator);
+		write_process(&text, process);
+		separator = ",";
+	}
+	json_write(&text, "]}");
+	send_frame(ACK, text.data, text.length);
+	buffer_free(&text);
+}
+
+static enum outcome hello(struct message *message)
+{
+	struct hello_spec spec;
+	uint8_t bytes[TOKEN_SIZE];
+
+	if (!read_hello(message, &spec))
+		return FAILED;
+	if (!spec.version || !parse_token(spec.token, bytes)) {
+		fail("HELLO needs a version and a token of %d hexadecimal digits", 2 * TOKEN_SIZE);
+		return FAILED;
+	}
+	if (extended && strcasecmp(token, spec.token)) {
+		fail("HELLO has another token than the first of this boot");
+		return FAILED;
+	}
+	if (!extended) {
+		strcpy(token, spec.token);
+		channel_set_token(bytes);
+		extended = true;
+	}
+	answer_hello();
+	return ANSWERED;
+}
+
+static const struct command {
+	uint32_t code;
+	bool json; /* the payload is a JSON object */
+	enum outcome (*handle)(struct message *message);
+} commands[] = {
+	{GETVERSION, false, get_version},
+	{STARTPOD, true, start_pod},
+	{GETPOD, false, acknowledge},
+	{DESTROYPOD, false, destroy_pod},
+	{EXECCMD, true, exec_command},
+	{READY, false, rescan_devices},
+	{WINSIZE, true, resize},
+	{PING, false, acknowledge},
+	{NEWCONTAINER, true, new_container},
+	{KILLCONTAINER, true, kill_container},
+	{REMOVECONTAINER, true, remove_container},
+	{HELLO, true, hello},
+	{SIGNAL, true, signal_process},
+};
+
+static enum outcome handle(uint32_t code, const uint8_t *payload, size_t length)
+{
+	const struct command *command = commands, *end = command + COUNT(commands);
+	struct message message = {0};
+	enum outcome outcome = FAILED;
+
+	while (command < end && command->code != code)
+		command++;
+	if (command == end || (code == SIGNAL && !extended)) {
+		fail("this guest agent does not know command %u", (unsigned)code);
+		return FAILED;
+	}
+	if (!command->json || message_read(&message, payload, length))
+		outcome = command->handle(&message);
+	message_free(&message);
+	return outcome;
+}
+
+static bool accepts(const uint8_t *frame, size_t length)
+{
+	(void)frame;
+	(void)length;
+	return start.kind == NO_START && phase == RUNNING && channel_waiting(&channel) < UNREAD_MAX;
+}
+
+static void frame(const uint8_t *frame, size_t length)
+{
+	enum outcome outcome = handle(get_be32(frame), frame + HEADER, length - HEADER);
+
+	if (outcome != LATER)
+		start.kind = NO_START;
+	answer(outcome);
+}
+
+/* The original's flow control: the host hears how much of what it wrote has arrived. */
+static void taken(size_t count)
+{
+	uint8_t bytes[4];
+
+	if (extended)
+		return;
+	put_be32(bytes, (uint32_t)count);
+	send_frame(NEXT, bytes, sizeof bytes);
+}
+
+static void lost(void)
+{
+	fail("a command's length is impossible; the channel waits for a new host");
+	send_error();
+}
+
+static void synced(void)
+{
+	start.unanswered = false;
+}
+
+void control_started(struct process *process)
+{
+	enum outcome outcome = outcome_of(!process->unknown);
+
+	if (start.kind == START_CONTAINER && outcome == FAILED)
+		container_free(process->container);
+	else if (start.kind == START_POD && outcome == FAILED)
+		undo_pod();
+	else if (start.kind == START_POD)
+		outcome = start_next_container();
+	if (outcome == LATER)
+		return;
+	start.kind = NO_START;
+	if (start.unanswered)
+		answer(outcome);
+}
+
+/* The original tells when the last container has ended, and forgets the pod. */
+static void finish_pod(void)
+{
+	struct buffer statuses = {.limit = FRAME_MAX};
+
+	for (struct container *container = containers; container; container = container->next) {
+		uint8_t bytes[4];
+
+		put_be32(bytes, container->status);
+		buffer_add(&statuses, bytes, sizeof bytes);
+	}
+	send_frame(PODFINISHED, statuses.data, statuses.length);
+	buffer_free(&statuses);
+	pod_end();
+}
+
+static void end_flush(void)
+{
+	phase = FLUSHED;
+}
+
+/* Power off once everything has ended and the host has what it was owed, or time is up. */
+static void advance_phase(void)
+{
+	if (phase == DESTROYING && pod_is_gone()) {
+		phase = FLUSHING;
+		loop_alarm(FLUSH_GRACE, end_flush);
+	}
+	if (phase == FLUSHING && (extended ? !processes : mux_is_idle()))
+		phase = FLUSHED;
+	if (phase != FLUSHED)
+		return;
+	answer(DONE);
+	channel_flush(&channel);
+	power_off();
+}
+
+void control_turn(void)
+{
+	channel_receive(&channel);
+	if (!extended && phase == RUNNING && start.kind == NO_START && containers && !containers_running())
+		finish_pod();
+	if (phase != RUNNING)
+		advance_phase();
+	if (channel_flush(&channel) && off_after_answer)
+		power_off();
+}
+
+void control_init(int fd)
+{
+	static const struct channel_kind kind = {
+		.header_size = HEADER,
+		.length_offset = 4,
+		.frame_max = FRAME_MAX,
+		.send_max = SEND_MAX,
+		.accepts = accepts,
+		.frame = frame,
+		.taken = taken,
+		.lost = lost,
+		.synced = synced,
+	};
+
+	channel_init(&channel, &kind, fd);
+	send_frame(READY, NULL, 0);
+}

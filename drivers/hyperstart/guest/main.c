@@ -1,0 +1,74 @@
+/* The guest agent: pid 1 of the VM. It speaks the hyperstart protocol with the host, and our additions to it
+ * (docs/reference/guest-protocol.md). */
+#include "boot.h"
+#include "control.h"
+#include "mux.h"
+#include "pod.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct watch children;
+
+static void child_ended(struct watch *watch, uint32_t events)
+{
+	struct signalfd_siginfo ignored[8];
+	int status;
+
+	(void)events;
+	while (read(watch->fd, ignored, sizeof ignored) > 0)
+		;
+	for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+		pod_reaped(pid, status);
+}
+
+static void crashed(int signal_number)
+{
+	fatal("guest agent: died of signal %d", signal_number);
+}
+
+static void watch_signals(void)
+{
+	static const int deadly[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+	sigset_t wanted;
+
+	for (size_t i = 0; i < COUNT(deadly); i++)
+		signal(deadly[i], crashed);
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&wanted);
+	sigaddset(&wanted, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &wanted, NULL);
+	children = (struct watch){.fd = signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC), .ready = child_ended};
+	if (children.fd < 0 || !loop_watch(&children, EPOLLIN))
+		fatal("guest agent: cannot wait for children: %s", strerror(errno));
+}
+
+static void turn(void)
+{
+	mux_turn();
+	control_turn();
+}
+
+int main(void)
+{
+	int control, stream;
+
+	if (getpid() != 1) {
+		static const char text[] = "this is the first process of a virtual machine\n";
+
+		return write(2, text, sizeof text - 1) < 0 ? 2 : 1;
+	}
+	boot();
+	loop_init();
+	watch_signals();
+	container_init();
+	boot_open_channels(&control, &stream);
+	control_init(control);
+	mux_init(stream);
+	loop_run(turn);
+}

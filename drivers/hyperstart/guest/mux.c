@@ -1,0 +1,239 @@
+#include "mux.h"
+
+#include <string.h>
+
+enum {
+	HEADER = 12,          /* u64 stream, u32 length with header */
+	FRAME_MAX = 65536,    /* that we take; a host that keeps to the protocol sends half of it */
+	SEND_SIZE = 32768,    /* what a virtio port takes in one write: one frame, or several small ones */
+	ROOM_WORTH = 4096,    /* start no part of an output in less */
+	SENDS_PER_TURN = 8,   /* then others have their turn */
+	CONTROL_PAYLOAD = 17, /* u8 type, u64 stream, u64 value */
+};
+
+enum control_type { CREDIT = 1, RELEASE = 2, RESUME = 3 };
+
+static struct channel channel;
+static struct process *queue, **queue_end = &queue;
+
+void mux_ready(struct process *process)
+{
+	if (process->queued)
+		return;
+	process->queued = true;
+	process->ready_next = NULL;
+	*queue_end = process;
+	queue_end = &process->ready_next;
+}
+
+void mux_forget(struct process *process)
+{
+	struct process **link = &queue;
+
+	if (!process->queued)
+		return;
+	while (*link != process)
+		link = &(*link)->ready_next;
+	*link = process->ready_next;
+	if (!*link)
+		queue_end = link;
+	process->queued = false;
+}
+
+static size_t room(void)
+{
+	return SEND_SIZE - channel_waiting(&channel);
+}
+
+static void send_frame(uint64_t stream, const uint8_t *payload, size_t length)
+{
+	uint8_t header[HEADER];
+
+	put_be64(header, stream);
+	put_be32(header + 8, (uint32_t)(HEADER + length));
+	channel_send(&channel, header, HEADER);
+	channel_send(&channel, payload, length);
+}
+
+static void send_credit(struct process *process)
+{
+	uint8_t payload[CONTROL_PAYLOAD] = {CREDIT};
+
+	put_be64(payload + 1, process->out.stream);
+	put_be64(payload + 9, process->in.consumed);
+	send_frame(0, payload, sizeof payload);
+	process->in.told = process->in.consumed;
+	process->in.tells = false;
+}
+
+/* One turn's worth of a stream. Returns whether the rest, if any, must wait for the next. */
+static bool send_output(struct output *output)
+{
+	size_t sent = 0;
+
+	while (!output->paused && output->sent < output->head) {
+		const uint8_t *bytes;
+		size_t count;
+
+		if (room() < HEADER + MIN(ROOM_WORTH, (size_t)(output->head - output->sent)))
+			return true;
+		if (sent == SEND_SIZE)
+			return true;
+		count = output_next(output, MIN(room() - HEADER, SEND_SIZE - sent), &bytes);
+		send_frame(output->stream, bytes, count);
+		sent += count;
+		output->sent += count;
+		if (!extended)
+			output_consumed(output, output->sent);
+	}
+	return false;
+}
+
+/* The end may be told: it comes after all output. A standard error that nobody resumed after a sync is not waited for. */
+static bool end_is_due(const struct process *process)
+{
+	return process->ended && !process->end_sent && !process->out.paused && output_finished(&process->out) &&
+	       (process->err.paused || output_finished(&process->err));
+}
+
+/* Queue what the process has for the host. Returns true if something is left. */
+static bool send_process(struct process *process)
+{
+	if (process->unknown)
+		return false;
+	if (extended && !process->ended && !process->in.paused && (process->in.tells || input_owes_credit(&process->in)))
+		send_credit(process);
+	/* Both, always: neither may starve the other. */
+	if (send_output(&process->out) | send_output(&process->err))
+		return true;
+	if (!end_is_due(process))
+		return false;
+	if (room() < 2 * HEADER + 1)
+		return true;
+	send_frame(process->out.stream, NULL, 0);
+	send_frame(process->out.stream, &process->status, 1);
+	process->end_sent = true;
+	if (!extended)
+		process_forget(process);
+	return false;
+}
+
+/* Fill the send buffer, every process in turn; whoever has more left goes to the end of the queue. */
+static void compose(void)
+{
+	while (queue && room() >= HEADER + ROOM_WORTH) {
+		struct process *process = queue;
+
+		mux_forget(process);
+		if (send_process(process))
+			mux_ready(process);
+	}
+}
+
+void mux_turn(void)
+{
+	channel_receive(&channel);
+	for (int i = 0; i < SENDS_PER_TURN; i++) {
+		if (!channel_flush(&channel) || !queue)
+			return;
+		compose();
+	}
+	if (channel_flush(&channel) && queue)
+		loop_again();
+}
+
+bool mux_is_idle(void)
+{
+	return !queue && !channel_waiting(&channel);
+}
+
+static bool accepts(const uint8_t *frame, size_t length)
+{
+	struct process *process = process_by_stdio(get_be64(frame));
+
+	/* A host that knows no credit is held back when a process does not read. */
+	return extended || !process || process->ended || length - HEADER <= input_room(&process->in);
+}
+
+static void resume(struct process *process, struct output *output, uint64_t position)
+{
+	position = MIN(MAX(position, output->consumed), output->head);
+	output->paused = false;
+	output_consumed(output, position);
+	output->sent = position;
+	if (output == &process->out) {
+		process->in.paused = false;
+		process->in.tells = true;
+	}
+	mux_ready(process);
+}
+
+static void control_frame(const uint8_t *payload)
+{
+	uint64_t stream = get_be64(payload + 1), value = get_be64(payload + 9);
+	struct output *output;
+	struct process *process = process_by_stream(stream, &output);
+
+	if (!stream || !process)
+		return; /* of a process that was released meanwhile */
+	if (payload[0] == CREDIT)
+		output_consumed(output, MIN(value, output->sent));
+	else if (payload[0] == RELEASE && output == &process->out && process->ended)
+		process_forget(process);
+	else if (payload[0] == RESUME)
+		resume(process, output, value);
+}
+
+static void frame(const uint8_t *frame, size_t length)
+{
+	uint64_t stream = get_be64(frame);
+	struct process *process;
+
+	if (extended && !stream) {
+		if (length == HEADER + CONTROL_PAYLOAD)
+			control_frame(frame + HEADER);
+		return;
+	}
+	process = process_by_stdio(stream);
+	if (!process) {
+		if (!extended && room() >= HEADER)
+			send_frame(stream, NULL, 0);
+		return;
+	}
+	if (process->ended)
+		return;
+	if (length > HEADER)
+		input_add(&process->in, frame + HEADER, length - HEADER);
+	else if (!process->terminal)
+		input_end(&process->in);
+}
+
+static void lost(void)
+{
+	console("guest agent: a stream frame has an impossible length; the channel waits for a new host");
+}
+
+static void synced(void)
+{
+	for (struct process *process = processes; process; process = process->next) {
+		process->out.paused = process->err.paused = process->in.paused = true;
+		process->end_sent = false;
+		mux_forget(process);
+	}
+}
+
+void mux_init(int fd)
+{
+	static const struct channel_kind kind = {
+		.header_size = HEADER,
+		.length_offset = 8,
+		.frame_max = FRAME_MAX,
+		.send_max = SEND_SIZE + SYNC_SIZE,
+		.accepts = accepts,
+		.frame = frame,
+		.lost = lost,
+		.synced = synced,
+	};
+
+	channel_init(&channel, &kind, fd);
+}

@@ -1,0 +1,20 @@
+/* The stream channel: frames of all processes' streams, flow control, and the ends of processes. */
+#ifndef MUX_H
+#define MUX_H
+
+#include "channel.h"
+#include "process.h"
+
+void mux_init(int fd);
+
+/* Receive and send; once per turn of the loop. */
+void mux_turn(void);
+
+/* The process has something for the host: output, credit, or its end. */
+void mux_ready(struct process *process);
+void mux_forget(struct process *process);
+
+/* Everything there is to send has been sent. */
+bool mux_is_idle(void);
+
+#endif

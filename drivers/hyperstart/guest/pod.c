@@ -1,0 +1,193 @@
+#include "pod.h"
+
+#include "boot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define EMPTY_ROOT "/run/vc/root"
+
+enum {
+	TERM_GRACE = 2000, /* milliseconds from SIGTERM to SIGKILL */
+	KILL_GRACE = 300,  /* and from SIGKILL to not waiting any longer */
+};
+
+/* Sent to the pod's init: end as soon as nothing is left to reap. */
+#define END_WHEN_IDLE SIGUSR1
+
+struct pod pod;
+static int agent_pids = -1; /* the agent's own pid namespace */
+static bool destroying, given_up;
+
+/* The first process of the pod's pid namespace: it reaps orphans, and sees nothing of the guest's root. */
+static _Noreturn void pod_init(void)
+{
+	bool ending = false;
+	sigset_t wanted;
+
+	prctl(PR_SET_NAME, "pod");
+	write_file("/proc/self/oom_score_adj", "-1000"); /* its end would be that of all processes */
+	if (unshare(CLONE_NEWNS) || mount("tmpfs", EMPTY_ROOT, "tmpfs", MS_RDONLY, "size=4k") || !switch_root(EMPTY_ROOT))
+		_exit(1);
+	syscall(SYS_close_range, 0U, ~0U, 0);
+	sigfillset(&wanted);
+	sigprocmask(SIG_SETMASK, &wanted, NULL);
+	sigemptyset(&wanted);
+	sigaddset(&wanted, SIGCHLD);
+	sigaddset(&wanted, END_WHEN_IDLE);
+	for (;;) {
+		pid_t pid;
+
+		ending |= sigwaitinfo(&wanted, NULL) == END_WHEN_IDLE;
+		do
+			pid = waitpid(-1, NULL, WNOHANG);
+		while (pid > 0);
+		if (ending && pid < 0)
+			_exit(0);
+	}
+}
+
+/* From here on children of the agent are born in the pod's namespaces, of which it shares two. */
+static bool make_namespaces(void)
+{
+	if (agent_pids < 0)
+		agent_pids = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	if (setns(agent_pids, CLONE_NEWPID) || unshare(CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC))
+		return fail("namespaces: %s", strerror(errno));
+	pod.init = fork();
+	if (!pod.init)
+		pod_init();
+	if (pod.init > 0)
+		return true;
+	pod.init = 0;
+	return fail("fork: %s", strerror(errno));
+}
+
+static bool mount_share(const char *tag)
+{
+	/* Our own host shares read-only and changes nothing under a container that runs, so everything may be cached.
+	 * Any other gets what it wrote, and sees what we write. */
+	const char *options = extended ? "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
+	                               : "trans=virtio,version=9p2000.L,msize=262144,cache=mmap";
+	bool done;
+
+	pod.share_flags = MS_NODEV | (extended ? MS_RDONLY : 0);
+	if (!strncmp(boot_options.share, "hostfs:", 7))
+		done = !mount("none", SHARE, "hostfs", pod.share_flags, boot_options.share + 7);
+	else
+		done = !mount(tag, SHARE, "9p", pod.share_flags, options);
+	pod.share_mounted = done;
+	return done || fail("mount of the shared directory '%s': %s", tag, strerror(errno));
+}
+
+static bool raise_loopback(void)
+{
+	struct ifreq request = {.ifr_name = "lo"};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool done;
+
+	if (fd < 0)
+		return true; /* a kernel without IPv4 */
+	done = !ioctl(fd, SIOCGIFFLAGS, &request);
+	request.ifr_flags |= IFF_UP;
+	done = done && !ioctl(fd, SIOCSIFFLAGS, &request);
+	close(fd);
+	return done || fail("interface lo: %s", strerror(errno));
+}
+
+bool pod_start(const struct pod_spec *spec)
+{
+	pod.started = true;
+	if (make_namespaces() &&
+	    (!sethostname(spec->hostname, strlen(spec->hostname)) || fail("hostname: %s", strerror(errno))) &&
+	    raise_loopback() && (!*spec->share || mount_share(spec->share)))
+		return true;
+	pod_end();
+	return false;
+}
+
+void pod_forget_container(struct container *container)
+{
+	container_free(container);
+	/* The host may put another root where this one was. A remount lets go of all names that are not in use. */
+	if (pod.share_mounted)
+		mount(NULL, SHARE, NULL, MS_REMOUNT | pod.share_flags, NULL);
+}
+
+void pod_end(void)
+{
+	struct failure kept = failure;
+
+	/* The end of the pod's init is the end of all its processes, but the kernel waits with it until they are reaped. */
+	if (pod.init)
+		kill(pod.init, SIGKILL);
+	while (pod.init) {
+		int status;
+		pid_t pid = waitpid(-1, &status, 0);
+
+		if (pid > 0)
+			pod_reaped(pid, status);
+		else if (errno != EINTR)
+			pod.init = 0;
+	}
+	while (containers)
+		container_free(containers);
+	if (pod.share_mounted && umount2(SHARE, MNT_DETACH))
+		console("guest agent: unmounting the shared directory: %s", strerror(errno));
+	message_free(&pod.message);
+	pod = (struct pod){0};
+	failure = kept;
+}
+
+static void give_up(void)
+{
+	given_up = true;
+}
+
+static void kill_all(void)
+{
+	if (pod.init)
+		kill(pod.init, SIGKILL);
+	loop_alarm(KILL_GRACE, give_up);
+}
+
+static void end_if_idle(void)
+{
+	if (destroying && pod.init && !processes_alive())
+		kill(pod.init, END_WHEN_IDLE);
+}
+
+void pod_destroy(void)
+{
+	destroying = true;
+	kill(-1, SIGTERM); /* the pod's init has it blocked */
+	loop_alarm(TERM_GRACE, kill_all);
+	end_if_idle();
+}
+
+bool pod_is_gone(void)
+{
+	return given_up || (!pod.init && !processes_alive());
+}
+
+void pod_reaped(pid_t pid, int wait_status)
+{
+	if (pid == pod.init)
+		pod.init = 0;
+	else
+		process_reaped(pid, wait_status);
+	end_if_idle();
+}

@@ -1,0 +1,55 @@
+/* The processes that the host asked for: started, fed, read, reaped, and kept until the host lets go of them. */
+#ifndef PROCESS_H
+#define PROCESS_H
+
+#include "spec.h"
+#include "stream.h"
+
+#include <sys/types.h>
+
+struct container;
+
+/* A host of this boot said HELLO, so that our additions to the protocol are in force. */
+extern bool extended;
+
+struct process {
+	struct process *next;       /* in the order they were started */
+	struct process *ready_next; /* in the mux' queue, if `queued` */
+	struct container *container; /* NULL once removed */
+	bool init;                  /* the container's first process */
+	bool terminal;
+	pid_t pid;                  /* 0: nothing was started */
+	bool ended;
+	bool unknown;               /* to the host: it never started, or its pod did not; forgotten as soon as it ends */
+	bool queued, end_sent;
+	uint8_t status;
+	struct watch start;         /* the pipe that closes when execve succeeds; fd -1 from then on */
+	struct input in;
+	struct output out, err;
+	char container_id[];
+};
+
+extern struct process *processes;
+
+/* Start a process of a container (its first one if `init`, which also makes the container's root). The outcome comes
+ * later by process_started; false and `failure` if it is known now. */
+bool process_start(struct container *container, bool init, const struct process_spec *spec);
+
+/* Make a process that has ended before it started, as an original agent reports it. */
+bool process_stillborn(const char *container_id, const struct process_spec *spec, int status);
+
+/* A child of the agent has ended. */
+void process_reaped(pid_t pid, int wait_status);
+
+struct process *process_by_stdio(uint64_t stream);
+struct process *process_by_stream(uint64_t stream, struct output **output);
+bool process_kill(const struct process *process, int signal);
+size_t processes_alive(void);
+
+/* Forget it for good; it has ended. */
+void process_forget(struct process *process);
+
+/* Forget all of a container (all there are if NULL) that have ended; the host will not hear of the others either. */
+void processes_forget(const struct container *container);
+
+#endif

@@ -1,0 +1,80 @@
+/* The JSON of commands, checked and turned into structures. Strings point into the message. */
+#ifndef SPEC_H
+#define SPEC_H
+
+#include "json.h"
+
+struct variable {
+	const char *name, *value;
+};
+
+struct process_spec {
+	bool terminal;
+	uint64_t stdio, stderr_stream;
+	const char **args;       /* ends with NULL, at least one */
+	struct variable *envs;   /* ends with a NULL name */
+	const char **groups;     /* additional ones, ends with NULL */
+	const char *workdir, *user, *group; /* "" where not given */
+};
+
+struct container_spec {
+	const char *id;
+	const char *image, *rootfs; /* the root: `rootfs` below `image` below the shared directory */
+	bool overlay;
+	uint64_t overlay_size; /* MiB, 0: half of the memory */
+	bool initialize;
+	struct process_spec process;
+};
+
+struct pod_spec {
+	const char *hostname;
+	const char *share; /* mount tag, "" for none */
+	struct container_spec *containers;
+	size_t container_count;
+};
+
+struct exec_spec {
+	const char *container;
+	struct process_spec process;
+};
+
+struct kill_spec {
+	const char *container;
+	uint64_t signal;
+};
+
+struct signal_spec {
+	uint64_t stdio, signal;
+};
+
+struct size_spec {
+	uint64_t stream, rows, columns;
+};
+
+struct hello_spec {
+	uint64_t version;
+	const char *token;
+};
+
+/* A message whose specification is in use: the memory behind it. */
+struct message {
+	char *text;
+	struct json *root;
+	void *parts; /* lists made while reading */
+};
+
+/* Take `length` bytes of JSON object; false and `failure` if they are none. message_free in either case. */
+bool message_read(struct message *message, const uint8_t *bytes, size_t length);
+void message_free(struct message *message);
+
+/* Each reads the message as that command; false and `failure` if it is not one. */
+bool read_pod(struct message *message, struct pod_spec *spec);
+bool read_container(struct message *message, struct container_spec *spec);
+bool read_exec(struct message *message, struct exec_spec *spec);
+bool read_kill(struct message *message, struct kill_spec *spec);
+bool read_signal(struct message *message, struct signal_spec *spec);
+bool read_size(struct message *message, struct size_spec *spec);
+bool read_hello(struct message *message, struct hello_spec *spec);
+bool read_remove(struct message *message, const char **container);
+
+#endif

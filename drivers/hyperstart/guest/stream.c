@@ -1,0 +1,194 @@
+#include "stream.h"
+
+#include "mux.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* What a terminal may still hold when its process has ended: FIONREAD does not say. */
+enum { TERMINAL_LEFT = 2 * WINDOW };
+
+static size_t ring_at(uint64_t position)
+{
+	return (size_t)(position % WINDOW);
+}
+
+/* Bytes from `from` to `to` that lie in one piece. */
+static size_t ring_piece(uint64_t from, uint64_t to)
+{
+	return MIN((size_t)(to - from), WINDOW - ring_at(from));
+}
+
+static void output_ready(struct watch *watch, uint32_t events)
+{
+	(void)events;
+	output_fill(OWNER(watch, struct output, watch));
+}
+
+bool output_open(struct output *output, struct process *process, uint64_t stream, int fd)
+{
+	output->watch = (struct watch){.fd = fd, .ready = output_ready};
+	output->process = process;
+	output->stream = stream;
+	output->ring = malloc(WINDOW); /* pages that are never used cost nothing */
+	return output->ring && loop_watch(&output->watch, EPOLLIN);
+}
+
+void output_close(struct output *output)
+{
+	loop_close(&output->watch);
+	free(output->ring);
+	output->ring = NULL;
+}
+
+bool output_finished(const struct output *output)
+{
+	return output->watch.fd < 0 && output->sent == output->head;
+}
+
+size_t output_next(const struct output *output, size_t most, const uint8_t **bytes)
+{
+	*bytes = output->ring + ring_at(output->sent);
+	return MIN(ring_piece(output->sent, output->head), most);
+}
+
+void output_consumed(struct output *output, uint64_t position)
+{
+	if (position <= output->consumed || position > output->head)
+		return;
+	output->consumed = position;
+	output->sent = MAX(output->sent, position);
+	if (output->more)
+		output_fill(output);
+}
+
+void output_fill(struct output *output)
+{
+	bool progress = false;
+
+	while (output->watch.fd >= 0) {
+		size_t room = ring_piece(output->head, output->consumed + WINDOW);
+		ssize_t count;
+
+		output->more = !room;
+		if (!room)
+			break;
+		if (output->draining) {
+			room = MIN(room, output->left);
+			if (!room) {
+				loop_close(&output->watch);
+				break;
+			}
+		}
+		count = read(output->watch.fd, output->ring + ring_at(output->head), room);
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count < 0 && errno == EAGAIN && !output->draining)
+			break;
+		if (count <= 0) {
+			loop_close(&output->watch); /* the end; EIO is that of a terminal */
+			break;
+		}
+		progress = true;
+		output->head += (size_t)count;
+		if (output->draining)
+			output->left -= (size_t)count;
+	}
+	if (progress || output->watch.fd < 0)
+		mux_ready(output->process);
+}
+
+void output_drain(struct output *output, bool terminal)
+{
+	int held = 0;
+
+	if (output->watch.fd < 0)
+		return;
+	if (ioctl(output->watch.fd, FIONREAD, &held) || held < 0)
+		held = 0;
+	output->draining = true;
+	output->left = terminal ? TERMINAL_LEFT : (size_t)held;
+	output_fill(output);
+}
+
+static void input_write(struct input *input)
+{
+	while (input->watch.fd >= 0 && input->consumed < input->received) {
+		size_t piece = ring_piece(input->consumed, input->received);
+		ssize_t count = write(input->watch.fd, input->ring + ring_at(input->consumed), piece);
+
+		if (count > 0)
+			input->consumed += (size_t)count;
+		else if (count < 0 && errno == EINTR)
+			continue;
+		else if (count < 0 && errno == EAGAIN)
+			break;
+		else
+			loop_close(&input->watch); /* the process reads no more */
+	}
+	if (input->watch.fd < 0)
+		input->consumed = input->received;
+	else if (input->consumed == input->received && input->ends)
+		loop_close(&input->watch);
+	else if (input->consumed < input->received && !input->watched)
+		input->watched = loop_watch(&input->watch, EPOLLOUT);
+	if (input_owes_credit(input))
+		mux_ready(input->process);
+}
+
+static void input_ready(struct watch *watch, uint32_t events)
+{
+	(void)events;
+	input_write(OWNER(watch, struct input, watch));
+}
+
+bool input_open(struct input *input, struct process *process, int fd)
+{
+	input->watch = (struct watch){.fd = fd, .ready = input_ready};
+	input->process = process;
+	input->ring = malloc(WINDOW);
+	return input->ring;
+}
+
+void input_close(struct input *input)
+{
+	loop_close(&input->watch);
+	free(input->ring);
+	input->ring = NULL;
+	input->consumed = input->received;
+}
+
+size_t input_room(const struct input *input)
+{
+	return input->watch.fd < 0 ? SIZE_MAX : WINDOW - (size_t)(input->received - input->consumed);
+}
+
+void input_add(struct input *input, const uint8_t *bytes, size_t count)
+{
+	if (input->watch.fd >= 0)
+		count = MIN(count, input_room(input));
+	for (size_t done = 0; done < count && input->watch.fd >= 0;) {
+		size_t piece = MIN(count - done, WINDOW - ring_at(input->received + done));
+
+		memcpy(input->ring + ring_at(input->received + done), bytes + done, piece);
+		done += piece;
+	}
+	input->received += count;
+	input_write(input);
+}
+
+void input_end(struct input *input)
+{
+	input->ends = true;
+	input_write(input);
+}
+
+bool input_owes_credit(const struct input *input)
+{
+	return input->consumed - input->told >= CREDIT_EVERY ||
+	       (input->consumed > input->told && input->received - input->told > WINDOW / 2);
+}

@@ -1,0 +1,71 @@
+/* The ends of a process' standard input, output and error, each with a ring of what is on its way.
+ * Positions count the bytes of a stream since its beginning. */
+#ifndef STREAM_H
+#define STREAM_H
+
+#include "loop.h"
+
+enum {
+	WINDOW = 65536,       /* bytes sent and not consumed; a ring holds just that. A power of two */
+	CREDIT_EVERY = 16384, /* consumed bytes after which the sender is told */
+};
+
+struct process;
+
+/* From the process to the host. The ring holds what the host has not consumed: [consumed, head), of which
+ * [sent, head) is still to be sent. */
+struct output {
+	struct watch watch; /* fd is -1 once the process' end is closed and all is read */
+	struct process *process;
+	uint64_t stream; /* 0: there is none */
+	uint8_t *ring;
+	uint64_t consumed, sent, head;
+	size_t left;   /* once the process has ended: bytes of its output still in the pipe */
+	bool draining; /* the process has ended: read `left` bytes, then close */
+	bool more;     /* the pipe may hold more than the ring had room for */
+	bool paused;   /* since a sync, until the host resumes it */
+};
+
+/* From the host to the process. The ring holds [consumed, received). */
+struct input {
+	struct watch watch; /* fd is -1 once closed */
+	struct process *process;
+	uint8_t *ring;
+	uint64_t consumed, received;
+	uint64_t told; /* `consumed`, as the host knows it */
+	bool watched;  /* the pipe was full once, so the loop watches it */
+	bool ends;     /* close after what the ring holds */
+	bool paused;   /* since a sync, until the host resumes the process: it is told nothing */
+	bool tells;    /* then it is told `consumed` at once */
+};
+
+bool output_open(struct output *output, struct process *process, uint64_t stream, int fd);
+void output_close(struct output *output);
+
+/* All that will ever come has been sent. */
+bool output_finished(const struct output *output);
+
+/* The bytes from `sent` on that lie in one piece, at most `most` of them. */
+size_t output_next(const struct output *output, size_t most, const uint8_t **bytes);
+
+/* The host has consumed up to `position`; read on if the ring was full. */
+void output_consumed(struct output *output, uint64_t position);
+
+/* Read the pipe into the ring. */
+void output_fill(struct output *output);
+
+/* The process has ended: finish with what its pipe holds now, whoever else keeps it open. */
+void output_drain(struct output *output, bool terminal);
+
+bool input_open(struct input *input, struct process *process, int fd);
+void input_close(struct input *input);
+size_t input_room(const struct input *input);
+
+/* Take bytes for the process; more than input_room are dropped. */
+void input_add(struct input *input, const uint8_t *bytes, size_t count);
+void input_end(struct input *input);
+
+/* The sender should be told how much was consumed. */
+bool input_owes_credit(const struct input *input);
+
+#endif

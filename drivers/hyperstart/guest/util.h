@@ -1,0 +1,59 @@
+/* What every part of the agent uses: failures with a reason, the console, big-endian numbers, byte buffers. */
+#ifndef UTIL_H
+#define UTIL_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define PRINTF(text, first) __attribute__((__format__(__printf__, text, first)))
+
+/* Which part of a start failed: the container around a process, or the process itself. */
+enum stage { STAGE_NONE, STAGE_SETUP, STAGE_PROCESS };
+
+/* The last failure: one sentence for the host, and for a process that cannot start its exit code (else 0).
+ * Functions that can fail return false (or NULL) after setting it. A child sends it to the agent as it is,
+ * in one write to a pipe, so it stays below PIPE_BUF. */
+struct failure {
+	uint8_t stage;
+	uint8_t exit_code;
+	char reason[510];
+};
+extern struct failure failure;
+
+/* Both set `failure` and return false, so that `return fail(...)` reads as it works. */
+bool fail(const char *format, ...) PRINTF(1, 2);
+bool fail_process(int exit_code, const char *format, ...) PRINTF(2, 3);
+
+/* One line on the VM's console. */
+void console(const char *format, ...) PRINTF(1, 2);
+
+/* One line on the console, then power off: pid 1 must never exit, the kernel would panic. */
+_Noreturn void fatal(const char *format, ...) PRINTF(1, 2);
+_Noreturn void power_off(void);
+
+uint32_t get_be32(const uint8_t *bytes);
+uint64_t get_be64(const uint8_t *bytes);
+void put_be32(uint8_t *bytes, uint32_t value);
+void put_be64(uint8_t *bytes, uint64_t value);
+
+/* Bytes that grow up to a limit. An append that does not fit (or finds no memory) appends nothing and returns false. */
+struct buffer {
+	uint8_t *data;
+	size_t length, capacity, limit;
+};
+bool buffer_reserve(struct buffer *buffer, size_t more);
+bool buffer_add(struct buffer *buffer, const void *bytes, size_t count);
+void buffer_shrink(struct buffer *buffer, size_t capacity); /* only while empty */
+void buffer_free(struct buffer *buffer);
+
+/* Write a short text to a file below /proc or /sys. */
+bool write_file(const char *path, const char *text);
+
+int64_t milliseconds(void);
+
+#endif

@@ -1,0 +1,69 @@
+"""Build hook: compiles the guest agent in ``guest/`` to ``src/vc_agent_hyperstart/guest/init``.
+
+Runs for wheels and editable installs. The binary is static: it depends on the machine but on no libc. One that is there
+already is kept when ``init.sha256`` beside it names the same sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+COMPILER = "musl-gcc"
+FLAGS = (
+    *("-std=c11", "-D_GNU_SOURCE", "-Os", "-static"),
+    *("-Wall", "-Wextra", "-Werror"),
+    *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections,--build-id=none", "-s"),
+)
+
+
+class GuestAgentHook(BuildHookInterface[BuilderConfig]):
+    """Compiles the guest agent and puts it into the wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile before hatchling collects files; ``version`` is "standard" or "editable"."""
+        build_guest_agent(Path(self.root))
+        machine = platform.machine()
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-manylinux_2_17_{machine}.musllinux_1_1_{machine}"
+
+
+def build_guest_agent(root: Path) -> Path:
+    """Compile the guest agent unless it is there; return its path. Raises RuntimeError with what to do."""
+    sources = sorted((root / "guest").glob("*.[ch]"))
+    binary = root / "src" / "vc_agent_hyperstart" / "guest" / "init"
+    stamp = binary.with_name("init.sha256")
+    wanted = _fingerprint(sources)
+    if binary.exists() and stamp.exists() and stamp.read_text().strip() == wanted:
+        return binary
+    compiler = shutil.which(COMPILER)
+    if compiler is None:
+        raise RuntimeError(f"{COMPILER} is missing, and with it the guest agent: install the Debian package musl-tools")
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    fresh = binary.with_name(f"init.{os.getpid()}")
+    try:
+        command = [compiler, *FLAGS, "-o", str(fresh), *(str(source) for source in sources if source.suffix == ".c")]
+        subprocess.run(command, check=True)
+        fresh.replace(binary)
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(f"{COMPILER} could not compile the guest agent, see its messages above") from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    stamp.write_text(f"{wanted}\n")
+    return binary
+
+
+def _fingerprint(sources: list[Path]) -> str:
+    """Return a hash of all that decides how the binary turns out, but for the compiler's version."""
+    digest = hashlib.sha256(repr((platform.machine(), COMPILER, FLAGS)).encode())
+    for source in sources:
+        digest.update(f"\0{source.name}\0".encode() + source.read_bytes())
+    return digest.hexdigest()
