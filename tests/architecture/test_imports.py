@@ -25,7 +25,7 @@ LAYERS_TEXT = """
     _files _mounts locks roots results records store status
     share boot streams engine
 
-    wire stdio interpreters
+    interpreters queries wire stdio
     supervisor supervisor.ready supervisor.service supervisor.process supervisor.__main__
     client operations sync aio
 

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+
 from vc_core.testing import census
 
 CONFTEST = Path(__file__).parents[2] / "conftest.py"

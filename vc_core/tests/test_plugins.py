@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from vc_core.agent import Agent, GuestPayload
 from vc_core.config import HypervisorConfig, Resources
 from vc_core.context import PodContext

@@ -48,10 +48,13 @@ def read_whole(path: Path) -> bytes:
     """Return a file's content. Raises FileNotFoundError when it is not there, StorageError otherwise."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:  # noqa: PTH123 - takes a descriptor
+        try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise StorageError(f"{str(path)!r} is not a regular file")
-            data = file.read(_READ_MAX + 1)
+            # The limit is all that one read(2) is asked for, and records are far below what it returns at once.
+            data = os.read(fd, _READ_MAX + 1)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         raise
     except OSError as error:

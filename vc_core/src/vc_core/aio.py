@@ -1,14 +1,17 @@
-"""The async API: every function performs one operation of ``vc_core.operations``."""
+"""The async API: every function performs one operation.
+
+``vc_core.operations`` is imported when a function first needs it, so that looking at pods stays fast.
+"""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
-from vc_core import operations
+from vc_core import queries
 from vc_core.config import Cmd, PodConfig
+from vc_core.guest import Progress
 from vc_core.interpreters import run_async
-from vc_core.operations import ProgressCallback
 from vc_core.results import ExecResult, PodStatus
 from vc_core.states import State
 from vc_core.stdio import Output, Stdin
@@ -23,7 +26,7 @@ class Pod:
     def __repr__(self) -> str:
         return f"Pod({self.id!r})"
 
-    async def start(self, *, timeout: float | None = None, progress: ProgressCallback | None = None) -> None:
+    async def start(self, *, timeout: float | None = None, progress: Progress | None = None) -> None:
         """Start the pod; see :func:`start_pod`."""
         await start_pod(self.id, timeout=timeout, progress=progress)
 
@@ -72,10 +75,12 @@ async def create_pod(config: PodConfig) -> Pod:
     Returns the pod. Raises ConfigError for what could never start, PodExistsError for an id that is taken,
     DriverError, PrivilegeError where the hypervisor needs root, StorageError; nothing is left behind then.
     """
+    from vc_core import operations
+
     return Pod(await run_async(operations.create_pod(config)))
 
 
-async def start_pod(pod_id: str, *, timeout: float | None = None, progress: ProgressCallback | None = None) -> Pod:
+async def start_pod(pod_id: str, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
     """Start a pod that is ready, stopped or failed, and all of its containers.
 
     ``timeout``: seconds that the guest has to get ready (default 60). ``progress``: called with a phrase and how much
@@ -83,6 +88,8 @@ async def start_pod(pod_id: str, *, timeout: float | None = None, progress: Prog
     Returns the pod. Raises PodNotFoundError, StateError, and whatever kept it from starting (VMStartError,
     AgentTimeoutError, CommandError, GuestError ...); the pod is then what it was.
     """
+    from vc_core import operations
+
     await run_async(operations.start_pod(pod_id, timeout, None, progress))
     return Pod(pod_id)
 
@@ -93,6 +100,8 @@ async def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = F
     ``timeout``: seconds until the VM is killed (default 10). ``force``: do not ask the guest.
     Returns the pod. Raises PodNotFoundError, StateError, HypervisorError.
     """
+    from vc_core import operations
+
     await run_async(operations.stop_pod(pod_id, timeout, force))
     return Pod(pod_id)
 
@@ -102,27 +111,31 @@ async def delete_pod(pod_id: str, *, force: bool = False) -> None:
 
     Raises PodNotFoundError, StateError, StorageError.
     """
+    from vc_core import operations
+
     await run_async(operations.delete_pod(pod_id, force))
 
 
-async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: ProgressCallback | None = None) -> Pod:
+async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
     """Create a pod and start it; if the start fails the pod is deleted again.
 
     ``timeout`` and ``progress`` as for :func:`start_pod`. Returns the pod. Raises what :func:`create_pod` and
     :func:`start_pod` raise.
     """
+    from vc_core import operations
+
     pod_id, _ = await run_async(operations.run_pod(config, timeout, None, progress))
     return Pod(pod_id)
 
 
 async def list_pods() -> list[PodStatus]:
     """Return the status of every pod, sorted by id; talks to no guest. Raises StorageError."""
-    return await run_async(operations.list_pods())
+    return await run_async(queries.list_pods())
 
 
 async def status_pod(pod_id: str) -> PodStatus:
     """Return a pod's status; talks to no guest. Raises PodNotFoundError, StorageError."""
-    return await run_async(operations.status_pod(pod_id))
+    return await run_async(queries.status_pod(pod_id))
 
 
 async def enter_container(
@@ -144,4 +157,6 @@ async def enter_container(
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
     up, CommandTimeoutError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
+    from vc_core import operations
+
     return await run_async(operations.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))

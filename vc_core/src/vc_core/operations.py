@@ -1,4 +1,4 @@
-"""Every operation of the API, written once, for the blocking and the async interpreter alike."""
+"""The operations of the API that act on pods, each written once, for both interpreters; ``queries`` has the others."""
 
 from __future__ import annotations
 
@@ -24,18 +24,16 @@ from vc_core.errors import (
     SupervisorError,
     VCError,
 )
+from vc_core.guest import Progress
 from vc_core.ids import new_id
 from vc_core.interpreters import InThread, Operation
 from vc_core.records import ContainerRecord, PodRecord
-from vc_core.results import ExecResult, PodStatus
+from vc_core.results import ExecResult
 from vc_core.roots import Roots
 from vc_core.states import State, require_state
-from vc_core.status import all_pods, effective, pod_status, vm_identity
+from vc_core.status import effective, vm_identity
 from vc_core.stdio import Output, Stdin, Stdio
 from vc_core.store import Store
-
-#: Told of a running operation's progress: a phrase, and how much of the whole is done (0 to 1) or None.
-ProgressCallback = Callable[[str, float | None], None]
 
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
 _GONE_DEADLINE = 10.0
@@ -57,19 +55,6 @@ class Foreground:
 
 def _store() -> Store:
     return Store(Roots.from_environment())
-
-
-def list_pods() -> Operation[list[PodStatus]]:
-    """Return the status of every pod, sorted by id."""
-    pods: list[PodStatus] = yield InThread(lambda: all_pods(_store()))
-    return pods
-
-
-def status_pod(pod_id: str) -> Operation[PodStatus]:
-    """Return a pod's status. Raises PodNotFoundError, StorageError."""
-    store = _store()
-    status: PodStatus = yield InThread(lambda: pod_status(store.roots, store.read(pod_id)))
-    return status
 
 
 def create_pod(config: PodConfig) -> Operation[str]:
@@ -158,7 +143,7 @@ def start_pod(
     pod_id: str,
     timeout: float | None = None,
     foreground: Foreground | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress | None = None,
     started: Callable[[dict[str, Any]], None] | None = None,
 ) -> Operation[int | None]:
     """Start a pod and its containers.
@@ -304,7 +289,7 @@ def run_pod(
     config: PodConfig,
     timeout: float | None = None,
     foreground: Foreground | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress | None = None,
     created: Callable[[str], None] | None = None,
     started: Callable[[dict[str, Any]], None] | None = None,
 ) -> Operation[tuple[str, int | None]]:

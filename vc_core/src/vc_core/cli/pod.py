@@ -40,7 +40,7 @@ def create(config: PodConfig) -> None:
 def run(config: PodConfig, interactive: bool, remove: bool, timeout: float | None) -> int:
     """Create a pod with one container and start it; if it does not start, the pod is deleted.
 
-    With -i virtc passes input, output and signals, and exits as the container does; the pod runs on unless --rm is given.
+    With -i virtc passes input, output and signals, and exits as the container does; the pod runs on without --rm.
 
     Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
     """

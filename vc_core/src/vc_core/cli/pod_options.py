@@ -89,12 +89,30 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def build(
-        pod_id: str, bundle: str, agent: str, hypervisor: str, guest: str, kernel: str, image: str, hypervisor_path: str,
-        kernel_params: tuple[str, ...], hypervisor_options: tuple[str, ...], agent_options: tuple[str, ...],
-        hyper_ctl_sock_name: str, hyper_tty_sock_name: str, volumes: tuple[str, ...], sockets: tuple[str, ...],
-        cpus: int, memory: int, init_cmd: str | None, envs: tuple[str, ...], user: str, workdir: str,
-        argv: tuple[str, ...], **rest: Any,
-    ) -> Any:  # fmt: skip
+        pod_id: str,
+        bundle: str,
+        agent: str,
+        hypervisor: str,
+        guest: str,
+        kernel: str,
+        image: str,
+        hypervisor_path: str,
+        kernel_params: tuple[str, ...],
+        hypervisor_options: tuple[str, ...],
+        agent_options: tuple[str, ...],
+        hyper_ctl_sock_name: str,
+        hyper_tty_sock_name: str,
+        volumes: tuple[str, ...],
+        sockets: tuple[str, ...],
+        cpus: int,
+        memory: int,
+        init_cmd: str | None,
+        envs: tuple[str, ...],
+        user: str,
+        workdir: str,
+        argv: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
         wanted = options.command(init_cmd, argv, envs, user, workdir)
         agent_config = options.mapping("--agent-option", agent_options)
         for key, name in (("sock_ctl_name", hyper_ctl_sock_name), ("sock_tty_name", hyper_tty_sock_name)):

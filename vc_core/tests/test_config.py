@@ -1,0 +1,97 @@
+"""What callers may say, and how they are told that they may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vc_core.config import (
+    COMMAND_BYTES_MAX,
+    Cmd,
+    ContainerConfig,
+    EnvVar,
+    HypervisorConfig,
+    PodConfig,
+    Resources,
+    Socket,
+    Volume,
+    resolve_root_fs,
+)
+from vc_core.errors import ConfigError
+from vc_core.ids import ID_PATTERN, check_id
+from vc_core.roots import Roots
+
+
+@pytest.mark.parametrize("pod_id", ["a", "A.b-c_d", "0", "x" * 64, "306ecdcf-0a6f-4a06-a03e-86a7b868ffc8"])
+def test_an_id_of_the_rule_is_accepted(pod_id: str):
+    assert PodConfig(id=pod_id).id == pod_id
+
+
+@pytest.mark.parametrize("pod_id", [".", "..", "-x", "_x", "a/b", "a b", "x" * 65, "ä", "a\n", "a\0", ".hidden"])
+def test_an_id_outside_the_rule_is_refused_with_the_rule(pod_id: str):
+    with pytest.raises(ConfigError, match="letters, digits"):
+        check_id("pod", pod_id)
+
+
+@given(st.text(max_size=80))
+def test_every_accepted_id_stays_below_the_roots(text: str):
+    roots = Roots(Path("/state"), Path("/run"), Path("/cache"))
+    if ID_PATTERN.fullmatch(text):
+        assert roots.pod_state_dir(text).parent == Path("/state/pods")
+        assert ".." not in roots.pod_state_dir(text).parts
+    else:
+        with pytest.raises(ConfigError):
+            check_id("pod", text)
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda: Cmd(args="ls -l"), "ls -l"),
+        (lambda: Cmd(args=["a\0b"]), "NUL"),
+        (lambda: Cmd(args=["\udcff"]), "UTF-8"),
+        (lambda: Cmd(args=["x" * (COMMAND_BYTES_MAX + 1)]), str(COMMAND_BYTES_MAX)),
+        (lambda: EnvVar("A=B", "c"), "A=B"),
+        (lambda: EnvVar("", "c"), "empty"),
+        (lambda: Volume("", "/x"), "mount tag"),
+        (lambda: Volume("t" * 32, "/x"), "31"),
+        (lambda: Socket("a", "b", "", "c"), "host_path"),
+        (lambda: Resources(memory=-1), "memory"),
+        (lambda: Resources(vcpus=True), "vcpus"),
+        (lambda: Resources(vcpus=1.5), "1.5"),
+        (lambda: HypervisorConfig(kernel_path="/k"), "image_path"),
+        (lambda: HypervisorConfig(image_path="/i"), "kernel_path"),
+        (lambda: PodConfig(containers=[ContainerConfig(id="a"), ContainerConfig(id="a")]), "'a' is used twice"),
+        (lambda: PodConfig(volumes=[Volume("t", "/a"), Volume("t", "/b")]), "'t' is used twice"),
+        (lambda: PodConfig(agent_config=3), "agent_config"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(make, names: str):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert names in str(caught.value)
+
+
+def test_sequences_are_kept_as_tuples():
+    assert Cmd(args=["a"], envs=[EnvVar("A", "b")]).args == ("a",)
+
+
+def test_a_bundle_and_its_rootfs_mean_the_same(tmp_path: Path):
+    (tmp_path / "rootfs/bin").mkdir(parents=True)
+    for given_path in (tmp_path, tmp_path / "rootfs"):
+        assert resolve_root_fs(ContainerConfig(id="c", root_fs=str(given_path))) == tmp_path / "rootfs"
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "file", "not given"])
+def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: str):
+    path = tmp_path / "r"
+    if kind == "empty":
+        path.mkdir()
+    elif kind == "file":
+        path.touch()
+    with pytest.raises(ConfigError) as caught:
+        resolve_root_fs(ContainerConfig(id="c", root_fs="" if kind == "not given" else str(path)))
+    assert "rootfs of container 'c'" in str(caught.value)

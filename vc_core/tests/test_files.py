@@ -1,0 +1,95 @@
+"""Files below our roots: whole or not at all, no links, no other mounts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vc_core import _files
+from vc_core.errors import StorageError
+from vc_core.roots import private_directory
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path):
+    _files.write_atomic(tmp_path, "state.json", b"old")
+    # A full disk, as seen by the process: files may not grow.
+    script = (
+        "import resource, sys; from pathlib import Path; from vc_core import _files; import signal;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8));"
+        f"_files.write_atomic(Path({str(tmp_path)!r}), 'state.json', b'new content that does not fit')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "StorageError" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+    assert (tmp_path / "state.json").read_bytes() == b"old"
+
+
+def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path):
+    target = tmp_path / "target"
+    target.write_bytes(b"precious")
+    (tmp_path / ".state.json.new").symlink_to(target)
+    with pytest.raises(StorageError):
+        _files.write_atomic(tmp_path, "state.json", b"x")
+    (tmp_path / "state.json").symlink_to(target)
+    with pytest.raises(StorageError):
+        _files.read_whole(tmp_path / "state.json")
+    assert target.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo"])
+def test_what_is_no_file_is_refused_without_hanging(tmp_path: Path, kind: str):
+    import os
+
+    path = tmp_path / "state.json"
+    path.mkdir() if kind == "directory" else os.mkfifo(path)
+    with pytest.raises(StorageError):
+        _files.read_whole(path)
+
+
+def test_removing_a_tree_does_not_follow_links(tmp_path: Path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    (tmp_path / "doomed/sub").mkdir(parents=True)
+    (tmp_path / "doomed/sub/link").symlink_to(tmp_path / "kept")
+    _files.remove_tree(tmp_path / "doomed")
+    assert not (tmp_path / "doomed").exists()
+    assert (tmp_path / "kept/file").exists()
+    _files.remove_tree(tmp_path / "doomed")  # nothing there is no error
+
+
+@pytest.mark.root
+def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path):
+    """rmtree over a live bind mount empties its source; the source has the same device number."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").write_text("precious")
+    (tmp_path / "doomed/mount").mkdir(parents=True)
+    script = (
+        "from pathlib import Path; from vc_core import _files, _mounts; import sys; top = Path(sys.argv[1]);"
+        "_mounts.bind(top / 'source', top / 'doomed/mount'); _files.remove_tree(top / 'doomed')"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert "is a mount point; unmount it first" in done.stderr
+    assert (tmp_path / "source/file").read_text() == "precious"
+
+
+def test_a_root_that_others_can_write_is_refused(tmp_path: Path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(StorageError, match="chmod 700"):
+        private_directory(tmp_path / "open")
+
+
+def test_a_root_that_is_a_link_is_refused(tmp_path: Path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with pytest.raises(StorageError, match="not a directory"):
+        private_directory(tmp_path / "link")
+
+
+def test_a_root_is_made_for_its_owner_alone(tmp_path: Path):
+    assert private_directory(tmp_path / "a/b").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,98 @@
+"""An operation behaves alike under both interpreters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from vc_core.interpreters import InThread, Operation, Ready, run_async, run_blocking
+
+Run = Callable[[Operation[Any]], Any]
+
+
+@pytest.fixture(params=["blocking", "async"])
+def run(request: pytest.FixtureRequest) -> Run:
+    return run_blocking if request.param == "blocking" else lambda operation: asyncio.run(run_async(operation))
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+def test_the_result_is_what_the_generator_returns(run: Run):
+    def operation() -> Operation[int]:
+        return (yield InThread(lambda: 41)) + 1
+
+    assert run(operation()) == 42
+
+
+def test_a_descriptor_that_becomes_readable_ends_the_wait(run: Run, pipe: tuple[int, int]):
+    reader, writer = pipe
+
+    def operation() -> Operation[set[int]]:
+        threading.Timer(0.05, os.write, (writer, b"x")).start()
+        return (yield Ready(read=[reader], deadline=time.monotonic() + 10))
+
+    assert run(operation()) == {reader}
+
+
+def test_the_deadline_answers_with_nothing(run: Run, pipe: tuple[int, int]):
+    def operation() -> Operation[set[int]]:
+        return (yield Ready(read=[pipe[0]], deadline=time.monotonic() + 0.05))
+
+    assert run(operation()) == set()
+
+
+def test_an_error_of_a_function_is_raised_in_the_generator(run: Run):
+    def operation() -> Operation[str]:
+        try:
+            yield InThread(lambda: 1 / 0)
+        except ZeroDivisionError:
+            return "caught"
+        raise AssertionError("not raised")
+
+    assert run(operation()) == "caught"
+
+
+def test_what_the_generator_yields_while_it_cleans_up_is_performed(run: Run):
+    done: list[str] = []
+
+    def operation() -> Operation[None]:
+        try:
+            yield InThread(lambda: 1 / 0)
+        finally:
+            yield InThread(lambda: done.append("cleaned"))
+
+    with pytest.raises(ZeroDivisionError):
+        run(operation())
+    assert done == ["cleaned"]
+
+
+def test_cancelling_an_async_operation_cleans_up_and_stays_cancelled(pipe: tuple[int, int]):
+    done: list[str] = []
+
+    def operation() -> Operation[None]:
+        try:
+            yield Ready(read=[pipe[0]])
+        finally:
+            yield InThread(lambda: done.append("cleaned"))
+
+    async def main() -> None:
+        task = asyncio.ensure_future(run_async(operation()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert done == ["cleaned"]

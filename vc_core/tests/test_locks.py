@@ -1,0 +1,82 @@
+"""One holder at a time, whatever happens to the lock file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vc_core import locks
+from vc_core.errors import BusyError
+
+
+def test_a_held_lock_is_refused_after_the_deadline(tmp_path: Path):
+    path = tmp_path / "p.lock"
+    held = locks.acquire(path, 0, "busy")
+    began = time.monotonic()
+    with pytest.raises(BusyError, match="pod 'p' is busy"):
+        locks.acquire(path, 0.2, "pod 'p' is busy")
+    assert 0.15 < time.monotonic() - began < 1
+    held.release()
+
+
+def test_a_waiting_caller_gets_a_lock_that_is_let_go(tmp_path: Path):
+    path = tmp_path / "p.lock"
+    held = locks.acquire(path, 0, "busy")
+    threading.Timer(0.1, held.release).start()
+    locks.acquire(path, 5, "busy").release()
+
+
+def test_a_lock_dies_with_its_holder(tmp_path: Path):
+    path = tmp_path / "p.lock"
+    script = (
+        "import sys; from pathlib import Path; from vc_core import locks;"
+        "lock = locks.acquire(Path(sys.argv[1]), 0, ''); print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError):
+            locks.acquire(path, 0, "busy")
+        holder.kill()
+        locks.acquire(path, 5, "busy").release()
+
+
+def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_path: Path):
+    """The deleter unlinks the file as its last act: who waited on the old file must not count as a holder."""
+    path = tmp_path / "p.lock"
+    deleter = locks.acquire(path, 0, "busy")
+    got: list[locks.PodLock] = []
+    waiter = threading.Thread(target=lambda: got.append(locks.acquire(path, 5, "busy")))
+    waiter.start()
+    deleter.unlink_and_release()
+    waiter.join()
+    with pytest.raises(BusyError):
+        locks.acquire(path, 0, "busy")
+    got[0].release()
+
+
+def test_racing_holders_and_deleters_never_overlap(tmp_path: Path):
+    path, inside, overlaps = tmp_path / "p.lock", [], []
+
+    def work(number: int) -> None:
+        for turn in range(30):
+            lock = locks.acquire(path, 30, "busy")
+            inside.append(number)
+            overlaps.extend(inside[1:])
+            inside.remove(number)
+            lock.unlink_and_release() if (turn + number) % 3 == 0 else lock.release()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == []

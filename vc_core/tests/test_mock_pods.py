@@ -1,0 +1,214 @@
+"""The life of pods and containers, with drivers that need no virtual machine."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+
+import pytest
+
+import vc_core as vc
+from vc_core import aio, sync
+from vc_core.errors import StateError, VCError
+
+
+def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config):
+    pod = vc.create_pod(mock_config())
+    states = [pod.status().state]
+    for operation in (pod.start, pod.stop, pod.start, pod.stop):
+        operation()
+        states.append(pod.status().state)
+    assert states == ["ready", "running", "stopped", "running", "stopped"]
+
+
+def test_starting_a_running_pod_is_an_error_that_names_its_state(mock_config):
+    pod = vc.run_pod(mock_config())
+    with pytest.raises(StateError, match="pod 'p1' is running; starting it") as caught:
+        pod.start()
+    assert caught.value.state == "running"
+    assert caught.value.wanted == ["ready", "stopped", "failed"]
+
+
+@pytest.mark.parametrize("operation", ["stop", "enter"])
+def test_a_pod_that_is_not_running_refuses(mock_config, operation: str):
+    pod = vc.create_pod(mock_config())
+    with pytest.raises(StateError, match="pod 'p1' is ready"):
+        pod.stop() if operation == "stop" else pod.enter_container("c1", vc.Cmd(args=["true"]))
+    assert pod.status().state == "ready"
+
+
+def test_a_running_pod_is_deleted_only_by_force(mock_config):
+    pod = vc.run_pod(mock_config())
+    with pytest.raises(StateError, match="without force"):
+        pod.delete()
+    pod.delete(force=True)
+    assert vc.list_pods() == []
+
+
+def test_an_id_that_is_taken_is_refused_and_the_pod_untouched(mock_config):
+    vc.run_pod(mock_config())
+    with pytest.raises(vc.PodExistsError, match="'p1'"):
+        vc.create_pod(mock_config())
+    assert vc.status_pod("p1").state == "running"
+
+
+def test_a_pod_without_an_id_gets_a_new_one(mock_config):
+    assert len({vc.create_pod(mock_config("")).id for _ in range(3)}) == 3
+
+
+def test_a_context_manager_stops_and_deletes(mock_config):
+    with vc.run_pod(mock_config()) as pod:
+        assert pod.status().state == "running"
+    assert vc.list_pods() == []
+
+
+def test_entering_a_container_returns_how_the_command_ended(mock_config):
+    with vc.run_pod(mock_config()) as pod:
+        assert pod.enter_container("c1", vc.Cmd(args=["true"])) == vc.ExecResult(0)
+
+
+def test_a_container_that_is_not_there_is_named_with_those_that_are(mock_config):
+    unknown = pytest.raises(vc.ContainerNotFoundError, match="'c9'; it has 'c1', 'c2'")
+    with vc.run_pod(mock_config(containers=2)) as pod, unknown:
+        pod.enter_container("c9", vc.Cmd(args=["true"]))
+
+
+def test_stopping_a_pod_ends_its_containers(mock_config):
+    pod = vc.run_pod(mock_config(containers=2))
+    assert [one.state for one in pod.status().containers] == ["running", "running"]
+    pod.stop()
+    assert [one.state for one in pod.status().containers] == ["stopped", "stopped"]
+
+
+@pytest.mark.parametrize("option", ["fail_prepare", "fail_start"])
+def test_a_start_that_fails_leaves_the_pod_as_it_was(mock_config, option: str):
+    pod = vc.create_pod(mock_config(**{option: "no luck"}))
+    with pytest.raises(VCError, match="no luck"):
+        pod.start()
+    assert pod.status().state == "ready"
+    assert pod.status().reason == ""
+
+
+def test_a_run_that_fails_deletes_the_pod(mock_config):
+    with pytest.raises(VCError, match="no luck"):
+        vc.run_pod(mock_config(fail_start="no luck"))
+    assert vc.list_pods() == []
+
+
+def test_a_stop_that_fails_leaves_a_failed_pod_with_the_reason_that_force_deletes(mock_config):
+    pod = vc.run_pod(mock_config(fail_stop="stuck"))
+    with pytest.raises(VCError, match="stuck"):
+        pod.stop()
+    assert pod.status().state == "failed"
+    assert "stuck" in pod.status().reason
+    pod.delete(force=True)
+    assert vc.list_pods() == []
+
+
+def test_a_start_whose_undoing_fails_is_failed_and_can_be_tried_again(mock_config):
+    pod = vc.create_pod(mock_config(fail_start="no luck", fail_stop="stuck"))
+    with pytest.raises(VCError, match="no luck"):
+        pod.start()
+    assert pod.status().state == "failed"
+    with pytest.raises(VCError, match="no luck"):
+        pod.start()
+    pod.delete(force=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (lambda: vc.PodConfig(hypervisor_type="nope"), "nope"),
+        (lambda: vc.PodConfig(hypervisor_type="mock", agent_type="nope"), "nope"),
+        (
+            lambda: vc.PodConfig(
+                hypervisor_type="mock", agent_type="noop", hypervisor_config=vc.HypervisorConfig(options={"colour": 1})
+            ),
+            "colour",
+        ),
+        (lambda: vc.PodConfig(hypervisor_type="mock", agent_type="hyperstart"), "needs channels"),
+    ],
+)
+def test_what_could_never_start_is_refused_when_it_is_created(config, says: str):
+    with pytest.raises(VCError, match=says):
+        vc.create_pod(config())
+    assert vc.list_pods() == []
+
+
+def test_of_two_starts_at_once_exactly_one_wins(mock_config):
+    pod = vc.create_pod(mock_config())
+    outcomes: list[str] = []
+
+    def start() -> None:
+        try:
+            pod.start()
+            outcomes.append("started")
+        except StateError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["refused"] * 3 + ["started"]
+
+
+def test_of_many_creations_of_one_id_exactly_one_wins(mock_config):
+    outcomes: list[str] = []
+
+    def create() -> None:
+        try:
+            vc.create_pod(mock_config())
+            outcomes.append("created")
+        except vc.PodExistsError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=create) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("created") == 1
+
+
+def test_a_thousand_pods_live_and_go(mock_config):
+    for number in range(1000):
+        vc.create_pod(mock_config(f"p{number}", containers=0))
+    assert len(vc.list_pods()) == 1000
+    for number in range(1000):
+        vc.delete_pod(f"p{number}")
+    assert vc.list_pods() == []
+
+
+def test_the_async_api_does_what_the_blocking_one_does(mock_config):
+    async def main() -> None:
+        async with await aio.run_pod(mock_config()) as pod:
+            assert (await pod.status()).state == "running"
+            assert (await pod.enter_container("c1", vc.Cmd(args=["true"]))).exit_code == 0
+        assert await aio.list_pods() == []
+
+    asyncio.run(main())
+
+
+def test_the_blocking_api_works_inside_a_running_event_loop(mock_config):
+    async def main() -> None:
+        with vc.run_pod(mock_config()) as pod:
+            assert pod.status().state == "running"
+
+    asyncio.run(main())
+
+
+def test_both_apis_have_the_same_names_and_signatures():
+    def public(module: object) -> dict[str, str]:
+        functions = {name: value for name, value in vars(module).items() if inspect.isfunction(value)}
+        methods = {f"Pod.{name}": value for name, value in vars(module.Pod).items() if inspect.isfunction(value)}
+        return {
+            name.replace("__a", "__"): str(inspect.signature(value))
+            for name, value in {**functions, **methods}.items()
+            if value.__module__ == module.__name__ or name.startswith("Pod.")
+        }
+
+    assert public(sync) == public(aio)
+    assert all(hasattr(vc, name) for name in public(sync) if "." not in name)
