@@ -2,6 +2,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.config import HyperstartConfig
 from vc_core.config import HypervisorConfig, Resources
@@ -20,7 +21,7 @@ def make_agent(saved: Mapping[str, object] | None = None, config: HyperstartConf
     return HyperstartAgent(pod, config or HyperstartConfig(), saved)
 
 
-@pytest.fixture(name="make_agent")
+@pytest.fixture(name="make_agent", scope="session")
 def make_agent_fixture():
     """A function that makes an agent for a pod that has no VM."""
     return make_agent

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from vc_core.agent import AgentCapability, GuestContainer, Process
 from vc_core.config import Cmd, EnvVar
 from vc_core.devices import Channel, SharedDirectory

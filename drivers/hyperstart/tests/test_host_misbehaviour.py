@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 
 import pytest
+
 from vc_core.agent import GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError

@@ -1,6 +1,7 @@
 """The driver through the plug-in machinery, as the core uses it."""
 
 import pytest
+
 from vc_agent_hyperstart import HyperstartConfig, plugin
 from vc_core.config import PodConfig, Volume
 from vc_core.devices import Channel, SharedDirectory

@@ -5,6 +5,7 @@ import json
 import socket
 
 import pytest
+
 from vc_core.agent import AgentCapability, GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError

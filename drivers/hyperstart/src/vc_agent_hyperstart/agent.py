@@ -11,6 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+
+from vc_agent_hyperstart import messages
+from vc_agent_hyperstart.codec import Code, StreamControlType, sync_marker
+from vc_agent_hyperstart.config import HyperstartConfig
+from vc_agent_hyperstart.control import ControlChannel, RefusedError
+from vc_agent_hyperstart.messages import Message, ProcessNames, ProcessReport
+from vc_agent_hyperstart.process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
+from vc_agent_hyperstart.streams import StreamChannel
 from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO
 from vc_core.config import Cmd
 from vc_core.context import PodContext
@@ -26,14 +34,6 @@ from vc_core.errors import (
     NotSupportedError,
     VCError,
 )
-
-from vc_agent_hyperstart import messages
-from vc_agent_hyperstart.codec import Code, StreamControlType, sync_marker
-from vc_agent_hyperstart.config import HyperstartConfig
-from vc_agent_hyperstart.control import ControlChannel, RefusedError
-from vc_agent_hyperstart.messages import Message, ProcessNames, ProcessReport
-from vc_agent_hyperstart.process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
-from vc_agent_hyperstart.streams import StreamChannel
 
 #: Port names that the guest looks for, and the mount tag of its share (hyperstart ``src/init.c``; v0.1.0).
 CONTROL_CHANNEL = "sh.hyper.channel.0"

@@ -7,9 +7,8 @@ import socket
 from collections.abc import Callable
 from typing import Self
 
-from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError
-
 from vc_agent_hyperstart.codec import FrameDecoder, FrameFormat, SyncScanner
+from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError
 
 #: Bytes read at once: two full frames of a process' output.
 _BUFFER_SIZE = 128 * 1024

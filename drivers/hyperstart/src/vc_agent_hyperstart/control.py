@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
-
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import CONTROL, Code
 from vc_agent_hyperstart.messages import Refusal, clean, decode
+from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 
 #: Bytes that an original guest may not have acknowledged yet (runv's figure; see :meth:`ControlChannel._push`).
 _IN_FLIGHT_MAX = 512

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
+
 from vc_core.config import Cmd
 from vc_core.errors import AgentProtocolError
 

@@ -6,13 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vc_agent_hyperstart.config import HyperstartConfig
 from vc_core.agent import Agent, GuestPayload
 from vc_core.context import PodContext
 from vc_core.errors import GuestError
 from vc_core.hookspecs import hookimpl
 from vc_core.spawner import Spawner
-
-from vc_agent_hyperstart.config import HyperstartConfig
 
 #: The guest agent, compiled by this distribution's build hook.
 GUEST_AGENT = Path(__file__).parent / "guest" / "init"

@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
-from vc_core.agent import ProcessIO
-from vc_core.errors import AgentError, AgentProtocolError
-
 from vc_agent_hyperstart.codec import StreamControlType
 from vc_agent_hyperstart.messages import ProcessNames
+from vc_core.agent import ProcessIO
+from vc_core.errors import AgentError, AgentProtocolError
 
 #: Bytes that may be sent and not consumed, per direction and stream (guest-protocol.md, Credit).
 WINDOW = 65536

@@ -7,12 +7,11 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from vc_core.errors import AgentError
-
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import STREAM, StreamControl, StreamControlType
 from vc_agent_hyperstart.messages import STREAM_LIMIT, ProcessNames
 from vc_agent_hyperstart.process import CreditedInput, GuestProcess, Output
+from vc_core.errors import AgentError
 
 #: Seconds that credit for a few bytes, and the release of an ended process, wait for a frame to travel with.
 _LEISURE = 0.05

@@ -10,7 +10,7 @@ from vc_core.agent import ProcessIO
 class RecordedIO(ProcessIO):
     """Gives ``stdin`` in pieces, then its end, and keeps the output.
 
-    Output is taken while ``flowing`` is set. ``stdin`` None is an input that never ends.
+    With ``stdin`` None there is what :meth:`give` gives, and no end. Output is taken while ``flowing`` is set.
     """
 
     def __init__(self, stdin: bytes | None = b"", *, piece: int = 65536, stalled: bool = False) -> None:
@@ -19,17 +19,22 @@ class RecordedIO(ProcessIO):
         self.flowing = asyncio.Event()
         if not stalled:
             self.flowing.set()
-        self._stdin = stdin
+        self._stdin = memoryview(stdin or b"")
+        self._endless = stdin is None
         self._piece = piece
         self._changed = asyncio.Event()
 
+    def give(self, data: bytes) -> None:
+        """Add input."""
+        self._stdin = memoryview(bytes(self._stdin) + data)
+        self._changed.set()
+
     async def read_stdin(self) -> bytes:
         """Return the next piece."""
-        if self._stdin is None:
-            await asyncio.Event().wait()
-        assert self._stdin is not None
+        while self._endless and not self._stdin:
+            await self._change()
         piece, self._stdin = self._stdin[: self._piece], self._stdin[self._piece :]
-        return piece
+        return bytes(piece)
 
     async def write_stdout(self, data: bytes) -> None:
         """Keep output, once it flows."""
@@ -46,6 +51,9 @@ class RecordedIO(ProcessIO):
     async def until(self, size: int) -> bytes:
         """Return the output once it has that many bytes. The caller sets the deadline."""
         while len(self.stdout) < size:
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
         return bytes(self.stdout)
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()

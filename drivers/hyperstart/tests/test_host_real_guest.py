@@ -1,0 +1,244 @@
+"""The agent against the real guest agent in a VM. One boot; each test takes the guest over from the one before it."""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from vc_core import boot
+from vc_core.agent import AgentCapability, GuestContainer
+from vc_core.config import Cmd, EnvVar
+from vc_core.errors import CommandError
+from vc_core.plugins import Plugins
+from vc_core.roots import Roots
+from vc_core.testing.process_io import RecordedIO
+
+pytestmark = pytest.mark.vm
+
+#: Seconds; a boot under emulation on a busy machine.
+BOOT = 120
+DEADLINE = 30
+
+
+@dataclass
+class Guest:
+    """A running VM, and what the last host saved."""
+
+    directory: Path
+    saved: dict[str, object] = field(default_factory=dict)
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+
+    async def open_channel(self, name):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        sock.connect(str(self.directory / name))
+        self.sockets[name] = sock
+        return sock
+
+    def kill_host(self, halves: dict[str, bytes]) -> None:
+        """End the host as SIGKILL does, with half frames on their way."""
+        for name, half in halves.items():
+            self.sockets[name].send(half)
+            self.sockets[name].shutdown(socket.SHUT_RDWR)
+
+    def run(self, make_agent, main) -> None:
+        """Run ``main(agent)`` on an agent that takes over the guest."""
+
+        async def take_over():
+            agent = make_agent(self.saved)
+            await agent.connect(self.open_channel, DEADLINE)
+            try:
+                await main(agent)
+                self.saved = agent.save()
+            finally:
+                await agent.aclose()
+
+        asyncio.run(asyncio.wait_for(take_over(), 4 * DEADLINE))
+
+
+def make_root_fs(root: Path) -> None:
+    for name in ("bin", "dev", "proc", "sys", "tmp"):
+        (root / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    for applet in ("sh", "cat", "echo", "head", "sleep", "sha256sum", "stty", "true", "wc"):
+        (root / "bin" / applet).symlink_to("busybox")
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory, request):
+    make_agent = request.getfixturevalue("make_agent")
+    directory = tmp_path_factory.mktemp("vm")
+    make_root_fs(directory / "share" / "c1" / "rootfs")
+    plugins = Plugins()
+    wanted = boot.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
+    image = asyncio.run(boot.find_or_build(plugins, "debian", wanted, boot.no_progress))
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256"]
+    argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", " ".join(image.kernel_params)]
+    argv += ["-serial", "file:console", "-device", "virtio-serial-pci"]
+    listening = []
+    for name in ("sh.hyper.channel.0", "sh.hyper.channel.1"):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(directory / name))
+        listener.listen(1)
+        listening.append(listener)
+        argv += ["-chardev", f"socket,id=c{len(listening)},fd={listener.fileno()},server=on,wait=off"]
+        argv += ["-device", f"virtserialport,chardev=c{len(listening)},name={name}"]
+    argv += ["-fsdev", "local,id=share,path=share,security_model=none,readonly=on"]
+    argv += ["-device", "virtio-9p-pci,fsdev=share,mount_tag=hyperShared"]
+    vm = subprocess.Popen(argv, cwd=directory, pass_fds=[listener.fileno() for listener in listening])
+    try:
+        for listener in listening:
+            listener.close()
+        guest = Guest(directory)
+        asyncio.run(start(make_agent(), guest))
+        yield guest
+    finally:
+        vm.kill()
+        vm.wait()
+
+
+async def start(agent, guest: Guest) -> None:
+    await agent.connect(guest.open_channel, BOOT)
+    assert {AgentCapability.SIGNAL, AgentCapability.REATTACH} <= agent.capabilities
+    await agent.start_pod("p1", DEADLINE)
+    await agent.start_container(GuestContainer("c1", "c1/rootfs", cmd("sleep", "1000000")), RecordedIO(None), DEADLINE)
+    guest.saved = agent.save()
+    await agent.aclose()
+
+
+def cmd(*args: str) -> Cmd:
+    return Cmd(args=args, envs=[EnvVar("PATH", "/bin")])
+
+
+async def command(agent, *args, stdin=b"", terminal=False):
+    io = RecordedIO(stdin)
+    process = await agent.exec("c1", cmd(*args), io, DEADLINE, terminal=terminal)
+    return await agent.wait(process), io
+
+
+def test_exec_gives_both_outputs_and_the_exit_code(guest, make_agent):
+    async def main(agent):
+        status, io = await command(agent, "sh", "-c", "echo out; echo err >&2; exit 42")
+        assert (status, bytes(io.stdout), bytes(io.stderr)) == (42, b"out\n", b"err\n")
+        arguments = ["", "two words", "quo'te\"s", "$(echo no)", "new\nline", "ünï-\U0001f600", "\x01\x7f\\"]
+        status, io = await command(agent, "sh", "-c", 'for word; do echo -n "$word|"; done', "sh", *arguments)
+        assert bytes(io.stdout).decode() == "".join(f"{word}|" for word in arguments)
+
+    guest.run(make_agent, main)
+
+
+def test_a_missing_program_is_a_command_error_of_127(guest, make_agent):
+    async def main(agent):
+        with pytest.raises(CommandError, match="'no-such-program' in container 'c1'") as caught:
+            await command(agent, "no-such-program")
+        assert caught.value.exit_code == 127
+
+    guest.run(make_agent, main)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537])
+def test_output_and_input_around_the_window_are_exact(guest, make_agent, size):
+    async def main(agent):
+        data = os.urandom(size)
+        status, io = await command(agent, "cat", stdin=data)
+        assert (status, bytes(io.stdout)) == (0, data)
+
+    guest.run(make_agent, main)
+
+
+def test_ten_mebibytes_in_and_out_arrive_byte_for_byte(guest, make_agent):
+    async def main(agent):
+        data = os.urandom(10 * 1024 * 1024)
+        status, io = await command(agent, "sha256sum", stdin=data)
+        assert (status, bytes(io.stdout).split()[0].decode()) == (0, hashlib.sha256(data).hexdigest())
+        status, io = await command(agent, "cat", stdin=data)
+        assert (status, hashlib.sha256(io.stdout).hexdigest()) == (0, hashlib.sha256(data).hexdigest())
+
+    guest.run(make_agent, main)
+
+
+def test_fifty_commands_at_once_keep_apart(guest, make_agent):
+    async def one(agent, number):
+        status, io = await command(agent, "sh", "-c", f"cat; exit {number}", stdin=b"%d" % number * 1000)
+        assert (status, bytes(io.stdout)) == (number, b"%d" % number * 1000)
+
+    async def main(agent):
+        await asyncio.gather(*(one(agent, number) for number in range(50)))
+
+    guest.run(make_agent, main)
+
+
+def test_a_stalled_reader_stalls_only_its_own_stream(guest, make_agent):
+    async def main(agent):
+        io = RecordedIO(stalled=True)
+        stalled = await agent.exec("c1", cmd("head", "-c", "1000000", "/dev/zero"), io, DEADLINE)
+        status, _ = await command(agent, "head", "-c", "200000", "/dev/zero")
+        assert status == 0
+        io.flowing.set()
+        assert await agent.wait(stalled) == 0
+        assert len(io.stdout) == 1_000_000
+
+    guest.run(make_agent, main)
+
+
+def test_death_by_signal_n_is_128_plus_n(guest, make_agent):
+    async def main(agent):
+        for signum in (1, 9, 15):
+            process = await agent.exec("c1", cmd("sleep", "1000"), RecordedIO(None), DEADLINE)
+            await agent.signal(process, signum, DEADLINE)
+            assert await agent.wait(process) == 128 + signum
+
+    guest.run(make_agent, main)
+
+
+def test_a_terminal_has_the_size_it_was_given(guest, make_agent):
+    async def main(agent):
+        io = RecordedIO(None)
+        process = await agent.exec("c1", cmd("sh", "-c", "read go; stty size"), io, DEADLINE, terminal=True)
+        await agent.resize(process, 33, 99, DEADLINE)
+        await agent.signal(process, 0, DEADLINE)
+        io.give(b"\n")
+        assert await agent.wait(process) == 0
+        assert io.stdout.endswith(b"33 99\r\n")
+
+    guest.run(make_agent, main)
+
+
+def test_a_host_that_died_within_a_frame_leaves_output_input_and_exit_codes_to_the_next(guest, make_agent):
+    processes = []
+
+    async def first(agent):
+        io = RecordedIO(None)
+        script = "echo started; read word; echo got $word; head -c 200000 /dev/zero; exit 7"
+        container = GuestContainer("c2", "c1/rootfs", cmd("sh", "-c", script))
+        processes.append(await agent.start_container(container, io, DEADLINE))
+        script = "echo ended >&2; exit 8"
+        container = GuestContainer("c3", "c1/rootfs", cmd("sh", "-c", script))
+        processes.append(await agent.start_container(container, RecordedIO(stalled=True), DEADLINE))
+        await agent.exec("c2", cmd("sleep", "1000"), RecordedIO(None), DEADLINE)
+        await io.until(8)
+        guest.kill_host({"sh.hyper.channel.0": b"\0\0\0\6\0\0\1", "sh.hyper.channel.1": b"\0\0\0\0\0\0"})
+        await agent.wait_lost()
+
+    async def second(agent):
+        io, other = RecordedIO(b"word\n"), RecordedIO()
+        await agent.adopt(processes[0], io)
+        await agent.adopt(processes[1], other)
+        assert await agent.wait(processes[0]) == 7
+        assert await agent.wait(processes[1]) == 8
+        assert other.stderr == b"ended\n"
+        # The first line comes again if the first host had no time to acknowledge it.
+        output = b"started\ngot word\n" + bytes(200_000)
+        assert bytes(io.stdout) in (output, output.removeprefix(b"started\n"))
+        for name in ("c2", "c3"):
+            await agent.remove_container(name, DEADLINE)
+
+    guest.run(make_agent, first)
+    guest.run(make_agent, second)
