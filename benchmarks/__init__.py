@@ -1,0 +1,1 @@
+"""Measures what docs/reference/benchmarks.md shows: ratios to something that does the same work, in one run."""

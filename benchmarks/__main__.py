@@ -1,0 +1,170 @@
+"""``./dev bench``: run every measurement and write the table of docs/reference/benchmarks.md anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import vc_core as vc
+from benchmarks.bare import BareVm, initramfs
+from vc_core import boot
+from vc_core.guest import GuestImage
+from vc_core.plugins import Plugins
+from vc_core.roots import Roots
+
+PAGE = Path(__file__).parents[1] / "docs/reference/benchmarks.md"
+VIRTC = str(Path(sys.executable).with_name("virtc"))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One row: what was measured, against what, medians in seconds, and how much it may be at most."""
+
+    what: str
+    against: str
+    ours: float
+    other: float
+    at_most: float
+    rounds: int
+
+    @property
+    def value(self) -> float:
+        return self.ours / self.other
+
+
+def pairs(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
+    """Return the medians of both, measured in turns so that a noisy moment meets both."""
+    times = [(ours(), other()) for _ in range(rounds)]
+    return statistics.median(one for one, _ in times), statistics.median(two for _, two in times)
+
+
+def cold_start(image: GuestImage, bundle: Path, folder: Path) -> Ratio:
+    """From starting ``virtc pod run -i`` to the container's first byte, against QEMU to init's first line."""
+    archive, rounds = initramfs(image, folder), 5
+
+    def ours() -> float:
+        began = time.monotonic()
+        command = [VIRTC, "pod", "run", "-i", "--rm", "--bundle", str(bundle), "--", "echo", "x"]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"x"
+            return time.monotonic() - began
+
+    def other() -> float:
+        with BareVm(image, archive, folder) as vm:
+            return vm.seconds_to_init
+
+    return Ratio(
+        "`virtc pod run -i` to the first byte of the container's output",
+        "bare QEMU with the same kernel to its init's first line",
+        *pairs(rounds, ours, other), 1.6, rounds,
+    )  # fmt: skip
+
+
+def exec_true(image: GuestImage, bundle: Path, folder: Path) -> Ratio:
+    """``enter_container`` in one process on a running pod, against a bare init over a virtio-serial port."""
+    rounds, command = 200, vc.Cmd(args=["/bin/busybox", "true"])
+    config = vc.PodConfig(
+        containers=[vc.ContainerConfig(id="c", root_fs=str(bundle), cmd=vc.Cmd(args=["sleep", "10000"]))]
+    )
+    with vc.run_pod(config) as pod, BareVm(image, folder / "bare.cpio", folder) as vm:
+        vm.wait_port()
+
+        def ours() -> float:
+            began = time.monotonic()
+            assert pod.enter_container("c", command).exit_code == 0
+            return time.monotonic() - began
+
+        for _ in range(5):
+            ours()
+            vm.run_true()
+        medians = pairs(rounds, ours, vm.run_true)
+    return Ratio("`enter_container(... true)`", "fork and exec by a bare init over virtio-serial", *medians, 3, rounds)
+
+
+def list_pods(folder: Path) -> Ratio:
+    """``virtc pod list`` with 100 pods, against starting Python."""
+    rounds, environment = 15, {**os.environ, "VIRTCONTAINERS_ROOT": str(folder / "hundred")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    script = (
+        "import vc_core as vc\n"
+        "for n in range(100): vc.create_pod(vc.PodConfig(id=f'p{n}', hypervisor_type='mock', agent_type='noop'))"
+    )
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+    def timed(command: list[str]) -> float:
+        began = time.monotonic()
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        return time.monotonic() - began
+
+    medians = pairs(rounds, lambda: timed([VIRTC, "pod", "list"]), lambda: timed([sys.executable, "-c", "pass"]))
+    return Ratio("`virtc pod list` with 100 pods", "`python -c pass`", *medians, 8, rounds)
+
+
+@contextmanager
+def world() -> Iterator[tuple[Path, Path]]:
+    """Give a folder for everything, and a busybox bundle in it."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    os.environ["VIRTCONTAINERS_ROOT"] = str(folder / "root")
+    try:
+        bin_dir = folder / "bundle/rootfs/bin"
+        bin_dir.mkdir(parents=True)
+        shutil.copy(shutil.which("busybox") or "/bin/busybox", bin_dir / "busybox")
+        for name in ("echo", "sleep", "true"):
+            (bin_dir / name).symlink_to("busybox")
+        yield folder, folder / "bundle"
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    """Measure, print, write the page; the exit code says whether every budget holds."""
+    plugins = Plugins()
+    request = boot.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
+    image = asyncio.run(boot.find_or_build(plugins, "debian", request, lambda phrase, fraction: None))
+    with world() as (folder, bundle):
+        rows = [cold_start(image, bundle, folder), exec_true(image, bundle, folder), list_pods(folder)]
+    PAGE.write_text(page(rows))
+    for row in rows:
+        print(f"{row.value:6.2f} (at most {row.at_most})  {row.what}  /  {row.against}")
+    return 0 if all(row.value <= row.at_most for row in rows) else 1
+
+
+def page(rows: list[Ratio]) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `./dev bench`. What counts is the ratio to something that does the same work, measured in turns",
+        "in the same run; the seconds are medians on the machine that ran it last and mean nothing elsewhere.",
+        "",
+        "| measured | against | ratio | at most | seconds | against, seconds | rounds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.what} | {row.against} | {row.value:.2f} | {row.at_most} "
+        f"| {row.ours:.4f} | {row.other:.4f} | {row.rounds} |"
+        for row in rows
+    ]
+    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True)
+    lines += [
+        "",
+        f"Last run: {os.cpu_count()} CPUs, {qemu.stdout.splitlines()[0]}, Python {platform.python_version()}, "
+        "VMs under emulation (TCG).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

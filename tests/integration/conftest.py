@@ -1,0 +1,108 @@
+"""What tests with real virtual machines share: a busybox bundle, roots of their own, one pod per module."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vc_core as vc
+from vc_core.roots import ROOT_VARIABLE, Roots
+from vc_core.store import Store
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle that holds busybox, and one file that is not executable."""
+    top = tmp_path_factory.mktemp("bundle")
+    bin_dir = top / "rootfs/bin"
+    bin_dir.mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox is not None, "install the Debian package busybox-static"
+    shutil.copy(busybox, bin_dir / "busybox")
+    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    for applet in applets:
+        if applet != "busybox":
+            (bin_dir / applet).symlink_to("busybox")
+    (top / "rootfs/etc").mkdir()
+    (top / "rootfs/etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n")
+    (top / "rootfs/etc/group").write_text("root:x:0:\nbob:x:1000:\n")
+    return top
+
+
+@pytest.fixture(scope="module", autouse=True)
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give every module state and run roots of its own; the cache of built guests is the host's."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("root")
+        patch.setenv(ROOT_VARIABLE, str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def store(root: Path) -> Store:
+    return Store(Roots.from_environment())
+
+
+def container(bundle: Path, *args: str, container_id: str = "c1") -> vc.ContainerConfig:
+    """Return a container of the bundle that runs a command."""
+    return vc.ContainerConfig(id=container_id, root_fs=str(bundle), cmd=vc.Cmd(args=args or ["sleep", "100000"]))
+
+
+@pytest.fixture(scope="module")
+def pod(bundle: Path) -> Iterator[vc.Pod]:
+    """Return a running pod with a container "c1" that sleeps."""
+    made = vc.run_pod(vc.PodConfig(id="shared", containers=[container(bundle)]))
+    yield made
+    made.delete(force=True)
+    assert vc.list_pods() == []
+
+
+def virtc(*arguments: str, stdin: bytes = b"", timeout: float = 120) -> subprocess.CompletedProcess[bytes]:
+    """Run the real command."""
+    return subprocess.run([virtc_path(), *arguments], input=stdin, capture_output=True, timeout=timeout)
+
+
+def virtc_path() -> str:
+    """Return where the command is installed."""
+    return str(Path(sys.executable).with_name("virtc"))
+
+
+def supervisors(pod_id: str) -> list[int]:
+    """Return the pids of all processes that have vc_core.supervisor and the pod's id in their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"vc_core.supervisor" in words and pod_id.encode() in words and b"unshare" not in words[0]:
+                found.append(int(entry.name))
+    return found
+
+
+def qemu_pid(store: Store, pod_id: str) -> int:
+    """Return the pid of a pod's QEMU from its record."""
+    vm = store.read(pod_id).vm
+    assert vm is not None
+    return int(vm["pid"])
+
+
+def wait_ended(pid: int, deadline: float) -> bool:
+    """Return whether a process that is not our child ended within ``deadline`` seconds."""
+    import select
+
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([pidfd], [], [], deadline)[0])
+    finally:
+        os.close(pidfd)
