@@ -1,0 +1,92 @@
+"""What the guest's console and QEMU itself say, kept in files that cannot grow without bound."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+#: Bytes that one capture keeps at most, in both its files together.
+CAPACITY = 1024 * 1024
+
+_CHUNK = 65536
+#: Bytes that are looked at for the last lines.
+_TAIL = 8192
+#: What a terminal could take for a command, and what has no glyph; the console is the guest's to write.
+_UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\n -~\u00a1-\u2027\u2030-\u2065\u206a-\ud7ff]")
+
+
+class Capture:
+    """Copies a stream to ``path``; a full file becomes ``path.1`` in place of the one before."""
+
+    def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
+        self._path, self._former = path, _former(path)
+        self._half = capacity // 2
+        self._source = self._file = -1
+
+    def start(self, source: int) -> None:
+        """Read the descriptor ``source``, ours from now on, until it ends. Called once, in the event loop."""
+        os.set_blocking(source, False)
+        self._source = source
+        self._file, self._size = self._open()
+        asyncio.get_running_loop().add_reader(source, self.drain)
+
+    def drain(self) -> None:
+        """Take what has arrived. Called when there is something, and once more after QEMU's end."""
+        if self._source == -1:
+            return
+        try:
+            while data := os.read(self._source, _CHUNK):
+                self._keep(data)
+                if len(data) < _CHUNK:
+                    return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # the other side has gone: as good as an end
+        self.close()
+
+    def close(self) -> None:
+        """Stop; the files stay."""
+        for descriptor in (self._source, self._file):
+            if descriptor == self._source != -1:
+                asyncio.get_running_loop().remove_reader(descriptor)
+            if descriptor != -1:
+                os.close(descriptor)
+        self._source = self._file = -1
+
+    def _keep(self, data: bytes) -> None:
+        with suppress(OSError):  # a full disk costs the log, not the VM
+            if self._size + len(data) > self._half:
+                self._path.rename(self._former)
+                os.close(self._file)
+                self._file, self._size = self._open()
+            self._size += os.write(self._file, data)
+
+    def _open(self) -> tuple[int, int]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(self._path, flags, 0o600)
+        return file, os.fstat(file).st_size
+
+
+def tail(path: Path, lines: int) -> str:
+    """Return the last lines of a capture that hold anything, fit for a terminal."""
+    data = b""
+    for part in (_former(path), path):
+        with suppress(OSError), part.open("rb") as file:
+            file.seek(max(0, part.stat().st_size - _TAIL))
+            data += file.read(_TAIL)
+    text = _UNPRINTABLE.sub("", data[-_TAIL:].decode(errors="replace"))
+    return "\n".join([line.strip() for line in text.split("\n") if line.strip()][-lines:])
+
+
+def discard(path: Path) -> None:
+    """Remove what an earlier VM's capture left. Called before a new VM starts."""
+    for part in (_former(path), path):
+        part.unlink(missing_ok=True)
+
+
+def _former(path: Path) -> Path:
+    return path.with_name(f"{path.name}.1")

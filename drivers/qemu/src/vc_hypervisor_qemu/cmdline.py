@@ -1,0 +1,175 @@
+"""QEMU's argument vector. Pure: everything that QEMU is told passes through here, and nothing is looked up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.config import Param
+from vc_core.context import PodContext
+from vc_core.devices import Channel, Device, SharedDirectory
+from vc_core.errors import ConfigError
+from vc_hypervisor_qemu import kernel
+from vc_hypervisor_qemu.config import QemuConfig
+
+#: MiB and virtual CPUs of a pod that asks for none. Debian's kernel with an initramfs boots with 128 MiB.
+DEFAULT_MEMORY = 512
+DEFAULT_VCPUS = 1
+
+#: File in the run directory that QEMU writes and locks, so that no second QEMU can use the directory.
+PID_FILE = "qemu.pid"
+
+#: Names of the sockets that every VM has; each channel has one more.
+MONITOR, CONSOLE = "monitor", "console"
+
+#: What else a caller may tell QEMU: options that name no file, socket, process or device of the host.
+HYPERVISOR_PARAMS = frozenset({"-global", "-icount", "-overcommit", "-rtc"})
+
+#: QEMU's rule for ids (``id_wellformed`` in its util/id.c).
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+#: Filters of system calls that QEMU needs no more once it runs (qemu(1), -sandbox).
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+#: No guest of ours needs the virtio of before 2016, whose code is the older and larger part.
+_MODERN = {"disable-legacy": "on"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that the argument vector depends on.
+
+    ``sockets`` maps MONITOR, CONSOLE and ``socket_name`` of each channel to descriptors of listening sockets, which QEMU
+    inherits.
+    """
+
+    pod: PodContext
+    config: QemuConfig
+    binary: Path
+    accelerator: str
+    devices: Sequence[Device]
+    sockets: Mapping[str, int]
+
+
+def argv(request: Request) -> list[str]:
+    """Return the argument vector of the pod's QEMU; its VM is created stopped.
+
+    The pod's id stands in it as ``guest=ID`` after ``-name``. Raises ConfigError for a value that QEMU cannot be told.
+    """
+    pod, boot = request.pod, request.pod.boot
+    assert boot is not None, "the core resolves what a new VM boots"
+    if not _UUID.fullmatch(pod.uuid):
+        raise ConfigError(f"the uuid {pod.uuid!r} of pod {pod.id!r} is not one")
+    return [
+        str(request.binary),
+        *("-name", _options("", {"guest": pod.id, "debug-threads": "on"})),
+        *("-uuid", pod.uuid),
+        *("-no-user-config", "-nodefaults", "-no-reboot"),
+        *("-display", "none"),
+        *("-sandbox", _SANDBOX),
+        *machine(request.config, request.accelerator),
+        *("-m", f"{pod.resources.memory or DEFAULT_MEMORY}M"),
+        *("-smp", str(pod.resources.vcpus or DEFAULT_VCPUS)),
+        *("-S", "-pidfile", PID_FILE),
+        *("-msg", "timestamp=on"),
+        *_socket(request, MONITOR),
+        *("-mon", _options("", {"chardev": MONITOR, "mode": "control"})),
+        *_socket(request, CONSOLE),
+        *("-serial", f"chardev:{CONSOLE}"),
+        *_devices(request),
+        *_hypervisor_params(pod.hypervisor_config.hypervisor_params),
+        *("-kernel", text("kernel", boot.kernel)),
+        *("-initrd", text("image", boot.image)),
+        *("-append", kernel.command_line(boot.params)),
+    ]
+
+
+def machine(config: QemuConfig, accelerator: str) -> list[str]:
+    """Return the options that say which machine is virtualized, and how its CPUs execute code."""
+    # SMM is for secure boot, the VMware port for its tools, USB and a core dump of the guest for nobody here.
+    off = dict.fromkeys(("usb", "vmport", "smm", "dump-guest-core"), "off")
+    options = _options(config.machine, {"accel": accelerator, **off})
+    return ["-machine", options, "-cpu", config.cpu or ("host" if accelerator == "kvm" else "max")]
+
+
+def text(what: str, value: object) -> str:
+    """Return a value as one argument. Raises ConfigError for control characters, which QEMU's messages would repeat."""
+    shown = str(value)
+    if _CONTROL.search(shown):
+        raise ConfigError(f"{what} {shown!r} contains a control character; rename it")
+    return shown
+
+
+def check_device(device: Device, others: Sequence[Device]) -> None:
+    """Refuse a device that QEMU cannot be given beside ``others``. Raises ConfigError."""
+    if isinstance(device, Channel):
+        if not _ID.fullmatch(device.id):
+            raise ConfigError(
+                f"channel id {device.id!r} is not valid: a letter, then letters, digits, '-', '.' and '_'"
+            )
+        text("name of channel", device.name)
+        for other in others:
+            if isinstance(other, Channel) and (device.id == other.id or device.name == other.name):
+                raise ConfigError(f"channel {device.id!r} ({device.name!r}) is there twice: ids and names must differ")
+    else:
+        text("mount tag", device.tag)
+        text("shared directory", device.host_path)
+        if any(isinstance(other, SharedDirectory) and other.tag == device.tag for other in others):
+            raise ConfigError(f"mount tag {device.tag!r} is used twice in one pod")
+
+
+def socket_name(channel: Channel) -> str:
+    """Return the name of a channel's socket, unique among all of a VM's."""
+    return f"channel.{channel.id}"
+
+
+def _devices(request: Request) -> Iterator[str]:
+    yield from ("-object", _options("rng-random", {"id": "rng", "filename": "/dev/urandom"}))
+    yield from ("-device", _options("virtio-rng-pci", {"rng": "rng", **_MODERN}))
+    if any(isinstance(device, Channel) for device in request.devices):
+        yield from ("-device", _options("virtio-serial-pci", _MODERN))
+    for number, device in enumerate(request.devices):
+        if isinstance(device, Channel):
+            name = socket_name(device)
+            yield from _socket(request, name)
+            yield from ("-device", _options("virtserialport", {"chardev": name, "name": device.name}))
+        else:
+            share = f"share{number}"
+            yield from ("-fsdev", _options("local", {"id": share, **_share(device)}))
+            yield from ("-device", _options("virtio-9p-pci", {"fsdev": share, "mount_tag": device.tag, **_MODERN}))
+
+
+def _share(device: SharedDirectory) -> dict[str, str]:
+    # The guest sees owners, modes and links as they are; inode numbers stay unique when a share spans file systems.
+    access = {"readonly": "on"} if device.read_only else {}
+    return {"path": str(device.host_path), "security_model": "none", "multidevs": "remap", **access}
+
+
+def _socket(request: Request, name: str) -> list[str]:
+    values = {"id": name, "fd": str(request.sockets[name]), "server": "on", "wait": "off"}
+    return ["-chardev", _options("socket", values)]
+
+
+def _hypervisor_params(params: Sequence[Param]) -> Iterator[str]:
+    for param in params:
+        option = param.key if param.key.startswith("-") else f"-{param.key}"
+        if option not in HYPERVISOR_PARAMS:
+            raise ConfigError(
+                f"hypervisor parameter {param.key!r} is not allowed; it can be {', '.join(sorted(HYPERVISOR_PARAMS))}"
+            )
+        yield from (option, text(f"hypervisor parameter {param.key!r}", param.value))
+
+
+def _options(first: str, values: Mapping[str, str]) -> str:
+    """Return QEMU's ``first,key=value,...`` with every value escaped: the one place where that is done.
+
+    QEMU ends a value at a comma unless it is doubled; unescaped, a path could add options of its own, and the last of
+    two equal keys wins.
+    """
+    pairs = [f"{key}={text(key, value).replace(',', ',,')}" for key, value in values.items()]
+    return ",".join([first, *pairs] if first else pairs)

@@ -1,0 +1,56 @@
+"""Options of the driver ``qemu``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from vc_core.errors import ConfigError
+
+#: Machine types that the driver knows how to drive (``qemu-system-x86_64 -machine help``).
+MACHINES = ("q35",)
+
+#: How the VM may execute code: what works best, hardware virtualization, or emulation.
+ACCELERATORS = ("auto", "kvm", "tcg")
+
+#: A CPU model with features switched on or off, as ``-cpu`` takes it ("Haswell,-rtm", "max,la57=off").
+_CPU = re.compile(r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QemuConfig:
+    """How QEMU is run, beyond what ``HypervisorConfig`` says of any hypervisor."""
+
+    machine: str = "q35"  #: machine type, one of MACHINES
+    accel: str = "auto"  #: one of ACCELERATORS
+    cpu: str = ""  #: value of QEMU's ``-cpu``; empty: the host's under KVM, else all that QEMU can emulate
+
+    def __post_init__(self) -> None:
+        _one_of("machine", self.machine, MACHINES)
+        _one_of("accel", self.accel, ACCELERATORS)
+        if self.cpu and not _CPU.fullmatch(self.cpu):
+            raise ConfigError(
+                f"option cpu of hypervisor qemu is {self.cpu!r}; give a CPU model and features, such as 'Haswell,-rtm'"
+            )
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, object]) -> QemuConfig:
+        """Return the configuration that ``HypervisorConfig.options`` ask for.
+
+        Raises ConfigError for an unknown option or a bad value, naming both.
+        """
+        known = [field.name for field in fields(cls)]
+        texts: dict[str, str] = {}
+        for name, value in options.items():
+            if name not in known:
+                raise ConfigError(f"hypervisor qemu has no option {name!r}; it has {', '.join(known)}")
+            if not isinstance(value, str):
+                raise ConfigError(f"option {name} of hypervisor qemu is {value!r}; give text")
+            texts[name] = value
+        return cls(**texts)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"option {name} of hypervisor qemu is {value!r}; it can be {', '.join(allowed)}")

@@ -1,0 +1,102 @@
+"""What this host offers: the QEMU binary, memory and CPUs; and whether files are what a VM can be made of."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from vc_core.config import Resources
+from vc_core.context import Boot
+from vc_core.errors import ConfigError
+
+#: Architectures (``uname -m``) whose machines this driver knows.
+ARCHITECTURES = ("x86_64",)
+
+#: MiB. With less, no kernel of a distribution comes to its init.
+MEMORY_MIN = 64
+
+#: Virtual CPUs that may be asked for on any host; more must not exceed four times what the host has.
+VCPUS_ANYWHERE = 8
+
+#: First bytes of an ELF file, and where the Linux boot protocol puts its own magic in a bzImage
+#: (Documentation/arch/x86/boot.rst: 0x55AA at 0x1fe, "HdrS" at 0x202).
+_ELF = b"\x7fELF"
+_BOOT_FLAG, _HEADER = slice(0x1FE, 0x200), slice(0x202, 0x206)
+
+
+def problems() -> list[str]:
+    """Return one sentence for each thing that keeps the driver from working on this host. Starts no process."""
+    machine = platform.machine()
+    if machine not in ARCHITECTURES:
+        return [f"hypervisor qemu drives {', '.join(ARCHITECTURES)} machines; this host is {machine}"]
+    try:
+        find_binary("")
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+def find_binary(given: str) -> Path:
+    """Return the absolute path of QEMU: ``HypervisorConfig.hypervisor_path``, or the one in PATH if that is empty.
+
+    Raises ConfigError when there is none, or when it is not QEMU for this host's architecture.
+    """
+    machine = platform.machine()
+    if machine not in ARCHITECTURES:
+        raise ConfigError(f"hypervisor qemu drives {', '.join(ARCHITECTURES)} machines; this host is {machine}")
+    names = (f"qemu-system-{machine}", "qemu-kvm", "kvm")
+    if not given:
+        found = shutil.which(names[0])
+        if found is None:
+            raise ConfigError(f"{names[0]} is not installed; on Debian: apt install qemu-system-x86")
+        return Path(found).absolute()
+    path = Path(given).absolute()
+    if path.name not in names:
+        raise ConfigError(f"hypervisor_path {given!r} is not QEMU for this host; its name must be {' or '.join(names)}")
+    if not path.is_file():
+        raise ConfigError(f"hypervisor_path {given!r} does not exist or is not a file")
+    if not os.access(path, os.X_OK):
+        raise ConfigError(f"hypervisor_path {given!r} is not executable")
+    return path
+
+
+def check_resources(resources: Resources) -> None:
+    """Refuse memory and CPUs that no VM on this host can have. Raises ConfigError."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1024 * 1024)
+    if resources.memory and not MEMORY_MIN <= resources.memory <= memory:
+        raise ConfigError(f"memory is {resources.memory} MiB; give {MEMORY_MIN} to {memory} MiB, which this host has")
+    most = max(VCPUS_ANYWHERE, 4 * (os.cpu_count() or 1))
+    if resources.vcpus > most:
+        raise ConfigError(f"vcpus is {resources.vcpus}; on this host give {most} at most")
+
+
+def check_boot(boot: Boot | None) -> Boot:
+    """Return what a VM boots, if QEMU can boot it. Raises ConfigError."""
+    if boot is None:
+        raise ConfigError("hypervisor qemu needs a kernel and an image to boot")
+    if not boot.image_is_initramfs:
+        raise ConfigError(
+            f"image {str(boot.image)!r} is a disk image; hypervisor qemu boots an initramfs "
+            "(cpio, plain or compressed with gzip, xz, lz4 or zstd)"
+        )
+    _head("image", boot.image, 1)
+    head = _head("kernel", boot.kernel, _HEADER.stop)
+    if not head.startswith(_ELF) and (head[_BOOT_FLAG], head[_HEADER]) != (b"\x55\xaa", b"HdrS"):
+        raise ConfigError(f"kernel {str(boot.kernel)!r} is neither an ELF vmlinux nor a bzImage")
+    return boot
+
+
+def _head(what: str, path: Path, size: int) -> bytes:
+    """Return the first bytes of a regular file. Raises ConfigError."""
+    try:
+        if not path.is_file():
+            raise ConfigError(f"{what} {str(path)!r} does not exist or is not a regular file")
+        with path.open("rb") as file:
+            head = file.read(size)
+    except OSError as error:
+        raise ConfigError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from error
+    if not head:
+        raise ConfigError(f"{what} {str(path)!r} is empty")
+    return head

@@ -1,0 +1,239 @@
+"""The Hypervisor of one pod: from its devices to a QEMU process, and from what was saved back to that process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vc_core.context import PodContext
+from vc_core.devices import Channel, Device
+from vc_core.errors import HypervisorError, StateError, VMStartError, VMTimeoutError
+from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
+from vc_core.process import ProcessIdentity
+from vc_hypervisor_qemu import acceleration, capture, cmdline, host, kernel, sockets
+from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.process import spawn
+from vc_hypervisor_qemu.rundir import RunDir
+from vc_hypervisor_qemu.vm import Vm
+
+#: Lines of the guest's console that an error quotes.
+_CONSOLE_LINES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a process must know to control a VM, whoever made it."""
+
+    process: ProcessIdentity
+    acceleration: str
+    channels: dict[str, str]  #: path of each channel's socket, by the channel's name
+
+    @classmethod
+    def from_mapping(cls, saved: Mapping[str, object]) -> _Facts:
+        process, channels = saved["process"], saved["channels"]
+        if not isinstance(process, dict) or not isinstance(channels, dict):
+            raise TypeError("process and channels must be mappings")
+        paths = {str(name): str(path) for name, path in channels.items()}
+        return cls(ProcessIdentity.from_mapping(process), str(saved["acceleration"]), paths)
+
+
+class QemuHypervisor(Hypervisor):
+    """One pod's VM: a QEMU process that outlives this object.
+
+    The run directory is QEMU's working directory. Every socket is made and listened on before QEMU starts, which
+    inherits it: no connection comes too early, and a later owner connects in the same way.
+    """
+
+    def __init__(self, pod: PodContext, config: QemuConfig, saved: Mapping[str, object] | None) -> None:
+        self._pod, self._config, self._files = pod, config, RunDir(pod.run_dir)
+        self._devices: list[Device] = []
+        self._facts: _Facts | None = None
+        self._vm: Vm | None = None
+        self._made: list[Path] = []  # files to remove when the VM has ended
+        if saved is None:
+            host.check_resources(pod.resources)
+            kernel.check_caller_params(pod.hypervisor_config)
+        elif saved:
+            try:
+                self._facts = _Facts.from_mapping(saved)
+            except (KeyError, TypeError, ValueError) as error:
+                raise HypervisorError(f"what was saved of the VM of pod {pod.id!r} is damaged: {error!r}") from error
+            sockets_made = (self._files.socket(cmdline.MONITOR), self._files.socket(cmdline.CONSOLE))
+            channels = map(Path, self._facts.channels.values())
+            self._made = [*sockets_made, *channels, self._files.messages, self._files.pid_file]
+
+    @property
+    def capabilities(self) -> frozenset[HypervisorCapability]:
+        """All there are."""
+        return frozenset(HypervisorCapability)
+
+    @property
+    def acceleration(self) -> str:
+        """How the VM executes code: "kvm" or "tcg"."""
+        return self._facts.acceleration if self._facts else "none"
+
+    @property
+    def isolation(self) -> str:
+        """Return "hardware" under KVM, "none" under emulation, for which QEMU promises nothing.
+
+        It speaks of the virtual machine alone. QEMU itself has the rights of whoever started it, apart from the system
+        calls that its own sandbox takes away.
+        """
+        return "hardware" if self.acceleration == "kvm" else "none"
+
+    def identity(self) -> ProcessIdentity | None:
+        """Return the QEMU process; None before there is one."""
+        return self._facts.process if self._facts else None
+
+    def save(self) -> Mapping[str, object]:
+        """Return what another process needs to control this VM; nothing before there is one."""
+        return asdict(self._facts) if self._facts else {}
+
+    def console_tail(self) -> str:
+        """Return the last lines of the guest's console."""
+        return capture.tail(self._files.console_log, _CONSOLE_LINES)
+
+    def add_device(self, device: Device) -> None:
+        """Note a device. Raises ConfigError for one that QEMU cannot have beside those noted before."""
+        self._require_new("add a device")
+        cmdline.check_device(device, self._devices)
+        self._devices.append(device)
+
+    async def prepare(self, deadline: float) -> None:
+        """Start QEMU with a VM that is stopped.
+
+        Raises ConfigError for files that are not what they should be, VMStartError with QEMU's own words,
+        VMTimeoutError.
+        """
+        self._require_new("prepare it")
+        clock = asyncio.get_running_loop().time
+        end = clock() + deadline
+        boot = host.check_boot(self._pod.boot)
+        binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
+        outcomes = self._pod.run_dir.parent / "acceleration.json"
+        accelerator = await acceleration.choose(self._config, binary, boot.kernel, outcomes, deadline / 2)
+        try:
+            vm, pid, channels = self._launch(binary, accelerator)
+            status = await self._command(vm, "query-status", end - clock())
+            process = ProcessIdentity.of(pid)
+            if process is None or not isinstance(status, dict) or status.get("status") != "prelaunch":
+                raise VMStartError(f"QEMU's VM is not ready to start: {status!r}")
+        except BaseException:
+            await self._undo()
+            raise
+        self._facts = _Facts(process, accelerator, channels)
+
+    async def start(self, deadline: float) -> None:
+        """Let the VM run. Raises VMStartError with QEMU's own words, VMTimeoutError."""
+        await self._command(self._controlled("start it"), "cont", deadline)
+
+    async def stop(self, deadline: float) -> None:
+        """End the VM: QEMU is asked, then told, then killed. Files go with it, but for the logs."""
+        vm = self._attached()
+        if vm is not None:
+            await vm.end(deadline)
+            await vm.aclose()
+        self._remove_files()
+
+    async def pause(self) -> None:
+        """Suspend the VM."""
+        await self._controlled("pause it").monitor.execute("stop")
+
+    async def resume(self) -> None:
+        """Continue the VM."""
+        await self._controlled("resume it").monitor.execute("cont")
+
+    async def wait(self) -> VMExit:
+        """Return when QEMU has ended."""
+        vm = self._attached()
+        if vm is None:
+            return VMExit(expected=False, reason="QEMU ended while nobody watched it")
+        return await vm.wait()
+
+    async def open_channel(self, name: str) -> socket.socket:
+        """Return a connection to a channel. QEMU serves one at a time; the next one waits for its turn."""
+        self._controlled(f"open channel {name!r}")
+        assert self._facts is not None
+        path = self._facts.channels.get(name)
+        if path is None:
+            known = ", ".join(map(repr, self._facts.channels)) or "none"
+            raise HypervisorError(f"the VM of pod {self._pod.id!r} has no channel {name!r}; it has {known}")
+        return sockets.connect(Path(path), self._facts.process.pid)
+
+    async def aclose(self) -> None:
+        """Release connections and descriptors; the VM runs on."""
+        if self._vm is not None:
+            await self._vm.aclose()
+
+    def _launch(self, binary: Path, accelerator: str) -> tuple[Vm, int, dict[str, str]]:
+        """Start QEMU; return its VM, its pid and the paths of the channels' sockets."""
+        files = self._files
+        channels = [device for device in self._devices if isinstance(device, Channel)]
+        paths = {name: files.socket(name) for name in (cmdline.MONITOR, cmdline.CONSOLE)}
+        for channel in channels:
+            name = cmdline.socket_name(channel)
+            paths[name] = channel.host_path or files.socket(name)
+        for log in (files.console_log, files.messages_log):
+            capture.discard(log)
+        with ExitStack() as stack:
+            inherited = {}
+            for name, path in paths.items():
+                inherited[name] = stack.enter_context(sockets.listen(path)).fileno()
+                self._made.append(path)
+            files.messages.unlink(missing_ok=True)
+            os.mkfifo(files.messages, 0o600)
+            self._made += [files.messages, files.pid_file]
+            # Opened for reading too: QEMU's messages then outlive us, and a full pipe costs messages, not time.
+            messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            stack.callback(os.close, messages)
+            argv = cmdline.argv(
+                cmdline.Request(self._pod, self._config, binary, accelerator, tuple(self._devices), inherited)
+            )
+            pid, pidfd = spawn(argv, files.path, messages, inherited.values())
+            self._vm = Vm(files, pid, pidfd)
+        return self._vm, pid, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
+
+    async def _command(self, vm: Vm, command: str, deadline: float) -> object:
+        """Execute a command while QEMU starts. Raises VMStartError with QEMU's own words if it ended instead."""
+        try:
+            return await vm.monitor.execute(command, deadline)
+        except VMTimeoutError:
+            raise
+        except HypervisorError as error:
+            words = await vm.last_words()
+            raise VMStartError(f"the VM of pod {self._pod.id!r} did not start: {words or error}") from error
+
+    async def _undo(self) -> None:
+        """Leave nothing of a failed prepare; the process is gone before anything else can interrupt us."""
+        vm, self._vm = self._vm, None
+        if vm is not None:
+            vm.kill()
+            await vm.aclose()
+        self._remove_files()
+
+    def _remove_files(self) -> None:
+        while self._made:
+            self._made.pop().unlink(missing_ok=True)
+
+    def _attached(self) -> Vm | None:
+        """Return the VM, taken over if need be; None if it has ended, or never was."""
+        if self._vm is None and self._facts is not None:
+            pidfd = self._facts.process.open_pidfd()
+            if pidfd is not None:
+                self._vm = Vm(self._files, self._facts.process.pid, pidfd)
+        return self._vm
+
+    def _controlled(self, doing: str) -> Vm:
+        vm = self._attached()
+        if vm is None or not vm.alive:
+            raise HypervisorError(f"the VM of pod {self._pod.id!r} has ended; to {doing} it must live")
+        return vm
+
+    def _require_new(self, doing: str) -> None:
+        if self._vm is not None or self._facts is not None:
+            raise StateError(f"the VM of pod {self._pod.id!r} is there already; it is too late to {doing}")

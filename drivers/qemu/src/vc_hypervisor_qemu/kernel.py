@@ -1,0 +1,73 @@
+"""The kernel's command line: which parameters a QEMU guest needs, and what callers may add."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from vc_core.config import HypervisorConfig
+from vc_core.errors import ConfigError
+
+#: Bytes. Measured on x86_64: 2047 boot, 2048 hang without a word (COMMAND_LINE_SIZE counts the final NUL).
+COMMAND_LINE_MAX = 2047
+
+#: What every guest of this driver gets, before anything else so that all else wins. The names are those of
+#: Documentation/admin-guide/kernel-parameters.txt of Linux. A panic ends the VM at once, by a reset that QEMU
+#: turns into its exit; the others save about 0.4 s of 2 s under emulation: no self-tests of ciphers, no
+#: waiting for grace periods, no calibration of a clock that QEMU gives, no patching for one CPU.
+DEFAULT_PARAMS = (
+    "console=ttyS0",
+    "quiet",
+    "panic=-1",
+    "reboot=t",
+    "tsc=reliable",
+    "no_timer_check",
+    "noreplace-smp",
+    "cryptomgr.notests",
+    "rcupdate.rcu_expedited=1",
+)
+
+#: What decides which program is pid 1. Callers may say so only of a kernel and image of their own.
+_BOOT_KEYS = frozenset({"init", "rdinit", "root"})
+
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+#: Printable ASCII without white space, quotes and backslash.
+_VALUE = re.compile(r"[!#-&(-\[\]-~]*", re.ASCII)
+
+
+def check_caller_params(config: HypervisorConfig) -> None:
+    """Refuse kernel parameters of the caller that would boot something else than the pod. Called before any I/O.
+
+    Raises ConfigError.
+    """
+    for param in config.kernel_params:
+        _check(param.key, param.value)
+        if param.key in _BOOT_KEYS and not config.kernel_path:
+            raise ConfigError(
+                f"kernel parameter {param.key!r} cannot be set for a built guest; give kernel_path and image_path too"
+            )
+
+
+def command_line(params: Iterable[str]) -> str:
+    """Return the kernel's command line: this driver's parameters, then ``params`` in their order (the last one wins).
+
+    Raises ConfigError for a parameter that the kernel would read as something else, and for too long a line.
+    """
+    words = [*DEFAULT_PARAMS, *params]
+    for word in words:
+        _check(*word.split("=", 1))
+    line = " ".join(words)
+    if len(line) > COMMAND_LINE_MAX:
+        raise ConfigError(
+            f"the kernel parameters have {len(line)} bytes together; {COMMAND_LINE_MAX} at most: leave some out"
+        )
+    return line
+
+
+def _check(key: str, value: str = "") -> None:
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"kernel parameter {key!r} is not valid: a name has letters, digits, '_', '.' and '-' only")
+    if not _VALUE.fullmatch(value):
+        raise ConfigError(
+            f"kernel parameter {key!r} has the value {value!r}; printable ASCII without spaces and quotes is allowed"
+        )

@@ -1,0 +1,38 @@
+"""The plug-in class of the driver ``qemu``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vc_core.context import PodContext
+from vc_core.hookspecs import HypervisorSpec, hookimpl
+from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.host import problems
+from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+
+
+class QemuPlugin:
+    """Implements the hooks of a hypervisor driver."""
+
+    @hookimpl
+    def vc_hypervisor_config(self, options: Mapping[str, object]) -> QemuConfig:
+        """Turn options into a QemuConfig."""
+        return QemuConfig.from_mapping(options)
+
+    @hookimpl
+    def vc_hypervisor_create(
+        self, pod: PodContext, config: object, saved: Mapping[str, object] | None
+    ) -> QemuHypervisor:
+        """Make the object that controls one pod's QEMU."""
+        assert isinstance(config, QemuConfig), "the core passes what vc_hypervisor_config returned"
+        return QemuHypervisor(pod, config, saved)
+
+    @hookimpl
+    def vc_driver_probe(self) -> Sequence[str]:
+        """Say what keeps QEMU from working on this host."""
+        return problems()
+
+
+if TYPE_CHECKING:
+    _: type[HypervisorSpec] = QemuPlugin

@@ -1,0 +1,100 @@
+"""One QEMU process: its start, its end, and the signals that it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from vc_core.errors import VMStartError
+
+#: All that QEMU learns of our environment; what else is in it may be secret, and shows in /proc.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+#: Seconds that a process may take to vanish after SIGKILL, where nobody can wait longer.
+_KILLED = 5.0
+
+
+def spawn(argv: Sequence[str], directory: Path, output: int, inherited: Collection[int]) -> tuple[int, int]:
+    """Start QEMU in ``directory`` with its output on the descriptor ``output``; return its pid and a pidfd to close.
+
+    It is the leader of a session of its own, so that no terminal's signals reach it. Raises VMStartError.
+    """
+    try:
+        child = subprocess.Popen(
+            argv,
+            cwd=directory,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=tuple(inherited),
+            start_new_session=True,
+            umask=0o077,
+        )
+    except OSError as error:
+        raise VMStartError(f"{argv[0]} cannot be started: {error.strerror}") from error
+    child.returncode = 0  # from here on the pidfd stands for it: QEMU may outlive us, which Popen would complain of
+    return child.pid, os.pidfd_open(child.pid)
+
+
+class QemuProcess:
+    """A QEMU of ours or of a former owner, watched through its pidfd. Lives in one event loop."""
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+        self._loop = asyncio.get_running_loop()
+        #: Resolves when the process has ended: to how, or to "" where only its parent may know.
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        self._loop.add_reader(pidfd, self._on_end)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal; no error if the process has ended."""
+        if not self.ended.done():
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signum)
+
+    async def wait(self, deadline: float) -> bool:
+        """Wait for the end, ``deadline`` seconds at most; return whether it came."""
+        await asyncio.wait({self.ended}, timeout=max(0.0, deadline))
+        return self.ended.done()
+
+    def kill(self) -> None:
+        """End the process at once, blocking for the moment that takes: for clean-ups that must not be interrupted."""
+        self.signal(signal.SIGKILL)
+        if not self.ended.done():
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            if poll.poll(_KILLED * 1000):
+                self._on_end()
+
+    def close(self) -> None:
+        """Stop watching; the process runs on."""
+        if self._pidfd != -1:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+            self.ended.cancel()
+
+    def _on_end(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        if not self.ended.done():
+            self.ended.set_result(reap(self._pidfd))
+
+
+def reap(pidfd: int) -> str:
+    """Return how a process that has ended did so, "" if it is not our child; a child leaves no zombie behind."""
+    try:
+        info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        return ""
+    if info is None:
+        return ""
+    if info.si_code == os.CLD_EXITED:
+        return f"exited with status {info.si_status}"
+    return f"was killed by signal {info.si_status} ({signal.Signals(info.si_status).name})"
