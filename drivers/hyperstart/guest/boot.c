@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -133,6 +134,7 @@ void boot(void)
 	read_options();
 	load_modules();
 	setrlimit(RLIMIT_NOFILE, &files);
+	prctl(PR_SET_DUMPABLE, 0); /* nor are children before execve open to the processes of their container */
 }
 
 /* Open what is the VM's serial line or port; a terminal passes bytes through unchanged from now on. */

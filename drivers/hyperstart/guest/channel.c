@@ -178,12 +178,24 @@ static void received(struct channel *channel, size_t count)
 	handle_frames(channel);
 }
 
-/* The host has closed its end: the rest of a frame will never come. */
+/* The host has closed its end. Whole frames still count; the rest of the last one will never come. */
 static void disconnected(struct channel *channel)
 {
-	channel->lost = false;
+	const struct channel_kind *kind = channel->kind;
+	struct buffer *in = &channel->in;
+	size_t end = channel->in_used;
+
+	while (in->length - end >= kind->header_size) {
+		size_t length = get_be32(in->data + end + kind->length_offset);
+
+		if (length < kind->header_size || length > in->length - end)
+			break;
+		end += length;
+	}
+	in->length = end;
+	channel->in_told = MIN(channel->in_told, end - channel->in_used);
 	channel->matched = channel->nonce_left = 0;
-	drop_input(channel);
+	channel->lost = false;
 }
 
 void channel_receive(struct channel *channel)

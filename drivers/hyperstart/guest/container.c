@@ -138,6 +138,10 @@ static void kill_rest(const struct container *container)
 	struct stat ours, theirs;
 	bool found = true;
 
+	/* Those of the host first: one may just be on its way into the namespace. */
+	for (struct process *process = processes; process; process = process->next)
+		if (process->container == container)
+			process_kill(process, SIGKILL);
 	if (fstat(container->mounts, &ours))
 		return;
 	for (int pass = 0; found && pass < PASSES; pass++) {

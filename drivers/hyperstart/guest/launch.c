@@ -28,26 +28,43 @@ enum {
 	FILES_HARD = 65536,
 };
 
-static const int close_on_exec = 4; /* CLOSE_RANGE_CLOEXEC, of linux/close_range.h */
-
 static void reset_signals(void)
 {
 	sigset_t none;
 
-	for (int signal_number = 1; signal_number < NSIG; signal_number++)
-		signal(signal_number, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL); /* execve itself resets what is handled */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* The streams become 0, 1 and 2; nothing else of the agent reaches the program. */
-static void take_streams(const int stdio[3], bool terminal)
+/* Close all but 0 to 2 and three that execve closes: processes of the container see this one already. */
+static void close_others(int a, int b, int c)
+{
+	unsigned from = 3;
+
+	for (int i = 0; i < 3; i++) {
+		unsigned keep = ~0U; /* the lowest that is left */
+		unsigned each[] = {(unsigned)a, (unsigned)b, (unsigned)c};
+
+		for (size_t k = 0; k < COUNT(each); k++)
+			if (each[k] >= from && each[k] < keep)
+				keep = each[k];
+		if (keep == ~0U)
+			break;
+		if (keep > from)
+			syscall(SYS_close_range, from, keep - 1, 0);
+		from = keep + 1;
+	}
+	syscall(SYS_close_range, from, ~0U, 0);
+}
+
+static void take_streams(const struct launch *launch, const int stdio[3])
 {
 	setsid();
 	for (int i = 0; i < 3; i++)
 		dup2(stdio[i], i);
-	syscall(SYS_close_range, 3U, ~0U, close_on_exec);
-	if (terminal)
+	close_others(launch->report, launch->container->mounts, launch->container->pts);
+	if (launch->spec->terminal)
 		ioctl(0, TIOCSCTTY, 0);
 }
 
@@ -147,13 +164,13 @@ static bool execute(char **args)
 
 		snprintf(path, sizeof path, "%.*s%s%s", (int)length, rest, length ? "/" : "./", args[0]);
 		rest += length + (rest[length] == ':');
+		if (access(path, F_OK))
+			continue; /* an execve that fails takes five times as long */
 		execve(path, args, environ);
-		if (errno == EACCES && !*denied)
-			strcpy(denied, path);
-		else if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+		if (errno != EACCES)
 			return explain(path, errno);
-		else if (errno == ENOENT && !access(path, F_OK))
-			return explain(path, ENOENT);
+		if (!*denied)
+			strcpy(denied, path);
 	}
 	if (*denied)
 		return explain(denied, EACCES);
@@ -167,7 +184,6 @@ static bool become(const struct launch *launch)
 	gid_t groups[GROUPS_MAX];
 	size_t count;
 
-	umask(022);
 	setrlimit(RLIMIT_NOFILE, &files);
 	if (launch->init ? !container_make_root(launch->container) : !container_enter(launch->container))
 		return false;
@@ -178,7 +194,7 @@ static bool become(const struct launch *launch)
 void launch_process(const struct launch *launch, const int stdio[3])
 {
 	reset_signals();
-	take_streams(stdio, launch->spec->terminal);
+	take_streams(launch, stdio);
 	become(launch);
 	/* An original agent says that the process runs, and then lets it end. */
 	if (!extended && failure.stage == STAGE_PROCESS)
