@@ -29,7 +29,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for applet in applets:
         if applet != "busybox":
             (bin_dir / applet).symlink_to("busybox")
-    (top / "rootfs/etc").mkdir()
+    for name in ("etc", "tmp"):
+        (top / "rootfs" / name).mkdir()
     (top / "rootfs/etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n")
     (top / "rootfs/etc/group").write_text("root:x:0:\nbob:x:1000:\n")
     return top

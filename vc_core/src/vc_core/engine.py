@@ -26,6 +26,7 @@ from vc_core.errors import (
     AgentConnectError,
     AgentError,
     AgentProtocolError,
+    CommandError,
     ContainerNotFoundError,
     HypervisorError,
     NotSupportedError,
@@ -56,6 +57,9 @@ STOP_DEADLINE = 10.0
 
 #: Namespace of the UUIDs that hypervisors get, derived from pod ids (RFC 4122, name-based).
 _UUID_NAMESPACE = uuid.UUID("6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11")
+
+#: Exit codes of a shell for a command that is not executable or not found: no error of ours, but how the command ended.
+_AS_IN_A_SHELL = (126, 127)
 
 #: Errors of an agent that can be the first sign of a VM's end.
 _CHANNEL_ERRORS = (AgentConnectError, AgentProtocolError)
@@ -171,7 +175,8 @@ class Engine:
     ) -> int:
         """Run a command in a running container and return its exit code; cancelling kills it.
 
-        ``control`` is told the process' name once it runs, for :meth:`signal`. Raises StateError, CommandError,
+        ``control`` is told the process' name once it runs, for :meth:`signal`. A command that is not found ends with
+        127, one that is not executable with 126, and its error output says so. Raises StateError, CommandError,
         AgentError, HypervisorError when the VM ends meanwhile.
         """
         agent = self._running_agent(f"entering container {container_id!r}")
@@ -182,7 +187,13 @@ class Engine:
             frozenset({State.RUNNING}),
             "entering it",
         )
-        running = await self._while_vm_lives(agent.exec(container_id, _with_path(cmd), io, AGENT_DEADLINE))
+        try:
+            running = await self._while_vm_lives(agent.exec(container_id, _with_path(cmd), io, AGENT_DEADLINE))
+        except CommandError as error:
+            if error.exit_code not in _AS_IN_A_SHELL:
+                raise
+            await io.write_stderr(f"{error}\n".encode())
+            return error.exit_code
         try:
             if control is not None:
                 control(running)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from vc_core.agent import ProcessIO
@@ -178,11 +179,15 @@ class LoggedIO(ProcessIO):
 
 
 class AttachedIO(ProcessIO):
-    """A process in somebody's foreground. What its reader no longer takes goes to ``log``, or nowhere."""
+    """A process in somebody's foreground. What its reader no longer takes goes to ``log``, or nowhere.
+
+    ``on_broken`` is called once, when a reader turns out to have gone.
+    """
 
     def __init__(self, stdin: Input | None, stdout: Output | None, stderr: Output | None,
                  log: ContainerLog | None = None) -> None:  # fmt: skip
         self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
+        self.on_broken: Callable[[], None] | None = None
 
     async def read_stdin(self) -> bytes:
         """Return the next input."""
@@ -197,8 +202,12 @@ class AttachedIO(ProcessIO):
         await self._write(self._stderr, data)
 
     async def _write(self, output: Output | None, data: bytes) -> None:
-        if output is None or not await output.write(data):
-            self.log(data)
+        if output is not None and await output.write(data):
+            return
+        if output is not None and self.on_broken is not None:
+            self.on_broken()
+            self.on_broken = None
+        self.log(data)
 
     def log(self, data: bytes) -> None:
         """Put output into the log, if there is one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -23,6 +24,9 @@ _log = logging.getLogger(__name__)
 #: Names the kinds of stream in a request's ``stdio``.
 _NONE, _DESCRIPTOR = "none", "fd"
 
+#: Seconds between the end of a killed client's pipes and the end of its connection, at most.
+_LEAVING = 0.2
+
 
 class Connection:
     """One client's request: its streams, what is told to it meanwhile, and what it says meanwhile."""
@@ -32,6 +36,8 @@ class Connection:
         sock.setblocking(False)
         self._fds: list[int] = []
         self.on_signal: Callable[[int], Awaitable[None]] | None = None
+        self._left = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def greet(self) -> None:
         """Tell the client that it is served."""
@@ -86,14 +92,38 @@ class Connection:
             for fd in fds:
                 os.close(fd)
             if message is None:
+                self._left.set()
                 return
             signum = message.get("signal")
             if isinstance(signum, int) and self.on_signal is not None:
                 with suppress(VCError):
                     await self.on_signal(signum)
 
+    def wire_process(self, io: AttachedIO, send: Callable[[int], Awaitable[None]]) -> None:
+        """Let the client's signals reach the process that uses ``io``, and SIGPIPE when its output has no reader.
+
+        A client that was killed leaves no reader either, but that is for whoever serves it to judge.
+        """
+        self.on_signal = send
+        loop = asyncio.get_running_loop()
+
+        async def sigpipe() -> None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), _LEAVING)
+            if not self._left.is_set():
+                with suppress(VCError):
+                    await send(signal.SIGPIPE)
+
+        def broken() -> None:
+            self._tasks.add(task := loop.create_task(sigpipe()))
+            task.add_done_callback(self._tasks.discard)
+
+        io.on_broken = broken
+
     def close(self) -> None:
         """Close the connection and descriptors that nobody took."""
+        for task in self._tasks:
+            task.cancel()
         self._sock.close()
         for fd in self._fds:
             os.close(fd)
@@ -165,7 +195,7 @@ async def _start(engine: Engine, connection: Connection, request: dict[str, Any]
     async def to_container(signum: int) -> None:
         await engine.signal_container(foreground, signum)
 
-    connection.on_signal = to_container
+    connection.wire_process(attached[foreground], to_container)
     return await engine.wait_container(foreground)
 
 
@@ -183,7 +213,7 @@ async def _exec(engine: Engine, connection: Connection, request: dict[str, Any])
             async def to_process(signum: int) -> None:
                 await engine.signal(process, signum)
 
-            connection.on_signal = to_process
+            connection.wire_process(io, to_process)
             connection.tell("started")
 
         return await engine.exec(request["container"], cmd, io, control)
