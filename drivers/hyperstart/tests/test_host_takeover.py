@@ -293,7 +293,9 @@ def test_an_original_left_in_the_middle_of_a_frame_is_a_protocol_error(make_agen
     run(main())
 
 
-@pytest.mark.parametrize("saved", [{}, {"token": 1}, {"token": "x", "api": "4242"}, {"token": "x", "processes": [{}]}])
+@pytest.mark.parametrize(
+    "saved", [{}, {"token": "x"}, {"token": "0" * 32, "dialect": 4242}, {"token": "0" * 32, "processes": [{}]}]
+)
 def test_a_saved_state_that_cannot_be_read_is_refused(make_agent, saved):
     with pytest.raises(ConfigError, match="saved state of the agent of pod 'p1'"):
         make_agent(saved)

@@ -9,25 +9,24 @@ import signal as signals
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from vc_agent_hyperstart import messages
-from vc_agent_hyperstart.codec import Code, StreamControlType, sync_marker
+from vc_agent_hyperstart.codec import Code, StreamControlType
 from vc_agent_hyperstart.config import HyperstartConfig
-from vc_agent_hyperstart.control import ControlChannel, RefusedError
+from vc_agent_hyperstart.connection import Connection, Dialect
+from vc_agent_hyperstart.control import RefusedError
 from vc_agent_hyperstart.messages import Message, ProcessNames, ProcessReport
 from vc_agent_hyperstart.process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
-from vc_agent_hyperstart.streams import StreamChannel
 from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO
 from vc_core.config import Cmd
 from vc_core.context import PodContext
-from vc_core.devices import Channel as ChannelDevice
-from vc_core.devices import Device, SharedDirectory
+from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import (
     AgentConnectError,
     AgentError,
-    AgentProtocolError,
     AgentTimeoutError,
     CommandError,
     ConfigError,
@@ -36,15 +35,8 @@ from vc_core.errors import (
 )
 
 #: Port names that the guest looks for, and the mount tag of its share (hyperstart ``src/init.c``; v0.1.0).
-CONTROL_CHANNEL = "sh.hyper.channel.0"
-STREAM_CHANNEL = "sh.hyper.channel.1"
+CHANNELS = ("sh.hyper.channel.0", "sh.hyper.channel.1")
 SHARE_TAG = "hyperShared"
-
-#: API versions of originals that are known to speak as this driver does: 2016, and the two of 2017-18.
-_API_2016, _API_LAST = 4242, 4244
-
-#: What a guest that answers HELLO must be able to do, apart from the overlay, which needs its kernel's help.
-_FEATURES = frozenset(("no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays"))
 
 #: Seconds for a command that nobody set a deadline for.
 _DEADLINE = 60.0
@@ -55,11 +47,10 @@ _CAPABILITIES = frozenset(
 
 
 class SavedState(msgspec.Struct, frozen=True):
-    """What :meth:`HyperstartAgent.save` returns. ``api`` is 0 before the guest told; ``hello`` says that it is ours."""
+    """What :meth:`HyperstartAgent.save` returns. ``dialect`` is None until the guest has answered."""
 
-    token: str
-    api: int = 0
-    hello: bool = False
+    token: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    dialect: Dialect | None = None
     hostname: str = ""
     processes: list[ProcessNames] = []
 
@@ -74,66 +65,45 @@ class HyperstartAgent(Agent):
             self._saved = SavedState(secrets.token_hex(16)) if saved is None else msgspec.convert(saved, SavedState)
         except msgspec.ValidationError as error:
             raise ConfigError(f"the saved state of the agent of pod {pod.id!r} cannot be read: {error}") from error
-        self._api = self._saved.api
-        self._hello = self._saved.hello
-        self._overlay = False
         self._hostname = self._saved.hostname
         self._pod_ended = False
         self._first: dict[str, GuestProcess] = {}  #: the first process of each container
         #: Processes that a former host started and nobody has adopted yet; ours come with a report.
         self._orphans: dict[int, ProcessReport | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._control: ControlChannel | None = None
-        self._streams: StreamChannel | None = None
-        self._lost = asyncio.Event()
-        self._loss: AgentError | None = None
+        self._connection: Connection | None = None
 
     @property
     def capabilities(self) -> frozenset[AgentCapability]:
         """What this agent can do; more once the guest is known to be ours."""
-        if self._hello:
+        dialect = self._saved.dialect if self._connection is None else self._connection.dialect
+        if dialect is not None and dialect.ours:
             return _CAPABILITIES | {AgentCapability.SIGNAL, AgentCapability.REATTACH}
-        if self._api > _API_2016:
+        if dialect is not None and dialect.by_id:
             return _CAPABILITIES | {AgentCapability.SIGNAL}
         return _CAPABILITIES
 
     def devices(self) -> Sequence[Device]:
-        """Return the two channels, the share, and further volumes."""
+        """Return the two channels, further volumes, and the share."""
+        volumes = [SharedDirectory(volume.mount_tag, Path(volume.host_path)) for volume in self._config.volumes]
+        return [*self._channels(), *volumes, SharedDirectory(SHARE_TAG, self._pod.share_dir)]
+
+    def _channels(self) -> list[Channel]:
         config = self._config
         if config.sockets:
-            channels = [
-                ChannelDevice(id=socket.id, name=socket.name, host_path=Path(socket.host_path))
-                for socket in config.sockets
-            ]
-        else:
-            channels = [
-                ChannelDevice(id=f"charch{number}", name=name, host_path=Path(path) if path else None)
-                for number, (name, path) in enumerate(
-                    ((CONTROL_CHANNEL, config.sock_ctl_name), (STREAM_CHANNEL, config.sock_tty_name))
-                )
-            ]
-        volumes = [SharedDirectory(volume.mount_tag, Path(volume.host_path)) for volume in config.volumes]
-        return [*channels, *volumes, SharedDirectory(SHARE_TAG, self._pod.share_dir)]
+            return [Channel(socket.id, socket.name, Path(socket.host_path)) for socket in config.sockets]
+        paths = [Path(path) if path else None for path in (config.sock_ctl_name, config.sock_tty_name)]
+        return [Channel(f"charch{number}", name, paths[number]) for number, name in enumerate(CHANNELS)]
 
     # Connecting.
 
     async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
         """Reach the guest: wait for READY and greet it, or take it over from a former host."""
-        names = [device.name for device in self.devices() if isinstance(device, ChannelDevice)]
+        self._connection = connection = Connection(self._saved.token, self._saved.dialect, self._on_event)
         try:
             async with asyncio.timeout(deadline):
-                marker = sync_marker(bytes.fromhex(self._saved.token)) if self._hello else None
-                leftovers = bool(self._api) and not self._hello
-                control = ControlChannel(self._on_lost, self._on_event, marker, leftovers=leftovers)
-                self._control = await control.open(await open_channel(names[0]))
-                streams = StreamChannel(self._on_lost, marker)
-                self._streams = await streams.open(await open_channel(names[1]))
-                if self._hello:
-                    await self._take_over(control, streams)
-                elif self._api:
-                    await self._take_over_original(control, streams)
-                else:
-                    await self._greet(control, streams)
+                reports = await connection.open(open_channel, [channel.name for channel in self._channels()])
+                await self._take_over(connection, reports)
         except BaseException as error:
             await self.aclose()
             if isinstance(error, TimeoutError) and not isinstance(error, VCError):
@@ -141,111 +111,69 @@ class HyperstartAgent(Agent):
                     f"the agent in the guest of pod {self._pod.id!r} did not answer within {deadline:g} s; "
                     "see the guest's console for what it did instead"
                 ) from error
-            if isinstance(error, RefusedError):
-                raise AgentConnectError(f"{error}, so it is no guest for the agent hyperstart") from error
             raise
 
-    async def _greet(self, control: ControlChannel, streams: StreamChannel) -> None:
-        await control.ready
-        self._check_version(await control.call(Code.GETVERSION))
-        try:
-            payload = await control.call(Code.HELLO, messages.Hello(self._saved.token).encode())
-        except RefusedError:
-            return  # an original
-        self._on_hello(payload, control, streams)
-        self._hello = True
-
-    async def _take_over(self, control: ControlChannel, streams: StreamChannel) -> None:
-        control.stop_counting()
-        await asyncio.gather(control.take_over(), streams.take_over())
-        payload = await control.call(Code.HELLO, messages.Hello(self._saved.token).encode())
-        for report in self._on_hello(payload, control, streams):
+    async def _take_over(self, connection: Connection, reports: list[ProcessReport]) -> None:
+        """Note a former host's processes. Commands are killed: whoever wanted their outcome went away with it."""
+        streams, dialect = connection.streams, connection.dialect
+        if dialect is None or not dialect.ours:
+            for names in self._saved.processes:
+                self._note_orphan(streams.add(names, status_by_event=dialect is not None and dialect.by_id), None)
+        for report in reports:
             process = streams.add(report.names(), stdout_from=report.stdout_from, stderr_from=report.stderr_from)
-            if report.init:
-                self._orphans[report.stdio] = report
-                self._first[report.container] = process
-                continue
-            # Whoever wanted this command's outcome went away with the former host.
-            if not report.ended:
-                await control.call(Code.SIGNAL, messages.Signal(report.stdio, signals.SIGKILL).encode())
+            if not (report.init or report.ended):
+                await connection.control.call(
+                    Code.SIGNAL, messages.Signal(report.stdio, signals.SIGKILL).encode(), _DEADLINE
+                )
+            self._note_orphan(process, report)
+
+    def _note_orphan(self, process: GuestProcess, report: ProcessReport | None) -> None:
+        if process.names.init:
+            self._orphans[process.names.stdio] = report
+            self._first[process.names.container] = process
+        else:
             self._adopt(process, report, DiscardIO())
-
-    async def _take_over_original(self, control: ControlChannel, streams: StreamChannel) -> None:
-        self._check_version(await control.call(Code.GETVERSION))
-        for names in self._saved.processes:
-            process = streams.add(names, status_by_event=self._api > _API_2016)
-            if names.init:
-                self._orphans[names.stdio] = None
-                self._first[names.container] = process
-            else:
-                process.attach(DiscardIO(), None)
-
-    def _check_version(self, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise AgentProtocolError(f"the guest answered GETVERSION with {len(payload)} bytes instead of 4")
-        version = int.from_bytes(payload)
-        if not _API_2016 <= version <= _API_LAST:
-            raise AgentConnectError(
-                f"the guest's hyperstart speaks API version {version}; use one of {_API_2016} to {_API_LAST}"
-            )
-        self._api = version
-
-    def _on_hello(self, payload: bytes, control: ControlChannel, streams: StreamChannel) -> list[ProcessReport]:
-        """Note what the guest can do from now on, and return its processes."""
-        reply = messages.decode("reply to HELLO", payload, messages.HelloReply)
-        if missing := _FEATURES - reply.features:
-            raise AgentProtocolError(f"the guest answered HELLO but lacks {', '.join(sorted(missing))}")
-        numbers = [number for report in reply.processes for number in (report.stdio, report.stderr) if number]
-        if len(set(numbers)) < len(numbers):
-            raise AgentProtocolError("the guest answered HELLO with processes that share a stream number")
-        control.stop_counting()
-        streams.credit = True
-        self._overlay = "overlay" in reply.features
-        return reply.processes
 
     async def aclose(self) -> None:
         """Drop both channels."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for channel in (self._streams, self._control):  # streams have last words
-            if channel is not None:
-                await channel.aclose()
+        if self._connection is not None:
+            await self._connection.aclose()
 
     async def wait_lost(self) -> str:
         """Return what ended a channel, once one has ended."""
-        await self._lost.wait()
-        return str(self._loss)
+        return await self._connected().wait_lost()
 
-    def _on_lost(self, error: AgentError) -> None:
-        """Drop both channels when one of them is lost."""
-        if self._loss is None:
-            self._loss = error
-            self._lost.set()
-            for channel in (self._control, self._streams):
-                if channel is not None:
-                    channel.fail(error)
+    def _connected(self) -> Connection:
+        """Return the connection, which may have been lost meanwhile."""
+        if self._connection is None:
+            raise AgentConnectError(f"the agent of pod {self._pod.id!r} is not connected")
+        return self._connection
+
+    def _guest(self) -> tuple[Connection, Dialect]:
+        """Return the connection to a guest that can be reached, and its dialect. Raises AgentError."""
+        connection = self._connected()
+        connection.check()
+        if connection.dialect is None:
+            raise AgentConnectError(f"the guest of pod {self._pod.id!r} has not answered yet")
+        return connection, connection.dialect
+
+    async def _call(self, code: Code, message: Message, deadline: float) -> None:
+        connection, _ = self._guest()
+        await connection.control.call(code, message.encode(), deadline)
 
     def _on_event(self, code: Code, payload: bytes) -> None:
+        """Take a control frame that answers no command."""
         if code is Code.PODFINISHED:
             # An original ends the pod with its last container, but the VM stays and takes another STARTPOD.
             self._pod_ended = True
-        elif self._streams is not None:
-            event = messages.decode("process event", payload, messages.ProcessEvent)
-            process = self._streams.processes.get(int(event.process)) if event.process.isdecimal() else None
-            if event.event == "finished" and process is not None:
-                process.on_status(event.status)
-
-    def _channels(self) -> tuple[ControlChannel, StreamChannel]:
-        if self._loss is not None:
-            raise type(self._loss)(str(self._loss))
-        if self._control is None or self._streams is None:
-            raise AgentConnectError(f"the agent of pod {self._pod.id!r} is not connected")
-        return self._control, self._streams
-
-    async def _call(self, code: Code, message: Message, deadline: float) -> bytes:
-        control, _ = self._channels()
-        return await control.call(code, message.encode(), deadline)
+            return
+        event = messages.decode("process event", payload, messages.ProcessEvent)
+        process = self._connected().streams.processes.get(int(event.process))
+        if event.event == "finished" and process is not None:
+            process.on_status(event.status)
 
     # The pod and its containers.
 
@@ -257,9 +185,9 @@ class HyperstartAgent(Agent):
 
     async def stop_pod(self, deadline: float) -> None:
         """Send DESTROYPOD."""
-        control, _ = self._channels()
+        connection, _ = self._guest()
         with contextlib.suppress(AgentConnectError):  # it may power off before its answer has left
-            await control.call(Code.DESTROYPOD, deadline=deadline)
+            await connection.control.call(Code.DESTROYPOD, deadline=deadline)
 
     async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
         """Send NEWCONTAINER."""
@@ -300,31 +228,28 @@ class HyperstartAgent(Agent):
         """Start a container's first process if there is an image, a further one otherwise."""
         if not cmd.args:
             raise ConfigError(f"the command for container {container_id!r} has no args; name a program")
-        control, streams = self._channels()
+        connection, dialect = self._guest()
+        streams = connection.streams
         stdio, stderr = streams.new_numbers(terminal=terminal)
-        by_id = self._api > _API_2016 and not self._hello
-        spec = messages.ProcessSpec.of(
-            cmd, terminal=terminal, stdio=stdio, stderr=stderr, process_id=str(stdio) if by_id else ""
-        )
+        process_id = str(stdio) if dialect.by_id else ""
+        spec = messages.ProcessSpec.of(cmd, terminal=terminal, stdio=stdio, stderr=stderr, process_id=process_id)
         code, message = Code.EXECCMD, messages.ExecCommand(container_id, spec).encode()
         if image:
             code = Code.NEWCONTAINER
-            message = messages.NewContainer(
-                container_id, image, rootfs, spec, initialize=False, overlay=self._overlay
-            ).encode()
+            message = messages.NewContainer(container_id, image, rootfs, spec, False, dialect.overlay).encode()
         # Its output may arrive before the answer to the command.
-        process = streams.add(ProcessNames(container_id, bool(image), stdio, stderr, terminal), status_by_event=by_id)
+        names = ProcessNames(container_id, bool(image), stdio, stderr, terminal)
+        process = streams.add(names, status_by_event=dialect.by_id)
         try:
-            await control.call(code, message, deadline)
-        except RefusedError as refusal:
+            await connection.control.call(code, message, deadline)
+        except (RefusedError, ConfigError) as error:
             streams.remove(process)
+            if isinstance(error, ConfigError):
+                raise
             what = f"cannot run {cmd.args[0][:200]!r} in container {container_id!r}"
-            if refusal.exit_code:
-                raise CommandError(f"{what}: {refusal.reason}", exit_code=refusal.exit_code) from refusal
-            raise AgentError(f"{what}: {refusal}") from refusal
-        except ConfigError:
-            streams.remove(process)
-            raise
+            if error.exit_code:
+                raise CommandError(f"{what}: {error.reason or error}", exit_code=error.exit_code) from error
+            raise AgentError(f"{what}: {error}") from error
         except BaseException:
             self._abandon(process)
             raise
@@ -332,39 +257,40 @@ class HyperstartAgent(Agent):
         return process
 
     def _input(self, process: GuestProcess, received: int = 0, consumed: int = 0) -> Input:
-        control, streams = self._channels()
-        if self._hello:
-            return CreditedInput(streams, process.names.stdio, received, consumed)
-        return PacedInput(streams, process.names.stdio, lambda: control.call(Code.PING, deadline=_DEADLINE))
+        connection, dialect = self._guest()
+        if dialect.ours:
+            return CreditedInput(connection.streams, process.names.stdio, received, consumed)
+        ping = partial(connection.control.call, Code.PING, deadline=_DEADLINE)
+        return PacedInput(connection.streams, process.names.stdio, ping)
 
     def _abandon(self, process: GuestProcess) -> None:
         """Leave nothing behind of a command whose caller has stopped waiting for its start."""
         process.attach(DiscardIO(), None)
-        if self._hello and self._loss is None:
-            task = asyncio.get_running_loop().create_task(self._kill_abandoned(process))
+        connection = self._connected()
+        if connection.loss is None and connection.dialect is not None and connection.dialect.ours:
+            task = asyncio.get_running_loop().create_task(self._kill_abandoned(connection, process))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _kill_abandoned(self, process: GuestProcess) -> None:
-        control, streams = self._channels()
+    async def _kill_abandoned(self, connection: Connection, process: GuestProcess) -> None:
+        message = messages.Signal(process.names.stdio, signals.SIGKILL).encode()
         try:
-            await control.call(Code.SIGNAL, messages.Signal(process.names.stdio, signals.SIGKILL).encode(), _DEADLINE)
+            await connection.control.call(Code.SIGNAL, message, _DEADLINE)
         except RefusedError:
-            streams.remove(process)  # it never started
+            connection.streams.remove(process)  # it never started
         except AgentError:
-            pass  # the guest is lost, and everybody has been told
+            pass  # the guest is lost or stuck, and whoever uses it is told so
 
     # Processes.
 
     async def wait(self, process: Process) -> int:
         """Return a process' exit code once it ended and its output was handed over."""
-        stdio = _stdio(process)
-        if self._streams is not None:
-            if (running := self._streams.processes.get(stdio)) is not None:
-                return await running.wait()
-            if (status := self._streams.statuses.get(stdio)) is not None:
-                return status
-        self._channels()
+        connection, stdio = self._connected(), _stdio(process)
+        if (running := connection.streams.processes.get(stdio)) is not None:
+            return await running.wait()
+        if (status := connection.streams.statuses.get(stdio)) is not None:
+            return status
+        connection.check()
         raise _unknown(process)
 
     async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
@@ -380,13 +306,14 @@ class HyperstartAgent(Agent):
     async def signal(self, process: Process, signal: int, deadline: float) -> None:
         """Send a signal to one process, as the guest's dialect allows."""
         running = self._running(process)
-        if running is None or running.ended:
+        if running is None:
             return
+        _, dialect = self._guest()
         names = running.names
         message: Message
-        if self._hello:
+        if dialect.ours:
             code, message = Code.SIGNAL, messages.Signal(names.stdio, signal)
-        elif self._api > _API_2016:
+        elif dialect.by_id:
             code, message = Code.SIGNALPROCESS, messages.SignalProcess(names.container, str(names.stdio), signal)
         elif names.init:
             code, message = Code.KILLCONTAINER, messages.KillContainer(names.container, signal)
@@ -401,65 +328,66 @@ class HyperstartAgent(Agent):
     async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
         """Send WINSIZE."""
         running = self._running(process)
-        if running is None or running.ended:
+        if running is None:
             return
+        _, dialect = self._guest()
         names = running.names
         message: Message = messages.WinSize(names.stdio, rows, columns)
-        if self._api > _API_2016 and not self._hello:
+        if dialect.by_id:
             message = messages.WinSizeById(names.container, str(names.stdio), rows, columns)
         await self._call(Code.WINSIZE, message, deadline)
 
     async def adopt(self, process: Process, io: ProcessIO) -> None:
         """Wire a container's process that a former host started."""
-        _, streams = self._channels()
+        connection, _ = self._guest()
         stdio = _stdio(process)
-        running = streams.processes.get(stdio)
+        running = connection.streams.processes.get(stdio)
         if stdio not in self._orphans or running is None or running.names.container != process.container_id:
             raise _unknown(process)
         self._adopt(running, self._orphans.pop(stdio), io)
 
     def _adopt(self, process: GuestProcess, report: ProcessReport | None, io: ProcessIO) -> None:
-        _, streams = self._channels()
         if report is None:
             process.attach(io, self._input(process))
             return
         over = report.closed or report.ended
         process.attach(io, None if over else self._input(process, report.received, report.consumed))
+        control = self._connected().streams.control
         # stdio last: the guest sends the process' end once that stream is resumed.
         if report.stderr:
-            streams.control(StreamControlType.RESUME, report.stderr, report.stderr_from, at_once=True)
-        streams.control(StreamControlType.RESUME, report.stdio, report.stdout_from, at_once=True)
+            control(StreamControlType.RESUME, report.stderr, report.stderr_from, at_once=False)
+        control(StreamControlType.RESUME, report.stdio, report.stdout_from, at_once=True)
 
     async def remove_container(self, container_id: str, deadline: float) -> None:
         """Send REMOVECONTAINER."""
-        _, streams = self._channels()
+        connection, dialect = self._guest()
         try:
             await self._call(Code.REMOVECONTAINER, messages.RemoveContainer(container_id), deadline)
         except RefusedError:
-            if self._hello:
+            if dialect.ours:
                 raise
             # An original forgets a container when it, or the pod's last one, has ended.
         self._first.pop(container_id, None)
-        for process in list(streams.processes.values()):
+        for process in list(connection.streams.processes.values()):
             if process.names.container == container_id:
                 process.fail(AgentError(f"container {container_id!r} was removed"))
-                streams.remove(process)
+                connection.streams.remove(process)
 
     def _running(self, process: Process) -> GuestProcess | None:
-        """Return a process that has not ended, None for one that has."""
-        _, streams = self._channels()
+        """Return a process, or None if the guest has reported its end. Raises AgentError for one that never was."""
+        connection, _ = self._guest()
         stdio = _stdio(process)
-        running = streams.processes.get(stdio)
-        if running is None and stdio not in streams.statuses:
+        running = connection.streams.processes.get(stdio)
+        if running is None and stdio not in connection.streams.statuses:
             raise _unknown(process)
-        return running
+        return None if running is None or running.ended else running
 
     def save(self) -> Mapping[str, object]:
         """Return the token and dialect of the guest and its processes' streams; changes with every start."""
-        processes = self._saved.processes
-        if self._streams is not None:
-            processes = [process.names for process in self._streams.processes.values()]
-        state = SavedState(self._saved.token, self._api, self._hello, self._hostname, processes)
+        state = self._saved
+        if self._connection is not None and self._connection.dialect is not None:
+            processes = [process.names for process in self._connection.streams.processes.values()]
+            state = SavedState(self._saved.token, self._connection.dialect, self._hostname, processes)
         saved: dict[str, object] = msgspec.to_builtins(state)
         return saved
 

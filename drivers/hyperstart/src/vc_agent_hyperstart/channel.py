@@ -97,16 +97,15 @@ class Channel(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what arrived. Called by asyncio."""
-        data: memoryview | bytes | None = memoryview(self._buffer)[:nbytes]
-        assert data is not None
+        data = memoryview(self._buffer)[:nbytes]
         try:
-            if self._scanner is not None:
-                data = self._scanner.feed(data)
-                if data is None:
-                    return
+            if self._scanner is None:
+                self._decoder.feed(data)
+            elif (rest := self._scanner.feed(data)) is not None:
                 self._scanner = None
-                self._synced.set_result(None)
-            self._decoder.feed(data)
+                if not self._synced.done():
+                    self._synced.set_result(None)
+                self._decoder.feed(rest)
         except AgentProtocolError as error:
             self.fail(error)
 

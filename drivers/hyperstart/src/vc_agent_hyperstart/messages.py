@@ -142,12 +142,8 @@ class Signal(Message, frozen=True):
 class Hello(Message, frozen=True):
     """HELLO; ``token`` is 32 hexadecimal digits."""
 
+    version: int
     token: str
-    version: int = 1
-
-    def encode(self) -> bytes:
-        """Return the JSON of this request, the version included."""
-        return msgspec.json.encode({"version": self.version, "token": self.token})
 
 
 class ProcessNames(msgspec.Struct, frozen=True):
@@ -194,7 +190,7 @@ class ProcessEvent(msgspec.Struct, frozen=True):
     """PROCESSASYNCEVENT, from API 4243 on."""
 
     container: str
-    process: str
+    process: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,16}$")]
     event: str
     status: _Status
 

@@ -117,6 +117,9 @@ class Output:
 class Input(ABC):
     """How input is paced on its way to a process."""
 
+    def credit(self, consumed: int) -> None:  # noqa: B027 - an original sends none
+        """Note that the process has consumed so many bytes since its beginning."""
+
     @abstractmethod
     async def write(self, data: bytes) -> None:
         """Send input as the guest has room for it."""
@@ -197,7 +200,7 @@ class GuestProcess:
         self.stdout.attach(io.write_stdout)
         self.stderr.attach(io.write_stderr)
         self.input = process_input
-        if process_input is not None and not self._over.is_set():
+        if process_input is not None and not self.ended:
             self._stdin_task = self._mux.spawn(self, self._feed(io, process_input))
 
     @property
@@ -236,6 +239,7 @@ class GuestProcess:
     def on_status(self, status: int) -> None:
         """Note the exit status; it counts once all output was handed over."""
         self._reported = status
+        self._stop_input()
         self._finish()
 
     def output_idle(self) -> None:
@@ -244,26 +248,26 @@ class GuestProcess:
 
     def fail(self, error: AgentError) -> None:
         """End the wait for a process whose end cannot be learnt any more. Output that is here is still handed over."""
-        if not (self._output_ended and self._reported is not None):
+        if not (self._output_ended and self.ended):
             self.abandon(error)
 
     def abandon(self, error: AgentError) -> None:
         """End the wait for a process whatever is known of it."""
-        if not self._over.is_set():
+        if self.status is None:
             self.error = error
-            self._end()
+            self._stop_input()
+            self._over.set()
 
-    def _finish(self) -> None:
-        ended = self._output_ended and self._reported is not None and self.stdout.idle and self.stderr.idle
-        if ended and not self._over.is_set():
-            self.status = self._reported
-            self._mux.forget(self)
-            self._end()
-
-    def _end(self) -> None:
-        self._over.set()
+    def _stop_input(self) -> None:
         if self._stdin_task is not None:
             self._stdin_task.cancel()
+
+    def _finish(self) -> None:
+        over = self._output_ended and self.ended and self.stdout.idle and self.stderr.idle
+        if over and self.status is None:
+            self.status = self._reported
+            self._mux.forget(self)
+            self._over.set()
 
     async def _feed(self, io: ProcessIO, process_input: Input) -> None:
         while data := await io.read_stdin():
@@ -283,8 +287,6 @@ class DiscardIO(ProcessIO):
 
     async def write_stdout(self, data: bytes) -> None:
         """Drop it."""
-        pass
 
     async def write_stderr(self, data: bytes) -> None:
         """Drop it."""
-        pass

@@ -10,7 +10,7 @@ from typing import Any
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import STREAM, StreamControl, StreamControlType
 from vc_agent_hyperstart.messages import STREAM_LIMIT, ProcessNames
-from vc_agent_hyperstart.process import CreditedInput, GuestProcess, Output
+from vc_agent_hyperstart.process import GuestProcess, Output
 from vc_core.errors import AgentError
 
 #: Seconds that credit for a few bytes, and the release of an ended process, wait for a frame to travel with.
@@ -165,7 +165,7 @@ class StreamChannel(Channel):
 
     def _on_control(self, control: StreamControl) -> None:
         process = self.processes.get(control.stream)
-        if control.type is StreamControlType.CREDIT and process and isinstance(process.input, CreditedInput):
+        if control.type is StreamControlType.CREDIT and process is not None and process.input is not None:
             process.input.credit(control.value)
 
     def _on_failed(self) -> None:

@@ -407,7 +407,7 @@ class _Port(asyncio.Protocol):
 class FakeHyperstart:
     """A guest that has booted.
 
-    ``extended``: it answers HELLO, like ours; otherwise it is an original of version ``api``. ``misbehaviour``: how it
+    ``ours``: it answers HELLO; otherwise it is an original of version ``api``. ``misbehaviour``: how it
     goes wrong from the first command of code ``at`` on. ``length``: for BAD_*_LENGTH. Use as an async context manager.
     """
 
