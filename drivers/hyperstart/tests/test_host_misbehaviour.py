@@ -298,3 +298,39 @@ def test_output_after_the_end_of_output_fails_the_channel(make_agent):
             await agent.aclose()
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"",
+        b"[]",
+        b'{"container": "c1", "process": "%s", "event": "finished", "status": 0}' % (b"9" * 5000),
+        b'{"container": "c1", "process": "x", "event": "finished", "status": 0}',
+        b'{"container": "c1", "process": "1", "event": "finished", "status": 256}',
+    ],
+)
+def test_a_process_event_that_cannot_be_fails_the_channel(make_agent, event):
+    async def main():
+        async with FakeHyperstart(ours=False, api=4243) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            guest.control.send(fake.PROCESSASYNCEVENT, event)
+            assert "process event that is not valid" in await agent.wait_lost()
+            await agent.aclose()
+
+    run(main())
+
+
+def test_the_end_of_a_process_that_nobody_knows_is_passed_over(make_agent):
+    async def main():
+        async with FakeHyperstart(ours=False, api=4243) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            event = b'{"container": "c1", "process": "17", "event": "finished", "status": 0}'
+            guest.control.send(fake.PROCESSASYNCEVENT, event)
+            process = await agent.exec("c1", Cmd(args=["exit", "9"]), RecordedIO(), 5)
+            assert await agent.wait(process) == 9
+            await agent.aclose()
+
+    run(main())
