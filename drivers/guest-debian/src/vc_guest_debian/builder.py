@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from vc_core.errors import GuestError
 from vc_core.guest import GuestBuilder, GuestImage, GuestRequest, Progress
-
 from vc_guest_debian.apt import Apt, Package
 from vc_guest_debian.cache import MANIFEST, Cache
 from vc_guest_debian.compression import decompress
@@ -28,8 +27,12 @@ _UNPACK_DEADLINE = 300.0  #: seconds a package; takes three
 #: Of what a kernel package depends on, the packages that hold the kernel and its modules; Debian has both in one.
 _KERNEL_PARTS = re.compile(r"linux-(image|binary|modules)-")
 
-#: Of the packages that an agent asks for, what no guest needs.
-_LEFT_OUT = re.compile(r"usr/share/(doc|info|lintian|locale|man)/")
+#: Dependencies that serve only to configure packages, which is not done here: no maintainer script runs. They are left
+#: out unless the agent asks for them by name; of what OpenSSH depends on, they are more than half.
+_MAINTENANCE = re.compile(r"adduser|debconf(-.*)?|dpkg|libperl5\..*|passwd|perl(-.*)?|tar|ucf")
+
+#: Of the packages that an agent asks for, the files that no guest needs: texts for people, character sets.
+_LEFT_OUT = re.compile(r"usr/share/(doc|info|lintian|locale|man)/|usr/lib/[^/]+/gconv/")
 
 #: Directories that Debian keeps below /usr, with links to them in /. Packages may still name them the old way.
 _MERGED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
@@ -61,8 +64,7 @@ class DebianBuilder(GuestBuilder):
     async def _build(self, recipe: Recipe, cache: Cache, progress: Progress) -> GuestImage:
         request_key = recipe.request_key()
         before = cache.stamp(request_key)
-        progress("waiting for other builds", None)
-        async with cache.building() as work_dir:
+        async with cache.building(lambda: progress("waiting for another build", None)) as work_dir:
             if cache.stamp(request_key) != before and (guest := cache.find(request_key)):
                 return guest.image()  # built while this one waited
             kernel, packages = await _fetch(recipe, cache, progress)
@@ -92,7 +94,7 @@ async def _fetch(recipe: Recipe, cache: Cache, progress: Progress) -> tuple[list
     """Download what the recipe needs; return the packages of the kernel and those of the agent with dependencies."""
     trouble: ToolError | None = None
     for own_lists in (False, True):
-        apt = Apt(cache.apt, recipe.architecture, own_lists)
+        apt = Apt(cache.apt, recipe.architecture, own_lists=own_lists)
         if own_lists:
             progress("fetching Debian's package lists", None)
         try:
@@ -102,7 +104,11 @@ async def _fetch(recipe: Recipe, cache: Cache, progress: Progress) -> tuple[list
         try:
             progress("looking for the packages", 0.0)
             kernel = [p for p in await apt.closure([recipe.kernel_package]) if _KERNEL_PARTS.match(p.name)]
-            packages = await apt.closure(recipe.packages) if recipe.packages else []
+            packages = [
+                p
+                for p in (await apt.closure(recipe.packages) if recipe.packages else [])
+                if p.name in recipe.packages or not _MAINTENANCE.fullmatch(p.name)
+            ]
             progress("downloading packages", 0.05)
             await apt.download(
                 [*kernel, *packages],

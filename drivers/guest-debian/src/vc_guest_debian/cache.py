@@ -21,7 +21,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,11 +102,14 @@ class Cache:
             return None
 
     @contextlib.asynccontextmanager
-    async def building(self) -> AsyncIterator[Path]:
-        """Yield a fresh directory to build in, as the only builder; it is removed afterwards, and so are dead ones."""
+    async def building(self, waiting: Callable[[], None]) -> AsyncIterator[Path]:
+        """Yield a fresh directory to build in, as the only builder; it is removed afterwards, and so are dead ones.
+
+        ``waiting`` is called when another builder has to end first.
+        """
         for directory in (self.apt, self.downloads, self._guests, self._requests):
             directory.mkdir(parents=True, exist_ok=True)
-        lock = await _lock(self._root / "lock")
+        lock = await _lock(self._root / "lock", waiting)
         try:
             for dead in self._root.glob("work-*"):
                 shutil.rmtree(dead, ignore_errors=True)
@@ -166,7 +169,7 @@ def remove_guest(cache_dir: Path, key: str) -> None:
     Cache(cache_dir).remove(key)
 
 
-async def _lock(path: Path) -> int:
+async def _lock(path: Path, waiting: Callable[[], None]) -> int:
     """Return a descriptor that holds the exclusive lock on a file; closing it lets go.
 
     Waiting is done by a thread of its own, because flock(2) cannot be awaited: it ends when it gets the lock, and gives
@@ -176,6 +179,7 @@ async def _lock(path: Path) -> int:
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return descriptor
+    waiting()
     loop = asyncio.get_running_loop()
     locked = loop.create_future()
 

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Callable
 
 from vc_core.errors import GuestError
-
 from vc_guest_debian.tools import require_tool
 
 _TOOL_DEADLINE = 120.0  #: seconds; takes about one

@@ -5,26 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from vc_core.errors import ConfigError
 
 #: Debian policy, section 5.6.7: lower-case letters, digits, ``+ - .``, at least two, the first a letter or digit.
-PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianConfig:
     """Options of the Guest driver ``debian``.
 
-    ``kernel_package``: the package whose dependencies hold the kernel; empty means the architecture's own.
+    ``kernel_package``: the package that is, or depends on, the kernel; empty means the architecture's usual one.
+    ``lockdown``: the guest's kernel protects itself from the guest's root (see ``recipe.LOCKDOWN``).
     """
 
     kernel_package: str = ""
+    lockdown: bool = True
 
     def __post_init__(self) -> None:
         name = self.kernel_package
         if not isinstance(name, str) or (name and not PACKAGE_NAME.fullmatch(name)):
             raise ConfigError(f"kernel_package is {name!r}; give the name of a Debian package")
+        if not isinstance(self.lockdown, bool):
+            raise ConfigError(f"lockdown is {self.lockdown!r}; give True or False")
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> DebianConfig:
@@ -33,4 +38,5 @@ class DebianConfig:
         for name in options:
             if name not in known:
                 raise ConfigError(f"guest driver debian has no option {name!r}; it has {', '.join(known)}")
-        return cls(**dict(options))  # type: ignore[arg-type]
+        values: dict[str, Any] = dict(options)
+        return cls(**values)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 
 from vc_core.errors import GuestError
-
 from vc_guest_debian.compression import decompress
 
 # Linux, Documentation/arch/x86/boot.rst: the setup header.

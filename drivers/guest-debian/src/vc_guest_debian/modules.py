@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vc_core.errors import GuestError
-
 from vc_guest_debian.tools import ToolError, run
 
 _DEADLINE = 120.0  #: seconds; takes one

