@@ -78,7 +78,7 @@ def tail(path: Path, lines: int) -> str:
         with suppress(OSError), part.open("rb") as file:
             file.seek(max(0, part.stat().st_size - _TAIL))
             data += file.read(_TAIL)
-    text = _UNPRINTABLE.sub("", data[-_TAIL:].decode(errors="replace"))
+    text = _UNPRINTABLE.sub("", data[-_TAIL:].decode(errors="replace").replace("\t", " "))
     return "\n".join([line.strip() for line in text.split("\n") if line.strip()][-lines:])
 
 

@@ -27,6 +27,11 @@ MONITOR, CONSOLE = "monitor", "console"
 #: What else a caller may tell QEMU: options that name no file, socket, process or device of the host.
 HYPERVISOR_PARAMS = frozenset({"-global", "-icount", "-overcommit", "-rtc"})
 
+#: How many a VM can have (measured on 7.2): slots of q35's bus that nothing else takes, ports of one serial device.
+_DEVICES_MAX = {SharedDirectory: 28, Channel: 30}
+#: What must differ among devices of one kind.
+_KEYS = {SharedDirectory: ("tag",), Channel: ("id", "name")}
+
 #: QEMU's rule for ids (``id_wellformed`` in its util/id.c).
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
@@ -44,7 +49,7 @@ _MODERN = {"disable-legacy": "on"}
 class Request:
     """All that the argument vector depends on.
 
-    ``sockets`` maps MONITOR, CONSOLE and ``socket_name`` of each channel to descriptors of listening sockets, which QEMU
+    ``sockets`` maps MONITOR, CONSOLE and each channel's ``socket_name`` to descriptors of listening sockets, which QEMU
     inherits.
     """
 
@@ -67,7 +72,7 @@ def argv(request: Request) -> list[str]:
         raise ConfigError(f"the uuid {pod.uuid!r} of pod {pod.id!r} is not one")
     return [
         str(request.binary),
-        *("-name", _options("", {"guest": pod.id, "debug-threads": "on"})),
+        *("-name", options("", {"guest": pod.id, "debug-threads": "on"})),
         *("-uuid", pod.uuid),
         *("-no-user-config", "-nodefaults", "-no-reboot"),
         *("-display", "none"),
@@ -78,7 +83,7 @@ def argv(request: Request) -> list[str]:
         *("-S", "-pidfile", PID_FILE),
         *("-msg", "timestamp=on"),
         *_socket(request, MONITOR),
-        *("-mon", _options("", {"chardev": MONITOR, "mode": "control"})),
+        *("-mon", options("", {"chardev": MONITOR, "mode": "control"})),
         *_socket(request, CONSOLE),
         *("-serial", f"chardev:{CONSOLE}"),
         *_devices(request),
@@ -93,8 +98,12 @@ def machine(config: QemuConfig, accelerator: str) -> list[str]:
     """Return the options that say which machine is virtualized, and how its CPUs execute code."""
     # SMM is for secure boot, the VMware port for its tools, USB and a core dump of the guest for nobody here.
     off = dict.fromkeys(("usb", "vmport", "smm", "dump-guest-core"), "off")
-    options = _options(config.machine, {"accel": accelerator, **off})
-    return ["-machine", options, "-cpu", config.cpu or ("host" if accelerator == "kvm" else "max")]
+    return [
+        "-machine",
+        options(config.machine, {"accel": accelerator, **off}),
+        "-cpu",
+        config.cpu or ("host" if accelerator == "kvm" else "max"),
+    ]
 
 
 def text(what: str, value: object) -> str:
@@ -107,20 +116,16 @@ def text(what: str, value: object) -> str:
 
 def check_device(device: Device, others: Sequence[Device]) -> None:
     """Refuse a device that QEMU cannot be given beside ``others``. Raises ConfigError."""
-    if isinstance(device, Channel):
-        if not _ID.fullmatch(device.id):
-            raise ConfigError(
-                f"channel id {device.id!r} is not valid: a letter, then letters, digits, '-', '.' and '_'"
-            )
-        text("name of channel", device.name)
-        for other in others:
-            if isinstance(other, Channel) and (device.id == other.id or device.name == other.name):
-                raise ConfigError(f"channel {device.id!r} ({device.name!r}) is there twice: ids and names must differ")
-    else:
-        text("mount tag", device.tag)
-        text("shared directory", device.host_path)
-        if any(isinstance(other, SharedDirectory) and other.tag == device.tag for other in others):
-            raise ConfigError(f"mount tag {device.tag!r} is used twice in one pod")
+    alike = [other for other in others if type(other) is type(device)]
+    most = _DEVICES_MAX[type(device)]
+    if len(alike) == most:
+        raise ConfigError(f"{device} is one device too many: a VM of hypervisor qemu has {most} of the kind at most")
+    if isinstance(device, Channel) and not _ID.fullmatch(device.id):
+        raise ConfigError(f"channel id {device.id!r} is not valid: a letter, then letters, digits, '-', '.' and '_'")
+    for key in _KEYS[type(device)]:
+        value = text(key, getattr(device, key))
+        if any(getattr(other, key) == value for other in alike):
+            raise ConfigError(f"two devices have the {key} {value!r}; it must be unique")
 
 
 def socket_name(channel: Channel) -> str:
@@ -129,19 +134,19 @@ def socket_name(channel: Channel) -> str:
 
 
 def _devices(request: Request) -> Iterator[str]:
-    yield from ("-object", _options("rng-random", {"id": "rng", "filename": "/dev/urandom"}))
-    yield from ("-device", _options("virtio-rng-pci", {"rng": "rng", **_MODERN}))
+    yield from ("-object", options("rng-random", {"id": "rng", "filename": "/dev/urandom"}))
+    yield from ("-device", options("virtio-rng-pci", {"rng": "rng", **_MODERN}))
     if any(isinstance(device, Channel) for device in request.devices):
-        yield from ("-device", _options("virtio-serial-pci", _MODERN))
+        yield from ("-device", options("virtio-serial-pci", _MODERN))
     for number, device in enumerate(request.devices):
         if isinstance(device, Channel):
             name = socket_name(device)
             yield from _socket(request, name)
-            yield from ("-device", _options("virtserialport", {"chardev": name, "name": device.name}))
+            yield from ("-device", options("virtserialport", {"chardev": name, "name": device.name}))
         else:
             share = f"share{number}"
-            yield from ("-fsdev", _options("local", {"id": share, **_share(device)}))
-            yield from ("-device", _options("virtio-9p-pci", {"fsdev": share, "mount_tag": device.tag, **_MODERN}))
+            yield from ("-fsdev", options("local", {"id": share, **_share(device)}))
+            yield from ("-device", options("virtio-9p-pci", {"fsdev": share, "mount_tag": device.tag, **_MODERN}))
 
 
 def _share(device: SharedDirectory) -> dict[str, str]:
@@ -152,7 +157,7 @@ def _share(device: SharedDirectory) -> dict[str, str]:
 
 def _socket(request: Request, name: str) -> list[str]:
     values = {"id": name, "fd": str(request.sockets[name]), "server": "on", "wait": "off"}
-    return ["-chardev", _options("socket", values)]
+    return ["-chardev", options("socket", values)]
 
 
 def _hypervisor_params(params: Sequence[Param]) -> Iterator[str]:
@@ -165,7 +170,7 @@ def _hypervisor_params(params: Sequence[Param]) -> Iterator[str]:
         yield from (option, text(f"hypervisor parameter {param.key!r}", param.value))
 
 
-def _options(first: str, values: Mapping[str, str]) -> str:
+def options(first: str, values: Mapping[str, str]) -> str:
     """Return QEMU's ``first,key=value,...`` with every value escaped: the one place where that is done.
 
     QEMU ends a value at a comma unless it is doubled; unescaped, a path could add options of its own, and the last of

@@ -177,15 +177,15 @@ class QemuHypervisor(Hypervisor):
         paths = {name: files.socket(name) for name in (cmdline.MONITOR, cmdline.CONSOLE)}
         for channel in channels:
             name = cmdline.socket_name(channel)
-            paths[name] = channel.host_path or files.socket(name)
-        for log in (files.console_log, files.messages_log):
-            capture.discard(log)
+            paths[name] = (channel.host_path or files.socket(name)).absolute()
+        self._discard_logs()
         with ExitStack() as stack:
             inherited = {}
             for name, path in paths.items():
                 inherited[name] = stack.enter_context(sockets.listen(path)).fileno()
                 self._made.append(path)
-            files.messages.unlink(missing_ok=True)
+            for left in (files.messages, files.pid_file):
+                left.unlink(missing_ok=True)
             os.mkfifo(files.messages, 0o600)
             self._made += [files.messages, files.pid_file]
             # Opened for reading too: QEMU's messages then outlive us, and a full pipe costs messages, not time.
@@ -215,6 +215,11 @@ class QemuHypervisor(Hypervisor):
             vm.kill()
             await vm.aclose()
         self._remove_files()
+        self._discard_logs()
+
+    def _discard_logs(self) -> None:
+        for log in (self._files.console_log, self._files.messages_log):
+            capture.discard(log)
 
     def _remove_files(self) -> None:
         while self._made:

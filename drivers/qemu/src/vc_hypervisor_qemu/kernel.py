@@ -41,10 +41,12 @@ def check_caller_params(config: HypervisorConfig) -> None:
     Raises ConfigError.
     """
     for param in config.kernel_params:
-        _check(param.key, param.value)
-        if param.key in _BOOT_KEYS and not config.kernel_path:
+        word = "=".join(filter(None, (param.key, param.value)))
+        _check(word)
+        key = word.partition("=")[0]
+        if key in _BOOT_KEYS and not config.kernel_path:
             raise ConfigError(
-                f"kernel parameter {param.key!r} cannot be set for a built guest; give kernel_path and image_path too"
+                f"kernel parameter {key!r} cannot be set for a built guest; give kernel_path and image_path too"
             )
 
 
@@ -55,7 +57,7 @@ def command_line(params: Iterable[str]) -> str:
     """
     words = [*DEFAULT_PARAMS, *params]
     for word in words:
-        _check(*word.split("=", 1))
+        _check(word)
     line = " ".join(words)
     if len(line) > COMMAND_LINE_MAX:
         raise ConfigError(
@@ -64,10 +66,13 @@ def command_line(params: Iterable[str]) -> str:
     return line
 
 
-def _check(key: str, value: str = "") -> None:
+def _check(word: str) -> None:
+    key, _, value = word.partition("=")
     if not _KEY.fullmatch(key):
-        raise ConfigError(f"kernel parameter {key!r} is not valid: a name has letters, digits, '_', '.' and '-' only")
+        raise ConfigError(
+            f"kernel parameter {word!r} is not valid: its name has letters, digits, '_', '.' and '-' only"
+        )
     if not _VALUE.fullmatch(value):
         raise ConfigError(
-            f"kernel parameter {key!r} has the value {value!r}; printable ASCII without spaces and quotes is allowed"
+            f"kernel parameter {word!r} is not valid: its value is printable ASCII without spaces, quotes and backslash"
         )

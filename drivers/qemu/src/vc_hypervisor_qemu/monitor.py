@@ -41,7 +41,7 @@ class Monitor:
                 client = await self._connected()
                 return await client.execute(command)
         except TimeoutError as error:
-            raise VMTimeoutError(f"QEMU does not answer {command!r} within {deadline:g} s") from error
+            raise VMTimeoutError(f"QEMU does not answer {command!r} within {deadline:.3g} s") from error
         except QMPError as error:
             raise HypervisorError(f"QEMU does not do {command!r}: {error}") from error
 

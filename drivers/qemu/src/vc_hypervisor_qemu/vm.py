@@ -65,7 +65,7 @@ class Vm:
         return self._end.result()
 
     async def end(self, deadline: float) -> None:
-        """End the VM: ask QEMU, then tell it, then kill it. Raises HypervisorError if it lives on after ``deadline``."""
+        """End the VM: ask QEMU, then tell it, then kill it. Raises HypervisorError if it lives on after all."""
         self._stopping = True
         clock = asyncio.get_running_loop().time
         end, polite = clock() + deadline, min(_POLITE, deadline / 4)
