@@ -34,7 +34,8 @@ LAYERS_TEXT = """
     cli.output cli.options cli.pod_options cli.foreground
     cli.drivers cli.guest cli.container cli.pod cli.main cli
 
-    testing testing.census testing.process_io testing.fake_hyperstart
+    testing testing.census testing.process_io
+    testing.hyperstart_wire testing.hyperstart_programs testing.fake_hyperstart
 """
 LAYERS = LAYERS_TEXT.split()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vc_core.agent import GuestPayload
-from vc_core.plugins import PluginKind, Plugins
 
 from vc_core import errors, hookspecs
+from vc_core.agent import GuestPayload
+from vc_core.plugins import PluginKind, Plugins
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "hooks.md").read_text()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from vc_core.errors import ConfigError
 from vc_core.plugins import PluginKind, Plugins
 

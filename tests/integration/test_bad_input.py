@@ -1,0 +1,164 @@
+"""What cannot work is said in one clear sentence, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import vc_core as vc
+from vc_core.roots import Roots
+
+from .conftest import supervisors, virtc, virtc_path
+
+pytestmark = [pytest.mark.root]
+
+
+@pytest.fixture(scope="module")
+def guest() -> dict[str, str]:
+    """Return kernel and image of the built guest."""
+    lines = subprocess.run(
+        [virtc_path(), "guest", "build"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return dict(line.split() for line in lines)
+
+
+@pytest.fixture(scope="module")
+def silent_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an initramfs whose init says one line on the console and then nothing to anybody."""
+    top = tmp_path_factory.mktemp("silent")
+    (top / "dev").mkdir()
+    (top / "init").write_text(
+        "#!/busybox sh\n/busybox mount -t devtmpfs dev /dev\necho I am not an agent >/dev/ttyS0\n/busybox sleep 1000\n"
+    )
+    (top / "init").chmod(0o755)
+    shutil.copy(shutil.which("busybox") or "busybox", top / "busybox")
+    archive = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=top, input=b"init\nbusybox\ndev\n", capture_output=True, check=True
+    )
+    path = top.parent / "silent.cpio"
+    path.write_bytes(archive.stdout)
+    return path
+
+
+def refused(*words: str, code: int = 1) -> str:
+    """Run virtc, which must fail in one sentence and leave nothing; return the sentence."""
+    done = virtc("pod", "run", "--id", "bad", *words)
+    said = done.stderr.decode()
+    assert done.returncode == code, said
+    assert done.stdout == b""
+    lines = said.splitlines()
+    assert len(lines) == 1, said
+    assert vc.list_pods() == []
+    assert supervisors("bad") == []
+    run_dir = Roots.from_environment().pod_run_dir("bad")
+    assert not run_dir.exists()
+    return lines[0]
+
+
+Make = Callable[[Path, dict[str, str]], list[str]]
+
+BEFORE_ANYTHING_STARTS: dict[str, tuple[Make, str]] = {
+    "no bundle": (lambda top, guest: ["--bundle", str(top / "nope")], "nope"),
+    "empty bundle": (lambda top, guest: ["--bundle", str(_made(top / "empty"))], "is empty"),
+    "bundle is a file": (lambda top, guest: ["--bundle", "/etc/passwd"], "'/etc/passwd' is not a directory"),
+    "no kernel": (lambda top, guest: ["--kernel", str(top / "k"), "--image", guest["initramfs"]], "kernel"),
+    "no image": (lambda top, guest: ["--kernel", guest["kernel"], "--image", str(top / "i")], "image"),
+    "kernel is a directory": (lambda top, guest: ["--kernel", str(top), "--image", guest["initramfs"]], "kernel"),
+    "kernel is no kernel": (
+        lambda top, guest: ["--kernel", "/etc/passwd", "--image", guest["initramfs"]],
+        "/etc/passwd",
+    ),
+    "no qemu": (lambda top, guest: ["--hypervisor-path", str(top / "qemu")], "qemu"),
+    "qemu is no qemu": (lambda top, guest: ["--hypervisor-path", "/bin/true"], "/bin/true"),
+    "too much memory": (lambda top, guest: ["--memory", "99999999"], "99999999"),
+    "too little memory": (lambda top, guest: ["--memory", "1"], "memory"),
+    "too many cpus": (lambda top, guest: ["--cpus", "5000"], "5000"),
+    "unknown hypervisor": (lambda top, guest: ["--hypervisor", "xen"], "xen"),
+    "unknown agent": (lambda top, guest: ["--agent", "kata"], "kata"),
+    "unknown guest": (lambda top, guest: ["--guest", "fedora"], "fedora"),
+    "unknown hypervisor option": (lambda top, guest: ["--hypervisor-option", "colour=red"], "colour"),
+    "unknown agent option": (lambda top, guest: ["--agent-option", "colour=red"], "colour"),
+    "kernel parameter with a blank": (lambda top, guest: ["--kernel-param", "a=b c"], "b c"),
+    "kernel parameters too long": (lambda top, guest: ["--kernel-param", "a=" + "b" * 2100], "2047"),
+    "volume is not there": (lambda top, guest: ["--volume", f"t:{top / 'nope'}"], "nope"),
+}
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("what", BEFORE_ANYTHING_STARTS)
+def test_what_cannot_work_is_refused_in_one_sentence(what: str, bundle: Path, tmp_path: Path, guest: dict[str, str]):
+    make, says = BEFORE_ANYTHING_STARTS[what]
+    words = make(tmp_path, guest)
+    if "--bundle" not in words:
+        words += ["--bundle", str(bundle)]
+    assert says in refused(*words, "--", "true")
+
+
+@pytest.mark.vm
+def test_a_command_that_is_not_in_the_container_fails_the_run(bundle: Path):
+    said = refused("--bundle", str(bundle), "--", "no-such-command")
+    assert "no-such-command" in said.replace("virtc: notice", "")
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
+def test_in_the_foreground_the_exit_code_says_why(bundle: Path, command: str, code: int):
+    assert command in refused("-i", "--bundle", str(bundle), "--", command, code=code)
+
+
+@pytest.mark.vm
+def test_a_guest_that_never_gets_ready_is_given_up_with_what_its_console_said(
+    bundle: Path, guest: dict[str, str], silent_image: Path
+):
+    said = refused(
+        "--bundle",
+        str(bundle),
+        "--kernel",
+        guest["kernel"],
+        "--image",
+        str(silent_image),
+        "--timeout",
+        "8",
+        "--",
+        "true",
+    )
+    assert "did not get ready" in said
+    assert "I am not an agent" in said
+
+
+@pytest.mark.vm
+def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
+    bundle: Path, guest: dict[str, str], tmp_path: Path
+):
+    """An archive without /init: the kernel has no root and panics; with panic=-1 and -no-reboot QEMU ends."""
+    (tmp_path / "empty").touch()
+    archive = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tmp_path, input=b"empty\n", capture_output=True, check=True
+    )
+    (tmp_path / "image").write_bytes(archive.stdout)
+    said = refused(
+        "--bundle", str(bundle), "--kernel", guest["kernel"], "--image", str(tmp_path / "image"),
+        "--kernel-param", "panic=-1", "--", "true",
+    )  # fmt: skip
+    assert "Kernel panic" in said
+
+
+def test_a_pod_needs_root_where_a_machine_needs_it(tmp_path: Path, bundle: Path):
+    tmp_path.chmod(0o777)
+    done = subprocess.run(
+        ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "env",
+         f"VIRTCONTAINERS_ROOT={tmp_path}/r", virtc_path(), "pod", "create", "--bundle", str(bundle)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "needs root" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,284 @@
+"""Starting, stopping and deleting pods with a real virtual machine, and what their containers leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import vc_core as vc
+from vc_core import aio
+from vc_core.store import Store
+
+from .conftest import container, qemu_pid, supervisors, virtc, virtc_path, wait_ended
+
+pytestmark = [pytest.mark.vm, pytest.mark.root]
+
+
+def wait_state(pod: vc.Pod, container_state: str, deadline: float = 20) -> vc.ContainerStatus:
+    """Return the pod's first container once it is in a state."""
+    end = time.monotonic() + deadline
+    while (one := pod.status().containers[0]).state != container_state:
+        assert time.monotonic() < end, f"the container is still {one.state}"
+        threading.Event().wait(0.02)
+    return one
+
+
+def test_a_pod_lives_stops_and_lives_again(bundle: Path, store: Store):
+    config = vc.PodConfig(
+        id="twice", containers=[container(bundle, "sh", "-c", "echo started; echo oops >&2; sleep 0.1; exit 5")]
+    )
+    pod = vc.create_pod(config)
+    assert pod.status().state == "ready"
+    for _ in range(2):
+        pod.start()
+        one = wait_state(pod, "stopped")
+        assert one.exit_code == 5
+        assert pod.status().state == "running", "a pod stays running whatever its containers do"
+        vm = qemu_pid(store, "twice")
+        pod.stop()
+        assert wait_ended(vm, 0)
+        assert supervisors("twice") == []
+    assert sorted(Path(one.log_path).read_text().splitlines()) == ["oops", "oops", "started", "started"]
+    assert not (store.roots.pod_run_dir("twice") / "supervisor.sock").exists()
+    pod.delete()
+    assert not Path(one.log_path).exists()
+    assert vc.list_pods() == []
+
+
+def test_the_foreground_has_input_output_and_the_exit_code(bundle: Path):
+    done = virtc(
+        "pod", "run", "-i", "--rm", "--bundle", str(bundle), "--", "sh", "-c", "cat; echo e >&2; exit 3", stdin=b"abc"
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (b"abc", b"e\n", 3)
+    assert vc.list_pods() == []
+
+
+def test_an_interrupted_foreground_ends_with_its_container_and_is_deleted(bundle: Path):
+    command = [virtc_path(), "pod", "run", "-i", "--rm", "--id", "fg", "--bundle", str(bundle), "--"]
+    with subprocess.Popen([*command, "sh", "-c", "echo up; exec sleep 1000"], stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        client.send_signal(signal.SIGINT)
+        assert client.wait(30) == 128 + signal.SIGINT
+    assert vc.list_pods() == []
+
+
+def test_a_killed_foreground_leaves_its_container_running_into_the_log(bundle: Path):
+    command = [virtc_path(), "pod", "run", "-i", "--id", "orphan", "--bundle", str(bundle), "--"]
+    script = "echo up; i=0; while :; do i=$((i+1)); echo line $i; usleep 50000; done"
+    with subprocess.Popen([*command, "sh", "-c", script], stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        client.kill()
+    pod = vc.Pod("orphan")
+    log = Path(pod.status().containers[0].log_path)
+    end = time.monotonic() + 10
+    while log.stat().st_size == 0:
+        assert time.monotonic() < end
+        threading.Event().wait(0.02)
+    assert pod.status().containers[0].state == "running"
+    pod.delete(force=True)
+
+
+def test_two_containers_of_a_pod_share_processes_but_not_files(bundle: Path):
+    config = vc.PodConfig(containers=[container(bundle), container(bundle, "sleep", "777", container_id="c2")])
+    with vc.run_pod(config) as pod:
+        pod.enter_container("c1", vc.Cmd(args=["touch", "/tmp/mine"]))
+        assert pod.enter_container("c2", vc.Cmd(args=["ls", "/tmp"])).stdout == b""
+        assert b"sleep 777" in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout
+
+
+def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, store: Store):
+    pod = vc.create_pod(vc.PodConfig(id="race", containers=[container(bundle)]))
+    outcomes: list[str] = []
+
+    def start() -> None:
+        try:
+            pod.start()
+            outcomes.append("started")
+        except vc.StateError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["refused", "started"]
+    assert len(supervisors("race")) == 1
+    pod.delete(force=True)
+
+
+def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store: Store):
+    pod = vc.run_pod(vc.PodConfig(id="killed", containers=[container(bundle)]))
+    failures: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            pod.enter_container("c1", vc.Cmd(args=["sleep", "1000"]))
+        except vc.VCError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    while b"sleep 1000" not in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout.splitlines():
+        pass
+    supervisor = supervisors("killed")[0]
+    os.kill(qemu_pid(store, "killed"), signal.SIGKILL)
+    began = time.monotonic()
+    thread.join(5)
+    assert time.monotonic() - began < 1, "a call that was under way must fail at once"
+    assert isinstance(failures[0], vc.HypervisorError)
+    assert wait_ended(supervisor, 5)
+    status = pod.status()
+    assert status.state == "stopped"
+    assert "killed by signal 9" in status.reason
+    assert status.containers[0].state == "stopped"
+    pod.start()  # a stopped pod starts again
+    assert pod.enter_container("c1", vc.Cmd(args=["echo", "again"])).stdout == b"again\n"
+    pod.delete(force=True)
+
+
+def test_status_needs_nobody_to_notice_that_a_machine_has_gone(bundle: Path, store: Store):
+    pod = vc.run_pod(vc.PodConfig(id="gone", containers=[container(bundle)]))
+    vm, supervisor = qemu_pid(store, "gone"), supervisors("gone")[0]
+    os.kill(supervisor, signal.SIGKILL)
+    assert wait_ended(supervisor, 5)
+    os.kill(vm, signal.SIGKILL)
+    assert wait_ended(vm, 5)
+    before = (store.roots.pod_state_dir("gone") / "state.json").read_bytes()
+    assert pod.status().state == "stopped"
+    assert (store.roots.pod_state_dir("gone") / "state.json").read_bytes() == before, "status must not write"
+    pod.delete()
+    assert vc.list_pods() == []
+
+
+def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, store: Store):
+    script = "trap 'exit 42' TERM; echo up; while :; do usleep 20000; done"
+    pod = vc.run_pod(
+        vc.PodConfig(
+            id="adopted", containers=[container(bundle), container(bundle, "sh", "-c", script, container_id="c2")]
+        )
+    )
+    vm, supervisor = qemu_pid(store, "adopted"), supervisors("adopted")[0]
+    lost: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            pod.enter_container("c1", vc.Cmd(args=["sleep", "999"]))
+        except vc.VCError as error:
+            lost.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    while b"sleep 999" not in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout.splitlines():
+        pass
+    os.kill(supervisor, signal.SIGKILL)
+    assert wait_ended(supervisor, 5)
+    thread.join(5)
+    assert isinstance(lost[0], vc.SupervisorLostError), "a command in flight must not end silently"
+
+    began = time.monotonic()
+    result = pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"]))
+    took = time.monotonic() - began
+    assert b"sleep 100000" in result.stdout.splitlines()
+    assert took < 2 * float(os.environ.get("VC_TEST_SLOWNESS", "1")), f"taking over took {took:.1f} s"
+    assert qemu_pid(store, "adopted") == vm, "the machine must be the same"
+    assert len(supervisors("adopted")) == 1
+    # The command of the lost client has no reader any more; it must not run for ever.
+    assert b"sleep 999" not in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout.splitlines()
+    # The exit code of a container that the former supervisor started arrives at the new one.
+    pod.enter_container(
+        "c1", vc.Cmd(args=["sh", "-c", "kill -TERM $(ps -o pid,args | awk '/[t]rap/ {print $1; exit}')"])
+    )
+    end = time.monotonic() + 10
+    while pod.status().containers[1].state == "running":
+        assert time.monotonic() < end
+        threading.Event().wait(0.02)
+    assert pod.status().containers[1].exit_code == 42
+    pod.stop()
+    pod.delete()
+
+
+def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, store: Store):
+    pod = vc.create_pod(vc.PodConfig(id="halted", containers=[container(bundle)]))
+    run_dir = store.roots.pod_run_dir("halted")
+    with subprocess.Popen([virtc_path(), "pod", "start", "halted"], stderr=subprocess.PIPE) as client:
+        end = time.monotonic() + 20
+        while not list(run_dir.glob("qemu.pid")):
+            assert time.monotonic() < end
+            threading.Event().wait(0.01)
+        supervisor = supervisors("halted")[0]
+        client.send_signal(signal.SIGINT)
+        assert client.wait(20) == 130
+    assert wait_ended(supervisor, 20)
+    assert pod.status().state == "ready"
+    pod.delete()
+
+
+def test_a_supervisor_killed_during_a_start_leaves_nothing_that_runs(bundle: Path, store: Store):
+    pod = vc.create_pod(vc.PodConfig(id="half", containers=[container(bundle)]))
+    run_dir = store.roots.pod_run_dir("half")
+    with subprocess.Popen([virtc_path(), "pod", "start", "half"], stderr=subprocess.PIPE) as client:
+        end = time.monotonic() + 20
+        while store.read("half").vm is None:
+            assert time.monotonic() < end
+            threading.Event().wait(0.01)
+        vm = qemu_pid(store, "half")
+        for supervisor in supervisors("half"):
+            os.kill(supervisor, signal.SIGKILL)
+        assert client.wait(20) == 1
+    assert run_dir.exists()
+    pod.start()  # the half-started machine is killed first: never two
+    assert wait_ended(vm, 0)
+    assert qemu_pid(store, "half") != vm
+    pod.delete(force=True)
+
+
+def test_a_stopped_qemu_is_killed_when_it_does_not_answer(bundle: Path, store: Store):
+    pod = vc.run_pod(vc.PodConfig(id="frozen", containers=[container(bundle)]))
+    vm = qemu_pid(store, "frozen")
+    os.kill(vm, signal.SIGSTOP)
+    began = time.monotonic()
+    assert [one.state for one in vc.list_pods()] == ["running"]
+    assert time.monotonic() - began < 1, "listing must not wait for a machine"
+    pod.stop(timeout=3)
+    assert time.monotonic() - began < 10
+    assert wait_ended(vm, 0)
+    pod.delete()
+
+
+def test_a_frozen_supervisor_does_not_keep_force_from_deleting(bundle: Path, store: Store):
+    pod = vc.run_pod(vc.PodConfig(id="ice", containers=[container(bundle)]))
+    vm, supervisor = qemu_pid(store, "ice"), supervisors("ice")[0]
+    os.kill(supervisor, signal.SIGSTOP)
+    pod.delete(force=True)
+    assert wait_ended(vm, 0)
+    assert wait_ended(supervisor, 0)
+    assert vc.list_pods() == []
+
+
+def test_async_pods_are_the_same_pods(bundle: Path):
+    async def main() -> None:
+        async with await aio.run_pod(vc.PodConfig(containers=[container(bundle)])) as pod:
+            results = await asyncio.gather(
+                *(pod.enter_container("c1", vc.Cmd(args=["cat"]), stdin=str(n).encode()) for n in range(5))
+            )
+            assert [result.stdout for result in results] == [b"0", b"1", b"2", b"3", b"4"]
+            task = asyncio.ensure_future(pod.enter_container("c1", vc.Cmd(args=["sleep", "888"])))
+            await asyncio.wait({task}, timeout=0.5)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            gone = "for i in $(seq 100); do ps -o args | grep -q 'sleep [8]88' || exit 0; usleep 50000; done; exit 1"
+            assert (await pod.enter_container("c1", vc.Cmd(args=["sh", "-c", gone]))).exit_code == 0
+        assert await aio.list_pods() == []
+
+    asyncio.run(main())
