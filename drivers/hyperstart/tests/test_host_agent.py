@@ -11,8 +11,9 @@ from vc_core.agent import AgentCapability, GuestContainer, Process
 from vc_core.config import Cmd, EnvVar
 from vc_core.devices import Channel, SharedDirectory
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
-from vc_core.testing import fake_hyperstart as fake
-from vc_core.testing.fake_hyperstart import FakeHyperstart, Misbehaviour, pattern
+from vc_core.testing.fake_hyperstart import FakeHyperstart, Misbehaviour
+from vc_core.testing.hyperstart_programs import pattern
+from vc_core.testing.hyperstart_wire import Code
 from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10
@@ -190,7 +191,7 @@ def test_the_request_for_a_process_holds_what_the_command_says_and_nothing_empty
             cmd = Cmd(args=["true", "ü\n"], envs=[EnvVar("A", "b=c")], work_dir="/w", user="u", group="g")
             await agent.wait(await agent.exec("c1", cmd, RecordedIO(), DEADLINE))
             await command(agent, "true")
-            full, bare = [json.loads(payload)["process"] for code, payload in guest.commands if code == fake.EXECCMD]
+            full, bare = [json.loads(payload)["process"] for code, payload in guest.commands if code == Code.EXECCMD]
             assert full.pop("stdio") != full.pop("stderr")
             assert full == {
                 "terminal": False,
@@ -208,7 +209,7 @@ def test_the_request_for_a_process_holds_what_the_command_says_and_nothing_empty
 def test_the_overlay_is_asked_for_only_where_the_guest_has_it(make_agent, guest_options):
     async def main():
         async with pod(make_agent, **guest_options) as (guest, _):
-            (payload,) = [payload for code, payload in guest.commands if code == fake.NEWCONTAINER]
+            (payload,) = [payload for code, payload in guest.commands if code == Code.NEWCONTAINER]
             container = json.loads(payload)
             assert (container["id"], container["image"], container["rootfs"]) == ("c1", "c1", "rootfs")
             assert container.get("overlay", False) is guest_options.get("ours", True)
@@ -245,7 +246,7 @@ def test_late_originals_signal_any_process(make_agent, api):
             process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
             await agent.signal(process, 15, DEADLINE)
             await agent.wait(process)
-            assert fake.SIGNALPROCESS in [code for code, _ in guest.commands]
+            assert Code.SIGNALPROCESS in [code for code, _ in guest.commands]
 
     run(main())
 
@@ -332,7 +333,7 @@ def test_a_container_starts_after_the_last_one_of_an_original_pod_has_ended(make
                 container = GuestContainer("c2", "c2", Cmd(args=["exit", str(status)]))
                 process = await agent.start_container(container, RecordedIO(), DEADLINE)
                 assert await agent.wait(process) == status
-            assert [code for code, _ in guest.commands].count(fake.STARTPOD) == 3
+            assert [code for code, _ in guest.commands].count(Code.STARTPOD) == 3
 
     run(main())
 
@@ -340,7 +341,7 @@ def test_a_container_starts_after_the_last_one_of_an_original_pod_has_ended(make
 def test_a_guest_that_powers_off_instead_of_an_answer_has_stopped(make_agent):
     async def main():
         for misbehaviour in (None, Misbehaviour.EOF):
-            async with FakeHyperstart(misbehaviour=misbehaviour, at=fake.DESTROYPOD) as guest:
+            async with FakeHyperstart(misbehaviour=misbehaviour, at=Code.DESTROYPOD) as guest:
                 agent = make_agent()
                 await agent.connect(guest.open_channel, DEADLINE)
                 await agent.start_pod("p1", DEADLINE)

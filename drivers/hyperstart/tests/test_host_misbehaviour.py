@@ -8,8 +8,8 @@ import pytest
 from vc_core.agent import GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
-from vc_core.testing import fake_hyperstart as fake
 from vc_core.testing.fake_hyperstart import FakeHyperstart, Misbehaviour
+from vc_core.testing.hyperstart_wire import Code
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds; the guest gets this much, a test waits at most ten times that.
@@ -74,7 +74,7 @@ def test_whatever_kills_a_channel_fails_every_call_and_resolves_wait_lost(
     make_agent, misbehaviour, length, error, text
 ):
     async def main():
-        async with FakeHyperstart(misbehaviour=misbehaviour, at=fake.EXECCMD, length=length) as guest:
+        async with FakeHyperstart(misbehaviour=misbehaviour, at=Code.EXECCMD, length=length) as guest:
             agent = make_agent()
             await started(agent, guest)
             calls = [
@@ -114,7 +114,7 @@ def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent):
 
 def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.SILENT, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.SILENT, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             with pytest.raises(AgentTimeoutError, match=r"EXECCMD within 0\.3 s"):
@@ -129,7 +129,7 @@ def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agen
 @pytest.mark.parametrize("how", ["timeout", "cancellation"])
 def test_a_command_that_starts_after_its_caller_left_is_killed(make_agent, how):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.LATE, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.LATE, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             if how == "timeout":
@@ -152,7 +152,7 @@ def test_a_command_that_starts_after_its_caller_left_is_killed(make_agent, how):
 
 def test_an_error_without_a_reason_names_the_command(make_agent):
     async def main():
-        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.ERROR, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.ERROR, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             with pytest.raises(AgentError, match=r"cannot run 'true' in container 'c1': the guest refused EXECCMD"):
@@ -164,7 +164,7 @@ def test_an_error_without_a_reason_names_the_command(make_agent):
 
 def test_a_reason_is_shown_short_and_without_control_characters(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.HOSTILE_REASON, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.HOSTILE_REASON, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             with pytest.raises(CommandError) as caught:
@@ -190,7 +190,7 @@ def test_next_frames_that_do_not_add_up_fail_the_channel(make_agent):
 
 def test_two_answers_to_one_command_fail_the_channel(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.DOUBLE_REPLY, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.DOUBLE_REPLY, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             with pytest.raises(AgentProtocolError, match="no command was waiting"):
@@ -202,7 +202,7 @@ def test_two_answers_to_one_command_fail_the_channel(make_agent):
 
 def test_deeply_nested_json_is_a_protocol_error(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.JSON_BOMB, at=fake.HELLO) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.JSON_BOMB, at=Code.HELLO) as guest:
             with pytest.raises(AgentProtocolError, match="reply to HELLO"):
                 await make_agent().connect(guest.open_channel, DEADLINE)
 
@@ -223,7 +223,7 @@ def test_a_second_ready_does_no_harm(make_agent):
 
 def test_frames_of_unknown_streams_are_dropped(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.UNKNOWN_SEQUENCES, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.UNKNOWN_SEQUENCES, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             io = RecordedIO()
@@ -237,7 +237,7 @@ def test_frames_of_unknown_streams_are_dropped(make_agent):
 
 def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             tracemalloc.start()
@@ -255,7 +255,7 @@ def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_age
 
 def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_answered(make_agent):
     async def main():
-        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             tracemalloc.start()
@@ -276,7 +276,7 @@ def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_ans
 
 def test_credit_for_input_that_was_not_sent_fails_the_channel(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.BAD_CREDIT, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.BAD_CREDIT, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             process = await agent.exec("c1", Cmd(args=["count"]), RecordedIO(bytes(200_000)), 5)
@@ -289,7 +289,7 @@ def test_credit_for_input_that_was_not_sent_fails_the_channel(make_agent):
 
 def test_output_after_the_end_of_output_fails_the_channel(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.DATA_AFTER_END, at=fake.EXECCMD) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.DATA_AFTER_END, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
             process = await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5)
@@ -315,7 +315,7 @@ def test_a_process_event_that_cannot_be_fails_the_channel(make_agent, event):
         async with FakeHyperstart(ours=False, api=4243) as guest:
             agent = make_agent()
             await started(agent, guest)
-            guest.control.send(fake.PROCESSASYNCEVENT, event)
+            guest.control.send(Code.PROCESSASYNCEVENT, event)
             assert "process event that is not valid" in await agent.wait_lost()
             await agent.aclose()
 
@@ -328,7 +328,7 @@ def test_the_end_of_a_process_that_nobody_knows_is_passed_over(make_agent):
             agent = make_agent()
             await started(agent, guest)
             event = b'{"container": "c1", "process": "17", "event": "finished", "status": 0}'
-            guest.control.send(fake.PROCESSASYNCEVENT, event)
+            guest.control.send(Code.PROCESSASYNCEVENT, event)
             process = await agent.exec("c1", Cmd(args=["exit", "9"]), RecordedIO(), 5)
             assert await agent.wait(process) == 9
             await agent.aclose()

@@ -9,7 +9,9 @@ import pytest
 from vc_core.agent import AgentCapability, GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
-from vc_core.testing.fake_hyperstart import CONTROL, STREAM, FakeHyperstart, pattern
+from vc_core.testing.fake_hyperstart import FakeHyperstart
+from vc_core.testing.hyperstart_programs import pattern
+from vc_core.testing.hyperstart_wire import CONTROL, STREAM
 from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10
@@ -234,7 +236,7 @@ def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next(make_agent
             host, process = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
             saved = await host.die()
             # The marker of the host that died is answered to the one that comes after it.
-            marker = guest.marker + b"12345678"
+            marker = guest.control.marker + b"12345678"
             for name in (CONTROL, STREAM):
                 sock = await guest.open_channel(name)
                 sock.close()
