@@ -149,7 +149,7 @@ def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
         "--bundle", str(bundle), "--kernel", guest["kernel"], "--image", str(tmp_path / "image"),
         "--kernel-param", "panic=-1", "--", "true",
     )  # fmt: skip
-    assert "Kernel panic" in said
+    assert "panicked: VFS: Unable to mount root" in said
 
 
 def test_a_pod_needs_root_where_a_machine_needs_it(tmp_path: Path, bundle: Path):

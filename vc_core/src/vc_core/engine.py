@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -57,6 +58,9 @@ STOP_DEADLINE = 10.0
 
 #: Namespace of the UUIDs that hypervisors get, derived from pod ids (RFC 4122, name-based).
 _UUID_NAMESPACE = uuid.UUID("6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11")
+
+#: Lines of the guest's console in an error.
+_CONSOLE_LINES = 4
 
 #: Exit codes of a shell for a command that is not executable or not found: no error of ours, but how the command ended.
 _AS_IN_A_SHELL = (126, 127)
@@ -272,8 +276,7 @@ class Engine:
         try:
             await agent.connect(hypervisor.open_channel, deadline)
         except AgentError as error:
-            tail = hypervisor.console_tail().strip()
-            said = f"; the guest's console ends with: {tail}" if tail else "; the guest's console is empty"
+            said = _console(hypervisor) or "; the guest's console is empty"
             raise type(error)(f"the guest of pod {self.record.id!r} did not get ready: {error}{said}") from error
 
     async def _start_container(self, config: ContainerConfig, attached: Any) -> None:
@@ -434,9 +437,9 @@ class Engine:
             return task.result()
         await _cancel(task)
         vm_exit = self._vm_ended.result()
-        tail = self._hypervisor.console_tail().strip() if self._hypervisor else ""
-        said = f"; the guest's console ends with: {tail}" if tail and self.record.intent == "start" else ""
-        kind = VMStartError if self.record.intent == "start" else HypervisorError
+        starting = self.record.intent == "start"
+        said = _console(self._hypervisor) if starting and self._hypervisor else ""
+        kind = VMStartError if starting else HypervisorError
         raise kind(f"the VM of pod {self.record.id!r} ended: {vm_exit.reason}{said}")
 
     async def _soon_ended(self) -> bool:
@@ -580,9 +583,13 @@ def _with_path(cmd: Cmd) -> Cmd:
     return replace(cmd, envs=(EnvVar("PATH", DEFAULT_PATH), *cmd.envs))
 
 
-def _path(text: str) -> Any:
-    from pathlib import Path
+def _console(hypervisor: Hypervisor) -> str:
+    """Return the last lines of the guest's console as the end of a sentence, or "" if it said nothing."""
+    lines = [line.strip() for line in hypervisor.console_tail().splitlines() if line.strip()]
+    return f"; the guest's console ends with: {' | '.join(lines[-_CONSOLE_LINES:])}" if lines else ""
 
+
+def _path(text: str) -> Path:
     return Path(text).absolute()
 
 

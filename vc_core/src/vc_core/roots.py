@@ -36,7 +36,9 @@ class Roots:
             import platformdirs
 
             state = platformdirs.user_state_path(_APPLICATION)
-            run = platformdirs.user_runtime_path(_APPLICATION)
+            # Without a runtime directory of the user's own, what platformdirs offers lies in /tmp, where others write.
+            runtime = os.environ.get("XDG_RUNTIME_DIR")
+            run = platformdirs.user_runtime_path(_APPLICATION) if runtime else state / "run"
             default_cache = platformdirs.user_cache_path(_APPLICATION)
         if moved:
             state, run = Path(moved).absolute() / "state", Path(moved).absolute() / "run"
