@@ -40,6 +40,9 @@ class Apt:
     """The host's apt with a directory of its own, for one Debian architecture; with the host's lists or its own."""
 
     def __init__(self, directory: Path, architecture: str, *, own_lists: bool) -> None:
+        for name in ("cache/archives/partial", "lists/partial"):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        (directory / "status").touch()
         self._directory = directory
         self._own_lists = own_lists
         # An empty status file stands for a system on which nothing is installed: the guest.
@@ -56,14 +59,11 @@ class Apt:
         for name, value in settings.items():
             self._command += ["-o", f"{name}={value}"]
 
-    async def prepare(self) -> None:
-        """Make the directory, and fetch the lists unless they are the host's.
+    async def update(self) -> None:
+        """Fetch the lists, if they are not the host's.
 
         Raises ToolError when not every list could be fetched; those that could are in use.
         """
-        for name in ("cache/archives/partial", "lists/partial"):
-            (self._directory / name).mkdir(parents=True, exist_ok=True)
-        (self._directory / "status").touch()
         if self._own_lists:
             await run(
                 [*self._command, "update"],
@@ -80,7 +80,7 @@ class Apt:
         return sorted(Package(line.split()[1]) for line in output.splitlines() if line.startswith("'"))
 
     async def download(self, packages: Sequence[Package], directory: Path, progress: Callable[[float], None]) -> None:
-        """Put the packages' files into ``directory``; those already there and intact are not fetched again.
+        """Put the packages' files into ``directory``; those already there in full are not fetched again.
 
         ``progress``: called with the share that is done, 0 to 1. Raises ToolError.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import stat
@@ -91,45 +92,52 @@ class DebianBuilder(GuestBuilder):
 
 
 async def _fetch(recipe: Recipe, cache: Cache, progress: Progress) -> tuple[list[Package], list[Package]]:
-    """Download what the recipe needs; return the packages of the kernel and those of the agent with dependencies."""
-    trouble: ToolError | None = None
-    for own_lists in (False, True):
-        apt = Apt(cache.apt, recipe.architecture, own_lists=own_lists)
-        if own_lists:
-            progress("fetching Debian's package lists", None)
-        try:
-            await apt.prepare()
-        except ToolError as error:
-            trouble = error  # of some of the host's sources only, perhaps
-        try:
-            progress("looking for the packages", 0.0)
-            kernel = [p for p in await apt.closure([recipe.kernel_package]) if _KERNEL_PARTS.match(p.name)]
-            packages = [
-                p
-                for p in (await apt.closure(recipe.packages) if recipe.packages else [])
-                if p.name in recipe.packages or not _MAINTENANCE.fullmatch(p.name)
-            ]
-            progress("downloading packages", 0.05)
-            await apt.download(
-                [*kernel, *packages],
-                cache.downloads,
-                lambda share: progress("downloading packages", 0.05 + share * 0.55),
-            )
-            return kernel, packages
-        except ToolError as error:
-            trouble = trouble or error
-    assert trouble is not None
-    raise trouble
+    """Download what the recipe needs; return the packages of the kernel, and those of the agent."""
+    with contextlib.suppress(ToolError):
+        return await _fetch_by(Apt(cache.apt, recipe.architecture, own_lists=False), recipe, cache.downloads, progress)
+    progress("fetching the lists of packages", 0.0)
+    apt = Apt(cache.apt, recipe.architecture, own_lists=True)
+    missing_lists: ToolError | None = None
+    try:
+        await apt.update()
+    except ToolError as error:
+        missing_lists = error  # perhaps only of sources that are not needed
+    try:
+        return await _fetch_by(apt, recipe, cache.downloads, progress)
+    except ToolError as error:
+        raise missing_lists or error from error
+
+
+async def _fetch_by(
+    apt: Apt, recipe: Recipe, downloads: Path, progress: Progress
+) -> tuple[list[Package], list[Package]]:
+    progress("looking for the packages", 0.0)
+    kernel = [p for p in await apt.closure([recipe.kernel_package]) if _KERNEL_PARTS.match(p.name)]
+    packages = [
+        p
+        for p in (await apt.closure(recipe.packages) if recipe.packages else [])
+        if p.name in recipe.packages or not _MAINTENANCE.fullmatch(p.name)
+    ]
+    progress("downloading packages", 0.05)
+    await apt.download(
+        [*kernel, *packages], downloads, lambda share: progress("downloading packages", 0.05 + share * 0.55)
+    )
+    return kernel, packages
 
 
 async def _unpack(packages: list[Package], downloads: Path, root: Path) -> Path:
     """Unpack packages over each other into ``root`` and return it."""
     root.mkdir()
     for package in packages:
-        await run(
-            ["dpkg-deb", "--extract", str(downloads / package.file_name), str(root)],
-            purpose=f"unpack {package.file_name}", deadline=_UNPACK_DEADLINE, cwd=root.parent,
-        )  # fmt: skip
+        file = downloads / package.file_name
+        try:
+            await run(
+                ["dpkg-deb", "--extract", str(file), str(root)],
+                purpose=f"unpack {package.file_name}", deadline=_UNPACK_DEADLINE, cwd=root.parent,
+            )  # fmt: skip
+        except ToolError:
+            file.unlink()  # apt would take it for good again, because it has the right size
+            raise
     return root
 
 

@@ -103,7 +103,9 @@ class Cache:
 
     @contextlib.asynccontextmanager
     async def building(self, waiting: Callable[[], None]) -> AsyncIterator[Path]:
-        """Yield a fresh directory to build in, as the only builder; it is removed afterwards, and so are dead ones.
+        """Yield a fresh directory to build in, as the only builder; it is removed afterwards.
+
+        What dead builders left and guests that are not whole are removed first.
 
         ``waiting`` is called when another builder has to end first.
         """
@@ -111,8 +113,9 @@ class Cache:
             directory.mkdir(parents=True, exist_ok=True)
         lock = await _lock(self._root / "lock", waiting)
         try:
-            for dead in self._root.glob("work-*"):
-                shutil.rmtree(dead, ignore_errors=True)
+            damaged = [guest for guest in self._guests.iterdir() if self._load(guest) is None]
+            for remains in (*self._root.glob("work-*"), *damaged):
+                shutil.rmtree(remains, ignore_errors=True)
             work_dir = Path(tempfile.mkdtemp(prefix="work-", dir=self._root))
             try:
                 yield work_dir
@@ -124,9 +127,7 @@ class Cache:
     def publish(self, work_dir: Path, request_key: str, content_key: str, built: Path) -> CachedGuest:
         """Make the guest in the directory ``built`` the one that serves a request. Only for the builder."""
         target = self._guests / content_key
-        if self._load(target) is None:
-            if target.exists():
-                target.rename(work_dir / "damaged")
+        if not target.exists():
             built.rename(target)
         pointer = work_dir / "pointer"
         pointer.symlink_to(Path("..", "guests", content_key))
@@ -145,15 +146,14 @@ class Cache:
 
     def remove(self, key: str) -> None:
         """Remove a guest and what points to it. Raises GuestError when there is none with this content key."""
-        grave = self._root / f"work-{secrets.token_hex(4)}"
-        try:
-            (self._guests / key).rename(grave)
-        except OSError as error:
-            raise GuestError(f"there is no guest {key!r} in {self._guests}") from error
+        if key not in (guest.key for guest in self.guests()):
+            raise GuestError(f"there is no guest {key!r} in {self._guests}")
         for pointer in self._requests.iterdir():
             if pointer.readlink().name == key:
-                pointer.unlink(missing_ok=True)
-        shutil.rmtree(grave, ignore_errors=True)
+                pointer.unlink()
+        grave = self._root / f"work-{secrets.token_hex(4)}"
+        (self._guests / key).rename(grave)  # at once, so that nobody finds half of it
+        shutil.rmtree(grave)
 
 
 def list_guests(cache_dir: Path) -> list[CachedGuest]:

@@ -70,7 +70,7 @@ async def run(
 
     ``argv[0]`` is looked up as a tool. ``purpose`` completes "cannot ..." in the error. ``deadline``: seconds.
     ``cwd``: also where the tool keeps its temporary files. ``on_line``: called with each line as it is printed.
-    Raises ToolError with the tool's own last words when it fails, GuestError when it is missing or not done in time. On
+    Raises ToolError with the tool's own words when it fails, GuestError when it is missing or not done in time. On
     every way out that is not its normal end, the tool and all that it started are killed.
     """
     process = await asyncio.create_subprocess_exec(
@@ -105,14 +105,17 @@ async def run(
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if code != 0:
-        error = ToolError(f"cannot {purpose}: {_last_words(stderr) or f'{argv[0]} ended with exit code {code}'}")
+        error = ToolError(f"cannot {purpose}: {_complaint(stderr) or f'{argv[0]} ended with exit code {code}'}")
         error.stderr = stderr
         raise error
     return "".join(lines)
 
 
-def _last_words(stderr: str) -> str:
-    """Return the line of a tool's error output that tells most: the last one marked as an error, else the last."""
+def _complaint(stderr: str) -> str:
+    """Return the first error of a tool's error output: what follows it is mostly consequence."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("E: ") or "rror" in line or "FATAL" in line]
-    return (errors or lines or [""])[-1]
+    # apt marks lines with "E: " and "W: ", kmod with "ERROR: " and "WARNING: "; others do not mark them.
+    errors = [line for line in lines if line.startswith("E: ")] or [
+        line for line in lines if not line.startswith("W: ") and "WARNING: " not in line
+    ]
+    return errors[0].removeprefix("E: ") if errors else ""

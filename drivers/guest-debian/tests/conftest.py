@@ -1,0 +1,81 @@
+"""Fixtures: a repository with a made-up kernel as the only one that apt knows, and a maker of guests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from vc_core.agent import GuestPayload
+
+sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
+
+from made_up_debian import MODULES, Maker, Repository, in_section, kernel_files
+
+
+@pytest.fixture(scope="session")
+def module_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    """Return real object files for the made-up modules, by their path below /lib/modules/VERSION."""
+    directory = tmp_path_factory.mktemp("modules")
+    files = {}
+    for path, (exports, imports, info) in MODULES.items():
+        lines = [in_section(".modinfo", "info", f"license=GPL\\0{info}")]
+        for symbol in exports.split():
+            lines += [f"int {symbol};", in_section("__ksymtab_strings", f"{symbol}_name", symbol)]
+        lines += [f"extern int {symbol}; int *use_{symbol} = &{symbol};" for symbol in imports.split()]
+        source, target = directory / "module.c", directory / "module.o"
+        source.write_text("\n".join(lines))
+        subprocess.run(["cc", "-c", "-o", target, source], check=True)
+        files[f"{path}.ko"] = target.read_bytes()
+    return files
+
+
+@pytest.fixture
+def use_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that makes a line of sources.list, and more configuration, all that the host's apt knows."""
+    config, sources, empty = (tmp_path / "host-apt" / name for name in ("apt.conf", "sources.list", "empty"))
+
+    def use(line: str, more: str = "") -> None:
+        (empty / "lists/partial").mkdir(parents=True, exist_ok=True)
+        sources.write_text(f"{line}\n")
+        config.write_text(
+            f'Dir::Etc::sourcelist "{sources}"; Dir::Etc::sourceparts "{empty}";\n'
+            f'Dir::Etc::preferencesparts "{empty}"; Dir::State::lists "{empty}/lists";\n{more}\n'
+        )
+        monkeypatch.setenv("APT_CONFIG", str(config))
+
+    return use
+
+
+@pytest.fixture
+def repository(tmp_path: Path, use_sources: Callable[[str], None], module_files: Mapping[str, bytes]) -> Repository:
+    """Return a repository with the made-up kernel, the only one that apt knows."""
+    repository = Repository(tmp_path / "repository")
+    repository.directory.mkdir()
+    repository.add_kernel("1:1.2.3-1", kernel_files(module_files))
+    use_sources(f"deb [trusted=yes arch=amd64] file:{repository.directory} ./")
+    return repository
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    """Return a maker of guests whose payload is a program and two modules."""
+    init = tmp_path / "payload" / "init"
+    init.parent.mkdir()
+    init.write_bytes(b"the agent")
+    init.chmod(0o755)
+    return Maker(GuestPayload({"/init": str(init)}, modules=("share", "within")), tmp_path / "cache")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running(tmp_path: Path) -> Iterator[None]:
+    """Fail a test after which a process still knows its directory."""
+    yield
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert str(tmp_path) not in path.read_text(errors="replace"), path
+        except (FileNotFoundError, ProcessLookupError):
+            continue

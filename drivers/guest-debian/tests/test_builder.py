@@ -1,0 +1,445 @@
+"""Guests built with the real tools from a repository of our own, whose kernel is made up."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up_debian import KERNEL, PVH_KERNEL, Maker, Phrases, kernel_files, unpack
+
+from vc_core.errors import GuestError
+from vc_guest_debian import tools
+from vc_guest_debian.builder import DebianBuilder
+from vc_guest_debian.cache import list_guests, remove_guest
+
+DEADLINE = 60
+
+
+def run(main):
+    return asyncio.run(asyncio.wait_for(main, DEADLINE))
+
+
+# What a guest is
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_guest_boots_the_unpacked_kernel_and_holds_agent_and_modules(maker, tmp_path, module_files):
+    image = maker.build(kernel_params=("vc.api=4244",))
+    assert image.kernel.read_bytes() == PVH_KERNEL
+    root = unpack(image.initramfs, tmp_path / "root")
+    assert (root / "init").read_bytes() == b"the agent"
+    assert os.access(root / "init", os.X_OK)
+    loads = (root / "lib/modules/load").read_text().splitlines()
+    assert loads == [
+        f"/lib/modules/{name}.ko" for name in ("virtio_ring", "virtio", "virtio_pci", "virtio-rng", "checksum", "share")
+    ]
+    for path in loads:
+        assert (root / path[1:]).read_bytes() in module_files.values()
+    assert image.kernel_params == ("cryptomgr.notests", "lockdown=confidentiality", "vc.api=4244")
+
+
+@pytest.mark.usefixtures("repository")
+def test_the_same_inputs_make_the_same_bytes(maker, tmp_path):
+    other = Maker(maker.payload, tmp_path / "another cache")
+    first, second = maker.build(), other.build()
+    assert first.initramfs.read_bytes() == second.initramfs.read_bytes()
+    assert first.kernel.parent.name == second.kernel.parent.name
+
+
+def test_packages_come_with_their_libraries_below_usr_and_without_what_no_guest_needs(maker, tmp_path, repository):
+    repository.add("server", "1.0", {
+        "usr/sbin/server": b"server", "usr/share/man/man8/server.8": b"text", "bin/tool": "../usr/sbin/server",
+    }, depends="libserver, adduser")  # fmt: skip
+    repository.add("libserver", "2:1.0", {"lib/libserver.so": b"library"})
+    repository.add("adduser", "3.0", {"usr/sbin/adduser": b"perl"})
+    image = maker.build(packages=("server",))
+    root = unpack(image.initramfs, tmp_path / "root")
+    assert (root / "usr/sbin/server").read_bytes() == b"server"
+    assert (root / "usr/lib/libserver.so").read_bytes() == b"library"
+    assert (root / "lib/modules/load").is_file()
+    assert {str((root / name).readlink()) for name in ("bin", "lib", "sbin")} == {"usr/bin", "usr/lib", "usr/sbin"}
+    assert (root / "usr/bin/tool").is_symlink()
+    assert not (root / "usr/share/man/man8/server.8").exists()
+    assert not (root / "usr/sbin/adduser").exists()
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_guest_without_lockdown_can_be_asked_for(maker):
+    locked = maker.build()
+    maker.config = type(maker.config)(lockdown=False)
+    assert maker.find() is None
+    assert maker.build().kernel_params == ("cryptomgr.notests",)
+    assert locked.kernel.is_file()
+
+
+# Finding it again
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_built_guest_is_found_again(maker):
+    assert maker.find() is None
+    assert maker.build() == maker.find()
+
+
+@pytest.mark.usefixtures("repository")
+def test_any_other_request_finds_nothing(maker, tmp_path):
+    maker.build()
+    extra = {**maker.payload.files, "/etc/x": sys.executable}
+    for change in ({"modules": ("share",)}, {"packages": ("server",)}, {"kernel_params": ("a",)}, {"files": extra}):
+        assert maker.find(**change) is None
+    init = Path(maker.payload.files["/init"])
+    init.chmod(0o644)
+    assert maker.find() is None
+    init.chmod(0o755)
+    assert maker.find() is not None
+    init.write_bytes(b"The agent")
+    assert maker.find() is None
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("name", ["kernel", "initramfs", "manifest.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: os.truncate(file, 10)], ids=["missing", "cut short"])
+def test_a_damaged_guest_is_not_found_and_the_next_build_repairs_it(maker, name, damage):
+    whole = maker.build()
+    damage(whole.kernel.parent / name)
+    assert maker.find() is None
+    assert maker.build() == whole == maker.find()
+    assert whole.kernel.read_bytes() == PVH_KERNEL
+
+
+def test_a_newer_kernel_makes_a_new_guest_and_leaves_the_old_one(maker, repository, module_files):
+    old = maker.build()
+    repository.add_kernel("1:1.2.3-2", kernel_files(module_files))
+    assert maker.find() == old
+    new = maker.build()
+    assert maker.find() == new != old
+    assert old.kernel.is_file()
+    assert {guest.image().kernel for guest in list_guests(maker.cache_dir)} == {old.kernel, new.kernel}
+
+
+def test_a_package_that_was_downloaded_is_used_again(maker, repository):
+    maker.build()
+    for package in repository.directory.glob("*.deb"):
+        package.unlink()
+    maker.build(modules=())
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("failures", [0, 1], ids=["cut short", "changed"])
+def test_a_damaged_download_is_fetched_again_once_it_is_seen(maker, failures):
+    image = maker.build()
+    (package,) = maker.cache_dir.glob(f"debian/downloads/linux-image-{KERNEL}_*")
+    whole = package.read_bytes()
+    package.write_bytes(bytes(len(whole) - 1 + failures))
+    for _ in range(failures):
+        with pytest.raises(GuestError, match=f"cannot unpack linux-image-{KERNEL}_"):
+            maker.build()
+    assert maker.build() == image
+    assert package.read_bytes() == whole
+
+
+def test_downloads_that_no_guest_is_made_from_go(maker, repository, module_files):
+    maker.build()
+    repository.add_kernel("1:1.2.3-2", kernel_files(module_files))
+    maker.build()
+    (old, _) = sorted(list_guests(maker.cache_dir), key=lambda guest: guest.package_files)
+    remove_guest(maker.cache_dir, old.key)
+    maker.build()
+    assert {path.name for path in maker.cache_dir.glob("debian/downloads/*")} == {
+        f"linux-image-{KERNEL}_1%3a1.2.3-2_amd64.deb",
+        "linux-image-amd64_1%3a1.2.3-2_amd64.deb",
+    }
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_removed_guest_is_gone(maker):
+    maker.build()
+    (guest,) = list_guests(maker.cache_dir)
+    remove_guest(maker.cache_dir, guest.key)
+    assert maker.find() is None
+    assert list_guests(maker.cache_dir) == []
+    assert not guest.directory.exists()
+    with pytest.raises(GuestError, match=f"no guest '{guest.key}'"):
+        remove_guest(maker.cache_dir, guest.key)
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", "../guests", "a/b"])
+def test_nothing_but_a_guest_can_be_removed(maker, key):
+    maker.cache_dir.joinpath("debian/guests").mkdir(parents=True)
+    with pytest.raises(GuestError, match="no guest"):
+        remove_guest(maker.cache_dir, key)
+    assert maker.cache_dir.joinpath("debian/guests").is_dir()
+
+
+# More than one at a time
+
+
+@pytest.mark.usefixtures("repository")
+def test_of_builders_of_one_guest_one_builds_and_all_have_it(maker):
+    phrases = [Phrases() for _ in range(3)]
+
+    async def main():
+        builds = (DebianBuilder(maker.config).build(maker.request(), noted) for noted in phrases)
+        return await asyncio.gather(*builds)
+
+    images = run(main())
+    assert images == [maker.find()] * 3
+    assert sorted(noted.count("unpacking the kernel") for noted in phrases) == [0, 0, 1]
+
+
+@pytest.mark.usefixtures("repository")
+def test_builders_of_different_guests_each_have_their_own(maker):
+    async def main():
+        requests = [maker.request(modules=modules) for modules in (("share",), ("checksum",))]
+        return await asyncio.gather(*(DebianBuilder(maker.config).build(request, Phrases()) for request in requests))
+
+    images = run(main())
+    assert images == [maker.find(modules=("share",)), maker.find(modules=("checksum",))]
+    assert images[0] != images[1]
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_builder_that_gives_up_waiting_does_not_keep_the_next_from_building(maker):
+    async def main():
+        builds, waits = asyncio.Event(), asyncio.Event()
+        builder = DebianBuilder(maker.config)
+        first = asyncio.create_task(builder.build(maker.request(), lambda *_: builds.set()))
+        await builds.wait()
+        second = asyncio.create_task(builder.build(maker.request(), lambda *_: waits.set()))
+        await waits.wait()
+        assert not first.done()
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        assert second.cancelled()
+        return await builder.build(maker.request(modules=()), Phrases())
+
+    assert run(main()) == maker.find(modules=())
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("phrase", ["looking for the packages", "downloading packages", "unpacking the kernel"])
+def test_a_cancelled_build_leaves_nothing(maker, phrase):
+    async def main():
+        reached = asyncio.Event()
+        build = asyncio.create_task(
+            DebianBuilder(maker.config).build(maker.request(), lambda said, _: said == phrase and reached.set())
+        )
+        await reached.wait()
+        build.cancel()
+        await asyncio.gather(build, return_exceptions=True)
+        assert build.cancelled()
+
+    run(main())
+    assert maker.left_overs() == []
+    assert maker.find() is None
+
+
+@pytest.mark.usefixtures("repository")
+def test_what_a_killed_builder_left_is_removed_by_the_next(maker):
+    code = """
+import asyncio, os, signal, sys
+from made_up_debian import Maker
+from vc_core.agent import GuestPayload
+from pathlib import Path
+def progress(phrase, fraction):
+    if phrase == "assembling the initramfs":
+        os.kill(os.getpid(), signal.SIGKILL)
+Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2])).build(progress)
+"""
+    argv = [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
+    killed = subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, timeout=DEADLINE)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(maker.left_overs()) == 1
+    assert maker.find() is None
+    assert maker.build() == maker.find()
+    assert maker.left_overs() == []
+
+
+# What goes wrong
+
+
+def failure(maker, **changes) -> str:
+    """Return the text of the error with which a build ends, after which nothing may be left of it."""
+    with pytest.raises(GuestError) as error:
+        maker.build(**changes)
+    assert maker.left_overs() == []
+    assert list_guests(maker.cache_dir) == []
+    assert maker.find() is None
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.usefixtures("repository")
+def test_an_unknown_module_is_named(maker):
+    assert failure(maker, modules=("nonesuch",)) == f"the kernel {KERNEL} has no module 'nonesuch'"
+
+
+@pytest.mark.usefixtures("repository")
+def test_an_unknown_package_is_named(maker):
+    assert failure(maker, packages=("nonesuch",)) == (
+        "cannot find the package nonesuch: Unable to locate package nonesuch"
+    )
+
+
+def test_without_a_network_the_error_is_about_the_network(maker, use_sources):
+    use_sources("deb [trusted=yes arch=amd64] http://127.0.0.1:9/debian stable main", 'Acquire::Retries "0";')
+    text = failure(maker)
+    assert text.startswith("cannot fetch the lists of packages: Failed to fetch http://127.0.0.1:9/")
+    assert "Connection refused" in text
+
+
+def test_a_source_that_cannot_be_reached_does_not_keep_the_others_from_serving(maker, repository, use_sources):
+    use_sources(
+        f"deb [trusted=yes arch=amd64] http://127.0.0.1:9/debian stable main\n"
+        f"deb [trusted=yes arch=amd64] file:{repository.directory} ./",
+        'Acquire::Retries "0";',
+    )
+    assert maker.build() == maker.find()
+
+
+def test_packages_that_nobody_signed_are_refused(maker, repository, use_sources):
+    use_sources(f"deb [arch=amd64] file:{repository.directory} ./")
+    failure(maker)
+    assert not list(maker.cache_dir.glob("debian/downloads/*.deb"))
+
+
+def test_a_package_that_is_not_what_the_lists_say_is_refused(maker, repository):
+    (package,) = repository.directory.glob(f"linux-image-{KERNEL}_*")
+    package.write_bytes(bytes(package.stat().st_size))
+    assert f"cannot download linux-image-{KERNEL}=1:1.2.3-1" in failure(maker)
+    assert not list(maker.cache_dir.glob(f"debian/downloads/linux-image-{KERNEL}_*.deb"))
+
+
+def test_a_kernel_package_that_holds_no_kernel_is_an_error_that_says_what_to_do(maker, repository, module_files):
+    files = kernel_files(module_files)
+    del files[f"boot/vmlinuz-{KERNEL}"]
+    repository.add_kernel("1:1.2.3-2", files)
+    assert "kernel_package" in failure(maker)
+
+
+def test_a_damaged_kernel_is_no_guest(maker, repository, module_files):
+    repository.add_kernel("1:1.2.3-2", kernel_files(module_files, image=bytes(0x202) + b"HdrS" + b"\xff" * 200))
+    assert "damaged" in failure(maker)
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_cache_that_cannot_be_written_is_named(maker):
+    maker.cache_dir.write_bytes(b"a file is in the way")
+    with pytest.raises(GuestError, match=f"^cannot build a guest in {maker.cache_dir}: "):
+        maker.build()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"/sbin/agent": "/bin/true"}, "the payload of the agent 'tester' has no /init"),
+        ({"/init": "/nonesuch"}, "the guest's file /init cannot be read: .*/nonesuch"),
+        ({"/init": "/bin/true", "etc/x": "/bin/true"}, "a file for 'etc/x'"),
+        ({"/init": "/bin/true", "/../x": "/bin/true"}, "a file for '/../x'"),
+        ({"/init": "/bin/true", "/lib/modules/load": "/bin/true"}, "a file for '/lib/modules/load'"),
+    ],
+)
+def test_a_payload_that_cannot_be_is_refused_before_anything_is_done(maker, files, message):
+    with pytest.raises(GuestError, match=message):
+        maker.build(files=files)
+    assert not maker.cache_dir.exists()
+
+
+def test_a_machine_that_nobody_knows_is_named(maker):
+    request = maker.request()
+    strange = type(request)(request.agent, request.payload, "pdp11", request.cache_dir)
+    with pytest.raises(GuestError, match="machine 'pdp11', only for x86_64, aarch64"):
+        run(DebianBuilder(maker.config).build(strange, Phrases()))
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_missing_tool_is_named_before_anything_is_done(maker, monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    for tool in ("apt-get", "dpkg-deb", "setpriv"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    monkeypatch.setattr(tools, "_SYSTEM_PATH", "")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(GuestError, match=r"^depmod is not installed: install the Debian package kmod$"):
+        maker.build()
+    assert not maker.cache_dir.exists()
+
+
+# The host
+
+
+def test_hooks_of_the_hosts_apt_do_not_run(maker, repository, use_sources, tmp_path):
+    mark = tmp_path / "hook ran"
+    hooks = "".join(
+        f"{when} {{ \"touch '{mark}'\"; }};\n"
+        for when in ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
+    )
+    use_sources(f"deb [trusted=yes arch=amd64] file:{repository.directory} ./", hooks)
+    maker.build()
+    assert not mark.exists()
+
+
+def test_lists_that_the_host_has_are_used(maker, repository, use_sources, tmp_path):
+    source = f"deb [trusted=yes arch=amd64] file:{repository.directory} ./"
+    use_sources(source)
+    subprocess.run(["apt-get", "update"], check=True, capture_output=True)
+    (repository.directory / "Packages").unlink()
+    assert maker.build() == maker.find()
+    assert not list(maker.cache_dir.glob("debian/apt/lists/*Packages*"))
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("repository")
+def test_a_plain_user_can_build(maker, tmp_path):
+    """Nobody's home and temporary directory stay empty: everything is in the cache."""
+    elsewhere = tmp_path / "elsewhere"
+    for directory in (maker.cache_dir, elsewhere):
+        directory.mkdir()
+        os.chown(directory, 65534, 65534)
+    for directory in (*tmp_path.parents, tmp_path):
+        if directory.stat().st_mode & 0o005 != 0o005:
+            directory.chmod(directory.stat().st_mode | 0o055)
+    code = """
+import sys
+from made_up_debian import Maker
+from vc_core.agent import GuestPayload
+from pathlib import Path
+print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2])).build().kernel)
+"""
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--no-new-privs"]
+    argv += [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HOME": str(elsewhere), "TMPDIR": str(elsewhere)}
+    built = subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=DEADLINE)
+    image = maker.find()
+    assert image is not None
+    assert built.stdout.strip() == str(image.kernel)
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("repository")
+def test_without_space_the_error_says_so(maker, tmp_path):
+    maker.cache_dir.mkdir()
+    code = """
+import subprocess, sys
+from made_up_debian import Maker
+from vc_core.agent import GuestPayload
+from vc_core.errors import GuestError
+from pathlib import Path
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", sys.argv[2]], check=True)
+maker = Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2]))
+try:
+    maker.build()
+except GuestError as error:
+    print(error)
+print(maker.left_overs())
+"""
+    argv = ["unshare", "--mount", sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    tried = subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=DEADLINE)
+    text, left = tried.stdout.splitlines()
+    assert "No space left on device" in text
+    assert left == "[]"

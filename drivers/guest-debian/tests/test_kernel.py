@@ -1,0 +1,66 @@
+"""Getting the kernel out of what Debian's package holds."""
+
+import bz2
+import gzip
+import lzma
+import struct
+import subprocess
+
+import pytest
+from made_up_debian import PVH_KERNEL, bz_image, elf, note, packed
+
+from vc_core.errors import GuestError
+from vc_guest_debian import tools
+from vc_guest_debian.kernel import bootable_kernel
+
+SIZE = struct.pack("<I", len(PVH_KERNEL))
+
+
+def piped(*argv: str) -> bytes:
+    return subprocess.run(argv, input=PVH_KERNEL, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(lambda: packed(PVH_KERNEL), id="xz, as Debian 12"),
+        pytest.param(lambda: piped("zstd", "-q", "-19") + SIZE, id="zstd, as Debian 13"),
+        pytest.param(lambda: gzip.compress(PVH_KERNEL), id="gzip, whose own trailer is the size"),
+        pytest.param(lambda: bz2.compress(PVH_KERNEL) + SIZE, id="bzip2"),
+        pytest.param(lambda: lzma.compress(PVH_KERNEL, format=lzma.FORMAT_ALONE) + SIZE, id="lzma"),
+        pytest.param(lambda: piped("lz4", "-l", "-9", "-c") + SIZE, id="lz4"),
+    ],
+)
+def test_a_packed_kernel_that_pvh_can_enter_is_unpacked(payload):
+    assert bootable_kernel(bz_image(payload())) == PVH_KERNEL
+
+
+def test_a_kernel_without_a_pvh_entry_stays_as_it_is():
+    image = bz_image(packed(elf(note(b"Xen\0", 17, b"other"))))
+    assert bootable_kernel(image) == image
+
+
+def test_an_image_that_is_no_bzimage_stays_as_it_is():
+    image = b"MZ" + bytes(4000)
+    assert bootable_kernel(image) == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(bz_image(packed(PVH_KERNEL))[:2200], id="cut short"),
+        pytest.param(bz_image(packed(PVH_KERNEL)[:-4] + b"size"), id="unpacks to another size"),
+        pytest.param(bz_image(b"\xfd7zXZ\0 and nonsense after it"), id="cannot be unpacked"),
+    ],
+)
+def test_a_damaged_kernel_is_an_error_that_says_so(image):
+    with pytest.raises(GuestError, match="damaged"):
+        bootable_kernel(image)
+
+
+def test_a_missing_tool_is_an_error_that_names_its_package(monkeypatch, tmp_path):
+    image = bz_image(piped("zstd", "-q") + SIZE)
+    monkeypatch.setattr(tools, "_SYSTEM_PATH", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GuestError, match="install the Debian package zstd"):
+        bootable_kernel(image)

@@ -1,0 +1,55 @@
+"""Which modules are loaded, in which order: decided by the system's own kmod on a made-up tree."""
+
+import asyncio
+
+import pytest
+from made_up_debian import KERNEL, kernel_files, write
+
+from vc_core.errors import GuestError
+from vc_guest_debian.modules import modules_in_load_order
+
+
+@pytest.fixture
+def root(tmp_path, module_files):
+    write(tmp_path / "root", kernel_files(module_files))
+    return tmp_path / "root"
+
+
+def names(root, *wanted):
+    paths = asyncio.run(modules_in_load_order(root, wanted, root.parent))
+    assert all(path.is_file() for path in paths)
+    return [path.name.partition(".")[0] for path in paths]
+
+
+def test_what_a_module_depends_on_is_loaded_before_it_and_only_once(root):
+    assert names(root, "virtio_pci", "virtio_rng") == ["virtio_ring", "virtio", "virtio_pci", "virtio-rng"]
+
+
+def test_what_a_module_only_says_it_wants_is_loaded_before_it(root):
+    assert names(root, "share") == ["virtio_ring", "virtio", "checksum", "share"]
+
+
+def test_a_built_in_module_needs_no_file(root):
+    assert names(root, "within", "checksum") == ["checksum"]
+
+
+def test_modules_that_are_packaged_below_usr_are_found(root):
+    (root / "usr").mkdir()
+    (root / "lib").rename(root / "usr/lib")
+    assert names(root, "virtio") == ["virtio_ring", "virtio"]
+
+
+def test_a_module_that_the_kernel_has_not_is_named(root):
+    with pytest.raises(GuestError, match=rf"^the kernel {KERNEL} has no module 'nonesuch'$"):
+        names(root, "virtio", "nonesuch")
+
+
+def test_what_cannot_be_a_module_is_never_passed_to_a_tool(root):
+    with pytest.raises(GuestError, match="'--config=x' is not the name of a kernel module"):
+        names(root, "--config=x")
+
+
+def test_a_package_without_modules_is_an_error_that_says_what_to_do(tmp_path):
+    (tmp_path / "root").mkdir()
+    with pytest.raises(GuestError, match="kernel_package"):
+        names(tmp_path / "root", "virtio")

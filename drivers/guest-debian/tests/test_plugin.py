@@ -1,0 +1,44 @@
+"""What the core sees of the driver before it builds anything."""
+
+import pytest
+
+from vc_core.errors import ConfigError
+from vc_core.plugins import Plugins
+from vc_guest_debian import tools
+from vc_guest_debian.builder import DebianBuilder
+from vc_guest_debian.config import DebianConfig
+from vc_guest_debian.plugin import DebianPlugin
+
+
+def test_the_core_finds_the_driver_by_its_name():
+    driver = Plugins().guest("debian")
+    assert isinstance(driver.create(driver.config({})), DebianBuilder)
+
+
+def test_options_become_the_configuration():
+    options = {"kernel_package": "linux-image-rt-amd64", "lockdown": False}
+    assert DebianPlugin().vc_guest_config(options) == DebianConfig(
+        kernel_package="linux-image-rt-amd64", lockdown=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": "x"}, "no option 'kernel'; it has kernel_package, lockdown"),
+        ({"kernel_package": "--help"}, "kernel_package is '--help'"),
+        ({"kernel_package": None}, "kernel_package is None"),
+        ({"lockdown": "no"}, "lockdown is 'no'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named_with_its_value(options, message):
+    with pytest.raises(ConfigError, match=message):
+        DebianPlugin().vc_guest_config(options)
+
+
+def test_the_probe_names_the_package_of_each_missing_tool(monkeypatch, tmp_path):
+    assert DebianPlugin().vc_driver_probe() == []
+    monkeypatch.setattr(tools, "_SYSTEM_PATH", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    problems = DebianPlugin().vc_driver_probe()
+    assert [problem.rpartition(" ")[2] for problem in problems] == ["apt", "dpkg", "kmod", "kmod", "util-linux"]

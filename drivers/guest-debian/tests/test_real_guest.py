@@ -1,0 +1,69 @@
+"""One guest built from Debian's real packages, booted in a real virtual machine."""
+
+import shutil
+import subprocess
+
+import pytest
+from made_up_debian import Maker
+
+from vc_core.agent import GuestPayload
+
+INIT = """#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t securityfs securityfs /sys/kernel/security
+while read -r module; do /bin/busybox insmod $module || echo "FAILED $module"; done < /lib/modules/load
+echo "LOCKDOWN $(/bin/busybox cat /sys/kernel/security/lockdown)"
+while read -r name rest; do echo "MODULE $name"; done < /proc/modules
+/bin/busybox grep -q nodev.9p /proc/filesystems && echo "9P"
+/bin/busybox poweroff -f
+"""
+MODULES = ("virtio_console", "9pnet_virtio", "9p", "overlay", "squashfs")
+
+
+@pytest.fixture(scope="session")
+def real_guest(tmp_path_factory):
+    """Return a guest made of the kernel that the host's own sources offer, whose init is a shell script."""
+    directory = tmp_path_factory.mktemp("real")
+    init = directory / "init"
+    init.write_text(INIT)
+    init.chmod(0o755)
+    busybox = shutil.which("busybox")
+    assert busybox is not None, "install the Debian package busybox-static"
+    for name in ("proc", "sys"):
+        (directory / name).write_bytes(b"")
+    payload = GuestPayload(
+        {"/init": str(init), "/bin/busybox": busybox, "/proc/.keep": str(directory / "proc"),
+         "/sys/.keep": str(directory / "sys")},
+        modules=MODULES,
+    )  # fmt: skip
+    return Maker(payload, directory / "cache").build()
+
+
+@pytest.mark.vm
+def test_the_real_kernel_boots_loads_the_modules_and_speaks_on_the_console(real_guest):
+    params = ("console=ttyS0", "quiet", "panic=-1", *real_guest.kernel_params)
+    argv = [
+        "qemu-system-x86_64",
+        "-machine",
+        "q35,accel=tcg",
+        "-cpu",
+        "max",
+        "-m",
+        "256",
+        "-nodefaults",
+        "-no-user-config",
+    ]
+    argv += ["-display", "none", "-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci"]
+    argv += ["-kernel", real_guest.kernel, "-initrd", real_guest.initramfs, "-append", " ".join(params)]
+    vm = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60)
+    lines = vm.stdout.splitlines()
+    assert {f"MODULE {name}" for name in (*MODULES, "virtio_pci", "virtio_rng")} <= set(lines), vm.stdout
+    assert not [line for line in lines if line.startswith("FAILED")]
+    assert "9P" in lines
+    assert "LOCKDOWN none integrity [confidentiality]" in lines
+
+
+@pytest.mark.vm
+def test_the_real_kernel_is_entered_by_pvh(real_guest):
+    assert real_guest.kernel.read_bytes().startswith(b"\x7fELF")
