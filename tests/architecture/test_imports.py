@@ -15,14 +15,14 @@ DRIVERS = ROOT / "drivers"
 #: The modules of vc_core from the bottom up: each may import only those that come before it.
 #: Put a new module after everything that it imports, and before everything that is to import it.
 LAYERS_TEXT = """
-    errors devices process spawner ids states config
+    errors defaults devices process spawner ids states config
 
     context hypervisor agent guest
     hookspecs._markers hookspecs.driver hookspecs.extension
     hookspecs.spawner hookspecs.guest hookspecs.agent hookspecs.hypervisor hookspecs
     _discovery plugins
 
-    _files _mounts locks roots results records store status
+    _files _mounts locks roots results records config_record store status
     share boot streams engine
 
     interpreters queries wire stdio

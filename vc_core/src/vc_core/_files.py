@@ -49,19 +49,19 @@ def read_whole(path: Path) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 raise StorageError(f"{str(path)!r} is not a regular file")
-            # The limit is all that one read(2) is asked for, and records are far below what it returns at once.
-            data = os.read(fd, _READ_MAX + 1)
+            if status.st_size > _READ_MAX:
+                raise StorageError(f"{str(path)!r} is larger than {_READ_MAX} bytes")
+            # Our files are replaced, never changed, and far smaller than what one read(2) returns.
+            return os.read(fd, status.st_size)
         finally:
             os.close(fd)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StorageError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-    if len(data) > _READ_MAX:
-        raise StorageError(f"{str(path)!r} is larger than {_READ_MAX} bytes")
-    return data
 
 
 def sync_directory(path: Path) -> None:

@@ -11,16 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
 from vc_core.devices import MOUNT_TAG_MAX
 from vc_core.errors import ConfigError
 from vc_core.ids import check_id
-
-DEFAULT_HYPERVISOR = "qemu"
-DEFAULT_AGENT = "hyperstart"
-DEFAULT_GUEST = "debian"
-
-#: PATH of a container's command where the caller gives none (v0.1.0's virtc set this one).
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: Bytes of arguments and environment of one command, together: one message to the supervisor carries them.
 COMMAND_BYTES_MAX = 128 * 1024

@@ -20,8 +20,9 @@ import msgspec
 
 from vc_core import boot, process, share
 from vc_core.agent import Agent, GuestContainer, Process, ProcessIO
-from vc_core.config import DEFAULT_PATH, Cmd, ContainerConfig, EnvVar, resolve_root_fs
+from vc_core.config import Cmd, ContainerConfig, EnvVar, resolve_root_fs
 from vc_core.context import Boot, PodContext
+from vc_core.defaults import DEFAULT_PATH
 from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import (
     AgentConnectError,

@@ -1,7 +1,7 @@
-"""What the store keeps of a pod, and its JSON form.
+"""What the store keeps of a pod's life (``state.json``), and how its files are read and written.
 
-``config.json`` holds what the caller asked for, ``state.json`` what became of it. Both carry a schema number; a file
-of a newer schema, or with keys that this version does not know, is refused and left alone.
+Every file carries a schema number; one of a newer schema, or with keys that this version does not know, is refused and
+left alone. ``config_record`` has the other file, apart from this one because looking at pods does not need it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vc_core.config import PodConfig
 from vc_core.errors import ConfigError, StorageError
 from vc_core.states import State
 
@@ -52,36 +51,25 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     containers: dict[str, ContainerRecord] = {}
 
 
-class ConfigRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file ``config.json``."""
-
-    schema: int = SCHEMA
-    config: PodConfig
-
-
-def encode(record: PodRecord | ConfigRecord) -> bytes:
+def encode(record: msgspec.Struct) -> bytes:
     """Return a record's JSON, indented for the people who look into state directories."""
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
 def decode_pod(data: bytes, path: str) -> PodRecord:
     """Return the record in ``state.json``. Raises StorageError."""
-    return _decode(data, path, PodRecord)
-
-
-def decode_config(data: bytes, path: str) -> PodConfig:
-    """Return the configuration in ``config.json``. Raises StorageError."""
-    return _decode(data, path, ConfigRecord).config
+    return decode(data, path, PodRecord)
 
 
 class _Schema(msgspec.Struct):
     schema: int
 
 
-_Record = TypeVar("_Record", PodRecord, ConfigRecord)
+_Record = TypeVar("_Record", bound=msgspec.Struct)
 
 
-def _decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:
+def decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:
+    """Return the record of a file. Raises StorageError for one that is broken, newer, or has unknown keys."""
     try:
         schema = msgspec.json.decode(data, type=_Schema).schema
         if schema > SCHEMA:

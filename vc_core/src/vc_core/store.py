@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vc_core import _files, locks, records
-from vc_core.config import PodConfig
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError
 from vc_core.ids import ID_PATTERN, check_id
-from vc_core.records import ConfigRecord, PodRecord
+from vc_core.records import PodRecord
 from vc_core.roots import Roots, private_directory
+
+if TYPE_CHECKING:
+    from vc_core.config import PodConfig
 
 #: How long an operation waits for another one on the same pod (seconds).
 LOCK_DEADLINE = 10.0
@@ -52,8 +55,10 @@ class Store:
 
     def read_config(self, pod_id: str) -> PodConfig:
         """Return what the caller asked for. Raises PodNotFoundError, StorageError."""
+        from vc_core.config_record import decode_config
+
         path = self.roots.pod_state_dir(check_id("pod", pod_id)) / "config.json"
-        return records.decode_config(self._read(pod_id, path), str(path))
+        return decode_config(self._read(pod_id, path), str(path))
 
     def _read(self, pod_id: str, path: Path) -> bytes:
         try:
@@ -71,6 +76,8 @@ class Store:
 
     def create(self, config: PodConfig, record: PodRecord) -> None:
         """Add a pod: all of it or nothing. Called with the lock held. Raises PodExistsError, StorageError."""
+        from vc_core.config_record import encode_config
+
         pods = private_directory(self.roots.state / "pods")
         target, building = pods / config.id, pods / f".{config.id}.new"
         if target.exists():
@@ -78,7 +85,7 @@ class Store:
         _files.remove_tree(building)
         try:
             building.mkdir(mode=0o700)
-            _files.write_atomic(building, "config.json", records.encode(ConfigRecord(config=config)))
+            _files.write_atomic(building, "config.json", encode_config(config))
             _files.write_atomic(building, "state.json", records.encode(record))
             building.rename(target)
             _files.sync_directory(pods)
@@ -95,8 +102,9 @@ class Store:
 
     def write_config(self, config: PodConfig) -> None:
         """Replace the configuration of a pod. Called with the lock held. Raises StorageError."""
-        directory = self.roots.pod_state_dir(config.id)
-        _files.write_atomic(directory, "config.json", records.encode(ConfigRecord(config=config)))
+        from vc_core.config_record import encode_config
+
+        _files.write_atomic(self.roots.pod_state_dir(config.id), "config.json", encode_config(config))
 
     def make_run_dir(self, pod_id: str) -> Path:
         """Make a pod's directory below the run root, or find it; return it. Called with the lock held."""

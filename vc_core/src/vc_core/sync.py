@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from vc_core import queries
-from vc_core.config import Cmd, PodConfig
-from vc_core.guest import Progress
 from vc_core.interpreters import run_blocking
 from vc_core.results import ExecResult, PodStatus
 from vc_core.states import State
-from vc_core.stdio import Output, Stdin
+
+if TYPE_CHECKING:
+    from vc_core.config import Cmd, PodConfig
+    from vc_core.guest import Progress
+    from vc_core.stdio import Output, Stdin
 
 
 class Pod:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from vc_core.cli import output
-from vc_core.config import DEFAULT_AGENT, DEFAULT_GUEST
+from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST
 
 
 @click.group()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vc_core.config import Cmd, EnvVar
+if TYPE_CHECKING:
+    from vc_core.config import Cmd
 
 #: What runs when the caller names no command; v0.1.0's default.
 DEFAULT_COMMAND = "echo"
@@ -33,6 +34,8 @@ def command(
     text: str | None, argv: tuple[str, ...], envs: tuple[str, ...] = (), user: str = "", workdir: str = "/"
 ) -> Cmd:
     """Return the command given as ``-- CMD ARG...`` (taken as it is) or as one string (split as a shell does)."""
+    from vc_core.config import Cmd, EnvVar
+
     if text is not None and argv:
         raise click.UsageError("give the command either after -- or as one string, not both")
     try:

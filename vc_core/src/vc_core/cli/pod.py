@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vc_core.cli import options, output
 from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
-from vc_core.config import PodConfig
+
+if TYPE_CHECKING:
+    from vc_core.config import PodConfig
 
 _EMULATED = (
     "virtc: notice: the VM runs under emulation (tcg), because KVM does not work here: it is slow, and isolates nothing"

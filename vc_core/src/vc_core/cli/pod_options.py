@@ -9,18 +9,7 @@ from typing import Any
 import click
 
 from vc_core.cli import options
-from vc_core.config import (
-    DEFAULT_AGENT,
-    DEFAULT_GUEST,
-    DEFAULT_HYPERVISOR,
-    ContainerConfig,
-    HypervisorConfig,
-    Param,
-    PodConfig,
-    Resources,
-    Socket,
-    Volume,
-)
+from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
 
 #: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
 CONTAINER_ID = "1"
@@ -113,6 +102,8 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         argv: tuple[str, ...],
         **rest: Any,
     ) -> Any:
+        from vc_core.config import ContainerConfig, HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
+
         wanted = options.command(init_cmd, argv, envs, user, workdir)
         agent_config = options.mapping("--agent-option", agent_options)
         for key, name in (("sock_ctl_name", hyper_ctl_sock_name), ("sock_tty_name", hyper_tty_sock_name)):

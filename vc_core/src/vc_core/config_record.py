@@ -1,0 +1,25 @@
+"""The file ``config.json``: what the caller asked for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from vc_core.config import PodConfig
+from vc_core.records import SCHEMA, decode, encode
+
+
+class ConfigRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of the file."""
+
+    schema: int = SCHEMA
+    config: PodConfig
+
+
+def encode_config(config: PodConfig) -> bytes:
+    """Return a configuration's JSON."""
+    return encode(ConfigRecord(config=config))
+
+
+def decode_config(data: bytes, path: str) -> PodConfig:
+    """Return the configuration in a file. Raises StorageError."""
+    return decode(data, path, ConfigRecord).config
