@@ -27,10 +27,17 @@ class Capture:
         self._source = self._file = -1
 
     def start(self, source: int) -> None:
-        """Read the descriptor ``source``, ours from now on, until it ends. Called once, in the event loop."""
-        os.set_blocking(source, False)
+        """Read the descriptor ``source`` until it ends; it is used up in any case. Called once, in the event loop.
+
+        Raises OSError when the file cannot be opened.
+        """
+        try:
+            self._file, self._size = self._open()
+        except OSError:
+            os.close(source)
+            raise
         self._source = source
-        self._file, self._size = self._open()
+        os.set_blocking(source, False)
         asyncio.get_running_loop().add_reader(source, self.drain)
 
     def drain(self) -> None:

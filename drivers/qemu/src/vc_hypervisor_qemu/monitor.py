@@ -42,7 +42,7 @@ class Monitor:
                 return await client.execute(command)
         except TimeoutError as error:
             raise VMTimeoutError(f"QEMU does not answer {command!r} within {deadline:.3g} s") from error
-        except QMPError as error:
+        except (QMPError, AssertionError) as error:  # it asserts that a connection outlives the moment it was made in
             raise HypervisorError(f"QEMU does not do {command!r}: {error}") from error
 
     async def shutdown_reason(self, deadline: float) -> str:
@@ -64,9 +64,7 @@ class Monitor:
         """Hang up; the VM runs on."""
         client, self._client = self._client, None
         if client is not None:
-            # How the connection ended is of no interest any more; qemu.qmp raises it here, whatever it was.
-            with suppress(QMPError, OSError, EOFError):
-                await client.disconnect()
+            await _hang_up(client)
 
     async def _connected(self) -> QMPClient:
         async with self._connecting:
@@ -78,7 +76,14 @@ class Monitor:
                 try:
                     await client.connect(connection)
                 except BaseException:
+                    await _hang_up(client)
                     connection.close()
                     raise
                 self._client = client
             return self._client
+
+
+async def _hang_up(client: QMPClient) -> None:
+    # How the connection ended is of no interest any more; qemu.qmp raises it here, whatever it was.
+    with suppress(QMPError, OSError, EOFError):
+        await client.disconnect()

@@ -48,7 +48,7 @@ class Vm:
         self._stopping = False
         with suppress(OSError):
             self._messages.start(os.open(files.messages, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-        with suppress(HypervisorError):
+        with suppress(OSError, HypervisorError):
             self._console.start(sockets.connect(files.socket(CONSOLE), pid).detach())
         self._end = asyncio.create_task(self._observe())
 

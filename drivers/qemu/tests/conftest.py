@@ -1,0 +1,122 @@
+"""Pods for QEMU: some that only come to their paused machine, and some that boot a guest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vc_core.agent import GuestPayload
+from vc_core.config import HypervisorConfig, Resources
+from vc_core.context import Boot, PodContext
+from vc_core.guest import GuestImage, GuestRequest
+from vc_core.plugins import Plugins
+from vc_core.roots import Roots
+from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+
+MakeHypervisor = Callable[..., QemuHypervisor]
+
+#: Kernel modules that the test guest needs: ports of virtio-serial, shares over 9p.
+MODULES = ("virtio_console", "9pnet_virtio", "9p")
+
+
+@pytest.fixture(scope="session")
+def unbootable(tmp_path_factory: pytest.TempPathFactory) -> Boot:
+    """A kernel and initramfs that QEMU loads, and that nobody must start."""
+    directory = tmp_path_factory.mktemp("unbootable")
+    kernel = bytearray(8192)
+    kernel[0x1F1] = 1  # sectors of set-up code
+    kernel[0x1FE:0x200] = b"\x55\xaa"
+    kernel[0x202:0x206] = b"HdrS"
+    kernel[0x206:0x208] = (0x20C).to_bytes(2, "little")  # version of the boot protocol
+    kernel[0x211] = 1  # loaded high
+    kernel[0x22C:0x230] = (0x7FFFFFFF).to_bytes(4, "little")  # highest address of the initramfs
+    kernel[0x238:0x23C] = (2047).to_bytes(4, "little")  # longest command line
+    (directory / "kernel").write_bytes(kernel)
+    (directory / "initramfs").write_bytes(b"070701")
+    return Boot(directory / "kernel", directory / "initramfs", True, ())
+
+
+@pytest.fixture
+def make(tmp_path: Path, unbootable: Boot) -> MakeHypervisor:
+    """Make the hypervisor object of pod "p1", whose run directory exists."""
+
+    def make(
+        boot: Boot | None = unbootable,
+        options: dict[str, str] | None = None,
+        saved: Any = None,
+        resources: Resources | None = None,
+        **config: Any,
+    ) -> QemuHypervisor:
+        run_dir = tmp_path / "run" / "p1"
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pod = PodContext(
+            id="p1",
+            uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, "p1")),
+            run_dir=run_dir,
+            share_dir=tmp_path,
+            resources=resources or Resources(),
+            hypervisor_config=HypervisorConfig(**config),
+            boot=boot,
+        )
+        return QemuHypervisor(pod, QemuConfig.from_mapping(options or {}), saved)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
+    """The Debian guest with a small program as init, which answers on the channel "test" (guest_init.c)."""
+    import asyncio
+
+    init = tmp_path_factory.mktemp("guest") / "init"
+    source = Path(__file__).with_name("guest_init.c")
+    subprocess.run(["musl-gcc", "-static", "-Os", "-Wall", "-Werror", "-s", "-o", init, source], check=True)
+    request = GuestRequest(
+        agent="qemu-driver-test",
+        payload=GuestPayload(files={"/init": str(init)}, modules=MODULES),
+        architecture="x86_64",
+        cache_dir=Roots.from_environment().cache / "guests",
+    )
+
+    async def find_or_build() -> GuestImage:
+        driver = Plugins().guest("debian")
+        builder = driver.create(driver.config({}))
+        return await builder.find(request) or await builder.build(request, lambda phrase, done: None)
+
+    return asyncio.run(find_or_build())
+
+
+@pytest.fixture(scope="session")
+def guest_boot(guest: GuestImage) -> Boot:
+    """What a pod of that guest boots."""
+    return Boot(guest.kernel, guest.initramfs, True, guest.kernel_params)
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]]:
+    """Let another process make pod "p1" with the channel "test" (owner.py); return it with what it saved."""
+    children = []
+
+    def start(boot: Boot) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+        run_dir = tmp_path / "run" / "p1"
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        script = Path(__file__).with_name("owner.py")
+        child = subprocess.Popen(
+            [sys.executable, script, run_dir, boot.kernel, boot.image], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        children.append(child)
+        assert child.stdout is not None
+        return child, json.loads(child.stdout.readline())
+
+    yield start
+    for child in children:
+        with child:
+            child.kill()

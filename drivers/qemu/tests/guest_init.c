@@ -1,0 +1,98 @@
+/* Init of the test guest: loads its modules, says READY on the channel "test", and does what it is told there.
+ * A line of the host is a command: the name of a file is answered with its first line; see main for the others. */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void load_modules(void)
+{
+	char path[256];
+	FILE *list = fopen("/lib/modules/load", "r");
+
+	while (list && fgets(path, sizeof path, list)) {
+		path[strcspn(path, "\n")] = 0;
+		int module = open(path, O_RDONLY);
+		syscall(SYS_finit_module, module, "", 0);
+		close(module);
+	}
+}
+
+/* Fills in the first line of a file, without its newline; empty if it cannot be read. */
+static void first_line(const char *path, char *line, size_t size)
+{
+	FILE *file = fopen(path, "r");
+
+	if (!file || !fgets(line, size, file))
+		*line = 0;
+	line[strcspn(line, "\n")] = 0;
+	if (file)
+		fclose(file);
+}
+
+static int open_port(const char *wanted)
+{
+	char path[64], name[64];
+
+	for (int try = 0; try < 1000; try++, usleep(5000))
+		for (int port = 1; port < 8; port++) {
+			sprintf(path, "/sys/class/virtio-ports/vport1p%d/name", port);
+			first_line(path, name, sizeof name);
+			if (strcmp(name, wanted))
+				continue;
+			sprintf(path, "/dev/vport1p%d", port);
+			int device = open(path, O_RDWR);
+			if (device >= 0)
+				return device;
+		}
+	return -1;
+}
+
+int main(void)
+{
+	char command[256], line[256];
+
+	mkdir("/proc", 0755);
+	mkdir("/sys", 0755);
+	mkdir("/dev", 0755);
+	mkdir("/share", 0755);
+	mount("proc", "/proc", "proc", 0, 0);
+	mount("sysfs", "/sys", "sysfs", 0, 0);
+	mount("devtmpfs", "/dev", "devtmpfs", 0, 0);
+	load_modules();
+	mount("share,tag", "/share", "9p", 0, "trans=virtio,version=9p2000.L");
+
+	int channel = open_port("test");
+	dprintf(channel, "READY\n");
+	for (;;) {
+		ssize_t got = read(channel, command, sizeof command - 1);
+		if (got <= 0) { /* the host has hung up */
+			usleep(5000);
+			continue;
+		}
+		command[got] = 0;
+		command[strcspn(command, "\n")] = 0;
+		if (!strcmp(command, "POWEROFF"))
+			reboot(RB_POWER_OFF);
+		else if (!strcmp(command, "REBOOT"))
+			reboot(RB_AUTOBOOT);
+		else if (!strcmp(command, "PANIC"))
+			exit(1);
+		else if (!strcmp(command, "SAY")) {
+			int console = open("/dev/console", O_WRONLY);
+			for (int i = 0; i < 30; i++)
+				dprintf(console, "line %d \033[31mred\007\n", i);
+			close(console);
+			dprintf(channel, "SAID\n");
+		} else {
+			first_line(command, line, sizeof line);
+			dprintf(channel, "%s\n", line);
+		}
+	}
+}

@@ -1,0 +1,151 @@
+"""KVM only where it works: what is looked at, what is tried, and what is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from vc_core.context import Boot
+from vc_core.errors import VMStartError
+from vc_hypervisor_qemu import acceleration
+from vc_hypervisor_qemu.acceleration import Host, choose, trial
+from vc_hypervisor_qemu.config import QemuConfig
+
+HOPELESS = "no kernel is to be tried"
+
+
+class World:
+    """A host with KVM and a QEMU that notes each of its starts, all of paper."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.host = Host(kvm=directory / "kvm", cpuinfo=directory / "cpuinfo")
+        self.host.kvm.touch()
+        self.cpu("fpu vme vmx sse2")
+        self.kernel = directory / "kernel"
+        self.kernel.touch()
+        self.binary = directory / "qemu-system-x86_64"
+        self.qemu("echo 'VFS: Unable to mount root fs'")
+        self.cache = directory / "acceleration.json"
+
+    def cpu(self, flags: str) -> None:
+        self.host.cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
+
+    def qemu(self, does: str) -> None:
+        self.binary.write_text(f'#!/bin/sh\necho "$@" >>{self.directory}/starts\n{does}\n')
+        self.binary.chmod(0o755)
+
+    def starts(self) -> list[str]:
+        path = self.directory / "starts"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def choose(self, accel: str = "auto", deadline: float = 5) -> str:
+        config = QemuConfig(accel=accel)
+        return asyncio.run(choose(config, self.binary, self.kernel, self.cache, deadline, self.host))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_kvm_is_used_where_a_kernel_boots_under_it(world: World) -> None:
+    assert world.choose() == "kvm"
+    assert "accel=kvm" in world.starts()[0]
+
+
+@pytest.mark.parametrize("flags", ["fpu vmx", "svm fpu"])
+def test_both_makers_virtualization_counts(world: World, flags: str) -> None:
+    world.cpu(flags)
+    assert world.choose() == "kvm"
+
+
+@pytest.mark.parametrize("flags", ["fpu sse2", "vmxoff svm_lock", ""])
+def test_without_virtualization_in_the_cpu_nothing_is_tried(world: World, flags: str) -> None:
+    world.cpu(flags)
+    assert world.choose() == "tcg"
+    assert world.starts() == []
+
+
+def test_without_the_device_nothing_is_tried(world: World) -> None:
+    world.host.kvm.unlink()
+    assert world.choose() == "tcg"
+    assert world.starts() == []
+
+
+def test_emulation_can_be_asked_for(world: World) -> None:
+    assert world.choose("tcg") == "tcg"
+    assert world.starts() == []
+
+
+def test_kvm_that_hangs_is_found_out_within_the_deadline(world: World) -> None:
+    world.qemu("exec sleep 1000")
+    began = time.monotonic()
+    assert world.choose(deadline=0.3) == "tcg"
+    assert time.monotonic() - began < 2
+
+
+def test_kvm_on_which_qemu_dies_is_not_used(world: World) -> None:
+    world.qemu("echo 'assertion failed' >&2; kill -ABRT $$")
+    assert world.choose() == "tcg"
+
+
+def test_demanding_kvm_where_it_does_not_work_is_an_error_with_the_reason(world: World) -> None:
+    world.qemu("echo 'assertion failed: ret == 0' >&2; kill -ABRT $$")
+    with pytest.raises(VMStartError, match="KVM does not work: QEMU gave up: assertion failed: ret == 0; set"):
+        world.choose("kvm")
+    world.host.kvm.unlink()
+    with pytest.raises(VMStartError, match="kvm cannot be opened: No such file"):
+        world.choose("kvm")
+
+
+@pytest.mark.parametrize(("does", "verdict"), [("echo 'Run /init as init process'", "kvm"), ("exit 1", "tcg")])
+def test_an_outcome_is_remembered(world: World, does: str, verdict: str) -> None:
+    world.qemu(does)
+    assert [world.choose(), world.choose()] == [verdict, verdict]
+    assert len(world.starts()) == 1
+
+
+def test_a_new_kernel_or_qemu_is_tried_again(world: World) -> None:
+    world.choose()
+    world.kernel.write_text("new")
+    world.choose()
+    world.qemu("echo 'Unable to mount root fs, but new'")
+    world.choose()
+    assert len(world.starts()) == 3
+
+
+def test_after_a_boot_of_the_host_it_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.choose()
+    monkeypatch.setattr(acceleration, "boot_id", lambda: "another")
+    world.choose()
+    assert len(world.starts()) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"boot": 1}', '{"outcomes": []}', "null"])
+def test_a_broken_memory_is_no_obstacle(world: World, content: str) -> None:
+    world.cache.write_text(content)
+    assert world.choose() == "kvm"
+    assert world.choose() == "kvm"
+    assert len(world.starts()) == 1
+
+
+def test_a_memory_that_cannot_be_written_is_no_obstacle(world: World) -> None:
+    world.cache.mkdir()
+    assert world.choose() == "kvm"
+    assert [path.name for path in world.directory.glob("acceleration.json*")] == ["acceleration.json"]
+
+
+@pytest.mark.vm
+def test_a_kernel_that_works_comes_to_life_in_the_trial(guest_boot: Boot) -> None:
+    """Under emulation, which works on every host: it is the trial that is tried."""
+    binary = Path("/usr/bin/qemu-system-x86_64")
+    assert asyncio.run(trial(QemuConfig(), binary, guest_boot.kernel, "tcg", 30)) == ""
+
+
+def test_a_kernel_that_does_not_work_fails_the_trial(unbootable: Boot) -> None:
+    binary = Path("/usr/bin/qemu-system-x86_64")
+    assert asyncio.run(trial(QemuConfig(), binary, unbootable.kernel, "tcg", 1)) != ""

@@ -1,0 +1,162 @@
+"""QEMU's argument vector, and what a real QEMU reads in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vc_core.config import HypervisorConfig, Param, Resources
+from vc_core.context import Boot, PodContext
+from vc_core.devices import Channel, Device, SharedDirectory
+from vc_core.errors import ConfigError
+from vc_hypervisor_qemu import cmdline
+from vc_hypervisor_qemu.config import QemuConfig
+
+UUID = str(uuid.uuid4())
+
+
+def request(
+    *devices: Device,
+    accelerator: str = "tcg",
+    config: QemuConfig | None = None,
+    resources: Resources | None = None,
+    **pod: Any,
+) -> cmdline.Request:
+    context = PodContext(
+        id="p1",
+        uuid=pod.get("uuid", UUID),
+        run_dir=Path("/run/p1"),
+        share_dir=Path("/share"),
+        resources=resources or Resources(),
+        hypervisor_config=HypervisorConfig(hypervisor_params=pod.get("hypervisor_params", ())),
+        boot=pod.get("boot", Boot(Path("/k"), Path("/i"), True, ("vc.x=1",))),
+    )
+    names = [cmdline.MONITOR, cmdline.CONSOLE, *(cmdline.socket_name(d) for d in devices if isinstance(d, Channel))]
+    sockets = {name: number for number, name in enumerate(names, start=10)}
+    return cmdline.Request(context, config or QemuConfig(), Path("/usr/bin/qemu"), accelerator, devices, sockets)
+
+
+def values(argv: list[str], option: str) -> list[str]:
+    return [value for name, value in pairwise(argv) if name == option]
+
+
+def test_the_pods_id_stands_in_the_name() -> None:
+    assert values(cmdline.argv(request()), "-name") == ["guest=p1,debug-threads=on"]
+    assert values(cmdline.argv(request()), "-uuid") == [UUID]
+
+
+def test_a_vm_is_created_stopped_in_a_sandbox_with_no_device_by_default() -> None:
+    argv = cmdline.argv(request())
+    assert {"-S", "-nodefaults", "-no-user-config", "-no-reboot"} < set(argv)
+    assert values(argv, "-sandbox") == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    assert [device.split(",")[0] for device in values(argv, "-device")] == ["virtio-rng-pci"]
+    assert not {"-daemonize", "-monitor", "-gdb", "-vnc", "-netdev", "-nic"} & set(argv)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cpu", "expected"),
+    [("kvm", "", "host"), ("tcg", "", "max"), ("tcg", "Haswell", "Haswell"), ("kvm", "EPYC,-svm", "EPYC,-svm")],
+)
+def test_the_cpu_is_the_best_there_is_unless_one_is_asked_for(accelerator: str, cpu: str, expected: str) -> None:
+    argv = cmdline.argv(request(accelerator=accelerator, config=QemuConfig(cpu=cpu)))
+    assert values(argv, "-cpu") == [expected]
+    assert values(argv, "-machine") == [f"q35,accel={accelerator},usb=off,vmport=off,smm=off,dump-guest-core=off"]
+
+
+@pytest.mark.parametrize(
+    ("resources", "memory", "cpus"), [(Resources(), "512M", "1"), (Resources(memory=300, vcpus=3), "300M", "3")]
+)
+def test_memory_and_cpus_are_what_the_pod_asks_for(resources: Resources, memory: str, cpus: str) -> None:
+    argv = cmdline.argv(request(resources=resources))
+    assert (values(argv, "-m"), values(argv, "-smp")) == ([memory], [cpus])
+
+
+def test_each_device_has_its_back_end_before_it() -> None:
+    argv = cmdline.argv(request(Channel("c0", "sh.hyper.channel.0"), SharedDirectory("tag", Path("/d"))))
+    assert "-device virtio-serial-pci,disable-legacy=on" in " ".join(argv)
+    assert argv[argv.index("-chardev", argv.index("virtio-serial-pci,disable-legacy=on")) :][:8] == [
+        *("-chardev", "socket,id=channel.c0,fd=12,server=on,wait=off"),
+        *("-device", "virtserialport,chardev=channel.c0,name=sh.hyper.channel.0"),
+        *("-fsdev", "local,id=share1,path=/d,security_model=none,multidevs=remap,readonly=on"),
+        *("-device", "virtio-9p-pci,fsdev=share1,mount_tag=tag,disable-legacy=on"),
+    ]
+
+
+def test_a_writable_share_is_not_read_only() -> None:
+    argv = cmdline.argv(request(SharedDirectory("tag", Path("/d"), read_only=False)))
+    assert "readonly" not in values(argv, "-fsdev")[0]
+
+
+def test_a_comma_in_a_value_stays_in_the_value() -> None:
+    argv = cmdline.argv(request(SharedDirectory("t,readonly=off", Path("/a,path=/etc"))))
+    assert "path=/a,,path=/etc," in values(argv, "-fsdev")[0]
+    assert "mount_tag=t,,readonly=off," in values(argv, "-device")[-1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1))
+def test_qemu_reads_a_value_as_it_was_written(value: str) -> None:
+    """QEMU's own answer: no escape is missing, and none is too much."""
+    commands = [{"execute": name} for name in ("qmp_capabilities", "query-name", "quit")]
+    ran = subprocess.run(
+        ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio",
+         "-name", cmdline.options("", {"guest": value, "debug-threads": "on"})],
+        input="".join(map(json.dumps, commands)), capture_output=True, text=True, check=True, timeout=20,
+    )  # fmt: skip
+    answers = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert {"return": {"name": value}} in answers
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x00", "\x1b[31m", "\x7f"])
+def test_a_control_character_is_refused_wherever_it_comes_from(text: str) -> None:
+    for device in (SharedDirectory(text, Path("/d")), SharedDirectory("t", Path(f"/{text}")), Channel("c", text)):
+        with pytest.raises(ConfigError, match="control character"):
+            cmdline.argv(request(device))
+    for boot in (Boot(Path(text), Path("/i"), True, ()), Boot(Path("/k"), Path(text), True, ())):
+        with pytest.raises(ConfigError, match="control character"):
+            cmdline.argv(request(boot=boot))
+
+
+@pytest.mark.parametrize("id", ["", "1a", "a b", "a,b", "a=b", "../a", "ä"])
+def test_a_channel_id_that_qemu_would_refuse_is_refused_first(id: str) -> None:
+    with pytest.raises(ConfigError, match="channel id"):
+        cmdline.check_device(Channel(id, "n"), ())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Channel("a", "x"), Channel("a", "y")),
+        (Channel("a", "x"), Channel("b", "x")),
+        (SharedDirectory("t", Path("/a")), SharedDirectory("t", Path("/b"))),
+    ],
+)
+def test_two_devices_that_the_guest_could_not_tell_apart_are_refused(one: Device, other: Device) -> None:
+    with pytest.raises(ConfigError, match="two devices have the"):
+        cmdline.check_device(one, [other])
+
+
+@pytest.mark.parametrize("param", [Param("-rtc", "base=utc"), Param("rtc", "base=utc")])
+def test_a_harmless_option_of_the_caller_is_passed_on(param: Param) -> None:
+    assert values(cmdline.argv(request(hypervisor_params=[param])), "-rtc") == ["base=utc"]
+
+
+@pytest.mark.parametrize(
+    "key", ["-drive", "-chardev", "-fsdev", "-qmp", "-monitor", "-sandbox", "-incoming", "-device"]
+)
+def test_an_option_that_reaches_the_host_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}.* is not allowed"):
+        cmdline.argv(request(hypervisor_params=[Param(key, "x")]))
+
+
+def test_a_uuid_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="uuid"):
+        cmdline.argv(request(uuid="x,y"))

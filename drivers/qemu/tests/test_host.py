@@ -1,0 +1,106 @@
+"""What a VM can be made of on this host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vc_core.config import Resources
+from vc_core.context import Boot
+from vc_core.errors import ConfigError
+from vc_hypervisor_qemu import host
+
+
+def binary(path: Path, mode: int = 0o755) -> str:
+    path.write_text("#!/bin/sh\n")
+    path.chmod(mode)
+    return str(path)
+
+
+def test_qemu_is_found_in_path_when_none_is_named() -> None:
+    assert host.find_binary("").name == "qemu-system-x86_64"
+
+
+def test_a_missing_qemu_is_reported_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert host.problems() == ["qemu-system-x86_64 is not installed; on Debian: apt install qemu-system-x86"]
+
+
+def test_a_host_whose_machines_are_unknown_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert host.problems() == ["hypervisor qemu drives x86_64 machines; this host is riscv64"]
+
+
+def test_a_named_qemu_is_taken(tmp_path: Path) -> None:
+    given = binary(tmp_path / "qemu-system-x86_64")
+    assert host.find_binary(given) == Path(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "text"),
+    [
+        ("qemu-system-aarch64", 0o755, "is not QEMU for this host"),
+        ("sh", 0o755, "is not QEMU for this host"),
+        ("qemu-system-x86_64", 0o644, "is not executable"),
+    ],
+)
+def test_what_is_not_qemu_for_this_host_is_refused(tmp_path: Path, name: str, mode: int, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        host.find_binary(binary(tmp_path / name, mode))
+
+
+def test_a_binary_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        host.find_binary(str(tmp_path / "qemu-system-x86_64"))
+
+
+def test_sane_resources_are_accepted() -> None:
+    host.check_resources(Resources())
+    host.check_resources(Resources(memory=64, vcpus=8))
+
+
+@pytest.mark.parametrize("memory", [1, 63, 10**9])
+def test_absurd_memory_is_refused(memory: int) -> None:
+    with pytest.raises(ConfigError, match=f"memory is {memory} MiB; give 64 to"):
+        host.check_resources(Resources(memory=memory))
+
+
+def test_absurdly_many_cpus_are_refused() -> None:
+    most = max(8, 4 * (os.cpu_count() or 1))
+    host.check_resources(Resources(vcpus=most))
+    with pytest.raises(ConfigError, match=f"vcpus is {most + 1}; on this host give {most} at most"):
+        host.check_resources(Resources(vcpus=most + 1))
+
+
+def test_a_kernel_and_an_initramfs_are_accepted(unbootable: Boot, tmp_path: Path) -> None:
+    assert host.check_boot(unbootable) is unbootable
+    (tmp_path / "vmlinux").write_bytes(b"\x7fELF" + bytes(1024))
+    elf = Boot(tmp_path / "vmlinux", unbootable.image, True, ())
+    assert host.check_boot(elf) is elf
+
+
+def test_a_pod_with_nothing_to_boot_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a kernel"):
+        host.check_boot(None)
+
+
+def test_a_disk_image_is_refused(unbootable: Boot) -> None:
+    with pytest.raises(ConfigError, match="is a disk image; hypervisor qemu boots an initramfs"):
+        host.check_boot(Boot(unbootable.kernel, unbootable.image, False, ()))
+
+
+@pytest.mark.parametrize("which", ["kernel", "image"])
+def test_a_file_that_cannot_be_one_is_refused(unbootable: Boot, tmp_path: Path, which: str) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "directory").mkdir()
+    for name, text in (("missing", "does not exist"), ("directory", "not a regular file"), ("empty", "is empty")):
+        paths = {"kernel": unbootable.kernel, "image": unbootable.image, which: tmp_path / name}
+        with pytest.raises(ConfigError, match=f"{which} .*{text}"):
+            host.check_boot(Boot(**paths, image_is_initramfs=True, params=()))
+
+
+def test_a_kernel_that_is_none_is_refused(unbootable: Boot) -> None:
+    with pytest.raises(ConfigError, match="neither an ELF vmlinux nor a bzImage"):
+        host.check_boot(Boot(Path(__file__), unbootable.image, True, ()))

@@ -1,0 +1,162 @@
+"""The monitor against a QEMU that misbehaves. How it behaves is tested with a real one, in test_hypervisor.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from vc_core.errors import HypervisorError, VMTimeoutError
+from vc_hypervisor_qemu.monitor import Monitor
+
+GREETING = b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}\n'
+READY = b'{"return": {}}\n'
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def fake_qemu(path: Path, serve: Serve) -> AsyncIterator[Monitor]:
+    """Yield a monitor whose QEMU, which is this process, does what ``serve`` does, and hangs up after that."""
+
+    async def serve_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_unix_server(serve_and_hang_up, path)
+    monitor = Monitor(path, os.getpid())
+    try:
+        yield monitor
+    finally:
+        await monitor.aclose()
+        server.close()
+        await server.wait_closed()
+
+
+def sends(*answers: bytes, then_wait: bool = False) -> Serve:
+    """Return a QEMU that greets with the first answer and gives each other one for a command (which has no newline)."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answers[0])
+        for answer in answers[1:]:
+            await reader.read(4096)
+            writer.write(answer)
+        if then_wait:
+            await reader.read()
+
+    return serve
+
+
+def ask(tmp_path: Path, serve: Serve, deadline: float = 5) -> object:
+    async def run() -> object:
+        async with fake_qemu(tmp_path / "qmp", serve) as monitor:
+            return await monitor.execute("query-status", deadline)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [
+        sends(b"", then_wait=True),
+        sends(GREETING[:20], then_wait=True),
+        sends(GREETING, then_wait=True),
+        sends(GREETING, READY, then_wait=True),
+    ],
+    ids=["silent", "half a greeting", "no capabilities", "no answer"],
+)
+def test_a_qemu_that_falls_silent_is_given_up_at_the_deadline(tmp_path: Path, serve: Serve) -> None:
+    began = time.monotonic()
+    with pytest.raises(VMTimeoutError, match=r"does not answer 'query-status' within 0\.3 s"):
+        ask(tmp_path, serve, deadline=0.3)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [
+        sends(b""),
+        sends(b"SSH-2.0-OpenSSH\r\n", then_wait=True),
+        sends(GREETING[:20]),
+        sends(b"[]\n", then_wait=True),
+        sends(b"x" * 10**6, then_wait=True),
+        sends(GREETING, b'{"error": {"class": "GenericError", "desc": "no"}}\n', then_wait=True),
+        sends(GREETING, READY, b"garbage\n", then_wait=True),
+        sends(GREETING, READY, b'{"error": {"class": "GenericError", "desc": "no"}}\n', then_wait=True),
+        sends(GREETING, READY),
+    ],
+    ids=[
+        *("nothing", "not QMP", "half a greeting", "no object", "no end", "no capabilities", "garbage", "no id"),
+        "gone before the answer",
+    ],
+)
+def test_a_qemu_that_speaks_nonsense_or_hangs_up_is_an_error_at_once(tmp_path: Path, serve: Serve) -> None:
+    began = time.monotonic()
+    with pytest.raises(HypervisorError, match="query-status"):
+        ask(tmp_path, serve)
+    assert time.monotonic() - began < 2
+
+
+def test_the_error_carries_qemus_own_words(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await sends(GREETING, READY)(reader, writer)
+        command = json.loads(await reader.read(4096))
+        answer = {"id": command["id"], "error": {"class": "GenericError", "desc": "the moon is full"}}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        await reader.read()
+
+    with pytest.raises(HypervisorError, match="QEMU does not do 'query-status': the moon is full"):
+        ask(tmp_path, serve)
+
+
+def test_a_lost_connection_is_made_again_with_the_next_command(tmp_path: Path) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await sends(GREETING, READY)(reader, writer)
+        if connections == 2:
+            command = json.loads(await reader.read(4096))
+            writer.write(json.dumps({"id": command["id"], "return": {"status": "running"}}).encode() + b"\n")
+            await reader.read()
+
+    async def run() -> object:
+        async with fake_qemu(tmp_path / "qmp", serve) as monitor:
+            with pytest.raises(HypervisorError):
+                await monitor.execute("query-status")
+            return await monitor.execute("query-status")
+
+    assert asyncio.run(run()) == {"status": "running"}
+
+
+def test_a_command_that_is_not_ours_to_give_is_never_sent(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="human-monitor-command"):
+        asyncio.run(Monitor(tmp_path / "qmp", os.getpid()).execute("human-monitor-command"))
+
+
+def test_an_event_storm_costs_no_memory(tmp_path: Path) -> None:
+    """The guest can cause events; all but the one that is waited for are dropped."""
+    event = json.dumps({"event": "RTC_CHANGE", "data": {"offset": 1}, "timestamp": {}}).encode() + b"\n"
+    last = json.dumps({"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-reset"}}).encode() + b"\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await sends(GREETING, READY)(reader, writer)
+        command = json.loads(await reader.read(4096))
+        writer.write(event * 2000 + json.dumps({"id": command["id"], "return": {}}).encode() + b"\n" + last)
+
+    async def run() -> tuple[str, int]:
+        async with fake_qemu(tmp_path / "qmp", serve) as monitor:
+            await monitor.execute("query-status")
+            reason = await monitor.shutdown_reason(5)
+            return reason, len(monitor._events.history)
+
+    assert asyncio.run(run()) == ("guest-reset", 1)

@@ -1,0 +1,101 @@
+"""Sockets at paths of any length, with nobody else at the other end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vc_core.errors import HypervisorError, VMStartError
+from vc_hypervisor_qemu import sockets
+
+PID_1 = 1  #: not us
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    directory = tmp_path / ("d" * 200)
+    directory.mkdir()
+    return directory / "x.sock"
+
+
+def test_no_path_is_too_long(path: Path) -> None:
+    with sockets.listen(path) as server, sockets.connect(path, PID_1) as client:
+        assert len(str(path)) > 107
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.sendall(b"hello")
+            client.setblocking(True)
+            assert client.recv(5) == b"hello"
+
+
+def test_only_this_user_may_connect(path: Path) -> None:
+    with sockets.listen(path):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_connection_does_not_block(path: Path) -> None:
+    with sockets.listen(path), sockets.connect(path, PID_1) as client:
+        assert client.gettimeout() == 0
+
+
+def test_a_socket_that_nobody_listens_on_is_replaced(path: Path) -> None:
+    sockets.listen(path).close()
+    with sockets.listen(path), sockets.connect(path, PID_1):
+        pass
+
+
+def test_a_socket_that_somebody_listens_on_is_left_alone(path: Path) -> None:
+    with sockets.listen(path):
+        with pytest.raises(VMStartError, match="somebody listens there"):
+            sockets.listen(path)
+        sockets.connect(path, PID_1).close()
+
+
+def test_a_file_or_a_link_in_the_place_of_a_socket_is_left_alone(path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    path.symlink_to(target)
+    with pytest.raises(VMStartError, match=r"x\.sock' cannot be made: there is a file"):
+        sockets.listen(path)
+    path.unlink()
+    path.write_text("precious")
+    with pytest.raises(VMStartError, match="there is a file"):
+        sockets.listen(path)
+    assert (target.read_text(), path.read_text()) == ("precious", "precious")
+
+
+@pytest.mark.parametrize("make_dead", [lambda path: None, lambda path: sockets.listen(path).close()])
+def test_a_socket_with_nobody_behind_it_cannot_be_connected_to(path: Path, make_dead: object) -> None:
+    assert callable(make_dead)
+    make_dead(path)
+    with pytest.raises(HypervisorError, match=r"x\.sock' cannot be connected to"):
+        sockets.connect(path, PID_1)
+
+
+def test_a_connection_to_another_process_than_the_pods_qemu_is_refused(path: Path) -> None:
+    listen = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind('x.sock'); s.listen(); print(flush=True);"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", listen], cwd=path.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as stranger:
+        assert stranger.stdout is not None
+        stranger.stdout.readline()
+        with pytest.raises(HypervisorError, match=f"belongs to process {stranger.pid}, which is not the pod's QEMU"):
+            sockets.connect(path, PID_1)
+        sockets.connect(path, stranger.pid).close()
+        assert stranger.stdin is not None
+        stranger.stdin.close()
+
+
+def test_a_crowded_socket_is_reported_at_once(path: Path) -> None:
+    with sockets.listen(path):
+        waiting = [sockets.connect(path, PID_1) for _ in range(2)]  # listen(1) lets two wait
+        with pytest.raises(HypervisorError, match="too many wait for it"):
+            sockets.connect(path, PID_1)
+        for client in waiting:
+            client.close()
