@@ -95,3 +95,11 @@ def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: 
     with pytest.raises(ConfigError) as caught:
         resolve_root_fs(ContainerConfig(id="c", root_fs="" if kind == "not given" else str(path)))
     assert "rootfs of container 'c'" in str(caught.value)
+
+
+def test_relative_paths_are_those_of_the_callers_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert ContainerConfig(id="c", root_fs="bundle").root_fs == str(tmp_path / "bundle")
+    assert Volume("t", "v").host_path == str(tmp_path / "v")
+    assert HypervisorConfig(hypervisor_path="qemu-system-x86_64").hypervisor_path == "qemu-system-x86_64"
+    assert HypervisorConfig(hypervisor_path="./qemu").hypervisor_path == str(tmp_path / "qemu")

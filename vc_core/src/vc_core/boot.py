@@ -67,7 +67,7 @@ def _given(hypervisor: HypervisorConfig, params: tuple[str, ...]) -> Boot:
 
 
 def _regular_file(what: str, text: str) -> Path:
-    path = Path(text).absolute()
+    path = Path(text)
     try:
         if not path.exists():
             raise ConfigError(f"{what} {text!r} does not exist")

@@ -46,8 +46,9 @@ def _texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _path_text(path: Any) -> str:
-    """Return a path given as str or PathLike as text; empty stays empty (unlike ``Path("")``)."""
-    return path if isinstance(path, str) else str(path)
+    """Return a path given as str or PathLike as absolute text, for processes that work elsewhere; empty stays empty."""
+    text = path if isinstance(path, str) else str(path)
+    return str(Path(text).absolute()) if text else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class ContainerConfig:
 
     def __post_init__(self) -> None:
         check_id("container", self.id)
-        _set(self, root_fs=_path_text(self.root_fs))
+        _set(self, root_fs=_path_text(self.root_fs), console=_path_text(self.console))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +180,8 @@ class HypervisorConfig:
             self,
             kernel_path=_path_text(self.kernel_path),
             image_path=_path_text(self.image_path),
-            hypervisor_path=_path_text(self.hypervisor_path),
+            # A bare name is looked up in PATH.
+            hypervisor_path=_path_text(path) if "/" in (path := str(self.hypervisor_path)) else path,
             kernel_params=tuple(self.kernel_params),
             hypervisor_params=tuple(self.hypervisor_params),
             options=dict(self.options),
@@ -249,7 +251,7 @@ def resolve_root_fs(container: ContainerConfig) -> Path:
     what = f"rootfs of container {container.id!r}"
     if not container.root_fs:
         raise ConfigError(f"{what} is not given; name a directory that holds a root file system")
-    given = Path(container.root_fs).absolute()
+    given = Path(container.root_fs)
     try:
         path = given / "rootfs" if (given / "rootfs").is_dir() else given
         if not path.exists():

@@ -330,8 +330,8 @@ class Engine:
             self._stopping = False
 
     def _extra_devices(self) -> list[Device]:
-        volumes = [SharedDirectory(volume.mount_tag, _path(volume.host_path)) for volume in self._config.volumes]
-        sockets = [Channel(socket.id, socket.name, _path(socket.host_path)) for socket in self._config.sockets]
+        volumes = [SharedDirectory(volume.mount_tag, Path(volume.host_path)) for volume in self._config.volumes]
+        sockets = [Channel(socket.id, socket.name, Path(socket.host_path)) for socket in self._config.sockets]
         return [*volumes, *sockets]
 
     # -- end -------------------------------------------------------------------------------------------------------
@@ -588,10 +588,6 @@ def _console(hypervisor: Hypervisor) -> str:
     """Return the last lines of the guest's console as the end of a sentence, or "" if it said nothing."""
     lines = [line.strip() for line in hypervisor.console_tail().splitlines() if line.strip()]
     return f"; the guest's console ends with: {' | '.join(lines[-_CONSOLE_LINES:])}" if lines else ""
-
-
-def _path(text: str) -> Path:
-    return Path(text).absolute()
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:

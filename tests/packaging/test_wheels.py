@@ -1,0 +1,58 @@
+"""Wheels: what plain pip makes of every distribution, installed away from this checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DISTRIBUTIONS = sorted(
+    path.parent for path in [ROOT / "vc_core/pyproject.toml", *ROOT.glob("drivers/*/pyproject.toml")]
+)
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("wheels")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(target)]
+    subprocess.run([*command, *map(str, DISTRIBUTIONS)], check=True, capture_output=True, timeout=600)
+    return target
+
+
+@pytest.fixture(scope="module")
+def installed(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    subprocess.run([*command, *map(str, sorted(wheels.glob("*.whl")))], check=True, capture_output=True)
+    return target
+
+
+def test_every_distribution_makes_a_wheel_with_types_and_without_tests(wheels: Path):
+    names = {path.name.split("-")[0]: zipfile.ZipFile(path).namelist() for path in wheels.glob("*.whl")}
+    assert len(names) == len(DISTRIBUTIONS)
+    for distribution, files in names.items():
+        assert any(name.endswith("/py.typed") for name in files), distribution
+        assert not [name for name in files if "/tests/" in name], distribution
+
+
+def test_the_agents_wheel_carries_the_guest_agent_compiled(installed: Path):
+    binary = installed / "vc_agent_hyperstart/guest/init"
+    assert os.access(binary, os.X_OK)
+    assert binary.read_bytes()[:4] == b"\x7fELF"
+    assert binary.stat().st_size < 200_000
+
+
+def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path):
+    script = "import vc_core, sys; from vc_core.cli import main; print(vc_core.__file__); main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "drivers"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith(str(installed)), done.stdout
+    for name in ("qemu", "mock", "hyperstart", "noop", "debian"):
+        assert any(line.split()[1] == name for line in done.stdout.splitlines()[2:]), done.stdout
