@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "VIRTCONTAINERS_ROOT": str(tmp_path / "root")}
+    made = {**os.environ, "PATH": path, "VIRTCONTAINERS_ROOT": str(tmp_path / "root")}
+    yield made
+    for pod in run("sh", "virtc pod list", tmp_path, made).splitlines()[1:]:
+        run("sh", f"virtc pod delete --force {pod.split()[0]}", tmp_path, made)
 
 
 def run(language: str, text: str, where: Path, environment: dict[str, str]) -> str:
@@ -40,7 +44,7 @@ def test_the_tutorial_works_from_its_first_line_to_its_last(tmp_path: Path, envi
     together = "".join(said)
     for expected in (
         "GNU/Linux",
-        "first  running  qemu",
+        "first   running  qemu",
         "sleep 1000",
         "hello",
         "HELLO",
