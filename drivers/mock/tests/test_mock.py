@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
+
 from vc_core.config import HypervisorConfig, Resources
 from vc_core.context import PodContext
 from vc_core.devices import Channel, SharedDirectory

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from vc_core.agent import Agent, AgentCapability, GuestContainer, Process, ProcessIO
 from vc_core.config import Cmd, HypervisorConfig, Resources
 from vc_core.context import PodContext

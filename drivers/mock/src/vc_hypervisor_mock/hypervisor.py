@@ -11,7 +11,6 @@ from vc_core.devices import Channel, Device
 from vc_core.errors import ConfigError, HypervisorError, StateError, VMStartError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.process import ProcessIdentity
-
 from vc_hypervisor_mock.config import MockConfig
 
 

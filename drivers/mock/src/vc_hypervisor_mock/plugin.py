@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from vc_core.context import PodContext
 from vc_core.hookspecs import HypervisorSpec, hookimpl
-
 from vc_hypervisor_mock.config import MockConfig
 from vc_hypervisor_mock.hypervisor import MockHypervisor
 

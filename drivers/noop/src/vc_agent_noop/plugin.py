@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vc_agent_noop.agent import NoopAgent
 from vc_core.context import PodContext
 from vc_core.errors import ConfigError
 from vc_core.hookspecs import hookimpl
 from vc_core.spawner import Spawner
-
-from vc_agent_noop.agent import NoopAgent
 
 
 @dataclass(frozen=True, slots=True)
