@@ -22,6 +22,7 @@ from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
 MakeHypervisor = Callable[..., QemuHypervisor]
+Owner = Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]
 
 #: Kernel modules that the test guest needs: ports of virtio-serial, shares over 9p.
 MODULES = ("virtio_console", "9pnet_virtio", "9p")
@@ -46,16 +47,16 @@ def unbootable(tmp_path_factory: pytest.TempPathFactory) -> Boot:
 
 @pytest.fixture
 def make(tmp_path: Path, unbootable: Boot) -> MakeHypervisor:
-    """Make the hypervisor object of pod "p1", whose run directory exists."""
+    """Make the hypervisor object of pod "p1", whose run directory is there."""
 
     def make(
         boot: Boot | None = unbootable,
         options: dict[str, str] | None = None,
         saved: Any = None,
         resources: Resources | None = None,
+        run_dir: Path = tmp_path / "run" / "p1",
         **config: Any,
     ) -> QemuHypervisor:
-        run_dir = tmp_path / "run" / "p1"
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         pod = PodContext(
             id="p1",
@@ -101,7 +102,7 @@ def guest_boot(guest: GuestImage) -> Boot:
 
 
 @pytest.fixture
-def owner(tmp_path: Path) -> Iterator[Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]]:
+def owner(tmp_path: Path) -> Iterator[Owner]:
     """Let another process make pod "p1" with the channel "test" (owner.py); return it with what it saved."""
     children = []
 

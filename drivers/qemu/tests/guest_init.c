@@ -9,6 +9,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <unistd.h>
 
 static void load_modules(void)
@@ -88,6 +89,7 @@ int main(void)
 			int console = open("/dev/console", O_WRONLY);
 			for (int i = 0; i < 30; i++)
 				dprintf(console, "line %d \033[31mred\007\n", i);
+			tcdrain(console);
 			close(console);
 			dprintf(channel, "SAID\n");
 		} else {

@@ -167,8 +167,11 @@ class QemuHypervisor(Hypervisor):
 
     async def aclose(self) -> None:
         """Release connections and descriptors; the VM runs on."""
-        if self._vm is not None:
-            await self._vm.aclose()
+        vm = self._vm
+        if vm is not None:
+            if vm.alive:
+                self._vm = None  # a stop that comes after all takes it over anew
+            await vm.aclose()
 
     def _launch(self, binary: Path, accelerator: str) -> tuple[Vm, int, dict[str, str]]:
         """Start QEMU; return its VM, its pid and the paths of the channels' sockets."""

@@ -1,0 +1,114 @@
+"""Real boots of a Debian guest, with guest_init.c in it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from vc_core.context import Boot
+from vc_core.devices import Channel, SharedDirectory
+from vc_core.hypervisor import VMExit
+from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+
+Make = Callable[..., QemuHypervisor]
+
+pytestmark = pytest.mark.vm
+
+#: Seconds for a guest to come up where several do so at once, and for one answer of it.
+BOOT, ANSWER = 60, 10
+
+
+async def receive(channel: socket.socket, deadline: float) -> str:
+    async with asyncio.timeout(deadline):
+        return (await asyncio.get_running_loop().sock_recv(channel, 65536)).decode().rstrip("\n")
+
+
+async def ask(channel: socket.socket, command: str) -> str:
+    await asyncio.get_running_loop().sock_sendall(channel, f"{command}\n".encode())
+    return await receive(channel, ANSWER)
+
+
+@asynccontextmanager
+async def booted(hypervisor: QemuHypervisor) -> AsyncIterator[socket.socket]:
+    """Boot; yield the channel on which the guest does what it is told; end the VM whatever happened."""
+    try:
+        await hypervisor.prepare(20)
+        with await hypervisor.open_channel("test") as channel:
+            await hypervisor.start(5)
+            assert await receive(channel, BOOT) == "READY"
+            yield channel
+    finally:
+        await hypervisor.stop(10)
+        await hypervisor.aclose()
+
+
+def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(make: Make, guest_boot: Boot, tmp_path: Path) -> None:
+    """One boot for all that a running guest must show."""
+    shared = tmp_path / "a, b"
+    shared.mkdir()
+    (shared / "greeting").write_text("hello from the host\n")
+    boot = Boot(guest_boot.kernel, guest_boot.image, True, (*guest_boot.params, "vc.note=x,y=z"))
+
+    async def run() -> None:
+        hypervisor = make(boot)
+        hypervisor.add_device(Channel("odd", "odd,name=test"))
+        hypervisor.add_device(Channel("test", "test"))
+        hypervisor.add_device(SharedDirectory("share,tag", shared))
+        async with booted(hypervisor) as channel:
+            assert "vc.note=x,y=z" in await ask(channel, "/proc/cmdline")
+            assert await ask(channel, "/share/greeting") == "hello from the host"
+            assert await ask(channel, "/sys/class/virtio-ports/vport1p1/name") == "odd,name=test"
+
+            await hypervisor.pause()
+            await asyncio.get_running_loop().sock_sendall(channel, b"/share/greeting\n")
+            with pytest.raises(TimeoutError):
+                await receive(channel, 0.3)
+            await hypervisor.resume()
+            assert await receive(channel, ANSWER) == "hello from the host"
+
+            assert await ask(channel, "SAY") == "SAID"
+            expected = "\n".join(f"line {number} red" for number in range(20, 30))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the loop has looked at its descriptors once
+            assert hypervisor.console_tail() == expected
+
+            channel.close()
+            await hypervisor.aclose()
+            heir = make(boot=None, saved=hypervisor.save())
+            try:
+                with await heir.open_channel("test") as again:
+                    assert await ask(again, "/share/greeting") == "hello from the host"
+                    assert heir.console_tail() == expected
+                    await asyncio.get_running_loop().sock_sendall(again, b"POWEROFF\n")
+                    assert await heir.wait() == VMExit(expected=False, reason="the guest powered off")
+            finally:
+                await heir.stop(10)
+                await heir.aclose()
+
+    asyncio.run(run())
+
+
+def test_how_a_guest_ended_is_told(make: Make, guest_boot: Boot, tmp_path: Path) -> None:
+    """Three guests at once, which do not meet; QEMU ends them all by exiting with status 0."""
+
+    async def end_by(command: str) -> tuple[VMExit, str]:
+        hypervisor = make(guest_boot, run_dir=tmp_path / "run" / command)
+        hypervisor.add_device(Channel("test", "test"))
+        async with booted(hypervisor) as channel:
+            await asyncio.get_running_loop().sock_sendall(channel, command.encode())
+            async with asyncio.timeout(ANSWER):
+                return await hypervisor.wait(), hypervisor.console_tail()
+
+    async def run() -> None:
+        (off, _), (reset, _), (panic, console) = await asyncio.gather(*map(end_by, ("POWEROFF", "REBOOT", "PANIC")))
+        assert off == VMExit(False, "the guest powered off")
+        assert reset == VMExit(False, "the guest reset itself")
+        assert panic == VMExit(False, "the guest's kernel panicked: Attempted to kill init! exitcode=0x00000100")
+        assert "Kernel Offset" in console
+
+    asyncio.run(run())
