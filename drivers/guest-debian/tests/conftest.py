@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -34,9 +35,20 @@ def module_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes
 
 
 @pytest.fixture
-def use_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Return the directory where everything is; with the parameter "public" one that every user can enter."""
+    if getattr(request, "param", "") != "public":
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="vc-guest-debian-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def use_sources(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return a function that makes a line of sources.list, and more configuration, all that the host's apt knows."""
-    config, sources, empty = (tmp_path / "host-apt" / name for name in ("apt.conf", "sources.list", "empty"))
+    config, sources, empty = (place / "host-apt" / name for name in ("apt.conf", "sources.list", "empty"))
 
     def use(line: str, more: str = "") -> None:
         (empty / "lists/partial").mkdir(parents=True, exist_ok=True)
@@ -51,9 +63,9 @@ def use_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 
 @pytest.fixture
-def repository(tmp_path: Path, use_sources: Callable[[str], None], module_files: Mapping[str, bytes]) -> Repository:
+def repository(place: Path, use_sources: Callable[[str], None], module_files: Mapping[str, bytes]) -> Repository:
     """Return a repository with the made-up kernel, the only one that apt knows."""
-    repository = Repository(tmp_path / "repository")
+    repository = Repository(place / "repository")
     repository.directory.mkdir()
     repository.add_kernel("1:1.2.3-1", kernel_files(module_files))
     use_sources(f"deb [trusted=yes arch=amd64] file:{repository.directory} ./")
@@ -61,21 +73,21 @@ def repository(tmp_path: Path, use_sources: Callable[[str], None], module_files:
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> Maker:
+def maker(place: Path) -> Maker:
     """Return a maker of guests whose payload is a program and two modules."""
-    init = tmp_path / "payload" / "init"
+    init = place / "payload" / "init"
     init.parent.mkdir()
     init.write_bytes(b"the agent")
     init.chmod(0o755)
-    return Maker(GuestPayload({"/init": str(init)}, modules=("share", "within")), tmp_path / "cache")
+    return Maker(GuestPayload({"/init": str(init)}, modules=("share", "within")), place / "cache")
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_running(tmp_path: Path) -> Iterator[None]:
+def _nothing_left_running(place: Path) -> Iterator[None]:
     """Fail a test after which a process still knows its directory."""
     yield
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            assert str(tmp_path) not in path.read_text(errors="replace"), path
+            assert str(place) not in path.read_text(errors="replace"), path
         except (FileNotFoundError, ProcessLookupError):
             continue

@@ -30,6 +30,9 @@ from vc_core.guest import GuestImage
 
 _LOCK_DEADLINE = 3600.0  #: seconds; another builder may have a slow network
 
+_FULL = 1 << 20  #: bytes that are free when there is no space left, for what we write
+_SPACE_NEEDED = "while a guest is built it takes 600 MiB"
+
 MANIFEST = "manifest.json"
 
 
@@ -119,6 +122,11 @@ class Cache:
             work_dir = Path(tempfile.mkdtemp(prefix="work-", dir=self._root))
             try:
                 yield work_dir
+            except (OSError, GuestError) as error:
+                # Not every tool says so when there is no space.
+                if shutil.disk_usage(work_dir).free < _FULL:
+                    raise GuestError(f"no space is left in {self._root}: {_SPACE_NEEDED}") from error
+                raise
             finally:
                 shutil.rmtree(work_dir, ignore_errors=True)
         finally:
@@ -148,12 +156,15 @@ class Cache:
         """Remove a guest and what points to it. Raises GuestError when there is none with this content key."""
         if key not in (guest.key for guest in self.guests()):
             raise GuestError(f"there is no guest {key!r} in {self._guests}")
-        for pointer in self._requests.iterdir():
-            if pointer.readlink().name == key:
-                pointer.unlink()
         grave = self._root / f"work-{secrets.token_hex(4)}"
-        (self._guests / key).rename(grave)  # at once, so that nobody finds half of it
-        shutil.rmtree(grave)
+        try:
+            for pointer in self._requests.iterdir():
+                if pointer.readlink().name == key:
+                    pointer.unlink()
+            (self._guests / key).rename(grave)  # at once, so that nobody finds half of it
+            shutil.rmtree(grave)
+        except OSError as error:
+            raise GuestError(f"cannot remove the guest {key}: {error}") from error
 
 
 def list_guests(cache_dir: Path) -> list[CachedGuest]:

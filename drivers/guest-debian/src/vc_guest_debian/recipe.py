@@ -12,13 +12,11 @@ from vc_core.errors import GuestError
 from vc_core.guest import GuestRequest
 from vc_guest_debian.architectures import architecture
 from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
+from vc_guest_debian.contents import LOAD_LIST
 from vc_guest_debian.initramfs import Entry, file_entry
 
 #: Raise it whenever the same recipe makes another guest.
 FORMAT = 1
-
-#: Where the initramfs lists its modules in load order; see vc_core.agent.GuestPayload.
-LOAD_LIST = "/lib/modules/load"
 
 #: Modules of every guest, whatever its agent: the bus that all devices of the VM sit on, and its source of entropy.
 BASE_MODULES = ("virtio_pci", "virtio_rng")

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -73,42 +74,42 @@ async def run(
     Raises ToolError with the tool's own words when it fails, GuestError when it is missing or not done in time. On
     every way out that is not its normal end, the tool and all that it started are killed.
     """
-    process = await asyncio.create_subprocess_exec(
-        # Should this process be killed itself, the tool is too.
-        *(require_tool("setpriv"), "--pdeathsig", "KILL", "--"),
-        require_tool(argv[0]),
-        *argv[1:],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=cwd,
-        env={**os.environ, "LC_ALL": "C", "TMPDIR": str(cwd)},
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(deadline):
-            errors = asyncio.ensure_future(process.stderr.read())
-            lines = []
-            async for line in process.stdout:
-                lines.append(line.decode(errors="replace"))
-                if on_line:
-                    on_line(lines[-1])
-            code = await process.wait()
-            stderr = (await errors).decode(errors="replace")
-    except TimeoutError:
-        raise GuestError(f"cannot {purpose}: {argv[0]} took more than {deadline:g} seconds") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    if code != 0:
-        error = ToolError(f"cannot {purpose}: {_complaint(stderr) or f'{argv[0]} ended with exit code {code}'}")
-        error.stderr = stderr
-        raise error
-    return "".join(lines)
+    with tempfile.TemporaryFile(dir=cwd) as errors:
+        process = await asyncio.create_subprocess_exec(
+            # Should this process itself be killed, the tool is too.
+            *(require_tool("setpriv"), "--pdeathsig", "KILL", "--"),
+            require_tool(argv[0]),
+            *argv[1:],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            cwd=cwd,
+            env={**os.environ, "LC_ALL": "C", "TMPDIR": str(cwd)},
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        lines = []
+        try:
+            async with asyncio.timeout(deadline):
+                async for line in process.stdout:
+                    lines.append(line.decode(errors="replace"))
+                    if on_line:
+                        on_line(lines[-1])
+                code = await process.wait()
+        except TimeoutError:
+            raise GuestError(f"cannot {purpose}: {argv[0]} took more than {deadline:g} seconds") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if code != 0:
+            errors.seek(0)
+            stderr = errors.read().decode(errors="replace")
+            error = ToolError(f"cannot {purpose}: {_complaint(stderr) or f'{argv[0]} ended with exit code {code}'}")
+            error.stderr = stderr
+            raise error
+        return "".join(lines)
 
 
 def _complaint(stderr: str) -> str:

@@ -1,0 +1,78 @@
+"""What goes into a guest: the kernel as it is booted, and the files of the initramfs."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vc_core.errors import GuestError
+from vc_guest_debian.compression import decompress
+from vc_guest_debian.initramfs import Entry, file_entry, pack
+from vc_guest_debian.kernel import bootable_kernel
+
+#: Where the initramfs lists its modules in load order; see vc_core.agent.GuestPayload.
+LOAD_LIST = "/lib/modules/load"
+
+#: Of the packages that an agent asks for, the files that no guest needs: texts for people, character sets.
+_LEFT_OUT = re.compile(r"/usr/share/(doc|info|lintian|locale|man)/|/usr/lib/[^/]+/gconv/")
+
+#: Directories that Debian has below /usr, with links to them in /. Packages may still name them the old way.
+_BELOW_USR = frozenset({"bin", "lib", "lib32", "lib64", "libx32", "sbin"})
+
+
+def write_kernel(root: Path, target: Path) -> None:
+    """Write the kernel of the packages unpacked in ``root``. Blocks. Raises GuestError, OSError."""
+    images = sorted((root / "boot").glob("vmlinu[xz]-*"))
+    if not images:
+        raise GuestError("the kernel package holds no kernel: name another with the option kernel_package")
+    target.write_bytes(bootable_kernel(images[0].read_bytes()))
+
+
+def write_initramfs(modules: Sequence[Path], packages_root: Path, payload: Mapping[str, Entry], target: Path) -> None:
+    """Write the initramfs: modules and their list, what was unpacked of packages, and the agent's own files over them.
+
+    Blocks. Raises GuestError, OSError.
+    """
+    files = _package_files(packages_root)
+    paths = []
+    for module in modules:
+        path = f"/lib/modules/{module.name.partition('.ko')[0]}.ko"
+        files[path] = file_entry(decompress(module.read_bytes(), f"the module {module.name}"))
+        paths.append(path)
+    files[LOAD_LIST] = file_entry("".join(f"{path}\n" for path in paths).encode())
+    with target.open("wb") as archive:
+        archive.writelines(pack(_below_usr({**files, **payload})))
+
+
+def _package_files(root: Path) -> dict[str, Entry]:
+    """Return the files that were unpacked below ``root``, by their path in the guest."""
+    files = {}
+    for path in root.rglob("*"):
+        name = f"/{path.relative_to(root)}"
+        mode = path.lstat().st_mode
+        if _LEFT_OUT.match(name):
+            continue
+        if stat.S_ISLNK(mode):
+            files[name] = Entry(mode, str(path.readlink()).encode(errors="surrogateescape"))
+        else:
+            files[name] = Entry(mode, b"" if stat.S_ISDIR(mode) else path.read_bytes())
+    return files
+
+
+def _below_usr(files: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Move what is in directories that Debian has below /usr there, and leave links to them.
+
+    The kernel unpacks in the archive's order: a link must not come before what is written through it.
+    """
+    moved = {}
+    for path, entry in files.items():
+        top = path.split("/")[1]
+        if top not in _BELOW_USR:
+            moved[path] = entry
+            continue
+        moved[f"/{top}"] = Entry(stat.S_IFLNK | 0o777, f"usr/{top}".encode())
+        if path != f"/{top}":
+            moved[f"/usr{path}"] = entry
+    return moved

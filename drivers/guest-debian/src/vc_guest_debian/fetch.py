@@ -1,0 +1,80 @@
+"""Decides which packages make a guest, and gets them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.errors import GuestError
+from vc_core.guest import Progress
+from vc_guest_debian.apt import Apt, Package
+from vc_guest_debian.recipe import Recipe
+from vc_guest_debian.tools import ToolError
+
+#: Of what a kernel package depends on, the packages that hold the kernel and its modules; Debian has both in one.
+_KERNEL_PARTS = re.compile(r"linux-(image|binary|modules)-.*")
+
+#: Dependencies that serve only to configure packages, which is not done here: no maintainer script runs. They are left
+#: out unless the agent asks for them by name; of what OpenSSH depends on, they are more than half.
+_MAINTENANCE = re.compile(r"adduser|debconf(-.*)?|dpkg|libperl5\..*|passwd|perl(-.*)?|tar|ucf")
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """What a guest is made from: the kernel's packages, and those of the agent."""
+
+    kernel: list[Package]
+    agent: list[Package]
+
+    def file_names(self) -> list[str]:
+        """Return the names of the packages' files."""
+        return [package.file_name for package in (*self.kernel, *self.agent)]
+
+
+async def fetch(recipe: Recipe, apt_dir: Path, downloads: Path, progress: Progress) -> Packages:
+    """Get what the recipe needs, at its current version, into ``downloads``.
+
+    The host's package lists are tried first, then lists of our own in ``apt_dir``. Raises GuestError.
+    """
+    with contextlib.suppress(ToolError):
+        return await _fetch_by(Apt(apt_dir, recipe.architecture, own_lists=False), recipe, downloads, progress)
+    progress("fetching the lists of packages", 0.0)
+    apt = Apt(apt_dir, recipe.architecture, own_lists=True)
+    missing_lists: ToolError | None = None
+    try:
+        await apt.update()
+    except ToolError as error:
+        missing_lists = error  # perhaps only of sources that are not needed
+    try:
+        return await _fetch_by(apt, recipe, downloads, progress)
+    except ToolError as error:
+        raise missing_lists or error from error
+
+
+async def _fetch_by(apt: Apt, recipe: Recipe, downloads: Path, progress: Progress) -> Packages:
+    progress("looking for the packages", 0.0)
+    kernel = await apt.closure([recipe.kernel_package])
+    agent = await apt.closure(recipe.packages) if recipe.packages else []
+    packages = Packages(
+        kernel=[package for package in kernel if _KERNEL_PARTS.fullmatch(package.name)],
+        agent=[
+            package for package in agent if package.name in recipe.packages or not _MAINTENANCE.fullmatch(package.name)
+        ],
+    )
+    if not packages.kernel:
+        raise GuestError(
+            f"the package {recipe.kernel_package} holds no kernel and depends on none: "
+            "name another with the option kernel_package"
+        )
+    downloading = _part(progress, "downloading packages", 0.05, 0.6)
+    downloading(0)
+    await apt.download([*packages.kernel, *packages.agent], downloads, downloading)
+    return packages
+
+
+def _part(progress: Progress, phrase: str, begin: float, end: float) -> Callable[[float], None]:
+    """Return a progress of one step, which is the part of the whole from ``begin`` to ``end``."""
+    return lambda share: progress(phrase, begin + share * (end - begin))
