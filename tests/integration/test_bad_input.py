@@ -152,13 +152,11 @@ def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
     assert "panicked: VFS: Unable to mount root" in said
 
 
-def test_a_pod_needs_root_where_a_machine_needs_it(tmp_path: Path, bundle: Path):
-    tmp_path.chmod(0o777)
+def test_a_pod_needs_root_where_a_machine_needs_it(bundle: Path):
+    # In a user namespace without a mapping this process is nobody, and can still read the files of this checkout.
     done = subprocess.run(
-        ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "env",
-         f"VIRTCONTAINERS_ROOT={tmp_path}/r", virtc_path(), "pod", "create", "--bundle", str(bundle)],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        ["unshare", "--user", virtc_path(), "pod", "create", "--bundle", str(bundle)], capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert "needs root" in done.stderr
     assert done.stderr.count("\n") == 1
