@@ -57,7 +57,7 @@ static int open_port(const char *wanted)
 
 int main(void)
 {
-	char command[256], line[256];
+	char command[256], line[4096];
 
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);

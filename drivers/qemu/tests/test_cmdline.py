@@ -125,6 +125,12 @@ def test_a_control_character_is_refused_wherever_it_comes_from(text: str) -> Non
             cmdline.argv(request(boot=boot))
 
 
+@pytest.mark.parametrize("device", [Channel("c", "n", Path("x")), SharedDirectory("t", Path("x"))])
+def test_a_path_that_depends_on_a_working_directory_is_refused(device: Device) -> None:
+    with pytest.raises(ConfigError, match=r"'x' of .* must be absolute"):
+        cmdline.check_device(device, ())
+
+
 @pytest.mark.parametrize("id", ["", "1a", "a b", "a,b", "a=b", "../a", "ä"])
 def test_a_channel_id_that_qemu_would_refuse_is_refused_first(id: str) -> None:
     with pytest.raises(ConfigError, match="channel id"):

@@ -19,7 +19,7 @@ from vc_core.config import Param, Resources
 from vc_core.context import Boot
 from vc_core.devices import Channel, SharedDirectory
 from vc_core.errors import ConfigError, HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
-from vc_core.hypervisor import HypervisorCapability, VMExit
+from vc_core.hypervisor import VMExit
 from vc_core.process import ProcessIdentity
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
@@ -76,9 +76,8 @@ def test_a_prepared_vm_is_a_process_that_carries_the_pods_id(make: Make) -> None
     live(hypervisor, use)
 
 
-def test_it_can_do_all_that_a_hypervisor_can_and_claims_no_isolation_under_emulation(make: Make) -> None:
+def test_under_emulation_no_isolation_is_claimed(make: Make) -> None:
     hypervisor = make(options={"accel": "tcg"})
-    assert hypervisor.capabilities == set(HypervisorCapability)
 
     async def use(pid: int) -> None:
         assert (hypervisor.acceleration, hypervisor.isolation) == ("tcg", "none")
@@ -221,15 +220,14 @@ def test_a_qemu_that_cannot_be_executed_is_reported(make: Make, tmp_path: Path) 
 
 
 def test_a_qemu_that_dies_by_a_signal_is_reported(make: Make, tmp_path: Path) -> None:
-    failing(
-        make(hypervisor_path=fake_qemu(tmp_path, "kill -SEGV $$")), VMStartError, r"killed by signal 11 \(SIGSEGV\)"
-    )
+    hypervisor = make(hypervisor_path=fake_qemu(tmp_path, "kill -SEGV $$"))
+    failing(hypervisor, VMStartError, r"killed by signal 11 \(Segmentation fault\)")
     assert left_in(tmp_path) == []
 
 
 def test_a_qemu_that_floods_its_output_is_reported_by_its_last_words(make: Make, tmp_path: Path) -> None:
     does = "i=0; while [ $i -lt 900 ]; do echo line $i >&2; i=$((i+1)); done; exit 3"
-    failing(make(hypervisor_path=fake_qemu(tmp_path, does)), VMStartError, "status 3: line 897\nline 898\nline 899$")
+    failing(make(hypervisor_path=fake_qemu(tmp_path, does)), VMStartError, "status 3: line 897; line 898; line 899$")
     assert left_in(tmp_path) == []
 
 
@@ -282,6 +280,17 @@ def test_the_chosen_place_of_a_channel_must_be_free(make: Make, tmp_path: Path) 
         failing(hypervisor, VMStartError, "chosen.sock' cannot be made: somebody listens there")
     assert place.is_socket()
     assert left_in(tmp_path) == []
+
+
+def test_a_run_directory_that_cannot_be_used_is_reported(make: Make, tmp_path: Path) -> None:
+    hypervisor = make()
+    in_the_way = tmp_path / "run" / "p1" / "qemu.pipe"
+    in_the_way.mkdir()
+    failing(hypervisor, VMStartError, "run directory '.*p1' cannot be used: .*qemu.pipe")
+    assert left_in(tmp_path) == ["qemu.pipe"]
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    failing(hypervisor, VMStartError, "monitor.sock' cannot be made: No such file")
 
 
 def test_stale_files_of_an_earlier_vm_are_no_obstacle(make: Make, tmp_path: Path) -> None:
@@ -341,7 +350,7 @@ def test_a_frozen_qemu_is_killed_within_the_deadline(make: Make) -> None:
         began = time.monotonic()
         await hypervisor.stop(2)
         assert time.monotonic() - began < 2
-        assert await hypervisor.wait() == VMExit(True, "QEMU was killed by signal 9 (SIGKILL)")
+        assert await hypervisor.wait() == VMExit(True, "QEMU was killed by signal 9 (Killed)")
 
     live(hypervisor, use)
 
@@ -374,7 +383,7 @@ def test_a_killed_qemu_is_noticed_within_a_second_by_all_who_wait(make: Make) ->
             await hypervisor.pause()  # QEMU has looked at its sockets
             os.kill(pid, signal.SIGKILL)
             async with asyncio.timeout(1):
-                assert set(await asyncio.gather(*waiting)) == {VMExit(False, "QEMU was killed by signal 9 (SIGKILL)")}
+                assert set(await asyncio.gather(*waiting)) == {VMExit(False, "QEMU was killed by signal 9 (Killed)")}
                 assert await asyncio.get_running_loop().sock_recv(channel, 1) == b""
         assert await hypervisor.wait() == await waiting[0]
         for refused in (hypervisor.pause, hypervisor.resume, lambda: hypervisor.open_channel("test")):

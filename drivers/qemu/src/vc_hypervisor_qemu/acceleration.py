@@ -46,9 +46,10 @@ class Host:
             os.close(os.open(self.kvm, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
             return f"{self.kvm} cannot be opened: {error.strerror}"
-        for line in self.cpuinfo.read_text().splitlines():
-            if line.startswith("flags") and not _VIRTUALIZATION & set(line.split()):
-                return "the CPU does not offer hardware virtualization (vmx or svm)"
+        with self.cpuinfo.open() as lines:  # up to the first CPU's features: the file is long on a large host
+            features = next((line.split() for line in lines if line.startswith("flags")), [])
+        if not _VIRTUALIZATION & set(features):
+            return "the CPU does not offer hardware virtualization (vmx or svm)"
         return ""
 
 
@@ -77,7 +78,7 @@ async def trial(config: QemuConfig, binary: Path, kernel: Path, accelerator: str
     """
     argv = [
         str(binary),
-        *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none"),
+        *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none", "-sandbox", cmdline.SANDBOX),
         *cmdline.machine(config, accelerator),
         *("-m", f"{_TRIAL_MEMORY}M", "-serial", "stdio"),
         *("-kernel", str(kernel), "-append", _TRIAL_PARAMS),

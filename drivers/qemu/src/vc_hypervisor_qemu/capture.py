@@ -38,22 +38,12 @@ class Capture:
             raise
         self._source = source
         os.set_blocking(source, False)
-        asyncio.get_running_loop().add_reader(source, self.drain)
+        asyncio.get_running_loop().add_reader(source, self._take)
 
     def drain(self) -> None:
-        """Take what has arrived. Called when there is something, and once more after QEMU's end."""
-        if self._source == -1:
-            return
-        try:
-            while data := os.read(self._source, _CHUNK):
-                self._keep(data)
-                if len(data) < _CHUNK:
-                    return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # the other side has gone: as good as an end
-        self.close()
+        """Take all that has arrived. Called when the other side has ended."""
+        while self._take():
+            pass
 
     def close(self) -> None:
         """Stop; the files stay."""
@@ -63,6 +53,22 @@ class Capture:
             if descriptor != -1:
                 os.close(descriptor)
         self._source = self._file = -1
+
+    def _take(self) -> bool:
+        """Take one piece of what has arrived; return whether there may be more."""
+        if self._source == -1:
+            return False
+        try:
+            data = os.read(self._source, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""  # the other side has gone: as good as an end
+        if data:
+            self._keep(data)
+        else:
+            self.close()
+        return bool(data)
 
     def _keep(self, data: bytes) -> None:
         with suppress(OSError):  # a full disk costs the log, not the VM

@@ -38,7 +38,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 #: Filters of system calls that QEMU needs no more once it runs (qemu(1), -sandbox).
-_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
 #: No guest of ours needs the virtio of before 2016, whose code is the older and larger part.
@@ -76,7 +76,7 @@ def argv(request: Request) -> list[str]:
         *("-uuid", pod.uuid),
         *("-no-user-config", "-nodefaults", "-no-reboot"),
         *("-display", "none"),
-        *("-sandbox", _SANDBOX),
+        *("-sandbox", SANDBOX),
         *machine(request.config, request.accelerator),
         *("-m", f"{pod.resources.memory or DEFAULT_MEMORY}M"),
         *("-smp", str(pod.resources.vcpus or DEFAULT_VCPUS)),
@@ -120,6 +120,8 @@ def check_device(device: Device, others: Sequence[Device]) -> None:
     most = _DEVICES_MAX[type(device)]
     if len(alike) == most:
         raise ConfigError(f"{device} is one device too many: a VM of hypervisor qemu has {most} of the kind at most")
+    if device.host_path is not None and not device.host_path.is_absolute():
+        raise ConfigError(f"host path {str(device.host_path)!r} of {device} must be absolute")
     if isinstance(device, Channel) and not _ID.fullmatch(device.id):
         raise ConfigError(f"channel id {device.id!r} is not valid: a letter, then letters, digits, '-', '.' and '_'")
     for key in _KEYS[type(device)]:

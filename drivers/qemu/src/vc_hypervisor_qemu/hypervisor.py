@@ -6,20 +6,30 @@ import asyncio
 import os
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vc_core.context import PodContext
 from vc_core.devices import Channel, Device
-from vc_core.errors import HypervisorError, StateError, VMStartError, VMTimeoutError
+from vc_core.errors import HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.process import ProcessIdentity
 from vc_hypervisor_qemu import acceleration, capture, cmdline, host, kernel, sockets
 from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.monitor import Command
 from vc_hypervisor_qemu.process import spawn
 from vc_hypervisor_qemu.rundir import RunDir
 from vc_hypervisor_qemu.vm import Vm
+
+_CAPABILITIES = frozenset(
+    {
+        HypervisorCapability.PROCESS,
+        HypervisorCapability.CHANNELS,
+        HypervisorCapability.SHARED_DIRECTORIES,
+        HypervisorCapability.PAUSE,
+    }
+)
 
 #: Lines of the guest's console that an error quotes.
 _CONSOLE_LINES = 10
@@ -69,8 +79,8 @@ class QemuHypervisor(Hypervisor):
 
     @property
     def capabilities(self) -> frozenset[HypervisorCapability]:
-        """All there are."""
-        return frozenset(HypervisorCapability)
+        """A QEMU process with channels and shared directories, which can be paused."""
+        return _CAPABILITIES
 
     @property
     def acceleration(self) -> str:
@@ -123,8 +133,10 @@ class QemuHypervisor(Hypervisor):
             process = ProcessIdentity.of(pid)
             if process is None or not isinstance(status, dict) or status.get("status") != "prelaunch":
                 raise VMStartError(f"QEMU's VM is not ready to start: {status!r}")
-        except BaseException:
+        except BaseException as error:
             await self._undo()
+            if isinstance(error, OSError) and not isinstance(error, VCError):
+                raise VMStartError(f"run directory {str(self._files.path)!r} cannot be used: {error}") from error
             raise
         self._facts = _Facts(process, accelerator, channels)
 
@@ -138,7 +150,10 @@ class QemuHypervisor(Hypervisor):
         if vm is not None:
             await vm.end(deadline)
             await vm.aclose()
-        self._remove_files()
+        try:
+            self._remove_files()
+        except OSError as error:
+            raise HypervisorError(f"what the VM of pod {self._pod.id!r} left cannot be removed: {error}") from error
 
     async def pause(self) -> None:
         """Suspend the VM."""
@@ -180,7 +195,7 @@ class QemuHypervisor(Hypervisor):
         paths = {name: files.socket(name) for name in (cmdline.MONITOR, cmdline.CONSOLE)}
         for channel in channels:
             name = cmdline.socket_name(channel)
-            paths[name] = (channel.host_path or files.socket(name)).absolute()
+            paths[name] = channel.host_path or files.socket(name)
         self._discard_logs()
         with ExitStack() as stack:
             inherited = {}
@@ -201,7 +216,7 @@ class QemuHypervisor(Hypervisor):
             self._vm = Vm(files, pid, pidfd)
         return self._vm, pid, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
 
-    async def _command(self, vm: Vm, command: str, deadline: float) -> object:
+    async def _command(self, vm: Vm, command: Command, deadline: float) -> object:
         """Execute a command while QEMU starts. Raises VMStartError with QEMU's own words if it ended instead."""
         try:
             return await vm.monitor.execute(command, deadline)
@@ -217,8 +232,9 @@ class QemuHypervisor(Hypervisor):
         if vm is not None:
             vm.kill()
             await vm.aclose()
-        self._remove_files()
-        self._discard_logs()
+        with suppress(OSError):
+            self._remove_files()
+            self._discard_logs()
 
     def _discard_logs(self) -> None:
         for log in (self._files.console_log, self._files.messages_log):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, get_args
 
 from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
 
@@ -15,7 +16,7 @@ from vc_hypervisor_qemu import sockets
 COMMAND_DEADLINE = 5.0
 
 #: QMP can run programs on the host; we never say anything but this.
-_COMMANDS = frozenset({"cont", "query-status", "quit", "stop"})
+Command = Literal["cont", "query-status", "quit", "stop"]
 
 #: Bytes of one message; the largest answer to the above has a few hundred.
 _MESSAGE_MAX = 64 * 1024
@@ -33,9 +34,10 @@ class Monitor:
         self._connecting = asyncio.Lock()
         self._events = EventListener(names="SHUTDOWN")
 
-    async def execute(self, command: str, deadline: float = COMMAND_DEADLINE) -> object:
+    async def execute(self, command: Command, deadline: float = COMMAND_DEADLINE) -> object:
         """Return QEMU's answer to a command, within ``deadline`` seconds. Raises HypervisorError, VMTimeoutError."""
-        assert command in _COMMANDS, f"{command} is not a command that this driver may give"
+        if command not in get_args(Command):
+            raise HypervisorError(f"{command!r} is no command that this driver gives")
         try:
             async with asyncio.timeout(deadline):
                 client = await self._connected()

@@ -97,4 +97,4 @@ def reap(pidfd: int) -> str:
         return ""
     if info.si_code == os.CLD_EXITED:
         return f"exited with status {info.si_status}"
-    return f"was killed by signal {info.si_status} ({signal.Signals(info.si_status).name})"
+    return f"was killed by signal {info.si_status} ({signal.strsignal(info.si_status)})"

@@ -91,7 +91,7 @@ class Vm:
         if not await self._process.wait(_LEFTOVERS):
             return ""
         self._messages.drain()
-        said = _TIMESTAMP.sub("", tail(self._files.messages_log, _LAST_WORDS))
+        said = _TIMESTAMP.sub("", tail(self._files.messages_log, _LAST_WORDS)).replace("\n", "; ")
         how = self._process.ended.result() or "ended, and only its parent knows how"
         return f"QEMU {how}: {said}" if said and not how.startswith("was killed") else f"QEMU {how}"
 
