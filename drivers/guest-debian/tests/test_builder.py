@@ -373,7 +373,7 @@ def test_a_machine_that_nobody_knows_is_named(maker):
 @pytest.mark.usefixtures("repository")
 def test_a_missing_tool_is_named_before_anything_is_done(maker, monkeypatch, tmp_path):
     (tmp_path / "bin").mkdir()
-    for tool in ("apt-get", "dpkg-deb", "setpriv"):
+    for tool in ("apt-get", "dpkg-deb", "flock", "setpriv"):
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
     monkeypatch.setattr(tools, "_SYSTEM_PATH", "")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -452,5 +452,5 @@ print(maker.left_overs())
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     tried = subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=DEADLINE)
     text, left = tried.stdout.splitlines()
-    assert text.startswith(f"no space is left in {maker.cache_dir}/debian: ")
+    assert text.startswith(f"no space is left in {maker.cache_dir}/debian; ")
     assert left == "[]"

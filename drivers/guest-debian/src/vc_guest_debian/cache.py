@@ -5,14 +5,13 @@
     debian/lock                   held by the one that builds
     debian/work-XXXXXXXX/         what a builder works in; of a dead one when nobody holds the lock
     debian/downloads/             package files that the guests below were made from
-    debian/apt/                   apt's configuration, and lists of our own where the host has none
+    debian/apt/                   what apt keeps: the lists of packages, where the host has none
     debian/guests/CONTENT/        kernel, initramfs, manifest.json
     debian/requests/REQUEST       symbolic link to the guest that serves the request
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import json
@@ -20,44 +19,35 @@ import os
 import secrets
 import shutil
 import tempfile
-import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.errors import GuestError
 from vc_core.guest import GuestImage
+from vc_guest_debian.tools import run
 
 _LOCK_DEADLINE = 3600.0  #: seconds; another builder may have a slow network
 
 _FULL = 1 << 20  #: bytes that are free when there is no space left, for what we write
-_SPACE_NEEDED = "while a guest is built it takes 600 MiB"
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
 class CachedGuest:
-    """One built guest: its content key, its directory and what its manifest says."""
+    """One built guest: its content key, where it is, for which agent, from which package files; ``size`` in bytes."""
 
     key: str
     directory: Path
-    manifest: Mapping[str, object]
-
-    @property
-    def package_files(self) -> tuple[str, ...]:
-        """Return the names of the package files that it was made from."""
-        files = self.manifest["package_files"]
-        return tuple(map(str, files)) if isinstance(files, list) else ()
+    agent: str
+    package_files: tuple[str, ...]
+    kernel_params: tuple[str, ...]
+    size: int
 
     def image(self) -> GuestImage:
         """Return it as a hypervisor boots it."""
-        params = self.manifest["kernel_params"]
-        return GuestImage(
-            self.directory / "kernel",
-            self.directory / "initramfs",
-            tuple(map(str, params)) if isinstance(params, list) else (),
-        )
+        return GuestImage(self.directory / "kernel", self.directory / "initramfs", self.kernel_params)
 
 
 class Cache:
@@ -97,10 +87,17 @@ class Cache:
         """Return the guest in a directory, or None if it is not whole."""
         try:
             manifest = json.loads((directory / MANIFEST).read_bytes())
-            for name, size in manifest["sizes"].items():
-                if (directory / name).stat().st_size != size:
-                    return None
-            return CachedGuest(directory.name, directory, manifest)
+            sizes = manifest["sizes"]
+            if any((directory / name).stat().st_size != size for name, size in sizes.items()):
+                return None
+            return CachedGuest(
+                key=directory.name,
+                directory=directory,
+                agent=manifest["agent"],
+                package_files=tuple(manifest["package_files"]),
+                kernel_params=tuple(manifest["kernel_params"]),
+                size=sum(sizes.values()),
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -108,14 +105,12 @@ class Cache:
     async def building(self, waiting: Callable[[], None]) -> AsyncIterator[Path]:
         """Yield a fresh directory to build in, as the only builder; it is removed afterwards.
 
-        What dead builders left and guests that are not whole are removed first.
-
-        ``waiting`` is called when another builder has to end first.
+        What dead builders left and guests that are not whole are removed first. ``waiting`` is called when another
+        builder has to end before. Raises GuestError.
         """
         for directory in (self.apt, self.downloads, self._guests, self._requests):
             directory.mkdir(parents=True, exist_ok=True)
-        lock = await _lock(self._root / "lock", waiting)
-        try:
+        async with _locked(self._root / "lock", waiting):
             damaged = [guest for guest in self._guests.iterdir() if self._load(guest) is None]
             for remains in (*self._root.glob("work-*"), *damaged):
                 shutil.rmtree(remains, ignore_errors=True)
@@ -125,12 +120,10 @@ class Cache:
             except (OSError, GuestError) as error:
                 # Not every tool says so when there is no space.
                 if shutil.disk_usage(work_dir).free < _FULL:
-                    raise GuestError(f"no space is left in {self._root}: {_SPACE_NEEDED}") from error
+                    raise GuestError(f"no space is left in {self._root}; a build takes some 600 MiB") from error
                 raise
             finally:
                 shutil.rmtree(work_dir, ignore_errors=True)
-        finally:
-            os.close(lock)
 
     def publish(self, work_dir: Path, request_key: str, content_key: str, built: Path) -> CachedGuest:
         """Make the guest in the directory ``built`` the one that serves a request. Only for the builder."""
@@ -162,7 +155,7 @@ class Cache:
                 if pointer.readlink().name == key:
                     pointer.unlink()
             (self._guests / key).rename(grave)  # at once, so that nobody finds half of it
-            shutil.rmtree(grave)
+            shutil.rmtree(grave, ignore_errors=True)
         except OSError as error:
             raise GuestError(f"cannot remove the guest {key}: {error}") from error
 
@@ -180,41 +173,22 @@ def remove_guest(cache_dir: Path, key: str) -> None:
     Cache(cache_dir).remove(key)
 
 
-async def _lock(path: Path, waiting: Callable[[], None]) -> int:
-    """Return a descriptor that holds the exclusive lock on a file; closing it lets go.
+@contextlib.asynccontextmanager
+async def _locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None]:
+    """Hold the exclusive lock on a file; ``waiting`` is called when another process has it.
 
-    Waiting is done by a thread of its own, because flock(2) cannot be awaited: it ends when it gets the lock, and gives
-    it back when nobody waits for it any more.
+    flock(2) cannot be awaited, but flock(1) can, and the lock that it gets belongs to the descriptor that we share.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor
-    waiting()
-    loop = asyncio.get_running_loop()
-    locked = loop.create_future()
-
-    def hand_over() -> None:
-        if locked.cancelled():
-            os.close(descriptor)
-        else:
-            locked.set_result(None)
-
-    def wait() -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            loop.call_soon_threadsafe(hand_over)
-        except RuntimeError:  # the loop is closed: nobody waits
-            os.close(descriptor)
-
-    threading.Thread(target=wait, name="guest-lock", daemon=True).start()
     try:
-        async with asyncio.timeout(_LOCK_DEADLINE):
-            await locked
-    except BaseException as error:
-        if locked.done() and not locked.cancelled():
-            os.close(descriptor)
-        if isinstance(error, TimeoutError):
-            raise GuestError(f"another build holds {path} for more than {_LOCK_DEADLINE:g} seconds") from None
-        raise
-    return descriptor
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            await run(
+                ["flock", "--exclusive", str(descriptor)],
+                purpose="wait for another build", deadline=_LOCK_DEADLINE, cwd=path.parent, pass_fds=[descriptor],
+            )  # fmt: skip
+        yield
+    finally:
+        os.close(descriptor)

@@ -18,7 +18,7 @@ class DebianConfig:
     """Options of the Guest driver ``debian``.
 
     ``kernel_package``: the package that is, or depends on, the kernel; empty means the architecture's usual one.
-    ``lockdown``: the guest's kernel protects itself from the guest's root (see ``recipe.LOCKDOWN``).
+    ``lockdown``: the guest's kernel protects itself from the guest's root (kernel_lockdown(7), confidentiality).
     """
 
     kernel_package: str = ""

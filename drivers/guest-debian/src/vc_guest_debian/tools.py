@@ -19,13 +19,14 @@ PACKAGES = {
     "dpkg-deb": "dpkg",
     "depmod": "kmod",
     "modprobe": "kmod",
+    "flock": "util-linux",
     "setpriv": "util-linux",
     "zstd": "zstd",
     "lz4": "lz4",
 }
 
 #: Tools without which no guest can be built; the others are wanted by some kernels only.
-NEEDED = ("apt-get", "dpkg-deb", "depmod", "modprobe", "setpriv")
+NEEDED = ("apt-get", "dpkg-deb", "depmod", "modprobe", "flock", "setpriv")
 
 #: What the tools of an unusual PATH are also looked up in.
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -66,11 +67,13 @@ async def run(
     deadline: float,
     cwd: Path,
     on_line: Callable[[str], None] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> str:
     """Run a tool to its end and return what it printed.
 
     ``argv[0]`` is looked up as a tool. ``purpose`` completes "cannot ..." in the error. ``deadline``: seconds.
     ``cwd``: also where the tool keeps its temporary files. ``on_line``: called with each line as it is printed.
+    ``pass_fds``: descriptors that it gets under the same numbers.
     Raises ToolError with the tool's own words when it fails, GuestError when it is missing or not done in time. On
     every way out that is not its normal end, the tool and all that it started are killed.
     """
@@ -86,6 +89,7 @@ async def run(
             cwd=cwd,
             env={**os.environ, "LC_ALL": "C", "TMPDIR": str(cwd)},
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         assert process.stdout is not None
         lines = []
