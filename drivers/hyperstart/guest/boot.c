@@ -22,8 +22,8 @@
 #define STREAM_PORT "sh.hyper.channel.1"
 
 enum {
-	PORT_DEADLINE = 30000, /* milliseconds */
-	FILES_MAX = 65536,     /* descriptors of the agent: five for each process, three for each container */
+	CHANNEL_DEADLINE = 30000, /* milliseconds */
+	FILES_MAX = 65536,        /* descriptors of the agent: five for each process, three for each container */
 };
 
 struct boot_options boot_options;
@@ -137,21 +137,6 @@ void boot(void)
 	prctl(PR_SET_DUMPABLE, 0); /* nor are children before execve open to the processes of their container */
 }
 
-/* Open what is the VM's serial line or port; a terminal passes bytes through unchanged from now on. */
-static int open_channel(const char *path)
-{
-	int fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	struct termios raw;
-
-	if (fd < 0)
-		fatal("guest agent: channel %s: %s", path, strerror(errno));
-	if (!tcgetattr(fd, &raw)) {
-		cfmakeraw(&raw);
-		tcsetattr(fd, TCSANOW, &raw);
-	}
-	return fd;
-}
-
 static bool port_has_name(const char *port, const char *name)
 {
 	char path[300], found[64] = "";
@@ -199,18 +184,37 @@ static int device_events(void)
 	return fd;
 }
 
-static void wait_for_port(int event_fd, const char *name, char *path, size_t size)
+/* Bytes pass through a terminal unchanged from now on; a port does so anyway. */
+static void make_raw(int fd)
 {
-	int64_t deadline = milliseconds() + PORT_DEADLINE;
-	struct pollfd events = {.fd = event_fd, .events = POLLIN};
-	char ignored[4096];
+	struct termios raw;
 
-	while (!find_port(name, path, size)) {
+	if (tcgetattr(fd, &raw))
+		return;
+	cfmakeraw(&raw);
+	tcsetattr(fd, TCSANOW, &raw);
+}
+
+/* Open the device file that the command line names, or else the port of that name; wait until it is there. */
+static int open_channel(int events, const char *given, const char *port)
+{
+	int64_t deadline = milliseconds() + CHANNEL_DEADLINE;
+	struct pollfd wait = {.fd = events, .events = POLLIN};
+	char path[64] = "", ignored[4096];
+
+	for (;;) {
 		int64_t left = deadline - milliseconds();
+		int fd = -1;
 
-		if (left <= 0 || poll(&events, 1, (int)left) == 0)
-			fatal("guest agent: the VM has no virtio-serial port named %s", name);
-		while (recv(event_fd, ignored, sizeof ignored, 0) > 0)
+		if (*given || find_port(port, path, sizeof path))
+			fd = open(*given ? given : path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (fd >= 0) {
+			make_raw(fd);
+			return fd;
+		}
+		if (left <= 0 || poll(&wait, 1, (int)left) == 0)
+			fatal("guest agent: the VM has no channel %s", *given ? given : port);
+		while (recv(events, ignored, sizeof ignored, 0) > 0)
 			;
 	}
 }
@@ -219,11 +223,7 @@ void boot_open_channels(int *control, int *stream)
 {
 	int events = device_events(); /* before the first look, so that no event is missed */
 
-	if (!*boot_options.control)
-		wait_for_port(events, CONTROL_PORT, boot_options.control, sizeof boot_options.control);
-	*control = open_channel(boot_options.control);
-	if (!*boot_options.stream)
-		wait_for_port(events, STREAM_PORT, boot_options.stream, sizeof boot_options.stream);
-	*stream = open_channel(boot_options.stream);
+	*control = open_channel(events, boot_options.control, CONTROL_PORT);
+	*stream = open_channel(events, boot_options.stream, STREAM_PORT);
 	close(events);
 }

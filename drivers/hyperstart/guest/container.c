@@ -213,7 +213,9 @@ static bool bind_shared(const char *path, const char *target)
 	int root = (int)syscall(SYS_openat2, share, path, &how, sizeof how);
 
 	if (root < 0)
-		return fail("root '%s' in the shared directory: %s", path, strerror(errno));
+		return fail(errno == EXDEV ? "root '%s' leads out of the shared directory"
+		                           : "root '%s' in the shared directory: %s",
+		            path, strerror(errno));
 	if (fchdir(root) || mount(".", target, NULL, MS_BIND, NULL))
 		return fail("root '%s': %s", path, strerror(errno));
 	close(root);

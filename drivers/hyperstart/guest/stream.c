@@ -74,16 +74,15 @@ void output_fill(struct output *output)
 		size_t room = ring_piece(output->head, output->consumed + WINDOW);
 		ssize_t count;
 
+		if (output->draining && !output->left) {
+			loop_close(&output->watch);
+			break;
+		}
 		output->more = !room;
 		if (!room)
 			break;
-		if (output->draining) {
+		if (output->draining)
 			room = MIN(room, output->left);
-			if (!room) {
-				loop_close(&output->watch);
-				break;
-			}
-		}
 		count = read(output->watch.fd, output->ring + ring_at(output->head), room);
 		if (count < 0 && errno == EINTR)
 			continue;

@@ -1,0 +1,378 @@
+"""The real guest agent in a VM, driven by raw sockets: independent of the host driver."""
+
+import asyncio
+import json
+import platform
+import shutil
+import socket
+import struct
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vc_agent_hyperstart.plugin import HyperstartPlugin
+from vc_core.guest import GuestRequest
+from vc_core.roots import Roots
+from vc_guest_debian.plugin import DebianPlugin
+
+#: Seconds. A boot under emulation takes two to six, on a busy machine more.
+BOOT = 60
+DEADLINE = 20
+
+
+def make_root_fs(root: Path) -> None:
+    for name in ("bin", "etc", "root", "tmp", "home/bob", "locked"):
+        (root / name).mkdir(parents=True)
+    (root / "locked").chmod(0o700)
+    busybox = shutil.which("busybox")
+    assert busybox, "the tests need the Debian package busybox-static"
+    shutil.copy(busybox, root / "bin/busybox")
+    applets = (
+        "cat dd echo env head hostname id kill ls mount ping ps readlink rm sh sha256sum sleep stat stty touch true tty"
+    )
+    for applet in (*applets.split(), "wc"):
+        (root / "bin" / applet).symlink_to("busybox")
+    (root / "bin/script").write_text("#!/nowhere/sh\n")
+    (root / "bin/script").chmod(0o755)
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nbob:x:1001:\nstaff:x:50:alice,bob\nextra:x:60:\n")
+
+
+class VM:
+    """A running guest; its channels are the sockets ``control`` and ``stream`` in its directory."""
+
+    def __init__(self, directory: Path, image, options, ports):
+        self.directory = directory
+        argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+        argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256", "-serial", "file:console"]
+        argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
+        argv += ["-append", " ".join((*image.kernel_params, *options)), "-device", "virtio-serial-pci"]
+        argv += ["-fsdev", "local,id=share,path=share,security_model=none,readonly=on"]
+        argv += ["-device", "virtio-9p-pci,fsdev=share,mount_tag=share"]
+        listeners = []
+        for number, name in enumerate(ports):
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(directory / name))
+            listener.listen(1)
+            listeners.append(listener)
+            argv += ["-chardev", f"socket,id=c{number},fd={listener.fileno()},server=on,wait=off"]
+            argv += ["-device", f"virtserialport,chardev=c{number},name=sh.hyper.channel.{number}"]
+        self.process = subprocess.Popen(argv, cwd=directory, pass_fds=[each.fileno() for each in listeners])
+        for listener in listeners:
+            listener.close()
+
+    def console(self) -> str:
+        return (self.directory / "console").read_text(errors="replace")
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Wire:
+    """The protocol's numbers. Tests find them on the host: they cannot import this file."""
+
+    GETVERSION, STARTPOD, GETPOD, STOPPOD, DESTROYPOD, RESTARTCONTAINER, EXECCMD, CMDFINISHED = range(8)
+    READY, ACK, ERROR, WINSIZE, PING, PODFINISHED, NEXT, WRITEFILE, READFILE = range(8, 17)
+    NEWCONTAINER, KILLCONTAINER, ONLINECPUMEM, SETUPINTERFACE, SETUPROUTE, REMOVECONTAINER = range(17, 23)
+    HELLO, SIGNAL = 4096, 4097
+
+    CREDIT, RELEASE, RESUME = 1, 2, 3
+
+    TOKEN = bytes(range(16))
+    MARKER = b"\xffVCSYNC\0\xff" + TOKEN
+
+    #: What the protocol lets each side have on its way.
+    WINDOW = 65536
+    FRAME_PAYLOAD = 32768
+
+
+class RawHost(Wire):
+    """One host: a connection to both channels. Everything has a deadline; nothing is done behind the test's back."""
+
+    def __init__(self, vm: VM):
+        self.control, self.stream = (socket.socket(socket.AF_UNIX) for _ in range(2))
+        for sock, name in ((self.control, "control"), (self.stream, "stream")):
+            sock.settimeout(DEADLINE)
+            sock.connect(str(vm.directory / name))
+        self.nexts = 0  #: bytes that NEXT frames acknowledged
+        self.events = []  #: unsolicited control frames
+        self.output = {}  #: bytes by stream
+        self.consumed = {}  #: what we gave credit for, by stream
+        self.credit = {}  #: what the guest consumed, by stream
+        self.empty = set()  #: streams whose empty frame came
+        self.status = {}  #: exit status by stdio stream
+        self.gives_credit = True
+        self._next_stream = time.monotonic_ns()
+
+    def close(self) -> None:
+        self.control.close()
+        self.stream.close()
+
+    def new_streams(self):
+        self._next_stream += 2
+        return self._next_stream, self._next_stream + 1
+
+    # Control channel
+
+    def send(self, code, payload=b""):
+        if not isinstance(payload, bytes):
+            payload = json.dumps(payload).encode()
+        self.control.sendall(struct.pack(">II", code, 8 + len(payload)) + payload)
+
+    def frame(self):
+        code, length = struct.unpack(">II", exactly(self.control, 8))
+        return code, exactly(self.control, length - 8)
+
+    def reply(self):
+        while True:
+            code, payload = self.frame()
+            if code == self.NEXT:
+                self.nexts += int.from_bytes(payload, "big")
+            elif code in (self.ACK, self.ERROR):
+                return code, payload
+            else:
+                self.events.append((code, payload))
+
+    def call(self, code, payload=b""):
+        self.send(code, payload)
+        return self.reply()
+
+    def ok(self, code, payload=b""):
+        answer, data = self.call(code, payload)
+        assert answer == self.ACK, data
+        return data
+
+    def refused(self, code, payload=b""):
+        """Return the reason and exit code of the ERROR that a command gets."""
+        answer, data = self.call(code, payload)
+        assert answer == self.ERROR
+        return json.loads(data) if data else None
+
+    def hello(self, token=Wire.TOKEN):
+        return json.loads(self.ok(self.HELLO, {"version": 1, "token": token.hex()}))
+
+    def start_container(self, name, *args, **more):
+        stdio, stderr = self.new_streams()
+        process = {"stdio": stdio, "stderr": stderr, "args": list(args), **more.pop("process", {})}
+        self.ok(
+            self.NEWCONTAINER,
+            {"id": name, "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, **more},
+        )
+        return stdio
+
+    def exec(self, container, *args, **more):
+        """Start a process and return its stdio stream; its stderr stream is the next number."""
+        stdio, stderr = self.new_streams()
+        self.ok(
+            self.EXECCMD,
+            {"container": container, "process": {"stdio": stdio, "stderr": stderr, "args": list(args), **more}},
+        )
+        return stdio
+
+    def run(self, container, *args, stdin=None, **more):
+        """Run a process to its end; return status, standard output and standard error."""
+        stdio = self.exec(container, *args, **more)
+        if stdin is not None:
+            self.feed(stdio, stdin)
+        return self.finish(stdio)
+
+    def finish(self, stdio):
+        """Wait for the end of a process and release it."""
+        self.wait_for(lambda: stdio in self.status)
+        self.send_control(self.RELEASE, stdio)
+        return self.status.pop(stdio), self.output.pop(stdio, b""), self.output.pop(stdio + 1, b"")
+
+    # Stream channel
+
+    def send_stream(self, stream, payload=b""):
+        self.stream.sendall(struct.pack(">QI", stream, 12 + len(payload)) + payload)
+
+    def send_control(self, kind, stream, value=0):
+        self.send_stream(0, struct.pack(">BQQ", kind, stream, value))
+
+    def stream_frame(self):
+        stream, length = struct.unpack(">QI", exactly(self.stream, 12))
+        return stream, exactly(self.stream, length - 12)
+
+    def read_stream(self):
+        """Read one frame and take note of it."""
+        stream, payload = self.stream_frame()
+        assert len(payload) <= self.FRAME_PAYLOAD
+        if stream == 0:
+            kind, stream, value = struct.unpack(">BQQ", payload)
+            assert kind == self.CREDIT
+            self.credit[stream] = value
+        elif stream in self.empty:
+            self.empty.discard(stream)
+            (self.status[stream],) = payload
+        elif not payload:
+            self.empty.add(stream)
+        else:
+            self.output[stream] = self.output.get(stream, b"") + payload
+            unconsumed = len(self.output[stream]) - self.consumed.get(stream, 0)
+            assert unconsumed <= self.WINDOW, "the guest sent more than its window"
+            if self.gives_credit and unconsumed >= self.WINDOW // 4:
+                self.give_credit(stream)
+
+    def wait_for(self, condition):
+        """Read until ``condition()`` holds."""
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < deadline, (self.status, self.output.keys())
+            self.read_stream()
+
+    def give_credit(self, stream):
+        self.consumed[stream] = len(self.output[stream])
+        self.send_control(self.CREDIT, stream, self.consumed[stream])
+
+    def feed(self, stdio, data, end=True):
+        """Send input as the window allows, and then its end."""
+        sent = 0
+        while sent < len(data):
+            while sent - self.credit.get(stdio, 0) >= self.WINDOW:
+                self.read_stream()
+            room = min(self.WINDOW - (sent - self.credit.get(stdio, 0)), self.FRAME_PAYLOAD)
+            self.send_stream(stdio, data[sent : sent + room])
+            sent += len(data[sent : sent + room])
+        if end:
+            self.send_stream(stdio)
+
+    def quiet(self, seconds=0.3):
+        """Whether the guest sends nothing on the stream channel for so long."""
+        self.stream.settimeout(seconds)
+        try:
+            self.read_stream()
+        except TimeoutError:
+            return True
+        finally:
+            self.stream.settimeout(DEADLINE)
+        return False
+
+    def take_over(self, nonce=b"takeover"):
+        """Send the marker on both channels, and drop what comes before its echo."""
+        for sock in (self.control, self.stream):
+            sock.sendall(self.MARKER + nonce)
+        for sock in (self.control, self.stream):
+            seen = b""
+            while not seen.endswith(self.MARKER + nonce):
+                seen += exactly(sock, 1)
+
+
+def exactly(sock, count):
+    data = b""
+    while len(data) < count:
+        piece = sock.recv(count - len(data))
+        assert piece, "the channel was closed"
+        data += piece
+    return data
+
+
+@pytest.fixture(scope="session")
+def guest_image():
+    plugin = HyperstartPlugin()
+    payload = plugin.vc_agent_guest(plugin.vc_agent_config({}))
+    request = GuestRequest("hyperstart", payload, platform.machine(), Roots.from_environment().cache / "guests")
+    builder = DebianPlugin().vc_guest_create(DebianPlugin().vc_guest_config({}))
+
+    async def find_or_build():
+        return await builder.find(request) or await builder.build(request, lambda text, share: None)
+
+    return asyncio.run(find_or_build())
+
+
+@contextmanager
+def booted(directory: Path, image, options=(), ports=("control", "stream")):
+    """Boot a VM, wait until its agent is ready; it ends with the block.
+
+    ``ports`` are the sockets behind sh.hyper.channel.0 and sh.hyper.channel.1.
+    """
+    make_root_fs(directory / "share/base/rootfs")
+    vm = VM(directory, image, options, ports)
+    try:
+        host = RawHost(vm)
+        host.control.settimeout(BOOT)
+        assert host.frame() == (host.READY, b"")
+        host.close()
+        yield vm
+    finally:
+        vm.close()
+
+
+@pytest.fixture
+def fresh(tmp_path_factory, guest_image):
+    """A VM for one test."""
+    with booted(tmp_path_factory.mktemp("vm"), guest_image) as vm:
+        yield vm
+
+
+@pytest.fixture
+def exchanged(tmp_path_factory, guest_image):
+    """A VM whose ports have each other's names, and whose command line says so."""
+    options = ("vc.control=/dev/vport0p2", "vc.stream=/dev/vport0p1")
+    with booted(tmp_path_factory.mktemp("vm"), guest_image, options, ("stream", "control")) as vm:
+        yield vm
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, guest_image):
+    """A VM to which nobody says HELLO."""
+    with booted(tmp_path_factory.mktemp("vm"), guest_image) as vm:
+        yield vm
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory, guest_image):
+    """A VM whose host said HELLO, with a pod and a container c1 that sleeps."""
+    with booted(tmp_path_factory.mktemp("vm"), guest_image) as vm:
+        host = RawHost(vm)
+        host.hello()
+        host.ok(host.STARTPOD, {"hostname": "pod-host", "shareDir": "share", "containers": []})
+        host.start_container("c1", "sleep", "1000000")
+        host.close()
+        yield vm
+
+
+def connection(vm):
+    host = RawHost(vm)
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def old(original):
+    """A host that knows only the original protocol."""
+    yield from connection(original)
+
+
+@pytest.fixture
+def host(extended):
+    """A host that takes over the guest from the test before."""
+    for host in connection(extended):
+        host.take_over()
+        for process in host.hello()["processes"]:
+            if process["container"] != "c1" or not process["init"]:
+                host.call(host.SIGNAL, {"stdio": process["stdio"], "signal": 9})
+            host.send_control(host.RESUME, process["stdio"], process["stdout_from"])
+        yield host
+
+
+@pytest.fixture
+def new_host():
+    """Connect as another host, after the one before closed its sockets."""
+    hosts = []
+
+    def connect(vm) -> RawHost:
+        hosts.append(RawHost(vm))
+        return hosts[-1]
+
+    yield connect
+    for each in hosts:
+        each.close()

@@ -1,0 +1,188 @@
+"""The dialect of 2016: what a host gets that never says HELLO."""
+
+import os
+import struct
+import threading
+
+import pytest
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture
+def pod(old):
+    """The host, with a pod whose container c1 sleeps; both are gone after the test."""
+    pod = {"hostname": "old-pod", "shareDir": "share", "containers": [container("c1", 11, "sleep", "1000")]}
+    assert old.call(old.STARTPOD, pod) == (old.ACK, b"")
+    yield old
+    for name in ("c1", "c2"):
+        old.call(old.KILLCONTAINER, {"container": name, "signal": 9})
+    while old.PODFINISHED not in [code for code, _ in old.events]:
+        old.events.append(old.frame())
+
+
+def container(name, stdio, *args, **more):
+    process = {"terminal": False, "stdio": stdio, "stderr": stdio + 1, "args": list(args), **more}
+    return {"id": name, "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
+
+
+def command(stdio, *args, name="c1", **more):
+    process = {"terminal": False, "stdio": stdio, "stderr": stdio + 1, "args": list(args), **more}
+    return {"container": name, "process": process}
+
+
+def ended(host, stdio):
+    host.wait_for(lambda: stdio in host.status)
+    return host.status.pop(stdio), host.output.pop(stdio, b""), host.output.pop(stdio + 1, b"")
+
+
+def test_ready_is_sent_once_a_boot(old):
+    old.send(old.PING)
+    assert [old.frame() for _ in range(2)] == [(old.NEXT, struct.pack(">I", 8)), (old.ACK, b"")]
+
+
+def test_the_next_values_add_up_to_the_bytes_sent(old):
+    message = struct.pack(">II", old.PING, 8 + 5000) + bytes(5000)
+    for byte in message[:20]:
+        old.control.sendall(bytes([byte]))
+    old.control.sendall(message[20:700])
+    old.control.sendall(message[700:])
+    assert old.reply() == (old.ACK, b"")
+    assert old.nexts == len(message)
+    assert old.call(old.PING, bytes(1_000_000)) == (old.ACK, b"")
+    assert old.nexts == len(message) + 1_000_008
+
+
+def test_bytes_are_acknowledged_before_the_frame_is_whole(old):
+    message = struct.pack(">II", old.PING, 8 + 1024) + bytes(1024)
+    for start in range(0, len(message), 512):
+        old.control.sendall(message[start : start + 512])
+        while old.nexts < min(start + 512, len(message)):
+            code, payload = old.frame()
+            assert code == old.NEXT
+            old.nexts += int.from_bytes(payload, "big")
+    assert old.frame() == (old.ACK, b"")
+
+
+def test_pipelined_commands_are_answered_one_by_one(old):
+    old.control.sendall(struct.pack(">II", old.PING, 8) * 3)
+    assert [old.frame() for _ in range(6)] == [(old.NEXT, struct.pack(">I", 8)), (old.ACK, b"")] * 3
+
+
+def test_errors_carry_no_payload(old):
+    for code in (old.STOPPOD, old.RESTARTCONTAINER, old.CMDFINISHED, old.ACK, old.ERROR, old.PODFINISHED, old.NEXT, 23):
+        assert old.call(code) == (old.ERROR, b"")
+    assert old.call(old.SIGNAL, {"stdio": 1, "signal": 9}) == (old.ERROR, b"")
+    for pod in (b"", b"{", {"hostname": "x", "containers": None}, {"containers": []}, {"hostname": "x", "unknown": 1}):
+        assert old.call(old.STARTPOD, pod) == (old.ERROR, b"")
+    assert old.call(old.NEWCONTAINER, container("c1", 1, "true")) == (old.ERROR, b"")
+    assert old.call(old.GETVERSION) == (old.ACK, struct.pack(">I", 4242))
+
+
+def test_podfinished_tells_the_statuses_and_a_new_pod_can_start(old):
+    for _ in range(2):
+        containers = [container("c1", 11, "sh", "-c", "read x; exit 9"), container("c2", 13, "sh", "-c", "exit 4")]
+        old.ok(old.STARTPOD, {"hostname": "old-pod", "shareDir": "share", "containers": containers})
+        assert ended(old, 13)[0] == 4
+        old.send_stream(11)
+        assert ended(old, 11)[0] == 9
+        assert old.frame() == (old.PODFINISHED, struct.pack(">II", 9, 4))
+    assert old.call(old.EXECCMD, command(21, "true")) == (old.ACK, b"")
+    assert ended(old, 21)[0] == 125
+
+
+def test_a_command_runs_and_its_end_is_an_empty_frame_and_the_status(pod):
+    pod.ok(pod.EXECCMD, command(21, "sh", "-c", "echo out; echo err >&2; exit 5"))
+    assert ended(pod, 21) == (5, b"out\n", b"err\n")
+
+
+def test_what_cannot_start_is_acknowledged_and_ends_with_its_code(pod):
+    pod.ok(pod.EXECCMD, command(21, "nosuch"))
+    assert ended(pod, 21) == (127, b"", b"nosuch: command not found in the container\n")
+    pod.ok(pod.EXECCMD, command(21, "/etc/passwd"))
+    assert ended(pod, 21)[0] == 126
+    for more in ({"user": "eve"}, {"user": "4321"}, {"group": "extra"}, {"workdir": "/nowhere"}):
+        pod.ok(pod.EXECCMD, command(21, "true", **more))
+        assert ended(pod, 21)[0] == 125
+    pod.ok(pod.EXECCMD, command(21, "true", name="c9"))
+    assert ended(pod, 21) == (125, b"", b"")
+
+
+def test_death_by_signal_reports_zero(pod):
+    pod.ok(pod.EXECCMD, command(21, "sh", "-c", "kill -9 $$"))
+    assert ended(pod, 21)[0] == 0
+
+
+def test_a_child_that_keeps_the_output_open_delays_the_end(pod):
+    pod.ok(pod.EXECCMD, command(21, "sh", "-c", "sleep 1000 & echo $! >/tmp/child; exit 3"))
+    assert pod.quiet()
+    pod.ok(pod.EXECCMD, command(31, "sh", "-c", "kill $(cat /tmp/child)"))
+    assert ended(pod, 31)[0] == 0
+    assert ended(pod, 21)[0] == 3
+
+
+def test_input_larger_than_an_original_keeps_is_not_lost(pod):
+    data = os.urandom(3 << 20)
+    pod.ok(pod.EXECCMD, command(21, "cat"))
+    sender = threading.Thread(
+        target=lambda: [pod.send_stream(21, data[i : i + 4084]) for i in range(0, len(data), 4084)]
+    )
+    sender.start()
+    pod.gives_credit = False
+    received = b""
+    while len(received) < len(data):
+        stream, payload = pod.stream_frame()
+        assert stream == 21
+        received += payload
+    sender.join()
+    assert received == data
+    pod.send_stream(21)
+    assert ended(pod, 21)[0] == 0
+
+
+def test_an_unknown_stream_is_said_goodbye(pod):
+    pod.send_stream(4711, b"x")
+    assert pod.stream_frame() == (4711, b"")
+
+
+def test_a_signal_given_as_a_string_is_none(pod):
+    pod.ok(pod.KILLCONTAINER, {"container": "c1", "signal": "9"})
+    pod.ok(pod.EXECCMD, command(21, "true"))
+    assert ended(pod, 21)[0] == 0
+    assert pod.call(pod.KILLCONTAINER, {"container": "c9", "signal": 9}) == (pod.ERROR, b"")
+
+
+def test_a_half_command_of_a_host_that_left_does_not_harm_the_next(original, new_host):
+    for cut in (1, 7, 8, 20):
+        host = new_host(original)
+        host.control.sendall((struct.pack(">II", host.PING, 100) + bytes(50))[:cut])
+        host.stream.sendall(struct.pack(">QI", 5, 50)[:cut])
+        host.close()
+        threading.Event().wait(0.3)  # the guest sees that a host left, but not where in the bytes the next one began
+        host = new_host(original)
+        assert host.call(host.PING) == (host.ACK, b"")
+        host.send_stream(4711)
+        assert host.stream_frame() == (4711, b"")
+        host.close()
+
+
+def test_output_waits_for_the_next_host(original, new_host):
+    host = new_host(original)
+    host.ok(host.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": [container("c1", 11, "sleep", "1000")]})
+    host.ok(host.EXECCMD, command(21, "sh", "-c", "read line; sleep 0.5; echo $line"))
+    host.send_stream(21, b"for you\n")
+    host.close()
+    host = new_host(original)
+    assert ended(host, 21)[:2] == (0, b"for you\n")
+    host.ok(host.KILLCONTAINER, {"container": "c1", "signal": 9})
+    assert host.frame() == (host.PODFINISHED, bytes(4))
+
+
+def test_a_pod_that_cannot_start_powers_the_vm_off(fresh, new_host):
+    host = new_host(fresh)
+    missing = {**container("c1", 11, "true"), "image": "nowhere"}
+    assert host.call(host.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": [missing]}) == (
+        host.ERROR,
+        b"",
+    )
+    assert fresh.process.wait(20) == 0

@@ -1,0 +1,70 @@
+"""The end of a pod, and what the kernel command line can say."""
+
+import time
+
+import pytest
+
+pytestmark = pytest.mark.vm
+
+#: Seconds from DESTROYPOD to the end of the VM, whatever its processes do.
+DESTROY = 3
+
+
+def start(host, *args):
+    host.hello()
+    host.ok(host.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []})
+    return host.start_container("c1", *args)
+
+
+def test_a_pod_that_ignores_sigterm_ends_in_time(fresh, new_host):
+    host = new_host(fresh)
+    stdio = start(
+        host, "sh", "-c", "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo up; while :; do sleep 1; done"
+    )
+    host.wait_for(lambda: host.output.get(stdio))
+    before = time.monotonic()
+    host.send(host.DESTROYPOD)
+    assert host.finish(stdio)[0] == 128 + 9
+    assert host.reply() == (host.ACK, b"")
+    assert fresh.process.wait(20) == 0
+    assert time.monotonic() - before < DESTROY
+
+
+def test_last_words_arrive_and_the_vm_does_not_linger(fresh, new_host):
+    host = new_host(fresh)
+    stdio = start(
+        host, "sh", "-c", "trap 'head -c 300000 /dev/zero; echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done"
+    )
+    host.wait_for(lambda: host.output.get(stdio))
+    before = time.monotonic()
+    host.send(host.DESTROYPOD)
+    status, out, _ = host.finish(stdio)
+    assert status == 3
+    assert len(out) == 300_007
+    assert out.endswith(b"bye\n")
+    assert host.reply() == (host.ACK, b"")
+    assert fresh.process.wait(20) == 0
+    assert time.monotonic() - before < DESTROY - 1
+    assert "panic" not in fresh.console()
+
+
+def test_a_guest_without_a_pod_powers_off_at_once(fresh, new_host):
+    host = new_host(fresh)
+    host.send(host.DESTROYPOD)
+    assert host.reply() == (host.ACK, b"")
+    assert fresh.process.wait(20) == 0
+
+
+def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host):
+    host = new_host(fresh)
+    start(host, "sleep", "1000")
+    host.send(host.DESTROYPOD)
+    host.close()
+    assert fresh.process.wait(20) == 0
+
+
+def test_the_command_line_can_name_the_channels_devices(exchanged, new_host):
+    host = new_host(exchanged)
+    host.hello()
+    host.send_stream(5, b"for nobody")
+    host.ok(host.PING)

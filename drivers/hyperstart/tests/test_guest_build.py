@@ -1,0 +1,73 @@
+"""The build hook that compiles the guest agent."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DRIVER = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def hook():
+    spec = importlib.util.spec_from_file_location("hatch_build", DRIVER / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of what the hook reads."""
+    shutil.copytree(DRIVER / "guest", tmp_path / "guest")
+    (tmp_path / "src/vc_agent_hyperstart").mkdir(parents=True)
+    return tmp_path
+
+
+def test_the_agent_is_one_small_static_program(hook, project):
+    binary = hook.build_guest_agent(project)
+    assert binary.stat().st_size < 200 * 1024
+    assert os.access(binary, os.X_OK)
+    assert b"INTERP" not in subprocess.run(["readelf", "-lW", binary], check=True, capture_output=True).stdout
+    assert sorted(path.name for path in binary.parent.iterdir()) == ["init", "init.sha256"]
+
+
+def test_it_refuses_to_run_as_an_ordinary_process(hook, project):
+    ran = subprocess.run([hook.build_guest_agent(project)], capture_output=True, text=True, timeout=10)
+    assert (ran.returncode, ran.stderr) == (1, "this is the first process of a virtual machine\n")
+
+
+def test_it_is_compiled_again_only_when_a_source_changed(hook, project, monkeypatch):
+    binary = hook.build_guest_agent(project)
+    first = binary.stat().st_ino
+    with monkeypatch.context() as without_compiler:
+        without_compiler.setenv("PATH", "")
+        assert hook.build_guest_agent(project).stat().st_ino == first
+    source = project / "guest/main.c"
+    source.write_text(source.read_text().replace("first process", "very first process"))
+    assert b"very first" in hook.build_guest_agent(project).read_bytes()
+
+
+def test_without_compiler_and_binary_the_package_to_install_is_named(hook, project, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RuntimeError, match="install the Debian package musl-tools"):
+        hook.build_guest_agent(project)
+
+
+def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd):
+    (project / "guest/main.c").write_text("int main(void) { return nonsense; }\n")
+    with pytest.raises(RuntimeError, match="could not compile the guest agent"):
+        hook.build_guest_agent(project)
+    assert re.search("main.c:1:.*nonsense", capfd.readouterr().err)
+    assert list((project / "src/vc_agent_hyperstart/guest").iterdir()) == []
+
+
+@pytest.mark.parametrize("standard", ["c11", "gnu17"])
+def test_the_sources_compile_without_a_warning_with_another_compiler(project, standard):
+    sources = sorted(str(path) for path in (project / "guest").glob("*.c"))
+    flags = [f"-std={standard}", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    subprocess.run(["gcc", *flags, *sources], check=True)
