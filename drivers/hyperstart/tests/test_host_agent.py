@@ -37,7 +37,7 @@ async def pod(make_agent, **guest_options):
         agent = make_agent()
         await agent.connect(guest.open_channel, DEADLINE)
         try:
-            await agent.start_pod("p1", DEADLINE)
+            await agent.start_pod("p1", "", DEADLINE)
             container = GuestContainer("c1", "c1/rootfs", Cmd(args=["sleep"]))
             await agent.start_container(container, RecordedIO(None), DEADLINE)
             yield guest, agent
@@ -344,7 +344,7 @@ def test_a_guest_that_powers_off_instead_of_an_answer_has_stopped(make_agent):
             async with FakeHyperstart(misbehaviour=misbehaviour, at=Code.DESTROYPOD) as guest:
                 agent = make_agent()
                 await agent.connect(guest.open_channel, DEADLINE)
-                await agent.start_pod("p1", DEADLINE)
+                await agent.start_pod("p1", "", DEADLINE)
                 await agent.stop_pod(DEADLINE)
                 assert guest.powered_off
                 await agent.aclose()
@@ -371,7 +371,7 @@ def test_calls_that_wait_when_the_agent_is_closed_fail(make_agent):
         async with FakeHyperstart() as guest:
             agent = make_agent()
             await agent.connect(guest.open_channel, DEADLINE)
-            await agent.start_pod("p1", DEADLINE)
+            await agent.start_pod("p1", "", DEADLINE)
             container = GuestContainer("c1", "c1", Cmd(args=["sleep"]))
             process = await agent.start_container(container, RecordedIO(None), DEADLINE)
             waiting = asyncio.gather(agent.wait(process), agent.wait_lost(), return_exceptions=True)
@@ -390,7 +390,7 @@ def test_an_agent_that_is_not_connected_says_so(make_agent):
     async def main():
         agent = make_agent()
         with pytest.raises(AgentConnectError, match="not connected"):
-            await agent.start_pod("p1", DEADLINE)
+            await agent.start_pod("p1", "", DEADLINE)
         await agent.aclose()
 
     run(main())

@@ -24,7 +24,7 @@ def run(main) -> None:
 
 async def started(agent, guest) -> None:
     await agent.connect(guest.open_channel, 5)
-    await agent.start_pod("p1", 5)
+    await agent.start_pod("p1", "", 5)
     await agent.start_container(GuestContainer("c1", "c1", Cmd(args=["sleep"])), RecordedIO(None), 5)
 
 
@@ -56,7 +56,7 @@ def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(make_agent,
             with pytest.raises(error, match=text):
                 await agent.connect(guest.open_channel, DEADLINE)
             with pytest.raises(AgentError):
-                await agent.start_pod("p1", DEADLINE)
+                await agent.start_pod("p1", "", DEADLINE)
 
     run(main())
 
@@ -97,7 +97,7 @@ def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent):
         async with FakeHyperstart() as guest:
             agent = make_agent()
             await agent.connect(guest.open_channel, 5)
-            await agent.start_pod("p1", 5)
+            await agent.start_pod("p1", "", 5)
             container = GuestContainer("c1", "c1", Cmd(args=["sleep"]))
             process = await agent.start_container(container, RecordedIO(None), 5)
             waiting = asyncio.create_task(agent.wait(process))

@@ -107,7 +107,7 @@ def guest(tmp_path_factory, request):
 async def start(agent, guest: Guest) -> None:
     await agent.connect(guest.open_channel, BOOT)
     assert {AgentCapability.SIGNAL, AgentCapability.REATTACH} <= agent.capabilities
-    await agent.start_pod("p1", DEADLINE)
+    await agent.start_pod("p1", "", DEADLINE)
     await agent.start_container(GuestContainer("c1", "c1/rootfs", cmd("sleep", "1000000")), RecordedIO(None), DEADLINE)
     guest.saved = agent.save()
     await agent.aclose()

@@ -55,7 +55,7 @@ class Host:
 async def first_host(make_agent, guest, *args, io, terminal=False):
     host = Host(make_agent(), guest)
     agent = await host.connect()
-    await agent.start_pod("p1", DEADLINE)
+    await agent.start_pod("p1", "", DEADLINE)
     container = GuestContainer("c1", "c1/rootfs", Cmd(args=args), terminal=terminal)
     return host, await agent.start_container(container, io, DEADLINE)
 
@@ -103,7 +103,7 @@ def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice(make_agent)
         async with FakeHyperstart() as guest:
             first = make_agent()
             await first.connect(guest.open_channel, DEADLINE)
-            await first.start_pod("p1", DEADLINE)
+            await first.start_pod("p1", "", DEADLINE)
             before = RecordedIO()
             container = GuestContainer("c1", "c1/rootfs", Cmd(args=["pattern", "1000000"]))
             process = await first.start_container(container, before, DEADLINE)

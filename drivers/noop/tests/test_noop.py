@@ -46,7 +46,7 @@ async def connected(saved: Mapping[str, object] | None = None) -> Agent:
     agent = DRIVER.create(POD, DRIVER.config({}), None, json.loads(json.dumps(saved)))
     await agent.connect(no_channel, 1)
     if saved is None:
-        await agent.start_pod("p1", 1)
+        await agent.start_pod("p1", "", 1)
     return agent
 
 

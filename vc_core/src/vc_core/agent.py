@@ -22,6 +22,8 @@ class AgentCapability(StrEnum):
     STREAMS = "streams"  #: output arrives and input is delivered
     SIGNAL = "signal"  #: signals reach any process, not only a container's first
     TERMINAL = "terminal"  #: processes can have a terminal
+    POD = "pod"  #: processes can run in the pod itself, outside of its containers
+    MOUNTS = "mounts"  #: containers can have mounts
     ADD_CONTAINER = "add-container"  #: containers can be started on a running pod
     REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
 
@@ -55,6 +57,19 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestMount:
+    """A file or directory of the host in a container: ``source`` below the shared directory ("c1/mounts/0").
+
+    ``target`` is an absolute path in the container, made if it is missing. Unless ``read_only``, ``source`` lies below
+    the pod's writable shared directory instead.
+    """
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class GuestContainer:
     """A container as the agent sees it.
 
@@ -66,6 +81,7 @@ class GuestContainer:
     root_fs: str
     cmd: Cmd
     terminal: bool = False
+    mounts: tuple[GuestMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +132,12 @@ class Agent(ABC):
         """Drop the connection; guest and containers run on. Pending calls fail with AgentConnectError."""
 
     @abstractmethod
-    async def start_pod(self, hostname: str, deadline: float) -> None:
-        """Prepare the guest for containers (host name, shared directory). Called once per VM, after connect."""
+    async def start_pod(self, hostname: str, root_fs: str, deadline: float) -> None:
+        """Prepare the guest for containers (host name, shared directory). Called once per VM, after connect.
+
+        ``root_fs``: where the pod's own root file system lies below the shared directory, "" when it has none.
+        Raises NotSupportedError when the agent cannot give a pod a root of its own.
+        """
 
     @abstractmethod
     async def stop_pod(self, deadline: float) -> None:
@@ -136,6 +156,7 @@ class Agent(ABC):
     ) -> Process:
         """Start a further process in a running container, wired to ``io``.
 
+        An empty ``container_id`` means the pod itself: its own root file system, else the guest's.
         Raises CommandError when the guest says why the command cannot start.
         """
 

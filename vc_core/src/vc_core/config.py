@@ -74,10 +74,14 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A host directory shared with the VM under ``mount_tag`` (31 bytes at most)."""
+    """A host directory that the guest can mount by ``mount_tag`` (31 bytes at most); for containers see :class:`Mount`.
+
+    Unless ``read_only``, the guest can write, under the same rules as for a mount.
+    """
 
     mount_tag: str
     host_path: str
+    read_only: bool = True
 
     def __post_init__(self) -> None:
         _set(self, host_path=_path_text(self.host_path))
@@ -140,12 +144,35 @@ class Cmd:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory of the host, ``source``, seen in a container at the absolute path ``target``.
+
+    Unless ``read_only``, the container can write: owners and modes that it gives are kept in extended attributes of
+    the host's files, so that it cannot plant a set-user-id program or a device there.
+    """
+
+    source: str
+    target: str
+    read_only: bool = True
+
+    def __post_init__(self) -> None:
+        _set(self, source=_path_text(self.source))
+        _texts("mount", (self.source, self.target))
+        if not self.source:
+            raise ConfigError(f"mount on {self.target!r} has no source; name a file or directory of the host")
+        if not self.target.startswith("/") or ".." in self.target.split("/") or not self.target.strip("/"):
+            raise ConfigError(f"mount target {self.target!r} is not an absolute path below / in the container")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerConfig:
     """One container of a pod.
 
     ``root_fs`` is a directory on the host: the container's root, or a bundle that holds it as ``rootfs/``. It is
-    shared read-only; what the container writes stays in the guest and is lost with it.
+    shared read-only; what the container writes stays in the guest and is lost with it. ``interactive`` with
+    ``console``, the path of a terminal of the caller's (a pty), runs the container's command on that terminal;
+    without ``console`` the container's input stays open for whoever starts it in the foreground.
     """
 
     id: str
@@ -153,10 +180,18 @@ class ContainerConfig:
     cmd: Cmd = field(default_factory=Cmd)
     interactive: bool = False
     console: str = ""
+    mounts: Sequence[Mount] = ()
 
     def __post_init__(self) -> None:
         check_id("container", self.id)
-        _set(self, root_fs=_path_text(self.root_fs), console=_path_text(self.console))
+        _set(
+            self,
+            root_fs=_path_text(self.root_fs),
+            console=_path_text(self.console),
+            mounts=tuple(self.mounts),
+        )
+        if self.console and not self.interactive:
+            raise ConfigError(f"container {self.id!r} has the console {self.console!r} but is not interactive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ class PodContext:
     ``run_dir`` is the driver's to use while the pod runs: sockets and pid files go there, it is private to the pod's
     owner and removed with the pod. ``share_dir`` is the host directory whose sub-directories are the containers' root
     file systems; an agent that shares files offers it to the guest. ``boot`` is None for a hypervisor that boots
-    nothing, and whenever an object is made only to re-attach.
+    nothing, and whenever an object is made only to re-attach. ``writable_dir`` is a second host directory like
+    ``share_dir``, for mounts that containers may write to; None when no container of the pod has any.
     """
 
     id: str
@@ -35,3 +36,4 @@ class PodContext:
     resources: Resources
     hypervisor_config: HypervisorConfig
     boot: Boot | None = None
+    writable_dir: Path | None = None

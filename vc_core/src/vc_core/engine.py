@@ -266,7 +266,7 @@ class Engine:
         self._watch_vm()
         progress("waiting for the guest", None)
         await self._while_vm_lives(self._connect(agent, hypervisor, ready_deadline))
-        await self._while_vm_lives(agent.start_pod(self.record.id, AGENT_DEADLINE))
+        await self._while_vm_lives(agent.start_pod(self.record.id, "", AGENT_DEADLINE))
         for container in self._config.containers:
             await self._while_vm_lives(self._start_container(container, attached.get(container.id)))
         self._commit(state=move(f"pod {self.record.id!r}", self.record.state, State.RUNNING), reason="", intent="",
@@ -330,7 +330,10 @@ class Engine:
             self._stopping = False
 
     def _extra_devices(self) -> list[Device]:
-        volumes = [SharedDirectory(volume.mount_tag, Path(volume.host_path)) for volume in self._config.volumes]
+        volumes = [
+            SharedDirectory(volume.mount_tag, Path(volume.host_path), volume.read_only)
+            for volume in self._config.volumes
+        ]
         sockets = [Channel(socket.id, socket.name, Path(socket.host_path)) for socket in self._config.sockets]
         return [*volumes, *sockets]
 

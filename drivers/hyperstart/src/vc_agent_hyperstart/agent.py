@@ -177,8 +177,12 @@ class HyperstartAgent(Agent):
 
     # The pod and its containers.
 
-    async def start_pod(self, hostname: str, deadline: float) -> None:
+    async def start_pod(self, hostname: str, root_fs: str, deadline: float) -> None:
         """Send STARTPOD, without containers."""
+        if root_fs:
+            raise NotSupportedError(
+                "agent hyperstart cannot give a pod a root file system of its own; leave root_fs empty"
+            )
         self._hostname = hostname
         await self._call(Code.STARTPOD, messages.StartPod(hostname, (), SHARE_TAG), deadline)
         self._pod_ended = False
@@ -196,14 +200,14 @@ class HyperstartAgent(Agent):
             raise ConfigError(f"root_fs {container.root_fs!r} of container {container.id!r} is not below the share")
         start = partial(self._start, container.id, container.cmd, container.terminal, io, deadline, image, rootfs)
         if self._pod_ended:
-            await self.start_pod(self._hostname, deadline)
+            await self.start_pod(self._hostname, "", deadline)
         try:
             process = await start()
         except AgentError:
             if not self._pod_ended:
                 raise
             # The last container ended while the command was on its way.
-            await self.start_pod(self._hostname, deadline)
+            await self.start_pod(self._hostname, "", deadline)
             process = await start()
         self._first[container.id] = process
         return Process(container.id, str(process.names.stdio))

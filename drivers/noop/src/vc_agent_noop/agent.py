@@ -75,7 +75,7 @@ class NoopAgent(Agent):
         for record in self._records.values():
             record.changed.set()
 
-    async def start_pod(self, hostname: str, deadline: float) -> None:
+    async def start_pod(self, hostname: str, root_fs: str, deadline: float) -> None:
         """Do nothing."""
 
     async def stop_pod(self, deadline: float) -> None:
