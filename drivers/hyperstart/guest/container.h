@@ -1,11 +1,8 @@
-/* A container: its root file system in a mount namespace of its own, which processes enter. */
+/* The containers of the pod: each a first process, and a mount namespace that further processes enter. */
 #ifndef CONTAINER_H
 #define CONTAINER_H
 
 #include "process.h"
-
-/* Where the shared directory is mounted in the guest. */
-#define SHARE "/run/vc/share"
 
 struct container {
 	struct container *next; /* in the order they were made */
@@ -20,7 +17,7 @@ struct container {
 
 extern struct container *containers;
 
-/* Create what containers are made in. At boot. */
+/* At boot: note the agent's own mount namespace. */
 void container_init(void);
 
 struct container *container_find(const char *id);
@@ -41,11 +38,7 @@ size_t containers_running(void);
 bool container_unshare(struct container *container);
 void container_unshared(void);
 
-/* In the child. Both set the process' root. */
-bool container_make_root(const struct container *container);
+/* In a child: enter the container's mount namespace. */
 bool container_enter(const struct container *container);
-
-/* Make `path` the root of the calling process' mount namespace, and lose the one before. */
-bool switch_root(const char *path);
 
 #endif

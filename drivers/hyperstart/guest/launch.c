@@ -1,5 +1,6 @@
 #include "launch.h"
 
+#include "root.h"
 #include "users.h"
 
 #include <errno.h>
@@ -185,7 +186,7 @@ static bool become(const struct launch *launch)
 	size_t count;
 
 	setrlimit(RLIMIT_NOFILE, &files);
-	if (launch->init ? !container_make_root(launch->container) : !container_enter(launch->container))
+	if (launch->init ? !root_make(&launch->container->spec, launch->container->pts) : !container_enter(launch->container))
 		return false;
 	return find_identity(launch->spec, &user, groups, &count) && set_environment(launch, &user) &&
 	       set_identity(&user, groups, count) && set_workdir(launch) && execute((char **)launch->spec->args);

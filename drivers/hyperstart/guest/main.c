@@ -4,6 +4,7 @@
 #include "control.h"
 #include "mux.h"
 #include "pod.h"
+#include "root.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -66,6 +67,7 @@ int main(void)
 	boot();
 	loop_init();
 	watch_signals();
+	root_init();
 	container_init();
 	boot_open_channels(&control, &stream);
 	control_init(control);

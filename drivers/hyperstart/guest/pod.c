@@ -1,6 +1,7 @@
 #include "pod.h"
 
 #include "boot.h"
+#include "root.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,8 +18,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define EMPTY_ROOT "/run/vc/root"
 
 enum {
 	TERM_GRACE = 2000, /* milliseconds from SIGTERM to SIGKILL */
@@ -40,7 +39,7 @@ static _Noreturn void pod_init(void)
 
 	prctl(PR_SET_NAME, "pod");
 	write_file("/proc/self/oom_score_adj", "-1000"); /* its end would be that of all processes */
-	if (unshare(CLONE_NEWNS) || mount("tmpfs", EMPTY_ROOT, "tmpfs", MS_RDONLY, "size=4k") || !switch_root(EMPTY_ROOT))
+	if (unshare(CLONE_NEWNS) || !root_make_empty())
 		_exit(1);
 	syscall(SYS_close_range, 0U, ~0U, 0);
 	sigfillset(&wanted);

@@ -263,7 +263,7 @@ class RawHost(Wire):
         for sock in (self.control, self.stream):
             seen = b""
             while not seen.endswith(self.MARKER + nonce):
-                seen += exactly(sock, 1)
+                seen = seen[-64:] + exactly(sock, 1)
 
 
 def exactly(sock, count):

@@ -217,3 +217,28 @@ def test_a_failed_pod_starts_nothing_and_can_be_tried_again(fresh, new_host):
     host.ok(host.STARTPOD, pod)
     assert host.finish(3) == (7, b"", b"")
     assert b"nosuch" not in host.run("good", "ps")[1]
+
+
+def test_what_came_and_went_leaves_no_files_memory_or_mounts_in_the_guest(host):
+    def census():
+        script = "cut -f1 /proc/sys/fs/file-nr; grep -E '^(AnonPages|Shmem):' /proc/meminfo"
+        words = host.run("c1", "sh", "-c", script)[1].split()
+        return int(words[0]), int(words[2]) + int(words[5])
+
+    def come_and_go():
+        for _ in range(20):
+            assert host.run("c1", "cat", stdin=bytes(100_000))[0] == 0
+            host.refused(host.EXECCMD, {"container": "c1", "process": {"stdio": 5, "stderr": 6, "args": ["nosuch"]}})
+        for _ in range(5):
+            stdio = host.start_container("c9", "dd", "if=/dev/zero", "of=/filled", "bs=1024k", "count=4")
+            assert host.finish(stdio)[0] == 0
+            host.ok(host.REMOVECONTAINER, {"container": "c9"})
+
+    come_and_go()
+    files, kib = census()
+    for _ in range(5):
+        come_and_go()
+    files_later, kib_later = census()
+    # The kernel counts files roughly, per processor; a descriptor lost per start would be 125 or more.
+    assert files_later - files < 60
+    assert kib_later - kib < 1024

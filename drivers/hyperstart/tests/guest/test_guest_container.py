@@ -223,3 +223,11 @@ def test_a_process_that_reads_an_endless_passwd_does_not_hold_up_the_guest(host)
     process = {"stdio": 5, "stderr": 6, "args": ["true"], "user": "bob"}
     assert host.refused(host.EXECCMD, {"container": "c7", "process": process})["exit_code"] == 125
     host.ok(host.KILLCONTAINER, {"container": "c7", "signal": 9})
+
+
+def test_initialize_writes_host_names_and_makes_the_working_directory(host):
+    script = "pwd; cat /etc/hostname; cat /etc/hosts; readlink /etc/mtab"
+    more = {"initialize": True, "process": {"workdir": "/deep/er"}}
+    stdio = host.start_container("c8", "sh", "-c", script, **more)
+    hosts = b"127.0.0.1 localhost\n::1 localhost\n127.0.0.1 pod-host\n"
+    assert host.finish(stdio) == (0, b"/deep/er\npod-host\n" + hosts + b"/proc/mounts\n", b"")

@@ -1,0 +1,19 @@
+/* The root file system of a container, made by a process in a mount namespace of its own, which it then sees as "/". */
+#ifndef ROOT_H
+#define ROOT_H
+
+#include "spec.h"
+
+/* Where the shared directory is mounted in the guest. */
+#define SHARE "/run/vc/share"
+
+/* Make the directories that all this is mounted on. At boot, in the agent. */
+void root_init(void);
+
+/* Mount the container's root with proc, sys and dev; `pts` is a devpts that is mounted nowhere yet. */
+bool root_make(const struct container_spec *spec, int pts);
+
+/* Mount a root with nothing in it. */
+bool root_make_empty(void);
+
+#endif
