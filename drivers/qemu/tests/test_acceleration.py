@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.context import Boot
+from vc_core.config import HypervisorConfig, Resources
+from vc_core.context import Boot, PodContext
 from vc_core.errors import VMStartError
 from vc_hypervisor_qemu import acceleration
 from vc_hypervisor_qemu.acceleration import Host, choose, trial
 from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.host import find_binary
 
-HOPELESS = "no kernel is to be tried"
+
+def pod(run_dir: Path) -> PodContext:
+    run_dir.mkdir(parents=True)
+    return PodContext("p1", "", run_dir, run_dir, Resources(), HypervisorConfig())
 
 
 class World:
@@ -22,6 +27,7 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.pod = pod(directory / "run" / "p1")
         self.host = Host(kvm=directory / "kvm", cpuinfo=directory / "cpuinfo")
         self.host.kvm.touch()
         self.cpu("fpu vme vmx sse2")
@@ -29,7 +35,7 @@ class World:
         self.kernel.touch()
         self.binary = directory / "qemu-system-x86_64"
         self.qemu("echo 'VFS: Unable to mount root fs'")
-        self.cache = directory / "acceleration.json"
+        self.cache = directory / "run" / "acceleration.json"
 
     def cpu(self, flags: str) -> None:
         self.host.cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
@@ -44,7 +50,7 @@ class World:
 
     def choose(self, accel: str = "auto", deadline: float = 5) -> str:
         config = QemuConfig(accel=accel)
-        return asyncio.run(choose(config, self.binary, self.kernel, self.cache, deadline, self.host))
+        return asyncio.run(choose(self.pod, config, self.binary, self.kernel, deadline, self.host))
 
 
 @pytest.fixture
@@ -109,6 +115,21 @@ def test_an_outcome_is_remembered(world: World, does: str, verdict: str) -> None
     assert len(world.starts()) == 1
 
 
+def test_no_verdict_lasts_that_was_made_in_haste(world: World) -> None:
+    idle = world.directory / "idle"
+    world.qemu(f"[ ! -e {idle} ] && exec sleep 1000; echo 'Run /init as init process'")
+    assert world.choose(deadline=0.2) == "tcg"
+    idle.touch()
+    assert world.choose() == "kvm"
+
+
+def test_a_trial_that_outlives_its_pods_supervisor_can_be_told_to_be_the_pods(world: World) -> None:
+    world.qemu(f"pwd >{world.directory}/cwd; exit 1")
+    world.choose()
+    assert world.starts()[0].startswith("-name guest=p1 ")
+    assert (world.directory / "cwd").read_text() == f"{world.pod.run_dir}\n"
+
+
 def test_a_new_kernel_or_qemu_is_tried_again(world: World) -> None:
     world.choose()
     world.kernel.write_text("new")
@@ -136,16 +157,14 @@ def test_a_broken_memory_is_no_obstacle(world: World, content: str) -> None:
 def test_a_memory_that_cannot_be_written_is_no_obstacle(world: World) -> None:
     world.cache.mkdir()
     assert world.choose() == "kvm"
-    assert [path.name for path in world.directory.glob("acceleration.json*")] == ["acceleration.json"]
+    assert [path.name for path in world.cache.parent.glob("acceleration.json*")] == ["acceleration.json"]
 
 
 @pytest.mark.vm
-def test_a_kernel_that_works_comes_to_life_in_the_trial(guest_boot: Boot) -> None:
+def test_a_kernel_that_works_comes_to_life_in_the_trial(guest_boot: Boot, tmp_path: Path) -> None:
     """Under emulation, which works on every host: it is the trial that is tried."""
-    binary = Path("/usr/bin/qemu-system-x86_64")
-    assert asyncio.run(trial(QemuConfig(), binary, guest_boot.kernel, "tcg", 30)) == ""
+    assert asyncio.run(trial(pod(tmp_path / "p1"), QemuConfig(), find_binary(""), guest_boot.kernel, "tcg", 30)) == ""
 
 
-def test_a_kernel_that_does_not_work_fails_the_trial(unbootable: Boot) -> None:
-    binary = Path("/usr/bin/qemu-system-x86_64")
-    assert asyncio.run(trial(QemuConfig(), binary, unbootable.kernel, "tcg", 1)) != ""
+def test_a_kernel_that_does_not_work_fails_the_trial(unbootable: Boot, tmp_path: Path) -> None:
+    assert asyncio.run(trial(pod(tmp_path / "p1"), QemuConfig(), find_binary(""), unbootable.kernel, "tcg", 1)) != ""

@@ -92,6 +92,7 @@ def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(make: Make, gu
                 with await heir.open_channel("test") as again:
                     assert await ask(again, "/share/greeting") == "hello from the host"
                     assert heir.console_tail() == expected
+                    await heir.resume()  # it has QEMU's ear, so that it hears of the end
                     await asyncio.get_running_loop().sock_sendall(again, b"POWEROFF\n")
                     assert await heir.wait() == VMExit(expected=False, reason="the guest powered off")
             finally:

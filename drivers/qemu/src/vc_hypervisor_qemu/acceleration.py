@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from vc_core.context import PodContext
 from vc_core.errors import VMStartError
 from vc_core.process import boot_id
 from vc_hypervisor_qemu import cmdline
@@ -54,16 +55,16 @@ class Host:
 
 
 async def choose(
-    config: QemuConfig, binary: Path, kernel: Path, cache: Path, deadline: float, host: Host | None = None
+    pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, deadline: float, host: Host | None = None
 ) -> str:
-    """Return the accelerator for a VM, "kvm" or "tcg". Called before each VM is created.
+    """Return the accelerator for a pod's VM, "kvm" or "tcg". Called before each VM is created.
 
-    ``cache`` is the file that remembers outcomes of trials; a trial takes ``deadline`` seconds at most.
+    Outcomes of trials are remembered beside the pods' run directories; a trial takes ``deadline`` seconds at most.
     Raises VMStartError when the configuration demands KVM and it does not work.
     """
     if config.accel == "tcg":
         return "tcg"
-    obstacle = (host or Host()).obstacle() or await _remembered_trial(config, binary, kernel, cache, deadline)
+    obstacle = (host or Host()).obstacle() or await _remembered_trial(pod, config, binary, kernel, deadline)
     if not obstacle:
         return "kvm"
     if config.accel == "kvm":
@@ -71,13 +72,16 @@ async def choose(
     return "tcg"
 
 
-async def trial(config: QemuConfig, binary: Path, kernel: Path, accelerator: str, deadline: float) -> str:
+async def trial(
+    pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, accelerator: str, deadline: float
+) -> str:
     """Boot ``kernel`` alone under ``accelerator``; return why it does not come to life, or "" if it does.
 
+    Should we be killed meanwhile, the process is found and ended as a leftover of the pod.
     Raises VMStartError when QEMU cannot be started at all.
     """
     argv = [
-        str(binary),
+        *(str(binary), "-name", cmdline.options("", {"guest": pod.id})),
         *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none", "-sandbox", cmdline.SANDBOX),
         *cmdline.machine(config, accelerator),
         *("-m", f"{_TRIAL_MEMORY}M", "-serial", "stdio"),
@@ -86,7 +90,7 @@ async def trial(config: QemuConfig, binary: Path, kernel: Path, accelerator: str
     reading, writing = os.pipe()
     pipe = os.fdopen(reading, "rb", buffering=0)
     try:
-        _, pidfd = spawn(argv, kernel.parent, writing, ())
+        _, pidfd = spawn(argv, pod.run_dir, writing, ())
     except BaseException:
         pipe.close()
         raise
@@ -121,14 +125,15 @@ async def _first_sign(pipe: IO[bytes]) -> str:
     return f"QEMU gave up: {next((line.strip() for line in reversed(words) if line.strip()), 'without a word')}"
 
 
-async def _remembered_trial(config: QemuConfig, binary: Path, kernel: Path, cache: Path, deadline: float) -> str:
+async def _remembered_trial(pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, deadline: float) -> str:
     """Return the outcome of a KVM trial: the one of this boot, QEMU and kernel if there was one, else of a new one."""
     key = f"{_version(binary)} {_version(kernel)} {config.machine} {config.cpu}"
-    this_boot = boot_id()
+    cache, this_boot = pod.run_dir.parent / "acceleration.json", boot_id()
     outcomes = _read(cache, this_boot)
     if key not in outcomes:
-        outcomes[key] = await trial(config, binary, kernel, "kvm", min(deadline, TRIAL_DEADLINE))
-        _write(cache, this_boot, outcomes)
+        outcomes[key] = await trial(pod, config, binary, kernel, "kvm", min(deadline, TRIAL_DEADLINE))
+        if not outcomes[key] or deadline >= TRIAL_DEADLINE:  # no lasting verdict for want of time
+            _write(cache, this_boot, outcomes)
     return outcomes[key]
 
 

@@ -25,6 +25,7 @@ class Capture:
         self._path, self._former = path, _former(path)
         self._half = capacity // 2
         self._source = self._file = -1
+        self._size = 0
 
     def start(self, source: int) -> None:
         """Read the descriptor ``source`` until it ends; it is used up in any case. Called once, in the event loop.
@@ -47,12 +48,11 @@ class Capture:
 
     def close(self) -> None:
         """Stop; the files stay."""
-        for descriptor in (self._source, self._file):
-            if descriptor == self._source != -1:
-                asyncio.get_running_loop().remove_reader(descriptor)
-            if descriptor != -1:
-                os.close(descriptor)
-        self._source = self._file = -1
+        if self._source != -1:
+            asyncio.get_running_loop().remove_reader(self._source)
+            os.close(self._source)
+            os.close(self._file)
+            self._source = -1
 
     def _take(self) -> bool:
         """Take one piece of what has arrived; return whether there may be more."""
@@ -73,9 +73,10 @@ class Capture:
     def _keep(self, data: bytes) -> None:
         with suppress(OSError):  # a full disk costs the log, not the VM
             if self._size + len(data) > self._half:
-                self._path.rename(self._former)
-                os.close(self._file)
-                self._file, self._size = self._open()
+                with suppress(FileNotFoundError):  # renamed before, by an attempt that failed after that
+                    self._path.rename(self._former)
+                full, (self._file, self._size) = self._file, self._open()
+                os.close(full)
             self._size += os.write(self._file, data)
 
     def _open(self) -> tuple[int, int]:

@@ -125,8 +125,7 @@ class QemuHypervisor(Hypervisor):
         end = clock() + deadline
         boot = host.check_boot(self._pod.boot)
         binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
-        outcomes = self._pod.run_dir.parent / "acceleration.json"
-        accelerator = await acceleration.choose(self._config, binary, boot.kernel, outcomes, deadline / 2)
+        accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, deadline / 2)
         try:
             vm, pid, channels = self._launch(binary, accelerator)
             status = await self._command(vm, "query-status", end - clock())
@@ -218,13 +217,13 @@ class QemuHypervisor(Hypervisor):
 
     async def _command(self, vm: Vm, command: Command, deadline: float) -> object:
         """Execute a command while QEMU starts. Raises VMStartError with QEMU's own words if it ended instead."""
+        not_started = f"the VM of pod {self._pod.id!r} did not start"
         try:
             return await vm.monitor.execute(command, deadline)
-        except VMTimeoutError:
-            raise
+        except VMTimeoutError as error:
+            raise VMTimeoutError(f"{not_started}: {error}") from error
         except HypervisorError as error:
-            words = await vm.last_words()
-            raise VMStartError(f"the VM of pod {self._pod.id!r} did not start: {words or error}") from error
+            raise VMStartError(f"{not_started}: {await vm.last_words() or error}") from error
 
     async def _undo(self) -> None:
         """Leave nothing of a failed prepare; the process is gone before anything else can interrupt us."""

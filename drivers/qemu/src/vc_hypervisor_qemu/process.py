@@ -39,8 +39,14 @@ def spawn(argv: Sequence[str], directory: Path, output: int, inherited: Collecti
         )
     except OSError as error:
         raise VMStartError(f"{argv[0]} cannot be started: {error.strerror}") from error
+    try:
+        pidfd = os.pidfd_open(child.pid)
+    except OSError as error:
+        child.kill()
+        child.wait()
+        raise VMStartError(f"{argv[0]} cannot be watched: {error.strerror}") from error
     child.returncode = 0  # from here on the pidfd stands for it: QEMU may outlive us, which Popen would complain of
-    return child.pid, os.pidfd_open(child.pid)
+    return child.pid, pidfd
 
 
 class QemuProcess:
@@ -92,7 +98,7 @@ def reap(pidfd: int) -> str:
     try:
         info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except ChildProcessError:
-        return ""
+        info = None
     if info is None:
         return ""
     if info.si_code == os.CLD_EXITED:

@@ -80,7 +80,7 @@ class Vm:
                 ended = await self._process.wait(end - clock() if patience is None else patience)
         if not ended:
             raise HypervisorError(f"QEMU still lives {deadline:g} s after it was told to stop, even by SIGKILL")
-        await self.wait()
+        await asyncio.wait({self._end})
 
     def kill(self) -> None:
         """End the VM at once, blocking for the moment that takes: for clean-ups that must not be interrupted."""
