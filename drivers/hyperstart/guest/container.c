@@ -21,6 +21,9 @@ enum {
 	FSMOUNT_CLOEXEC_ = 1,
 };
 
+/* Bytes of a container's id: HELLO's answer names one with each process. */
+enum { ID_MAX = 128 };
+
 struct container *containers;
 static int agent_mounts = -1; /* the agent's own mount namespace */
 
@@ -89,6 +92,10 @@ struct container *container_start(const struct container_spec *spec, struct mess
 {
 	struct container *container, **link = &containers;
 
+	if (strlen(spec->id) > ID_MAX) {
+		fail("a container's id has more than %d bytes", ID_MAX);
+		return NULL;
+	}
 	if (container_find(spec->id)) {
 		fail("container '%s' exists already", spec->id);
 		return NULL;

@@ -79,7 +79,7 @@ static void send_error(void)
 			json_write(&text, ",\"exit_code\":%d", failure.exit_code);
 		json_write(&text, "}");
 	}
-	send_frame(ERROR, text.data, text.length);
+	send_frame(ERROR, text.data, text.overflown ? 0 : text.length);
 	buffer_free(&text);
 }
 
@@ -298,7 +298,7 @@ static void write_process(struct buffer *text, const struct process *process)
 	           (unsigned long long)process->err.consumed);
 }
 
-static void answer_hello(void)
+static enum outcome answer_hello(void)
 {
 	struct buffer text = {.limit = FRAME_MAX - HEADER};
 	const char *separator = "";
@@ -316,8 +316,12 @@ static void answer_hello(void)
 		separator = ",";
 	}
 	json_write(&text, "]}");
-	send_frame(ACK, text.data, text.length);
+	if (text.overflown)
+		fail("the guest has no memory to list its processes");
+	else
+		send_frame(ACK, text.data, text.length);
 	buffer_free(&text);
+	return text.overflown ? FAILED : ANSWERED;
 }
 
 static enum outcome hello(struct message *message)
@@ -340,8 +344,7 @@ static enum outcome hello(struct message *message)
 		channel_set_token(bytes);
 		extended = true;
 	}
-	answer_hello();
-	return ANSWERED;
+	return answer_hello();
 }
 
 static const struct command {

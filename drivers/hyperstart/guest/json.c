@@ -314,38 +314,41 @@ static size_t utf8_length(const uint8_t *text, size_t left)
 	return length;
 }
 
-bool json_write(struct buffer *buffer, const char *format, ...)
+void json_write(struct buffer *buffer, const char *format, ...)
 {
-	char text[160];
+	char text[160]; /* enough for the formats of this program, which name no strings of others */
 	va_list args;
 	int length;
 
 	va_start(args, format);
 	length = vsnprintf(text, sizeof text, format, args);
 	va_end(args);
-	return length >= 0 && (size_t)length < sizeof text && buffer_add(buffer, text, (size_t)length);
+	if (length < 0 || (size_t)length >= sizeof text)
+		buffer->overflown = true;
+	else
+		buffer_add(buffer, text, (size_t)length);
 }
 
-bool json_write_string(struct buffer *buffer, const char *text)
+void json_write_string(struct buffer *buffer, const char *text)
 {
 	size_t left = strlen(text);
-	bool done = buffer_add(buffer, "\"", 1);
 
-	while (left && done) {
+	buffer_add(buffer, "\"", 1);
+	while (left) {
 		size_t length = utf8_length((const uint8_t *)text, left);
 
 		if (!length) {
 			length = 1;
-			done = buffer_add(buffer, "?", 1);
+			buffer_add(buffer, "?", 1);
 		} else if (*text == '"' || *text == '\\') {
-			done = json_write(buffer, "\\%c", *text);
+			json_write(buffer, "\\%c", *text);
 		} else if ((uint8_t)*text < 0x20) {
-			done = json_write(buffer, "\\u%04x", *text);
+			json_write(buffer, "\\u%04x", *text);
 		} else {
-			done = buffer_add(buffer, text, length);
+			buffer_add(buffer, text, length);
 		}
 		text += length;
 		left -= length;
 	}
-	return done && buffer_add(buffer, "\"", 1);
+	buffer_add(buffer, "\"", 1);
 }

@@ -19,8 +19,8 @@ struct json {
  * Returns the value, to be freed with free() (once, the root only), or NULL and sets `failure`. */
 struct json *json_read(char *text, size_t length);
 
-/* Append text as a JSON string; bytes that are not UTF-8 become '?'. */
-bool json_write_string(struct buffer *buffer, const char *text);
-bool json_write(struct buffer *buffer, const char *format, ...) PRINTF(2, 3);
+/* Append; what does not fit shows in buffer->overflown. In a string, bytes that are not UTF-8 become '?'. */
+void json_write_string(struct buffer *buffer, const char *text);
+void json_write(struct buffer *buffer, const char *format, ...) PRINTF(2, 3);
 
 #endif

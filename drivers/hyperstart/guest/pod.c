@@ -29,6 +29,7 @@ enum {
 
 struct pod pod;
 static int agent_pids = -1; /* the agent's own pid namespace */
+static bool ending; /* the end of the pod's init is no surprise */
 static bool destroying, given_up;
 
 /* The first process of the pod's pid namespace: it reaps orphans, and sees nothing of the guest's root. */
@@ -130,6 +131,7 @@ void pod_end(void)
 {
 	struct failure kept = failure;
 
+	ending = true;
 	/* The end of the pod's init is the end of all its processes, but the kernel waits with it until they are reaped. */
 	if (pod.init)
 		kill(pod.init, SIGKILL);
@@ -149,6 +151,7 @@ void pod_end(void)
 	message_free(&pod.message);
 	pod = (struct pod){0};
 	failure = kept;
+	ending = false;
 }
 
 static void give_up(void)
@@ -171,7 +174,7 @@ static void end_if_idle(void)
 
 void pod_destroy(void)
 {
-	destroying = true;
+	destroying = ending = true;
 	kill(-1, SIGTERM); /* the pod's init has it blocked */
 	loop_alarm(TERM_GRACE, kill_all);
 	end_if_idle();
@@ -184,9 +187,12 @@ bool pod_is_gone(void)
 
 void pod_reaped(pid_t pid, int wait_status)
 {
-	if (pid == pod.init)
-		pod.init = 0;
-	else
+	if (pid != pod.init) {
 		process_reaped(pid, wait_status);
+	} else {
+		pod.init = 0;
+		if (!ending)
+			console("guest agent: the pod's first process was killed, and all others with it");
+	}
 	end_if_idle();
 }

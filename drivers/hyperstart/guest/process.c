@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Bounds the memory that a host can make the agent use: three rings of 64 KiB each. */
-enum { PROCESSES_MAX = 4096 };
+/* Bounds the memory that a host can make the agent use (three rings of 64 KiB each), and HELLO's answer to 1 MiB. */
+enum { PROCESSES_MAX = 2048 };
 
 bool extended;
 struct process *processes;

@@ -120,8 +120,10 @@ bool buffer_reserve(struct buffer *buffer, size_t more)
 
 bool buffer_add(struct buffer *buffer, const void *bytes, size_t count)
 {
-	if (!buffer_reserve(buffer, count))
+	if (!buffer_reserve(buffer, count)) {
+		buffer->overflown = true;
 		return false;
+	}
 	if (count)
 		memcpy(buffer->data + buffer->length, bytes, count);
 	buffer->length += count;

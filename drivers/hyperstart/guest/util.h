@@ -41,10 +41,12 @@ uint64_t get_be64(const uint8_t *bytes);
 void put_be32(uint8_t *bytes, uint32_t value);
 void put_be64(uint8_t *bytes, uint64_t value);
 
-/* Bytes that grow up to a limit. An append that does not fit (or finds no memory) appends nothing and returns false. */
+/* Bytes that grow up to a limit. An append that does not fit (or finds no memory) appends nothing and returns false;
+ * `overflown` remembers it for those who look once at the end. */
 struct buffer {
 	uint8_t *data;
 	size_t length, capacity, limit;
+	bool overflown;
 };
 bool buffer_reserve(struct buffer *buffer, size_t more);
 bool buffer_add(struct buffer *buffer, const void *bytes, size_t count);

@@ -27,7 +27,8 @@ def test_a_command_cut_anywhere_is_forgotten(host):
 
 def test_input_cut_anywhere_is_forgotten(host):
     stdio = host.exec("c1", "cat")
-    frame = struct.pack(">QI", stdio, 12 + 20) + b"\xffVCSYNC\0\xff and a half!"
+    payload = b"\xffVCSYNC\0\xff and a half!"
+    frame = struct.pack(">QI", stdio, 12 + len(payload)) + payload
     for cut in range(len(frame)):
         host.send_stream(stdio, b"%d " % cut)
         host.stream.sendall(frame[:cut])
