@@ -40,7 +40,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: Filters of system calls that QEMU needs no more once it runs (qemu(1), -sandbox).
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
-
 #: No guest of ours needs the virtio of before 2016, whose code is the older and larger part.
 _MODERN = {"disable-legacy": "on"}
 

@@ -74,10 +74,10 @@ class Vm:
             ended = await self._process.wait(polite)
         except HypervisorError:  # it does not listen, or it has gone before it answered
             ended = False
-        for signum, patience in ((signal.SIGTERM, polite), (signal.SIGKILL, None)):
+        for signum, patience in ((signal.SIGTERM, polite), (signal.SIGKILL, deadline)):
             if not ended:
                 self._process.signal(signum)
-                ended = await self._process.wait(end - clock() if patience is None else patience)
+                ended = await self._process.wait(min(patience, end - clock()))
         if not ended:
             raise HypervisorError(f"QEMU still lives {deadline:g} s after it was told to stop, even by SIGKILL")
         await asyncio.wait({self._end})
