@@ -12,7 +12,7 @@ enum {
 	IDLE_CAPACITY = 32768, /* what an empty send buffer keeps */
 };
 
-/* 0xff never occurs in UTF-8, and the marker's own 0xff at [8] keeps it from matching shifted by one. */
+/* Bytes that no text holds, to be followed by the token. */
 static uint8_t marker[MARKER_SIZE] = {0xff, 'V', 'C', 'S', 'Y', 'N', 'C', 0x00, 0xff};
 static size_t marker_border[MARKER_SIZE + 1]; /* Knuth-Morris-Pratt: longest border of each prefix */
 static bool have_token;
@@ -38,6 +38,13 @@ static size_t find_sync(struct channel *channel, const uint8_t *bytes, size_t co
 	size_t end = 0;
 
 	for (size_t i = 0; i < count; i++) {
+		if (!channel->matched && !channel->nonce_left) { /* nearly always: leap to where one may begin */
+			const uint8_t *first = memchr(bytes + i, marker[0], count - i);
+
+			if (!first)
+				break;
+			i = (size_t)(first - bytes);
+		}
 		if (channel->nonce_left) {
 			channel->nonce[NONCE_SIZE - channel->nonce_left--] = bytes[i];
 			if (!channel->nonce_left)

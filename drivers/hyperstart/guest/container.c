@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -19,6 +18,8 @@ enum {
 	FSCONFIG_SET_STRING_ = 1,
 	FSCONFIG_CMD_CREATE_ = 6,
 	FSMOUNT_CLOEXEC_ = 1,
+	MOUNT_ATTR_NOSUID_ = 2,
+	MOUNT_ATTR_NOEXEC_ = 8,
 };
 
 /* Bytes of a container's id: HELLO's answer names one with each process. */
@@ -80,7 +81,7 @@ static int make_pts(void)
 	for (size_t i = 0; context >= 0 && i < COUNT(options); i++)
 		syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING_, options[i][0], options[i][1], 0);
 	if (context >= 0 && !syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0))
-		pts = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, MS_NOSUID | MS_NOEXEC);
+		pts = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NOEXEC_);
 	if (pts < 0)
 		fail("devpts: %s", strerror(errno));
 	if (context >= 0)
