@@ -23,11 +23,11 @@ LAYERS_TEXT = """
     _discovery plugins
 
     _files _mounts locks roots results records config_record store status
-    share boot streams engine
+    share boot streams ledger containers engine
 
     interpreters queries wire stdio
     supervisor supervisor.ready supervisor.service supervisor.process supervisor.__main__
-    client operations sync aio
+    client operations container_operations sync aio
 
     __init__
 

@@ -31,8 +31,12 @@ def descriptor(root: Path) -> Iterator[str]:
 
 @contextmanager
 def child(root: Path) -> Iterator[str]:
-    with subprocess.Popen(["sleep", "60"]) as process:
-        yield f"process {process.pid} (sleep 60)"
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x")
+        process.stdout.read(1)  # only now is it sure to be cat, and not still on its way there
+        yield f"process {process.pid} (cat)"
         process.kill()
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ContainerConfig,
         EnvVar,
         HypervisorConfig,
+        Mount,
         Param,
         PodConfig,
         Resources,
@@ -48,35 +49,27 @@ if TYPE_CHECKING:
     from vc_core.results import ContainerStatus, ExecResult, PodStatus
     from vc_core.states import State
     from vc_core.sync import (
+        Container,
         Pod,
+        create_container,
         create_pod,
+        delete_container,
         delete_pod,
         enter_container,
+        enter_pod,
         list_pods,
         run_pod,
+        start_container,
         start_pod,
+        status_container,
         status_pod,
+        stop_container,
         stop_pod,
+        wait_container,
     )
 
-_HOME = {
-    "vc_core.config": (
-        "Cmd", "ContainerConfig", "EnvVar", "HypervisorConfig", "Param", "PodConfig", "Resources", "Socket", "Volume",
-    ),
-    "vc_core.errors": (
-        "AgentError", "BusyError", "CommandError", "CommandTimeoutError", "ConfigError", "ContainerExistsError",
-        "ContainerNotFoundError", "DriverError", "GuestError", "HypervisorError", "NotSupportedError", "PodExistsError",
-        "PodNotFoundError", "PrivilegeError", "StateError", "StorageError", "SupervisorError", "SupervisorLostError",
-        "VCError", "VMStartError",
-    ),
-    "vc_core.results": ("ContainerStatus", "ExecResult", "PodStatus"),
-    "vc_core.states": ("State",),
-    "vc_core.sync": (
-        "Pod", "create_pod", "delete_pod", "enter_container", "list_pods", "run_pod", "start_pod", "status_pod",
-        "stop_pod",
-    ),
-}  # fmt: skip
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+#: Where the names of this package come from.
+_MODULES = ("config", "errors", "results", "states", "sync")
 
 __all__ = [
     "AgentError",
@@ -85,6 +78,7 @@ __all__ = [
     "CommandError",
     "CommandTimeoutError",
     "ConfigError",
+    "Container",
     "ContainerConfig",
     "ContainerExistsError",
     "ContainerNotFoundError",
@@ -95,6 +89,7 @@ __all__ = [
     "GuestError",
     "HypervisorConfig",
     "HypervisorError",
+    "Mount",
     "NotSupportedError",
     "Param",
     "Pod",
@@ -113,20 +108,29 @@ __all__ = [
     "VCError",
     "VMStartError",
     "Volume",
+    "create_container",
     "create_pod",
+    "delete_container",
     "delete_pod",
     "enter_container",
+    "enter_pod",
     "list_pods",
     "run_pod",
+    "start_container",
     "start_pod",
+    "status_container",
     "status_pod",
+    "stop_container",
     "stop_pod",
+    "wait_container",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(module), name)
-    return value
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(import_module(f"{__name__}.{module}")).get(name)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -118,3 +118,25 @@ def _mount_id(fd: int) -> str:
         if line.startswith("mnt_id:"):
             return line.split()[1]
     raise StorageError("this kernel does not tell the mount of an open file (/proc/self/fdinfo has no mnt_id)")
+
+
+# From <sys/inotify.h>; the values are part of Linux' stable interface.
+_IN_MOVED_TO, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x80, 0x400, 0x800
+
+
+def watch(directory: Path) -> int:
+    """Return a descriptor that becomes readable when a file is replaced in a directory, or the directory goes.
+
+    The caller closes it. Raises StorageError. (Python offers no inotify(7).)
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    events = _IN_MOVED_TO | _IN_DELETE_SELF | _IN_MOVE_SELF
+    if fd < 0 or libc.inotify_add_watch(fd, os.fsencode(directory), events) < 0:
+        number = ctypes.get_errno()
+        if fd >= 0:
+            os.close(fd)
+        raise StorageError(f"{str(directory)!r} cannot be watched: {os.strerror(number)}")
+    return int(fd)

@@ -1,6 +1,7 @@
 """The async API: every function performs one operation.
 
-``vc_core.operations`` is imported when a function first needs it, so that looking at pods stays fast.
+``vc_core.sync``, the blocking API, is made from this module: see ``tests/architecture/twins.py``. Operations are
+imported when a function first needs them, so that looking at pods stays fast.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Self
 
 from vc_core import queries
 from vc_core.interpreters import run_async
-from vc_core.results import ExecResult, PodStatus
+from vc_core.results import ContainerStatus, ExecResult, PodStatus
 from vc_core.states import State
 
 if TYPE_CHECKING:
-    from vc_core.config import Cmd, PodConfig
+    from vc_core.config import Cmd, ContainerConfig, PodConfig
     from vc_core.guest import Progress
     from vc_core.stdio import Output, Stdin
 
@@ -27,6 +28,10 @@ class Pod:
 
     def __repr__(self) -> str:
         return f"Pod({self.id!r})"
+
+    def container(self, container_id: str) -> Container:
+        """Return a container of the pod by its id, without looking whether there is one."""
+        return Container(self.id, container_id)
 
     async def start(self, *, timeout: float | None = None, progress: Progress | None = None) -> None:
         """Start the pod; see :func:`start_pod`."""
@@ -43,6 +48,22 @@ class Pod:
     async def status(self) -> PodStatus:
         """Return the pod's status; see :func:`status_pod`."""
         return await status_pod(self.id)
+
+    async def enter(
+        self,
+        cmd: Cmd,
+        *,
+        stdin: Stdin = None,
+        stdout: Output = None,
+        stderr: Output = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """Run a command in the pod, outside of its containers; see :func:`enter_pod`."""
+        return await enter_pod(self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
+
+    async def create_container(self, config: ContainerConfig) -> Container:
+        """Add a container to the pod; see :func:`create_container`."""
+        return await create_container(self.id, config)
 
     async def enter_container(
         self,
@@ -69,6 +90,51 @@ class Pod:
         if status.state in (State.RUNNING, State.PAUSED, State.FAILED):
             await self.stop()
         await self.delete()
+
+
+class Container:
+    """A container of the pod ``pod_id`` by its ``id``; its operations as methods."""
+
+    def __init__(self, pod_id: str, container_id: str) -> None:
+        self.pod_id = pod_id
+        self.id = container_id
+
+    def __repr__(self) -> str:
+        return f"Container({self.pod_id!r}, {self.id!r})"
+
+    async def start(self) -> None:
+        """Start the container; see :func:`start_container`."""
+        await start_container(self.pod_id, self.id)
+
+    async def stop(self, *, timeout: float | None = None, force: bool = False) -> None:
+        """Stop the container; see :func:`stop_container`."""
+        await stop_container(self.pod_id, self.id, timeout=timeout, force=force)
+
+    async def delete(self, *, force: bool = False) -> None:
+        """Delete the container; see :func:`delete_container`."""
+        await delete_container(self.pod_id, self.id, force=force)
+
+    async def status(self) -> ContainerStatus:
+        """Return the container's status; see :func:`status_container`."""
+        return await status_container(self.pod_id, self.id)
+
+    async def wait(self) -> int:
+        """Return the container's exit code once it ended; see :func:`wait_container`."""
+        return await wait_container(self.pod_id, self.id)
+
+    async def enter(
+        self,
+        cmd: Cmd,
+        *,
+        stdin: Stdin = None,
+        stdout: Output = None,
+        stderr: Output = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """Run a command in the container; see :func:`enter_container`."""
+        return await enter_container(
+            self.pod_id, self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout
+        )
 
 
 async def create_pod(config: PodConfig) -> Pod:
@@ -140,6 +206,85 @@ async def status_pod(pod_id: str) -> PodStatus:
     return await run_async(queries.status_pod(pod_id))
 
 
+async def enter_pod(
+    pod_id: str,
+    cmd: Cmd,
+    *,
+    stdin: Stdin = None,
+    stdout: Output = None,
+    stderr: Output = None,
+    timeout: float | None = None,
+) -> ExecResult:
+    """Run a command in a running pod, outside of its containers, and wait for its end.
+
+    It runs in the root file system ``PodConfig.root_fs`` where one is given, else in the guest's own. Arguments, result
+    and errors are those of :func:`enter_container`, and NotSupportedError from an agent that cannot do this.
+    """
+    from vc_core import container_operations
+
+    return await run_async(container_operations.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
+
+
+async def create_container(pod_id: str, config: ContainerConfig) -> Container:
+    """Add a container to a pod, whether that runs or not; the container is not started.
+
+    Returns the container. Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
+    """
+    from vc_core import container_operations
+
+    return Container(pod_id, await run_async(container_operations.create_container(pod_id, config)))
+
+
+async def start_container(pod_id: str, container_id: str) -> Container:
+    """Start a container of a running pod, for the first time or again, with a fresh writable layer.
+
+    Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError.
+    """
+    from vc_core import container_operations
+
+    await run_async(container_operations.start_container(pod_id, container_id))
+    return Container(pod_id, container_id)
+
+
+async def stop_container(
+    pod_id: str, container_id: str, *, timeout: float | None = None, force: bool = False
+) -> Container:
+    """Stop a running container: SIGTERM to its main process, SIGKILL after ``timeout`` seconds (default 10).
+
+    ``force``: kill at once. Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError.
+    """
+    from vc_core import container_operations
+
+    await run_async(container_operations.stop_container(pod_id, container_id, timeout, force))
+    return Container(pod_id, container_id)
+
+
+async def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:
+    """Delete a container that does not run, with its log. ``force``: kill it first.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError.
+    """
+    from vc_core import container_operations
+
+    await run_async(container_operations.delete_container(pod_id, container_id, force))
+
+
+async def status_container(pod_id: str, container_id: str) -> ContainerStatus:
+    """Return a container's status; talks to no guest. Raises PodNotFoundError, ContainerNotFoundError, StorageError."""
+    return await run_async(queries.status_container(pod_id, container_id))
+
+
+async def wait_container(pod_id: str, container_id: str) -> int:
+    """Wait until a container ended and return its exit code; any number of callers may wait.
+
+    A container that ended before is no error. Raises PodNotFoundError, ContainerNotFoundError, StateError for one that
+    never ran or that ended without an exit code, because its pod was stopped or its VM ended.
+    """
+    from vc_core import container_operations
+
+    return await run_async(container_operations.wait_container(pod_id, container_id))
+
+
 async def enter_container(
     pod_id: str,
     container_id: str,
@@ -154,11 +299,13 @@ async def enter_container(
 
     ``stdin``: bytes, an open file or a descriptor; None and DEVNULL give no input. ``stdout``, ``stderr``: an open file
     or a descriptor to write to; None and PIPE capture, DEVNULL discards. ``timeout``: seconds after which the
-    process is killed in the guest. Cancelling the call kills it too.
+    process is killed in the guest. Cancelling the call, or KeyboardInterrupt in a blocking one, kills it too.
     Returns the exit code (127 not found, 126 not executable, 128+n killed by signal n) and what was captured.
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
     up, CommandTimeoutError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
-    from vc_core import operations
+    from vc_core import container_operations
 
-    return await run_async(operations.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))
+    return await run_async(
+        container_operations.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout)
+    )

@@ -41,7 +41,7 @@ async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Pr
     Raises ConfigError, GuestError, DriverError.
     """
     hypervisor = config.hypervisor_config
-    params = tuple(f"{param.key}={param.value}" if param.value else param.key for param in hypervisor.kernel_params)
+    params = tuple(filter(None, map(str, hypervisor.kernel_params)))
     if hypervisor.kernel_path:
         return _given(hypervisor, params)
     request = guest_request(plugins, config.agent_type, config.agent_config, cache)

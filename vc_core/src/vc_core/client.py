@@ -6,6 +6,7 @@ Everything here is written as operations (see ``interpreters``).
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -22,6 +23,7 @@ from vc_core import wire
 from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
 from vc_core.interpreters import InThread, Operation, Ready
 from vc_core.records import PodRecord
+from vc_core.states import State
 from vc_core.status import vm_identity
 from vc_core.stdio import Stdio
 from vc_core.store import LOCK_DEADLINE, Store
@@ -85,12 +87,14 @@ class Link:
             yield InThread(self._thread.join)
 
 
-def connect(store: Store, record: PodRecord) -> Operation[Link]:
-    """Return a greeted connection for the pod; starts its supervisor if it has none.
+def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operation[Link]:
+    """Return a greeted connection for the pod; starts its supervisor if it needs one and has none.
 
+    ``record`` is the effective one; ``to_start`` says that its VM is about to start.
     Raises BusyError, SupervisorError, and whatever keeps a supervisor from starting.
     """
-    if not record.supervised:
+    at_rest = record.state in (State.READY, State.STOPPED) and not record.intent
+    if not record.supervised or (at_rest and not to_start):
         link = yield from _serve_ourselves(store, record.id)
         return link
     deadline = time.monotonic() + SUPERVISOR_DEADLINE
@@ -288,8 +292,8 @@ def converse(
             link.send({"signal": 9})
         stdio.pump(ready)
         if signals and signals.fd in ready:
-            for signum in signals.take():
-                link.send({"signal": signum})
+            for told in signals.take():
+                link.send(told)
         if sock in ready and (heard := link.poll()) is not None:
             if "event" not in heard:
                 reply = heard
@@ -299,13 +303,29 @@ def converse(
 
 
 class Signals:
-    """Signals that this process got, meant for the process in the guest; ``fd`` is readable when there are some."""
+    """Signals that this process got, meant for the process in the guest; ``fd`` is readable when there are some.
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    SIGWINCH means that ``terminal``, a descriptor, has a new size.
+    """
 
-    def take(self) -> list[int]:
-        """Return the numbers of the signals that came since the last call (the bytes of signal.set_wakeup_fd)."""
-        with suppress(BlockingIOError):
-            return list(os.read(self.fd, 64))
-        return []
+    def __init__(self, fd: int, terminal: int | None = None) -> None:
+        self.fd, self._terminal = fd, terminal
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return what to tell the supervisor of the signals that came since the last call."""
+        try:
+            numbers = os.read(self.fd, 64)  # the bytes of signal.set_wakeup_fd
+        except BlockingIOError:
+            return []
+        return [self._message(number) for number in numbers]
+
+    def _message(self, number: int) -> dict[str, Any]:
+        if number == signal.SIGWINCH and self._terminal is not None:
+            return {"resize": terminal_size(self._terminal)}
+        return {"signal": number}
+
+
+def terminal_size(fd: int) -> dict[str, int]:
+    """Return the size of the terminal open as ``fd``, as requests carry it."""
+    size = os.get_terminal_size(fd)
+    return {"rows": size.lines, "columns": size.columns}

@@ -51,12 +51,36 @@ def _path_text(path: Any) -> str:
     return str(Path(text).absolute()) if text else ""
 
 
+def _parts(what: str, text: str, form: str, access: bool = False) -> tuple[list[str], bool]:
+    """Return the parts of a text such as ``TAG:PATH``, and whether it means read-only access (``:rw`` at its end)."""
+    parts = text.split(":")
+    read_only = not access or parts[-1] not in ("rw", "ro") or parts.pop() == "ro"
+    if len(parts) != form.count(":") + 1 or not all(parts):
+        raise ConfigError(f"{what} {text!r} is not of the form {form}{'[:rw]' if access else ''}")
+    return parts, read_only
+
+
+def _joined(*parts: str, read_only: bool = True) -> str:
+    return ":".join((*parts, *([] if read_only else ["rw"])))
+
+
 @dataclass(frozen=True, slots=True)
 class EnvVar:
     """One variable of a command's environment."""
 
     var: str
     value: str
+
+    @classmethod
+    def parse(cls, text: str) -> EnvVar:
+        """Return the variable that ``NAME=VALUE`` says. Raises ConfigError."""
+        var, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"environment variable {text!r} is not of the form NAME=VALUE")
+        return cls(var, value)
+
+    def __str__(self) -> str:
+        return f"{self.var}={self.value}"
 
     def __post_init__(self) -> None:
         _texts("environment variable", (self.var, self.value))
@@ -70,6 +94,15 @@ class Param:
 
     key: str
     value: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Param:
+        """Return the parameter that ``KEY`` or ``KEY=VALUE`` says."""
+        key, _, value = text.partition("=")
+        return cls(key, value)
+
+    def __str__(self) -> str:
+        return "=".join(part for part in (self.key, self.value) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +125,15 @@ class Volume:
                 f"mount tag {self.mount_tag!r} has {len(self.mount_tag.encode())} bytes; {MOUNT_TAG_MAX} at most"
             )
 
+    @classmethod
+    def parse(cls, text: str) -> Volume:
+        """Return the volume that ``TAG:PATH``, or ``TAG:PATH:rw``, says. Raises ConfigError."""
+        (tag, path), read_only = _parts("volume", text, "TAG:PATH", access=True)
+        return cls(tag, path, read_only)
+
+    def __str__(self) -> str:
+        return _joined(self.mount_tag, self.host_path, read_only=self.read_only)
+
 
 @dataclass(frozen=True, slots=True)
 class Socket:
@@ -105,7 +147,16 @@ class Socket:
     def __post_init__(self) -> None:
         _set(self, host_path=_path_text(self.host_path))
         if not (self.device_id and self.id and self.host_path and self.name):
-            raise ConfigError(f"socket {self} needs device_id, id, host_path and name")
+            raise ConfigError(f"socket {str(self)!r} needs device_id, id, host_path and name")
+
+    @classmethod
+    def parse(cls, text: str) -> Socket:
+        """Return the socket that ``DEVICE:ID:PATH:NAME`` says. Raises ConfigError."""
+        parts, _ = _parts("socket", text, "DEVICE:ID:PATH:NAME")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return _joined(self.device_id, self.id, self.host_path, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +182,15 @@ class Cmd:
     work_dir: str = "/"
     user: str = ""
     group: str = ""
+    additional_groups: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        _set(self, args=_texts("a command's args", self.args), envs=tuple(self.envs))
+        _set(
+            self,
+            args=_texts("a command's args", self.args),
+            envs=tuple(self.envs),
+            additional_groups=_texts("a command's additional_groups", self.additional_groups),
+        )
         _texts("a command's work_dir, user or group", (self.work_dir, self.user, self.group))
         size = sum(len(text.encode()) + 1 for text in self.args)
         size += sum(len(env.var.encode()) + len(env.value.encode()) + 2 for env in self.envs)
@@ -163,6 +220,15 @@ class Mount:
             raise ConfigError(f"mount on {self.target!r} has no source; name a file or directory of the host")
         if not self.target.startswith("/") or ".." in self.target.split("/") or not self.target.strip("/"):
             raise ConfigError(f"mount target {self.target!r} is not an absolute path below / in the container")
+
+    @classmethod
+    def parse(cls, text: str) -> Mount:
+        """Return the mount that ``SOURCE:TARGET``, or ``SOURCE:TARGET:rw``, says. Raises ConfigError."""
+        (source, target), read_only = _parts("mount", text, "SOURCE:TARGET", access=True)
+        return cls(source, target, read_only)
+
+    def __str__(self) -> str:
+        return _joined(self.source, self.target, read_only=self.read_only)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

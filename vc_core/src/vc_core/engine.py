@@ -1,4 +1,4 @@
-"""One pod at work: owns its Hypervisor and Agent objects, its containers' streams, and is the only writer of its state.
+"""One pod at work: owns its Hypervisor and Agent objects and its containers, and is the only writer of its state.
 
 Lives in the pod's supervisor; for a pod whose VM is no process, in the client for the time of one operation. Whoever
 makes an engine holds the pod's lock.
@@ -10,28 +10,25 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from vc_core import boot, process, share
-from vc_core.agent import Agent, GuestContainer, Process, ProcessIO
-from vc_core.config import Cmd, ContainerConfig, EnvVar, resolve_root_fs
+from vc_core import boot, containers, process, share
+from vc_core.agent import Agent, Process, ProcessIO
+from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
+from vc_core.containers import Attachment, Containers
 from vc_core.context import Boot, PodContext
-from vc_core.defaults import DEFAULT_PATH
 from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import (
     AgentConnectError,
     AgentError,
     AgentProtocolError,
     CommandError,
-    ContainerNotFoundError,
     HypervisorError,
-    NotSupportedError,
     StateError,
     StorageError,
     VCError,
@@ -39,11 +36,12 @@ from vc_core.errors import (
 )
 from vc_core.guest import Progress
 from vc_core.hypervisor import Hypervisor, VMExit
-from vc_core.records import ContainerRecord, PodRecord
+from vc_core.ledger import Ledger
+from vc_core.records import PodRecord
 from vc_core.states import State, move, require_state
-from vc_core.status import UNWATCHED, container_log, ended, vm_identity
+from vc_core.status import UNWATCHED, vm_identity
 from vc_core.store import Store
-from vc_core.streams import ContainerLog, LoggedIO
+from vc_core.streams import ContainerLog, TerminalSize
 
 if TYPE_CHECKING:
     from vc_core.plugins import Plugins
@@ -54,11 +52,14 @@ READY_DEADLINE = 60.0
 VM_DEADLINE = 10.0
 #: Seconds for one exchange with the agent, and for taking over its channels.
 AGENT_DEADLINE = 10.0
-#: Seconds for a pod to stop before it is killed.
+#: Seconds for a pod or a container to stop before it is killed.
 STOP_DEADLINE = 10.0
 
 #: Namespace of the UUIDs that hypervisors get, derived from pod ids (RFC 4122, name-based).
 _UUID_NAMESPACE = uuid.UUID("6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11")
+
+#: Where the pod's own root file system lies below its shared directory; no container can have this id.
+_POD_ROOT = ".pod"
 
 #: Lines of the guest's console in an error.
 _CONSOLE_LINES = 4
@@ -69,24 +70,15 @@ _AS_IN_A_SHELL = (126, 127)
 #: Errors of an agent that can be the first sign of a VM's end.
 _CHANNEL_ERRORS = (AgentConnectError, AgentProtocolError)
 
+#: Seconds between the first sign of a VM's end and the end of its process, at most.
+_ENDING = 0.5
+
+_AT_REST = frozenset({State.READY, State.STOPPED, State.FAILED})
+_AT_WORK = frozenset({State.RUNNING, State.PAUSED, State.FAILED})
+_RUNNING = frozenset({State.RUNNING})
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-class ClosableIO(Protocol):
-    """A ProcessIO that owns descriptors."""
-
-    def close(self) -> None:
-        """Release them."""
-
-
-@dataclass(slots=True)
-class _Running:
-    """A container's main process: its name at the agent, its streams, and the task that waits for its end."""
-
-    process: Process
-    io: ClosableIO
-    watch: asyncio.Task[int]
 
 
 class Engine:
@@ -94,19 +86,26 @@ class Engine:
 
     def __init__(self, store: Store, pod_id: str, plugins: Plugins) -> None:
         self._store, self._plugins = store, plugins
-        self.record: PodRecord = store.read(pod_id)
-        self._config = store.read_config(pod_id)
+        self._ledger = Ledger(store, pod_id, plugins)
+        self._run_dir = store.make_run_dir(pod_id)
         self._hypervisor: Hypervisor | None = None
         self._agent: Agent | None = None
         self._vm_ended: asyncio.Future[VMExit] | None = None
-        self._containers: dict[str, _Running] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._operation = asyncio.Lock()
-        self._stopping = False
-        self._run_dir = store.make_run_dir(pod_id)
-        self._share_dir = self._run_dir / "share"
         self._at_rest = asyncio.Event()
         self._at_rest.set()
+        self._containers = Containers(self._ledger, self._share_dir, None, self._spawn)
+
+    @property
+    def record(self) -> PodRecord:
+        """The pod's record as it is on disk."""
+        return self._ledger.record
+
+    @property
+    def _share_dir(self) -> Path | None:
+        """The directory shared with the guest; None where no process could share it."""
+        return self._run_dir / "share" if self.record.supervised else None
 
     @classmethod
     async def open(cls, store: Store, pod_id: str, plugins: Plugins) -> Engine:
@@ -129,27 +128,25 @@ class Engine:
     async def aclose(self) -> None:
         """Release drivers, streams and tasks; VM and containers run on."""
         if self._hypervisor is not None and not self.record.supervised:
-            self._commit(**self._saved())
+            self._ledger.commit(**self._saved())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._release_drivers()
-        for running in self._containers.values():
-            running.io.close()
+        self._containers.close()
 
-    # -- operations ------------------------------------------------------------------------------------------------
+    # -- operations on the pod -------------------------------------------------------------------------------------
 
-    async def start(self, progress: Progress, attached: Mapping[str, Any], ready_deadline: float | None) -> None:
+    async def start(self, progress: Progress, attached: Mapping[str, Attachment], ready_deadline: float | None) -> None:
         """Start the VM and all containers. ``attached`` holds the streams of containers that run in a foreground.
 
         On any failure, and when cancelled, everything is undone and the pod is what it was, with the error raised.
         """
         async with self._operation:
-            allowed = frozenset({State.READY, State.STOPPED, State.FAILED})
-            require_state(f"pod {self.record.id!r}", self.record.state, allowed, "starting it")
+            require_state(self._ledger.name, self.record.state, _AT_REST, "starting it")
             before = self.record.state, self.record.reason
             await self._kill_leftovers()
-            self._commit(intent="start")
+            self._ledger.commit(intent="start")
             try:
                 await self._bring_up(progress, attached, ready_deadline or READY_DEADLINE)
             except BaseException as error:
@@ -162,93 +159,123 @@ class Engine:
         Raises HypervisorError when the VM cannot be ended; the pod is then ``failed``.
         """
         async with self._operation:
-            allowed = frozenset({State.RUNNING, State.PAUSED, State.FAILED})
-            require_state(f"pod {self.record.id!r}", self.record.state, allowed, "stopping it")
-            self._commit(intent="stop")
-            self._stopping = True
+            require_state(self._ledger.name, self.record.state, _AT_WORK, "stopping it")
+            self._ledger.commit(intent="stop")
             try:
                 await self._take_down(STOP_DEADLINE if deadline is None else deadline, ask_guest=not force)
             except VCError as error:
-                self._commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
+                self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
                 raise
-            finally:
-                self._stopping = False
-            self._commit_ended("")
+            self._ledger.commit_ended("")
 
     async def exec(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, control: Callable[[Process], None] | None = None
+        self,
+        container_id: str,
+        cmd: Cmd,
+        io: ProcessIO,
+        terminal: TerminalSize | None = None,
+        control: Callable[[Process], None] | None = None,
     ) -> int:
-        """Run a command in a running container and return its exit code; cancelling kills it.
+        """Run a command in a running container, or for an empty id in the pod, and return its exit code.
 
-        ``control`` is told the process' name once it runs, for :meth:`signal`. A command that is not found ends with
-        127, one that is not executable with 126, and its error output says so. Raises StateError, CommandError,
-        AgentError, HypervisorError when the VM ends meanwhile.
+        ``control`` is told the process' name once it runs, for :meth:`signal` and :meth:`resize`. Cancelling kills it.
+        A command that is not found ends with 127, one that is not executable with 126, and its error output says so.
+        Raises StateError, CommandError, AgentError, HypervisorError when the VM ends meanwhile.
         """
-        agent = self._running_agent(f"entering container {container_id!r}")
-        container = self.container(container_id)
-        require_state(
-            f"container {container_id!r} of pod {self.record.id!r}",
-            container.state,
-            frozenset({State.RUNNING}),
-            "entering it",
-        )
+        agent = self._running_agent(f"entering container {container_id!r}" if container_id else "entering it")
+        if container_id:
+            self._require_container(container_id, _RUNNING, "entering it")
         try:
-            running = await self._while_vm_lives(agent.exec(container_id, _with_path(cmd), io, AGENT_DEADLINE))
+            return await containers.run(
+                agent, container_id, cmd, io, terminal, self._while_vm_lives, control, AGENT_DEADLINE
+            )
         except CommandError as error:
             if error.exit_code not in _AS_IN_A_SHELL:
                 raise
             await io.write_stderr(f"{error}\n".encode())
             return error.exit_code
-        try:
-            if control is not None:
-                control(running)
-            return await self._while_vm_lives(agent.wait(running))
-        except asyncio.CancelledError:
-            with suppress(VCError):
-                await asyncio.shield(agent.signal(running, 9, AGENT_DEADLINE))
-            raise
 
     async def signal(self, target: Process, signum: int) -> None:
         """Send a signal to a process that :meth:`exec` named."""
         await self._while_vm_lives(self._running_agent("sending a signal").signal(target, signum, AGENT_DEADLINE))
 
-    async def signal_container(self, container_id: str, signum: int) -> None:
-        """Send a signal to a container's main process."""
-        self.container(container_id)
-        agent = self._running_agent("sending a signal")
-        await self._while_vm_lives(agent.signal_container(container_id, signum, AGENT_DEADLINE))
+    async def resize(self, target: Process, size: TerminalSize) -> None:
+        """Change the size of a process' terminal."""
+        agent = self._running_agent("resizing a terminal")
+        await self._while_vm_lives(agent.resize(target, size.rows, size.columns, AGENT_DEADLINE))
+
+    # -- operations on containers ----------------------------------------------------------------------------------
+
+    async def create_container(self, config: ContainerConfig) -> None:
+        """Add a container to the pod, whether it runs or not. Raises ContainerExistsError, ConfigError."""
+        async with self._operation:
+            if self.record.supervised:
+                resolve_root_fs(config)
+            self._ledger.add_container(config)
+
+    async def start_container(self, container_id: str, attachment: Attachment | None) -> None:
+        """Start a container of the running pod, for the first time or again. Raises StateError, CommandError."""
+        async with self._operation:
+            agent = self._running_agent(f"starting container {container_id!r}")
+            self._require_container(container_id, _AT_REST, "starting it")
+            config = self._ledger.container_config(container_id)
+            await self._while_vm_lives(self._containers.start(agent, config, attachment, AGENT_DEADLINE))
+
+    async def stop_container(self, container_id: str, deadline: float | None, force: bool) -> None:
+        """Stop a running container: SIGTERM, and SIGKILL after ``deadline`` seconds (default 10) or with ``force``."""
+        agent = self._running_agent(f"stopping container {container_id!r}")
+        self._require_container(container_id, _RUNNING, "stopping it")
+        seconds = 0.0 if force else STOP_DEADLINE if deadline is None else deadline
+        await self._while_vm_lives(self._containers.stop(agent, container_id, seconds, AGENT_DEADLINE))
+
+    async def delete_container(self, container_id: str, force: bool) -> None:
+        """Delete a container that does not run; with ``force`` kill it first."""
+        if force and self._ledger.container(container_id).state is State.RUNNING:
+            await self.stop_container(container_id, None, force=True)
+        async with self._operation:
+            self._require_container(container_id, _AT_REST, "deleting it without force")
+            if self._agent is not None and self._ledger.container(container_id).started_at is not None:
+                await self._while_vm_lives(self._agent.remove_container(container_id, AGENT_DEADLINE))
+            self._containers.unshare(container_id)
+            self._ledger.remove_container(container_id)
 
     async def wait_container(self, container_id: str) -> int | None:
         """Return a container's exit code once it ended; None if it ended without one (with its VM)."""
-        running = self._containers.get(container_id)
-        if running is not None:
-            await asyncio.wait({running.watch})
-        return self.container(container_id).exit_code
+        self._require_container(container_id, frozenset({State.RUNNING, State.STOPPED}), "waiting for its end")
+        await self._containers.wait(container_id)
+        return self._ledger.container(container_id).exit_code
 
-    def container_log(self, container_id: str) -> ContainerLog:
+    async def signal_container(self, container_id: str, signum: int) -> None:
+        """Send a signal to a container's main process."""
+        self._ledger.container(container_id)
+        agent = self._running_agent("sending a signal")
+        await self._while_vm_lives(agent.signal_container(container_id, signum, AGENT_DEADLINE))
+
+    async def resize_container(self, container_id: str, size: TerminalSize) -> None:
+        """Change the size of the terminal of a container's main process."""
+        await self.resize(self._containers.process(container_id), size)
+
+    def open_log(self, container_id: str) -> ContainerLog:
         """Return a container's log, opened; the caller closes it. Raises ContainerNotFoundError."""
-        self.container(container_id)
-        return ContainerLog(container_log(self._store.roots, self.record.id, container_id))
+        return self._ledger.open_log(container_id)
 
-    def container(self, container_id: str) -> ContainerRecord:
-        """Return a container's record. Raises ContainerNotFoundError."""
-        try:
-            return self.record.containers[container_id]
-        except KeyError:
-            raise ContainerNotFoundError(
-                f"pod {self.record.id!r} has no container {container_id!r}; it has "
-                f"{', '.join(map(repr, self.record.containers)) or 'none'}"
-            ) from None
+    def _require_container(self, container_id: str, wanted: frozenset[State], doing: str) -> None:
+        state = self._ledger.container(container_id).state
+        require_state(f"container {container_id!r} of {self._ledger.name}", state, wanted, doing)
 
     # -- start -----------------------------------------------------------------------------------------------------
 
-    async def _bring_up(self, progress: Progress, attached: Mapping[str, Any], ready_deadline: float) -> None:
-        supervised = self.record.supervised
-        what = (
-            await boot.resolve(self._plugins, self._config, self._store.roots.cache, progress) if supervised else None
-        )
-        if supervised:
-            share.prepare(self._share_dir)
+    async def _bring_up(self, progress: Progress, attached: Mapping[str, Attachment], ready_deadline: float) -> None:
+        config, what, pod_root = self._ledger.config, None, ""
+        writable = self._run_dir / "writable" if self._wants_writable() else None
+        if self._share_dir is not None:
+            what = await boot.resolve(self._plugins, config, self._store.roots.cache, progress)
+            for directory in (self._share_dir, *([writable] if writable else [])):
+                share.prepare(directory)
+            if config.root_fs:
+                root_fs = resolve_root_fs(ContainerConfig(id="pod", root_fs=config.root_fs))
+                pod_root = share.add(self._share_dir, f"{_POD_ROOT}/rootfs", root_fs)
+        self._containers = Containers(self._ledger, self._share_dir, writable, self._spawn)
         self._make_drivers(what, saved=False)
         hypervisor, agent = self._drivers()
         for device in (*agent.devices(), *self._extra_devices()):
@@ -256,7 +283,7 @@ class Engine:
         progress("starting the VM", None)
         await hypervisor.prepare(VM_DEADLINE)
         identity = hypervisor.identity()
-        self._commit(
+        self._ledger.commit(
             vm=identity.to_mapping() if identity else None,
             acceleration=hypervisor.acceleration,
             isolation=hypervisor.isolation,
@@ -266,11 +293,12 @@ class Engine:
         self._watch_vm()
         progress("waiting for the guest", None)
         await self._while_vm_lives(self._connect(agent, hypervisor, ready_deadline))
-        await self._while_vm_lives(agent.start_pod(self.record.id, "", AGENT_DEADLINE))
-        for container in self._config.containers:
-            await self._while_vm_lives(self._start_container(container, attached.get(container.id)))
-        self._commit(state=move(f"pod {self.record.id!r}", self.record.state, State.RUNNING), reason="", intent="",
-                     **self._saved())  # fmt: skip
+        await self._while_vm_lives(agent.start_pod(self.record.id, pod_root, AGENT_DEADLINE))
+        for container in config.containers:
+            attachment = attached.get(container.id)
+            await self._while_vm_lives(self._containers.start(agent, container, attachment, AGENT_DEADLINE))
+        running = move(self._ledger.name, self.record.state, State.RUNNING)
+        self._ledger.commit(state=running, reason="", intent="", **self._saved())
         self._spawn(self._watch_agent(agent))
 
     async def _connect(self, agent: Agent, hypervisor: Hypervisor, deadline: float) -> None:
@@ -278,43 +306,19 @@ class Engine:
             await agent.connect(hypervisor.open_channel, deadline)
         except AgentError as error:
             said = _console(hypervisor) or "; the guest's console is empty"
-            raise type(error)(f"the guest of pod {self.record.id!r} did not get ready: {error}{said}") from error
-
-    async def _start_container(self, config: ContainerConfig, attached: Any) -> None:
-        agent = self._agent
-        assert agent is not None
-        io = attached or LoggedIO(self.container_log(config.id))
-        try:
-            place = config.root_fs
-            if self.record.supervised:
-                place = share.add_root_fs(self._share_dir, config.id, resolve_root_fs(config))
-            guest = GuestContainer(id=config.id, root_fs=place, cmd=_with_path(config.cmd))
-            running = await agent.start_container(guest, io, AGENT_DEADLINE)
-        except BaseException:
-            io.close()
-            raise
-        self._adopt(config.id, running, io)
-        self._commit_container(
-            config.id, state=State.RUNNING, reason="", exit_code=None, started_at=time.time(), ended_at=None,
-            process=running.process_id,
-        )  # fmt: skip
-
-    def _adopt(self, container_id: str, running: Process, io: ClosableIO) -> None:
-        watch = self._spawn(self._watch_container(container_id, running))
-        self._containers[container_id] = _Running(running, io, watch)
+            raise type(error)(f"the guest of {self._ledger.name} did not get ready: {error}{said}") from error
 
     async def _undo_start(self, before: tuple[State, str], error: BaseException) -> None:
         """Leave nothing of a start that failed; the pod is what it was, or ``failed`` if even that does not work."""
-        self._stopping = True
         try:
-            if self._hypervisor is not None:
-                await self._take_down(STOP_DEADLINE, ask_guest=False)
+            await self._take_down(STOP_DEADLINE, ask_guest=False)
         except VCError as problem:
             _log.error("undoing the start of pod %s: %s", self.record.id, problem)
-            self._commit(state=State.FAILED, reason=f"its start failed ({error}) and could not be undone: {problem}")
+            reason = f"its start failed ({error}) and could not be undone: {problem}"
+            self._ledger.commit(state=State.FAILED, reason=reason)
         else:
             state, reason = before
-            containers = {
+            ended = {
                 name: msgspec.structs.replace(
                     one, state=State.STOPPED, reason="the start of its pod failed", process=""
                 )
@@ -322,20 +326,24 @@ class Engine:
                 else one
                 for name, one in self.record.containers.items()
             }
-            self._commit(
-                state=state, reason=reason, intent="", vm=None, saved_hypervisor=None, saved_agent=None,
-                containers=containers,
-            )  # fmt: skip
-        finally:
-            self._stopping = False
+            self._ledger.commit(
+                state=state,
+                reason=reason,
+                intent="",
+                vm=None,
+                saved_hypervisor=None,
+                saved_agent=None,
+                containers=ended,
+            )
 
     def _extra_devices(self) -> list[Device]:
-        volumes = [
-            SharedDirectory(volume.mount_tag, Path(volume.host_path), volume.read_only)
-            for volume in self._config.volumes
-        ]
-        sockets = [Channel(socket.id, socket.name, Path(socket.host_path)) for socket in self._config.sockets]
+        config = self._ledger.config
+        volumes = [SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in config.volumes]
+        sockets = [Channel(one.id, one.name, Path(one.host_path)) for one in config.sockets]
         return [*volumes, *sockets]
+
+    def _wants_writable(self) -> bool:
+        return any(not mount.read_only for one in self._ledger.config.containers for mount in one.mounts)
 
     # -- end -------------------------------------------------------------------------------------------------------
 
@@ -343,30 +351,23 @@ class Engine:
         """End guest and VM and release everything; what ends with the guest ends here. Raises HypervisorError."""
         hypervisor, agent = self._hypervisor, self._agent
         began = time.monotonic()
-        if agent is not None and ask_guest:
-            try:
-                # Half of the time is the guest's; the other half is for whoever must be killed.
-                await self._while_vm_lives(agent.stop_pod(deadline / 2))
-            except VCError as error:
-                if self._vm_ended is None or not self._vm_ended.done():
-                    _log.warning("pod %s: the guest did not stop by itself: %s", self.record.id, error)
-        if hypervisor is not None:
-            await hypervisor.stop(max(1.0, deadline - (time.monotonic() - began)))
-        await self._release_drivers()
-        await self._finish_containers()
+        self._containers.stopping = True
+        try:
+            if agent is not None and ask_guest:
+                try:
+                    # Half of the time is the guest's; the other half is for whoever must be killed.
+                    await self._while_vm_lives(agent.stop_pod(deadline / 2))
+                except VCError as error:
+                    if self._vm_ended is None or not self._vm_ended.done():
+                        _log.warning("pod %s: the guest did not stop by itself: %s", self.record.id, error)
+            if hypervisor is not None:
+                await hypervisor.stop(max(1.0, deadline - (time.monotonic() - began)))
+            await self._release_drivers()
+            await self._containers.finish()
+        finally:
+            self._containers.stopping = False
         if self.record.supervised:
-            share.dismantle(self._share_dir)
-
-    async def _finish_containers(self) -> None:
-        watches = [running.watch for running in self._containers.values()]
-        if watches:
-            _, pending = await asyncio.wait(watches, timeout=1)
-            for watch in pending:
-                watch.cancel()
-            await asyncio.gather(*watches, return_exceptions=True)
-        for running in self._containers.values():
-            running.io.close()
-        self._containers.clear()
+            share.dismantle(self._run_dir)
 
     async def _release_drivers(self) -> None:
         agent, hypervisor = self._agent, self._hypervisor
@@ -382,10 +383,9 @@ class Engine:
     # -- watching --------------------------------------------------------------------------------------------------
 
     def _watch_vm(self) -> None:
-        assert self._hypervisor is not None
+        hypervisor, _ = self._drivers()
         vm_ended: asyncio.Future[VMExit] = asyncio.get_running_loop().create_future()
         self._vm_ended = vm_ended
-        hypervisor = self._hypervisor
 
         async def watch() -> None:
             vm_exit = await hypervisor.wait()
@@ -398,33 +398,16 @@ class Engine:
 
     async def _vm_is_gone(self, reason: str) -> None:
         """Record that the VM ended by itself, and release everything."""
-        self._stopping = True
         try:
             await self._take_down(VM_DEADLINE, ask_guest=False)
         except VCError as error:
             _log.error("cleaning up after the VM of pod %s: %s", self.record.id, error)
-        finally:
-            self._stopping = False
-        self._commit_ended(reason)
+        self._ledger.commit_ended(reason)
 
     async def _watch_agent(self, agent: Agent) -> None:
         reason = await agent.wait_lost()
-        if not self._stopping and not await self._soon_ended() and self.record.state is State.RUNNING:
-            self._commit(state=State.FAILED, reason=f"the agent in the guest is lost: {reason}")
-
-    async def _watch_container(self, container_id: str, running: Process) -> int:
-        agent = self._agent
-        assert agent is not None
-        try:
-            code = await agent.wait(running)
-        except VCError as error:
-            reason = "the pod was stopped" if self._stopping else str(error)
-            self._commit_container(container_id, state=State.STOPPED, reason=reason, ended_at=time.time(), process="")
-            return 255
-        self._commit_container(container_id, state=State.STOPPED, exit_code=code, ended_at=time.time(), process="")
-        if mine := self._containers.get(container_id):
-            mine.io.close()
-        return code
+        if self._agent is agent and not await self._soon_ended() and self.record.state is State.RUNNING:
+            self._ledger.commit(state=State.FAILED, reason=f"the agent in the guest is lost: {reason}")
 
     async def _while_vm_lives(self, work: Awaitable[_T]) -> _T:
         """Await ``work``, but no longer than the VM lives. Raises HypervisorError when it ends first."""
@@ -440,17 +423,17 @@ class Engine:
         if task.done() and not (isinstance(task.exception(), _CHANNEL_ERRORS) and await self._soon_ended()):
             return task.result()
         await _cancel(task)
-        vm_exit = self._vm_ended.result()
-        starting = self.record.intent == "start"
+        starting, vm_ended = self.record.intent == "start", self._vm_ended
+        reason = vm_ended.result().reason if vm_ended is not None else self.record.reason
         said = _console(self._hypervisor) if starting and self._hypervisor else ""
         kind = VMStartError if starting else HypervisorError
-        raise kind(f"the VM of pod {self.record.id!r} ended: {vm_exit.reason}{said}")
+        raise kind(f"the VM of {self._ledger.name} ended: {reason}{said}")
 
     async def _soon_ended(self) -> bool:
         """Tell whether the VM is ending: its channels break a moment before its process is gone."""
         if self._vm_ended is None:
             return False
-        done, _ = await asyncio.wait({self._vm_ended}, timeout=0.5)
+        done, _ = await asyncio.wait({self._vm_ended}, timeout=_ENDING)
         return bool(done)
 
     # -- taking over -----------------------------------------------------------------------------------------------
@@ -461,16 +444,20 @@ class Engine:
         identity = vm_identity(record)
         if record.intent == "start":
             await self._kill_leftovers()
-            self._commit(intent="", vm=None, saved_hypervisor=None, saved_agent=None)
-        elif record.supervised and record.state in (State.RUNNING, State.PAUSED, State.FAILED):
+            self._ledger.commit(intent="", vm=None, saved_hypervisor=None, saved_agent=None)
+        elif record.supervised and record.state in _AT_WORK:
             if identity is not None and identity.alive():
                 await self._take_over()
             elif record.state is not State.FAILED:
-                self._commit_ended(UNWATCHED)
+                self._ledger.commit_ended(UNWATCHED)
         elif not record.supervised and record.state in (State.RUNNING, State.PAUSED):
             await self._take_over()
 
     async def _take_over(self) -> None:
+        writable = self._run_dir / "writable"
+        self._containers = Containers(
+            self._ledger, self._share_dir, writable if writable.exists() else None, self._spawn
+        )
         self._make_drivers(None, saved=True)
         hypervisor, agent = self._drivers()
         if self.record.supervised:
@@ -480,25 +467,13 @@ class Engine:
         try:
             await self._while_vm_lives(agent.connect(hypervisor.open_channel, AGENT_DEADLINE))
         except VCError as error:
-            self._commit(state=State.FAILED, reason=f"its agent cannot be reached: {error}", intent="")
+            self._ledger.commit(state=State.FAILED, reason=f"its agent cannot be reached: {error}", intent="")
             return
         for name, container in self.record.containers.items():
             if container.state is State.RUNNING:
-                await self._take_over_container(agent, name, container)
-        self._commit(intent="", **self._saved())
+                await self._containers.take_over(agent, name)
+        self._ledger.commit(intent="", **self._saved())
         self._spawn(self._watch_agent(agent))
-
-    async def _take_over_container(self, agent: Agent, name: str, container: ContainerRecord) -> None:
-        running = Process(name, container.process)
-        io = LoggedIO(self.container_log(name))
-        try:
-            await agent.adopt(running, io)
-        except (AgentError, NotSupportedError) as error:
-            io.close()
-            reason = f"it was lost with the former supervisor: {error}"
-            self._commit_container(name, state=State.STOPPED, reason=reason, process="")
-        else:
-            self._adopt(name, running, io)
 
     async def _kill_leftovers(self) -> None:
         """Kill the VM of a start that nobody finished, recorded or not; a VM that runs unrecorded must not go on."""
@@ -508,21 +483,22 @@ class Engine:
         for identity in {*process.find_in_directory(self._run_dir, self.record.id), *([recorded] if recorded else [])}:
             _log.warning("pod %s: killing process %d of a start that was not finished", self.record.id, identity.pid)
             if not await asyncio.to_thread(identity.kill, VM_DEADLINE):
-                raise StateError(f"process {identity.pid} of pod {self.record.id!r} cannot be killed; try again later")
-        share.dismantle(self._share_dir)
+                raise StateError(f"process {identity.pid} of {self._ledger.name} cannot be killed; try again later")
+        share.dismantle(self._run_dir)
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 
     def _make_drivers(self, what: Boot | None, saved: bool) -> None:
-        config, record = self._config, self.record
+        config, record = self._ledger.config, self.record
         context = PodContext(
             id=record.id,
             uuid=str(uuid.uuid5(_UUID_NAMESPACE, record.id)),
             run_dir=self._run_dir,
-            share_dir=self._share_dir,
+            share_dir=self._run_dir / "share",
             resources=config.vm_config,
             hypervisor_config=config.hypervisor_config,
             boot=what,
+            writable_dir=self._run_dir / "writable" if self._wants_writable() else None,
         )
         hypervisor = self._plugins.hypervisor(config.hypervisor_type)
         agent = self._plugins.agent(config.agent_type)
@@ -540,16 +516,16 @@ class Engine:
         return self._hypervisor, self._agent
 
     def _running_agent(self, doing: str) -> Agent:
-        require_state(f"pod {self.record.id!r}", self.record.state, frozenset({State.RUNNING}), doing)
+        require_state(self._ledger.name, self.record.state, _RUNNING, doing)
         if self._agent is None:
-            raise StorageError(f"pod {self.record.id!r} is running but has no agent; stop it")
+            raise StorageError(f"{self._ledger.name} is running but has no agent; stop it")
         return self._agent
 
     def _saved(self) -> dict[str, Any]:
         hypervisor, agent = self._drivers()
         return {"saved_hypervisor": dict(hypervisor.save()), "saved_agent": dict(agent.save())}
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
@@ -559,32 +535,6 @@ class Engine:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("pod %s: a watching task failed", self.record.id, exc_info=task.exception())
-
-    def _commit(self, **changes: Any) -> None:
-        """Put a new record on disk, then tell extensions what changed."""
-        old, self.record = self.record, msgspec.structs.replace(self.record, **changes)
-        self._store.write(self.record)
-        for name, container in self.record.containers.items():
-            was = old.containers.get(name)
-            if was is not None and was.state is not container.state:
-                self._plugins.notify_container_transition(self.record.id, name, str(was.state), str(container.state))
-        if old.state is not self.record.state:
-            self._plugins.notify_pod_transition(self.record.id, str(old.state), str(self.record.state))
-
-    def _commit_container(self, container_id: str, **changes: Any) -> None:
-        container = msgspec.structs.replace(self.record.containers[container_id], **changes)
-        self._commit(containers={**self.record.containers, container_id: container})
-
-    def _commit_ended(self, reason: str) -> None:
-        now = ended(self.record, reason, time.time())
-        self._commit(**{name: getattr(now, name) for name in now.__struct_fields__})
-
-
-def _with_path(cmd: Cmd) -> Cmd:
-    """Return a command that has a PATH, whatever the agent's own default would be."""
-    if any(env.var == "PATH" for env in cmd.envs):
-        return cmd
-    return replace(cmd, envs=(EnvVar("PATH", DEFAULT_PATH), *cmd.envs))
 
 
 def _console(hypervisor: Hypervisor) -> str:

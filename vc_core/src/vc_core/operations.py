@@ -9,15 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from vc_core import client
 from vc_core.client import Link, Signals
-from vc_core.config import Cmd, PodConfig, resolve_root_fs
+from vc_core.config import PodConfig, resolve_root_fs
 from vc_core.errors import (
-    CommandTimeoutError,
     ConfigError,
-    ContainerNotFoundError,
     PrivilegeError,
     StateError,
     StorageError,
@@ -28,7 +24,6 @@ from vc_core.guest import Progress
 from vc_core.ids import new_id
 from vc_core.interpreters import InThread, Operation
 from vc_core.records import ContainerRecord, PodRecord
-from vc_core.results import ExecResult
 from vc_core.roots import Roots
 from vc_core.states import State, require_state
 from vc_core.status import effective, vm_identity
@@ -44,17 +39,14 @@ _FORCE_DEADLINE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """The container of a starting pod that runs in the caller's foreground, its streams and forwarded signals."""
+    """A starting container that runs in the caller's foreground: its streams, forwarded signals, and terminal size."""
 
     container_id: str
     stdin: Stdin
     stdout: Output
     stderr: Output
     signals: Signals | None = None
-
-
-def _store() -> Store:
-    return Store(Roots.from_environment())
+    terminal: dict[str, int] | None = None
 
 
 def create_pod(config: PodConfig) -> Operation[str]:
@@ -63,7 +55,7 @@ def create_pod(config: PodConfig) -> Operation[str]:
 
     def work() -> str:
         supervised = _check(config)
-        store = _store()
+        store = Store.here()
         record = PodRecord(
             id=config.id,
             hypervisor=config.hypervisor_type,
@@ -151,7 +143,7 @@ def start_pod(
     ``timeout``: seconds that the guest has to get ready. With a foreground the exit code of its container is returned
     when it ended, else None at once.
     """
-    store = _store()
+    store = Store.here()
     record = effective(store.read(pod_id))
     require_state(f"pod {pod_id!r}", record.state, frozenset({State.READY, State.STOPPED, State.FAILED}), "starting it")
 
@@ -161,22 +153,32 @@ def start_pod(
         elif event["event"] == "started" and started is not None:
             started(event)
 
-    link = yield from client.connect(store, record)
+    link = yield from client.connect(store, record, to_start=True)
     message = {"op": "start", "ready_deadline": timeout}
     try:
-        if foreground is None:
-            # No end of its own: building a guest may take minutes, and says so in its progress.
-            yield from client.request(link, message, _progress_deadline(timeout), on_event)
-            return None
-        stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr)
-        try:
-            message["foreground"] = foreground.container_id
-            code, _ = yield from client.converse(link, message, stdio, None, foreground.signals, on_event)
-        finally:
-            stdio.close()
-        return _code(code, f"container {foreground.container_id!r}")
+        if foreground is not None:
+            return (yield from attend(link, message, foreground, on_event))
+        # No end of its own: building a guest may take minutes, and says so in its progress.
+        yield from client.request(link, message, _progress_deadline(timeout), on_event)
+        return None
     finally:
         yield from link.close()
+
+
+def attend(
+    link: Link,
+    message: dict[str, Any],
+    foreground: Foreground,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Operation[int]:
+    """Send a request that starts a container in the foreground; return its exit code when it ended."""
+    stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr)
+    try:
+        message = {**message, "container": foreground.container_id, "terminal": foreground.terminal}
+        code, _ = yield from client.converse(link, message, stdio, None, foreground.signals, on_event)
+    finally:
+        stdio.close()
+    return exit_code(code, f"container {foreground.container_id!r}")
 
 
 def _progress_deadline(timeout: float | None) -> float:
@@ -184,7 +186,8 @@ def _progress_deadline(timeout: float | None) -> float:
     return 600.0 + (timeout or 0.0)
 
 
-def _code(code: Any, what: str) -> int:
+def exit_code(code: Any, what: str) -> int:
+    """Return the exit code in a result. Raises SupervisorError when there is none."""
     if not isinstance(code, int):
         raise SupervisorError(f"{what} ended without an exit code: its pod was stopped or its VM ended")
     return code
@@ -192,7 +195,7 @@ def _code(code: Any, what: str) -> int:
 
 def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> Operation[None]:
     """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked."""
-    store = _store()
+    store = Store.here()
     record = effective(store.read(pod_id))
     require_state(
         f"pod {pod_id!r}", record.state, frozenset({State.RUNNING, State.PAUSED, State.FAILED}), "stopping it"
@@ -212,7 +215,7 @@ def _stop(link: Link, timeout: float | None, force: bool, answer_deadline: float
 
 def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
     """Delete a pod that does not run; with ``force`` whatever its state, stopping or killing it first."""
-    store = _store()
+    store = Store.here()
     if force:
         yield from _end_by_force(store, pod_id)
     else:
@@ -313,44 +316,6 @@ def run_pod(
                 yield from delete_pod(pod_id, force=True)
         raise
     return pod_id, code
-
-
-def enter_container(
-    pod_id: str,
-    container_id: str,
-    cmd: Cmd,
-    stdin: Stdin = None,
-    stdout: Output = None,
-    stderr: Output = None,
-    timeout: float | None = None,
-    signals: Signals | None = None,
-) -> Operation[ExecResult]:
-    """Run a command in a running container and return how it ended."""
-    if not cmd.args:
-        raise ConfigError("the command is empty; give cmd.args")
-    if timeout is not None and timeout <= 0:
-        raise ConfigError(f"timeout is {timeout!r}; give a positive number of seconds")
-    store = _store()
-    record = effective(store.read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, frozenset({State.RUNNING}), "entering a container")
-    if container_id not in record.containers:
-        known = ", ".join(map(repr, record.containers)) or "none"
-        raise ContainerNotFoundError(f"pod {pod_id!r} has no container {container_id!r}; it has {known}")
-    stdio = Stdio(stdin, stdout, stderr)
-    try:
-        link = yield from client.connect(store, record)
-        try:
-            message = {"op": "exec", "container": container_id, "cmd": msgspec.to_builtins(cmd)}
-            code, timed_out = yield from client.converse(link, message, stdio, timeout, signals)
-        finally:
-            yield from link.close()
-    finally:
-        stdio.close()
-    if timed_out:
-        error = CommandTimeoutError(f"command {cmd.args[0]!r} in container {container_id!r} did not end in {timeout} s")
-        error.stdout, error.stderr = stdio.stdout, stdio.stderr
-        raise error
-    return ExecResult(_code(code, f"command {cmd.args[0]!r}"), stdio.stdout, stdio.stderr)
 
 
 def _notify(pod_id: str, old: str, new: str) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from vc_core.errors import ContainerNotFoundError
 from vc_core.interpreters import InThread, Operation
-from vc_core.results import PodStatus
-from vc_core.roots import Roots
+from vc_core.results import ContainerStatus, PodStatus
 from vc_core.status import all_pods, pod_status
 from vc_core.store import Store
 
 
 def list_pods() -> Operation[list[PodStatus]]:
     """Return the status of every pod, sorted by id."""
-    pods: list[PodStatus] = yield InThread(lambda: all_pods(Store(Roots.from_environment())))
+    pods: list[PodStatus] = yield InThread(lambda: all_pods(Store.here()))
     return pods
 
 
 def status_pod(pod_id: str) -> Operation[PodStatus]:
     """Return a pod's status. Raises PodNotFoundError, StorageError."""
-    store = Store(Roots.from_environment())
+    store = Store.here()
     status: PodStatus = yield InThread(lambda: pod_status(store.roots, store.read(pod_id)))
     return status
+
+
+def status_container(pod_id: str, container_id: str) -> Operation[ContainerStatus]:
+    """Return a container's status. Raises PodNotFoundError, ContainerNotFoundError, StorageError."""
+    pod = yield from status_pod(pod_id)
+    for one in pod.containers:
+        if one.id == container_id:
+            return one
+    known = ", ".join(repr(one.id) for one in pod.containers) or "none"
+    raise ContainerNotFoundError(f"pod {pod_id!r} has no container {container_id!r}; it has {known}")

@@ -1,6 +1,6 @@
-"""The directory that a pod shares with its guest: one sub-directory per container, its root file system bound below.
+"""The directories that a pod shares with its guest: below them, what each container is given of the host's files.
 
-Made in the pod's own mount namespace, so nothing is ever mounted in the host's. It is a shared mount, so that what is
+Made in the pod's own mount namespace, so nothing is ever mounted in the host's. Each is a shared mount, so that what is
 bound there later also appears for a VM that lives in a copy of the namespace.
 """
 
@@ -8,48 +8,52 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vc_core import _mounts
+from vc_core import _files, _mounts
 from vc_core.errors import StorageError
 
+#: What a guest may never use of the host's files, whatever it manages to put there.
+_SAFE = _mounts.MS_NOSUID | _mounts.MS_NODEV
 
-def prepare(share_dir: Path) -> None:
-    """Make the directory. Called at a pod's start, in its mount namespace. Raises StorageError."""
+
+def prepare(directory: Path) -> None:
+    """Make a shared directory. Called at a pod's start, in its mount namespace. Raises StorageError."""
     try:
-        share_dir.mkdir(mode=0o700, exist_ok=True)
-        if not _mounts.mounted_below(share_dir):
-            _mounts.bind(share_dir, share_dir, _mounts.MS_NOSUID | _mounts.MS_NODEV)
-            _mounts.make_shared(share_dir)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        if not _mounts.mounted_below(directory):
+            _mounts.bind(directory, directory, _SAFE)
+            _mounts.make_shared(directory)
     except OSError as error:
-        raise StorageError(f"shared directory {str(share_dir)!r} cannot be made: {error.strerror}") from error
+        raise StorageError(f"shared directory {str(directory)!r} cannot be made: {error.strerror}") from error
 
 
-def add_root_fs(share_dir: Path, container_id: str, root_fs: Path) -> str:
-    """Bind a container's root file system, read-only, and return its place below the shared directory.
+def add(directory: Path, place: str, source: Path, read_only: bool = True) -> str:
+    """Bind a file or directory of the host at ``place`` below a shared directory, and return ``place``.
 
-    Called before the container starts. Raises StorageError.
+    Called before a container starts. Raises StorageError.
     """
-    place = f"{container_id}/rootfs"
-    target = share_dir / place
+    target = directory / place
     try:
-        if target not in _mounts.mounted_below(share_dir):
-            target.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _mounts.bind(root_fs, target, _mounts.MS_RDONLY | _mounts.MS_NOSUID | _mounts.MS_NODEV)
+        if target not in _mounts.mounted_below(directory):
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if source.is_dir():
+                target.mkdir(mode=0o755, exist_ok=True)
+            else:
+                target.touch(mode=0o644)
+            _mounts.bind(source, target, _SAFE | (_mounts.MS_RDONLY if read_only else 0))
     except OSError as error:
-        raise StorageError(f"root file system {str(root_fs)!r} cannot be shared: {error.strerror}") from error
+        raise StorageError(f"{str(source)!r} cannot be shared with the guest: {error.strerror}") from error
     return place
 
 
-def remove_root_fs(share_dir: Path, container_id: str) -> None:
-    """Unbind a container's root file system. Called when the container is deleted. Raises StorageError."""
-    _unmount_all(share_dir / container_id)
-    for path in (share_dir / container_id / "rootfs", share_dir / container_id):
-        if path.is_dir():
-            path.rmdir()
+def remove(directory: Path, container_id: str) -> None:
+    """Unbind all that a container was given. Called when it ended. Raises StorageError."""
+    _unmount_all(directory / container_id)
+    _files.remove_tree(directory / container_id)
 
 
-def dismantle(share_dir: Path) -> None:
+def dismantle(directory: Path) -> None:
     """Unmount everything. Called when the pod has stopped, after the VM ended. Raises StorageError."""
-    _unmount_all(share_dir)
+    _unmount_all(directory)
 
 
 def _unmount_all(path: Path) -> None:

@@ -28,6 +28,11 @@ class Store:
 
     roots: Roots
 
+    @classmethod
+    def here(cls) -> Store:
+        """Return the store of this user and environment. Called at the start of every operation."""
+        return cls(Roots.from_environment())
+
     def ids(self) -> list[str]:
         """Return the ids of all pods, sorted."""
         try:
@@ -111,6 +116,10 @@ class Store:
         private_directory(self.roots.run)
         private_directory(self.roots.run / "pods")
         return private_directory(self.roots.pod_run_dir(pod_id))
+
+    def remove_container_files(self, pod_id: str, container_id: str) -> None:
+        """Remove a container's log. Called with the lock held. Raises StorageError."""
+        _files.remove_tree(self.roots.pod_state_dir(pod_id) / "containers" / container_id)
 
     def remove(self, pod_id: str) -> None:
         """Remove all files of a pod but its lock, whatever they hold. Called with the lock held.

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.agent import ProcessIO
@@ -17,6 +18,14 @@ CHUNK = 64 * 1024
 
 #: A container's log: two files of half this size at most (bytes), the older one ``output.log.1``.
 LOG_BYTES_MAX = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalSize:
+    """The size of a process' terminal in characters; zeros mean unknown."""
+
+    rows: int
+    columns: int
 
 
 class Input:
@@ -86,17 +95,17 @@ class _End:
         self.is_file = stat.S_ISREG(kind)
         if stat.S_ISSOCK(kind):
             self.socket = socket.socket(fileno=fd)
-        elif stat.S_ISFIFO(kind):
-            # O_NONBLOCK belongs to the open file description, which the caller shares: so open the pipe anew.
+        elif stat.S_ISFIFO(kind) or os.isatty(fd):
+            # O_NONBLOCK belongs to the open file description, which the caller shares: so open the file anew.
             try:
-                reopened = os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
+                reopened = os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             except OSError:
                 reopened = -1  # the other end has gone already
             os.close(fd)
             fd = reopened
         elif not self.is_file:
             os.close(fd)
-            raise ConfigError("a stream must be a pipe, a socket or a regular file")
+            raise ConfigError("a stream must be a pipe, a socket, a terminal or a regular file")
         self.fd = fd
 
     def close(self) -> None:
@@ -158,11 +167,13 @@ class ContainerLog:
 class LoggedIO(ProcessIO):
     """A detached container: no input, output to its log."""
 
-    def __init__(self, log: ContainerLog) -> None:
-        self._log = log
+    def __init__(self, log: ContainerLog, keep_stdin_open: bool = False) -> None:
+        self._log, self._keep_stdin_open = log, keep_stdin_open
 
     async def read_stdin(self) -> bytes:
-        """Return the end of input."""
+        """Return the end of input, or never."""
+        if self._keep_stdin_open:
+            await asyncio.Event().wait()
         return b""
 
     async def write_stdout(self, data: bytes) -> None:
@@ -219,3 +230,22 @@ class AttachedIO(ProcessIO):
         for end in (self._stdin, self._stdout, self._stderr, self._log):
             if end is not None:
                 end.close()
+
+
+def open_console(path: str) -> AttachedIO:
+    """Return streams on a terminal of the caller's, opened for each direction. Raises ConfigError."""
+    ends = []
+    try:
+        for mode in (os.O_RDONLY, os.O_WRONLY):
+            ends.append(os.open(path, mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+        if not os.isatty(ends[0]):
+            raise ConfigError(f"console {path!r} is not a terminal")
+    except OSError as error:
+        for fd in ends:
+            os.close(fd)
+        raise ConfigError(f"console {path!r} cannot be opened: {error.strerror}") from error
+    except ConfigError:
+        for fd in ends:
+            os.close(fd)
+        raise
+    return AttachedIO(Input(ends[0]), Output(ends[1]), None)

@@ -5,7 +5,8 @@ The socket is a unix socket of type SOCK_SEQPACKET, one connection per request:
 1. the supervisor greets: ``{"supervisor": pid}``; a connection that ends before was never served: try again;
 2. the client sends its request, ``{"op": name, ...}``, with descriptors in the order of the request's ``stdio``;
 3. the supervisor sends any number of ``{"event": name, ...}``, then one ``{"result": value}`` or ``{"error": {...}}``;
-4. meanwhile the client may send ``{"signal": n}``; closing its end withdraws the request.
+4. meanwhile the client may send ``{"signal": n}`` and ``{"resize": {"rows": n, "columns": n}}``; closing its end
+   withdraws the request.
 """
 
 from __future__ import annotations

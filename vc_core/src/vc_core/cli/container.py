@@ -34,7 +34,7 @@ def enter(
 
     Example: virtc container enter POD CONTAINER -- ls -l /
     """
-    from vc_core import operations
+    from vc_core import container_operations
     from vc_core.cli.foreground import forwarder
     from vc_core.interpreters import run_blocking
 
@@ -43,6 +43,8 @@ def enter(
     with forwarder() as forwarded:
         forwarded.begin()
         result = run_blocking(
-            operations.enter_container(pod_id, container_id, wanted, 0, 1, 2, timeout, forwarded.signals)
+            container_operations.enter_container(
+                pod_id, container_id, wanted, 0, 1, 2, timeout, None, forwarded.signals
+            )
         )
     return result.exit_code

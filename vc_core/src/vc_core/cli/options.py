@@ -44,7 +44,7 @@ def command(
         raise click.UsageError(f"the command {text!r} cannot be split as a shell does: {error}") from error
     if not args or not args[0]:
         raise click.UsageError("the command is empty")
-    return Cmd(args=args, envs=[EnvVar(*_pair("--env", env)) for env in envs], user=user, work_dir=workdir)
+    return Cmd(args=args, envs=[EnvVar.parse(env) for env in envs], user=user, work_dir=workdir)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -57,14 +57,6 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 def mapping(option: str, items: tuple[str, ...]) -> dict[str, object]:
     """Return the mapping that a repeated ``NAME=VALUE`` option gives."""
     return dict(_pair(option, item) for item in items)
-
-
-def fields(option: str, text: str, names: str) -> list[str]:
-    """Return the parts of a value such as ``TAG:PATH``; a usage error unless it has just the parts of ``names``."""
-    parts = text.split(":")
-    if len(parts) != len(names.split(":")) or not all(parts):
-        raise click.UsageError(f"{option} {text!r} is not of the form {names}")
-    return parts
 
 
 def identifier(name: str, option: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

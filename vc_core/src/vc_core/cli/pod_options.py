@@ -117,14 +117,14 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
                 kernel_path=kernel,
                 image_path=image,
                 hypervisor_path=hypervisor_path,
-                kernel_params=[Param(*text.split("=", 1)) for text in kernel_params],
+                kernel_params=[Param.parse(text) for text in kernel_params],
                 guest=guest,
                 options=options.mapping("--hypervisor-option", hypervisor_options),
             ),
             agent_type=agent,
             agent_config=agent_config,
-            volumes=[Volume(*options.fields("--volume", text, "TAG:PATH")) for text in volumes],
-            sockets=[Socket(*options.fields("--socket", text, "DEVICE:ID:PATH:NAME")) for text in sockets],
+            volumes=[Volume.parse(text) for text in volumes],
+            sockets=[Socket.parse(text) for text in sockets],
             containers=[ContainerConfig(id=CONTAINER_ID, root_fs=bundle, cmd=wanted)],
         )
         return function(config, **rest)

@@ -7,17 +7,19 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
 
 from vc_core import wire
-from vc_core.config import Cmd
+from vc_core.agent import Process
+from vc_core.config import Cmd, ContainerConfig
+from vc_core.containers import Attachment
 from vc_core.engine import Engine
 from vc_core.errors import ConfigError, SupervisorError, VCError
-from vc_core.streams import AttachedIO, ContainerLog, Input, Output, ready
+from vc_core.streams import AttachedIO, ContainerLog, Input, Output, TerminalSize, ready
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ class Connection:
         self._sock = sock
         sock.setblocking(False)
         self._fds: list[int] = []
-        self.on_signal: Callable[[int], Awaitable[None]] | None = None
+        self._on_signal: Callable[[int], Awaitable[None]] | None = None
+        self._on_resize: Callable[[TerminalSize], Awaitable[None]] | None = None
         self._left = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -94,17 +97,23 @@ class Connection:
             if message is None:
                 self._left.set()
                 return
-            signum = message.get("signal")
-            if isinstance(signum, int) and self.on_signal is not None:
-                with suppress(VCError):
-                    await self.on_signal(signum)
+            with suppress(VCError, msgspec.ValidationError):
+                if "signal" in message and self._on_signal is not None:
+                    await self._on_signal(int(message["signal"]))
+                elif "resize" in message and self._on_resize is not None:
+                    await self._on_resize(msgspec.convert(message["resize"], TerminalSize))
 
-    def wire_process(self, io: AttachedIO, send: Callable[[int], Awaitable[None]]) -> None:
-        """Let the client's signals reach the process that uses ``io``, and SIGPIPE when its output has no reader.
+    def wire_process(
+        self,
+        io: AttachedIO,
+        send: Callable[[int], Awaitable[None]],
+        resize: Callable[[TerminalSize], Awaitable[None]],
+    ) -> None:
+        """Let the client's signals and sizes reach the process that uses ``io``, and SIGPIPE when nobody reads it.
 
         A client that was killed leaves no reader either, but that is for whoever serves it to judge.
         """
-        self.on_signal = send
+        self._on_signal, self._on_resize = send, resize
         loop = asyncio.get_running_loop()
 
         async def sigpipe() -> None:
@@ -173,30 +182,45 @@ async def _perform(engine: Engine, connection: Connection, request: dict[str, An
     return await operation(engine, connection, request)
 
 
-async def _start(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
-    foreground = request.get("foreground")
-    attached = {}
-    if foreground is not None:
-        attached[foreground] = connection.streams(request["stdio"], engine.container_log(foreground))
+@contextmanager
+def _attachment(engine: Engine, connection: Connection, request: dict[str, Any]) -> Iterator[Attachment | None]:
+    """Give the streams of a container that starts in the client's foreground; closed again if it does not start."""
+    if "stdio" not in request:
+        yield None
+        return
+    io = connection.streams(request["stdio"], engine.open_log(request["container"]))
+    try:
+        yield Attachment(io, _size(request.get("terminal")))
+    except BaseException:
+        io.close()
+        raise
 
+
+async def _foreground(engine: Engine, connection: Connection, container_id: str, attachment: Attachment) -> int | None:
+    """Tell the client that its container runs; return its exit code."""
+
+    async def signalled(signum: int) -> None:
+        await engine.signal_container(container_id, signum)
+
+    async def resized(size: TerminalSize) -> None:
+        await engine.resize_container(container_id, size)
+
+    connection.wire_process(attachment.io, signalled, resized)
+    connection.tell("started", acceleration=engine.record.acceleration)
+    return await engine.wait_container(container_id)
+
+
+async def _start(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
     def progress(phrase: str, fraction: float | None) -> None:
         connection.tell("progress", phrase=phrase, fraction=fraction)
 
-    try:
+    with _attachment(engine, connection, request) as attachment:
+        attached = {} if attachment is None else {request["container"]: attachment}
         await engine.start(progress, attached, request.get("ready_deadline"))
-    except BaseException:
-        for io in attached.values():
-            io.close()
-        raise
+    if attachment is not None:
+        return await _foreground(engine, connection, request["container"], attachment)
     connection.tell("started", acceleration=engine.record.acceleration)
-    if foreground is None:
-        return None
-
-    async def to_container(signum: int) -> None:
-        await engine.signal_container(foreground, signum)
-
-    connection.wire_process(attached[foreground], to_container)
-    return await engine.wait_container(foreground)
+    return None
 
 
 async def _stop(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
@@ -206,27 +230,60 @@ async def _stop(engine: Engine, connection: Connection, request: dict[str, Any])
 
 async def _exec(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
     io = connection.streams(request["stdio"])
+
+    def control(process: Process) -> None:
+        async def signalled(signum: int) -> None:
+            await engine.signal(process, signum)
+
+        async def resized(size: TerminalSize) -> None:
+            await engine.resize(process, size)
+
+        connection.wire_process(io, signalled, resized)
+        connection.tell("started")
+
     try:
         cmd = msgspec.convert(request["cmd"], Cmd)
-
-        def control(process: Any) -> None:
-            async def to_process(signum: int) -> None:
-                await engine.signal(process, signum)
-
-            connection.wire_process(io, to_process)
-            connection.tell("started")
-
-        return await engine.exec(request["container"], cmd, io, control)
+        return await engine.exec(request["container"], cmd, io, _size(request.get("terminal")), control)
     finally:
         io.close()
+
+
+async def _create_container(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    await engine.create_container(msgspec.convert(request["config"], ContainerConfig))
+
+
+async def _start_container(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    with _attachment(engine, connection, request) as attachment:
+        await engine.start_container(request["container"], attachment)
+    if attachment is None:
+        return None
+    return await _foreground(engine, connection, request["container"], attachment)
+
+
+async def _stop_container(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    force = bool(request.get("force"))
+    await asyncio.shield(engine.stop_container(request["container"], request.get("deadline"), force))
+
+
+async def _delete_container(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    await asyncio.shield(engine.delete_container(request["container"], bool(request.get("force"))))
 
 
 async def _wait(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
     return await engine.wait_container(request["container"])
 
 
-async def _signal(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
-    await engine.signal_container(request["container"], int(request["signal"]))
+def _size(terminal: dict[str, int] | None) -> TerminalSize | None:
+    return None if terminal is None else msgspec.convert(terminal, TerminalSize)
 
 
-_OPERATIONS = {"start": _start, "stop": _stop, "exec": _exec, "wait": _wait, "signal": _signal}
+_OPERATIONS = {
+    "start": _start,
+    "stop": _stop,
+    "exec": _exec,
+    "create_container": _create_container,
+    "start_container": _start_container,
+    "stop_container": _stop_container,
+    "delete_container": _delete_container,
+    "wait": _wait,
+}

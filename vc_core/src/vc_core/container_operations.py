@@ -1,0 +1,198 @@
+"""The operations of the API that act on containers, and on what runs in pods; each written once, as all are."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from vc_core import _files, client
+from vc_core.client import Signals
+from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
+from vc_core.errors import CommandTimeoutError, ConfigError, ContainerNotFoundError, StateError
+from vc_core.interpreters import Operation, Ready
+from vc_core.operations import Foreground, attend, exit_code
+from vc_core.records import ContainerRecord, PodRecord
+from vc_core.results import ExecResult
+from vc_core.states import State, require_state
+from vc_core.status import effective
+from vc_core.stdio import Output, Stdin, Stdio
+from vc_core.store import Store
+
+_RUNNING = frozenset({State.RUNNING})
+_AT_REST = frozenset({State.READY, State.STOPPED, State.FAILED})
+
+
+def _container(record: PodRecord, container_id: str) -> ContainerRecord:
+    try:
+        return record.containers[container_id]
+    except KeyError:
+        known = ", ".join(map(repr, record.containers)) or "none"
+        raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {known}") from None
+
+
+def _require(record: PodRecord, container_id: str, wanted: frozenset[State], doing: str) -> None:
+    container = _container(record, container_id)
+    require_state(f"container {container_id!r} of pod {record.id!r}", container.state, wanted, doing)
+
+
+def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
+    """Add a container to a pod, whether it runs or not; it is not started. Return its id."""
+    store = Store.here()
+    record = effective(store.read(pod_id))
+    if record.supervised:
+        resolve_root_fs(config)
+        if not config.cmd.args:
+            raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
+    yield from _ask(record, {"op": "create_container", "config": msgspec.to_builtins(config)})
+    return config.id
+
+
+def start_container(pod_id: str, container_id: str, foreground: Foreground | None = None) -> Operation[int | None]:
+    """Start a container of a running pod, for the first time or again.
+
+    With a foreground its exit code is returned when it ended, else None at once.
+    """
+    record = effective(Store.here().read(pod_id))
+    require_state(f"pod {pod_id!r}", record.state, _RUNNING, "starting a container")
+    _require(record, container_id, _AT_REST, "starting it")
+    message = {"op": "start_container", "container": container_id}
+    if foreground is None:
+        yield from _ask(record, message)
+        return None
+    link = yield from client.connect(Store.here(), record)
+    try:
+        return (yield from attend(link, message, foreground))
+    finally:
+        yield from link.close()
+
+
+def stop_container(
+    pod_id: str, container_id: str, timeout: float | None = None, force: bool = False
+) -> Operation[None]:
+    """Stop a running container. ``timeout``: seconds until it is killed (default 10); ``force`` kills at once."""
+    record = effective(Store.here().read(pod_id))
+    require_state(f"pod {pod_id!r}", record.state, _RUNNING, "stopping a container")
+    _require(record, container_id, _RUNNING, "stopping it")
+    message = {"op": "stop_container", "container": container_id, "deadline": timeout, "force": force}
+    yield from _ask(record, message, timeout or 0.0)
+
+
+def delete_container(pod_id: str, container_id: str, force: bool = False) -> Operation[None]:
+    """Delete a container that does not run; with ``force`` kill it first."""
+    record = effective(Store.here().read(pod_id))
+    _container(record, container_id)
+    if not force:
+        _require(record, container_id, _AT_REST, "deleting it without force")
+    yield from _ask(record, {"op": "delete_container", "container": container_id, "force": force})
+
+
+def wait_container(pod_id: str, container_id: str) -> Operation[int]:
+    """Return a container's exit code once it ended."""
+    record = effective(Store.here().read(pod_id))
+    what = f"container {container_id!r}"
+    _require(record, container_id, frozenset({State.RUNNING, State.STOPPED}), "waiting for its end")
+    if record.containers[container_id].state is State.RUNNING:
+        if record.supervised:
+            return exit_code((yield from _ask(record, {"op": "wait", "container": container_id}, None)), what)
+        record = yield from _watch(pod_id, container_id)
+    code = record.containers[container_id].exit_code
+    if code is None:
+        reason = record.containers[container_id].reason or "it was stopped"
+        raise StateError(f"{what} of pod {pod_id!r} ended without an exit code: {reason}", state="stopped", wanted=[])
+    return code
+
+
+def _watch(pod_id: str, container_id: str) -> Operation[PodRecord]:
+    """Return the record of a pod without a supervisor once one of its containers ended: whoever ends it writes it."""
+    store = Store.here()
+    watch = _files.watch(store.roots.pod_state_dir(pod_id))
+    try:
+        while _container(record := store.read(pod_id), container_id).state is State.RUNNING:
+            yield Ready(read=[watch])
+            os.read(watch, 4096)
+    finally:
+        os.close(watch)
+    return record
+
+
+def enter_container(
+    pod_id: str,
+    container_id: str,
+    cmd: Cmd,
+    stdin: Stdin = None,
+    stdout: Output = None,
+    stderr: Output = None,
+    timeout: float | None = None,
+    terminal: dict[str, int] | None = None,
+    signals: Signals | None = None,
+) -> Operation[ExecResult]:
+    """Run a command in a running container and return how it ended."""
+    record = _to_enter(pod_id, cmd, timeout)
+    _require(record, container_id, _RUNNING, "entering it")
+    where = f"container {container_id!r}"
+    return (
+        yield from _execute(record, container_id, where, cmd, Stdio(stdin, stdout, stderr), timeout, terminal, signals)
+    )
+
+
+def enter_pod(
+    pod_id: str,
+    cmd: Cmd,
+    stdin: Stdin = None,
+    stdout: Output = None,
+    stderr: Output = None,
+    timeout: float | None = None,
+    terminal: dict[str, int] | None = None,
+    signals: Signals | None = None,
+) -> Operation[ExecResult]:
+    """Run a command in a running pod, outside of its containers, and return how it ended."""
+    record = _to_enter(pod_id, cmd, timeout)
+    where = f"pod {pod_id!r}"
+    return (yield from _execute(record, "", where, cmd, Stdio(stdin, stdout, stderr), timeout, terminal, signals))
+
+
+def _to_enter(pod_id: str, cmd: Cmd, timeout: float | None) -> PodRecord:
+    if not cmd.args:
+        raise ConfigError("the command is empty; give cmd.args")
+    if timeout is not None and timeout <= 0:
+        raise ConfigError(f"timeout is {timeout!r}; give a positive number of seconds")
+    record = effective(Store.here().read(pod_id))
+    require_state(f"pod {pod_id!r}", record.state, _RUNNING, "entering it")
+    return record
+
+
+def _execute(
+    record: PodRecord,
+    container_id: str,
+    where: str,
+    cmd: Cmd,
+    stdio: Stdio,
+    timeout: float | None,
+    terminal: dict[str, int] | None,
+    signals: Signals | None,
+) -> Operation[ExecResult]:
+    message = {"op": "exec", "container": container_id, "cmd": msgspec.to_builtins(cmd), "terminal": terminal}
+    try:
+        link = yield from client.connect(Store.here(), record)
+        try:
+            code, timed_out = yield from client.converse(link, message, stdio, timeout, signals)
+        finally:
+            yield from link.close()
+    finally:
+        stdio.close()
+    if timed_out:
+        error = CommandTimeoutError(f"command {cmd.args[0]!r} in {where} did not end in {timeout} s and was killed")
+        error.stdout, error.stderr = stdio.stdout, stdio.stderr
+        raise error
+    return ExecResult(exit_code(code, f"command {cmd.args[0]!r}"), stdio.stdout, stdio.stderr)
+
+
+def _ask(record: PodRecord, message: dict[str, Any], timeout: float | None = 0.0) -> Operation[Any]:
+    """Send one request without streams and return its result; ``timeout`` None waits for ever."""
+    link = yield from client.connect(Store.here(), record)
+    try:
+        return (yield from client.request(link, message, timeout))
+    finally:
+        yield from link.close()

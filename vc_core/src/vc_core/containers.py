@@ -1,0 +1,230 @@
+"""The containers of a pod that run: their processes in the guest, their streams, and who waits for their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from vc_core import share
+from vc_core.agent import Agent, GuestContainer, GuestMount, Process, ProcessIO
+from vc_core.config import Cmd, ContainerConfig, EnvVar, resolve_root_fs
+from vc_core.defaults import DEFAULT_PATH
+from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
+from vc_core.ledger import Ledger
+from vc_core.states import State
+from vc_core.streams import LoggedIO, TerminalSize, open_console
+
+#: Signals (signal(7)) that end a container: politely, and for good.
+_SIGTERM, _SIGKILL = 15, 9
+
+
+class ClosableIO(Protocol):
+    """A process' streams that own descriptors."""
+
+    def close(self) -> None:
+        """Release them."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A container's main process: its name at the agent, its streams, and the task that waits for its end."""
+
+    process: Process
+    io: ClosableIO
+    watch: asyncio.Task[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """The streams of a container that starts in somebody's foreground; ``terminal`` its size if it is on a terminal."""
+
+    io: Any
+    terminal: TerminalSize | None = None
+
+
+class Containers:
+    """The running containers of one pod. Made with its engine; ``share_dir`` is None where nothing is shared."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        share_dir: Path | None,
+        writable_dir: Path | None,
+        spawn: Callable[[Coroutine[Any, Any, int]], asyncio.Task[int]],
+    ) -> None:
+        self._ledger, self._share_dir, self._writable_dir, self._spawn = ledger, share_dir, writable_dir, spawn
+        self._running: dict[str, _Running] = {}
+        #: While the pod is taken down: what ends now did not end by itself.
+        self.stopping = False
+
+    async def start(
+        self, agent: Agent, config: ContainerConfig, attachment: Attachment | None, deadline: float
+    ) -> None:
+        """Start a container, for the first time or again.
+
+        Raises ConfigError, StorageError, CommandError and other AgentErrors; nothing is left then.
+        """
+        io, terminal = self._streams(config, attachment)
+        try:
+            if self._ledger.container(config.id).started_at is not None:
+                await agent.remove_container(config.id, deadline)
+                with suppress(StorageError):  # the guest may not have let go of all yet, and then what is there serves
+                    self.unshare(config.id)
+            guest = GuestContainer(
+                id=config.id,
+                root_fs=self._share_root_fs(config),
+                cmd=with_path(config.cmd),
+                terminal=terminal is not None,
+                mounts=self._share_mounts(config),
+            )
+            process = await agent.start_container(guest, io, deadline)
+        except BaseException:
+            io.close()
+            self.unshare(config.id)
+            raise
+        self._watch(agent, config.id, process, io)
+        self._ledger.commit_container(
+            config.id, state=State.RUNNING, reason="", exit_code=None, started_at=time.time(), ended_at=None,
+            process=process.process_id,
+        )  # fmt: skip
+        if terminal is not None and terminal.rows:
+            await agent.resize(process, terminal.rows, terminal.columns, deadline)
+
+    async def take_over(self, agent: Agent, container_id: str) -> None:
+        """Look after a container that an earlier owner started."""
+        process = Process(container_id, self._ledger.container(container_id).process)
+        io = LoggedIO(self._ledger.open_log(container_id))
+        try:
+            await agent.adopt(process, io)
+        except (AgentError, NotSupportedError) as error:
+            io.close()
+            reason = f"it was lost with the former supervisor: {error}"
+            self._ledger.commit_container(container_id, state=State.STOPPED, reason=reason, process="")
+        else:
+            self._watch(agent, container_id, process, io)
+
+    async def stop(self, agent: Agent, container_id: str, seconds: float, deadline: float) -> None:
+        """End a running container: SIGTERM, and SIGKILL after some ``seconds``. Each exchange may take ``deadline``."""
+        watch = self._running[container_id].watch
+        for signum, patience in ((_SIGTERM, seconds), (_SIGKILL, deadline)):
+            if patience:
+                await agent.signal_container(container_id, signum, deadline)
+                done, _ = await asyncio.wait({watch}, timeout=patience)
+                if done:
+                    return
+        raise AgentError(f"container {container_id!r} does not end even when killed")
+
+    async def wait(self, container_id: str) -> None:
+        """Return when a container does not run (any more)."""
+        running = self._running.get(container_id)
+        if running is not None:
+            await asyncio.wait({running.watch})
+
+    def process(self, container_id: str) -> Process:
+        """Return the main process of a running container."""
+        return self._running[container_id].process
+
+    async def finish(self) -> None:
+        """Release everything after the guest ended."""
+        watches = [running.watch for running in self._running.values()]
+        if watches:
+            _, pending = await asyncio.wait(watches, timeout=1)
+            for watch in pending:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+        self.close()
+
+    def close(self) -> None:
+        """Release the streams."""
+        for running in self._running.values():
+            running.io.close()
+        self._running.clear()
+
+    def unshare(self, container_id: str) -> None:
+        """Take back what a container was given of the host's files."""
+        for directory in (self._share_dir, self._writable_dir):
+            if directory is not None:
+                share.remove(directory, container_id)
+
+    def _streams(self, config: ContainerConfig, attachment: Attachment | None) -> tuple[Any, TerminalSize | None]:
+        if attachment is not None:
+            return attachment.io, attachment.terminal
+        if config.console:
+            return open_console(config.console), TerminalSize(0, 0)
+        return LoggedIO(self._ledger.open_log(config.id), keep_stdin_open=config.interactive), None
+
+    def _share_root_fs(self, config: ContainerConfig) -> str:
+        if self._share_dir is None:
+            return config.root_fs
+        return share.add(self._share_dir, f"{config.id}/rootfs", resolve_root_fs(config))
+
+    def _share_mounts(self, config: ContainerConfig) -> tuple[GuestMount, ...]:
+        shared = []
+        for number, mount in enumerate(config.mounts):
+            directory = self._share_dir if mount.read_only else self._writable_dir
+            if directory is None:
+                raise NotSupportedError(
+                    f"container {config.id!r} wants to write to {mount.source!r}, but its pod was started without "
+                    "writable mounts; stop and start the pod"
+                )
+            place = share.add(directory, f"{config.id}/mounts/{number}", Path(mount.source), mount.read_only)
+            shared.append(GuestMount(place, mount.target, mount.read_only))
+        return tuple(shared)
+
+    def _watch(self, agent: Agent, container_id: str, process: Process, io: ClosableIO) -> None:
+        watch = self._spawn(self._wait_end(agent, container_id, process, io))
+        self._running[container_id] = _Running(process, io, watch)
+
+    async def _wait_end(self, agent: Agent, container_id: str, process: Process, io: ClosableIO) -> int:
+        code: int | None = None
+        try:
+            code = await agent.wait(process)
+            reason = ""
+        except VCError as error:
+            reason = "the pod was stopped" if self.stopping else str(error)
+        self._ledger.commit_container(
+            container_id, state=State.STOPPED, reason=reason, exit_code=code, ended_at=time.time(), process=""
+        )
+        io.close()
+        self._running.pop(container_id, None)
+        return 255 if code is None else code
+
+
+async def run(
+    agent: Agent,
+    container_id: str,
+    cmd: Cmd,
+    io: ProcessIO,
+    terminal: TerminalSize | None,
+    guarded: Callable[[Awaitable[Any]], Awaitable[Any]],
+    control: Callable[[Process], None] | None,
+    deadline: float,
+) -> int:
+    """Run a further command in a container (or, for an empty id, in the pod) and return its exit code.
+
+    ``guarded`` awaits with an eye on the VM. ``control`` is told the process once it runs. Cancelling kills it.
+    """
+    process: Process = await guarded(agent.exec(container_id, with_path(cmd), io, deadline, terminal is not None))
+    try:
+        if terminal is not None and terminal.rows:
+            await guarded(agent.resize(process, terminal.rows, terminal.columns, deadline))
+        if control is not None:
+            control(process)
+        code: int = await guarded(agent.wait(process))
+    except asyncio.CancelledError:
+        with suppress(VCError):
+            await asyncio.shield(agent.signal(process, _SIGKILL, deadline))
+        raise
+    return code
+
+
+def with_path(cmd: Cmd) -> Cmd:
+    """Return a command that has a PATH, whatever the agent's own default would be."""
+    if any(env.var == "PATH" for env in cmd.envs):
+        return cmd
+    return replace(cmd, envs=(EnvVar("PATH", DEFAULT_PATH), *cmd.envs))

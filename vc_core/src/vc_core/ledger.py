@@ -1,0 +1,94 @@
+"""A pod's record and configuration as its one writer sees them: every change goes to disk, then to the extensions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from vc_core.config import ContainerConfig, PodConfig
+from vc_core.errors import ContainerExistsError, ContainerNotFoundError
+from vc_core.records import ContainerRecord, PodRecord
+from vc_core.status import container_log, ended
+from vc_core.store import Store
+from vc_core.streams import ContainerLog
+
+if TYPE_CHECKING:
+    from vc_core.plugins import Plugins
+
+
+class Ledger:
+    """The state of one pod, for whoever holds its lock."""
+
+    def __init__(self, store: Store, pod_id: str, plugins: Plugins) -> None:
+        self._store, self._plugins = store, plugins
+        self.record: PodRecord = store.read(pod_id)
+        self.config: PodConfig = store.read_config(pod_id)
+
+    @property
+    def name(self) -> str:
+        """The pod, for messages."""
+        return f"pod {self.record.id!r}"
+
+    def commit(self, **changes: Any) -> None:
+        """Change the record on disk, then tell extensions what changed its state. Raises StorageError."""
+        self._commit(msgspec.structs.replace(self.record, **changes))
+
+    def commit_container(self, container_id: str, **changes: Any) -> None:
+        """Change the record of one container. Raises StorageError."""
+        container = msgspec.structs.replace(self.record.containers[container_id], **changes)
+        self.commit(containers={**self.record.containers, container_id: container})
+
+    def commit_ended(self, reason: str) -> None:
+        """Record that the VM has ended, and with it all containers. Raises StorageError."""
+        self._commit(ended(self.record, reason, time.time()))
+
+    def _commit(self, record: PodRecord) -> None:
+        old, self.record = self.record, record
+        self._store.write(record)
+        for name in old.containers.keys() | record.containers.keys():
+            before, after = (str(one.containers[name].state) if name in one.containers else "" for one in (old, record))
+            if before != after:
+                self._plugins.notify_container_transition(record.id, name, before, after)
+        if old.state is not record.state:
+            self._plugins.notify_pod_transition(record.id, str(old.state), str(record.state))
+
+    def container(self, container_id: str) -> ContainerRecord:
+        """Return a container's record. Raises ContainerNotFoundError."""
+        try:
+            return self.record.containers[container_id]
+        except KeyError:
+            known = ", ".join(map(repr, self.record.containers)) or "none"
+            raise ContainerNotFoundError(f"{self.name} has no container {container_id!r}; it has {known}") from None
+
+    def container_config(self, container_id: str) -> ContainerConfig:
+        """Return what the caller asked of a container. Raises ContainerNotFoundError."""
+        self.container(container_id)
+        return next(one for one in self.config.containers if one.id == container_id)
+
+    def add_container(self, config: ContainerConfig) -> None:
+        """Add a container, ready to be started. Raises ContainerExistsError, StorageError."""
+        if config.id in self.record.containers:
+            raise ContainerExistsError(
+                f"{self.name} has a container {config.id!r}; choose another id or delete it first"
+            )
+        self._set_containers([*self.config.containers, config])
+        self.commit(containers={**self.record.containers, config.id: ContainerRecord()})
+
+    def remove_container(self, container_id: str) -> None:
+        """Forget a container and its log. Raises StorageError."""
+        self.commit(containers={name: one for name, one in self.record.containers.items() if name != container_id})
+        self._set_containers([one for one in self.config.containers if one.id != container_id])
+        self._store.remove_container_files(self.record.id, container_id)
+
+    def _set_containers(self, containers: list[ContainerConfig]) -> None:
+        config = replace(self.config, containers=containers)
+        self._store.write_config(config)
+        self.config = config
+
+    def open_log(self, container_id: str) -> ContainerLog:
+        """Return a container's log, opened; the caller closes it. Raises ContainerNotFoundError."""
+        self.container(container_id)
+        return ContainerLog(container_log(self._store.roots, self.record.id, container_id))
