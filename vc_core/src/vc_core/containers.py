@@ -71,7 +71,7 @@ class Containers:
         """
         io, terminal = self._streams(config, attachment)
         try:
-            if self._ledger.container(config.id).started_at is not None:
+            if self._ledger.container(config.id).process:
                 await agent.remove_container(config.id, deadline)
                 with suppress(StorageError):  # the guest may not have let go of all yet, and then what is there serves
                     self.unshare(config.id)
@@ -104,7 +104,7 @@ class Containers:
         except (AgentError, NotSupportedError) as error:
             io.close()
             reason = f"it was lost with the former supervisor: {error}"
-            self._ledger.commit_container(container_id, state=State.STOPPED, reason=reason, process="")
+            self._ledger.commit_container(container_id, state=State.STOPPED, reason=reason)
         else:
             self._watch(agent, container_id, process, io)
 
@@ -188,7 +188,7 @@ class Containers:
         except VCError as error:
             reason = "the pod was stopped" if self.stopping else str(error)
         self._ledger.commit_container(
-            container_id, state=State.STOPPED, reason=reason, exit_code=code, ended_at=time.time(), process=""
+            container_id, state=State.STOPPED, reason=reason, exit_code=code, ended_at=time.time()
         )
         io.close()
         self._running.pop(container_id, None)

@@ -15,8 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from vc_core import boot, containers, process, share
 from vc_core.agent import Agent, Process, ProcessIO
 from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
@@ -39,7 +37,7 @@ from vc_core.hypervisor import Hypervisor, VMExit
 from vc_core.ledger import Ledger
 from vc_core.records import PodRecord
 from vc_core.states import State, move, require_state
-from vc_core.status import UNWATCHED, vm_identity
+from vc_core.status import UNWATCHED, ended, vm_identity
 from vc_core.store import Store
 from vc_core.streams import ContainerLog, TerminalSize
 
@@ -234,7 +232,7 @@ class Engine:
             await self.stop_container(container_id, None, force=True)
         async with self._operation:
             self._require_container(container_id, _AT_REST, "deleting it without force")
-            if self._agent is not None and self._ledger.container(container_id).started_at is not None:
+            if self._agent is not None and self._ledger.container(container_id).process:
                 await self._while_vm_lives(self._agent.remove_container(container_id, AGENT_DEADLINE))
             self._containers.unshare(container_id)
             self._ledger.remove_container(container_id)
@@ -318,23 +316,11 @@ class Engine:
             self._ledger.commit(state=State.FAILED, reason=reason)
         else:
             state, reason = before
-            ended = {
-                name: msgspec.structs.replace(
-                    one, state=State.STOPPED, reason="the start of its pod failed", process=""
-                )
-                if one.state is State.RUNNING
-                else one
-                for name, one in self.record.containers.items()
-            }
+            record = ended(self.record, "the start of its pod failed", time.time())
             self._ledger.commit(
-                state=state,
-                reason=reason,
-                intent="",
-                vm=None,
-                saved_hypervisor=None,
-                saved_agent=None,
-                containers=ended,
-            )
+                state=state, reason=reason, intent="", vm=None, saved_hypervisor=None, saved_agent=None,
+                containers=record.containers,
+            )  # fmt: skip
 
     def _extra_devices(self) -> list[Device]:
         config = self._ledger.config

@@ -17,7 +17,10 @@ SCHEMA = 1
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What became of one container. ``process`` is the agent's name for its main process while it runs."""
+    """What became of one container.
+
+    ``process`` is the agent's name for its main process, as long as the guest holds the container, ended or not.
+    """
 
     state: State = State.READY
     reason: str = ""

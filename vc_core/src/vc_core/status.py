@@ -40,14 +40,12 @@ def effective(record: PodRecord) -> PodRecord:
 
 def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodRecord:
     """Return the record of a pod whose VM has ended. ``ended_at`` is in seconds since the epoch, None if unknown."""
-    containers = {
-        name: msgspec.structs.replace(
-            container, state=State.STOPPED, reason=container.reason or reason, ended_at=ended_at, process=""
-        )
-        if container.state in (State.RUNNING, State.PAUSED)
-        else container
-        for name, container in record.containers.items()
-    }
+    containers = {}
+    for name, container in record.containers.items():
+        changes: dict[str, object] = {"process": ""}
+        if container.state in (State.RUNNING, State.PAUSED):
+            changes |= {"state": State.STOPPED, "reason": container.reason or reason, "ended_at": ended_at}
+        containers[name] = msgspec.structs.replace(container, **changes)
     return msgspec.structs.replace(
         record, state=State.STOPPED, reason=reason, intent="", vm=None, containers=containers,
         saved_hypervisor=None, saved_agent=None,
