@@ -32,7 +32,7 @@ LAYERS_TEXT = """
     __init__
 
     cli.output cli.options cli.pod_options cli.foreground
-    cli.drivers cli.guest cli.container cli.pod cli.main cli
+    cli.drivers cli.guest cli.completion cli.container cli.pod cli.main cli
 
     testing testing.census testing.process_io
     testing.hyperstart_wire testing.hyperstart_programs testing.fake_hyperstart

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 MOCK = ("--hypervisor", "mock", "--agent", "noop")
@@ -118,6 +121,72 @@ def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]):
     done = virtc(*words)
     assert done.returncode == 2
     assert "Usage: virtc" in done.stderr
+
+
+def test_containers_are_created_started_stopped_and_deleted():
+    virtc("pod", "run", *MOCK, "--id", "p1")
+    create = virtc("container", "create", "p1", "--id", "c2", "--", "sleep", "1")
+    assert (create.stdout, create.stderr, create.returncode) == ("Created container c2\n", "", 0)
+    said = [virtc("container", word, "--pod-id", "p1", "--id", "c2").stdout for word in ("start", "stop", "delete")]
+    assert said == ["Container c2 started\n", "Container c2 stopped\n", "Container c2 deleted\n"]
+    virtc("pod", "delete", "--force", "p1")
+
+
+def test_a_container_s_status_is_a_table_or_an_object():
+    virtc("pod", "create", *MOCK, "--id", "p1")
+    assert virtc("container", "status", "p1", "1").stdout == "CONTAINER ID  STATE\n1             ready\n"
+    assert json.loads(virtc("container", "status", "p1", "1", "--json").stdout)["state"] == "ready"
+
+
+def test_wait_prints_the_exit_code():
+    virtc("pod", "run", *MOCK, "--id", "p1")
+    virtc("container", "stop", "p1", "1")
+    assert virtc("container", "wait", "p1", "1").stdout == "143\n"
+    virtc("pod", "delete", "--force", "p1")
+
+
+def test_quiet_prints_ids_only():
+    assert virtc("pod", "create", "-q", *MOCK, "--id", "p1").stdout == "p1\n"
+    assert virtc("pod", "list", "-q").stdout == "p1\n"
+
+
+def test_a_shell_can_complete_pods():
+    virtc("pod", "create", *MOCK, "--id", "my-pod")
+    assert "_VIRTC_COMPLETE=bash_complete" in virtc("completion", "bash").stdout
+    words = {"COMP_WORDS": "virtc pod start my", "COMP_CWORD": "3", "_VIRTC_COMPLETE": "bash_complete"}
+    script = "from vc_core.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **words}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "plain,my-pod\n"
+
+
+def every_command() -> list[list[str]]:
+    from vc_core.cli.main import virtc as top
+
+    def walk(command: click.Command, words: list[str]) -> Iterator[list[str]]:
+        if isinstance(command, click.Group):
+            for name, one in command.commands.items():
+                yield from walk(one, [*words, name])
+        else:
+            yield words
+
+    return list(walk(top, []))
+
+
+@pytest.mark.parametrize("words", every_command(), ids=" ".join)
+def test_every_command_explains_itself_with_an_example(words: list[str]):
+    done = virtc(*words, "--help")
+    assert done.returncode == 0
+    assert "virtc " + " ".join(words) in done.stdout.split("Example: ")[1]
+
+
+def test_a_terminal_is_needed_for_a_terminal():
+    virtc("pod", "run", *MOCK, "--id", "p1")
+    done = virtc("container", "enter", "-t", "p1", "1", "--", "sh")
+    assert (done.returncode, done.stderr.count("\n")) == (125, 1)
+    assert "-t needs a terminal" in done.stderr
+    virtc("pod", "delete", "--force", "p1")
 
 
 def test_debug_adds_a_traceback():

@@ -200,15 +200,94 @@ def test_the_blocking_api_works_inside_a_running_event_loop(mock_config):
     asyncio.run(main())
 
 
-def test_both_apis_have_the_same_names_and_signatures():
-    def public(module: object) -> dict[str, str]:
-        functions = {name: value for name, value in vars(module).items() if inspect.isfunction(value)}
-        methods = {f"Pod.{name}": value for name, value in vars(module.Pod).items() if inspect.isfunction(value)}
-        return {
-            name.replace("__a", "__"): str(inspect.signature(value))
-            for name, value in {**functions, **methods}.items()
-            if value.__module__ == module.__name__ or name.startswith("Pod.")
-        }
+def test_containers_come_and_go_one_by_one(mock_config):
+    with vc.run_pod(mock_config()) as pod:
+        added = pod.create_container(vc.ContainerConfig(id="c2", cmd=vc.Cmd(args=["sleep"])))
+        states = [added.status().state]
+        for operation in (added.start, added.stop, added.start, lambda: added.stop(force=True)):
+            operation()
+            states.append(added.status().state)
+        assert states == ["ready", "running", "stopped", "running", "stopped"]
+        added.delete()
+        assert [one.id for one in pod.status().containers] == ["c1"]
 
-    assert public(sync) == public(aio)
-    assert all(hasattr(vc, name) for name in public(sync) if "." not in name)
+
+def test_a_container_can_be_added_to_a_pod_that_does_not_run(mock_config):
+    pod = vc.create_pod(mock_config())
+    pod.create_container(vc.ContainerConfig(id="c2", cmd=vc.Cmd(args=["sleep"])))
+    pod.start()
+    assert [one.state for one in pod.status().containers] == ["running", "running"]
+    pod.delete(force=True)
+
+
+def test_a_container_id_can_be_used_once_in_a_pod(mock_config):
+    pod = vc.create_pod(mock_config())
+    with pytest.raises(vc.ContainerExistsError, match="'c1'"):
+        pod.create_container(vc.ContainerConfig(id="c1"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "says"),
+    [
+        (lambda one: one.start(), "pod 'p1' is ready; starting a container"),
+        (lambda one: one.stop(), "pod 'p1' is ready; stopping a container"),
+        (lambda one: one.wait(), "container 'c1' of pod 'p1' is ready; waiting"),
+        (lambda one: one.enter(vc.Cmd(args=["ls"])), "pod 'p1' is ready; entering"),
+    ],
+)
+def test_a_container_of_a_pod_that_does_not_run_refuses(mock_config, operation, says: str):
+    pod = vc.create_pod(mock_config())
+    with pytest.raises(StateError, match=says):
+        operation(pod.container("c1"))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda one: one.start(),
+        lambda one: one.stop(),
+        lambda one: one.wait(),
+        lambda one: one.status(),
+        lambda one: one.delete(),
+        lambda one: one.enter(vc.Cmd(args=["ls"])),
+    ],
+)
+def test_every_operation_names_a_container_that_is_not_there(mock_config, operation):
+    with (
+        vc.run_pod(mock_config()) as pod,
+        pytest.raises(vc.ContainerNotFoundError, match="pod 'p1' has no container 'c9'; it has 'c1'"),
+    ):
+        operation(pod.container("c9"))
+
+
+def test_a_running_container_is_deleted_only_by_force(mock_config):
+    with vc.run_pod(mock_config()) as pod:
+        with pytest.raises(StateError, match="without force"):
+            pod.container("c1").delete()
+        pod.container("c1").delete(force=True)
+        assert pod.status().containers == ()
+
+
+def test_everybody_who_waits_gets_the_exit_code(mock_config):
+    codes: list[int] = []
+    with vc.run_pod(mock_config()) as pod:
+        waiters = [threading.Thread(target=lambda: codes.append(pod.container("c1").wait())) for _ in range(3)]
+        for waiter in waiters:
+            waiter.start()
+        pod.container("c1").stop()
+        for waiter in waiters:
+            waiter.join(10)
+        assert codes == [pod.container("c1").wait()] * 3
+
+
+def test_both_apis_have_the_same_names():
+    assert {name for name in dir(sync) if not name.startswith("_")} == {
+        name.replace("run_async", "run_blocking") for name in dir(aio) if not name.startswith("_")
+    }
+    functions = {
+        name
+        for name, value in vars(sync).items()
+        if inspect.isfunction(value) and value.__module__ == sync.__name__ and not name.startswith("_")
+    }
+    assert functions <= set(vc.__all__)
+    assert all(inspect.iscoroutinefunction(getattr(aio, name)) for name in functions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from vc_core.cli import options, output
@@ -13,18 +15,157 @@ def container() -> None:
 
 
 @container.command(cls=options.CommandLine)
-@options.identifier("pod_id", "--pod-id", "pod")
-@options.identifier("container_id", "--id", "container")
-@click.option("--cmd", help=f"The command as one string, split as a shell does.  [default: {options.DEFAULT_COMMAND}]")
+@options.pod_of_container
+@click.option("--id", "container_id", required=True, metavar="CONTAINER", help="The new container's id.")
+@click.option(
+    "--rootfs", "--bundle", "bundle", default="", metavar="DIR", help="Its root, or what holds it as rootfs/."
+)
+@options.command_option
 @options.env_option
 @options.user_option
 @options.workdir_option
-@click.option("--timeout", type=float, metavar="SECONDS", help="Kill the command after this time.")
+@options.mount_option
+@options.quiet_option
+def create(
+    pod_id: str,
+    container_id: str,
+    bundle: str,
+    argv: tuple[str, ...],
+    cmd: str | None,
+    envs: tuple[str, ...],
+    user: str,
+    workdir: str,
+    mounts: tuple[str, ...],
+    quiet: bool,
+) -> None:
+    """Add a container to a pod, whether that runs or not; the container is not started.
+
+    Example: virtc container create POD --id web --rootfs /srv/web -- httpd -f
+    """
+    from vc_core.config import ContainerConfig, Mount
+    from vc_core.sync import create_container
+
+    config = ContainerConfig(
+        id=container_id,
+        root_fs=bundle,
+        cmd=options.command(cmd, argv, envs, user, workdir),
+        mounts=options.parsed("--mount", Mount.parse, mounts),
+    )
+    create_container(pod_id, config)
+    click.echo(container_id if quiet else f"Created container {container_id}")
+
+
+@container.command()
+@options.pod_of_container
+@options.container_id
+@options.interactive_option
+@options.terminal_option
+@options.quiet_option
+def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, quiet: bool) -> int:
+    """Start a container of a running pod, for the first time or again.
+
+    With -i virtc passes input, output and signals, and exits as the container does.
+
+    Example: virtc container start POD web
+    """
+    from vc_core import container_operations
+    from vc_core.cli.foreground import foreground
+    from vc_core.interpreters import run_blocking
+    from vc_core.operations import Foreground
+
+    if not (interactive or on_terminal):
+        run_blocking(container_operations.start_container(pod_id, container_id))
+        _say(f"Container {container_id} started", quiet)
+        return 0
+    output.expect_command()
+    with foreground(on_terminal) as ours:
+        ours.begin()
+        wanted = Foreground(container_id, 0, 1, 2, ours.signals, ours.terminal)
+        code = run_blocking(container_operations.start_container(pod_id, container_id, wanted))
+    assert code is not None
+    return code
+
+
+@container.command()
+@options.pod_of_container
+@options.container_id
+@click.option("--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10]")
+@click.option("--force", is_flag=True, help="Kill it at once.")
+@options.quiet_option
+def stop(pod_id: str, container_id: str, timeout: float | None, force: bool, quiet: bool) -> None:
+    """Stop a running container.
+
+    Example: virtc container stop POD web
+    """
+    from vc_core.sync import stop_container
+
+    stop_container(pod_id, container_id, timeout=timeout, force=force)
+    _say(f"Container {container_id} stopped", quiet)
+
+
+@container.command()
+@options.pod_of_container
+@options.container_id
+@click.option("--force", is_flag=True, help="Kill it first if it runs.")
+@options.quiet_option
+def delete(pod_id: str, container_id: str, force: bool, quiet: bool) -> None:
+    """Delete a container that does not run.
+
+    Example: virtc container delete POD web
+    """
+    from vc_core.sync import delete_container
+
+    delete_container(pod_id, container_id, force=force)
+    _say(f"Container {container_id} deleted", quiet)
+
+
+@container.command()
+@options.pod_of_container
+@options.container_id
+def wait(pod_id: str, container_id: str) -> None:
+    """Wait until a container ended, and print its exit code.
+
+    Example: virtc container wait POD web
+    """
+    from vc_core.sync import wait_container
+
+    click.echo(str(wait_container(pod_id, container_id)))
+
+
+@container.command()
+@options.pod_of_container
+@options.container_id
+@options.json_option
+def status(pod_id: str, container_id: str, as_json: bool) -> None:
+    """Show a container, and where its output is logged.
+
+    Example: virtc container status POD web
+    """
+    from vc_core.sync import status_container
+
+    found = status_container(pod_id, container_id)
+    if as_json:
+        output.print_json(found)
+        return
+    output.print_table(("CONTAINER ID", "STATE"), [(found.id, str(found.state))])
+    output.print_details(container_details(found))
+
+
+@container.command(cls=options.CommandLine)
+@options.pod_of_container
+@options.container_id
+@options.command_option
+@options.terminal_option
+@options.env_option
+@options.user_option
+@options.workdir_option
+@options.timeout_option
 def enter(
     pod_id: str,
     container_id: str,
     argv: tuple[str, ...],
     cmd: str | None,
+    on_terminal: bool,
     envs: tuple[str, ...],
     user: str,
     workdir: str,
@@ -35,16 +176,26 @@ def enter(
     Example: virtc container enter POD CONTAINER -- ls -l /
     """
     from vc_core import container_operations
-    from vc_core.cli.foreground import forwarder
+    from vc_core.cli.foreground import foreground
     from vc_core.interpreters import run_blocking
 
     wanted = options.command(cmd, argv, envs, user, workdir)
     output.expect_command()
-    with forwarder() as forwarded:
-        forwarded.begin()
-        result = run_blocking(
-            container_operations.enter_container(
-                pod_id, container_id, wanted, 0, 1, 2, timeout, None, forwarded.signals
-            )
+    with foreground(on_terminal) as ours:
+        ours.begin()
+        operation = container_operations.enter_container(
+            pod_id, container_id, wanted, 0, 1, 2, timeout, ours.terminal, ours.signals
         )
-    return result.exit_code
+        return run_blocking(operation).exit_code
+
+
+def container_details(one: Any) -> list[tuple[str, str, str]]:
+    """Return the rows that say more of a container than its state; empty values are left out when printed."""
+    what = f"container {one.id}"
+    code = "" if one.exit_code is None else str(one.exit_code)
+    return [(what, "reason", one.reason), (what, "exit code", code), (what, "log", one.log_path)]
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        click.echo(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -9,7 +10,7 @@ from types import FrameType
 import click
 
 from vc_core import __version__
-from vc_core.cli import container, drivers, guest, pod
+from vc_core.cli import completion, container, drivers, guest, pod
 from vc_core.cli.output import Invocation, printable
 from vc_core.errors import CommandError, VCError
 
@@ -30,6 +31,7 @@ virtc.add_command(pod.pod)
 virtc.add_command(container.container)
 virtc.add_command(drivers.drivers)
 virtc.add_command(guest.guest)
+virtc.add_command(completion.completion)
 
 
 def main() -> None:
@@ -45,6 +47,10 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 def _run(arguments: list[str]) -> int:
     """Return the exit code: the command's own, 1 or 125 for our failures, 2 for wrong usage, 130 when interrupted."""
     context: click.Context | None = None
+    if "_VIRTC_COMPLETE" in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(virtc, {}, "virtc", "_VIRTC_COMPLETE", os.environ["_VIRTC_COMPLETE"])
     try:
         context = virtc.make_context("virtc", arguments)
         with context:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from vc_core.config import Cmd
+
+_T = TypeVar("_T")
 
 #: What runs when the caller names no command; v0.1.0's default.
 DEFAULT_COMMAND = "echo"
@@ -59,6 +61,26 @@ def mapping(option: str, items: tuple[str, ...]) -> dict[str, object]:
     return dict(_pair(option, item) for item in items)
 
 
+def _pods(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from vc_core.store import Store
+
+    return [pod for pod in Store.here().ids() if pod.startswith(begun)]
+
+
+def _containers(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from vc_core.errors import VCError
+    from vc_core.store import Store
+
+    pod = context.params.get("pod_id") or context.meta.get("pod_id")
+    try:
+        return [one for one in Store.here().read(str(pod)).containers if one.startswith(begun)]
+    except VCError:
+        return []
+
+
+_COMPLETIONS = {"pod": _pods, "container": _containers}
+
+
 def identifier(name: str, option: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Accept an id as an argument or, as v0.1.0 did, as an option; the command gets one value, ``name``."""
 
@@ -75,7 +97,9 @@ def identifier(name: str, option: str, what: str) -> Callable[[Callable[..., Any
                 raise click.UsageError(f"no {what} is given; name it as an argument or with {option}")
             return value if value is not None else str(given)
 
-        function = click.argument(name, required=False, metavar=f"[{what.upper()}]", callback=as_argument)(function)
+        function = click.argument(
+            name, required=False, metavar=f"[{what.upper()}]", callback=as_argument, shell_complete=_COMPLETIONS[what]
+        )(function)
         return click.option(
             option,
             f"{name}_option",
@@ -88,10 +112,40 @@ def identifier(name: str, option: str, what: str) -> Callable[[Callable[..., Any
     return decorate
 
 
+def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...]) -> list[_T]:
+    """Return what the values of a repeatable option say; several may stand in one, as v0.1.0 had them."""
+    from vc_core.errors import ConfigError
+
+    try:
+        return [parse(word) for text in texts for word in text.split()]
+    except ConfigError as error:
+        raise click.UsageError(f"{option}: {error}") from error
+
+
 pod_id = identifier("pod_id", "--id", "pod")
+pod_of_container = identifier("pod_id", "--pod-id", "pod")
+container_id = identifier("container_id", "--id", "container")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 env_option = click.option(
     "-e", "--env", "envs", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable."
 )
 user_option = click.option("--user", default="", help="User name or number in the container.")
 workdir_option = click.option("--workdir", default="/", show_default=True, help="Directory in the container.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print ids only, and no notices.")
+terminal_option = click.option(
+    "-t", "--tty", "on_terminal", is_flag=True, help="Run it on a terminal, which is this one."
+)
+interactive_option = click.option(
+    "-i", "--interactive", is_flag=True, help="Stay in the foreground with the container's input and output."
+)
+timeout_option = click.option("--timeout", type=float, metavar="SECONDS", help="Kill the command after this time.")
+command_option = click.option(
+    "--cmd", help=f"The command as one string, split as a shell does.  [default: {DEFAULT_COMMAND}]"
+)
+mount_option = click.option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    metavar="SOURCE:TARGET[:rw]",
+    help="Show a host path in the container; repeatable.",
+)

@@ -42,6 +42,14 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     click.echo("\n".join(lines))
 
 
+def print_details(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Print those of the rows (of what, which detail, its value) that have a value, after an empty line."""
+    shown = [row for row in rows if row[2]]
+    if shown:
+        click.echo()
+        print_table(("OF", "DETAIL", "VALUE"), shown)
+
+
 def print_json(value: Any) -> None:
     """Print a value of the API as JSON."""
     import msgspec

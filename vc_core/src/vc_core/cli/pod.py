@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vc_core.cli import options, output
+from vc_core.cli.container import container_details
 from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ _EMULATED = (
 )
 
 
+_ready_timeout = click.option(
+    "--timeout", type=float, metavar="SECONDS", help="How long the guest may take to get ready.  [default: 60]"
+)
+
+
 @click.group()
 def pod() -> None:
     """Create, run, stop and delete pods."""
@@ -24,22 +30,27 @@ def pod() -> None:
 
 @pod.command(cls=options.CommandLine)
 @describes_pod
-def create(config: PodConfig) -> None:
+@options.quiet_option
+def create(config: PodConfig, quiet: bool) -> None:
     """Create a pod with one container; nothing is started.
 
     Example: virtc pod create --bundle /srv/busybox -- sleep 1000
     """
     from vc_core.sync import create_pod
 
-    click.echo(f"Created pod {create_pod(config).id}")
+    _created(create_pod(config).id, quiet)
 
 
 @pod.command(cls=options.CommandLine)
 @describes_pod
-@click.option("-i", "--interactive", is_flag=True, help="Stay in the foreground with the container's input and output.")
+@options.interactive_option
+@options.terminal_option
 @click.option("--rm", "remove", is_flag=True, help="Delete the pod when the container ends (with -i).")
-@click.option("--timeout", type=float, metavar="SECONDS", help="How long the guest may take to get ready.")
-def run(config: PodConfig, interactive: bool, remove: bool, timeout: float | None) -> int:
+@_ready_timeout
+@options.quiet_option
+def run(
+    config: PodConfig, interactive: bool, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool
+) -> int:
     """Create a pod with one container and start it; if it does not start, the pod is deleted.
 
     With -i virtc passes input, output and signals, and exits as the container does; the pod runs on without --rm.
@@ -49,33 +60,34 @@ def run(config: PodConfig, interactive: bool, remove: bool, timeout: float | Non
     from vc_core import operations
     from vc_core.interpreters import run_blocking
 
-    if remove and not interactive:
+    if interactive or on_terminal:
+        output.expect_command()
+        return _foreground(config, on_terminal, remove, timeout)
+    if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
-    if not interactive:
-        with output.ShownProgress() as progress:
-            pod_id, _ = run_blocking(operations.run_pod(config, timeout, None, progress, None, _notice))
-        click.echo(f"Created pod {pod_id}")
-        return 0
-    output.expect_command()
-    return _foreground(config, remove, timeout)
+    with output.ShownProgress() as progress:
+        operation = operations.run_pod(config, timeout, None, progress, None, None if quiet else _notice)
+        pod_id, _ = run_blocking(operation)
+    _created(pod_id, quiet)
+    return 0
 
 
-def _foreground(config: PodConfig, remove: bool, timeout: float | None) -> int:
+def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: float | None) -> int:
     from vc_core import operations
-    from vc_core.cli.foreground import forwarder
+    from vc_core.cli.foreground import foreground
     from vc_core.interpreters import run_blocking
     from vc_core.operations import Foreground
 
     created: list[str] = []
-    with forwarder() as forwarded, output.ShownProgress() as progress:
-        foreground = Foreground(CONTAINER_ID, 0, 1, 2, forwarded.signals)
+    with foreground(on_terminal) as ours, output.ShownProgress() as progress:
+        wanted = Foreground(CONTAINER_ID, 0, 1, 2, ours.signals, ours.terminal)
 
         def started(event: dict[str, Any]) -> None:
             progress.stop()
-            forwarded.begin()
+            ours.begin()
 
         try:
-            _, code = run_blocking(operations.run_pod(config, timeout, foreground, progress, created.append, started))
+            _, code = run_blocking(operations.run_pod(config, timeout, wanted, progress, created.append, started))
         finally:
             if remove and created:
                 _delete_if_there(created[0])
@@ -93,6 +105,10 @@ def _delete_if_there(pod_id: str) -> None:
         return  # its start failed, and took it away
 
 
+def _created(pod_id: str, quiet: bool) -> None:
+    click.echo(pod_id if quiet else f"Created pod {pod_id}")
+
+
 def _notice(event: dict[str, Any]) -> None:
     if event["acceleration"] == "tcg":
         click.echo(_EMULATED, err=True)
@@ -100,8 +116,9 @@ def _notice(event: dict[str, Any]) -> None:
 
 @pod.command()
 @options.pod_id
-@click.option("--timeout", type=float, metavar="SECONDS", help="How long the guest may take to get ready.")
-def start(pod_id: str, timeout: float | None) -> None:
+@_ready_timeout
+@options.quiet_option
+def start(pod_id: str, timeout: float | None, quiet: bool) -> None:
     """Start a pod and its containers.
 
     Example: virtc pod start POD
@@ -110,7 +127,7 @@ def start(pod_id: str, timeout: float | None) -> None:
     from vc_core.interpreters import run_blocking
 
     with output.ShownProgress() as progress:
-        run_blocking(operations.start_pod(pod_id, timeout, None, progress, _notice))
+        run_blocking(operations.start_pod(pod_id, timeout, None, progress, None if quiet else _notice))
 
 
 @pod.command()
@@ -142,7 +159,8 @@ def delete(pod_id: str, force: bool) -> None:
 
 @pod.command(name="list")
 @options.json_option
-def list_(as_json: bool) -> None:
+@options.quiet_option
+def list_(as_json: bool, quiet: bool) -> None:
     """List all pods.
 
     Example: virtc pod list
@@ -152,6 +170,8 @@ def list_(as_json: bool) -> None:
     pods = list_pods()
     if as_json:
         output.print_json(pods)
+    elif quiet:
+        click.echo("".join(f"{one.id}\n" for one in pods), nl=False)
     else:
         _print_pods(pods)
 
@@ -179,16 +199,43 @@ def status(pod_id: str, as_json: bool) -> None:
         ("pod", "isolation", found.isolation),
         ("pod", "console", found.console_path),
     ]
-    for one in found.containers:
-        details += [
-            (f"container {one.id}", "reason", one.reason),
-            (f"container {one.id}", "exit code", "" if one.exit_code is None else str(one.exit_code)),
-            (f"container {one.id}", "log", one.log_path),
-        ]
-    shown = [detail for detail in details if detail[2]]
-    if shown:
-        click.echo()
-        output.print_table(("OF", "DETAIL", "VALUE"), shown)
+    output.print_details(details + [detail for one in found.containers for detail in container_details(one)])
+
+
+@pod.command(cls=options.CommandLine)
+@options.pod_id
+@options.command_option
+@options.terminal_option
+@options.env_option
+@options.user_option
+@options.workdir_option
+@options.timeout_option
+def enter(
+    pod_id: str,
+    argv: tuple[str, ...],
+    cmd: str | None,
+    on_terminal: bool,
+    envs: tuple[str, ...],
+    user: str,
+    workdir: str,
+    timeout: float | None,
+) -> int:
+    """Run a command in a running pod, outside of its containers, and exit as it does.
+
+    It runs in the pod's own root file system where it has one (--pod-rootfs), else in the guest's.
+
+    Example: virtc pod enter POD -- busybox ps
+    """
+    from vc_core import container_operations
+    from vc_core.cli.foreground import foreground
+    from vc_core.interpreters import run_blocking
+
+    wanted = options.command(cmd, argv, envs, user, workdir)
+    output.expect_command()
+    with foreground(on_terminal) as ours:
+        ours.begin()
+        operation = container_operations.enter_pod(pod_id, wanted, 0, 1, 2, timeout, ours.terminal, ours.signals)
+        return run_blocking(operation).exit_code
 
 
 def _print_pods(pods: list[Any]) -> None:

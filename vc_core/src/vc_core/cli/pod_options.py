@@ -19,6 +19,9 @@ _OPTIONS = (
     click.option(
         "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
     ),
+    click.option("--console", default="", metavar="PATH", help="Run the container on this terminal, a pty of yours."),
+    options.mount_option,
+    click.option("--pod-rootfs", default="", metavar="DIR", help="Root file system of the pod itself, for pod enter."),
     click.option(
         "--init-cmd", help=f"The command as one string, split as a shell does.  [default: {options.DEFAULT_COMMAND}]"
     ),
@@ -30,7 +33,11 @@ _OPTIONS = (
         "--memory", type=click.IntRange(min=0), default=0, metavar="MIB", help="Memory of the VM; 0 for the default."
     ),
     click.option(
-        "--volume", "volumes", multiple=True, metavar="TAG:PATH", help="Share a host directory with the VM; repeatable."
+        "--volume",
+        "volumes",
+        multiple=True,
+        metavar="TAG:PATH[:rw]",
+        help="Share a host directory with the VM; repeatable.",
     ),
     click.option(
         "--socket",
@@ -97,12 +104,15 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         memory: int,
         init_cmd: str | None,
         envs: tuple[str, ...],
+        console: str,
+        mounts: tuple[str, ...],
+        pod_rootfs: str,
         user: str,
         workdir: str,
         argv: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        from vc_core.config import ContainerConfig, HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
+        from vc_core.config import ContainerConfig, HypervisorConfig, Mount, Param, PodConfig, Resources, Socket, Volume
 
         wanted = options.command(init_cmd, argv, envs, user, workdir)
         agent_config = options.mapping("--agent-option", agent_options)
@@ -123,9 +133,19 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             agent_type=agent,
             agent_config=agent_config,
-            volumes=[Volume.parse(text) for text in volumes],
-            sockets=[Socket.parse(text) for text in sockets],
-            containers=[ContainerConfig(id=CONTAINER_ID, root_fs=bundle, cmd=wanted)],
+            root_fs=pod_rootfs,
+            volumes=options.parsed("--volume", Volume.parse, volumes),
+            sockets=options.parsed("--socket", Socket.parse, sockets),
+            containers=[
+                ContainerConfig(
+                    id=CONTAINER_ID,
+                    root_fs=bundle,
+                    cmd=wanted,
+                    interactive=bool(console),
+                    console=console,
+                    mounts=options.parsed("--mount", Mount.parse, mounts),
+                )
+            ],
         )
         return function(config, **rest)
 
