@@ -64,6 +64,16 @@ def pod(bundle: Path) -> Iterator[vc.Pod]:
     assert vc.list_pods() == []
 
 
+@pytest.fixture(autouse=True)
+def no_pod_outlives_its_test() -> Iterator[None]:
+    """Delete the pods that a failing test leaves, so that it is the only one to fail."""
+    before = {one.id for one in vc.list_pods()}
+    yield
+    for one in vc.list_pods():
+        if one.id not in before and one.id != "shared":
+            vc.delete_pod(one.id, force=True)
+
+
 def virtc(*arguments: str, stdin: bytes = b"", timeout: float = 120) -> subprocess.CompletedProcess[bytes]:
     """Run the real command."""
     return subprocess.run([virtc_path(), *arguments], input=stdin, capture_output=True, timeout=timeout)

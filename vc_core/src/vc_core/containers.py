@@ -17,7 +17,7 @@ from vc_core.defaults import DEFAULT_PATH
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
 from vc_core.ledger import Ledger
 from vc_core.states import State
-from vc_core.streams import LoggedIO, TerminalSize, open_console
+from vc_core.streams import ConsoleIO, LoggedIO, TerminalSize
 
 #: Signals (signal(7)) that end a container: politely, and for good.
 _SIGTERM, _SIGKILL = 15, 9
@@ -155,7 +155,7 @@ class Containers:
         if attachment is not None:
             return attachment.io, attachment.terminal
         if config.console:
-            return open_console(config.console), TerminalSize(0, 0)
+            return ConsoleIO(config.console), TerminalSize(0, 0)
         return LoggedIO(self._ledger.open_log(config.id), keep_stdin_open=config.interactive), None
 
     def _share_root_fs(self, config: ContainerConfig) -> str:

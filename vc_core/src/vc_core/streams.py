@@ -6,7 +6,10 @@ import asyncio
 import os
 import socket
 import stat
+import termios
+import tty
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,20 +235,30 @@ class AttachedIO(ProcessIO):
                 end.close()
 
 
-def open_console(path: str) -> AttachedIO:
-    """Return streams on a terminal of the caller's, opened for each direction. Raises ConfigError."""
-    ends = []
-    try:
-        for mode in (os.O_RDONLY, os.O_WRONLY):
-            ends.append(os.open(path, mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
-        if not os.isatty(ends[0]):
-            raise ConfigError(f"console {path!r} is not a terminal")
-    except OSError as error:
-        for fd in ends:
-            os.close(fd)
-        raise ConfigError(f"console {path!r} cannot be opened: {error.strerror}") from error
-    except ConfigError:
-        for fd in ends:
-            os.close(fd)
-        raise
-    return AttachedIO(Input(ends[0]), Output(ends[1]), None)
+class ConsoleIO(AttachedIO):
+    """A process on a terminal of the caller's, which passes bytes unchanged meanwhile: the guest's does the rest."""
+
+    def __init__(self, path: str) -> None:
+        """Open the terminal, once for each direction. Raises ConfigError."""
+        ends: list[int] = []
+        try:
+            for mode in (os.O_RDONLY, os.O_WRONLY):
+                ends.append(os.open(path, mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+            self._modes = termios.tcgetattr(ends[0])
+            tty.setraw(ends[0], termios.TCSADRAIN)
+        except (OSError, termios.error) as error:
+            for fd in ends:
+                os.close(fd)
+            why = error.strerror if isinstance(error, OSError) else "it is not a terminal"
+            raise ConfigError(f"console {path!r} cannot be used: {why}") from error
+        self._terminal: int | None = os.dup(ends[0])
+        super().__init__(Input(ends[0]), Output(ends[1]), None)
+
+    def close(self) -> None:
+        """Give the terminal back as it was. Idempotent."""
+        super().close()
+        if self._terminal is not None:
+            with suppress(termios.error):  # the caller has closed it
+                termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._modes)
+            os.close(self._terminal)
+            self._terminal = None

@@ -30,9 +30,10 @@ class Foreground:
         for signum in (*_FORWARDED, *((signal.SIGWINCH,) if self._on_terminal else ())):
             signal.signal(signum, lambda number, frame: None)
         if self._on_terminal:
+            import termios
             import tty
 
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is the guest process' own
 
 
 @contextmanager
@@ -67,5 +68,4 @@ def _terminal_modes() -> list[Any]:
 def _restore(modes: list[Any]) -> None:
     import termios
 
-    # After what the guest's process wrote, and without the rest of what was typed for it.
-    termios.tcsetattr(0, termios.TCSAFLUSH, modes)
+    termios.tcsetattr(0, termios.TCSADRAIN, modes)

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 #: Names the kinds of stream in a request's ``stdio``.
 _NONE, _DESCRIPTOR = "none", "fd"
 
+#: Most signals and sizes of a client that wait to be passed on.
+_TOLD_MAX = 64
+
 #: Seconds between the end of a killed client's pipes and the end of its connection, at most.
 _LEAVING = 0.2
 
@@ -37,8 +40,7 @@ class Connection:
         self._sock = sock
         sock.setblocking(False)
         self._fds: list[int] = []
-        self._on_signal: Callable[[int], Awaitable[None]] | None = None
-        self._on_resize: Callable[[TerminalSize], Awaitable[None]] | None = None
+        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_TOLD_MAX)
         self._left = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,7 +91,7 @@ class Connection:
             wire.send(self._sock, message)
 
     async def listen(self) -> None:
-        """Pass on what the client says while its request is worked on; return when it leaves."""
+        """Take what the client says while its request is worked on; return when it leaves."""
         while True:
             message, fds = await self._receive()
             for fd in fds:
@@ -97,11 +99,7 @@ class Connection:
             if message is None:
                 self._left.set()
                 return
-            with suppress(VCError, msgspec.ValidationError):
-                if "signal" in message and self._on_signal is not None:
-                    await self._on_signal(int(message["signal"]))
-                elif "resize" in message and self._on_resize is not None:
-                    await self._on_resize(msgspec.convert(message["resize"], TerminalSize))
+            await self._told.put(message)
 
     def wire_process(
         self,
@@ -111,10 +109,18 @@ class Connection:
     ) -> None:
         """Let the client's signals and sizes reach the process that uses ``io``, and SIGPIPE when nobody reads it.
 
-        A client that was killed leaves no reader either, but that is for whoever serves it to judge.
+        What the client said before there was a process comes first. A client that was killed leaves no reader either,
+        but that is for whoever serves it to judge.
         """
-        self._on_signal, self._on_resize = send, resize
-        loop = asyncio.get_running_loop()
+
+        async def pass_on() -> None:
+            while True:
+                message = await self._told.get()
+                with suppress(VCError, msgspec.ValidationError):
+                    if "resize" in message:
+                        await resize(msgspec.convert(message["resize"], TerminalSize))
+                    else:
+                        await send(msgspec.convert(message.get("signal"), int))
 
         async def sigpipe() -> None:
             with suppress(TimeoutError):
@@ -123,11 +129,12 @@ class Connection:
                 with suppress(VCError):
                     await send(signal.SIGPIPE)
 
-        def broken() -> None:
-            self._tasks.add(task := loop.create_task(sigpipe()))
-            task.add_done_callback(self._tasks.discard)
+        self._begin(pass_on())
+        io.on_broken = lambda: self._begin(sigpipe())
 
-        io.on_broken = broken
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(task := asyncio.create_task(work))
+        task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """Close the connection and descriptors that nobody took."""

@@ -1,0 +1,121 @@
+"""Containers of a running pod, one by one."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import vc_core as vc
+
+from .conftest import container, virtc, virtc_path
+
+pytestmark = [pytest.mark.vm, pytest.mark.root]
+
+
+@pytest.fixture
+def added(pod: vc.Pod, bundle: Path):
+    """Return a function that adds a container to the shared pod; all are deleted afterwards."""
+    made: list[vc.Container] = []
+
+    def add(container_id: str, *args: str) -> vc.Container:
+        made.append(pod.create_container(container(bundle, *args, container_id=container_id)))
+        return made[-1]
+
+    yield add
+    for one in made:
+        one.delete(force=True)
+
+
+def test_a_container_added_to_a_running_pod_starts_stops_and_starts_again(added):
+    one = added("web", "sh", "-c", "echo up; exec sleep 1000")
+    assert one.status().state == "ready"
+    one.start()
+    assert one.enter(vc.Cmd(args=["touch", "/tmp/mark"])).exit_code == 0
+    one.stop()
+    status = one.status()
+    assert (status.state, status.exit_code) == ("stopped", 128 + 15)
+    one.start()
+    assert one.enter(vc.Cmd(args=["ls", "/tmp"])).stdout == b"", "a restarted container has a fresh writable layer"
+    assert one.status().exit_code is None
+    one.stop()
+    assert Path(one.status().log_path).read_text() == "up\nup\n"
+
+
+def test_a_deleted_container_is_gone_and_its_id_free(added, pod: vc.Pod, bundle: Path):
+    one = added("brief", "sleep", "1000")
+    one.start()
+    with pytest.raises(vc.StateError, match="without force"):
+        one.delete()
+    one.delete(force=True)
+    assert [each.id for each in pod.status().containers] == ["c1"]
+    again = pod.create_container(container(bundle, "true", container_id="brief"))
+    again.start()
+    assert again.wait() == 0
+
+
+def test_a_container_that_ignores_to_be_stopped_is_killed_at_the_timeout(added):
+    one = added("stubborn", "sh", "-c", "trap '' TERM; touch /tmp/deaf; while :; do sleep 1; done")
+    one.start()
+    one.enter(vc.Cmd(args=["sh", "-c", "until [ -e /tmp/deaf ]; do usleep 10000; done"]))
+    began = time.monotonic()
+    one.stop(timeout=1)
+    assert time.monotonic() - began < 6
+    assert one.status().exit_code == 128 + 9
+
+
+def test_everybody_who_waits_gets_the_exit_code(added):
+    one = added("job", "sh", "-c", "read line; exit 9")
+    command = [virtc_path(), "container", "start", "-i", "shared", "job"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
+        while one.status().state != "running":
+            threading.Event().wait(0.02)
+        codes: list[int] = []
+        waiters = [threading.Thread(target=lambda: codes.append(one.wait())) for _ in range(3)]
+        for waiter in waiters:
+            waiter.start()
+        client.communicate(b"go\n", timeout=20)
+        for waiter in waiters:
+            waiter.join(20)
+    assert codes == [9, 9, 9]
+    assert client.returncode == 9
+    assert one.wait() == 9
+
+
+def test_a_container_that_cannot_start_says_why_and_stays_ready(added):
+    one = added("broken", "no-such-command")
+    with pytest.raises(vc.CommandError, match="no-such-command"):
+        one.start()
+    assert one.status().state == "ready"
+
+
+def test_a_container_starts_while_the_output_of_another_floods(added):
+    flood = added("flood", "sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done")
+    flood.start()
+    began = time.monotonic()
+    calm = added("calm", "sh", "-c", "echo calm; exec sleep 1000")
+    calm.start()
+    assert calm.enter(vc.Cmd(args=["echo", "x"])).stdout == b"x\n"
+    assert time.monotonic() - began < 10
+    flood.stop(force=True)
+
+
+def test_the_command_does_the_same(pod: vc.Pod, bundle: Path):
+    said = [
+        virtc("container", *words).stdout
+        for words in (
+            ("create", "shared", "--id", "cli", "--rootfs", str(bundle), "--", "sleep", "1000"),
+            ("start", "shared", "cli"),
+            ("status", "shared", "cli"),
+            ("enter", "shared", "cli", "--", "echo", "in"),
+            ("stop", "shared", "cli"),
+            ("wait", "shared", "cli"),
+            ("delete", "shared", "cli"),
+        )
+    ]
+    assert said[:2] == [b"Created container cli\n", b"Container cli started\n"]
+    assert said[2].startswith(b"CONTAINER ID  STATE\ncli           running\n")
+    assert said[3:] == [b"in\n", b"Container cli stopped\n", b"143\n", b"Container cli deleted\n"]
