@@ -115,6 +115,10 @@ def test_a_failure_is_one_sentence_on_stderr_and_an_exit_code(words: tuple[str, 
         ("pod", "run", "--rm"),
         ("pod", "status", "a", "--id", "b"),
         ("container", "enter", "a"),
+        ("container", "create", "a"),
+        ("guest", "remove"),
+        ("guest", "remove", "x", "--all"),
+        ("completion", "tcsh"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]):

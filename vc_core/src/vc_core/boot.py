@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vc_core.config import HypervisorConfig, PodConfig
 from vc_core.context import Boot
 from vc_core.errors import ConfigError
-from vc_core.guest import GuestImage, GuestRequest, Progress
+from vc_core.guest import GuestBuilder, GuestImage, GuestRequest, Progress
 
 if TYPE_CHECKING:
     from vc_core.plugins import Plugins
@@ -53,9 +53,14 @@ async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Pr
 
 async def find_or_build(plugins: Plugins, guest: str, request: GuestRequest, progress: Progress) -> GuestImage:
     """Return the built guest for a request, building it on first use."""
+    made = builder(plugins, guest)
+    return await made.find(request) or await made.build(request, progress)
+
+
+def builder(plugins: Plugins, guest: str) -> GuestBuilder:
+    """Return the builder of a Guest driver."""
     driver = plugins.guest(guest)
-    builder = driver.create(driver.config({}))
-    return await builder.find(request) or await builder.build(request, progress)
+    return driver.create(driver.config({}))
 
 
 def _given(hypervisor: HypervisorConfig, params: tuple[str, ...]) -> Boot:

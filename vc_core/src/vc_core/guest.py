@@ -32,6 +32,17 @@ class GuestImage:
     kernel_params: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class BuiltGuest:
+    """A guest in the cache: the builder's key for it, for which agent, from what, where; ``size`` in bytes."""
+
+    key: str
+    agent: str
+    made_from: tuple[str, ...]
+    directory: Path
+    size: int
+
+
 class GuestBuilder(ABC):
     """Builds the kernel and initramfs that a hypervisor boots for an agent."""
 
@@ -45,3 +56,17 @@ class GuestBuilder(ABC):
 
         Called when find returned None, and by ``virtc guest build``. Raises GuestError with what to do.
         """
+
+    def list(self, cache_dir: Path) -> list[BuiltGuest]:
+        """Return the guests that this driver built into a cache. Called by ``virtc guest list``."""
+        raise _unsupported(self, "list what it built")
+
+    def remove(self, cache_dir: Path, key: str) -> None:
+        """Remove a built guest; VMs that booted it run on. Called by ``virtc guest remove``. Raises GuestError."""
+        raise _unsupported(self, "remove what it built")
+
+
+def _unsupported(builder: GuestBuilder, what: str) -> Exception:
+    from vc_core.errors import NotSupportedError
+
+    return NotSupportedError(f"guest driver {type(builder).__name__} cannot {what}")

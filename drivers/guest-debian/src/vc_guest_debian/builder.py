@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vc_core.errors import GuestError
-from vc_core.guest import GuestBuilder, GuestImage, GuestRequest, Progress
+from vc_core.guest import BuiltGuest, GuestBuilder, GuestImage, GuestRequest, Progress
 from vc_guest_debian.apt import Package
 from vc_guest_debian.cache import MANIFEST, Cache
 from vc_guest_debian.config import DebianConfig
@@ -34,6 +34,17 @@ class DebianBuilder(GuestBuilder):
         """Return the built guest for this request; reads the payload's files and a few small ones."""
         guest = Cache(request.cache_dir).find(Recipe.of(request, self._config).request_key())
         return guest.image() if guest else None
+
+    def list(self, cache_dir: Path) -> list[BuiltGuest]:
+        """Return every whole guest."""
+        return [
+            BuiltGuest(one.key, one.agent, one.package_files, one.directory, one.size)
+            for one in Cache(cache_dir).guests()
+        ]
+
+    def remove(self, cache_dir: Path, key: str) -> None:
+        """Remove the guest with a content key."""
+        Cache(cache_dir).remove(key)
 
     async def build(self, request: GuestRequest, progress: Progress) -> GuestImage:
         """Build the guest from the packages' current versions."""

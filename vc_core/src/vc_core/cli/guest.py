@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from vc_core.cli import output
+from vc_core.cli import options, output
 from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST
+
+if TYPE_CHECKING:
+    from vc_core.guest import GuestBuilder
+
+_driver_option = click.option(
+    "--guest", "guest_type", default=DEFAULT_GUEST, show_default=True, help="The driver that builds it."
+)
 
 
 @click.group()
@@ -15,7 +25,7 @@ def guest() -> None:
 
 @guest.command()
 @click.option("--agent", default=DEFAULT_AGENT, show_default=True, help="The agent that the guest is for.")
-@click.option("--guest", "guest_type", default=DEFAULT_GUEST, show_default=True, help="The driver that builds it.")
+@_driver_option
 def build(agent: str, guest_type: str) -> None:
     """Build the guest for an agent with the newest kernel of the distribution, and print where it is.
 
@@ -27,12 +37,62 @@ def build(agent: str, guest_type: str) -> None:
 
     from vc_core import boot
     from vc_core.plugins import Plugins
-    from vc_core.roots import Roots
 
     plugins = Plugins()
-    request = boot.guest_request(plugins, agent, {}, Roots.from_environment().cache)
-    driver = plugins.guest(guest_type)
-    builder = driver.create(driver.config({}))
+    request = boot.guest_request(plugins, agent, {}, _cache())
     with output.ShownProgress() as progress:
-        image = asyncio.run(builder.build(request, progress))
+        image = asyncio.run(boot.builder(plugins, guest_type).build(request, progress))
     click.echo(f"kernel     {image.kernel}\ninitramfs  {image.initramfs}")
+
+
+@guest.command(name="list")
+@_driver_option
+@options.json_option
+@options.quiet_option
+def list_(guest_type: str, as_json: bool, quiet: bool) -> None:
+    """List the guests that were built, newest last.
+
+    Example: virtc guest list
+    """
+    found = _builder(guest_type).list(_guests())
+    found.sort(key=lambda one: one.directory.stat().st_mtime)
+    if as_json:
+        output.print_json(found)
+    elif quiet:
+        click.echo("".join(f"{one.key}\n" for one in found), nl=False)
+    else:
+        rows = [(one.key, one.agent, f"{one.size / 2**20:.1f}", " ".join(one.made_from)) for one in found]
+        output.print_table(("GUEST", "AGENT", "MIB", "MADE FROM"), rows)
+
+
+@guest.command()
+@click.argument("keys", nargs=-1, metavar="[GUEST...]")
+@click.option("--all", "every", is_flag=True, help="Remove all of them.")
+@_driver_option
+def remove(keys: tuple[str, ...], every: bool, guest_type: str) -> None:
+    """Remove guests that were built; pods that boot them again build them again. Running pods are not touched.
+
+    Example: virtc guest remove --all
+    """
+    if bool(keys) == every:
+        raise click.UsageError("name the guests to remove, or give --all")
+    builder = _builder(guest_type)
+    for key in [one.key for one in builder.list(_guests())] if every else keys:
+        builder.remove(_guests(), key)
+
+
+def _builder(guest_type: str) -> GuestBuilder:
+    from vc_core import boot
+    from vc_core.plugins import Plugins
+
+    return boot.builder(Plugins(), guest_type)
+
+
+def _cache() -> Path:
+    from vc_core.roots import Roots
+
+    return Roots.from_environment().cache
+
+
+def _guests() -> Path:
+    return _cache() / "guests"

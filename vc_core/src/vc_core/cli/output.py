@@ -54,7 +54,7 @@ def print_json(value: Any) -> None:
     """Print a value of the API as JSON."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
 
 
 class ShownProgress:
