@@ -63,5 +63,5 @@ show virtc pod run -i --rm --bundle "$work/bundle" -- echo "hello from a virtual
 show virtc pod list
 
 title "Nothing is left"
-! pgrep -f "vc_core.supervisor" >/dev/null || { echo "a supervisor is left" >&2; exit 1; }
-echo "no pod, no process, no mount"
+show sh -c "grep -l -e vc_core.supervisor -e guest=$pod /proc/[0-9]*/cmdline || echo no process"
+show sh -c "grep virtcontainers /proc/self/mountinfo || echo no mount"

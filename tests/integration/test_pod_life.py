@@ -282,3 +282,13 @@ def test_async_pods_are_the_same_pods(bundle: Path):
         assert await aio.list_pods() == []
 
     asyncio.run(main())
+
+
+def test_why_a_supervisor_cannot_be_started_is_said(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pod = vc.create_pod(vc.PodConfig(id="unstartable", containers=[container(bundle)]))
+    (tmp_path / "unshare").write_text("#!/bin/sh\necho 'unshare: no namespaces today' >&2\nexit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(vc.SupervisorError, match="unshare: no namespaces today"):
+        pod.start()
+    assert pod.status().state == "ready"

@@ -141,32 +141,36 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
 
 
 def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Operation[None]:
-    reader, writer = os.pipe()
+    """Start a supervisor and return when it serves, or when it says that another one may."""
+    ready, ready_end = os.pipe()
+    errors, errors_end = os.pipe()
     try:
         try:
-            yield InThread(lambda: _spawn(record, writer))
+            yield InThread(lambda: _spawn(record, ready_end, errors_end))
         finally:
-            os.close(writer)
+            os.close(ready_end)
+            os.close(errors_end)
         answer = b""
-        while (yield Ready(read=[reader], deadline=deadline)):
-            data = os.read(reader, wire.PACKET_MAX)
+        while (yield Ready(read=[ready], deadline=deadline)):
+            data = os.read(ready, wire.PACKET_MAX)
             if not data:
                 break
             answer += data
         else:
             raise SupervisorError(f"the supervisor of pod {record.id!r} did not get ready in time; see its log")
+        if not answer:
+            # Whatever was started has ended; before it had a log of its own it said here why.
+            said = os.read(errors, wire.PACKET_MAX).decode(errors="replace")
+            why = _last_line(said) or _last_line(_log(store, record)) or "it said nothing"
+            raise SupervisorError(f"the supervisor of pod {record.id!r} cannot be started: {why}")
     finally:
-        os.close(reader)
-    if answer in (b"ok", b"busy"):
-        return
-    if not answer:
-        raise SupervisorError(
-            f"the supervisor of pod {record.id!r} ended before it was ready{_last_words(store, record)}"
-        )
-    raise error_from_wire(msgspec.json.decode(answer))
+        os.close(ready)
+        os.close(errors)
+    if answer not in (b"ok", b"busy"):
+        raise error_from_wire(msgspec.json.decode(answer))
 
 
-def _spawn(record: PodRecord, ready: int) -> None:
+def _spawn(record: PodRecord, ready: int, errors: int) -> None:
     """Start a supervisor as nobody's child: in a new mount namespace, or in that of the VM that it takes over."""
     identity = vm_identity(record)
     if identity is not None and identity.alive():
@@ -175,23 +179,22 @@ def _spawn(record: PodRecord, ready: int) -> None:
         namespace = ["unshare", "--mount", "--propagation", "private", "--"]
     python = [sys.executable, "-P", "-m", "vc_core.supervisor", record.id, "--ready", str(ready)]
     try:
-        done = subprocess.run(
+        subprocess.run(
             ["setsid", "--fork", *namespace, *python],
-            pass_fds=[ready], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
-            cwd="/",
+            pass_fds=[ready], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, check=True, cwd="/",
         )  # fmt: skip
-    except OSError as error:
-        raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error.strerror}") from error
-    if done.returncode != 0:
-        raise SupervisorError(f"the supervisor of pod {record.id!r} cannot be started: {done.stderr.decode().strip()}")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error}") from error
 
 
-def _last_words(store: Store, record: PodRecord) -> str:
+def _log(store: Store, record: PodRecord) -> str:
     with suppress(OSError):
-        lines = (store.roots.pod_run_dir(record.id) / "supervisor.log").read_text(errors="replace").splitlines()
-        if lines:
-            return f": {lines[-1]}"
+        return (store.roots.pod_run_dir(record.id) / "supervisor.log").read_text(errors="replace")
     return ""
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
 
 
 def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
