@@ -63,7 +63,11 @@ show virtc pod run -i --rm --bundle "$work/bundle" -- echo "hello from a virtual
 show virtc pod list
 
 title "Nothing is left"
-# The brackets keep grep from finding itself.
-if grep -l -e "[v]c_core.supervisor.$pod" -e "[g]uest=$pod" /proc/[0-9]*/cmdline 2>/dev/null; then exit 1; fi
+for process in /proc/[0-9]*; do
+    if tr '\0' ' ' 2>/dev/null <"$process/cmdline" | grep -q -e "vc_core.supervisor $pod " -e "guest=$pod,"; then
+        echo "left behind: $process" >&2
+        exit 1
+    fi
+done
 if grep virtcontainers /proc/self/mountinfo; then exit 1; fi
 echo "no pod, no process, no mount"

@@ -58,18 +58,22 @@ class ProcessIdentity:
         return self.pid > 1 and ProcessIdentity.of(self.pid) == self
 
     def open_pidfd(self) -> int | None:
-        """Return a pidfd of this very process for the caller to close, or None if it has ended."""
+        """Return a pidfd of this very process for the caller to close, or None if it is gone.
+
+        A process whose first thread has ended looks like a zombie while others still run; its pidfd says when all did.
+        """
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return None
-        if not self.alive():
+        fields = _stat_fields(self.pid)
+        if self.pid <= 1 or fields is None or int(fields[19]) != self.start_time or boot_id() != self.boot_id:
             os.close(pidfd)
             return None
         return pidfd
 
     def send(self, signum: int) -> bool:
-        """Send a signal to this very process; return whether it still lived."""
+        """Send a signal to this very process; return whether it was still there."""
         pidfd = self.open_pidfd()
         if pidfd is None:
             return False
