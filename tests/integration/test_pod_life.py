@@ -207,6 +207,47 @@ def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, stor
     pod.delete()
 
 
+def test_a_new_supervisor_takes_over_under_load(bundle: Path, store: Store):
+    """Three times killed while a container floods its log and commands come and go."""
+    flood = "i=0; while :; do i=$((i+1)); echo line $i of a log that never ends; done"
+    config = vc.PodConfig(
+        id="loaded", containers=[container(bundle), container(bundle, "sh", "-c", flood, container_id="c2")]
+    )
+    pod = vc.run_pod(config)
+    vm, ending = qemu_pid(store, "loaded"), threading.Event()
+    surprises: list[BaseException] = []
+
+    def work() -> None:
+        while not ending.is_set():
+            try:
+                if pod.enter_container("c1", vc.Cmd(args=["echo", "x"])).stdout != b"x\n":
+                    raise AssertionError("output was lost without an error")
+            except vc.SupervisorLostError:
+                continue
+            except BaseException as error:
+                surprises.append(error)
+                return
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for _ in range(3):
+        assert pod.enter_container("c1", vc.Cmd(args=["echo", "y"])).stdout == b"y\n"
+        for supervisor in supervisors("loaded"):
+            os.kill(supervisor, signal.SIGKILL)
+            assert wait_ended(supervisor, 5)
+    began = time.monotonic()
+    assert pod.enter_container("c1", vc.Cmd(args=["echo", "z"])).stdout == b"z\n"
+    assert time.monotonic() - began < 4
+    ending.set()
+    for worker in workers:
+        worker.join(30)
+    assert surprises == []
+    assert qemu_pid(store, "loaded") == vm
+    assert [one.state for one in pod.status().containers] == ["running", "running"]
+    pod.stop()
+
+
 def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, store: Store):
     pod = vc.create_pod(vc.PodConfig(id="halted", containers=[container(bundle)]))
     run_dir = store.roots.pod_run_dir("halted")
@@ -292,3 +333,13 @@ def test_why_a_supervisor_cannot_be_started_is_said(bundle: Path, tmp_path: Path
     with pytest.raises(vc.SupervisorError, match="unshare: no namespaces today"):
         pod.start()
     assert pod.status().state == "ready"
+
+
+def test_a_supervisor_that_crashes_while_it_starts_is_quoted(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pod = vc.create_pod(vc.PodConfig(id="crash", containers=[container(bundle)]))
+    (tmp_path / "asyncio.py").write_text("raise RuntimeError('no event loop today')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(vc.SupervisorError, match="no event loop today"):
+        pod.start()

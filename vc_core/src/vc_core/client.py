@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -30,6 +29,9 @@ from vc_core.store import LOCK_DEADLINE, Store
 
 #: Seconds for a supervisor to start, take over its pod, and greet.
 SUPERVISOR_DEADLINE = 20.0
+
+#: How often a supervisor may die silently while it starts before we give up; somebody must be killing it.
+_KILLED_MAX = 5
 
 #: Seconds that a supervisor has, beyond an operation's own deadlines, before it counts as hung.
 _GRACE = 30.0
@@ -98,13 +100,17 @@ def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operatio
         link = yield from _serve_ourselves(store, record.id)
         return link
     deadline = time.monotonic() + SUPERVISOR_DEADLINE
+    killed = 0
     while True:
         found = yield from find_supervisor(store, record.id, deadline)
         if found is not None:
             return found
         if time.monotonic() > deadline:
             raise BusyError(f"pod {record.id!r} is busy with another operation; try again")
-        yield from _start_supervisor(store, record, deadline)
+        if not (yield from _start_supervisor(record, deadline)):
+            killed += 1
+            if killed == _KILLED_MAX:
+                raise SupervisorError(f"the supervisor of pod {record.id!r} was killed {killed} times while it started")
 
 
 def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Link | None]:
@@ -140,8 +146,8 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
     return link
 
 
-def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Operation[None]:
-    """Start a supervisor and return when it serves, or when it says that another one may."""
+def _start_supervisor(record: PodRecord, deadline: float) -> Operation[bool]:
+    """Start a supervisor and return when it serves, or when it says that another one may; False if it was killed."""
     ready, ready_end = os.pipe()
     errors, errors_end = os.pipe()
     try:
@@ -157,17 +163,19 @@ def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Opera
                 break
             answer += data
         else:
-            raise SupervisorError(f"the supervisor of pod {record.id!r} did not get ready in time; see its log")
+            raise SupervisorError(f"the supervisor of pod {record.id!r} did not get ready in time")
         if not answer:
-            # Whatever was started has ended; before it had a log of its own it said here why.
-            said = os.read(errors, wire.PACKET_MAX).decode(errors="replace")
-            why = _last_line(said) or _last_line(_log(store, record)) or "it said nothing"
+            # Whatever was started has ended; before it was ready, it said here why.
+            why = os.read(errors, wire.PACKET_MAX).decode(errors="replace").strip().rpartition("\n")[2]
+            if not why:
+                return False
             raise SupervisorError(f"the supervisor of pod {record.id!r} cannot be started: {why}")
     finally:
         os.close(ready)
         os.close(errors)
     if answer not in (b"ok", b"busy"):
         raise error_from_wire(msgspec.json.decode(answer))
+    return True
 
 
 def _spawn(record: PodRecord, ready: int, errors: int) -> None:
@@ -185,16 +193,6 @@ def _spawn(record: PodRecord, ready: int, errors: int) -> None:
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError) as error:
         raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error}") from error
-
-
-def _log(store: Store, record: PodRecord) -> str:
-    with suppress(OSError):
-        return (store.roots.pod_run_dir(record.id) / "supervisor.log").read_text(errors="replace")
-    return ""
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
 
 
 def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:

@@ -10,13 +10,13 @@ import msgspec
 from vc_core import _files, client
 from vc_core.client import Signals
 from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
-from vc_core.errors import CommandTimeoutError, ConfigError, ContainerNotFoundError, StateError
+from vc_core.errors import CommandTimeoutError, ConfigError, StateError
 from vc_core.interpreters import Operation, Ready
 from vc_core.operations import Foreground, attend, exit_code
-from vc_core.records import ContainerRecord, PodRecord
+from vc_core.records import PodRecord
 from vc_core.results import ExecResult
 from vc_core.states import State, require_state
-from vc_core.status import effective
+from vc_core.status import effective, find_container
 from vc_core.stdio import Output, Stdin, Stdio
 from vc_core.store import Store
 
@@ -24,16 +24,8 @@ _RUNNING = frozenset({State.RUNNING})
 _AT_REST = frozenset({State.READY, State.STOPPED, State.FAILED})
 
 
-def _container(record: PodRecord, container_id: str) -> ContainerRecord:
-    try:
-        return record.containers[container_id]
-    except KeyError:
-        known = ", ".join(map(repr, record.containers)) or "none"
-        raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {known}") from None
-
-
 def _require(record: PodRecord, container_id: str, wanted: frozenset[State], doing: str) -> None:
-    container = _container(record, container_id)
+    container = find_container(record, container_id)
     require_state(f"container {container_id!r} of pod {record.id!r}", container.state, wanted, doing)
 
 
@@ -82,7 +74,7 @@ def stop_container(
 def delete_container(pod_id: str, container_id: str, force: bool = False) -> Operation[None]:
     """Delete a container that does not run; with ``force`` kill it first."""
     record = effective(Store.here().read(pod_id))
-    _container(record, container_id)
+    find_container(record, container_id)
     if not force:
         _require(record, container_id, _AT_REST, "deleting it without force")
     yield from _ask(record, {"op": "delete_container", "container": container_id, "force": force})
@@ -109,7 +101,7 @@ def _watch(pod_id: str, container_id: str) -> Operation[PodRecord]:
     store = Store.here()
     watch = _files.watch(store.roots.pod_state_dir(pod_id))
     try:
-        while _container(record := store.read(pod_id), container_id).state is State.RUNNING:
+        while find_container(record := store.read(pod_id), container_id).state is State.RUNNING:
             yield Ready(read=[watch])
             os.read(watch, 4096)
     finally:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vc_core.config import ContainerConfig, PodConfig
-from vc_core.errors import ContainerExistsError, ContainerNotFoundError
+from vc_core.errors import ContainerExistsError
 from vc_core.records import ContainerRecord, PodRecord
-from vc_core.status import container_log, ended
+from vc_core.status import container_log, ended, find_container
 from vc_core.store import Store
 from vc_core.streams import ContainerLog
 
@@ -57,11 +57,7 @@ class Ledger:
 
     def container(self, container_id: str) -> ContainerRecord:
         """Return a container's record. Raises ContainerNotFoundError."""
-        try:
-            return self.record.containers[container_id]
-        except KeyError:
-            known = ", ".join(map(repr, self.record.containers)) or "none"
-            raise ContainerNotFoundError(f"{self.name} has no container {container_id!r}; it has {known}") from None
+        return find_container(self.record, container_id)
 
     def container_config(self, container_id: str) -> ContainerConfig:
         """Return what the caller asked of a container. Raises ContainerNotFoundError."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from vc_core.errors import ContainerNotFoundError
 from vc_core.interpreters import InThread, Operation
 from vc_core.results import ContainerStatus, PodStatus
-from vc_core.status import all_pods, pod_status
+from vc_core.status import all_pods, container_status, effective, find_container, pod_status
 from vc_core.store import Store
 
 
@@ -24,9 +23,11 @@ def status_pod(pod_id: str) -> Operation[PodStatus]:
 
 def status_container(pod_id: str, container_id: str) -> Operation[ContainerStatus]:
     """Return a container's status. Raises PodNotFoundError, ContainerNotFoundError, StorageError."""
-    pod = yield from status_pod(pod_id)
-    for one in pod.containers:
-        if one.id == container_id:
-            return one
-    known = ", ".join(repr(one.id) for one in pod.containers) or "none"
-    raise ContainerNotFoundError(f"pod {pod_id!r} has no container {container_id!r}; it has {known}")
+    store = Store.here()
+
+    def look() -> ContainerStatus:
+        record = effective(store.read(pod_id))
+        return container_status(store.roots, pod_id, container_id, find_container(record, container_id))
+
+    status: ContainerStatus = yield InThread(look)
+    return status

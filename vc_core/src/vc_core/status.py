@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from vc_core.errors import StorageError
+from vc_core.errors import ContainerNotFoundError, StorageError
 from vc_core.process import ProcessIdentity
 from vc_core.records import ContainerRecord, PodRecord
 from vc_core.results import ContainerStatus, PodStatus
@@ -36,6 +36,15 @@ def effective(record: PodRecord) -> PodRecord:
     if identity is not None and identity.alive():
         return record
     return ended(record, UNWATCHED)
+
+
+def find_container(record: PodRecord, container_id: str) -> ContainerRecord:
+    """Return the record of one container. Raises ContainerNotFoundError."""
+    try:
+        return record.containers[container_id]
+    except KeyError:
+        known = ", ".join(map(repr, record.containers)) or "none"
+        raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {known}") from None
 
 
 def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodRecord:

@@ -39,13 +39,13 @@ def main(argv: list[str]) -> int:
     except VCError as error:
         tell_error(ready, error)
         return 1
-    _detach(run_dir)
+    _detach()
     try:
         import asyncio
 
         from vc_core.supervisor.process import supervise
 
-        asyncio.run(supervise(store, pod_id, listener, ready))
+        asyncio.run(supervise(store, pod_id, listener, ready, run_dir))
     finally:
         # The socket goes before the lock: a client that finds no socket starts a supervisor, which waits for the lock.
         (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
@@ -54,24 +54,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _detach(run_dir: os.PathLike[str]) -> None:
-    """Leave the client's terminal, directory and streams; what is said from here on goes to a log."""
+def _detach() -> None:
+    """Leave the client's directory, terminal and input; its error output is ours until we are ready."""
     import logging
 
     os.chdir("/")
     os.umask(0o077)
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)
-    null = os.open(os.devnull, os.O_RDWR)
-    log = os.open(
-        os.path.join(run_dir, "supervisor.log"),  # noqa: PTH118 - pathlib's open knows no O_NOFOLLOW
-        os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW,
-        0o600,
-    )
-    for fd, stream in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(fd, stream)
-    os.close(null)
-    os.close(log)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 

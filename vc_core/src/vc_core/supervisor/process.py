@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+from pathlib import Path
 
 from vc_core.engine import Engine
 from vc_core.errors import VCError
@@ -19,7 +21,7 @@ _FIRST_CLIENT = 5.0
 _log = logging.getLogger(__name__)
 
 
-async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int) -> None:
+async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int, run_dir: Path) -> None:
     """Look after one pod. Called with its lock held and its socket listening; returns when there is nothing to do.
 
     ``ready`` is the pipe to the client that started this process.
@@ -30,6 +32,7 @@ async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: i
     except VCError as error:
         tell_error(ready, error)
         return
+    _log_to(run_dir / "supervisor.log")
     tell(ready, OK)
     clients: set[asyncio.Task[None]] = set()
     changed = asyncio.Event()
@@ -65,6 +68,14 @@ async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: i
             await engine.aclose()
         except VCError as error:
             _log.error("%s", error)
+
+
+def _log_to(path: Path) -> None:
+    """Say from here on in a log what went to the client until now."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
 
 
 async def _first_client(changed: asyncio.Event) -> None:
