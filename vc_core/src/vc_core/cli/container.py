@@ -179,8 +179,8 @@ def enter(
     from vc_core.cli.foreground import foreground
     from vc_core.interpreters import run_blocking
 
-    wanted = options.command(cmd, argv, envs, user, workdir)
     output.expect_command()
+    wanted = options.command(cmd, argv, envs, user, workdir)
     with foreground(on_terminal) as ours:
         ours.begin()
         operation = container_operations.enter_container(

@@ -61,7 +61,6 @@ def run(
     from vc_core.interpreters import run_blocking
 
     if interactive or on_terminal:
-        output.expect_command()
         return _foreground(config, on_terminal, remove, timeout)
     if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
@@ -230,8 +229,8 @@ def enter(
     from vc_core.cli.foreground import foreground
     from vc_core.interpreters import run_blocking
 
-    wanted = options.command(cmd, argv, envs, user, workdir)
     output.expect_command()
+    wanted = options.command(cmd, argv, envs, user, workdir)
     with foreground(on_terminal) as ours:
         ours.begin()
         operation = container_operations.enter_pod(pod_id, wanted, 0, 1, 2, timeout, ours.terminal, ours.signals)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vc_core.cli import options
+from vc_core.cli import options, output
 from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
 
 #: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
@@ -114,6 +114,8 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from vc_core.config import ContainerConfig, HypervisorConfig, Mount, Param, PodConfig, Resources, Socket, Volume
 
+        if rest.get("interactive") or rest.get("on_terminal"):
+            output.expect_command()
         wanted = options.command(init_cmd, argv, envs, user, workdir)
         agent_config = options.mapping("--agent-option", agent_options)
         for key, name in (("sock_ctl_name", hyper_ctl_sock_name), ("sock_tty_name", hyper_tty_sock_name)):

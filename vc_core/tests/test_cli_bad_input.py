@@ -1,0 +1,113 @@
+"""A table per command of what cannot work: each case one sentence, an exit code, and nothing changed."""
+
+from __future__ import annotations
+
+import pytest
+
+import vc_core as vc
+
+from .test_cli import MOCK, virtc
+
+NO_POD = "no pod has the id 'nope'"
+NO_CONTAINER = "pod 'idle' has no container 'nope'; it has '1'"
+
+#: Words, exit code, what the sentence says. Pod "idle" is ready, pod "busy" runs; both have a container "1".
+CASES: dict[str, list[tuple[str, int, str]]] = {
+    "pod create": [
+        ("--id idle", 1, "a pod with the id 'idle' exists"),
+        ("--id a/b", 1, "'a/b' is not valid"),
+        ("--env =x", 1, "environment variable name ''"),
+        ("--env novalue", 1, "'novalue' is not of the form NAME=VALUE"),
+        ("--mount /tmp", 2, "--mount: mount '/tmp' is not of the form SOURCE:TARGET[:rw]"),
+        ("--mount /tmp:relative", 2, "'relative' is not an absolute path"),
+        ("--mount /tmp:/../etc", 2, "'/../etc' is not an absolute path"),
+        ("--volume nopath", 2, "is not of the form TAG:PATH[:rw]"),
+        ("--volume tag-that-is-longer-than-thirty-one:/tmp", 2, "31 at most"),
+        ("--socket a:b:c", 2, "is not of the form DEVICE:ID:PATH:NAME"),
+        ("--agent-option novalue", 2, "is not of the form NAME=VALUE"),
+        ("--kernel /boot/vmlinuz", 1, "image_path is empty"),
+        ("--cpus many", 2, "'many'"),
+        ("--cpus -1", 2, "-1"),
+    ],
+    "pod run": [
+        ("--id idle", 1, "a pod with the id 'idle' exists"),
+        ("-i --id idle", 125, "a pod with the id 'idle' exists"),
+        ("--rm", 2, "give -i as well"),
+        ("-i --env novalue", 125, "'novalue' is not of the form NAME=VALUE"),
+        ("-t", 125, "-t needs a terminal"),
+        ("--timeout soon", 2, "'soon'"),
+    ],
+    "pod start": [("nope", 1, NO_POD), ("busy", 1, "pod 'busy' is running; starting it"), ("", 2, "no pod is given")],
+    "pod stop": [("nope", 1, NO_POD), ("idle", 1, "pod 'idle' is ready; stopping it"), ("", 2, "no pod is given")],
+    "pod delete": [("nope", 1, NO_POD), ("--force nope", 1, NO_POD), ("busy", 1, "pod 'busy' is running; deleting it")],
+    "pod status": [("nope", 1, NO_POD), ("idle --id busy", 2, "given twice"), ("..", 1, "'..' is not valid")],
+    "pod enter": [
+        ("nope -- ls", 125, NO_POD),
+        ("idle -- ls", 125, "pod 'idle' is ready; entering it"),
+        ("busy --timeout 0 -- ls", 125, "timeout is 0.0"),
+        ("busy --cmd ls -- ls", 2, "not both"),
+    ],
+    "container create": [
+        ("nope --id c", 1, NO_POD),
+        ("idle --id 1", 1, "pod 'idle' has a container '1'"),
+        ("idle --id .", 1, "container id '.' is not valid"),
+        ("idle", 2, "--id"),
+    ],
+    "container start": [
+        ("nope 1", 1, NO_POD),
+        ("idle 1", 1, "pod 'idle' is ready; starting a container"),
+        ("busy 1", 1, "container '1' of pod 'busy' is running; starting it"),
+        ("-i busy 1", 125, "container '1' of pod 'busy' is running; starting it"),
+        ("-t busy 1", 125, "-t needs a terminal"),
+    ],
+    "container stop": [
+        ("nope 1", 1, NO_POD),
+        ("idle 1", 1, "pod 'idle' is ready; stopping a container"),
+        ("busy nope", 1, "has no container 'nope'"),
+    ],
+    "container delete": [
+        ("nope 1", 1, NO_POD),
+        ("idle nope", 1, NO_CONTAINER),
+        ("busy 1", 1, "container '1' of pod 'busy' is running; deleting it"),
+    ],
+    "container status": [("nope 1", 1, NO_POD), ("idle nope", 1, NO_CONTAINER), ("idle", 2, "no container is given")],
+    "container wait": [
+        ("nope 1", 1, NO_POD),
+        ("idle nope", 1, NO_CONTAINER),
+        ("idle 1", 1, "container '1' of pod 'idle' is ready; waiting for its end"),
+    ],
+    "container enter": [
+        ("nope 1 -- ls", 125, NO_POD),
+        ("idle 1 -- ls", 125, "pod 'idle' is ready; entering it"),
+        ("busy nope -- ls", 125, "has no container 'nope'"),
+        ("busy 1 --env x -- ls", 125, "'x' is not of the form NAME=VALUE"),
+        ("busy 1 --timeout -1 -- ls", 125, "timeout is -1.0"),
+        ("busy", 2, "no container is given"),
+    ],
+    "guest build": [("--agent nope", 1, "nope"), ("--agent noop", 1, "brings no guest"), ("--guest nope", 1, "nope")],
+}
+
+
+@pytest.fixture
+def pods(mock_config):
+    for pod_id in ("idle", "busy"):
+        config = mock_config(pod_id, containers=0)
+        pod = vc.create_pod(config)
+        pod.create_container(vc.ContainerConfig(id="1", cmd=vc.Cmd(args=["sleep"])))
+    pod.start()
+    yield vc.list_pods()
+    pod.delete(force=True)
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_what_cannot_work_is_said_in_one_sentence_and_changes_nothing(command: str, pods: list[vc.PodStatus]):
+    for words, code, says in CASES[command]:
+        mock = MOCK if command in ("pod create", "pod run") else ()
+        done = virtc(*command.split(), *mock, *words.split())
+        case = f"virtc {command} {words}: {done}"
+        assert done.returncode == code, case
+        assert says in done.stderr, case
+        assert done.stdout == "", case
+        sentence = done.stderr if code != 2 else done.stderr[done.stderr.index("Error: ") :]
+        assert sentence.count("\n") == 1, case
+        assert vc.list_pods() == pods, case
