@@ -12,9 +12,9 @@ DRIVER = Plugins().agent("hyperstart")
 
 
 def test_options_become_the_configuration_and_back():
-    options = {"sock_ctl_name": "/run/a", "volumes": [{"mount_tag": "data", "host_path": "/srv"}]}
+    options = {"sock_ctl_name": "/run/a", "volumes": [{"mount_tag": "data", "host_path": "/srv", "read_only": False}]}
     config = DRIVER.config(options)
-    assert config == HyperstartConfig(sock_ctl_name="/run/a", volumes=[Volume("data", "/srv")])
+    assert config == HyperstartConfig(sock_ctl_name="/run/a", volumes=[Volume("data", "/srv", read_only=False)])
     assert config.to_mapping() == options
     assert HyperstartConfig().to_mapping() == {}
 
