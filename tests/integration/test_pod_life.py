@@ -248,6 +248,21 @@ def test_a_new_supervisor_takes_over_under_load(bundle: Path, store: Store):
     pod.stop()
 
 
+def test_a_failed_pod_whose_machine_still_runs_can_be_started_again_and_has_one_machine(bundle: Path, store: Store):
+    pod = vc.run_pod(vc.PodConfig(id="again", containers=[container(bundle)]))
+    vm, supervisor = qemu_pid(store, "again"), supervisors("again")[0]
+    os.kill(supervisor, signal.SIGKILL)
+    assert wait_ended(supervisor, 5)
+    path = store.roots.pod_state_dir("again") / "state.json"
+    path.write_text(path.read_text().replace('"state": "running"', '"state": "failed"', 1))
+    with pytest.raises(vc.StateError, match="its VM still runs"):
+        pod.delete()
+    pod.start()
+    assert wait_ended(vm, 0)
+    assert pod.enter_container("c1", vc.Cmd(args=["echo", "new"])).stdout == b"new\n"
+    assert len(supervisors("again")) == 1
+
+
 def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, store: Store):
     pod = vc.create_pod(vc.PodConfig(id="halted", containers=[container(bundle)]))
     run_dir = store.roots.pod_run_dir("halted")

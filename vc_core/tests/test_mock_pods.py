@@ -63,6 +63,14 @@ def test_a_context_manager_stops_and_deletes(mock_config):
     assert vc.list_pods() == []
 
 
+def test_a_context_manager_deletes_what_does_not_stop_and_minds_no_pod_that_is_gone(mock_config):
+    with vc.run_pod(mock_config(fail_stop="stuck")):
+        pass
+    with vc.run_pod(mock_config()) as pod:
+        pod.delete(force=True)
+    assert vc.list_pods() == []
+
+
 def test_entering_a_container_returns_how_the_command_ended(mock_config):
     with vc.run_pod(mock_config()) as pod:
         assert pod.enter_container("c1", vc.Cmd(args=["true"])) == vc.ExecResult(0)

@@ -6,10 +6,12 @@ imported when a function first needs them, so that looking at pods stays fast.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vc_core import queries
+from vc_core.errors import PodNotFoundError, VCError
 from vc_core.interpreters import run_async
 from vc_core.results import ContainerStatus, ExecResult, PodStatus
 from vc_core.states import State
@@ -86,10 +88,11 @@ class Pod:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        status = await self.status()
-        if status.state in (State.RUNNING, State.PAUSED, State.FAILED):
-            await self.stop()
-        await self.delete()
+        with suppress(PodNotFoundError):
+            if (await self.status()).state in (State.RUNNING, State.PAUSED):
+                with suppress(VCError):  # what does not stop is killed
+                    await self.stop()
+            await self.delete(force=True)
 
 
 class Container:

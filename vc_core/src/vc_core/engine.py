@@ -143,8 +143,11 @@ class Engine:
         async with self._operation:
             require_state(self._ledger.name, self.record.state, _AT_REST, "starting it")
             before = self.record.state, self.record.reason
+            if self._hypervisor is not None:  # the pod failed, but its VM still runs
+                await self._take_down(STOP_DEADLINE, ask_guest=False)
             await self._kill_leftovers()
-            self._ledger.commit(intent="start")
+            former = ended(self.record, "its pod was started again")
+            self._ledger.commit(intent="start", vm=None, containers=former.containers)
             try:
                 await self._bring_up(progress, attached, ready_deadline or READY_DEADLINE)
             except BaseException as error:

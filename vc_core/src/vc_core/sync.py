@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vc_core import queries
+from vc_core.errors import PodNotFoundError, VCError
 from vc_core.interpreters import run_blocking
 from vc_core.results import ContainerStatus, ExecResult, PodStatus
 from vc_core.states import State
@@ -80,10 +82,11 @@ class Pod:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        status = self.status()
-        if status.state in (State.RUNNING, State.PAUSED, State.FAILED):
-            self.stop()
-        self.delete()
+        with suppress(PodNotFoundError):
+            if (self.status()).state in (State.RUNNING, State.PAUSED):
+                with suppress(VCError):  # what does not stop is killed
+                    self.stop()
+            self.delete(force=True)
 
 
 class Container:
