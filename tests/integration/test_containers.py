@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -11,7 +13,7 @@ import pytest
 
 import vc_core as vc
 
-from .conftest import container, virtc, virtc_path
+from .conftest import container, supervisors, virtc, virtc_path
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -83,6 +85,39 @@ def test_everybody_who_waits_gets_the_exit_code(added):
     assert codes == [9, 9, 9]
     assert client.returncode == 9
     assert one.wait() == 9
+
+
+def test_who_waits_does_not_notice_that_the_supervisor_was_lost(bundle: Path):
+    script = "until [ -e /tmp/go ]; do usleep 10000; done; exit 6"
+    codes: list[int] = []
+    with vc.run_pod(vc.PodConfig(id="patient", containers=[container(bundle, "sh", "-c", script)])) as pod:
+        one = pod.container("c1")
+        waiter = threading.Thread(target=lambda: codes.append(one.wait()))
+        waiter.start()
+        one.enter(vc.Cmd(args=["true"]))
+        os.kill(supervisors("patient")[0], signal.SIGKILL)
+        one.enter(vc.Cmd(args=["touch", "/tmp/go"]))
+        waiter.join(20)
+    assert codes == [6]
+
+
+def test_waiting_for_a_container_that_ends_with_its_pod_says_so(bundle: Path):
+    failures: list[str] = []
+
+    def wait() -> None:
+        try:
+            stopped.container("c1").wait()
+        except vc.StateError as error:
+            failures.append(str(error))
+
+    with vc.run_pod(vc.PodConfig(containers=[container(bundle)])) as stopped:
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        stopped.enter_container("c1", vc.Cmd(args=["true"]))
+        stopped.stop(force=True)
+        waiter.join(20)
+    assert len(failures) == 1
+    assert "ended without an exit code" in failures[0]
 
 
 def test_a_container_that_cannot_start_says_why_and_stays_ready(added):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from vc_core import _files, client
 from vc_core.client import Signals
 from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
-from vc_core.errors import CommandTimeoutError, ConfigError, StateError
+from vc_core.errors import CommandTimeoutError, ConfigError, StateError, SupervisorLostError
 from vc_core.interpreters import Operation, Ready
 from vc_core.operations import Foreground, attend, exit_code
 from vc_core.records import PodRecord
@@ -81,32 +82,36 @@ def delete_container(pod_id: str, container_id: str, force: bool = False) -> Ope
 
 
 def wait_container(pod_id: str, container_id: str) -> Operation[int]:
-    """Return a container's exit code once it ended."""
+    """Return a container's exit code once it ended; a supervisor that is lost meanwhile is replaced."""
     record = effective(Store.here().read(pod_id))
-    what = f"container {container_id!r}"
     _require(record, container_id, frozenset({State.RUNNING, State.STOPPED}), "waiting for its end")
-    if record.containers[container_id].state is State.RUNNING:
+    while find_container(record, container_id).state is State.RUNNING:
         if record.supervised:
-            return exit_code((yield from _ask(record, {"op": "wait", "container": container_id}, None)), what)
-        record = yield from _watch(pod_id, container_id)
-    code = record.containers[container_id].exit_code
-    if code is None:
-        reason = record.containers[container_id].reason or "it was stopped"
-        raise StateError(f"{what} of pod {pod_id!r} ended without an exit code: {reason}", state="stopped", wanted=[])
-    return code
+            with suppress(SupervisorLostError):
+                yield from _ask(record, {"op": "wait", "container": container_id}, None)
+        else:
+            yield from _watch(pod_id, container_id)
+        record = effective(Store.here().read(pod_id))
+    ended = find_container(record, container_id)
+    if ended.exit_code is None:
+        raise StateError(
+            f"container {container_id!r} of pod {pod_id!r} ended without an exit code: "
+            f"{ended.reason or 'its pod was stopped'}",
+            state=str(ended.state), wanted=[],
+        )  # fmt: skip
+    return ended.exit_code
 
 
-def _watch(pod_id: str, container_id: str) -> Operation[PodRecord]:
-    """Return the record of a pod without a supervisor once one of its containers ended: whoever ends it writes it."""
+def _watch(pod_id: str, container_id: str) -> Operation[None]:
+    """Return when a container of a pod without a supervisor has ended: whoever ends it writes so."""
     store = Store.here()
     watch = _files.watch(store.roots.pod_state_dir(pod_id))
     try:
-        while find_container(record := store.read(pod_id), container_id).state is State.RUNNING:
+        while find_container(store.read(pod_id), container_id).state is State.RUNNING:
             yield Ready(read=[watch])
             os.read(watch, 4096)
     finally:
         os.close(watch)
-    return record
 
 
 def enter_container(
