@@ -154,6 +154,8 @@ def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
 
 def test_a_pod_needs_root_where_a_machine_needs_it(bundle: Path):
     # In a user namespace without a mapping this process is nobody, and can still read the files of this checkout.
+    if subprocess.run(["unshare", "--user", "true"], capture_output=True).returncode != 0:
+        pytest.skip("the kernel allows no user namespace here, as in a chroot")
     done = subprocess.run(
         ["unshare", "--user", virtc_path(), "pod", "create", "--bundle", str(bundle)], capture_output=True, text=True
     )
