@@ -420,7 +420,9 @@ from vc_core.agent import GuestPayload
 from pathlib import Path
 print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2])).build().kernel)
 """
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--no-new-privs"]
+    # A plain user who can read this checkout, wherever it lies, and write no more than any other.
+    reading = [f"--{kind}=-all,+dac_read_search" for kind in ("bounding-set", "inh-caps", "ambient-caps")]
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reading, "--no-new-privs"]
     argv += [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HOME": str(elsewhere), "TMPDIR": str(elsewhere)}
     built = subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=DEADLINE)

@@ -29,6 +29,7 @@ from vc_core.states import State, require_state
 from vc_core.status import effective, vm_identity
 from vc_core.stdio import Output, Stdin, Stdio
 from vc_core.store import Store
+from vc_core.wire import LOG_NAME
 
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
 _GONE_DEADLINE = 10.0
@@ -279,8 +280,8 @@ def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
 def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:
     from vc_core import process
 
-    doomed = set(process.find_supervisors(pod_id, store.roots.pod_run_dir(pod_id)))
-    doomed |= set(process.find_in_directory(store.roots.pod_run_dir(pod_id), pod_id))
+    run_dir = store.roots.pod_run_dir(pod_id)
+    doomed = {*process.find_supervisors(pod_id, run_dir / LOG_NAME), *process.find_in_directory(run_dir, pod_id)}
     if record is not None and (identity := vm_identity(record)) is not None:
         doomed.add(identity)
     for identity in doomed:

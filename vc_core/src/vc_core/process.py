@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -108,34 +109,33 @@ def find_in_directory(directory: Path, marker: str) -> list[ProcessIdentity]:
     Called to find a VM whose creator died before it could record it: a hypervisor's process has the pod's run directory
     as its working directory and the pod's id in its arguments.
     """
-    found, resolved = [], directory.resolve()
+    return [one for one, words in _users_of(directory, "cwd") if any(marker.encode() in word for word in words)]
+
+
+def find_supervisors(pod_id: str, log: Path) -> list[ProcessIdentity]:
+    """Return the supervisors of a pod (see ``vc_core.supervisor``) whose error output goes to the file ``log``."""
+    wanted = {b"vc_core.supervisor", pod_id.encode()}
+    return [one for one, words in _users_of(log, "fd/2") if wanted <= set(words)]
+
+
+def _users_of(path: Path, link: str) -> Iterator[tuple[ProcessIdentity, list[bytes]]]:
+    """Yield every process whose ``/proc/PID/LINK`` is the file ``path``, with its arguments.
+
+    The files themselves are compared: their names differ between mount namespaces.
+    """
+    try:
+        wanted = path.stat()
+    except OSError:
+        return
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            if (entry / "cwd").readlink() != resolved or marker.encode() not in (entry / "cmdline").read_bytes():
+            if not os.path.samestat((entry / link).stat(), wanted):
                 continue
+            words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue  # ended meanwhile, or not ours
         identity = ProcessIdentity.of(int(entry.name))
         if identity is not None:
-            found.append(identity)
-    return found
-
-
-def find_supervisors(pod_id: str, run_dir: Path) -> list[ProcessIdentity]:
-    """Return the supervisors of a pod (see ``vc_core.supervisor``) that serve its run directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if b"vc_core.supervisor" not in arguments or pod_id.encode() not in arguments:
-                continue
-            log = (entry / "fd/2").readlink()
-        except OSError:
-            continue
-        if log.parent == run_dir.resolve() and (identity := ProcessIdentity.of(int(entry.name))) is not None:
-            found.append(identity)
-    return found
+            yield identity, words

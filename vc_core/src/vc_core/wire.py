@@ -29,6 +29,9 @@ FDS_MAX = 3
 #: File name of the supervisor's socket in the pod's run directory.
 SOCKET_NAME = "supervisor.sock"
 
+#: File name of the supervisor's log beside it.
+LOG_NAME = "supervisor.log"
+
 
 def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
     """Send one message.

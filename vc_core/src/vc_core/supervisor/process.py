@@ -14,6 +14,7 @@ from vc_core.plugins import Plugins
 from vc_core.store import Store
 from vc_core.supervisor.ready import OK, tell, tell_error
 from vc_core.supervisor.service import serve
+from vc_core.wire import LOG_NAME
 
 #: Seconds that a supervisor of a resting pod waits for the client that started it.
 _FIRST_CLIENT = 5.0
@@ -32,7 +33,7 @@ async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: i
     except VCError as error:
         tell_error(ready, error)
         return
-    _log_to(run_dir / "supervisor.log")
+    _log_to(run_dir / LOG_NAME)
     tell(ready, OK)
     clients: set[asyncio.Task[None]] = set()
     changed = asyncio.Event()
