@@ -1,5 +1,9 @@
 #include "container.h"
 
+#include "kernel.h"
+#include "root.h"
+#include "share.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,18 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-/* Of linux/mount.h, for which libc has no header. */
-enum {
-	FSOPEN_CLOEXEC_ = 1,
-	FSCONFIG_SET_STRING_ = 1,
-	FSCONFIG_CMD_CREATE_ = 6,
-	FSMOUNT_CLOEXEC_ = 1,
-	MOUNT_ATTR_NOSUID_ = 2,
-	MOUNT_ATTR_NOEXEC_ = 8,
-};
 
 /* Bytes of a container's id: HELLO's answer names one with each process. */
 enum { ID_MAX = 128 };
@@ -71,27 +64,41 @@ void container_free(struct container *container)
 	loop_free(container);
 }
 
-/* A new devpts that is mounted nowhere yet: the agent opens terminals in it, the container sees it as /dev/pts. */
-static int make_pts(void)
+/* A container in the list, with a devpts that is mounted nowhere yet: the agent opens terminals in it, the container
+ * sees it as /dev/pts. */
+static struct container *container_new(const struct container_spec *spec)
 {
-	static const char *const options[][2] = {{"mode", "0620"}, {"ptmxmode", "0666"}, {"gid", "5"}};
-	int context = (int)syscall(SYS_fsopen, "devpts", FSOPEN_CLOEXEC_);
-	int pts = -1;
+	struct container *container = calloc(1, sizeof *container), **link = &containers;
 
-	for (size_t i = 0; context >= 0 && i < COUNT(options); i++)
-		syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING_, options[i][0], options[i][1], 0);
-	if (context >= 0 && !syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0))
-		pts = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NOEXEC_);
-	if (pts < 0)
-		fail("devpts: %s", strerror(errno));
-	if (context >= 0)
-		close(context);
-	return pts;
+	if (!container) {
+		fail("the guest has no memory for another container");
+		return NULL;
+	}
+	container->spec = *spec;
+	container->mounts = -1;
+	while (*link)
+		link = &(*link)->next;
+	*link = container;
+	container->pts = make_pts();
+	if (container->pts >= 0)
+		return container;
+	fail("devpts: %s", strerror(errno));
+	container_free(container);
+	return NULL;
+}
+
+static bool mount_shares(const struct container_spec *spec)
+{
+	share_forget_names();
+	for (const struct mapping *mapping = spec->mappings; mapping && mapping->source; mapping++)
+		if (!share_mount(share_of(mapping)))
+			return false;
+	return true;
 }
 
 struct container *container_start(const struct container_spec *spec, struct message *message)
 {
-	struct container *container, **link = &containers;
+	struct container *container;
 
 	if (strlen(spec->id) > ID_MAX) {
 		fail("a container's id has more than %d bytes", ID_MAX);
@@ -101,18 +108,12 @@ struct container *container_start(const struct container_spec *spec, struct mess
 		fail("container '%s' exists already", spec->id);
 		return NULL;
 	}
-	container = calloc(1, sizeof *container);
-	if (!container) {
-		fail("the guest has no memory for another container");
+	if (!mount_shares(spec))
 		return NULL;
-	}
-	container->spec = *spec;
-	container->mounts = -1;
-	container->pts = make_pts();
-	while (*link)
-		link = &(*link)->next;
-	*link = container;
-	if (container->pts < 0 || !process_start(container, true, &container->spec.process)) {
+	container = container_new(spec);
+	if (!container)
+		return NULL;
+	if (!process_start(container, true, &container->spec.process)) {
 		container_free(container);
 		return NULL;
 	}
@@ -122,6 +123,61 @@ struct container *container_start(const struct container_spec *spec, struct mess
 	}
 	container->running = true;
 	return container;
+}
+
+/* In a child: make the root and leave it to others. */
+static _Noreturn void make_root(const struct container *container, int report)
+{
+	if (!root_make(&container->spec, container->pts) && write(report, &failure, sizeof failure) < 0)
+		_exit(1);
+	_exit(0);
+}
+
+struct container *container_make(const struct container_spec *spec)
+{
+	struct container *container = container_new(spec);
+	int report[2];
+	pid_t pid;
+
+	if (!container)
+		return NULL;
+	if (pipe2(report, O_CLOEXEC)) {
+		fail("pipe: %s", strerror(errno));
+		container_free(container);
+		return NULL;
+	}
+	if (container_unshare(container)) {
+		pid = fork();
+		if (!pid)
+			make_root(container, report[1]);
+		container->running = pid > 0 || fail("fork: %s", strerror(errno));
+		container_unshared();
+	}
+	close(report[1]);
+	if (container->running && read(report[0], &failure, sizeof failure) > 0)
+		container->running = false;
+	close(report[0]);
+	if (container->running)
+		return container;
+	container_free(container);
+	return NULL;
+}
+
+struct container *container_of_guest(void)
+{
+	static const struct container_spec spec = {.id = "", .process.workdir = "/"};
+	struct container *container = container_new(&spec);
+
+	if (!container)
+		return NULL;
+	container->outside = container->running = true;
+	container->mounts = fcntl(agent_mounts, F_DUPFD_CLOEXEC, 3);
+	mkdir("/dev/pts", 0755);
+	if (container->mounts >= 0 && attach_mount(container->pts, AT_FDCWD, "/dev/pts"))
+		return container;
+	fail("the guest's own root: %s", strerror(errno));
+	container_free(container);
+	return NULL;
 }
 
 /* Kill every process whose mount namespace is the container's. One pass over /proc misses only what a process forks

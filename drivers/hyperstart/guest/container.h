@@ -10,6 +10,7 @@ struct container {
 	struct message message; /* owns what spec points to, unless the pod's message does */
 	struct process *init;   /* NULL once forgotten */
 	bool running;
+	bool outside;           /* the guest's own root: its processes are numbered as the agent's are */
 	uint8_t status;         /* of init, once it ended */
 	int mounts;             /* the mount namespace */
 	int pts;                /* its devpts, whose ptmx makes terminals */
@@ -25,6 +26,12 @@ struct container *container_find(const char *id);
 /* Make a container and begin to start its first process; message may be NULL, else the container takes what it holds.
  * NULL and `failure` if that fails at once. */
 struct container *container_start(const struct container_spec *spec, struct message *message);
+
+/* Make a container that has a root, but no first process. NULL and `failure` if that fails. */
+struct container *container_make(const struct container_spec *spec);
+
+/* The same of the guest's own root, where the agent is. */
+struct container *container_of_guest(void);
 
 /* Its first process has ended. */
 void container_ended(struct container *container, uint8_t status);

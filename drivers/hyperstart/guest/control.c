@@ -180,6 +180,19 @@ static enum outcome new_container(struct message *message)
 	return container_start(&spec, message) ? begin(START_CONTAINER) : FAILED;
 }
 
+static enum outcome exec_in_pod(const struct process_spec *spec)
+{
+	struct container *itself = NULL;
+
+	if (!extended)
+		fail("the exec has no 'container'");
+	else if (!pod.started)
+		fail("no pod is started");
+	else
+		itself = pod_itself();
+	return itself && process_start(itself, false, spec) ? begin(START_PROCESS) : FAILED;
+}
+
 static enum outcome exec_command(struct message *message)
 {
 	struct exec_spec spec;
@@ -187,6 +200,8 @@ static enum outcome exec_command(struct message *message)
 
 	if (!read_exec(message, &spec))
 		return FAILED;
+	if (!*spec.container)
+		return exec_in_pod(&spec.process);
 	container = container_find(spec.container);
 	if (!container || !container->running) {
 		fail_process(NOT_SET_UP, container ? "container '%s' does not run" : "there is no container '%s'",
@@ -243,7 +258,7 @@ static enum outcome remove_container(struct message *message)
 		return FAILED;
 	}
 	processes_forget(container);
-	pod_forget_container(container);
+	container_free(container);
 	return DONE;
 }
 
@@ -305,7 +320,7 @@ static enum outcome answer_hello(void)
 
 	json_write(&text,
 	           "{\"version\":%d,\"features\":[\"no-next\",\"reasons\",\"exec-ack\",\"signal\",\"status128\","
-	           "\"drain\",\"credit\",\"sync\",\"pod-stays\",\"overlay\"]",
+	           "\"drain\",\"credit\",\"sync\",\"pod-stays\",\"overlay\",\"pod-root\",\"mounts\"]",
 	           EXTENSIONS_VERSION);
 	json_write(&text, ",\"processes\":[");
 	for (struct process *process = processes; process; process = process->next) {

@@ -5,6 +5,7 @@
 #include "mux.h"
 #include "pod.h"
 #include "root.h"
+#include "share.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -68,6 +69,7 @@ int main(void)
 	loop_init();
 	watch_signals();
 	root_init();
+	share_init();
 	container_init();
 	boot_open_channels(&control, &stream);
 	control_init(control);

@@ -1,18 +1,15 @@
 #include "pod.h"
 
-#include "boot.h"
 #include "root.h"
+#include "share.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -28,7 +25,7 @@ enum {
 #define END_WHEN_IDLE SIGUSR1
 
 struct pod pod;
-static int agent_pids = -1; /* the agent's own pid namespace */
+static int agent_pids = -1, pod_pids = -1; /* the agent's own pid namespace, and the pod's */
 static bool ending; /* the end of the pod's init is no surprise */
 static bool destroying, given_up;
 
@@ -70,27 +67,38 @@ static bool make_namespaces(void)
 	pod.init = fork();
 	if (!pod.init)
 		pod_init();
-	if (pod.init > 0)
-		return true;
-	pod.init = 0;
-	return fail("fork: %s", strerror(errno));
+	if (pod.init < 0) {
+		pod.init = 0;
+		return fail("fork: %s", strerror(errno));
+	}
+	pod_pids = open("/proc/self/ns/pid_for_children", O_RDONLY | O_CLOEXEC);
+	return pod_pids >= 0 || fail("namespaces: %s", strerror(errno));
 }
 
-static bool mount_share(const char *tag)
+void pod_step_out(void)
 {
-	/* Our own host shares read-only and changes nothing under a container that runs, so everything may be cached.
-	 * Any other gets what it wrote, and sees what we write. */
-	const char *options = extended ? "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
-	                               : "trans=virtio,version=9p2000.L,msize=262144,cache=mmap";
-	bool done;
+	if (setns(agent_pids, CLONE_NEWPID))
+		fatal("guest agent: cannot leave the pod's process numbers: %s", strerror(errno));
+}
 
-	pod.share_flags = MS_NODEV | (extended ? MS_RDONLY : 0);
-	if (!strncmp(boot_options.share, "hostfs:", 7))
-		done = !mount("none", SHARE, "hostfs", pod.share_flags, boot_options.share + 7);
-	else
-		done = !mount(tag, SHARE, "9p", pod.share_flags, options);
-	pod.share_mounted = done;
-	return done || fail("mount of the shared directory '%s': %s", tag, strerror(errno));
+void pod_step_in(void)
+{
+	if (setns(pod_pids, CLONE_NEWPID))
+		fatal("guest agent: cannot return to the pod's process numbers: %s", strerror(errno));
+}
+
+static bool make_root(const char *root)
+{
+	struct container_spec spec = {.id = "", .image = root, .rootfs = "", .overlay = true, .process.workdir = "/"};
+
+	return container_make(&spec);
+}
+
+struct container *pod_itself(void)
+{
+	struct container *itself = container_find("");
+
+	return itself ? itself : container_of_guest();
 }
 
 static bool raise_loopback(void)
@@ -111,20 +119,13 @@ static bool raise_loopback(void)
 bool pod_start(const struct pod_spec *spec)
 {
 	pod.started = true;
+	share_offer(spec);
 	if (make_namespaces() &&
 	    (!sethostname(spec->hostname, strlen(spec->hostname)) || fail("hostname: %s", strerror(errno))) &&
-	    raise_loopback() && (!*spec->share || mount_share(spec->share)))
+	    raise_loopback() && (!*spec->share || share_mount(SHARE_ROOTS)) && (!*spec->root || make_root(spec->root)))
 		return true;
 	pod_end();
 	return false;
-}
-
-void pod_forget_container(struct container *container)
-{
-	container_free(container);
-	/* The host may put another root where this one was. A remount lets go of all names that are not in use. */
-	if (pod.share_mounted)
-		mount(NULL, SHARE, NULL, MS_REMOUNT | pod.share_flags, NULL);
 }
 
 void pod_end(void)
@@ -146,8 +147,10 @@ void pod_end(void)
 	}
 	while (containers)
 		container_free(containers);
-	if (pod.share_mounted && umount2(SHARE, MNT_DETACH))
-		console("guest agent: unmounting the shared directory: %s", strerror(errno));
+	share_unmount_all();
+	if (pod_pids >= 0)
+		close(pod_pids);
+	pod_pids = -1;
 	message_free(&pod.message);
 	pod = (struct pod){0};
 	failure = kept;
@@ -161,8 +164,7 @@ static void give_up(void)
 
 static void kill_all(void)
 {
-	if (pod.init)
-		kill(pod.init, SIGKILL);
+	kill(-1, SIGKILL);
 	loop_alarm(KILL_GRACE, give_up);
 }
 

@@ -7,8 +7,6 @@
 struct pod {
 	bool started;
 	pid_t init;             /* first process of the pod's pid namespace; 0: none, or it has ended */
-	bool share_mounted;
-	unsigned long share_flags; /* of its mount */
 	struct message message; /* owns what the containers' specifications point to */
 };
 extern struct pod pod;
@@ -19,8 +17,13 @@ bool pod_start(const struct pod_spec *spec);
 /* Kill everything in the pod and forget it; a new one can be started. */
 void pod_end(void);
 
-/* Forget a container that has ended, and what is cached of its root. */
-void pod_forget_container(struct container *container);
+/* What commands run in that name no container: the pod's own root, or else the guest's. NULL and `failure` if
+ * there is no memory for it. */
+struct container *pod_itself(void);
+
+/* Let children be born outside of the pod's pid namespace, and in it again. */
+void pod_step_out(void);
+void pod_step_in(void);
 
 /* Ask everything to end, kill it after a while. pod_is_gone tells when nothing is left. */
 void pod_destroy(void);

@@ -4,6 +4,7 @@
 #include "control.h"
 #include "launch.h"
 #include "mux.h"
+#include "pod.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -208,11 +209,15 @@ static pid_t fork_process(struct process *process, struct ends *ends, const stru
 
 	if (launch->init && !container_unshare(process->container))
 		return -1;
+	if (process->container->outside)
+		pod_step_out();
 	pid = fork();
 	if (!pid)
 		launch_process(launch, ends->theirs);
 	if (pid < 0)
 		fail("fork: %s", strerror(errno));
+	if (process->container->outside)
+		pod_step_in();
 	if (launch->init)
 		container_unshared();
 	return pid;

@@ -1,5 +1,8 @@
 #include "root.h"
 
+#include "kernel.h"
+#include "share.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -16,16 +19,9 @@
 #define LAYER "/run/vc/layer"
 #define ROOT "/run/vc/root"
 
-/* Of linux/mount.h and linux/openat2.h, for which libc has no headers. */
-enum {
-	MOVE_MOUNT_F_EMPTY_PATH_ = 4,
-	RESOLVE_NO_MAGICLINKS_ = 2,
-	RESOLVE_BENEATH_ = 8,
-};
-
 void root_init(void)
 {
-	static const char *const directories[] = {SHARE, LOWER, LAYER, ROOT};
+	static const char *const directories[] = {LOWER, LAYER, ROOT};
 
 	for (size_t i = 0; i < COUNT(directories); i++)
 		if (mkdir(directories[i], 0755) && errno != EEXIST)
@@ -41,23 +37,16 @@ static bool switch_root(const char *path)
 	return true;
 }
 
-/* Bind the directory `path` below the shared directory on `target`; nothing in the share can lead out of it. */
+/* Bind the directory `path` below the shared directory on `target`. */
 static bool bind_shared(const char *path, const char *target)
 {
-	struct {
-		uint64_t flags, mode, resolve;
-	} how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH_ | RESOLVE_NO_MAGICLINKS_};
-	int share = open(SHARE, O_PATH | O_CLOEXEC);
-	int root = (int)syscall(SYS_openat2, share, path, &how, sizeof how);
+	int root = share_open(SHARE_ROOTS, "root", path);
 
 	if (root < 0)
-		return fail(errno == EXDEV ? "root '%s' leads out of the shared directory"
-		                           : "root '%s' in the shared directory: %s",
-		            path, strerror(errno));
+		return false;
 	if (fchdir(root) || mount(".", target, NULL, MS_BIND, NULL))
 		return fail("root '%s': %s", path, strerror(errno));
 	close(root);
-	close(share);
 	return true;
 }
 
@@ -144,9 +133,7 @@ static bool fill_dev(int pts)
 			return fail("%s: %s", links[i][1], strerror(errno));
 	if (!make_directory("/dev/pts"))
 		return false;
-	if (syscall(SYS_move_mount, pts, "", AT_FDCWD, "/dev/pts", MOVE_MOUNT_F_EMPTY_PATH_))
-		return fail("mount of /dev/pts: %s", strerror(errno));
-	return true;
+	return attach_mount(pts, AT_FDCWD, "/dev/pts") || fail("mount of /dev/pts: %s", strerror(errno));
 }
 
 /* Make `path` and what is missing above it. */
@@ -195,6 +182,82 @@ static bool initialize(const struct container_spec *spec)
 	return !*spec->process.workdir || make_path(spec->process.workdir);
 }
 
+/* Take hold of what is to be mounted, while the shared directories can be seen. */
+static bool open_mappings(struct mapping *mapping)
+{
+	for (; mapping && mapping->source; mapping++) {
+		int source = share_open(share_of(mapping), "mount source", mapping->source);
+
+		if (source < 0)
+			return false;
+		mapping->mount = clone_mount(source, mapping->read_only);
+		if (mapping->mount < 0)
+			return fail("mount source '%s': %s", mapping->source, strerror(errno));
+		close(source);
+	}
+	return true;
+}
+
+/* Open one name in a directory, or make it: a directory, or an empty file. */
+static int open_or_make(int directory, const char *name, bool file)
+{
+	int found = open_path(directory, name, 0);
+
+	if (found >= 0 || errno != ENOENT)
+		return found;
+	if (file ? mknodat(directory, name, S_IFREG | 0644, 0) : mkdirat(directory, name, 0755))
+		return -1;
+	return open_path(directory, name, 0);
+}
+
+/* Open the place of a mount; what of it is missing is made. Links are followed as in the container, whose root is that
+ * of this process already. */
+static int open_target(const char *path, bool file)
+{
+	int place = open("/", O_PATH | O_CLOEXEC);
+	char name[NAME_MAX + 1];
+
+	for (path += strspn(path, "/"); place >= 0 && *path;) {
+		size_t length = strcspn(path, "/");
+		int directory = place;
+
+		place = -1;
+		if (snprintf(name, sizeof name, "%.*s", (int)MIN(length, PATH_MAX), path) < (int)sizeof name) {
+			path += length;
+			path += strspn(path, "/");
+			place = open_or_make(directory, name, file && !*path);
+		} else {
+			errno = ENAMETOOLONG;
+		}
+		close(directory);
+	}
+	return place;
+}
+
+static bool mount_mappings(const struct mapping *mapping)
+{
+	for (; mapping && mapping->source; mapping++) {
+		struct stat source, found;
+		int target;
+
+		if (!mapping->path[strspn(mapping->path, "/")])
+			return fail("mount target '%s' is the container's root", mapping->path);
+		if (fstat(mapping->mount, &source))
+			return fail("mount source '%s': %s", mapping->source, strerror(errno));
+		target = open_target(mapping->path, !S_ISDIR(source.st_mode));
+		if (target < 0 || fstat(target, &found))
+			return fail("mount target '%s': %s", mapping->path, strerror(errno));
+		if (S_ISDIR(source.st_mode) != S_ISDIR(found.st_mode))
+			return fail("mount target '%s' is %s directory, but its source is %s", mapping->path,
+			            S_ISDIR(found.st_mode) ? "a" : "no", S_ISDIR(source.st_mode) ? "one" : "none");
+		if (!attach_mount(mapping->mount, target, ""))
+			return fail("mount on '%s': %s", mapping->path, strerror(errno));
+		close(target);
+		close(mapping->mount);
+	}
+	return true;
+}
+
 bool root_make(const struct container_spec *spec, int pts)
 {
 	static const struct mount_entry system[] = {
@@ -207,8 +270,10 @@ bool root_make(const struct container_spec *spec, int pts)
 		{"mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
 	};
 
-	return mount_root(spec) && switch_root(ROOT) && mount_entries(system, COUNT(system)) && fill_dev(pts) &&
-	       mount_entries(shared_memory, COUNT(shared_memory)) && (!spec->initialize || initialize(spec));
+	return mount_root(spec) && open_mappings(spec->mappings) && switch_root(ROOT) &&
+	       mount_entries(system, COUNT(system)) && fill_dev(pts) &&
+	       mount_entries(shared_memory, COUNT(shared_memory)) && (!spec->initialize || initialize(spec)) &&
+	       mount_mappings(spec->mappings);
 }
 
 bool root_make_empty(void)

@@ -4,13 +4,10 @@
 
 #include "spec.h"
 
-/* Where the shared directory is mounted in the guest. */
-#define SHARE "/run/vc/share"
-
 /* Make the directories that all this is mounted on. At boot, in the agent. */
 void root_init(void);
 
-/* Mount the container's root with proc, sys and dev; `pts` is a devpts that is mounted nowhere yet. */
+/* Mount the container's root with proc, sys, dev and its mounts; `pts` is a devpts that is mounted nowhere yet. */
 bool root_make(const struct container_spec *spec, int pts);
 
 /* Mount a root with nothing in it. */

@@ -13,6 +13,7 @@ enum kind {
 	LOOSE,     /* uint64_t; a string counts as 0, as the original's parser has it */
 	TEXTS,     /* const char **, ends with NULL */
 	VARIABLES, /* struct variable * */
+	MAPPINGS,  /* struct mapping * */
 	PROCESS,   /* struct process_spec, required */
 	CONTAINERS,  /* struct container_spec *, and its count in the next member */
 	IGNORED,     /* nothing depends on it */
@@ -42,6 +43,15 @@ static const struct field variable_fields[] = {
 };
 TABLE(variable, true, variable_fields);
 
+static const struct field mapping_fields[] = {
+	FIELD(mapping, source, "source", WORD),
+	FIELD(mapping, path, "path", WORD),
+	FIELD(mapping, read_only, "readOnly", BOOLEAN),
+	FIELD(mapping, writable, "writable", BOOLEAN),
+	{"dockerVolume", UNSUPPORTED, 0},
+};
+TABLE(mapping, true, mapping_fields);
+
 static const struct field process_fields[] = {
 	FIELD(process_spec, terminal, "terminal", BOOLEAN),
 	FIELD(process_spec, stdio, "stdio", NUMBER),
@@ -62,12 +72,12 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, overlay, "overlay", BOOLEAN),
 	FIELD(container_spec, overlay_size, "overlaySize", NUMBER),
 	FIELD(container_spec, initialize, "initialize", BOOLEAN),
+	FIELD(container_spec, mappings, "fsmap", MAPPINGS),
 	FIELD(container_spec, process, "process", PROCESS),
 	{"restartPolicy", IGNORED, 0},
 	{"fstype", UNSUPPORTED, 0},
 	{"addr", UNSUPPORTED, 0},
 	{"volumes", UNSUPPORTED, 0},
-	{"fsmap", UNSUPPORTED, 0},
 	{"sysctl", UNSUPPORTED, 0},
 	{"ports", UNSUPPORTED, 0},
 };
@@ -76,6 +86,9 @@ TABLE(container, true, container_fields);
 static const struct field pod_fields[] = {
 	FIELD(pod_spec, hostname, "hostname", WORD),
 	FIELD(pod_spec, share, "shareDir", TEXT),
+	FIELD(pod_spec, live, "liveDir", TEXT),
+	FIELD(pod_spec, writable, "writableDir", TEXT),
+	FIELD(pod_spec, root, "root", TEXT),
 	FIELD(pod_spec, containers, "containers", CONTAINERS),
 	{"restartPolicy", IGNORED, 0},
 	{"interfaces", UNSUPPORTED, 0},
@@ -86,7 +99,7 @@ static const struct field pod_fields[] = {
 TABLE(pod, true, pod_fields);
 
 static const struct field exec_fields[] = {
-	FIELD(exec_spec, container, "container", WORD),
+	FIELD(exec_spec, container, "container", TEXT),
 	FIELD(exec_spec, process, "process", PROCESS),
 };
 TABLE(exec, false, exec_fields);
@@ -229,6 +242,9 @@ static bool read_field(struct message *message, const struct field *field, struc
 	case VARIABLES:
 		return expect(value, JSON_ARRAY, "a list") &&
 		       read_list(message, value, &variable_table, sizeof(struct variable), member);
+	case MAPPINGS:
+		return expect(value, JSON_ARRAY, "a list") &&
+		       read_list(message, value, &mapping_table, sizeof(struct mapping), member);
 	case PROCESS:
 		return read_object(message, &process_table, value, member) && check_process(member);
 	case CONTAINERS:

@@ -17,24 +17,34 @@ struct process_spec {
 	const char *workdir, *user, *group; /* "" where not given */
 };
 
+/* A mount of a container: `source` below a shared directory, seen at `path`. */
+struct mapping {
+	const char *source, *path;
+	bool read_only;
+	bool writable; /* the source is in the writable directory */
+	int mount;     /* for root_make: the source, mounted nowhere yet */
+};
+
 struct container_spec {
 	const char *id;
 	const char *image, *rootfs; /* the root: `rootfs` below `image` below the shared directory */
 	bool overlay;
 	uint64_t overlay_size; /* MiB, 0: half of the memory */
 	bool initialize;
+	struct mapping *mappings; /* ends with a NULL source */
 	struct process_spec process;
 };
 
 struct pod_spec {
 	const char *hostname;
-	const char *share; /* mount tag, "" for none */
+	const char *share, *live, *writable; /* mount tags, "" for none */
+	const char *root; /* of the pod itself, below the shared directory; "" for none */
 	struct container_spec *containers;
 	size_t container_count;
 };
 
 struct exec_spec {
-	const char *container;
+	const char *container; /* "" for the pod itself */
 	struct process_spec process;
 };
 

@@ -9,7 +9,11 @@ from vc_core.config import HypervisorConfig, Resources
 from vc_core.context import PodContext
 
 
-def make_agent(saved: Mapping[str, object] | None = None, config: HyperstartConfig | None = None) -> HyperstartAgent:
+def make_agent(
+    saved: Mapping[str, object] | None = None,
+    config: HyperstartConfig | None = None,
+    writable_dir: Path | None = None,
+) -> HyperstartAgent:
     pod = PodContext(
         id="p1",
         uuid="00000000-0000-0000-0000-000000000000",
@@ -17,6 +21,7 @@ def make_agent(saved: Mapping[str, object] | None = None, config: HyperstartConf
         share_dir=Path("/nonexistent/share"),
         resources=Resources(),
         hypervisor_config=HypervisorConfig(),
+        writable_dir=writable_dir,
     )
     return HyperstartAgent(pod, config or HyperstartConfig(), saved)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.agent import AgentCapability, GuestContainer, Process
+from vc_core.agent import AgentCapability, GuestContainer, GuestMount, Process
 from vc_core.config import Cmd, EnvVar
 from vc_core.devices import Channel, SharedDirectory
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
@@ -405,8 +405,118 @@ def test_a_guest_of_an_unknown_version_is_refused(make_agent):
     run(main())
 
 
-def test_the_agent_asks_for_two_channels_and_the_share(make_agent):
-    control, stream, share = make_agent().devices()
+def test_the_agent_asks_for_two_channels_and_the_share_twice(make_agent):
+    control, stream, share, live = make_agent().devices()
     assert control == Channel("charch0", "sh.hyper.channel.0")
     assert stream == Channel("charch1", "sh.hyper.channel.1")
     assert share == SharedDirectory("hyperShared", Path("/nonexistent/share"), read_only=True)
+    assert live == SharedDirectory("hyperLive", Path("/nonexistent/share"), read_only=True)
+
+
+def test_a_pod_with_writable_mounts_has_a_writable_share_for_them(make_agent):
+    assert make_agent(writable_dir=Path("/nonexistent/writable")).devices()[-1] == SharedDirectory(
+        "hyperWritable", Path("/nonexistent/writable"), read_only=False
+    )
+
+
+MOUNTS = (GuestMount("c2/mounts/0", "/etc/data"), GuestMount("c2/mounts/1", "/var/data", read_only=False))
+
+
+def test_mounts_are_maps_of_the_share_and_of_the_writable_directory(make_agent):
+    async def main():
+        async with FakeHyperstart() as guest:
+            agent = make_agent(writable_dir=Path("/nonexistent/writable"))
+            await agent.connect(guest.open_channel, DEADLINE)
+            await agent.start_pod("p1", "pod/rootfs", DEADLINE)
+            container = GuestContainer("c2", "c2/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS)
+            await agent.start_container(container, RecordedIO(None), DEADLINE)
+            assert AgentCapability.MOUNTS in agent.capabilities
+            sent = {code: json.loads(payload) for code, payload in guest.commands if payload}
+            assert sent[Code.STARTPOD] == {
+                **{"hostname": "p1", "containers": [], "shareDir": "hyperShared", "root": "pod/rootfs"},
+                **{"liveDir": "hyperLive", "writableDir": "hyperWritable"},
+            }
+            assert sent[Code.NEWCONTAINER]["fsmap"] == [
+                {"source": "c2/mounts/0", "path": "/etc/data", "readOnly": True},
+                {"source": "c2/mounts/1", "path": "/var/data", "readOnly": False, "writable": True},
+            ]
+            await agent.aclose()
+            assert guest.violations == []
+
+    run(main())
+
+
+def test_a_writable_mount_needs_a_pod_with_a_writable_directory(make_agent):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            container = GuestContainer("c2", "c2/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS)
+            with pytest.raises(ConfigError, match="mount '/var/data' of container 'c2' is writable, but pod 'p1'"):
+                await agent.start_container(container, RecordedIO(None), DEADLINE)
+            assert len(guest.processes) == 1
+
+    run(main())
+
+
+def test_an_original_has_read_only_mounts_only(make_agent):
+    async def main():
+        async with pod(make_agent, ours=False) as (guest, agent):
+            container = GuestContainer("c2", "c2/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS[:1])
+            await agent.start_container(container, RecordedIO(None), DEADLINE)
+            assert json.loads(guest.commands[-1][1])["fsmap"] == [
+                {"source": "c2/mounts/0", "path": "/etc/data", "readOnly": True}
+            ]
+            container = GuestContainer("c3", "c3/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS[1:])
+            with pytest.raises(NotSupportedError, match="can only be read-only"):
+                await agent.start_container(container, RecordedIO(None), DEADLINE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["ours", "4243", "4244"])
+def test_a_command_can_run_in_the_pod_itself(make_agent, name):
+    async def main():
+        async with pod(make_agent, **GUESTS[name]) as (guest, agent):
+            assert AgentCapability.POD in agent.capabilities
+            process = await agent.exec("", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
+            assert process.container_id == ""
+            await agent.signal(process, 15, DEADLINE)
+            await agent.wait(process)
+            (inside,) = {json.loads(payload)["container"] for code, payload in guest.commands if code == Code.EXECCMD}
+            assert inside == ("" if name == "ours" else "hyperstart")
+
+    run(main())
+
+
+def test_an_original_of_2016_runs_commands_only_in_containers(make_agent):
+    async def main():
+        async with pod(make_agent, ours=False) as (_, agent):
+            assert AgentCapability.POD not in agent.capabilities
+            with pytest.raises(NotSupportedError, match="only in containers"):
+                await agent.exec("", Cmd(args=["true"]), RecordedIO(), DEADLINE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["2016", "4243", "4244"])
+def test_an_original_gives_a_pod_no_root_file_system(make_agent, name):
+    async def main():
+        async with FakeHyperstart(**GUESTS[name]) as guest:
+            agent = make_agent()
+            await agent.connect(guest.open_channel, DEADLINE)
+            with pytest.raises(NotSupportedError, match="leave root_fs empty"):
+                await agent.start_pod("p1", "pod/rootfs", DEADLINE)
+            await agent.aclose()
+            assert guest.violations == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", ["/etc", "..", "c2/../../etc"])
+def test_a_mount_from_outside_the_share_is_refused(make_agent, path):
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            container = GuestContainer("c2", "c2", Cmd(args=["true"]), mounts=(GuestMount(path, "/x"),))
+            with pytest.raises(ConfigError, match="not below the share"):
+                await agent.start_container(container, RecordedIO(), DEADLINE)
+
+    run(main())

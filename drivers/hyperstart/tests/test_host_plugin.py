@@ -1,5 +1,7 @@
 """The driver through the plug-in machinery, as the core uses it."""
 
+from pathlib import Path
+
 import pytest
 
 from vc_agent_hyperstart import HyperstartConfig, plugin
@@ -48,18 +50,21 @@ def test_an_option_that_cannot_be_accepted_is_named(options, text):
 
 
 def test_sockets_and_volumes_become_devices(make_agent):
-    config = HyperstartConfig.from_mapping(
-        {"sockets": SOCKETS, "volumes": [{"mount_tag": "data", "host_path": "/srv"}]}
-    )
-    *devices, share = make_agent(config=config).devices()
+    volumes = [
+        {"mount_tag": "data", "host_path": "/srv"},
+        {"mount_tag": "more", "host_path": "/more", "read_only": False},
+    ]
+    config = HyperstartConfig.from_mapping({"sockets": SOCKETS, "volumes": volumes})
+    devices = make_agent(config=config).devices()
     assert [(device.id, device.name, str(device.host_path)) for device in devices[:2]] == [
         ("s0", "sh.hyper.channel.0", "/run/s0"),
         ("s1", "sh.hyper.channel.1", "/run/s1"),
     ]
     assert all(isinstance(device, Channel) for device in devices[:2])
-    assert isinstance(devices[2], SharedDirectory)
-    assert (devices[2].tag, str(devices[2].host_path), devices[2].read_only) == ("data", "/srv", True)
-    assert share.tag == "hyperShared"
+    assert devices[2:4] == [
+        SharedDirectory("data", Path("/srv"), read_only=True),
+        SharedDirectory("more", Path("/more"), read_only=False),
+    ]
 
 
 def test_the_guest_gets_the_agent_as_init(tmp_path, monkeypatch):

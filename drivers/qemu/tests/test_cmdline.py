@@ -85,14 +85,14 @@ def test_each_device_has_its_back_end_before_it() -> None:
     assert argv[argv.index("-chardev", argv.index("virtio-serial-pci,disable-legacy=on")) :][:8] == [
         *("-chardev", "socket,id=channel.c0,fd=12,server=on,wait=off"),
         *("-device", "virtserialport,chardev=channel.c0,name=sh.hyper.channel.0"),
-        *("-fsdev", "local,id=share1,path=/d,security_model=none,multidevs=remap,readonly=on"),
+        *("-fsdev", "local,id=share1,path=/d,security_model=none,readonly=on,multidevs=remap"),
         *("-device", "virtio-9p-pci,fsdev=share1,mount_tag=tag,disable-legacy=on"),
     ]
 
 
-def test_a_writable_share_is_not_read_only() -> None:
+def test_a_writable_share_maps_owners_modes_and_links_to_attributes() -> None:
     argv = cmdline.argv(request(SharedDirectory("tag", Path("/d"), read_only=False)))
-    assert "readonly" not in values(argv, "-fsdev")[0]
+    assert values(argv, "-fsdev") == ["local,id=share0,path=/d,security_model=mapped-xattr,multidevs=remap"]
 
 
 def test_a_comma_in_a_value_stays_in_the_value() -> None:

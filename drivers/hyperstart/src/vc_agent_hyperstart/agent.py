@@ -38,11 +38,24 @@ from vc_core.errors import (
 CHANNELS = ("sh.hyper.channel.0", "sh.hyper.channel.1")
 SHARE_TAG = "hyperShared"
 
+#: Mount tags for our guest: the share once more, of which it caches nothing, and the directory that it may write to.
+LIVE_TAG = "hyperLive"
+WRITABLE_TAG = "hyperWritable"
+
+#: The name under which late originals run commands in the VM itself (hyperstart 1cf7b55).
+_ORIGINAL_POD = "hyperstart"
+
 #: Seconds for a command that nobody set a deadline for.
 _DEADLINE = 60.0
 
 _CAPABILITIES = frozenset(
-    (AgentCapability.EXEC, AgentCapability.STREAMS, AgentCapability.TERMINAL, AgentCapability.ADD_CONTAINER)
+    (
+        AgentCapability.EXEC,
+        AgentCapability.STREAMS,
+        AgentCapability.TERMINAL,
+        AgentCapability.MOUNTS,
+        AgentCapability.ADD_CONTAINER,
+    )
 )
 
 
@@ -78,15 +91,19 @@ class HyperstartAgent(Agent):
         """What this agent can do; more once the guest is known to be ours."""
         dialect = self._saved.dialect if self._connection is None else self._connection.dialect
         if dialect is not None and dialect.ours:
-            return _CAPABILITIES | {AgentCapability.SIGNAL, AgentCapability.REATTACH}
+            return _CAPABILITIES | {AgentCapability.SIGNAL, AgentCapability.POD, AgentCapability.REATTACH}
         if dialect is not None and dialect.by_id:
-            return _CAPABILITIES | {AgentCapability.SIGNAL}
+            return _CAPABILITIES | {AgentCapability.SIGNAL, AgentCapability.POD}
         return _CAPABILITIES
 
     def devices(self) -> Sequence[Device]:
-        """Return the two channels, further volumes, and the share."""
-        volumes = [SharedDirectory(volume.mount_tag, Path(volume.host_path)) for volume in self._config.volumes]
-        return [*self._channels(), *volumes, SharedDirectory(SHARE_TAG, self._pod.share_dir)]
+        """Return the two channels, further volumes, and the directories shared with the guest."""
+        pod = self._pod
+        shares = [SharedDirectory(tag, pod.share_dir) for tag in (SHARE_TAG, LIVE_TAG)]
+        if pod.writable_dir is not None:
+            shares.append(SharedDirectory(WRITABLE_TAG, pod.writable_dir, read_only=False))
+        volumes = [SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in self._config.volumes]
+        return [*self._channels(), *volumes, *shares]
 
     def _channels(self) -> list[Channel]:
         config = self._config
@@ -179,12 +196,20 @@ class HyperstartAgent(Agent):
 
     async def start_pod(self, hostname: str, root_fs: str, deadline: float) -> None:
         """Send STARTPOD, without containers."""
-        if root_fs:
+        _, dialect = self._guest()
+        message = messages.StartPod(hostname, (), SHARE_TAG)
+        if dialect.ours:
+            if root_fs:
+                _check_below_share(f"root_fs of pod {self._pod.id!r}", root_fs)
+            writable_dir = WRITABLE_TAG if self._pod.writable_dir else ""
+            message = messages.StartPod(hostname, (), SHARE_TAG, root_fs, LIVE_TAG, writable_dir)
+        elif root_fs:
             raise NotSupportedError(
-                "agent hyperstart cannot give a pod a root file system of its own; leave root_fs empty"
+                "the guest's hyperstart is an original, which gives a pod no root file system of its own; "
+                "leave root_fs empty"
             )
         self._hostname = hostname
-        await self._call(Code.STARTPOD, messages.StartPod(hostname, (), SHARE_TAG), deadline)
+        await self._call(Code.STARTPOD, message, deadline)
         self._pod_ended = False
 
     async def stop_pod(self, deadline: float) -> None:
@@ -195,10 +220,7 @@ class HyperstartAgent(Agent):
 
     async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
         """Send NEWCONTAINER."""
-        image, _, rootfs = container.root_fs.partition("/")
-        if not image or ".." in container.root_fs.split("/"):
-            raise ConfigError(f"root_fs {container.root_fs!r} of container {container.id!r} is not below the share")
-        start = partial(self._start, container.id, container.cmd, container.terminal, io, deadline, image, rootfs)
+        start = partial(self._start, container.id, container.cmd, container.terminal, io, deadline, container)
         if self._pod_ended:
             await self.start_pod(self._hostname, "", deadline)
         try:
@@ -216,7 +238,13 @@ class HyperstartAgent(Agent):
         self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: bool = False
     ) -> Process:
         """Send EXECCMD."""
-        process = await self._start(container_id, cmd, terminal, io, deadline)
+        _, dialect = self._guest()
+        guest_id = container_id
+        if not container_id and not dialect.ours:
+            if not dialect.by_id:
+                raise NotSupportedError("the guest's hyperstart is of 2016 and runs commands only in containers")
+            guest_id = _ORIGINAL_POD
+        process = await self._start(guest_id, cmd, terminal, io, deadline)
         return Process(container_id, str(process.names.stdio))
 
     async def _start(
@@ -226,23 +254,22 @@ class HyperstartAgent(Agent):
         terminal: bool,
         io: ProcessIO,
         deadline: float,
-        image: str = "",
-        rootfs: str = "",
+        container: GuestContainer | None = None,
     ) -> GuestProcess:
-        """Start a container's first process if there is an image, a further one otherwise."""
+        """Start a container's first process if ``container`` is given, a further one otherwise."""
+        where = f"container {container_id!r}" if container_id else f"pod {self._pod.id!r}"
         if not cmd.args:
-            raise ConfigError(f"the command for container {container_id!r} has no args; name a program")
+            raise ConfigError(f"the command for {where} has no args; name a program")
         connection, dialect = self._guest()
         streams = connection.streams
         stdio, stderr = streams.new_numbers(terminal=terminal)
         process_id = str(stdio) if dialect.by_id else ""
         spec = messages.ProcessSpec.of(cmd, terminal=terminal, stdio=stdio, stderr=stderr, process_id=process_id)
         code, message = Code.EXECCMD, messages.ExecCommand(container_id, spec).encode()
-        if image:
-            code = Code.NEWCONTAINER
-            message = messages.NewContainer(container_id, image, rootfs, spec, False, dialect.overlay).encode()
+        if container is not None:
+            code, message = Code.NEWCONTAINER, self._new_container(container, spec, dialect).encode()
         # Its output may arrive before the answer to the command.
-        names = ProcessNames(container_id, bool(image), stdio, stderr, terminal)
+        names = ProcessNames(container_id, container is not None, stdio, stderr, terminal)
         process = streams.add(names, status_by_event=dialect.by_id)
         try:
             await connection.control.call(code, message, deadline)
@@ -250,7 +277,7 @@ class HyperstartAgent(Agent):
             streams.remove(process)
             if isinstance(error, ConfigError):
                 raise
-            what = f"cannot run {cmd.args[0][:200]!r} in container {container_id!r}"
+            what = f"cannot run {cmd.args[0][:200]!r} in {where}"
             if error.exit_code:
                 raise CommandError(f"{what}: {error.reason or error}", exit_code=error.exit_code) from error
             raise AgentError(f"{what}: {error}") from error
@@ -259,6 +286,32 @@ class HyperstartAgent(Agent):
             raise
         process.attach(io, self._input(process))
         return process
+
+    def _new_container(
+        self, container: GuestContainer, spec: messages.ProcessSpec, dialect: Dialect
+    ) -> messages.NewContainer:
+        """Return the message that starts a container. Raises ConfigError, NotSupportedError."""
+        _check_below_share(f"root_fs of container {container.id!r}", container.root_fs)
+        for mount in container.mounts:
+            _check_below_share(f"the source of mount {mount.target!r} of container {container.id!r}", mount.source)
+            if mount.read_only:
+                continue
+            if not dialect.ours:
+                raise NotSupportedError(
+                    f"the guest's hyperstart is an original, so mount {mount.target!r} of container {container.id!r} "
+                    "can only be read-only"
+                )
+            if self._pod.writable_dir is None:
+                raise ConfigError(
+                    f"mount {mount.target!r} of container {container.id!r} is writable, but pod {self._pod.id!r} was "
+                    "started without a directory for such mounts"
+                )
+        image, _, rootfs = container.root_fs.partition("/")
+        fsmap = [
+            messages.FileMap(mount.source, mount.target, mount.read_only, writable=not mount.read_only)
+            for mount in container.mounts
+        ]
+        return messages.NewContainer(container.id, image, rootfs, spec, False, fsmap, dialect.overlay)
 
     def _input(self, process: GuestProcess, received: int = 0, consumed: int = 0) -> Input:
         connection, dialect = self._guest()
@@ -394,6 +447,11 @@ class HyperstartAgent(Agent):
             state = SavedState(self._saved.token, self._connection.dialect, self._hostname, processes)
         saved: dict[str, object] = msgspec.to_builtins(state)
         return saved
+
+
+def _check_below_share(what: str, path: str) -> None:
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise ConfigError(f"{what} is {path!r}, which is not below the share")
 
 
 def _stdio(process: Process) -> int:

@@ -20,7 +20,12 @@ from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError
 _API_2016, _API_LAST = 4242, 4244
 
 #: What a guest that answers HELLO must be able to do, apart from the overlay, which needs its kernel's help.
-_FEATURES = frozenset(("no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays"))
+_FEATURES = frozenset(
+    (
+        *("no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays"),
+        *("pod-root", "mounts"),
+    )
+)
 
 
 class Dialect(msgspec.Struct, frozen=True):

@@ -50,6 +50,7 @@ class ProcessSpec(Message, frozen=True):
     envs: Sequence[Env] = ()
     user: str = ""
     group: str = ""
+    additional_groups: Sequence[str] = ()
     id: str = ""
 
     @classmethod
@@ -64,16 +65,33 @@ class ProcessSpec(Message, frozen=True):
             envs=tuple(Env(env.var, env.value) for env in cmd.envs),
             user=cmd.user,
             group=cmd.group,
+            additional_groups=cmd.additional_groups,
             id=process_id,
         )
 
 
 class StartPod(Message, frozen=True):
-    """STARTPOD. Without ``hostname`` an original never answers; an empty ``containers`` must be there."""
+    """STARTPOD. Without ``hostname`` an original never answers; an empty ``containers`` must be there.
+
+    The pod's own ``root`` (a path below the shared directory) and the tags of the other two directories, from which
+    mounts are taken, only after HELLO.
+    """
 
     hostname: str
     containers: Sequence[NewContainer]
     share_dir: str
+    root: str = ""
+    live_dir: str = ""
+    writable_dir: str = ""
+
+
+class FileMap(Message, frozen=True):
+    """A mount of NEWCONTAINER: ``source`` below the shared directory; below the writable one only after HELLO."""
+
+    source: str
+    path: str
+    read_only: bool
+    writable: bool = False
 
 
 class NewContainer(Message, frozen=True):
@@ -84,6 +102,7 @@ class NewContainer(Message, frozen=True):
     rootfs: str
     process: ProcessSpec
     initialize: bool
+    fsmap: Sequence[FileMap] = ()
     overlay: bool = False
 
 

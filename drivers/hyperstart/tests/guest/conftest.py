@@ -31,7 +31,8 @@ def make_root_fs(root: Path) -> None:
     assert busybox, "the tests need the Debian package busybox-static"
     shutil.copy(busybox, root / "bin/busybox")
     applets = (
-        "cat dd echo env head hostname id kill ls mount ping ps readlink rm sh sha256sum sleep stat stty touch true tty"
+        "cat chmod dd echo env head hostname id kill ln ls mkdir mknod mount mv ping ps readlink rm sh sha256sum sleep "
+        "stat stty touch true tty"
     )
     for applet in (*applets.split(), "wc"):
         (root / "bin" / applet).symlink_to("busybox")
@@ -50,8 +51,13 @@ class VM:
         argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256", "-serial", "file:console"]
         argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
         argv += ["-append", " ".join((*image.kernel_params, *options)), "-device", "virtio-serial-pci"]
-        argv += ["-fsdev", "local,id=share,path=share,security_model=none,readonly=on"]
-        argv += ["-device", "virtio-9p-pci,fsdev=share,mount_tag=share"]
+        for tag, path, access in (
+            ("share", "share", "security_model=none,readonly=on"),
+            ("live", "share", "security_model=none,readonly=on"),
+            ("writable", "writable", "security_model=mapped-xattr"),
+        ):
+            argv += ["-fsdev", f"local,id={tag},path={path},{access}"]
+            argv += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
         listeners = []
         for number, name in enumerate(ports):
             listener = socket.socket(socket.AF_UNIX)
@@ -295,6 +301,7 @@ def booted(directory: Path, image, options=(), ports=("control", "stream")):
     ``ports`` are the sockets behind sh.hyper.channel.0 and sh.hyper.channel.1.
     """
     make_root_fs(directory / "share/base/rootfs")
+    (directory / "writable").mkdir()
     vm = VM(directory, image, options, ports)
     try:
         host = RawHost(vm)
@@ -338,6 +345,12 @@ def extended(tmp_path_factory, guest_image):
         host.start_container("c1", "sleep", "1000000")
         host.close()
         yield vm
+
+
+@pytest.fixture(scope="session")
+def raw_host():
+    """The class of hosts, for fixtures of tests."""
+    return RawHost
 
 
 def connection(vm):

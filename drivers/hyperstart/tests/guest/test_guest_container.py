@@ -231,3 +231,37 @@ def test_initialize_writes_host_names_and_makes_the_working_directory(host):
     stdio = host.start_container("c8", "sh", "-c", script, **more)
     hosts = b"127.0.0.1 localhost\n::1 localhost\n127.0.0.1 pod-host\n"
     assert host.finish(stdio) == (0, b"/deep/er\npod-host\n" + hosts + b"/proc/mounts\n", b"")
+
+
+def guest_says(host, script):
+    status, out, err = host.run("", "sh", "-c", script)
+    assert (status, err) == (0, b"")
+    return out.decode()
+
+
+def test_a_pod_without_a_root_runs_commands_in_the_guest_s_own(host):
+    lines = guest_says(host, "ps; hostname; pwd; mount").splitlines()
+    assert any(line.split()[0] == "1" and "init" in line for line in lines)
+    assert any("kthreadd" in line for line in lines)
+    assert {"pod-host", "/"} <= set(lines)
+    assert any(line.startswith("share on /run/vc/share type 9p (ro,") for line in lines)
+
+
+def test_a_command_in_the_guest_s_own_root_is_found_there_by_its_number(host):
+    assert guest_says(host, "cat /proc/$$/comm; true") == "sh\n"
+
+
+def test_the_guest_s_own_root_has_terminals_and_orphans_there_are_reaped(host):
+    stdio = host.exec("", "sh", "-c", "tty; sleep 0.2 <&- >&- 2>&- & echo $!; exit 3", terminal=True)
+    status, out, _ = host.finish(stdio)
+    tty, orphan = out.decode().split()
+    assert (status, tty) == (3, "/dev/pts/0")
+    guest_says(host, f"while test -e /proc/{orphan}; do :; done")
+
+
+def test_a_process_in_the_guest_s_own_root_may_not_keep_a_container_from_its_number(host):
+    """Processes that start afterwards are numbered in the pod again."""
+    host.run("", "sh", "-c", "true")
+    inside, own = host.run("c1", "sh", "-c", "readlink /proc/self/ns/pid; readlink /proc/1/ns/pid")[1].split()
+    assert inside == own
+    assert guest_says(host, "readlink /proc/self/ns/pid").strip().encode() != inside

@@ -151,9 +151,11 @@ def _devices(request: Request) -> Iterator[str]:
 
 
 def _share(device: SharedDirectory) -> dict[str, str]:
-    # The guest sees owners, modes and links as they are; inode numbers stay unique when a share spans file systems.
-    access = {"readonly": "on"} if device.read_only else {}
-    return {"path": str(device.host_path), "security_model": "none", "multidevs": "remap", **access}
+    # Read-only, the guest sees owners, modes and links as they are. Where it may write, they are kept in extended
+    # attributes, so that it can make no set-user-id program, device or link on the host.
+    access = {"security_model": "none", "readonly": "on"} if device.read_only else {"security_model": "mapped-xattr"}
+    # Inode numbers stay unique when a share spans file systems.
+    return {"path": str(device.host_path), **access, "multidevs": "remap"}
 
 
 def _socket(request: Request, name: str) -> list[str]:

@@ -21,10 +21,18 @@ from vc_core.testing.hyperstart_wire import CONTROL, MAGIC, PAYLOAD_MAX, STREAM,
 
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
+    "pod-root", "mounts",
 )  # fmt: skip
 
 _PROCESS_KEYS = {"terminal", "stdio", "stderr", "args", "envs", "workdir", "user", "group", "additionalGroups"}
-_CONTAINER_KEYS = {"id", "image", "rootfs", "process", "initialize", "overlay", "overlaySize"}
+_CONTAINER_KEYS = {"id", "image", "rootfs", "process", "initialize", "fsmap"}
+_MOUNT_KEYS = {"source", "path", "readOnly"}
+_POD_KEYS = {"hostname", "containers", "shareDir"}
+
+#: Keys that only a guest which was greeted knows.
+_OUR_CONTAINER_KEYS = {"overlay", "overlaySize"}
+_OUR_MOUNT_KEYS = {"writable"}
+_OUR_POD_KEYS = {"root", "liveDir", "writableDir"}
 
 
 class Misbehaviour(StrEnum):
@@ -244,8 +252,7 @@ class FakeHyperstart:
 
     def _start_pod(self, payload: bytes) -> None:
         pod = json.loads(payload)
-        if unknown := set(pod) - {"hostname", "containers", "shareDir"}:
-            raise ValueError(f"unknown keys {unknown}")
+        self._check_keys(pod, _POD_KEYS, _OUR_POD_KEYS)
         if not pod["hostname"] or pod["containers"]:
             raise ValueError("hostname must be there, and containers empty")
         if self._pod:
@@ -262,9 +269,9 @@ class FakeHyperstart:
 
     def _new_container(self, payload: bytes) -> None:
         container = json.loads(payload)
-        allowed = _CONTAINER_KEYS if self.extended else _CONTAINER_KEYS - {"overlay", "overlaySize"}
-        if unknown := set(container) - allowed:
-            raise ValueError(f"unknown keys {unknown}")
+        self._check_keys(container, _CONTAINER_KEYS, _OUR_CONTAINER_KEYS)
+        for mount in container.get("fsmap", ()):
+            self._check_keys(mount, _MOUNT_KEYS, _OUR_MOUNT_KEYS)
         if container["initialize"] is not False or not container["image"]:
             raise ValueError("initialize must be false, and image not empty")
         if not self._pod or container["id"] in self._containers:
@@ -281,9 +288,17 @@ class FakeHyperstart:
         """Whether processes are named by their ids, as in late originals."""
         return self._api > 4242 and not self.extended
 
-    def _run(self, container: str, spec: dict[str, Any], *, init: bool) -> None:
-        if unknown := set(spec) - _PROCESS_KEYS - ({"id"} if self._by_id else set()):
+    def _check_keys(self, found: Mapping[str, Any], known: set[str], ours: set[str]) -> None:
+        if unknown := set(found) - known - (ours if self.extended else set()):
             raise ValueError(f"unknown keys {unknown}")
+
+    def _can_enter(self, container: str) -> bool:
+        """Whether commands can run there: in a container, or where the guest's kind allows it in the pod itself."""
+        pod = "" if self.extended else "hyperstart" if self._by_id else None
+        return container in self._containers or (self._pod and container == pod)
+
+    def _run(self, container: str, spec: dict[str, Any], *, init: bool) -> None:
+        self._check_keys(spec, _PROCESS_KEYS | ({"id"} if self._by_id else set()), set())
         if self._by_id and spec["id"] != str(spec["stdio"]):
             raise ValueError("this guest's processes are found by id")
         numbers = [number for number in (spec["stdio"], spec["stderr"]) if number]
@@ -292,7 +307,7 @@ class FakeHyperstart:
             raise ValueError("stream numbers must be unique, below 2^53, and stderr not 0 without a terminal")
         program = self._programs.get(spec["args"][0])
         problem = 0 if program else 127
-        if not init and container not in self._containers:
+        if not init and not self._can_enter(container):
             problem = 125
         if problem and self.extended:
             self._refuse(f"{spec['args'][0]} cannot be run", problem)

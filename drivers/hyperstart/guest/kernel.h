@@ -1,0 +1,19 @@
+/* System calls for which libc has no functions: of openat2(2), and of mounts that are made apart from their place. */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include "util.h"
+
+enum { RESOLVE_NO_MAGICLINKS_ = 2, RESOLVE_BENEATH_ = 8 };
+
+/* Open only to refer to it. No link of /proc is followed: those lead anywhere. `resolve`: how else to look. */
+int open_path(int directory, const char *path, uint64_t resolve);
+
+/* Mounts that are mounted nowhere yet: a new devpts, and what `file` refers to. -1 and errno if that fails. */
+int make_pts(void);
+int clone_mount(int file, bool read_only);
+
+/* Mount it on `path` below `directory`, or if `path` is empty on that itself. False and errno if that fails. */
+bool attach_mount(int mount, int directory, const char *path);
+
+#endif

@@ -1,0 +1,94 @@
+#include "share.h"
+
+#include "boot.h"
+#include "kernel.h"
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct {
+	const char *path;
+	const char *tag; /* "" if the host has none */
+	bool mounted;
+} shares[] = {
+	[SHARE_ROOTS] = {"/run/vc/share", "", false},
+	[SHARE_LIVE] = {"/run/vc/live", "", false},
+	[SHARE_WRITABLE] = {"/run/vc/writable", "", false},
+};
+
+void share_init(void)
+{
+	for (size_t i = 0; i < COUNT(shares); i++)
+		if (mkdir(shares[i].path, 0755) && errno != EEXIST)
+			fatal("guest agent: mkdir %s: %s", shares[i].path, strerror(errno));
+}
+
+void share_offer(const struct pod_spec *pod)
+{
+	shares[SHARE_ROOTS].tag = pod->share;
+	shares[SHARE_LIVE].tag = pod->live;
+	shares[SHARE_WRITABLE].tag = pod->writable;
+}
+
+static unsigned long flags_of(enum share share)
+{
+	return MS_NODEV | (extended && share != SHARE_WRITABLE ? MS_RDONLY : 0);
+}
+
+bool share_mount(enum share share)
+{
+	const char *options = extended && share == SHARE_ROOTS ? "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
+	                                                       : "trans=virtio,version=9p2000.L,msize=262144,cache=mmap";
+	const char *path = shares[share].path, *tag = shares[share].tag;
+
+	if (shares[share].mounted)
+		return true;
+	if (!strncmp(boot_options.share, "hostfs:", 7) && share != SHARE_WRITABLE)
+		shares[share].mounted = !mount("none", path, "hostfs", flags_of(share), boot_options.share + 7);
+	else if (!*tag)
+		return fail("the pod was started without a directory for this");
+	else
+		shares[share].mounted = !mount(tag, path, "9p", flags_of(share), options);
+	return shares[share].mounted || fail("mount of the shared directory '%s': %s", tag, strerror(errno));
+}
+
+void share_unmount_all(void)
+{
+	for (size_t i = 0; i < COUNT(shares); i++) {
+		if (shares[i].mounted && umount2(shares[i].path, MNT_DETACH))
+			console("guest agent: unmounting %s: %s", shares[i].path, strerror(errno));
+		shares[i].mounted = false;
+		shares[i].tag = "";
+	}
+}
+
+enum share share_of(const struct mapping *mapping)
+{
+	if (mapping->writable)
+		return SHARE_WRITABLE;
+	return *shares[SHARE_LIVE].tag ? SHARE_LIVE : SHARE_ROOTS;
+}
+
+void share_forget_names(void)
+{
+	/* A remount lets go of all names that are not in use. */
+	if (shares[SHARE_ROOTS].mounted)
+		mount(NULL, shares[SHARE_ROOTS].path, NULL, MS_REMOUNT | flags_of(SHARE_ROOTS), NULL);
+}
+
+int share_open(enum share share, const char *what, const char *path)
+{
+	int directory = open(shares[share].path, O_PATH | O_CLOEXEC);
+	int found = open_path(directory, path, RESOLVE_BENEATH_);
+
+	if (found < 0)
+		fail(errno == EXDEV ? "%s '%s' leads out of the shared directory" : "%s '%s' in the shared directory: %s",
+		     what, path, strerror(errno));
+	close(directory);
+	return found;
+}
