@@ -56,7 +56,8 @@ def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_pa
     got: list[locks.PodLock] = []
     waiter = threading.Thread(target=lambda: got.append(locks.acquire(path, 5, "busy")))
     waiter.start()
-    deleter.unlink_and_release()
+    deleter.unlink()
+    deleter.release()
     waiter.join()
     with pytest.raises(BusyError):
         locks.acquire(path, 0, "busy")
@@ -72,7 +73,9 @@ def test_racing_holders_and_deleters_never_overlap(tmp_path: Path):
             inside.append(number)
             overlaps.extend(inside[1:])
             inside.remove(number)
-            lock.unlink_and_release() if (turn + number) % 3 == 0 else lock.release()
+            if (turn + number) % 3 == 0:
+                lock.unlink()
+            lock.release()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:

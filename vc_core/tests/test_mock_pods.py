@@ -11,6 +11,7 @@ import pytest
 import vc_core as vc
 from vc_core import aio, sync
 from vc_core.errors import StateError, VCError
+from vc_core.roots import Roots
 
 
 def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config):
@@ -299,3 +300,11 @@ def test_both_apis_have_the_same_names():
     }
     assert functions <= set(vc.__all__)
     assert all(inspect.iscoroutinefunction(getattr(aio, name)) for name in functions)
+
+
+def test_no_operation_on_a_pod_that_is_not_there_leaves_a_lock(roots: Roots):
+    operations = (vc.start_pod, vc.stop_pod, vc.delete_pod, lambda pod_id: vc.delete_pod(pod_id, force=True))
+    for operation in operations:
+        with pytest.raises(vc.PodNotFoundError):
+            operation("nope")
+    assert [path for path in roots.state.rglob("*") if path.is_file()] == []

@@ -25,7 +25,7 @@ from vc_core.records import PodRecord
 from vc_core.states import State
 from vc_core.status import vm_identity
 from vc_core.stdio import Stdio
-from vc_core.store import LOCK_DEADLINE, Store
+from vc_core.store import Store
 
 #: Seconds for a supervisor to start, take over its pod, and greet.
 SUPERVISOR_DEADLINE = 20.0
@@ -216,11 +216,8 @@ def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
                 await engine.aclose()
 
         try:
-            lock = store.lock(pod_id, LOCK_DEADLINE)
-            try:
+            with store.locked(pod_id):
                 asyncio.run(one())
-            finally:
-                lock.release()
         except VCError as error:
             failed.append(error)
         finally:

@@ -26,10 +26,9 @@ class PodLock:
         """Let go. Idempotent."""
         self._file.close()
 
-    def unlink_and_release(self) -> None:
-        """Let go for good, as the last act of deleting the pod."""
+    def unlink(self) -> None:
+        """Remove the file, as the last act before letting go of a pod that is no more."""
         self._path.unlink(missing_ok=True)
-        self.release()
 
 
 def acquire(path: Path, deadline: float, busy: str) -> PodLock:

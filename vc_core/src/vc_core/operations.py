@@ -65,16 +65,8 @@ def create_pod(config: PodConfig) -> Operation[str]:
             created_at=time.time(),
             containers={container.id: ContainerRecord() for container in config.containers},
         )
-        lock = store.lock(config.id)
-        try:
-            try:
-                store.create(config, record)
-            except BaseException:
-                if not store.exists(config.id):
-                    lock.unlink_and_release()
-                raise
-        finally:
-            lock.release()
+        with store.locked(config.id):
+            store.create(config, record)
         _notify(config.id, "", State.READY)
         return config.id
 
@@ -231,8 +223,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
             )  # fmt: skip
 
     def work() -> str:
-        lock = store.lock(pod_id)
-        try:
+        with store.locked(pod_id):
             try:
                 state = str(_not_running(store, pod_id, force))
             except StorageError:
@@ -240,10 +231,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
                     raise
                 state = str(State.FAILED)
             store.remove(pod_id)
-            lock.unlink_and_release()
             return state
-        finally:
-            lock.release()
 
     old = yield InThread(work)
     _notify(pod_id, old, "")

@@ -5,6 +5,8 @@ Everything that changes a pod's files is called with the pod's lock held; readin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,12 +45,22 @@ class Store:
             raise StorageError(f"{str(self.roots.state)!r} cannot be read: {error.strerror}") from error
         return sorted(name for name in names if ID_PATTERN.fullmatch(name))
 
-    def lock(self, pod_id: str, deadline: float = LOCK_DEADLINE) -> locks.PodLock:
-        """Wait for a pod's lock, ``deadline`` seconds at most. The pod need not exist. Raises BusyError."""
+    @contextmanager
+    def locked(self, pod_id: str, deadline: float = LOCK_DEADLINE) -> Iterator[None]:
+        """Hold a pod's lock, having waited for it ``deadline`` seconds at most. The pod need not exist.
+
+        The lock's file goes when there is no pod (any more) in the end. Raises BusyError.
+        """
         check_id("pod", pod_id)
         private_directory(self.roots.state)
         path = private_directory(self.roots.state / "locks") / f"{pod_id}.lock"
-        return locks.acquire(path, deadline, f"pod {pod_id!r} is busy with another operation; try again")
+        lock = locks.acquire(path, deadline, f"pod {pod_id!r} is busy with another operation; try again")
+        try:
+            yield
+        finally:
+            if not self.exists(pod_id):
+                lock.unlink()
+            lock.release()
 
     def read(self, pod_id: str) -> PodRecord:
         """Return what became of a pod. Raises PodNotFoundError, StorageError."""
@@ -66,14 +78,13 @@ class Store:
         return decode_config(self._read(pod_id, path), str(path))
 
     def _read(self, pod_id: str, path: Path) -> bytes:
-        try:
-            return _files.read_whole(path)
-        except FileNotFoundError:
-            if self.exists(pod_id):
-                raise StorageError(
-                    f"record {str(path)!r} of pod {pod_id!r} is missing; delete the pod with --force"
-                ) from None
-            raise PodNotFoundError(f"no pod has the id {pod_id!r}; 'virtc pod list' shows all") from None
+        for _ in range(2):  # one pod may have gone, and another of its id come, between two looks
+            try:
+                return _files.read_whole(path)
+            except FileNotFoundError:
+                if not self.exists(pod_id):
+                    raise PodNotFoundError(f"no pod has the id {pod_id!r}; 'virtc pod list' shows all") from None
+        raise StorageError(f"record {str(path)!r} of pod {pod_id!r} is missing; delete the pod with --force")
 
     def exists(self, pod_id: str) -> bool:
         """Tell whether there is a pod of this id, whole or broken."""

@@ -26,19 +26,24 @@ def main(argv: list[str]) -> int:
     pod_id, ready = argv[0], int(argv[argv.index("--ready") + 1])
     store = Store(Roots.from_environment())
     try:
-        lock = store.lock(pod_id, _LOCK_DEADLINE)
-        store.read(pod_id)
-        run_dir = store.make_run_dir(pod_id)
-        directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        # Whoever left a socket here is dead, or would hold the lock.
-        (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
-        listener = wire.listen(directory)
+        with store.locked(pod_id, _LOCK_DEADLINE):
+            store.read(pod_id)
+            _serve(store, pod_id, ready)
     except BusyError:
         tell(ready, BUSY)
-        return 0
     except VCError as error:
         tell_error(ready, error)
         return 1
+    return 0
+
+
+def _serve(store: Store, pod_id: str, ready: int) -> None:
+    """Listen and supervise, with the pod's lock held. Raises VCError only while nobody was told that we are ready."""
+    run_dir = store.make_run_dir(pod_id)
+    directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # Whoever left a socket here is dead, or would hold the lock.
+    (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
+    listener = wire.listen(directory)
     _detach()
     try:
         import asyncio
@@ -50,8 +55,6 @@ def main(argv: list[str]) -> int:
         # The socket goes before the lock: a client that finds no socket starts a supervisor, which waits for the lock.
         (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
         listener.close()
-        lock.release()
-    return 0
 
 
 def _detach() -> None:

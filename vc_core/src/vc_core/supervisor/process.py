@@ -12,7 +12,7 @@ from vc_core.engine import Engine
 from vc_core.errors import VCError
 from vc_core.plugins import Plugins
 from vc_core.store import Store
-from vc_core.supervisor.ready import OK, tell, tell_error
+from vc_core.supervisor.ready import OK, tell
 from vc_core.supervisor.service import serve
 from vc_core.wire import LOG_NAME
 
@@ -28,11 +28,7 @@ async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: i
     ``ready`` is the pipe to the client that started this process.
     """
     loop = asyncio.get_running_loop()
-    try:
-        engine = await Engine.open(store, pod_id, Plugins())
-    except VCError as error:
-        tell_error(ready, error)
-        return
+    engine = await Engine.open(store, pod_id, Plugins())
     _log_to(run_dir / LOG_NAME)
     tell(ready, OK)
     clients: set[asyncio.Task[None]] = set()
