@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from vc_core import _files, client
+from vc_core import _files, client, sources
 from vc_core.client import Signals
-from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
+from vc_core.config import Cmd, ContainerConfig
 from vc_core.errors import CommandTimeoutError, ConfigError, StateError, SupervisorLostError
 from vc_core.interpreters import Operation, Ready
 from vc_core.operations import Foreground, attend, exit_code
@@ -35,9 +35,7 @@ def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
     store = Store.here()
     record = effective(store.read(pod_id))
     if record.supervised:
-        resolve_root_fs(config)
-        if not config.cmd.args:
-            raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
+        sources.check_container(config, store.roots)
     yield from _ask(record, {"op": "create_container", "config": msgspec.to_builtins(config)})
     return config.id
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vc_core import boot, containers, process, share
+from vc_core import boot, containers, process, share, sources
 from vc_core.agent import Agent, Process, ProcessIO
 from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
 from vc_core.containers import Attachment, Containers
@@ -211,7 +211,7 @@ class Engine:
         """Add a container to the pod, whether it runs or not. Raises ContainerExistsError, ConfigError."""
         async with self._operation:
             if self.record.supervised:
-                resolve_root_fs(config)
+                sources.check_container(config, self._store.roots)
             self._ledger.add_container(config)
 
     async def start_container(self, container_id: str, attachment: Attachment | None) -> None:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from vc_core import client
+from vc_core import client, sources
 from vc_core.client import Link, Signals
-from vc_core.config import PodConfig, resolve_root_fs
+from vc_core.config import PodConfig
 from vc_core.errors import (
     ConfigError,
     PrivilegeError,
@@ -79,8 +79,6 @@ def _check(config: PodConfig) -> bool:
 
     Raises ConfigError, DriverError, PrivilegeError.
     """
-    from pathlib import Path
-
     from vc_core.context import PodContext
     from vc_core.devices import Channel, SharedDirectory
     from vc_core.hypervisor import HypervisorCapability
@@ -114,13 +112,7 @@ def _check(config: PodConfig) -> bool:
         )
     if not config.hypervisor_config.kernel_path:
         plugins.guest(config.hypervisor_config.guest)
-    for container in config.containers:
-        resolve_root_fs(container)
-        if not container.cmd.args:
-            raise ConfigError(f"container {container.id!r} has no command; give cmd.args")
-    for volume in config.volumes:
-        if not Path(volume.host_path).is_dir():
-            raise ConfigError(f"volume {volume.mount_tag!r}: {volume.host_path!r} is not a directory")
+    sources.check_pod(config, roots)
     return True
 
 

@@ -1,0 +1,128 @@
+"""Files of the host in containers, and commands in the pod itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vc_core as vc
+
+from .conftest import container, virtc
+
+pytestmark = [pytest.mark.vm, pytest.mark.root]
+
+
+@pytest.fixture(scope="module")
+def shared_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("shared")
+    for name in ("data", "scratch", "volume"):
+        (top / name).mkdir()
+    (top / "data/file").write_text("from the host\n")
+    (top / "volume/file").write_text("by tag\n")
+    (top / "single.conf").write_text("a file alone\n")
+    return top
+
+
+@pytest.fixture(scope="module")
+def mounted(bundle: Path, shared_files: Path) -> Iterator[vc.Pod]:
+    """Return a pod with a root of its own, and a container with every kind of mount."""
+    mounts = [
+        vc.Mount(str(shared_files / "data"), "/data"),
+        vc.Mount(str(shared_files / "scratch"), "/var/scratch", read_only=False),
+        vc.Mount(str(shared_files / "single.conf"), "/etc/app/single.conf"),
+    ]
+    one = vc.ContainerConfig(id="c1", root_fs=str(bundle), cmd=container(bundle).cmd, mounts=mounts)
+    made = vc.run_pod(
+        vc.PodConfig(
+            id="mounted",
+            root_fs=str(bundle),
+            containers=[one],
+            volumes=[vc.Volume("tagged", str(shared_files / "volume"))],
+        )
+    )
+    yield made
+    made.delete(force=True)
+
+
+def sh(pod: vc.Pod, script: str) -> vc.ExecResult:
+    return pod.enter_container("c1", vc.Cmd(args=["sh", "-c", script]))
+
+
+def test_a_mount_shows_the_hosts_files_and_what_changes_there(mounted: vc.Pod, shared_files: Path):
+    assert sh(mounted, "cat /data/file").stdout == b"from the host\n"
+    (shared_files / "data/file").write_text("changed\n")
+    assert sh(mounted, "cat /data/file").stdout == b"changed\n"
+
+
+def test_a_mount_is_read_only_unless_asked_otherwise(mounted: vc.Pod, shared_files: Path):
+    result = sh(mounted, "echo x >/data/new")
+    assert result.exit_code != 0
+    assert b"Read-only file system" in result.stderr
+    assert not (shared_files / "data/new").exists()
+
+
+def test_a_single_file_can_be_mounted_where_nothing_was(mounted: vc.Pod):
+    assert sh(mounted, "cat /etc/app/single.conf").stdout == b"a file alone\n"
+
+
+def test_what_is_written_to_a_writable_mount_is_on_the_host(mounted: vc.Pod, shared_files: Path):
+    assert sh(mounted, "echo from the guest >/var/scratch/out").exit_code == 0
+    assert (shared_files / "scratch/out").read_text() == "from the guest\n"
+
+
+def test_a_guest_cannot_plant_a_set_user_id_program_or_a_device_on_the_host(mounted: vc.Pod, shared_files: Path):
+    made = sh(mounted, "cd /var/scratch && cp /bin/busybox evil && chmod 4755 evil && mknod sda b 8 0; ls -l evil")
+    assert b"rwsr-xr-x" in made.stdout, "the guest itself sees what it asked for"
+    for name in ("evil", "sda"):
+        path = shared_files / "scratch" / name
+        assert path.is_file()
+        assert path.stat().st_mode & 0o7111 == 0
+
+
+def test_mounts_can_be_given_to_a_container_that_is_added_later(mounted: vc.Pod, bundle: Path, shared_files: Path):
+    mounts = [vc.Mount(str(shared_files / "volume"), "/in"), vc.Mount(str(shared_files / "scratch"), "/out", False)]
+    late = vc.ContainerConfig(id="late", root_fs=str(bundle), cmd=vc.Cmd(args=["cat", "/in/file"]), mounts=mounts)
+    one = mounted.create_container(late)
+    one.start()
+    assert one.wait() == 0
+    assert Path(one.status().log_path).read_text() == "by tag\n"
+    one.delete()
+
+
+def test_a_volume_is_there_by_its_tag(mounted: vc.Pod):
+    script = "mkdir /v && mount -t 9p -o trans=virtio,version=9p2000.L,ro tagged /v && cat /v/file"
+    assert sh(mounted, script).stdout == b"by tag\n"
+
+
+def test_commands_run_in_the_root_of_the_pod(mounted: vc.Pod):
+    result = mounted.enter(vc.Cmd(args=["sh", "-c", "hostname; ls -d /data; ls /bin/busybox"]))
+    assert result.stdout == b"mounted\n/bin/busybox\n"
+    done = virtc("pod", "enter", "mounted", "--", "sh", "-c", "cat; exit 4", stdin=b"in")
+    assert (done.stdout, done.returncode) == (b"in", 4)
+
+
+def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod):
+    result = pod.enter(vc.Cmd(args=["/bin/busybox", "ps", "-o", "args"]))
+    assert b"sleep 100000" in result.stdout
+    assert b"/init" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--mount /does/not/exist:/x", "/does/not/exist"),
+        ("--mount /proc:/x", "never shown to a guest"),
+        ("--mount /etc:/x:rw", "never written by a guest"),
+        ("--volume t:/etc/passwd", "is not a directory"),
+        ("--pod-rootfs /does/not/exist", "/does/not/exist"),
+        ("--console /etc/passwd", "/etc/passwd"),
+    ],
+)
+def test_what_may_not_be_mounted_is_refused_in_one_sentence(bundle: Path, words: str, says: str):
+    done = virtc("pod", "run", "--id", "bad", "--bundle", str(bundle), *words.split(), "--", "true")
+    assert done.returncode == 1
+    assert says in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+    assert [one.id for one in vc.list_pods() if one.id == "bad"] == []
