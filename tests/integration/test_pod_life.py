@@ -95,6 +95,32 @@ def test_two_containers_of_a_pod_share_processes_but_not_files(bundle: Path):
         assert b"sleep 777" in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout
 
 
+def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path):
+    """The guest tells every process to end; what does not obey ends with the machine."""
+    pod = vc.run_pod(vc.PodConfig(id="amid", containers=[container(bundle)]))
+    outcomes: list[object] = []
+
+    def enter(script: str) -> None:
+        try:
+            outcomes.append(pod.enter_container("c1", vc.Cmd(args=["sh", "-c", script])).exit_code)
+        except vc.VCError as error:
+            outcomes.append(type(error))
+
+    scripts = ["exec sleep 1111", "trap '' TERM; while :; do sleep 1111; done"]
+    threads = [threading.Thread(target=enter, args=[script]) for script in scripts]
+    for thread in threads:
+        thread.start()
+    while pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout.splitlines().count(b"sleep 1111") < 2:
+        pass
+    pod.stop()
+    for thread in threads:
+        thread.join(5)
+    assert 128 + signal.SIGTERM in outcomes
+    assert len(outcomes) == 2
+    assert set(outcomes) <= {128 + signal.SIGTERM, 128 + signal.SIGKILL, vc.HypervisorError}
+    pod.delete()
+
+
 def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, store: Store):
     pod = vc.create_pod(vc.PodConfig(id="race", containers=[container(bundle)]))
     outcomes: list[str] = []
