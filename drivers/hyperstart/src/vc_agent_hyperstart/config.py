@@ -16,7 +16,7 @@ class HyperstartConfig:
 
     ``sock_ctl_name`` and ``sock_tty_name`` are the host paths at which the hypervisor listens for the control and the
     stream channel (empty: its own choice). ``sockets``, none or two of them, describe control and stream channel in
-    full instead. ``volumes`` are further directories that programs in the guest may mount by their tag, read-only.
+    full instead. ``volumes`` are further directories that programs in the guest may mount by their tag.
     """
 
     sock_ctl_name: str = ""
