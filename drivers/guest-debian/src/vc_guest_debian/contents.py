@@ -71,8 +71,9 @@ def _below_usr(files: Mapping[str, Entry]) -> dict[str, Entry]:
         top = path.split("/")[1]
         if top not in _BELOW_USR:
             moved[path] = entry
-            continue
-        moved[f"/{top}"] = Entry(stat.S_IFLNK | 0o777, f"usr/{top}".encode())
-        if path != f"/{top}":
+        elif path != f"/{top}":
             moved[f"/usr{path}"] = entry
+    # Whether they were moved there, or named there by the packages of a newer release.
+    for top in {path.split("/")[2] for path in moved if path.startswith("/usr/")} & set(_BELOW_USR):
+        moved[f"/{top}"] = Entry(stat.S_IFLNK | 0o777, f"usr/{top}".encode())
     return moved

@@ -16,7 +16,7 @@ from vc_guest_debian.contents import LOAD_LIST
 from vc_guest_debian.initramfs import Entry, file_entry
 
 #: Raise it whenever the same recipe makes another guest.
-_FORMAT = 1
+_FORMAT = 2
 
 #: Modules of every guest, whatever its agent: the bus that all devices of the VM sit on, and its source of entropy.
 _BASE_MODULES = ("virtio_pci", "virtio_rng")
