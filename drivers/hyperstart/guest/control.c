@@ -180,6 +180,13 @@ static enum outcome new_container(struct message *message)
 	return container_start(&spec, message) ? begin(START_CONTAINER) : FAILED;
 }
 
+static enum outcome run(struct container *container, const struct process_spec *spec)
+{
+	enum start outcome = process_start(container, false, spec);
+
+	return outcome == STARTING ? begin(START_PROCESS) : outcome_of(outcome == STARTED);
+}
+
 static enum outcome exec_in_pod(const struct process_spec *spec)
 {
 	struct container *itself = NULL;
@@ -190,7 +197,7 @@ static enum outcome exec_in_pod(const struct process_spec *spec)
 		fail("no pod is started");
 	else
 		itself = pod_itself();
-	return itself && process_start(itself, false, spec) ? begin(START_PROCESS) : FAILED;
+	return itself ? run(itself, spec) : FAILED;
 }
 
 static enum outcome exec_command(struct message *message)
@@ -210,7 +217,7 @@ static enum outcome exec_command(struct message *message)
 			return FAILED;
 		return outcome_of(process_stillborn(spec.container, &spec.process, NOT_SET_UP));
 	}
-	return process_start(container, false, &spec.process) ? begin(START_PROCESS) : FAILED;
+	return run(container, &spec.process);
 }
 
 static enum outcome kill_container(struct message *message)
@@ -320,7 +327,7 @@ static enum outcome answer_hello(void)
 
 	json_write(&text,
 	           "{\"version\":%d,\"features\":[\"no-next\",\"reasons\",\"exec-ack\",\"signal\",\"status128\","
-	           "\"drain\",\"credit\",\"sync\",\"pod-stays\",\"overlay\",\"pod-root\",\"mounts\"]",
+	           "\"drain\",\"credit\",\"sync\",\"pod-stays\",\"overlay\",\"pod-root\",\"mounts\",\"no-input\"]",
 	           EXTENSIONS_VERSION);
 	json_write(&text, ",\"processes\":[");
 	for (struct process *process = processes; process; process = process->next) {

@@ -1,5 +1,6 @@
 #include "launch.h"
 
+#include "pod.h"
 #include "root.h"
 #include "users.h"
 
@@ -16,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -24,80 +26,96 @@
 enum { NOT_SET_UP = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 
 enum {
+	REPORT = 3, /* the descriptor in the child */
 	GROUPS_MAX = 256,
 	FILES_SOFT = 1024, /* what programs that use select() can bear */
 	FILES_HARD = 65536,
+};
+
+/* What the child works with. It may share the agent's memory, see `spawn`: then it allocates nothing, and leaves nothing
+ * half done that the agent goes on with. */
+struct launch {
+	const struct container *container;
+	const struct process_spec *spec;
+	bool init;
+	const int *stdio;
+	int report;   /* -1: this memory is the agent's */
+	bool failed;  /* then `failure` says why */
+	char **environment; /* room for all variables */
+	struct user user;
+	char hostname[HOST_NAME_MAX + 16], home[300], name[80]; /* variables */
 };
 
 static void reset_signals(void)
 {
 	sigset_t none;
 
-	signal(SIGPIPE, SIG_DFL); /* execve itself resets what is handled */
+	for (int number = 1; number <= SIGSYS; number++)
+		signal(number, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Close all but 0 to 2 and three that execve closes: processes of the container see this one already. */
-static void close_others(int a, int b, int c)
-{
-	unsigned from = 3;
-
-	for (int i = 0; i < 3; i++) {
-		unsigned keep = ~0U; /* the lowest that is left */
-		unsigned each[] = {(unsigned)a, (unsigned)b, (unsigned)c};
-
-		for (size_t k = 0; k < COUNT(each); k++)
-			if (each[k] >= from && each[k] < keep)
-				keep = each[k];
-		if (keep == ~0U)
-			break;
-		if (keep > from)
-			syscall(SYS_close_range, from, keep - 1, 0);
-		from = keep + 1;
-	}
-	syscall(SYS_close_range, from, ~0U, 0);
-}
-
-static void take_streams(const struct launch *launch, const int stdio[3])
+static void take_streams(const struct launch *launch)
 {
 	setsid();
 	for (int i = 0; i < 3; i++)
-		dup2(stdio[i], i);
-	close_others(launch->report, launch->container->mounts, launch->container->pts);
+		dup2(launch->stdio[i], i);
 	if (launch->spec->terminal)
 		ioctl(0, TIOCSCTTY, 0);
 }
 
-static bool set_variables(const struct variable *variable)
+/* The place of a variable in the environment: where one of that name is, or the end. */
+static char **find_variable(char **variable, const char *name, size_t length)
 {
-	for (; variable && variable->name; variable++)
-		if (setenv(variable->name, variable->value, 1))
+	while (*variable && (strncmp(*variable, name, length) || (*variable)[length] != '='))
+		variable++;
+	return variable;
+}
+
+static void set_variable(const struct launch *launch, char *text)
+{
+	*find_variable(launch->environment, text, strcspn(text, "=")) = text;
+}
+
+static bool set_variables(const struct launch *launch, const struct variable *variable)
+{
+	for (; variable && variable->name; variable++) {
+		if (strchr(variable->name, '='))
 			return fail_process(NOT_SET_UP, "environment variable '%s': %s", variable->name,
-			                    strerror(errno));
+			                    strerror(EINVAL));
+		set_variable(launch, variable->text);
+	}
 	return true;
 }
 
-static bool set_environment(const struct launch *launch, const struct user *user)
+static bool set_environment(struct launch *launch)
 {
-	char hostname[HOST_NAME_MAX + 1] = "";
+	static const char hostname[] = "HOSTNAME=";
 
-	gethostname(hostname, sizeof hostname - 1);
-	clearenv();
-	setenv("PATH", DEFAULT_PATH, 1);
-	setenv("HOSTNAME", hostname, 1);
-	setenv("HOME", user->home, 1);
-	if (user->listed)
-		setenv("USER", user->name, 1);
+	strcpy(launch->hostname, hostname);
+	gethostname(launch->hostname + sizeof hostname - 1, HOST_NAME_MAX + 1);
+	snprintf(launch->home, sizeof launch->home, "HOME=%s", launch->user.home);
+	snprintf(launch->name, sizeof launch->name, "USER=%s", launch->user.name);
+	set_variable(launch, "PATH=" DEFAULT_PATH);
+	set_variable(launch, launch->hostname);
+	set_variable(launch, launch->home);
+	if (launch->user.listed)
+		set_variable(launch, launch->name);
 	if (launch->spec->terminal)
-		setenv("TERM", "xterm", 1);
-	return (launch->init || set_variables(launch->container->spec.process.envs)) && set_variables(launch->spec->envs);
+		set_variable(launch, "TERM=xterm");
+	return (launch->init || set_variables(launch, launch->container->spec.process.envs)) &&
+	       set_variables(launch, launch->spec->envs);
+}
+
+static bool names_someone(const struct process_spec *spec)
+{
+	return *spec->user || *spec->group || (spec->groups && *spec->groups);
 }
 
 /* Find the user, if one is named, and all groups. */
 static bool find_identity(const struct process_spec *spec, struct user *user, gid_t *groups, size_t *count)
 {
-	*user = (struct user){.home = "/root"};
 	*count = 0;
 	if (*spec->user) {
 		if (!find_user(spec->user, extended, user))
@@ -114,8 +132,17 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 	return true;
 }
 
-static bool set_identity(const struct user *user, const gid_t *groups, size_t count)
+/* Become that user. The agent is root without further groups already. */
+static bool set_identity(struct launch *launch)
 {
+	const struct user *user = &launch->user;
+	gid_t groups[GROUPS_MAX];
+	size_t count;
+
+	if (!names_someone(launch->spec))
+		return true;
+	if (!find_identity(launch->spec, &launch->user, groups, &count))
+		return false;
 	if (setgroups(count, groups) || setgid(user->gid) || setuid(user->uid))
 		return fail_process(NOT_SET_UP, "user %u: %s", (unsigned)user->uid, strerror(errno));
 	return true;
@@ -151,15 +178,16 @@ static bool explain(const char *path, int error)
 }
 
 /* Like execvp, but it tells apart what its callers must. */
-static bool execute(char **args)
+static bool execute(char **args, char **environment)
 {
 	char path[PATH_MAX], denied[PATH_MAX] = "";
-	const char *rest = getenv("PATH");
+	const char *rest = *find_variable(environment, "PATH", 4);
 
 	if (strchr(args[0], '/')) {
-		execve(args[0], args, environ);
+		execve(args[0], args, environment);
 		return explain(args[0], errno);
 	}
+	rest += rest ? strlen("PATH=") : 0;
 	while (*args[0] && rest && *rest) {
 		size_t length = strcspn(rest, ":");
 
@@ -167,7 +195,7 @@ static bool execute(char **args)
 		rest += length + (rest[length] == ':');
 		if (access(path, F_OK))
 			continue; /* an execve that fails takes five times as long */
-		execve(path, args, environ);
+		execve(path, args, environment);
 		if (errno != EACCES)
 			return explain(path, errno);
 		if (!*denied)
@@ -178,29 +206,118 @@ static bool execute(char **args)
 	return fail_process(NOT_FOUND, "%s: command not found in the container", args[0]);
 }
 
-static bool become(const struct launch *launch)
+static bool enter(struct launch *launch)
 {
-	struct rlimit files = {FILES_SOFT, FILES_HARD};
-	struct user user;
-	gid_t groups[GROUPS_MAX];
-	size_t count;
+	const struct container *container = launch->container;
 
-	setrlimit(RLIMIT_NOFILE, &files);
-	if (launch->init ? !root_make(&launch->container->spec, launch->container->pts) : !container_enter(launch->container))
+	if (launch->init ? !root_make(&container->spec, container->pts) : !container_enter(container))
 		return false;
-	return find_identity(launch->spec, &user, groups, &count) && set_environment(launch, &user) &&
-	       set_identity(&user, groups, count) && set_workdir(launch) && execute((char **)launch->spec->args);
+	/* Other processes of the container see this one already; what they might find in it, execve would close too late. */
+	if (launch->report >= 0)
+		launch->report = dup3(launch->report, REPORT, O_CLOEXEC) < 0 ? launch->report : REPORT;
+	syscall(SYS_close_range, launch->report < 0 ? REPORT : REPORT + 1, ~0U, 0);
+	return true;
 }
 
-void launch_process(const struct launch *launch, const int stdio[3])
+/* The child. What goes wrong is reported, and ends it. */
+static int run(void *data)
 {
+	struct launch *launch = data;
+	struct rlimit files = {FILES_SOFT, FILES_HARD};
+
 	reset_signals();
-	take_streams(launch, stdio);
-	become(launch);
+	take_streams(launch);
+	setrlimit(RLIMIT_NOFILE, &files);
+	if (enter(launch) && set_identity(launch) && set_environment(launch) && set_workdir(launch))
+		execute((char **)launch->spec->args, launch->environment);
 	/* An original agent says that the process runs, and then lets it end. */
 	if (!extended && failure.stage == STAGE_PROCESS)
 		dprintf(2, "%s\n", failure.reason);
+	else if (launch->report < 0)
+		launch->failed = true;
 	else if (write(launch->report, &failure, sizeof failure) < 0)
 		_exit(NOT_SET_UP);
 	_exit(failure.exit_code ? failure.exit_code : NOT_SET_UP);
+}
+
+/* Make the child. A copy of the agent's memory costs as much as all the rest, so one that has little to do before its execve
+ * borrows that memory instead, and the agent waits. One that makes a root or reads files of the container, which can take
+ * long, gets the copy. */
+static pid_t spawn(struct launch *launch)
+{
+	static _Alignas(16) char stack[65536];
+	bool borrow = launch->report < 0;
+	sigset_t all, before;
+	pid_t pid;
+
+	/* A signal from a process of the container must not find the agent's handlers. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = clone(run, stack + sizeof stack, SIGCHLD | (borrow ? CLONE_VM | CLONE_VFORK : 0), launch);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0)
+		fail("clone: %s", strerror(errno));
+	if (!launch->failed)
+		return pid;
+	waitpid(pid, NULL, 0);
+	return -1;
+}
+
+static size_t variable_count(const struct variable *variable)
+{
+	size_t count = 0;
+
+	while (variable && variable[count].name)
+		count++;
+	return count;
+}
+
+/* In the namespaces that the child is to be born in. */
+static pid_t spawn_inside(struct launch *launch, struct container *container, int report)
+{
+	pid_t pid;
+
+	launch->report = report;
+	if (launch->init && !container_unshare(container))
+		return -1;
+	if (container->outside)
+		pod_step_out();
+	pid = spawn(launch);
+	if (container->outside)
+		pod_step_in();
+	if (launch->init)
+		container_unshared();
+	return pid;
+}
+
+pid_t launch_process(struct container *container, bool init, const struct process_spec *spec, const int stdio[3],
+                     int *report)
+{
+	enum { DEFAULTS = 5, END = 1 };
+	size_t count = DEFAULTS + variable_count(container->spec.process.envs) + variable_count(spec->envs) + END;
+	char **environment = calloc(count, sizeof *environment);
+	struct launch launch = {
+		.container = container,
+		.spec = spec,
+		.init = init,
+		.stdio = stdio,
+		.environment = environment,
+		.user.home = "/root",
+	};
+	int ends[2] = {-1, -1};
+	pid_t pid = -1;
+
+	if (!environment)
+		fail("the guest has no memory for another process");
+	else if ((init || names_someone(spec)) && pipe2(ends, O_CLOEXEC))
+		fail("pipe: %s", strerror(errno));
+	else
+		pid = spawn_inside(&launch, container, ends[1]);
+	free(environment);
+	if (ends[1] >= 0)
+		close(ends[1]);
+	if (pid < 0 && ends[0] >= 0)
+		close(ends[0]);
+	*report = pid < 0 ? -1 : ends[0];
+	return pid;
 }

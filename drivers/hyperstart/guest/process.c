@@ -71,6 +71,7 @@ static struct process *process_new(const char *container_id, const struct proces
 	memcpy(process->container_id, container_id, size);
 	process->terminal = spec->terminal;
 	process->start.fd = process->in.watch.fd = process->out.watch.fd = process->err.watch.fd = -1;
+	process->out.kept = process->err.kept = -1;
 	process->out.stream = spec->stdio;
 	process->err.stream = spec->stderr_stream;
 	while (*link)
@@ -203,73 +204,67 @@ static void start_ready(struct watch *watch, uint32_t events)
 	control_started(process);
 }
 
-static pid_t fork_process(struct process *process, struct ends *ends, const struct launch *launch)
-{
-	pid_t pid;
-
-	if (launch->init && !container_unshare(process->container))
-		return -1;
-	if (process->container->outside)
-		pod_step_out();
-	pid = fork();
-	if (!pid)
-		launch_process(launch, ends->theirs);
-	if (pid < 0)
-		fail("fork: %s", strerror(errno));
-	if (process->container->outside)
-		pod_step_in();
-	if (launch->init)
-		container_unshared();
-	return pid;
-}
-
-static bool give_ends(struct process *process, struct ends *ends, int start)
+static bool give_ends(struct process *process, struct ends *ends, bool no_input)
 {
 	bool done;
 
-	process->start = (struct watch){.fd = start, .ready = start_ready};
-	done = input_open(&process->in, process, ends->ours[0]);
+	input_open(&process->in, process, ends->ours[0]);
 	ends->ours[0] = -1;
-	if (done) {
-		done = output_open(&process->out, process, process->out.stream, ends->ours[1]);
-		ends->ours[1] = -1;
-	}
+	if (no_input && !process->terminal)
+		input_end(&process->in);
+	done = output_open(&process->out, process, process->out.stream, ends->ours[1]);
+	ends->ours[1] = -1;
 	if (done && ends->ours[2] >= 0) {
 		done = output_open(&process->err, process, process->err.stream, ends->ours[2]);
 		ends->ours[2] = -1;
 	}
-	return (done && loop_watch(&process->start, EPOLLIN)) || fail("the guest has no memory for another process");
+	return done || fail("the guest has no memory for another process");
 }
 
-bool process_start(struct container *container, bool init, const struct process_spec *spec)
+/* After HELLO the end of a process is what counts, not that of its output. */
+static void keep_ends(struct process *process, struct ends *ends)
 {
-	struct launch launch = {.container = container, .init = init, .spec = spec};
+	if (!extended)
+		return;
+	if (!process->terminal) {
+		process->out.kept = ends->theirs[1];
+		ends->theirs[1] = -1;
+	}
+	if (process->err.watch.fd >= 0) {
+		process->err.kept = ends->theirs[2];
+		ends->theirs[2] = -1;
+	}
+}
+
+enum start process_start(struct container *container, bool init, const struct process_spec *spec)
+{
 	struct process *process = process_new(container->spec.id, spec);
 	struct ends ends;
-	int start[2] = {-1, -1};
-	bool done;
+	int report = -1;
 
 	if (!process)
-		return false;
+		return NOT_STARTED;
 	process->container = container;
 	process->init = init;
-	done = make_ends(&ends, container, spec);
-	if (done && pipe2(start, O_CLOEXEC))
-		done = fail("pipe: %s", strerror(errno));
-	if (done)
-		done = give_ends(process, &ends, start[0]);
-	if (done) {
-		launch.report = start[1];
-		process->pid = fork_process(process, &ends, &launch);
-		done = process->pid > 0;
-	}
+	process->pid = -1;
+	if (make_ends(&ends, container, spec) && give_ends(process, &ends, spec->no_input))
+		process->pid = launch_process(container, init, spec, ends.theirs, &report);
+	if (process->pid > 0)
+		keep_ends(process, &ends);
 	close_ends(&ends);
-	close_fd(&start[1]);
-	if (done && init)
-		container->init = process;
-	if (!done)
+	process->start = (struct watch){.fd = report, .ready = start_ready};
+	if (process->pid > 0 && report >= 0 && !loop_watch(&process->start, EPOLLIN)) {
+		kill(process->pid, SIGKILL);
+		process->pid = -1;
+		fail("the guest has no memory for another process");
+	}
+	if (process->pid < 0) {
 		process_forget(process);
-	return done;
+		return NOT_STARTED;
+	}
+	if (init)
+		container->init = process;
+	return report < 0 ? STARTED : STARTING;
 }
 
 bool process_stillborn(const char *container_id, const struct process_spec *spec, int status)

@@ -31,9 +31,10 @@ struct process {
 
 extern struct process *processes;
 
-/* Start a process of a container (its first one if `init`, which also makes the container's root). The outcome comes
- * later by process_started; false and `failure` if it is known now. */
-bool process_start(struct container *container, bool init, const struct process_spec *spec);
+/* Start a process of a container (its first one if `init`, which also makes the container's root). STARTING: the outcome
+ * comes later by control_started. NOT_STARTED: `failure` says why. */
+enum start { NOT_STARTED, STARTED, STARTING };
+enum start process_start(struct container *container, bool init, const struct process_spec *spec);
 
 /* Make a process that has ended before it started, as an original agent reports it. */
 bool process_stillborn(const char *container_id, const struct process_spec *spec, int status);

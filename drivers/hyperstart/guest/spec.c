@@ -1,6 +1,7 @@
 #include "spec.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,6 +55,7 @@ TABLE(mapping, true, mapping_fields);
 
 static const struct field process_fields[] = {
 	FIELD(process_spec, terminal, "terminal", BOOLEAN),
+	FIELD(process_spec, no_input, "noInput", BOOLEAN),
 	FIELD(process_spec, stdio, "stdio", NUMBER),
 	FIELD(process_spec, stderr_stream, "stderr", NUMBER),
 	FIELD(process_spec, args, "args", TEXTS),
@@ -221,6 +223,19 @@ static bool expect(const struct json *value, enum json_type type, const char *na
 	return value->type == type || fail("'%s' is not %s", value->key, name);
 }
 
+static bool join_variables(struct message *message, struct variable *variable)
+{
+	for (; variable->name; variable++) {
+		size_t size = strlen(variable->name) + 1 + strlen(variable->value) + 1;
+
+		variable->text = keep(message, size, 1);
+		if (!variable->text)
+			return false;
+		snprintf(variable->text, size, "%s=%s", variable->name, variable->value);
+	}
+	return true;
+}
+
 static bool read_field(struct message *message, const struct field *field, struct json *value, void *member)
 {
 	switch (field->kind) {
@@ -241,7 +256,8 @@ static bool read_field(struct message *message, const struct field *field, struc
 		return expect(value, JSON_ARRAY, "a list") && read_texts(message, value, member);
 	case VARIABLES:
 		return expect(value, JSON_ARRAY, "a list") &&
-		       read_list(message, value, &variable_table, sizeof(struct variable), member);
+		       read_list(message, value, &variable_table, sizeof(struct variable), member) &&
+		       join_variables(message, *(struct variable **)member);
 	case MAPPINGS:
 		return expect(value, JSON_ARRAY, "a list") &&
 		       read_list(message, value, &mapping_table, sizeof(struct mapping), member);

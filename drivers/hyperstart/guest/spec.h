@@ -6,10 +6,12 @@
 
 struct variable {
 	const char *name, *value;
+	char *text; /* NAME=VALUE */
 };
 
 struct process_spec {
 	bool terminal;
+	bool no_input; /* standard input is at its end from the start */
 	uint64_t stdio, stderr_stream;
 	const char **args;       /* ends with NULL, at least one */
 	struct variable *envs;   /* ends with a NULL name */

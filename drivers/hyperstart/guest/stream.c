@@ -23,6 +23,26 @@ static size_t ring_piece(uint64_t from, uint64_t to)
 	return MIN((size_t)(to - from), WINDOW - ring_at(from));
 }
 
+/* Most processes have little to say, and memory that comes and goes costs the kernel more than the rest of their start. */
+static uint8_t *spare[8];
+static size_t spare_count;
+
+static bool get_ring(uint8_t **ring)
+{
+	if (!*ring)
+		*ring = spare_count ? spare[--spare_count] : malloc(WINDOW);
+	return *ring;
+}
+
+static void put_ring(uint8_t **ring)
+{
+	if (*ring && spare_count < COUNT(spare))
+		spare[spare_count++] = *ring;
+	else
+		free(*ring);
+	*ring = NULL;
+}
+
 static void output_ready(struct watch *watch, uint32_t events)
 {
 	(void)events;
@@ -34,15 +54,22 @@ bool output_open(struct output *output, struct process *process, uint64_t stream
 	output->watch = (struct watch){.fd = fd, .ready = output_ready};
 	output->process = process;
 	output->stream = stream;
-	output->ring = malloc(WINDOW); /* pages that are never used cost nothing */
-	return output->ring && loop_watch(&output->watch, EPOLLIN);
+	return loop_watch(&output->watch, EPOLLIN);
+}
+
+/* Nothing more will be read. */
+static void end(struct output *output)
+{
+	loop_close(&output->watch);
+	if (output->kept >= 0)
+		close(output->kept);
+	output->kept = -1;
 }
 
 void output_close(struct output *output)
 {
-	loop_close(&output->watch);
-	free(output->ring);
-	output->ring = NULL;
+	end(output);
+	put_ring(&output->ring);
 }
 
 bool output_finished(const struct output *output)
@@ -75,7 +102,7 @@ void output_fill(struct output *output)
 		ssize_t count;
 
 		if (output->draining && !output->left) {
-			loop_close(&output->watch);
+			end(output);
 			break;
 		}
 		output->more = !room;
@@ -83,13 +110,18 @@ void output_fill(struct output *output)
 			break;
 		if (output->draining)
 			room = MIN(room, output->left);
+		if (!get_ring(&output->ring)) {
+			console("guest agent: no memory for a process' output, which is lost");
+			end(output);
+			break;
+		}
 		count = read(output->watch.fd, output->ring + ring_at(output->head), room);
 		if (count < 0 && errno == EINTR)
 			continue;
 		if (count < 0 && errno == EAGAIN && !output->draining)
 			break;
 		if (count <= 0) {
-			loop_close(&output->watch); /* the end; EIO is that of a terminal */
+			end(output); /* EIO is the end of a terminal */
 			break;
 		}
 		progress = true;
@@ -145,19 +177,16 @@ static void input_ready(struct watch *watch, uint32_t events)
 	input_write(OWNER(watch, struct input, watch));
 }
 
-bool input_open(struct input *input, struct process *process, int fd)
+void input_open(struct input *input, struct process *process, int fd)
 {
 	input->watch = (struct watch){.fd = fd, .ready = input_ready};
 	input->process = process;
-	input->ring = malloc(WINDOW);
-	return input->ring;
 }
 
 void input_close(struct input *input)
 {
 	loop_close(&input->watch);
-	free(input->ring);
-	input->ring = NULL;
+	put_ring(&input->ring);
 	input->consumed = input->received;
 }
 
@@ -168,6 +197,10 @@ size_t input_room(const struct input *input)
 
 void input_add(struct input *input, const uint8_t *bytes, size_t count)
 {
+	if (input->watch.fd >= 0 && !get_ring(&input->ring)) {
+		console("guest agent: no memory for a process' input, which ends here");
+		loop_close(&input->watch);
+	}
 	if (input->watch.fd >= 0)
 		count = MIN(count, input_room(input));
 	for (size_t done = 0; done < count && input->watch.fd >= 0;) {

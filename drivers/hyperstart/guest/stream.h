@@ -18,7 +18,8 @@ struct output {
 	struct watch watch; /* fd is -1 once the process' end is closed and all is read */
 	struct process *process;
 	uint64_t stream; /* 0: there is none */
-	uint8_t *ring;
+	int kept; /* the process' end of a pipe, kept open so that its closing, which tells nothing, is no event; or -1 */
+	uint8_t *ring; /* NULL until there is something to hold */
 	uint64_t consumed, sent, head;
 	size_t left;   /* once the process has ended: bytes of its output still in the pipe */
 	bool draining; /* the process has ended: read `left` bytes, then close */
@@ -30,7 +31,7 @@ struct output {
 struct input {
 	struct watch watch; /* fd is -1 once closed */
 	struct process *process;
-	uint8_t *ring;
+	uint8_t *ring; /* likewise */
 	uint64_t consumed, received;
 	uint64_t told; /* `consumed`, as the host knows it */
 	bool watched;  /* the pipe was full once, so the loop watches it */
@@ -57,7 +58,7 @@ void output_fill(struct output *output);
 /* The process has ended: finish with what its pipe holds now, whoever else keeps it open. */
 void output_drain(struct output *output, bool terminal);
 
-bool input_open(struct input *input, struct process *process, int fd);
+void input_open(struct input *input, struct process *process, int fd);
 void input_close(struct input *input);
 size_t input_room(const struct input *input);
 

@@ -188,7 +188,14 @@ def test_a_command_without_a_program_is_refused_before_the_guest_hears_of_it(mak
 def test_the_request_for_a_process_holds_what_the_command_says_and_nothing_empty(make_agent):
     async def main():
         async with pod(make_agent, ours=False) as (guest, agent):
-            cmd = Cmd(args=["true", "ü\n"], envs=[EnvVar("A", "b=c")], work_dir="/w", user="u", group="g")
+            cmd = Cmd(
+                args=["true", "ü\n"],
+                envs=[EnvVar("A", "b=c")],
+                work_dir="/w",
+                user="u",
+                group="g",
+                additional_groups=["x", "7"],
+            )
             await agent.wait(await agent.exec("c1", cmd, RecordedIO(), DEADLINE))
             await command(agent, "true")
             full, bare = [json.loads(payload)["process"] for code, payload in guest.commands if code == Code.EXECCMD]
@@ -200,8 +207,23 @@ def test_the_request_for_a_process_holds_what_the_command_says_and_nothing_empty
                 "workdir": "/w",
                 "user": "u",
                 "group": "g",
+                "additionalGroups": ["x", "7"],
             }
             assert set(bare) == {"terminal", "stdio", "stderr", "args", "workdir"}
+
+    run(main())
+
+
+def test_input_that_is_at_its_end_from_the_start_costs_no_frame_where_the_guest_can_be_told(make_agent, guest_options):
+    async def main():
+        async with pod(make_agent, **guest_options) as (guest, agent):
+            io = RecordedIO()
+            io.has_input = False
+            process = await agent.exec("c1", Cmd(args=["count"]), io, DEADLINE)
+            assert await agent.wait(process) == 0
+            assert io.stdout == b"0"
+            told = json.loads(guest.commands[-1][1])["process"].get("noInput", False)
+            assert told is guest_options.get("ours", True)
 
     run(main())
 

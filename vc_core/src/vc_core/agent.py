@@ -35,6 +35,9 @@ class ProcessIO(ABC):
     must not let it hold back any other.
     """
 
+    #: False if the input is at its end from the start; an agent may then tell the guest so at once.
+    has_input: bool = True
+
     @abstractmethod
     async def read_stdin(self) -> bytes:
         """Return the next bytes for the process (64 KiB at most), empty at the end of input."""

@@ -172,6 +172,7 @@ class LoggedIO(ProcessIO):
 
     def __init__(self, log: ContainerLog, keep_stdin_open: bool = False) -> None:
         self._log, self._keep_stdin_open = log, keep_stdin_open
+        self.has_input = keep_stdin_open
 
     async def read_stdin(self) -> bytes:
         """Return the end of input, or never."""
@@ -201,6 +202,7 @@ class AttachedIO(ProcessIO):
     def __init__(self, stdin: Input | None, stdout: Output | None, stderr: Output | None,
                  log: ContainerLog | None = None) -> None:  # fmt: skip
         self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
+        self.has_input = stdin is not None
         self.on_broken: Callable[[], None] | None = None
 
     async def read_stdin(self) -> bytes:

@@ -264,7 +264,10 @@ class HyperstartAgent(Agent):
         streams = connection.streams
         stdio, stderr = streams.new_numbers(terminal=terminal)
         process_id = str(stdio) if dialect.by_id else ""
-        spec = messages.ProcessSpec.of(cmd, terminal=terminal, stdio=stdio, stderr=stderr, process_id=process_id)
+        no_input = dialect.ours and not (io.has_input or terminal)
+        spec = messages.ProcessSpec.of(
+            cmd, terminal=terminal, stdio=stdio, stderr=stderr, process_id=process_id, no_input=no_input
+        )
         code, message = Code.EXECCMD, messages.ExecCommand(container_id, spec).encode()
         if container is not None:
             code, message = Code.NEWCONTAINER, self._new_container(container, spec, dialect).encode()
@@ -284,7 +287,7 @@ class HyperstartAgent(Agent):
         except BaseException:
             self._abandon(process)
             raise
-        process.attach(io, self._input(process))
+        process.attach(io, None if no_input else self._input(process))
         return process
 
     def _new_container(

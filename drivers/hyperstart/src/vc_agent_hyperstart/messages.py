@@ -40,7 +40,7 @@ class Env(Message, frozen=True):
 
 
 class ProcessSpec(Message, frozen=True):
-    """A process to start: part of NEWCONTAINER and EXECCMD. ``id`` only from API 4243 on."""
+    """A process to start: part of NEWCONTAINER and EXECCMD. ``id`` only from API 4243 on, ``no_input`` after HELLO."""
 
     terminal: bool
     stdio: int
@@ -52,9 +52,12 @@ class ProcessSpec(Message, frozen=True):
     group: str = ""
     additional_groups: Sequence[str] = ()
     id: str = ""
+    no_input: bool = False
 
     @classmethod
-    def of(cls, cmd: Cmd, *, terminal: bool, stdio: int, stderr: int, process_id: str) -> ProcessSpec:
+    def of(
+        cls, cmd: Cmd, *, terminal: bool, stdio: int, stderr: int, process_id: str = "", no_input: bool = False
+    ) -> ProcessSpec:
         """Return the process that runs ``cmd``."""
         return cls(
             terminal=terminal,
@@ -67,6 +70,7 @@ class ProcessSpec(Message, frozen=True):
             group=cmd.group,
             additional_groups=cmd.additional_groups,
             id=process_id,
+            no_input=no_input,
         )
 
 

@@ -281,6 +281,8 @@ class GuestProcess:
 class DiscardIO(ProcessIO):
     """No input, and nobody reads the output."""
 
+    has_input = False
+
     async def read_stdin(self) -> bytes:
         """Be at the end."""
         return b""

@@ -141,3 +141,15 @@ def test_many_processes_run_at_once(host):
 def test_no_process_is_left_unreaped(host):
     host.run("c1", "sh", "-c", "for i in 1 2 3; do (sh -c 'true &' &); done")
     assert host.run("c1", "sh", "-c", "! grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null")[:2] == (0, b"")
+
+
+def test_input_that_ends_with_the_command_itself_needs_no_frame(host):
+    assert host.run("c1", "wc", "-c", noInput=True) == (0, b"0\n", b"")
+    stdio = host.exec("c1", "sleep", "1000", noInput=True)
+    (found,) = (each for each in host.hello()["processes"] if each["stdio"] == stdio)
+    assert found["closed"]
+    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 9})
+    # A terminal's input ends by a character only.
+    stdio = host.exec("c1", "cat", terminal=True, noInput=True)
+    host.send_stream(stdio, b"\x04")
+    assert host.finish(stdio)[0] == 0

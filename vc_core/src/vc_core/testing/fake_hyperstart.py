@@ -21,7 +21,7 @@ from vc_core.testing.hyperstart_wire import CONTROL, MAGIC, PAYLOAD_MAX, STREAM,
 
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
-    "pod-root", "mounts",
+    "pod-root", "mounts", "no-input",
 )  # fmt: skip
 
 _PROCESS_KEYS = {"terminal", "stdio", "stderr", "args", "envs", "workdir", "user", "group", "additionalGroups"}
@@ -30,6 +30,7 @@ _MOUNT_KEYS = {"source", "path", "readOnly"}
 _POD_KEYS = {"hostname", "containers", "shareDir"}
 
 #: Keys that only a guest which was greeted knows.
+_OUR_PROCESS_KEYS = {"noInput"}
 _OUR_CONTAINER_KEYS = {"overlay", "overlaySize"}
 _OUR_MOUNT_KEYS = {"writable"}
 _OUR_POD_KEYS = {"root", "liveDir", "writableDir"}
@@ -298,7 +299,7 @@ class FakeHyperstart:
         return container in self._containers or (self._pod and container == pod)
 
     def _run(self, container: str, spec: dict[str, Any], *, init: bool) -> None:
-        self._check_keys(spec, _PROCESS_KEYS | ({"id"} if self._by_id else set()), set())
+        self._check_keys(spec, _PROCESS_KEYS | ({"id"} if self._by_id else set()), _OUR_PROCESS_KEYS)
         if self._by_id and spec["id"] != str(spec["stdio"]):
             raise ValueError("this guest's processes are found by id")
         numbers = [number for number in (spec["stdio"], spec["stderr"]) if number]

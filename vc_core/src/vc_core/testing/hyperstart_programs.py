@@ -41,7 +41,7 @@ class FakeProcess:
         self.status: int | None = None
         self.killed_by = 0
         self.received = self.consumed = self.credited = 0
-        self.closed = False
+        self.closed: bool = spec.get("noInput", False)
         self.task: asyncio.Task[None]
         self.stdout = Output(guest, self.stdio)
         self.stderr = Output(guest, spec["stderr"]) if spec["stderr"] else self.stdout
