@@ -1,0 +1,47 @@
+"""The distributions' readmes say what their code says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DRIVERS = Path(__file__).parents[2] / "drivers"
+
+
+def plugins() -> dict[str, Any]:
+    """Return the driver of each distribution by its folder, made as the core makes it."""
+    found = {}
+    for file in sorted(DRIVERS.glob("*/pyproject.toml")):
+        for entries in tomllib.loads(file.read_text())["project"]["entry-points"].values():
+            for target in entries.values():
+                module, _, name = target.partition(":")
+                found[file.parent.name] = getattr(import_module(module), name)()
+    return found
+
+
+def first_column(page: str, head: str) -> list[str]:
+    """Return the names in code in the first column of all tables with this heading."""
+    tables = re.findall(rf"^\| {head} \|.*\n\|[-|]+\n((?:\|.*\n)*)", page, flags=re.MULTILINE)
+    return [
+        name for table in tables for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    ]
+
+
+@pytest.mark.parametrize(("folder", "plugin"), plugins().items())
+def test_a_driver_s_readme_has_all_its_options(folder: str, plugin: Any):
+    configure = next(getattr(plugin, name) for name in dir(plugin) if re.fullmatch(r"vc_\w+_config", name))
+    options = sorted(one.name for one in fields(configure({})))
+    assert sorted(first_column((DRIVERS / folder / "README.md").read_text(), "option")) == options
+
+
+def test_the_guest_agent_s_readme_has_all_its_files():
+    page = (DRIVERS / "hyperstart/README.md").read_text()
+    assert sorted(first_column(page, "files")) == sorted(
+        path.stem for path in (DRIVERS / "hyperstart/guest").glob("*.c")
+    )
