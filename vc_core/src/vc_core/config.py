@@ -137,7 +137,10 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """A socket on the host that a program in the VM reaches as the serial port ``name``."""
+    """A socket on the host that a program in the VM reaches as the serial port ``name``.
+
+    ``id`` must be the pod's only one; ``device_id`` is v0.1.0's, and drivers name their devices themselves.
+    """
 
     device_id: str
     id: str
@@ -177,12 +180,12 @@ class Resources:
 class Cmd:
     """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``."""
 
-    args: Sequence[str] = ()
-    envs: Sequence[EnvVar] = ()
-    work_dir: str = "/"
-    user: str = ""
-    group: str = ""
-    additional_groups: Sequence[str] = ()
+    args: Sequence[str] = ()  #: program and arguments
+    envs: Sequence[EnvVar] = ()  #: its environment; a PATH is added if there is none
+    work_dir: str = "/"  #: directory that it starts in
+    user: str = ""  #: name or number in the container; empty: root
+    group: str = ""  #: name or number; empty: the user's own
+    additional_groups: Sequence[str] = ()  #: names or numbers, besides those that list the user
 
     def __post_init__(self) -> None:
         _set(
@@ -241,12 +244,12 @@ class ContainerConfig:
     without ``console`` the container's input stays open for whoever starts it in the foreground.
     """
 
-    id: str
+    id: str  #: unique in its pod
     root_fs: str = ""
-    cmd: Cmd = field(default_factory=Cmd)
+    cmd: Cmd = field(default_factory=Cmd)  #: its first process: the container ends with it
     interactive: bool = False
     console: str = ""
-    mounts: Sequence[Mount] = ()
+    mounts: Sequence[Mount] = ()  #: files and directories of the host that it sees
 
     def __post_init__(self) -> None:
         check_id("container", self.id)
@@ -271,9 +274,9 @@ class HypervisorConfig:
     kernel_path: str = ""
     image_path: str = ""
     hypervisor_path: str = ""
-    kernel_params: Sequence[Param] = ()
-    hypervisor_params: Sequence[Param] = ()
-    guest: str = DEFAULT_GUEST
+    kernel_params: Sequence[Param] = ()  #: added after those that guest and hypervisor need
+    hypervisor_params: Sequence[Param] = ()  #: of those that the driver allows
+    guest: str = DEFAULT_GUEST  #: name of a driver
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -298,14 +301,14 @@ class PodConfig:
 
     id: str = ""
     vm_config: Resources = field(default_factory=Resources)
-    hypervisor_type: str = DEFAULT_HYPERVISOR
+    hypervisor_type: str = DEFAULT_HYPERVISOR  #: name of a driver
     hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)
-    agent_type: str = DEFAULT_AGENT
-    agent_config: Any = field(default_factory=dict)
-    root_fs: str = ""
+    agent_type: str = DEFAULT_AGENT  #: name of a driver
+    agent_config: Any = field(default_factory=dict)  #: a mapping, or the driver's own configuration object
+    root_fs: str = ""  #: the pod's own root file system, for commands in it; empty: the guest's
     volumes: Sequence[Volume] = ()
     sockets: Sequence[Socket] = ()
-    containers: Sequence[ContainerConfig] = ()
+    containers: Sequence[ContainerConfig] = ()  #: those that exist from the beginning
 
     def __post_init__(self) -> None:
         if self.id:
