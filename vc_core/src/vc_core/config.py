@@ -139,7 +139,7 @@ class Volume:
 class Socket:
     """A socket on the host that a program in the VM reaches as the serial port ``name``.
 
-    ``id`` must be the pod's only one; ``device_id`` is v0.1.0's, and drivers name their devices themselves.
+    ``id`` is unique in the pod; ``device_id`` is v0.1.0's, and drivers name their devices themselves.
     """
 
     device_id: str
@@ -245,10 +245,10 @@ class ContainerConfig:
     """
 
     id: str  #: unique in its pod
-    root_fs: str = ""
+    root_fs: str = ""  #: its root, or what holds it as ``rootfs/``
     cmd: Cmd = field(default_factory=Cmd)  #: its first process: the container ends with it
-    interactive: bool = False
-    console: str = ""
+    interactive: bool = False  #: its input stays open
+    console: str = ""  #: terminal that it runs on
     mounts: Sequence[Mount] = ()  #: files and directories of the host that it sees
 
     def __post_init__(self) -> None:
@@ -271,13 +271,13 @@ class HypervisorConfig:
     the driver's own default. ``options`` go to the hypervisor driver, which validates them.
     """
 
-    kernel_path: str = ""
-    image_path: str = ""
-    hypervisor_path: str = ""
+    kernel_path: str = ""  #: what the VM boots
+    image_path: str = ""  #: initramfs, or a disk where the driver takes one
+    hypervisor_path: str = ""  #: the program; a bare name is looked up in PATH
     kernel_params: Sequence[Param] = ()  #: added after those that guest and hypervisor need
     hypervisor_params: Sequence[Param] = ()  #: of those that the driver allows
     guest: str = DEFAULT_GUEST  #: name of a driver
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  #: of the hypervisor driver
 
     def __post_init__(self) -> None:
         _set(
@@ -299,15 +299,15 @@ class HypervisorConfig:
 class PodConfig:
     """A pod: one VM and the containers that run in it. An empty ``id`` means a new UUID."""
 
-    id: str = ""
-    vm_config: Resources = field(default_factory=Resources)
+    id: str = ""  #: letters, digits and ``_.-``, 64 at most
+    vm_config: Resources = field(default_factory=Resources)  #: how large the VM is
     hypervisor_type: str = DEFAULT_HYPERVISOR  #: name of a driver
-    hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)
+    hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)  #: how it is made
     agent_type: str = DEFAULT_AGENT  #: name of a driver
     agent_config: Any = field(default_factory=dict)  #: a mapping, or the driver's own configuration object
     root_fs: str = ""  #: the pod's own root file system, for commands in it; empty: the guest's
-    volumes: Sequence[Volume] = ()
-    sockets: Sequence[Socket] = ()
+    volumes: Sequence[Volume] = ()  #: directories that programs in the guest can mount
+    sockets: Sequence[Socket] = ()  #: serial ports of the guest that are sockets here
     containers: Sequence[ContainerConfig] = ()  #: those that exist from the beginning
 
     def __post_init__(self) -> None:
