@@ -384,3 +384,24 @@ def test_a_supervisor_that_crashes_while_it_starts_is_quoted(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(vc.SupervisorError, match="no event loop today"):
         pod.start()
+
+
+def test_a_pod_runs_on_the_older_machine_too(bundle: Path):
+    options = {"machine": "pc"}
+    config = vc.PodConfig(hypervisor_config=vc.HypervisorConfig(options=options), containers=[container(bundle)])
+    with vc.run_pod(config) as pod:
+        assert pod.enter_container("c1", vc.Cmd(args=["echo", "x"])).stdout == b"x\n"
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "says"),
+    [
+        (vc.HypervisorConfig(options={"machine": "microvm", "accel": "tcg"}), "microvm needs KVM"),
+        (vc.HypervisorConfig(hypervisor_path="/usr/bin/qemu-system-aarch64"), "is not QEMU for this host"),
+        (vc.HypervisorConfig(hypervisor_params=[vc.Param("-monitor", "stdio")]), "'-monitor' is not allowed"),
+    ],
+)
+def test_a_machine_that_cannot_be_is_refused(bundle: Path, hypervisor: vc.HypervisorConfig, says: str):
+    with pytest.raises(vc.ConfigError, match=says):
+        vc.run_pod(vc.PodConfig(hypervisor_config=hypervisor, containers=[container(bundle)]))
+    assert vc.list_pods() == []

@@ -22,7 +22,7 @@ def test_options_become_the_configuration() -> None:
         ({"speed": "high"}, "has no option 'speed'; it has machine, accel, cpu"),
         ({"accel": 1}, "option accel of hypervisor qemu is 1"),
         ({"accel": "hvf"}, "'hvf'; it can be auto, kvm, tcg"),
-        ({"machine": "microvm"}, "'microvm'; it can be q35"),
+        ({"machine": "virt"}, "'virt'; it can be q35, pc, microvm"),
         ({"cpu": "max,+"}, "option cpu"),
         ({"cpu": "max -daemonize"}, "option cpu"),
         ({"cpu": "max\n"}, "option cpu"),
@@ -35,3 +35,10 @@ def test_a_bad_option_is_named(options: dict[str, object], text: str) -> None:
 
 def test_this_host_can_run_the_driver() -> None:
     assert DRIVER.probe() == []
+
+
+def test_a_microvm_is_refused_under_emulation_where_its_clock_cannot_be_calibrated():
+    with pytest.raises(ConfigError, match="machine microvm needs KVM"):
+        QemuConfig(machine="microvm").check_accelerator("tcg")
+    QemuConfig(machine="microvm").check_accelerator("kvm")
+    QemuConfig(machine="pc").check_accelerator("tcg")

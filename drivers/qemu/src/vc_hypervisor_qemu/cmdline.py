@@ -44,6 +44,18 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 _MODERN = {"disable-legacy": "on"}
 
 
+#: SMM is for secure boot, the VMware port for its tools, USB and a core dump of the guest for nobody here.
+_PC_OPTIONS = dict.fromkeys(("usb", "vmport", "smm", "dump-guest-core"), "off")
+
+#: Options of each machine type. A microvm gets PCI, so that its devices are those of the others and need no other
+#: kernel modules.
+_MACHINE_OPTIONS = {
+    "q35": _PC_OPTIONS,
+    "pc": _PC_OPTIONS,
+    "microvm": {**dict.fromkeys(("pcie", "rtc"), "on"), "dump-guest-core": "off"},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """All that the argument vector depends on.
@@ -95,11 +107,9 @@ def argv(request: Request) -> list[str]:
 
 def machine(config: QemuConfig, accelerator: str) -> list[str]:
     """Return the options that say which machine is virtualized, and how its CPUs execute code."""
-    # SMM is for secure boot, the VMware port for its tools, USB and a core dump of the guest for nobody here.
-    off = dict.fromkeys(("usb", "vmport", "smm", "dump-guest-core"), "off")
     return [
         "-machine",
-        options(config.machine, {"accel": accelerator, **off}),
+        options(config.machine, {"accel": accelerator, **_MACHINE_OPTIONS[config.machine]}),
         "-cpu",
         config.cpu or ("host" if accelerator == "kvm" else "max"),
     ]
@@ -161,6 +171,11 @@ def _share(device: SharedDirectory) -> dict[str, str]:
 def _socket(request: Request, name: str) -> list[str]:
     values = {"id": name, "fd": str(request.sockets[name]), "server": "on", "wait": "off"}
     return ["-chardev", options("socket", values)]
+
+
+def check_hypervisor_params(params: Sequence[Param]) -> None:
+    """Refuse what no caller may tell QEMU. Raises ConfigError."""
+    list(_hypervisor_params(params))
 
 
 def _hypervisor_params(params: Sequence[Param]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from vc_core.errors import ConfigError
 
 #: Machine types that the driver knows how to drive (``qemu-system-x86_64 -machine help``).
-MACHINES = ("q35",)
+MACHINES = ("q35", "pc", "microvm")
 
 #: How the VM may execute code: what works best, hardware virtualization, or emulation.
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -33,6 +33,13 @@ class QemuConfig:
             raise ConfigError(
                 f"option cpu of hypervisor qemu is {self.cpu!r}; give a CPU model and features, such as 'Haswell,-rtm'"
             )
+
+    def check_accelerator(self, accelerator: str) -> None:
+        """Refuse a machine that does not boot reliably with what executes its code. Raises ConfigError."""
+        if self.machine == "microvm" and accelerator == "tcg":
+            # Measured: it has no timer but the PIT to calibrate the TSC against, which fails on a busy host, and then
+            # the kernel hangs without a word.
+            raise ConfigError("machine microvm needs KVM, and here the VM would be emulated; use machine q35 or pc")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, object]) -> QemuConfig:

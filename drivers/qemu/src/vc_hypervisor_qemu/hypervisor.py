@@ -68,6 +68,7 @@ class QemuHypervisor(Hypervisor):
         if saved is None:
             host.check_resources(pod.resources)
             kernel.check_caller_params(pod.hypervisor_config)
+            cmdline.check_hypervisor_params(pod.hypervisor_config.hypervisor_params)
         elif saved:
             try:
                 self._facts = _Facts.from_mapping(saved)
@@ -126,6 +127,7 @@ class QemuHypervisor(Hypervisor):
         boot = host.check_boot(self._pod.boot)
         binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
         accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, deadline / 2)
+        self._config.check_accelerator(accelerator)
         try:
             vm, pid, channels = self._launch(binary, accelerator)
             status = await self._command(vm, "query-status", end - clock())
