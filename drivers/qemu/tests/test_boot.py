@@ -52,8 +52,11 @@ async def booted(hypervisor: QemuHypervisor) -> AsyncIterator[socket.socket]:
         await hypervisor.aclose()
 
 
-def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(make: Make, guest_boot: Boot, tmp_path: Path) -> None:
-    """One boot for all that a running guest must show."""
+@pytest.mark.parametrize("machine", ["q35", "pc"])
+def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(
+    make: Make, guest_boot: Boot, tmp_path: Path, machine: str
+) -> None:
+    """One boot of each machine for all that a running guest must show."""
     shared = tmp_path / "a, b"
     shared.mkdir()
     (shared / "greeting").write_text("hello from the host\n")
@@ -63,7 +66,7 @@ def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(make: Make, gu
     boot = Boot(guest_boot.kernel, guest_boot.image, True, (note, *guest_boot.params))
 
     async def run() -> None:
-        hypervisor = make(boot)
+        hypervisor = make(boot, options={"machine": machine})
         hypervisor.add_device(Channel("odd", "odd,name=test"))
         hypervisor.add_device(Channel("test", "test"))
         hypervisor.add_device(SharedDirectory("share,tag", shared))

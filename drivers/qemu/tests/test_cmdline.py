@@ -91,8 +91,19 @@ def test_each_device_has_its_back_end_before_it() -> None:
 
 
 def test_a_writable_share_maps_owners_modes_and_links_to_attributes() -> None:
+    """Else root in the guest could leave a set-user-id program of root's, a device or a link out of the share, here."""
     argv = cmdline.argv(request(SharedDirectory("tag", Path("/d"), read_only=False)))
     assert values(argv, "-fsdev") == ["local,id=share0,path=/d,security_model=mapped-xattr,multidevs=remap"]
+
+
+def test_a_disk_is_read_as_it_is_and_no_initramfs_beside_it() -> None:
+    argv = cmdline.argv(request(boot=Boot(Path("/k"), Path("/a,read-only=off"), False, ("root=/dev/vda",))))
+    assert values(argv, "-blockdev") == [
+        "driver=raw,node-name=disk,read-only=on,file.driver=file,file.filename=/a,,read-only=off"
+    ]
+    assert "virtio-blk-pci,drive=disk,disable-legacy=on" in values(argv, "-device")
+    assert values(argv, "-append")[0].endswith(" root=/dev/vda")
+    assert "-initrd" not in argv
 
 
 def test_a_comma_in_a_value_stays_in_the_value() -> None:

@@ -37,7 +37,7 @@ def test_this_host_can_run_the_driver() -> None:
     assert DRIVER.probe() == []
 
 
-def test_a_microvm_is_refused_under_emulation_where_its_clock_cannot_be_calibrated():
+def test_a_microvm_is_refused_under_emulation_where_its_clock_cannot_be_calibrated() -> None:
     with pytest.raises(ConfigError, match="machine microvm needs KVM"):
         QemuConfig(machine="microvm").check_accelerator("tcg")
     QemuConfig(machine="microvm").check_accelerator("kvm")

@@ -86,11 +86,6 @@ def test_a_pod_with_nothing_to_boot_is_refused() -> None:
         host.check_boot(None)
 
 
-def test_a_disk_image_is_refused(unbootable: Boot) -> None:
-    with pytest.raises(ConfigError, match="is a disk image; hypervisor qemu boots an initramfs"):
-        host.check_boot(Boot(unbootable.kernel, unbootable.image, False, ()))
-
-
 @pytest.mark.parametrize("which", ["kernel", "image"])
 def test_a_file_that_cannot_be_one_is_refused(unbootable: Boot, tmp_path: Path, which: str) -> None:
     (tmp_path / "empty").touch()

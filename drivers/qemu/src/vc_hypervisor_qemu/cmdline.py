@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.config import Param
-from vc_core.context import PodContext
+from vc_core.context import Boot, PodContext
 from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import kernel
@@ -27,8 +27,8 @@ MONITOR, CONSOLE = "monitor", "console"
 #: What else a caller may tell QEMU: options that name no file, socket, process or device of the host.
 HYPERVISOR_PARAMS = frozenset({"-global", "-icount", "-overcommit", "-rtc"})
 
-#: How many a VM can have (measured on 7.2): slots of q35's bus that nothing else takes, ports of one serial device.
-_DEVICES_MAX = {SharedDirectory: 28, Channel: 30}
+#: How many a VM can have (measured on 7.2): slots of the bus that nothing else can take, ports of one serial device.
+_DEVICES_MAX = {SharedDirectory: 27, Channel: 30}
 #: What must differ among devices of one kind.
 _KEYS = {SharedDirectory: ("tag",), Channel: ("id", "name")}
 
@@ -42,7 +42,6 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 
 #: No guest of ours needs the virtio of before 2016, whose code is the older and larger part.
 _MODERN = {"disable-legacy": "on"}
-
 
 #: SMM is for secure boot, the VMware port for its tools, USB and a core dump of the guest for nobody here.
 _PC_OPTIONS = dict.fromkeys(("usb", "vmport", "smm", "dump-guest-core"), "off")
@@ -100,7 +99,7 @@ def argv(request: Request) -> list[str]:
         *_devices(request),
         *_hypervisor_params(pod.hypervisor_config.hypervisor_params),
         *("-kernel", text("kernel", boot.kernel)),
-        *("-initrd", text("image", boot.image)),
+        *_image(boot),
         *("-append", kernel.command_line(boot.params)),
     ]
 
@@ -166,6 +165,18 @@ def _share(device: SharedDirectory) -> dict[str, str]:
     access = {"security_model": "none", "readonly": "on"} if device.read_only else {"security_model": "mapped-xattr"}
     # Inode numbers stay unique when a share spans file systems.
     return {"path": str(device.host_path), **access, "multidevs": "remap"}
+
+
+def _image(boot: Boot) -> list[str]:
+    image = text("image", boot.image)
+    if boot.image_is_initramfs:
+        return ["-initrd", image]
+    # The format is said, never probed: what looks like another one could name any file of the host as its backing.
+    disk = {"node-name": "disk", "read-only": "on", "file.driver": "file", "file.filename": image}
+    return [
+        *("-blockdev", options("", {"driver": "raw", **disk})),
+        *("-device", options("virtio-blk-pci", {"drive": "disk", **_MODERN})),
+    ]
 
 
 def _socket(request: Request, name: str) -> list[str]:

@@ -76,11 +76,6 @@ def check_boot(boot: Boot | None) -> Boot:
     """Return what a VM boots, if QEMU can boot it. Raises ConfigError."""
     if boot is None:
         raise ConfigError("hypervisor qemu needs a kernel and an image to boot")
-    if not boot.image_is_initramfs:
-        raise ConfigError(
-            f"image {str(boot.image)!r} is a disk image; hypervisor qemu boots an initramfs "
-            "(cpio, plain or compressed with gzip, xz, lz4 or zstd)"
-        )
     _head("image", boot.image, 1)
     head = _head("kernel", boot.kernel, _HEADER.stop)
     if not head.startswith(_ELF) and (head[_BOOT_FLAG], head[_HEADER]) != (b"\x55\xaa", b"HdrS"):

@@ -67,6 +67,7 @@ class QemuHypervisor(Hypervisor):
         self._made: list[Path] = []  # files to remove when the VM has ended
         if saved is None:
             host.check_resources(pod.resources)
+            host.find_binary(pod.hypervisor_config.hypervisor_path)
             kernel.check_caller_params(pod.hypervisor_config)
             cmdline.check_hypervisor_params(pod.hypervisor_config.hypervisor_params)
         elif saved:

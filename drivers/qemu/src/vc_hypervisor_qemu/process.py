@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -23,7 +24,8 @@ _KILLED = 5.0
 def spawn(argv: Sequence[str], directory: Path, output: int, inherited: Collection[int]) -> tuple[int, int]:
     """Start QEMU in ``directory`` with its output on the descriptor ``output``; return its pid and a pidfd to close.
 
-    It is the leader of a session of its own, so that no terminal's signals reach it. Raises VMStartError.
+    It is the leader of a session of its own, so that no terminal's signals reach it. It dumps no core: that would be
+    what the guest has in memory, in a file of the host. Raises VMStartError.
     """
     try:
         child = subprocess.Popen(
@@ -40,6 +42,7 @@ def spawn(argv: Sequence[str], directory: Path, output: int, inherited: Collecti
     except OSError as error:
         raise VMStartError(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
+        resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
         pidfd = os.pidfd_open(child.pid)
     except OSError as error:
         child.kill()
