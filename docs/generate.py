@@ -89,8 +89,8 @@ def api() -> str:
         "## States",
         _states(),
         "## Errors",
-        "Each is a subclass of the one above it that stands further to the left, and of what is in brackets. `vc_core` "
-        "exports those that callers handle most, `vc_core.errors` all of them.",
+        "Each is a subclass of the one above it that stands further to the left, and of what is in brackets. "
+        "`vc_core` exports those that callers handle most, `vc_core.errors` all of them.",
         "\n".join(_error_tree(errors.VCError, 0)),
     ]
     page = "\n\n".join(parts) + "\n"
