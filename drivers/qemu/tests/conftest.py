@@ -47,11 +47,13 @@ def unbootable(tmp_path_factory: pytest.TempPathFactory) -> Boot:
 
 @pytest.fixture
 def disk(tmp_path: Path, unbootable: Boot) -> Boot:
-    """The same kernel with a file system on a disk."""
+    """The same kernel with an ext4 on a disk, whose label is "label of a disk"."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "greeting").write_text("hello from the disk\n")
     image = tmp_path / "a, b.img"
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tmp_path / "tree", image, "4M"], check=True)
+    subprocess.run(
+        ["mke2fs", "-q", "-t", "ext4", "-L", "label of a disk", "-d", tmp_path / "tree", image, "4M"], check=True
+    )
     return Boot(unbootable.kernel, image, False, ("root=/dev/vda",))
 
 

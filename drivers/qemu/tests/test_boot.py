@@ -105,6 +105,38 @@ def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(
     asyncio.run(run())
 
 
+#: A "kernel" that leaves the disk to the firmware, which has the driver that Debian's kernel has as a module only: it
+#: prints the label of the first disk's ext4, and resets the machine. It is entered with DS = ES = the kernel's start.
+LABEL_PRINTER = bytes.fromhex(
+    "b80102 b90300 ba8000 bb0080 cd13"  # int 13h, AX=0201h: sector 3, where the superblock is, of disk 80h to ES:8000h
+    "be7880 b91000 baf803 f36e"  # the 16 bytes of s_volume_name, at 78h in it, to the serial port
+    "b0fe e664 f4"  # the keyboard controller's reset
+)
+
+
+@pytest.mark.parametrize("machine", ["q35", "pc"])
+def test_a_guest_reads_a_disk(make: Make, disk: Boot, machine: str) -> None:
+    kernel = bytearray(disk.kernel.read_bytes())
+    kernel[0x200:0x202] = b"\xeb\x6e"  # a jump over the header
+    kernel[0x270 : 0x270 + len(LABEL_PRINTER)] = LABEL_PRINTER
+    printer = disk.image.with_name("label-printer")
+    printer.write_bytes(kernel)
+
+    async def run() -> None:
+        hypervisor = make(Boot(printer, disk.image, False, ()), options={"machine": machine})
+        try:
+            await hypervisor.prepare(20)
+            await hypervisor.start(5)
+            async with asyncio.timeout(BOOT):
+                assert await hypervisor.wait() == VMExit(False, "the guest reset itself")
+            assert "label of a disk" in hypervisor.console_tail()
+        finally:
+            await hypervisor.stop(10)
+            await hypervisor.aclose()
+
+    asyncio.run(run())
+
+
 def test_how_a_guest_ended_is_told(make: Make, guest_boot: Boot, tmp_path: Path) -> None:
     """Three guests at once, which do not meet; QEMU ends them all by exiting with status 0."""
 
