@@ -308,3 +308,19 @@ def test_no_operation_on_a_pod_that_is_not_there_leaves_a_lock(roots: Roots):
         with pytest.raises(vc.PodNotFoundError):
             operation("nope")
     assert [path for path in roots.state.rglob("*") if path.is_file()] == []
+
+
+def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_pod(mock_config):
+    async def main() -> None:
+        for number in range(20):
+            call = asyncio.ensure_future(aio.run_pod(mock_config(f"p{number}")))
+            await asyncio.wait({call}, timeout=number / 500)
+            call.cancel()
+            try:
+                pod = await call
+            except asyncio.CancelledError:
+                continue
+            await pod.delete(force=True)
+        assert await aio.list_pods() == []
+
+    asyncio.run(main())

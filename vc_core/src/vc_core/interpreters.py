@@ -70,8 +70,6 @@ def _wait(request: Ready) -> set[int]:
 
 async def run_async(operation: Operation[_T]) -> _T:
     """Perform an operation on the running event loop and return its result."""
-    import asyncio
-
     answer: Any = None
     error: BaseException | None = None
     while True:
@@ -84,9 +82,21 @@ async def run_async(operation: Operation[_T]) -> _T:
             if isinstance(request, Ready):
                 answer = await _wait_async(request)
             else:
-                answer = await asyncio.to_thread(request.function)
+                answer = await _in_thread(request.function)
         except BaseException as caught:
             error = caught
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    """Call a function in a thread; when cancelled, wait for it first, for a thread cannot be stopped half way."""
+    import asyncio
+
+    call = asyncio.ensure_future(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait({call})
+        raise
 
 
 async def _wait_async(request: Ready) -> set[int]:

@@ -54,6 +54,8 @@ def create_pod(config: PodConfig) -> Operation[str]:
     """Create a pod and its containers; nothing is started. Return its id."""
     config = config if config.id else config.with_id(new_id())
 
+    made: list[str] = []
+
     def work() -> str:
         supervised = _check(config)
         store = Store.here()
@@ -67,11 +69,22 @@ def create_pod(config: PodConfig) -> Operation[str]:
         )
         with store.locked(config.id):
             store.create(config, record)
+        made.append(config.id)
         _notify(config.id, "", State.READY)
         return config.id
 
-    pod_id: str = yield InThread(work)
+    try:
+        pod_id: str = yield InThread(work)
+    except BaseException:
+        if made:  # cancelled while it was being made
+            yield InThread(lambda: _remove(Store.here(), config.id))
+        raise
     return pod_id
+
+
+def _remove(store: Store, pod_id: str) -> None:
+    with store.locked(pod_id):
+        store.remove(pod_id)
 
 
 def _check(config: PodConfig) -> bool:
