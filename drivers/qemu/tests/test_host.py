@@ -38,6 +38,17 @@ def test_a_named_qemu_is_taken(tmp_path: Path) -> None:
     assert host.find_binary(given) == Path(given)
 
 
+def test_a_bare_name_is_looked_up_in_path_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path)
+    binary(tmp_path / "qemu-kvm")
+    with pytest.raises(ConfigError, match="qemu-kvm is not installed"):
+        host.find_binary("qemu-kvm")
+    there = binary(tmp_path / "bin" / "qemu-kvm")
+    assert host.find_binary("qemu-kvm") == Path(there)
+
+
 @pytest.mark.parametrize(
     ("name", "mode", "text"),
     [

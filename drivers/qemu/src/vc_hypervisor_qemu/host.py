@@ -39,7 +39,7 @@ def problems() -> list[str]:
 
 
 def find_binary(given: str) -> Path:
-    """Return the absolute path of QEMU: ``HypervisorConfig.hypervisor_path``, or the one in PATH if that is empty.
+    """Return the absolute path of QEMU: ``HypervisorConfig.hypervisor_path``, in PATH if that is a bare name or empty.
 
     Raises ConfigError when there is none, or when it is not QEMU for this host's architecture.
     """
@@ -47,14 +47,15 @@ def find_binary(given: str) -> Path:
     if machine not in ARCHITECTURES:
         raise ConfigError(f"hypervisor qemu drives {', '.join(ARCHITECTURES)} machines; this host is {machine}")
     names = (f"qemu-system-{machine}", "qemu-kvm", "kvm")
-    if not given:
-        found = shutil.which(names[0])
+    if given and Path(given).name not in names:
+        raise ConfigError(f"hypervisor_path {given!r} is not QEMU for this host; its name must be {' or '.join(names)}")
+    if "/" not in given:
+        name = given or names[0]
+        found = shutil.which(name)
         if found is None:
-            raise ConfigError(f"{names[0]} is not installed; on Debian: apt install qemu-system-x86")
+            raise ConfigError(f"{name} is not installed; on Debian: apt install qemu-system-x86")
         return Path(found).absolute()
     path = Path(given).absolute()
-    if path.name not in names:
-        raise ConfigError(f"hypervisor_path {given!r} is not QEMU for this host; its name must be {' or '.join(names)}")
     if not path.is_file():
         raise ConfigError(f"hypervisor_path {given!r} does not exist or is not a file")
     if not os.access(path, os.X_OK):
