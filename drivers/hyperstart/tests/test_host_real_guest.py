@@ -66,7 +66,7 @@ def make_root_fs(root: Path) -> None:
     for name in ("bin", "dev", "proc", "sys", "tmp"):
         (root / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for applet in ("sh", "cat", "echo", "head", "sleep", "sha256sum", "stty", "true", "wc"):
+    for applet in ("sh", "cat", "echo", "head", "seq", "sleep", "sha256sum", "stty", "true", "tty", "wc"):
         (root / "bin" / applet).symlink_to("busybox")
 
 
@@ -198,17 +198,100 @@ def test_death_by_signal_n_is_128_plus_n(guest, make_agent):
     guest.run(make_agent, main)
 
 
-def test_a_terminal_has_the_size_it_was_given(guest, make_agent):
+async def seen(io, text: bytes):
+    """Wait for output; what a terminal echoes of its input counts too."""
+    while text not in io.stdout:
+        await asyncio.wait_for(io.until(len(io.stdout) + 1), DEADLINE)
+
+
+def test_a_terminal_has_the_size_it_was_given_and_its_process_hears_of_a_new_one(guest, make_agent):
     async def main(agent):
         io = RecordedIO(None)
-        process = await agent.exec("c1", cmd("sh", "-c", "read go; stty size"), io, DEADLINE, terminal=True)
-        await agent.resize(process, 33, 99, DEADLINE)
-        await agent.signal(process, 0, DEADLINE)
-        io.give(b"\n")
-        assert await agent.wait(process) == 0
-        assert io.stdout.endswith(b"33 99\r\n")
+        script = "trap 'stty size' WINCH; echo ready; while :; do sleep 1000 & wait; done"
+        process = await agent.exec("c1", cmd("sh", "-c", script), io, DEADLINE, terminal=True)
+        await seen(io, b"ready")
+        for rows, columns in ((24, 80), (33, 99)):
+            await agent.resize(process, rows, columns, DEADLINE)
+            await seen(io, b"%d %d\r\n" % (rows, columns))
+        await agent.signal(process, 9, DEADLINE)
+        assert await agent.wait(process) == 128 + 9
 
     guest.run(make_agent, main)
+
+
+def test_control_c_interrupts_the_program_in_the_foreground(guest, make_agent):
+    async def main(agent):
+        io = RecordedIO(None)
+        process = await agent.exec("c1", cmd("sh", "-c", "echo ready; exec sleep 1000"), io, DEADLINE, terminal=True)
+        await seen(io, b"ready")
+        io.give(b"\x03")
+        assert await agent.wait(process) == 128 + 2
+
+    guest.run(make_agent, main)
+
+
+def test_a_shell_on_a_terminal_has_job_control(guest, make_agent):
+    async def main(agent):
+        io = RecordedIO(None)
+        process = await agent.exec("c1", cmd("sh", "-i"), io, DEADLINE, terminal=True)
+        for line, answer in (
+            (b"tty; echo term=$TERM\n", b"/dev/pts/0\r\nterm=xterm\r\n"),
+            (b"sh -c 'echo in front; exec sleep 1000'\n", b"\nin front\r\n"),
+            (b"\x03", b"^C"),
+            (b"echo status=$?\n", b"\nstatus=130\r\n"),
+            (b"sh -c 'echo again; exec sleep 1000'\n", b"\nagain\r\n"),
+            (b"\x1a", b"Stopped"),
+            (b"kill -9 %1; wait; echo jobs=$(jobs | wc -l)\n", b"\njobs=0\r\n"),
+        ):
+            io.give(line)
+            await seen(io, answer)
+        io.give(b"exit 7\n")
+        assert await agent.wait(process) == 7
+        assert b"job control" not in io.stdout
+
+    guest.run(make_agent, main)
+
+
+@pytest.mark.parametrize("text", [b"", b"whole line\n", b"half a line", b"line\nhalf"])
+def test_the_end_of_input_ends_a_program_that_reads_a_terminal(guest, make_agent, text):
+    async def main(agent):
+        status, io = await command(agent, "sh", "-c", "stty -echo; cat; echo end", stdin=text, terminal=True)
+        assert status == 0
+        assert io.stdout.endswith(text.replace(b"\n", b"\r\n") + b"end\r\n")
+
+    guest.run(make_agent, main)
+
+
+def test_all_that_was_written_to_a_terminal_arrives_before_the_exit_code(guest, make_agent):
+    async def main(agent):
+        expected = b"".join(b"%d\r\n" % number for number in range(1, 30001))
+        for _ in range(3):
+            status, io = await command(agent, "seq", "30000", terminal=True)
+            assert (status, bytes(io.stdout)) == (0, expected)
+
+    guest.run(make_agent, main)
+
+
+def test_a_container_can_run_on_a_terminal_which_outlives_its_host(guest, make_agent):
+    processes = []
+
+    async def first(agent):
+        io = RecordedIO(None)
+        script = "tty; stty -echo; echo ready; read line; echo got $line; stty size; exit 5"
+        container = GuestContainer("t1", "c1/rootfs", cmd("sh", "-c", script), terminal=True)
+        processes.append(await agent.start_container(container, io, DEADLINE))
+        await agent.resize(processes[0], 21, 65, DEADLINE)
+        await seen(io, b"/dev/pts/0\r\nready\r\n")
+
+    async def second(agent):
+        io = RecordedIO(b"line\n")
+        await agent.adopt(processes[0], io)
+        assert await agent.wait(processes[0]) == 5
+        assert io.stdout.endswith(b"got line\r\n21 65\r\n")
+        await agent.remove_container("t1", DEADLINE)
+
+    guest.run(make_agent, first)
+    guest.run(make_agent, second)
 
 
 def test_a_host_that_died_within_a_frame_leaves_output_input_and_exit_codes_to_the_next(guest, make_agent):

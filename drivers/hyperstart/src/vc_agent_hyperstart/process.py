@@ -25,8 +25,9 @@ _ORIGINAL_PAYLOAD_MAX = 512
 #: An original knows no credit. Above this many unread bytes of one stream the whole channel is not read any further.
 ORIGINAL_UNREAD_MAX = 1024 * 1024
 
-#: End of input on a terminal: the character ^D.
+#: End of input on a terminal: the character ^D, at the start of a line. Within a line it only hands over what is there.
 _END_OF_TRANSMISSION = b"\x04"
+_LINE_ENDS = b"\n\r\x04"
 
 
 class Multiplexer(Protocol):
@@ -270,12 +271,14 @@ class GuestProcess:
             self._over.set()
 
     async def _feed(self, io: ProcessIO, process_input: Input) -> None:
+        last = _END_OF_TRANSMISSION
         while data := await io.read_stdin():
             await process_input.write(data)
-        if self.names.terminal:
-            await process_input.write(_END_OF_TRANSMISSION)
-        else:
+            last = data[-1:]
+        if not self.names.terminal:
             self._mux.send(self.names.stdio)
+        else:
+            await process_input.write(_END_OF_TRANSMISSION * (1 if last in _LINE_ENDS else 2))
 
 
 class DiscardIO(ProcessIO):
