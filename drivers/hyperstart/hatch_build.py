@@ -1,7 +1,7 @@
 """Build hook: compiles the guest agent in ``guest/`` to ``src/vc_agent_hyperstart/guest/init``.
 
 Runs for wheels and editable installs. The binary is static: it depends on the machine but on no libc. One that is there
-already is kept when ``init.sha256`` beside it names the same sources.
+already is kept when ``init.sha256`` beside it names the same sources. Tests also compile it for other machines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-COMPILER = "musl-gcc"
+#: The compiler for this machine, and its Debian package; for others see :func:`_compiler`.
+COMPILER = ("musl-gcc", "musl-tools")
 FLAGS = (
     *("-std=c11", "-D_GNU_SOURCE", "-Os", "-static"),
     *("-Wall", "-Wextra", "-Werror"),
@@ -36,34 +37,45 @@ class GuestAgentHook(BuildHookInterface[BuilderConfig]):
         build_data["tag"] = f"py3-none-manylinux_2_17_{machine}.musllinux_1_1_{machine}"
 
 
-def build_guest_agent(root: Path) -> Path:
-    """Compile the guest agent unless it is there; return its path. Raises RuntimeError with what to do."""
+def build_guest_agent(root: Path, machine: str = platform.machine()) -> Path:
+    """Compile the guest agent for a machine (``uname -m``) unless it is there; return its path.
+
+    For this machine that is ``init``, for another ``init-MACHINE``. Raises RuntimeError with what to do.
+    """
     sources = sorted((root / "guest").glob("*.[ch]"))
-    binary = root / "src" / "vc_agent_hyperstart" / "guest" / "init"
-    stamp = binary.with_name("init.sha256")
-    wanted = _fingerprint(sources)
+    name = "init" if machine == platform.machine() else f"init-{machine}"
+    binary = root / "src" / "vc_agent_hyperstart" / "guest" / name
+    stamp = binary.with_name(f"{name}.sha256")
+    compiler, package = _compiler(machine)
+    wanted = _fingerprint(machine, compiler, sources)
     if binary.exists() and stamp.exists() and stamp.read_text().strip() == wanted:
         return binary
-    compiler = shutil.which(COMPILER)
-    if compiler is None:
-        raise RuntimeError(f"{COMPILER} is missing, and with it the guest agent: install the Debian package musl-tools")
+    if shutil.which(compiler) is None:
+        raise RuntimeError(f"{compiler} is missing, and with it the guest agent: install the Debian package {package}")
     binary.parent.mkdir(parents=True, exist_ok=True)
-    fresh = binary.with_name(f"init.{os.getpid()}")
+    fresh = binary.with_name(f"{name}.{os.getpid()}")
     try:
         command = [compiler, *FLAGS, "-o", str(fresh), *(str(source) for source in sources if source.suffix == ".c")]
         subprocess.run(command, check=True)
         fresh.replace(binary)
     except subprocess.CalledProcessError as error:
-        raise RuntimeError(f"{COMPILER} could not compile the guest agent, see its messages above") from error
+        raise RuntimeError(f"{compiler} could not compile the guest agent, see its messages above") from error
     finally:
         fresh.unlink(missing_ok=True)
     stamp.write_text(f"{wanted}\n")
     return binary
 
 
-def _fingerprint(sources: list[Path]) -> str:
+def _compiler(machine: str) -> tuple[str, str]:
+    """Return the compiler for a machine and its Debian package. For another machine Debian's come with glibc."""
+    if machine == platform.machine():
+        return COMPILER
+    return f"{machine}-linux-gnu-gcc", f"gcc-{machine.replace('_', '-')}-linux-gnu"
+
+
+def _fingerprint(machine: str, compiler: str, sources: list[Path]) -> str:
     """Return a hash of all that decides how the binary turns out, but for the compiler's version."""
-    digest = hashlib.sha256(repr((platform.machine(), COMPILER, FLAGS)).encode())
+    digest = hashlib.sha256(repr((machine, compiler, FLAGS)).encode())
     for source in sources:
         digest.update(f"\0{source.name}\0".encode() + source.read_bytes())
     return digest.hexdigest()

@@ -123,13 +123,6 @@ static void read_options(void)
 	}
 }
 
-/* The guest's shell, for those who want to look at the guest itself; it finds the other programs in itself. */
-static void make_shell(void)
-{
-	if (!access("/bin/busybox", X_OK) && symlink("busybox", "/bin/sh") && errno != EEXIST)
-		console("guest agent: /bin/sh: %s", strerror(errno));
-}
-
 void boot(void)
 {
 	struct rlimit files = {FILES_MAX, FILES_MAX};
@@ -140,7 +133,6 @@ void boot(void)
 	open_console();
 	read_options();
 	load_modules();
-	make_shell();
 	setrlimit(RLIMIT_NOFILE, &files);
 	prctl(PR_SET_DUMPABLE, 0); /* nor are children before execve open to the processes of their container */
 }

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -56,6 +57,14 @@ def test_without_compiler_and_binary_the_package_to_install_is_named(hook, proje
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RuntimeError, match="install the Debian package musl-tools"):
         hook.build_guest_agent(project)
+
+
+def test_for_another_machine_the_compiler_to_install_is_named(hook, project, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
+    package = f"gcc-{other.replace('_', '-')}-linux-gnu"
+    with pytest.raises(RuntimeError, match=f"{other}-linux-gnu-gcc is missing.*install the Debian package {package}"):
+        hook.build_guest_agent(project, other)
 
 
 def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd):

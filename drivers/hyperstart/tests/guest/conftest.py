@@ -9,6 +9,8 @@ import struct
 import subprocess
 import time
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from vc_agent_hyperstart.plugin import HyperstartPlugin
 from vc_core.guest import GuestRequest
 from vc_core.roots import Roots
 from vc_guest_debian.plugin import DebianPlugin
+
+DRIVER = Path(__file__).parents[2]
 
 #: Seconds. A boot under emulation takes two to six, on a busy machine more.
 BOOT = 60
@@ -42,13 +46,17 @@ def make_root_fs(root: Path) -> None:
     (root / "etc/group").write_text("root:x:0:\nbob:x:1001:\nstaff:x:50:alice,bob\nextra:x:60:\n")
 
 
+#: QEMU's type for each machine (``uname -m``).
+MACHINES = {"x86_64": "q35", "aarch64": "virt"}
+
+
 class VM:
     """A running guest; its channels are the sockets ``control`` and ``stream`` in its directory."""
 
-    def __init__(self, directory: Path, image, options, ports):
+    def __init__(self, directory: Path, image, options, ports, machine):
         self.directory = directory
-        argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256", "-serial", "file:console"]
+        argv = [f"qemu-system-{machine}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+        argv += ["-machine", f"{MACHINES[machine]},accel=tcg", "-cpu", "max", "-m", "256", "-serial", "file:console"]
         argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
         argv += ["-append", " ".join((*image.kernel_params, *options)), "-device", "virtio-serial-pci"]
         for tag, path, access in (
@@ -281,11 +289,18 @@ def exactly(sock, count):
     return data
 
 
-@pytest.fixture(scope="session")
-def guest_image():
+def load_build_hook():
+    spec = spec_from_file_location("hatch_build", DRIVER / "hatch_build.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build_image(machine, **payload):
+    """Return a guest for a machine; ``payload`` is what differs from the usual payload."""
     plugin = HyperstartPlugin()
-    payload = plugin.vc_agent_guest(plugin.vc_agent_config({}))
-    request = GuestRequest("hyperstart", payload, platform.machine(), Roots.from_environment().cache / "guests")
+    usual = plugin.vc_agent_guest(plugin.vc_agent_config({}))
+    request = GuestRequest("hyperstart", replace(usual, **payload), machine, Roots.from_environment().cache / "guests")
     builder = DebianPlugin().vc_guest_create(DebianPlugin().vc_guest_config({}))
 
     async def find_or_build():
@@ -294,15 +309,20 @@ def guest_image():
     return asyncio.run(find_or_build())
 
 
+@pytest.fixture(scope="session")
+def guest_image():
+    return build_image(platform.machine())
+
+
 @contextmanager
-def booted(directory: Path, image, options=(), ports=("control", "stream")):
+def booted(directory: Path, image, options=(), ports=("control", "stream"), machine="x86_64"):
     """Boot a VM, wait until its agent is ready; it ends with the block.
 
     ``ports`` are the sockets behind sh.hyper.channel.0 and sh.hyper.channel.1.
     """
     make_root_fs(directory / "share/base/rootfs")
     (directory / "writable").mkdir()
-    vm = VM(directory, image, options, ports)
+    vm = VM(directory, image, options, ports, machine)
     try:
         host = RawHost(vm)
         host.control.settimeout(BOOT)
@@ -325,6 +345,19 @@ def exchanged(tmp_path_factory, guest_image):
     """A VM whose ports have each other's names, and whose command line says so."""
     options = ("vc.control=/dev/vport0p2", "vc.stream=/dev/vport0p1")
     with booted(tmp_path_factory.mktemp("vm"), guest_image, options, ("stream", "control")) as vm:
+        yield vm
+
+
+@pytest.fixture
+def aarch64(tmp_path_factory):
+    """A VM of another machine, with the guest agent compiled for it."""
+    needed = {"qemu-system-aarch64": "qemu-system-arm", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}
+    for program, package in needed.items():
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed (Debian: {package})")
+    agent = load_build_hook().build_guest_agent(DRIVER, "aarch64")
+    image = build_image("aarch64", files={"/init": str(agent)})
+    with booted(tmp_path_factory.mktemp("vm"), image, machine="aarch64") as vm:
         yield vm
 
 

@@ -247,6 +247,13 @@ def test_a_pod_without_a_root_runs_commands_in_the_guest_s_own(host):
     assert any(line.startswith("share on /run/vc/share type 9p (ro,") for line in lines)
 
 
+def test_the_guest_s_own_root_has_the_usual_programs(host):
+    assert b"init" in host.run("", "ls", "/")[1]
+    assert guest_says(host, "id -u; awk 'BEGIN { print 6 * 7 }'") == "0\n42\n"
+    process = {"stdio": 5, "stderr": 6, "args": ["nosuch"]}
+    assert host.refused(host.EXECCMD, {"container": "", "process": process})["exit_code"] == 127
+
+
 def test_a_command_in_the_guest_s_own_root_is_found_there_by_its_number(host):
     assert guest_says(host, "cat /proc/$$/comm; true") == "sh\n"
 
