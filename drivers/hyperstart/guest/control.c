@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum {
@@ -277,12 +276,8 @@ static enum outcome resize(struct message *message)
 	if (!read_size(message, &spec))
 		return FAILED;
 	process = process_by_stdio(spec.stream);
-	if (process && process->terminal && process->out.watch.fd >= 0) {
-		struct winsize size = {.ws_row = (unsigned short)MIN(spec.rows, UINT16_MAX),
-		                       .ws_col = (unsigned short)MIN(spec.columns, UINT16_MAX)};
-
-		ioctl(process->out.watch.fd, TIOCSWINSZ, &size);
-	}
+	if (process && process->terminal && process->out.watch.fd >= 0)
+		set_terminal_size(process->out.watch.fd, spec.rows, spec.columns);
 	return DONE;
 }
 
@@ -322,14 +317,19 @@ static void write_process(struct buffer *text, const struct process *process)
 
 static enum outcome answer_hello(void)
 {
+	static const char *const features[] = {
+		"no-next", "reasons", "exec-ack", "signal",   "status128", "drain",    "credit",
+		"sync",    "overlay", "pod-root", "pod-stays", "mounts",    "no-input", "terminal-size",
+	};
 	struct buffer text = {.limit = FRAME_MAX - HEADER};
 	const char *separator = "";
 
-	json_write(&text,
-	           "{\"version\":%d,\"features\":[\"no-next\",\"reasons\",\"exec-ack\",\"signal\",\"status128\","
-	           "\"drain\",\"credit\",\"sync\",\"pod-stays\",\"overlay\",\"pod-root\",\"mounts\",\"no-input\"]",
-	           EXTENSIONS_VERSION);
-	json_write(&text, ",\"processes\":[");
+	json_write(&text, "{\"version\":%d,\"features\":", EXTENSIONS_VERSION);
+	for (size_t i = 0; i < COUNT(features); i++) {
+		json_write(&text, i ? "," : "[");
+		json_write_string(&text, features[i]);
+	}
+	json_write(&text, "],\"processes\":[");
 	for (struct process *process = processes; process; process = process->next) {
 		if (process->unknown)
 			continue;

@@ -141,7 +141,15 @@ static bool make_pipe(struct ends *ends, int number)
 	return !fcntl(pipe_fds[ours], F_SETFL, O_NONBLOCK) || fail("fcntl: %s", strerror(errno));
 }
 
-static bool make_terminal(struct ends *ends, const struct container *container)
+void set_terminal_size(int terminal, uint64_t rows, uint64_t columns)
+{
+	struct winsize size = {.ws_row = (unsigned short)MIN(rows, UINT16_MAX),
+	                       .ws_col = (unsigned short)MIN(columns, UINT16_MAX)};
+
+	ioctl(terminal, TIOCSWINSZ, &size);
+}
+
+static bool make_terminal(struct ends *ends, const struct container *container, const struct process_spec *spec)
 {
 	int master = openat(container->pts, "ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	int unlocked = 0;
@@ -149,6 +157,7 @@ static bool make_terminal(struct ends *ends, const struct container *container)
 	ends->ours[1] = master;
 	if (master < 0 || ioctl(master, TIOCSPTLCK, &unlocked))
 		return fail("terminal: %s", strerror(errno));
+	set_terminal_size(master, spec->rows, spec->columns);
 	for (int i = 0; i < 2; i++) {
 		ends->theirs[i] = i ? fcntl(ends->theirs[0], F_DUPFD_CLOEXEC, 3)
 		                    : ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -164,7 +173,7 @@ static bool make_ends(struct ends *ends, const struct container *container, cons
 	*ends = (struct ends){{-1, -1, -1}, {-1, -1, -1}};
 	if (!spec->terminal)
 		return make_pipe(ends, 0) && make_pipe(ends, 1) && make_pipe(ends, 2);
-	if (!make_terminal(ends, container))
+	if (!make_terminal(ends, container, spec))
 		return false;
 	if (spec->stderr_stream)
 		return make_pipe(ends, 2);

@@ -39,6 +39,9 @@ enum start process_start(struct container *container, bool init, const struct pr
 /* Make a process that has ended before it started, as an original agent reports it. */
 bool process_stillborn(const char *container_id, const struct process_spec *spec, int status);
 
+/* Give a terminal a size; its process hears of a new one. */
+void set_terminal_size(int terminal, uint64_t rows, uint64_t columns);
+
 /* A child of the agent has ended. */
 void process_reaped(pid_t pid, int wait_status);
 

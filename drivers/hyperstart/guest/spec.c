@@ -55,6 +55,8 @@ TABLE(mapping, true, mapping_fields);
 
 static const struct field process_fields[] = {
 	FIELD(process_spec, terminal, "terminal", BOOLEAN),
+	FIELD(process_spec, rows, "rows", NUMBER),
+	FIELD(process_spec, columns, "columns", NUMBER),
 	FIELD(process_spec, no_input, "noInput", BOOLEAN),
 	FIELD(process_spec, stdio, "stdio", NUMBER),
 	FIELD(process_spec, stderr_stream, "stderr", NUMBER),

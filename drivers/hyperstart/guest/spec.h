@@ -11,6 +11,7 @@ struct variable {
 
 struct process_spec {
 	bool terminal;
+	uint64_t rows, columns; /* of the terminal; 0 where not given */
 	bool no_input; /* standard input is at its end from the start */
 	uint64_t stdio, stderr_stream;
 	const char **args;       /* ends with NULL, at least one */

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.agent import AgentCapability, GuestContainer, GuestMount, Process
+from vc_core.agent import AgentCapability, GuestContainer, GuestMount, Process, TerminalSize
 from vc_core.config import Cmd, EnvVar
 from vc_core.devices import Channel, SharedDirectory
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
@@ -46,7 +46,7 @@ async def pod(make_agent, **guest_options):
         assert guest.violations == []
 
 
-async def command(agent, *args, stdin=b"", terminal=False):
+async def command(agent, *args, stdin=b"", terminal=None):
     io = RecordedIO(stdin)
     process = await agent.exec("c1", Cmd(args=args), io, DEADLINE, terminal=terminal)
     return await agent.wait(process), io
@@ -291,7 +291,7 @@ def test_an_original_of_2016_signals_only_a_containers_first_process(make_agent)
 def test_signals_and_sizes_for_what_has_just_ended_are_no_errors(make_agent, guest_options):
     async def main():
         async with pod(make_agent, **guest_options) as (_, agent):
-            container = GuestContainer("c2", "c2", Cmd(args=["true"]), terminal=True)
+            container = GuestContainer("c2", "c2", Cmd(args=["true"]), terminal=TerminalSize())
             process = await agent.start_container(container, RecordedIO(None), DEADLINE)
             await agent.wait(process)
             await agent.signal(process, 15, DEADLINE)
@@ -314,10 +314,11 @@ def test_a_terminal_has_one_output_gets_its_size_and_ends_with_control_d(make_ag
     async def main():
         async with pod(make_agent, **guest_options) as (guest, agent):
             io = RecordedIO(b"hello\n")
-            process = await agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE, terminal=True)
+            process = await agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE, terminal=TerminalSize(33, 99))
             inside = guest.processes[int(process.process_id)]
             assert inside.terminal
             assert inside.stderr is inside.stdout
+            assert inside.size == (33, 99)
             await agent.resize(process, 24, 80, DEADLINE)
             assert inside.size == (24, 80)
             assert await agent.wait(process) == 0

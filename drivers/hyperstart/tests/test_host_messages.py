@@ -16,7 +16,7 @@ names = text.filter(lambda name: name and "=" not in name)
 @given(args=st.lists(text, min_size=1, max_size=5), envs=st.lists(st.tuples(names, text), max_size=3), work_dir=text)
 def test_every_argument_and_variable_is_in_the_request_character_for_character(args, envs, work_dir):
     cmd = Cmd(args=args, envs=[EnvVar(*env) for env in envs], work_dir=work_dir)
-    spec = messages.ProcessSpec.of(cmd, terminal=False, stdio=1, stderr=2, process_id="")
+    spec = messages.ProcessSpec.of(cmd, stdio=1, stderr=2)
     process = json.loads(messages.ExecCommand("c1", spec).encode())["process"]
     assert process["args"] == args
     assert [(env["env"], env["value"]) for env in process.get("envs", [])] == envs

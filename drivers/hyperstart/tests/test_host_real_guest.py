@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vc_core import boot
-from vc_core.agent import AgentCapability, GuestContainer
+from vc_core.agent import AgentCapability, GuestContainer, TerminalSize
 from vc_core.config import Cmd, EnvVar
 from vc_core.errors import CommandError
 from vc_core.plugins import Plugins
@@ -117,7 +117,7 @@ def cmd(*args: str) -> Cmd:
     return Cmd(args=args, envs=[EnvVar("PATH", "/bin")])
 
 
-async def command(agent, *args, stdin=b"", terminal=False):
+async def command(agent, *args, stdin=b"", terminal=None):
     io = RecordedIO(stdin)
     process = await agent.exec("c1", cmd(*args), io, DEADLINE, terminal=terminal)
     return await agent.wait(process), io
@@ -207,10 +207,10 @@ async def seen(io, text: bytes):
 def test_a_terminal_has_the_size_it_was_given_and_its_process_hears_of_a_new_one(guest, make_agent):
     async def main(agent):
         io = RecordedIO(None)
-        script = "trap 'stty size' WINCH; echo ready; while :; do sleep 1000 & wait; done"
-        process = await agent.exec("c1", cmd("sh", "-c", script), io, DEADLINE, terminal=True)
-        await seen(io, b"ready")
-        for rows, columns in ((24, 80), (33, 99)):
+        script = "trap 'stty size' WINCH; stty size; while :; do sleep 1000 & wait; done"
+        process = await agent.exec("c1", cmd("sh", "-c", script), io, DEADLINE, terminal=TerminalSize(24, 80))
+        await seen(io, b"24 80\r\n")
+        for rows, columns in ((33, 99), (5, 7)):
             await agent.resize(process, rows, columns, DEADLINE)
             await seen(io, b"%d %d\r\n" % (rows, columns))
         await agent.signal(process, 9, DEADLINE)
@@ -222,7 +222,9 @@ def test_a_terminal_has_the_size_it_was_given_and_its_process_hears_of_a_new_one
 def test_control_c_interrupts_the_program_in_the_foreground(guest, make_agent):
     async def main(agent):
         io = RecordedIO(None)
-        process = await agent.exec("c1", cmd("sh", "-c", "echo ready; exec sleep 1000"), io, DEADLINE, terminal=True)
+        process = await agent.exec(
+            "c1", cmd("sh", "-c", "echo ready; exec sleep 1000"), io, DEADLINE, terminal=TerminalSize()
+        )
         await seen(io, b"ready")
         io.give(b"\x03")
         assert await agent.wait(process) == 128 + 2
@@ -233,7 +235,7 @@ def test_control_c_interrupts_the_program_in_the_foreground(guest, make_agent):
 def test_a_shell_on_a_terminal_has_job_control(guest, make_agent):
     async def main(agent):
         io = RecordedIO(None)
-        process = await agent.exec("c1", cmd("sh", "-i"), io, DEADLINE, terminal=True)
+        process = await agent.exec("c1", cmd("sh", "-i"), io, DEADLINE, terminal=TerminalSize())
         for line, answer in (
             (b"tty; echo term=$TERM\n", b"/dev/pts/0\r\nterm=xterm\r\n"),
             (b"sh -c 'echo in front; exec sleep 1000'\n", b"\nin front\r\n"),
@@ -255,7 +257,7 @@ def test_a_shell_on_a_terminal_has_job_control(guest, make_agent):
 @pytest.mark.parametrize("text", [b"", b"whole line\n", b"half a line", b"line\nhalf"])
 def test_the_end_of_input_ends_a_program_that_reads_a_terminal(guest, make_agent, text):
     async def main(agent):
-        status, io = await command(agent, "sh", "-c", "stty -echo; cat; echo end", stdin=text, terminal=True)
+        status, io = await command(agent, "sh", "-c", "stty -echo; cat; echo end", stdin=text, terminal=TerminalSize())
         assert status == 0
         assert io.stdout.endswith(text.replace(b"\n", b"\r\n") + b"end\r\n")
 
@@ -266,7 +268,7 @@ def test_all_that_was_written_to_a_terminal_arrives_before_the_exit_code(guest, 
     async def main(agent):
         expected = b"".join(b"%d\r\n" % number for number in range(1, 30001))
         for _ in range(3):
-            status, io = await command(agent, "seq", "30000", terminal=True)
+            status, io = await command(agent, "seq", "30000", terminal=TerminalSize())
             assert (status, bytes(io.stdout)) == (0, expected)
 
     guest.run(make_agent, main)
@@ -278,9 +280,8 @@ def test_a_container_can_run_on_a_terminal_which_outlives_its_host(guest, make_a
     async def first(agent):
         io = RecordedIO(None)
         script = "tty; stty -echo; echo ready; read line; echo got $line; stty size; exit 5"
-        container = GuestContainer("t1", "c1/rootfs", cmd("sh", "-c", script), terminal=True)
+        container = GuestContainer("t1", "c1/rootfs", cmd("sh", "-c", script), terminal=TerminalSize(21, 65))
         processes.append(await agent.start_container(container, io, DEADLINE))
-        await agent.resize(processes[0], 21, 65, DEADLINE)
         await seen(io, b"/dev/pts/0\r\nready\r\n")
 
     async def second(agent):

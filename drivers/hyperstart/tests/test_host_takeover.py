@@ -52,7 +52,7 @@ class Host:
         return saved
 
 
-async def first_host(make_agent, guest, *args, io, terminal=False):
+async def first_host(make_agent, guest, *args, io, terminal=None):
     host = Host(make_agent(), guest)
     agent = await host.connect()
     await agent.start_pod("p1", "", DEADLINE)

@@ -52,6 +52,14 @@ class ProcessIO(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class TerminalSize:
+    """The size of a process' terminal in characters; zeros mean unknown."""
+
+    rows: int = 0
+    columns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """Names one process in the guest: of ``container_id``, ``process_id`` chosen by the agent."""
 
@@ -77,13 +85,13 @@ class GuestContainer:
     """A container as the agent sees it.
 
     ``root_fs`` is where the container's root is found below the pod's shared directory ("c1/rootfs"); ``cmd`` what
-    to run; ``terminal`` whether on a terminal.
+    to run; ``terminal`` the size of the terminal that it runs on, None for no terminal.
     """
 
     id: str
     root_fs: str
     cmd: Cmd
-    terminal: bool = False
+    terminal: TerminalSize | None = None
     mounts: tuple[GuestMount, ...] = ()
 
 
@@ -155,9 +163,9 @@ class Agent(ABC):
 
     @abstractmethod
     async def exec(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: bool = False
+        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
     ) -> Process:
-        """Start a further process in a running container, wired to ``io``.
+        """Start a further process in a running container, wired to ``io``; with ``terminal`` on one of that size.
 
         An empty ``container_id`` means the pod itself: its own root file system, else the guest's.
         Raises CommandError when the guest says why the command cannot start.

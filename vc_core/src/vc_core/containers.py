@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vc_core import share
-from vc_core.agent import Agent, GuestContainer, GuestMount, Process, ProcessIO
+from vc_core.agent import Agent, GuestContainer, GuestMount, Process, ProcessIO, TerminalSize
 from vc_core.config import Cmd, ContainerConfig, EnvVar, resolve_root_fs
 from vc_core.defaults import DEFAULT_PATH
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
 from vc_core.ledger import Ledger
 from vc_core.states import State
-from vc_core.streams import ConsoleIO, LoggedIO, TerminalSize
+from vc_core.streams import ConsoleIO, LoggedIO
 
 #: Signals (signal(7)) that end a container: politely, and for good.
 _SIGTERM, _SIGKILL = 15, 9
@@ -79,7 +79,7 @@ class Containers:
                 id=config.id,
                 root_fs=self._share_root_fs(config),
                 cmd=with_path(config.cmd),
-                terminal=terminal is not None,
+                terminal=terminal,
                 mounts=self._share_mounts(config),
             )
             process = await agent.start_container(guest, io, deadline)
@@ -92,8 +92,6 @@ class Containers:
             config.id, state=State.RUNNING, reason="", exit_code=None, started_at=time.time(), ended_at=None,
             process=process.process_id,
         )  # fmt: skip
-        if terminal is not None and terminal.rows:
-            await agent.resize(process, terminal.rows, terminal.columns, deadline)
 
     async def take_over(self, agent: Agent, container_id: str) -> None:
         """Look after a container that an earlier owner started."""
@@ -155,7 +153,7 @@ class Containers:
         if attachment is not None:
             return attachment.io, attachment.terminal
         if config.console:
-            return ConsoleIO(config.console), TerminalSize(0, 0)
+            return ConsoleIO(config.console), TerminalSize()
         return LoggedIO(self._ledger.open_log(config.id), keep_stdin_open=config.interactive), None
 
     def _share_root_fs(self, config: ContainerConfig) -> str:
@@ -209,10 +207,8 @@ async def run(
 
     ``guarded`` awaits with an eye on the VM. ``control`` is told the process once it runs. Cancelling kills it.
     """
-    process: Process = await guarded(agent.exec(container_id, with_path(cmd), io, deadline, terminal is not None))
+    process: Process = await guarded(agent.exec(container_id, with_path(cmd), io, deadline, terminal))
     try:
-        if terminal is not None and terminal.rows:
-            await guarded(agent.resize(process, terminal.rows, terminal.columns, deadline))
         if control is not None:
             control(process)
         code: int = await guarded(agent.wait(process))

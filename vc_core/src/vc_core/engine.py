@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vc_core import boot, containers, process, share, sources
-from vc_core.agent import Agent, Process, ProcessIO
+from vc_core.agent import Agent, Process, ProcessIO, TerminalSize
 from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
 from vc_core.containers import Attachment, Containers
 from vc_core.context import Boot, PodContext
@@ -39,7 +39,7 @@ from vc_core.records import PodRecord
 from vc_core.states import State, move, require_state
 from vc_core.status import UNWATCHED, ended, vm_identity
 from vc_core.store import Store
-from vc_core.streams import ContainerLog, TerminalSize
+from vc_core.streams import ContainerLog
 
 if TYPE_CHECKING:
     from vc_core.plugins import Plugins

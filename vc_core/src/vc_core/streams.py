@@ -10,7 +10,6 @@ import termios
 import tty
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.agent import ProcessIO
@@ -21,14 +20,6 @@ CHUNK = 64 * 1024
 
 #: A container's log: two files of half this size at most (bytes), the older one ``output.log.1``.
 LOG_BYTES_MAX = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class TerminalSize:
-    """The size of a process' terminal in characters; zeros mean unknown."""
-
-    rows: int
-    columns: int
 
 
 class Input:

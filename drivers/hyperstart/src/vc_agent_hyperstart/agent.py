@@ -20,7 +20,7 @@ from vc_agent_hyperstart.connection import Connection, Dialect
 from vc_agent_hyperstart.control import RefusedError
 from vc_agent_hyperstart.messages import Message, ProcessNames, ProcessReport
 from vc_agent_hyperstart.process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
-from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO
+from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO, TerminalSize
 from vc_core.config import Cmd
 from vc_core.context import PodContext
 from vc_core.devices import Channel, Device, SharedDirectory
@@ -235,7 +235,7 @@ class HyperstartAgent(Agent):
         return Process(container.id, str(process.names.stdio))
 
     async def exec(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: bool = False
+        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
     ) -> Process:
         """Send EXECCMD."""
         _, dialect = self._guest()
@@ -251,7 +251,7 @@ class HyperstartAgent(Agent):
         self,
         container_id: str,
         cmd: Cmd,
-        terminal: bool,
+        terminal: TerminalSize | None,
         io: ProcessIO,
         deadline: float,
         container: GuestContainer | None = None,
@@ -262,17 +262,23 @@ class HyperstartAgent(Agent):
             raise ConfigError(f"the command for {where} has no args; name a program")
         connection, dialect = self._guest()
         streams = connection.streams
-        stdio, stderr = streams.new_numbers(terminal=terminal)
+        stdio, stderr = streams.new_numbers(terminal=terminal is not None)
         process_id = str(stdio) if dialect.by_id else ""
         no_input = dialect.ours and not (io.has_input or terminal)
         spec = messages.ProcessSpec.of(
-            cmd, terminal=terminal, stdio=stdio, stderr=stderr, process_id=process_id, no_input=no_input
+            cmd,
+            stdio=stdio,
+            stderr=stderr,
+            terminal=terminal is not None,
+            process_id=process_id,
+            no_input=no_input,
+            size=terminal if dialect.ours else None,
         )
         code, message = Code.EXECCMD, messages.ExecCommand(container_id, spec).encode()
         if container is not None:
             code, message = Code.NEWCONTAINER, self._new_container(container, spec, dialect).encode()
         # Its output may arrive before the answer to the command.
-        names = ProcessNames(container_id, container is not None, stdio, stderr, terminal)
+        names = ProcessNames(container_id, container is not None, stdio, stderr, terminal is not None)
         process = streams.add(names, status_by_event=dialect.by_id)
         try:
             await connection.control.call(code, message, deadline)
@@ -288,6 +294,8 @@ class HyperstartAgent(Agent):
             self._abandon(process)
             raise
         process.attach(io, None if no_input else self._input(process))
+        if terminal is not None and terminal.rows and not dialect.ours:
+            await self._resize(process, terminal.rows, terminal.columns, deadline)
         return process
 
     def _new_container(
@@ -388,10 +396,12 @@ class HyperstartAgent(Agent):
     async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
         """Send WINSIZE."""
         running = self._running(process)
-        if running is None:
-            return
+        if running is not None:
+            await self._resize(running, rows, columns, deadline)
+
+    async def _resize(self, process: GuestProcess, rows: int, columns: int, deadline: float) -> None:
         _, dialect = self._guest()
-        names = running.names
+        names = process.names
         message: Message = messages.WinSize(names.stdio, rows, columns)
         if dialect.by_id:
             message = messages.WinSizeById(names.container, str(names.stdio), rows, columns)

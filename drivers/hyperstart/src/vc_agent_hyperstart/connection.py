@@ -23,7 +23,7 @@ _API_2016, _API_LAST = 4242, 4244
 _FEATURES = frozenset(
     (
         *("no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays"),
-        *("pod-root", "mounts", "no-input"),
+        *("pod-root", "mounts", "no-input", "terminal-size"),
     )
 )
 

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from vc_core.agent import TerminalSize
 from vc_core.config import Cmd
 from vc_core.errors import AgentProtocolError
 
@@ -40,7 +41,7 @@ class Env(Message, frozen=True):
 
 
 class ProcessSpec(Message, frozen=True):
-    """A process to start: part of NEWCONTAINER and EXECCMD. ``id`` only from API 4243 on, ``no_input`` after HELLO."""
+    """A process to start: part of NEWCONTAINER and EXECCMD. ``id`` only from API 4243 on, all below it after HELLO."""
 
     terminal: bool
     stdio: int
@@ -53,10 +54,20 @@ class ProcessSpec(Message, frozen=True):
     additional_groups: Sequence[str] = ()
     id: str = ""
     no_input: bool = False
+    rows: int = 0
+    columns: int = 0
 
     @classmethod
     def of(
-        cls, cmd: Cmd, *, terminal: bool, stdio: int, stderr: int, process_id: str = "", no_input: bool = False
+        cls,
+        cmd: Cmd,
+        *,
+        stdio: int,
+        stderr: int,
+        terminal: bool = False,
+        process_id: str = "",
+        no_input: bool = False,
+        size: TerminalSize | None = None,
     ) -> ProcessSpec:
         """Return the process that runs ``cmd``."""
         return cls(
@@ -71,6 +82,8 @@ class ProcessSpec(Message, frozen=True):
             additional_groups=cmd.additional_groups,
             id=process_id,
             no_input=no_input,
+            rows=size.rows if size else 0,
+            columns=size.columns if size else 0,
         )
 
 

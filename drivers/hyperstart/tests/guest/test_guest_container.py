@@ -195,6 +195,10 @@ def test_a_terminal_is_the_controlling_terminal_of_its_process(host):
     assert b"33 99\r\n" in out
 
 
+def test_a_terminal_has_its_size_from_the_start(host):
+    assert host.run("c1", "stty", "size", terminal=True, rows=33, columns=99)[1] == b"33 99\r\n"
+
+
 def test_a_terminal_s_standard_error_can_be_a_stream_of_its_own(host):
     assert host.run("c1", "sh", "-c", "echo out; echo err >&2", terminal=True) == (0, b"out\r\n", b"err\n")
     stdio = host.exec("c1", "sh", "-c", "echo out; echo err >&2", terminal=True, stderr=0)

@@ -6,7 +6,7 @@ import asyncio
 import signal as signals
 from collections.abc import Mapping, Sequence
 
-from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO
+from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO, TerminalSize
 from vc_core.config import Cmd
 from vc_core.devices import Device
 from vc_core.errors import AgentConnectError, AgentError
@@ -92,7 +92,7 @@ class NoopAgent(Agent):
         return Process(container.id, _FIRST)
 
     async def exec(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: bool = False
+        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
     ) -> Process:
         """Return a process that has ended with exit code 0."""
         return Process(container_id, _COMMAND)

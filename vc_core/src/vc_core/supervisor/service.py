@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 
 from vc_core import wire
-from vc_core.agent import Process
+from vc_core.agent import Process, TerminalSize
 from vc_core.config import Cmd, ContainerConfig
 from vc_core.containers import Attachment
 from vc_core.engine import Engine
 from vc_core.errors import ConfigError, SupervisorError, VCError
-from vc_core.streams import AttachedIO, ContainerLog, Input, Output, TerminalSize, ready
+from vc_core.streams import AttachedIO, ContainerLog, Input, Output, ready
 
 _log = logging.getLogger(__name__)
 

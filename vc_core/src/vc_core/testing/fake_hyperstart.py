@@ -21,7 +21,7 @@ from vc_core.testing.hyperstart_wire import CONTROL, MAGIC, PAYLOAD_MAX, STREAM,
 
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
-    "pod-root", "mounts", "no-input",
+    "pod-root", "mounts", "no-input", "terminal-size",
 )  # fmt: skip
 
 _PROCESS_KEYS = {"terminal", "stdio", "stderr", "args", "envs", "workdir", "user", "group", "additionalGroups"}
@@ -30,7 +30,7 @@ _MOUNT_KEYS = {"source", "path", "readOnly"}
 _POD_KEYS = {"hostname", "containers", "shareDir"}
 
 #: Keys that only a guest which was greeted knows.
-_OUR_PROCESS_KEYS = {"noInput"}
+_OUR_PROCESS_KEYS = {"noInput", "rows", "columns"}
 _OUR_CONTAINER_KEYS = {"overlay", "overlaySize"}
 _OUR_MOUNT_KEYS = {"writable"}
 _OUR_POD_KEYS = {"root", "liveDir", "writableDir"}

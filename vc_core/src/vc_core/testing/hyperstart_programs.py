@@ -37,7 +37,7 @@ class FakeProcess:
         self.env = {item["env"]: item["value"] for item in spec.get("envs", ())}
         self.terminal: bool = spec["terminal"]
         self.stdio: int = spec["stdio"]
-        self.size: tuple[int, int] | None = None
+        self.size: tuple[int, int] | None = (spec["rows"], spec["columns"]) if "rows" in spec else None
         self.status: int | None = None
         self.killed_by = 0
         self.received = self.consumed = self.credited = 0
