@@ -177,6 +177,14 @@ def test_as_many_devices_as_are_accepted_fit_into_a_vm_beside_a_disk(
     live(hypervisor, use)
 
 
+def target(descriptor: Path) -> Path | None:
+    """Return what an entry of /proc/PID/fd leads to; None for one that was closed meanwhile."""
+    try:
+        return descriptor.readlink()
+    except FileNotFoundError:
+        return None
+
+
 def test_a_disk_is_read_only_and_never_taken_for_another_format(make: Make, disk: Boot, tmp_path: Path) -> None:
     # Ext4 leaves its first bytes free: here, to what QEMU would take for an image of its own, with more files behind.
     with disk.image.open("r+b") as file:
@@ -195,7 +203,7 @@ def test_a_disk_is_read_only_and_never_taken_for_another_format(make: Make, disk
         facts = blocks[0]["inserted"]
         assert (facts["file"], facts["drv"], facts["ro"]) == (str(disk.image), "raw", True)
         assert facts["image"]["virtual-size"] == disk.image.stat().st_size
-        [opened] = [fd.name for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.readlink() == disk.image]
+        [opened] = [fd.name for fd in Path(f"/proc/{pid}/fd").iterdir() if target(fd) == disk.image]
         flags = Path(f"/proc/{pid}/fdinfo/{opened}").read_text().split("flags:")[1].split()[0]
         assert int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
 
