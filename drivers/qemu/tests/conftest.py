@@ -24,8 +24,8 @@ from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 MakeHypervisor = Callable[..., QemuHypervisor]
 Owner = Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]
 
-#: Kernel modules that the test guest needs: ports of virtio-serial, shares over 9p.
-MODULES = ("virtio_console", "9pnet_virtio", "9p")
+#: Kernel modules that the test guest needs: ports of virtio-serial, shares over 9p, disks.
+MODULES = ("virtio_console", "9pnet_virtio", "9p", "virtio_blk")
 
 
 @pytest.fixture(scope="session")
@@ -47,13 +47,9 @@ def unbootable(tmp_path_factory: pytest.TempPathFactory) -> Boot:
 
 @pytest.fixture
 def disk(tmp_path: Path, unbootable: Boot) -> Boot:
-    """The same kernel with an ext4 on a disk, whose label is "label of a disk"."""
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree" / "greeting").write_text("hello from the disk\n")
+    """The same kernel with a disk that begins with a line of text."""
     image = tmp_path / "a, b.img"
-    subprocess.run(
-        ["mke2fs", "-q", "-t", "ext4", "-L", "label of a disk", "-d", tmp_path / "tree", image, "4M"], check=True
-    )
+    image.write_bytes(b"hello from the disk\n".ljust(4 << 20, b"\0"))
     return Boot(unbootable.kernel, image, False, ("root=/dev/vda",))
 
 

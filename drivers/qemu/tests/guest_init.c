@@ -1,6 +1,7 @@
 /* Init of the test guest: loads its modules, says READY on the channel "test", and does what it is told there.
  * A line of the host is a command: the name of a file is answered with its first line; see main for the others. */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,10 @@ int main(void)
 			tcdrain(console);
 			close(console);
 			dprintf(channel, "SAID\n");
+		} else if (!strncmp(command, "WRITE ", 6)) {
+			int file = open(command + 6, O_WRONLY);
+			dprintf(channel, "%s\n", write(file, "x", 1) == 1 && !fsync(file) ? "WRITTEN" : strerror(errno));
+			close(file);
 		} else {
 			first_line(command, line, sizeof line);
 			dprintf(channel, "%s\n", line);

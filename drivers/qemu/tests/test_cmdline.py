@@ -41,7 +41,9 @@ def request(
     )
     names = [cmdline.MONITOR, cmdline.CONSOLE, *(cmdline.socket_name(d) for d in devices if isinstance(d, Channel))]
     sockets = {name: number for number, name in enumerate(names, start=10)}
-    return cmdline.Request(context, config or QemuConfig(), Path("/usr/bin/qemu"), accelerator, devices, sockets)
+    return cmdline.Request(
+        context, config or QemuConfig(), Path("/usr/bin/qemu"), accelerator, ("tsc_early_khz=1",), devices, sockets
+    )
 
 
 def values(argv: list[str], option: str) -> list[str]:
@@ -161,9 +163,46 @@ def test_two_devices_that_the_guest_could_not_tell_apart_are_refused(one: Device
         cmdline.check_device(one, [other])
 
 
-@pytest.mark.parametrize("param", [Param("-rtc", "base=utc"), Param("rtc", "base=utc")])
-def test_a_harmless_option_of_the_caller_is_passed_on(param: Param) -> None:
-    assert values(cmdline.argv(request(hypervisor_params=[param])), "-rtc") == ["base=utc"]
+HARMLESS = [
+    ("global", "virtio-rng-pci.max-bytes=64"),
+    ("global", "mc146818rtc.lost_tick_policy=discard"),
+    ("icount", "auto"),
+    ("icount", "shift=3,align=off,sleep=on"),
+    ("overcommit", "mem-lock=off,cpu-pm=on"),
+    ("rtc", "base=utc"),
+    ("rtc", "base=2030-01-01T00:00:00,clock=vm"),
+]
+
+
+@pytest.mark.parametrize("dash", ["", "-"])
+@pytest.mark.parametrize(("name", "value"), HARMLESS)
+def test_a_harmless_option_of_the_caller_is_passed_on(name: str, value: str, dash: str) -> None:
+    argv = cmdline.argv(request(hypervisor_params=[Param(dash + name, value)]))
+    assert values(argv, f"-{name}") == [value]
+
+
+def test_every_option_that_is_allowed_is_tried() -> None:
+    assert {f"-{name}" for name, _ in HARMLESS} == set(cmdline.HYPERVISOR_PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("-global", "virtio-rng-pci.romfile=/etc/shadow"),
+        ("-global", "virtio-rng-pci.romfile=../secret"),
+        ("-global", "driver=virtio-rng-pci,property=romfile,value=x"),
+        ("-global", ""),
+        ("-global", "x.romfile=a.rom"),
+        ("-icount", "shift=auto,rr=record,rrfile=x"),
+        ("-icount", "rr=replay,shift=1,rrfile=x"),
+        ("-overcommit", "mem-lock=on,x=y"),
+        ("-rtc", "base=utc,base=/x"),
+        ("-rtc", "base=utc\n"),
+    ],
+)
+def test_a_value_that_could_name_a_file_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"of hypervisor parameter {key} is not allowed"):
+        cmdline.check_hypervisor_params([Param(key, value)])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from vc_core.errors import ConfigError, HypervisorError, StateError, VCError, VM
 from vc_core.hypervisor import VMExit
 from vc_core.process import ProcessIdentity
 from vc_hypervisor_qemu import sockets
+from vc_hypervisor_qemu.config import MACHINES
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
 Make = Callable[..., QemuHypervisor]
@@ -106,7 +107,7 @@ def test_qemu_is_sandboxed_and_sees_nothing_of_its_creators_world(
         assert names == [b"PATH"]
         status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
         assert (status["Umask"], status["Seccomp"]) == ("0077", "2")
-        assert "Max core file size 0 0 bytes" in " ".join((process / "limits").read_text().split())
+        assert "Max core file size 1 1 bytes" in " ".join((process / "limits").read_text().split())
         assert os.getsid(pid) == pid
         files = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
         known = {"/dev/null", "/dev/urandom", *(str(tmp_path / "run/p1" / name) for name in ("qemu.pid", "qemu.pipe"))}
@@ -158,7 +159,7 @@ def test_no_path_is_too_long(tmp_path: Path, make: Make) -> None:
     assert sorted(path.name for path in deep.iterdir()) == ["console.log", "qemu.log"]
 
 
-@pytest.mark.parametrize("machine", ["q35", "pc"])
+@pytest.mark.parametrize("machine", MACHINES)
 def test_as_many_devices_as_are_accepted_fit_into_a_vm_beside_a_disk(
     make: Make, tmp_path: Path, disk: Boot, machine: str
 ) -> None:
@@ -186,9 +187,8 @@ def target(descriptor: Path) -> Path | None:
 
 
 def test_a_disk_is_read_only_and_never_taken_for_another_format(make: Make, disk: Boot, tmp_path: Path) -> None:
-    # Ext4 leaves its first bytes free: here, to what QEMU would take for an image of its own, with more files behind.
     with disk.image.open("r+b") as file:
-        file.write(b"QFI\\xfb\\x00\\x00\\x00\\x03")
+        file.write(b"QFI\xfb\x00\x00\x00\x03")  # what QEMU would take for an image that can name other files
     content = hashlib.sha256(disk.image.read_bytes()).digest()
     hypervisor = make(disk)
 
@@ -219,6 +219,22 @@ def test_pods_share_a_disk(make: Make, disk: Boot, tmp_path: Path) -> None:
         await other.aclose()
 
     live(make(disk), use)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("global", "virtio-rng-pci.max-bytes=64"),
+        ("icount", "shift=auto,align=off,sleep=on"),
+        ("overcommit", "mem-lock=off,cpu-pm=off"),
+        ("rtc", "base=2030-01-01T00:00:00,clock=vm,driftfix=slew"),
+    ],
+)
+def test_qemu_takes_each_parameter_that_a_caller_may_give(make: Make, name: str, value: str) -> None:
+    async def use(pid: int) -> None:
+        assert f"\0-{name}\0{value}\0" in Path(f"/proc/{pid}/cmdline").read_text()
+
+    live(make(hypervisor_params=[Param(name, value)]), use)
 
 
 def test_a_vm_is_prepared_once_and_has_its_devices_before(make: Make) -> None:

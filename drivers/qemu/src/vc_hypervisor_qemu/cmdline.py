@@ -24,8 +24,15 @@ PID_FILE = "qemu.pid"
 #: Names of the sockets that every VM has; each channel has one more.
 MONITOR, CONSOLE = "monitor", "console"
 
-#: What else a caller may tell QEMU: options that name no file, socket, process or device of the host.
-HYPERVISOR_PARAMS = frozenset({"-global", "-icount", "-overcommit", "-rtc"})
+#: What else a caller may tell QEMU, and in which form: options and values that name no file, socket, process or device
+#: of the host. Other values of these could: with ``-global`` a property ``romfile`` shows any file to the guest, and
+#: the ``rrfile`` of ``-icount`` overwrites any.
+HYPERVISOR_PARAMS = {
+    "-global": ("DRIVER.PROPERTY=VALUE, all of letters, digits, '-' and '_'", r"[\w-]+\.[\w-]+=[\w-]+"),
+    "-icount": ("[shift=]N|auto[,align=on|off][,sleep=on|off]", r"(shift=)?(\d+|auto)(,(align|sleep)=(on|off))*"),
+    "-overcommit": ("mem-lock=on|off and cpu-pm=on|off", r"(,?(mem-lock|cpu-pm)=(on|off))+"),
+    "-rtc": ("base=, clock= and driftfix=", r"(,?(base|clock|driftfix)=[\w:-]+)+"),
+}
 
 #: How many a VM can have (measured on 7.2): slots of the bus that nothing else can take, ports of one serial device.
 _DEVICES_MAX = {SharedDirectory: 27, Channel: 30}
@@ -59,14 +66,15 @@ _MACHINE_OPTIONS = {
 class Request:
     """All that the argument vector depends on.
 
-    ``sockets`` maps MONITOR, CONSOLE and each channel's ``socket_name`` to descriptors of listening sockets, which QEMU
-    inherits.
+    ``kernel_params`` are what this driver found out that a kernel should know. ``sockets`` maps MONITOR, CONSOLE and
+    each channel's ``socket_name`` to descriptors of listening sockets, which QEMU inherits.
     """
 
     pod: PodContext
     config: QemuConfig
     binary: Path
     accelerator: str
+    kernel_params: Sequence[str]
     devices: Sequence[Device]
     sockets: Mapping[str, int]
 
@@ -100,7 +108,7 @@ def argv(request: Request) -> list[str]:
         *_hypervisor_params(pod.hypervisor_config.hypervisor_params),
         *("-kernel", text("kernel", boot.kernel)),
         *_image(boot),
-        *("-append", kernel.command_line(boot.params)),
+        *("-append", kernel.command_line((*request.kernel_params, *boot.params))),
     ]
 
 
@@ -194,9 +202,14 @@ def _hypervisor_params(params: Sequence[Param]) -> Iterator[str]:
         option = param.key if param.key.startswith("-") else f"-{param.key}"
         if option not in HYPERVISOR_PARAMS:
             raise ConfigError(
-                f"hypervisor parameter {param.key!r} is not allowed; it can be {', '.join(sorted(HYPERVISOR_PARAMS))}"
+                f"hypervisor parameter {param.key!r} is not allowed; it can be {', '.join(HYPERVISOR_PARAMS)}"
             )
-        yield from (option, text(f"hypervisor parameter {param.key!r}", param.value))
+        form, pattern = HYPERVISOR_PARAMS[option]
+        if not re.fullmatch(pattern, param.value, re.ASCII):
+            raise ConfigError(
+                f"value {param.value!r} of hypervisor parameter {option} is not allowed; it can be {form}"
+            )
+        yield from (option, param.value)
 
 
 def options(first: str, values: Mapping[str, str]) -> str:

@@ -34,14 +34,6 @@ class QemuConfig:
                 f"option cpu of hypervisor qemu is {self.cpu!r}; give a CPU model and features, such as 'Haswell,-rtm'"
             )
 
-    def check_accelerator(self, accelerator: str) -> None:
-        """Refuse a machine that does not boot reliably with what executes its code. Raises ConfigError."""
-        if self.machine == "microvm" and accelerator == "tcg":
-            # Measured: it has no timer but the PIT to calibrate the TSC against, which fails on a busy host. Its ACPI
-            # is of the hardware-reduced kind, with which Linux takes no interrupts of the PIT: without a TSC to run
-            # the local APIC's timer by, the kernel hangs without a word.
-            raise ConfigError("machine microvm needs KVM, and here the VM would be emulated; use machine q35 or pc")
-
     @classmethod
     def from_mapping(cls, options: Mapping[str, object]) -> QemuConfig:
         """Return the configuration that ``HypervisorConfig.options`` ask for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from vc_core.devices import Channel, Device
 from vc_core.errors import HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.process import ProcessIdentity
-from vc_hypervisor_qemu import acceleration, capture, cmdline, host, kernel, sockets
+from vc_hypervisor_qemu import acceleration, capture, cmdline, host, kernel, sockets, tsc
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.monitor import Command
 from vc_hypervisor_qemu.process import spawn
@@ -128,9 +128,9 @@ class QemuHypervisor(Hypervisor):
         boot = host.check_boot(self._pod.boot)
         binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
         accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, deadline / 2)
-        self._config.check_accelerator(accelerator)
+        params = tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator)
         try:
-            vm, pid, channels = self._launch(binary, accelerator)
+            vm, pid, channels = self._launch(binary, accelerator, params)
             status = await self._command(vm, "query-status", end - clock())
             process = ProcessIdentity.of(pid)
             if process is None or not isinstance(status, dict) or status.get("status") != "prelaunch":
@@ -190,7 +190,7 @@ class QemuHypervisor(Hypervisor):
                 self._vm = None  # a stop that comes after all takes it over anew
             await vm.aclose()
 
-    def _launch(self, binary: Path, accelerator: str) -> tuple[Vm, int, dict[str, str]]:
+    def _launch(self, binary: Path, accelerator: str, params: Sequence[str]) -> tuple[Vm, int, dict[str, str]]:
         """Start QEMU; return its VM, its pid and the paths of the channels' sockets."""
         files = self._files
         channels = [device for device in self._devices if isinstance(device, Channel)]
@@ -211,10 +211,10 @@ class QemuHypervisor(Hypervisor):
             # Opened for reading too: QEMU's messages then outlive us, and a full pipe costs messages, not time.
             messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             stack.callback(os.close, messages)
-            argv = cmdline.argv(
-                cmdline.Request(self._pod, self._config, binary, accelerator, tuple(self._devices), inherited)
+            request = cmdline.Request(
+                self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited
             )
-            pid, pidfd = spawn(argv, files.path, messages, inherited.values())
+            pid, pidfd = spawn(cmdline.argv(request), files.path, messages, inherited.values())
             self._vm = Vm(files, pid, pidfd)
         return self._vm, pid, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
 

@@ -17,6 +17,10 @@ from vc_core.errors import VMStartError
 #: All that QEMU learns of our environment; what else is in it may be secret, and shows in /proc.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
+#: Bytes of a core dump, soft and hard: less than fits into a file, and the one value with which the kernel starts no
+#: program to take the dump either (``do_coredump`` in Linux' fs/coredump.c; zero does not count there).
+_NO_CORE = (1, 1)
+
 #: Seconds that a process may take to vanish after SIGKILL, where nobody can wait longer.
 _KILLED = 5.0
 
@@ -42,7 +46,7 @@ def spawn(argv: Sequence[str], directory: Path, output: int, inherited: Collecti
     except OSError as error:
         raise VMStartError(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
-        resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
+        resource.prlimit(child.pid, resource.RLIMIT_CORE, _NO_CORE)
         pidfd = os.pidfd_open(child.pid)
     except OSError as error:
         child.kill()
