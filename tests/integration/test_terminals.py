@@ -64,6 +64,15 @@ def shell(pod: vc.Pod) -> Iterator[Terminal]:
     terminal.close()
 
 
+def test_a_program_sees_the_callers_size_from_its_first_moment(pod: vc.Pod):
+    for _ in range(5):
+        terminal = Terminal("container", "enter", "-t", pod.id, "c1", "--", "stty", "size", rows=21, columns=77)
+        try:
+            terminal.expect("21 77\r\n")
+        finally:
+            terminal.close()
+
+
 def test_the_size_is_the_callers_and_follows_it(shell: Terminal):
     shell.type("stty size\n")
     shell.expect("30 100")

@@ -126,38 +126,43 @@ struct container *container_start(const struct container_spec *spec, struct mess
 	return container;
 }
 
-/* In a child: make the root and leave it to others. */
-static _Noreturn void make_root(const struct container *container, int report)
+/* In a child, which is born in the pod: make the root, and leave it to others. */
+static _Noreturn void make_root_and_end(const struct container *container, int report)
 {
 	if (!root_make(&container->spec, container->pts) && write(report, &failure, sizeof failure) < 0)
 		_exit(1);
 	_exit(0);
 }
 
-struct container *container_make(const struct container_spec *spec)
+static bool make_root(struct container *container)
 {
-	struct container *container = container_new(spec);
 	int report[2];
-	pid_t pid;
+	pid_t pid = -1;
+	bool done;
 
-	if (!container)
-		return NULL;
-	if (pipe2(report, O_CLOEXEC)) {
-		fail("pipe: %s", strerror(errno));
-		container_free(container);
-		return NULL;
-	}
+	if (pipe2(report, O_CLOEXEC))
+		return fail("pipe: %s", strerror(errno));
 	if (container_unshare(container)) {
 		pid = fork();
 		if (!pid)
-			make_root(container, report[1]);
-		container->running = pid > 0 || fail("fork: %s", strerror(errno));
+			make_root_and_end(container, report[1]);
+		if (pid < 0)
+			fail("fork: %s", strerror(errno));
 		container_unshared();
 	}
 	close(report[1]);
-	if (container->running && read(report[0], &failure, sizeof failure) > 0)
-		container->running = false;
+	done = pid > 0 && read(report[0], &failure, sizeof failure) == 0;
 	close(report[0]);
+	return done;
+}
+
+struct container *container_make(const struct container_spec *spec)
+{
+	struct container *container = container_new(spec);
+
+	if (!container)
+		return NULL;
+	container->running = make_root(container);
 	if (container->running)
 		return container;
 	container_free(container);

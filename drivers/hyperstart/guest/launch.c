@@ -212,9 +212,9 @@ static bool enter(struct launch *launch)
 
 	if (launch->init ? !root_make(&container->spec, container->pts) : !container_enter(container))
 		return false;
-	/* Other processes of the container see this one already; what they might find in it, execve would close too late. */
-	if (launch->report >= 0)
-		launch->report = dup3(launch->report, REPORT, O_CLOEXEC) < 0 ? launch->report : REPORT;
+	/* Other processes of the container see this one already: execve would close what they might find in it too late. */
+	if (launch->report > REPORT)
+		launch->report = dup3(launch->report, REPORT, O_CLOEXEC);
 	syscall(SYS_close_range, launch->report < 0 ? REPORT : REPORT + 1, ~0U, 0);
 	return true;
 }
@@ -234,7 +234,7 @@ static int run(void *data)
 	if (!extended && failure.stage == STAGE_PROCESS)
 		dprintf(2, "%s\n", failure.reason);
 	else if (launch->report < 0)
-		launch->failed = true;
+		launch->failed = true; /* the agent sees this, and `failure` */
 	else if (write(launch->report, &failure, sizeof failure) < 0)
 		_exit(NOT_SET_UP);
 	_exit(failure.exit_code ? failure.exit_code : NOT_SET_UP);
@@ -242,7 +242,8 @@ static int run(void *data)
 
 /* Make the child. A copy of the agent's memory costs as much as all the rest, so one that has little to do before its execve
  * borrows that memory instead, and the agent waits. One that makes a root or reads files of the container, which can take
- * long, gets the copy. */
+ * long, gets the copy. The price: a process of the pod that is root and catches this moment can hold up the agent by SIGSTOP,
+ * or reach into it if it has CAP_SYS_PTRACE. It does that to its own pod; the host trusts no guest. */
 static pid_t spawn(struct launch *launch)
 {
 	static _Alignas(16) char stack[65536];

@@ -4,7 +4,6 @@
 #include "control.h"
 #include "launch.h"
 #include "mux.h"
-#include "pod.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -305,7 +305,7 @@ def run_pod(
             created(pod_id)
         code = yield from start_pod(pod_id, timeout, foreground, progress, on_started)
     except BaseException:
-        if not running:
+        if foreground is None or not running:
             with suppress(VCError):
                 yield from delete_pod(pod_id, force=True)
         raise

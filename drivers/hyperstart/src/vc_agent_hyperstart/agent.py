@@ -276,7 +276,9 @@ class HyperstartAgent(Agent):
         )
         code, message = Code.EXECCMD, messages.ExecCommand(container_id, spec).encode()
         if container is not None:
-            code, message = Code.NEWCONTAINER, self._new_container(container, spec, dialect).encode()
+            self._check(container, dialect)
+            new = messages.NewContainer.of(container, spec, overlay=dialect.overlay)
+            code, message = Code.NEWCONTAINER, new.encode()
         # Its output may arrive before the answer to the command.
         names = ProcessNames(container_id, container is not None, stdio, stderr, terminal is not None)
         process = streams.add(names, status_by_event=dialect.by_id)
@@ -298,10 +300,8 @@ class HyperstartAgent(Agent):
             await self._resize(process, terminal.rows, terminal.columns, deadline)
         return process
 
-    def _new_container(
-        self, container: GuestContainer, spec: messages.ProcessSpec, dialect: Dialect
-    ) -> messages.NewContainer:
-        """Return the message that starts a container. Raises ConfigError, NotSupportedError."""
+    def _check(self, container: GuestContainer, dialect: Dialect) -> None:
+        """Refuse a container that the guest cannot be given. Raises ConfigError, NotSupportedError."""
         _check_below_share(f"root_fs of container {container.id!r}", container.root_fs)
         for mount in container.mounts:
             _check_below_share(f"the source of mount {mount.target!r} of container {container.id!r}", mount.source)
@@ -317,12 +317,6 @@ class HyperstartAgent(Agent):
                     f"mount {mount.target!r} of container {container.id!r} is writable, but pod {self._pod.id!r} was "
                     "started without a directory for such mounts"
                 )
-        image, _, rootfs = container.root_fs.partition("/")
-        fsmap = [
-            messages.FileMap(mount.source, mount.target, mount.read_only, writable=not mount.read_only)
-            for mount in container.mounts
-        ]
-        return messages.NewContainer(container.id, image, rootfs, spec, False, fsmap, dialect.overlay)
 
     def _input(self, process: GuestProcess, received: int = 0, consumed: int = 0) -> Input:
         connection, dialect = self._guest()

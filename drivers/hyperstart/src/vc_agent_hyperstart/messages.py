@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from vc_core.agent import TerminalSize
+from vc_core.agent import GuestContainer, TerminalSize
 from vc_core.config import Cmd
 from vc_core.errors import AgentProtocolError
 
@@ -121,6 +121,16 @@ class NewContainer(Message, frozen=True):
     initialize: bool
     fsmap: Sequence[FileMap] = ()
     overlay: bool = False
+
+    @classmethod
+    def of(cls, container: GuestContainer, process: ProcessSpec, *, overlay: bool) -> NewContainer:
+        """Return the container with ``process`` as its first one."""
+        image, _, rootfs = container.root_fs.partition("/")
+        fsmap = [
+            FileMap(mount.source, mount.target, mount.read_only, writable=not mount.read_only)
+            for mount in container.mounts
+        ]
+        return cls(container.id, image, rootfs, process, False, fsmap, overlay)
 
 
 class ExecCommand(Message, frozen=True):

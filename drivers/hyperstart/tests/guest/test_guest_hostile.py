@@ -108,7 +108,15 @@ def test_random_changes_of_good_commands_never_end_the_guest(host, seed):
     }
     commands = [
         (host.EXECCMD, {"container": "c1", "process": process}),
+        (host.EXECCMD, {"container": "", "process": process | {"terminal": True, "rows": 2, "columns": 3}}),
         (host.NEWCONTAINER, {"id": "c8", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}),
+        (
+            host.NEWCONTAINER,
+            {
+                **{"id": "c9", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process},
+                "fsmap": [{"source": "base/rootfs/etc", "path": "/a/b", "readOnly": True, "writable": False}],
+            },
+        ),
         (host.WINSIZE, {"seq": 901, "row": 1, "column": 2}),
         (host.SIGNAL, {"stdio": 901, "signal": 0}),
         (host.REMOVECONTAINER, {"container": "c8"}),
@@ -150,3 +158,17 @@ def test_a_host_that_reads_no_answers_cannot_make_the_guest_grow(extended, new_h
     host = new_host(extended)
     host.take_over()
     host.ok(host.PING)
+
+
+def test_signals_of_a_container_that_meet_a_process_before_its_execve_do_not_reach_the_agent(fresh, new_host):
+    host = new_host(fresh)
+    host.hello()
+    host.ok(host.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []})
+    # Whoever ignores a signal hands that on; the one it is about to become does not ignore it.
+    script = "trap '' SEGV; echo up; while :; do kill -SEGV -1; kill -KILL -1; done"
+    stdio = host.start_container("c1", "sh", "-c", script)
+    host.wait_for(lambda: host.output.get(stdio))
+    assert {host.run("c1", "true")[0] for _ in range(100)} <= {0, 128 + 9, 128 + 11}
+    host.ok(host.KILLCONTAINER, {"container": "c1", "signal": 9})
+    assert host.finish(stdio)[0] == 128 + 9
+    assert "died" not in fresh.console()

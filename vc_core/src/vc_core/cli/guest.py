@@ -72,6 +72,8 @@ def list_(guest_type: str, as_json: bool, quiet: bool) -> None:
 def remove(keys: tuple[str, ...], every: bool, guest_type: str) -> None:
     """Remove guests that were built; pods that boot them again build them again. Running pods are not touched.
 
+    Downloaded packages stay in the cache for that.
+
     Example: virtc guest remove --all
     """
     if bool(keys) == every:
