@@ -15,7 +15,7 @@ DRIVERS = ROOT / "drivers"
 #: The modules of vc_core from the bottom up: each may import only those that come before it.
 #: Put a new module after everything that it imports, and before everything that is to import it.
 LAYERS_TEXT = """
-    errors defaults devices process spawner ids states config
+    errors defaults network limits devices process spawner ids states config
 
     context hypervisor agent guest
     hookspecs._markers hookspecs.driver hookspecs.extension
@@ -47,7 +47,7 @@ HOMES = {
 
 #: What a driver may import of vc_core: the interfaces, and nothing of what runs them.
 INTERFACES = {
-    *("errors", "devices", "process", "ids", "config", "context", "hookspecs"),
+    *("errors", "network", "limits", "devices", "process", "ids", "config", "context", "hookspecs"),
     *("hypervisor", "agent", "spawner", "guest"),
 }
 

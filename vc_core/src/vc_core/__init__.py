@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         VCError,
         VMStartError,
     )
+    from vc_core.limits import RLimit
+    from vc_core.network import NetworkConfig, NetworkMode, PortForward
     from vc_core.results import ContainerStatus, ExecResult, PodStatus
     from vc_core.states import State
     from vc_core.sync import (
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
     )
 
 #: Where the names of this package come from.
-_MODULES = ("config", "errors", "results", "states", "sync")
+_MODULES = ("config", "errors", "limits", "network", "results", "states", "sync")
 
 __all__ = [
     "AgentError",
@@ -90,6 +92,8 @@ __all__ = [
     "HypervisorConfig",
     "HypervisorError",
     "Mount",
+    "NetworkConfig",
+    "NetworkMode",
     "NotSupportedError",
     "Param",
     "Pod",
@@ -97,7 +101,9 @@ __all__ = [
     "PodExistsError",
     "PodNotFoundError",
     "PodStatus",
+    "PortForward",
     "PrivilegeError",
+    "RLimit",
     "Resources",
     "Socket",
     "State",

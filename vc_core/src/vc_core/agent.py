@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vc_core.config import Cmd
-from vc_core.devices import Device
+from vc_core.devices import Device, DiskLocation
+from vc_core.limits import DEFAULT_CAPABILITIES, RLimit
+from vc_core.network import GuestNetwork
 
 #: Returns a connected, non-blocking socket to the channel of that name (``Hypervisor.open_channel``).
 OpenChannel = Callable[[str], Awaitable[socket.socket]]
@@ -25,6 +27,11 @@ class AgentCapability(StrEnum):
     POD = "pod"  #: processes can run in the pod itself, outside of its containers
     MOUNTS = "mounts"  #: containers can have mounts
     ADD_CONTAINER = "add-container"  #: containers can be started on a running pod
+    DISKS = "disks"  #: root file systems can be disks
+    WRITABLE_ROOT = "writable-root"  #: containers can write to the host's directory that is their root
+    LIMITS = "limits"  #: containers have limits, chosen capabilities, and roots that cannot be written
+    STATS = "stats"  #: stats works
+    NETWORK = "network"  #: the pod's network is configured in the guest
     REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
 
 
@@ -81,11 +88,33 @@ class GuestMount:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestDisk:
+    """A disk that is a container's root: where the guest finds it, and its file system ("ext4", "squashfs"...)."""
+
+    location: DiskLocation
+    fstype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What a container's processes may do, those started in it later too; fields as those of ContainerConfig."""
+
+    read_only: bool = False
+    overlay_size: int = 0  #: MiB
+    memory: int = 0  #: MiB
+    pids: int = 0
+    rlimits: tuple[RLimit, ...] = ()
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES  #: full names, such as CAP_CHOWN
+    no_new_privs: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class GuestContainer:
     """A container as the agent sees it.
 
-    ``root_fs`` is where the container's root is found below the pod's shared directory ("c1/rootfs"); ``cmd`` what
-    to run; ``terminal`` the size of the terminal that it runs on, None for no terminal.
+    ``root_fs`` is where the container's root is found below the pod's shared directory ("c1/rootfs"), with
+    ``writable_root_fs`` below the pod's writable one; it is "" when the root is a ``disk``. ``cmd`` is what to run;
+    ``terminal`` the size of the terminal that it runs on, None for no terminal.
     """
 
     id: str
@@ -93,6 +122,21 @@ class GuestContainer:
     cmd: Cmd
     terminal: TerminalSize | None = None
     mounts: tuple[GuestMount, ...] = ()
+    disk: GuestDisk | None = None
+    writable_root_fs: bool = False
+    confinement: Confinement = Confinement()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a container's processes used so far, and use now. None where the guest cannot tell."""
+
+    cpu_seconds: float | None = None
+    memory: int | None = None  #: bytes, in use now
+    memory_limit: int | None = None  #: bytes; None: no limit but the VM's
+    pids: int | None = None  #: processes and threads that there are now
+    read: int | None = None  #: bytes read from disks
+    written: int | None = None  #: bytes written to disks
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +145,15 @@ class GuestPayload:
 
     ``files`` maps paths in the guest to files on the host (executable bits are kept); one of them must be ``/init``,
     which the kernel starts as pid 1. ``modules`` names kernel modules; the builder adds what they depend on, and lists
-    them in load order in ``/lib/modules/load`` (one absolute path a line), which ``/init`` must load.
+    them in load order in ``/lib/modules/load`` (one absolute path a line), which ``/init`` must load. Each entry of
+    ``later`` is such a list under a name, in ``/lib/modules/load.NAME``: modules for ``/init`` to load when they are
+    needed, because loading takes time at every boot.
     ``packages`` names packages of the guest's distribution.
     """
 
     files: Mapping[str, str]
     modules: Sequence[str] = ()
+    later: Mapping[str, Sequence[str]] = field(default_factory=dict)
     packages: Sequence[str] = ()
     kernel_params: Sequence[str] = ()
 
@@ -130,6 +177,13 @@ class Agent(ABC):
     def devices(self) -> Sequence[Device]:
         """Return the devices that the agent needs in the VM. Called before the VM is prepared."""
 
+    async def prepare(self) -> None:  # noqa: B027
+        """Make on the host what the guest finds when it boots, such as keys in a directory that :meth:`devices` shares.
+
+        Called at each start of a pod, before its VM is prepared; by default there is nothing to make. What is made
+        belongs below the pod's ``run_dir``. Raises AgentError, StorageError.
+        """
+
     @abstractmethod
     async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
         """Reach the agent in the guest, and make sure that it is there.
@@ -143,10 +197,13 @@ class Agent(ABC):
         """Drop the connection; guest and containers run on. Pending calls fail with AgentConnectError."""
 
     @abstractmethod
-    async def start_pod(self, hostname: str, root_fs: str, deadline: float) -> None:
-        """Prepare the guest for containers (host name, shared directory). Called once per VM, after connect.
+    async def start_pod(
+        self, hostname: str, root_fs: str, deadline: float, network: GuestNetwork | None = None
+    ) -> None:
+        """Prepare the guest for containers (host name, shared directory, network). Called once per VM, after connect.
 
         ``root_fs``: where the pod's own root file system lies below the shared directory, "" when it has none.
+        ``network``: what to configure, None when the pod has no network; only with Capability NETWORK.
         Raises NotSupportedError when the agent cannot give a pod a root of its own.
         """
 
@@ -199,6 +256,10 @@ class Agent(ABC):
 
     async def remove_container(self, container_id: str, deadline: float) -> None:  # noqa: B027
         """Free what the guest holds for a container that ended. Called before it is started again or deleted."""
+
+    async def stats(self, container_id: str, deadline: float) -> ContainerUsage:
+        """Return what a running container used so far. Only with Capability STATS."""
+        raise _unsupported(self, "tell what containers use")
 
     async def wait_lost(self) -> str:
         """Return one sentence when the guest can no longer be reached; never returns on a good connection."""

@@ -15,6 +15,8 @@ from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
 from vc_core.devices import MOUNT_TAG_MAX
 from vc_core.errors import ConfigError
 from vc_core.ids import check_id
+from vc_core.limits import DEFAULT_CAPABILITIES, RLimit, full_capabilities
+from vc_core.network import NetworkConfig
 
 #: Bytes of arguments and environment of one command, together: one message to the supervisor carries them.
 COMMAND_BYTES_MAX = 128 * 1024
@@ -49,6 +51,11 @@ def _path_text(path: Any) -> str:
     """Return a path given as str or PathLike as absolute text, for processes that work elsewhere; empty stays empty."""
     text = path if isinstance(path, str) else str(path)
     return str(Path(text).absolute()) if text else ""
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise ConfigError(f"{name} is {value!r}; give a whole number, 0 for the default")
 
 
 def _parts(what: str, text: str, form: str, access: bool = False) -> tuple[list[str], bool]:
@@ -171,9 +178,7 @@ class Resources:
 
     def __post_init__(self) -> None:
         for name in ("vcpus", "memory"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ConfigError(f"{name} is {value!r}; give a whole number, 0 for the default")
+            _check_count(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,8 +243,10 @@ class Mount:
 class ContainerConfig:
     """One container of a pod.
 
-    ``root_fs`` is a directory on the host: the container's root, or a bundle that holds it as ``rootfs/``. It is
-    shared read-only; what the container writes stays in the guest and is lost with it. ``interactive`` with
+    ``root_fs`` is a directory on the host: the container's root, or a bundle that holds it as ``rootfs/``; or a disk,
+    an image file or block device with one of the file systems ext4, squashfs, erofs. It is shared read-only; what the
+    container writes stays in the guest and is lost with it. With ``writable_root_fs`` it goes to the directory itself,
+    under the same rules as for a mount. ``interactive`` with
     ``console``, the path of a terminal of the caller's (a pty), runs the container's command on that terminal;
     without ``console`` the container's input stays open for whoever starts it in the foreground.
     """
@@ -250,9 +257,26 @@ class ContainerConfig:
     interactive: bool = False  #: its input stays open
     console: str = ""  #: terminal that it runs on
     mounts: Sequence[Mount] = ()  #: files and directories of the host that it sees
+    read_only: bool = False  #: it cannot write to its root file system
+    writable_root_fs: bool = False  #: what it writes there, it writes to the host's directory
+    overlay_size: int = 0  #: MiB that it can write there otherwise, in the VM's memory; 0: half of that
+    memory: int = 0  #: MiB that its processes may use together; 0: no limit but the VM's
+    pids: int = 0  #: processes that it may have; 0: no limit but the VM's
+    rlimits: Sequence[RLimit] = ()  #: limits of each of its processes
+    capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: that its root user has (capabilities(7)); "ALL" for all
+    no_new_privs: bool = True  #: set-user-id programs give no rights
 
     def __post_init__(self) -> None:
         check_id("container", self.id)
+        for name in ("overlay_size", "memory", "pids"):
+            _check_count(name, getattr(self, name))
+        if self.read_only and self.writable_root_fs:
+            raise ConfigError(f"container {self.id!r} is both read_only and has a writable_root_fs; choose one")
+        _set(
+            self,
+            rlimits=tuple(self.rlimits),
+            capabilities=full_capabilities(_texts("capabilities", self.capabilities)),
+        )
         _set(
             self,
             root_fs=_path_text(self.root_fs),
@@ -309,6 +333,7 @@ class PodConfig:
     volumes: Sequence[Volume] = ()  #: directories that programs in the guest can mount
     sockets: Sequence[Socket] = ()  #: serial ports of the guest that are sockets here
     containers: Sequence[ContainerConfig] = ()  #: those that exist from the beginning
+    network: NetworkConfig = field(default_factory=NetworkConfig)  #: how it is connected; by default not at all
 
     def __post_init__(self) -> None:
         if self.id:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.network import NetworkConfig
+
 #: QEMU refuses longer mount tags (measured on 7.2; the virtio-9p config field holds 32 bytes).
 MOUNT_TAG_MAX = 31
 
@@ -32,4 +34,43 @@ class SharedDirectory:
     read_only: bool = True
 
 
-Device = Channel | SharedDirectory
+@dataclass(frozen=True, slots=True)
+class BlockDevice:
+    """A file or block device of the host that the guest sees as a disk, raw whatever its first bytes say.
+
+    ``id`` is unique within the pod, like a channel's. Where in the guest it is tells ``Hypervisor.disk_location(id)``.
+    """
+
+    id: str
+    host_path: Path
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInterface:
+    """The pod's network interface, ``eth0`` in the guest; ``mac`` is always given."""
+
+    config: NetworkConfig
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPort:
+    """A TCP port of the guest that ``Hypervisor.open_channel(name)`` connects to, from this host only.
+
+    It works whatever network the pod has or has not.
+    """
+
+    name: str
+    port: int
+
+
+Device = Channel | SharedDirectory | BlockDevice | NetworkInterface | GuestPort
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLocation:
+    """Where the guest finds a disk: by the name of a device file below /dev, or by its SCSI target and unit ("0:1")."""
+
+    name: str = ""
+    scsi: str = ""

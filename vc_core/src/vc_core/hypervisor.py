@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vc_core.devices import Device
+from vc_core.devices import BlockDevice, Device, DiskLocation
+from vc_core.network import PortForward
 from vc_core.process import ProcessIdentity
 
 
@@ -19,6 +20,10 @@ class HypervisorCapability(StrEnum):
     CHANNELS = "channels"  #: open_channel works
     SHARED_DIRECTORIES = "shared-directories"  #: SharedDirectory devices work
     PAUSE = "pause"  #: pause and resume work
+    BLOCK_DEVICES = "block-devices"  #: BlockDevice devices and disk_location work
+    HOTPLUG = "hotplug"  #: attach and detach work, for disks of a VM that runs
+    NETWORK = "network"  #: NetworkInterface devices work
+    GUEST_PORTS = "guest-ports"  #: GuestPort devices work
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,36 @@ class Hypervisor(ABC):
     async def open_channel(self, name: str) -> socket.socket:
         """Return a connected, non-blocking socket to the guest's channel ``name``. Only with Capability CHANNELS.
 
-        Called by the core on behalf of the agent, again after a lost connection. Raises HypervisorError.
+        Called by the core on behalf of the agent, again after a lost connection. With Capability GUEST_PORTS the name
+        may be that of a GuestPort. Raises HypervisorError.
         """
         raise _unsupported(self, "open channels into a VM")
+
+    def disk_location(self, device_id: str) -> DiskLocation:
+        """Return where the guest finds a disk. Valid from prepare or attach on. Only with Capability BLOCK_DEVICES."""
+        raise _unsupported(self, "give disks to a VM")
+
+    async def attach(self, device: BlockDevice, deadline: float) -> None:
+        """Give a further disk to a VM that runs. Only with Capability HOTPLUG.
+
+        Called before a container that has one starts on a running pod; the core commits :meth:`save` afterwards. A
+        disk that is there already is no error. Raises HypervisorError.
+        """
+        raise _unsupported(self, "give disks to a VM that runs")
+
+    async def detach(self, device_id: str, deadline: float) -> None:
+        """Take a disk from a VM that runs. Only with Capability HOTPLUG.
+
+        Called when the container that has it is gone; one that is not there is no error. Raises HypervisorError.
+        """
+        raise _unsupported(self, "take disks from a VM that runs")
+
+    async def forwards(self) -> tuple[PortForward, ...]:
+        """Return the pod's forwarded ports, with the ports of the host that were chosen. Valid from start on.
+
+        Called by the core after :meth:`start` when the pod asked for any. Only with Capability NETWORK.
+        """
+        raise _unsupported(self, "forward ports")
 
     @abstractmethod
     def identity(self) -> ProcessIdentity | None:

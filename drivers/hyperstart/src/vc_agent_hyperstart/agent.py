@@ -33,6 +33,7 @@ from vc_core.errors import (
     NotSupportedError,
     VCError,
 )
+from vc_core.network import GuestNetwork
 
 #: Port names that the guest looks for, and the mount tag of its share (hyperstart ``src/init.c``; v0.1.0).
 CHANNELS = ("sh.hyper.channel.0", "sh.hyper.channel.1")
@@ -194,7 +195,9 @@ class HyperstartAgent(Agent):
 
     # The pod and its containers.
 
-    async def start_pod(self, hostname: str, root_fs: str, deadline: float) -> None:
+    async def start_pod(
+        self, hostname: str, root_fs: str, deadline: float, network: GuestNetwork | None = None
+    ) -> None:
         """Send STARTPOD, without containers."""
         _, dialect = self._guest()
         message = messages.StartPod(hostname, (), SHARE_TAG)

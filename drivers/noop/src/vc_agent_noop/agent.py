@@ -10,6 +10,7 @@ from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, P
 from vc_core.config import Cmd
 from vc_core.devices import Device
 from vc_core.errors import AgentConnectError, AgentError
+from vc_core.network import GuestNetwork
 
 #: Process id of a container's first process; every other process is a command, which ended when it was started.
 _FIRST = "first"
@@ -75,7 +76,9 @@ class NoopAgent(Agent):
         for record in self._records.values():
             record.changed.set()
 
-    async def start_pod(self, hostname: str, root_fs: str, deadline: float) -> None:
+    async def start_pod(
+        self, hostname: str, root_fs: str, deadline: float, network: GuestNetwork | None = None
+    ) -> None:
         """Do nothing."""
 
     async def stop_pod(self, deadline: float) -> None:

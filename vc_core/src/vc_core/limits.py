@@ -1,0 +1,71 @@
+"""What bounds a container's processes inside the guest: capabilities and resource limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vc_core.errors import ConfigError
+
+_IN_ORDER = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+    NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+    SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+    MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+"""
+_USUAL = """
+    CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE
+    SETFCAP
+"""
+_RESOURCES = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
+
+#: All capabilities, in the order of their numbers (linux/capability.h of Linux 5.9 and later).
+CAPABILITIES = tuple(f"CAP_{name}" for name in _IN_ORDER.split())
+
+#: What the field gives to containers by default (Docker, Podman and containerd agree on these within one or two).
+DEFAULT_CAPABILITIES = tuple(f"CAP_{name}" for name in _USUAL.split())
+
+#: Names of resource limits: those of setrlimit(2) in lower case without ``RLIMIT_``.
+RLIMITS = frozenset(_RESOURCES.split())
+
+
+@dataclass(frozen=True, slots=True)
+class RLimit:
+    """A limit of each process of a container (setrlimit(2)): ``name`` such as "nofile"; None means no limit."""
+
+    name: str
+    soft: int | None
+    hard: int | None
+
+    def __post_init__(self) -> None:
+        if self.name not in RLIMITS:
+            raise ConfigError(f"resource limit {self.name!r} is unknown; it can be {', '.join(sorted(RLIMITS))}")
+        for value in (self.soft, self.hard):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
+                raise ConfigError(
+                    f"limit {self.name} has the value {value!r}; give a whole number, or None for no limit"
+                )
+        if self.hard is not None and (self.soft is None or self.soft > self.hard):
+            raise ConfigError(f"limit {str(self)!r} has a soft value above the hard one")
+
+    @classmethod
+    def parse(cls, text: str) -> RLimit:
+        """Return what ``NAME=VALUE`` or ``NAME=SOFT:HARD`` says; "unlimited" for no limit. Raises ConfigError."""
+        match = re.fullmatch(r"(\w+)=(\d{1,19}|unlimited)(?::(\d{1,19}|unlimited))?", text, re.ASCII)
+        if not match:
+            raise ConfigError(f"limit {text!r} is not of the form NAME=VALUE or NAME=SOFT:HARD")
+        soft, hard = (None if part == "unlimited" else int(part) for part in (match[2], match[3] or match[2]))
+        return cls(match[1], soft, hard)
+
+    def __str__(self) -> str:
+        soft, hard = ("unlimited" if value is None else str(value) for value in (self.soft, self.hard))
+        return f"{self.name}={soft}:{hard}"
+
+
+def full_capabilities(names: Iterable[str]) -> tuple[str, ...]:
+    """Return capabilities by their full names, in the kernel's order; "ALL" stands for all. Raises ConfigError."""
+    wanted = {f"CAP_{name.upper().removeprefix('CAP_')}" for name in names}
+    if unknown := sorted(wanted - {"CAP_ALL", *CAPABILITIES}):
+        raise ConfigError(f"capability {unknown[0]!r} is unknown; see capabilities(7) for their names")
+    return tuple(name for name in CAPABILITIES if name in wanted or "CAP_ALL" in wanted)
