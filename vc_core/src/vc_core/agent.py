@@ -28,7 +28,6 @@ class AgentCapability(StrEnum):
     MOUNTS = "mounts"  #: containers can have mounts
     ADD_CONTAINER = "add-container"  #: containers can be started on a running pod
     DISKS = "disks"  #: root file systems can be disks
-    WRITABLE_ROOT = "writable-root"  #: containers can write to the host's directory that is their root
     LIMITS = "limits"  #: containers have limits, chosen capabilities, and roots that cannot be written
     STATS = "stats"  #: stats works
     NETWORK = "network"  #: the pod's network is configured in the guest
@@ -112,9 +111,9 @@ class Confinement:
 class GuestContainer:
     """A container as the agent sees it.
 
-    ``root_fs`` is where the container's root is found below the pod's shared directory ("c1/rootfs"), with
-    ``writable_root_fs`` below the pod's writable one; it is "" when the root is a ``disk``. ``cmd`` is what to run;
-    ``terminal`` the size of the terminal that it runs on, None for no terminal.
+    ``root_fs`` is where the container's root is found below the pod's shared directory ("c1/rootfs"); it is "" when the
+    root is a ``disk``, which the container writes to itself with ``writable_root_fs``, instead of to an overlay. ``cmd``
+    is what to run; ``terminal`` the size of the terminal that it runs on, None for no terminal.
     """
 
     id: str

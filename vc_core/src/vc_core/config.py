@@ -245,8 +245,8 @@ class ContainerConfig:
 
     ``root_fs`` is a directory on the host: the container's root, or a bundle that holds it as ``rootfs/``; or a disk,
     an image file or block device with one of the file systems ext4, squashfs, erofs. It is shared read-only; what the
-    container writes stays in the guest and is lost with it. With ``writable_root_fs`` it goes to the directory itself,
-    under the same rules as for a mount. ``interactive`` with
+    container writes stays in the guest and is lost with it. With ``writable_root_fs`` it goes to the disk, which nobody
+    else may use then; a directory cannot be written to, because a guest could plant set-user-id programs there. ``interactive`` with
     ``console``, the path of a terminal of the caller's (a pty), runs the container's command on that terminal;
     without ``console`` the container's input stays open for whoever starts it in the foreground.
     """
@@ -258,7 +258,7 @@ class ContainerConfig:
     console: str = ""  #: terminal that it runs on
     mounts: Sequence[Mount] = ()  #: files and directories of the host that it sees
     read_only: bool = False  #: it cannot write to its root file system
-    writable_root_fs: bool = False  #: what it writes there, it writes to the host's directory
+    writable_root_fs: bool = False  #: what it writes there goes to the disk that is its root
     overlay_size: int = 0  #: MiB that it can write there otherwise, in the VM's memory; 0: half of that
     memory: int = 0  #: MiB that its processes may use together; 0: no limit but the VM's
     pids: int = 0  #: processes that it may have; 0: no limit but the VM's
