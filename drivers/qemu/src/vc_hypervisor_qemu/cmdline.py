@@ -132,6 +132,8 @@ def text(what: str, value: object) -> str:
 
 def check_device(device: Device, others: Sequence[Device]) -> None:
     """Refuse a device that QEMU cannot be given beside ``others``. Raises ConfigError."""
+    if not isinstance(device, Channel | SharedDirectory):
+        raise ConfigError(f"hypervisor qemu has no devices such as {device}")
     alike = [other for other in others if type(other) is type(device)]
     most = _DEVICES_MAX[type(device)]
     if len(alike) == most:
@@ -161,7 +163,7 @@ def _devices(request: Request) -> Iterator[str]:
             name = socket_name(device)
             yield from _socket(request, name)
             yield from ("-device", options("virtserialport", {"chardev": name, "name": device.name}))
-        else:
+        elif isinstance(device, SharedDirectory):
             share = f"share{number}"
             yield from ("-fsdev", options("local", {"id": share, **_share(device)}))
             yield from ("-device", options("virtio-9p-pci", {"fsdev": share, "mount_tag": device.tag, **_MODERN}))
