@@ -26,7 +26,8 @@ enum {
 	FILES_MAX = 65536,        /* descriptors of the agent: five for each process, three for each container */
 };
 
-struct boot_options boot_options;
+/* The words of the kernel's command line, each ended by NUL; an empty one comes last. */
+static char words[4096];
 
 static void open_console(void)
 {
@@ -94,33 +95,28 @@ static void load_modules(void)
 
 static void read_options(void)
 {
-	static const struct {
-		const char *name;
-		char *value;
-		size_t size;
-	} options[] = {
-		{"vc.control=", boot_options.control, sizeof boot_options.control},
-		{"vc.stream=", boot_options.stream, sizeof boot_options.stream},
-		{"vc.share=", boot_options.share, sizeof boot_options.share},
-		{"vc.api=", boot_options.api, sizeof boot_options.api},
-	};
-	char line[4096] = "";
+	char line[sizeof words - 1] = "";
+	char *rest = line, *end = words;
 	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-	char *rest = line;
 
 	if (fd < 0)
 		return;
 	if (read(fd, line, sizeof line - 1) < 0)
 		*line = 0;
 	close(fd);
-	for (char *word; (word = strtok_r(rest, " \n", &rest));) {
-		for (size_t i = 0; i < COUNT(options); i++) {
-			size_t length = strlen(options[i].name);
+	for (char *word; (word = strtok_r(rest, " \n", &rest));)
+		end = stpcpy(end, word) + 1;
+}
 
-			if (!strncmp(word, options[i].name, length))
-				snprintf(options[i].value, options[i].size, "%s", word + length);
-		}
-	}
+const char *boot_option(const char *kind, const char *name)
+{
+	char key[128];
+	size_t length = (size_t)snprintf(key, sizeof key, "vc.%s.%s=", kind, name);
+
+	for (const char *word = words; *word && length < sizeof key; word += strlen(word) + 1)
+		if (!strncmp(word, key, length))
+			return word + length;
+	return NULL;
 }
 
 void boot(void)
@@ -195,9 +191,10 @@ static void make_raw(int fd)
 	tcsetattr(fd, TCSANOW, &raw);
 }
 
-/* Open the device file that the command line names, or else the port of that name; wait until it is there. */
-static int open_channel(int events, const char *given, const char *port)
+/* Open a channel: the device file that the command line says, or else the port of that name; wait until it is there. */
+static int open_channel(int events, const char *name)
 {
+	const char *given = boot_option("channel", name);
 	int64_t deadline = milliseconds() + CHANNEL_DEADLINE;
 	struct pollfd wait = {.fd = events, .events = POLLIN};
 	char path[64] = "", ignored[4096];
@@ -206,14 +203,14 @@ static int open_channel(int events, const char *given, const char *port)
 		int64_t left = deadline - milliseconds();
 		int fd = -1;
 
-		if (*given || find_port(port, path, sizeof path))
-			fd = open(*given ? given : path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (given || find_port(name, path, sizeof path))
+			fd = open(given ? given : path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 		if (fd >= 0) {
 			make_raw(fd);
 			return fd;
 		}
 		if (left <= 0 || poll(&wait, 1, (int)left) == 0)
-			fatal("guest agent: the VM has no channel %s", *given ? given : port);
+			fatal("guest agent: the VM has no channel %s", given ? given : name);
 		while (recv(events, ignored, sizeof ignored, 0) > 0)
 			;
 	}
@@ -223,7 +220,7 @@ void boot_open_channels(int *control, int *stream)
 {
 	int events = device_events(); /* before the first look, so that no event is missed */
 
-	*control = open_channel(events, boot_options.control, CONTROL_PORT);
-	*stream = open_channel(events, boot_options.stream, STREAM_PORT);
+	*control = open_channel(events, CONTROL_PORT);
+	*stream = open_channel(events, STREAM_PORT);
 	close(events);
 }

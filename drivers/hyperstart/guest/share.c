@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What the command line says of a shared directory that is not mounted over 9p begins with this; a path follows. */
+#define HOSTFS "hostfs:"
+
 static struct {
 	const char *path;
 	const char *tag; /* "" if the host has none */
@@ -44,14 +47,14 @@ bool share_mount(enum share share)
 {
 	const char *options = extended && share == SHARE_ROOTS ? "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
 	                                                       : "trans=virtio,version=9p2000.L,msize=262144,cache=mmap";
-	const char *path = shares[share].path, *tag = shares[share].tag;
+	const char *path = shares[share].path, *tag = shares[share].tag, *given = boot_option("share", tag);
 
 	if (shares[share].mounted)
 		return true;
-	if (!strncmp(boot_options.share, "hostfs:", 7) && share != SHARE_WRITABLE)
-		shares[share].mounted = !mount("none", path, "hostfs", flags_of(share), boot_options.share + 7);
-	else if (!*tag)
+	if (!*tag)
 		return fail("the pod was started without a directory for this");
+	if (given && !strncmp(given, HOSTFS, strlen(HOSTFS)))
+		shares[share].mounted = !mount(tag, path, "hostfs", flags_of(share), given + strlen(HOSTFS));
 	else
 		shares[share].mounted = !mount(tag, path, "9p", flags_of(share), options);
 	return shares[share].mounted || fail("mount of the shared directory '%s': %s", tag, strerror(errno));

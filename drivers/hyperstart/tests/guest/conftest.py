@@ -343,7 +343,7 @@ def fresh(tmp_path_factory, guest_image):
 @pytest.fixture
 def exchanged(tmp_path_factory, guest_image):
     """A VM whose ports have each other's names, and whose command line says so."""
-    options = ("vc.control=/dev/vport0p2", "vc.stream=/dev/vport0p1")
+    options = ("vc.channel.sh.hyper.channel.0=/dev/vport0p2", "vc.channel.sh.hyper.channel.1=/dev/vport0p1")
     with booted(tmp_path_factory.mktemp("vm"), guest_image, options, ("stream", "control")) as vm:
         yield vm
 
