@@ -6,13 +6,14 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import click
 
 import vc_core as vc
-from vc_core import config, errors, guest, results, stdio, sync
+from vc_core import config, errors, guest, limits, network, results, stdio, sync
 from vc_core.cli.main import OWN_FAILURE, virtc
 from vc_core.roots import CACHE_VARIABLE, ROOT_VARIABLE
 
@@ -69,7 +70,7 @@ def api() -> str:
     functions = [value for name, value in vars(sync).items() if inspect.isfunction(value) and name in vc.__all__]
     about_containers = [function for function in functions if "container" in function.__name__]
     about_pods = [function for function in functions if function not in about_containers]
-    dataclasses = [_defined_in(module) for module in (config, results)]
+    asked = [cls for module in (config, limits, network) for cls in _defined_in(module) if cls.__name__ in vc.__all__]
     parts = [
         _NOTE,
         _API,
@@ -83,11 +84,12 @@ def api() -> str:
         _table(("name", "is", "meaning"), [_alias(stdio, "Stdin"), _alias(stdio, "Output"), _alias(guest, "Progress")]),
         "## Configuration",
         _text(config.__doc__),
-        *map(_dataclass, dataclasses[0]),
+        *map(_dataclass, asked),
+        _values(vc.NetworkMode),
         "## Results",
-        *map(_dataclass, dataclasses[1]),
+        *map(_dataclass, [*_defined_in(results), vc.ContainerUsage]),
         "## States",
-        _states(),
+        _values(vc.State),
         "## Errors",
         "Each is a subclass of the one above it that stands further to the left, and of what is in brackets. "
         "`vc_core` exports those that callers handle most, `vc_core.errors` all of them.",
@@ -146,11 +148,10 @@ def _default(one: Field[Any]) -> str:
     return f"`{type(made).__name__}()`" if is_dataclass(made) else f"`{made!r}`"
 
 
-def _states() -> str:
-    source = inspect.getsource(vc.State)
-    meanings = re.findall(r"^    (\w+) = .*#: (.*)$", source, flags=re.MULTILINE)
-    rows = [(f"`State.{name}`", f"`{vc.State[name].value!r}`", meaning) for name, meaning in meanings]
-    return f"### State\n\n{_text(vc.State.__doc__)}\n\n{_table(('member', 'equals', 'meaning'), rows)}"
+def _values(enum: type[StrEnum]) -> str:
+    meanings = re.findall(r"^    (\w+) = .*#: (.*)$", inspect.getsource(enum), flags=re.MULTILINE)
+    rows = [(f"`{enum.__name__}.{name}`", f"`{enum[name].value!r}`", meaning) for name, meaning in meanings]
+    return f"### {enum.__name__}\n\n{_text(enum.__doc__)}\n\n{_table(('member', 'equals', 'meaning'), rows)}"
 
 
 def _error_tree(cls: type[errors.VCError], depth: int) -> Iterator[str]:

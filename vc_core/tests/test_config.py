@@ -18,7 +18,6 @@ from vc_core.config import (
     Resources,
     Socket,
     Volume,
-    resolve_root_fs,
 )
 from vc_core.errors import ConfigError
 from vc_core.ids import ID_PATTERN, check_id
@@ -77,24 +76,6 @@ def test_a_bad_value_is_refused_by_name(make, names: str):
 
 def test_sequences_are_kept_as_tuples():
     assert Cmd(args=["a"], envs=[EnvVar("A", "b")]).args == ("a",)
-
-
-def test_a_bundle_and_its_rootfs_mean_the_same(tmp_path: Path):
-    (tmp_path / "rootfs/bin").mkdir(parents=True)
-    for given_path in (tmp_path, tmp_path / "rootfs"):
-        assert resolve_root_fs(ContainerConfig(id="c", root_fs=str(given_path))) == tmp_path / "rootfs"
-
-
-@pytest.mark.parametrize("kind", ["missing", "empty", "file", "not given"])
-def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: str):
-    path = tmp_path / "r"
-    if kind == "empty":
-        path.mkdir()
-    elif kind == "file":
-        path.touch()
-    with pytest.raises(ConfigError) as caught:
-        resolve_root_fs(ContainerConfig(id="c", root_fs="" if kind == "not given" else str(path)))
-    assert "rootfs of container 'c'" in str(caught.value)
 
 
 def test_relative_paths_are_those_of_the_callers_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vc_core.agent import ContainerUsage
     from vc_core.config import (
         Cmd,
         ContainerConfig,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         run_pod,
         start_container,
         start_pod,
+        stats_container,
         status_container,
         status_pod,
         stop_container,
@@ -71,7 +73,7 @@ if TYPE_CHECKING:
     )
 
 #: Where the names of this package come from.
-_MODULES = ("config", "errors", "limits", "network", "results", "states", "sync")
+_MODULES = ("config", "errors", "limits", "network", "results", "states", "sync", "agent")
 
 __all__ = [
     "AgentError",
@@ -85,6 +87,7 @@ __all__ = [
     "ContainerExistsError",
     "ContainerNotFoundError",
     "ContainerStatus",
+    "ContainerUsage",
     "DriverError",
     "EnvVar",
     "ExecResult",
@@ -124,6 +127,7 @@ __all__ = [
     "run_pod",
     "start_container",
     "start_pod",
+    "stats_container",
     "status_container",
     "status_pod",
     "stop_container",

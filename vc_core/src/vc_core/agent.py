@@ -112,7 +112,7 @@ class GuestContainer:
     """A container as the agent sees it.
 
     ``root_fs`` is where the container's root is found below the pod's shared directory ("c1/rootfs"); it is "" when the
-    root is a ``disk``, which the container writes to itself with ``writable_root_fs``, instead of to an overlay. ``cmd``
+    root is a ``disk``, which the container writes to itself with ``writable_root_fs``, and not to an overlay. ``cmd``
     is what to run; ``terminal`` the size of the terminal that it runs on, None for no terminal.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,9 @@ _INITRAMFS_MAGICS = (
 )
 
 
+_NONE: Mapping[str, object] = {}
+
+
 def guest_request(plugins: Plugins, agent_type: str, options: dict[str, object], cache: Path) -> GuestRequest:
     """Return what a Guest driver must build for an agent. Raises ConfigError when the agent brings no guest."""
     agent = plugins.agent(agent_type)
@@ -45,22 +48,24 @@ async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Pr
     if hypervisor.kernel_path:
         return _given(hypervisor, params)
     request = guest_request(plugins, config.agent_type, config.agent_config, cache)
-    image = await find_or_build(plugins, hypervisor.guest, request, progress)
+    image = await find_or_build(plugins, hypervisor.guest, request, progress, hypervisor.guest_options)
     return Boot(
         kernel=image.kernel, image=image.initramfs, image_is_initramfs=True, params=(*image.kernel_params, *params)
     )
 
 
-async def find_or_build(plugins: Plugins, guest: str, request: GuestRequest, progress: Progress) -> GuestImage:
+async def find_or_build(
+    plugins: Plugins, guest: str, request: GuestRequest, progress: Progress, options: Mapping[str, object] = _NONE
+) -> GuestImage:
     """Return the built guest for a request, building it on first use."""
-    made = builder(plugins, guest)
+    made = builder(plugins, guest, options)
     return await made.find(request) or await made.build(request, progress)
 
 
-def builder(plugins: Plugins, guest: str) -> GuestBuilder:
-    """Return the builder of a Guest driver."""
+def builder(plugins: Plugins, guest: str, options: Mapping[str, object]) -> GuestBuilder:
+    """Return the builder of a Guest driver. Raises ConfigError for options that it does not have."""
     driver = plugins.guest(guest)
-    return driver.create(driver.config({}))
+    return driver.create(driver.config(options))
 
 
 def _given(hypervisor: HypervisorConfig, params: tuple[str, ...]) -> Boot:

@@ -244,11 +244,12 @@ class ContainerConfig:
     """One container of a pod.
 
     ``root_fs`` is a directory on the host: the container's root, or a bundle that holds it as ``rootfs/``; or a disk,
-    an image file or block device with one of the file systems ext4, squashfs, erofs. It is shared read-only; what the
-    container writes stays in the guest and is lost with it. With ``writable_root_fs`` it goes to the disk, which nobody
-    else may use then; a directory cannot be written to, because a guest could plant set-user-id programs there. ``interactive`` with
-    ``console``, the path of a terminal of the caller's (a pty), runs the container's command on that terminal;
-    without ``console`` the container's input stays open for whoever starts it in the foreground.
+    an image file or block device with ext4, squashfs, erofs or xfs on it. It is shared read-only; what the container
+    writes stays in the guest and is lost with it. With ``writable_root_fs`` it goes to the disk, which nobody else may
+    use then; a directory cannot be written to, because a guest could plant set-user-id programs there.
+
+    ``interactive`` with ``console``, the path of a terminal of the caller's (a pty), runs the container's command on
+    that terminal; without ``console`` the container's input stays open for whoever starts it in the foreground.
     """
 
     id: str  #: unique in its pod
@@ -292,7 +293,7 @@ class HypervisorConfig:
     """How the VM is made.
 
     Empty ``kernel_path`` and ``image_path`` mean the guest that the driver ``guest`` builds; empty ``hypervisor_path``
-    the driver's own default. ``options`` go to the hypervisor driver, which validates them.
+    the driver's own default. ``options`` and ``guest_options`` go to the drivers, which validate them.
     """
 
     kernel_path: str = ""  #: what the VM boots
@@ -301,6 +302,7 @@ class HypervisorConfig:
     kernel_params: Sequence[Param] = ()  #: added after those that guest and hypervisor need
     hypervisor_params: Sequence[Param] = ()  #: of those that the driver allows
     guest: str = DEFAULT_GUEST  #: name of a driver
+    guest_options: Mapping[str, Any] = field(default_factory=dict)  #: of the guest driver
     options: Mapping[str, Any] = field(default_factory=dict)  #: of the hypervisor driver
 
     def __post_init__(self) -> None:
@@ -313,6 +315,7 @@ class HypervisorConfig:
             kernel_params=tuple(self.kernel_params),
             hypervisor_params=tuple(self.hypervisor_params),
             options=dict(self.options),
+            guest_options=dict(self.guest_options),
         )
         if bool(self.kernel_path) != bool(self.image_path):
             given, missing = ("kernel_path", "image_path") if self.kernel_path else ("image_path", "kernel_path")
@@ -369,26 +372,3 @@ def _agent_options(config: Any) -> dict[str, Any]:
     if to_mapping is None:
         raise ConfigError(f"agent_config is {config!r}; give a mapping or the driver's configuration object")
     return dict(to_mapping())
-
-
-def resolve_root_fs(container: ContainerConfig) -> Path:
-    """Return the directory that is the container's root: ``root_fs/rootfs`` if that exists, else ``root_fs``.
-
-    Called when a pod is created and again when its container starts. Raises ConfigError when there is none, when it is
-    not a directory, or when it is empty.
-    """
-    what = f"rootfs of container {container.id!r}"
-    if not container.root_fs:
-        raise ConfigError(f"{what} is not given; name a directory that holds a root file system")
-    given = Path(container.root_fs)
-    try:
-        path = given / "rootfs" if (given / "rootfs").is_dir() else given
-        if not path.exists():
-            raise ConfigError(f"{what}: {str(given)!r} does not exist")
-        if not path.is_dir():
-            raise ConfigError(f"{what}: {str(given)!r} is not a directory")
-        if next(path.iterdir(), None) is None:
-            raise ConfigError(f"{what}: {str(path)!r} is empty; unpack a root file system there")
-    except OSError as error:
-        raise ConfigError(f"{what}: {str(given)!r} cannot be read: {error.strerror}") from error
-    return path.resolve()

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from vc_core import _files, client, sources
+from vc_core.agent import ContainerUsage
 from vc_core.client import Signals
 from vc_core.config import Cmd, ContainerConfig
 from vc_core.errors import CommandTimeoutError, ConfigError, StateError, SupervisorLostError
@@ -77,6 +78,14 @@ def delete_container(pod_id: str, container_id: str, force: bool = False) -> Ope
     if not force:
         _require(record, container_id, _AT_REST, "deleting it without force")
     yield from _ask(record, {"op": "delete_container", "container": container_id, "force": force})
+
+
+def stats_container(pod_id: str, container_id: str) -> Operation[ContainerUsage]:
+    """Return what a running container uses."""
+    record = effective(Store.here().read(pod_id))
+    _require(record, container_id, _RUNNING, "looking at what it uses")
+    answer = yield from _ask(record, {"op": "stats", "container": container_id})
+    return msgspec.convert(answer, ContainerUsage)
 
 
 def wait_container(pod_id: str, container_id: str) -> Operation[int]:

@@ -6,15 +6,27 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from vc_core import share
-from vc_core.agent import Agent, GuestContainer, GuestMount, Process, ProcessIO, TerminalSize
-from vc_core.config import Cmd, ContainerConfig, EnvVar, resolve_root_fs
+from vc_core import rootfs, share
+from vc_core.agent import (
+    Agent,
+    AgentCapability,
+    Confinement,
+    GuestContainer,
+    GuestDisk,
+    GuestMount,
+    Process,
+    ProcessIO,
+    TerminalSize,
+)
+from vc_core.assembly import disk_id, root_disk
+from vc_core.config import Cmd, ContainerConfig, EnvVar
 from vc_core.defaults import DEFAULT_PATH
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
+from vc_core.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.ledger import Ledger
 from vc_core.states import State
 from vc_core.streams import ConsoleIO, LoggedIO
@@ -63,24 +75,34 @@ class Containers:
         self.stopping = False
 
     async def start(
-        self, agent: Agent, config: ContainerConfig, attachment: Attachment | None, deadline: float
+        self,
+        hypervisor: Hypervisor,
+        agent: Agent,
+        config: ContainerConfig,
+        attachment: Attachment | None,
+        deadline: float,
     ) -> None:
         """Start a container, for the first time or again.
 
         Raises ConfigError, StorageError, CommandError and other AgentErrors; nothing is left then.
         """
+        confinement = _confinement(agent, config)
         io, terminal = self._streams(config, attachment)
         try:
             if self._ledger.container(config.id).process:
                 await agent.remove_container(config.id, deadline)
                 with suppress(StorageError):  # the guest may not have let go of all yet, and then what is there serves
                     self.unshare(config.id)
+            root_fs, disk = await self._give_root(hypervisor, agent, config, deadline)
             guest = GuestContainer(
                 id=config.id,
-                root_fs=self._share_root_fs(config),
+                root_fs=root_fs,
                 cmd=with_path(config.cmd),
                 terminal=terminal,
                 mounts=self._share_mounts(config),
+                disk=disk,
+                writable_root_fs=config.writable_root_fs,
+                confinement=confinement,
             )
             process = await agent.start_container(guest, io, deadline)
         except BaseException:
@@ -156,10 +178,28 @@ class Containers:
             return ConsoleIO(config.console), TerminalSize()
         return LoggedIO(self._ledger.open_log(config.id), keep_stdin_open=config.interactive), None
 
-    def _share_root_fs(self, config: ContainerConfig) -> str:
+    async def _give_root(
+        self, hypervisor: Hypervisor, agent: Agent, config: ContainerConfig, deadline: float
+    ) -> tuple[str, GuestDisk | None]:
+        """Give the guest a container's root: its place below the shared directory, or else the disk that it is."""
         if self._share_dir is None:
-            return config.root_fs
-        return share.add(self._share_dir, f"{config.id}/rootfs", resolve_root_fs(config))
+            return config.root_fs, None
+        root, disk = rootfs.resolve(config), root_disk(config)
+        if disk is None:
+            return share.add(self._share_dir, f"{config.id}/rootfs", root.path), None
+        if AgentCapability.DISKS not in agent.capabilities:
+            raise NotSupportedError(
+                f"rootfs of container {config.id!r} is the disk {config.root_fs!r}, and the agent of its pod can use "
+                "directories only; unpack it"
+            )
+        if HypervisorCapability.HOTPLUG in hypervisor.capabilities:
+            await hypervisor.attach(disk, deadline)
+        return "", GuestDisk(hypervisor.disk_location(disk.id), root.fstype)
+
+    async def take_root(self, hypervisor: Hypervisor, config: ContainerConfig, deadline: float) -> None:
+        """Take the disk that is a container's root from the VM again, if that is possible while it runs."""
+        if HypervisorCapability.HOTPLUG in hypervisor.capabilities:
+            await hypervisor.detach(disk_id(config.id), deadline)
 
     def _share_mounts(self, config: ContainerConfig) -> tuple[GuestMount, ...]:
         shared = []
@@ -217,6 +257,26 @@ async def run(
             await asyncio.shield(agent.signal(process, _SIGKILL, deadline))
         raise
     return code
+
+
+def _confinement(agent: Agent, config: ContainerConfig) -> Confinement:
+    """Return what a container's processes may do. Raises NotSupportedError for limits that the agent cannot set."""
+    wanted = Confinement(
+        read_only=config.read_only,
+        overlay_size=config.overlay_size,
+        memory=config.memory,
+        pids=config.pids,
+        rlimits=tuple(config.rlimits),
+        capabilities=tuple(config.capabilities),
+        no_new_privs=config.no_new_privs,
+    )
+    if AgentCapability.LIMITS not in agent.capabilities:
+        asked = [one.name for one in fields(wanted) if getattr(wanted, one.name) != getattr(Confinement(), one.name)]
+        if asked:
+            raise NotSupportedError(
+                f"container {config.id!r} has {', '.join(asked)}, which the agent of its pod cannot set; leave it out"
+            )
+    return wanted
 
 
 def with_path(cmd: Cmd) -> Cmd:

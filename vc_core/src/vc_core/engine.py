@@ -9,24 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vc_core import boot, containers, process, share, sources
-from vc_core.agent import Agent, Process, ProcessIO, TerminalSize
-from vc_core.config import Cmd, ContainerConfig, resolve_root_fs
+from vc_core import assembly, boot, containers, process, rootfs, share, sources
+from vc_core.agent import Agent, AgentCapability, ContainerUsage, Process, ProcessIO, TerminalSize
+from vc_core.config import Cmd, ContainerConfig
 from vc_core.containers import Attachment, Containers
-from vc_core.context import Boot, PodContext
-from vc_core.devices import Channel, Device, SharedDirectory
+from vc_core.context import Boot
 from vc_core.errors import (
     AgentConnectError,
     AgentError,
     AgentProtocolError,
     CommandError,
     HypervisorError,
+    NotSupportedError,
     StateError,
     StorageError,
     VCError,
@@ -52,9 +51,6 @@ VM_DEADLINE = 10.0
 AGENT_DEADLINE = 10.0
 #: Seconds for a pod or a container to stop before it is killed.
 STOP_DEADLINE = 10.0
-
-#: Namespace of the UUIDs that hypervisors get, derived from pod ids (RFC 4122, name-based).
-_UUID_NAMESPACE = uuid.UUID("6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11")
 
 #: Where the pod's own root file system lies below its shared directory; no container can have this id.
 _POD_ROOT = ".pod"
@@ -220,7 +216,9 @@ class Engine:
             agent = self._running_agent(f"starting container {container_id!r}")
             self._require_container(container_id, _AT_REST, "starting it")
             config = self._ledger.container_config(container_id)
-            await self._while_vm_lives(self._containers.start(agent, config, attachment, AGENT_DEADLINE))
+            hypervisor, _ = self._drivers()
+            await self._while_vm_lives(self._containers.start(hypervisor, agent, config, attachment, AGENT_DEADLINE))
+            self._ledger.commit(**self._saved())
 
     async def stop_container(self, container_id: str, deadline: float | None, force: bool) -> None:
         """Stop a running container: SIGTERM, and SIGKILL after ``deadline`` seconds (default 10) or with ``force``."""
@@ -237,8 +235,20 @@ class Engine:
             self._require_container(container_id, _AT_REST, "deleting it without force")
             if self._agent is not None and self._ledger.container(container_id).process:
                 await self._while_vm_lives(self._agent.remove_container(container_id, AGENT_DEADLINE))
+                await self._take_root(container_id)
             self._containers.unshare(container_id)
             self._ledger.remove_container(container_id)
+
+    async def _take_root(self, container_id: str) -> None:
+        hypervisor, _ = self._drivers()
+        config = self._ledger.container_config(container_id)
+        await self._while_vm_lives(self._containers.take_root(hypervisor, config, AGENT_DEADLINE))
+
+    async def stats_container(self, container_id: str) -> ContainerUsage:
+        """Return what a running container uses. Raises StateError, NotSupportedError, AgentError."""
+        agent = self._running_agent(f"looking at container {container_id!r}")
+        self._require_container(container_id, _RUNNING, "looking at what it uses")
+        return await self._while_vm_lives(agent.stats(container_id, AGENT_DEADLINE))
 
     async def wait_container(self, container_id: str) -> int | None:
         """Return a container's exit code once it ended; None if it ended without one (with its VM)."""
@@ -268,20 +278,21 @@ class Engine:
 
     async def _bring_up(self, progress: Progress, attached: Mapping[str, Attachment], ready_deadline: float) -> None:
         config, what, pod_root = self._ledger.config, None, ""
-        writable = self._run_dir / "writable" if self._wants_writable() else None
+        writable = self._run_dir / "writable" if assembly.wants_writable(config) else None
         if self._share_dir is not None:
             what = await boot.resolve(self._plugins, config, self._store.roots.cache, progress)
             for directory in (self._share_dir, *([writable] if writable else [])):
                 share.prepare(directory)
             if config.root_fs:
-                root_fs = resolve_root_fs(ContainerConfig(id="pod", root_fs=config.root_fs))
+                root_fs = rootfs.resolve_directory("rootfs of the pod", config.root_fs)
                 pod_root = share.add(self._share_dir, f"{_POD_ROOT}/rootfs", root_fs)
         self._containers = Containers(self._ledger, self._share_dir, writable, self._spawn)
         self._make_drivers(what, saved=False)
         hypervisor, agent = self._drivers()
-        for device in (*agent.devices(), *self._extra_devices()):
+        for device in (*assembly.devices(config, agent), *(assembly.disks(config) if self._share_dir else ())):
             hypervisor.add_device(device)
         progress("starting the VM", None)
+        await agent.prepare()
         await hypervisor.prepare(VM_DEADLINE)
         identity = hypervisor.identity()
         self._ledger.commit(
@@ -292,12 +303,15 @@ class Engine:
         )
         await hypervisor.start(VM_DEADLINE)
         self._watch_vm()
+        if config.network.forwards:
+            self._ledger.commit(forwards=list(await self._while_vm_lives(hypervisor.forwards())))
         progress("waiting for the guest", None)
         await self._while_vm_lives(self._connect(agent, hypervisor, ready_deadline))
-        await self._while_vm_lives(agent.start_pod(self.record.id, pod_root, AGENT_DEADLINE))
+        await self._while_vm_lives(self._start_pod(agent, pod_root))
         for container in config.containers:
-            attachment = attached.get(container.id)
-            await self._while_vm_lives(self._containers.start(agent, container, attachment, AGENT_DEADLINE))
+            await self._while_vm_lives(
+                self._containers.start(hypervisor, agent, container, attached.get(container.id), AGENT_DEADLINE)
+            )
         running = move(self._ledger.name, self.record.state, State.RUNNING)
         self._ledger.commit(state=running, reason="", intent="", **self._saved())
         self._spawn(self._watch_agent(agent))
@@ -308,6 +322,15 @@ class Engine:
         except AgentError as error:
             said = _console(hypervisor) or "; the guest's console is empty"
             raise type(error)(f"the guest of {self._ledger.name} did not get ready: {error}{said}") from error
+
+    async def _start_pod(self, agent: Agent, pod_root: str) -> None:
+        network = assembly.guest_network(self._ledger.config.network)
+        if network is not None and AgentCapability.NETWORK not in agent.capabilities:
+            raise NotSupportedError(
+                f"{self._ledger.name} has a network, which its agent {self.record.agent!r} cannot configure in the "
+                "guest; leave it out"
+            )
+        await agent.start_pod(self.record.id, pod_root, AGENT_DEADLINE, network)
 
     async def _undo_start(self, before: tuple[State, str], error: BaseException) -> None:
         """Leave nothing of a start that failed; the pod is what it was, or ``failed`` if even that does not work."""
@@ -322,17 +345,8 @@ class Engine:
             record = ended(self.record, "the start of its pod failed", time.time())
             self._ledger.commit(
                 state=state, reason=reason, intent="", vm=None, saved_hypervisor=None, saved_agent=None,
-                containers=record.containers,
+                containers=record.containers, forwards=[],
             )  # fmt: skip
-
-    def _extra_devices(self) -> list[Device]:
-        config = self._ledger.config
-        volumes = [SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in config.volumes]
-        sockets = [Channel(one.id, one.name, Path(one.host_path)) for one in config.sockets]
-        return [*volumes, *sockets]
-
-    def _wants_writable(self) -> bool:
-        return any(not mount.read_only for one in self._ledger.config.containers for mount in one.mounts)
 
     # -- end -------------------------------------------------------------------------------------------------------
 
@@ -479,25 +493,10 @@ class Engine:
 
     def _make_drivers(self, what: Boot | None, saved: bool) -> None:
         config, record = self._ledger.config, self.record
-        context = PodContext(
-            id=record.id,
-            uuid=str(uuid.uuid5(_UUID_NAMESPACE, record.id)),
-            run_dir=self._run_dir,
-            share_dir=self._run_dir / "share",
-            resources=config.vm_config,
-            hypervisor_config=config.hypervisor_config,
-            boot=what,
-            writable_dir=self._run_dir / "writable" if self._wants_writable() else None,
-        )
-        hypervisor = self._plugins.hypervisor(config.hypervisor_type)
-        agent = self._plugins.agent(config.agent_type)
-        self._hypervisor = hypervisor.create(
-            context, hypervisor.config(config.hypervisor_config.options), record.saved_hypervisor if saved else None
-        )
+        former = (record.saved_hypervisor, record.saved_agent) if saved else (None, None)
+        pod = assembly.context(config, self._run_dir, what)
+        self._hypervisor, self._agent = assembly.drivers(self._plugins, config, pod, *former)
         self._at_rest.clear()
-        self._agent = agent.create(
-            context, agent.config(config.agent_config), None, record.saved_agent if saved else None
-        )
 
     def _drivers(self) -> tuple[Hypervisor, Agent]:
         assert self._hypervisor is not None

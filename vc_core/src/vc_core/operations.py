@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from vc_core import client, sources
+from vc_core import client
 from vc_core.client import Link, Signals
 from vc_core.config import PodConfig
 from vc_core.errors import (
-    ConfigError,
-    PrivilegeError,
     StateError,
     StorageError,
     SupervisorError,
@@ -24,7 +21,6 @@ from vc_core.guest import Progress
 from vc_core.ids import new_id
 from vc_core.interpreters import InThread, Operation
 from vc_core.records import ContainerRecord, PodRecord
-from vc_core.roots import Roots
 from vc_core.states import State, require_state
 from vc_core.status import effective, vm_identity
 from vc_core.stdio import Output, Stdin, Stdio
@@ -57,8 +53,11 @@ def create_pod(config: PodConfig) -> Operation[str]:
     made: list[str] = []
 
     def work() -> str:
-        supervised = _check(config)
+        from vc_core import assembly
+        from vc_core.plugins import Plugins
+
         store = Store.here()
+        supervised = assembly.check(Plugins(), config, store.roots)
         record = PodRecord(
             id=config.id,
             hypervisor=config.hypervisor_type,
@@ -85,48 +84,6 @@ def create_pod(config: PodConfig) -> Operation[str]:
 def _remove(store: Store, pod_id: str) -> None:
     with store.locked(pod_id):
         store.remove(pod_id)
-
-
-def _check(config: PodConfig) -> bool:
-    """Refuse what could never start, before anything is stored; return whether the pod needs a supervisor.
-
-    Raises ConfigError, DriverError, PrivilegeError.
-    """
-    from vc_core.context import PodContext
-    from vc_core.devices import Channel, SharedDirectory
-    from vc_core.hypervisor import HypervisorCapability
-    from vc_core.plugins import Plugins
-
-    plugins, roots = Plugins(), Roots.from_environment()
-    hypervisor_driver, agent_driver = plugins.hypervisor(config.hypervisor_type), plugins.agent(config.agent_type)
-    context = PodContext(
-        id=config.id,
-        uuid="",
-        run_dir=roots.pod_run_dir(config.id),
-        share_dir=roots.pod_run_dir(config.id) / "share",
-        resources=config.vm_config,
-        hypervisor_config=config.hypervisor_config,
-    )
-    options = hypervisor_driver.config(config.hypervisor_config.options)
-    hypervisor = hypervisor_driver.create(context, options, None)
-    agent = agent_driver.create(context, agent_driver.config(config.agent_config), None, None)
-    needed = {Channel: HypervisorCapability.CHANNELS, SharedDirectory: HypervisorCapability.SHARED_DIRECTORIES}
-    for device in agent.devices():
-        if needed[type(device)] not in hypervisor.capabilities:
-            raise ConfigError(
-                f"agent {config.agent_type!r} needs {needed[type(device)]}, which hypervisor "
-                f"{config.hypervisor_type!r} does not have; choose another agent or hypervisor"
-            )
-    if HypervisorCapability.PROCESS not in hypervisor.capabilities:
-        return False
-    if os.geteuid() != 0:
-        raise PrivilegeError(
-            f"hypervisor {config.hypervisor_type!r} needs root, and this process runs as user {os.geteuid()}; use sudo"
-        )
-    if not config.hypervisor_config.kernel_path:
-        plugins.guest(config.hypervisor_config.guest)
-    sources.check_pod(config, roots)
-    return True
 
 
 def start_pod(

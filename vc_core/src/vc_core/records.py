@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from vc_core.errors import ConfigError, StorageError
+from vc_core.network import PortForward
 from vc_core.states import State
 
 SCHEMA = 1
@@ -35,6 +36,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     ``supervised``: its VM is a process, so a supervisor looks after it while it runs. ``intent``: an operation that was
     begun and whose end is not recorded yet. ``vm``: the VM's process identity. ``saved_*``: the drivers' own facts.
+    ``forwards``: ports of this host that lead into the guest.
     """
 
     schema: int = SCHEMA
@@ -51,6 +53,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     saved_agent: dict[str, Any] | None = None
     acceleration: str = ""
     isolation: str = ""
+    forwards: list[PortForward] = []
     containers: dict[str, ContainerRecord] = {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vc_core.network import PortForward
 from vc_core.states import State
 
 
@@ -34,7 +35,8 @@ class PodStatus:
     """A pod's state, derived from its record and from whether its VM lives.
 
     ``acceleration`` ("kvm", "tcg", ...) and ``isolation`` ("hardware", "none") are "" until the pod ran once.
-    ``console_path`` names the log of the guest's console, "" when there is none.
+    ``console_path`` names the log of the guest's console, "" when there is none. ``forwards``: ports of
+    127.0.0.1 that lead into the guest while it runs.
     """
 
     id: str
@@ -46,4 +48,5 @@ class PodStatus:
     isolation: str = ""
     created_at: float | None = None
     console_path: str = ""
+    forwards: tuple[PortForward, ...] = ()
     containers: tuple[ContainerStatus, ...] = ()

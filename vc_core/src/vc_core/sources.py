@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vc_core.config import ContainerConfig, PodConfig, resolve_root_fs
+from vc_core import rootfs
+from vc_core.config import ContainerConfig, PodConfig
 from vc_core.errors import ConfigError
 from vc_core.roots import Roots
 
@@ -18,7 +19,7 @@ _NOT_WRITABLE = tuple(map(Path, ("/boot", "/etc", "/run", "/usr", "/var/run")))
 def check_pod(config: PodConfig, roots: Roots) -> None:
     """Refuse a pod that asks for what cannot or may not be shared. Raises ConfigError."""
     if config.root_fs:
-        resolve_root_fs(ContainerConfig(id="pod", root_fs=config.root_fs))
+        rootfs.resolve_directory("rootfs of the pod", config.root_fs)
     for container in config.containers:
         check_container(container, roots)
     for volume in config.volumes:
@@ -32,7 +33,7 @@ def check_container(config: ContainerConfig, roots: Roots) -> None:
     """Refuse a container without a command or root, or with mounts that may not be. Raises ConfigError."""
     if not config.cmd.args:
         raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
-    resolve_root_fs(config)
+    rootfs.resolve(config)
     for mount in config.mounts:
         _check(f"mount of container {config.id!r}", mount.source, mount.read_only, roots)
 

@@ -57,7 +57,7 @@ def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodR
         containers[name] = msgspec.structs.replace(container, **changes)
     return msgspec.structs.replace(
         record, state=State.STOPPED, reason=reason, intent="", vm=None, containers=containers,
-        saved_hypervisor=None, saved_agent=None,
+        saved_hypervisor=None, saved_agent=None, forwards=[],
     )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         isolation=now.isolation,
         created_at=now.created_at,
         console_path=str(console) if console.exists() else "",
+        forwards=tuple(now.forwards),
         containers=tuple(container_status(roots, now.id, name, one) for name, one in now.containers.items()),
     )
 

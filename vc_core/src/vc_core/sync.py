@@ -13,6 +13,7 @@ from vc_core.results import ContainerStatus, ExecResult, PodStatus
 from vc_core.states import State
 
 if TYPE_CHECKING:
+    from vc_core.agent import ContainerUsage
     from vc_core.config import Cmd, ContainerConfig, PodConfig
     from vc_core.guest import Progress
     from vc_core.stdio import Output, Stdin
@@ -114,6 +115,10 @@ class Container:
     def status(self) -> ContainerStatus:
         """Return the container's status; see :func:`status_container`."""
         return status_container(self.pod_id, self.id)
+
+    def stats(self) -> ContainerUsage:
+        """Return what the container uses; see :func:`stats_container`."""
+        return stats_container(self.pod_id, self.id)
 
     def wait(self) -> int:
         """Return the container's exit code once it ended; see :func:`wait_container`."""
@@ -265,6 +270,16 @@ def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> 
 def status_container(pod_id: str, container_id: str) -> ContainerStatus:
     """Return a container's status; talks to no guest. Raises PodNotFoundError, ContainerNotFoundError, StorageError."""
     return run_blocking(queries.status_container(pod_id, container_id))
+
+
+def stats_container(pod_id: str, container_id: str) -> ContainerUsage:
+    """Return what the processes of a running container used so far, and use now.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot tell.
+    """
+    from vc_core import container_operations
+
+    return run_blocking(container_operations.stats_container(pod_id, container_id))
 
 
 def wait_container(pod_id: str, container_id: str) -> int:

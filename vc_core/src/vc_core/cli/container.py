@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vc_core.cli import options, output
+
+if TYPE_CHECKING:
+    from vc_core.config import ContainerConfig
 
 
 @click.group()
@@ -21,37 +25,18 @@ def container() -> None:
     "--rootfs", "--bundle", "bundle", default="", metavar="DIR", help="Its root, or what holds it as rootfs/."
 )
 @options.command_option
-@options.env_option
-@options.user_option
-@options.workdir_option
-@options.mount_option
+@options.describes_container
 @options.quiet_option
 def create(
-    pod_id: str,
-    container_id: str,
-    bundle: str,
-    argv: tuple[str, ...],
-    cmd: str | None,
-    envs: tuple[str, ...],
-    user: str,
-    workdir: str,
-    mounts: tuple[str, ...],
-    quiet: bool,
+    pod_id: str, container_id: str, cmd: str | None, container: Callable[..., ContainerConfig], quiet: bool
 ) -> None:
     """Add a container to a pod, whether that runs or not; the container is not started.
 
     Example: virtc container create POD --id web --rootfs /srv/web -- httpd -f
     """
-    from vc_core.config import ContainerConfig, Mount
     from vc_core.sync import create_container
 
-    config = ContainerConfig(
-        id=container_id,
-        root_fs=bundle,
-        cmd=options.command(cmd, argv, envs, user, workdir),
-        mounts=options.parsed("--mount", Mount.parse, mounts),
-    )
-    create_container(pod_id, config)
+    create_container(pod_id, container(container_id, cmd))
     click.echo(container_id if quiet else f"Created container {container_id}")
 
 
@@ -149,6 +134,37 @@ def status(pod_id: str, container_id: str, as_json: bool) -> None:
         return
     output.print_table(("CONTAINER ID", "STATE"), [(found.id, str(found.state))])
     output.print_details(container_details(found))
+
+
+#: What ``container stats`` shows, and how.
+_USAGE = (
+    ("CPU SECONDS", "cpu_seconds", "{:.3f}"),
+    ("MEMORY", "memory", "{}"),
+    ("LIMIT", "memory_limit", "{}"),
+    ("PIDS", "pids", "{}"),
+    ("READ", "read", "{}"),
+    ("WRITTEN", "written", "{}"),
+)
+
+
+@container.command()
+@options.pod_of_container
+@options.container_id
+@options.json_option
+def stats(pod_id: str, container_id: str, as_json: bool) -> None:
+    """Show what a running container uses of processors, memory and disks; sizes in bytes.
+
+    Example: virtc container stats POD web
+    """
+    from vc_core.sync import stats_container
+
+    found = stats_container(pod_id, container_id)
+    if as_json:
+        output.print_json(found)
+        return
+    values = (getattr(found, name) for _, name, _ in _USAGE)
+    shown = ["-" if value is None else form.format(value) for value, (_, _, form) in zip(values, _USAGE, strict=True)]
+    output.print_table([title for title, _, _ in _USAGE], [shown])
 
 
 @container.command(cls=options.CommandLine)

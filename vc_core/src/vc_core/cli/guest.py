@@ -26,7 +26,8 @@ def guest() -> None:
 @guest.command()
 @click.option("--agent", default=DEFAULT_AGENT, show_default=True, help="The agent that the guest is for.")
 @_driver_option
-def build(agent: str, guest_type: str) -> None:
+@options.guest_option
+def build(agent: str, guest_type: str, guest_options: tuple[str, ...]) -> None:
     """Build the guest for an agent with the newest kernel of the distribution, and print where it is.
 
     Pods build it on first use by themselves; this renews it.
@@ -40,8 +41,9 @@ def build(agent: str, guest_type: str) -> None:
 
     plugins = Plugins()
     request = boot.guest_request(plugins, agent, {}, _cache())
+    builder = boot.builder(plugins, guest_type, options.mapping("--guest-option", guest_options))
     with output.ShownProgress() as progress:
-        image = asyncio.run(boot.builder(plugins, guest_type).build(request, progress))
+        image = asyncio.run(builder.build(request, progress))
     click.echo(f"kernel     {image.kernel}\ninitramfs  {image.initramfs}")
 
 
@@ -87,7 +89,7 @@ def _builder(guest_type: str) -> GuestBuilder:
     from vc_core import boot
     from vc_core.plugins import Plugins
 
-    return boot.builder(Plugins(), guest_type)
+    return boot.builder(Plugins(), guest_type, {})
 
 
 def _cache() -> Path:

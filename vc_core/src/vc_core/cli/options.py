@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from vc_core.config import Cmd
+    from vc_core.config import Cmd, ContainerConfig
 
 _T = TypeVar("_T")
+
+_COUNT = click.IntRange(min=0)
 
 #: What runs when the caller names no command; v0.1.0's default.
 DEFAULT_COMMAND = "echo"
@@ -142,6 +145,13 @@ timeout_option = click.option("--timeout", type=float, metavar="SECONDS", help="
 command_option = click.option(
     "--cmd", help=f"The command as one string, split as a shell does.  [default: {DEFAULT_COMMAND}]"
 )
+guest_option = click.option(
+    "--guest-option",
+    "guest_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Option of the driver that builds the guest; repeatable.",
+)
 mount_option = click.option(
     "--mount",
     "mounts",
@@ -149,3 +159,88 @@ mount_option = click.option(
     metavar="SOURCE:TARGET[:rw]",
     help="Show a host path in the container; repeatable.",
 )
+
+_CONTAINER_OPTIONS = (
+    env_option,
+    user_option,
+    workdir_option,
+    mount_option,
+    click.option("--read-only", is_flag=True, help="The container cannot write to its root file system."),
+    click.option("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
+    click.option("--overlay-size", type=_COUNT, default=0, metavar="MIB", help="What it may write there otherwise."),
+    click.option("--memory-limit", type=_COUNT, default=0, metavar="MIB", help="Memory that it may use; 0: no limit."),
+    click.option("--pids-limit", type=_COUNT, default=0, metavar="N", help="Processes that it may have; 0: no limit."),
+    click.option(
+        "--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Limit of its processes; repeatable."
+    ),
+    click.option("--cap-add", multiple=True, metavar="NAME", help="Give it this capability; ALL for all; repeatable."),
+    click.option("--cap-drop", multiple=True, metavar="NAME", help="Take this capability; ALL for all; repeatable."),
+    click.option("--new-privileges", is_flag=True, help="Let set-user-id programs give rights, as sudo needs."),
+)
+
+
+def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a container; the command gets ``container``, which makes its ContainerConfig.
+
+    That is called with the container's id, its command as one string or None, and further fields.
+    """
+
+    @functools.wraps(function)
+    def build(
+        bundle: str,
+        argv: tuple[str, ...],
+        envs: tuple[str, ...],
+        user: str,
+        workdir: str,
+        mounts: tuple[str, ...],
+        read_only: bool,
+        writable_rootfs: bool,
+        overlay_size: int,
+        memory_limit: int,
+        pids_limit: int,
+        ulimits: tuple[str, ...],
+        cap_add: tuple[str, ...],
+        cap_drop: tuple[str, ...],
+        new_privileges: bool,
+        **rest: Any,
+    ) -> Any:
+        def container(container_id: str, text: str | None, **more: Any) -> ContainerConfig:
+            from vc_core.config import ContainerConfig, Mount
+            from vc_core.limits import RLimit
+
+            return ContainerConfig(
+                id=container_id,
+                root_fs=bundle,
+                cmd=command(text, argv, envs, user, workdir),
+                mounts=parsed("--mount", Mount.parse, mounts),
+                read_only=read_only,
+                writable_root_fs=writable_rootfs,
+                overlay_size=overlay_size,
+                memory=memory_limit,
+                pids=pids_limit,
+                rlimits=parsed("--ulimit", RLimit.parse, ulimits),
+                capabilities=_capabilities(cap_add, cap_drop),
+                no_new_privs=not new_privileges,
+                **more,
+            )
+
+        return function(container=container, **rest)
+
+    decorated: Callable[..., Any] = build
+    for option in reversed(_CONTAINER_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+def _capabilities(added: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]:
+    """Return the usual capabilities without those that are dropped, and with those that are added."""
+    from vc_core.errors import ConfigError
+    from vc_core.limits import DEFAULT_CAPABILITIES, full_capabilities
+
+    try:
+        more, less = full_capabilities(added), full_capabilities(dropped)
+    except ConfigError as error:
+        raise click.UsageError(f"--cap-add or --cap-drop: {error}") from error
+    if "ALL" in added:
+        return [name for name in more if name not in less]
+    return [*(name for name in DEFAULT_CAPABILITIES if name not in less), *more]

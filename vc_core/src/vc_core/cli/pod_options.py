@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vc_core.cli import options, output
 from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
+
+if TYPE_CHECKING:
+    from vc_core.config import ContainerConfig
 
 #: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
 CONTAINER_ID = "1"
@@ -20,14 +23,10 @@ _OPTIONS = (
         "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
     ),
     click.option("--console", default="", metavar="PATH", help="Run the container on this terminal, a pty of yours."),
-    options.mount_option,
     click.option("--pod-rootfs", default="", metavar="DIR", help="Root file system of the pod itself, for pod enter."),
     click.option(
         "--init-cmd", help=f"The command as one string, split as a shell does.  [default: {options.DEFAULT_COMMAND}]"
     ),
-    options.env_option,
-    options.user_option,
-    options.workdir_option,
     click.option("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the default."),
     click.option(
         "--memory", type=click.IntRange(min=0), default=0, metavar="MIB", help="Memory of the VM; 0 for the default."
@@ -46,6 +45,26 @@ _OPTIONS = (
         metavar="DEVICE:ID:PATH:NAME",
         help="Give the VM a serial port that is a socket here; repeatable.",
     ),
+    click.option(
+        "--network",
+        type=click.Choice(("none", "user", "tap")),
+        help="How the VM is connected.  [default: none; user with --publish or --outbound, tap with --tap]",
+    ),
+    click.option(
+        "-p",
+        "--publish",
+        "forwards",
+        multiple=True,
+        metavar="[HOST:]GUEST[/udp]",
+        help="Lead a port of 127.0.0.1 to a port of the VM; repeatable.",
+    ),
+    click.option("--outbound", is_flag=True, help="Let the VM reach what this host reaches."),
+    click.option("--tap", default="", metavar="DEVICE", help="Connect the VM to this tap device."),
+    click.option(
+        "--address", "addresses", multiple=True, metavar="ADDRESS/BITS", help="Address of the VM; repeatable."
+    ),
+    click.option("--gateway", default="", metavar="ADDRESS", help="Default route of the VM."),
+    click.option("--dns", multiple=True, metavar="ADDRESS", help="Name server of the VM; repeatable."),
     click.option("--agent", default=DEFAULT_AGENT, show_default=True, help="Driver of the agent."),
     click.option(
         "--agent-option",
@@ -66,6 +85,7 @@ _OPTIONS = (
     ),
     click.option("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
     click.option("--guest", default=DEFAULT_GUEST, show_default=True, help="Driver that builds the guest."),
+    options.guest_option,
     click.option(
         "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --image)."
     ),
@@ -86,7 +106,6 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def build(
         pod_id: str,
-        bundle: str,
         agent: str,
         hypervisor: str,
         guest: str,
@@ -103,20 +122,24 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         cpus: int,
         memory: int,
         init_cmd: str | None,
-        envs: tuple[str, ...],
         console: str,
-        mounts: tuple[str, ...],
         pod_rootfs: str,
-        user: str,
-        workdir: str,
-        argv: tuple[str, ...],
+        network: str | None,
+        forwards: tuple[str, ...],
+        outbound: bool,
+        tap: str,
+        addresses: tuple[str, ...],
+        gateway: str,
+        dns: tuple[str, ...],
+        guest_options: tuple[str, ...],
+        container: Callable[..., ContainerConfig],
         **rest: Any,
     ) -> Any:
-        from vc_core.config import ContainerConfig, HypervisorConfig, Mount, Param, PodConfig, Resources, Socket, Volume
+        from vc_core.config import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
+        from vc_core.network import NetworkConfig, NetworkMode, PortForward
 
         if rest.get("interactive") or rest.get("on_terminal"):
             output.expect_command()
-        wanted = options.command(init_cmd, argv, envs, user, workdir)
         agent_config = options.mapping("--agent-option", agent_options)
         for key, name in (("sock_ctl_name", hyper_ctl_sock_name), ("sock_tty_name", hyper_tty_sock_name)):
             if name:
@@ -131,6 +154,7 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
                 hypervisor_path=hypervisor_path,
                 kernel_params=[Param.parse(text) for text in kernel_params],
                 guest=guest,
+                guest_options=options.mapping("--guest-option", guest_options),
                 options=options.mapping("--hypervisor-option", hypervisor_options),
             ),
             agent_type=agent,
@@ -138,20 +162,20 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
             root_fs=pod_rootfs,
             volumes=options.parsed("--volume", Volume.parse, volumes),
             sockets=options.parsed("--socket", Socket.parse, sockets),
-            containers=[
-                ContainerConfig(
-                    id=CONTAINER_ID,
-                    root_fs=bundle,
-                    cmd=wanted,
-                    interactive=bool(console),
-                    console=console,
-                    mounts=options.parsed("--mount", Mount.parse, mounts),
-                )
-            ],
+            containers=[container(CONTAINER_ID, init_cmd, interactive=bool(console), console=console)],
+            network=NetworkConfig(
+                mode=NetworkMode(network or ("tap" if tap else "user" if forwards or outbound else "none")),
+                forwards=options.parsed("--publish", PortForward.parse, forwards),
+                restrict=not outbound,
+                device=tap,
+                addresses=addresses,
+                gateway=gateway,
+                dns=dns,
+            ),
         )
         return function(config, **rest)
 
-    decorated: Callable[..., Any] = build
+    decorated = options.describes_container(build)
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated

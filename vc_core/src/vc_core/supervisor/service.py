@@ -276,6 +276,10 @@ async def _delete_container(engine: Engine, connection: Connection, request: dic
     await asyncio.shield(engine.delete_container(request["container"], bool(request.get("force"))))
 
 
+async def _stats(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    return msgspec.to_builtins(await engine.stats_container(request["container"]))
+
+
 async def _wait(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
     return await engine.wait_container(request["container"])
 
@@ -292,5 +296,6 @@ _OPERATIONS = {
     "start_container": _start_container,
     "stop_container": _stop_container,
     "delete_container": _delete_container,
+    "stats": _stats,
     "wait": _wait,
 }

@@ -1,0 +1,167 @@
+"""What a pod's VM is put together from: its drivers, their devices, and the network that its guest is told of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_core import rootfs, sources
+from vc_core.agent import Agent
+from vc_core.config import ContainerConfig, PodConfig
+from vc_core.context import Boot, PodContext
+from vc_core.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
+from vc_core.errors import ConfigError, PrivilegeError
+from vc_core.hypervisor import Hypervisor, HypervisorCapability
+from vc_core.network import GuestInterface, GuestNetwork, GuestRoute, NetworkConfig, NetworkMode
+from vc_core.roots import Roots
+from vc_core.spawner import Spawner
+
+if TYPE_CHECKING:
+    from vc_core.plugins import Plugins
+
+#: Namespace of the UUIDs that hypervisors get, derived from pod ids (RFC 4122, name-based).
+_UUID_NAMESPACE = uuid.UUID("6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11")
+
+#: The name of the pod's network interface in the guest: Linux counts interfaces of one driver from zero.
+_INTERFACE = "eth0"
+
+#: What the guest has in a user network where the caller says nothing (QEMU's manual, "Network options", -netdev user).
+_USER_ADDRESS, _USER_GATEWAY, _USER_DNS = "10.0.2.15/24", "10.0.2.2", "10.0.2.3"
+
+#: What a hypervisor must be able to do for each kind of device, and how to say so.
+_NEEDED = {
+    Channel: (HypervisorCapability.CHANNELS, "channels"),
+    SharedDirectory: (HypervisorCapability.SHARED_DIRECTORIES, "shared directories"),
+    BlockDevice: (HypervisorCapability.BLOCK_DEVICES, "disks"),
+    NetworkInterface: (HypervisorCapability.NETWORK, "a network"),
+    GuestPort: (HypervisorCapability.GUEST_PORTS, "ports of the guest"),
+}
+
+
+def context(config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodContext:
+    """Return what the drivers are told of a pod."""
+    return PodContext(
+        id=config.id,
+        uuid=str(uuid.uuid5(_UUID_NAMESPACE, config.id)),
+        run_dir=run_dir,
+        share_dir=run_dir / "share",
+        resources=config.vm_config,
+        hypervisor_config=config.hypervisor_config,
+        boot=boot,
+        writable_dir=run_dir / "writable" if wants_writable(config) else None,
+    )
+
+
+def wants_writable(config: PodConfig) -> bool:
+    """Tell whether any container of the pod may write to a directory of the host."""
+    return any(not mount.read_only for one in config.containers for mount in one.mounts)
+
+
+def drivers(
+    plugins: Plugins,
+    config: PodConfig,
+    pod: PodContext,
+    saved_hypervisor: Mapping[str, object] | None = None,
+    saved_agent: Mapping[str, object] | None = None,
+) -> tuple[Hypervisor, Agent]:
+    """Return the objects that work for a pod, new or with what former ones saved. Raises ConfigError, DriverError."""
+    hypervisor = plugins.hypervisor(config.hypervisor_type)
+    agent = plugins.agent(config.agent_type)
+    agent_config = agent.config(config.agent_config)
+    return (
+        hypervisor.create(pod, hypervisor.config(config.hypervisor_config.options), saved_hypervisor),
+        agent.create(pod, agent_config, _spawner(plugins, agent_config), saved_agent),
+    )
+
+
+def _spawner(plugins: Plugins, agent_config: object) -> Spawner | None:
+    """Return the spawner that an agent's configuration names in ``spawner``, if any, made with ``spawner_options``."""
+    name = getattr(agent_config, "spawner", "")
+    if not name:
+        return None
+    spawner = plugins.spawner(name)
+    return spawner.create(spawner.config(getattr(agent_config, "spawner_options", {})))
+
+
+def devices(config: PodConfig, agent: Agent) -> list[Device]:
+    """Return what a pod's VM has besides disks: what the agent needs, and what the caller asked for."""
+    return [
+        *agent.devices(),
+        *(SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in config.volumes),
+        *(Channel(one.id, one.name, Path(one.host_path)) for one in config.sockets),
+        *([_interface(config)] if config.network.mode is not NetworkMode.NONE else []),
+    ]
+
+
+def disks(config: PodConfig) -> list[BlockDevice]:
+    """Return the disks that are roots of a pod's containers. Raises ConfigError when a root cannot be used."""
+    return [disk for one in config.containers if (disk := root_disk(one)) is not None]
+
+
+def root_disk(container: ContainerConfig) -> BlockDevice | None:
+    """Return the disk that is a container's root, None if it is a directory. Raises ConfigError."""
+    root = rootfs.resolve(container)
+    if not root.fstype:
+        return None
+    return BlockDevice(disk_id(container.id), root.path, read_only=not container.writable_root_fs)
+
+
+def disk_id(container_id: str) -> str:
+    """Return the id of the disk that is a container's root, should it be one."""
+    return f"root-{container_id}"
+
+
+def _interface(config: PodConfig) -> NetworkInterface:
+    # 52:54:00 is what QEMU and libvirt give to virtual machines; the rest tells pods apart.
+    own = hashlib.sha256(config.id.encode()).hexdigest()
+    return NetworkInterface(config.network, config.network.mac or f"52:54:00:{own[:2]}:{own[2:4]}:{own[4:6]}")
+
+
+def guest_network(network: NetworkConfig) -> GuestNetwork | None:
+    """Return what the agent configures in the guest; None for a pod without a network."""
+    if network.mode is NetworkMode.NONE:
+        return None
+    addresses, gateway, dns = network.addresses, network.gateway, network.dns
+    if network.mode is NetworkMode.USER:
+        addresses = addresses or (_USER_ADDRESS,)
+        if not network.restrict:
+            gateway, dns = gateway or _USER_GATEWAY, dns or (_USER_DNS,)
+    return GuestNetwork(
+        interfaces=(GuestInterface(_INTERFACE, tuple(addresses), network.mtu),),
+        routes=(GuestRoute("default", gateway, _INTERFACE),) if gateway else (),
+        dns=tuple(dns),
+    )
+
+
+def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
+    """Refuse a pod that could never start, before anything is stored; return whether it needs a supervisor.
+
+    Raises ConfigError, DriverError, PrivilegeError.
+    """
+    hypervisor, agent = drivers(plugins, config, context(config, roots.pod_run_dir(config.id)))
+    _check_devices(config, hypervisor, devices(config, agent))
+    if HypervisorCapability.PROCESS not in hypervisor.capabilities:
+        return False
+    if os.geteuid() != 0:
+        raise PrivilegeError(
+            f"hypervisor {config.hypervisor_type!r} needs root, and this process runs as user {os.geteuid()}; use sudo"
+        )
+    if not config.hypervisor_config.kernel_path:
+        plugins.guest(config.hypervisor_config.guest)
+    sources.check_pod(config, roots)
+    _check_devices(config, hypervisor, disks(config))
+    return True
+
+
+def _check_devices(config: PodConfig, hypervisor: Hypervisor, wanted: Iterable[Device]) -> None:
+    for device in wanted:
+        needed, what = _NEEDED[type(device)]
+        if needed not in hypervisor.capabilities:
+            raise ConfigError(
+                f"the pod needs {what}, which hypervisor {config.hypervisor_type!r} does not have; "
+                f"choose another hypervisor, or another agent than {config.agent_type!r} if that asks for it"
+            )

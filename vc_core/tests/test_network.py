@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vc_core import assembly
+from vc_core.config import PodConfig
+from vc_core.devices import NetworkInterface
+from vc_core.errors import ConfigError
+from vc_core.network import GuestInterface, GuestNetwork, GuestRoute, NetworkConfig, NetworkMode, PortForward
+from vc_core.plugins import Plugins
+
+
+@pytest.mark.parametrize(
+    ("text", "forward"),
+    [
+        ("80", PortForward(80)),
+        ("8080:80", PortForward(80, 8080)),
+        ("0:53/udp", PortForward(53, 0, "udp")),
+        ("65535:1/tcp", PortForward(1, 65535)),
+    ],
+)
+def test_a_forward_is_read_and_printed(text: str, forward: PortForward):
+    assert PortForward.parse(text) == forward
+    assert PortForward.parse(str(forward)) == forward
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "80:0", "70000", "1:70000", "1:2:3", "80/icmp", "-1", "80 ", "٣"])
+def test_what_is_no_forward_is_refused(text: str):
+    with pytest.raises(ConfigError):
+        PortForward.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"mode": "bridge"}, "bridge"),
+        ({"mode": "none", "forwards": [PortForward(80)]}, "forwards"),
+        ({"mode": "tap"}, "tap"),
+        ({"mode": "user", "device": "tap0"}, "tap0"),
+        ({"mode": "tap", "device": "a/b"}, "a/b"),
+        ({"mode": "tap", "device": "averyverylongname"}, "averyverylongname"),
+        ({"mode": "user", "addresses": ["10.0.0.300/8"]}, "10.0.0.300/8"),
+        ({"mode": "user", "addresses": "10.0.0.3/8"}, "addresses"),
+        ({"mode": "user", "gateway": "nowhere"}, "nowhere"),
+        ({"mode": "user", "dns": ["8.8.8"]}, "8.8.8"),
+        ({"mode": "user", "mac": "01:00:00:00:00:00"}, "01:00:00:00:00:00"),
+        ({"mode": "user", "mtu": 7}, "7"),
+        ({"mode": "none", "dns": ["8.8.8.8"]}, "dns"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(fields: dict[str, Any], says: str):
+    with pytest.raises(ConfigError) as caught:
+        NetworkConfig(**fields)
+    assert says in str(caught.value)
+
+
+def test_a_pod_has_no_network_unless_it_asks_for_one():
+    assert PodConfig().network.mode is NetworkMode.NONE
+    assert assembly.guest_network(NetworkConfig()) is None
+
+
+def test_a_restricted_guest_has_an_address_and_no_way_out():
+    assert assembly.guest_network(NetworkConfig(mode="user")) == GuestNetwork(
+        (GuestInterface("eth0", ("10.0.2.15/24",)),), (), ()
+    )
+
+
+def test_an_open_guest_has_a_route_and_a_name_server():
+    network = assembly.guest_network(NetworkConfig(mode="user", restrict=False))
+    assert network is not None
+    assert network.routes == (GuestRoute("default", "10.0.2.2", "eth0"),)
+    assert network.dns == ("10.0.2.3",)
+
+
+def test_a_tap_guest_has_what_its_caller_says_and_nothing_else():
+    wanted = NetworkConfig(mode="tap", device="tap0", addresses=["192.0.2.7/24", "2001:db8::7/64"], mtu=1400)
+    network = assembly.guest_network(wanted)
+    assert network == GuestNetwork((GuestInterface("eth0", ("192.0.2.7/24", "2001:db8::7/64"), 1400),))
+
+
+def test_pods_have_different_addresses_on_the_wire_and_keep_them(mock_config):
+    plugins = Plugins()
+
+    def mac(pod_id: str, **fields: str) -> str:
+        config = PodConfig(
+            id=pod_id, hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode="user", **fields)
+        )
+        pod = assembly.context(config, assembly.Path("/nowhere"))
+        _, agent = assembly.drivers(plugins, config, pod)
+        [interface] = [one for one in assembly.devices(config, agent) if isinstance(one, NetworkInterface)]
+        return interface.mac
+
+    assert mac("a") == mac("a") != mac("b")
+    assert mac("a").startswith("52:54:00:")
+    assert mac("a", mac="52:54:00:12:34:56") == "52:54:00:12:34:56"
+
+
+def test_a_hypervisor_without_networks_refuses_the_pod():
+    import vc_core as vc
+
+    config = PodConfig(id="p", hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode="user"))
+    with pytest.raises(ConfigError, match="a network, which hypervisor 'mock' does not have"):
+        vc.create_pod(config)
+    assert vc.list_pods() == []
