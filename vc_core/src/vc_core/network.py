@@ -5,9 +5,8 @@ A pod has no network unless it asks for one. Addresses are checked with :mod:`ip
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -82,9 +81,9 @@ class NetworkConfig:
             object.__setattr__(self, name, tuple(value))
         self._check_mode()
         for address in self.addresses:
-            _checked("address", address, ipaddress.ip_interface)
+            _check_address("address", address, "ip_interface")
         for address in (*self.dns, *([self.gateway] if self.gateway else [])):
-            _checked("gateway or name server", address, ipaddress.ip_address)
+            _check_address("gateway or name server", address, "ip_address")
         if self.mac and not _MAC.fullmatch(self.mac):
             raise ConfigError(
                 f"mac of the network is {self.mac!r}; give one like 52:54:00:12:34:56, not a multicast one"
@@ -136,8 +135,10 @@ class GuestNetwork:
     dns: tuple[str, ...] = ()
 
 
-def _checked(what: str, text: str, parse: Callable[[str], object]) -> None:
+def _check_address(what: str, text: str, form: str) -> None:
+    import ipaddress  # not at the top, because looking at pods does not need it
+
     try:
-        parse(text)
+        getattr(ipaddress, form)(text)
     except ValueError as error:
         raise ConfigError(f"{what} {text!r} of the network is not valid: {error}") from None

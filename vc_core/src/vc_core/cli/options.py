@@ -241,6 +241,6 @@ def _capabilities(added: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]
         more, less = full_capabilities(added), full_capabilities(dropped)
     except ConfigError as error:
         raise click.UsageError(f"--cap-add or --cap-drop: {error}") from error
-    if "ALL" in added:
+    if any(name.upper() in ("ALL", "CAP_ALL") for name in added):
         return [name for name in more if name not in less]
     return [*(name for name in DEFAULT_CAPABILITIES if name not in less), *more]
