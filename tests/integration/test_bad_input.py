@@ -64,7 +64,7 @@ Make = Callable[[Path, dict[str, str]], list[str]]
 BEFORE_ANYTHING_STARTS: dict[str, tuple[Make, str]] = {
     "no bundle": (lambda top, guest: ["--bundle", str(top / "nope")], "nope"),
     "empty bundle": (lambda top, guest: ["--bundle", str(_made(top / "empty"))], "is empty"),
-    "bundle is a file": (lambda top, guest: ["--bundle", "/etc/passwd"], "'/etc/passwd' is neither a directory nor a disk"),
+    "bundle is a file": (lambda top, guest: ["--bundle", "/etc/passwd"], "neither a directory nor a disk"),
     "no kernel": (lambda top, guest: ["--kernel", str(top / "k"), "--image", guest["initramfs"]], "kernel"),
     "no image": (lambda top, guest: ["--kernel", guest["kernel"], "--image", str(top / "i")], "image"),
     "kernel is a directory": (lambda top, guest: ["--kernel", str(top), "--image", guest["initramfs"]], "kernel"),
