@@ -16,9 +16,9 @@ from typing import IO
 from vc_core.context import PodContext
 from vc_core.errors import VMStartError
 from vc_core.process import boot_id
+from vc_core.vm_process import VMProcess, spawn
 from vc_hypervisor_qemu import cmdline
 from vc_hypervisor_qemu.config import QemuConfig
-from vc_hypervisor_qemu.process import QemuProcess, spawn
 
 #: Seconds in which a kernel must show that it runs; under working KVM it needs less than one.
 TRIAL_DEADLINE = 5.0
@@ -96,7 +96,7 @@ async def trial(
         raise
     finally:
         os.close(writing)
-    process = QemuProcess(pidfd)
+    process = VMProcess(pidfd)
     try:
         async with asyncio.timeout(deadline):
             return await _first_sign(pipe)

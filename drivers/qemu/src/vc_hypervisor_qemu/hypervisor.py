@@ -10,15 +10,16 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vc_core import capture
 from vc_core.context import PodContext
 from vc_core.devices import Channel, Device
 from vc_core.errors import HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.process import ProcessIdentity
-from vc_hypervisor_qemu import acceleration, capture, cmdline, host, kernel, sockets, tsc
+from vc_core.vm_process import spawn
+from vc_hypervisor_qemu import acceleration, cmdline, host, kernel, sockets, tsc
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.monitor import Command
-from vc_hypervisor_qemu.process import spawn
 from vc_hypervisor_qemu.rundir import RunDir
 from vc_hypervisor_qemu.vm import Vm
 

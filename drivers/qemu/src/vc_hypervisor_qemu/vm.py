@@ -8,13 +8,13 @@ import re
 import signal
 from contextlib import suppress
 
+from vc_core.capture import Capture, tail
 from vc_core.errors import HypervisorError
 from vc_core.hypervisor import VMExit
+from vc_core.vm_process import VMProcess
 from vc_hypervisor_qemu import sockets
-from vc_hypervisor_qemu.capture import Capture, tail
 from vc_hypervisor_qemu.cmdline import CONSOLE, MONITOR
 from vc_hypervisor_qemu.monitor import Monitor
-from vc_hypervisor_qemu.process import QemuProcess
 from vc_hypervisor_qemu.rundir import RunDir
 
 #: What the reasons of QEMU's SHUTDOWN event mean for a VM of ours.
@@ -42,7 +42,7 @@ class Vm:
 
     def __init__(self, files: RunDir, pid: int, pidfd: int) -> None:
         self._files = files
-        self._process = QemuProcess(pidfd)
+        self._process = VMProcess(pidfd)
         self.monitor = Monitor(files.socket(MONITOR), pid)
         self._console, self._messages = Capture(files.console_log), Capture(files.messages_log)
         self._stopping = False

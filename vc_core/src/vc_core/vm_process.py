@@ -1,4 +1,4 @@
-"""One QEMU process: its start, its end, and the signals that it gets."""
+"""The process of a VM: its start, its end, and the signals that it gets. For drivers whose VM is a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vc_core.errors import VMStartError
 
-#: All that QEMU learns of our environment; what else is in it may be secret, and shows in /proc.
+#: All that a hypervisor learns of our environment; what else is in it may be secret, and shows in /proc.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 #: Bytes of a core dump, soft and hard: less than fits into a file, and the one value with which the kernel starts no
@@ -25,18 +25,22 @@ _NO_CORE = (1, 1)
 _KILLED = 5.0
 
 
-def spawn(argv: Sequence[str], directory: Path, output: int, inherited: Collection[int]) -> tuple[int, int]:
-    """Start QEMU in ``directory`` with its output on the descriptor ``output``; return its pid and a pidfd to close.
+def spawn(
+    argv: Sequence[str], directory: Path, output: int, inherited: Collection[int], stdin: int = subprocess.DEVNULL
+) -> tuple[int, int]:
+    """Start a program in ``directory`` and return its pid and a pidfd to close.
 
-    It is the leader of a session of its own, so that no terminal's signals reach it. It dumps no core: that would be
-    what the guest has in memory, in a file of the host. Raises VMStartError.
+    ``output``: descriptor for all that it says. ``inherited``: descriptors that it gets under the same numbers.
+    ``stdin``: descriptor for its input, by default the null device. The program is the leader of a session of its own,
+    so that no terminal's signals reach it. It dumps no core: that would be what the guest has in memory, in a file of
+    the host. Raises VMStartError.
     """
     try:
         child = subprocess.Popen(
             argv,
             cwd=directory,
             env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=output,
             pass_fds=tuple(inherited),
@@ -52,12 +56,12 @@ def spawn(argv: Sequence[str], directory: Path, output: int, inherited: Collecti
         child.kill()
         child.wait()
         raise VMStartError(f"{argv[0]} cannot be watched: {error.strerror}") from error
-    child.returncode = 0  # from here on the pidfd stands for it: QEMU may outlive us, which Popen would complain of
+    child.returncode = 0  # from here on the pidfd stands for it: it may outlive us, which Popen would complain of
     return child.pid, pidfd
 
 
-class QemuProcess:
-    """A QEMU of ours or of a former owner, watched through its pidfd. Lives in one event loop."""
+class VMProcess:
+    """The process of a VM, started by us or by a former owner, watched through its pidfd. Lives in one event loop."""
 
     def __init__(self, pidfd: int) -> None:
         self._pidfd = pidfd

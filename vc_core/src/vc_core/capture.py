@@ -1,4 +1,4 @@
-"""What the guest's console and QEMU itself say, kept in files that cannot grow without bound."""
+"""What a guest's console and its hypervisor say, kept in files that cannot grow without bound: for drivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output of console and QEMU, kept within bounds."""
+"""Output of consoles and hypervisors, kept within bounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_hypervisor_qemu.capture import Capture, discard, tail
+from vc_core.capture import Capture, discard, tail
 
 
 def feed(path: Path, data: bytes, capacity: int = 1000) -> None:
