@@ -23,7 +23,7 @@ LAYERS_TEXT = """
     _discovery plugins
 
     _files _mounts locks roots results records config_record store status
-    rootfs share sources assembly boot streams ledger containers engine
+    rootfs share sources boot assembly streams ledger containers engine
 
     interpreters queries wire stdio
     supervisor supervisor.ready supervisor.service supervisor.process supervisor.__main__

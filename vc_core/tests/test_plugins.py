@@ -114,6 +114,7 @@ WRONG_RETURNS: list[tuple[PluginKind, str, object, Callable[[Plugins], object]]]
     (HYPERVISOR, "vc_hypervisor_config", None, lambda plugins: plugins.hypervisor("x").config({})),
     (HYPERVISOR, "vc_hypervisor_create", None, lambda plugins: plugins.hypervisor("x").create(POD, {}, None)),
     (HYPERVISOR, "vc_hypervisor_create", "a VM", lambda plugins: plugins.hypervisor("x").create(POD, {}, None)),
+    (HYPERVISOR, "vc_hypervisor_guest", 7, lambda plugins: plugins.hypervisor("x").guest()),
     (HYPERVISOR, "vc_driver_probe", "no /dev/kvm", lambda plugins: plugins.hypervisor("x").probe()),
     (HYPERVISOR, "vc_driver_probe", [1], lambda plugins: plugins.hypervisor("x").probe()),
     (AGENT, "vc_agent_create", empty(Hypervisor), lambda plugins: plugins.agent("x").create(POD, {}, None, None)),
@@ -140,6 +141,11 @@ def test_a_probe_tells_the_problems_of_this_host() -> None:
 
 def test_a_driver_without_a_probe_is_usable() -> None:
     assert added(HYPERVISOR, GoodHypervisor()).hypervisor("x").probe() == []
+
+
+def test_a_hypervisor_may_boot_the_guests_of_another_driver_than_debian() -> None:
+    assert added(HYPERVISOR, GoodHypervisor()).hypervisor("x").guest() == "debian"
+    assert broken(HYPERVISOR, "vc_hypervisor_guest", "toy").hypervisor("x").guest() == "toy"
 
 
 def test_an_agent_may_need_nothing_in_the_guest() -> None:

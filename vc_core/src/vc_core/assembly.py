@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vc_core import rootfs, sources
 from vc_core.agent import Agent
+from vc_core.boot import guest_driver
 from vc_core.config import ContainerConfig, PodConfig
 from vc_core.context import Boot, PodContext
 from vc_core.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
@@ -151,7 +152,7 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
             f"hypervisor {config.hypervisor_type!r} needs root, and this process runs as user {os.geteuid()}; use sudo"
         )
     if not config.hypervisor_config.kernel_path:
-        plugins.guest(config.hypervisor_config.guest)
+        plugins.guest(guest_driver(plugins, config))
     sources.check_pod(config, roots)
     _check_devices(config, hypervisor, disks(config))
     return True

@@ -48,10 +48,15 @@ async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Pr
     if hypervisor.kernel_path:
         return _given(hypervisor, params)
     request = guest_request(plugins, config.agent_type, config.agent_config, cache)
-    image = await find_or_build(plugins, hypervisor.guest, request, progress, hypervisor.guest_options)
+    image = await find_or_build(plugins, guest_driver(plugins, config), request, progress, hypervisor.guest_options)
     return Boot(
         kernel=image.kernel, image=image.initramfs, image_is_initramfs=True, params=(*image.kernel_params, *params)
     )
+
+
+def guest_driver(plugins: Plugins, config: PodConfig) -> str:
+    """Return the name of the Guest driver that a pod's guest is built by: the caller's choice or the hypervisor's."""
+    return config.hypervisor_config.guest or plugins.hypervisor(config.hypervisor_type).guest()
 
 
 async def find_or_build(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
+from vc_core.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.devices import MOUNT_TAG_MAX
 from vc_core.errors import ConfigError
 from vc_core.ids import check_id
@@ -301,7 +301,7 @@ class HypervisorConfig:
     hypervisor_path: str = ""  #: the program; a bare name is looked up in PATH
     kernel_params: Sequence[Param] = ()  #: added after those that guest and hypervisor need
     hypervisor_params: Sequence[Param] = ()  #: of those that the driver allows
-    guest: str = DEFAULT_GUEST  #: name of a driver
+    guest: str = ""  #: name of a driver; empty: the one that the hypervisor names, mostly "debian"
     guest_options: Mapping[str, Any] = field(default_factory=dict)  #: of the guest driver
     options: Mapping[str, Any] = field(default_factory=dict)  #: of the hypervisor driver
 

@@ -20,6 +20,7 @@ import pluggy
 from vc_core._discovery import Catalogue, PluginKind, in_a_line, supplier
 from vc_core.agent import Agent, GuestPayload
 from vc_core.context import PodContext
+from vc_core.defaults import DEFAULT_GUEST
 from vc_core.errors import DriverConflictError, DriverContractError, DriverError, DriverNotFoundError, VCError
 from vc_core.guest import GuestBuilder
 from vc_core.hookspecs import (
@@ -53,14 +54,14 @@ def _hooks(*specs: type) -> frozenset[str]:
 
 #: What a plug-in of each kind must implement, and what it may implement besides.
 _REQUIRED: dict[PluginKind, frozenset[str]] = {
-    PluginKind.HYPERVISOR: _hooks(HypervisorSpec),
+    PluginKind.HYPERVISOR: _hooks(HypervisorSpec) - {"vc_hypervisor_guest"},
     PluginKind.AGENT: _hooks(AgentSpec) - {"vc_agent_guest"},
     PluginKind.SPAWNER: _hooks(SpawnerSpec),
     PluginKind.GUEST: _hooks(GuestSpec),
     PluginKind.EXTENSION: frozenset(),
 }
 _OPTIONAL: dict[PluginKind, frozenset[str]] = {
-    PluginKind.HYPERVISOR: _hooks(DriverSpec),
+    PluginKind.HYPERVISOR: _hooks(DriverSpec) | {"vc_hypervisor_guest"},
     PluginKind.AGENT: _hooks(DriverSpec) | {"vc_agent_guest"},
     PluginKind.SPAWNER: _hooks(DriverSpec),
     PluginKind.GUEST: _hooks(DriverSpec),
@@ -161,6 +162,16 @@ class HypervisorDriver(_Driver):
         if not isinstance(made, Hypervisor):
             raise self._wrong(hook, made, "a vc_core.hypervisor.Hypervisor")
         return made
+
+    def guest(self) -> str:
+        """Return the name of the guest driver that builds what its VMs boot; see ``vc_hypervisor_guest``."""
+        hook = "vc_hypervisor_guest"
+        name = self._call(hook)
+        if name is None:  # the driver does not implement this optional hook
+            return DEFAULT_GUEST
+        if not isinstance(name, str):
+            raise self._wrong(hook, name, "the name of a guest driver")
+        return name
 
 
 class AgentDriver(_Driver):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vc_core.cli import options, output
-from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
+from vc_core.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 
 if TYPE_CHECKING:
     from vc_core.config import ContainerConfig
@@ -84,7 +84,7 @@ _OPTIONS = (
         help="Option of that driver; repeatable.",
     ),
     click.option("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
-    click.option("--guest", default=DEFAULT_GUEST, show_default=True, help="Driver that builds the guest."),
+    click.option("--guest", default="", help="Driver that builds the guest.  [default: as the hypervisor says]"),
     options.guest_option,
     click.option(
         "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --image)."

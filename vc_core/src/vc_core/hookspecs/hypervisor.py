@@ -11,7 +11,7 @@ from vc_core.hypervisor import Hypervisor
 
 
 class HypervisorSpec(Protocol):
-    """What a Hypervisor plug-in implements; both hooks are required."""
+    """What a Hypervisor plug-in implements; ``vc_hypervisor_guest`` is optional."""
 
     @hookspec(firstresult=True)
     def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
@@ -31,4 +31,12 @@ class HypervisorSpec(Protocol):
         ``pod``: the pod. ``config``: from ``vc_hypervisor_config``. ``saved``: None for a new VM, else what
         ``Hypervisor.save()`` returned, to control that VM.
         Returns the object. Raises ConfigError when the pod cannot be served with this configuration.
+        """
+
+    @hookspec(firstresult=True)
+    def vc_hypervisor_guest(self) -> str:
+        """Name the guest driver that builds what this hypervisor's VMs boot.
+
+        Called: when a pod that names no guest driver, kernel and image is created, and at its start.
+        Returns the name. Without this hook it is ``debian``, whose kernels are for virtual hardware.
         """
