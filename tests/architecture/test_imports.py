@@ -15,7 +15,7 @@ DRIVERS = ROOT / "drivers"
 #: The modules of vc_core from the bottom up: each may import only those that come before it.
 #: Put a new module after everything that it imports, and before everything that is to import it.
 LAYERS_TEXT = """
-    errors defaults network limits devices process vm_process capture spawner ids states config
+    errors defaults network limits devices process vm_process capture initramfs spawner ids states config
 
     context hypervisor agent guest
     hookspecs._markers hookspecs.driver hookspecs.extension
@@ -48,7 +48,7 @@ HOMES = {
 #: What a driver may import of vc_core: the interfaces, and nothing of what runs them.
 INTERFACES = {
     *("errors", "network", "limits", "devices", "process", "ids", "config", "context", "hookspecs"),
-    *("hypervisor", "agent", "spawner", "guest", "vm_process", "capture"),
+    *("hypervisor", "agent", "spawner", "guest", "vm_process", "capture", "initramfs"),
 }
 
 

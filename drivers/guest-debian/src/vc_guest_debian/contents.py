@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vc_core.errors import GuestError
+from vc_core.initramfs import Entry, file_entry, pack
 from vc_guest_debian.compression import decompress
-from vc_guest_debian.initramfs import Entry, file_entry, pack
 from vc_guest_debian.kernel import bootable_kernel
 
 #: Where the initramfs lists its modules in load order; see vc_core.agent.GuestPayload.

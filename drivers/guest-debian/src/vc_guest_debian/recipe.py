@@ -10,10 +10,10 @@ from pathlib import Path
 
 from vc_core.errors import GuestError
 from vc_core.guest import GuestRequest
+from vc_core.initramfs import Entry, file_entry
 from vc_guest_debian.architectures import architecture
 from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
 from vc_guest_debian.contents import LOAD_LIST
-from vc_guest_debian.initramfs import Entry, file_entry
 
 #: Raise it whenever the same recipe makes another guest.
 _FORMAT = 2

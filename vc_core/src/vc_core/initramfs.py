@@ -1,4 +1,4 @@
-"""Writes an initramfs: a cpio archive in the format newc, the same bytes for the same contents.
+"""Writes an initramfs: a cpio archive in the format newc, the same bytes for the same contents. For Guest drivers.
 
 The format holds owners, modes and links as plain numbers, so no rights are needed to write it (Linux,
 Documentation/driver-api/early-userspace/buffer-format.rst).

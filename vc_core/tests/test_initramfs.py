@@ -1,10 +1,24 @@
 """The archive, as the system's own cpio reads it."""
 
 import stat
+import subprocess
+from pathlib import Path
 
-from made_up_debian import listing, unpack
+from vc_core.initramfs import Entry, file_entry, pack
 
-from vc_guest_debian.initramfs import Entry, file_entry, pack
+
+def unpack(archive: Path, target: Path) -> Path:
+    target.mkdir()
+    argv = ["cpio", "--extract", "--quiet", "--no-absolute-filenames"]
+    subprocess.run(argv, input=archive.read_bytes(), cwd=target, check=True)
+    return target
+
+
+def listing(archive: Path) -> list[str]:
+    argv = ["cpio", "--list", "--verbose", "--numeric-uid-gid", "--quiet"]
+    listed = subprocess.run(argv, input=archive.read_bytes(), check=True, capture_output=True)
+    return listed.stdout.decode(errors="surrogateescape").splitlines()
+
 
 FILES = {
     "/init": file_entry(b"#!/bin/sh\n", executable=True),
