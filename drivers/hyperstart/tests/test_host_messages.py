@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vc_agent_hyperstart import messages
+from vc_agent_hyperstart import replies, requests, translate
+from vc_agent_hyperstart.dialect import Dialect
 from vc_core.config import Cmd, EnvVar
 from vc_core.errors import AgentProtocolError
 
@@ -16,15 +17,15 @@ names = text.filter(lambda name: name and "=" not in name)
 @given(args=st.lists(text, min_size=1, max_size=5), envs=st.lists(st.tuples(names, text), max_size=3), work_dir=text)
 def test_every_argument_and_variable_is_in_the_request_character_for_character(args, envs, work_dir):
     cmd = Cmd(args=args, envs=[EnvVar(*env) for env in envs], work_dir=work_dir)
-    spec = messages.ProcessSpec.of(cmd, stdio=1, stderr=2)
-    process = json.loads(messages.ExecCommand("c1", spec).encode())["process"]
+    spec = translate.process(Dialect(4242), cmd, (1, 2), None, has_input=True)
+    process = json.loads(requests.ExecCommand("c1", spec).encode())["process"]
     assert process["args"] == args
     assert [(env["env"], env["value"]) for env in process.get("envs", [])] == envs
     assert process["workdir"] == work_dir
 
 
 def test_an_empty_list_of_containers_is_sent_because_an_original_wants_it():
-    pod = json.loads(messages.StartPod("p1", (), "hyperShared").encode())
+    pod = json.loads(requests.StartPod("p1", (), "hyperShared").encode())
     assert pod == {"hostname": "p1", "containers": [], "shareDir": "hyperShared"}
 
 
@@ -39,8 +40,8 @@ def hello_reply(**changes) -> bytes:
 
 
 def test_a_reply_to_hello_may_say_more_than_is_known():
-    reply = messages.decode("reply", hello_reply(new="thing"), messages.HelloReply)
-    assert reply.processes[0].names() == messages.ProcessNames("c1", True, 1, 2, False)
+    reply = replies.decode("reply", hello_reply(new="thing"), replies.HelloReply)
+    assert reply.processes[0].names() == replies.ProcessNames("c1", True, 1, 2, False)
 
 
 @pytest.mark.parametrize(
@@ -50,17 +51,17 @@ def test_a_reply_to_hello_may_say_more_than_is_known():
 )  # fmt: skip
 def test_a_report_with_an_impossible_value_is_a_protocol_error(changes):
     with pytest.raises(AgentProtocolError, match="reply to HELLO that is not valid"):
-        messages.decode("reply to HELLO", hello_reply(**changes), messages.HelloReply)
+        replies.decode("reply to HELLO", hello_reply(**changes), replies.HelloReply)
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", b'{"version": 1}'])
 def test_a_payload_that_is_no_reply_is_a_protocol_error(payload):
     with pytest.raises(AgentProtocolError):
-        messages.decode("reply", payload, messages.HelloReply)
+        replies.decode("reply", payload, replies.HelloReply)
 
 
 @given(st.text(max_size=2000))
 def test_cleaned_text_is_short_and_printable(text):
-    cleaned = messages.clean(text)
+    cleaned = replies.clean(text)
     assert len(cleaned) <= 1024
     assert cleaned.isprintable()

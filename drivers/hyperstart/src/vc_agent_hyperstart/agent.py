@@ -5,22 +5,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import signal as signals
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
-from vc_agent_hyperstart import messages
-from vc_agent_hyperstart.codec import Code, StreamControlType
+from vc_agent_hyperstart import translate
+from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.config import HyperstartConfig
-from vc_agent_hyperstart.connection import Connection, Dialect
+from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
-from vc_agent_hyperstart.messages import Message, ProcessNames, ProcessReport
-from vc_agent_hyperstart.process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
-from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO, TerminalSize
+from vc_agent_hyperstart.dialect import Dialect
+from vc_agent_hyperstart.direct import DirectCalls
+from vc_agent_hyperstart.processes import Processes
+from vc_agent_hyperstart.replies import ProcessNames, StatsReply, decode
+from vc_agent_hyperstart.requests import (
+    DestroyPod,
+    DiskVolume,
+    ExecCommand,
+    NewContainer,
+    Port,
+    ProcessSpec,
+    RemoveContainer,
+    StartPod,
+    Stats,
+    WhiteLists,
+)
+from vc_agent_hyperstart.takeover import Takeover
+from vc_core.agent import (
+    Agent,
+    AgentCapability,
+    ContainerUsage,
+    GuestContainer,
+    OpenChannel,
+    Process,
+    ProcessIO,
+    TerminalSize,
+)
 from vc_core.config import Cmd
 from vc_core.context import PodContext
 from vc_core.devices import Channel, Device, SharedDirectory
@@ -28,27 +51,19 @@ from vc_core.errors import (
     AgentConnectError,
     AgentError,
     AgentTimeoutError,
-    CommandError,
     ConfigError,
     NotSupportedError,
     VCError,
 )
 from vc_core.network import GuestNetwork
 
-#: Port names that the guest looks for, and the mount tag of its share (hyperstart ``src/init.c``; v0.1.0).
+#: Port names that the guest looks for (hyperstart ``src/init.c``).
 CHANNELS = ("sh.hyper.channel.0", "sh.hyper.channel.1")
-SHARE_TAG = "hyperShared"
-
-#: Mount tags for our guest: the share once more, of which it caches nothing, and the directory that it may write to.
-LIVE_TAG = "hyperLive"
-WRITABLE_TAG = "hyperWritable"
 
 #: The name under which late originals run commands in the VM itself (hyperstart 1cf7b55).
 _ORIGINAL_POD = "hyperstart"
 
-#: Seconds for a command that nobody set a deadline for.
-_DEADLINE = 60.0
-
+#: What every guest can do, later originals too, ours too, and what ours can do with a feature.
 _CAPABILITIES = frozenset(
     (
         AgentCapability.EXEC,
@@ -56,21 +71,33 @@ _CAPABILITIES = frozenset(
         AgentCapability.TERMINAL,
         AgentCapability.MOUNTS,
         AgentCapability.ADD_CONTAINER,
+        AgentCapability.DISKS,
+        AgentCapability.NETWORK,
     )
 )
+_LATE_CAPABILITIES = frozenset((AgentCapability.SIGNAL, AgentCapability.POD))
+_OUR_CAPABILITIES = _LATE_CAPABILITIES | {AgentCapability.REATTACH}
+_FEATURE_CAPABILITIES = {"confinement": AgentCapability.LIMITS, "stats": AgentCapability.STATS}
 
 
 class SavedState(msgspec.Struct, frozen=True):
-    """What :meth:`HyperstartAgent.save` returns. ``dialect`` is None until the guest has answered."""
+    """What :meth:`HyperstartAgent.save` returns. ``dialect`` is None until the guest has answered.
+
+    ``pod`` is what an original is asked again once it has forgotten the pod, with its last container.
+    """
 
     token: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
     dialect: Dialect | None = None
-    hostname: str = ""
+    pod: StartPod | None = None
     processes: list[ProcessNames] = []
 
 
-class HyperstartAgent(Agent):
-    """Reaches into one pod's guest over two channels."""
+class HyperstartAgent(DirectCalls, Agent):
+    """Reaches into one pod's guest over two channels.
+
+    What every agent does is in :class:`vc_core.agent.Agent`, what only this one can in :class:`DirectCalls` and in the
+    keyword arguments of :meth:`start_pod` and :meth:`start_container`.
+    """
 
     def __init__(self, pod: PodContext, config: HyperstartConfig, saved: Mapping[str, object] | None) -> None:
         self._pod = pod
@@ -79,30 +106,29 @@ class HyperstartAgent(Agent):
             self._saved = SavedState(secrets.token_hex(16)) if saved is None else msgspec.convert(saved, SavedState)
         except msgspec.ValidationError as error:
             raise ConfigError(f"the saved state of the agent of pod {pod.id!r} cannot be read: {error}") from error
-        self._hostname = self._saved.hostname
+        self._connection = Connection(pod.id, self._saved.token, self._saved.dialect, self._on_event)
+        self._processes = Processes(self._connection)
+        self._takeover = Takeover(self._connection, self._processes)
+        self._start_pod = self._saved.pod
         self._pod_ended = False
-        self._first: dict[str, GuestProcess] = {}  #: the first process of each container
-        #: Processes that a former host started and nobody has adopted yet; ours come with a report.
-        self._orphans: dict[int, ProcessReport | None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._connection: Connection | None = None
 
     @property
     def capabilities(self) -> frozenset[AgentCapability]:
-        """What this agent can do; more once the guest is known to be ours."""
-        dialect = self._saved.dialect if self._connection is None else self._connection.dialect
-        if dialect is not None and dialect.ours:
-            return _CAPABILITIES | {AgentCapability.SIGNAL, AgentCapability.POD, AgentCapability.REATTACH}
-        if dialect is not None and dialect.by_id:
-            return _CAPABILITIES | {AgentCapability.SIGNAL, AgentCapability.POD}
-        return _CAPABILITIES
+        """What this agent can do; more once the guest has told what it is."""
+        dialect = self._connection.known
+        if dialect is None:
+            return _CAPABILITIES
+        if dialect.ours:
+            more = {capability for name, capability in _FEATURE_CAPABILITIES.items() if name in dialect.features}
+            return _CAPABILITIES | _OUR_CAPABILITIES | more
+        return _CAPABILITIES | _LATE_CAPABILITIES if dialect.by_id else _CAPABILITIES
 
     def devices(self) -> Sequence[Device]:
         """Return the two channels, further volumes, and the directories shared with the guest."""
         pod = self._pod
-        shares = [SharedDirectory(tag, pod.share_dir) for tag in (SHARE_TAG, LIVE_TAG)]
+        shares = [SharedDirectory(tag, pod.share_dir) for tag in (translate.SHARE_TAG, translate.LIVE_TAG)]
         if pod.writable_dir is not None:
-            shares.append(SharedDirectory(WRITABLE_TAG, pod.writable_dir, read_only=False))
+            shares.append(SharedDirectory(translate.WRITABLE_TAG, pod.writable_dir, read_only=False))
         volumes = [SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in self._config.volumes]
         return [*self._channels(), *volumes, *shares]
 
@@ -113,15 +139,15 @@ class HyperstartAgent(Agent):
         paths = [Path(path) if path else None for path in (config.sock_ctl_name, config.sock_tty_name)]
         return [Channel(f"charch{number}", name, paths[number]) for number, name in enumerate(CHANNELS)]
 
-    # Connecting.
+    # The connection.
 
     async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
         """Reach the guest: wait for READY and greet it, or take it over from a former host."""
-        self._connection = connection = Connection(self._saved.token, self._saved.dialect, self._on_event)
         try:
             async with asyncio.timeout(deadline):
-                reports = await connection.open(open_channel, [channel.name for channel in self._channels()])
-                await self._take_over(connection, reports)
+                names = [channel.name for channel in self._channels()]
+                reports = await self._connection.open(open_channel, names)
+                await self._takeover.note(self._saved.processes, reports)
         except BaseException as error:
             await self.aclose()
             if isinstance(error, TimeoutError) and not isinstance(error, VCError):
@@ -131,344 +157,172 @@ class HyperstartAgent(Agent):
                 ) from error
             raise
 
-    async def _take_over(self, connection: Connection, reports: list[ProcessReport]) -> None:
-        """Note a former host's processes. Commands are killed: whoever wanted their outcome went away with it."""
-        streams, dialect = connection.streams, connection.dialect
-        if dialect is None or not dialect.ours:
-            for names in self._saved.processes:
-                self._note_orphan(streams.add(names, status_by_event=dialect is not None and dialect.by_id), None)
-        for report in reports:
-            process = streams.add(report.names(), stdout_from=report.stdout_from, stderr_from=report.stderr_from)
-            if not (report.init or report.ended):
-                await connection.control.call(
-                    Code.SIGNAL, messages.Signal(report.stdio, signals.SIGKILL).encode(), _DEADLINE
-                )
-            self._note_orphan(process, report)
-
-    def _note_orphan(self, process: GuestProcess, report: ProcessReport | None) -> None:
-        if process.names.init:
-            self._orphans[process.names.stdio] = report
-            self._first[process.names.container] = process
-        else:
-            self._adopt(process, report, DiscardIO())
-
     async def aclose(self) -> None:
         """Drop both channels."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._connection is not None:
-            await self._connection.aclose()
+        await self._processes.aclose()
+        await self._connection.aclose()
 
     async def wait_lost(self) -> str:
         """Return what ended a channel, once one has ended."""
-        return await self._connected().wait_lost()
-
-    def _connected(self) -> Connection:
-        """Return the connection, which may have been lost meanwhile."""
-        if self._connection is None:
-            raise AgentConnectError(f"the agent of pod {self._pod.id!r} is not connected")
-        return self._connection
-
-    def _guest(self) -> tuple[Connection, Dialect]:
-        """Return the connection to a guest that can be reached, and its dialect. Raises AgentError."""
-        connection = self._connected()
-        connection.check()
-        if connection.dialect is None:
-            raise AgentConnectError(f"the guest of pod {self._pod.id!r} has not answered yet")
-        return connection, connection.dialect
-
-    async def _call(self, code: Code, message: Message, deadline: float) -> None:
-        connection, _ = self._guest()
-        await connection.control.call(code, message.encode(), deadline)
+        return await self._connection.wait_lost()
 
     def _on_event(self, code: Code, payload: bytes) -> None:
         """Take a control frame that answers no command."""
         if code is Code.PODFINISHED:
             # An original ends the pod with its last container, but the VM stays and takes another STARTPOD.
             self._pod_ended = True
-            return
-        event = messages.decode("process event", payload, messages.ProcessEvent)
-        process = self._connected().streams.processes.get(int(event.process))
-        if event.event == "finished" and process is not None:
-            process.on_status(event.status)
+        else:
+            self._processes.on_event(payload)
 
-    # The pod and its containers.
+    def save(self) -> Mapping[str, object]:
+        """Return the token and dialect of the guest and its processes' streams; changes with every start."""
+        state, connection = self._saved, self._connection
+        if connection.known is not None and connection.connected:
+            processes = [process.names for process in connection.streams.processes.values()]
+            state = SavedState(state.token, connection.known, self._start_pod, processes)
+        saved: dict[str, object] = msgspec.to_builtins(state)
+        return saved
+
+    # The pod.
 
     async def start_pod(
-        self, hostname: str, root_fs: str, deadline: float, network: GuestNetwork | None = None
+        self,
+        hostname: str,
+        root_fs: str,
+        deadline: float,
+        network: GuestNetwork | None = None,
+        *,
+        dns_search: Sequence[str] = (),
+        dns_options: Sequence[str] = (),
+        port_white_lists: WhiteLists | None = None,
     ) -> None:
-        """Send STARTPOD, without containers."""
-        _, dialect = self._guest()
-        message = messages.StartPod(hostname, (), SHARE_TAG)
-        if dialect.ours:
-            if root_fs:
-                _check_below_share(f"root_fs of pod {self._pod.id!r}", root_fs)
-            writable_dir = WRITABLE_TAG if self._pod.writable_dir else ""
-            message = messages.StartPod(hostname, (), SHARE_TAG, root_fs, LIVE_TAG, writable_dir)
-        elif root_fs:
-            raise NotSupportedError(
-                "the guest's hyperstart is an original, which gives a pod no root file system of its own; "
-                "leave root_fs empty"
-            )
-        self._hostname = hostname
-        await self._call(Code.STARTPOD, message, deadline)
+        """Send STARTPOD, without containers.
+
+        Only this driver: ``dns_search`` and ``dns_options`` of the containers' /etc/resolv.conf; ``port_white_lists``,
+        networks that may reach ports of containers (originals with iptables in their guest).
+        """
+        writable_dir = self._pod.writable_dir is not None
+        request = translate.start_pod(
+            self.dialect, hostname, root_fs, network or GuestNetwork(), writable_dir=writable_dir
+        )
+        self._start_pod = replace(
+            request,
+            dns_search=tuple(dns_search),
+            dns_options=tuple(dns_options),
+            portmapping_white_lists=port_white_lists,
+        )
+        await self._send_start_pod(self._start_pod, deadline)
+
+    async def _send_start_pod(self, request: StartPod, deadline: float) -> None:
+        await self._connection.call(request, deadline)
         self._pod_ended = False
 
     async def stop_pod(self, deadline: float) -> None:
-        """Send DESTROYPOD."""
-        connection, _ = self._guest()
+        """Send DESTROYPOD. An original with a process that handles SIGTERM and stays never answers."""
+        self._connection.check()
         with contextlib.suppress(AgentConnectError):  # it may power off before its answer has left
-            await connection.control.call(Code.DESTROYPOD, deadline=deadline)
+            await self._connection.call(DestroyPod(), deadline)
 
-    async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
-        """Send NEWCONTAINER."""
-        start = partial(self._start, container.id, container.cmd, container.terminal, io, deadline, container)
+    # Containers.
+
+    async def start_container(
+        self,
+        container: GuestContainer,
+        io: ProcessIO,
+        deadline: float,
+        *,
+        volumes: Sequence[DiskVolume] = (),
+        ports: Sequence[Port] = (),
+        sysctl: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Send NEWCONTAINER.
+
+        Only this driver: ``volumes`` are disks that the container sees, ``sysctl`` settings of the kernel, such as
+        ``{"net.ipv4.ip_forward": "1"}``, ``ports`` those of the VM that lead to it (see ``port_white_lists``).
+        """
+        dialect = self.dialect
+        writable_dir = self._pod.writable_dir is not None
+
+        def request(spec: ProcessSpec) -> NewContainer:
+            new = translate.new_container(dialect, container, spec, writable_dir=writable_dir)
+            return replace(new, volumes=tuple(volumes), ports=tuple(ports), sysctl=sysctl)
+
+        async def start() -> None:
+            self._processes.first[container.id] = await self._processes.start(
+                container.id, container.cmd, io, deadline, container.terminal, request, init=True
+            )
+
         if self._pod_ended:
-            await self.start_pod(self._hostname, "", deadline)
+            await self._start_pod_again(deadline)
         try:
-            process = await start()
+            await start()
         except AgentError:
             if not self._pod_ended:
                 raise
             # The last container ended while the command was on its way.
-            await self.start_pod(self._hostname, "", deadline)
-            process = await start()
-        self._first[container.id] = process
-        return Process(container.id, str(process.names.stdio))
+            await self._start_pod_again(deadline)
+            await start()
+        return Process(container.id, str(self._processes.first[container.id].names.stdio))
+
+    async def _start_pod_again(self, deadline: float) -> None:
+        assert self._start_pod is not None, "a pod that ended was started"
+        await self._send_start_pod(self._start_pod, deadline)
+
+    async def remove_container(self, container_id: str, deadline: float) -> None:
+        """Send REMOVECONTAINER."""
+        try:
+            await self._connection.call(RemoveContainer(container_id), deadline)
+        except RefusedError:
+            if self.dialect.ours:
+                raise
+            # An original forgets a container when it, or the pod's last one, has ended.
+        self._processes.forget_container(container_id)
+
+    async def stats(self, container_id: str, deadline: float) -> ContainerUsage:
+        """Send STATS."""
+        payload = await self._connection.call(Stats(container_id), deadline, f"container {container_id!r}")
+        reply = decode("reply to STATS", payload, StatsReply)
+        return ContainerUsage(
+            cpu_seconds=None if reply.cpu is None else reply.cpu / 1e9,
+            memory=reply.memory,
+            memory_limit=reply.memory_limit,
+            pids=reply.pids,
+            read=reply.read,
+            written=reply.written,
+        )
+
+    # Processes.
 
     async def exec(
         self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
     ) -> Process:
         """Send EXECCMD."""
-        _, dialect = self._guest()
-        guest_id = container_id
+        dialect, guest_id = self.dialect, container_id
         if not container_id and not dialect.ours:
             if not dialect.by_id:
                 raise NotSupportedError("the guest's hyperstart is of 2016 and runs commands only in containers")
             guest_id = _ORIGINAL_POD
-        process = await self._start(guest_id, cmd, terminal, io, deadline)
-        return Process(container_id, str(process.names.stdio))
-
-    async def _start(
-        self,
-        container_id: str,
-        cmd: Cmd,
-        terminal: TerminalSize | None,
-        io: ProcessIO,
-        deadline: float,
-        container: GuestContainer | None = None,
-    ) -> GuestProcess:
-        """Start a container's first process if ``container`` is given, a further one otherwise."""
-        where = f"container {container_id!r}" if container_id else f"pod {self._pod.id!r}"
-        if not cmd.args:
-            raise ConfigError(f"the command for {where} has no args; name a program")
-        connection, dialect = self._guest()
-        streams = connection.streams
-        stdio, stderr = streams.new_numbers(terminal=terminal is not None)
-        process_id = str(stdio) if dialect.by_id else ""
-        no_input = dialect.ours and not (io.has_input or terminal)
-        spec = messages.ProcessSpec.of(
-            cmd,
-            stdio=stdio,
-            stderr=stderr,
-            terminal=terminal is not None,
-            process_id=process_id,
-            no_input=no_input,
-            size=terminal if dialect.ours else None,
+        process = await self._processes.start(
+            guest_id, cmd, io, deadline, terminal, lambda spec: ExecCommand(guest_id, spec), init=False
         )
-        code, message = Code.EXECCMD, messages.ExecCommand(container_id, spec).encode()
-        if container is not None:
-            self._check(container, dialect)
-            new = messages.NewContainer.of(container, spec, overlay=dialect.overlay)
-            code, message = Code.NEWCONTAINER, new.encode()
-        # Its output may arrive before the answer to the command.
-        names = ProcessNames(container_id, container is not None, stdio, stderr, terminal is not None)
-        process = streams.add(names, status_by_event=dialect.by_id)
-        try:
-            await connection.control.call(code, message, deadline)
-        except (RefusedError, ConfigError) as error:
-            streams.remove(process)
-            if isinstance(error, ConfigError):
-                raise
-            what = f"cannot run {cmd.args[0][:200]!r} in {where}"
-            if error.exit_code:
-                raise CommandError(f"{what}: {error.reason or error}", exit_code=error.exit_code) from error
-            raise AgentError(f"{what}: {error}") from error
-        except BaseException:
-            self._abandon(process)
-            raise
-        process.attach(io, None if no_input else self._input(process))
-        if terminal is not None and terminal.rows and not dialect.ours:
-            await self._resize(process, terminal.rows, terminal.columns, deadline)
-        return process
-
-    def _check(self, container: GuestContainer, dialect: Dialect) -> None:
-        """Refuse a container that the guest cannot be given. Raises ConfigError, NotSupportedError."""
-        _check_below_share(f"root_fs of container {container.id!r}", container.root_fs)
-        for mount in container.mounts:
-            _check_below_share(f"the source of mount {mount.target!r} of container {container.id!r}", mount.source)
-            if mount.read_only:
-                continue
-            if not dialect.ours:
-                raise NotSupportedError(
-                    f"the guest's hyperstart is an original, so mount {mount.target!r} of container {container.id!r} "
-                    "can only be read-only"
-                )
-            if self._pod.writable_dir is None:
-                raise ConfigError(
-                    f"mount {mount.target!r} of container {container.id!r} is writable, but pod {self._pod.id!r} was "
-                    "started without a directory for such mounts"
-                )
-
-    def _input(self, process: GuestProcess, received: int = 0, consumed: int = 0) -> Input:
-        connection, dialect = self._guest()
-        if dialect.ours:
-            return CreditedInput(connection.streams, process.names.stdio, received, consumed)
-        ping = partial(connection.control.call, Code.PING, deadline=_DEADLINE)
-        return PacedInput(connection.streams, process.names.stdio, ping)
-
-    def _abandon(self, process: GuestProcess) -> None:
-        """Leave nothing behind of a command whose caller has stopped waiting for its start."""
-        process.attach(DiscardIO(), None)
-        connection = self._connected()
-        if connection.loss is None and connection.dialect is not None and connection.dialect.ours:
-            task = asyncio.get_running_loop().create_task(self._kill_abandoned(connection, process))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _kill_abandoned(self, connection: Connection, process: GuestProcess) -> None:
-        message = messages.Signal(process.names.stdio, signals.SIGKILL).encode()
-        try:
-            await connection.control.call(Code.SIGNAL, message, _DEADLINE)
-        except RefusedError:
-            connection.streams.remove(process)  # it never started
-        except AgentError:
-            pass  # the guest is lost or stuck, and whoever uses it is told so
-
-    # Processes.
+        return Process(container_id, str(process.names.stdio))
 
     async def wait(self, process: Process) -> int:
         """Return a process' exit code once it ended and its output was handed over."""
-        connection, stdio = self._connected(), _stdio(process)
-        if (running := connection.streams.processes.get(stdio)) is not None:
-            return await running.wait()
-        if (status := connection.streams.statuses.get(stdio)) is not None:
-            return status
-        connection.check()
-        raise _unknown(process)
+        return await self._processes.wait(process)
 
     async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
         """Send KILLCONTAINER."""
-        first = self._first.get(container_id)
-        if first is None or not first.ended:
-            try:
-                await self._call(Code.KILLCONTAINER, messages.KillContainer(container_id, signal), deadline)
-            except RefusedError:
-                if first is None or not first.ended:
-                    raise
+        await self._processes.signal_container(container_id, signal, deadline)
 
     async def signal(self, process: Process, signal: int, deadline: float) -> None:
         """Send a signal to one process, as the guest's dialect allows."""
-        running = self._running(process)
-        if running is None:
-            return
-        _, dialect = self._guest()
-        names = running.names
-        message: Message
-        if dialect.ours:
-            code, message = Code.SIGNAL, messages.Signal(names.stdio, signal)
-        elif dialect.by_id:
-            code, message = Code.SIGNALPROCESS, messages.SignalProcess(names.container, str(names.stdio), signal)
-        elif names.init:
-            code, message = Code.KILLCONTAINER, messages.KillContainer(names.container, signal)
-        else:
-            raise NotSupportedError("the guest's hyperstart is of 2016 and can only signal a container's first process")
-        try:
-            await self._call(code, message, deadline)
-        except RefusedError:
-            if not running.ended:
-                raise
+        await self._processes.signal(process, signal, deadline)
 
     async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
         """Send WINSIZE."""
-        running = self._running(process)
-        if running is not None:
-            await self._resize(running, rows, columns, deadline)
-
-    async def _resize(self, process: GuestProcess, rows: int, columns: int, deadline: float) -> None:
-        _, dialect = self._guest()
-        names = process.names
-        message: Message = messages.WinSize(names.stdio, rows, columns)
-        if dialect.by_id:
-            message = messages.WinSizeById(names.container, str(names.stdio), rows, columns)
-        await self._call(Code.WINSIZE, message, deadline)
+        await self._processes.resize(process, rows, columns, deadline)
 
     async def adopt(self, process: Process, io: ProcessIO) -> None:
         """Wire a container's process that a former host started."""
-        connection, _ = self._guest()
-        stdio = _stdio(process)
-        running = connection.streams.processes.get(stdio)
-        if stdio not in self._orphans or running is None or running.names.container != process.container_id:
-            raise _unknown(process)
-        self._adopt(running, self._orphans.pop(stdio), io)
-
-    def _adopt(self, process: GuestProcess, report: ProcessReport | None, io: ProcessIO) -> None:
-        if report is None:
-            process.attach(io, self._input(process))
-            return
-        over = report.closed or report.ended
-        process.attach(io, None if over else self._input(process, report.received, report.consumed))
-        control = self._connected().streams.control
-        # stdio last: the guest sends the process' end once that stream is resumed.
-        if report.stderr:
-            control(StreamControlType.RESUME, report.stderr, report.stderr_from, at_once=False)
-        control(StreamControlType.RESUME, report.stdio, report.stdout_from, at_once=True)
-
-    async def remove_container(self, container_id: str, deadline: float) -> None:
-        """Send REMOVECONTAINER."""
-        connection, dialect = self._guest()
-        try:
-            await self._call(Code.REMOVECONTAINER, messages.RemoveContainer(container_id), deadline)
-        except RefusedError:
-            if dialect.ours:
-                raise
-            # An original forgets a container when it, or the pod's last one, has ended.
-        self._first.pop(container_id, None)
-        for process in list(connection.streams.processes.values()):
-            if process.names.container == container_id:
-                process.fail(AgentError(f"container {container_id!r} was removed"))
-                connection.streams.remove(process)
-
-    def _running(self, process: Process) -> GuestProcess | None:
-        """Return a process, or None if the guest has reported its end. Raises AgentError for one that never was."""
-        connection, _ = self._guest()
-        stdio = _stdio(process)
-        running = connection.streams.processes.get(stdio)
-        if running is None and stdio not in connection.streams.statuses:
-            raise _unknown(process)
-        return None if running is None or running.ended else running
-
-    def save(self) -> Mapping[str, object]:
-        """Return the token and dialect of the guest and its processes' streams; changes with every start."""
-        state = self._saved
-        if self._connection is not None and self._connection.dialect is not None:
-            processes = [process.names for process in self._connection.streams.processes.values()]
-            state = SavedState(self._saved.token, self._connection.dialect, self._hostname, processes)
-        saved: dict[str, object] = msgspec.to_builtins(state)
-        return saved
-
-
-def _check_below_share(what: str, path: str) -> None:
-    if not path or path.startswith("/") or ".." in path.split("/"):
-        raise ConfigError(f"{what} is {path!r}, which is not below the share")
-
-
-def _stdio(process: Process) -> int:
-    if not process.process_id.isdecimal():
-        raise _unknown(process)
-    return int(process.process_id)
-
-
-def _unknown(process: Process) -> AgentError:
-    return AgentError(f"the guest has no process {process.process_id!r} of container {process.container_id!r}")
+        self._takeover.adopt(process, io)

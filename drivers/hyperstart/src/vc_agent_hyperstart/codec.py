@@ -24,8 +24,12 @@ class Code(IntEnum):
 
     GETVERSION = 0
     STARTPOD = 1
+    GETPOD = 2
+    STOPPOD = 3  #: every guest answers ERROR
     DESTROYPOD = 4
+    RESTARTCONTAINER = 5  #: every guest answers ERROR
     EXECCMD = 6
+    CMDFINISHED = 7  #: nobody sends it
     READY = 8
     ACK = 9
     ERROR = 10
@@ -33,13 +37,20 @@ class Code(IntEnum):
     PING = 12
     PODFINISHED = 13
     NEXT = 14
+    WRITEFILE = 15
+    READFILE = 16
     NEWCONTAINER = 17
     KILLCONTAINER = 18
+    ONLINECPUMEM = 19
+    SETUPINTERFACE = 20
+    SETUPROUTE = 21
     REMOVECONTAINER = 22
     PROCESSASYNCEVENT = 23
     SIGNALPROCESS = 24
+    DELETEINTERFACE = 25
     HELLO = 4096
     SIGNAL = 4097
+    STATS = 4098
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,44 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-import msgspec
-
-from vc_agent_hyperstart import messages
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import Code, sync_marker
 from vc_agent_hyperstart.control import ControlChannel, RefusedError
-from vc_agent_hyperstart.messages import ProcessReport
+from vc_agent_hyperstart.dialect import API_2016, API_2018, OPTIONAL, REQUIRED, Dialect
+from vc_agent_hyperstart.replies import HelloReply, ProcessReport, decode
+from vc_agent_hyperstart.requests import GetVersion, Hello, Request, check
 from vc_agent_hyperstart.streams import StreamChannel
 from vc_core.agent import OpenChannel
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError
 
-#: API versions of originals that are known to speak as this driver does: 2016, and the two of 2017-18.
-_API_2016, _API_LAST = 4242, 4244
-
-#: What a guest that answers HELLO must be able to do, apart from the overlay, which needs its kernel's help.
-_FEATURES = frozenset(
-    (
-        *("no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays"),
-        *("pod-root", "mounts", "no-input", "terminal-size"),
-    )
-)
-
-
-class Dialect(msgspec.Struct, frozen=True):
-    """How a guest speaks: its API version, and whether it is ours (has answered HELLO)."""
-
-    api: int
-    ours: bool = False
-    overlay: bool = False
-
-    @property
-    def by_id(self) -> bool:
-        """Whether processes have ids, by which later originals name them in commands and events."""
-        return self.api > _API_2016 and not self.ours
-
 
 class Connection:
-    """The two channels to a guest.
+    """The two channels to the guest of a pod, named ``pod_id`` in errors.
 
     ``token`` names the boot's host; ``known`` is the guest's dialect if a former host has told it. ``on_event`` gets
     control frames that answer no command. ``loss`` is what ended the connection.
@@ -51,13 +26,31 @@ class Connection:
     control: ControlChannel
     streams: StreamChannel
 
-    def __init__(self, token: str, known: Dialect | None, on_event: Callable[[Code, bytes], None]) -> None:
-        self.dialect = known
+    def __init__(self, pod_id: str, token: str, known: Dialect | None, on_event: Callable[[Code, bytes], None]) -> None:
+        self.pod_id = pod_id
+        self.known = known
         self.loss: AgentError | None = None
         self._token = token
         self._on_event = on_event
         self._lost = asyncio.Event()
         self._open: list[Channel] = []
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the guest speaks, once it has answered. Raises AgentError for one that cannot be reached."""
+        self.check()
+        if self.known is None:
+            raise AgentConnectError(f"the guest of pod {self.pod_id!r} has not answered yet")
+        return self.known
+
+    async def call(self, request: Request, deadline: float, what: str = "") -> bytes:
+        """Send a request and return the payload of its ACK; ``what`` is what it is for, in errors.
+
+        ``deadline`` is seconds. Raises NotSupportedError for what the guest does not know, RefusedError for its ERROR,
+        AgentTimeoutError, and whatever ended the connection.
+        """
+        check(request, self.dialect, what or f"pod {self.pod_id!r}")
+        return await self.control.call(request.code, request.encode(), deadline)
 
     async def open(self, open_channel: OpenChannel, names: Sequence[str]) -> list[ProcessReport]:
         """Reach the guest over the channels of these names and return the processes that ours reports.
@@ -65,7 +58,7 @@ class Connection:
         The caller sets the deadline, and closes the connection whatever happens.
         Raises AgentConnectError, AgentProtocolError.
         """
-        known = self.dialect
+        known = self.known
         marker = sync_marker(bytes.fromhex(self._token)) if known and known.ours else None
         leftovers = known is not None and not known.ours
         self.control = ControlChannel(self._on_lost, self._on_event, marker, leftovers=leftovers)
@@ -79,7 +72,7 @@ class Connection:
                 return await self._hello()
             if known is None:
                 await self.control.ready
-            self.dialect = Dialect(_version(await self.control.call(Code.GETVERSION)))
+            self.known = Dialect(_version(await self.control.call(GetVersion.code)))
         except RefusedError as refusal:
             raise AgentConnectError(f"{refusal}, so it is no guest for the agent hyperstart") from refusal
         try:
@@ -87,13 +80,25 @@ class Connection:
         except RefusedError:
             return []  # an original
 
+    @property
+    def connected(self) -> bool:
+        """Whether there are channels, lost ones too."""
+        return len(self._open) == 2
+
+    def check_connected(self) -> None:
+        """Raise AgentConnectError if there are no channels yet."""
+        if not self.connected:
+            raise AgentConnectError(f"the agent of pod {self.pod_id!r} is not connected")
+
     def check(self) -> None:
-        """Raise what ended the connection, if something has."""
+        """Raise what ended the connection, or AgentConnectError if there was none yet."""
         if self.loss is not None:
             raise type(self.loss)(str(self.loss))
+        self.check_connected()
 
     async def wait_lost(self) -> str:
         """Return what ended the connection, once something has."""
+        self.check_connected()
         await self._lost.wait()
         return str(self.loss)
 
@@ -103,15 +108,15 @@ class Connection:
             await channel.aclose()
 
     async def _hello(self) -> list[ProcessReport]:
-        payload = await self.control.call(Code.HELLO, messages.Hello(1, self._token).encode())
-        reply = messages.decode("reply to HELLO", payload, messages.HelloReply)
-        if missing := _FEATURES - reply.features:
+        payload = await self.control.call(Hello.code, Hello(1, self._token).encode())
+        reply = decode("reply to HELLO", payload, HelloReply)
+        if missing := REQUIRED - reply.features:
             raise AgentProtocolError(f"the guest answered HELLO but lacks {', '.join(sorted(missing))}")
         numbers = [number for report in reply.processes for number in (report.stdio, report.stderr) if number]
         if len(set(numbers)) < len(numbers):
             raise AgentProtocolError("the guest answered HELLO with processes that share a stream number")
-        assert self.dialect is not None
-        self.dialect = Dialect(self.dialect.api, ours=True, overlay="overlay" in reply.features)
+        assert self.known is not None
+        self.known = Dialect(self.known.api, reply.features & (REQUIRED | OPTIONAL))
         self.control.stop_counting()
         self.streams.credit = True
         return reply.processes
@@ -130,8 +135,8 @@ def _version(payload: bytes) -> int:
     if len(payload) != 4:
         raise AgentProtocolError(f"the guest answered GETVERSION with {len(payload)} bytes instead of 4")
     version = int.from_bytes(payload)
-    if not _API_2016 <= version <= _API_LAST:
+    if not API_2016 <= version <= API_2018:
         raise AgentConnectError(
-            f"the guest's hyperstart speaks API version {version}; use one of {_API_2016} to {_API_LAST}"
+            f"the guest's hyperstart speaks API version {version}; use one of {API_2016} to {API_2018}"
         )
     return version

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import CONTROL, Code
-from vc_agent_hyperstart.messages import Refusal, clean, decode
+from vc_agent_hyperstart.replies import Refusal, clean, decode
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 
 #: Bytes that an original guest may not have acknowledged yet (runv's figure; see :meth:`ControlChannel._push`).

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from vc_agent_hyperstart.codec import StreamControlType
-from vc_agent_hyperstart.messages import ProcessNames
+from vc_agent_hyperstart.replies import ProcessNames
 from vc_core.agent import ProcessIO
 from vc_core.errors import AgentError, AgentProtocolError
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import STREAM, StreamControl, StreamControlType
-from vc_agent_hyperstart.messages import STREAM_LIMIT, ProcessNames
 from vc_agent_hyperstart.process import GuestProcess, Output
+from vc_agent_hyperstart.replies import ProcessNames
+from vc_agent_hyperstart.requests import STREAM_LIMIT
 from vc_core.errors import AgentError
 
 #: Seconds that credit for a few bytes, and the release of an ended process, wait for a frame to travel with.

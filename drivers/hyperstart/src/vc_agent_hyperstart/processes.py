@@ -1,0 +1,202 @@
+"""The processes that this host started or took over: starting, signalling, resizing, waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+from collections.abc import Callable
+from functools import partial
+
+from vc_agent_hyperstart import translate
+from vc_agent_hyperstart.codec import Code
+from vc_agent_hyperstart.connection import Connection
+from vc_agent_hyperstart.control import RefusedError
+from vc_agent_hyperstart.process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
+from vc_agent_hyperstart.replies import ProcessEvent, ProcessNames, decode
+from vc_agent_hyperstart.requests import (
+    KillContainer,
+    ProcessSpec,
+    Request,
+    Signal,
+    SignalProcess,
+    WinSize,
+    WinSizeById,
+)
+from vc_core.agent import Process, ProcessIO, TerminalSize
+from vc_core.config import Cmd
+from vc_core.errors import AgentError, CommandError, ConfigError, NotSupportedError
+
+#: Seconds for a command that nobody set a deadline for.
+DEADLINE = 60.0
+
+
+class Processes:
+    """Processes of one guest, found by their streams' numbers. ``first`` are the first ones of containers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.first: dict[str, GuestProcess] = {}
+        self._connection = connection
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def aclose(self) -> None:
+        """End what is under way for nobody."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def start(
+        self,
+        container_id: str,
+        cmd: Cmd,
+        io: ProcessIO,
+        deadline: float,
+        terminal: TerminalSize | None,
+        make_request: Callable[[ProcessSpec], Request],
+        *,
+        init: bool,
+    ) -> GuestProcess:
+        """Start a process with the request that ``make_request`` makes around it; ``init``: a container's first."""
+        connection = self._connection
+        where = f"container {container_id!r}" if container_id else f"pod {connection.pod_id!r}"
+        if not cmd.args:
+            raise ConfigError(f"the command for {where} has no args; name a program")
+        dialect, streams = connection.dialect, connection.streams
+        numbers = streams.new_numbers(terminal=terminal is not None)
+        spec = translate.process(dialect, cmd, numbers, terminal, has_input=io.has_input)
+        request = make_request(spec)
+        # Its output may arrive before the answer to the command.
+        names = ProcessNames(container_id, init, *numbers, terminal is not None)
+        process = streams.add(names, status_by_event=dialect.by_id)
+        try:
+            await connection.call(request, deadline, where)
+        except (RefusedError, ConfigError, NotSupportedError) as error:
+            streams.remove(process)
+            if not isinstance(error, RefusedError):
+                raise
+            what = f"cannot run {cmd.args[0][:200]!r} in {where}"
+            if error.exit_code:
+                raise CommandError(f"{what}: {error.reason or error}", exit_code=error.exit_code) from error
+            raise AgentError(f"{what}: {error}") from error
+        except BaseException:
+            self._abandon(process)
+            raise
+        process.attach(io, None if spec.no_input else self.input(process))
+        if terminal is not None and terminal.rows and not dialect.ours:
+            await self._resize(process, terminal.rows, terminal.columns, deadline)
+        return process
+
+    def input(self, process: GuestProcess, received: int = 0, consumed: int = 0) -> Input:
+        """Return the way to a process' input, of which the guest has so much already."""
+        connection = self._connection
+        if connection.dialect.ours:
+            return CreditedInput(connection.streams, process.names.stdio, received, consumed)
+        ping = partial(connection.control.call, Code.PING, deadline=DEADLINE)
+        return PacedInput(connection.streams, process.names.stdio, ping)
+
+    def _abandon(self, process: GuestProcess) -> None:
+        """Leave nothing behind of a command whose caller has stopped waiting for its start."""
+        process.attach(DiscardIO(), None)
+        if self._connection.loss is None and self._connection.dialect.ours:
+            task = asyncio.get_running_loop().create_task(self._kill_abandoned(process))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _kill_abandoned(self, process: GuestProcess) -> None:
+        try:
+            await self._connection.call(Signal(process.names.stdio, signals.SIGKILL), DEADLINE)
+        except RefusedError:
+            self._connection.streams.remove(process)  # it never started
+        except AgentError:
+            pass  # the guest is lost or stuck, and whoever uses it is told so
+
+    def on_event(self, payload: bytes) -> None:
+        """Take a PROCESSASYNCEVENT."""
+        event = decode("process event", payload, ProcessEvent)
+        process = self._connection.streams.processes.get(int(event.process))
+        if event.event == "finished" and process is not None:
+            process.on_status(event.status)
+
+    async def wait(self, process: Process) -> int:
+        """Return a process' exit code once it ended and its output was handed over."""
+        self._connection.check_connected()
+        stdio, streams = stdio_of(process), self._connection.streams
+        if (running := streams.processes.get(stdio)) is not None:
+            return await running.wait()
+        if (status := streams.statuses.get(stdio)) is not None:
+            return status
+        self._connection.check()
+        raise unknown(process)
+
+    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+        """Send KILLCONTAINER."""
+        first = self.first.get(container_id)
+        if first is None or not first.ended:
+            try:
+                await self._connection.call(KillContainer(container_id, signal), deadline)
+            except RefusedError:
+                if first is None or not first.ended:
+                    raise
+
+    async def signal(self, process: Process, signal: int, deadline: float) -> None:
+        """Send a signal to one process, as the guest's dialect allows."""
+        running = self._running(process)
+        if running is None:
+            return
+        dialect, names = self._connection.dialect, running.names
+        request: Request
+        if dialect.ours:
+            request = Signal(names.stdio, signal)
+        elif dialect.by_id:
+            request = SignalProcess(names.container, str(names.stdio), signal)
+        elif names.init:
+            request = KillContainer(names.container, signal)
+        else:
+            raise NotSupportedError("the guest's hyperstart is of 2016 and can only signal a container's first process")
+        try:
+            await self._connection.call(request, deadline)
+        except RefusedError:
+            if not running.ended:
+                raise
+
+    async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
+        """Send WINSIZE."""
+        running = self._running(process)
+        if running is not None:
+            await self._resize(running, rows, columns, deadline)
+
+    async def _resize(self, process: GuestProcess, rows: int, columns: int, deadline: float) -> None:
+        names = process.names
+        request: Request = WinSize(names.stdio, rows, columns)
+        if self._connection.dialect.by_id:
+            request = WinSizeById(names.container, str(names.stdio), rows, columns)
+        await self._connection.call(request, deadline)
+
+    def _running(self, process: Process) -> GuestProcess | None:
+        """Return a process, or None if the guest has reported its end. Raises AgentError for one that never was."""
+        self._connection.check()
+        stdio, streams = stdio_of(process), self._connection.streams
+        running = streams.processes.get(stdio)
+        if running is None and stdio not in streams.statuses:
+            raise unknown(process)
+        return None if running is None or running.ended else running
+
+    def forget_container(self, container_id: str) -> None:
+        """Forget a container that was removed; whoever waits for processes of it is told so."""
+        self.first.pop(container_id, None)
+        streams = self._connection.streams
+        for process in list(streams.processes.values()):
+            if process.names.container == container_id:
+                process.fail(AgentError(f"container {container_id!r} was removed"))
+                streams.remove(process)
+
+
+def stdio_of(process: Process) -> int:
+    """Return the number of a process' stream, which is its id. Raises AgentError for an id that is none."""
+    if not process.process_id.isdecimal():
+        raise unknown(process)
+    return int(process.process_id)
+
+
+def unknown(process: Process) -> AgentError:
+    """Return the error for a process that the guest does not have."""
+    return AgentError(f"the guest has no process {process.process_id!r} of container {process.container_id!r}")

@@ -1,0 +1,89 @@
+"""What a guest says: replies and events, each checked before anybody believes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from vc_agent_hyperstart.requests import STREAM_LIMIT
+from vc_core.errors import AgentProtocolError
+
+_T = TypeVar("_T")
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Stream = Annotated[int, msgspec.Meta(ge=1, lt=STREAM_LIMIT)]
+_StreamOrNone = Annotated[int, msgspec.Meta(ge=0, lt=STREAM_LIMIT)]
+_Status = Annotated[int, msgspec.Meta(ge=0, le=255)]
+
+
+class ProcessNames(msgspec.Struct, frozen=True):
+    """Which process it is and which streams are its; what :meth:`Agent.save` keeps of each."""
+
+    container: str
+    init: bool
+    stdio: _Stream
+    stderr: _StreamOrNone
+    terminal: bool
+
+
+class ProcessReport(ProcessNames, frozen=True):
+    """How far a process is, as HELLO's reply tells (guest-protocol.md)."""
+
+    ended: bool
+    received: _Count
+    consumed: _Count
+    closed: bool
+    stdout_from: _Count
+    stderr_from: _Count
+
+    def names(self) -> ProcessNames:
+        """Return what of this stays the same."""
+        return ProcessNames(self.container, self.init, self.stdio, self.stderr, self.terminal)
+
+
+class HelloReply(msgspec.Struct, frozen=True):
+    """The payload of HELLO's ACK."""
+
+    version: int
+    features: frozenset[str]
+    processes: list[ProcessReport]
+
+
+class StatsReply(msgspec.Struct, frozen=True, rename="camel"):
+    """The payload of STATS' ACK: nanoseconds and bytes."""
+
+    cpu: _Count | None = None
+    memory: _Count | None = None
+    memory_limit: _Count | None = None
+    pids: _Count | None = None
+    read: _Count | None = None
+    written: _Count | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The payload of ERROR after HELLO."""
+
+    reason: str = ""
+    exit_code: _Status = 0
+
+
+class ProcessEvent(msgspec.Struct, frozen=True):
+    """PROCESSASYNCEVENT, from API 4243 on."""
+
+    container: str
+    process: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,16}$")]
+    event: str
+    status: _Status
+
+
+def decode(what: str, payload: bytes, message_type: type[_T]) -> _T:
+    """Return what the guest's JSON says. Raises AgentProtocolError."""
+    try:
+        return msgspec.json.decode(payload, type=message_type)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise AgentProtocolError(f"the guest sent a {what} that is not valid: {clean(str(error))}") from error
+
+
+def clean(text: str) -> str:
+    """Return text that a guest had a hand in, fit to be shown: 1 KiB at most and without control characters."""
+    return "".join(char if char.isprintable() else " " for char in text[:1024]).strip()

@@ -1,0 +1,437 @@
+"""What the host asks of a guest: one type per control message, with exactly the keys of the protocol.
+
+An original guest refuses unknown keys and ``null`` lists, so what is at its default is left out; fields without a
+default are always sent. Which guests know a message or a key stands beside it (:class:`Known`), and :func:`check`
+keeps it from those that do not. Numbers that name streams stay below 2^53: an original reads some of them as doubles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, ClassVar, get_type_hints
+
+import msgspec
+
+from vc_agent_hyperstart.codec import Code
+from vc_agent_hyperstart.dialect import API_2016, API_2018, Dialect, Known, after_hello
+from vc_core.errors import ConfigError, NotSupportedError
+
+#: Stream numbers are below this (hyperstart reads WINSIZE's ``seq`` as a double).
+STREAM_LIMIT = 2**53
+
+EVERYBODY = Known()
+_LATE = Known(4243, ours=False)
+_ORIGINALS = Known(ours=False)
+
+
+def _key(known: Known) -> msgspec.Meta:
+    return msgspec.Meta(extra={"known": known})
+
+
+#: Keys that came with API 4244 or shortly before, when 4243 was already out.
+_SINCE_2018 = _key(Known(API_2018))
+_ONLY_ORIGINALS = _key(_ORIGINALS)
+_CONFINEMENT = _key(after_hello("confinement"))
+_MOUNTS = _key(after_hello("mounts"))
+_TERMINAL_SIZE = _key(after_hello("terminal-size"))
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """A JSON object in a request."""
+
+
+class Request(Part, frozen=True):
+    """A request to the guest: ``code`` says which, ``known`` who understands it."""
+
+    code: ClassVar[Code]
+    known: ClassVar[Known] = EVERYBODY
+
+    def encode(self) -> bytes:
+        """Return the payload of its frame."""
+        return msgspec.json.encode(self)
+
+
+class BareRequest(Request, frozen=True):
+    """A request without a payload."""
+
+    def encode(self) -> bytes:
+        """Return nothing."""
+        return b""
+
+
+# Parts.
+
+
+class Env(Part, frozen=True):
+    """One environment variable."""
+
+    env: str
+    value: str
+
+
+class ProcessSpec(Part, frozen=True):
+    """A process to start. Without a terminal ``stderr`` must not be 0."""
+
+    terminal: bool
+    stdio: int
+    stderr: int
+    args: Sequence[str]
+    workdir: str
+    envs: Sequence[Env] = ()
+    user: str = ""
+    group: str = ""
+    additional_groups: Sequence[str] = ()
+    id: Annotated[str, _key(_LATE)] = ""
+    no_input: Annotated[bool, _key(after_hello("no-input"))] = False
+    rows: Annotated[int, _TERMINAL_SIZE] = 0
+    columns: Annotated[int, _TERMINAL_SIZE] = 0
+
+
+class FileMap(Part, frozen=True):
+    """A mount: ``source`` below the shared directory, or below the writable one."""
+
+    source: str
+    path: str
+    read_only: bool
+    writable: Annotated[bool, _MOUNTS] = False
+    docker_volume: Annotated[bool, _ONLY_ORIGINALS] = False
+
+
+class DiskVolume(Part, frozen=True):
+    """A disk that a container sees at ``mount``: ``device`` below /dev, or ``addr`` as SCSI target and unit.
+
+    What is seen is the directory ``_data`` of the disk's file system.
+    """
+
+    device: str
+    mount: str
+    fstype: str
+    read_only: bool
+    addr: str = ""
+    docker_volume: Annotated[bool, _ONLY_ORIGINALS] = False
+
+
+class Port(Part, frozen=True):
+    """A port of the VM that leads to one of a container; only with the pod's white lists."""
+
+    host_port: int
+    container_port: int
+    protocol: str
+
+
+class RLimitSpec(Part, frozen=True):
+    """A resource limit; None for no limit."""
+
+    name: str
+    soft: int | None = None
+    hard: int | None = None
+
+
+class IPAddress(Part, frozen=True):
+    """An address of an interface; ``net_mask`` as prefix length."""
+
+    ip_address: str
+    net_mask: str
+
+
+class Interface(Part, frozen=True):
+    """A network interface to set up. One address goes into ``ip_address``, which the oldest guests know too."""
+
+    device: str
+    ip_address: str = ""
+    net_mask: str = ""
+    ip_addresses: Sequence[IPAddress] = ()
+    new_device_name: str = ""
+    mtu: Annotated[int, _SINCE_2018] = 0
+
+
+class Route(Part, frozen=True):
+    """A route; ``dest`` is "default" or a network with prefix length."""
+
+    dest: str
+    gateway: str = ""
+    device: str = ""
+
+
+class WhiteLists(Part, frozen=True):
+    """Networks whose packets may reach the pod's ports."""
+
+    internal_networks: Sequence[str]
+    external_networks: Sequence[str]
+
+
+# The guest as a whole.
+
+
+class GetVersion(BareRequest, frozen=True):
+    """Ask for the API version: the reply's payload, four bytes."""
+
+    code = Code.GETVERSION
+
+
+class Hello(Request, frozen=True):
+    """Greet a guest of this project; ``token`` is 32 hexadecimal digits. The reply is a HelloReply."""
+
+    code = Code.HELLO
+    version: int
+    token: str
+
+
+class Ping(BareRequest, frozen=True):
+    """Ask for a sign of life."""
+
+    code = Code.PING
+
+
+class RescanDevices(BareRequest, frozen=True):
+    """READY, sent by the host: look for new PCI devices."""
+
+    code = Code.READY
+
+
+class OnlineCpuMem(BareRequest, frozen=True):
+    """Put all processors and memory to use that were added."""
+
+    code = Code.ONLINECPUMEM
+
+
+# Pods.
+
+
+class StartPod(Request, frozen=True):
+    """Start the pod. Without ``hostname`` an original never answers; an empty ``containers`` must be there.
+
+    ``root_fs`` is the pod's own root file system below the shared directory; ``live_dir`` and ``writable_dir`` are the
+    tags of two more directories, from which mounts are taken.
+    """
+
+    code = Code.STARTPOD
+    hostname: str
+    containers: Sequence[NewContainer]
+    share_dir: str
+    interfaces: Sequence[Interface] = ()
+    routes: Sequence[Route] = ()
+    dns: Sequence[str] = ()
+    dns_search: Annotated[Sequence[str], _SINCE_2018] = ()
+    dns_options: Annotated[Sequence[str], _SINCE_2018] = ()
+    portmapping_white_lists: Annotated[WhiteLists | None, _ONLY_ORIGINALS] = None
+    root_fs: Annotated[str, _key(after_hello("pod-root"))] = msgspec.field(name="root", default="")
+    live_dir: Annotated[str, _MOUNTS] = ""
+    writable_dir: Annotated[str, _MOUNTS] = ""
+
+
+class GetPod(BareRequest, frozen=True):
+    """Do nothing, successfully; originals after 2016 refuse it."""
+
+    code = Code.GETPOD
+    known = Known(API_2016, API_2016)
+
+
+class DestroyPod(BareRequest, frozen=True):
+    """End everything and power off."""
+
+    code = Code.DESTROYPOD
+
+
+# Containers.
+
+
+class NewContainer(Request, frozen=True):
+    """Start a container: ``image`` below the shared directory and ``rootfs`` below that, or a disk with ``fstype``.
+
+    A disk is named by ``image``, below /dev, or by ``addr``, its SCSI target and unit.
+    """
+
+    code = Code.NEWCONTAINER
+    id: str
+    image: str
+    rootfs: str
+    process: ProcessSpec
+    initialize: bool
+    fstype: str = ""
+    addr: str = ""
+    volumes: Sequence[DiskVolume] = ()
+    fsmap: Sequence[FileMap] = ()
+    ports: Annotated[Sequence[Port], _ONLY_ORIGINALS] = ()
+    sysctl: Annotated[Mapping[str, str] | None, _SINCE_2018] = None
+    read_only: Annotated[bool, _key(Known(API_2018, feature="confinement"))] = False
+    overlay: Annotated[bool, _key(after_hello("overlay"))] = False
+    overlay_size: Annotated[int, _key(after_hello("overlay"))] = 0
+    memory: Annotated[int, _CONFINEMENT] = 0
+    pids: Annotated[int, _CONFINEMENT] = 0
+    rlimits: Annotated[Sequence[RLimitSpec], _CONFINEMENT] = ()
+    capabilities: Annotated[Sequence[str] | None, _CONFINEMENT] = None
+    no_new_privs: Annotated[bool, _CONFINEMENT] = False
+
+
+class KillContainer(Request, frozen=True):
+    """Send a signal to a container's first process. An original reads a signal that is a string as 0."""
+
+    code = Code.KILLCONTAINER
+    container: str
+    signal: int
+
+
+class RemoveContainer(Request, frozen=True):
+    """Forget a container that ended."""
+
+    code = Code.REMOVECONTAINER
+    container: str
+
+
+class Stats(Request, frozen=True):
+    """Ask what a container uses. The reply is a StatsReply."""
+
+    code = Code.STATS
+    known = after_hello("stats")
+    container: str
+
+
+class ReadFile(Request, frozen=True):
+    """Ask for a file of a container: the reply's payload."""
+
+    code = Code.READFILE
+    container: str
+    file: str
+
+
+class FileName(Part, frozen=True):
+    """The JSON of WRITEFILE, after which the file's bytes follow."""
+
+    container: str
+    file: str
+
+
+class WriteFile(Request, frozen=True):
+    """Write a file of a container. Its bytes begin after the first ``}``, whatever that is part of."""
+
+    code = Code.WRITEFILE
+    name: FileName
+    data: bytes
+
+    def encode(self) -> bytes:
+        """Return JSON and bytes. Raises ConfigError for a name that the guest would cut."""
+        for text in (self.name.container, self.name.file):
+            if "}" in text:
+                raise ConfigError(f"{text!r} holds a '}}', where the guest would take the file's bytes to begin")
+        return msgspec.json.encode(self.name) + self.data
+
+
+# Processes.
+
+
+class ExecCommand(Request, frozen=True):
+    """Start a further process in a container."""
+
+    code = Code.EXECCMD
+    container: str
+    process: ProcessSpec
+
+
+class WinSize(Request, frozen=True):
+    """Tell a terminal its size, in API 4242 and ours."""
+
+    code = Code.WINSIZE
+    known = Known(API_2016, API_2016)
+    seq: int
+    row: int
+    column: int
+
+
+class WinSizeById(Request, frozen=True):
+    """Tell a terminal its size, in later originals."""
+
+    code = Code.WINSIZE
+    known = _LATE
+    container: str
+    process: str
+    row: int
+    column: int
+
+
+class Signal(Request, frozen=True):
+    """Send a signal to the process that has this stream."""
+
+    code = Code.SIGNAL
+    known = after_hello("signal")
+    stdio: int
+    signal: int
+
+
+class SignalProcess(Request, frozen=True):
+    """Send a signal to a process, in later originals."""
+
+    code = Code.SIGNALPROCESS
+    known = _LATE
+    container: str
+    process: str
+    signal: int
+
+
+# The network.
+
+
+class SetupInterface(Interface, Request, frozen=True):
+    """Set up one network interface that was added."""
+
+    code = Code.SETUPINTERFACE
+
+
+class SetupRoute(Request, frozen=True):
+    """Add routes."""
+
+    code = Code.SETUPROUTE
+    routes: Sequence[Route]
+
+
+class DeleteInterface(Request, frozen=True):
+    """Take down a network interface that is to be removed (originals since September 2017)."""
+
+    code = Code.DELETEINTERFACE
+    known = Known(API_2018)
+    device: str
+
+
+def check(request: Part, dialect: Dialect, what: str) -> None:
+    """Keep a request from a guest that would not understand it. Raises NotSupportedError, which names the field.
+
+    ``what`` is what it is for, such as "container 'c1'".
+    """
+    if isinstance(request, Request) and not dialect.knows(request.known):
+        raise _not_supported(f"{request.code.name} for {what}", request.known, dialect)
+    for name, known, value in _given(request):
+        if not dialect.knows(known):
+            raise _not_supported(f"{name} of {what}", known, dialect)
+        for part in value if isinstance(value, Sequence) else (value,):
+            if isinstance(part, Part):
+                check(part, dialect, what)
+
+
+def _not_supported(what: str, known: Known, dialect: Dialect) -> NotSupportedError:
+    ours = "a guest agent of this project that lacks it"
+    guest = ours if dialect.ours else f"an original hyperstart of API {dialect.api}"
+    return NotSupportedError(f"{what} needs {known.needs}, and the guest is {guest}")
+
+
+def _given(part: Part) -> Iterator[tuple[str, Known, Any]]:
+    """Return the fields that are sent."""
+    for field, known in known_fields(type(part)):
+        value = getattr(part, field.name)
+        if field.required or value != field.default:
+            yield field.name, known, value
+
+
+@cache
+def known_fields(kind: type[Part]) -> list[tuple[msgspec.structs.FieldInfo, Known]]:
+    """Return the fields of a request, each with who knows it. The interoperability statement is made from this."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [(field, _known(hints[field.name])) for field in msgspec.structs.fields(kind)]
+
+
+def _known(hint: object) -> Known:
+    for meta in getattr(hint, "__metadata__", ()):
+        if isinstance(meta, msgspec.Meta) and meta.extra:
+            known: Known = meta.extra["known"]
+            return known
+    return EVERYBODY

@@ -1,0 +1,64 @@
+"""Processes that a former host started, from its end until somebody adopts them."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Sequence
+
+from vc_agent_hyperstart.codec import StreamControlType
+from vc_agent_hyperstart.connection import Connection
+from vc_agent_hyperstart.process import DiscardIO, GuestProcess
+from vc_agent_hyperstart.processes import DEADLINE, Processes, stdio_of, unknown
+from vc_agent_hyperstart.replies import ProcessNames, ProcessReport
+from vc_agent_hyperstart.requests import Signal
+from vc_core.agent import Process, ProcessIO
+
+
+class Takeover:
+    """Notes what a former host left behind. Commands are killed: whoever wanted their outcome went away with it."""
+
+    def __init__(self, connection: Connection, processes: Processes) -> None:
+        self._connection = connection
+        self._processes = processes
+        #: First processes of containers that nobody has adopted; those of a guest of ours come with its report.
+        self._orphans: dict[int, ProcessReport | None] = {}
+
+    async def note(self, saved: Sequence[ProcessNames], reports: Sequence[ProcessReport]) -> None:
+        """Note the processes that the guest reports, or those that were saved of one which reports none."""
+        streams, dialect = self._connection.streams, self._connection.dialect
+        if not dialect.ours:
+            for names in saved:
+                self._note(streams.add(names, status_by_event=dialect.by_id), None)
+        for report in reports:
+            process = streams.add(report.names(), stdout_from=report.stdout_from, stderr_from=report.stderr_from)
+            if not (report.init or report.ended):
+                await self._connection.call(Signal(report.stdio, signals.SIGKILL), DEADLINE)
+            self._note(process, report)
+
+    def _note(self, process: GuestProcess, report: ProcessReport | None) -> None:
+        if process.names.init:
+            self._orphans[process.names.stdio] = report
+            self._processes.first[process.names.container] = process
+        else:
+            self._adopt(process, report, DiscardIO())
+
+    def adopt(self, process: Process, io: ProcessIO) -> None:
+        """Wire the first process of a container to ``io``."""
+        self._connection.check()
+        stdio = stdio_of(process)
+        running = self._connection.streams.processes.get(stdio)
+        if stdio not in self._orphans or running is None or running.names.container != process.container_id:
+            raise unknown(process)
+        self._adopt(running, self._orphans.pop(stdio), io)
+
+    def _adopt(self, process: GuestProcess, report: ProcessReport | None, io: ProcessIO) -> None:
+        if report is None:
+            process.attach(io, self._processes.input(process))
+            return
+        over = report.closed or report.ended
+        process.attach(io, None if over else self._processes.input(process, report.received, report.consumed))
+        control = self._connection.streams.control
+        # stdio last: the guest sends the process' end once that stream is resumed.
+        if report.stderr:
+            control(StreamControlType.RESUME, report.stderr, report.stderr_from, at_once=False)
+        control(StreamControlType.RESUME, report.stdio, report.stdout_from, at_once=True)

@@ -1,0 +1,177 @@
+"""From what the core asks to requests that the guest's dialect has, or to the error that says what it lacks."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from vc_agent_hyperstart.dialect import Dialect
+from vc_agent_hyperstart.requests import (
+    Env,
+    FileMap,
+    Interface,
+    IPAddress,
+    NewContainer,
+    ProcessSpec,
+    RLimitSpec,
+    Route,
+    StartPod,
+)
+from vc_core.agent import Confinement, GuestContainer, GuestMount, TerminalSize
+from vc_core.config import Cmd
+from vc_core.errors import ConfigError, NotSupportedError
+from vc_core.limits import CAPABILITIES, DEFAULT_CAPABILITIES
+from vc_core.network import GuestInterface, GuestNetwork
+
+#: Mount tags: of the share (v0.1.0's name), and for our guest the share once more, of which it caches nothing, and the
+#: directory that it may write to.
+SHARE_TAG = "hyperShared"
+LIVE_TAG = "hyperLive"
+WRITABLE_TAG = "hyperWritable"
+
+#: Longest entry of ``dns`` in an original, which keeps each in 28 bytes.
+_ORIGINAL_DNS_MAX = 27
+
+
+def start_pod(dialect: Dialect, hostname: str, root_fs: str, network: GuestNetwork, *, writable_dir: bool) -> StartPod:
+    """Return STARTPOD for a pod without containers. ``writable_dir``: it has a directory that it may write to."""
+    if not hostname:
+        raise ConfigError("the pod has no host name, without which an original hyperstart never answers; give one")
+    if root_fs:
+        check_below_share("root_fs of the pod", root_fs)
+    if not dialect.ours:
+        _check_original_network(network)
+    return StartPod(
+        hostname,
+        (),
+        SHARE_TAG,
+        interfaces=tuple(_interface(one) for one in network.interfaces),
+        routes=tuple(Route(route.destination, route.gateway, route.device) for route in network.routes),
+        dns=network.dns,
+        root_fs=root_fs,
+        live_dir=LIVE_TAG if dialect.ours else "",
+        writable_dir=WRITABLE_TAG if dialect.ours and writable_dir else "",
+    )
+
+
+def _interface(interface: GuestInterface) -> Interface:
+    addresses = tuple(IPAddress(*address.split("/")) for address in interface.addresses)
+    if len(addresses) == 1:
+        (one,) = addresses
+        return Interface(interface.device, one.ip_address, one.net_mask, mtu=interface.mtu)
+    return Interface(interface.device, ip_addresses=addresses, mtu=interface.mtu)
+
+
+def _check_original_network(network: GuestNetwork) -> None:
+    """Refuse what an original would take for something else. Raises NotSupportedError."""
+    texts = [address for interface in network.interfaces for address in interface.addresses]
+    texts += [text for route in network.routes for text in (route.destination, route.gateway) if text != "default"]
+    for text in filter(None, texts):
+        if ipaddress.ip_interface(text).version != 4:
+            raise NotSupportedError(f"the guest's hyperstart is an original, which has only IPv4 and not {text}")
+    for interface in network.interfaces:
+        if not interface.addresses:
+            raise NotSupportedError(
+                f"the guest's hyperstart is an original and needs an address for {interface.device}; give one"
+            )
+    for entry in network.dns:
+        if len(entry) > _ORIGINAL_DNS_MAX:
+            raise NotSupportedError(
+                f"dns entry {entry!r} is longer than the {_ORIGINAL_DNS_MAX} characters of an original hyperstart, "
+                "which the guest has"
+            )
+
+
+def new_container(
+    dialect: Dialect, container: GuestContainer, process: ProcessSpec, *, writable_dir: bool
+) -> NewContainer:
+    """Return NEWCONTAINER with ``process`` as its first one. ``writable_dir``: the pod has one, for its mounts."""
+    what, disk, confinement = f"container {container.id!r}", container.disk, container.confinement
+    if disk is None:
+        if container.writable_root_fs:
+            raise ConfigError(f"{what} has writable_root_fs, which is only for a root that is a disk")
+        check_below_share(f"root_fs of {what}", container.root_fs)
+        fstype = addr = ""
+        image, _, rootfs = container.root_fs.partition("/")
+    else:
+        if not (dialect.ours or container.writable_root_fs):
+            raise NotSupportedError(
+                f"the guest's hyperstart is an original, which writes to the disk that is the root of {what}; "
+                "set writable_root_fs if it may"
+            )
+        fstype, addr, image, rootfs = disk.fstype, disk.location.scsi, disk.location.name, ""
+    for mount in container.mounts:
+        _check_mount(dialect, mount, what, writable_dir=writable_dir)
+    confined = "confinement" in dialect.features
+    return NewContainer(
+        container.id,
+        image,
+        rootfs,
+        process,
+        False,
+        fstype=fstype,
+        addr=addr,
+        fsmap=tuple(
+            FileMap(mount.source, mount.target, mount.read_only, writable=not mount.read_only)
+            for mount in container.mounts
+        ),
+        overlay="overlay" in dialect.features and not container.writable_root_fs,
+        overlay_size=confinement.overlay_size,
+        read_only=confinement.read_only,
+        memory=confinement.memory,
+        pids=confinement.pids,
+        rlimits=tuple(RLimitSpec(limit.name, limit.soft, limit.hard) for limit in confinement.rlimits),
+        capabilities=_capabilities(confinement, confined=confined),
+        no_new_privs=confinement.no_new_privs and confined,
+    )
+
+
+def _check_mount(dialect: Dialect, mount: GuestMount, what: str, *, writable_dir: bool) -> None:
+    """Refuse a mount that the guest cannot be given. Raises ConfigError, NotSupportedError."""
+    check_below_share(f"the source of mount {mount.target!r} of {what}", mount.source)
+    if mount.read_only:
+        return
+    if not dialect.ours:
+        raise NotSupportedError(
+            f"the guest's hyperstart is an original, so mount {mount.target!r} of {what} can only be read-only"
+        )
+    if not writable_dir:
+        raise ConfigError(
+            f"mount {mount.target!r} of {what} is writable, but its pod was started without a directory for such mounts"
+        )
+
+
+def _capabilities(confinement: Confinement, *, confined: bool) -> Sequence[str] | None:
+    """Return what to send: nothing where all are left, and where nobody chose and the guest leaves all."""
+    if confinement.capabilities == CAPABILITIES or (not confined and confinement.capabilities == DEFAULT_CAPABILITIES):
+        return None
+    return confinement.capabilities
+
+
+def process(
+    dialect: Dialect, cmd: Cmd, streams: tuple[int, int], terminal: TerminalSize | None, *, has_input: bool
+) -> ProcessSpec:
+    """Return the process that runs ``cmd``; ``streams`` are its ``stdio`` and ``stderr``."""
+    stdio, stderr = streams
+    size = terminal if terminal and dialect.ours else TerminalSize()
+    return ProcessSpec(
+        terminal=terminal is not None,
+        stdio=stdio,
+        stderr=stderr,
+        args=cmd.args,
+        workdir=cmd.work_dir,
+        envs=tuple(Env(env.var, env.value) for env in cmd.envs),
+        user=cmd.user,
+        group=cmd.group,
+        additional_groups=cmd.additional_groups,
+        id=str(stdio) if dialect.by_id else "",
+        no_input=dialect.ours and terminal is None and not has_input,
+        rows=size.rows,
+        columns=size.columns,
+    )
+
+
+def check_below_share(what: str, path: str) -> None:
+    """Refuse a path that leads out of the shared directory. Raises ConfigError."""
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise ConfigError(f"{what} is {path!r}, which is not below the share")
