@@ -35,7 +35,8 @@ LAYERS_TEXT = """
     cli.drivers cli.guest cli.completion cli.container cli.pod cli.main cli
 
     testing testing.census testing.process_io
-    testing.hyperstart_wire testing.hyperstart_programs testing.fake_hyperstart
+    testing.hyperstart_wire testing.hyperstart_keys testing.hyperstart_programs testing.hyperstart_misbehaviour
+    testing.fake_hyperstart
 """
 LAYERS = LAYERS_TEXT.split()
 

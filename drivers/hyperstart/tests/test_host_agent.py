@@ -11,7 +11,8 @@ from vc_core.agent import AgentCapability, GuestContainer, GuestMount, Process, 
 from vc_core.config import Cmd, EnvVar
 from vc_core.devices import Channel, SharedDirectory
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
-from vc_core.testing.fake_hyperstart import FakeHyperstart, Misbehaviour
+from vc_core.testing.fake_hyperstart import FakeHyperstart
+from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
 from vc_core.testing.hyperstart_programs import pattern
 from vc_core.testing.hyperstart_wire import Code
 from vc_core.testing.process_io import RecordedIO

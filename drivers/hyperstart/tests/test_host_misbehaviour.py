@@ -8,7 +8,8 @@ import pytest
 from vc_core.agent import GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
-from vc_core.testing.fake_hyperstart import FakeHyperstart, Misbehaviour
+from vc_core.testing.fake_hyperstart import FakeHyperstart
+from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
 from vc_core.testing.hyperstart_wire import Code
 from vc_core.testing.process_io import RecordedIO
 
@@ -202,7 +203,7 @@ def test_two_answers_to_one_command_fail_the_channel(make_agent):
 
 def test_deeply_nested_json_is_a_protocol_error(make_agent):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.JSON_BOMB, at=Code.HELLO) as guest:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.JSON_DEPTH, at=Code.HELLO) as guest:
             with pytest.raises(AgentProtocolError, match="reply to HELLO"):
                 await make_agent().connect(guest.open_channel, DEADLINE)
 

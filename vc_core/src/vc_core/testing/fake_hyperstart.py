@@ -12,59 +12,26 @@ import json
 import signal
 import socket
 import struct
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Self
 
+from vc_core.testing.hyperstart_keys import offences
+from vc_core.testing.hyperstart_misbehaviour import Misbehaviour, misbehave
 from vc_core.testing.hyperstart_programs import ORIGINAL_FRAME_MAX, PROGRAMS, FakeProcess, Program
-from vc_core.testing.hyperstart_wire import CONTROL, MAGIC, PAYLOAD_MAX, STREAM, Code, Port, StreamCode
+from vc_core.testing.hyperstart_wire import CONTROL, MAGIC, STREAM, Code, Port, StreamCode
 
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
-    "pod-root", "mounts", "no-input", "terminal-size",
+    "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats",
 )  # fmt: skip
-
-_PROCESS_KEYS = {"terminal", "stdio", "stderr", "args", "envs", "workdir", "user", "group", "additionalGroups"}
-_CONTAINER_KEYS = {"id", "image", "rootfs", "process", "initialize", "fsmap"}
-_MOUNT_KEYS = {"source", "path", "readOnly"}
-_POD_KEYS = {"hostname", "containers", "shareDir"}
-
-#: Keys that only a guest which was greeted knows.
-_OUR_PROCESS_KEYS = {"noInput", "rows", "columns"}
-_OUR_CONTAINER_KEYS = {"overlay", "overlaySize"}
-_OUR_MOUNT_KEYS = {"writable"}
-_OUR_POD_KEYS = {"root", "liveDir", "writableDir"}
-
-
-class Misbehaviour(StrEnum):
-    """How the guest goes wrong, from the first command of code ``at`` on (the first two: at once)."""
-
-    NEVER_READY = "never-ready"
-    EOF_AFTER_READY = "eof-after-ready"
-    SILENT = "silent"  #: answers nothing
-    LATE = "late"  #: does nothing until :meth:`FakeHyperstart.catch_up`
-    EOF = "eof"  #: closes both channels instead of an answer
-    EOF_MID_FRAME = "eof-mid-frame"
-    BAD_CONTROL_LENGTH = "bad-control-length"  #: a control frame whose length is ``length``
-    BAD_STREAM_LENGTH = "bad-stream-length"
-    ERROR = "error"  #: ERROR to everything
-    HOSTILE_REASON = "hostile-reason"  #: ERROR with a long reason full of control characters
-    BAD_NEXT = "bad-next"  #: NEXT frames that do not add up to what was sent
-    WRONG_CODE = "wrong-code"  #: an answer that is neither ACK nor ERROR
-    DOUBLE_REPLY = "double-reply"
-    JSON_BOMB = "json-bomb"  #: an answer of deeply nested JSON
-    READY_AGAIN = "ready-again"  #: not an offence: READY once more before the answer
-    UNKNOWN_SEQUENCES = "unknown-sequences"  #: frames of streams that nobody asked for, then as it should be
-    OUTPUT_FLOOD = "output-flood"  #: output beyond any window, without end
-    BAD_CREDIT = "bad-credit"  #: credit for input that was never sent
-    DATA_AFTER_END = "data-after-end"
 
 
 class FakeHyperstart:
     """A guest that has booted.
 
     ``ours``: it answers HELLO; otherwise it is an original of version ``api``. ``misbehaviour``: how it goes wrong from
-    the first command of code ``at`` on. ``length``: for BAD_*_LENGTH. Use as an async context manager.
+    the first command of code ``at`` on. ``length``: for BAD_*_LENGTH. ``features``: what HELLO's answer lists.
+    Use as an async context manager.
     """
 
     def __init__(
@@ -76,11 +43,14 @@ class FakeHyperstart:
         at: int = Code.GETVERSION,
         length: int = 0,
         programs: Mapping[str, Program] = PROGRAMS,
+        features: Collection[str] = FEATURES,
     ) -> None:
         self.extended = False  #: after HELLO
         self.commands: list[tuple[int, bytes]] = []  #: every control frame of the host
         self.violations: list[str] = []
         self.processes: dict[int, FakeProcess] = {}
+        self.files: dict[tuple[str, str], bytes] = {}  #: by container and path
+        self.usage: dict[str, object] = {"cpu": 1_500_000_000, "memory": 1 << 20, "pids": 2, "read": 0, "written": 0}
         self.powered_off = False
         self._ours = ours
         self._api = api
@@ -89,11 +59,12 @@ class FakeHyperstart:
         self._misbehaving = False
         self._length = length
         self._programs = programs
+        self._features = list(features)
         self._token: str | None = None
         self._pod = False
         self._containers: dict[str, FakeProcess] = {}
         self._late: list[tuple[int, bytes]] = []
-        self._flood: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self.control = Port(">II", self._on_command, self._on_control_bytes, lambda: None, self.violations.append)
         self.stream = Port(">QI", self._on_stream, lambda size: None, self._hold_all, self.violations.append)
         if misbehaviour is not Misbehaviour.NEVER_READY:
@@ -103,9 +74,7 @@ class FakeHyperstart:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        tasks = [process.task for process in self.processes.values()]
-        if self._flood is not None:
-            tasks.append(self._flood)
+        tasks = [process.task for process in self.processes.values()] + self._background
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -126,6 +95,10 @@ class FakeHyperstart:
         self.control.close()
         self.stream.close()
 
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something until the guest's end."""
+        self._background.append(asyncio.get_running_loop().create_task(work))
+
     # Commands.
 
     def _on_control_bytes(self, size: int) -> None:
@@ -133,15 +106,20 @@ class FakeHyperstart:
         while size and not self.extended:
             part = min(size, 8)
             size -= part
-            wrong = self._misbehaving and self._misbehaviour is Misbehaviour.BAD_NEXT
-            self.control.send(Code.NEXT, struct.pack(">I", part + wrong))
+            wrong = self._does(Misbehaviour.BAD_NEXT)
+            if not self._does(Misbehaviour.NO_NEXT):
+                self.control.send(Code.NEXT, struct.pack(">I", part + wrong))
+
+    def _does(self, misbehaviour: Misbehaviour) -> bool:
+        """Whether the guest goes wrong in that way by now."""
+        return self._misbehaving and self._misbehaviour is misbehaviour
 
     def _on_command(self, code: int, payload: bytes) -> None:
         self.commands.append((code, payload))
         self._misbehaving = self._misbehaving or (self._misbehaviour is not None and code == self._at)
-        if self._misbehaving and self._misbehaviour is Misbehaviour.LATE:
+        if self._does(Misbehaviour.LATE):
             self._late.append((code, payload))
-        elif not (self._misbehaving and self._misbehave()):
+        elif not (self._misbehaving and self._misbehaviour and misbehave(self, self._misbehaviour, self._length)):
             self._obey(code, payload)
 
     def catch_up(self) -> None:
@@ -154,16 +132,25 @@ class FakeHyperstart:
         handlers: dict[int, Callable[[bytes], None]] = {
             Code.GETVERSION: self._get_version,
             Code.STARTPOD: self._start_pod,
+            Code.GETPOD: self._get_pod,
             Code.DESTROYPOD: self._destroy_pod,
             Code.EXECCMD: self._exec,
+            Code.READY: self._acknowledge,
             Code.WINSIZE: self._winsize,
-            Code.PING: self._ping,
+            Code.PING: self._acknowledge,
+            Code.WRITEFILE: self._write_file,
+            Code.READFILE: self._read_file,
+            Code.ONLINECPUMEM: self._acknowledge,
+            Code.SETUPINTERFACE: self._set_up_interface,
+            Code.SETUPROUTE: self._set_up_route,
+            Code.DELETEINTERFACE: self._delete_interface,
             Code.NEWCONTAINER: self._new_container,
             Code.KILLCONTAINER: self._kill_container,
             Code.REMOVECONTAINER: self._remove_container,
             Code.SIGNALPROCESS: self._signal_process,
             Code.HELLO: self._hello,
             Code.SIGNAL: self._signal,
+            Code.STATS: self._stats,
         }
         if code not in handlers:
             self._refuse(f"no command has the code {code}")
@@ -173,52 +160,8 @@ class FakeHyperstart:
         except (KeyError, ValueError, TypeError) as error:
             self.violations.append(f"command {code} with {payload[:200]!r}: {error!r}")
             self._refuse("the command cannot be read")
-        if self._misbehaving and self._misbehaviour is Misbehaviour.DOUBLE_REPLY:
+        if self._does(Misbehaviour.DOUBLE_REPLY):
             self._answer()
-
-    def _misbehave(self) -> bool:
-        """Go wrong in an answer's place; return False to answer all the same."""
-        match self._misbehaviour:
-            case Misbehaviour.SILENT:
-                pass
-            case Misbehaviour.EOF:
-                self.power_off()
-            case Misbehaviour.EOF_MID_FRAME:
-                self.control.send_raw(struct.pack(">II", Code.ACK, 100) + b"half")
-                self.power_off()
-            case Misbehaviour.BAD_CONTROL_LENGTH:
-                self.control.send_raw(struct.pack(">II", Code.ACK, self._length) + bytes(64))
-            case Misbehaviour.BAD_STREAM_LENGTH:
-                self.stream.send_raw(struct.pack(">QI", 1, self._length) + bytes(64))
-            case Misbehaviour.ERROR:
-                self.control.send(Code.ERROR)
-            case Misbehaviour.HOSTILE_REASON:
-                reason = "\x1b]0;owned\x07\n\u202e" + "x" * 100_000
-                self.control.send(Code.ERROR, json.dumps({"reason": reason, "exit_code": 127}).encode())
-            case Misbehaviour.WRONG_CODE:
-                self.control.send(Code.PING)
-            case Misbehaviour.JSON_BOMB:
-                self.control.send(Code.ACK, b'{"version": 1, "bomb": ' + b"[" * 500_000)
-            case Misbehaviour.READY_AGAIN:
-                self.control.send(Code.READY)
-                return False
-            case Misbehaviour.UNKNOWN_SEQUENCES:
-                for number in range(20_000):
-                    self.stream.send(2**60 + number, b"?" * 100)
-                return False
-            case Misbehaviour.OUTPUT_FLOOD:
-                self._flood = self._flood or asyncio.get_running_loop().create_task(self._flood_forever())
-                return False
-            case _:
-                return False
-        return True
-
-    async def _flood_forever(self) -> None:
-        while True:
-            await self.stream.drained()
-            for sequence in self.processes:
-                self.stream.send(sequence, bytes(PAYLOAD_MAX))
-            await asyncio.sleep(0)
 
     def _answer(self, payload: bytes = b"") -> None:
         self.control.send(Code.ACK, payload)
@@ -233,8 +176,63 @@ class FakeHyperstart:
     def _get_version(self, payload: bytes) -> None:
         self._answer(struct.pack(">I", self._api))
 
-    def _ping(self, payload: bytes) -> None:
+    def _acknowledge(self, payload: bytes) -> None:
         self._answer()
+
+    def _get_pod(self, payload: bytes) -> None:
+        if self._by_id:
+            self._refuse("there is no such command")
+        else:
+            self._answer()
+
+    def _write_file(self, payload: bytes) -> None:
+        """Take what follows the first ``}``, as an original does."""
+        end = payload.index(b"}") + 1
+        name = json.loads(payload[:end])
+        if name["container"] not in self._containers:
+            self._refuse("there is no such container")
+            return
+        self.files[name["container"], name["file"]] = payload[end:]
+        self._answer()
+
+    def _read_file(self, payload: bytes) -> None:
+        name = json.loads(payload)
+        data = self.files.get((name["container"], name["file"]))
+        if data is None:
+            self._refuse("there is no such file")
+        else:
+            self._answer(data)
+
+    def _set_up_interface(self, payload: bytes) -> None:
+        interface = self._load("interface", payload)
+        addresses = [interface, *interface.get("ipAddresses", ())]
+        if not any("ipAddress" in address and "netMask" in address for address in addresses):
+            raise ValueError("an interface needs an address")
+        self._answer()
+
+    def _set_up_route(self, payload: bytes) -> None:
+        self._load("routes", payload)
+        self._answer()
+
+    def _delete_interface(self, payload: bytes) -> None:
+        if self._api < 4244 and not self.extended:
+            self._refuse("there is no such command")
+        else:
+            self._load("interface", payload)
+            self._answer()
+
+    def _stats(self, payload: bytes) -> None:
+        if not self.extended or json.loads(payload)["container"] not in self._containers:
+            self._refuse("there is no such container")
+        else:
+            self._answer(json.dumps(self.usage).encode())
+
+    def _load(self, kind: str, payload: bytes) -> dict[str, Any]:
+        """Return what a payload says. Raises ValueError for what this guest does not understand."""
+        found: dict[str, Any] = json.loads(payload)
+        for offence in offences(kind, found, api=self._api, extended=self.extended):
+            raise ValueError(offence)
+        return found
 
     def _hello(self, payload: bytes) -> None:
         hello = json.loads(payload)
@@ -246,14 +244,13 @@ class FakeHyperstart:
         self.extended = True
         reply = {
             "version": 1,
-            "features": FEATURES,
+            "features": self._features,
             "processes": [process.report() for process in self.processes.values()],
         }
         self._answer(json.dumps(reply).encode())
 
     def _start_pod(self, payload: bytes) -> None:
-        pod = json.loads(payload)
-        self._check_keys(pod, _POD_KEYS, _OUR_POD_KEYS)
+        pod = self._load("pod", payload)
         if not pod["hostname"] or pod["containers"]:
             raise ValueError("hostname must be there, and containers empty")
         if self._pod:
@@ -269,11 +266,8 @@ class FakeHyperstart:
         self.power_off()
 
     def _new_container(self, payload: bytes) -> None:
-        container = json.loads(payload)
-        self._check_keys(container, _CONTAINER_KEYS, _OUR_CONTAINER_KEYS)
-        for mount in container.get("fsmap", ()):
-            self._check_keys(mount, _MOUNT_KEYS, _OUR_MOUNT_KEYS)
-        if container["initialize"] is not False or not container["image"]:
+        container = self._load("container", payload)
+        if container["initialize"] is not False or not (container["image"] or container.get("addr")):
             raise ValueError("initialize must be false, and image not empty")
         if not self._pod or container["id"] in self._containers:
             self._refuse("there is no pod, or the container exists")
@@ -281,7 +275,7 @@ class FakeHyperstart:
         self._run(container["id"], container["process"], init=True)
 
     def _exec(self, payload: bytes) -> None:
-        command = json.loads(payload)
+        command = self._load("exec", payload)
         self._run(command["container"], command["process"], init=False)
 
     @property
@@ -289,17 +283,12 @@ class FakeHyperstart:
         """Whether processes are named by their ids, as in late originals."""
         return self._api > 4242 and not self.extended
 
-    def _check_keys(self, found: Mapping[str, Any], known: set[str], ours: set[str]) -> None:
-        if unknown := set(found) - known - (ours if self.extended else set()):
-            raise ValueError(f"unknown keys {unknown}")
-
     def _can_enter(self, container: str) -> bool:
         """Whether commands can run there: in a container, or where the guest's kind allows it in the pod itself."""
         pod = "" if self.extended else "hyperstart" if self._by_id else None
         return container in self._containers or (self._pod and container == pod)
 
     def _run(self, container: str, spec: dict[str, Any], *, init: bool) -> None:
-        self._check_keys(spec, _PROCESS_KEYS | ({"id"} if self._by_id else set()), _OUR_PROCESS_KEYS)
         if self._by_id and spec["id"] != str(spec["stdio"]):
             raise ValueError("this guest's processes are found by id")
         numbers = [number for number in (spec["stdio"], spec["stderr"]) if number]
@@ -339,8 +328,11 @@ class FakeHyperstart:
         if process.status is None or not (process.stdout.drained and process.stderr.drained):
             return
         self.stream.send(process.stdio)
-        if self._misbehaving and self._misbehaviour is Misbehaviour.DATA_AFTER_END:
+        if self._does(Misbehaviour.DATA_AFTER_END):
             self.stream.send(process.stdio, b"more")
+        if self._does(Misbehaviour.EOF_BEFORE_STATUS):
+            self.power_off()
+            return
         if self.extended:
             self.stream.send(process.stdio, bytes([process.status]))
             return
@@ -400,7 +392,7 @@ class FakeHyperstart:
 
     def stream_control(self, kind: int, stream: int, value: int) -> None:
         """Send a stream control frame."""
-        if self._misbehaving and self._misbehaviour is Misbehaviour.BAD_CREDIT:
+        if self._does(Misbehaviour.BAD_CREDIT):
             value += 1 << 40
         self.stream.send(0, struct.pack(">BQQ", kind, stream, value))
 

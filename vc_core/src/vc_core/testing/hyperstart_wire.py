@@ -16,6 +16,9 @@ WINDOW = 65536
 PAYLOAD_MAX = 32768
 CREDIT_STEP = 16384
 
+#: Most payload of a control frame.
+CONTROL_PAYLOAD_MAX = 1024 * 1024 - 8
+
 #: A sync marker is this, the boot's token and a number of 8 bytes.
 MAGIC = b"\xffVCSYNC\x00\xff"
 
@@ -25,6 +28,7 @@ class Code(IntEnum):
 
     GETVERSION = 0
     STARTPOD = 1
+    GETPOD = 2
     DESTROYPOD = 4
     EXECCMD = 6
     READY = 8
@@ -34,13 +38,20 @@ class Code(IntEnum):
     PING = 12
     PODFINISHED = 13
     NEXT = 14
+    WRITEFILE = 15
+    READFILE = 16
     NEWCONTAINER = 17
     KILLCONTAINER = 18
+    ONLINECPUMEM = 19
+    SETUPINTERFACE = 20
+    SETUPROUTE = 21
     REMOVECONTAINER = 22
     PROCESSASYNCEVENT = 23
     SIGNALPROCESS = 24
+    DELETEINTERFACE = 25
     HELLO = 4096
     SIGNAL = 4097
+    STATS = 4098
 
 
 class StreamCode(IntEnum):
@@ -98,6 +109,11 @@ class Port(asyncio.Protocol):
             self._queue += data
         else:
             self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Take nothing more from this host."""
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     async def drained(self) -> None:
         """Return once the host takes what is sent."""
