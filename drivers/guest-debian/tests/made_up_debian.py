@@ -141,7 +141,8 @@ class Maker:
 
     def request(self, **changes: object) -> GuestRequest:
         """Return the request, with fields of the payload changed."""
-        values = {name: getattr(self.payload, name) for name in ("files", "modules", "packages", "kernel_params")}
+        names = ("files", "modules", "later", "packages", "kernel_params")
+        values = {name: getattr(self.payload, name) for name in names}
         return GuestRequest("tester", GuestPayload(**{**values, **changes}), "x86_64", self.cache_dir)
 
     def find(self, **changes: object) -> GuestImage | None:

@@ -28,16 +28,16 @@ def run(main):
 
 @pytest.mark.usefixtures("repository")
 def test_a_guest_boots_the_unpacked_kernel_and_holds_agent_and_modules(maker, tmp_path, module_files):
-    image = maker.build(kernel_params=("vc.api=4244",))
+    image = maker.build(kernel_params=("vc.api=4244",), later={"sums": ("virtio", "checksum")}, modules=("virtio_pci",))
     assert image.kernel.read_bytes() == PVH_KERNEL
     root = unpack(image.initramfs, tmp_path / "root")
     assert (root / "init").read_bytes() == b"the agent"
     assert os.access(root / "init", os.X_OK)
     loads = (root / "lib/modules/load").read_text().splitlines()
-    assert loads == [
-        f"/lib/modules/{name}.ko" for name in ("virtio_ring", "virtio", "virtio_pci", "virtio-rng", "checksum", "share")
-    ]
-    for path in loads:
+    assert loads == [f"/lib/modules/{name}.ko" for name in ("virtio_ring", "virtio", "virtio_pci", "virtio-rng")]
+    later = (root / "lib/modules/load.sums").read_text().splitlines()
+    assert later == ["/lib/modules/checksum.ko"]
+    for path in (*loads, *later):
         assert (root / path[1:]).read_bytes() in module_files.values()
     assert image.kernel_params == ("cryptomgr.notests", "lockdown=confidentiality", "vc.api=4244")
 
@@ -97,7 +97,14 @@ def test_a_built_guest_is_found_again(maker):
 def test_any_other_request_finds_nothing(maker, tmp_path):
     maker.build()
     extra = {**maker.payload.files, "/etc/x": sys.executable}
-    for change in ({"modules": ("share",)}, {"packages": ("server",)}, {"kernel_params": ("a",)}, {"files": extra}):
+    changes = {
+        "modules": ("share",),
+        "later": {"x": ()},
+        "packages": ("server",),
+        "kernel_params": ("a",),
+        "files": extra,
+    }
+    for change in ({name: value} for name, value in changes.items()):
         assert maker.find(**change) is None
     init = Path(maker.payload.files["/init"])
     init.chmod(0o644)
@@ -355,6 +362,7 @@ def test_a_cache_that_cannot_be_written_is_named(maker):
         ({"/init": "/bin/true", "etc/x": "/bin/true"}, "a file for 'etc/x'"),
         ({"/init": "/bin/true", "/../x": "/bin/true"}, "a file for '/../x'"),
         ({"/init": "/bin/true", "/lib/modules/load": "/bin/true"}, "a file for '/lib/modules/load'"),
+        ({"/init": "/bin/true", "/lib/modules/load.x": "/bin/true"}, "a file for '/lib/modules/load.x'"),
     ],
 )
 def test_a_payload_that_cannot_be_is_refused_before_anything_is_done(maker, files, message):

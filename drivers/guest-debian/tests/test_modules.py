@@ -6,7 +6,7 @@ import pytest
 from made_up_debian import KERNEL, kernel_files, write
 
 from vc_core.errors import GuestError
-from vc_guest_debian.modules import modules_in_load_order
+from vc_guest_debian.modules import load_lists
 
 
 @pytest.fixture
@@ -15,10 +15,14 @@ def root(tmp_path, module_files):
     return tmp_path / "root"
 
 
+def lists(root, wanted):
+    found = asyncio.run(load_lists(root, wanted, root.parent))
+    assert all(path.is_file() for paths in found.values() for path in paths)
+    return {name: [path.name.partition(".")[0] for path in paths] for name, paths in found.items()}
+
+
 def names(root, *wanted):
-    paths = asyncio.run(modules_in_load_order(root, wanted, root.parent))
-    assert all(path.is_file() for path in paths)
-    return [path.name.partition(".")[0] for path in paths]
+    return lists(root, {"": wanted})[""]
 
 
 def test_what_a_module_depends_on_is_loaded_before_it_and_only_once(root):
@@ -39,6 +43,12 @@ def test_modules_that_are_packaged_below_usr_are_found(root):
     assert names(root, "virtio") == ["virtio_ring", "virtio"]
 
 
+def test_a_list_for_later_holds_what_is_not_loaded_at_boot(root):
+    assert lists(root, {"": ["virtio"], "shares": ["share"], "nothing": []}) == {
+        **{"": ["virtio_ring", "virtio"], "shares": ["checksum", "share"], "nothing": []}
+    }
+
+
 def test_a_module_that_the_kernel_has_not_is_named(root):
     with pytest.raises(GuestError, match=rf"^the kernel {KERNEL} has no module 'nonesuch'$"):
         names(root, "virtio", "nonesuch")
@@ -47,6 +57,8 @@ def test_a_module_that_the_kernel_has_not_is_named(root):
 def test_what_cannot_be_a_module_is_never_passed_to_a_tool(root):
     with pytest.raises(GuestError, match="'--config=x' is not the name of a kernel module"):
         names(root, "--config=x")
+    with pytest.raises(GuestError, match=r"'\.\./x' is not the name of a list of kernel modules"):
+        lists(root, {"../x": ["virtio"]})
 
 
 def test_a_package_without_modules_is_an_error_that_says_what_to_do(tmp_path):

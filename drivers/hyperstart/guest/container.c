@@ -61,6 +61,7 @@ void container_free(struct container *container)
 		close(container->mounts);
 	if (container->pts >= 0)
 		close(container->pts);
+	cgroup_remove(&container->cgroup);
 	message_free(&container->message);
 	loop_free(container);
 }
@@ -76,7 +77,7 @@ static struct container *container_new(const struct container_spec *spec)
 		return NULL;
 	}
 	container->spec = *spec;
-	container->mounts = -1;
+	container->mounts = container->cgroup.directory = -1;
 	while (*link)
 		link = &(*link)->next;
 	*link = container;
@@ -114,7 +115,8 @@ struct container *container_start(const struct container_spec *spec, struct mess
 	container = container_new(spec);
 	if (!container)
 		return NULL;
-	if (!process_start(container, true, &container->spec.process)) {
+	if (!cgroup_make(&container->cgroup, &spec->bounds) ||
+	    !process_start(container, true, &container->spec.process)) {
 		container_free(container);
 		return NULL;
 	}
@@ -162,7 +164,7 @@ struct container *container_make(const struct container_spec *spec)
 
 	if (!container)
 		return NULL;
-	container->running = make_root(container);
+	container->running = cgroup_make(&container->cgroup, &spec->bounds) && make_root(container);
 	if (container->running)
 		return container;
 	container_free(container);
@@ -185,7 +187,7 @@ static void install_programs(void)
 
 struct container *container_of_guest(void)
 {
-	static const struct container_spec spec = {.id = "", .process.workdir = "/"};
+	static const struct container_spec spec = {.id = "", .bounds.capabilities = UINT64_MAX, .process.workdir = "/"};
 	struct container *container = container_new(&spec);
 
 	if (!container)
@@ -201,7 +203,7 @@ struct container *container_of_guest(void)
 	return NULL;
 }
 
-/* Kill every process whose mount namespace is the container's. One pass over /proc misses only what a process forks
+/* Where the kernel cannot: kill every process whose mount namespace is the container's. One pass over /proc misses only what a process forks
  * before it is killed and that gets a lower number; what is killed forks no more, so few passes are enough. */
 static void kill_rest(const struct container *container)
 {
@@ -240,7 +242,8 @@ void container_ended(struct container *container, uint8_t status)
 {
 	container->running = false;
 	container->status = status;
-	kill_rest(container);
+	if (!cgroup_kill(&container->cgroup))
+		kill_rest(container);
 }
 
 bool container_unshare(struct container *container)

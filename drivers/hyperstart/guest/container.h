@@ -2,6 +2,7 @@
 #ifndef CONTAINER_H
 #define CONTAINER_H
 
+#include "cgroup.h"
 #include "process.h"
 
 struct container {
@@ -12,6 +13,7 @@ struct container {
 	bool running;
 	bool outside;           /* the guest's own root: its processes are numbered as the agent's are */
 	uint8_t status;         /* of init, once it ended */
+	struct cgroup cgroup;
 	int mounts;             /* the mount namespace */
 	int pts;                /* its devpts, whose ptmx makes terminals */
 };

@@ -37,6 +37,7 @@ enum code {
 	REMOVECONTAINER = 22,
 	HELLO = 4096,
 	SIGNAL = 4097,
+	STATS = 4098,
 };
 
 /* What a command's handler says: ACK it, ERROR with `failure`, it has answered, or it will. */
@@ -268,6 +269,25 @@ static enum outcome remove_container(struct message *message)
 	return DONE;
 }
 
+static enum outcome tell_usage(struct message *message)
+{
+	struct buffer text = {.limit = FRAME_MAX - HEADER};
+	const char *id;
+	struct container *container;
+
+	if (!read_stats(message, &id))
+		return FAILED;
+	container = container_find(id);
+	if (!container || !container->running) {
+		fail(container ? "container '%s' does not run" : "there is no container '%s'", id);
+		return FAILED;
+	}
+	cgroup_write_usage(&container->cgroup, &text);
+	send_frame(ACK, text.data, text.length);
+	buffer_free(&text);
+	return ANSWERED;
+}
+
 static enum outcome resize(struct message *message)
 {
 	struct size_spec spec;
@@ -320,6 +340,7 @@ static enum outcome answer_hello(void)
 	static const char *const features[] = {
 		"no-next", "reasons", "exec-ack", "signal",   "status128", "drain",    "credit",
 		"sync",    "overlay", "pod-root", "pod-stays", "mounts",    "no-input", "terminal-size",
+		"confinement", "stats",
 	};
 	struct buffer text = {.limit = FRAME_MAX - HEADER};
 	const char *separator = "";
@@ -387,6 +408,7 @@ static const struct command {
 	{REMOVECONTAINER, true, remove_container},
 	{HELLO, true, hello},
 	{SIGNAL, true, signal_process},
+	{STATS, true, tell_usage},
 };
 
 static enum outcome handle(uint32_t code, const uint8_t *payload, size_t length)
@@ -397,7 +419,7 @@ static enum outcome handle(uint32_t code, const uint8_t *payload, size_t length)
 
 	while (command < end && command->code != code)
 		command++;
-	if (command == end || (code == SIGNAL && !extended)) {
+	if (command == end || (code > HELLO && !extended)) {
 		fail("this guest agent does not know command %u", (unsigned)code);
 		return FAILED;
 	}

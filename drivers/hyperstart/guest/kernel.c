@@ -1,6 +1,8 @@
 #include "kernel.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,6 +18,9 @@ enum {
 	MOVE_MOUNT_T_EMPTY_PATH_ = 0x40,
 	MOUNT_ATTR_RDONLY_ = 1,
 };
+
+/* Of linux/sched.h. */
+static const uint64_t CLONE_INTO_CGROUP_ = 0x200000000;
 
 int open_path(int directory, const char *path, uint64_t resolve)
 {
@@ -42,15 +47,25 @@ int make_pts(void)
 	return pts;
 }
 
-int clone_mount(int file, bool read_only)
+static bool set_read_only(int directory, const char *path)
 {
 	struct {
 		uint64_t set, clear, propagation, userns;
 	} attributes = {.set = MOUNT_ATTR_RDONLY_};
+
+	return !syscall(SYS_mount_setattr, directory, path, AT_EMPTY_PATH, &attributes, sizeof attributes);
+}
+
+bool make_read_only(const char *path)
+{
+	return set_read_only(AT_FDCWD, path);
+}
+
+int clone_mount(int file, bool read_only)
+{
 	int mount = (int)syscall(SYS_open_tree, file, "", OPEN_TREE_CLONE_ | O_CLOEXEC | AT_EMPTY_PATH);
 
-	if (mount >= 0 && read_only &&
-	    syscall(SYS_mount_setattr, mount, "", AT_EMPTY_PATH, &attributes, sizeof attributes)) {
+	if (mount >= 0 && read_only && !set_read_only(mount, "")) {
 		close(mount);
 		return -1;
 	}
@@ -62,4 +77,65 @@ bool attach_mount(int mount, int directory, const char *path)
 	unsigned flags = MOVE_MOUNT_F_EMPTY_PATH_ | (*path ? 0 : MOVE_MOUNT_T_EMPTY_PATH_);
 
 	return !syscall(SYS_move_mount, mount, "", directory, path, flags);
+}
+
+/* Of linux/sched.h, up to the member for the control group. */
+struct clone_args {
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+/* The system call. The child comes back from it on another stack, where no function of C can return: it is sent on
+ * to run(data) at once. */
+static long clone3(const struct clone_args *arguments, void (*run)(void *), void *data)
+{
+#if defined(__x86_64__)
+	register long result __asm__("rax") = SYS_clone3;
+
+	__asm__ volatile("syscall\n\t"
+	                 "test %%rax, %%rax\n\t"
+	                 "jnz 1f\n\t"
+	                 "xor %%ebp, %%ebp\n\t"
+	                 "mov %[data], %%rdi\n\t"
+	                 "call *%[run]\n\t"
+	                 "ud2\n"
+	                 "1:"
+	                 : "+r"(result)
+	                 : "D"(arguments), "S"(sizeof *arguments), [run] "r"(run), [data] "r"(data)
+	                 : "rcx", "r11", "memory");
+	return result;
+#elif defined(__aarch64__)
+	register long number __asm__("x8") = SYS_clone3;
+	register long result __asm__("x0") = (long)arguments;
+	register size_t size __asm__("x1") = sizeof *arguments;
+
+	__asm__ volatile("svc #0\n\t"
+	                 "cbnz x0, 1f\n\t"
+	                 "mov x29, xzr\n\t"
+	                 "mov x0, %[data]\n\t"
+	                 "blr %[run]\n\t"
+	                 "brk #0\n"
+	                 "1:"
+	                 : "+r"(result)
+	                 : "r"(number), "r"(size), [run] "r"(run), [data] "r"(data)
+	                 : "memory");
+	return result;
+#else
+#error "clone3 is not written for this machine"
+#endif
+}
+
+pid_t clone_child(uint64_t flags, int cgroup, void *stack, size_t size, void (*run)(void *), void *data)
+{
+	struct clone_args arguments = {
+		.flags = flags | (cgroup < 0 ? 0 : CLONE_INTO_CGROUP_),
+		.exit_signal = SIGCHLD,
+		.stack = (uintptr_t)stack,
+		.stack_size = size,
+		.cgroup = cgroup < 0 ? 0 : (uint64_t)cgroup,
+	};
+	long result = clone3(&arguments, run, data);
+
+	if (result < 0)
+		errno = (int)-result;
+	return result < 0 ? -1 : (pid_t)result;
 }

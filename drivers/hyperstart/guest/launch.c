@@ -1,5 +1,6 @@
 #include "launch.h"
 
+#include "kernel.h"
 #include "pod.h"
 #include "root.h"
 #include "users.h"
@@ -132,20 +133,22 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 	return true;
 }
 
-/* Become that user. The agent is root without further groups already. */
+/* Become that user, with no more rights than the container gives. The agent is root without further groups already. */
 static bool set_identity(struct launch *launch)
 {
+	const struct confinement *bounds = &launch->container->spec.bounds;
 	const struct user *user = &launch->user;
+	bool named = names_someone(launch->spec);
 	gid_t groups[GROUPS_MAX];
 	size_t count;
 
-	if (!names_someone(launch->spec))
-		return true;
-	if (!find_identity(launch->spec, &launch->user, groups, &count))
+	if (named && !find_identity(launch->spec, &launch->user, groups, &count))
 		return false;
-	if (setgroups(count, groups) || setgid(user->gid) || setuid(user->uid))
+	if (!confine_begin(bounds))
+		return false;
+	if (named && (setgroups(count, groups) || setgid(user->gid) || setuid(user->uid)))
 		return fail_process(NOT_SET_UP, "user %u: %s", (unsigned)user->uid, strerror(errno));
-	return true;
+	return confine_end(bounds, user->uid);
 }
 
 static bool set_workdir(const struct launch *launch)
@@ -220,7 +223,7 @@ static bool enter(struct launch *launch)
 }
 
 /* The child. What goes wrong is reported, and ends it. */
-static int run(void *data)
+static void run(void *data)
 {
 	struct launch *launch = data;
 	struct rlimit files = {FILES_SOFT, FILES_HARD};
@@ -254,10 +257,13 @@ static pid_t spawn(struct launch *launch)
 	/* A signal from a process of the container must not find the agent's handlers. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
-	pid = clone(run, stack + sizeof stack, SIGCHLD | (borrow ? CLONE_VM | CLONE_VFORK : 0), launch);
+	pid = clone_child(borrow ? CLONE_VM | CLONE_VFORK : 0, launch->container->cgroup.directory, stack, sizeof stack, run,
+	                  launch);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0)
-		fail("clone: %s", strerror(errno));
+		fail(errno == EAGAIN && launch->container->spec.bounds.pids ? "container '%s' has all the processes that it may"
+		                                                            : "container '%s': clone: %s",
+		     launch->container->spec.id, strerror(errno));
 	if (!launch->failed)
 		return pid;
 	waitpid(pid, NULL, 0);

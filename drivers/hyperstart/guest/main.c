@@ -1,6 +1,7 @@
 /* The guest agent: pid 1 of the VM. It speaks the hyperstart protocol with the host, and our additions to it
  * (docs/reference/guest-protocol.md). */
 #include "boot.h"
+#include "cgroup.h"
 #include "control.h"
 #include "mux.h"
 #include "pod.h"
@@ -69,6 +70,7 @@ int main(void)
 	loop_init();
 	watch_signals();
 	root_init();
+	cgroup_init();
 	share_init();
 	container_init();
 	boot_open_channels(&control, &stream);

@@ -258,6 +258,24 @@ static bool mount_mappings(const struct mapping *mapping)
 	return true;
 }
 
+/* Who may not administer the system must not do it by files of /proc that belong to root. */
+static bool protect_proc(void)
+{
+	static const char *const paths[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"};
+
+	for (size_t i = 0; i < COUNT(paths); i++)
+		if ((mount(paths[i], paths[i], NULL, MS_BIND, NULL) || !make_read_only(paths[i])) && errno != ENOENT)
+			return fail("%s: %s", paths[i], strerror(errno));
+	return true;
+}
+
+static bool confine_root(const struct confinement *bounds)
+{
+	if (!(bounds->capabilities >> CAP_SYS_ADMIN_ & 1) && !protect_proc())
+		return false;
+	return !bounds->read_only || make_read_only("/") || fail("read-only root: %s", strerror(errno));
+}
+
 bool root_make(const struct container_spec *spec, int pts)
 {
 	static const struct mount_entry system[] = {
@@ -273,7 +291,7 @@ bool root_make(const struct container_spec *spec, int pts)
 	return mount_root(spec) && open_mappings(spec->mappings) && switch_root(ROOT) &&
 	       mount_entries(system, COUNT(system)) && fill_dev(pts) &&
 	       mount_entries(shared_memory, COUNT(shared_memory)) && (!spec->initialize || initialize(spec)) &&
-	       mount_mappings(spec->mappings);
+	       mount_mappings(spec->mappings) && confine_root(&spec->bounds);
 }
 
 bool root_make_empty(void)

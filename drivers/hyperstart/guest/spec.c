@@ -11,10 +11,14 @@ enum kind {
 	WORD,      /* the same, but required and not empty */
 	BOOLEAN,   /* bool */
 	NUMBER,    /* uint64_t */
+	LIMIT,     /* the same, UINT64_MAX if absent */
 	LOOSE,     /* uint64_t; a string counts as 0, as the original's parser has it */
 	TEXTS,     /* const char **, ends with NULL */
 	VARIABLES, /* struct variable * */
 	MAPPINGS,  /* struct mapping * */
+	LIMITS,    /* struct limit *, and its count in the next member */
+	RESOURCE,  /* uint64_t, the number behind a resource's name */
+	CAPABILITIES, /* uint64_t, a bit for each; all bits if absent */
 	PROCESS,   /* struct process_spec, required */
 	CONTAINERS,  /* struct container_spec *, and its count in the next member */
 	IGNORED,     /* nothing depends on it */
@@ -53,6 +57,13 @@ static const struct field mapping_fields[] = {
 };
 TABLE(mapping, true, mapping_fields);
 
+static const struct field limit_fields[] = {
+	FIELD(limit, resource, "name", RESOURCE),
+	FIELD(limit, soft, "soft", LIMIT),
+	FIELD(limit, hard, "hard", LIMIT),
+};
+TABLE(limit, true, limit_fields);
+
 static const struct field process_fields[] = {
 	FIELD(process_spec, terminal, "terminal", BOOLEAN),
 	FIELD(process_spec, rows, "rows", NUMBER),
@@ -77,6 +88,12 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, overlay_size, "overlaySize", NUMBER),
 	FIELD(container_spec, initialize, "initialize", BOOLEAN),
 	FIELD(container_spec, mappings, "fsmap", MAPPINGS),
+	FIELD(container_spec, bounds.read_only, "readOnly", BOOLEAN),
+	FIELD(container_spec, bounds.memory, "memory", NUMBER),
+	FIELD(container_spec, bounds.pids, "pids", NUMBER),
+	FIELD(container_spec, bounds.limits, "rlimits", LIMITS),
+	FIELD(container_spec, bounds.capabilities, "capabilities", CAPABILITIES),
+	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
 	FIELD(container_spec, process, "process", PROCESS),
 	{"restartPolicy", IGNORED, 0},
 	{"fstype", UNSUPPORTED, 0},
@@ -138,6 +155,7 @@ struct only_container {
 };
 static const struct field remove_fields[] = {FIELD(only_container, container, "container", WORD)};
 TABLE(remove, false, remove_fields);
+TABLE(stats, false, remove_fields);
 
 static bool read_object(struct message *message, const struct table *table, struct json *object, void *spec);
 
@@ -187,6 +205,21 @@ static bool read_list(struct message *message, struct json *array, const struct 
 		if (!read_object(message, table, item, spec))
 			return false;
 	return spec;
+}
+
+static bool read_capabilities(const struct json *array, uint64_t *mask)
+{
+	uint64_t capability;
+
+	*mask = 0;
+	for (const struct json *item = array->child; item; item = item->next) {
+		if (item->type != JSON_STRING)
+			return fail("'%s' is not a list of strings", array->key);
+		if (!find_capability(item->text, &capability))
+			return false;
+		*mask |= (uint64_t)1 << capability;
+	}
+	return true;
 }
 
 /* What the protocol's process needs beyond the types of its members. */
@@ -240,6 +273,8 @@ static bool join_variables(struct message *message, struct variable *variable)
 
 static bool read_field(struct message *message, const struct field *field, struct json *value, void *member)
 {
+	size_t *count = (size_t *)((char *)member + sizeof(void *)); /* of a list that has one */
+
 	switch (field->kind) {
 	case TEXT:
 	case WORD:
@@ -253,6 +288,7 @@ static bool read_field(struct message *message, const struct field *field, struc
 			return true;
 		/* fall through */
 	case NUMBER:
+	case LIMIT:
 		return expect(value, JSON_NUMBER, "a number") && read_number(value, member);
 	case TEXTS:
 		return expect(value, JSON_ARRAY, "a list") && read_texts(message, value, member);
@@ -263,10 +299,18 @@ static bool read_field(struct message *message, const struct field *field, struc
 	case MAPPINGS:
 		return expect(value, JSON_ARRAY, "a list") &&
 		       read_list(message, value, &mapping_table, sizeof(struct mapping), member);
+	case LIMITS:
+		*count = item_count(value);
+		return expect(value, JSON_ARRAY, "a list") &&
+		       read_list(message, value, &limit_table, sizeof(struct limit), member);
+	case RESOURCE:
+		return expect(value, JSON_STRING, "a string") && find_resource(value->text, member);
+	case CAPABILITIES:
+		return expect(value, JSON_ARRAY, "a list") && read_capabilities(value, member);
 	case PROCESS:
 		return read_object(message, &process_table, value, member) && check_process(member);
 	case CONTAINERS:
-		((size_t *)((char *)member + sizeof(void *)))[0] = item_count(value);
+		*count = item_count(value);
 		return expect(value, JSON_ARRAY, "a list") &&
 		       read_list(message, value, &container_table, sizeof(struct container_spec), member);
 	case IGNORED:
@@ -277,17 +321,28 @@ static bool read_field(struct message *message, const struct field *field, struc
 	return false;
 }
 
+static void set_defaults(const struct table *table, char *spec)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		const struct field *field = &table->fields[i];
+
+		if (field->kind == TEXT)
+			*(const char **)(spec + field->offset) = "";
+		else if (field->kind == LIMIT || field->kind == CAPABILITIES || field->kind == RESOURCE)
+			*(uint64_t *)(spec + field->offset) = UINT64_MAX;
+	}
+}
+
 static bool check_required(const struct table *table, char *spec)
 {
 	for (size_t i = 0; i < table->count; i++) {
 		const struct field *field = &table->fields[i];
 		const char **text = (const char **)(spec + field->offset);
 
-		if (field->kind == TEXT && !*text)
-			*text = "";
 		if (field->kind == WORD && (!*text || !**text))
 			return fail("the %s has no '%s'", table->name, field->key);
-		if (field->kind == PROCESS && !((struct process_spec *)text)->args)
+		if ((field->kind == PROCESS && !((struct process_spec *)text)->args) ||
+		    (field->kind == RESOURCE && *(uint64_t *)text == UINT64_MAX))
 			return fail("the %s has no '%s'", table->name, field->key);
 	}
 	return true;
@@ -297,6 +352,7 @@ static bool read_object(struct message *message, const struct table *table, stru
 {
 	if (object->type != JSON_OBJECT)
 		return fail("the %s is not a JSON object", table->name);
+	set_defaults(table, spec);
 	for (struct json *value = object->child; value; value = value->next) {
 		const struct field *field = table->fields, *end = field + table->count;
 
@@ -348,3 +404,4 @@ READER(signal, struct signal_spec)
 READER(size, struct size_spec)
 READER(hello, struct hello_spec)
 READER(remove, const char *)
+READER(stats, const char *)

@@ -2,6 +2,7 @@
 #ifndef SPEC_H
 #define SPEC_H
 
+#include "confine.h"
 #include "json.h"
 
 struct variable {
@@ -35,6 +36,7 @@ struct container_spec {
 	uint64_t overlay_size; /* MiB, 0: half of the memory */
 	bool initialize;
 	struct mapping *mappings; /* ends with a NULL source */
+	struct confinement bounds;
 	struct process_spec process;
 };
 
@@ -89,5 +91,6 @@ bool read_signal(struct message *message, struct signal_spec *spec);
 bool read_size(struct message *message, struct size_spec *spec);
 bool read_hello(struct message *message, struct hello_spec *spec);
 bool read_remove(struct message *message, const char **container);
+bool read_stats(struct message *message, const char **container);
 
 #endif

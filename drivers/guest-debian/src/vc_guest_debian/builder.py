@@ -15,7 +15,7 @@ from vc_guest_debian.cache import MANIFEST, Cache
 from vc_guest_debian.config import DebianConfig
 from vc_guest_debian.contents import write_initramfs, write_kernel
 from vc_guest_debian.fetch import fetch
-from vc_guest_debian.modules import modules_in_load_order
+from vc_guest_debian.modules import load_lists
 from vc_guest_debian.recipe import Recipe
 from vc_guest_debian.tools import NEEDED, ToolError, require_tool, run
 
@@ -69,10 +69,10 @@ async def _build(recipe: Recipe, cache: Cache, progress: Progress) -> GuestImage
         built = work_dir / "guest"
         built.mkdir()
         await _in_thread(lambda: write_kernel(kernel_root, built / "kernel"))
-        modules = await modules_in_load_order(kernel_root, recipe.modules, work_dir)
+        lists = await load_lists(kernel_root, {"": recipe.modules, **recipe.later}, work_dir)
         progress("assembling the initramfs", 0.9)
         root = await _unpack(packages.agent, cache.downloads, work_dir / "packages")
-        await _in_thread(lambda: write_initramfs(modules, root, recipe.files, built / "initramfs"))
+        await _in_thread(lambda: write_initramfs(lists, root, recipe.files, built / "initramfs"))
         manifest = {
             **recipe.inputs(),
             "package_files": packages.file_names(),

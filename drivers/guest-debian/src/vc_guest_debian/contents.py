@@ -12,7 +12,8 @@ from vc_core.initramfs import Entry, file_entry, pack
 from vc_guest_debian.compression import decompress
 from vc_guest_debian.kernel import bootable_kernel
 
-#: Where the initramfs lists its modules in load order; see vc_core.agent.GuestPayload.
+#: Where the initramfs lists its modules in load order, and with .NAME those of another list than that for the boot; see
+#: vc_core.agent.GuestPayload.
 LOAD_LIST = "/lib/modules/load"
 
 #: Of the packages that an agent asks for, the files that no guest needs: texts for people, character sets.
@@ -30,20 +31,26 @@ def write_kernel(root: Path, target: Path) -> None:
     target.write_bytes(bootable_kernel(images[0].read_bytes()))
 
 
-def write_initramfs(modules: Sequence[Path], packages_root: Path, payload: Mapping[str, Entry], target: Path) -> None:
-    """Write the initramfs: modules and their list, what was unpacked of packages, and the agent's own files over them.
+def write_initramfs(
+    lists: Mapping[str, Sequence[Path]], packages_root: Path, payload: Mapping[str, Entry], target: Path
+) -> None:
+    """Write the initramfs: modules and their lists, what was unpacked of packages, and the agent's own files over them.
 
-    Blocks. Raises GuestError, OSError.
+    The list for the boot has the name "". Blocks. Raises GuestError, OSError.
     """
     files = _package_files(packages_root)
-    paths = []
-    for module in modules:
-        path = f"/lib/modules/{module.name.partition('.ko')[0]}.ko"
-        files[path] = file_entry(decompress(module.read_bytes(), f"the module {module.name}"))
-        paths.append(path)
-    files[LOAD_LIST] = file_entry("".join(f"{path}\n" for path in paths).encode())
+    for module in {module for modules in lists.values() for module in modules}:
+        files[_path(module)] = file_entry(decompress(module.read_bytes(), f"the module {module.name}"))
+    for name, modules in lists.items():
+        text = "".join(f"{_path(module)}\n" for module in modules)
+        files[f"{LOAD_LIST}.{name}" if name else LOAD_LIST] = file_entry(text.encode())
     with target.open("wb") as archive:
         archive.writelines(pack(_below_usr({**files, **payload})))
+
+
+def _path(module: Path) -> str:
+    """Return where in the guest a module lies, whatever it is packed with."""
+    return f"/lib/modules/{module.name.partition('.ko')[0]}.ko"
 
 
 def _package_files(root: Path) -> dict[str, Entry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vc_core.errors import GuestError
@@ -16,25 +16,35 @@ _INSMOD = re.compile(r"insmod (.+?\.ko(?:\.[a-z0-9]+)?)(?:\s|$)")
 _NOT_FOUND = re.compile(r"Module (\S+) not found")
 
 
-async def modules_in_load_order(root: Path, names: Sequence[str], work_dir: Path) -> list[Path]:
-    """Return the files of the named modules and of all that they depend on, each once, dependencies first.
+async def load_lists(root: Path, lists: Mapping[str, Sequence[str]], work_dir: Path) -> dict[str, list[Path]]:
+    """Return for each list of modules the files to load: theirs and of all that they depend on, dependencies first.
 
-    ``root``: where a kernel package was unpacked. ``names``: may be aliases; built-in ones have no file.
+    ``root``: where a kernel package was unpacked. The modules may be named by aliases; built-in ones have no file. The
+    list called "" is loaded before any other, which therefore lacks what is in that.
     Raises GuestError naming a module that the kernel has not.
     """
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise GuestError(f"{name!r} is not the name of a kernel module")
+    for list_name, names in lists.items():
+        if list_name and not _NAME.fullmatch(list_name):
+            raise GuestError(f"{list_name!r} is not the name of a list of kernel modules")
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise GuestError(f"{name!r} is not the name of a kernel module")
     version = _kernel_version(root)
     await run(
         ["depmod", "-b", str(root), version], purpose="index the kernel's modules", deadline=_DEADLINE, cwd=work_dir
     )
     no_config = work_dir / "modprobe.d"
     no_config.mkdir()
+    found = {name: await _in_load_order(root, version, names, no_config) for name, names in lists.items() if names}
+    at_boot = found.get("", [])
+    return {name: [file for file in found.get(name, []) if not name or file not in at_boot] for name in lists}
+
+
+async def _in_load_order(root: Path, version: str, names: Sequence[str], no_config: Path) -> list[Path]:
     try:
         output = await run(
             ["modprobe", "-d", str(root), "-S", version, "-C", str(no_config), "--show-depends", "-a", *names],
-            purpose="find the kernel's modules", deadline=_DEADLINE, cwd=work_dir,
+            purpose="find the kernel's modules", deadline=_DEADLINE, cwd=no_config,
         )  # fmt: skip
     except ToolError as error:
         unknown = _NOT_FOUND.search(error.stderr)

@@ -16,7 +16,7 @@ from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
 from vc_guest_debian.contents import LOAD_LIST
 
 #: Raise it whenever the same recipe makes another guest.
-_FORMAT = 2
+_FORMAT = 3
 
 #: Modules of every guest, whatever its agent: the bus that all devices of the VM sit on, and its source of entropy.
 _BASE_MODULES = ("virtio_pci", "virtio_rng")
@@ -39,6 +39,7 @@ class Recipe:
     kernel_package: str
     files: dict[str, Entry]
     modules: tuple[str, ...]
+    later: dict[str, tuple[str, ...]]
     packages: tuple[str, ...]
     kernel_params: tuple[str, ...]
 
@@ -58,6 +59,7 @@ class Recipe:
             kernel_package=config.kernel_package or machine.kernel_package,
             files={path: _read(path, host_path) for path, host_path in payload.files.items()},
             modules=tuple(dict.fromkeys((*_BASE_MODULES, *payload.modules))),
+            later={name: tuple(modules) for name, modules in payload.later.items()},
             packages=tuple(payload.packages),
             kernel_params=(*_KERNEL_PARAMS, *(_LOCKDOWN if config.lockdown else ()), *payload.kernel_params),
         )
@@ -74,6 +76,7 @@ class Recipe:
                 for path, entry in sorted(self.files.items())
             },
             "modules": self.modules,
+            "later": self.later,
             "packages": self.packages,
             "kernel_params": self.kernel_params,
         }
@@ -93,7 +96,7 @@ def _key(inputs: dict[str, object]) -> str:
 
 def _read(path: str, host_path: str) -> Entry:
     root, *parts = path.split("/")
-    if root or not parts or not {"", ".", ".."}.isdisjoint(parts) or path == LOAD_LIST:
+    if root or not parts or not {"", ".", ".."}.isdisjoint(parts) or path.partition(".")[0] == LOAD_LIST:
         raise GuestError(f"the payload has a file for {path!r}, which is no place for one: give a plain absolute path")
     try:
         source = Path(host_path)

@@ -19,6 +19,15 @@ GUEST_AGENT = Path(__file__).parent / "guest" / "init"
 #: What the guest agent needs of the kernel: virtio devices on either bus, the channels, the share, and the overlay.
 _MODULES = ("virtio_pci", "virtio_mmio", "virtio_console", "9pnet_virtio", "9p", "overlay")
 
+#: What it loads when it first needs it, by the names under which it looks for them: file systems have theirs.
+_LATER = {
+    "disks": ("virtio_blk", "virtio_scsi", "sd_mod"),
+    "network": ("virtio_net",),
+    "ext4": ("ext4",),
+    "squashfs": ("squashfs",),
+    "erofs": ("erofs",),
+}
+
 #: For commands in the guest's own root: a shell and all the usual tools in one static program of 2 MB.
 _PACKAGES = ("busybox-static",)
 
@@ -45,7 +54,7 @@ class HyperstartPlugin:
         """Say what a guest for this agent consists of."""
         if problem := _guest_agent_problem():
             raise GuestError(problem)
-        return GuestPayload(files={"/init": str(GUEST_AGENT)}, modules=_MODULES, packages=_PACKAGES)
+        return GuestPayload({"/init": str(GUEST_AGENT)}, modules=_MODULES, later=_LATER, packages=_PACKAGES)
 
     @hookimpl
     def vc_driver_probe(self) -> Sequence[str]:

@@ -1,0 +1,181 @@
+#include "cgroup.h"
+
+#include "json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* No container sees this directory. */
+#define CGROUPS "/run/vc/cgroup"
+
+enum {
+	END_GRACE = 1000, /* milliseconds from SIGKILL to not waiting any longer */
+	FILE_MAX = 4096,  /* the longest file of a group has a line for each disk */
+};
+
+/* Read a file of a group; "" and false if there is none. */
+static bool read_value(int directory, const char *name, char text[FILE_MAX])
+{
+	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? 0 : read(fd, text, FILE_MAX - 1);
+
+	text[MAX(length, 0)] = 0;
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static bool write_value(int directory, const char *name, const char *text)
+{
+	int fd = openat(directory, name, O_WRONLY | O_CLOEXEC);
+	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+void cgroup_init(void)
+{
+	static const char *const wanted[] = {"memory", "pids", "io"};
+	char present[FILE_MAX], enable[64] = "", *rest = present;
+
+	if (mkdir(CGROUPS, 0755) || mount("cgroup", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) {
+		console("guest agent: no control groups: %s", strerror(errno));
+		rmdir(CGROUPS);
+		return;
+	}
+	read_value(AT_FDCWD, CGROUPS "/cgroup.controllers", present);
+	for (char *word; (word = strtok_r(rest, " \n", &rest));)
+		for (size_t i = 0; i < COUNT(wanted); i++)
+			if (!strcmp(word, wanted[i]))
+				snprintf(enable + strlen(enable), sizeof enable - strlen(enable), "+%s ", word);
+	/* At once: each such change waits for all processors. */
+	if (!write_value(AT_FDCWD, CGROUPS "/cgroup.subtree_control", enable))
+		console("guest agent: control groups '%s': %s", enable, strerror(errno));
+}
+
+static void name_of(const struct cgroup *cgroup, char path[64])
+{
+	snprintf(path, 64, CGROUPS "/%u", cgroup->number);
+}
+
+static bool set_bound(const struct cgroup *cgroup, const char *file, uint64_t value, uint64_t unit)
+{
+	char text[32];
+
+	if (!value)
+		return true;
+	if (value > UINT64_MAX / unit)
+		return fail("%s: %llu is too much", file, (unsigned long long)value);
+	snprintf(text, sizeof text, "%llu", (unsigned long long)(value * unit));
+	return write_value(cgroup->directory, file, text) ||
+	       fail("the guest's kernel cannot bound %s: %s", file, strerror(errno));
+}
+
+bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds)
+{
+	static unsigned made;
+	char path[64];
+
+	*cgroup = (struct cgroup){.directory = -1, .number = ++made};
+	name_of(cgroup, path);
+	if (!mkdir(path, 0755))
+		cgroup->directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	else if (errno != ENOENT) /* there are groups, but none more */
+		return fail("control group: %s", strerror(errno));
+	if (set_bound(cgroup, "memory.max", bounds->memory, 1 << 20) && set_bound(cgroup, "pids.max", bounds->pids, 1))
+		return true;
+	cgroup_remove(cgroup);
+	return false;
+}
+
+bool cgroup_kill(const struct cgroup *cgroup)
+{
+	return cgroup->directory >= 0 && write_value(cgroup->directory, "cgroup.kill", "1");
+}
+
+/* Wait until the last process of it has ended. */
+static void await_empty(const struct cgroup *cgroup)
+{
+	int64_t deadline = milliseconds() + END_GRACE;
+	struct pollfd events = {.fd = openat(cgroup->directory, "cgroup.events", O_RDONLY | O_CLOEXEC), .events = POLLPRI};
+	char text[256];
+
+	while (events.fd >= 0) {
+		ssize_t length = pread(events.fd, text, sizeof text - 1, 0);
+		int64_t left = deadline - milliseconds();
+
+		text[MAX(length, 0)] = 0;
+		if (!strstr(text, "populated 1") || left <= 0 || poll(&events, 1, (int)left) == 0)
+			break;
+	}
+	if (events.fd >= 0)
+		close(events.fd);
+}
+
+void cgroup_remove(struct cgroup *cgroup)
+{
+	char path[64];
+
+	if (cgroup->directory < 0)
+		return;
+	cgroup_kill(cgroup);
+	await_empty(cgroup);
+	name_of(cgroup, path);
+	if (rmdir(path))
+		console("guest agent: control group %u: %s", cgroup->number, strerror(errno));
+	close(cgroup->directory);
+	cgroup->directory = -1;
+}
+
+/* The sum of all numbers that follow `key` in a file; its first number if `key` is empty. False if the kernel tells none. */
+static bool find_numbers(const struct cgroup *cgroup, const char *file, const char *key, uint64_t *sum)
+{
+	char text[FILE_MAX];
+
+	*sum = 0;
+	if (!read_value(cgroup->directory, file, text))
+		return false;
+	for (const char *at = text; (at = strstr(at, key));) {
+		at += strlen(key);
+		if (*at < '0' || *at > '9')
+			return false; /* "max": no bound */
+		*sum += strtoull(at, NULL, 10);
+		if (!*key)
+			break;
+	}
+	return true;
+}
+
+void cgroup_write_usage(const struct cgroup *cgroup, struct buffer *text)
+{
+	static const struct {
+		const char *name, *file, *key;
+		unsigned unit;
+	} figures[] = {
+		{"cpu", "cpu.stat", "usage_usec ", 1000},
+		{"memory", "memory.current", "", 1},
+		{"memoryLimit", "memory.max", "", 1},
+		{"pids", "pids.current", "", 1},
+		{"read", "io.stat", "rbytes=", 1},
+		{"written", "io.stat", "wbytes=", 1},
+	};
+	const char *separator = "{";
+	uint64_t value;
+
+	for (size_t i = 0; i < COUNT(figures); i++) {
+		if (!find_numbers(cgroup, figures[i].file, figures[i].key, &value))
+			continue;
+		json_write(text, "%s\"%s\":%llu", separator, figures[i].name, (unsigned long long)(value * figures[i].unit));
+		separator = ",";
+	}
+	json_write(text, *separator == '{' ? "{}" : "}");
+}

@@ -1,0 +1,99 @@
+#include "confine.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { CAPABILITY_VERSION_3 = 0x20080522 }; /* of linux/capability.h */
+
+static const struct {
+	const char *name;
+	uint64_t number;
+} resources[] = {
+	{"as", RLIMIT_AS},           {"core", RLIMIT_CORE},       {"cpu", RLIMIT_CPU},
+	{"data", RLIMIT_DATA},       {"fsize", RLIMIT_FSIZE},     {"locks", RLIMIT_LOCKS},
+	{"memlock", RLIMIT_MEMLOCK}, {"msgqueue", RLIMIT_MSGQUEUE}, {"nice", RLIMIT_NICE},
+	{"nofile", RLIMIT_NOFILE},   {"nproc", RLIMIT_NPROC},     {"rss", RLIMIT_RSS},
+	{"rtprio", RLIMIT_RTPRIO},   {"rttime", RLIMIT_RTTIME},   {"sigpending", RLIMIT_SIGPENDING},
+	{"stack", RLIMIT_STACK},
+};
+
+/* In the order of their numbers, without CAP_. */
+static const char *const capabilities[] = {
+	"CHOWN",          "DAC_OVERRIDE",  "DAC_READ_SEARCH", "FOWNER",        "FSETID",       "KILL",
+	"SETGID",         "SETUID",        "SETPCAP",         "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST",
+	"NET_ADMIN",      "NET_RAW",       "IPC_LOCK",        "IPC_OWNER",     "SYS_MODULE",   "SYS_RAWIO",
+	"SYS_CHROOT",     "SYS_PTRACE",    "SYS_PACCT",       "SYS_ADMIN",     "SYS_BOOT",     "SYS_NICE",
+	"SYS_RESOURCE",   "SYS_TIME",      "SYS_TTY_CONFIG",  "MKNOD",         "LEASE",        "AUDIT_WRITE",
+	"AUDIT_CONTROL",  "SETFCAP",       "MAC_OVERRIDE",    "MAC_ADMIN",     "SYSLOG",       "WAKE_ALARM",
+	"BLOCK_SUSPEND",  "AUDIT_READ",    "PERFMON",         "BPF",           "CHECKPOINT_RESTORE",
+};
+
+bool find_resource(const char *name, uint64_t *resource)
+{
+	for (size_t i = 0; i < COUNT(resources); i++) {
+		*resource = resources[i].number;
+		if (!strcmp(resources[i].name, name))
+			return true;
+	}
+	return fail("there is no resource limit '%.64s'", name);
+}
+
+bool find_capability(const char *name, uint64_t *capability)
+{
+	for (*capability = 0; *capability < COUNT(capabilities); ++*capability)
+		if (!strncmp(name, "CAP_", 4) && !strcmp(name + 4, capabilities[*capability]))
+			return true;
+	return fail("there is no capability '%.64s'", name);
+}
+
+static const char *name_of(uint64_t resource)
+{
+	size_t i = 0;
+
+	while (resources[i].number != resource)
+		i++;
+	return resources[i].name;
+}
+
+static bool is_bounded(const struct confinement *bounds)
+{
+	return bounds->capabilities != UINT64_MAX;
+}
+
+bool confine_begin(const struct confinement *bounds)
+{
+	for (size_t i = 0; i < bounds->limit_count; i++) {
+		const struct limit *limit = &bounds->limits[i];
+		struct rlimit value = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
+
+		if (setrlimit((int)limit->resource, &value))
+			return fail("resource limit '%s': %s", name_of(limit->resource), strerror(errno));
+	}
+	/* What is not in the bounding set comes back by no execve. The kernel knows fewer than 64, or refuses with EINVAL. */
+	for (int number = 0; is_bounded(bounds) && number < 64; number++)
+		if (!(bounds->capabilities >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) && errno != EINVAL)
+			return fail("capabilities: %s", strerror(errno));
+	return true;
+}
+
+bool confine_end(const struct confinement *bounds, uid_t uid)
+{
+	struct {
+		uint32_t version;
+		int pid;
+	} header = {.version = CAPABILITY_VERSION_3};
+	/* A user other than root has none already. None is inheritable: it would come back with a file that has it, too. */
+	uint64_t kept = uid ? 0 : bounds->capabilities;
+	struct {
+		uint32_t effective, permitted, inheritable;
+	} sets[2] = {{(uint32_t)kept, (uint32_t)kept, 0}, {(uint32_t)(kept >> 32), (uint32_t)(kept >> 32), 0}};
+
+	if (is_bounded(bounds) && syscall(SYS_capset, &header, sets))
+		return fail("capabilities: %s", strerror(errno));
+	return !bounds->no_new_privs || !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	       fail("no new privileges: %s", strerror(errno));
+}

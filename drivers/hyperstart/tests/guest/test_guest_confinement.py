@@ -1,0 +1,196 @@
+"""What bounds the processes of a container, its first one and those that join it, and what they use."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.vm
+
+CHOWN, KILL, SETUID, SYS_ADMIN = 0, 5, 7, 21
+
+
+@pytest.fixture
+def confined(host):
+    """Start containers that sleep, with whatever bounds them, and remove them."""
+    names = []
+
+    def start(*args, **bounds):
+        names.append(f"confined{len(names)}")
+        host.start_container(names[-1], *(args or ("sleep", "1000000")), **bounds)
+        return names[-1]
+
+    yield start
+    for name in names:
+        host.call(host.KILLCONTAINER, {"container": name, "signal": 9})
+        (first,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name and each["init"])
+        host.wait_for(lambda stdio=first: stdio in host.status)
+        host.ok(host.REMOVECONTAINER, {"container": name})
+
+
+def in_guest(host, *args):
+    """Run a command in the guest's own root, which sees everything, and return its output."""
+    status, output, errors = host.run("", *args)
+    assert (status, errors) == (0, b"")
+    return output.decode()
+
+
+def status_of(host, container, *names, **process):
+    """Return lines of /proc/PID/status of a process that joins a container."""
+    lines = host.run(container, "cat", "/proc/self/status", **process)[1].decode().splitlines()
+    found = dict(line.split(":\t") for line in lines if ":\t" in line)
+    return [found[name] for name in names]
+
+
+def mask(*capabilities):
+    return f"{sum(1 << each for each in capabilities):016x}"
+
+
+def test_a_read_only_root_cannot_be_written_but_what_is_mounted_in_it_can(host, confined):
+    name = confined(readOnly=True)
+    assert host.run(name, "touch", "/file") == (1, b"", b"touch: /file: Read-only file system\n")
+    assert host.run(name, "touch", "/dev/shm/file") == (0, b"", b"")
+
+
+def test_a_process_that_takes_more_memory_than_its_container_may_is_killed_and_no_other(host, confined):
+    name = confined(memory=16)
+    assert host.run(name, "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")[0] == 137
+    assert host.run(name, "echo", "still") == (0, b"still\n", b"")
+    assert host.run("c1", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")[0] == 0
+
+
+def test_what_is_written_to_the_root_counts_as_the_container_s_memory(host, confined):
+    name = confined(memory=16)
+    assert host.run(name, "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=64")[0] == 137
+
+
+def test_a_first_process_that_takes_too_much_memory_ends_with_137(host):
+    stdio = host.start_container("greedy", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1", memory=16)
+    assert host.finish(stdio)[0] == 137
+    host.ok(host.REMOVECONTAINER, {"container": "greedy"})
+
+
+def test_a_container_has_no_more_processes_than_it_may(host, confined):
+    name = confined(pids=4)
+    status, _, errors = host.run(name, "sh", "-c", "for i in 1 2 3 4 5; do sleep 1000000 & done")
+    assert status != 0
+    assert b"can't fork" in errors
+    full = {"container": name, "process": {"stdio": 5, "stderr": 6, "args": ["sleep", "9"]}}
+    # The shell is gone, and so its place is free; then there is none.
+    host.ok(host.EXECCMD, full)
+    full["process"].update(stdio=7, stderr=8)
+    assert host.refused(host.EXECCMD, full)["reason"] == f"container '{name}' has all the processes that it may"
+
+
+def test_resource_limits_are_those_of_every_process(host, confined):
+    limits = [{"name": "nofile", "soft": 100, "hard": 200}, {"name": "core", "soft": 0}, {"name": "nproc"}]
+    name = confined("sh", "-c", "cat /proc/self/limits; sleep 1000000", rlimits=limits)
+    (first,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name)
+    host.wait_for(lambda: host.output.get(first, b"").count(b"\n") == 17)
+    for text in (host.output[first], host.run(name, "cat", "/proc/self/limits")[1]):
+        values = {line[:26].strip(): line[26:].split()[:2] for line in text.decode().splitlines()}
+        assert values["Max open files"] == ["100", "200"]
+        assert values["Max core file size"] == ["0", "unlimited"]
+        assert values["Max processes"] == ["unlimited", "unlimited"]
+
+
+def test_root_has_the_container_s_capabilities_and_none_can_be_inherited(host, confined):
+    name = confined(capabilities=["CAP_CHOWN", "CAP_KILL"])
+    sets = status_of(host, name, "CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb")
+    assert sets == [*[mask(CHOWN, KILL)] * 3, mask(), mask()]
+    assert host.run(name, "busybox", "chown", "5", "/tmp") == (0, b"", b"")
+    assert b"Operation not permitted" in host.run(name, "busybox", "chroot", "/", "true")[2]
+
+
+def test_another_user_than_root_has_no_capabilities(host, confined):
+    name = confined(capabilities=["CAP_CHOWN", "CAP_SETUID"])
+    sets = status_of(host, name, "CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb", user="bob")
+    assert sets == [mask(CHOWN, SETUID), *[mask()] * 4]
+
+
+def test_a_container_can_have_no_capabilities_at_all(host, confined):
+    name = confined(capabilities=[])
+    assert status_of(host, name, "CapBnd", "CapPrm", "CapEff") == [mask()] * 3
+    assert b"Operation not permitted" in host.run(name, "busybox", "chown", "5", "/tmp")[2]
+
+
+def test_without_a_list_of_capabilities_a_container_has_all(host, confined):
+    bounding = int(status_of(host, "c1", "CapBnd")[0], 16)
+    assert bounding >> SYS_ADMIN & 1
+    assert status_of(host, confined(), "CapEff", "NoNewPrivs") == [f"{bounding:016x}", "0"]
+
+
+def test_no_new_privileges_are_to_be_had_if_the_container_says_so(host, confined):
+    name = confined("sh", "-c", "busybox grep NoNewPrivs /proc/self/status; sleep 1000000", noNewPrivs=True)
+    (first,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name)
+    host.wait_for(lambda: host.output.get(first) == b"NoNewPrivs:\t1\n")
+    assert status_of(host, name, "NoNewPrivs") == ["1"]
+    assert status_of(host, name, "NoNewPrivs", user="bob") == ["1"]
+
+
+@pytest.mark.parametrize("path", ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger"])
+def test_who_may_not_administer_the_system_cannot_do_it_by_files_of_proc(host, confined, path):
+    name = confined(capabilities=["CAP_CHOWN"])
+    status, _, errors = host.run(name, "sh", "-c", f"echo x > {path}")
+    assert status != 0
+    assert b"Read-only file system" in errors
+
+
+@pytest.mark.parametrize(
+    ("bound", "reason"),
+    [
+        ({"capabilities": ["CAP_FLY"]}, "there is no capability 'CAP_FLY'"),
+        ({"capabilities": [7]}, "'capabilities' is not a list of strings"),
+        ({"rlimits": [{"name": "noodles"}]}, "there is no resource limit 'noodles'"),
+        ({"rlimits": [{"soft": 1}]}, "the limit has no 'name'"),
+        ({"rlimits": [{"name": "core", "soft": 2, "hard": 1}]}, "resource limit 'core': Invalid argument"),
+        ({"memory": 2**63}, "memory.max: 9223372036854775808 is too much"),
+    ],
+)
+def test_a_bound_that_makes_no_sense_is_refused(host, bound, reason):
+    process = {"stdio": 5, "stderr": 6, "args": ["true"]}
+    container = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, **bound}
+    assert host.refused(host.NEWCONTAINER, container)["reason"] == reason
+
+
+def test_the_end_of_a_container_is_the_end_of_what_left_its_mount_namespace(host):
+    stdio = host.start_container(
+        "leaver", "sh", "-c", "busybox unshare -m sleep 31415 & while ! busybox pidof sleep; do :; done >/dev/null"
+    )
+    assert host.finish(stdio)[0] == 0
+    host.ok(host.REMOVECONTAINER, {"container": "leaver"})
+    assert "31415" not in in_guest(host, "ps")
+
+
+def test_a_removed_container_leaves_no_control_group(host):
+    before = in_guest(host, "find", "/run/vc/cgroup", "-type", "d")
+    assert host.finish(host.start_container("brief", "true"))[0] == 0
+    host.ok(host.REMOVECONTAINER, {"container": "brief"})
+    assert in_guest(host, "find", "/run/vc/cgroup", "-type", "d") == before
+
+
+def test_a_container_does_not_see_the_control_groups(host):
+    assert b"cgroup" not in host.run("c1", "mount")[1]
+    assert host.run("c1", "ls", "/sys/fs/cgroup") == (0, b"", b"")
+
+
+def test_what_a_container_uses_is_told(host, confined):
+    name = confined(memory=64, pids=100)
+    before = json.loads(host.ok(host.STATS, {"container": name}))
+    assert set(before) == {"cpu", "memory", "memoryLimit", "pids", "read", "written"}
+    assert before["memoryLimit"] == 64 << 20
+    assert before["pids"] == 1
+    assert host.run(name, "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=8")[0] == 0
+    after = json.loads(host.ok(host.STATS, {"container": name}))
+    assert after["memory"] - before["memory"] >= 8 << 20
+    assert after["cpu"] > before["cpu"]
+
+
+def test_without_a_bound_no_limit_is_told(host):
+    assert "memoryLimit" not in json.loads(host.ok(host.STATS, {"container": "c1"}))
+
+
+def test_nothing_is_told_of_a_container_that_does_not_run(host):
+    assert host.refused(host.STATS, {"container": "c9"}) == {"reason": "there is no container 'c9'"}
+    assert host.finish(host.start_container("brief", "true"))[0] == 0
+    assert host.refused(host.STATS, {"container": "brief"}) == {"reason": "container 'brief' does not run"}
+    host.ok(host.REMOVECONTAINER, {"container": "brief"})
