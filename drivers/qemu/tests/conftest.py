@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
+
 from vc_core.agent import GuestPayload
 from vc_core.config import HypervisorConfig, Resources
 from vc_core.context import Boot, PodContext
@@ -24,8 +26,8 @@ from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 MakeHypervisor = Callable[..., QemuHypervisor]
 Owner = Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]
 
-#: Kernel modules that the test guest needs: ports of virtio-serial, shares over 9p, disks.
-MODULES = ("virtio_console", "9pnet_virtio", "9p", "virtio_blk")
+#: Kernel modules that the test guest needs: ports of virtio-serial, shares over 9p, disks, network.
+MODULES = ("virtio_console", "9pnet_virtio", "9p", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net")
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,20 @@
 /* Init of the test guest: loads its modules, says READY on the channel "test", and does what it is told there.
  * A line of the host is a command: the name of a file is answered with its first line; see main for the others. */
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -56,9 +61,64 @@ static int open_port(const char *wanted)
 	return -1;
 }
 
+static struct sockaddr_in address_of(const char *ip, int port)
+{
+	return (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = inet_addr(ip) };
+}
+
+/* Gives an interface its address, in a network of 24 bits. */
+static void bring_up(const char *interface, const char *ip)
+{
+	int any = socket(AF_INET, SOCK_DGRAM, 0);
+	struct ifreq request = { 0 };
+	struct sockaddr_in address = address_of(ip, 0), mask = address_of("255.255.255.0", 0);
+
+	strncpy(request.ifr_name, interface, IFNAMSIZ - 1);
+	memcpy(&request.ifr_addr, &address, sizeof address);
+	ioctl(any, SIOCSIFADDR, &request);
+	memcpy(&request.ifr_netmask, &mask, sizeof mask);
+	ioctl(any, SIOCSIFNETMASK, &request);
+	ioctl(any, SIOCGIFFLAGS, &request);
+	request.ifr_flags |= IFF_UP;
+	ioctl(any, SIOCSIFFLAGS, &request);
+	close(any);
+}
+
+/* Greets all who connect to a TCP port, from now on. */
+static const char *listen_at(const char *ip, int port)
+{
+	struct sockaddr_in address = address_of(ip, port);
+	int server = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (bind(server, (struct sockaddr *)&address, sizeof address) || listen(server, 5))
+		return strerror(errno);
+	if (!fork())
+		for (;;) {
+			int client = accept(server, 0, 0);
+			dprintf(client, "hello from port %d\n", port);
+			close(client);
+		}
+	close(server);
+	return "LISTENING";
+}
+
+/* Tries to connect; says what happened within a second. */
+static const char *reach(const char *ip, int port)
+{
+	struct sockaddr_in address = address_of(ip, port);
+	struct timeval patience = { .tv_sec = 1 };
+	int client = socket(AF_INET, SOCK_STREAM, 0);
+
+	setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+	const char *said = connect(client, (struct sockaddr *)&address, sizeof address) ? strerror(errno) : "REACHED";
+	close(client);
+	return said;
+}
+
 int main(void)
 {
-	char command[256], line[4096];
+	char command[256], line[4096], interface[16], ip[16];
+	int port;
 
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);
@@ -97,6 +157,11 @@ int main(void)
 			int file = open(command + 6, O_WRONLY);
 			dprintf(channel, "%s\n", write(file, "x", 1) == 1 && !fsync(file) ? "WRITTEN" : strerror(errno));
 			close(file);
+		} else if (sscanf(command, "LISTEN %15s %15s %d", interface, ip, &port) == 3) {
+			bring_up(interface, ip);
+			dprintf(channel, "%s\n", listen_at(ip, port));
+		} else if (sscanf(command, "REACH %15s %d", ip, &port) == 2) {
+			dprintf(channel, "%s\n", reach(ip, port));
 		} else {
 			first_line(command, line, sizeof line);
 			dprintf(channel, "%s\n", line);

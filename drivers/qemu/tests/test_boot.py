@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from qemu_vms import ANSWER, BOOT, ask, booted, receive
 
 from vc_core.config import HypervisorConfig
 from vc_core.context import Boot
@@ -22,37 +21,6 @@ from vc_hypervisor_qemu.tsc import kernel_params
 Make = Callable[..., QemuHypervisor]
 
 pytestmark = pytest.mark.vm
-
-#: Seconds for a guest to come up where several do so at once, and for one answer of it.
-BOOT, ANSWER = 60, 10
-
-
-async def receive(channel: socket.socket, deadline: float) -> str:
-    """Return the guest's next line; it says one for each command."""
-    line = b""
-    async with asyncio.timeout(deadline):
-        while not line.endswith(b"\n"):
-            line += await asyncio.get_running_loop().sock_recv(channel, 65536)
-    return line.decode().removesuffix("\n")
-
-
-async def ask(channel: socket.socket, command: str) -> str:
-    await asyncio.get_running_loop().sock_sendall(channel, f"{command}\n".encode())
-    return await receive(channel, ANSWER)
-
-
-@asynccontextmanager
-async def booted(hypervisor: QemuHypervisor) -> AsyncIterator[socket.socket]:
-    """Boot; yield the channel on which the guest does what it is told; end the VM whatever happened."""
-    try:
-        await hypervisor.prepare(20)
-        with await hypervisor.open_channel("test") as channel:
-            await hypervisor.start(5)
-            assert await receive(channel, BOOT) == "READY"
-            yield channel
-    finally:
-        await hypervisor.stop(10)
-        await hypervisor.aclose()
 
 
 @pytest.mark.parametrize("machine", MACHINES)

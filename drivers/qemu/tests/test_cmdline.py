@@ -17,7 +17,8 @@ from vc_core.config import HypervisorConfig, Param, Resources
 from vc_core.context import Boot, PodContext
 from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import ConfigError
-from vc_hypervisor_qemu import cmdline
+from vc_hypervisor_qemu import cmdline, devices
+from vc_hypervisor_qemu.arguments import options
 from vc_hypervisor_qemu.config import QemuConfig
 
 UUID = str(uuid.uuid4())
@@ -121,7 +122,7 @@ def test_qemu_reads_a_value_as_it_was_written(value: str) -> None:
     commands = [{"execute": name} for name in ("qmp_capabilities", "query-name", "quit")]
     ran = subprocess.run(
         ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio",
-         "-name", cmdline.options("", {"guest": value, "debug-threads": "on"})],
+         "-name", options("", {"guest": value, "debug-threads": "on"})],
         input="".join(map(json.dumps, commands)), capture_output=True, text=True, check=True, timeout=20,
     )  # fmt: skip
     answers = [json.loads(line) for line in ran.stdout.splitlines()]
@@ -141,13 +142,13 @@ def test_a_control_character_is_refused_wherever_it_comes_from(text: str) -> Non
 @pytest.mark.parametrize("device", [Channel("c", "n", Path("x")), SharedDirectory("t", Path("x"))])
 def test_a_path_that_depends_on_a_working_directory_is_refused(device: Device) -> None:
     with pytest.raises(ConfigError, match=r"'x' of .* must be absolute"):
-        cmdline.check_device(device, ())
+        devices.check(device, ())
 
 
 @pytest.mark.parametrize("id", ["", "1a", "a b", "a,b", "a=b", "../a", "ä"])
 def test_a_channel_id_that_qemu_would_refuse_is_refused_first(id: str) -> None:
     with pytest.raises(ConfigError, match="channel id"):
-        cmdline.check_device(Channel(id, "n"), ())
+        devices.check(Channel(id, "n"), ())
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_a_channel_id_that_qemu_would_refuse_is_refused_first(id: str) -> None:
 )
 def test_two_devices_that_the_guest_could_not_tell_apart_are_refused(one: Device, other: Device) -> None:
     with pytest.raises(ConfigError, match="two devices have the"):
-        cmdline.check_device(one, [other])
+        devices.check(one, [other])
 
 
 HARMLESS = [

@@ -10,18 +10,20 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from qemu.qmp import QMPClient
+from qemu_vms import live, pid_of
 
 from vc_core.config import Param, Resources
 from vc_core.context import Boot
-from vc_core.devices import Channel, SharedDirectory
+from vc_core.devices import Channel, GuestPort, NetworkInterface, SharedDirectory
 from vc_core.errors import ConfigError, HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
 from vc_core.hypervisor import VMExit
+from vc_core.network import NetworkConfig, NetworkMode
 from vc_core.process import ProcessIdentity
 from vc_hypervisor_qemu import sockets
 from vc_hypervisor_qemu.config import MACHINES
@@ -29,26 +31,6 @@ from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
 Make = Callable[..., QemuHypervisor]
 Owner = Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]
-
-
-def live(hypervisor: QemuHypervisor, use: Callable[[int], Awaitable[None]]) -> None:
-    """Prepare a VM, use it with its pid, and end it whatever happened."""
-
-    async def run() -> None:
-        await hypervisor.prepare(10)
-        try:
-            await use(pid_of(hypervisor))
-        finally:
-            await hypervisor.stop(10)
-            await hypervisor.aclose()
-
-    asyncio.run(run())
-
-
-def pid_of(hypervisor: QemuHypervisor) -> int:
-    identity = hypervisor.identity()
-    assert identity is not None
-    return identity.pid
 
 
 def fake_qemu(directory: Path, does: str) -> str:
@@ -164,11 +146,13 @@ def test_as_many_devices_as_are_accepted_fit_into_a_vm_beside_a_disk(
     make: Make, tmp_path: Path, disk: Boot, machine: str
 ) -> None:
     hypervisor = make(disk, options={"machine": machine})
-    for number in range(27):
+    hypervisor.add_device(NetworkInterface(NetworkConfig(mode=NetworkMode.USER), "52:54:00:00:00:01"))
+    for number in range(24):
         hypervisor.add_device(SharedDirectory(f"t{number}", tmp_path))
     for number in range(30):
         hypervisor.add_device(Channel(f"c{number}", f"n{number}"))
-    for device in (SharedDirectory("t", tmp_path), Channel("c", "n")):
+        hypervisor.add_device(GuestPort(f"p{number}", 1 + number))
+    for device in (SharedDirectory("t", tmp_path), Channel("c", "n"), GuestPort("p", 99)):
         with pytest.raises(ConfigError, match="one device too many"):
             hypervisor.add_device(device)
 

@@ -18,6 +18,7 @@ from vc_core.errors import VMStartError
 from vc_core.process import boot_id
 from vc_core.vm_process import VMProcess, spawn
 from vc_hypervisor_qemu import cmdline
+from vc_hypervisor_qemu.arguments import options
 from vc_hypervisor_qemu.config import QemuConfig
 
 #: Seconds in which a kernel must show that it runs; under working KVM it needs less than one.
@@ -81,7 +82,7 @@ async def trial(
     Raises VMStartError when QEMU cannot be started at all.
     """
     argv = [
-        *(str(binary), "-name", cmdline.options("", {"guest": pod.id})),
+        *(str(binary), "-name", options("", {"guest": pod.id})),
         *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none", "-sandbox", cmdline.SANDBOX),
         *cmdline.machine(config, accelerator),
         *("-m", f"{_TRIAL_MEMORY}M", "-serial", "stdio"),

@@ -11,7 +11,8 @@ from vc_core.config import Param
 from vc_core.context import Boot, PodContext
 from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import ConfigError
-from vc_hypervisor_qemu import kernel
+from vc_hypervisor_qemu import kernel, network
+from vc_hypervisor_qemu.arguments import MODERN, options, text
 from vc_hypervisor_qemu.config import QemuConfig
 
 #: MiB and virtual CPUs of a pod that asks for none. Debian's kernel with an initramfs boots with 128 MiB.
@@ -34,21 +35,10 @@ HYPERVISOR_PARAMS = {
     "-rtc": ("base=, clock= and driftfix=", r"(,?(base|clock|driftfix)=[\w:-]+)+"),
 }
 
-#: How many a VM can have (measured on 7.2): slots of the bus that nothing else can take, ports of one serial device.
-_DEVICES_MAX = {SharedDirectory: 27, Channel: 30}
-#: What must differ among devices of one kind.
-_KEYS = {SharedDirectory: ("tag",), Channel: ("id", "name")}
-
-#: QEMU's rule for ids (``id_wellformed`` in its util/id.c).
-_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 #: Filters of system calls that QEMU needs no more once it runs (qemu(1), -sandbox).
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-
-#: No guest of ours needs the virtio of before 2016, whose code is the older and larger part.
-_MODERN = {"disable-legacy": "on"}
 
 #: SMM is for secure boot, the VMware port for its tools, USB and a core dump of the guest for nobody here.
 _PC_OPTIONS = dict.fromkeys(("usb", "vmport", "smm", "dump-guest-core"), "off")
@@ -67,7 +57,8 @@ class Request:
     """All that the argument vector depends on.
 
     ``kernel_params`` are what this driver found out that a kernel should know. ``sockets`` maps MONITOR, CONSOLE and
-    each channel's ``socket_name`` to descriptors of listening sockets, which QEMU inherits.
+    each channel's ``socket_name`` to descriptors of listening sockets, and ``tap`` is one of the pod's tap device;
+    QEMU inherits them.
     """
 
     pod: PodContext
@@ -77,6 +68,7 @@ class Request:
     kernel_params: Sequence[str]
     devices: Sequence[Device]
     sockets: Mapping[str, int]
+    tap: int | None = None
 
 
 def argv(request: Request) -> list[str]:
@@ -105,6 +97,7 @@ def argv(request: Request) -> list[str]:
         *_socket(request, CONSOLE),
         *("-serial", f"chardev:{CONSOLE}"),
         *_devices(request),
+        *network.arguments(request.devices, request.tap),
         *_hypervisor_params(pod.hypervisor_config.hypervisor_params),
         *("-kernel", text("kernel", boot.kernel)),
         *_image(boot),
@@ -122,32 +115,6 @@ def machine(config: QemuConfig, accelerator: str) -> list[str]:
     ]
 
 
-def text(what: str, value: object) -> str:
-    """Return a value as one argument. Raises ConfigError for control characters, which QEMU's messages would repeat."""
-    shown = str(value)
-    if _CONTROL.search(shown):
-        raise ConfigError(f"{what} {shown!r} contains a control character; rename it")
-    return shown
-
-
-def check_device(device: Device, others: Sequence[Device]) -> None:
-    """Refuse a device that QEMU cannot be given beside ``others``. Raises ConfigError."""
-    if not isinstance(device, Channel | SharedDirectory):
-        raise ConfigError(f"hypervisor qemu has no devices such as {device}")
-    alike = [other for other in others if type(other) is type(device)]
-    most = _DEVICES_MAX[type(device)]
-    if len(alike) == most:
-        raise ConfigError(f"{device} is one device too many: a VM of hypervisor qemu has {most} of the kind at most")
-    if device.host_path is not None and not device.host_path.is_absolute():
-        raise ConfigError(f"host path {str(device.host_path)!r} of {device} must be absolute")
-    if isinstance(device, Channel) and not _ID.fullmatch(device.id):
-        raise ConfigError(f"channel id {device.id!r} is not valid: a letter, then letters, digits, '-', '.' and '_'")
-    for key in _KEYS[type(device)]:
-        value = text(key, getattr(device, key))
-        if any(getattr(other, key) == value for other in alike):
-            raise ConfigError(f"two devices have the {key} {value!r}; it must be unique")
-
-
 def socket_name(channel: Channel) -> str:
     """Return the name of a channel's socket, unique among all of a VM's."""
     return f"channel.{channel.id}"
@@ -155,9 +122,9 @@ def socket_name(channel: Channel) -> str:
 
 def _devices(request: Request) -> Iterator[str]:
     yield from ("-object", options("rng-random", {"id": "rng", "filename": "/dev/urandom"}))
-    yield from ("-device", options("virtio-rng-pci", {"rng": "rng", **_MODERN}))
+    yield from ("-device", options("virtio-rng-pci", {"rng": "rng", **MODERN}))
     if any(isinstance(device, Channel) for device in request.devices):
-        yield from ("-device", options("virtio-serial-pci", _MODERN))
+        yield from ("-device", options("virtio-serial-pci", MODERN))
     for number, device in enumerate(request.devices):
         if isinstance(device, Channel):
             name = socket_name(device)
@@ -166,7 +133,7 @@ def _devices(request: Request) -> Iterator[str]:
         elif isinstance(device, SharedDirectory):
             share = f"share{number}"
             yield from ("-fsdev", options("local", {"id": share, **_share(device)}))
-            yield from ("-device", options("virtio-9p-pci", {"fsdev": share, "mount_tag": device.tag, **_MODERN}))
+            yield from ("-device", options("virtio-9p-pci", {"fsdev": share, "mount_tag": device.tag, **MODERN}))
 
 
 def _share(device: SharedDirectory) -> dict[str, str]:
@@ -185,7 +152,7 @@ def _image(boot: Boot) -> list[str]:
     disk = {"node-name": "disk", "read-only": "on", "file.driver": "file", "file.filename": image}
     return [
         *("-blockdev", options("", {"driver": "raw", **disk})),
-        *("-device", options("virtio-blk-pci", {"drive": "disk", **_MODERN})),
+        *("-device", options("virtio-blk-pci", {"drive": "disk", **MODERN})),
     ]
 
 
@@ -212,13 +179,3 @@ def _hypervisor_params(params: Sequence[Param]) -> Iterator[str]:
                 f"value {param.value!r} of hypervisor parameter {option} is not allowed; it can be {form}"
             )
         yield from (option, param.value)
-
-
-def options(first: str, values: Mapping[str, str]) -> str:
-    """Return QEMU's ``first,key=value,...`` with every value escaped: the one place where that is done.
-
-    QEMU ends a value at a comma unless it is doubled; unescaped, a path could add options of its own, and the last of
-    two equal keys wins.
-    """
-    pairs = [f"{key}={text(key, value).replace(',', ',,')}" for key, value in values.items()]
-    return ",".join([first, *pairs] if first else pairs)

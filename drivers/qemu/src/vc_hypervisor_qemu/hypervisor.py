@@ -7,18 +7,19 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vc_core import capture
 from vc_core.context import PodContext
-from vc_core.devices import Channel, Device
+from vc_core.devices import Channel, Device, GuestPort
 from vc_core.errors import HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
+from vc_core.network import PortForward
 from vc_core.process import ProcessIdentity
 from vc_core.vm_process import spawn
-from vc_hypervisor_qemu import acceleration, cmdline, host, kernel, sockets, tsc
+from vc_hypervisor_qemu import acceleration, cmdline, devices, host, hostnet, kernel, network, sockets, tsc
 from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.facts import Facts
 from vc_hypervisor_qemu.monitor import Command
 from vc_hypervisor_qemu.rundir import RunDir
 from vc_hypervisor_qemu.vm import Vm
@@ -29,28 +30,13 @@ _CAPABILITIES = frozenset(
         HypervisorCapability.CHANNELS,
         HypervisorCapability.SHARED_DIRECTORIES,
         HypervisorCapability.PAUSE,
+        HypervisorCapability.NETWORK,
+        HypervisorCapability.GUEST_PORTS,
     }
 )
 
 #: Lines of the guest's console that an error quotes.
 _CONSOLE_LINES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What a process must know to control a VM, whoever made it."""
-
-    process: ProcessIdentity
-    acceleration: str
-    channels: dict[str, str]  #: path of each channel's socket, by the channel's name
-
-    @classmethod
-    def from_mapping(cls, saved: Mapping[str, object]) -> _Facts:
-        process, channels = saved["process"], saved["channels"]
-        if not isinstance(process, dict) or not isinstance(channels, dict):
-            raise TypeError("process and channels must be mappings")
-        paths = {str(name): str(path) for name, path in channels.items()}
-        return cls(ProcessIdentity.from_mapping(process), str(saved["acceleration"]), paths)
 
 
 class QemuHypervisor(Hypervisor):
@@ -63,7 +49,7 @@ class QemuHypervisor(Hypervisor):
     def __init__(self, pod: PodContext, config: QemuConfig, saved: Mapping[str, object] | None) -> None:
         self._pod, self._config, self._files = pod, config, RunDir(pod.run_dir)
         self._devices: list[Device] = []
-        self._facts: _Facts | None = None
+        self._facts: Facts | None = None
         self._vm: Vm | None = None
         self._made: list[Path] = []  # files to remove when the VM has ended
         if saved is None:
@@ -73,16 +59,16 @@ class QemuHypervisor(Hypervisor):
             cmdline.check_hypervisor_params(pod.hypervisor_config.hypervisor_params)
         elif saved:
             try:
-                self._facts = _Facts.from_mapping(saved)
-            except (KeyError, TypeError, ValueError) as error:
-                raise HypervisorError(f"what was saved of the VM of pod {pod.id!r} is damaged: {error!r}") from error
+                self._facts = Facts.from_mapping(saved)
+            except ValueError as error:
+                raise HypervisorError(f"what was saved of the VM of pod {pod.id!r} is damaged: {error}") from error
             sockets_made = (self._files.socket(cmdline.MONITOR), self._files.socket(cmdline.CONSOLE))
             channels = map(Path, self._facts.channels.values())
             self._made = [*sockets_made, *channels, self._files.messages, self._files.pid_file]
 
     @property
     def capabilities(self) -> frozenset[HypervisorCapability]:
-        """A QEMU process with channels and shared directories, which can be paused."""
+        """What every VM of QEMU can have and do."""
         return _CAPABILITIES
 
     @property
@@ -105,7 +91,7 @@ class QemuHypervisor(Hypervisor):
 
     def save(self) -> Mapping[str, object]:
         """Return what another process needs to control this VM; nothing before there is one."""
-        return asdict(self._facts) if self._facts else {}
+        return self._facts.to_mapping() if self._facts else {}
 
     def console_tail(self) -> str:
         """Return the last lines of the guest's console."""
@@ -114,7 +100,7 @@ class QemuHypervisor(Hypervisor):
     def add_device(self, device: Device) -> None:
         """Note a device. Raises ConfigError for one that QEMU cannot have beside those noted before."""
         self._require_new("add a device")
-        cmdline.check_device(device, self._devices)
+        devices.check(device, self._devices)
         self._devices.append(device)
 
     async def prepare(self, deadline: float) -> None:
@@ -133,6 +119,7 @@ class QemuHypervisor(Hypervisor):
         try:
             vm, pid, channels = self._launch(binary, accelerator, params)
             status = await self._command(vm, "query-status", end - clock())
+            forwards = await self._forwards(vm, end - clock())
             process = ProcessIdentity.of(pid)
             if process is None or not isinstance(status, dict) or status.get("status") != "prelaunch":
                 raise VMStartError(f"QEMU's VM is not ready to start: {status!r}")
@@ -141,7 +128,10 @@ class QemuHypervisor(Hypervisor):
             if isinstance(error, OSError) and not isinstance(error, VCError):
                 raise VMStartError(f"run directory {str(self._files.path)!r} cannot be used: {error}") from error
             raise
-        self._facts = _Facts(process, accelerator, channels)
+        names = [device.name for device in self._devices if isinstance(device, GuestPort)]
+        own, hosts = forwards[: len(forwards) - len(names)], forwards[len(forwards) - len(names) :]
+        ports = {name: one.host_port for name, one in zip(names, hosts, strict=True)}
+        self._facts = Facts(process, accelerator, channels, ports, list(own))
 
     async def start(self, deadline: float) -> None:
         """Let the VM run. Raises VMStartError with QEMU's own words, VMTimeoutError."""
@@ -174,14 +164,25 @@ class QemuHypervisor(Hypervisor):
         return await vm.wait()
 
     async def open_channel(self, name: str) -> socket.socket:
-        """Return a connection to a channel. QEMU serves one at a time; the next one waits for its turn."""
+        """Return a connection to a channel, or to a GuestPort.
+
+        QEMU serves one connection to a channel at a time; the next one waits for its turn. It takes every connection
+        to a port, asks the guest then, and hangs up at once if nothing listens there (yet): that is for the caller to
+        try again.
+        """
         self._controlled(f"open channel {name!r}")
         assert self._facts is not None
-        path = self._facts.channels.get(name)
-        if path is None:
-            known = ", ".join(map(repr, self._facts.channels)) or "none"
+        facts = self._facts
+        if name in facts.ports:
+            return await hostnet.connect(facts.ports[name])
+        if name not in facts.channels:
+            known = ", ".join(map(repr, (*facts.channels, *facts.ports))) or "none"
             raise HypervisorError(f"the VM of pod {self._pod.id!r} has no channel {name!r}; it has {known}")
-        return sockets.connect(Path(path), self._facts.process.pid)
+        return sockets.connect(Path(facts.channels[name]), facts.process.pid)
+
+    async def forwards(self) -> tuple[PortForward, ...]:
+        """Return the ports of the host that lead into the guest because the pod's network asks for it."""
+        return tuple(self._facts.forwards) if self._facts else ()
 
     async def aclose(self) -> None:
         """Release connections and descriptors; the VM runs on."""
@@ -212,18 +213,34 @@ class QemuHypervisor(Hypervisor):
             # Opened for reading too: QEMU's messages then outlive us, and a full pipe costs messages, not time.
             messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             stack.callback(os.close, messages)
+            tap = None
+            if name := network.tap_device(self._devices):
+                tap = hostnet.open_tap(name)
+                stack.callback(os.close, tap)
+            hostnet.check_free(network.forwards(self._devices))
             request = cmdline.Request(
-                self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited
+                self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited, tap
             )
-            pid, pidfd = spawn(cmdline.argv(request), files.path, messages, inherited.values())
+            passed = (*inherited.values(), *([] if tap is None else [tap]))
+            pid, pidfd = spawn(cmdline.argv(request), files.path, messages, passed)
             self._vm = Vm(files, pid, pidfd)
         return self._vm, pid, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
 
-    async def _command(self, vm: Vm, command: Command, deadline: float) -> object:
+    async def _forwards(self, vm: Vm, deadline: float) -> Sequence[PortForward]:
+        """Return what is forwarded into a VM that starts, with the host's ports, some of which QEMU has chosen."""
+        wanted = network.forwards(self._devices)
+        if not wanted:
+            return ()
+        answer = await self._command(vm, "human-monitor-command", deadline, {"command-line": "info usernet"})
+        return network.chosen(wanted, str(answer))
+
+    async def _command(
+        self, vm: Vm, command: Command, deadline: float, arguments: Mapping[str, object] | None = None
+    ) -> object:
         """Execute a command while QEMU starts. Raises VMStartError with QEMU's own words if it ended instead."""
         not_started = f"the VM of pod {self._pod.id!r} did not start"
         try:
-            return await vm.monitor.execute(command, deadline)
+            return await vm.monitor.execute(command, deadline, arguments)
         except VMTimeoutError as error:
             raise VMTimeoutError(f"{not_started}: {error}") from error
         except HypervisorError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,7 +17,11 @@ from vc_hypervisor_qemu import sockets
 COMMAND_DEADLINE = 5.0
 
 #: QMP can run programs on the host; we never say anything but this.
-Command = Literal["cont", "query-status", "quit", "stop"]
+Command = Literal["cont", "human-monitor-command", "query-status", "quit", "stop"]
+
+#: What the arguments of a command that can do anything must have in them: the monitor for humans tells which ports are
+#: forwarded, which QMP does not.
+_REQUIRED = {"human-monitor-command": {"command-line": "info usernet"}}
 
 #: Bytes of one message; the largest answer to the above has a few hundred.
 _MESSAGE_MAX = 64 * 1024
@@ -34,14 +39,17 @@ class Monitor:
         self._connecting = asyncio.Lock()
         self._events = EventListener(names="SHUTDOWN")
 
-    async def execute(self, command: Command, deadline: float = COMMAND_DEADLINE) -> object:
+    async def execute(
+        self, command: Command, deadline: float = COMMAND_DEADLINE, arguments: Mapping[str, object] | None = None
+    ) -> object:
         """Return QEMU's answer to a command, within ``deadline`` seconds. Raises HypervisorError, VMTimeoutError."""
-        if command not in get_args(Command):
-            raise HypervisorError(f"{command!r} is no command that this driver gives")
+        required = _REQUIRED.get(command, {}).items()
+        if command not in get_args(Command) or not required <= (arguments or {}).items():
+            raise HypervisorError(f"{command!r} is no command that this driver gives, or not with {arguments}")
         try:
             async with asyncio.timeout(deadline):
                 client = await self._connected()
-                return await client.execute(command)
+                return await client.execute(command, dict(arguments or {}))
         except TimeoutError as error:
             raise VMTimeoutError(f"QEMU does not answer {command!r} within {deadline:.3g} s") from error
         except (QMPError, AssertionError) as error:  # it asserts that a connection outlives the moment it was made in

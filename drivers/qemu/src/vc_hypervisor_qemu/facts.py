@@ -1,0 +1,31 @@
+"""What a process must know to control a VM, whoever made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+import msgspec
+
+from vc_core.network import PortForward
+from vc_core.process import ProcessIdentity
+
+
+@dataclass(slots=True)
+class Facts:
+    """JSON-able facts of one VM; those that came later than others have a default, for VMs of an older driver."""
+
+    process: ProcessIdentity
+    acceleration: str
+    channels: dict[str, str]  #: path of each channel's socket, by the channel's name
+    ports: dict[str, int] = field(default_factory=dict)  #: where the host connects to each GuestPort, by its name
+    forwards: list[PortForward] = field(default_factory=list)  #: of the pod's network, with the host's ports
+
+    @classmethod
+    def from_mapping(cls, saved: Mapping[str, object]) -> Facts:
+        """Return what :meth:`to_mapping` wrote. Raises ValueError when it is damaged."""
+        return msgspec.convert(saved, cls)
+
+    def to_mapping(self) -> dict[str, object]:
+        """Return what JSON can hold."""
+        return asdict(self)

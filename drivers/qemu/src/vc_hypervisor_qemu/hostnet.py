@@ -1,0 +1,91 @@
+"""What the host gives to a VM's network: tap devices, which are opened here for QEMU to inherit, and ports."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from vc_core.errors import HypervisorError, VMStartError
+from vc_core.network import PortForward
+from vc_hypervisor_qemu.network import LOOPBACK
+
+#: The kernel's door to tap devices (Documentation/networking/tuntap.rst), and the interfaces that there are.
+_TUN, _INTERFACES = Path("/dev/net/tun"), Path("/sys/class/net")
+
+#: The ioctl that ties a descriptor to a device, with its flags (linux/if_tun.h), in a struct ifreq (linux/if.h).
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x2, 0x100, 0x1000, 0x4000
+_IFREQ = struct.Struct("16sH22x")
+
+#: Seconds for a connection to QEMU on this host, which takes it without asking the guest.
+_CONNECTED = 5.0
+
+
+def open_tap(name: str) -> int:
+    """Return a descriptor of the tap device ``name``, which passes frames with the header that virtio puts before them.
+
+    Called when a VM is prepared. Raises VMStartError if there is no such device, or if it is in use.
+    """
+    interface = _INTERFACES / name
+    if not interface.exists():  # asked for, it would be made, and nobody would be at its other end
+        raise VMStartError(f"network device {name!r} does not exist; make it: ip tuntap add dev {name} mode tap")
+    try:
+        flags = int((interface / "tun_flags").read_text(), 16)
+    except FileNotFoundError:
+        flags = 0
+    if flags & (_IFF_TAP | _IFF_MULTI_QUEUE) != _IFF_TAP:
+        raise VMStartError(f"network device {name!r} is no tap device, or one of many queues; make one for the pod")
+    try:
+        tap = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(tap, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
+        except BaseException:
+            os.close(tap)
+            raise
+    except OSError as error:
+        why = "something else uses it" if error.errno == errno.EBUSY else error.strerror
+        raise VMStartError(f"network device {name!r} cannot be opened: {why}") from error
+    return tap
+
+
+def check_free(forwards: Iterable[PortForward]) -> None:
+    """Refuse ports of the host that QEMU could not have. Called just before it starts. Raises VMStartError.
+
+    QEMU would share a UDP port with another QEMU, without a word.
+    """
+    for one in forwards:
+        with socket.socket(type=socket.SOCK_DGRAM if one.protocol == "udp" else socket.SOCK_STREAM) as probe:
+            if one.protocol == "tcp":  # connections that have ended are no obstacle
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, one.host_port))
+            except OSError as error:
+                raise VMStartError(
+                    f"{one.protocol} port {one.host_port} of {LOOPBACK} cannot lead into the guest: {error.strerror}; "
+                    "choose another host port, or 0 for any"
+                ) from error
+
+
+async def connect(port: int) -> socket.socket:
+    """Return a non-blocking connection to a port of this host where QEMU listens. Raises HypervisorError."""
+    client = socket.socket()
+    try:
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        async with asyncio.timeout(_CONNECTED):
+            await asyncio.get_running_loop().sock_connect(client, (LOOPBACK, port))
+    except BaseException as error:
+        client.close()
+        if not isinstance(error, OSError):
+            raise
+        why = error.strerror or f"no answer within {_CONNECTED:g} s"
+        raise HypervisorError(
+            f"port {port} of {LOOPBACK}, which leads into the guest, does not connect: {why}"
+        ) from error
+    return client

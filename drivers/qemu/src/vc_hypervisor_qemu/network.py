@@ -1,0 +1,119 @@
+"""A VM's network interfaces and forwarded ports, as QEMU is told of them and as it tells of them. Pure.
+
+A pod has up to two interfaces: its own, which the guest finds first, and one for the ports that only the host reaches.
+With QEMU's user network they are one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from vc_core.devices import Device, GuestPort, NetworkInterface
+from vc_core.errors import ConfigError, HypervisorError
+from vc_core.network import NetworkConfig, NetworkMode, PortForward
+from vc_hypervisor_qemu.arguments import MODERN, options
+
+#: The only address of the host where ports are forwarded; QEMU's own default is all of them.
+LOOPBACK = "127.0.0.1"
+
+#: Interfaces that a VM has at most.
+INTERFACES_MAX = 2
+
+#: Of the interface for the host alone, which nobody else sees: locally administered (IEEE 802, second bit).
+_PRIVATE_MAC = "02:00:00:00:00:01"
+
+#: A forwarded port in the answer to ``info usernet`` (slirp_connection_info of libslirp): protocol, descriptor, address
+#: and port of the host, address and port of the guest.
+_FORWARD = re.compile(rf"^ *(TCP|UDP)\[HOST_FORWARD\] +\d+ +{re.escape(LOOPBACK)} +(\d+) +\S+ +(\d+) ", re.MULTILINE)
+
+
+def check(config: NetworkConfig) -> None:
+    """Refuse a network that QEMU cannot give. Raises ConfigError."""
+    if config.mode is NetworkMode.USER and config.addresses and not _first_of(config, 4):
+        raise ConfigError(
+            f"addresses {', '.join(config.addresses)} of a user network: with hypervisor qemu give an IPv4 address too"
+        )
+    fixed = [(one.protocol, one.host_port) for one in config.forwards if one.host_port]
+    if twice := {one for one in fixed if fixed.count(one) > 1}:
+        protocol, port = min(twice)
+        raise ConfigError(f"{protocol} port {port} of the host is forwarded twice; choose another host port")
+
+
+def forwards(devices: Sequence[Device]) -> tuple[PortForward, ...]:
+    """Return what is forwarded into a VM: what its pod's network asks for, then each GuestPort, in their order."""
+    network = tuple(one for device in _interfaces(devices) for one in device.config.forwards)
+    return (*network, *(PortForward(device.port) for device in devices if isinstance(device, GuestPort)))
+
+
+def tap_device(devices: Sequence[Device]) -> str:
+    """Return the name of the tap device that a VM is connected to, "" for none."""
+    return next((device.config.device for device in _interfaces(devices)), "")
+
+
+def arguments(devices: Sequence[Device], tap: int | None) -> Iterator[str]:
+    """Return the arguments for a VM's interfaces, the pod's own first; ``tap`` is the descriptor of its tap device."""
+    own = next(_interfaces(devices), None)
+    wanted = forwards(devices)
+    if own is not None and own.config.mode is NetworkMode.USER:
+        yield from _interface("net0", own.mac, "user", *_user(own.config, wanted))
+        return
+    if own is not None:
+        yield from _interface("net0", own.mac, "tap", ("fd", str(tap)))
+    if wanted:
+        yield from _interface("net1", _PRIVATE_MAC, "user", *_user(NetworkConfig(mode=NetworkMode.USER), wanted))
+
+
+def chosen(wanted: Sequence[PortForward], usernet: str) -> tuple[PortForward, ...]:
+    """Return ``wanted`` with the host's ports that QEMU chose, from its answer to ``info usernet``.
+
+    Raises HypervisorError when that does not have them all.
+    """
+    given = {(one.protocol, one.host_port) for one in wanted}
+    free = defaultdict(list)
+    for found in _FORWARD.finditer(usernet):
+        protocol, host_port, guest_port = found[1].lower(), int(found[2]), int(found[3])
+        if (protocol, host_port) not in given:
+            free[protocol, guest_port].append(host_port)
+    try:
+        return tuple(
+            one if one.host_port else replace(one, host_port=free[one.protocol, one.guest_port].pop()) for one in wanted
+        )
+    except IndexError as error:
+        raise HypervisorError(f"QEMU does not tell which ports of the host it forwards: {usernet!r}") from error
+
+
+def _interfaces(devices: Sequence[Device]) -> Iterator[NetworkInterface]:
+    for device in devices:
+        if isinstance(device, NetworkInterface) and device.config.mode is not NetworkMode.NONE:
+            yield device
+
+
+def _interface(id: str, mac: str, kind: str, *values: tuple[str, str]) -> Iterator[str]:
+    yield from ("-netdev", options(kind, [("id", id), *values]))
+    # No boot ROM: a guest's kernel comes from the host, never from a network.
+    device = {"netdev": id, "mac": mac, "romfile": "", **MODERN}
+    yield from ("-device", options("virtio-net-pci", device))
+
+
+def _user(config: NetworkConfig, wanted: Sequence[PortForward]) -> Iterator[tuple[str, str]]:
+    """Return the options of a user network; it has IPv6 only for a guest that has such an address."""
+    v4, v6 = _first_of(config, 4), _first_of(config, 6)
+    yield from (("restrict", "on" if config.restrict else "off"), ("ipv4", "on"), ("ipv6", "on" if v6 else "off"))
+    if v4:
+        yield "net", str(v4.network)
+    if v6:
+        yield "ipv6-net", str(v6.network)
+    if config.gateway:
+        yield "ipv6-host" if ":" in config.gateway else "host", config.gateway
+    guest = v4.ip if v4 else ""  # empty: the address that QEMU gives
+    for one in wanted:
+        yield "hostfwd", f"{one.protocol}:{LOOPBACK}:{one.host_port}-{guest}:{one.guest_port}"
+
+
+def _first_of(config: NetworkConfig, version: int) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | None:
+    addresses = map(ipaddress.ip_interface, config.addresses)
+    return next((address for address in addresses if address.version == version), None)

@@ -1,0 +1,61 @@
+"""What the tests do with VMs: prepare one that stays stopped, or boot the test guest and talk with it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+
+#: Seconds for a guest to come up where several do so at once, and for one answer of it.
+BOOT, ANSWER = 60, 10
+
+
+def live(hypervisor: QemuHypervisor, use: Callable[[int], Awaitable[None]]) -> None:
+    """Prepare a VM, use it with its pid, and end it whatever happened."""
+
+    async def run() -> None:
+        await hypervisor.prepare(10)
+        try:
+            await use(pid_of(hypervisor))
+        finally:
+            await hypervisor.stop(10)
+            await hypervisor.aclose()
+
+    asyncio.run(run())
+
+
+def pid_of(hypervisor: QemuHypervisor) -> int:
+    identity = hypervisor.identity()
+    assert identity is not None
+    return identity.pid
+
+
+async def receive(channel: socket.socket, deadline: float) -> str:
+    """Return the guest's next line; it says one for each command."""
+    line = b""
+    async with asyncio.timeout(deadline):
+        while not line.endswith(b"\n"):
+            line += await asyncio.get_running_loop().sock_recv(channel, 65536)
+    return line.decode().removesuffix("\n")
+
+
+async def ask(channel: socket.socket, command: str) -> str:
+    await asyncio.get_running_loop().sock_sendall(channel, f"{command}\n".encode())
+    return await receive(channel, ANSWER)
+
+
+@asynccontextmanager
+async def booted(hypervisor: QemuHypervisor) -> AsyncIterator[socket.socket]:
+    """Boot; yield the channel on which the guest does what it is told; end the VM whatever happened."""
+    try:
+        await hypervisor.prepare(20)
+        with await hypervisor.open_channel("test") as channel:
+            await hypervisor.start(5)
+            assert await receive(channel, BOOT) == "READY"
+            yield channel
+    finally:
+        await hypervisor.stop(10)
+        await hypervisor.aclose()

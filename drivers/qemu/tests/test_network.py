@@ -1,0 +1,303 @@
+"""Networks and forwarded ports: what QEMU makes of them, what is refused, and guests that answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qemu_vms import ask, booted, live
+
+from vc_core.context import Boot
+from vc_core.devices import Channel, Device, GuestPort, NetworkInterface
+from vc_core.errors import ConfigError, HypervisorError, VMStartError
+from vc_core.network import NetworkConfig, NetworkMode, PortForward
+from vc_hypervisor_qemu import devices, hostnet, network
+from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+
+Make = Callable[..., QemuHypervisor]
+
+MAC = "52:54:00:aa:bb:cc"
+
+
+def user(**config: Any) -> NetworkInterface:
+    return NetworkInterface(NetworkConfig(mode=NetworkMode.USER, **config), MAC)
+
+
+def tap(name: str) -> NetworkInterface:
+    return NetworkInterface(NetworkConfig(mode=NetworkMode.TAP, device=name), MAC)
+
+
+def listeners(pid: int) -> set[tuple[str, str, int]]:
+    """Return protocol, address and port of all that a process listens to, as the kernel of the host says."""
+    descriptors = (str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    own = {match[1] for one in descriptors if (match := re.fullmatch(r"socket:\[(\d+)\]", one))}
+    found = set()
+    for protocol, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        for line in Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]:
+            _, local, _, current, *_, inode = line.split()[:10]
+            if inode in own and current == state:
+                address, port = local.split(":")
+                found.add((protocol, address, int(port, 16)))
+    return found
+
+
+@pytest.fixture
+def tap_device() -> Iterator[str]:
+    """A tap device of the host, 198.51.100.1, that nobody uses."""
+    name = f"vct{os.getpid()}"
+    subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap"], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", "198.51.100.1/24", "dev", name], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+# -- what QEMU is told -------------------------------------------------------------------------------------------------
+
+
+def arguments(*wanted: Device) -> list[str]:
+    return [argument for argument in network.arguments(wanted, 7) if not argument.startswith("-")]
+
+
+def test_a_vm_has_no_interface_unless_one_is_asked_for() -> None:
+    assert arguments(Channel("c", "n"), NetworkInterface(NetworkConfig(), MAC)) == []
+
+
+def test_a_user_network_reaches_nothing_and_has_no_ipv6_unless_asked() -> None:
+    assert arguments(user()) == [
+        "user,id=net0,restrict=on,ipv4=on,ipv6=off",
+        f"virtio-net-pci,netdev=net0,mac={MAC},romfile=,disable-legacy=on",
+    ]
+    assert arguments(user(restrict=False))[0] == "user,id=net0,restrict=off,ipv4=on,ipv6=off"
+
+
+def test_a_user_network_is_that_of_the_guests_addresses() -> None:
+    given = user(addresses=["10.9.3.3/16", "fd00::3/64"], gateway="10.9.0.1", forwards=[PortForward(22)])
+    assert arguments(given)[0] == (
+        "user,id=net0,restrict=on,ipv4=on,ipv6=on,net=10.9.0.0/16,ipv6-net=fd00::/64,host=10.9.0.1,"
+        "hostfwd=tcp:127.0.0.1:0-10.9.3.3:22"
+    )
+
+
+def test_ports_for_the_host_share_a_user_network() -> None:
+    netdev, device = arguments(GuestPort("ssh", 22), user(forwards=[PortForward(53, 5353, "udp")]))
+    assert netdev.endswith(",hostfwd=udp:127.0.0.1:5353-:53,hostfwd=tcp:127.0.0.1:0-:22")
+    assert MAC in device
+
+
+@pytest.mark.parametrize(("others", "before"), [((), 0), ((tap("t"),), 2)])
+def test_ports_for_the_host_have_an_interface_of_their_own_where_there_is_no_user_network(
+    others: tuple[Device, ...], before: int
+) -> None:
+    found = arguments(GuestPort("ssh", 22), *others)
+    assert found[before:] == [
+        "user,id=net1,restrict=on,ipv4=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
+        "virtio-net-pci,netdev=net1,mac=02:00:00:00:00:01,romfile=,disable-legacy=on",
+    ]
+    expected = ["tap,id=net0,fd=7", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=,disable-legacy=on"]
+    assert found[:before] == expected[:before]
+
+
+def test_what_cannot_work_is_refused() -> None:
+    with pytest.raises(ConfigError, match="tcp port 80 of the host is forwarded twice"):
+        devices.check(user(forwards=[PortForward(1, 80), PortForward(2, 80)]), ())
+    with pytest.raises(ConfigError, match="give an IPv4 address too"):
+        devices.check(user(addresses=["fd00::3/64"]), ())
+    with pytest.raises(ConfigError, match="one device too many"):
+        devices.check(user(), [user()])
+    with pytest.raises(ConfigError, match="two devices have the name 'n'"):
+        devices.check(GuestPort("n", 22), [Channel("c", "n")])
+    with pytest.raises(ConfigError, match="guest_port of a port forward is 0"):
+        devices.check(GuestPort("n", 0), ())
+
+
+def test_ports_are_read_from_what_qemu_says() -> None:
+    usernet = """Hub -1 (net0):\r
+  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r
+  TCP[ESTABLISHED]   12       127.0.0.1 40000       10.0.2.15    80     0     0\r
+  UDP[HOST_FORWARD]   3       127.0.0.1 43057       10.0.2.15    80     0     0\r
+  TCP[HOST_FORWARD]   9       127.0.0.1 2222        10.0.2.15    80     0     0\r
+  TCP[HOST_FORWARD]   8       127.0.0.1 38715       10.0.2.15    80     0     0\r
+"""
+    wanted = (PortForward(80), PortForward(80, 2222), PortForward(80, 0, "udp"))
+    assert network.chosen(wanted, usernet) == (
+        PortForward(80, 38715), PortForward(80, 2222), PortForward(80, 43057, "udp")
+    )  # fmt: skip
+    with pytest.raises(HypervisorError, match="which ports of the host"):
+        network.chosen((PortForward(81),), usernet)
+
+
+# -- what a stopped VM shows -------------------------------------------------------------------------------------------
+
+
+def test_ports_are_open_to_this_host_alone_and_saved(make: Make) -> None:
+    asked = (PortForward(80), PortForward(53, 0, "udp"), PortForward(443))
+    hypervisor = make()
+    hypervisor.add_device(GuestPort("ssh", 22))
+    hypervisor.add_device(user(forwards=asked))
+
+    async def use(pid: int) -> None:
+        forwards = await hypervisor.forwards()
+        assert [(one.guest_port, one.protocol) for one in forwards] == [(80, "tcp"), (53, "udp"), (443, "tcp")]
+        saved: Any = json.loads(json.dumps(hypervisor.save()))
+        ports = {("tcp", saved["ports"]["ssh"]), *((one.protocol, one.host_port) for one in forwards)}
+        assert listeners(pid) == {(protocol, "0100007F", port) for protocol, port in ports}  # 127.0.0.1
+        heir = make(saved=saved)
+        assert await heir.forwards() == forwards
+        assert heir.save() == saved
+        (await heir.open_channel("ssh")).close()
+        await heir.aclose()
+
+    live(hypervisor, use)
+
+
+def test_a_vm_of_an_older_driver_has_no_ports(make: Make) -> None:
+    async def use(pid: int) -> None:
+        saved = {key: hypervisor.save()[key] for key in ("process", "acceleration", "channels")}
+        assert await make(saved=saved).forwards() == ()
+
+    hypervisor = make()
+    live(hypervisor, use)
+
+
+def test_a_vm_without_network_listens_nowhere(make: Make) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        assert await hypervisor.forwards() == ()
+        assert listeners(pid) == set()
+
+    live(hypervisor, use)
+
+
+def failing(hypervisor: QemuHypervisor, text: str) -> None:
+    async def run() -> None:
+        with pytest.raises(VMStartError, match=text):
+            await hypervisor.prepare(10)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_port_of_the_host_that_is_taken_is_named(make: Make, tmp_path: Path, protocol: str) -> None:
+    async def use(pid: int) -> None:
+        [taken] = await first.forwards()
+        second = make(run_dir=tmp_path / "run" / "p2")
+        second.add_device(user(forwards=[PortForward(81, taken.host_port, protocol)]))
+        with pytest.raises(VMStartError, match=f"{protocol} port {taken.host_port} of 127.0.0.1 .*: Address already"):
+            await second.prepare(10)
+
+    first = make()
+    first.add_device(user(forwards=[PortForward(80, 0, protocol)]))
+    live(first, use)
+
+
+def test_a_port_that_is_taken_at_the_last_moment_is_named_in_qemus_words(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostnet, "check_free", lambda forwards: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        hypervisor = make()
+        hypervisor.add_device(user(forwards=[PortForward(80, port)]))
+        failing(hypervisor, f"did not start: QEMU exited with status 1: .*'tcp:127.0.0.1:{port}-:80'")
+
+
+def test_a_network_device_that_cannot_be_used_is_named(make: Make) -> None:
+    for name, text in (("vcnone", "device 'vcnone' does not exist; make it"), ("lo", "device 'lo' is no tap device")):
+        hypervisor = make()
+        hypervisor.add_device(tap(name))
+        failing(hypervisor, text)
+
+
+@pytest.mark.root
+def test_a_tap_device_serves_one_vm(make: Make, tap_device: str, tmp_path: Path) -> None:
+    first, second = make(), make(run_dir=tmp_path / "run" / "p2")
+    for hypervisor in (first, second):
+        hypervisor.add_device(tap(tap_device))
+
+    async def use(pid: int) -> None:
+        with pytest.raises(VMStartError, match=f"device '{tap_device}' cannot be opened: something else uses it"):
+            await second.prepare(10)
+
+    live(first, use)
+    live(second, lambda pid: asyncio.sleep(0))
+
+
+# -- what a guest sees -------------------------------------------------------------------------------------------------
+
+
+async def hear(connect: Callable[[], Awaitable[socket.socket]]) -> bytes:
+    """Return all that comes from a connection."""
+    said = b""
+    async with asyncio.timeout(10):
+        with await connect() as client:
+            while some := await asyncio.get_running_loop().sock_recv(client, 4096):
+                said += some
+    return said
+
+
+@pytest.fixture
+def service() -> Iterator[int]:
+    """A port of this host's 127.0.0.1 where connections are taken."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.vm
+def test_a_user_network_leads_into_the_guest_and_out_of_it_where_that_is_asked_for(
+    make: Make, guest_boot: Boot, service: int
+) -> None:
+    async def run() -> None:
+        hypervisor = make(guest_boot)
+        hypervisor.add_device(Channel("test", "test"))
+        hypervisor.add_device(GuestPort("port", 7))
+        hypervisor.add_device(user(restrict=False, forwards=[PortForward(8)]))
+        async with booted(hypervisor) as channel:
+            [forward] = await hypervisor.forwards()
+            assert await ask(channel, "/sys/class/net/eth0/address") == MAC
+            assert await ask(channel, "/sys/class/net/eth1/address") == ""
+            assert await ask(channel, "LISTEN eth0 10.0.2.15 8") == "LISTENING"
+            assert await hear(lambda: hostnet.connect(forward.host_port)) == b"hello from port 8\n"
+            assert await hear(lambda: hypervisor.open_channel("port")) == b""  # nothing listens there yet
+            assert await ask(channel, "LISTEN eth0 10.0.2.15 7") == "LISTENING"
+            await hypervisor.aclose()
+            heir = make(boot=None, saved=hypervisor.save())
+            assert await hear(lambda: heir.open_channel("port")) == b"hello from port 7\n"
+            await heir.aclose()
+            assert await ask(channel, f"REACH 10.0.2.2 {service}") == "REACHED"
+
+    asyncio.run(run())
+
+
+@pytest.mark.vm
+@pytest.mark.root
+@pytest.mark.parametrize("machine", ["pc", "microvm"])
+def test_a_guest_on_a_tap_device_has_a_second_interface_for_the_host_alone(
+    make: Make, guest_boot: Boot, tap_device: str, service: int, machine: str
+) -> None:
+    async def run() -> None:
+        hypervisor = make(guest_boot, options={"machine": machine})
+        hypervisor.add_device(GuestPort("port", 7))
+        hypervisor.add_device(Channel("test", "test"))
+        hypervisor.add_device(tap(tap_device))
+        async with booted(hypervisor) as channel:
+            assert await ask(channel, "/sys/class/net/eth0/address") == MAC
+            assert await ask(channel, "LISTEN eth0 198.51.100.2 8") == "LISTENING"
+            assert await ask(channel, "LISTEN eth1 10.0.2.15 7") == "LISTENING"
+            with socket.create_connection(("198.51.100.2", 8), timeout=10) as client:
+                assert client.recv(100) == b"hello from port 8\n"
+            assert await hear(lambda: hypervisor.open_channel("port")) == b"hello from port 7\n"
+            assert await ask(channel, f"REACH 10.0.2.2 {service}") != "REACHED"
+
+    asyncio.run(run())
