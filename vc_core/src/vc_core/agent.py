@@ -44,6 +44,10 @@ class ProcessIO(ABC):
     #: False if the input is at its end from the start; an agent may then tell the guest so at once.
     has_input: bool = True
 
+    #: For a process that is taken over: bytes of output and of error output that a former owner has taken, where that
+    #: is known. An agent that can tell goes on after them.
+    taken: tuple[int, int] | None = None
+
     @abstractmethod
     async def read_stdin(self) -> bytes:
         """Return the next bytes for the process (64 KiB at most), empty at the end of input."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import struct
 import termios
 import tty
 from collections.abc import Callable
@@ -20,6 +21,10 @@ CHUNK = 64 * 1024
 
 #: A container's log: two files of half this size at most (bytes), the older one ``output.log.1``.
 LOG_BYTES_MAX = 16 * 1024 * 1024
+
+#: What is noted before bytes are appended to a log: its inode and size, the bytes of output and of error output that
+#: came before, how many follow, and of which of the two.
+_NOTE = struct.Struct("=6Q")
 
 
 class Input:
@@ -128,42 +133,82 @@ async def ready(fd: int, writing: bool) -> None:
 
 
 class ContainerLog:
-    """A container's log: output and error output, in the order of arrival, capped."""
+    """A container's log: output and error output, in the order of arrival, capped.
+
+    Before each append it notes beside the log what it is about to do, so that after a sudden death the size of the log
+    tells whoever comes next, to the byte, how much of each stream is in it.
+    """
 
     def __init__(self, path: Path, cap: int = LOG_BYTES_MAX) -> None:
         self._path, self._half = path, cap // 2
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = self._open()
+        self._fd = self._open(self._path, os.O_APPEND)
         self._size = os.fstat(self._fd).st_size
+        self._notes = -1
+        self._taken = [0, 0]
 
-    def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(self._path, flags, 0o600)
+    @staticmethod
+    def _open(path: Path, flag: int) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flag | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
-    def write(self, data: bytes) -> None:
-        """Append; what a full disk refuses is lost, so that the container can go on."""
+    @property
+    def _former(self) -> Path:
+        return self._path.with_name(self._path.name + ".1")
+
+    def begin(self) -> None:
+        """Count the bytes of a new process from now on."""
+        self._notes = self._open(self._path.with_name(self._path.name + ".at"), os.O_TRUNC)
+
+    def resume(self) -> tuple[int, int] | None:
+        """Go on counting where a former owner ended; return how many bytes it took, None if that is not known."""
+        self._notes = self._open(self._path.with_name(self._path.name + ".at"), 0)
+        note = os.pread(self._notes, _NOTE.size, 0)
+        if len(note) < _NOTE.size:
+            return None
+        inode, size, *taken, length, stream = _NOTE.unpack(note)
+        for path in (self._path, self._former):
+            if path.exists() and (now := path.stat()).st_ino == inode:
+                taken[stream] += min(now.st_size - size, length)
+                self._taken = taken
+                return taken[0], taken[1]
+        return None
+
+    def write(self, data: bytes, stream: int | None = None) -> None:
+        """Append bytes, of output (0) or error output (1) where they are counted.
+
+        What a full disk refuses is lost, so that the container can go on.
+        """
         try:
             if self._size and self._size + len(data) > self._half:
-                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                self._path.replace(self._former)
                 os.close(self._fd)
-                self._fd, self._size = self._open(), 0
+                self._fd, self._size = self._open(self._path, os.O_APPEND), 0
+            if stream is not None:
+                note = _NOTE.pack(os.fstat(self._fd).st_ino, self._size, *self._taken, len(data), stream)
+                self._taken[stream] += len(data)
+                os.pwrite(self._notes, note, 0)
             self._size += os.write(self._fd, data)
         except OSError:
             return
 
     def close(self) -> None:
-        """Close the file. Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close the files. Idempotent."""
+        for fd in (self._fd, self._notes):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._notes = -1
 
 
 class LoggedIO(ProcessIO):
-    """A detached container: no input, output to its log."""
+    """A detached container: no input, output to its log. With ``resumed`` it ran before, with a former owner."""
 
-    def __init__(self, log: ContainerLog, keep_stdin_open: bool = False) -> None:
+    def __init__(self, log: ContainerLog, keep_stdin_open: bool = False, resumed: bool = False) -> None:
         self._log, self._keep_stdin_open = log, keep_stdin_open
         self.has_input = keep_stdin_open
+        if resumed:
+            self.taken = log.resume()
+        else:
+            log.begin()
 
     async def read_stdin(self) -> bytes:
         """Return the end of input, or never."""
@@ -173,11 +218,11 @@ class LoggedIO(ProcessIO):
 
     async def write_stdout(self, data: bytes) -> None:
         """Log output."""
-        self._log.write(data)
+        self._log.write(data, 0)
 
     async def write_stderr(self, data: bytes) -> None:
         """Log error output."""
-        self._log.write(data)
+        self._log.write(data, 1)
 
     def close(self) -> None:
         """Close the log. Idempotent."""
@@ -193,6 +238,8 @@ class AttachedIO(ProcessIO):
     def __init__(self, stdin: Input | None, stdout: Output | None, stderr: Output | None,
                  log: ContainerLog | None = None) -> None:  # fmt: skip
         self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
+        if log is not None:
+            log.begin()  # what an earlier process left is not this one's
         self.has_input = stdin is not None
         self.on_broken: Callable[[], None] | None = None
 
