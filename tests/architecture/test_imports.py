@@ -25,7 +25,7 @@ LAYERS_TEXT = """
     _files _mounts locks roots results records config_record store status
     rootfs share sources boot assembly streams ledger containers engine
 
-    interpreters queries wire stdio
+    interpreters queries wire stdio signals
     supervisor supervisor.ready supervisor.service supervisor.process supervisor.__main__
     client operations container_operations sync aio
 

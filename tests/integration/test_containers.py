@@ -154,3 +154,21 @@ def test_the_command_does_the_same(pod: vc.Pod, bundle: Path):
     assert said[:2] == [b"Created container cli\n", b"Container cli started\n"]
     assert said[2].startswith(b"CONTAINER ID  STATE\ncli           running\n")
     assert said[3:] == [b"in\n", b"Container cli stopped\n", b"143\n", b"Container cli deleted\n"]
+
+
+@pytest.mark.parametrize("wanted", ["hup", 10, "SIGUSR2"])
+def test_a_signal_reaches_a_container_by_name_or_number(added, wanted: int | str):
+    one = added(
+        "trapped",
+        "sh",
+        "-c",
+        'for s in HUP USR1 USR2; do trap "echo $s; exit 3" $s; done; echo up; while :; do usleep 9000; done',
+    )
+    one.start()
+    log = Path(one.status().log_path)
+    end = time.monotonic() + 20
+    while log.read_text() != "up\n":
+        assert time.monotonic() < end
+    one.kill(wanted)
+    assert one.wait() == 3
+    assert log.read_text().split()[1] in str({"hup": "HUP", 10: "USR1"}.get(wanted, wanted))

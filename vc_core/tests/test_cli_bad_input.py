@@ -90,6 +90,14 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
         ("idle nope", 1, NO_CONTAINER),
         ("idle 1", 1, "container '1' of pod 'idle' is ready; waiting for its end"),
     ],
+    "container kill": [
+        ("nope 1", 1, NO_POD),
+        ("idle 1", 1, "pod 'idle' is ready; sending a signal"),
+        ("busy nope", 1, "has no container 'nope'"),
+        ("busy 1 --signal SIGFLY", 1, "signal 'SIGFLY' is unknown; give a name such as SIGTERM"),
+        ("busy 1 --signal 65", 1, "signal '65' is unknown"),
+        ("busy 1 --signal 0", 1, "signal '0' is unknown"),
+    ],
     "container stats": [
         ("nope 1", 1, NO_POD),
         ("idle nope", 1, NO_CONTAINER),

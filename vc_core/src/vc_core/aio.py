@@ -114,6 +114,10 @@ class Container:
         """Stop the container; see :func:`stop_container`."""
         await stop_container(self.pod_id, self.id, timeout=timeout, force=force)
 
+    async def kill(self, signal: int | str = "SIGTERM") -> None:
+        """Send a signal to the container's main process; see :func:`kill_container`."""
+        await kill_container(self.pod_id, self.id, signal)
+
     async def delete(self, *, force: bool = False) -> None:
         """Delete the container; see :func:`delete_container`."""
         await delete_container(self.pod_id, self.id, force=force)
@@ -265,6 +269,17 @@ async def stop_container(
 
     await run_async(container_operations.stop_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
+
+
+async def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM") -> None:
+    """Send a signal to the main process of a running container, and do not wait for what comes of it.
+
+    ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, ContainerNotFoundError,
+    StateError, ConfigError for a signal that there is not.
+    """
+    from vc_core import container_operations
+
+    await run_async(container_operations.kill_container(pod_id, container_id, signal))
 
 
 async def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:

@@ -17,6 +17,7 @@ from vc_core.interpreters import Operation, Ready
 from vc_core.operations import Foreground, attend, exit_code
 from vc_core.records import PodRecord
 from vc_core.results import ExecResult
+from vc_core.signals import number
 from vc_core.states import State, require_state
 from vc_core.status import effective, find_container
 from vc_core.stdio import Output, Stdin, Stdio
@@ -69,6 +70,15 @@ def stop_container(
     _require(record, container_id, _RUNNING, "stopping it")
     message = {"op": "stop_container", "container": container_id, "deadline": timeout, "force": force}
     yield from _ask(record, message, timeout or 0.0)
+
+
+def kill_container(pod_id: str, container_id: str, signal: int | str) -> Operation[None]:
+    """Send a signal, by name or number, to the main process of a running container."""
+    signum = number(signal)
+    record = effective(Store.here().read(pod_id))
+    require_state(f"pod {pod_id!r}", record.state, _RUNNING, "sending a signal")
+    _require(record, container_id, _RUNNING, "sending it a signal")
+    yield from _ask(record, {"op": "kill_container", "container": container_id, "signal": signum})
 
 
 def delete_container(pod_id: str, container_id: str, force: bool = False) -> Operation[None]:

@@ -108,6 +108,10 @@ class Container:
         """Stop the container; see :func:`stop_container`."""
         stop_container(self.pod_id, self.id, timeout=timeout, force=force)
 
+    def kill(self, signal: int | str = "SIGTERM") -> None:
+        """Send a signal to the container's main process; see :func:`kill_container`."""
+        kill_container(self.pod_id, self.id, signal)
+
     def delete(self, *, force: bool = False) -> None:
         """Delete the container; see :func:`delete_container`."""
         delete_container(self.pod_id, self.id, force=force)
@@ -255,6 +259,17 @@ def stop_container(pod_id: str, container_id: str, *, timeout: float | None = No
 
     run_blocking(container_operations.stop_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
+
+
+def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM") -> None:
+    """Send a signal to the main process of a running container, and do not wait for what comes of it.
+
+    ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, ContainerNotFoundError,
+    StateError, ConfigError for a signal that there is not.
+    """
+    from vc_core import container_operations
+
+    run_blocking(container_operations.kill_container(pod_id, container_id, signal))
 
 
 def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:

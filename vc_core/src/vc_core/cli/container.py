@@ -91,6 +91,22 @@ def stop(pod_id: str, container_id: str, timeout: float | None, force: bool, qui
 @container.command()
 @options.pod_of_container
 @options.container_id
+@click.option("-s", "--signal", default="SIGTERM", show_default=True, help="Which one, by name or number.")
+@options.quiet_option
+def kill(pod_id: str, container_id: str, signal: str, quiet: bool) -> None:
+    """Send a signal to the main process of a running container.
+
+    Example: virtc container kill --signal HUP POD web
+    """
+    from vc_core.sync import kill_container
+
+    kill_container(pod_id, container_id, signal)
+    _say(f"Container {container_id} was sent {signal}", quiet)
+
+
+@container.command()
+@options.pod_of_container
+@options.container_id
 @click.option("--force", is_flag=True, help="Kill it first if it runs.")
 @options.quiet_option
 def delete(pod_id: str, container_id: str, force: bool, quiet: bool) -> None:

@@ -272,6 +272,10 @@ async def _stop_container(engine: Engine, connection: Connection, request: dict[
     await asyncio.shield(engine.stop_container(request["container"], request.get("deadline"), force))
 
 
+async def _kill_container(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
+    await engine.signal_container(request["container"], msgspec.convert(request["signal"], int))
+
+
 async def _delete_container(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
     await asyncio.shield(engine.delete_container(request["container"], bool(request.get("force"))))
 
@@ -295,6 +299,7 @@ _OPERATIONS = {
     "create_container": _create_container,
     "start_container": _start_container,
     "stop_container": _stop_container,
+    "kill_container": _kill_container,
     "delete_container": _delete_container,
     "stats": _stats,
     "wait": _wait,
