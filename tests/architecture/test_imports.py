@@ -31,12 +31,14 @@ LAYERS_TEXT = """
 
     __init__
 
+    checks
     cli.output cli.options cli.pod_options cli.foreground
     cli.drivers cli.guest cli.completion cli.container cli.pod cli.main cli
 
     testing testing.census testing.process_io
     testing.hyperstart_wire testing.hyperstart_keys testing.hyperstart_programs testing.hyperstart_misbehaviour
     testing.fake_hyperstart
+    testing.distributions
 """
 LAYERS = LAYERS_TEXT.split()
 

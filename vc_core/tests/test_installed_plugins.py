@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from vc_core.testing import distributions
+
 HYPERVISOR = """
     from vc_core.hookspecs import hookimpl
 
@@ -63,31 +65,7 @@ PROJECTS = {
 
 def write_project(folder: Path, name: str) -> Path:
     """Write the source of a distribution ``stranger-NAME`` and return its folder."""
-    group, entry_point, source = PROJECTS[name]
-    module = f"stranger_{name.replace('-', '_')}"
-    project = folder / name
-    project.mkdir()
-    (project / f"{module}.py").write_text(textwrap.dedent(source))
-    (project / "pyproject.toml").write_text(
-        textwrap.dedent(f"""
-            [build-system]
-            requires = ["hatchling"]
-            build-backend = "hatchling.build"
-            [project]
-            name = "stranger-{name}"
-            version = "7.8"
-            [project.entry-points."vc_core.{group}"]
-            {entry_point} = "{module}:Plugin"
-            [tool.hatch.build.targets.wheel]
-            only-include = ["{module}.py"]
-        """)
-    )
-    return project
-
-
-def install(site: Path, *projects: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--no-compile", "--target", site, *projects], check=True, timeout=120)
+    return distributions.write(folder, name, *PROJECTS[name])
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all the distributions, as pip left it."""
     site = tmp_path_factory.mktemp("site")
     sources = tmp_path_factory.mktemp("sources")
-    install(site, *(write_project(sources, name) for name in PROJECTS))
+    distributions.install(site, *(write_project(sources, name) for name in PROJECTS))
     return site
 
 
@@ -221,20 +199,23 @@ def test_an_installed_extension_works_beside_a_broken_one(run: Callable[..., Any
     assert config == {"wrapped": {}}
 
 
-def test_every_installed_plugin_is_listed_with_its_problems(run: Callable[..., Any]) -> None:
+def test_every_installed_plugin_is_examined_apart_from_the_others(run: Callable[..., Any]) -> None:
     rows = run("""
         import dataclasses
-        result = [dataclasses.astuple(info) for info in plugins.installed()]
+        from vc_core.checks import examine_installed
+        result = [dataclasses.astuple(one) for one in examine_installed(promises=True)]
     """)
     ours = [row for row in rows if row[2].startswith("stranger-")]
-    assert {(kind, name, distribution) for kind, name, distribution, _, _ in ours} == {
+    assert {(kind, name, distribution) for kind, name, distribution, *_ in ours} == {
         (group[:-1], entry_point, f"stranger-{name}") for name, (group, entry_point, _) in PROJECTS.items()
     }
-    assert {version for _, _, _, version, _ in ours} == {"7.8"}
-    assert {name for _, name, _, _, problems in ours if not problems} == {"good", "falsy", "telling"}
-    problems = {name: problems for _, name, _, _, problems in ours}
-    assert "RuntimeError: no licence" in problems["broken"][0]
-    assert "stranger-twice-a 7.8 and stranger-twice-b 7.8" in problems["twice"][0]
+    assert {version for _, _, _, version, *_ in ours} == {distributions.VERSION}
+    faults = {name: faults for _, name, _, _, _, faults in ours}
+    assert [name for name in faults if not faults[name]] == ["telling"]
+    assert "RuntimeError: no licence" in faults["broken"][0]
+    assert "stranger-twice-a 7.8 and stranger-twice-b 7.8" in faults["twice"][0]
+    assert any("accepts option 'no-such-option'" in fault for fault in faults["good"])
+    assert any("returned 'no hypervisor' from vc_hypervisor_create" in fault for fault in faults["good"])
 
 
 def test_a_driver_is_seen_as_soon_as_it_is_installed_and_no_cache_is_written(
@@ -248,9 +229,9 @@ def test_a_driver_is_seen_as_soon_as_it_is_installed_and_no_cache_is_written(
         result = [plugins.hypervisor(name).name for name in names]
     """
     assert run(listing, site) == []
-    install(site, write_project(sources, "good"))
+    distributions.install(site, write_project(sources, "good"))
     assert run(listing, site) == ["good"]
-    install(site, write_project(sources, "falsy"))
+    distributions.install(site, write_project(sources, "falsy"))
     assert run(listing, site) == ["falsy", "good"]
     assert not (tmp_path / "cache").exists()
 

@@ -222,9 +222,21 @@ def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
             if link is not None:
                 yield from _stop(link, None, True, 0.0)
     elif record.state in (State.RUNNING, State.PAUSED):
-        with suppress(VCError):
-            yield from stop_pod(pod_id, None, True)
+        yield InThread(lambda: _stop_elsewhere(pod_id))
     yield InThread(lambda: _kill_all(store, pod_id, record))
+
+
+def _stop_elsewhere(pod_id: str) -> None:
+    """Stop a pod that has no supervisor in a process of its own, because its driver may hang."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-P", "-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            command, timeout=_FORCE_DEADLINE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
 
 def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import pluggy
@@ -21,7 +23,14 @@ from vc_core._discovery import Catalogue, PluginKind, in_a_line, supplier
 from vc_core.agent import Agent, GuestPayload
 from vc_core.context import PodContext
 from vc_core.defaults import DEFAULT_GUEST
-from vc_core.errors import DriverConflictError, DriverContractError, DriverError, DriverNotFoundError, VCError
+from vc_core.errors import (
+    DriverConflictError,
+    DriverContractError,
+    DriverError,
+    DriverLoadError,
+    DriverNotFoundError,
+    VCError,
+)
 from vc_core.guest import GuestBuilder
 from vc_core.hookspecs import (
     PROJECT,
@@ -45,7 +54,29 @@ __all__ = [
     "SpawnerDriver",
 ]
 
+#: Seconds for an extension to be imported, and to return from being told something.
+EXTENSION_DEADLINE = 3.0
+
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+def _in_time(function: Callable[[], _T]) -> _T:
+    """Call somebody's code that must not hold us up for ever. Raises what it raises, and TimeoutError.
+
+    A call that overruns is left behind in its thread, which keeps no process from ending.
+    """
+    outcome: Future[_T] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, name="extension", daemon=True).start()
+    return outcome.result(EXTENSION_DEADLINE)
 
 
 def _hooks(*specs: type) -> frozenset[str]:
@@ -88,15 +119,14 @@ class _Plugin:
         return DriverContractError(f"{self} {what}", kind=self.kind, name=self.name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class DriverInfo:
-    """One row of ``virtc drivers``. ``problems`` holds one sentence each; empty means usable."""
+    """A plug-in that is there: what it is called, and who supplied it (nobody, if the program added it)."""
 
-    kind: str
+    kind: PluginKind
     name: str
     distribution: str
     version: str
-    problems: tuple[str, ...]
 
 
 class _Driver:
@@ -282,25 +312,23 @@ class Plugins:
                 raise DriverConflictError(f"{self._plugins[kind, name]} is in use already", kind=kind, name=name)
             self._register(_Plugin(kind, name, "", "", plugin))
 
+    def extension(self, name: str) -> None:
+        """Load an extension, to see whether it can be. Raises DriverError as :meth:`hypervisor` does."""
+        self._load_extensions()
+        if name in self._broken_extensions:
+            raise self._broken_extensions[name]
+        self._load(PluginKind.EXTENSION, name)
+
     def installed(self) -> list[DriverInfo]:
-        """Load every plug-in, each for itself, and say what is wrong with it. Called by ``virtc drivers``."""
+        """Return what is there of all kinds, imported or not; a name that two distributions offer is there twice."""
         with self._lock:
-            added = [plugin for plugin in self._plugins.values() if not plugin.distribution]
-            rows = [(plugin.kind, plugin.name, "", "") for plugin in added]
+            found = [DriverInfo(one.kind, one.name, "", "") for one in self._plugins.values() if not one.distribution]
+            added = {(one.kind, one.name) for one in found}
             for kind in PluginKind:
                 for entry_point in self._installed().offers(kind):
-                    if (kind, entry_point.name, "", "") not in rows:
-                        rows.append((kind, entry_point.name, *supplier(entry_point)))
-        return [
-            DriverInfo(
-                kind=kind,
-                name=name,
-                distribution=distribution,
-                version=version,
-                problems=tuple(self._problems(kind, name)),
-            )
-            for kind, name, distribution, version in rows
-        ]
+                    if (kind, entry_point.name) not in added:
+                        found.append(DriverInfo(kind, entry_point.name, *supplier(entry_point)))
+        return found
 
     def notify_pod_transition(self, pod_id: str, old: str, new: str) -> None:
         """Tell every extension that a pod changed its state; see ``vc_pod_transition``. Never raises."""
@@ -339,10 +367,22 @@ class Plugins:
             if extension.kind is not PluginKind.EXTENSION:
                 continue
             others = [other.obj for other in plugins if other is not extension]
+            caller = self._manager.subset_hook_caller(hook, others)
+            if not caller.get_hookimpls():
+                continue
             try:
-                self._manager.subset_hook_caller(hook, others)(**arguments)
+                _in_time(partial(caller, **arguments))
+            except TimeoutError:
+                self._drop(extension)
+                told = "%s did not return from %s within %g s; it is told no more"
+                _log.error(told, extension, hook, EXTENSION_DEADLINE)
             except (Exception, SystemExit):
                 _log.exception("%s raised from %s; passed over", extension, hook)
+
+    def _drop(self, plugin: _Plugin) -> None:
+        with self._lock:
+            if self._plugins.pop((plugin.kind, plugin.name), None) is not None:
+                self._manager.unregister(plugin.obj)
 
     def _registered(self) -> list[_Plugin]:
         with self._lock:
@@ -372,7 +412,11 @@ class Plugins:
                         kind=kind,
                         name=name,
                     )
-            obj, entry_point = self._installed().load(kind, name)
+            catalogue = self._installed()
+            if kind is PluginKind.EXTENSION:
+                obj, entry_point = _in_time(lambda: catalogue.load(kind, name))
+            else:
+                obj, entry_point = catalogue.load(kind, name)
             return self._register(_Plugin(kind, name, *supplier(entry_point), obj))
 
     def _load_extensions(self) -> None:
@@ -383,18 +427,12 @@ class Plugins:
             for name in self.names(PluginKind.EXTENSION):
                 try:
                     self._load(PluginKind.EXTENSION, name)
-                except DriverError as error:
+                except (DriverError, TimeoutError) as error:
+                    if isinstance(error, TimeoutError):
+                        what = f"extension {name!r} is not loaded after {EXTENSION_DEADLINE:g} s; uninstall it"
+                        error = DriverLoadError(what, kind=PluginKind.EXTENSION, name=name)
                     self._broken_extensions[name] = error
                     _log.warning("passed over: %s", error)
-
-    def _problems(self, kind: PluginKind, name: str) -> list[str]:
-        try:
-            if kind is PluginKind.EXTENSION:
-                self._load_extensions()
-                return [str(self._broken_extensions[name])] if name in self._broken_extensions else []
-            return _Driver(self, self._load(kind, name)).probe()
-        except VCError as error:
-            return [str(error)]
 
     def _register(self, plugin: _Plugin) -> _Plugin:
         """Hand a plug-in object to pluggy and hold it to its specification; a faulty one leaves no trace.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from vc_core.context import PodContext
-from vc_core.hookspecs import HypervisorSpec, hookimpl
+from vc_core.hookspecs import hookimpl
 from vc_hypervisor_mock.config import MockConfig
 from vc_hypervisor_mock.hypervisor import MockHypervisor
 
@@ -26,7 +25,3 @@ class MockPlugin:
         """Make the record that is one pod's VM."""
         assert isinstance(config, MockConfig), "the core passes what vc_hypervisor_config returned"
         return MockHypervisor(pod, config, saved)
-
-
-if TYPE_CHECKING:
-    _: type[HypervisorSpec] = MockPlugin

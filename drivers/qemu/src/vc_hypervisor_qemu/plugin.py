@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from vc_core.context import PodContext
-from vc_core.hookspecs import HypervisorSpec, hookimpl
+from vc_core.hookspecs import hookimpl
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.host import problems
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
@@ -32,7 +31,3 @@ class QemuPlugin:
     def vc_driver_probe(self) -> Sequence[str]:
         """Say what keeps QEMU from working on this host."""
         return problems()
-
-
-if TYPE_CHECKING:
-    _: type[HypervisorSpec] = QemuPlugin
