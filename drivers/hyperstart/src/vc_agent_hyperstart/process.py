@@ -68,6 +68,15 @@ class Output:
         """Whether everything received was handed over."""
         return not self._chunks and self._task is None
 
+    @property
+    def position(self) -> int:
+        """How many bytes of the stream have come so far."""
+        return self._received
+
+    def skip_to(self, position: int) -> None:
+        """Count what a former host handed over, beyond what it told the guest. Called before anything has come."""
+        self._received = self._consumed = self._credited = max(self._received, position)
+
     def attach(self, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
         """Hand over to ``write`` what is here and what will come."""
         self._write = write

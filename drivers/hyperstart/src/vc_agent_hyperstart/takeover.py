@@ -57,8 +57,10 @@ class Takeover:
             return
         over = report.closed or report.ended
         process.attach(io, None if over else self._processes.input(process, report.received, report.consumed))
+        for output, taken in zip((process.stdout, process.stderr), io.taken or (0, 0), strict=True):
+            output.skip_to(taken)
         control = self._connection.streams.control
         # stdio last: the guest sends the process' end once that stream is resumed.
         if report.stderr:
-            control(StreamControlType.RESUME, report.stderr, report.stderr_from, at_once=False)
-        control(StreamControlType.RESUME, report.stdio, report.stdout_from, at_once=True)
+            control(StreamControlType.RESUME, report.stderr, process.stderr.position, at_once=False)
+        control(StreamControlType.RESUME, report.stdio, process.stdout.position, at_once=True)

@@ -154,7 +154,7 @@ def status(pod_id: str, container_id: str, as_json: bool) -> None:
 
 #: What ``container stats`` shows, and how.
 _USAGE = (
-    ("CPU SECONDS", "cpu_seconds", "{:.3f}"),
+    ("CPU", "cpu_seconds", "{:.3f}s"),
     ("MEMORY", "memory", "{}"),
     ("LIMIT", "memory_limit", "{}"),
     ("PIDS", "pids", "{}"),
