@@ -1,22 +1,21 @@
 #include "boot.h"
 
+#include "devices.h"
+#include "modules.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
-#define MODULE_LIST "/lib/modules/load"
 #define PORTS "/sys/class/virtio-ports"
 #define CONTROL_PORT "sh.hyper.channel.0"
 #define STREAM_PORT "sh.hyper.channel.1"
@@ -68,31 +67,6 @@ static void stack_root(void)
 		fatal("guest agent: cannot make the root a mount: %s", strerror(errno));
 }
 
-static void load_module(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST))
-		console("guest agent: kernel module %s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-}
-
-static void load_modules(void)
-{
-	FILE *list = fopen(MODULE_LIST, "re");
-	char path[256];
-
-	if (!list)
-		return; /* a kernel with all it needs built in */
-	while (fgets(path, sizeof path, list)) {
-		path[strcspn(path, "\n")] = 0;
-		if (*path)
-			load_module(path);
-	}
-	fclose(list);
-}
-
 static void read_options(void)
 {
 	char line[sizeof words - 1] = "";
@@ -128,7 +102,7 @@ void boot(void)
 	mount_basics();
 	open_console();
 	read_options();
-	load_modules();
+	modules_load("");
 	setrlimit(RLIMIT_NOFILE, &files);
 	prctl(PR_SET_DUMPABLE, 0); /* nor are children before execve open to the processes of their container */
 }
@@ -166,20 +140,6 @@ static bool find_port(const char *name, char *path, size_t size)
 	return found;
 }
 
-/* A socket on which the kernel says that devices changed (libc has no header for it: linux/netlink.h). */
-static int device_events(void)
-{
-	struct {
-		uint16_t family, pad;
-		uint32_t pid, groups;
-	} address = {.family = AF_NETLINK, .groups = 1};
-	int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 15 /* NETLINK_KOBJECT_UEVENT */);
-
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address))
-		fatal("guest agent: cannot listen for devices: %s", strerror(errno));
-	return fd;
-}
-
 /* Bytes pass through a terminal unchanged from now on; a port does so anyway. */
 static void make_raw(int fd)
 {
@@ -196,11 +156,9 @@ static int open_channel(int events, const char *name)
 {
 	const char *given = boot_option("channel", name);
 	int64_t deadline = milliseconds() + CHANNEL_DEADLINE;
-	struct pollfd wait = {.fd = events, .events = POLLIN};
-	char path[64] = "", ignored[4096];
+	char path[64] = "";
 
 	for (;;) {
-		int64_t left = deadline - milliseconds();
 		int fd = -1;
 
 		if (given || find_port(name, path, sizeof path))
@@ -209,17 +167,17 @@ static int open_channel(int events, const char *name)
 			make_raw(fd);
 			return fd;
 		}
-		if (left <= 0 || poll(&wait, 1, (int)left) == 0)
+		if (!devices_wait(events, deadline))
 			fatal("guest agent: the VM has no channel %s", given ? given : name);
-		while (recv(events, ignored, sizeof ignored, 0) > 0)
-			;
 	}
 }
 
 void boot_open_channels(int *control, int *stream)
 {
-	int events = device_events(); /* before the first look, so that no event is missed */
+	int events = devices_listen(); /* before the first look, so that no event is missed */
 
+	if (events < 0)
+		fatal("guest agent: %s", failure.reason);
 	*control = open_channel(events, CONTROL_PORT);
 	*stream = open_channel(events, STREAM_PORT);
 	close(events);

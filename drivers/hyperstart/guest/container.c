@@ -92,7 +92,7 @@ static struct container *container_new(const struct container_spec *spec)
 static bool mount_shares(const struct container_spec *spec)
 {
 	share_forget_names();
-	for (const struct mapping *mapping = spec->mappings; mapping && mapping->source; mapping++)
+	for (const struct mapping *mapping = spec->mappings; mapping && mapping->path; mapping++)
 		if (!share_mount(share_of(mapping)))
 			return false;
 	return true;

@@ -516,6 +516,7 @@ static void advance_phase(void)
 		phase = FLUSHED;
 	if (phase != FLUSHED)
 		return;
+	pod_let_go();
 	answer(DONE);
 	channel_flush(&channel);
 	power_off();

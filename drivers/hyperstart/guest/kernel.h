@@ -6,7 +6,7 @@
 
 #include <sys/types.h>
 
-enum { RESOLVE_NO_MAGICLINKS_ = 2, RESOLVE_BENEATH_ = 8 };
+enum { RESOLVE_NO_MAGICLINKS_ = 2, RESOLVE_BENEATH_ = 8, RESOLVE_IN_ROOT_ = 16 };
 
 /* Open only to refer to it. No link of /proc is followed: those lead anywhere. `resolve`: how else to look. */
 int open_path(int directory, const char *path, uint64_t resolve);

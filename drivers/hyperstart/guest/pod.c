@@ -89,7 +89,7 @@ void pod_step_in(void)
 
 static bool make_root(const char *root)
 {
-	struct container_spec spec = {.id = "", .image = root, .rootfs = "", .overlay = true, .bounds.capabilities = UINT64_MAX, .process.workdir = "/"};
+	struct container_spec spec = {.id = "", .image = {root, "", ""}, .rootfs = "", .overlay = true, .bounds.capabilities = UINT64_MAX, .process.workdir = "/"};
 
 	return container_make(&spec);
 }
@@ -128,6 +128,12 @@ bool pod_start(const struct pod_spec *spec)
 	return false;
 }
 
+void pod_let_go(void)
+{
+	while (containers)
+		container_free(containers);
+}
+
 void pod_end(void)
 {
 	struct failure kept = failure;
@@ -145,8 +151,7 @@ void pod_end(void)
 		else if (errno != EINTR)
 			pod.init = 0;
 	}
-	while (containers)
-		container_free(containers);
+	pod_let_go();
 	share_unmount_all();
 	if (pod_pids >= 0)
 		close(pod_pids);

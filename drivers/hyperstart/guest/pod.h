@@ -29,6 +29,9 @@ void pod_step_in(void);
 void pod_destroy(void);
 bool pod_is_gone(void);
 
+/* Let go of all containers, whose processes have ended, so that their disks are unmounted. */
+void pod_let_go(void);
+
 /* A child of the agent has ended: one of the host's processes, or the pod's own. */
 void pod_reaped(pid_t pid, int wait_status);
 

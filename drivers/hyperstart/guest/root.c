@@ -1,5 +1,6 @@
 #include "root.h"
 
+#include "files.h"
 #include "kernel.h"
 #include "share.h"
 
@@ -17,11 +18,12 @@
 /* Each container sees these directories in a mount namespace of its own. */
 #define LOWER "/run/vc/lower"
 #define LAYER "/run/vc/layer"
+#define DISK "/run/vc/disk"
 #define ROOT "/run/vc/root"
 
 void root_init(void)
 {
-	static const char *const directories[] = {LOWER, LAYER, ROOT};
+	static const char *const directories[] = {LOWER, LAYER, DISK, ROOT};
 
 	for (size_t i = 0; i < COUNT(directories); i++)
 		if (mkdir(directories[i], 0755) && errno != EEXIST)
@@ -37,17 +39,32 @@ static bool switch_root(const char *path)
 	return true;
 }
 
-/* Bind the directory `path` below the shared directory on `target`. */
-static bool bind_shared(const char *path, const char *target)
+/* Bind a directory that is open on `target`. */
+static bool bind_directory(int directory, const char *path, const char *target)
 {
-	int root = share_open(SHARE_ROOTS, "root", path);
+	bool done;
 
-	if (root < 0)
+	if (directory < 0)
 		return false;
-	if (fchdir(root) || mount(".", target, NULL, MS_BIND, NULL))
-		return fail("root '%s': %s", path, strerror(errno));
+	done = !fchdir(directory) && !mount(".", target, NULL, MS_BIND, NULL);
+	close(directory);
+	return done || fail("root '%s': %s", path, strerror(errno));
+}
+
+/* Mount a disk where only what makes the root sees it, and open a directory on it. */
+static int open_on_disk(const struct disk *disk, const char *path, unsigned long flags)
+{
+	int root = -1, found = -1;
+
+	if (!disk_mount(disk, DISK, flags | MS_NODEV))
+		return -1;
+	root = open(DISK, O_PATH | O_CLOEXEC);
+	found = open_path(root, *path ? path : ".", RESOLVE_BENEATH_);
+	if (found < 0)
+		fail(errno == EXDEV ? "'%s' leads out of disk '%s'" : "'%s' on disk '%s': %s", path, disk_name(disk),
+		     strerror(errno));
 	close(root);
-	return true;
+	return found;
 }
 
 /* Put a writable layer, as large as it may get, over LOWER. */
@@ -64,23 +81,34 @@ static bool mount_overlay(const struct container_spec *spec)
 	if (stat(LOWER, &lower) || mkdir(LAYER "/upper", 0755) || mkdir(LAYER "/work", 0755) ||
 	    chown(LAYER "/upper", lower.st_uid, lower.st_gid) || chmod(LAYER "/upper", lower.st_mode & 07777))
 		return fail("writable layer: %s", strerror(errno));
-	if (mount("overlay", ROOT, "overlay", 0, "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work"))
+	if (mount("overlay", ROOT, "overlay", MS_NODEV, "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work"))
 		return fail("overlay: %s", strerror(errno));
 	return true;
 }
 
-static bool mount_root(const struct container_spec *spec)
+static int open_root(const struct container_spec *spec)
 {
+	const char *image = spec->image.name;
 	char path[1024];
 
-	if (!*spec->image && !*spec->rootfs)
-		return fail("container '%s' has neither 'image' nor 'rootfs'", spec->id);
-	if ((size_t)snprintf(path, sizeof path, "%s%s%s", spec->image, *spec->image && *spec->rootfs ? "/" : "",
-	                     spec->rootfs) >= sizeof path)
-		return fail("container '%s' has a path of more than %zu bytes", spec->id, sizeof path - 1);
-	if (spec->overlay)
-		return bind_shared(path, LOWER) && mount_overlay(spec);
-	return bind_shared(path, ROOT);
+	if (*spec->image.fstype)
+		return open_on_disk(&spec->image, spec->rootfs, spec->overlay ? MS_RDONLY : 0);
+	if (!*image && !*spec->rootfs) {
+		fail("container '%s' has neither 'image' nor 'rootfs'", spec->id);
+		return -1;
+	}
+	if ((size_t)snprintf(path, sizeof path, "%s%s%s", image, *image && *spec->rootfs ? "/" : "", spec->rootfs) >=
+	    sizeof path) {
+		fail("container '%s' has a path of more than %zu bytes", spec->id, sizeof path - 1);
+		return -1;
+	}
+	return share_open(SHARE_ROOTS, "root", path);
+}
+
+static bool mount_root(const struct container_spec *spec)
+{
+	return bind_directory(open_root(spec), spec->image.name, spec->overlay ? LOWER : ROOT) &&
+	       (!spec->overlay || mount_overlay(spec));
 }
 
 /* A directory to mount on. A link could lead the mount elsewhere, so none is followed. */
@@ -182,17 +210,35 @@ static bool initialize(const struct container_spec *spec)
 	return !*spec->process.workdir || make_path(spec->process.workdir);
 }
 
-/* Take hold of what is to be mounted, while the shared directories can be seen. */
+/* A volume is a directory on its disk, as in the original. */
+static int open_volume(const struct mapping *volume)
+{
+	static const char data[] = "_data";
+	int disk = open_on_disk(&volume->disk, "", MS_NOSUID | (volume->read_only ? MS_RDONLY : 0)), found;
+
+	if (disk < 0)
+		return -1;
+	if (mkdirat(disk, data, 0755) && errno != EEXIST && errno != EROFS)
+		fail("volume on '%s': %s", volume->path, strerror(errno));
+	found = open_path(disk, data, RESOLVE_BENEATH_);
+	if (found < 0)
+		fail("volume on '%s': %s: %s", volume->path, data, strerror(errno));
+	close(disk);
+	return found;
+}
+
+/* Take hold of what is to be mounted, while the shared directories and disks can be seen. */
 static bool open_mappings(struct mapping *mapping)
 {
-	for (; mapping && mapping->source; mapping++) {
-		int source = share_open(share_of(mapping), "mount source", mapping->source);
+	for (; mapping && mapping->path; mapping++) {
+		int source = mapping->disk.fstype ? open_volume(mapping)
+		                                  : share_open(share_of(mapping), "mount source", mapping->source);
 
 		if (source < 0)
 			return false;
 		mapping->mount = clone_mount(source, mapping->read_only);
 		if (mapping->mount < 0)
-			return fail("mount source '%s': %s", mapping->source, strerror(errno));
+			return fail("mount on '%s': %s", mapping->path, strerror(errno));
 		close(source);
 	}
 	return true;
@@ -234,27 +280,35 @@ static int open_target(const char *path, bool file)
 	return place;
 }
 
-static bool mount_mappings(const struct mapping *mapping)
+static bool mount_mapping(const struct mapping *mapping, bool first_time)
 {
-	for (; mapping && mapping->source; mapping++) {
-		struct stat source, found;
-		int target;
+	struct stat source, found;
+	int target;
 
-		if (!mapping->path[strspn(mapping->path, "/")])
-			return fail("mount target '%s' is the container's root", mapping->path);
-		if (fstat(mapping->mount, &source))
-			return fail("mount source '%s': %s", mapping->source, strerror(errno));
-		target = open_target(mapping->path, !S_ISDIR(source.st_mode));
-		if (target < 0 || fstat(target, &found))
-			return fail("mount target '%s': %s", mapping->path, strerror(errno));
-		if (S_ISDIR(source.st_mode) != S_ISDIR(found.st_mode))
-			return fail("mount target '%s' is %s directory, but its source is %s", mapping->path,
-			            S_ISDIR(found.st_mode) ? "a" : "no", S_ISDIR(source.st_mode) ? "one" : "none");
-		if (!attach_mount(mapping->mount, target, ""))
-			return fail("mount on '%s': %s", mapping->path, strerror(errno));
-		close(target);
-		close(mapping->mount);
-	}
+	if (!mapping->path[strspn(mapping->path, "/")])
+		return fail("mount target '%s' is the container's root", mapping->path);
+	if (fstat(mapping->mount, &source))
+		return fail("mount on '%s': %s", mapping->path, strerror(errno));
+	target = open_target(mapping->path, !S_ISDIR(source.st_mode));
+	if (target < 0 || fstat(target, &found))
+		return fail("mount target '%s': %s", mapping->path, strerror(errno));
+	if (S_ISDIR(source.st_mode) != S_ISDIR(found.st_mode))
+		return fail("mount target '%s' is %s directory, but its source is %s", mapping->path,
+		            S_ISDIR(found.st_mode) ? "a" : "no", S_ISDIR(source.st_mode) ? "one" : "none");
+	if (first_time && mapping->populate && !mapping->read_only && S_ISDIR(found.st_mode) && !copy_into_empty(target, mapping->mount))
+		return fail("volume on '%s': %s", mapping->path, strerror(errno));
+	if (!attach_mount(mapping->mount, target, ""))
+		return fail("mount on '%s': %s", mapping->path, strerror(errno));
+	close(target);
+	close(mapping->mount);
+	return true;
+}
+
+static bool mount_mappings(const struct mapping *mapping, bool first_time)
+{
+	for (; mapping && mapping->path; mapping++)
+		if (!mount_mapping(mapping, first_time))
+			return false;
 	return true;
 }
 
@@ -288,10 +342,11 @@ bool root_make(const struct container_spec *spec, int pts)
 		{"mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
 	};
 
-	return mount_root(spec) && open_mappings(spec->mappings) && switch_root(ROOT) &&
+	return mount_root(spec) && open_mappings(spec->volumes) && open_mappings(spec->mappings) && switch_root(ROOT) &&
 	       mount_entries(system, COUNT(system)) && fill_dev(pts) &&
 	       mount_entries(shared_memory, COUNT(shared_memory)) && (!spec->initialize || initialize(spec)) &&
-	       mount_mappings(spec->mappings) && confine_root(&spec->bounds);
+	       mount_mappings(spec->volumes, spec->initialize) && mount_mappings(spec->mappings, spec->initialize) &&
+	       confine_root(&spec->bounds);
 }
 
 bool root_make_empty(void)

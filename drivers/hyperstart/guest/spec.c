@@ -16,6 +16,7 @@ enum kind {
 	TEXTS,     /* const char **, ends with NULL */
 	VARIABLES, /* struct variable * */
 	MAPPINGS,  /* struct mapping * */
+	VOLUMES,   /* the same, each a disk */
 	LIMITS,    /* struct limit *, and its count in the next member */
 	RESOURCE,  /* uint64_t, the number behind a resource's name */
 	CAPABILITIES, /* uint64_t, a bit for each; all bits if absent */
@@ -53,9 +54,19 @@ static const struct field mapping_fields[] = {
 	FIELD(mapping, path, "path", WORD),
 	FIELD(mapping, read_only, "readOnly", BOOLEAN),
 	FIELD(mapping, writable, "writable", BOOLEAN),
-	{"dockerVolume", UNSUPPORTED, 0},
+	FIELD(mapping, populate, "dockerVolume", BOOLEAN),
 };
 TABLE(mapping, true, mapping_fields);
+
+static const struct field volume_fields[] = {
+	FIELD(mapping, disk.name, "device", TEXT),
+	FIELD(mapping, disk.addr, "addr", TEXT),
+	FIELD(mapping, disk.fstype, "fstype", WORD),
+	FIELD(mapping, path, "mount", WORD),
+	FIELD(mapping, read_only, "readOnly", BOOLEAN),
+	FIELD(mapping, populate, "dockerVolume", BOOLEAN),
+};
+TABLE(volume, true, volume_fields);
 
 static const struct field limit_fields[] = {
 	FIELD(limit, resource, "name", RESOURCE),
@@ -82,11 +93,14 @@ TABLE(process, true, process_fields);
 
 static const struct field container_fields[] = {
 	FIELD(container_spec, id, "id", WORD),
-	FIELD(container_spec, image, "image", TEXT),
 	FIELD(container_spec, rootfs, "rootfs", TEXT),
 	FIELD(container_spec, overlay, "overlay", BOOLEAN),
 	FIELD(container_spec, overlay_size, "overlaySize", NUMBER),
 	FIELD(container_spec, initialize, "initialize", BOOLEAN),
+	FIELD(container_spec, image.name, "image", TEXT),
+	FIELD(container_spec, image.addr, "addr", TEXT),
+	FIELD(container_spec, image.fstype, "fstype", TEXT),
+	FIELD(container_spec, volumes, "volumes", VOLUMES),
 	FIELD(container_spec, mappings, "fsmap", MAPPINGS),
 	FIELD(container_spec, bounds.read_only, "readOnly", BOOLEAN),
 	FIELD(container_spec, bounds.memory, "memory", NUMBER),
@@ -96,9 +110,6 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
 	FIELD(container_spec, process, "process", PROCESS),
 	{"restartPolicy", IGNORED, 0},
-	{"fstype", UNSUPPORTED, 0},
-	{"addr", UNSUPPORTED, 0},
-	{"volumes", UNSUPPORTED, 0},
 	{"sysctl", UNSUPPORTED, 0},
 	{"ports", UNSUPPORTED, 0},
 };
@@ -299,6 +310,9 @@ static bool read_field(struct message *message, const struct field *field, struc
 	case MAPPINGS:
 		return expect(value, JSON_ARRAY, "a list") &&
 		       read_list(message, value, &mapping_table, sizeof(struct mapping), member);
+	case VOLUMES:
+		return expect(value, JSON_ARRAY, "a list") &&
+		       read_list(message, value, &volume_table, sizeof(struct mapping), member);
 	case LIMITS:
 		*count = item_count(value);
 		return expect(value, JSON_ARRAY, "a list") &&

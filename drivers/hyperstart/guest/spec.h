@@ -3,6 +3,7 @@
 #define SPEC_H
 
 #include "confine.h"
+#include "disk.h"
 #include "json.h"
 
 struct variable {
@@ -21,21 +22,26 @@ struct process_spec {
 	const char *workdir, *user, *group; /* "" where not given */
 };
 
-/* A mount of a container: `source` below a shared directory, seen at `path`. */
+/* A mount of a container, seen at `path`. */
 struct mapping {
-	const char *source, *path;
+	const char *source; /* below a shared directory */
+	bool writable;      /* namely the writable one */
+	struct disk disk;   /* instead, if it has a file system */
+	const char *path;
 	bool read_only;
-	bool writable; /* the source is in the writable directory */
+	bool populate; /* if the source is empty, it gets what the root has at `path` */
 	int mount;     /* for root_make: the source, mounted nowhere yet */
 };
 
 struct container_spec {
 	const char *id;
-	const char *image, *rootfs; /* the root: `rootfs` below `image` below the shared directory */
+	/* The root is `rootfs` below the disk `image` if that has a file system, else below the directory of that name. */
+	struct disk image;
+	const char *rootfs;
 	bool overlay;
 	uint64_t overlay_size; /* MiB, 0: half of the memory */
 	bool initialize;
-	struct mapping *mappings; /* ends with a NULL source */
+	struct mapping *volumes, *mappings; /* mounted in this order; each list ends with a NULL path */
 	struct confinement bounds;
 	struct process_spec process;
 };

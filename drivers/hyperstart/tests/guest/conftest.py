@@ -51,9 +51,12 @@ MACHINES = {"x86_64": "q35", "aarch64": "virt"}
 
 
 class VM:
-    """A running guest; its channels are the sockets ``control`` and ``stream`` in its directory."""
+    """A running guest; its channels are the sockets ``control`` and ``stream`` in its directory.
 
-    def __init__(self, directory: Path, image, options, ports, machine):
+    ``devices`` are further arguments of QEMU, which runs in the directory.
+    """
+
+    def __init__(self, directory: Path, image, options, ports, machine, devices):
         self.directory = directory
         argv = [f"qemu-system-{machine}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-machine", f"{MACHINES[machine]},accel=tcg", "-cpu", "max", "-m", "256", "-serial", "file:console"]
@@ -74,6 +77,7 @@ class VM:
             listeners.append(listener)
             argv += ["-chardev", f"socket,id=c{number},fd={listener.fileno()},server=on,wait=off"]
             argv += ["-device", f"virtserialport,chardev=c{number},name=sh.hyper.channel.{number}"]
+        argv += devices
         self.process = subprocess.Popen(argv, cwd=directory, pass_fds=[each.fileno() for each in listeners])
         for listener in listeners:
             listener.close()
@@ -315,14 +319,14 @@ def guest_image():
 
 
 @contextmanager
-def booted(directory: Path, image, options=(), ports=("control", "stream"), machine="x86_64"):
+def booted(directory: Path, image, options=(), ports=("control", "stream"), machine="x86_64", devices=()):
     """Boot a VM, wait until its agent is ready; it ends with the block.
 
     ``ports`` are the sockets behind sh.hyper.channel.0 and sh.hyper.channel.1.
     """
     make_root_fs(directory / "share/base/rootfs")
     (directory / "writable").mkdir()
-    vm = VM(directory, image, options, ports, machine)
+    vm = VM(directory, image, options, ports, machine, devices)
     try:
         host = RawHost(vm)
         host.control.settimeout(BOOT)
@@ -368,16 +372,41 @@ def original(tmp_path_factory, guest_image):
         yield vm
 
 
-@pytest.fixture(scope="module")
-def extended(tmp_path_factory, guest_image):
-    """A VM whose host said HELLO, with a pod and a container c1 that sleeps."""
-    with booted(tmp_path_factory.mktemp("vm"), guest_image) as vm:
+@contextmanager
+def with_pod(directory: Path, image, **more):
+    """Boot a VM; its host says HELLO and starts a pod and a container c1 that sleeps."""
+    with booted(directory, image, **more) as vm:
         host = RawHost(vm)
         host.hello()
         host.ok(host.STARTPOD, {"hostname": "pod-host", "shareDir": "share", "containers": []})
         host.start_container("c1", "sleep", "1000000")
         host.close()
         yield vm
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory, guest_image):
+    """A VM whose host said HELLO, with a pod and a container c1 that sleeps."""
+    with with_pod(tmp_path_factory.mktemp("vm"), guest_image) as vm:
+        yield vm
+
+
+@pytest.fixture(scope="session")
+def boot_with_pod():
+    """The function that boots a VM with a pod, for modules whose VM has more devices."""
+    return with_pod
+
+
+@pytest.fixture(scope="session")
+def make_root():
+    """The function that makes a root file system in a directory."""
+    return make_root_fs
+
+
+@pytest.fixture(scope="session")
+def make_guest():
+    """The function that builds a guest with other files, modules or parameters than usual."""
+    return lambda **payload: build_image(platform.machine(), **payload)
 
 
 @pytest.fixture(scope="session")

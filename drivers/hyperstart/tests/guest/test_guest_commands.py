@@ -129,7 +129,7 @@ def test_exec_in_an_unknown_container_is_refused(host):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("fstype", "ext4"), ("volumes", [{}]), ("sysctl", {"a.b": "c"}), ("ports", [1])],
+    [("sysctl", {"a.b": "c"}), ("ports", [1])],
 )
 def test_what_is_not_supported_is_refused_by_name(host, key, value):
     container = {"id": "c2", "image": "base", "process": {"stdio": 5, "stderr": 6, "args": ["true"]}, key: value}

@@ -1,0 +1,133 @@
+#include "disk.h"
+
+#include "devices.h"
+#include "modules.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SCSI_DISKS "/sys/class/scsi_disk"
+#define SCSI_HOSTS "/sys/class/scsi_host"
+
+enum {
+	DEADLINE = 8000, /* milliseconds for a disk to come: less than the host waits for an answer */
+	NAME_SIZE = 64,
+};
+
+const char *disk_name(const struct disk *disk)
+{
+	return *disk->addr ? disk->addr : disk->name;
+}
+
+/* The first entry of a directory that `wanted` takes. */
+static bool find_entry(const char *directory, bool (*wanted)(const char *name, const char *data), const char *data,
+                       char name[NAME_SIZE])
+{
+	DIR *entries = opendir(directory);
+	bool found = false;
+
+	if (!entries)
+		return false;
+	for (struct dirent *entry; !found && (entry = readdir(entries));)
+		if (*entry->d_name != '.' && wanted(entry->d_name, data))
+			found = snprintf(name, NAME_SIZE, "%s", entry->d_name) < NAME_SIZE;
+	closedir(entries);
+	return found;
+}
+
+static bool any(const char *name, const char *data)
+{
+	(void)name;
+	(void)data;
+	return true;
+}
+
+/* Disks are called host:channel:target:lun. */
+static bool has_address(const char *name, const char *addr)
+{
+	const char *channel = strchr(name, ':'), *target = channel ? strchr(channel + 1, ':') : NULL;
+
+	return target && !strcmp(target + 1, addr);
+}
+
+/* Let the SCSI hosts look for a disk that the host added, if they did not hear of it; they all have one channel. */
+static bool scan(const char *host, const char *addr)
+{
+	char path[sizeof SCSI_HOSTS + NAME_SIZE + 8], where[NAME_SIZE];
+	size_t target = strcspn(addr, ":");
+
+	snprintf(path, sizeof path, SCSI_HOSTS "/%.32s/scan", host);
+	snprintf(where, sizeof where, "0 %.*s %.16s", (int)MIN(target, 16), addr, addr + target + (addr[target] == ':'));
+	write_file(path, where);
+	return false; /* all of them */
+}
+
+static bool look(const struct disk *disk, char path[NAME_SIZE])
+{
+	char address[NAME_SIZE], blocks[2 * NAME_SIZE], name[NAME_SIZE];
+	struct stat what;
+
+	if (*disk->addr) {
+		if (!find_entry(SCSI_DISKS, has_address, disk->addr, address))
+			return false;
+		snprintf(blocks, sizeof blocks, SCSI_DISKS "/%s/device/block", address);
+		if (!find_entry(blocks, any, NULL, name))
+			return false;
+	} else {
+		snprintf(name, sizeof name, "%s", disk->name);
+	}
+	return snprintf(path, NAME_SIZE, "/dev/%s", name) < NAME_SIZE && !lstat(path, &what) && S_ISBLK(what.st_mode);
+}
+
+static bool await(const struct disk *disk, char path[NAME_SIZE])
+{
+	int64_t deadline = milliseconds() + DEADLINE;
+	int events = devices_listen();
+	bool found;
+	char ignored[NAME_SIZE];
+
+	if (events < 0)
+		return false;
+	modules_load("disks");
+	modules_load(disk->fstype);
+	found = look(disk, path);
+	if (!found && *disk->addr)
+		find_entry(SCSI_HOSTS, scan, disk->addr, ignored);
+	while (!found && devices_wait(events, deadline))
+		found = look(disk, path);
+	close(events);
+	return found || fail("the VM has no disk '%s'", disk_name(disk));
+}
+
+static bool is_read_only(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), read_only = 0;
+
+	if (fd < 0)
+		return false;
+	ioctl(fd, BLKROGET, &read_only);
+	close(fd);
+	return read_only;
+}
+
+bool disk_mount(const struct disk *disk, const char *path, unsigned long flags)
+{
+	/* Copies of one image have the same UUID. */
+	const char *options = strcmp(disk->fstype, "xfs") ? NULL : "nouuid";
+	char device[NAME_SIZE];
+
+	if (!await(disk, device))
+		return false;
+	if (is_read_only(device))
+		flags |= MS_RDONLY;
+	return !mount(device, path, disk->fstype, flags, options) ||
+	       fail(errno == ENODEV ? "disk '%s': the guest's kernel has no file system %s" : "disk '%s': mount as %s: %s",
+	            disk_name(disk), disk->fstype, strerror(errno));
+}

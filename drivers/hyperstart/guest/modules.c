@@ -1,0 +1,43 @@
+#include "modules.h"
+
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LISTS "/lib/modules/load"
+
+static void load(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	/* ENODEV: it is for other processors than this one. */
+	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST && errno != ENODEV))
+		console("guest agent: kernel module %s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+void modules_load(const char *list)
+{
+	char name[64], path[256];
+	FILE *file;
+
+	/* Lists are named by file systems among others, and those by the host. */
+	if (strchr(list, '/') || (size_t)snprintf(name, sizeof name, LISTS "%s%s", *list ? "." : "", list) >= sizeof name)
+		return;
+	file = fopen(name, "re");
+	if (!file)
+		return;
+	while (fgets(path, sizeof path, file)) {
+		path[strcspn(path, "\n")] = 0;
+		if (*path)
+			load(path);
+	}
+	fclose(file);
+	unlink(name); /* so it is loaded once */
+}

@@ -1,0 +1,272 @@
+"""Roots and volumes that are disks: virtio-blk by name, SCSI by address, there at the start or added later."""
+
+import json
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.vm
+
+TOOLS = {"mkfs.ext4": "e2fsprogs", "mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "mkfs.xfs": "xfsprogs"}
+
+
+def run(*args):
+    subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, make_root):
+    """A directory with images of one root file system in each format, and of two xfs with the same UUID."""
+    for tool, package in TOOLS.items():
+        assert shutil.which(tool), f"the tests need the Debian package {package}"
+    directory = tmp_path_factory.mktemp("images")
+    root = directory / "root"
+    make_root(root / "rootfs")
+    for name in ("dev", "proc", "sys"):
+        (root / "rootfs" / name).mkdir()
+    (root / "rootfs/tmp/seed").write_text("from the image")
+    (root / "rootfs/tmp/seed").chmod(0o640)
+    (root / "rootfs/tmp/link").symlink_to("seed")
+    (root / "out").symlink_to("/")
+    run("mkfs.ext4", "-q", "-d", root, directory / "ext4", "32M")
+    run("mksquashfs", root, directory / "squashfs", "-quiet", "-no-progress")
+    run("mkfs.erofs", directory / "erofs", root)
+    (directory / "xfs").touch()
+    with (directory / "xfs").open("r+b") as file:
+        file.truncate(320 << 20)
+    run("mkfs.xfs", "-q", directory / "xfs")
+    for name in ("ext4", "squashfs", "xfs"):
+        run("cp", "--sparse=always", directory / name, directory / f"{name}-copy")
+    return directory
+
+
+class Disks:
+    """Arguments of QEMU for disks; the virtio-blk ones are vda, vdb ... in their order."""
+
+    def __init__(self):
+        self.arguments = ["-device", "virtio-scsi-pci,id=scsi"]
+
+    def drive(self, file, read_only=True, name=None):
+        name = name or f"disk{len(self.arguments)}"
+        access = "on" if read_only else "off"
+        self.arguments += ["-drive", f"file={file},format=raw,if=none,id={name},readonly={access}"]
+        return name
+
+    def blk(self, file, **more):
+        self.arguments += ["-device", f"virtio-blk-pci,drive={self.drive(file, **more)}"]
+
+    def scsi(self, file, target, lun, **more):
+        drive = self.drive(file, **more)
+        self.arguments += ["-device", f"scsi-hd,drive={drive},bus=scsi.0,scsi-id={target},lun={lun}"]
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory, images, make_guest, boot_with_pod):
+    """A VM with disks, some of them only in QEMU so far."""
+    disks = Disks()
+    disks.blk(images / "squashfs")
+    disks.blk(images / "ext4", read_only=False)
+    disks.scsi(images / "erofs", 0, 0)
+    disks.scsi(images / "ext4-copy", 0, 1)
+    disks.scsi(images / "xfs", 2, 0, read_only=False)
+    disks.scsi(images / "xfs-copy", 3, 0, read_only=False)
+    disks.drive(images / "squashfs-copy", name="spare")
+    disks.arguments += ["-qmp", "unix:qmp,server=on,wait=off"]
+    usual = {"disks": ("virtio_blk", "virtio_scsi", "sd_mod")}
+    usual.update({name: (name,) for name in ("ext4", "squashfs", "erofs", "xfs")})
+    directory = tmp_path_factory.mktemp("vm")
+    with boot_with_pod(directory, make_guest(later=usual), devices=disks.arguments) as vm:
+        yield vm
+
+
+class Qmp:
+    """QEMU's own protocol, as much of it as adds a disk."""
+
+    def __init__(self, vm):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(20)
+        self.socket.connect(str(vm.directory / "qmp"))
+        self.file = self.socket.makefile("rwb", buffering=0)
+        self.file.readline()
+        self.call("qmp_capabilities")
+
+    def call(self, command, **arguments):
+        self.file.write(json.dumps({"execute": command, "arguments": arguments}).encode())
+        while "event" in (answer := json.loads(self.file.readline())):
+            pass
+        assert "return" in answer, answer
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+@pytest.fixture
+def add_disk(extended):
+    """Give the VM its spare disk."""
+    qmp = Qmp(extended)
+    yield lambda **place: qmp.call("device_add", driver="scsi-hd", drive="spare", bus="scsi.0", **place)
+    qmp.close()
+
+
+def container(host, name, *args, **spec):
+    """Start a container without an overlay; return its stdio stream."""
+    return host.start_container(name, *args, **{"overlay": False, **spec})
+
+
+def remove(host, name, stdio):
+    host.call(host.KILLCONTAINER, {"container": name, "signal": 9})
+    host.finish(stdio)
+    host.ok(host.REMOVECONTAINER, {"container": name})
+
+
+def output_of(host, *args, **spec):
+    """Run a container to its end, and remove it."""
+    stdio = container(host, "brief", *args, **spec)
+    status, output, errors = host.finish(stdio)
+    host.ok(host.REMOVECONTAINER, {"container": "brief"})
+    assert (status, errors) == (0, b"")
+    return output.decode()
+
+
+WRITE = ("sh", "-c", "cat /tmp/seed; echo written > /tmp/seed; cat /tmp/seed")
+
+EVERY_KIND = [
+    {"image": "vda", "fstype": "squashfs"},
+    {"image": "vdb", "fstype": "ext4"},
+    {"image": "", "addr": "0:0", "fstype": "erofs"},
+    {"image": "", "addr": "0:1", "fstype": "ext4"},
+]
+
+
+@pytest.mark.parametrize("disk", EVERY_KIND, ids=lambda disk: f"{disk['fstype']}-{disk.get('addr') or disk['image']}")
+def test_a_root_on_a_disk_has_an_overlay_and_the_disk_never_changes(host, disk):
+    for _ in range(2):
+        assert output_of(host, *WRITE, overlay=True, **disk) == "from the imagewritten\n"
+
+
+def test_without_an_overlay_the_container_writes_to_the_disk(host):
+    disk = {"image": "vdb", "fstype": "ext4"}
+    assert output_of(host, "sh", "-c", "echo kept > /kept", **disk) == ""
+    assert output_of(host, "cat", "/kept", **disk) == "kept\n"
+
+
+@pytest.mark.parametrize(
+    "disk", [{"image": "vdb", "fstype": "ext4", "readOnly": True}, {"image": "", "addr": "0:1", "fstype": "ext4"}]
+)
+def test_a_root_that_is_to_be_read_only_or_lies_on_a_read_only_disk_cannot_be_written(host, disk):
+    stdio = container(host, "reader", "sleep", "1000000", **disk)
+    assert host.run("reader", "touch", "/tmp/new") == (1, b"", b"touch: /tmp/new: Read-only file system\n")
+    remove(host, "reader", stdio)
+
+
+def test_device_files_of_an_image_are_of_no_use(host):
+    script = "mkdir -p /d; test -e /d/zero || mknod /d/zero c 1 5; head -c 1 /d/zero"
+    for overlay in (False, True):
+        stdio = container(host, "maker", "sh", "-c", script, image="vdb", fstype="ext4", overlay=overlay)
+        status, _, errors = host.finish(stdio)
+        host.ok(host.REMOVECONTAINER, {"container": "maker"})
+        assert (status, errors) == (1, b"head: /d/zero: Permission denied\n")
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (
+            {"image": "vda", "fstype": "squashfs", "rootfs": "nowhere"},
+            "'nowhere' on disk 'vda': No such file or directory",
+        ),
+        ({"image": "vda", "fstype": "squashfs", "rootfs": "out"}, "'out' leads out of disk 'vda'"),
+        ({"image": "vda", "fstype": "squashfs", "rootfs": ".."}, "'..' leads out of disk 'vda'"),
+        ({"image": "vda", "fstype": "ext4"}, "disk 'vda': mount as ext4: Invalid argument"),
+        ({"image": "vda", "fstype": "fat"}, "disk 'vda': the guest's kernel has no file system fat"),
+        ({"image": "vda", "fstype": "../x"}, "disk 'vda': the guest's kernel has no file system ../x"),
+        ({"image": "null", "fstype": "ext4"}, "the VM has no disk 'null'"),
+        ({"image": "", "addr": "7:0", "fstype": "ext4"}, "the VM has no disk '7:0'"),
+    ],
+)
+def test_a_disk_that_cannot_be_the_root_is_an_error_with_its_reason(host, spec, reason):
+    process = {"stdio": 5, "stderr": 6, "args": ["true"]}
+    whole = {"id": "c2", "rootfs": "rootfs", "process": process, **spec}
+    assert host.refused(host.NEWCONTAINER, whole) == {"reason": reason}
+
+
+def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_else_waits(host, add_disk):
+    stdio, stderr = host.new_streams()
+    process = {"stdio": stdio, "stderr": stderr, "args": ["cat", "/tmp/seed"]}
+    echo = host.exec("c1", "cat")
+    spec = {"id": "late", "image": "", "addr": "5:3", "fstype": "squashfs", "rootfs": "rootfs", "process": process}
+    host.send(host.NEWCONTAINER, spec)
+    host.send_stream(echo, b"meanwhile")
+    host.wait_for(lambda: host.output.get(echo) == b"meanwhile")
+    add_disk(**{"scsi-id": 5, "lun": 3})
+    assert host.reply() == (host.ACK, b"")
+    assert host.finish(stdio) == (0, b"from the image", b"")
+    host.ok(host.REMOVECONTAINER, {"container": "late"})
+
+
+def volume(**more):
+    return {"mount": "/vol", "fstype": "xfs", **more}
+
+
+def test_a_volume_is_a_directory_on_its_disk_without_devices_and_set_user_id_programs(host):
+    volumes = [volume(device="", addr="2:0")]
+    assert output_of(host, "sh", "-c", "echo kept > /vol/kept", overlay=True, image="base", volumes=volumes) == ""
+    (line,) = output_of(host, "busybox", "grep", " /vol ", "/proc/mounts", overlay=True, volumes=volumes).splitlines()
+    _, _, fstype, options, *_ = line.split()
+    assert fstype == "xfs"
+    assert {"rw", "nosuid", "nodev"} <= set(options.split(","))
+    assert output_of(host, "cat", "/vol/kept", overlay=True, volumes=volumes) == "kept\n"
+
+
+def test_copies_of_one_disk_can_be_mounted_at_once(host):
+    volumes = [volume(device="", addr="2:0"), volume(device="", addr="3:0", mount="/other")]
+    assert output_of(host, "busybox", "stat", "-fc", "%T", "/vol", "/other", overlay=True, volumes=volumes)
+
+
+def test_a_read_only_volume_cannot_be_written(host):
+    volumes = [volume(device="", addr="2:0", readOnly=True)]
+    stdio = host.start_container("reader", "touch", "/vol/new", volumes=volumes)
+    assert host.finish(stdio) == (1, b"", b"touch: /vol/new: Read-only file system\n")
+    host.ok(host.REMOVECONTAINER, {"container": "reader"})
+
+
+def test_an_empty_volume_gets_what_the_image_has_in_its_place_on_the_first_start(host):
+    look = ("stat", "-c", "%n %F %a %s", "/tmp/seed", "/tmp/link")
+    volumes = [volume(device="", addr="3:0", mount="/tmp", dockerVolume=True)]
+    spec = {"image": "", "addr": "0:1", "fstype": "ext4", "overlay": True, "volumes": volumes}
+    assert output_of(host, "ls", "/tmp", **spec) == ""
+    assert output_of(host, *look, initialize=True, **spec) == (
+        "/tmp/seed regular file 640 14\n/tmp/link symbolic link 777 4\n"
+    )
+    assert output_of(host, "sh", "-c", "echo mine > /tmp/seed", **spec) == ""
+    assert output_of(host, "cat", "/tmp/link", initialize=True, **spec) == "mine\n"
+
+
+def test_a_disk_is_unmounted_before_power_off_and_its_modules_are_loaded_when_it_is_needed(
+    tmp_path_factory, images, guest_image, boot_with_pod, new_host
+):
+    image = images / "ext4-alone"
+    shutil.copy(images / "ext4-copy", image)
+    disks = Disks()
+    disks.blk(image, read_only=False)
+    with boot_with_pod(tmp_path_factory.mktemp("vm"), guest_image, devices=disks.arguments) as vm:
+        host = new_host(vm)
+        host.take_over()
+        host.hello()
+        loaded = {line.split()[0] for line in host.run("c1", "cat", "/proc/modules")[1].decode().splitlines()}
+        assert not {"virtio_blk", "sd_mod", "ext4"} & loaded
+        writer = host.start_container(
+            "writer", "sh", "-c", "echo kept > /kept; sleep 100", image="vda", fstype="ext4", overlay=False
+        )
+        host.run("writer", "sh", "-c", "while ! test -s /kept; do :; done")
+        host.send(host.DESTROYPOD)
+        assert host.finish(writer)[0] == 128 + 15
+        assert host.reply() == (host.ACK, b"")
+        vm.process.wait(20)
+    state = subprocess.run(["dumpe2fs", "-h", image], capture_output=True, check=True, text=True).stdout
+    assert "needs_recovery" not in state
+    kept = subprocess.run(["debugfs", "-R", "cat /rootfs/kept", image], capture_output=True, check=True, text=True)
+    assert kept.stdout == "kept\n"
