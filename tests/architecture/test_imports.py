@@ -35,10 +35,12 @@ LAYERS_TEXT = """
     cli.output cli.options cli.pod_options cli.foreground
     cli.drivers cli.guest cli.completion cli.container cli.pod cli.main cli
 
-    testing testing.census testing.process_io
+    testing.census testing.process_io
     testing.hyperstart_wire testing.hyperstart_keys testing.hyperstart_programs testing.hyperstart_misbehaviour
     testing.fake_hyperstart
-    testing.distributions
+    testing.distributions testing.contract.running testing.contract.plugin testing.contract.hypervisor
+    testing.contract.agent testing.contract.hyperstart testing.contract.spawner testing.contract.guest
+    testing.contract testing
 """
 LAYERS = LAYERS_TEXT.split()
 

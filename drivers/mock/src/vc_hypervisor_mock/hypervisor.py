@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from vc_core.context import PodContext
-from vc_core.devices import Channel, Device
+from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import ConfigError, HypervisorError, StateError, VMStartError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.process import ProcessIdentity
@@ -40,12 +40,14 @@ class MockHypervisor(Hypervisor):
         return frozenset({HypervisorCapability.PAUSE, HypervisorCapability.SHARED_DIRECTORIES})
 
     def add_device(self, device: Device) -> None:
-        """Take any device but a channel, which would lead nowhere."""
+        """Take a shared directory; nothing else could be used."""
         if isinstance(device, Channel):
             raise ConfigError(
                 f"hypervisor mock has no guest at the other end of channel {device.name!r}; "
                 "use an agent that needs no channel, such as noop"
             )
+        if not isinstance(device, SharedDirectory):
+            raise ConfigError(f"hypervisor mock has no guest that could use {device!r}; use another hypervisor")
         self._require(_Phase.NEW, "add a device")
 
     async def prepare(self, deadline: float) -> None:

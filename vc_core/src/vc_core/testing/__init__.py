@@ -1,5 +1,29 @@
-"""What driver authors test with: fakes of the peers that drivers talk to, and the contract suites."""
+"""What driver authors test with: the contract that each kind of driver keeps, and fakes of peers that drivers talk to.
+
+Subclass the class of your driver's kind in a test module of your own, and pytest runs the contract; see
+``docs/how-to/write-a-hypervisor.md``. Needs the extra ``vc-core[testing]``.
+"""
 
 import pytest
 
 pytest.register_assert_rewrite("vc_core.testing.contract")
+
+from vc_core.testing.contract import (  # noqa: E402 - their asserts are only rewritten when asked for before
+    AgentContract,
+    ExtensionContract,
+    GuestContract,
+    HyperstartContract,
+    HypervisorContract,
+    PluginContract,
+    SpawnerContract,
+)
+
+__all__ = [
+    "AgentContract",
+    "ExtensionContract",
+    "GuestContract",
+    "HyperstartContract",
+    "HypervisorContract",
+    "PluginContract",
+    "SpawnerContract",
+]

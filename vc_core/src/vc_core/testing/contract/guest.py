@@ -1,0 +1,113 @@
+"""What a guest driver promises."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vc_core.agent import GuestPayload
+from vc_core.errors import GuestError, NotSupportedError, VCError
+from vc_core.guest import BuiltGuest, GuestBuilder, GuestRequest
+from vc_core.plugins import GuestDriver, PluginKind
+from vc_core.testing.contract.plugin import PluginContract
+from vc_core.testing.contract.running import DEADLINE, run, told_what_is_missing
+
+
+def _no_progress(phrase: str, fraction: float | None) -> None:
+    assert phrase
+    assert fraction is None or 0 <= fraction <= 1
+
+
+class GuestContract(PluginContract):
+    """Subclass this for a guest driver, and set ``driver_name``.
+
+    Override :meth:`wanted` with a request that can be built here to have a build tested; ``build_deadline`` is how many
+    seconds it may take.
+    """
+
+    kind = PluginKind.GUEST
+    build_deadline = 10 * DEADLINE
+
+    @pytest.fixture
+    def builder(self, driver: GuestDriver, options: Mapping[str, object]) -> GuestBuilder:
+        """The object under test."""
+        return driver.create(driver.config(options))
+
+    @pytest.fixture
+    def wanted(self, tmp_path: Path) -> GuestRequest | None:
+        """A request that can be built, with a cache of its own below ``tmp_path``; None: no build is tested."""
+        return None
+
+    @pytest.fixture
+    def impossible(self, tmp_path: Path) -> GuestRequest:
+        """A request for a file that does not exist."""
+        payload = GuestPayload(files={"/init": str(tmp_path / "no-such-init")})
+        return GuestRequest("contract", payload, platform.machine(), tmp_path / "empty-cache")
+
+    def test_what_cannot_be_built_is_refused_and_leaves_no_guest(
+        self, builder: GuestBuilder, impossible: GuestRequest
+    ) -> None:
+        with pytest.raises(GuestError):
+            run(builder.build(impossible, _no_progress), self.build_deadline)
+        with told_what_is_missing():
+            assert self._listed(builder, impossible.cache_dir) == []
+
+    def test_nothing_is_found_in_an_empty_cache_and_nothing_made_there(
+        self, builder: GuestBuilder, impossible: GuestRequest
+    ) -> None:
+        possible = replace(impossible, payload=GuestPayload(files={"/init": "/bin/true"}))
+        assert run(builder.find(possible)) is None
+        assert not impossible.cache_dir.exists()
+        assert self._listed(builder, impossible.cache_dir) == []
+
+    def test_removing_a_guest_that_is_not_there_is_an_error_of_ours(
+        self, builder: GuestBuilder, impossible: GuestRequest
+    ) -> None:
+        with pytest.raises((GuestError, NotSupportedError)):
+            builder.remove(impossible.cache_dir, "no-such-key")
+
+    def test_a_built_guest_is_found_listed_and_removed(
+        self, builder: GuestBuilder, wanted: GuestRequest | None
+    ) -> None:
+        if wanted is None:
+            pytest.skip("the fixture wanted gives no request that can be built here")
+        image = run(builder.build(wanted, _no_progress), self.build_deadline)
+        assert image.kernel.is_file()
+        assert image.initramfs.is_file()
+        assert run(builder.find(wanted)) == image
+        for guest in self._listed(builder, wanted.cache_dir):
+            assert guest.size >= image.kernel.stat().st_size
+            builder.remove(wanted.cache_dir, guest.key)
+            assert run(builder.find(wanted)) is None
+
+    def test_a_build_that_is_cancelled_leaves_no_guest(
+        self, builder: GuestBuilder, wanted: GuestRequest | None
+    ) -> None:
+        if wanted is None:
+            pytest.skip("the fixture wanted gives no request that can be built here")
+        request = wanted
+
+        async def main() -> None:
+            begun = asyncio.Event()
+            building = asyncio.create_task(builder.build(request, lambda phrase, fraction: begun.set()))
+            saying = asyncio.create_task(begun.wait())
+            await asyncio.wait({building, saying}, return_when=asyncio.FIRST_COMPLETED)
+            saying.cancel()
+            building.cancel()
+            try:
+                await building
+            except (asyncio.CancelledError, VCError):
+                assert await builder.find(request) is None
+
+        run(main(), self.build_deadline)
+
+    def _listed(self, builder: GuestBuilder, cache: Path) -> list[BuiltGuest]:
+        try:
+            return list(builder.list(cache))
+        except NotSupportedError:
+            return []

@@ -1,0 +1,65 @@
+"""What an agent that speaks the hyperstart protocol promises besides: to bear any guest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from vc_core.agent import Agent, GuestContainer
+from vc_core.config import Cmd
+from vc_core.errors import VCError
+from vc_core.testing.contract.agent import IN_TIME, MUCH, AgentContract, Commands, StartGuest
+from vc_core.testing.contract.running import run
+from vc_core.testing.fake_hyperstart import FakeHyperstart
+from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
+from vc_core.testing.hyperstart_wire import Code
+from vc_core.testing.process_io import RecordedIO
+
+#: Seconds for one exchange with a guest that may never answer.
+_DEADLINE = 0.3
+
+
+class HyperstartContract(AgentContract):
+    """Subclass this for an agent that speaks the hyperstart protocol, and set ``driver_name``."""
+
+    commands = Commands(exit_7=("exit", "7"), warn=("warn", "warning"), flood=("pattern", str(MUCH)))
+
+    @pytest.fixture
+    def guest(self) -> StartGuest:
+        """The fake of a guest."""
+        return FakeHyperstart
+
+    @pytest.mark.parametrize("at", [Code.GETVERSION, Code.NEWCONTAINER, Code.EXECCMD], ids=lambda code: code.name)
+    @pytest.mark.parametrize("misbehaviour", Misbehaviour)
+    def test_whatever_the_guest_does_each_call_ends_in_time_and_no_exit_code_is_made_up(
+        self, make: Callable[..., Agent], misbehaviour: Misbehaviour, at: Code
+    ) -> None:
+        async def main() -> None:
+            async with FakeHyperstart(misbehaviour=misbehaviour, at=at, length=2**31) as guest:
+                agent = make()
+                try:
+                    with suppress(VCError):
+                        async with asyncio.timeout(IN_TIME):
+                            await agent.connect(guest.open_channel, _DEADLINE)
+                            await agent.start_pod("contract", "", _DEADLINE)
+                            container = GuestContainer("c1", self.root_fs, Cmd(args=self.commands.run_on))
+                            await agent.start_container(container, RecordedIO(None), _DEADLINE)
+                            command = Cmd(args=self.commands.exit_7)
+                            process = await agent.exec("c1", command, RecordedIO(bytes(MUCH)), _DEADLINE)
+                            assert await self._exit_code(agent.wait(process)) in (7, None)
+                finally:
+                    async with asyncio.timeout(IN_TIME):
+                        await agent.aclose()
+
+        run(main())
+
+    @staticmethod
+    async def _exit_code(wait: Awaitable[int]) -> int | None:
+        """Return what a wait says; None if nothing yet, for a guest may keep a process for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DEADLINE):
+                return await wait
+        return None

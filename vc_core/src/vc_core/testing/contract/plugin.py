@@ -1,0 +1,93 @@
+"""What every plug-in promises, of whatever kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from inspect import isfunction
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from vc_core import checks
+from vc_core.checks import Driver, Promise, Subject
+from vc_core.plugins import PluginKind, Plugins
+from vc_core.testing import census
+from vc_core.testing.contract.running import told_what_is_missing
+
+
+def _tests(cls: type) -> set[str]:
+    return {name for name in vars(cls) if name.startswith("test_")}
+
+
+class Contract:
+    """A contract: what its subclasses share."""
+
+    kind: ClassVar[PluginKind]
+
+    #: The name under which a distribution offers the plug-in.
+    driver_name: ClassVar[str] = ""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_left_behind(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        """Count processes, descriptors, threads, mounts and sockets around every test."""
+        with census.unchanged(tmp_path_factory.getbasetemp()):
+            yield
+
+    def test_no_promise_was_struck_out(self) -> None:
+        """A test of the contract may be replaced only by one that is marked xfail, with a reason."""
+        ours = [cls for cls in type(self).__mro__ if cls.__module__.startswith(f"{__package__}.")]
+        for name in {name for cls in ours for name in _tests(cls)}:
+            used = getattr(type(self), name, None)
+            if used in [vars(cls)[name] for cls in ours if name in vars(cls)]:
+                continue
+            marks = getattr(used, "pytestmark", []) if isfunction(used) else []
+            reasons = [mark.kwargs.get("reason") for mark in marks if mark.name == "xfail"]
+            assert any(reasons), (
+                f"{name} is a promise of the contract; replace it only with @pytest.mark.xfail(reason=...) around "
+                f"super().{name}"
+            )
+
+
+class ExtensionContract(Contract):
+    """What an extension promises: to keep the specification of its hooks."""
+
+    kind = PluginKind.EXTENSION
+
+    def test_it_is_found_and_keeps_its_specification(self) -> None:
+        Plugins().extension(self.driver_name)
+
+
+class PluginContract(Contract):
+    """What every driver promises. Subclassed by the contracts of the kinds.
+
+    Set ``driver_name``; or override the fixture :meth:`driver` with what :meth:`injected` makes of a plug-in object
+    that no distribution offers. Override :meth:`options` if the driver cannot do without options.
+    """
+
+    @pytest.fixture
+    def driver(self) -> Driver:
+        """The driver under test."""
+        return checks.driver(Plugins(), self.kind, self.driver_name)
+
+    @pytest.fixture
+    def options(self) -> Mapping[str, object]:
+        """Options with which the driver works on this host."""
+        return {}
+
+    @classmethod
+    def injected(cls, plugin: object) -> Driver:
+        """Return a driver for a plug-in object that no distribution offers, for the fixture :meth:`driver`."""
+        plugins = Plugins()
+        plugins.add_driver(cls.kind, cls.driver_name or "injected", plugin)
+        return checks.driver(plugins, cls.kind, cls.driver_name or "injected")
+
+    def test_it_can_work_on_this_host(self, driver: Driver) -> None:
+        assert driver.probe() == []
+
+    @pytest.mark.parametrize("promise", checks.PROMISES, ids=lambda promise: promise.__name__)
+    def test_it_keeps_the_promises_that_any_installed_driver_is_held_to(
+        self, driver: Driver, options: Mapping[str, object], promise: Promise, tmp_path: Path
+    ) -> None:
+        with told_what_is_missing():
+            assert checks.keeps(promise, Subject(driver, options, tmp_path)) == []

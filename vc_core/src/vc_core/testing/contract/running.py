@@ -1,0 +1,78 @@
+"""How the contract's tests run a driver's async methods: with a deadline, and in a process that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+import pytest
+
+#: Seconds for what should take a moment, on a host that is busy; only a driver that hangs takes them.
+DEADLINE = 60.0
+
+_T = TypeVar("_T")
+Main = Callable[[], Coroutine[Any, Any, Mapping[str, object]]]
+
+
+@contextmanager
+def told_what_is_missing() -> Iterator[None]:
+    """Turn NotImplementedError, with which a method says that nobody has written it yet, into one line."""
+    try:
+        yield
+    except NotImplementedError as error:
+        pytest.fail(f"still to be written: {error}", pytrace=False)
+
+
+def run(main: Coroutine[Any, Any, _T], deadline: float = DEADLINE) -> _T:
+    """Run a test's coroutine to its end, for ``deadline`` seconds at most."""
+
+    async def limited() -> _T:
+        async with asyncio.timeout(deadline):
+            return await main
+
+    with told_what_is_missing():
+        return asyncio.run(limited())
+
+
+def run_elsewhere(main: Main) -> Any:
+    """Run a coroutine in another process; return its result, which went through JSON, when that process was killed.
+
+    It gets SIGKILL as soon as it has the result, so nothing of it is closed or saved in good order.
+    """
+    context = multiprocessing.get_context("fork")  # as the only one it can run what no module holds
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(main, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        answer = ours.recv() if ours.poll(DEADLINE) else {"error": f"no result within {DEADLINE:g} s"}
+    except EOFError:
+        answer = {"error": "the process ended"}
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        ours.close()
+    if "missing" in answer:
+        with told_what_is_missing():
+            raise NotImplementedError(answer["missing"])
+    assert "error" not in answer, f"in another process: {answer['error']}"
+    return json.loads(answer["result"])
+
+
+def _answer(main: Main, connection: Connection) -> None:
+    async def answer() -> None:
+        try:
+            connection.send({"result": json.dumps(dict(await main()))})
+        except NotImplementedError as error:
+            connection.send({"missing": str(error)})
+        except Exception as error:
+            connection.send({"error": repr(error)})
+        await asyncio.Event().wait()  # for the end by SIGKILL
+
+    asyncio.run(answer())

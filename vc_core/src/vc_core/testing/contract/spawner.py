@@ -1,0 +1,61 @@
+"""What a spawner promises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from vc_core.checks import heard
+from vc_core.errors import ConfigError
+from vc_core.plugins import PluginKind, SpawnerDriver
+from vc_core.spawner import Spawner, SpawnTarget
+from vc_core.testing.contract.plugin import PluginContract
+from vc_core.testing.contract.running import told_what_is_missing
+
+#: Commands with everything that a shell, or a program that reads options, would take for its own.
+COMMANDS = (
+    ["true"],
+    ["sh", "-c", "echo 'a  b' \"$HOME\"; exit 3"],
+    ["echo", "", " ", "-n", "--", "--pid", "a\nb", "\\", "*", "~", "$(id)", "`id`", "é", "%n"],
+    ["-program"],
+    ["A=b", "c"],
+)
+
+TARGET = SpawnTarget("c1", 4711)
+
+
+class SpawnerContract(PluginContract):
+    """Subclass this for a spawner, and set ``driver_name``."""
+
+    kind = PluginKind.SPAWNER
+
+    @pytest.fixture
+    def spawner(self, driver: SpawnerDriver, options: Mapping[str, object]) -> Spawner:
+        """The object under test."""
+        return driver.create(driver.config(options))
+
+    @pytest.mark.parametrize("argv", COMMANDS, ids=lambda argv: argv[0])
+    def test_a_command_is_passed_on_byte_for_byte_at_the_end(self, spawner: Spawner, argv: Sequence[str]) -> None:
+        with told_what_is_missing():
+            wrapped = spawner.wrap(argv, TARGET)
+        assert isinstance(wrapped, list)
+        assert wrapped[-len(argv) :] == argv
+        assert len(wrapped) > len(argv)
+        assert all(isinstance(word, str) for word in wrapped)
+
+    def test_another_target_makes_another_command(self, spawner: Spawner) -> None:
+        with told_what_is_missing():
+            assert spawner.wrap(["true"], TARGET) != spawner.wrap(["true"], SpawnTarget("c2", 4712))
+
+    def test_wrapping_only_computes(self, spawner: Spawner) -> None:
+        argv = ["echo", "x"]
+        with heard() as events, told_what_is_missing():
+            assert spawner.wrap(argv, TARGET) == spawner.wrap(tuple(argv), TARGET)
+        assert events == []
+        assert argv == ["echo", "x"]
+
+    @pytest.mark.parametrize("pid", [1, 0, -1])
+    def test_a_target_that_cannot_be_one_is_refused(self, spawner: Spawner, pid: int) -> None:
+        with told_what_is_missing(), pytest.raises(ConfigError, match=str(pid)):
+            spawner.wrap(["true"], SpawnTarget("c1", pid))
