@@ -12,10 +12,11 @@ import pytest
 import vc_core
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = [ROOT / "vc_core", *sorted(path.parent for path in ROOT.glob("drivers/*/pyproject.toml"))]
+PLUGINS = [*ROOT.glob("drivers/*/pyproject.toml"), *ROOT.glob("plugins-example/*/pyproject.toml")]
+FOLDERS = [ROOT / "vc_core", *sorted(path.parent for path in PLUGINS)]
 
 #: Kind of plug-in that a distribution's name announces, and its entry-point group.
-SLOTS = {kind: f"vc_core.{kind}s" for kind in ("hypervisor", "agent", "spawner", "guest")}
+SLOTS = {kind: f"vc_core.{kind}s" for kind in ("hypervisor", "agent", "spawner", "guest", "extension")}
 
 pytestmark = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 

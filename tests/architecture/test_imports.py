@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "vc_core" / "src"
-DRIVERS = ROOT / "drivers"
+PLUGINS = sorted(
+    path.parent for folder in ("drivers", "plugins-example") for path in ROOT.glob(f"{folder}/*/pyproject.toml")
+)
 
 #: The modules of vc_core from the bottom up: each may import only those that come before it.
 #: Put a new module after everything that it imports, and before everything that is to import it.
@@ -74,7 +76,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def all_sources() -> list[Path]:
-    return sources(CORE, *DRIVERS.glob("*/src"))
+    return sources(CORE, *(plugin / "src" for plugin in PLUGINS))
 
 
 def users_of(library: str) -> set[str]:
@@ -135,10 +137,10 @@ def test_ssh_is_spoken_only_by_the_sshd_driver() -> None:
     assert {user for user in users_of("asyncssh") if not user.startswith("drivers/sshd/src/")} == set()
 
 
-@pytest.mark.parametrize("driver", sorted(path.parent.name for path in DRIVERS.glob("*/pyproject.toml")))
-def test_a_driver_imports_only_the_interfaces_of_the_core_and_no_other_driver(driver: str) -> None:
-    own = {package.name for package in (DRIVERS / driver / "src").iterdir()}
-    for path in sources(DRIVERS / driver / "src"):
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
+def test_a_plugin_imports_only_the_interfaces_of_the_core_and_no_other_plugin(plugin: Path) -> None:
+    own = {package.name for package in (plugin / "src").iterdir()}
+    for path in sources(plugin / "src"):
         for module in core_imports(path):
             assert module.partition(".")[0] in INTERFACES, f"{path} imports vc_core.{module}, which is not for drivers"
         others = {name.partition(".")[0] for name in imports(path) if name.startswith("vc_")} - own - {"vc_core"}
