@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,25 @@ static const char *reach(const char *ip, int port)
 	return said;
 }
 
+/* Fills in the name of the disk at a SCSI target and unit once it can be opened, or "" once there is none. */
+static void find_disk(const char *address, int wanted, char *name, size_t size)
+{
+	char pattern[128], path[64];
+	glob_t found;
+
+	snprintf(pattern, sizeof pattern, "/sys/class/scsi_disk/*:0:%s/device/block/*", address);
+	for (int try = 0; try < 1000; try++, usleep(5000)) {
+		int there = !glob(pattern, 0, 0, &found);
+		snprintf(name, size, "%s", there ? strrchr(found.gl_pathv[0], '/') + 1 : "");
+		globfree(&found);
+		snprintf(path, sizeof path, "/dev/%.32s", name);
+		int disk = there ? open(path, O_RDONLY) : -1; /* the kernel shows a disk a moment before it lets one in */
+		close(disk);
+		if (wanted ? disk >= 0 : !there)
+			return;
+	}
+}
+
 int main(void)
 {
 	char command[256], line[4096], interface[16], ip[16];
@@ -155,11 +175,18 @@ int main(void)
 			dprintf(channel, "SAID\n");
 		} else if (!strncmp(command, "WRITE ", 6)) {
 			int file = open(command + 6, O_WRONLY);
-			dprintf(channel, "%s\n", write(file, "x", 1) == 1 && !fsync(file) ? "WRITTEN" : strerror(errno));
+			int failed = file < 0 || write(file, "x", 1) != 1 || fsync(file);
+			dprintf(channel, "%s\n", failed ? strerror(errno) : "WRITTEN");
 			close(file);
 		} else if (sscanf(command, "LISTEN %15s %15s %d", interface, ip, &port) == 3) {
 			bring_up(interface, ip);
 			dprintf(channel, "%s\n", listen_at(ip, port));
+		} else if (!strncmp(command, "DISK ", 5)) {
+			find_disk(command + 5, 1, line, sizeof line);
+			dprintf(channel, "%s\n", line);
+		} else if (!strncmp(command, "NODISK ", 7)) {
+			find_disk(command + 7, 0, line, sizeof line);
+			dprintf(channel, "%s\n", line);
 		} else if (sscanf(command, "REACH %15s %d", ip, &port) == 2) {
 			dprintf(channel, "%s\n", reach(ip, port));
 		} else {

@@ -11,7 +11,7 @@ from qemu_vms import ANSWER, BOOT, ask, booted, receive
 
 from vc_core.config import HypervisorConfig
 from vc_core.context import Boot
-from vc_core.devices import Channel, SharedDirectory
+from vc_core.devices import BlockDevice, Channel, SharedDirectory
 from vc_core.hypervisor import VMExit
 from vc_hypervisor_qemu.config import MACHINES, QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
@@ -77,18 +77,25 @@ def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(
     asyncio.run(run())
 
 
-def test_a_guest_reads_its_disk_and_cannot_change_it(make: Make, guest_boot: Boot, disk: Boot, tmp_path: Path) -> None:
+def test_a_guest_reads_its_image_as_first_disk_and_cannot_change_it(
+    make: Make, guest_boot: Boot, disk: Boot, tmp_path: Path
+) -> None:
     """Debian's kernel needs an initramfs beside the disk, for it has the disk's driver as a module only."""
     qemu = tmp_path / "qemu-system-x86_64"
     qemu.write_text(f'#!/bin/sh\nexec qemu-system-x86_64 "$@" -initrd {guest_boot.image}\n')
     qemu.chmod(0o755)
     content = disk.image.read_bytes()
+    other = tmp_path / "other"
+    other.write_bytes(b"hello from another\n".ljust(1 << 20, b"\0"))
 
     async def run() -> None:
-        hypervisor = make(Boot(guest_boot.kernel, disk.image, False, guest_boot.params), hypervisor_path=str(qemu))
+        boot = Boot(guest_boot.kernel, disk.image, False, guest_boot.params)
+        hypervisor = make(boot, options={"disk_bus": "virtio"}, hypervisor_path=str(qemu))
+        hypervisor.add_device(BlockDevice("other", other))
         hypervisor.add_device(Channel("test", "test"))
         async with booted(hypervisor) as channel:
             assert await ask(channel, "/dev/vda") == "hello from the disk"
+            assert await ask(channel, f"/dev/{hypervisor.disk_location('other').name}") == "hello from another"
             assert await ask(channel, "WRITE /dev/vda") == "Operation not permitted"
 
     asyncio.run(run())

@@ -51,6 +51,10 @@ def values(argv: list[str], option: str) -> list[str]:
     return [value for name, value in pairwise(argv) if name == option]
 
 
+def driver(device: str) -> str:
+    return json.loads(device)["driver"] if device.startswith("{") else device.split(",")[0]
+
+
 def test_the_pods_id_stands_in_the_name() -> None:
     assert values(cmdline.argv(request()), "-name") == ["guest=p1,debug-threads=on"]
     assert values(cmdline.argv(request()), "-uuid") == [UUID]
@@ -60,7 +64,7 @@ def test_a_vm_is_created_stopped_in_a_sandbox_with_no_device_by_default() -> Non
     argv = cmdline.argv(request())
     assert {"-S", "-nodefaults", "-no-user-config", "-no-reboot"} < set(argv)
     assert values(argv, "-sandbox") == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    assert [device.split(",")[0] for device in values(argv, "-device")] == ["virtio-rng-pci"]
+    assert [driver(device) for device in values(argv, "-device")] == ["virtio-rng-pci", "virtio-scsi-pci"]
     assert not {"-daemonize", "-monitor", "-gdb", "-vnc", "-netdev", "-nic"} & set(argv)
 
 
@@ -101,10 +105,12 @@ def test_a_writable_share_maps_owners_modes_and_links_to_attributes() -> None:
 
 def test_a_disk_is_read_as_it_is_and_no_initramfs_beside_it() -> None:
     argv = cmdline.argv(request(boot=Boot(Path("/k"), Path("/a,read-only=off"), False, ("root=/dev/vda",))))
-    assert values(argv, "-blockdev") == [
-        "driver=raw,node-name=disk,read-only=on,file.driver=file,file.filename=/a,,read-only=off"
-    ]
-    assert "virtio-blk-pci,drive=disk,disable-legacy=on" in values(argv, "-device")
+    [backend] = map(json.loads, values(argv, "-blockdev"))
+    assert backend.pop("file") == {
+        "driver": "file", "filename": "/a,read-only=off", "read-only": True, "auto-read-only": False
+    }  # fmt: skip
+    assert backend == {"driver": "raw", "node-name": "image", "read-only": True, "auto-read-only": False}
+    assert [driver(device) for device in values(argv, "-device")][1] == "virtio-blk-pci"
     assert values(argv, "-append")[0].endswith(" root=/dev/vda")
     assert "-initrd" not in argv
 
@@ -112,7 +118,7 @@ def test_a_disk_is_read_as_it_is_and_no_initramfs_beside_it() -> None:
 def test_a_comma_in_a_value_stays_in_the_value() -> None:
     argv = cmdline.argv(request(SharedDirectory("t,readonly=off", Path("/a,path=/etc"))))
     assert "path=/a,,path=/etc," in values(argv, "-fsdev")[0]
-    assert "mount_tag=t,,readonly=off," in values(argv, "-device")[-1]
+    assert "mount_tag=t,,readonly=off," in values(argv, "-device")[1]
 
 
 @settings(max_examples=20, deadline=None)
@@ -142,13 +148,13 @@ def test_a_control_character_is_refused_wherever_it_comes_from(text: str) -> Non
 @pytest.mark.parametrize("device", [Channel("c", "n", Path("x")), SharedDirectory("t", Path("x"))])
 def test_a_path_that_depends_on_a_working_directory_is_refused(device: Device) -> None:
     with pytest.raises(ConfigError, match=r"'x' of .* must be absolute"):
-        devices.check(device, ())
+        devices.check(device, (), QemuConfig())
 
 
 @pytest.mark.parametrize("id", ["", "1a", "a b", "a,b", "a=b", "../a", "ä"])
 def test_a_channel_id_that_qemu_would_refuse_is_refused_first(id: str) -> None:
-    with pytest.raises(ConfigError, match="channel id"):
-        devices.check(Channel(id, "n"), ())
+    with pytest.raises(ConfigError, match=r"id .* is not valid"):
+        devices.check(Channel(id, "n"), (), QemuConfig())
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,7 @@ def test_a_channel_id_that_qemu_would_refuse_is_refused_first(id: str) -> None:
 )
 def test_two_devices_that_the_guest_could_not_tell_apart_are_refused(one: Device, other: Device) -> None:
     with pytest.raises(ConfigError, match="two devices have the"):
-        devices.check(one, [other])
+        devices.check(one, [other], QemuConfig())
 
 
 HARMLESS = [

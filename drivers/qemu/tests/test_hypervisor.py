@@ -20,13 +20,13 @@ from qemu_vms import live, pid_of
 
 from vc_core.config import Param, Resources
 from vc_core.context import Boot
-from vc_core.devices import Channel, GuestPort, NetworkInterface, SharedDirectory
+from vc_core.devices import BlockDevice, Channel, GuestPort, NetworkInterface, SharedDirectory
 from vc_core.errors import ConfigError, HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
 from vc_core.hypervisor import VMExit
 from vc_core.network import NetworkConfig, NetworkMode
 from vc_core.process import ProcessIdentity
 from vc_hypervisor_qemu import sockets
-from vc_hypervisor_qemu.config import MACHINES
+from vc_hypervisor_qemu.config import DISK_BUSES, MACHINES
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
 Make = Callable[..., QemuHypervisor]
@@ -141,18 +141,22 @@ def test_no_path_is_too_long(tmp_path: Path, make: Make) -> None:
     assert sorted(path.name for path in deep.iterdir()) == ["console.log", "qemu.log"]
 
 
+@pytest.mark.parametrize("bus", DISK_BUSES)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_as_many_devices_as_are_accepted_fit_into_a_vm_beside_a_disk(
-    make: Make, tmp_path: Path, disk: Boot, machine: str
+    make: Make, tmp_path: Path, disk: Boot, machine: str, bus: str
 ) -> None:
-    hypervisor = make(disk, options={"machine": machine})
+    hypervisor = make(disk, options={"machine": machine, "disk_bus": bus})
     hypervisor.add_device(NetworkInterface(NetworkConfig(mode=NetworkMode.USER), "52:54:00:00:00:01"))
-    for number in range(24):
+    shares, blocks = (24, 256) if bus == "scsi" else (12, 12)
+    for number in range(shares):
         hypervisor.add_device(SharedDirectory(f"t{number}", tmp_path))
+    for number in range(blocks):
+        hypervisor.add_device(BlockDevice(f"d{number}", disk.image))
     for number in range(30):
         hypervisor.add_device(Channel(f"c{number}", f"n{number}"))
         hypervisor.add_device(GuestPort(f"p{number}", 1 + number))
-    for device in (SharedDirectory("t", tmp_path), Channel("c", "n"), GuestPort("p", 99)):
+    for device in (SharedDirectory("t", tmp_path), BlockDevice("d", disk.image), Channel("c", "n"), GuestPort("p", 99)):
         with pytest.raises(ConfigError, match="one device too many"):
             hypervisor.add_device(device)
 

@@ -139,10 +139,31 @@ def test_a_lost_connection_is_made_again_with_the_next_command(tmp_path: Path) -
     assert asyncio.run(run()) == {"status": "running"}
 
 
-def test_a_command_that_is_not_ours_to_give_is_never_sent(tmp_path: Path) -> None:
-    forbidden: Any = "human-monitor-command"
-    with pytest.raises(HypervisorError, match="'human-monitor-command' is no command that this driver gives"):
-        asyncio.run(Monitor(tmp_path / "qmp", os.getpid()).execute(forbidden))
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("migrate", {"uri": "exec:true"}),
+        ("human-monitor-command", None),
+        ("human-monitor-command", {"command-line": "info usernet; quit"}),
+        ("device_add", {"driver": "virtio-net-pci"}),
+        ("blockdev-add", {"driver": "nbd"}),
+    ],
+)
+def test_a_command_that_is_not_ours_to_give_is_never_sent(tmp_path: Path, command: Any, arguments: Any) -> None:
+    with pytest.raises(HypervisorError, match=f"'{command}' is no command that this driver gives"):
+        asyncio.run(Monitor(tmp_path / "qmp", os.getpid()).execute(command, arguments=arguments))
+
+
+def test_a_device_that_does_not_go_is_given_up_at_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vc_hypervisor_qemu.monitor.COMMAND_DEADLINE", 0.3)
+    other = b'{"event": "DEVICE_DELETED", "data": {"device": "other", "path": "/"}, "timestamp": {}}\n'
+
+    async def run() -> None:
+        async with fake_qemu(tmp_path / "qmp", sends(GREETING, READY, READY + other, then_wait=True)) as monitor:
+            with pytest.raises(VMTimeoutError, match=r"does not answer 'device_del' within 0\.3 s"):
+                await monitor.remove_device("disk0")
+
+    asyncio.run(run())
 
 
 def test_an_event_storm_costs_no_memory(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from vc_core.devices import Channel, Device, GuestPort, NetworkInterface
 from vc_core.errors import ConfigError, HypervisorError, VMStartError
 from vc_core.network import NetworkConfig, NetworkMode, PortForward
 from vc_hypervisor_qemu import devices, hostnet, network
+from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
 Make = Callable[..., QemuHypervisor]
@@ -110,15 +111,15 @@ def test_ports_for_the_host_have_an_interface_of_their_own_where_there_is_no_use
 
 def test_what_cannot_work_is_refused() -> None:
     with pytest.raises(ConfigError, match="tcp port 80 of the host is forwarded twice"):
-        devices.check(user(forwards=[PortForward(1, 80), PortForward(2, 80)]), ())
+        devices.check(user(forwards=[PortForward(1, 80), PortForward(2, 80)]), (), QemuConfig())
     with pytest.raises(ConfigError, match="give an IPv4 address too"):
-        devices.check(user(addresses=["fd00::3/64"]), ())
+        devices.check(user(addresses=["fd00::3/64"]), (), QemuConfig())
     with pytest.raises(ConfigError, match="one device too many"):
-        devices.check(user(), [user()])
+        devices.check(user(), [user()], QemuConfig())
     with pytest.raises(ConfigError, match="two devices have the name 'n'"):
-        devices.check(GuestPort("n", 22), [Channel("c", "n")])
+        devices.check(GuestPort("n", 22), [Channel("c", "n")], QemuConfig())
     with pytest.raises(ConfigError, match="guest_port of a port forward is 0"):
-        devices.check(GuestPort("n", 0), ())
+        devices.check(GuestPort("n", 0), (), QemuConfig())
 
 
 def test_ports_are_read_from_what_qemu_says() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from vc_core.config import Param
 from vc_core.context import Boot, PodContext
 from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import ConfigError
-from vc_hypervisor_qemu import kernel, network
+from vc_hypervisor_qemu import disks, kernel, network
 from vc_hypervisor_qemu.arguments import MODERN, options, text
-from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.config import SCSI, QemuConfig
+from vc_hypervisor_qemu.disks import Disk
 
 #: MiB and virtual CPUs of a pod that asks for none. Debian's kernel with an initramfs boots with 128 MiB.
 DEFAULT_MEMORY = 512
@@ -58,7 +60,7 @@ class Request:
 
     ``kernel_params`` are what this driver found out that a kernel should know. ``sockets`` maps MONITOR, CONSOLE and
     each channel's ``socket_name`` to descriptors of listening sockets, and ``tap`` is one of the pod's tap device;
-    QEMU inherits them.
+    QEMU inherits them. ``disks`` are the BlockDevices, in their places.
     """
 
     pod: PodContext
@@ -69,6 +71,7 @@ class Request:
     devices: Sequence[Device]
     sockets: Mapping[str, int]
     tap: int | None = None
+    disks: Sequence[Disk] = ()
 
 
 def argv(request: Request) -> list[str]:
@@ -96,11 +99,13 @@ def argv(request: Request) -> list[str]:
         *("-mon", options("", {"chardev": MONITOR, "mode": "control"})),
         *_socket(request, CONSOLE),
         *("-serial", f"chardev:{CONSOLE}"),
+        *_basics(request),
+        *_image(boot),
         *_devices(request),
+        *_disks(request),
         *network.arguments(request.devices, request.tap),
         *_hypervisor_params(pod.hypervisor_config.hypervisor_params),
         *("-kernel", text("kernel", boot.kernel)),
-        *_image(boot),
         *("-append", kernel.command_line((*request.kernel_params, *boot.params))),
     ]
 
@@ -120,11 +125,14 @@ def socket_name(channel: Channel) -> str:
     return f"channel.{channel.id}"
 
 
-def _devices(request: Request) -> Iterator[str]:
+def _basics(request: Request) -> Iterator[str]:
     yield from ("-object", options("rng-random", {"id": "rng", "filename": "/dev/urandom"}))
     yield from ("-device", options("virtio-rng-pci", {"rng": "rng", **MODERN}))
     if any(isinstance(device, Channel) for device in request.devices):
         yield from ("-device", options("virtio-serial-pci", MODERN))
+
+
+def _devices(request: Request) -> Iterator[str]:
     for number, device in enumerate(request.devices):
         if isinstance(device, Channel):
             name = socket_name(device)
@@ -144,16 +152,25 @@ def _share(device: SharedDirectory) -> dict[str, str]:
     return {"path": str(device.host_path), **access, "multidevs": "remap"}
 
 
-def _image(boot: Boot) -> list[str]:
+def _image(boot: Boot) -> Iterator[str]:
+    """Return the arguments for the image; as a disk it comes before all others, so that the guest has it as vda."""
     image = text("image", boot.image)
     if boot.image_is_initramfs:
-        return ["-initrd", image]
-    # The format is said, never probed: what looks like another one could name any file of the host as its backing.
-    disk = {"node-name": "disk", "read-only": "on", "file.driver": "file", "file.filename": image}
-    return [
-        *("-blockdev", options("", {"driver": "raw", **disk})),
-        *("-device", options("virtio-blk-pci", {"drive": "disk", **MODERN})),
-    ]
+        yield from ("-initrd", image)
+    else:
+        device = {"driver": "virtio-blk-pci", "drive": "image", **MODERN}
+        yield from _disk(disks.backend("image", "file", image, read_only=True), device)
+
+
+def _disks(request: Request) -> Iterator[str]:
+    if request.config.disk_bus == SCSI:
+        yield from ("-device", json.dumps(disks.CONTROLLER))
+    for disk in request.disks:
+        yield from _disk(disk.backend, disk.device)
+
+
+def _disk(backend: Mapping[str, object], device: Mapping[str, object]) -> Iterator[str]:
+    yield from ("-blockdev", json.dumps(backend), "-device", json.dumps(device))
 
 
 def _socket(request: Request, name: str) -> list[str]:

@@ -14,6 +14,10 @@ MACHINES = ("q35", "pc", "microvm")
 #: How the VM may execute code: what works best, hardware virtualization, or emulation.
 ACCELERATORS = ("auto", "kvm", "tcg")
 
+#: How disks are connected: by a SCSI controller, where they can come and go while the VM runs, or each as a virtio
+#: device.
+SCSI, VIRTIO = DISK_BUSES = ("scsi", "virtio")
+
 #: A CPU model with features switched on or off, as ``-cpu`` takes it ("Haswell,-rtm", "max,la57=off").
 _CPU = re.compile(r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*", re.ASCII)
 
@@ -26,9 +30,12 @@ class QemuConfig:
     accel: str = "auto"  #: one of ACCELERATORS
     cpu: str = ""  #: value of QEMU's ``-cpu``; empty: the host's under KVM, else all that QEMU can emulate
 
+    disk_bus: str = SCSI  #: one of DISK_BUSES
+
     def __post_init__(self) -> None:
         _one_of("machine", self.machine, MACHINES)
         _one_of("accel", self.accel, ACCELERATORS)
+        _one_of("disk_bus", self.disk_bus, DISK_BUSES)
         if self.cpu and not _CPU.fullmatch(self.cpu):
             raise ConfigError(
                 f"option cpu of hypervisor qemu is {self.cpu!r}; give a CPU model and features, such as 'Haswell,-rtm'"

@@ -9,6 +9,7 @@ import msgspec
 
 from vc_core.network import PortForward
 from vc_core.process import ProcessIdentity
+from vc_hypervisor_qemu.disks import Disk
 
 
 @dataclass(slots=True)
@@ -20,6 +21,8 @@ class Facts:
     channels: dict[str, str]  #: path of each channel's socket, by the channel's name
     ports: dict[str, int] = field(default_factory=dict)  #: where the host connects to each GuestPort, by its name
     forwards: list[PortForward] = field(default_factory=list)  #: of the pod's network, with the host's ports
+    disks: dict[str, Disk] = field(default_factory=dict)  #: by the id of the BlockDevice
+    next_target: int = 0  #: where the search for a free SCSI target begins
 
     @classmethod
     def from_mapping(cls, saved: Mapping[str, object]) -> Facts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import stat
 from pathlib import Path
 
 from vc_core.config import Resources
@@ -82,6 +83,19 @@ def check_boot(boot: Boot | None) -> Boot:
     if not head.startswith(_ELF) and (head[_BOOT_FLAG], head[_HEADER]) != (b"\x55\xaa", b"HdrS"):
         raise ConfigError(f"kernel {str(boot.kernel)!r} is neither an ELF vmlinux nor a bzImage")
     return boot
+
+
+def disk_driver(path: Path) -> str:
+    """Return QEMU's driver for what is behind a disk. Raises ConfigError if that is no file and no block device."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ConfigError(f"disk {str(path)!r} cannot be used: {error.strerror}") from error
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISBLK(mode):
+        return "host_device"
+    raise ConfigError(f"disk {str(path)!r} is neither a file nor a block device")
 
 
 def _head(what: str, path: Path, size: int) -> bytes:

@@ -5,27 +5,41 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from vc_core import capture
-from vc_core.context import PodContext
-from vc_core.devices import Channel, Device, GuestPort
-from vc_core.errors import HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
+from vc_core.context import Boot, PodContext
+from vc_core.devices import BlockDevice, Channel, Device, DiskLocation, GuestPort
+from vc_core.errors import HypervisorError, NotSupportedError, StateError, VCError, VMStartError, VMTimeoutError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.network import PortForward
 from vc_core.process import ProcessIdentity
 from vc_core.vm_process import spawn
-from vc_hypervisor_qemu import acceleration, cmdline, devices, host, hostnet, kernel, network, sockets, tsc
-from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu import (
+    acceleration,
+    cmdline,
+    devices,
+    disks,
+    host,
+    hostnet,
+    hotplug,
+    kernel,
+    network,
+    sockets,
+    tsc,
+)
+from vc_hypervisor_qemu.config import SCSI, QemuConfig
+from vc_hypervisor_qemu.disks import Disk
 from vc_hypervisor_qemu.facts import Facts
-from vc_hypervisor_qemu.monitor import Command
+from vc_hypervisor_qemu.monitor import Command, Monitor, RefusedError
 from vc_hypervisor_qemu.rundir import RunDir
 from vc_hypervisor_qemu.vm import Vm
 
 _CAPABILITIES = frozenset(
     {
+        HypervisorCapability.BLOCK_DEVICES,
         HypervisorCapability.PROCESS,
         HypervisorCapability.CHANNELS,
         HypervisorCapability.SHARED_DIRECTORIES,
@@ -51,6 +65,7 @@ class QemuHypervisor(Hypervisor):
         self._devices: list[Device] = []
         self._facts: Facts | None = None
         self._vm: Vm | None = None
+        self._disks_busy = asyncio.Lock()
         self._made: list[Path] = []  # files to remove when the VM has ended
         if saved is None:
             host.check_resources(pod.resources)
@@ -68,8 +83,8 @@ class QemuHypervisor(Hypervisor):
 
     @property
     def capabilities(self) -> frozenset[HypervisorCapability]:
-        """What every VM of QEMU can have and do."""
-        return _CAPABILITIES
+        """What VMs of QEMU can have and do; disks come and go only where they are on a SCSI bus."""
+        return _CAPABILITIES | ({HypervisorCapability.HOTPLUG} if self._config.disk_bus == SCSI else set())
 
     @property
     def acceleration(self) -> str:
@@ -100,7 +115,7 @@ class QemuHypervisor(Hypervisor):
     def add_device(self, device: Device) -> None:
         """Note a device. Raises ConfigError for one that QEMU cannot have beside those noted before."""
         self._require_new("add a device")
-        devices.check(device, self._devices)
+        devices.check(device, self._devices, self._config)
         self._devices.append(device)
 
     async def prepare(self, deadline: float) -> None:
@@ -115,9 +130,10 @@ class QemuHypervisor(Hypervisor):
         boot = host.check_boot(self._pod.boot)
         binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
         accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, deadline / 2)
+        placed = self._place_disks(boot)
         params = tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator)
         try:
-            vm, pid, channels = self._launch(binary, accelerator, params)
+            vm, pid, channels = self._launch(binary, accelerator, params, tuple(placed.values()))
             status = await self._command(vm, "query-status", end - clock())
             forwards = await self._forwards(vm, end - clock())
             process = ProcessIdentity.of(pid)
@@ -129,9 +145,11 @@ class QemuHypervisor(Hypervisor):
                 raise VMStartError(f"run directory {str(self._files.path)!r} cannot be used: {error}") from error
             raise
         names = [device.name for device in self._devices if isinstance(device, GuestPort)]
-        own, hosts = forwards[: len(forwards) - len(names)], forwards[len(forwards) - len(names) :]
-        ports = {name: one.host_port for name, one in zip(names, hosts, strict=True)}
-        self._facts = Facts(process, accelerator, channels, ports, list(own))
+        of_network = len(forwards) - len(names)
+        ports = {name: one.host_port for name, one in zip(names, forwards[of_network:], strict=True)}
+        self._facts = Facts(
+            process, accelerator, channels, ports, list(forwards[:of_network]), placed, next_target=len(placed)
+        )
 
     async def start(self, deadline: float) -> None:
         """Let the VM run. Raises VMStartError with QEMU's own words, VMTimeoutError."""
@@ -184,6 +202,35 @@ class QemuHypervisor(Hypervisor):
         """Return the ports of the host that lead into the guest because the pod's network asks for it."""
         return tuple(self._facts.forwards) if self._facts else ()
 
+    def disk_location(self, device_id: str) -> DiskLocation:
+        """Return where the guest finds a disk. Raises HypervisorError for one that the VM does not have."""
+        disk = self._facts.disks.get(device_id) if self._facts else None
+        if disk is None:
+            raise HypervisorError(f"the VM of pod {self._pod.id!r} has no disk {device_id!r}")
+        return disk.location
+
+    async def attach(self, device: BlockDevice, deadline: float) -> None:
+        """Give a disk to the VM. Raises ConfigError for a file that cannot be one, HypervisorError, VMTimeoutError."""
+        self._require_hotplug()
+        devices.check(device, (), self._config)
+        async with self._disk_work(f"attach disk {device.id!r}", deadline) as (monitor, facts):
+            if (there := facts.disks.get(device.id)) is not None:
+                if there.is_for(device):
+                    return
+                raise HypervisorError(f"disk {device.id!r} of pod {self._pod.id!r} is {there.path!r} already")
+            slot = disks.free_target(facts.disks, facts.next_target)
+            disk = disks.place(device, slot, self._config)
+            await hotplug.plug(monitor, disk)
+            facts.disks[device.id], facts.next_target = disk, slot + 1
+
+    async def detach(self, device_id: str, deadline: float) -> None:
+        """Take a disk from the VM. Raises HypervisorError, VMTimeoutError."""
+        self._require_hotplug()
+        async with self._disk_work(f"detach disk {device_id!r}", deadline) as (monitor, facts):
+            if device_id in facts.disks:
+                await hotplug.unplug(monitor, facts.disks[device_id])
+                del facts.disks[device_id]
+
     async def aclose(self) -> None:
         """Release connections and descriptors; the VM runs on."""
         vm = self._vm
@@ -192,7 +239,15 @@ class QemuHypervisor(Hypervisor):
                 self._vm = None  # a stop that comes after all takes it over anew
             await vm.aclose()
 
-    def _launch(self, binary: Path, accelerator: str, params: Sequence[str]) -> tuple[Vm, int, dict[str, str]]:
+    def _place_disks(self, boot: Boot) -> dict[str, Disk]:
+        """Return a new VM's disks by their ids. Raises ConfigError for a file that cannot be one."""
+        wanted = [device for device in self._devices if isinstance(device, BlockDevice)]
+        before = 0 if boot.image_is_initramfs else 1
+        return {device.id: disks.place(device, number, self._config, before) for number, device in enumerate(wanted)}
+
+    def _launch(
+        self, binary: Path, accelerator: str, params: Sequence[str], placed: Sequence[Disk]
+    ) -> tuple[Vm, int, dict[str, str]]:
         """Start QEMU; return its VM, its pid and the paths of the channels' sockets."""
         files = self._files
         channels = [device for device in self._devices if isinstance(device, Channel)]
@@ -219,7 +274,7 @@ class QemuHypervisor(Hypervisor):
                 stack.callback(os.close, tap)
             hostnet.check_free(network.forwards(self._devices))
             request = cmdline.Request(
-                self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited, tap
+                self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited, tap, placed
             )
             passed = (*inherited.values(), *([] if tap is None else [tap]))
             pid, pidfd = spawn(cmdline.argv(request), files.path, messages, passed)
@@ -277,6 +332,26 @@ class QemuHypervisor(Hypervisor):
         if vm is None or not vm.alive:
             raise HypervisorError(f"the VM of pod {self._pod.id!r} has ended; to {doing} it must live")
         return vm
+
+    @asynccontextmanager
+    async def _disk_work(self, doing: str, deadline: float) -> AsyncIterator[tuple[Monitor, Facts]]:
+        """Lend what works on the VM's disks, to one at a time."""
+        try:
+            async with asyncio.timeout(deadline), self._disks_busy:
+                vm = self._controlled(doing)
+                assert self._facts is not None
+                yield vm.monitor, self._facts
+        except RefusedError as error:
+            raise HypervisorError(f"cannot {doing} of pod {self._pod.id!r}: {error}") from error
+        except TimeoutError as error:
+            raise VMTimeoutError(f"cannot {doing} of pod {self._pod.id!r} within {deadline:g} s") from error
+
+    def _require_hotplug(self) -> None:
+        if self._config.disk_bus != SCSI:
+            raise NotSupportedError(
+                f"the disks of pod {self._pod.id!r} cannot change while it runs, because its hypervisor has the option "
+                f"disk_bus={self._config.disk_bus}; choose {SCSI}"
+            )
 
     def _require_new(self, doing: str) -> None:
         if self._vm is not None or self._facts is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal, get_args
 
-from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
+from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from vc_core.errors import HypervisorError, VMTimeoutError
 from vc_hypervisor_qemu import sockets
@@ -17,14 +17,32 @@ from vc_hypervisor_qemu import sockets
 COMMAND_DEADLINE = 5.0
 
 #: QMP can run programs on the host; we never say anything but this.
-Command = Literal["cont", "human-monitor-command", "query-status", "quit", "stop"]
+Command = Literal[
+    "blockdev-add",
+    "blockdev-del",
+    "cont",
+    "device_add",
+    "device_del",
+    "human-monitor-command",
+    "query-status",
+    "quit",
+    "stop",
+]
 
-#: What the arguments of a command that can do anything must have in them: the monitor for humans tells which ports are
+#: What the arguments of commands that can do much else must have in them. The monitor for humans tells which ports are
 #: forwarded, which QMP does not.
-_REQUIRED = {"human-monitor-command": {"command-line": "info usernet"}}
+_REQUIRED = {
+    "blockdev-add": {"driver": "raw"},
+    "device_add": {"driver": "scsi-hd"},
+    "human-monitor-command": {"command-line": "info usernet"},
+}
 
 #: Bytes of one message; the largest answer to the above has a few hundred.
 _MESSAGE_MAX = 64 * 1024
+
+
+class RefusedError(HypervisorError):
+    """QEMU does not do what it was told, and answers why."""
 
 
 class Monitor:
@@ -46,14 +64,24 @@ class Monitor:
         required = _REQUIRED.get(command, {}).items()
         if command not in get_args(Command) or not required <= (arguments or {}).items():
             raise HypervisorError(f"{command!r} is no command that this driver gives, or not with {arguments}")
-        try:
-            async with asyncio.timeout(deadline):
-                client = await self._connected()
-                return await client.execute(command, dict(arguments or {}))
-        except TimeoutError as error:
-            raise VMTimeoutError(f"QEMU does not answer {command!r} within {deadline:.3g} s") from error
-        except (QMPError, AssertionError) as error:  # it asserts that a connection outlives the moment it was made in
-            raise HypervisorError(f"QEMU does not do {command!r}: {error}") from error
+        async with self._client_for(command, deadline) as client:
+            return await client.execute(command, dict(arguments or {}))
+
+    async def remove_device(self, id: str) -> bool:
+        """Take a device from the VM, and return when it has gone: whether it was there before.
+
+        Raises HypervisorError, VMTimeoutError.
+        """
+        async with self._client_for("device_del", COMMAND_DEADLINE) as client:
+            with client.listener("DEVICE_DELETED", lambda event: _data(event).get("device") == id) as gone:
+                try:
+                    await client.execute("device_del", {"id": id})
+                except ExecuteError as error:
+                    if error.error_class != "DeviceNotFound":
+                        raise
+                    return False
+                await gone.get()
+        return True
 
     async def shutdown_reason(self, deadline: float) -> str:
         """Return why QEMU said that it would end (``ShutdownCause`` in its qapi/run-state.json), or "" if it did not.
@@ -66,8 +94,7 @@ class Monitor:
                 while client is not None and client.runstate is Runstate.RUNNING:
                     await client.runstate_changed()
         for event in self._events.clear():
-            data = event["data"]
-            return str(data.get("reason", "")) if isinstance(data, dict) else ""
+            return str(_data(event).get("reason", ""))
         return ""
 
     async def aclose(self) -> None:
@@ -75,6 +102,19 @@ class Monitor:
         client, self._client = self._client, None
         if client is not None:
             await _hang_up(client)
+
+    @asynccontextmanager
+    async def _client_for(self, command: Command, deadline: float) -> AsyncIterator[QMPClient]:
+        """Lend the connection for a command, for ``deadline`` seconds; errors become those of the driver."""
+        try:
+            async with asyncio.timeout(deadline):
+                yield await self._connected()
+        except TimeoutError as error:
+            raise VMTimeoutError(f"QEMU does not answer {command!r} within {deadline:.3g} s") from error
+        except ExecuteError as error:
+            raise RefusedError(f"QEMU does not do {command!r}: {error}") from error
+        except (QMPError, AssertionError) as error:  # it asserts that a connection outlives the moment it was made in
+            raise HypervisorError(f"QEMU does not do {command!r}: {error}") from error
 
     async def _connected(self) -> QMPClient:
         async with self._connecting:
@@ -91,6 +131,11 @@ class Monitor:
                     raise
                 self._client = client
             return self._client
+
+
+def _data(event: Message) -> Mapping[str, object]:
+    data = event.get("data")
+    return data if isinstance(data, dict) else {}
 
 
 async def _hang_up(client: QMPClient) -> None:

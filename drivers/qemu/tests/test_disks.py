@@ -1,0 +1,282 @@
+"""Disks: what QEMU makes of them, how they come and go, and what a guest sees of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qemu_vms import ask, booted, live
+
+from vc_core.context import Boot
+from vc_core.devices import BlockDevice, Channel, DiskLocation
+from vc_core.errors import ConfigError, HypervisorError, NotSupportedError, VMStartError
+from vc_core.hypervisor import HypervisorCapability
+from vc_hypervisor_qemu import devices, disks
+from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+
+Make = Callable[..., QemuHypervisor]
+MakeDisk = Callable[..., BlockDevice]
+
+
+@pytest.fixture
+def disk_of(tmp_path: Path) -> MakeDisk:
+    """Make a disk of 1 MiB that begins with a line of text: its id."""
+
+    def disk_of(id: str, read_only: bool = True) -> BlockDevice:
+        path = tmp_path / f"{id}, a.img"
+        if not path.exists():
+            path.write_bytes(f"{id}\n".encode().ljust(1 << 20, b"\0"))
+        return BlockDevice(id, path, read_only)
+
+    return disk_of
+
+
+@pytest.fixture
+def loop_device(disk_of: MakeDisk) -> Iterator[BlockDevice]:
+    """A block device of the host with such a disk in it."""
+    image = disk_of("loop").host_path
+    made = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
+    path = made.stdout.strip()
+    try:
+        yield BlockDevice("loop", Path(path))
+    finally:
+        subprocess.run(["losetup", "--detach", path], check=True)
+
+
+def opened(pid: int, disk: BlockDevice) -> set[int]:
+    """Return the access modes with which a process has a disk's file open."""
+    modes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        if entry.exists() and entry.samefile(disk.host_path):
+            flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().split("flags:")[1].split()[0]
+            modes.add(int(flags, 8) & os.O_ACCMODE)
+    return modes
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("id", "path", "text"),
+    [
+        ("d", "relative", "must be absolute"),
+        ("d", "/a\nb", "control character"),
+        ("d", "/\udcff", "not in UTF-8"),
+        ("1", "/a", "id '1' of .* is not valid"),
+        ("c", "/a", "two devices have the id 'c'"),
+    ],
+)
+def test_a_disk_that_qemu_cannot_be_told_of_is_refused(id: str, path: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        devices.check(BlockDevice(id, Path(path)), [Channel("c", "n")], QemuConfig())
+
+
+def test_what_is_neither_file_nor_block_device_is_refused(make: Make, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, text in ((tmp_path, "neither a file nor"), (tmp_path / "fifo", "neither"), (tmp_path / "no", "No such")):
+        hypervisor = make()
+        hypervisor.add_device(BlockDevice("d", path))
+        with pytest.raises(ConfigError, match=f"disk '{path}' .*{text}"):
+            asyncio.run(hypervisor.prepare(10))
+
+
+def test_there_is_an_end_to_scsi_targets() -> None:
+    full = {str(slot): disks.Disk(slot, "file", "/d", True, DiskLocation()) for slot in range(256)}
+    with pytest.raises(HypervisorError, match="256 disks already"):
+        disks.free_target(full, 7)
+    del full["3"]
+    assert disks.free_target(full, 7) == 3
+    assert disks.free_target({}, 256) == 0
+
+
+# -- the disks of a VM that is made ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bus", "first"), [("scsi", DiskLocation(scsi="0:0")), ("virtio", DiskLocation(name="vda"))])
+def test_disks_are_read_only_unless_asked_and_open_in_no_other_way(
+    make: Make, disk_of: MakeDisk, bus: str, first: DiskLocation
+) -> None:
+    hypervisor = make(options={"disk_bus": bus})
+    reading, writing = disk_of("one"), disk_of("two", read_only=False)
+    hypervisor.add_device(reading)
+    hypervisor.add_device(writing)
+
+    async def use(pid: int) -> None:
+        assert opened(pid, reading) == {os.O_RDONLY}
+        assert opened(pid, writing) == {os.O_RDWR}
+        assert hypervisor.disk_location("one") == first
+        heir = make(options={"disk_bus": bus}, saved=json.loads(json.dumps(hypervisor.save())))
+        assert heir.disk_location("two") == hypervisor.disk_location("two") != first
+        with pytest.raises(HypervisorError, match="has no disk 'three'"):
+            heir.disk_location("three")
+
+    live(hypervisor, use)
+
+
+def test_virtio_disks_are_counted_after_the_image(make: Make, disk: Boot, disk_of: MakeDisk) -> None:
+    hypervisor = make(disk, options={"disk_bus": "virtio"})
+    hypervisor.add_device(disk_of("one"))
+
+    async def use(pid: int) -> None:
+        assert hypervisor.disk_location("one") == DiskLocation(name="vdb")
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_a_block_device_can_be_a_disk(make: Make, loop_device: BlockDevice) -> None:
+    hypervisor = make()
+    hypervisor.add_device(loop_device)
+
+    async def use(pid: int) -> None:
+        assert opened(pid, loop_device) == {os.O_RDONLY}
+
+    live(hypervisor, use)
+
+
+def test_pods_share_a_disk_that_nobody_writes_to(make: Make, disk_of: MakeDisk, tmp_path: Path) -> None:
+    first, second = make(), make(run_dir=tmp_path / "run" / "p2")
+    writer = make(run_dir=tmp_path / "run" / "p3")
+    for reader in (first, second):
+        reader.add_device(disk_of("one"))
+    writer.add_device(disk_of("one", read_only=False))
+
+    async def use(pid: int) -> None:
+        await second.prepare(10)
+        await second.stop(10)
+        await second.aclose()
+        with pytest.raises(VMStartError, match=r"""Failed to get "write" lock.*one, a\.img"""):
+            await writer.prepare(10)
+
+    live(first, use)
+
+
+# -- disks that come and go --------------------------------------------------------------------------------------------
+
+
+def test_a_disk_comes_and_goes_once_however_often_it_is_asked_for(make: Make, disk_of: MakeDisk) -> None:
+    hypervisor = make()
+    cold, hot = disk_of("cold"), disk_of("hot", read_only=False)
+    hypervisor.add_device(cold)
+
+    async def use(pid: int) -> None:
+        for _ in range(2):
+            await hypervisor.attach(hot, 5)
+            assert opened(pid, hot) == {os.O_RDWR}
+            assert hypervisor.disk_location("hot") == DiskLocation(scsi="1:0")
+        with pytest.raises(HypervisorError, match=r"disk 'hot' of pod 'p1' is '.*hot, a\.img' already"):
+            await hypervisor.attach(BlockDevice("hot", cold.host_path), 5)
+        await hypervisor.aclose()
+        heir = make(saved=json.loads(json.dumps(hypervisor.save())))
+        try:
+            for id in ("hot", "hot", "cold", "never"):
+                await heir.detach(id, 5)
+            assert opened(pid, hot) == opened(pid, cold) == set()
+            await heir.attach(hot, 5)
+            assert heir.disk_location("hot") == DiskLocation(scsi="2:0")  # of target 1 a guest may still know a disk
+        finally:
+            await heir.aclose()
+
+    live(hypervisor, use)
+
+
+def test_what_a_killed_owner_did_not_save_is_no_obstacle(make: Make, disk_of: MakeDisk) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        saved: Any = json.loads(json.dumps(hypervisor.save()))
+        await hypervisor.attach(disk_of("lost", read_only=False), 5)
+        await hypervisor.aclose()
+        heir = make(saved=saved)
+        await heir.attach(disk_of("other"), 5)
+        assert heir.disk_location("other") == DiskLocation(scsi="0:0")
+        assert opened(pid, disk_of("lost")) == set()
+        await heir.aclose()
+
+    live(hypervisor, use)
+
+
+def test_several_disks_can_come_at_once(make: Make, disk_of: MakeDisk) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        await asyncio.gather(*(hypervisor.attach(disk_of(f"d{number}"), 5) for number in range(8)))
+        places = {hypervisor.disk_location(f"d{number}").scsi for number in range(8)}
+        assert places == {f"{number}:0" for number in range(8)}
+        await asyncio.gather(*(hypervisor.detach(f"d{number}", 5) for number in range(8)))
+
+    live(hypervisor, use)
+
+
+def test_a_disk_that_another_pod_writes_to_is_refused_in_qemus_words(
+    make: Make, disk_of: MakeDisk, tmp_path: Path
+) -> None:
+    hypervisor, other = make(), make(run_dir=tmp_path / "run" / "p2")
+    other.add_device(disk_of("one", read_only=False))
+
+    async def use(pid: int) -> None:
+        await other.prepare(10)
+        try:
+            with pytest.raises(HypervisorError, match=r"cannot attach disk 'one' of pod 'p1': .*lock"):
+                await hypervisor.attach(disk_of("one"), 5)
+            assert opened(pid, disk_of("one")) == set()
+        finally:
+            await other.stop(10)
+            await other.aclose()
+        await hypervisor.attach(disk_of("one"), 5)
+
+    live(hypervisor, use)
+
+
+def test_a_file_that_is_not_there_is_refused(make: Make, tmp_path: Path) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        with pytest.raises(ConfigError, match="cannot be used: No such file"):
+            await hypervisor.attach(BlockDevice("d", tmp_path / "none"), 5)
+
+    live(hypervisor, use)
+
+
+def test_disks_of_a_bus_that_cannot_change_stay(make: Make, disk_of: MakeDisk) -> None:
+    hypervisor = make(options={"disk_bus": "virtio"})
+    assert HypervisorCapability.HOTPLUG not in hypervisor.capabilities
+    assert HypervisorCapability.HOTPLUG in make().capabilities
+    for change in (hypervisor.attach(disk_of("one"), 5), hypervisor.detach("one", 5)):
+        with pytest.raises(NotSupportedError, match="disk_bus=virtio; choose scsi"):
+            asyncio.run(change)
+
+
+# -- what a guest sees -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("machine", ["q35", "microvm"])
+def test_a_guest_finds_disks_that_come_while_it_runs_and_misses_those_that_go(
+    make: Make, guest_boot: Boot, disk_of: MakeDisk, machine: str
+) -> None:
+    async def run() -> None:
+        hypervisor = make(guest_boot, options={"machine": machine})
+        hypervisor.add_device(Channel("test", "test"))
+        hypervisor.add_device(disk_of("cold"))
+        async with booted(hypervisor) as channel:
+            cold = await ask(channel, f"DISK {hypervisor.disk_location('cold').scsi}")
+            assert await ask(channel, f"/dev/{cold}") == "cold"
+            assert await ask(channel, f"WRITE /dev/{cold}") == "Read-only file system"
+            await hypervisor.attach(disk_of("hot", read_only=False), 10)
+            hot = await ask(channel, f"DISK {hypervisor.disk_location('hot').scsi}")
+            assert await ask(channel, f"/dev/{hot}") == "hot"
+            assert await ask(channel, f"WRITE /dev/{hot}") == "WRITTEN"
+            await hypervisor.detach("hot", 10)
+            assert await ask(channel, "NODISK 1:0") == ""
+            assert {cold, hot} == {"sda", "sdb"}
+
+    asyncio.run(run())
+    assert disk_of("hot").host_path.read_bytes()[:4] == b"xot\n"
