@@ -13,11 +13,16 @@ PATH_VARIABLE = "VC_JOURNAL"
 _log = logging.getLogger(__name__)
 
 
+def wanted() -> bool:
+    """Tell whether the environment names a journal."""
+    return bool(os.environ.get(PATH_VARIABLE))
+
+
 def write(event: str, **facts: object) -> None:
     """Append a line if the environment names a journal. Never raises: a full disk must not stop a pod."""
-    path = os.environ.get(PATH_VARIABLE)
-    if not path:
+    if not wanted():
         return
+    path = os.environ[PATH_VARIABLE]
     line = json.dumps({"time": time.time(), "process": os.getpid(), "event": event, **facts})
     try:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

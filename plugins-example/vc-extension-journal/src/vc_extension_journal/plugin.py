@@ -7,7 +7,7 @@ from collections.abc import Generator
 from vc_core.context import PodContext
 from vc_core.hookspecs import hookimpl
 from vc_core.hypervisor import Hypervisor
-from vc_extension_journal.journal import write
+from vc_extension_journal.journal import wanted, write
 from vc_extension_journal.timed import timed
 
 
@@ -28,8 +28,8 @@ class JournalPlugin:
     def vc_hypervisor_create(self, pod: PodContext) -> Generator[None, object, object]:
         """Time every call of the hypervisor that the driver made."""
         made = yield
-        if not isinstance(made, Hypervisor):
-            return made  # the core says better than we could whose mistake that is
+        if not wanted() or not isinstance(made, Hypervisor):
+            return made  # the core says better than we could whose mistake the latter is
 
         def note(call: str, seconds: float, error: str | None) -> None:
             write("call", pod=pod.id, hypervisor=type(made).__name__, call=call, seconds=seconds, error=error)
