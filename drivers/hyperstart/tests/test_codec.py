@@ -54,6 +54,31 @@ def test_any_bytes_give_the_same_frames_and_the_same_error_however_they_are_cut(
     assert decode(frame_format, chunks(data, cuts)) == decode(frame_format, [data])
 
 
+#: Bytes that look like frames, and such with a header that lies about what follows.
+headers = st.builds(
+    lambda key, length, rest: (key, length, rest),
+    st.integers(0, 2**32 - 1),
+    st.one_of(st.integers(0, 64), st.integers(0, 2**32 - 1), st.sampled_from([65536, 65537, 2**20, 2**20 + 1])),
+    st.binary(max_size=64),
+)
+
+
+@pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
+@given(lies=st.lists(headers, max_size=6), filler=st.integers(0, 3), cuts=cuts_strategy)
+def test_garbage_raises_nothing_but_a_protocol_error_and_no_more_than_a_frame_is_kept(frame_format, lies, filler, cuts):
+    data = b"".join(frame_format.header.pack(key, length) + rest for key, length, rest in lies)
+    data += bytes([255]) * (filler * frame_format.limit // 2)
+    decoder = FrameDecoder(frame_format, lambda key, payload: None)
+    failed = False
+    for piece in chunks(data, cuts):
+        try:
+            decoder.feed(piece)
+            assert not failed, "a decoder that failed stays failed"
+        except AgentProtocolError:
+            failed = True
+        assert decoder.kept < frame_format.limit
+
+
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @pytest.mark.parametrize("length", [0, 4, 7, "header - 1", "limit + 1", 2**31, 2**32 - 1])
 def test_a_length_that_no_frame_can_have_fails_the_decoder_for_good(frame_format, length):

@@ -8,7 +8,7 @@ import pytest
 from vc_core.agent import GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
-from vc_core.testing.fake_hyperstart import FakeHyperstart
+from vc_core.testing.fake_hyperstart import FEATURES, FakeHyperstart
 from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
 from vc_core.testing.hyperstart_wire import Code
 from vc_core.testing.process_io import RecordedIO
@@ -16,7 +16,8 @@ from vc_core.testing.process_io import RecordedIO
 #: Seconds; the guest gets this much, a test waits at most ten times that.
 DEADLINE = 0.3
 
-LENGTHS = [0, 4, 7, 2**31, 2**32 - 1]
+#: Eight is the length of an empty control frame, and too short for a stream frame.
+LENGTHS = [0, 4, 7, 8, 2**31, 2**32 - 1]
 
 
 def run(main) -> None:
@@ -33,6 +34,7 @@ BAD_LENGTHS = [
     pytest.param(misbehaviour, length, AgentProtocolError, f"length {length};", id=f"{misbehaviour}-{length}")
     for misbehaviour in (Misbehaviour.BAD_CONTROL_LENGTH, Misbehaviour.BAD_STREAM_LENGTH)
     for length in LENGTHS
+    if (misbehaviour, length) != (Misbehaviour.BAD_CONTROL_LENGTH, 8)
 ]
 
 
@@ -44,7 +46,14 @@ BAD_LENGTHS = [
         pytest.param(Misbehaviour.EOF_AFTER_READY, 0, AgentConnectError, "closed", id="eof-after-ready"),
         pytest.param(Misbehaviour.EOF, 0, AgentConnectError, "closed", id="eof"),
         pytest.param(Misbehaviour.EOF_MID_FRAME, 0, AgentConnectError, "closed", id="eof-mid-frame"),
+        pytest.param(Misbehaviour.EOF_MID_STREAM_FRAME, 0, AgentConnectError, "closed", id="eof-mid-stream-frame"),
         pytest.param(Misbehaviour.ERROR, 0, AgentConnectError, "refused GETVERSION", id="error"),
+        pytest.param(Misbehaviour.BAD_NEXT, 0, AgentProtocolError, "NEXT", id="bad-next"),
+        pytest.param(Misbehaviour.NO_NEXT, 0, AgentProtocolError, r"acknowledged 8 of \d+ bytes", id="no-next"),
+        pytest.param(Misbehaviour.LONG_NEXT, 0, AgentProtocolError, "NEXT", id="long-next"),
+        pytest.param(Misbehaviour.LONG_REPLY, 0, AgentProtocolError, "bytes instead of 4", id="long-reply"),
+        pytest.param(Misbehaviour.CONTROL_FLOOD, 0, AgentTimeoutError, "within 0.3 s", id="control-flood"),
+        pytest.param(Misbehaviour.STREAM_FLOOD, 0, AgentTimeoutError, "within 0.3 s", id="stream-flood"),
         pytest.param(Misbehaviour.WRONG_CODE, 0, AgentProtocolError, "code 12", id="wrong-code"),
         pytest.param(Misbehaviour.DOUBLE_REPLY, 0, AgentProtocolError, "no command was", id="double-reply"),
         *BAD_LENGTHS,
@@ -67,6 +76,8 @@ def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(make_agent,
     [
         pytest.param(Misbehaviour.EOF, 0, AgentConnectError, "closed", id="eof"),
         pytest.param(Misbehaviour.EOF_MID_FRAME, 0, AgentConnectError, "closed", id="eof-mid-frame"),
+        pytest.param(Misbehaviour.EOF_MID_STREAM_FRAME, 0, AgentConnectError, "closed", id="eof-mid-stream-frame"),
+        pytest.param(Misbehaviour.LONG_NEXT, 0, AgentProtocolError, "NEXT", id="next-after-hello"),
         pytest.param(Misbehaviour.WRONG_CODE, 0, AgentProtocolError, "code 12", id="wrong-code"),
         *BAD_LENGTHS,
     ],
@@ -179,16 +190,6 @@ def test_a_reason_is_shown_short_and_without_control_characters(make_agent):
     run(main())
 
 
-def test_next_frames_that_do_not_add_up_fail_the_channel(make_agent):
-    async def main():
-        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.BAD_NEXT) as guest:
-            agent = make_agent()
-            with pytest.raises(AgentProtocolError, match="NEXT"):
-                await agent.connect(guest.open_channel, DEADLINE)
-
-    run(main())
-
-
 def test_two_answers_to_one_command_fail_the_channel(make_agent):
     async def main():
         async with FakeHyperstart(misbehaviour=Misbehaviour.DOUBLE_REPLY, at=Code.EXECCMD) as guest:
@@ -201,13 +202,95 @@ def test_two_answers_to_one_command_fail_the_channel(make_agent):
     run(main())
 
 
-def test_deeply_nested_json_is_a_protocol_error(make_agent):
+BOMBS = [Misbehaviour.JSON_DEPTH, Misbehaviour.JSON_WIDTH, Misbehaviour.JSON_DIGITS, Misbehaviour.LONG_REPLY]
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_memory(make_agent, bomb):
     async def main():
-        async with FakeHyperstart(misbehaviour=Misbehaviour.JSON_DEPTH, at=Code.HELLO) as guest:
-            with pytest.raises(AgentProtocolError, match="reply to HELLO"):
+        async with FakeHyperstart(misbehaviour=bomb, at=Code.HELLO) as guest:
+            tracemalloc.start()
+            try:
+                with pytest.raises(AgentProtocolError, match="reply to HELLO"):
+                    await make_agent().connect(guest.open_channel, DEADLINE)
+                assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+            finally:
+                tracemalloc.stop()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("features", "text"),
+    [([], "lacks credit, "), (set(FEATURES) - {"sync"}, "lacks sync$")],
+    ids=["no-feature", "without-sync"],
+)
+def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(make_agent, features, text):
+    async def main():
+        async with FakeHyperstart(features=features) as guest:
+            with pytest.raises(AgentProtocolError, match=text):
                 await make_agent().connect(guest.open_channel, DEADLINE)
 
     run(main())
+
+
+@pytest.mark.parametrize("options", [{}, {"ours": False}, {"ours": False, "api": 4243}], ids=["ours", "2016", "4243"])
+def test_the_end_of_a_channel_is_never_the_success_of_a_process(make_agent, options):
+    async def main():
+        how = Misbehaviour.EOF_BEFORE_STATUS
+        async with FakeHyperstart(**options, misbehaviour=how, at=Code.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            io = RecordedIO()
+            process = await agent.exec("c1", Cmd(args=["echo", "all of it"]), io, 5)
+            with pytest.raises(AgentConnectError, match="closed"):
+                await agent.wait(process)
+            await agent.aclose()
+
+    run(main())
+
+
+def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.NEVER_READS, at=Code.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            processes, piece = 100, 65536
+            tracemalloc.start()
+            try:
+                for _ in range(processes):
+                    await agent.exec("c1", Cmd(args=["count"]), RecordedIO(bytes(piece), piece=piece), 5)
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                # The piece that each caller gave, and of all together what the channel holds.
+                assert tracemalloc.get_traced_memory()[1] < 2 * processes * piece + 1024 * 1024
+            finally:
+                tracemalloc.stop()
+            await agent.aclose()
+
+    run(main())
+
+
+def test_a_guest_that_sends_and_never_reads_is_given_up_before_answers_to_it_pile_up(make_agent):
+    async def main():
+        async with FakeHyperstart(misbehaviour=Misbehaviour.NEVER_READS, at=Code.EXECCMD) as guest:
+            agent = make_agent()
+            await started(agent, guest)
+            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), 5)
+            guest.in_background(flood(guest, int(process.process_id)))
+            with pytest.raises(AgentProtocolError, match="does not read"):
+                await agent.wait(process)
+            await agent.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+async def flood(guest, sequence):
+    """Output of which none is beyond the window, as the host consumes it all."""
+    while True:
+        await guest.stream.drained()
+        guest.stream.send(sequence, bytes(16384))
+        await asyncio.sleep(0)
 
 
 def test_a_second_ready_does_no_harm(make_agent):

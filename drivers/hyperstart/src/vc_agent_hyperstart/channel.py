@@ -35,6 +35,8 @@ class Channel(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._synced: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._transport: asyncio.Transport
 
     async def open(self, sock: socket.socket) -> Self:
@@ -54,6 +56,11 @@ class Channel(asyncio.BufferedProtocol):
         self._transport.write(self._marker)
         await self._synced
 
+    async def drained(self) -> None:
+        """Return once the guest takes what is written, or the channel has failed."""
+        while not self._writable.is_set():
+            await self._writable.wait()
+
     async def aclose(self) -> None:
         """Close the channel; what waits on it raises AgentConnectError."""
         self.fail(AgentConnectError(f"the {self.format.name} channel was closed by this host"))
@@ -65,6 +72,7 @@ class Channel(asyncio.BufferedProtocol):
             return
         self.error = error
         self._transport.abort()
+        self._writable.set()
         if not self._synced.done():
             self._synced.set_exception(self.failure())
             self._synced.exception()  # nobody need wait for it
@@ -108,6 +116,15 @@ class Channel(asyncio.BufferedProtocol):
                 self._decoder.feed(rest)
         except AgentProtocolError as error:
             self.fail(error)
+
+    def pause_writing(self) -> None:
+        """Note that the guest does not keep up. Called by asyncio."""
+        if self.error is None:
+            self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Note that the guest keeps up again. Called by asyncio."""
+        self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end. Called by asyncio, once."""

@@ -83,6 +83,11 @@ class FrameDecoder:
         self._rest = bytearray()
         self._failure: str | None = None
 
+    @property
+    def kept(self) -> int:
+        """Bytes of the unfinished frame that are kept: less than the format's limit."""
+        return len(self._rest)
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes and call ``on_frame`` for every frame that they complete.
 
@@ -91,15 +96,19 @@ class FrameDecoder:
         if self._failure is not None:
             raise AgentProtocolError(self._failure)
         rest, header = self._rest, self._format.header
-        if rest:
-            rest += data
-            with memoryview(rest) as view:
-                used = self._parse(view, header)
-            del rest[:used]
-        else:
-            with memoryview(data) as view:
-                used = self._parse(view, header)
-                rest += view[used:]
+        try:
+            if rest:
+                rest += data
+                with memoryview(rest) as view:
+                    used = self._parse(view, header)
+                del rest[:used]
+            else:
+                with memoryview(data) as view:
+                    used = self._parse(view, header)
+                    rest += view[used:]
+        except AgentProtocolError:
+            rest.clear()
+            raise
 
     def _parse(self, view: memoryview, header: Struct) -> int:
         """Hand over the whole frames at the start of ``view`` and return their size together."""

@@ -38,6 +38,9 @@ class Multiplexer(Protocol):
     def send(self, sequence: int, payload: bytes | memoryview = b"") -> None:
         """Send a frame."""
 
+    async def drained(self) -> None:
+        """Return once the guest takes what is sent."""
+
     def control(self, kind: StreamControlType, stream: int, value: int, *, at_once: bool) -> None:
         """Send a stream control frame, at once or at leisure."""
 
@@ -158,6 +161,7 @@ class CreditedInput(Input):
         """Send input as the window allows."""
         view = memoryview(data)
         while view:
+            await self._mux.drained()
             room = WINDOW - (self._sent - self._consumed)
             if room <= 0:
                 self._room.clear()

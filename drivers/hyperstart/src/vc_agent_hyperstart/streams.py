@@ -12,10 +12,13 @@ from vc_agent_hyperstart.codec import STREAM, StreamControl, StreamControlType
 from vc_agent_hyperstart.process import GuestProcess, Output
 from vc_agent_hyperstart.replies import ProcessNames
 from vc_agent_hyperstart.requests import STREAM_LIMIT
-from vc_core.errors import AgentError
+from vc_core.errors import AgentError, AgentProtocolError
 
 #: Seconds that credit for a few bytes, and the release of an ended process, wait for a frame to travel with.
 _LEISURE = 0.05
+
+#: Bytes that may wait for a guest that does not read. Input waits before, so this is a mass of stream control frames.
+_UNSENT_MAX = 1024 * 1024
 
 #: Statuses kept of ended processes, the latest ones, for those who ask after the end.
 _STATUSES_KEPT = 4096
@@ -86,7 +89,7 @@ class StreamChannel(Channel):
     def send(self, sequence: int, payload: bytes | memoryview = b"") -> None:
         """Send a frame, and with it the control frames that wait."""
         if self.error is None:
-            self._transport.write(self._take_waiting() + STREAM.encode(sequence, payload))
+            self._write(self._take_waiting() + STREAM.encode(sequence, payload))
 
     def control(self, kind: StreamControlType, stream: int, value: int, *, at_once: bool) -> None:
         """Send a stream control frame, at once or with the next frame (or soon)."""
@@ -145,7 +148,12 @@ class StreamChannel(Channel):
     def _flush(self) -> None:
         frames = self._take_waiting()
         if frames and self.error is None:
-            self._transport.write(frames)
+            self._write(frames)
+
+    def _write(self, frames: bytes) -> None:
+        self._transport.write(frames)
+        if self._transport.get_write_buffer_size() > _UNSENT_MAX:
+            self.fail(AgentProtocolError("the guest sends on the stream channel and does not read what it is answered"))
 
     def _on_task_done(self, process: GuestProcess, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -47,6 +47,7 @@ class FakeHyperstart:
     ) -> None:
         self.extended = False  #: after HELLO
         self.commands: list[tuple[int, bytes]] = []  #: every control frame of the host
+        self.frames: list[tuple[int, int]] = []  #: of the stream channel: sequence and length with header
         self.violations: list[str] = []
         self.processes: dict[int, FakeProcess] = {}
         self.files: dict[tuple[str, str], bytes] = {}  #: by container and path
@@ -402,6 +403,7 @@ class FakeHyperstart:
             process.stdout.waits = process.stderr.waits = True
 
     def _on_stream(self, sequence: int, payload: bytes) -> None:
+        self.frames.append((sequence, len(payload) + 12))
         if sequence == 0 and self.extended:
             self._on_stream_control(*struct.unpack(">BQQ", payload))
         elif (process := self.processes.get(sequence)) is not None:

@@ -1,0 +1,444 @@
+"""What each guest is asked, in its own dialect, and what is refused because it cannot do it."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+
+from vc_agent_hyperstart import requests
+from vc_core.agent import AgentCapability, Confinement, ContainerUsage, GuestContainer, GuestDisk
+from vc_core.config import Cmd
+from vc_core.devices import DiskLocation
+from vc_core.errors import AgentError, AgentProtocolError, ConfigError, NotSupportedError
+from vc_core.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLimit
+from vc_core.network import GuestInterface, GuestNetwork, GuestRoute
+from vc_core.testing.fake_hyperstart import FEATURES, FakeHyperstart
+from vc_core.testing.hyperstart_wire import Code
+from vc_core.testing.process_io import RecordedIO
+
+DEADLINE = 10
+
+GUESTS = {
+    "ours": {},
+    "2016": {"ours": False},
+    "4243": {"ours": False, "api": 4243},
+    "4244": {"ours": False, "api": 4244},
+}
+ORIGINALS = ["2016", "4243", "4244"]
+
+
+def run(main) -> None:
+    asyncio.run(asyncio.wait_for(main, 30))
+
+
+@contextlib.asynccontextmanager
+async def connected(make_agent, name="ours", **options):
+    async with FakeHyperstart(**GUESTS[name], **options) as guest:
+        agent = make_agent()
+        await agent.connect(guest.open_channel, DEADLINE)
+        try:
+            yield guest, agent
+        finally:
+            await agent.aclose()
+        assert guest.violations == []
+
+
+@contextlib.asynccontextmanager
+async def pod(make_agent, name="ours", **options):
+    async with connected(make_agent, name, **options) as (guest, agent):
+        await agent.start_pod("p1", "", DEADLINE)
+        await agent.start_container(container(), RecordedIO(None), DEADLINE)
+        yield guest, agent
+
+
+def container(name="c1", **fields) -> GuestContainer:
+    return GuestContainer(name, "" if "disk" in fields else f"{name}/rootfs", Cmd(args=["sleep"]), **fields)
+
+
+def last(guest, code) -> dict:
+    return [json.loads(payload) for number, payload in guest.commands if number == code][-1]
+
+
+# What bounds a container.
+
+BOUNDS = Confinement(
+    read_only=True,
+    overlay_size=64,
+    memory=128,
+    pids=20,
+    rlimits=(RLimit("nofile", 100, 200), RLimit("core", None, None)),
+    capabilities=("CAP_CHOWN",),
+    no_new_privs=False,
+)
+
+
+def test_what_bounds_a_container_is_told_to_our_guest(make_agent):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            assert {AgentCapability.LIMITS, AgentCapability.STATS} <= agent.capabilities
+            await agent.start_container(container("c2", confinement=BOUNDS), RecordedIO(None), DEADLINE)
+            sent = last(guest, Code.NEWCONTAINER)
+            assert {key: sent[key] for key in ("readOnly", "overlay", "overlaySize", "memory", "pids")} == {
+                "readOnly": True, "overlay": True, "overlaySize": 64, "memory": 128, "pids": 20,
+            }  # fmt: skip
+            assert sent["rlimits"] == [{"name": "nofile", "soft": 100, "hard": 200}, {"name": "core"}]
+            assert sent["capabilities"] == ["CAP_CHOWN"]
+            assert "noNewPrivs" not in sent
+
+    run(main())
+
+
+def test_by_default_a_container_of_ours_has_the_usual_capabilities_and_gains_none(make_agent):
+    async def main():
+        async with pod(make_agent) as (guest, _):
+            sent = last(guest, Code.NEWCONTAINER)
+            assert sent["capabilities"] == list(DEFAULT_CAPABILITIES)
+            assert sent["noNewPrivs"] is True
+            assert {"readOnly", "overlaySize", "memory", "pids", "rlimits"} & set(sent) == set()
+
+    run(main())
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [((), []), (CAPABILITIES, None)], ids=["none", "all"])
+def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(make_agent, capabilities, expected):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            bounds = Confinement(capabilities=capabilities)
+            await agent.start_container(container("c2", confinement=bounds), RecordedIO(None), DEADLINE)
+            assert last(guest, Code.NEWCONTAINER).get("capabilities") == expected
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_containers_of_an_original_have_all_capabilities_and_nobody_minds_who_did_not_choose(make_agent, name):
+    async def main():
+        async with pod(make_agent, name) as (guest, agent):
+            assert AgentCapability.LIMITS not in agent.capabilities
+            for chosen in (Confinement(), Confinement(capabilities=CAPABILITIES, no_new_privs=False)):
+                await agent.start_container(container("c2", confinement=chosen), RecordedIO(None), DEADLINE)
+                assert set(last(guest, Code.NEWCONTAINER)) == {"id", "image", "rootfs", "process", "initialize"}
+                await agent.signal_container("c2", 9, DEADLINE)
+                await agent.wait(await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE))
+                await agent.remove_container("c2", DEADLINE)
+
+    run(main())
+
+
+CHANGES = {
+    "overlay_size": Confinement(overlay_size=1),
+    "memory": Confinement(memory=1),
+    "pids": Confinement(pids=1),
+    "rlimits": Confinement(rlimits=(RLimit("core", 0, 0),)),
+    "capabilities": Confinement(capabilities=("CAP_KILL",)),
+    "read_only": Confinement(read_only=True),
+}
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+@pytest.mark.parametrize("field", CHANGES)
+def test_what_an_original_cannot_bound_is_refused_by_name(make_agent, name, field):
+    async def main():
+        async with pod(make_agent, name) as (guest, agent):
+            before = len(guest.commands)
+            asked = container("c2", confinement=CHANGES[field])
+            if (field, name) == ("read_only", "4244"):
+                await agent.start_container(asked, RecordedIO(None), DEADLINE)
+                assert last(guest, Code.NEWCONTAINER)["readOnly"] is True
+                return
+            with pytest.raises(NotSupportedError, match=f"^{field} of container 'c2' needs .* original hyperstart of"):
+                await agent.start_container(asked, RecordedIO(None), DEADLINE)
+            assert len(guest.commands) == before
+            assert len(agent.save()["processes"]) == 1
+
+    run(main())
+
+
+def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it(make_agent):
+    async def main():
+        fewer = set(FEATURES) - {"confinement", "stats", "overlay"}
+        async with pod(make_agent, features=fewer) as (guest, agent):
+            assert {AgentCapability.LIMITS, AgentCapability.STATS} & agent.capabilities == set()
+            assert set(last(guest, Code.NEWCONTAINER)) == {"id", "image", "rootfs", "process", "initialize"}
+            bounds = Confinement(memory=64)
+            with pytest.raises(NotSupportedError, match="memory of container 'c2' needs the feature confinement"):
+                await agent.start_container(container("c2", confinement=bounds), RecordedIO(None), DEADLINE)
+            with pytest.raises(NotSupportedError, match="STATS for container 'c1' needs the feature stats"):
+                await agent.stats("c1", DEADLINE)
+
+    run(main())
+
+
+# Disks.
+
+
+@pytest.mark.parametrize(
+    ("location", "image", "addr"),
+    [(DiskLocation(name="vda"), "vda", None), (DiskLocation(scsi="0:1"), "", "0:1")],
+    ids=["virtio-blk", "scsi"],
+)
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_root_that_is_a_disk_is_told_by_its_place_and_file_system(make_agent, location, image, addr, writable):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            assert AgentCapability.DISKS in agent.capabilities
+            asked = container("c2", disk=GuestDisk(location, "ext4"), writable_root_fs=writable)
+            await agent.start_container(asked, RecordedIO(None), DEADLINE)
+            sent = last(guest, Code.NEWCONTAINER)
+            assert (sent["image"], sent["rootfs"], sent["fstype"], sent.get("addr")) == (image, "", "ext4", addr)
+            assert sent.get("overlay", False) is not writable
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_an_original_only_has_disks_that_it_may_write_to(make_agent, name):
+    async def main():
+        async with pod(make_agent, name) as (guest, agent):
+            disk = GuestDisk(DiskLocation(name="vda"), "ext4")
+            with pytest.raises(NotSupportedError, match=r"writes to the disk .* set writable_root_fs"):
+                await agent.start_container(container("c2", disk=disk), RecordedIO(None), DEADLINE)
+            asked = container("c2", disk=disk, writable_root_fs=True)
+            await agent.start_container(asked, RecordedIO(None), DEADLINE)
+            assert last(guest, Code.NEWCONTAINER)["image"] == "vda"
+
+    run(main())
+
+
+def test_a_directory_is_no_root_to_write_to(make_agent):
+    async def main():
+        async with pod(make_agent) as (_, agent):
+            with pytest.raises(ConfigError, match="only for a root that is a disk"):
+                await agent.start_container(container("c2", writable_root_fs=True), RecordedIO(None), DEADLINE)
+
+    run(main())
+
+
+# The network.
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_the_network_is_told_with_the_pod(make_agent, name):
+    network = GuestNetwork(
+        (GuestInterface("eth0", ("10.0.2.15/24",)), GuestInterface("eth1", ("10.1.0.1/16", "10.2.0.1/16"))),
+        (GuestRoute("default", "10.0.2.2", "eth0"), GuestRoute("10.3.0.0/16", "", "eth1")),
+        ("10.0.2.3",),
+    )
+
+    async def main():
+        async with connected(make_agent, name) as (guest, agent):
+            assert AgentCapability.NETWORK in agent.capabilities
+            await agent.start_pod("p1", "", DEADLINE, network)
+            sent = last(guest, Code.STARTPOD)
+            assert sent["interfaces"] == [
+                {"device": "eth0", "ipAddress": "10.0.2.15", "netMask": "24"},
+                {
+                    "device": "eth1",
+                    "ipAddresses": [
+                        {"ipAddress": "10.1.0.1", "netMask": "16"},
+                        {"ipAddress": "10.2.0.1", "netMask": "16"},
+                    ],
+                },
+            ]
+            assert sent["routes"] == [
+                {"dest": "default", "gateway": "10.0.2.2", "device": "eth0"},
+                {"dest": "10.3.0.0/16", "device": "eth1"},
+            ]
+            assert sent["dns"] == ["10.0.2.3"]
+
+    run(main())
+
+
+LATER_NETWORKS = {
+    "ipv6-address": (GuestNetwork((GuestInterface("eth0", ("fd00::2/64",)),)), "only IPv4 and not fd00::2/64"),
+    "ipv6-route": (GuestNetwork(routes=(GuestRoute("fd00::/8", "", "eth0"),)), "only IPv4 and not fd00::/8"),
+    "ipv6-gateway": (GuestNetwork(routes=(GuestRoute("default", "fd00::1", "eth0"),)), "only IPv4 and not fd00::1"),
+    "no-address": (GuestNetwork((GuestInterface("eth0", ()),)), "needs an address for eth0"),
+    "long-dns": (GuestNetwork(dns=("2001:db8:1111:2222:3333::53",) * 2), None),
+    "longer-dns": (GuestNetwork(dns=("2001:db8:1111:2222:3333:4::53",)), "longer than the 27 characters"),
+}
+
+
+@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize(("network", "problem"), LATER_NETWORKS.values(), ids=LATER_NETWORKS)
+def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(make_agent, name, network, problem):
+    async def main():
+        async with connected(make_agent, name) as (guest, agent):
+            if problem and name != "ours":
+                with pytest.raises(NotSupportedError, match=problem):
+                    await agent.start_pod("p1", "", DEADLINE, network)
+                assert Code.STARTPOD not in [code for code, _ in guest.commands]
+            else:
+                await agent.start_pod("p1", "", DEADLINE, network)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_mtu_and_search_domains_came_with_4244(make_agent, name):
+    network = GuestNetwork((GuestInterface("eth0", ("10.0.2.15/24",), 1400),))
+
+    async def main():
+        async with connected(make_agent, name) as (guest, agent):
+            if name in ("ours", "4244"):
+                await agent.start_pod("p1", "", DEADLINE, network, dns_search=["example.org"], dns_options=["ndots:2"])
+                sent = last(guest, Code.STARTPOD)
+                assert sent["interfaces"][0]["mtu"] == 1400
+                assert (sent["dnsSearch"], sent["dnsOptions"]) == (["example.org"], ["ndots:2"])
+                return
+            with pytest.raises(NotSupportedError, match="mtu of pod 'p1' needs an original of API 4244 or the guest"):
+                await agent.start_pod("p1", "", DEADLINE, network)
+            with pytest.raises(NotSupportedError, match="dns_search of pod 'p1'"):
+                await agent.start_pod("p1", "", DEADLINE, dns_search=["example.org"])
+
+    run(main())
+
+
+# Calls that only this driver has.
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_every_command_without_a_payload_is_answered(make_agent, name):
+    async def main():
+        async with connected(make_agent, name) as (guest, agent):
+            await agent.ping(DEADLINE)
+            await agent.rescan_devices(DEADLINE)
+            await agent.online_cpus_and_memory(DEADLINE)
+            sent = guest.commands[-3:]
+            assert sent == [(Code.PING, b""), (Code.READY, b""), (Code.ONLINECPUMEM, b"")]
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_getpod_is_for_2016_and_ours(make_agent, name):
+    async def main():
+        async with connected(make_agent, name) as (_, agent):
+            if name in ("2016", "ours"):
+                await agent.get_pod(DEADLINE)
+            else:
+                with pytest.raises(NotSupportedError, match="GETPOD for pod 'p1' needs an original of API 4242 or"):
+                    await agent.get_pod(DEADLINE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_interfaces_and_routes_are_set_up_on_a_pod_that_runs(make_agent, name):
+    async def main():
+        async with pod(make_agent, name) as (guest, agent):
+            await agent.set_up_interface(requests.SetupInterface("eth1", "10.1.0.1", "16"), DEADLINE)
+            assert last(guest, Code.SETUPINTERFACE) == {"device": "eth1", "ipAddress": "10.1.0.1", "netMask": "16"}
+            await agent.set_up_routes([requests.Route("default", "10.1.0.2", "eth1")], DEADLINE)
+            assert last(guest, Code.SETUPROUTE) == {
+                "routes": [{"dest": "default", "gateway": "10.1.0.2", "device": "eth1"}]
+            }
+            if name in ("ours", "4244"):
+                await agent.delete_interface("eth1", DEADLINE)
+                assert last(guest, Code.DELETEINTERFACE) == {"device": "eth1"}
+            else:
+                with pytest.raises(NotSupportedError, match="DELETEINTERFACE"):
+                    await agent.delete_interface("eth1", DEADLINE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize("data", [b"", b"}{\0\xff" * 1000, bytes(1_000_000)], ids=["empty", "binary", "long"])
+def test_a_file_is_read_as_it_was_written(make_agent, name, data):
+    async def main():
+        async with pod(make_agent, name) as (_, agent):
+            await agent.write_file("c1", '/tmp/a "file"\n', data, DEADLINE)
+            assert await agent.read_file("c1", '/tmp/a "file"\n', DEADLINE) == data
+            with pytest.raises(AgentError, match="the guest refused READFILE"):
+                await agent.read_file("c1", "/tmp/other", DEADLINE)
+            with pytest.raises(ConfigError, match=r"WRITEFILE with \d+ bytes is too long"):
+                await agent.write_file("c1", "/tmp/b", bytes(1024 * 1024), DEADLINE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_a_container_has_volumes_and_where_they_work_settings_of_the_kernel(make_agent, name):
+    volume = requests.DiskVolume("vdb", "/data", "ext4", read_only=True)
+
+    async def main():
+        async with pod(make_agent, name) as (guest, agent):
+            await agent.start_container(container("c2"), RecordedIO(None), DEADLINE, volumes=[volume])
+            assert last(guest, Code.NEWCONTAINER)["volumes"] == [
+                {"device": "vdb", "mount": "/data", "fstype": "ext4", "readOnly": True}
+            ]
+            settings = {"net.ipv4.ip_forward": "1"}
+            start = agent.start_container(container("c3"), RecordedIO(None), DEADLINE, sysctl=settings)
+            if name in ("ours", "4244"):
+                await start
+                assert last(guest, Code.NEWCONTAINER)["sysctl"] == settings
+            else:
+                with pytest.raises(NotSupportedError, match="sysctl of container 'c3'"):
+                    await start
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_ports_are_for_originals_whose_guest_has_iptables(make_agent, name):
+    ports, lists = [requests.Port(8080, 80, "tcp")], requests.WhiteLists(["10.0.0.0/8"], ["0.0.0.0/0"])
+
+    async def main():
+        async with connected(make_agent, name) as (guest, agent):
+            start = agent.start_pod("p1", "", DEADLINE, port_white_lists=lists)
+            if name == "ours":
+                with pytest.raises(NotSupportedError, match="portmapping_white_lists of pod 'p1' needs an original"):
+                    await start
+                return
+            await start
+            await agent.start_container(container(), RecordedIO(None), DEADLINE, ports=ports)
+            assert last(guest, Code.STARTPOD)["portmappingWhiteLists"] == {
+                "internalNetworks": ["10.0.0.0/8"],
+                "externalNetworks": ["0.0.0.0/0"],
+            }
+            assert last(guest, Code.NEWCONTAINER)["ports"] == [
+                {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
+            ]
+
+    run(main())
+
+
+# What containers use.
+
+
+def test_what_a_container_uses_is_told_in_seconds_and_bytes(make_agent):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            assert await agent.stats("c1", DEADLINE) == ContainerUsage(
+                cpu_seconds=1.5, memory=1 << 20, pids=2, read=0, written=0
+            )
+            guest.usage = {}
+            assert await agent.stats("c1", DEADLINE) == ContainerUsage()
+            with pytest.raises(AgentError, match="STATS"):
+                await agent.stats("c9", DEADLINE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("usage", [{"cpu": -1}, {"memory": "1"}, {"pids": 2**63}, {"read": 1.5}])
+def test_figures_that_cannot_be_are_a_protocol_error(make_agent, usage):
+    async def main():
+        async with pod(make_agent) as (guest, agent):
+            guest.usage = usage
+            with pytest.raises(AgentProtocolError, match="reply to STATS that is not valid"):
+                await agent.stats("c1", DEADLINE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_an_original_cannot_tell_what_containers_use(make_agent, name):
+    async def main():
+        async with pod(make_agent, name) as (_, agent):
+            assert AgentCapability.STATS not in agent.capabilities
+            with pytest.raises(NotSupportedError, match="STATS"):
+                await agent.stats("c1", DEADLINE)
+
+    run(main())

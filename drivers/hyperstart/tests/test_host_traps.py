@@ -1,0 +1,291 @@
+"""What an original hyperstart does wrong, and how the host keeps it from doing so. One test for each trap."""
+
+import asyncio
+import json
+
+import pytest
+
+from vc_agent_hyperstart.streams import StreamChannel
+from vc_core.agent import Confinement, GuestContainer, GuestMount, TerminalSize
+from vc_core.config import Cmd, EnvVar
+from vc_core.errors import AgentTimeoutError, ConfigError
+from vc_core.network import GuestInterface, GuestNetwork, GuestRoute
+from vc_core.testing.fake_hyperstart import FakeHyperstart
+from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
+from vc_core.testing.hyperstart_programs import pattern
+from vc_core.testing.hyperstart_wire import Code
+from vc_core.testing.process_io import RecordedIO
+
+DEADLINE = 10
+
+ORIGINALS = [4242, 4243, 4244]
+
+NETWORK = GuestNetwork(
+    (GuestInterface("eth0", ("10.0.2.15/24",)),), (GuestRoute("default", "10.0.2.2", "eth0"),), ("10.0.2.3",)
+)
+
+
+def run(main) -> None:
+    asyncio.run(asyncio.wait_for(main, 30))
+
+
+async def started(make_agent, guest):
+    agent = make_agent()
+    await agent.connect(guest.open_channel, DEADLINE)
+    await agent.start_pod("p1", "", DEADLINE)
+    await agent.start_container(GuestContainer("c1", "c1/rootfs", Cmd(args=["sleep"])), RecordedIO(None), DEADLINE)
+    return agent
+
+
+def sent(guest, code) -> list:
+    return [json.loads(payload) for number, payload in guest.commands if number == code]
+
+
+@pytest.mark.parametrize("api", ORIGINALS)
+def test_input_goes_in_frames_of_at_most_512_bytes_with_one_ping_between(make_agent, api):
+    """The original keeps 512 bytes of a process' input and drops the rest without a word."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, api=api) as guest:
+            agent = await started(make_agent, guest)
+            before = len(guest.commands)
+            io = RecordedIO(pattern(5000))
+            process = await agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE)
+            assert await agent.wait(process) == 0
+            assert io.stdout == pattern(5000)
+            sizes = [length - 12 for sequence, length in guest.frames if sequence == int(process.process_id)]
+            assert sizes == [512] * 9 + [5000 - 9 * 512, 0]
+            assert [code for code, _ in guest.commands[before:]] == [Code.EXECCMD] + [Code.PING] * 10
+            await agent.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("api", ORIGINALS)
+def test_no_frame_of_input_is_longer_than_4096_bytes(make_agent, api):
+    """A longer one ends the original's pid 1, and the VM with it."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, api=api) as guest:
+            agent = await started(make_agent, guest)
+            for terminal in (None, TerminalSize()):
+                data = pattern(20_000).replace(b"\x04", b"\x05")
+                io = RecordedIO(data)
+                process = await agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE, terminal=terminal)
+                assert await agent.wait(process) == 0
+                assert io.stdout == data
+            await agent.aclose()
+            assert max(length for _, length in guest.frames) <= 4096
+            assert not guest.powered_off
+
+    run(main())
+
+
+def test_stream_numbers_are_below_2_to_the_53():
+    """The original reads WINSIZE's number as a double: above that it never matches."""
+
+    async def main():
+        streams = StreamChannel(lambda error: None)
+        numbers = [number for _ in range(2000) for number in streams.new_numbers(terminal=False)]
+        assert all(0 < number < 2**53 for number in numbers)
+        assert max(numbers) > 2**50, "and yet they are drawn from all of them"
+
+    run(main())
+
+
+@pytest.mark.parametrize("api", ORIGINALS)
+def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(make_agent, api):
+    """The original refuses a process without a terminal whose stderr is 0."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, api=api) as guest:
+            agent = await started(make_agent, guest)
+            await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE)
+            await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE, terminal=TerminalSize(2, 3))
+            plain, terminal = [command["process"] for command in sent(guest, Code.EXECCMD)]
+            assert plain["stderr"] not in (0, plain["stdio"])
+            assert terminal["stderr"] == 0
+            await agent.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("api", ORIGINALS)
+def test_no_request_has_a_key_that_the_guest_does_not_know(make_agent, api):
+    """The original answers ERROR to unknown keys, and skips what follows one in a process. The fake guest does too."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, api=api) as guest:
+            agent = make_agent()
+            await agent.connect(guest.open_channel, DEADLINE)
+            await agent.start_pod("p1", "", DEADLINE, NETWORK)
+            cmd = Cmd(args=["sleep"], envs=[EnvVar("A", "b")], work_dir="/", user="u", group="g")
+            mounts = (GuestMount("c1/mounts/0", "/etc/data"),)
+            container = GuestContainer("c1", "c1/rootfs", cmd, TerminalSize(3, 4), mounts, confinement=Confinement())
+            process = await agent.start_container(container, RecordedIO(None), DEADLINE)
+            await agent.exec("c1", cmd, RecordedIO(), DEADLINE, terminal=TerminalSize(3, 4))
+            await agent.resize(process, 24, 80, DEADLINE)
+            await agent.signal(process, 15, DEADLINE)
+            await agent.signal_container("c1", 15, DEADLINE)
+            await agent.wait(process)
+            await agent.remove_container("c1", DEADLINE)
+            await agent.stop_pod(DEADLINE)
+            await agent.aclose()
+            assert guest.violations == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("api", ORIGINALS)
+def test_empty_lists_are_left_out(make_agent, api):
+    """The original takes null for a list as an error, and ``"ports":[]`` breaks the container."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, api=api) as guest:
+            agent = await started(make_agent, guest)
+            (container,) = sent(guest, Code.NEWCONTAINER)
+            assert [key for key, value in container.items() if value in ([], None, {})] == []
+            assert set(container) == {"id", "image", "rootfs", "process", "initialize"}
+            await agent.aclose()
+
+    run(main())
+
+
+def test_a_pod_always_has_a_host_name(make_agent):
+    """Without one the original never answers STARTPOD."""
+
+    async def main():
+        async with FakeHyperstart(ours=False) as guest:
+            agent = make_agent()
+            await agent.connect(guest.open_channel, DEADLINE)
+            with pytest.raises(ConfigError, match="has no host name"):
+                await agent.start_pod("", "", DEADLINE)
+            await agent.start_pod("p1", "", DEADLINE)
+            assert [pod["hostname"] for pod in sent(guest, Code.STARTPOD)] == ["p1"]
+            await agent.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("api", ORIGINALS)
+def test_signals_are_numbers(make_agent, api):
+    """The original reads a signal that is a string as 0: ACK, and nothing happens."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, api=api) as guest:
+            agent = await started(make_agent, guest)
+            await agent.signal_container("c1", 15, DEADLINE)
+            assert sent(guest, Code.KILLCONTAINER) == [{"container": "c1", "signal": 15}]
+            await agent.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("api", ORIGINALS)
+def test_no_input_goes_out_before_the_process_is_acknowledged(make_agent, api):
+    """The original answers input of an unknown stream by an empty frame, which the host would take for the end."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, api=api, misbehaviour=Misbehaviour.LATE, at=Code.EXECCMD) as guest:
+            agent = await started(make_agent, guest)
+            io = RecordedIO(b"hello")
+            starting = asyncio.create_task(agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE))
+            while not sent(guest, Code.EXECCMD):  # noqa: ASYNC110 - the guest has no event for a command
+                await asyncio.sleep(0)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert guest.frames == []
+            guest.catch_up()
+            assert await agent.wait(await starting) == 0
+            assert io.stdout == b"hello"
+            await agent.aclose()
+
+    run(main())
+
+
+def test_destroypod_that_is_never_answered_ends_at_its_deadline(make_agent):
+    """The original waits for ever for a process that handles SIGTERM and stays."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.SILENT, at=Code.DESTROYPOD) as guest:
+            agent = await started(make_agent, guest)
+            with pytest.raises(AgentTimeoutError, match=r"DESTROYPOD within 0\.1 s"):
+                await agent.stop_pod(0.1)
+            await agent.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("options", [{"ours": False}, {}], ids=["original", "ours"])
+def test_containers_are_not_initialized(make_agent, options):
+    """``initialize`` makes the original write into the root file system, which is a read-only share."""
+
+    async def main():
+        async with FakeHyperstart(**options) as guest:
+            agent = await started(make_agent, guest)
+            assert [container["initialize"] for container in sent(guest, Code.NEWCONTAINER)] == [False]
+            await agent.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("taken_over", [False, True], ids=["same-host", "next-host"])
+def test_a_pod_that_ended_with_its_last_container_is_started_again_as_it_was(make_agent, taken_over):
+    """The original forgets the pod (PODFINISHED), its network and its share, but the VM stays."""
+
+    async def main():
+        async with FakeHyperstart(ours=False) as guest:
+            agent = make_agent()
+            await agent.connect(guest.open_channel, DEADLINE)
+            await agent.start_pod("p1", "", DEADLINE, NETWORK)
+            first = GuestContainer("c1", "c1/rootfs", Cmd(args=["sleep"]))
+            process = await agent.start_container(first, RecordedIO(None), DEADLINE)
+            if taken_over:
+                saved = json.loads(json.dumps(agent.save()))
+                await agent.aclose()
+                agent = make_agent(saved)
+                await agent.connect(guest.open_channel, DEADLINE)
+                await agent.adopt(process, RecordedIO(None))
+            await agent.signal_container("c1", 9, DEADLINE)
+            await agent.wait(process)
+            second = GuestContainer("c2", "c2/rootfs", Cmd(args=["exit", "6"]))
+            assert await agent.wait(await agent.start_container(second, RecordedIO(), DEADLINE)) == 6
+            one, two = sent(guest, Code.STARTPOD)
+            assert one == two
+            assert one["interfaces"]
+            assert one["routes"]
+            await agent.aclose()
+            assert guest.violations == []
+
+    run(main())
+
+
+def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged(make_agent):
+    """The original reads little at once, and a host that writes on and on blocks on a full port: NEXT paces it."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.NO_NEXT, at=Code.EXECCMD) as guest:
+            agent = await started(make_agent, guest)
+            pieces = []
+            count, guest.control._on_bytes = guest.control._on_bytes, lambda size: pieces.append(size)
+            with pytest.raises(AgentTimeoutError):
+                await agent.exec("c1", Cmd(args=["echo", "x" * 5000]), RecordedIO(), 0.1)
+            assert sum(pieces) == 512
+            guest.control._on_bytes = count
+            await agent.aclose()
+
+    run(main())
+
+
+def test_a_path_with_a_brace_is_not_written_to(make_agent):
+    """The original takes what follows the first ``}`` of WRITEFILE for the file's bytes."""
+
+    async def main():
+        async with FakeHyperstart(ours=False) as guest:
+            agent = await started(make_agent, guest)
+            with pytest.raises(ConfigError, match="holds a '}'"):
+                await agent.write_file("c1", "/tmp/a}b", b"data", DEADLINE)
+            assert sent(guest, Code.WRITEFILE) == []
+            await agent.aclose()
+
+    run(main())
