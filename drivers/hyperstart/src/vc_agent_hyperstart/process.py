@@ -61,7 +61,8 @@ class Output:
         self._process = process
         self._mux = mux
         self.sequence = sequence
-        self._received = self._consumed = self._credited = offset
+        #: Bytes since the process' beginning. ``_urged`` of the consumed ones were told to the guest without delay.
+        self._received = self._consumed = self._credited = self._urged = offset
         self._chunks: list[bytes] = []
         self._write: Callable[[bytes], Coroutine[Any, Any, None]] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -111,7 +112,8 @@ class Output:
             self._consumed += len(data)
             if not self._mux.credit:
                 self._mux.hold(self, False)
-            elif self._consumed - self._credited >= _CREDIT_STEP:
+            elif self._consumed - self._urged >= _CREDIT_STEP:
+                self._urged = self._consumed
                 self._credit(at_once=True)
         self._task = None
         self.settle()
