@@ -45,14 +45,33 @@ static size_t room(void)
 	return SEND_SIZE - channel_waiting(&channel);
 }
 
-static void send_frame(uint64_t stream, const uint8_t *payload, size_t length)
+static void send_header(uint64_t stream, size_t length)
 {
 	uint8_t header[HEADER];
 
 	put_be64(header, stream);
 	put_be32(header + 8, (uint32_t)(HEADER + length));
 	channel_send(&channel, header, HEADER);
+}
+
+static void send_frame(uint64_t stream, const uint8_t *payload, size_t length)
+{
+	send_header(stream, length);
 	channel_send(&channel, payload, length);
+}
+
+/* One frame of `length` bytes of output, which may lie in two pieces. */
+static void send_output_frame(struct output *output, size_t length)
+{
+	send_header(output->stream, length);
+	while (length) {
+		const uint8_t *bytes;
+		size_t count = output_next(output, length, &bytes);
+
+		channel_send(&channel, bytes, count);
+		output->sent += count;
+		length -= count;
+	}
 }
 
 static void send_credit(struct process *process)
@@ -72,17 +91,15 @@ static bool send_output(struct output *output)
 	size_t sent = 0;
 
 	while (!output->paused && output->sent < output->head) {
-		const uint8_t *bytes;
-		size_t count;
+		size_t left = (size_t)(output->head - output->sent), count;
 
-		if (room() < HEADER + MIN(ROOM_WORTH, (size_t)(output->head - output->sent)))
+		if (room() < HEADER + MIN(ROOM_WORTH, left) || sent == SEND_SIZE)
 			return true;
-		if (sent == SEND_SIZE)
-			return true;
-		count = output_next(output, MIN(room() - HEADER, SEND_SIZE - sent), &bytes);
-		send_frame(output->stream, bytes, count);
+		if (left < ROOM_WORTH && output_is_held(output))
+			break;
+		count = MIN(left, MIN(room() - HEADER, SEND_SIZE - sent));
+		send_output_frame(output, count);
 		sent += count;
-		output->sent += count;
 		if (!extended)
 			output_consumed(output, output->sent);
 	}
@@ -176,9 +193,10 @@ static void control_frame(const uint8_t *payload)
 
 	if (!stream || !process)
 		return; /* of a process that was released meanwhile */
-	if (payload[0] == CREDIT)
+	if (payload[0] == CREDIT) {
 		output_consumed(output, MIN(value, output->sent));
-	else if (payload[0] == RELEASE && output == &process->out && process->ended)
+		mux_ready(process); /* what was held may go now */
+	} else if (payload[0] == RELEASE && output == &process->out && process->ended)
 		process_forget(process);
 	else if (payload[0] == RESUME)
 		resume(process, output, value);

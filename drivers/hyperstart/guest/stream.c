@@ -83,6 +83,11 @@ size_t output_next(const struct output *output, size_t most, const uint8_t **byt
 	return MIN(ring_piece(output->sent, output->head), most);
 }
 
+bool output_is_held(const struct output *output)
+{
+	return output->watch.fd >= 0 && output->more && output->sent > output->consumed;
+}
+
 void output_consumed(struct output *output, uint64_t position)
 {
 	if (position <= output->consumed || position > output->head)

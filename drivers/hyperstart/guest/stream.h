@@ -49,6 +49,9 @@ bool output_finished(const struct output *output);
 /* The bytes from `sent` on that lie in one piece, at most `most` of them. */
 size_t output_next(const struct output *output, size_t most, const uint8_t **bytes);
 
+/* The window is full, so credit must come: a few bytes that are left to send can wait for what will follow them. */
+bool output_is_held(const struct output *output);
+
 /* The host has consumed up to `position`; read on if the ring was full. */
 void output_consumed(struct output *output, uint64_t position);
 

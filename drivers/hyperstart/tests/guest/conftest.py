@@ -111,6 +111,9 @@ class Wire:
     WINDOW = 65536
     FRAME_PAYLOAD = 32768
 
+    #: The last bytes of a full window may wait for credit, to go with what follows them.
+    HELD = 4096
+
 
 class RawHost(Wire):
     """One host: a connection to both channels. Everything has a deadline; nothing is done behind the test's back."""
