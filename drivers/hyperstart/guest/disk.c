@@ -69,7 +69,20 @@ static bool scan(const char *host, const char *addr)
 	return false; /* all of them */
 }
 
-static bool look(const struct disk *disk, char path[NAME_SIZE])
+/* The kernel shows a disk's name before the disk can be opened, and says so by one more event. */
+static bool opens(const char *path, bool *read_only)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), is_read_only = 0;
+
+	if (fd < 0)
+		return false;
+	ioctl(fd, BLKROGET, &is_read_only);
+	close(fd);
+	*read_only = is_read_only;
+	return true;
+}
+
+static bool look(const struct disk *disk, char path[NAME_SIZE], bool *read_only)
 {
 	char address[NAME_SIZE], blocks[2 * NAME_SIZE], name[NAME_SIZE];
 	struct stat what;
@@ -83,10 +96,11 @@ static bool look(const struct disk *disk, char path[NAME_SIZE])
 	} else {
 		snprintf(name, sizeof name, "%s", disk->name);
 	}
-	return snprintf(path, NAME_SIZE, "/dev/%s", name) < NAME_SIZE && !lstat(path, &what) && S_ISBLK(what.st_mode);
+	return snprintf(path, NAME_SIZE, "/dev/%s", name) < NAME_SIZE && !lstat(path, &what) && S_ISBLK(what.st_mode) &&
+	       opens(path, read_only);
 }
 
-static bool await(const struct disk *disk, char path[NAME_SIZE])
+static bool await(const struct disk *disk, char path[NAME_SIZE], bool *read_only)
 {
 	int64_t deadline = milliseconds() + DEADLINE;
 	int events = devices_listen();
@@ -97,24 +111,13 @@ static bool await(const struct disk *disk, char path[NAME_SIZE])
 		return false;
 	modules_load("disks");
 	modules_load(disk->fstype);
-	found = look(disk, path);
+	found = look(disk, path, read_only);
 	if (!found && *disk->addr)
 		find_entry(SCSI_HOSTS, scan, disk->addr, ignored);
 	while (!found && devices_wait(events, deadline))
-		found = look(disk, path);
+		found = look(disk, path, read_only);
 	close(events);
 	return found || fail("the VM has no disk '%s'", disk_name(disk));
-}
-
-static bool is_read_only(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), read_only = 0;
-
-	if (fd < 0)
-		return false;
-	ioctl(fd, BLKROGET, &read_only);
-	close(fd);
-	return read_only;
 }
 
 bool disk_mount(const struct disk *disk, const char *path, unsigned long flags)
@@ -122,10 +125,11 @@ bool disk_mount(const struct disk *disk, const char *path, unsigned long flags)
 	/* Copies of one image have the same UUID. */
 	const char *options = strcmp(disk->fstype, "xfs") ? NULL : "nouuid";
 	char device[NAME_SIZE];
+	bool read_only;
 
-	if (!await(disk, device))
+	if (!await(disk, device, &read_only))
 		return false;
-	if (is_read_only(device))
+	if (read_only)
 		flags |= MS_RDONLY;
 	return !mount(device, path, disk->fstype, flags, options) ||
 	       fail(errno == ENODEV ? "disk '%s': the guest's kernel has no file system %s" : "disk '%s': mount as %s: %s",
