@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -95,13 +96,14 @@ def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: flo
 
 
 def _delete_if_there(pod_id: str) -> None:
-    from vc_core.errors import PodNotFoundError
-    from vc_core.sync import delete_pod
+    from vc_core.errors import PodNotFoundError, VCError
+    from vc_core.sync import Pod
 
-    try:
-        delete_pod(pod_id, force=True)
-    except PodNotFoundError:
-        return  # its start failed, and took it away
+    pod = Pod(pod_id)
+    with suppress(PodNotFoundError):  # its start failed, and took it away
+        with suppress(VCError):
+            pod.stop()  # so that the guest is done with the disks that it writes to
+        pod.delete(force=True)
 
 
 def _created(pod_id: str, quiet: bool) -> None:
