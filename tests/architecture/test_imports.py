@@ -33,9 +33,9 @@ LAYERS_TEXT = """
 
     __init__
 
-    checks
+    checks skeleton
     cli.output cli.options cli.pod_options cli.foreground
-    cli.drivers cli.guest cli.completion cli.container cli.pod cli.main cli
+    cli.drivers cli.new_driver cli.guest cli.completion cli.container cli.pod cli.main cli
 
     testing.census testing.process_io
     testing.hyperstart_wire testing.hyperstart_keys testing.hyperstart_programs testing.hyperstart_misbehaviour

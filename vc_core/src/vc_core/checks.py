@@ -233,6 +233,21 @@ def names_the_devices_it_needs(subject: Subject) -> Iterator[str]:
         yield "has no /init among the files for its guest (vc_agent_guest), which the kernel starts"
 
 
+def has_every_method_written(subject: Subject) -> Iterator[str]:
+    """Hold it to: no method that the core calls raises NotImplementedError, as those of a skeleton do."""
+    try:
+        made = type(subject.create())
+    except ConfigError:
+        return
+    wanted = next(names for base in made.__mro__ if (names := getattr(base, "__abstractmethods__", None)))
+    for name in sorted(wanted):
+        member = getattr(made, name)
+        code = getattr(getattr(member, "fget", member), "__code__", None)
+        if code is not None and "NotImplementedError" in code.co_names:
+            said = [text for text in code.co_consts if isinstance(text, str) and text.startswith(f"{name}: ")]
+            yield f"{made.__name__} is still to have {said[0] if said else name}"
+
+
 Promise = Callable[[Subject], Iterator[str]]
 
 PROMISES: tuple[Promise, ...] = (
@@ -240,6 +255,7 @@ PROMISES: tuple[Promise, ...] = (
     options_give_the_same_configuration_again,
     unknown_options_are_refused_by_name,
     making_objects_does_nothing_else,
+    has_every_method_written,
     says_what_it_can_do,
     names_the_devices_it_needs,
 )

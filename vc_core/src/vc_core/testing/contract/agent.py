@@ -22,7 +22,7 @@ from vc_core.devices import Channel, GuestPort
 from vc_core.errors import AgentError, HypervisorError, NotSupportedError, VCError
 from vc_core.plugins import AgentDriver, PluginKind
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import DEADLINE, run
+from vc_core.testing.contract.running import DEADLINE, run, told_what_is_missing
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds that a guest which never answers gets, and in which an agent must have noticed.
@@ -409,7 +409,8 @@ class AgentContract(PluginContract):
 
     @staticmethod
     def _channels(agent: Agent) -> list[str]:
-        return [device.name for device in agent.devices() if isinstance(device, (Channel, GuestPort))]
+        with told_what_is_missing():
+            return [device.name for device in agent.devices() if isinstance(device, (Channel, GuestPort))]
 
     @asynccontextmanager
     async def _connected(self, make: Callable[..., Agent], guest: StartGuest) -> AsyncIterator[tuple[Agent, _Wire]]:

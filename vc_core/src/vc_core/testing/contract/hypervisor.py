@@ -26,7 +26,7 @@ from vc_core.plugins import HypervisorDriver, PluginKind
 from vc_core.process import ProcessIdentity, find_supervisors
 from vc_core.roots import ROOT_VARIABLE, Roots
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import DEADLINE, run, run_elsewhere
+from vc_core.testing.contract.running import DEADLINE, run, run_elsewhere, told_what_is_missing
 from vc_core.wire import LOG_NAME
 
 #: Seconds that a VM gets to end; a driver may use all of them only for one that resists.
@@ -177,11 +177,12 @@ class HypervisorContract(PluginContract):
     ) -> None:
         device = _devices(tmp_path)[capability]
         vm = make()
-        if capability in vm.capabilities:
-            vm.add_device(device)
-        else:
-            with pytest.raises((ConfigError, NotSupportedError)):
+        with told_what_is_missing():
+            if capability in vm.capabilities:
                 vm.add_device(device)
+            else:
+                with pytest.raises((ConfigError, NotSupportedError)):
+                    vm.add_device(device)
 
     def test_it_claims_no_isolation_under_emulation(self, make: Make) -> None:
         async def main() -> None:

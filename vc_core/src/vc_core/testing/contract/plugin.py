@@ -90,4 +90,5 @@ class PluginContract(Contract):
         self, driver: Driver, options: Mapping[str, object], promise: Promise, tmp_path: Path
     ) -> None:
         with told_what_is_missing():
-            assert checks.keeps(promise, Subject(driver, options, tmp_path)) == []
+            if faults := checks.keeps(promise, Subject(driver, options, tmp_path)):
+                pytest.fail("\n".join(faults), pytrace=False)

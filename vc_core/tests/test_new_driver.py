@@ -1,0 +1,106 @@
+"""``virtc new-driver`` writes distributions that install, whose tests run and say what is still to be written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vc_core import skeleton
+from vc_core.agent import Agent
+from vc_core.errors import ConfigError
+from vc_core.guest import GuestBuilder
+from vc_core.hypervisor import Hypervisor
+from vc_core.plugins import PluginKind
+from vc_core.spawner import Spawner
+from vc_core.testing import distributions
+
+OBJECTS = {"hypervisor": Hypervisor, "agent": Agent, "spawner": Spawner, "guest": GuestBuilder}
+
+
+def virtc(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("virtc")), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one of each kind, as the command wrote it."""
+    folder = tmp_path_factory.mktemp("written")
+    for kind in PluginKind:
+        done = virtc("new-driver", kind, "my-own", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of them, installed."""
+    site = tmp_path_factory.mktemp("site")
+    distributions.install(site, *written.iterdir())
+    return site
+
+
+@pytest.fixture(scope="module")
+def report(written: Path, site: Path) -> str:
+    """What pytest says of all their tests."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rA", "--import-mode=importlib", "-p", "no:cacheprovider", written],
+        env={**os.environ, "PYTHONPATH": str(site), "COLUMNS": "300"}, cwd=written,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_each_method_that_is_missing_is_named_with_what_it_is_for(report: str, kind: str) -> None:
+    name = f"MyOwn{OBJECTS[kind].__name__}"
+    named = re.findall(rf"^{name} is still to have (\w+): [A-Z].+$", report, re.MULTILINE)
+    assert set(named) == OBJECTS[kind].__abstractmethods__ - {"capabilities"}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_nothing_else_is_wrong(report: str, kind: str) -> None:
+    failed = re.findall(rf"^(?:FAILED|ERROR) vc-{kind}-my-own/\S+ - (.*)$", report, re.MULTILINE)
+    assert len(failed) > 1
+    assert all("still to" in text for text in failed), failed
+
+
+def test_an_extension_is_whole_from_the_start(report: str) -> None:
+    assert re.search("^PASSED vc-extension-my-own/", report, re.MULTILINE)
+    assert not re.search("^(FAILED|ERROR) vc-extension-my-own/", report, re.MULTILINE)
+
+
+def test_what_is_written_is_in_good_style_and_typed(written: Path) -> None:
+    for command in (
+        ["ruff", "check", "--isolated", "--line-length=120", "--select=E,F,I,UP,B,D1,D4,RUF", "--ignore=D1", "."],
+        ["ruff", "format", "--isolated", "--line-length=120", "--check", "."],
+        *(["mypy", "--strict", str(folder / "src")] for folder in written.iterdir()),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=written, capture_output=True, text=True, timeout=300,
+            env={**os.environ, "MYPYPATH": f"{command[-1]}"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+
+
+def test_nothing_is_overwritten(written: Path) -> None:
+    done = virtc("new-driver", "agent", "my-own", cwd=written)
+    assert done.returncode == 1
+    assert done.stderr == "virtc: 'vc-agent-my-own' exists; give a --directory that does not\n"
+
+
+def test_it_is_written_where_the_caller_says(tmp_path: Path) -> None:
+    assert virtc("new-driver", "spawner", "x", "--directory", "a/b", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "a/b/src/vc_spawner_x/spawner.py").is_file()
+
+
+@pytest.mark.parametrize("name", ["", "Qemu", "a_b", "-a", "a--b", "a/b", "a\nb"])
+def test_a_name_that_cannot_be_one_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="lower-case letters"):
+        skeleton.files(PluginKind.AGENT, name)
