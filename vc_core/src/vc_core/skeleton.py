@@ -257,12 +257,13 @@ def _method(name: str, member: Any) -> Iterator[str]:
     if isinstance(member, property):
         yield "    @property"
     yield _definition(function, str(inspect.signature(function).return_annotation))
+    short = purpose.partition(". ")[0].rstrip(".")
     line = f'        """{purpose}"""'
-    yield line if len(line) <= _WIDTH else f'        """{purpose}\n        """'
+    yield line if len(line) <= _WIDTH else f'        """{short}."""'
     if name == "capabilities":
         yield "        return frozenset()  # name each that you have written; its tests then run"
         return
-    text = f"{name}: {purpose.partition('. ')[0].rstrip('.')}"
+    text = f"{name}: {short}"
     line = f"        raise NotImplementedError({json.dumps(text)})"
     if len(line) > _WIDTH:
         parts = textwrap.wrap(text, _WIDTH - 15)
