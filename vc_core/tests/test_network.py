@@ -74,6 +74,18 @@ def test_an_open_guest_has_a_route_and_a_name_server():
     assert network.dns == ("10.0.2.3",)
 
 
+@pytest.mark.parametrize(
+    ("address", "gateway", "dns"),
+    [("192.168.7.9/24", "192.168.7.2", ("192.168.7.3",)), ("172.16.9.9/16", "172.16.2.2", ("172.16.2.3",)),
+     ("fec0::9/64", "", ())],
+)  # fmt: skip
+def test_an_open_guest_in_another_network_has_that_ones(address: str, gateway: str, dns: tuple[str, ...]):
+    network = assembly.guest_network(NetworkConfig(mode="user", restrict=False, addresses=[address]))
+    assert network is not None
+    assert [route.gateway for route in network.routes] == list(filter(None, [gateway]))
+    assert network.dns == dns
+
+
 def test_a_tap_guest_has_what_its_caller_says_and_nothing_else():
     wanted = NetworkConfig(mode="tap", device="tap0", addresses=["192.0.2.7/24", "2001:db8::7/64"], mtu=1400)
     network = assembly.guest_network(wanted)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,9 @@ _UUID_NAMESPACE = uuid.UUID("6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11")
 #: The name of the pod's network interface in the guest: Linux counts interfaces of one driver from zero.
 _INTERFACE = "eth0"
 
-#: What the guest has in a user network where the caller says nothing (QEMU's manual, "Network options", -netdev user).
-_USER_ADDRESS, _USER_GATEWAY, _USER_DNS = "10.0.2.15/24", "10.0.2.2", "10.0.2.3"
+#: The guest's address in a user network where the caller says nothing, and the parts of an address that stand for
+#: gateway and name server there (QEMU's manual, "Network options", -netdev user; its net/slirp.c for other networks).
+_USER_ADDRESS, _USER_GATEWAY, _USER_DNS = "10.0.2.15/24", 0x0202, 0x0203
 
 #: What a hypervisor must be able to do for each kind of device, and how to say so.
 _NEEDED = {
@@ -130,12 +132,22 @@ def guest_network(network: NetworkConfig) -> GuestNetwork | None:
     if network.mode is NetworkMode.USER:
         addresses = addresses or (_USER_ADDRESS,)
         if not network.restrict:
-            gateway, dns = gateway or _USER_GATEWAY, dns or (_USER_DNS,)
+            gateway = gateway or _in_user_network(addresses, _USER_GATEWAY)
+            dns = dns or tuple(filter(None, [_in_user_network(addresses, _USER_DNS)]))
     return GuestNetwork(
         interfaces=(GuestInterface(_INTERFACE, tuple(addresses), network.mtu),),
         routes=(GuestRoute("default", gateway, _INTERFACE),) if gateway else (),
         dns=tuple(dns),
     )
+
+
+def _in_user_network(addresses: Sequence[str], part: int) -> str:
+    """Return the address that the hypervisor itself has in a user network, "" if the guest has no IPv4 there."""
+    for interface in map(ipaddress.ip_interface, addresses):
+        if isinstance(interface, ipaddress.IPv4Interface):
+            network = interface.network
+            return str(network.network_address + (part & int(network.hostmask)))
+    return ""
 
 
 def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
