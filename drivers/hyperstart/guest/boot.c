@@ -85,7 +85,7 @@ static void read_options(void)
 const char *boot_option(const char *kind, const char *name)
 {
 	char key[128];
-	size_t length = (size_t)snprintf(key, sizeof key, "vc.%s.%s=", kind, name);
+	size_t length = (size_t)snprintf(key, sizeof key, "vc.%s%s%s=", kind, *name ? "." : "", name);
 
 	for (const char *word = words; *word && length < sizeof key; word += strlen(word) + 1)
 		if (!strncmp(word, key, length))

@@ -4,7 +4,8 @@
 
 #include "util.h"
 
-/* What the kernel command line says of something in a word `vc.KIND.NAME=VALUE`; NULL if it says nothing. */
+/* What the kernel command line says of something in a word `vc.KIND.NAME=VALUE`, or `vc.KIND=VALUE` if `name` is empty;
+ * NULL if it says nothing. */
 const char *boot_option(const char *kind, const char *name);
 
 /* Mounts, console, kernel modules, command line, a root that pivot_root can leave. */

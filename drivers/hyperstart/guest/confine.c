@@ -11,7 +11,7 @@ enum { CAPABILITY_VERSION_3 = 0x20080522 }; /* of linux/capability.h */
 
 static const struct {
 	const char *name;
-	uint64_t number;
+	int number;
 } resources[] = {
 	{"as", RLIMIT_AS},           {"core", RLIMIT_CORE},       {"cpu", RLIMIT_CPU},
 	{"data", RLIMIT_DATA},       {"fsize", RLIMIT_FSIZE},     {"locks", RLIMIT_LOCKS},
@@ -32,16 +32,6 @@ static const char *const capabilities[] = {
 	"BLOCK_SUSPEND",  "AUDIT_READ",    "PERFMON",         "BPF",           "CHECKPOINT_RESTORE",
 };
 
-bool find_resource(const char *name, uint64_t *resource)
-{
-	for (size_t i = 0; i < COUNT(resources); i++) {
-		*resource = resources[i].number;
-		if (!strcmp(resources[i].name, name))
-			return true;
-	}
-	return fail("there is no resource limit '%.64s'", name);
-}
-
 bool find_capability(const char *name, uint64_t *capability)
 {
 	for (*capability = 0; *capability < COUNT(capabilities); ++*capability)
@@ -50,13 +40,16 @@ bool find_capability(const char *name, uint64_t *capability)
 	return fail("there is no capability '%.64s'", name);
 }
 
-static const char *name_of(uint64_t resource)
+static bool set_limit(const struct limit *limit)
 {
+	struct rlimit value = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
 	size_t i = 0;
 
-	while (resources[i].number != resource)
+	while (i < COUNT(resources) && strcmp(resources[i].name, limit->name))
 		i++;
-	return resources[i].name;
+	if (i == COUNT(resources))
+		return fail("there is no resource limit '%.64s'", limit->name);
+	return !setrlimit(resources[i].number, &value) || fail("resource limit '%s': %s", limit->name, strerror(errno));
 }
 
 static bool is_bounded(const struct confinement *bounds)
@@ -66,13 +59,9 @@ static bool is_bounded(const struct confinement *bounds)
 
 bool confine_begin(const struct confinement *bounds)
 {
-	for (size_t i = 0; i < bounds->limit_count; i++) {
-		const struct limit *limit = &bounds->limits[i];
-		struct rlimit value = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
-
-		if (setrlimit((int)limit->resource, &value))
-			return fail("resource limit '%s': %s", name_of(limit->resource), strerror(errno));
-	}
+	for (const struct limit *limit = bounds->limits; limit && limit->name; limit++)
+		if (!set_limit(limit))
+			return false;
 	/* What is not in the bounding set comes back by no execve. The kernel knows fewer than 64, or refuses with EINVAL. */
 	for (int number = 0; is_bounded(bounds) && number < 64; number++)
 		if (!(bounds->capabilities >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) && errno != EINVAL)

@@ -8,23 +8,21 @@
 
 enum { CAP_SYS_ADMIN_ = 21 };
 
-/* A limit of each process; RLIM_INFINITY for none. */
+/* A limit of each process; UINT64_MAX for none. */
 struct limit {
-	uint64_t resource; /* RLIMIT_... */
+	const char *name; /* such as "nofile" */
 	uint64_t soft, hard;
 };
 
 struct confinement {
 	bool read_only;         /* the root */
 	uint64_t memory, pids;  /* MiB, and processes and threads, of all together; 0: no bound */
-	struct limit *limits;
-	size_t limit_count;
+	struct limit *limits;   /* ends with a NULL name */
 	uint64_t capabilities;  /* a bit for each; all bits: no bound */
 	bool no_new_privs;
 };
 
-/* The numbers behind names such as "nofile" and "CAP_CHOWN". False and `failure` if there is no such name. */
-bool find_resource(const char *name, uint64_t *resource);
+/* The number behind a name such as "CAP_CHOWN". False and `failure` if there is no such name. */
 bool find_capability(const char *name, uint64_t *capability);
 
 /* In a child that will execve: first while it may do everything, then once it is the user that it will be. */

@@ -1,5 +1,6 @@
 #include "container.h"
 
+#include "dialect.h"
 #include "kernel.h"
 #include "root.h"
 #include "share.h"
@@ -106,7 +107,7 @@ struct container *container_start(const struct container_spec *spec, struct mess
 		fail("a container's id has more than %d bytes", ID_MAX);
 		return NULL;
 	}
-	if (container_find(spec->id)) {
+	if (container_find(spec->id) || (api_version > API_2016 && !strcmp(spec->id, VM_ITSELF))) {
 		fail("container '%s' exists already", spec->id);
 		return NULL;
 	}
@@ -150,7 +151,7 @@ static bool make_root(struct container *container)
 			make_root_and_end(container, report[1]);
 		if (pid < 0)
 			fail("fork: %s", strerror(errno));
-		container_unshared();
+		container_leave();
 	}
 	close(report[1]);
 	done = pid > 0 && read(report[0], &failure, sizeof failure) == 0;
@@ -185,9 +186,9 @@ static void install_programs(void)
 		waitpid(pid, NULL, 0);
 }
 
-struct container *container_of_guest(void)
+struct container *container_of_guest(const char *id)
 {
-	static const struct container_spec spec = {.id = "", .bounds.capabilities = UINT64_MAX, .process.workdir = "/"};
+	struct container_spec spec = {.id = id, .bounds.capabilities = UINT64_MAX, .process.workdir = "/"};
 	struct container *container = container_new(&spec);
 
 	if (!container)
@@ -244,6 +245,8 @@ void container_ended(struct container *container, uint8_t status)
 	container->status = status;
 	if (!cgroup_kill(&container->cgroup))
 		kill_rest(container);
+	if (later)
+		container_free(container);
 }
 
 bool container_unshare(struct container *container)
@@ -254,11 +257,11 @@ bool container_unshare(struct container *container)
 	if (container->mounts >= 0)
 		return true;
 	fail("mount namespace: %s", strerror(errno));
-	container_unshared();
+	container_leave();
 	return false;
 }
 
-void container_unshared(void)
+void container_leave(void)
 {
 	if (setns(agent_mounts, CLONE_NEWNS))
 		fatal("guest agent: cannot return to its mount namespace: %s", strerror(errno));

@@ -5,6 +5,9 @@
 #include "cgroup.h"
 #include "process.h"
 
+/* The container that a host of the later dialect calls so is the VM itself. */
+#define VM_ITSELF "hyperstart"
+
 struct container {
 	struct container *next; /* in the order they were made */
 	struct container_spec spec;
@@ -33,7 +36,7 @@ struct container *container_start(const struct container_spec *spec, struct mess
 struct container *container_make(const struct container_spec *spec);
 
 /* The same of the guest's own root, where the agent is. */
-struct container *container_of_guest(void);
+struct container *container_of_guest(const char *id);
 
 /* Its first process has ended. */
 void container_ended(struct container *container, uint8_t status);
@@ -43,11 +46,13 @@ void container_free(struct container *container);
 
 size_t containers_running(void);
 
-/* For process_start: give the agent the container's new mount namespace, so that the child is born in it, and back. */
+/* Give the agent the container's new mount namespace, so that a child is born in it. */
 bool container_unshare(struct container *container);
-void container_unshared(void);
 
-/* In a child: enter the container's mount namespace. */
+/* Enter the container's mount namespace. */
 bool container_enter(const struct container *container);
+
+/* Lead the agent back to its own. */
+void container_leave(void);
 
 #endif

@@ -1,15 +1,18 @@
 #include "control.h"
 
+#include "boot.h"
 #include "channel.h"
+#include "devices.h"
+#include "files.h"
 #include "mux.h"
 #include "pod.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum {
-	API_VERSION = 4242,
 	EXTENSIONS_VERSION = 1,
 	HEADER = 8,            /* u32 code, u32 length with header */
 	FRAME_MAX = 1 << 20,
@@ -32,9 +35,17 @@ enum code {
 	PING = 12,
 	PODFINISHED = 13,
 	NEXT = 14,
+	WRITEFILE = 15,
+	READFILE = 16,
 	NEWCONTAINER = 17,
 	KILLCONTAINER = 18,
+	ONLINECPUMEM = 19,
+	SETUPINTERFACE = 20,
+	SETUPROUTE = 21,
 	REMOVECONTAINER = 22,
+	PROCESSASYNCEVENT = 23,
+	SIGNALPROCESS = 24,
+	DELETEINTERFACE = 25,
 	HELLO = 4096,
 	SIGNAL = 4097,
 	STATS = 4098,
@@ -42,6 +53,9 @@ enum code {
 
 /* What a command's handler says: ACK it, ERROR with `failure`, it has answered, or it will. */
 enum outcome { DONE, FAILED, ANSWERED, LATER };
+
+unsigned api_version = API_2016;
+bool later, extended;
 
 static struct channel channel;
 static char token[2 * TOKEN_SIZE + 1]; /* of the boot's first HELLO */
@@ -109,7 +123,7 @@ static enum outcome get_version(struct message *message)
 	uint8_t version[4];
 
 	(void)message;
-	put_be32(version, API_VERSION);
+	put_be32(version, api_version);
 	send_frame(ACK, version, sizeof version);
 	return ANSWERED;
 }
@@ -117,7 +131,7 @@ static enum outcome get_version(struct message *message)
 static enum outcome rescan_devices(struct message *message)
 {
 	(void)message;
-	write_file("/sys/bus/pci/rescan", "1");
+	devices_rescan();
 	return DONE;
 }
 
@@ -141,9 +155,11 @@ static void undo_pod(void)
 
 static enum outcome start_next_container(void)
 {
-	if (start.started == start.pod.container_count)
+	const struct container_spec *next = start.pod.containers ? &start.pod.containers[start.started++] : NULL;
+
+	if (!next || !next->id)
 		return DONE;
-	if (container_start(&start.pod.containers[start.started++], NULL))
+	if (container_start(next, NULL))
 		return LATER;
 	undo_pod();
 	return FAILED;
@@ -164,7 +180,8 @@ static enum outcome start_pod(struct message *message)
 	pod.message = *message;
 	*message = (struct message){0};
 	start.started = 0;
-	return start.pod.container_count ? (begin(START_POD), start_next_container()) : DONE;
+	begin(START_POD);
+	return start_next_container();
 }
 
 static enum outcome new_container(struct message *message)
@@ -185,6 +202,15 @@ static enum outcome run(struct container *container, const struct process_spec *
 	enum start outcome = process_start(container, false, spec);
 
 	return outcome == STARTING ? begin(START_PROCESS) : outcome_of(outcome == STARTED);
+}
+
+static enum outcome exec_in_vm(const struct process_spec *spec)
+{
+	struct container *vm = container_find(VM_ITSELF);
+
+	if (!vm)
+		vm = container_of_guest(VM_ITSELF);
+	return vm ? run(vm, spec) : FAILED;
 }
 
 static enum outcome exec_in_pod(const struct process_spec *spec)
@@ -209,11 +235,13 @@ static enum outcome exec_command(struct message *message)
 		return FAILED;
 	if (!*spec.container)
 		return exec_in_pod(&spec.process);
+	if (pod.started && api_version > API_2016 && !strcmp(spec.container, VM_ITSELF))
+		return exec_in_vm(&spec.process);
 	container = container_find(spec.container);
 	if (!container || !container->running) {
 		fail_process(NOT_SET_UP, container ? "container '%s' does not run" : "there is no container '%s'",
 		             spec.container);
-		if (extended || spec.process.terminal)
+		if (extended || later || spec.process.terminal)
 			return FAILED;
 		return outcome_of(process_stillborn(spec.container, &spec.process, NOT_SET_UP));
 	}
@@ -228,6 +256,12 @@ static enum outcome kill_container(struct message *message)
 	if (!read_kill(message, &spec))
 		return FAILED;
 	container = container_find(spec.container);
+	if (!container && later) {
+		static const char reason[] = "no such container";
+
+		send_frame(ERROR, reason, sizeof reason);
+		return ANSWERED;
+	}
 	if (!container) {
 		fail("there is no container '%s'", spec.container);
 		return FAILED;
@@ -252,16 +286,46 @@ static enum outcome signal_process(struct message *message)
 	return outcome_of(process_kill(process, (int)MIN(spec.signal, INT32_MAX)));
 }
 
-static enum outcome remove_container(struct message *message)
+static enum outcome signal_by_id(struct message *message)
 {
-	const char *id;
+	struct kill_spec spec;
+	struct process *process;
+
+	if (!read_kill(message, &spec))
+		return FAILED;
+	process = process_by_id(spec.container, spec.process);
+	if (!process) {
+		fail("there is no process '%s' in container '%s'", spec.process, spec.container);
+		return FAILED;
+	}
+	/* Its group: the process leads one. */
+	if (!process->ended)
+		kill(-process->pid, (int)MIN(spec.signal, INT32_MAX));
+	return DONE;
+}
+
+/* The container that a message names and nothing else; NULL and `failure` if there is none. */
+static struct container *named_container(struct message *message)
+{
+	struct name_spec spec;
 	struct container *container;
 
-	if (!read_remove(message, &id))
+	if (!read_name(message, &spec))
+		return NULL;
+	container = container_find(spec.container);
+	if (!container)
+		fail("there is no container '%s'", spec.container);
+	return container;
+}
+
+static enum outcome remove_container(struct message *message)
+{
+	struct container *container = named_container(message);
+
+	if (!container)
 		return FAILED;
-	container = container_find(id);
-	if (!container || container->running) {
-		fail(container ? "container '%s' still runs" : "there is no container '%s'", id);
+	if (container->running) {
+		fail("container '%s' still runs", container->spec.id);
 		return FAILED;
 	}
 	processes_forget(container);
@@ -272,14 +336,12 @@ static enum outcome remove_container(struct message *message)
 static enum outcome tell_usage(struct message *message)
 {
 	struct buffer text = {.limit = FRAME_MAX - HEADER};
-	const char *id;
-	struct container *container;
+	struct container *container = named_container(message);
 
-	if (!read_stats(message, &id))
+	if (!container)
 		return FAILED;
-	container = container_find(id);
-	if (!container || !container->running) {
-		fail(container ? "container '%s' does not run" : "there is no container '%s'", id);
+	if (!container->running) {
+		fail("container '%s' does not run", container->spec.id);
 		return FAILED;
 	}
 	cgroup_write_usage(&container->cgroup, &text);
@@ -295,9 +357,80 @@ static enum outcome resize(struct message *message)
 
 	if (!read_size(message, &spec))
 		return FAILED;
-	process = process_by_stdio(spec.stream);
+	process = *spec.process ? process_by_id(spec.container, spec.process) : process_by_stdio(spec.stream);
+	if (!process && *spec.process) {
+		fail("there is no process '%s' in container '%s'", spec.process, spec.container);
+		return FAILED;
+	}
 	if (process && process->terminal && process->out.watch.fd >= 0)
 		set_terminal_size(process->out.watch.fd, spec.rows, spec.columns);
+	return DONE;
+}
+
+/* The container whose file a message names; NULL and `failure` if there is none. */
+static struct container *named_file(struct message *message, struct file_spec *spec)
+{
+	struct container *container;
+
+	if (!read_file(message, spec))
+		return NULL;
+	container = container_find(spec->container);
+	if (!container)
+		fail("there is no container '%s'", spec->container);
+	return container;
+}
+
+static enum outcome write_container_file(struct message *message)
+{
+	struct file_spec spec;
+	struct container *container = named_file(message, &spec);
+
+	return outcome_of(container && file_write(container, spec.path, message->rest, message->rest_length));
+}
+
+static enum outcome read_container_file(struct message *message)
+{
+	struct buffer contents = {.limit = FRAME_MAX - HEADER};
+	struct file_spec spec;
+	struct container *container = named_file(message, &spec);
+	bool done = container && file_read(container, spec.path, &contents);
+
+	if (done)
+		send_frame(ACK, contents.data, contents.length);
+	buffer_free(&contents);
+	return done ? ANSWERED : FAILED;
+}
+
+static enum outcome put_online(struct message *message)
+{
+	(void)message;
+	devices_online();
+	return DONE;
+}
+
+static enum outcome set_interface(struct message *message)
+{
+	struct interface spec;
+
+	return outcome_of(read_interface(message, &spec) && network_set_interface(&spec));
+}
+
+static enum outcome remove_interface(struct message *message)
+{
+	struct interface spec;
+
+	return outcome_of(read_interface(message, &spec) && network_remove_interface(spec.device));
+}
+
+static enum outcome set_routes(struct message *message)
+{
+	struct routes_spec spec;
+
+	if (!read_routes(message, &spec))
+		return FAILED;
+	for (const struct route *route = spec.routes; route && route->dest; route++)
+		if (!network_set_route(route))
+			return FAILED;
 	return DONE;
 }
 
@@ -386,45 +519,78 @@ static enum outcome hello(struct message *message)
 		strcpy(token, spec.token);
 		channel_set_token(bytes);
 		extended = true;
+		later = false;
 	}
 	return answer_hello();
 }
 
+/* What a command carries. FILE: JSON up to the first closing brace, then bytes. */
+enum payload { NOTHING, JSON, FILE_BYTES };
+
+/* A host that said HELLO has all commands; others those of their version. */
+enum { ALWAYS = API_FINAL, ONLY_EXTENDED = UINT32_MAX };
+
 static const struct command {
 	uint32_t code;
-	bool json; /* the payload is a JSON object */
+	enum payload payload;
+	uint32_t first, last; /* versions */
 	enum outcome (*handle)(struct message *message);
 } commands[] = {
-	{GETVERSION, false, get_version},
-	{STARTPOD, true, start_pod},
-	{GETPOD, false, acknowledge},
-	{DESTROYPOD, false, destroy_pod},
-	{EXECCMD, true, exec_command},
-	{READY, false, rescan_devices},
-	{WINSIZE, true, resize},
-	{PING, false, acknowledge},
-	{NEWCONTAINER, true, new_container},
-	{KILLCONTAINER, true, kill_container},
-	{REMOVECONTAINER, true, remove_container},
-	{HELLO, true, hello},
-	{SIGNAL, true, signal_process},
-	{STATS, true, tell_usage},
+	{GETVERSION, NOTHING, API_2016, ALWAYS, get_version},
+	{STARTPOD, JSON, API_2016, ALWAYS, start_pod},
+	{GETPOD, NOTHING, API_2016, API_2016, acknowledge},
+	{DESTROYPOD, NOTHING, API_2016, ALWAYS, destroy_pod},
+	{EXECCMD, JSON, API_2016, ALWAYS, exec_command},
+	{READY, NOTHING, API_2016, ALWAYS, rescan_devices},
+	{WINSIZE, JSON, API_2016, ALWAYS, resize},
+	{PING, NOTHING, API_2016, ALWAYS, acknowledge},
+	{WRITEFILE, FILE_BYTES, API_2016, ALWAYS, write_container_file},
+	{READFILE, JSON, API_2016, ALWAYS, read_container_file},
+	{NEWCONTAINER, JSON, API_2016, ALWAYS, new_container},
+	{KILLCONTAINER, JSON, API_2016, ALWAYS, kill_container},
+	{ONLINECPUMEM, NOTHING, API_2016, ALWAYS, put_online},
+	{SETUPINTERFACE, JSON, API_2016, ALWAYS, set_interface},
+	{SETUPROUTE, JSON, API_2016, ALWAYS, set_routes},
+	{REMOVECONTAINER, JSON, API_2016, ALWAYS, remove_container},
+	{SIGNALPROCESS, JSON, API_2017, ALWAYS, signal_by_id},
+	{DELETEINTERFACE, JSON, API_2017, ALWAYS, remove_interface},
+	{HELLO, JSON, API_2016, ALWAYS, hello},
+	{SIGNAL, JSON, ONLY_EXTENDED, ALWAYS, signal_process},
+	{STATS, JSON, ONLY_EXTENDED, ALWAYS, tell_usage},
 };
+
+static bool is_known(const struct command *command)
+{
+	return extended || (command->first <= api_version && api_version <= command->last);
+}
+
+/* Where the JSON of a command ends. */
+static size_t json_length(enum payload payload, const uint8_t *bytes, size_t length)
+{
+	const uint8_t *brace = payload == FILE_BYTES ? memchr(bytes, '}', length) : NULL;
+
+	return brace ? (size_t)(brace + 1 - bytes) : length;
+}
 
 static enum outcome handle(uint32_t code, const uint8_t *payload, size_t length)
 {
 	const struct command *command = commands, *end = command + COUNT(commands);
 	struct message message = {0};
 	enum outcome outcome = FAILED;
+	size_t json;
 
 	while (command < end && command->code != code)
 		command++;
-	if (command == end || (code > HELLO && !extended)) {
+	if (command == end || !is_known(command)) {
 		fail("this guest agent does not know command %u", (unsigned)code);
 		return FAILED;
 	}
-	if (!command->json || message_read(&message, payload, length))
+	json = json_length(command->payload, payload, length);
+	if (command->payload == NOTHING || message_read(&message, payload, json)) {
+		message.rest = payload + json;
+		message.rest_length = length - json;
 		outcome = command->handle(&message);
+	}
 	message_free(&message);
 	return outcome;
 }
@@ -484,6 +650,19 @@ void control_started(struct process *process)
 		answer(outcome);
 }
 
+void control_ended(const struct process *process)
+{
+	struct buffer text = {.limit = FRAME_MAX - HEADER};
+
+	json_write(&text, "{\"container\":");
+	json_write_string(&text, process->container_id);
+	json_write(&text, ",\"process\":");
+	json_write_string(&text, process->id);
+	json_write(&text, ",\"event\":\"finished\",\"status\":%d}", process->status);
+	send_frame(PROCESSASYNCEVENT, text.data, text.length);
+	buffer_free(&text);
+}
+
 /* The original tells when the last container has ended, and forgets the pod. */
 static void finish_pod(void)
 {
@@ -525,12 +704,23 @@ static void advance_phase(void)
 void control_turn(void)
 {
 	channel_receive(&channel);
-	if (!extended && phase == RUNNING && start.kind == NO_START && containers && !containers_running())
+	if (!extended && !later && phase == RUNNING && start.kind == NO_START && containers && !containers_running())
 		finish_pod();
 	if (phase != RUNNING)
 		advance_phase();
 	if (channel_flush(&channel) && off_after_answer)
 		power_off();
+}
+
+static void read_version(void)
+{
+	const char *given = boot_option("api", "");
+	unsigned long version = given ? strtoul(given, NULL, 10) : API_2016;
+
+	if (version < API_2016 || version > API_FINAL)
+		fatal("guest agent: vc.api=%s is none of %d to %d", given, API_2016, API_FINAL);
+	api_version = (unsigned)version;
+	later = api_version > API_2016;
 }
 
 void control_init(int fd)
@@ -547,6 +737,7 @@ void control_init(int fd)
 		.synced = synced,
 	};
 
+	read_version();
 	channel_init(&channel, &kind, fd);
 	send_frame(READY, NULL, 0);
 }

@@ -12,4 +12,7 @@ void control_turn(void);
 /* The start of a process came to its end: it runs, or `failure` says why not. */
 void control_started(struct process *process);
 
+/* Tell a host of the later dialect that a process has ended. */
+void control_ended(const struct process *process);
+
 #endif

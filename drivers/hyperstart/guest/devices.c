@@ -1,7 +1,9 @@
 #include "devices.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -34,4 +36,36 @@ bool devices_wait(int events, int64_t deadline)
 	while (recv(events, ignored, sizeof ignored, 0) > 0)
 		;
 	return true;
+}
+
+void devices_rescan(void)
+{
+	write_file("/sys/bus/pci/rescan", "1");
+}
+
+/* Entries are called by their kind and a number. Those in use are none the worse. */
+static void put_online(const char *kind)
+{
+	char path[300];
+	DIR *entries;
+
+	snprintf(path, sizeof path, "/sys/devices/system/%s", kind);
+	entries = opendir(path);
+	for (struct dirent *entry; entries && (entry = readdir(entries));) {
+		size_t length = strlen(kind);
+		char digit = strncmp(entry->d_name, kind, length) ? 0 : entry->d_name[length];
+
+		if (digit < '0' || digit > '9')
+			continue;
+		snprintf(path, sizeof path, "/sys/devices/system/%s/%s/online", kind, entry->d_name);
+		write_file(path, "1");
+	}
+	if (entries)
+		closedir(entries);
+}
+
+void devices_online(void)
+{
+	put_online("cpu");
+	put_online("memory");
 }

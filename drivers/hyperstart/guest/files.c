@@ -1,119 +1,67 @@
 #include "files.h"
 
-#include <dirent.h>
+#include "kernel.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* How deep a tree may be: the copying process has little stack. */
-enum { DEPTH_MAX = 32 };
-
-static bool copy_directory(int from, int to, int depth);
-
-static bool copy_contents(int from, int to)
+/* Open a regular file. Anything else could keep the agent waiting, or do something when it is opened. */
+static int open_regular(const struct container *container, const char *path, int flags)
 {
-	ssize_t count;
-
-	while ((count = sendfile(to, from, NULL, 1 << 20)) > 0)
-		;
-	return count == 0;
-}
-
-/* Copy a directory's or a file's contents; both are new below `to`. */
-static bool copy_opened(int from, int to, const char *name, bool directory, int depth)
-{
-	int flags = O_CLOEXEC | O_NOFOLLOW | (directory ? O_DIRECTORY : 0);
-	int source = openat(from, name, O_RDONLY | flags);
-	int target = source < 0 ? -1 : openat(to, name, (directory ? O_RDONLY : O_WRONLY | O_CREAT | O_EXCL) | flags, 0600);
-	bool done = target >= 0 && (directory ? copy_directory(source, target, depth + 1) : copy_contents(source, target));
-
-	if (source >= 0)
-		close(source);
-	if (target >= 0)
-		close(target);
-	return done;
-}
-
-static __attribute__((__noinline__)) bool copy_link(int from, int to, const char *name)
-{
-	char target[PATH_MAX];
-	ssize_t length = readlinkat(from, name, target, sizeof target - 1);
-
-	if (length < 0)
-		return false;
-	target[length] = 0;
-	return !symlinkat(target, to, name);
-}
-
-static bool copy_entry(int from, int to, const char *name, int depth)
-{
+	int root, file = -1;
 	struct stat what;
+
+	if (!container_enter(container))
+		return -1;
+	root = open("/", O_PATH | O_CLOEXEC);
+	file = open_file(root, path, flags | O_NONBLOCK | O_NOCTTY, 0644);
+	if (file < 0)
+		fail("'%s' in container '%s': %s", path, container->spec.id, strerror(errno));
+	close(root);
+	container_leave();
+	if (file >= 0 && (fstat(file, &what) || !S_ISREG(what.st_mode))) {
+		fail("'%s' in container '%s' is not a regular file", path, container->spec.id);
+		close(file);
+		file = -1;
+	}
+	return file;
+}
+
+bool file_write(const struct container *container, const char *path, const uint8_t *bytes, size_t count)
+{
+	int file = open_regular(container, path, O_WRONLY | O_CREAT);
+	ssize_t written = 0;
 	bool done;
 
-	if (fstatat(from, name, &what, AT_SYMLINK_NOFOLLOW))
+	if (file < 0)
 		return false;
-	if (S_ISDIR(what.st_mode))
-		done = !mkdirat(to, name, 0700) && copy_opened(from, to, name, true, depth);
-	else if (S_ISREG(what.st_mode))
-		done = copy_opened(from, to, name, false, depth);
-	else if (S_ISLNK(what.st_mode))
-		done = copy_link(from, to, name);
-	else
-		done = !mknodat(to, name, what.st_mode, what.st_rdev);
-	/* The owner first: that takes bits of the mode away. */
-	return done && !fchownat(to, name, what.st_uid, what.st_gid, AT_SYMLINK_NOFOLLOW) &&
-	       (S_ISLNK(what.st_mode) || !fchmodat(to, name, what.st_mode & 07777, 0));
-}
-
-static bool is_special(const char *name)
-{
-	return !strcmp(name, ".") || !strcmp(name, "..");
-}
-
-/* A stream of its own: `directory` may only refer to it. */
-static DIR *open_entries(int directory)
-{
-	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *entries = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!entries && fd >= 0)
-		close(fd);
-	return entries;
-}
-
-static bool copy_directory(int from, int to, int depth)
-{
-	DIR *entries;
-	bool done;
-
-	errno = ENAMETOOLONG;
-	entries = depth < DEPTH_MAX ? open_entries(from) : NULL;
-	done = entries;
-	for (struct dirent *entry; done && (entry = readdir(entries));)
-		done = is_special(entry->d_name) || copy_entry(from, to, entry->d_name, depth);
-	if (entries)
-		closedir(entries);
+	for (done = !ftruncate(file, 0); done && count; bytes += written, count -= (size_t)written) {
+		written = write(file, bytes, count);
+		done = written > 0;
+	}
+	if (!done)
+		fail("'%s' in container '%s': %s", path, container->spec.id, strerror(errno));
+	close(file);
 	return done;
 }
 
-static bool is_empty(int directory)
+bool file_read(const struct container *container, const char *path, struct buffer *contents)
 {
-	DIR *entries = open_entries(directory);
-	bool empty = entries;
+	int file = open_regular(container, path, O_RDONLY);
+	uint8_t piece[4096];
+	ssize_t count = 0;
 
-	for (struct dirent *entry; empty && (entry = readdir(entries));)
-		/* What mkfs of ext4 makes is nobody's. */
-		empty = is_special(entry->d_name) || !strcmp(entry->d_name, "lost+found");
-	if (entries)
-		closedir(entries);
-	return empty;
-}
-
-bool copy_into_empty(int from, int to)
-{
-	return !is_empty(to) || copy_directory(from, to, 0);
+	if (file < 0)
+		return false;
+	while (!contents->overflown && (count = read(file, piece, sizeof piece)) > 0)
+		buffer_add(contents, piece, (size_t)count);
+	if (count < 0)
+		fail("'%s' in container '%s': %s", path, container->spec.id, strerror(errno));
+	else if (contents->overflown)
+		fail("'%s' in container '%s' has more than %zu bytes", path, container->spec.id, contents->limit);
+	close(file);
+	return count >= 0 && !contents->overflown;
 }

@@ -1,11 +1,13 @@
-/* Files of containers. */
+/* Files of a container, by paths as its processes see them. */
 #ifndef FILES_H
 #define FILES_H
 
-#include "util.h"
+#include "container.h"
 
-/* Copy what is in one directory to another unless that holds something; owners, modes and links are kept. False and errno
- * if that fails. */
-bool copy_into_empty(int from, int to);
+/* Write a whole file, made if it is missing. False and `failure` if that fails. */
+bool file_write(const struct container *container, const char *path, const uint8_t *bytes, size_t count);
+
+/* Append what is in a file, which must fit. Likewise. */
+bool file_read(const struct container *container, const char *path, struct buffer *contents);
 
 #endif

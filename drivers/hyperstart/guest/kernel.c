@@ -22,13 +22,23 @@ enum {
 /* Of linux/sched.h. */
 static const uint64_t CLONE_INTO_CGROUP_ = 0x200000000;
 
-int open_path(int directory, const char *path, uint64_t resolve)
+static int open_how(int directory, const char *path, int flags, unsigned mode, uint64_t resolve)
 {
 	struct {
 		uint64_t flags, mode, resolve;
-	} how = {.flags = O_PATH | O_CLOEXEC, .resolve = resolve | RESOLVE_NO_MAGICLINKS_};
+	} how = {.flags = (unsigned)flags | O_CLOEXEC, .mode = mode, .resolve = resolve | RESOLVE_NO_MAGICLINKS_};
 
 	return (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+}
+
+int open_path(int directory, const char *path, uint64_t resolve)
+{
+	return open_how(directory, path, O_PATH, 0, resolve);
+}
+
+int open_file(int root, const char *path, int flags, unsigned mode)
+{
+	return open_how(root, path, flags, flags & O_CREAT ? mode : 0, RESOLVE_IN_ROOT_);
 }
 
 int make_pts(void)

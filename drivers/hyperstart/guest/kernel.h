@@ -11,6 +11,9 @@ enum { RESOLVE_NO_MAGICLINKS_ = 2, RESOLVE_BENEATH_ = 8, RESOLVE_IN_ROOT_ = 16 }
 /* Open only to refer to it. No link of /proc is followed: those lead anywhere. `resolve`: how else to look. */
 int open_path(int directory, const char *path, uint64_t resolve);
 
+/* Open a file as if `root` were the root, likewise. */
+int open_file(int root, const char *path, int flags, unsigned mode);
+
 /* Mounts that are mounted nowhere yet: a new devpts, and what `file` refers to. -1 and errno if that fails. */
 int make_pts(void);
 int clone_mount(int file, bool read_only);

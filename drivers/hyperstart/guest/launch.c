@@ -105,7 +105,7 @@ static bool set_environment(struct launch *launch)
 		set_variable(launch, launch->name);
 	if (launch->spec->terminal)
 		set_variable(launch, "TERM=xterm");
-	return (launch->init || set_variables(launch, launch->container->spec.process.envs)) &&
+	return (launch->init || later || set_variables(launch, launch->container->spec.process.envs)) &&
 	       set_variables(launch, launch->spec->envs);
 }
 
@@ -119,16 +119,16 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 {
 	*count = 0;
 	if (*spec->user) {
-		if (!find_user(spec->user, extended, user))
+		if (!find_user(spec->user, extended || later, user))
 			return false;
 		*count = groups_of_user(user, groups, GROUPS_MAX);
-	} else if (!extended && (*spec->group || (spec->groups && *spec->groups))) {
+	} else if (!extended && !later && (*spec->group || (spec->groups && *spec->groups))) {
 		return fail_process(NOT_SET_UP, "groups are given without a user");
 	}
-	if (*spec->group && !find_group(spec->group, extended, &user->gid))
+	if (*spec->group && !find_group(spec->group, extended || later, &user->gid))
 		return false;
 	for (const char **name = spec->groups; name && *name && *count < GROUPS_MAX; name++)
-		if (!find_group(*name, extended, &groups[(*count)++]))
+		if (!find_group(*name, extended || later, &groups[(*count)++]))
 			return false;
 	return true;
 }
@@ -155,7 +155,7 @@ static bool set_workdir(const struct launch *launch)
 {
 	const char *path = launch->spec->workdir;
 
-	if (!*path)
+	if (!*path && !later) /* where an exec inherits nothing */
 		path = launch->container->spec.process.workdir;
 	if (!*path)
 		path = "/";
@@ -233,8 +233,8 @@ static void run(void *data)
 	setrlimit(RLIMIT_NOFILE, &files);
 	if (enter(launch) && set_identity(launch) && set_environment(launch) && set_workdir(launch))
 		execute((char **)launch->spec->args, launch->environment);
-	/* An original agent says that the process runs, and then lets it end. */
-	if (!extended && failure.stage == STAGE_PROCESS)
+	/* An original agent says that the process runs, and then lets it end; a later one does if only the program is missing. */
+	if (!extended && failure.stage == STAGE_PROCESS && !(later && failure.exit_code == NOT_SET_UP))
 		dprintf(2, "%s\n", failure.reason);
 	else if (launch->report < 0)
 		launch->failed = true; /* the agent sees this, and `failure` */
@@ -293,7 +293,7 @@ static pid_t spawn_inside(struct launch *launch, struct container *container, in
 	if (container->outside)
 		pod_step_in();
 	if (launch->init)
-		container_unshared();
+		container_leave();
 	return pid;
 }
 

@@ -1,5 +1,7 @@
 #include "mux.h"
 
+#include "control.h"
+
 #include <string.h>
 
 enum {
@@ -128,7 +130,10 @@ static bool send_process(struct process *process)
 	if (room() < 2 * HEADER + 1)
 		return true;
 	send_frame(process->out.stream, NULL, 0);
-	send_frame(process->out.stream, &process->status, 1);
+	if (later)
+		control_ended(process);
+	else
+		send_frame(process->out.stream, &process->status, 1);
 	process->end_sent = true;
 	if (!extended)
 		process_forget(process);

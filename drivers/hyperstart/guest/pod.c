@@ -5,13 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -98,22 +95,20 @@ struct container *pod_itself(void)
 {
 	struct container *itself = container_find("");
 
-	return itself ? itself : container_of_guest();
+	return itself ? itself : container_of_guest("");
 }
 
-static bool raise_loopback(void)
+static bool make_network(const struct pod_spec *spec)
 {
-	struct ifreq request = {.ifr_name = "lo"};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	bool done;
-
-	if (fd < 0)
-		return true; /* a kernel without IPv4 */
-	done = !ioctl(fd, SIOCGIFFLAGS, &request);
-	request.ifr_flags |= IFF_UP;
-	done = done && !ioctl(fd, SIOCSIFFLAGS, &request);
-	close(fd);
-	return done || fail("interface lo: %s", strerror(errno));
+	for (const struct interface *interface = spec->interfaces; interface && interface->device; interface++)
+		if (!network_set_interface(interface))
+			return false;
+	if (!network_raise_loopback())
+		return false;
+	for (const struct route *route = spec->routes; route && route->dest; route++)
+		if (!network_set_route(route))
+			return false;
+	return network_set_resolver(&spec->resolver);
 }
 
 bool pod_start(const struct pod_spec *spec)
@@ -122,7 +117,7 @@ bool pod_start(const struct pod_spec *spec)
 	share_offer(spec);
 	if (make_namespaces() &&
 	    (!sethostname(spec->hostname, strlen(spec->hostname)) || fail("hostname: %s", strerror(errno))) &&
-	    raise_loopback() && (!*spec->share || share_mount(SHARE_ROOTS)) && (!*spec->root || make_root(spec->root)))
+	    make_network(spec) && (!*spec->share || share_mount(SHARE_ROOTS)) && (!*spec->root || make_root(spec->root)))
 		return true;
 	pod_end();
 	return false;

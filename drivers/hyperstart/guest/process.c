@@ -18,7 +18,6 @@
 /* Bounds the memory that a host can make the agent use (three rings of 64 KiB each), and HELLO's answer to 1 MiB. */
 enum { PROCESSES_MAX = 2048 };
 
-bool extended;
 struct process *processes;
 static size_t process_count;
 
@@ -27,6 +26,15 @@ struct process *process_by_stdio(uint64_t stream)
 	struct process *process = processes;
 
 	while (process && (process->unknown || process->out.stream != stream))
+		process = process->next;
+	return process;
+}
+
+struct process *process_by_id(const char *container_id, const char *id)
+{
+	struct process *process = processes;
+
+	while (process && (process->unknown || strcmp(process->container_id, container_id) || strcmp(process->id, id)))
 		process = process->next;
 	return process;
 }
@@ -54,7 +62,7 @@ static bool stream_is_free(uint64_t stream)
 static struct process *process_new(const char *container_id, const struct process_spec *spec)
 {
 	struct process *process, **link = &processes;
-	size_t size = strlen(container_id) + 1;
+	size_t size = strlen(container_id) + 1, id_size = strlen(spec->id) + 1;
 
 	if (!stream_is_free(spec->stdio) || !stream_is_free(spec->stderr_stream))
 		return NULL;
@@ -62,12 +70,17 @@ static struct process *process_new(const char *container_id, const struct proces
 		fail("the guest runs %d processes already and takes no more", PROCESSES_MAX);
 		return NULL;
 	}
-	process = calloc(1, sizeof *process + size);
+	if (*spec->id && process_by_id(container_id, spec->id)) {
+		fail("container '%s' has a process '%s' already", container_id, spec->id);
+		return NULL;
+	}
+	process = calloc(1, sizeof *process + size + id_size);
 	if (!process) {
 		fail("the guest has no memory for another process");
 		return NULL;
 	}
 	memcpy(process->container_id, container_id, size);
+	process->id = memcpy(process->container_id + size, spec->id, id_size);
 	process->terminal = spec->terminal;
 	process->start.fd = process->in.watch.fd = process->out.watch.fd = process->err.watch.fd = -1;
 	process->out.kept = process->err.kept = -1;

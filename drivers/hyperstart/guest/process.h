@@ -2,15 +2,13 @@
 #ifndef PROCESS_H
 #define PROCESS_H
 
+#include "dialect.h"
 #include "spec.h"
 #include "stream.h"
 
 #include <sys/types.h>
 
 struct container;
-
-/* A host of this boot said HELLO, so that our additions to the protocol are in force. */
-extern bool extended;
 
 struct process {
 	struct process *next;       /* in the order they were started */
@@ -26,6 +24,7 @@ struct process {
 	struct watch start;         /* the pipe that closes when execve succeeds; fd -1 from then on */
 	struct input in;
 	struct output out, err;
+	const char *id; /* in its container, "" if it has none */
 	char container_id[];
 };
 
@@ -46,6 +45,7 @@ void set_terminal_size(int terminal, uint64_t rows, uint64_t columns);
 void process_reaped(pid_t pid, int wait_status);
 
 struct process *process_by_stdio(uint64_t stream);
+struct process *process_by_id(const char *container_id, const char *id);
 struct process *process_by_stream(uint64_t stream, struct output **output);
 bool process_kill(const struct process *process, int signal);
 size_t processes_alive(void);

@@ -1,6 +1,6 @@
 #include "root.h"
 
-#include "files.h"
+#include "copy.h"
 #include "kernel.h"
 #include "share.h"
 
@@ -244,6 +244,19 @@ static bool open_mappings(struct mapping *mapping)
 	return true;
 }
 
+/* The file that names the name servers, mounted nowhere yet; -1 if the pod has none. */
+static bool open_resolver(int *resolver)
+{
+	int file = open(RESOLVER_FILE, O_PATH | O_CLOEXEC);
+
+	*resolver = -1;
+	if (file < 0)
+		return true;
+	*resolver = clone_mount(file, true);
+	close(file);
+	return *resolver >= 0 || fail(RESOLVER_FILE ": %s", strerror(errno));
+}
+
 /* Open one name in a directory, or make it: a directory, or an empty file. */
 static int open_or_make(int directory, const char *name, bool file)
 {
@@ -304,6 +317,39 @@ static bool mount_mapping(const struct mapping *mapping, bool first_time)
 	return true;
 }
 
+static bool mount_resolver(int resolver)
+{
+	int target;
+
+	if (resolver < 0)
+		return true;
+	target = open_target(RESOLVER_FILE, true);
+	/* Images of whole systems have a link there to what is made at their boot. */
+	if (target < 0 && !unlink(RESOLVER_FILE))
+		target = open_target(RESOLVER_FILE, true);
+	if (target < 0 || !attach_mount(resolver, target, ""))
+		return fail(RESOLVER_FILE ": %s", strerror(errno));
+	close(target);
+	close(resolver);
+	return true;
+}
+
+/* Dots stand for slashes, as in sysctl(8). */
+static bool set_sysctls(const struct variable *variable)
+{
+	char path[PATH_MAX];
+
+	for (; variable && variable->name; variable++) {
+		if ((size_t)snprintf(path, sizeof path, "/proc/sys/%s", variable->name) >= sizeof path)
+			return fail("sysctl '%.64s...': %s", variable->name, strerror(ENAMETOOLONG));
+		for (char *dot = path; (dot = strchr(dot, '.'));)
+			*dot = '/';
+		if (!write_file(path, variable->value))
+			return fail("sysctl '%s': %s", variable->name, strerror(errno));
+	}
+	return true;
+}
+
 static bool mount_mappings(const struct mapping *mapping, bool first_time)
 {
 	for (; mapping && mapping->path; mapping++)
@@ -342,11 +388,14 @@ bool root_make(const struct container_spec *spec, int pts)
 		{"mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
 	};
 
-	return mount_root(spec) && open_mappings(spec->volumes) && open_mappings(spec->mappings) && switch_root(ROOT) &&
-	       mount_entries(system, COUNT(system)) && fill_dev(pts) &&
-	       mount_entries(shared_memory, COUNT(shared_memory)) && (!spec->initialize || initialize(spec)) &&
+	int resolver;
+
+	return mount_root(spec) && open_resolver(&resolver) && open_mappings(spec->volumes) &&
+	       open_mappings(spec->mappings) && switch_root(ROOT) && mount_entries(system, COUNT(system)) &&
+	       fill_dev(pts) && mount_entries(shared_memory, COUNT(shared_memory)) &&
+	       (!spec->initialize || initialize(spec)) && mount_resolver(resolver) &&
 	       mount_mappings(spec->volumes, spec->initialize) && mount_mappings(spec->mappings, spec->initialize) &&
-	       confine_root(&spec->bounds);
+	       set_sysctls(spec->sysctls) && confine_root(&spec->bounds);
 }
 
 bool root_make_empty(void)

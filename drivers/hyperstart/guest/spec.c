@@ -7,47 +7,52 @@
 
 /* How a key's value is read, and into what type of member. */
 enum kind {
-	TEXT,      /* const char *, "" if absent */
-	WORD,      /* the same, but required and not empty */
-	BOOLEAN,   /* bool */
-	NUMBER,    /* uint64_t */
-	LIMIT,     /* the same, UINT64_MAX if absent */
-	LOOSE,     /* uint64_t; a string counts as 0, as the original's parser has it */
-	TEXTS,     /* const char **, ends with NULL */
-	VARIABLES, /* struct variable * */
-	MAPPINGS,  /* struct mapping * */
-	VOLUMES,   /* the same, each a disk */
-	LIMITS,    /* struct limit *, and its count in the next member */
-	RESOURCE,  /* uint64_t, the number behind a resource's name */
+	TEXT,         /* const char *, "" if absent */
+	WORD,         /* the same, but required and not empty */
+	BOOLEAN,      /* bool */
+	NUMBER,       /* uint64_t */
+	LOOSE,        /* uint64_t; a string counts as 0, as the original's parser has it */
+	LIMIT,        /* uint64_t, UINT64_MAX if absent */
 	CAPABILITIES, /* uint64_t, a bit for each; all bits if absent */
-	PROCESS,   /* struct process_spec, required */
-	CONTAINERS,  /* struct container_spec *, and its count in the next member */
-	IGNORED,     /* nothing depends on it */
-	UNSUPPORTED, /* refused unless empty */
+	TEXTS,        /* const char **, ends with NULL */
+	OBJECT,       /* a structure, required */
+	OPTIONAL,     /* a structure */
+	LIST,         /* pointer to structures, of which one of zeros is the end */
+	DICTIONARY,   /* struct variable *: the members of an object, as such a list */
+	IGNORED,      /* nothing depends on it */
+	UNSUPPORTED,  /* refused unless empty */
 };
 
 struct field {
 	const char *key;
 	enum kind kind;
 	size_t offset;
+	const struct table *table; /* of OBJECT and LIST */
 };
 
-/* What messages are made of; `strict` objects have no other keys. */
+/* What messages are made of, and how a structure of them is checked. `strict` ones have no other keys. */
 struct table {
 	const char *name;
 	bool strict;
 	const struct field *fields;
-	size_t count;
+	size_t count, size;
+	bool (*check)(struct message *message, void *spec);
 };
 
-#define FIELD(type, member, key, kind) {key, kind, offsetof(struct type, member)}
-#define TABLE(name, strict, fields) static const struct table name##_table = {#name, strict, fields, COUNT(fields)}
+#define FIELD(type, member, key, kind) {key, kind, offsetof(struct type, member), NULL}
+#define PART(type, member, key, kind, table) {key, kind, offsetof(struct type, member), &table##_table}
+#define WITHOUT(key, kind) {key, kind, 0, NULL}
+#define TABLE(name, type, strict, check) \
+	static const struct table name##_table = {#name, strict, name##_fields, COUNT(name##_fields), sizeof(struct type), check}
+
+static bool check_variable(struct message *message, void *spec);
+static bool check_process(struct message *message, void *spec);
 
 static const struct field variable_fields[] = {
 	FIELD(variable, name, "env", WORD),
 	FIELD(variable, value, "value", TEXT),
 };
-TABLE(variable, true, variable_fields);
+TABLE(variable, variable, true, check_variable);
 
 static const struct field mapping_fields[] = {
 	FIELD(mapping, source, "source", WORD),
@@ -56,7 +61,7 @@ static const struct field mapping_fields[] = {
 	FIELD(mapping, writable, "writable", BOOLEAN),
 	FIELD(mapping, populate, "dockerVolume", BOOLEAN),
 };
-TABLE(mapping, true, mapping_fields);
+TABLE(mapping, mapping, true, NULL);
 
 static const struct field volume_fields[] = {
 	FIELD(mapping, disk.name, "device", TEXT),
@@ -66,16 +71,17 @@ static const struct field volume_fields[] = {
 	FIELD(mapping, read_only, "readOnly", BOOLEAN),
 	FIELD(mapping, populate, "dockerVolume", BOOLEAN),
 };
-TABLE(volume, true, volume_fields);
+TABLE(volume, mapping, true, NULL);
 
 static const struct field limit_fields[] = {
-	FIELD(limit, resource, "name", RESOURCE),
+	FIELD(limit, name, "name", WORD),
 	FIELD(limit, soft, "soft", LIMIT),
 	FIELD(limit, hard, "hard", LIMIT),
 };
-TABLE(limit, true, limit_fields);
+TABLE(limit, limit, true, NULL);
 
 static const struct field process_fields[] = {
+	FIELD(process_spec, id, "id", TEXT),
 	FIELD(process_spec, terminal, "terminal", BOOLEAN),
 	FIELD(process_spec, rows, "rows", NUMBER),
 	FIELD(process_spec, columns, "columns", NUMBER),
@@ -83,37 +89,70 @@ static const struct field process_fields[] = {
 	FIELD(process_spec, stdio, "stdio", NUMBER),
 	FIELD(process_spec, stderr_stream, "stderr", NUMBER),
 	FIELD(process_spec, args, "args", TEXTS),
-	FIELD(process_spec, envs, "envs", VARIABLES),
+	PART(process_spec, envs, "envs", LIST, variable),
 	FIELD(process_spec, workdir, "workdir", TEXT),
 	FIELD(process_spec, user, "user", TEXT),
 	FIELD(process_spec, group, "group", TEXT),
 	FIELD(process_spec, groups, "additionalGroups", TEXTS),
 };
-TABLE(process, true, process_fields);
+TABLE(process, process_spec, true, check_process);
 
 static const struct field container_fields[] = {
 	FIELD(container_spec, id, "id", WORD),
+	FIELD(container_spec, image.name, "image", TEXT),
+	FIELD(container_spec, image.addr, "addr", TEXT),
+	FIELD(container_spec, image.fstype, "fstype", TEXT),
 	FIELD(container_spec, rootfs, "rootfs", TEXT),
 	FIELD(container_spec, overlay, "overlay", BOOLEAN),
 	FIELD(container_spec, overlay_size, "overlaySize", NUMBER),
 	FIELD(container_spec, initialize, "initialize", BOOLEAN),
-	FIELD(container_spec, image.name, "image", TEXT),
-	FIELD(container_spec, image.addr, "addr", TEXT),
-	FIELD(container_spec, image.fstype, "fstype", TEXT),
-	FIELD(container_spec, volumes, "volumes", VOLUMES),
-	FIELD(container_spec, mappings, "fsmap", MAPPINGS),
+	PART(container_spec, volumes, "volumes", LIST, volume),
+	PART(container_spec, mappings, "fsmap", LIST, mapping),
+	FIELD(container_spec, sysctls, "sysctl", DICTIONARY),
 	FIELD(container_spec, bounds.read_only, "readOnly", BOOLEAN),
 	FIELD(container_spec, bounds.memory, "memory", NUMBER),
 	FIELD(container_spec, bounds.pids, "pids", NUMBER),
-	FIELD(container_spec, bounds.limits, "rlimits", LIMITS),
+	PART(container_spec, bounds.limits, "rlimits", LIST, limit),
 	FIELD(container_spec, bounds.capabilities, "capabilities", CAPABILITIES),
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
-	FIELD(container_spec, process, "process", PROCESS),
-	{"restartPolicy", IGNORED, 0},
-	{"sysctl", UNSUPPORTED, 0},
-	{"ports", UNSUPPORTED, 0},
+	PART(container_spec, process, "process", OBJECT, process),
+	WITHOUT("restartPolicy", IGNORED),
+	WITHOUT("ports", IGNORED), /* they mean something only with the pod's white lists */
 };
-TABLE(container, true, container_fields);
+TABLE(container, container_spec, true, NULL);
+
+static const struct field address_fields[] = {
+	FIELD(address, address, "ipAddress", WORD),
+	FIELD(address, mask, "netMask", WORD),
+};
+TABLE(address, address, true, NULL);
+
+static const struct field interface_fields[] = {
+	FIELD(interface, device, "device", WORD),
+	FIELD(interface, new_name, "newDeviceName", TEXT),
+	FIELD(interface, one.address, "ipAddress", TEXT),
+	FIELD(interface, one.mask, "netMask", TEXT),
+	PART(interface, addresses, "ipAddresses", LIST, address),
+	FIELD(interface, mtu, "mtu", NUMBER),
+};
+TABLE(interface, interface, true, NULL);
+
+static const struct field route_fields[] = {
+	FIELD(route, dest, "dest", WORD),
+	FIELD(route, gateway, "gateway", TEXT),
+	FIELD(route, device, "device", TEXT),
+};
+TABLE(route, route, true, NULL);
+
+/* They are rules for iptables, which the guest does not have. */
+static const struct field white_list_fields[] = {
+	WITHOUT("internalNetworks", UNSUPPORTED),
+	WITHOUT("externalNetworks", UNSUPPORTED),
+};
+struct white_list {
+	char nothing;
+};
+TABLE(white_list, white_list, true, NULL);
 
 static const struct field pod_fields[] = {
 	FIELD(pod_spec, hostname, "hostname", WORD),
@@ -121,52 +160,62 @@ static const struct field pod_fields[] = {
 	FIELD(pod_spec, live, "liveDir", TEXT),
 	FIELD(pod_spec, writable, "writableDir", TEXT),
 	FIELD(pod_spec, root, "root", TEXT),
-	FIELD(pod_spec, containers, "containers", CONTAINERS),
-	{"restartPolicy", IGNORED, 0},
-	{"interfaces", UNSUPPORTED, 0},
-	{"routes", UNSUPPORTED, 0},
-	{"dns", UNSUPPORTED, 0},
-	{"portmappingWhiteLists", UNSUPPORTED, 0},
+	PART(pod_spec, containers, "containers", LIST, container),
+	PART(pod_spec, interfaces, "interfaces", LIST, interface),
+	PART(pod_spec, routes, "routes", LIST, route),
+	FIELD(pod_spec, resolver.servers, "dns", TEXTS),
+	FIELD(pod_spec, resolver.search, "dnsSearch", TEXTS),
+	FIELD(pod_spec, resolver.options, "dnsOptions", TEXTS),
+	PART(pod_spec, white_lists, "portmappingWhiteLists", OPTIONAL, white_list),
+	WITHOUT("restartPolicy", IGNORED),
 };
-TABLE(pod, true, pod_fields);
+TABLE(pod, pod_spec, true, NULL);
 
 static const struct field exec_fields[] = {
 	FIELD(exec_spec, container, "container", TEXT),
-	FIELD(exec_spec, process, "process", PROCESS),
+	PART(exec_spec, process, "process", OBJECT, process),
 };
-TABLE(exec, false, exec_fields);
+TABLE(exec, exec_spec, false, NULL);
 
 static const struct field kill_fields[] = {
 	FIELD(kill_spec, container, "container", WORD),
+	FIELD(kill_spec, process, "process", TEXT),
 	FIELD(kill_spec, signal, "signal", LOOSE),
 };
-TABLE(kill, false, kill_fields);
+TABLE(kill, kill_spec, false, NULL);
 
 static const struct field signal_fields[] = {
 	FIELD(signal_spec, stdio, "stdio", NUMBER),
 	FIELD(signal_spec, signal, "signal", NUMBER),
 };
-TABLE(signal, false, signal_fields);
+TABLE(signal, signal_spec, false, NULL);
 
 static const struct field size_fields[] = {
 	FIELD(size_spec, stream, "seq", LOOSE),
+	FIELD(size_spec, container, "container", TEXT),
+	FIELD(size_spec, process, "process", TEXT),
 	FIELD(size_spec, rows, "row", LOOSE),
 	FIELD(size_spec, columns, "column", LOOSE),
 };
-TABLE(size, false, size_fields);
+TABLE(size, size_spec, false, NULL);
 
 static const struct field hello_fields[] = {
 	FIELD(hello_spec, version, "version", NUMBER),
 	FIELD(hello_spec, token, "token", WORD),
 };
-TABLE(hello, false, hello_fields);
+TABLE(hello, hello_spec, false, NULL);
 
-struct only_container {
-	const char *container;
+static const struct field name_fields[] = {FIELD(name_spec, container, "container", WORD)};
+TABLE(name, name_spec, false, NULL);
+
+static const struct field file_fields[] = {
+	FIELD(file_spec, container, "container", WORD),
+	FIELD(file_spec, path, "file", WORD),
 };
-static const struct field remove_fields[] = {FIELD(only_container, container, "container", WORD)};
-TABLE(remove, false, remove_fields);
-TABLE(stats, false, remove_fields);
+TABLE(file, file_spec, false, NULL);
+
+static const struct field routes_fields[] = {PART(routes_spec, routes, "routes", LIST, route)};
+TABLE(routes, routes_spec, false, NULL);
 
 static bool read_object(struct message *message, const struct table *table, struct json *object, void *spec);
 
@@ -206,16 +255,30 @@ static bool read_texts(struct message *message, struct json *array, const char *
 	return text;
 }
 
-/* Read an array of objects into zero-ended, equally sized structures. */
-static bool read_list(struct message *message, struct json *array, const struct table *table, size_t size, void *list)
+/* Read an array of objects into equally sized structures, ended by one of zeros. */
+static bool read_list(struct message *message, struct json *array, const struct table *table, void *list)
 {
-	char *spec = keep(message, item_count(array) + 1, size);
+	char *spec = keep(message, item_count(array) + 1, table->size);
 
 	*(void **)list = spec;
-	for (struct json *item = array->child; spec && item; item = item->next, spec += size)
+	for (struct json *item = array->child; spec && item; item = item->next, spec += table->size)
 		if (!read_object(message, table, item, spec))
 			return false;
 	return spec;
+}
+
+static bool read_dictionary(struct message *message, struct json *object, struct variable **list)
+{
+	struct variable *variable = keep(message, item_count(object) + 1, sizeof *variable);
+
+	*list = variable;
+	for (struct json *item = object->child; variable && item; item = item->next, variable++) {
+		if (item->type != JSON_STRING || !*item->key)
+			return fail("'%s' has a value that is not a string", object->key);
+		variable->name = item->key;
+		variable->value = item->text;
+	}
+	return variable;
 }
 
 static bool read_capabilities(const struct json *array, uint64_t *mask)
@@ -233,9 +296,24 @@ static bool read_capabilities(const struct json *array, uint64_t *mask)
 	return true;
 }
 
-/* What the protocol's process needs beyond the types of its members. */
-static bool check_process(const struct process_spec *process)
+static bool check_variable(struct message *message, void *spec)
 {
+	struct variable *variable = spec;
+	size_t size = strlen(variable->name) + 1 + strlen(variable->value) + 1;
+
+	variable->text = keep(message, size, 1);
+	if (!variable->text)
+		return false;
+	snprintf(variable->text, size, "%s=%s", variable->name, variable->value);
+	return true;
+}
+
+/* What the protocol's process needs beyond the types of its members. */
+static bool check_process(struct message *message, void *spec)
+{
+	const struct process_spec *process = spec;
+
+	(void)message;
 	if (!process->args || !process->args[0])
 		return fail("the process has no 'args'");
 	if (!process->stdio || process->stdio > INT64_MAX || process->stderr_stream > INT64_MAX)
@@ -269,23 +347,8 @@ static bool expect(const struct json *value, enum json_type type, const char *na
 	return value->type == type || fail("'%s' is not %s", value->key, name);
 }
 
-static bool join_variables(struct message *message, struct variable *variable)
-{
-	for (; variable->name; variable++) {
-		size_t size = strlen(variable->name) + 1 + strlen(variable->value) + 1;
-
-		variable->text = keep(message, size, 1);
-		if (!variable->text)
-			return false;
-		snprintf(variable->text, size, "%s=%s", variable->name, variable->value);
-	}
-	return true;
-}
-
 static bool read_field(struct message *message, const struct field *field, struct json *value, void *member)
 {
-	size_t *count = (size_t *)((char *)member + sizeof(void *)); /* of a list that has one */
-
 	switch (field->kind) {
 	case TEXT:
 	case WORD:
@@ -301,32 +364,17 @@ static bool read_field(struct message *message, const struct field *field, struc
 	case NUMBER:
 	case LIMIT:
 		return expect(value, JSON_NUMBER, "a number") && read_number(value, member);
-	case TEXTS:
-		return expect(value, JSON_ARRAY, "a list") && read_texts(message, value, member);
-	case VARIABLES:
-		return expect(value, JSON_ARRAY, "a list") &&
-		       read_list(message, value, &variable_table, sizeof(struct variable), member) &&
-		       join_variables(message, *(struct variable **)member);
-	case MAPPINGS:
-		return expect(value, JSON_ARRAY, "a list") &&
-		       read_list(message, value, &mapping_table, sizeof(struct mapping), member);
-	case VOLUMES:
-		return expect(value, JSON_ARRAY, "a list") &&
-		       read_list(message, value, &volume_table, sizeof(struct mapping), member);
-	case LIMITS:
-		*count = item_count(value);
-		return expect(value, JSON_ARRAY, "a list") &&
-		       read_list(message, value, &limit_table, sizeof(struct limit), member);
-	case RESOURCE:
-		return expect(value, JSON_STRING, "a string") && find_resource(value->text, member);
 	case CAPABILITIES:
 		return expect(value, JSON_ARRAY, "a list") && read_capabilities(value, member);
-	case PROCESS:
-		return read_object(message, &process_table, value, member) && check_process(member);
-	case CONTAINERS:
-		*count = item_count(value);
-		return expect(value, JSON_ARRAY, "a list") &&
-		       read_list(message, value, &container_table, sizeof(struct container_spec), member);
+	case TEXTS:
+		return expect(value, JSON_ARRAY, "a list") && read_texts(message, value, member);
+	case OBJECT:
+	case OPTIONAL:
+		return read_object(message, field->table, value, member);
+	case LIST:
+		return expect(value, JSON_ARRAY, "a list") && read_list(message, value, field->table, member);
+	case DICTIONARY:
+		return expect(value, JSON_OBJECT, "an object") && read_dictionary(message, value, member);
 	case IGNORED:
 		return true;
 	case UNSUPPORTED:
@@ -342,21 +390,21 @@ static void set_defaults(const struct table *table, char *spec)
 
 		if (field->kind == TEXT)
 			*(const char **)(spec + field->offset) = "";
-		else if (field->kind == LIMIT || field->kind == CAPABILITIES || field->kind == RESOURCE)
+		else if (field->kind == LIMIT || field->kind == CAPABILITIES)
 			*(uint64_t *)(spec + field->offset) = UINT64_MAX;
 	}
 }
 
-static bool check_required(const struct table *table, char *spec)
+/* `seen` has a bit for each field that was read. */
+static bool check_required(const struct table *table, const char *spec, uint32_t seen)
 {
 	for (size_t i = 0; i < table->count; i++) {
 		const struct field *field = &table->fields[i];
-		const char **text = (const char **)(spec + field->offset);
+		bool there = seen >> i & 1;
 
-		if (field->kind == WORD && (!*text || !**text))
-			return fail("the %s has no '%s'", table->name, field->key);
-		if ((field->kind == PROCESS && !((struct process_spec *)text)->args) ||
-		    (field->kind == RESOURCE && *(uint64_t *)text == UINT64_MAX))
+		if (field->kind == WORD)
+			there = there && **(const char *const *)(spec + field->offset);
+		if ((field->kind == WORD || field->kind == OBJECT) && !there)
 			return fail("the %s has no '%s'", table->name, field->key);
 	}
 	return true;
@@ -364,20 +412,25 @@ static bool check_required(const struct table *table, char *spec)
 
 static bool read_object(struct message *message, const struct table *table, struct json *object, void *spec)
 {
+	uint32_t seen = 0;
+
 	if (object->type != JSON_OBJECT)
 		return fail("the %s is not a JSON object", table->name);
 	set_defaults(table, spec);
 	for (struct json *value = object->child; value; value = value->next) {
-		const struct field *field = table->fields, *end = field + table->count;
+		size_t i = 0;
 
-		while (field < end && strcmp(field->key, value->key))
-			field++;
-		if (field == end && table->strict)
+		while (i < table->count && strcmp(table->fields[i].key, value->key))
+			i++;
+		if (i == table->count && table->strict)
 			return fail("the %s has an unknown key '%.64s'", table->name, value->key);
-		if (field < end && !read_field(message, field, value, (char *)spec + field->offset))
+		if (i == table->count)
+			continue;
+		if (!read_field(message, &table->fields[i], value, (char *)spec + table->fields[i].offset))
 			return false;
+		seen |= (uint32_t)1 << i;
 	}
-	return check_required(table, spec);
+	return check_required(table, spec, seen) && (!table->check || table->check(message, spec));
 }
 
 bool message_read(struct message *message, const uint8_t *bytes, size_t length)
@@ -403,19 +456,21 @@ void message_free(struct message *message)
 	*message = (struct message){0};
 }
 
-#define READER(name, type)                                           \
-	bool read_##name(struct message *message, type *spec)        \
-	{                                                            \
-		memset(spec, 0, sizeof *spec);                       \
+#define READER(name, type)                                               \
+	bool read_##name(struct message *message, struct type *spec)     \
+	{                                                                \
+		memset(spec, 0, sizeof *spec);                           \
 		return read_object(message, &name##_table, message->root, spec); \
 	}
 
-READER(pod, struct pod_spec)
-READER(container, struct container_spec)
-READER(exec, struct exec_spec)
-READER(kill, struct kill_spec)
-READER(signal, struct signal_spec)
-READER(size, struct size_spec)
-READER(hello, struct hello_spec)
-READER(remove, const char *)
-READER(stats, const char *)
+READER(pod, pod_spec)
+READER(container, container_spec)
+READER(exec, exec_spec)
+READER(kill, kill_spec)
+READER(signal, signal_spec)
+READER(size, size_spec)
+READER(hello, hello_spec)
+READER(name, name_spec)
+READER(file, file_spec)
+READER(interface, interface)
+READER(routes, routes_spec)

@@ -5,6 +5,7 @@
 #include "confine.h"
 #include "disk.h"
 #include "json.h"
+#include "network.h"
 
 struct variable {
 	const char *name, *value;
@@ -12,6 +13,7 @@ struct variable {
 };
 
 struct process_spec {
+	const char *id; /* by which a host of the later dialect names it in its container */
 	bool terminal;
 	uint64_t rows, columns; /* of the terminal; 0 where not given */
 	bool no_input; /* standard input is at its end from the start */
@@ -42,6 +44,7 @@ struct container_spec {
 	uint64_t overlay_size; /* MiB, 0: half of the memory */
 	bool initialize;
 	struct mapping *volumes, *mappings; /* mounted in this order; each list ends with a NULL path */
+	struct variable *sysctls; /* ends with a NULL name */
 	struct confinement bounds;
 	struct process_spec process;
 };
@@ -50,8 +53,11 @@ struct pod_spec {
 	const char *hostname;
 	const char *share, *live, *writable; /* mount tags, "" for none */
 	const char *root; /* of the pod itself, below the shared directory; "" for none */
-	struct container_spec *containers;
-	size_t container_count;
+	struct container_spec *containers; /* ends with a NULL id */
+	struct interface *interfaces;      /* ends with a NULL device */
+	struct route *routes;              /* ends with a NULL dest */
+	struct resolver resolver;
+	char white_lists; /* nothing is read of them */
 };
 
 struct exec_spec {
@@ -61,6 +67,7 @@ struct exec_spec {
 
 struct kill_spec {
 	const char *container;
+	const char *process; /* of it */
 	uint64_t signal;
 };
 
@@ -68,8 +75,11 @@ struct signal_spec {
 	uint64_t stdio, signal;
 };
 
+/* The terminal is named by its stream, or by container and process. */
 struct size_spec {
-	uint64_t stream, rows, columns;
+	uint64_t stream;
+	const char *container, *process;
+	uint64_t rows, columns;
 };
 
 struct hello_spec {
@@ -77,11 +87,25 @@ struct hello_spec {
 	const char *token;
 };
 
+struct name_spec {
+	const char *container;
+};
+
+struct file_spec {
+	const char *container, *path;
+};
+
+struct routes_spec {
+	struct route *routes; /* ends with a NULL dest */
+};
+
 /* A message whose specification is in use: the memory behind it. */
 struct message {
 	char *text;
 	struct json *root;
 	void *parts; /* lists made while reading */
+	const uint8_t *rest; /* bytes of the command that follow the JSON */
+	size_t rest_length;
 };
 
 /* Take `length` bytes of JSON object; false and `failure` if they are none. message_free in either case. */
@@ -96,7 +120,9 @@ bool read_kill(struct message *message, struct kill_spec *spec);
 bool read_signal(struct message *message, struct signal_spec *spec);
 bool read_size(struct message *message, struct size_spec *spec);
 bool read_hello(struct message *message, struct hello_spec *spec);
-bool read_remove(struct message *message, const char **container);
-bool read_stats(struct message *message, const char **container);
+bool read_name(struct message *message, struct name_spec *spec);
+bool read_file(struct message *message, struct file_spec *spec);
+bool read_interface(struct message *message, struct interface *spec);
+bool read_routes(struct message *message, struct routes_spec *spec);
 
 #endif

@@ -159,7 +159,7 @@ bool write_file(const char *path, const char *text)
 	if (fd < 0)
 		return false;
 	done = write(fd, text, length) == (ssize_t)length;
-	close(fd);
+	close(fd); /* leaves errno alone: it does not fail */
 	return done;
 }
 

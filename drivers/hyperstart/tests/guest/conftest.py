@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -77,7 +77,7 @@ class VM:
             listeners.append(listener)
             argv += ["-chardev", f"socket,id=c{number},fd={listener.fileno()},server=on,wait=off"]
             argv += ["-device", f"virtserialport,chardev=c{number},name=sh.hyper.channel.{number}"]
-        argv += devices
+        argv += ["-qmp", "unix:qmp,server=on,wait=off", *devices]
         self.process = subprocess.Popen(argv, cwd=directory, pass_fds=[each.fileno() for each in listeners])
         for listener in listeners:
             listener.close()
@@ -94,12 +94,35 @@ class VM:
         self.process.wait()
 
 
+class Qmp:
+    """QEMU's own protocol, as much of it as adds devices."""
+
+    def __init__(self, vm):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(DEADLINE)
+        self.socket.connect(str(vm.directory / "qmp"))
+        self.file = self.socket.makefile("rwb", buffering=0)
+        self.file.readline()
+        self("qmp_capabilities")
+
+    def __call__(self, command, **arguments):
+        self.file.write(json.dumps({"execute": command, "arguments": arguments}).encode())
+        while "event" in (answer := json.loads(self.file.readline())):
+            pass
+        assert "return" in answer, answer
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
 class Wire:
     """The protocol's numbers. Tests find them on the host: they cannot import this file."""
 
     GETVERSION, STARTPOD, GETPOD, STOPPOD, DESTROYPOD, RESTARTCONTAINER, EXECCMD, CMDFINISHED = range(8)
     READY, ACK, ERROR, WINSIZE, PING, PODFINISHED, NEXT, WRITEFILE, READFILE = range(8, 17)
     NEWCONTAINER, KILLCONTAINER, ONLINECPUMEM, SETUPINTERFACE, SETUPROUTE, REMOVECONTAINER = range(17, 23)
+    PROCESSASYNCEVENT, SIGNALPROCESS, DELETEINTERFACE = range(23, 26)
     HELLO, SIGNAL, STATS = 4096, 4097, 4098
 
     CREDIT, RELEASE, RESUME = 1, 2, 3
@@ -331,10 +354,9 @@ def booted(directory: Path, image, options=(), ports=("control", "stream"), mach
     (directory / "writable").mkdir()
     vm = VM(directory, image, options, ports, machine, devices)
     try:
-        host = RawHost(vm)
-        host.control.settimeout(BOOT)
-        assert host.frame() == (host.READY, b"")
-        host.close()
+        with closing(RawHost(vm)) as host:
+            host.control.settimeout(BOOT)
+            assert host.frame() == (host.READY, b"")
         yield vm
     finally:
         vm.close()
@@ -401,6 +423,12 @@ def boot_with_pod():
 
 
 @pytest.fixture(scope="session")
+def boot():
+    """The function that boots a VM, for tests whose VM has other devices or parameters."""
+    return booted
+
+
+@pytest.fixture(scope="session")
 def make_root():
     """The function that makes a root file system in a directory."""
     return make_root_fs
@@ -453,4 +481,18 @@ def new_host():
 
     yield connect
     for each in hosts:
+        each.close()
+
+
+@pytest.fixture
+def qmp():
+    """Connect to the QEMU of a VM; what comes back is called with a command and its arguments."""
+    connections = []
+
+    def connect(vm) -> Qmp:
+        connections.append(Qmp(vm))
+        return connections[-1]
+
+    yield connect
+    for each in connections:
         each.close()

@@ -1,8 +1,6 @@
 """Roots and volumes that are disks: virtio-blk by name, SCSI by address, there at the start or added later."""
 
-import json
 import shutil
-import socket
 import subprocess
 
 import pytest
@@ -73,42 +71,11 @@ def extended(tmp_path_factory, images, make_guest, boot_with_pod):
     disks.scsi(images / "xfs", 2, 0, read_only=False)
     disks.scsi(images / "xfs-copy", 3, 0, read_only=False)
     disks.drive(images / "squashfs-copy", name="spare")
-    disks.arguments += ["-qmp", "unix:qmp,server=on,wait=off"]
     usual = {"disks": ("virtio_blk", "virtio_scsi", "sd_mod")}
     usual.update({name: (name,) for name in ("ext4", "squashfs", "erofs", "xfs")})
     directory = tmp_path_factory.mktemp("vm")
     with boot_with_pod(directory, make_guest(later=usual), devices=disks.arguments) as vm:
         yield vm
-
-
-class Qmp:
-    """QEMU's own protocol, as much of it as adds a disk."""
-
-    def __init__(self, vm):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
-        self.socket.connect(str(vm.directory / "qmp"))
-        self.file = self.socket.makefile("rwb", buffering=0)
-        self.file.readline()
-        self.call("qmp_capabilities")
-
-    def call(self, command, **arguments):
-        self.file.write(json.dumps({"execute": command, "arguments": arguments}).encode())
-        while "event" in (answer := json.loads(self.file.readline())):
-            pass
-        assert "return" in answer, answer
-
-    def close(self):
-        self.file.close()
-        self.socket.close()
-
-
-@pytest.fixture
-def add_disk(extended):
-    """Give the VM its spare disk."""
-    qmp = Qmp(extended)
-    yield lambda **place: qmp.call("device_add", driver="scsi-hd", drive="spare", bus="scsi.0", **place)
-    qmp.close()
 
 
 def container(host, name, *args, **spec):
@@ -193,7 +160,7 @@ def test_a_disk_that_cannot_be_the_root_is_an_error_with_its_reason(host, spec, 
     assert host.refused(host.NEWCONTAINER, whole) == {"reason": reason}
 
 
-def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_else_waits(host, add_disk):
+def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_else_waits(host, extended, qmp):
     stdio, stderr = host.new_streams()
     process = {"stdio": stdio, "stderr": stderr, "args": ["cat", "/tmp/seed"]}
     echo = host.exec("c1", "cat")
@@ -201,7 +168,7 @@ def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_els
     host.send(host.NEWCONTAINER, spec)
     host.send_stream(echo, b"meanwhile")
     host.wait_for(lambda: host.output.get(echo) == b"meanwhile")
-    add_disk(**{"scsi-id": 5, "lun": 3})
+    qmp(extended)("device_add", driver="scsi-hd", drive="spare", bus="scsi.0", **{"scsi-id": 5, "lun": 3})
     assert host.reply() == (host.ACK, b"")
     assert host.finish(stdio) == (0, b"from the image", b"")
     host.ok(host.REMOVECONTAINER, {"container": "late"})

@@ -1,0 +1,192 @@
+"""The dialect of 2017 and 2018, which a kernel parameter selects."""
+
+import json
+import struct
+
+import pytest
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, guest_image, boot):
+    """A VM that speaks API version 4244, with no pod."""
+    with boot(tmp_path_factory.mktemp("vm"), guest_image, ("vc.api=4244",)) as vm:
+        yield vm
+
+
+@pytest.fixture(scope="module")
+def later(original, raw_host):
+    """The host, with a pod whose container c1 sleeps."""
+    host = raw_host(original)
+    assert host.call(
+        host.STARTPOD, {"hostname": "later", "shareDir": "share", "containers": [container("c1", 11)]}
+    ) == (
+        host.ACK,
+        b"",
+    )
+    yield host
+    host.close()
+
+
+def container(name, stdio, *args, **more):
+    process = {"id": "init", "stdio": stdio, "stderr": stdio + 1, "args": list(args or ("sleep", "1000000")), **more}
+    return {"id": name, "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
+
+
+def execute(host, process_id, *args, container="c1", **more):
+    """Run a command; return how it is answered and its stream."""
+    stdio, stderr = host.new_streams()
+    process = {"id": process_id, "stdio": stdio, "stderr": stderr, "args": list(args), **more}
+    return host.call(host.EXECCMD, {"container": container, "process": process}), stdio
+
+
+def ended(host, process_id, container="c1"):
+    """Wait until the host was told that a process ended, and return its status."""
+    wanted = {"container": container, "process": process_id, "event": "finished"}
+    while True:
+        for code, payload in host.events:
+            event = json.loads(payload)
+            status = event.pop("status")
+            if (code, event) == (host.PROCESSASYNCEVENT, wanted):
+                host.events.remove((code, payload))
+                return status
+        host.control.settimeout(20)
+        code, payload = host.frame()
+        if code != host.NEXT:
+            host.events.append((code, payload))
+
+
+def run(host, process_id, *args, **more):
+    """Run a command to its end; return its status and output."""
+    answer, stdio = execute(host, process_id, *args, **more)
+    assert answer == (host.ACK, b"")
+    status = ended(host, process_id, more.get("container", "c1"))
+    host.wait_for(lambda: stdio in host.empty)
+    return status, host.output.pop(stdio, b""), host.output.pop(stdio + 1, b"")
+
+
+def test_the_version_is_the_one_of_the_parameter(later):
+    assert later.call(later.GETVERSION) == (later.ACK, struct.pack(">I", 4244))
+
+
+def test_the_end_of_a_process_is_an_event_with_its_ids_and_its_stream_only_ends(later):
+    assert run(later, "p1", "sh", "-c", "echo out; echo err >&2; exit 5") == (5, b"out\n", b"err\n")
+    assert not later.status
+
+
+@pytest.mark.parametrize("code", [2, 3, 5, 7, 13, 23, 4097, 4098])
+def test_commands_of_before_and_after_are_errors(later, code):
+    assert later.call(code, {}) == (later.ERROR, b"")
+
+
+def test_an_id_in_use_is_an_error(later):
+    assert execute(later, "twice", "sleep", "1000000")[0] == (later.ACK, b"")
+    assert execute(later, "twice", "true")[0] == (later.ERROR, b"")
+    assert later.call(later.NEWCONTAINER, container("c1", 71, "true")) == (later.ERROR, b"")
+    assert later.call(later.NEWCONTAINER, container("hyperstart", 71, "true")) == (later.ERROR, b"")
+    later.call(later.SIGNALPROCESS, {"container": "c1", "process": "twice", "signal": 9})
+    assert ended(later, "twice") == 0
+    assert run(later, "twice", "true")[0] == 0
+
+
+def test_a_command_in_an_unknown_container_is_an_error(later):
+    assert execute(later, "p1", "true", container="c9")[0] == (later.ERROR, b"")
+
+
+def test_a_signal_reaches_the_process_and_its_children(later):
+    answer, stdio = execute(later, "parent", "sh", "-c", "sleep 27182 & echo up; wait")
+    assert answer == (later.ACK, b"")
+    later.wait_for(lambda: later.output.get(stdio) == b"up\n")
+    assert later.call(later.SIGNALPROCESS, {"container": "c1", "process": "parent", "signal": 15}) == (later.ACK, b"")
+    ended(later, "parent")
+    assert b"27182" not in run(later, "look", "ps")[1]
+    assert later.call(later.SIGNALPROCESS, {"container": "c1", "process": "parent", "signal": 15})[0] == later.ERROR
+
+
+def test_a_terminal_is_resized_by_the_ids_of_its_process(later):
+    answer, stdio = execute(later, "tty", "sh", "-c", "echo up; read go; stty size", terminal=True)
+    assert answer == (later.ACK, b"")
+    later.wait_for(lambda: b"up" in later.output.get(stdio, b""))
+    assert later.call(later.WINSIZE, {"container": "c1", "process": "tty", "row": 12, "column": 34}) == (later.ACK, b"")
+    later.send_stream(stdio, b"go\n")
+    assert ended(later, "tty") == 0
+    later.wait_for(lambda: stdio in later.empty)
+    assert b"12 34" in later.output[stdio]
+    assert later.call(later.WINSIZE, {"container": "c1", "process": "tty", "row": 1, "column": 2})[0] == later.ERROR
+
+
+def test_commands_run_in_the_vm_itself(later):
+    status, output, _ = run(
+        later, "look", "sh", "-c", "ls /run/vc; stty size < /dev/tty", container="hyperstart", terminal=True
+    )
+    assert status == 0
+    assert b"root" in output
+
+
+@pytest.mark.parametrize("process", [{"user": "nobody-here"}, {"workdir": "/nowhere"}, {"group": "nobody-here"}])
+def test_a_process_that_cannot_be_set_up_is_an_error(later, process):
+    assert execute(later, "p1", "true", **process)[0] == (later.ERROR, b"")
+    assert run(later, "p1", "true")[0] == 0
+
+
+def test_a_missing_program_is_acknowledged_and_ends_with_127(later):
+    status, _, errors = run(later, "p1", "nosuch")
+    assert (status, errors) == (127, b"nosuch: command not found in the container\n")
+
+
+def test_users_need_not_be_listed_and_groups_need_no_user(later):
+    assert run(later, "p1", "id", "-u", user="4711")[1] == b"4711\n"
+    assert run(later, "p1", "id", "-G", group="50")[1] == b"50\n"
+
+
+def test_an_exec_inherits_nothing_of_its_container(later):
+    envs = [{"env": "MARK", "value": "1"}]
+    assert later.call(later.NEWCONTAINER, container("env", 31, envs=envs, workdir="/tmp")) == (later.ACK, b"")
+    status, output, _ = run(later, "p1", "sh", "-c", "pwd; env", container="env")
+    assert status == 0
+    assert output.startswith(b"/\n")
+    assert b"MARK" not in output
+    later.call(later.KILLCONTAINER, {"container": "env", "signal": 9})
+    ended(later, "init", "env")
+
+
+def test_a_read_only_container_cannot_be_written(later):
+    spec = {**container("fixed", 41, "touch", "/file"), "readOnly": True}
+    assert later.call(later.NEWCONTAINER, spec) == (later.ACK, b"")
+    assert ended(later, "init", "fixed") == 1
+
+
+def test_a_container_that_ended_is_gone_and_the_pod_stays(later):
+    assert later.call(later.NEWCONTAINER, container("brief", 51, "true")) == (later.ACK, b"")
+    assert ended(later, "init", "brief") == 0
+    assert later.call(later.REMOVECONTAINER, {"container": "brief"}) == (later.ERROR, b"")
+    assert later.call(later.KILLCONTAINER, {"container": "brief", "signal": 9}) == (later.ERROR, b"no such container\0")
+    assert later.call(later.NEWCONTAINER, container("brief", 61, "true")) == (later.ACK, b"")
+    assert ended(later, "init", "brief") == 0
+    assert later.PODFINISHED not in [code for code, _ in later.events]
+
+
+def test_the_pod_outlives_its_last_container_and_after_hello_all_is_as_after_any_hello(
+    tmp_path_factory, guest_image, boot, new_host
+):
+    with boot(tmp_path_factory.mktemp("vm"), guest_image, ("vc.api=4243",)) as vm:
+        host = new_host(vm)
+        assert host.call(host.GETVERSION) == (host.ACK, struct.pack(">I", 4243))
+        host.ok(host.STARTPOD, {"hostname": "later", "shareDir": "share", "containers": [container("c1", 11, "true")]})
+        assert ended(host, "init") == 0
+        host.ok(host.NEWCONTAINER, container("c1", 21))
+        host.hello()
+        assert host.run("c1", "sh", "-c", "kill -9 $$")[0] == 128 + 9
+        assert host.refused(host.EXECCMD, {"container": "c9", "process": {"stdio": 5, "stderr": 6, "args": ["true"]}})
+        host.ok(host.GETPOD)
+        host.ok(host.KILLCONTAINER, {"container": "c1", "signal": 9})
+        host.wait_for(lambda: 21 in host.status)
+        host.ok(host.REMOVECONTAINER, {"container": "c1"})
+
+
+def test_a_version_that_there_never_was_is_refused_at_boot(tmp_path_factory, guest_image, boot):
+    directory = tmp_path_factory.mktemp("vm")
+    with pytest.raises((AssertionError, ConnectionError)), boot(directory, guest_image, ("vc.api=1", "console=ttyS0")):
+        pass
+    assert "vc.api=1 is none of 4242 to 4244" in (directory / "console").read_text()

@@ -1,0 +1,173 @@
+"""The pod's network, and devices that the host adds while the VM runs."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.vm
+
+#: QEMU's own network, which reaches nothing; its gateway answers to ping.
+NETWORK = "user,restrict=on,ipv4=on,ipv6=on"
+GATEWAY, GATEWAY6 = "10.0.2.2", "fec0::2"
+
+POD = {
+    "hostname": "pod-host",
+    "shareDir": "share",
+    "containers": [],
+    "interfaces": [
+        {
+            "device": "eth0",
+            "newDeviceName": "wan0",
+            "ipAddresses": [
+                {"ipAddress": "10.0.2.15", "netMask": "255.255.255.0"},
+                {"ipAddress": "fec0::15", "netMask": "64"},
+            ],
+            "mtu": 1400,
+        }
+    ],
+    "routes": [
+        {"dest": "default", "gateway": GATEWAY, "device": "wan0"},
+        {"dest": "any", "gateway": GATEWAY6},
+        {"dest": "192.0.2.0/24", "device": "wan0"},
+    ],
+    "dns": ["10.0.2.3", "fec0::3"],
+    "dnsSearch": ["example.org", "example.com"],
+    "dnsOptions": ["ndots:2"],
+    "portmappingWhiteLists": {"internalNetworks": [], "externalNetworks": []},
+}
+
+RESOLVER = b"nameserver 10.0.2.3\nnameserver fec0::3\nsearch example.org example.com\noptions ndots:2\n"
+
+DEVICES = [
+    *("-smp", "1,sockets=2,maxcpus=2", "-m", "256,slots=2,maxmem=1G"),
+    *("-netdev", f"{NETWORK},id=n0", "-device", "virtio-net-pci,netdev=n0"),
+    *("-device", "pcie-root-port,id=room", "-netdev", f"{NETWORK},id=n1"),
+]
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory, guest_image, boot, raw_host):
+    """A VM with a network interface, and a pod that has a network."""
+    with boot(tmp_path_factory.mktemp("vm"), guest_image, devices=DEVICES) as vm:
+        host = raw_host(vm)
+        host.hello()
+        refused = {"portmappingWhiteLists": {"internalNetworks": ["10.0.0.0/8"]}}
+        assert host.refused(host.STARTPOD, {**POD, **refused}) == {
+            "reason": "this guest agent does not support 'internalNetworks'"
+        }
+        missing = {"interfaces": [{"device": "eth7"}]}
+        assert host.refused(host.STARTPOD, {**POD, **missing}) == {"reason": "the VM has no network interface 'eth7'"}
+        host.ok(host.STARTPOD, POD)
+        host.start_container("c1", "sleep", "1000000")
+        host.close()
+        yield vm
+
+
+def ip(host, *args):
+    status, output, errors = host.run("c1", "busybox", "ip", *args)
+    assert (status, errors) == (0, b"")
+    return output.decode()
+
+
+def test_an_interface_has_its_name_addresses_and_mtu_and_is_up(host):
+    text = ip(host, "addr", "show", "dev", "wan0")
+    assert re.search(r"wan0: <[^>]*\bUP\b[^>]*> mtu 1400 ", text)
+    assert "inet 10.0.2.15/24 brd 10.0.2.255 scope global wan0" in text
+    assert "inet6 fec0::15/64" in text
+
+
+@pytest.mark.parametrize("peer", [GATEWAY, GATEWAY6, "127.0.0.1", "::1"])
+def test_the_network_is_reached(host, peer):
+    status, output, errors = host.run("c1", "ping", "-c", "1", "-W", "10", peer)
+    assert status == 0, (output, errors)
+
+
+def test_routes_are_those_that_were_asked_for(host):
+    routes = [line.split() for line in ip(host, "route").splitlines()]
+    assert ["default", "via", GATEWAY, "dev", "wan0"] in [route[:5] for route in routes]
+    assert ["192.0.2.0/24", "dev", "wan0"] in [route[:3] for route in routes]
+    assert f"default via {GATEWAY6} dev wan0" in ip(host, "-6", "route")
+
+
+def test_containers_and_the_guest_s_own_root_know_the_name_servers(host):
+    for container in ("c1", ""):
+        assert host.run(container, "cat", "/etc/resolv.conf")[1] == RESOLVER
+
+
+def test_a_container_cannot_change_the_name_servers_of_others(host):
+    status, _, errors = host.run("c1", "sh", "-c", "echo nameserver 192.0.2.1 > /etc/resolv.conf")
+    assert (status, errors) == (1, b"sh: can't create /etc/resolv.conf: Read-only file system\n")
+
+
+def test_a_link_to_what_is_not_there_gives_way_to_the_name_servers(host, extended, make_root):
+    root = extended.directory / "share/linked/rootfs"
+    make_root(root)
+    (root / "etc/resolv.conf").symlink_to("/run/somewhere/resolv.conf")
+    stdio = host.start_container("linked", "cat", "/etc/resolv.conf", image="linked")
+    assert host.finish(stdio) == (0, RESOLVER, b"")
+    host.ok(host.REMOVECONTAINER, {"container": "linked"})
+
+
+def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(host, extended, qmp):
+    qmp(extended)("device_add", driver="virtio-net-pci", netdev="n1", bus="room", id="nic")
+    host.ok(
+        host.SETUPINTERFACE, {"device": "eth0", "ipAddress": "198.51.100.7", "netMask": "25", "newDeviceName": "lan0"}
+    )
+    assert "inet 198.51.100.7/25 brd 198.51.100.127 " in ip(host, "addr", "show", "dev", "lan0")
+    host.ok(host.SETUPROUTE, {"routes": [{"dest": "203.0.113.0/24", "gateway": "198.51.100.1", "device": "lan0"}]})
+    assert "203.0.113.0/24 via 198.51.100.1 dev lan0" in ip(host, "route")
+    host.ok(host.SETUPINTERFACE, {"device": "lan0", "mtu": 1300})
+    assert " mtu 1300 " in ip(host, "link", "show", "dev", "lan0")
+    host.ok(host.DELETEINTERFACE, {"device": "lan0"})
+    assert "lan0" not in ip(host, "link")
+
+
+@pytest.mark.parametrize(
+    ("interface", "reason"),
+    [
+        ({"device": "eth9"}, "the VM has no network interface 'eth9'"),
+        ({"device": "lo", "ipAddress": "300.1.1.1", "netMask": "8"}, "'300.1.1.1' is not an IP address"),
+        ({"device": "lo", "ipAddress": "127.0.0.9"}, "'' is not a network mask or prefix length"),
+        ({"device": "lo", "ipAddress": "127.0.0.9", "netMask": "33"}, "'33' is not a network mask or prefix length"),
+        ({"device": "lo", "ipAddress": "127.0.0.9", "netMask": "255.0.255.0"}, "'255.0.255.0' is not a network mask"),
+        ({"device": "lo", "newDeviceName": "x" * 16}, f"'{'x' * 16}' is too long for an interface's name"),
+        ({"device": "wan0", "newDeviceName": "lo"}, "interface wan0: cannot be called lo: File exists"),
+        ({"device": "wan0", "mtu": 10}, "mtu 10 of interface wan0: Invalid argument"),
+        ({"ipAddresses": []}, "the interface has no 'device'"),
+    ],
+)
+def test_an_interface_that_cannot_be_is_an_error_with_its_reason(host, interface, reason):
+    assert host.refused(host.SETUPINTERFACE, interface) == {"reason": reason}
+    host.ok(host.SETUPINTERFACE, {"device": "wan0"})  # which trying to rename took down
+
+
+@pytest.mark.parametrize(
+    ("route", "reason"),
+    [
+        ({"dest": "10.0.0.0/40"}, "'40' is not a network mask or prefix length"),
+        ({"dest": "somewhere"}, "'somewhere' is not an IP address"),
+        ({"dest": "fec1::/64", "gateway": GATEWAY}, f"route to fec1::/64: its gateway {GATEWAY} is of another kind"),
+        ({"dest": "default", "device": "eth9"}, "route to default: there is no interface 'eth9'"),
+        ({"dest": "10.9.0.0/16", "gateway": "192.168.7.1"}, "route to 10.9.0.0/16: Network unreachable"),
+    ],
+)
+def test_a_route_that_cannot_be_is_an_error_with_its_reason(host, route, reason):
+    assert host.refused(host.SETUPROUTE, {"routes": [route]}) == {"reason": reason}
+
+
+def test_processors_and_memory_that_are_added_later_are_used(host, extended, qmp):
+    def total():
+        line = host.run("c1", "busybox", "grep", "MemTotal", "/proc/meminfo")[1]
+        return int(line.split()[1])
+
+    ask, before = qmp(extended), total()
+    assert host.run("c1", "busybox", "nproc")[1] == b"1\n"
+    ask("device_add", driver="max-x86_64-cpu", **{"socket-id": 1, "core-id": 0, "thread-id": 0})
+    ask("object-add", **{"qom-type": "memory-backend-ram", "id": "more", "size": 128 << 20})
+    ask("device_add", driver="pc-dimm", memdev="more", id="dimm")
+    # The kernel learns of them by events of its own, so the host asks until they are there.
+    for _ in range(200):
+        host.ok(host.ONLINECPUMEM)
+        if host.run("c1", "busybox", "nproc")[1] == b"2\n" and total() - before >= 100 << 10:
+            return
+    pytest.fail("they are not used")
