@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,12 @@ def test_a_plugin_imports_only_the_interfaces_of_the_core_and_no_other_plugin(pl
             assert module.partition(".")[0] in INTERFACES, f"{path} imports vc_core.{module}, which is not for drivers"
         others = {name.partition(".")[0] for name in imports(path) if name.startswith("vc_")} - own - {"vc_core"}
         assert not others, f"{path} imports {', '.join(others)}"
+
+
+def test_what_drivers_may_import_is_promised_to_strangers() -> None:
+    page = (ROOT / "docs/reference/compatibility.md").read_text()
+    promised = page.split("What drivers may import:")[1].split(";")[0]
+    assert {name.removeprefix("vc_core.") for name in re.findall(r"`([\w.]+)`", promised)} == INTERFACES
 
 
 def calls(tree: ast.AST) -> Iterator[ast.Call]:

@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+#: A block of Python that is a file of this name rather than a program.
+FILE = re.compile(r"# (\S+/\S+\.py)\n")
 INDENTED = re.compile(r"^    (virtc .*)$", flags=re.MULTILINE)
 
 TUTORIAL = ROOT / "docs/tutorial/first-pod.md"
@@ -26,6 +28,11 @@ class Reader:
         self._where = where
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._environment = {**os.environ, "PATH": path, "VIRTCONTAINERS_ROOT": str(where / "root")}
+        # What a page installs goes to a place of the reader's own, and what it needs is there already.
+        site = str(where / "site")
+        pip = {"TARGET": site, "UPGRADE": "1", "NO_DEPS": "1", "NO_INDEX": "1", "NO_BUILD_ISOLATION": "0"}
+        self._environment |= {f"PIP_{name}": value for name, value in pip.items()}
+        self._environment |= {"PYTHONPATH": site, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(self, language: str, text: str) -> str:
         command = ["sh", "-eu", "-c", text] if language == "sh" else [sys.executable, "-c", text]
@@ -43,7 +50,9 @@ class Reader:
             self._environment["VIRTCONTAINERS_CACHE"] = str(self._where / "cache")
         printed = ""
         for language, text in BLOCK.findall(content):
-            if language != "text":
+            if language == "python" and (file := FILE.match(text)):
+                (self._where / file[1]).write_text(text)
+            elif language != "text":
                 printed = self.run(language, text)
             else:
                 pattern = re.escape(text).replace(re.escape("..."), ".*")

@@ -324,9 +324,10 @@ class AgentContract(PluginContract):
 
     def test_a_signal_reaches_any_process(self, make: Callable[..., Agent], guest: StartGuest) -> None:
         async def main() -> None:
-            async with self._with_container(make, guest) as agent:
-                io = RecordedIO(None)
-                process = await agent.exec("c1", Cmd(args=self.commands.run_on), io, DEADLINE)
+            async with self._connected(make, guest) as (agent, _):
+                process = await self._start(agent)
+                if AgentCapability.EXEC in agent.capabilities:
+                    process = await agent.exec("c1", Cmd(args=self.commands.run_on), RecordedIO(None), DEADLINE)
                 if AgentCapability.SIGNAL in agent.capabilities:
                     await agent.signal(process, signal.SIGKILL, DEADLINE)
                     assert await agent.wait(process) == 128 + signal.SIGKILL
@@ -338,10 +339,9 @@ class AgentContract(PluginContract):
 
     def test_a_terminal_has_a_size(self, make: Callable[..., Agent], guest: StartGuest) -> None:
         async def main() -> None:
-            async with self._with_container(make, guest) as agent:
+            async with self._connected(make, guest) as (agent, _):
                 able = AgentCapability.TERMINAL in agent.capabilities
-                size = TerminalSize(24, 80) if able else None
-                process = await agent.exec("c1", Cmd(args=self.commands.run_on), RecordedIO(None), DEADLINE, size)
+                process = await self._start(agent, TerminalSize(24, 80) if able else None)
                 if able:
                     await agent.resize(process, 50, 132, DEADLINE)
                 else:
@@ -436,6 +436,6 @@ class AgentContract(PluginContract):
             await self._start(agent)
             yield agent
 
-    async def _start(self, agent: Agent) -> Process:
-        container = GuestContainer("c1", self.root_fs, Cmd(args=self.commands.run_on))
+    async def _start(self, agent: Agent, terminal: TerminalSize | None = None) -> Process:
+        container = GuestContainer("c1", self.root_fs, Cmd(args=self.commands.run_on), terminal)
         return await agent.start_container(container, RecordedIO(None), DEADLINE)
