@@ -1,0 +1,5 @@
+"""Spawner driver ``nsenter``: puts a command into the namespaces of a container with nsenter(1) of util-linux."""
+
+from vc_spawner_nsenter.config import NsenterConfig
+
+__all__ = ["NsenterConfig"]

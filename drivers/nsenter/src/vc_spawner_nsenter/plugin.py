@@ -1,0 +1,24 @@
+"""The plug-in class that the entry point names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vc_core.hookspecs import hookimpl
+from vc_core.spawner import Spawner
+from vc_spawner_nsenter.config import NsenterConfig
+from vc_spawner_nsenter.spawner import NsenterSpawner
+
+
+class NsenterPlugin:
+    """Spawner driver ``nsenter``. What it needs is in the guest, so there is nothing to probe on the host."""
+
+    @hookimpl
+    def vc_spawner_config(self, options: Mapping[str, object]) -> NsenterConfig:
+        """Turn options into this driver's configuration."""
+        return NsenterConfig.from_mapping(options)
+
+    @hookimpl
+    def vc_spawner_create(self, config: NsenterConfig) -> Spawner:
+        """Make the object that wraps commands."""
+        return NsenterSpawner(config)
