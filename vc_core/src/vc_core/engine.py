@@ -356,7 +356,8 @@ class Engine:
         began = time.monotonic()
         self._containers.stopping = True
         try:
-            if agent is not None and ask_guest:
+            # A guest whose VM is no process here does not end with it: it is asked in any case.
+            if agent is not None and (ask_guest or not self.record.supervised):
                 try:
                     # Half of the time is the guest's; the other half is for whoever must be killed.
                     await self._while_vm_lives(agent.stop_pod(deadline / 2))
