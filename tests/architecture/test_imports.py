@@ -38,7 +38,7 @@ LAYERS_TEXT = """
     cli.output cli.options cli.pod_options cli.foreground
     cli.drivers cli.new_driver cli.guest cli.completion cli.container cli.pod cli.main cli
 
-    testing.census testing.process_io
+    testing.census testing.process_io testing.openssh
     testing.hyperstart_wire testing.hyperstart_keys testing.hyperstart_programs testing.hyperstart_misbehaviour
     testing.fake_hyperstart
     testing.distributions testing.contract.running testing.contract.plugin testing.contract.hypervisor

@@ -61,11 +61,19 @@ class _Wire:
     def __init__(self, guest: RunningGuest) -> None:
         self._guest = guest
         self._sockets: list[socket.socket] = []
+        self._gone = False
 
     async def open_channel(self, name: str) -> socket.socket:
+        if self._gone:
+            raise HypervisorError(f"channel {name} cannot be opened")
         channel = await self._guest.open_channel(name)
         self._sockets.append(channel.dup())
         return channel
+
+    def lose(self) -> None:
+        """Cut what there is, and let nobody reach the guest again."""
+        self._gone = True
+        self.cut()
 
     def cut(self) -> None:
         for channel in self._sockets:
@@ -81,11 +89,12 @@ class _Wire:
 def _peer(behaviour: str) -> Iterator[RunningGuest]:
     """Give a guest whose every channel behaves the same bad way."""
     ends: list[socket.socket] = []
+    gone = False
     noise = {"noise": bytes(range(256)) * 64, "zeros": bytes(1 << 20), "text": b"SSH-9.9-no\r\n" * 1000}
 
     class Peer:
         async def open_channel(self, name: str) -> socket.socket:
-            if behaviour == "refuses":
+            if behaviour == "refuses" or gone:
                 raise HypervisorError(f"channel {name} cannot be opened")
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
@@ -100,6 +109,7 @@ def _peer(behaviour: str) -> Iterator[RunningGuest]:
     try:
         yield Peer()
     finally:
+        gone = True
         for end in ends:
             end.close()
 
@@ -212,7 +222,7 @@ class AgentContract(PluginContract):
                 waiting = asyncio.create_task(agent.wait(process))
                 lost = asyncio.create_task(agent.wait_lost())
                 await asyncio.sleep(0)
-                wire.cut()
+                wire.lose()
                 async with asyncio.timeout(IN_TIME):
                     with pytest.raises(AgentError):
                         await waiting

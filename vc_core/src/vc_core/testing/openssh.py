@@ -1,0 +1,86 @@
+"""A real OpenSSH daemon on 127.0.0.1, with keys of its own; needs root and the Debian package openssh-server."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Server:
+    """A daemon and who may log in: ``client_key`` is the private key's file, ``host_key`` the server's public key."""
+
+    directory: Path
+    port: int
+
+    @property
+    def client_key(self) -> Path:
+        """Return the file of the private key that root logs in with."""
+        return self.directory / "client-key"
+
+    @property
+    def host_key(self) -> str:
+        """Return the server's public key."""
+        return (self.directory / "host-key.pub").read_text()
+
+    def options(self, **more: object) -> dict[str, object]:
+        """Return the options of the agent sshd for this server."""
+        return {
+            "server": "127.0.0.1",
+            "port": self.port,
+            "username": "root",
+            "priv_key_file": str(self.client_key),
+            "host_key": self.host_key,
+            **more,
+        }
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def make_keys(directory: Path) -> None:
+    """Make the keys of a server and of who may log in."""
+    for name in ("host-key", "client-key"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(directory / name)]
+        subprocess.run(command, check=True)
+    shutil.copy(directory / "client-key.pub", directory / "authorized_keys")
+
+
+@contextmanager
+def serve(directory: Path, port: int = 0) -> Iterator[Server]:
+    """Run a daemon with the keys in a directory while the block runs; connections that are open then stay."""
+    sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin")
+    assert sshd is not None, "install the Debian package openssh-server"
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it locks its unprivileged part in
+    server = Server(directory, port or free_port())
+    settings = {
+        "ListenAddress": "127.0.0.1",
+        "Port": server.port,
+        "HostKey": directory / "host-key",
+        "AuthorizedKeysFile": directory / "authorized_keys",
+        "PasswordAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+        "MaxSessions": 100,
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PrintMotd": "no",
+        "PidFile": "none",
+    }
+    config = directory / "sshd_config"
+    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    with (directory / "log").open("ab") as log:
+        daemon = subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
+    try:
+        yield server
+    finally:
+        daemon.terminate()
+        daemon.wait()
