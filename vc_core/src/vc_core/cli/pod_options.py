@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 #: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
 CONTAINER_ID = "1"
 
+#: Options of agents that v0.1.0 had flags for, and the server's key, which it did not check: flag, option, and help.
+_AGENT_FLAGS = (
+    ("--hyper-ctl-sock-name", "sock_ctl_name", "PATH", "Control socket of the hyperstart agent."),
+    ("--hyper-tty-sock-name", "sock_tty_name", "PATH", "Stream socket of the hyperstart agent."),
+    ("--sshd-server", "server", "HOST", "The sshd agent's server, instead of a guest of the pod's own."),
+    ("--sshd-port", "port", "PORT", "Its port."),
+    ("--sshd-user", "username", "NAME", "Who the sshd agent is there.  [default: who you are]"),
+    ("--sshd-auth-file", "priv_key_file", "FILE", "The private key that it logs in with."),
+    ("--sshd-host-key", "host_key", "KEY|FILE", "The server's public key."),
+    ("--spawner", "spawner", "NAME", "Driver that takes commands into containers, for the sshd agent."),
+)
+
 _OPTIONS = (
     click.option("--id", "pod_id", default="", metavar="POD", help="The new pod's id.  [default: a UUID]"),
     click.option(
@@ -73,8 +85,7 @@ _OPTIONS = (
         metavar="NAME=VALUE",
         help="Option of that driver; repeatable.",
     ),
-    click.option("--hyper-ctl-sock-name", default="", metavar="PATH", help="Control socket of the hyperstart agent."),
-    click.option("--hyper-tty-sock-name", default="", metavar="PATH", help="Stream socket of the hyperstart agent."),
+    *(click.option(flag, name, default="", metavar=metavar, help=text) for flag, name, metavar, text in _AGENT_FLAGS),
     click.option("--hypervisor", default=DEFAULT_HYPERVISOR, show_default=True, help="Driver of the hypervisor."),
     click.option(
         "--hypervisor-option",
@@ -115,8 +126,6 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         kernel_params: tuple[str, ...],
         hypervisor_options: tuple[str, ...],
         agent_options: tuple[str, ...],
-        hyper_ctl_sock_name: str,
-        hyper_tty_sock_name: str,
         volumes: tuple[str, ...],
         sockets: tuple[str, ...],
         cpus: int,
@@ -141,9 +150,9 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         if rest.get("interactive") or rest.get("on_terminal"):
             output.expect_command()
         agent_config = options.mapping("--agent-option", agent_options)
-        for key, name in (("sock_ctl_name", hyper_ctl_sock_name), ("sock_tty_name", hyper_tty_sock_name)):
-            if name:
-                agent_config[key] = name
+        for _, name, *_ in _AGENT_FLAGS:
+            if value := rest.pop(name):
+                agent_config[name] = value
         config = PodConfig(
             id=pod_id,
             vm_config=Resources(vcpus=cpus, memory=memory),

@@ -1,0 +1,354 @@
+#!/bin/sh
+# Starts and ends the containers of one pod in the guest, with util-linux. The agent puts it there and calls it over SSH:
+#
+#   sh containers.sh COMMAND ARGUMENT...      see the end of this file
+#
+# Everything lies beside it: tools/ for what runs in a container before its program does, shares/ for what the host
+# shares, c/ID/ for each container until it is removed:
+#
+#   0 1 2     FIFOs of its streams: who is connected comes and goes, and what nobody reads makes it wait
+#   ok        "ok PID INNER": its first process as the guest counts and, as the container counts, its program's
+#   spec      a line that the agent wants back when it connects anew
+#   exit      its exit code, once it has ended
+#   keeper    the process that holds the FIFOs; holder: the one that holds input open; carriers: those that copy
+#
+# A start reports in one line on descriptor 3: what "ok" will hold, or what went wrong.
+set -u
+here=${0%/*}
+forever=2147483647 # seconds; not every sleep takes "infinity"
+
+fail() {
+	echo "error 125 $*" >&2
+	exit 125
+}
+
+# -- before the first container ----------------------------------------------------------------------------------------
+
+# What runs in a container's root must not depend on what is there: the programs with all they need, under one path.
+setup() { # HOSTNAME, or nothing to leave it
+	[ -z "$1" ] || echo "$1" >/proc/sys/kernel/hostname
+	[ "$(id -u)" = 0 ] || return 0 # others can run commands here, but start no containers
+	mkdir -p "$here/tools" "$here/shares" "$here/c"
+	chmod 755 "$here/tools"
+	for tool in sh env setpriv prlimit umount; do
+		path=$(command -v "$tool") || fail "the guest has no $tool"
+		cp -L "$path" "$here/tools/$tool"
+		LD_TRACE_LOADED_OBJECTS=1 "$path" 2>/dev/null </dev/null | while read -r name arrow file _; do
+			case "$name $arrow $file" in
+			/*" (0x"*) cp -L "$name" "$here/tools/ld.so" && echo yes >"$here/tools/$tool.dynamic" ;;
+			*" => /"*) [ -e "$here/tools/$name" ] || cp -L "$file" "$here/tools/$name" ;;
+			esac
+		done
+	done
+	chmod -R go+rX "$here/tools"
+}
+
+# -- a container's root --------------------------------------------------------------------------------------------------
+
+# Mount what the host shares under a tag, once for all containers.
+share() { # TAG OPTIONS
+	mkdir -p "$here/shares/$1"
+	grep -q " $here/shares/$1 " /proc/mounts || mount -t 9p -o "trans=virtio,version=9p2000.L,msize=262144,$2" "$1" "$here/shares/$1"
+}
+
+# Print where PATH is below the root $root, following links as a process in it would.
+inside() { # PATH
+	done='' todo=$1 links=0
+	while [ -n "$todo" ]; do
+		case $todo in
+		*/*) part=${todo%%/*} todo=${todo#*/} ;;
+		*) part=$todo todo='' ;;
+		esac
+		case $part in
+		'' | .) continue ;;
+		..) done=${done%/*} && continue ;;
+		esac
+		if [ -L "$root$done/$part" ]; then
+			links=$((links + 1))
+			[ $links -le 40 ] || fail "$1: too many links"
+			link=$(readlink "$root$done/$part" && echo .)
+			link=${link%??}
+			case $link in /*) done='' ;; esac
+			todo=$link/$todo
+		else
+			done=$done/$part
+		fi
+	done
+	printf %s "$root$done"
+}
+
+# A directory to mount on. A link could lead the mount elsewhere, so none is followed.
+directory() { # PATH below $root
+	[ ! -L "$root$1" ] || fail "$1 in the container's root is a link"
+	mkdir -p "$root$1" || exit 125
+}
+
+on() { # TARGET MOUNT-ARGUMENT...
+	target=$1
+	shift
+	directory "$target"
+	mount "$@" "$root$target" || exit 125
+}
+
+mount_root() { # DIRECTORY OVERLAY-SIZE
+	[ -d "$1" ] || fail "the root $1 is no directory"
+	layer=$c/layer
+	root=$layer/root
+	mkdir "$layer" && mount -t tmpfs -o "mode=0755,size=$2" container "$layer" || exit 125
+	mkdir "$layer/lower" "$layer/upper" "$layer/work" "$root" && mount --bind "$1" "$layer/lower" || exit 125
+	chmod "$(stat -c %a "$layer/lower")" "$layer/upper" && chown "$(stat -c %u:%g "$layer/lower")" "$layer/upper" || exit 125
+	mount -t overlay -o "lowerdir=$layer/lower,upperdir=$layer/upper,workdir=$layer/work" overlay "$root" || exit 125
+}
+
+mount_system() {
+	on /proc -t proc -o nosuid,nodev,noexec proc
+	on /sys -t sysfs -o ro,nosuid,nodev,noexec sysfs
+	on /dev -t tmpfs -o nosuid,noexec,mode=0755,size=64k dev
+	while read -r name major minor; do
+		mknod -m 666 "$root/dev/$name" c "$major" "$minor" || exit 125
+	done <<-END
+		null 1 3
+		zero 1 5
+		full 1 7
+		random 1 8
+		urandom 1 9
+		tty 5 0
+	END
+	ln -s pts/ptmx "$root/dev/ptmx"
+	ln -s /proc/self/fd "$root/dev/fd"
+	ln -s /proc/self/fd/0 "$root/dev/stdin"
+	ln -s /proc/self/fd/1 "$root/dev/stdout"
+	ln -s /proc/self/fd/2 "$root/dev/stderr"
+	on /dev/pts --bind /dev/pts
+	on /dev/shm -t tmpfs -o nosuid,nodev,noexec,mode=1777,size=64m shm
+	on /dev/mqueue -t mqueue -o nosuid,nodev,noexec mqueue
+	on /dev/vc --bind "$here/tools"
+	mount -o remount,bind,ro,nosuid,nodev "$root/dev/vc" || exit 125
+	directory /dev/old
+}
+
+mount_given() { # SOURCE TARGET read-only|writable
+	[ -e "$1" ] || fail "the mount source $1 does not exist"
+	target=$(inside "$2") || exit 125
+	[ "$target" != "$root" ] || fail "the mount target $2 is the container's root"
+	if [ -d "$1" ]; then
+		mkdir -p "$target" || exit 125
+		[ -d "$target" ] || fail "the mount target $2 is no directory, but its source is one"
+	else
+		mkdir -p "${target%/*}" || exit 125
+		[ -e "$target" ] || : >"$target" || exit 125
+		[ ! -d "$target" ] || fail "the mount target $2 is a directory, but its source is none"
+	fi
+	mount --bind "$1" "$target" || exit 125
+	options=nosuid,nodev
+	[ "$3" = writable ] || options=$options,ro
+	mount -o "remount,bind,$options" "$target" || exit 125
+}
+
+# -- a container's life --------------------------------------------------------------------------------------------------
+
+# Start a container and be its streams until it ends; exit as it does.
+run() { # ID TERMINAL? INPUT? SPEC, then as init
+	c=$here/c/$1 terminal=$2 input=$3
+	mkdir "$c" 2>/dev/null || fail "there is a container $1 already"
+	printf '%s\n' "$4" >"$c/spec"
+	shift 4
+	mkfifo "$c/1" "$c/2" "$c/status"
+	if [ "$terminal" = yes ]; then
+		trap '' HUP # its end is noted, even if it ends because its terminal hung up
+		exec 3>&1
+		supervise terminal "$@"
+		[ -s "$c/ok" ] || (remove "${c##*/}")
+		exit "$code"
+	fi
+	[ "$input" = no ] || mkfifo "$c/0"
+	setsid --fork sh "$0" supervise "$c" "$input" "$@" </dev/null >/dev/null 2>&1
+	read -r line <"$c/status" || line='the container has no supervisor'
+	printf '%s\n' "$line"
+	if [ ! -s "$c/ok" ]; then
+		(remove "${c##*/}")
+		exit 125
+	fi
+	carry
+}
+
+supervise() { # yes|no|terminal for its input, then as init; $c is set and 3 is open
+	exec 4<>"$c/1" 5<>"$c/2"
+	echo $$ >"$c/keeper"
+	namespaces='unshare --mount --uts --ipc --pid --fork --kill-child'
+	if [ "$1" = terminal ]; then
+		# A subshell, because it can have its default action for a hang-up back.
+		shift
+		(trap - HUP && exec $namespaces sh "$0" init "$c" "$@" 2>&3 4>&- 5>&1)
+	else
+		input=/dev/null
+		if [ "$1" = yes ]; then
+			input=$c/0
+			sleep $forever <>"$input" >/dev/null 2>&1 3>&- 4>&- 5>&- &
+			echo $! >"$c/holder"
+		fi
+		shift
+		$namespaces sh "$0" init "$c" "$@" <"$input" >&4 2>&3
+	fi
+	code=$?
+	[ -s "$c/ok" ] || return 0
+	echo "$code" >"$c/exit.new"
+	mv "$c/exit.new" "$c/exit"
+	end_input
+}
+
+keep() { # what nobody has read yet, until the container is removed; without a writer, whoever reads finds the end
+	exec 6<"$c/1" 7<"$c/2" 3>&- 4>&- 5>&-
+	exec sleep $forever
+}
+
+# The first process of a container: makes its root, runs its program, and ends with it, and so does all that is left.
+init() { # CONTAINER HOSTNAME ROOT OVERLAY-SIZE READ-ONLY? MEMORY PIDS MOUNT-COUNT (SOURCE TARGET ACCESS)... then as launch.sh
+	c=$1 hostname=$2 source=$3 size=$4 read_only=$5 memory=$6 pids=$7 count=$8
+	shift 8
+	umask 022
+	read -r pid _ </proc/self/stat # still the guest's /proc
+	limit
+	echo "$hostname" >/proc/sys/kernel/hostname
+	mount_root "$source" "$size"
+	mount_system
+	while [ "$count" -gt 0 ]; do
+		mount_given "$1" "$2" "$3"
+		shift 3
+		count=$((count - 1))
+	done
+	[ ! -e "$here/resolv.conf" ] || mount_given "$here/resolv.conf" /etc/resolv.conf read-only
+	[ "$read_only" = no ] || mount -o remount,bind,ro "$root" || exit 125
+	exec 6>"$c/ok"
+	cd "$root" && pivot_root . dev/old || exit 125
+	cd /
+	tool umount && $tool -l /dev/old || exit 125
+	tool sh
+	$tool /dev/vc/launch.sh "$pid" "$@"
+}
+
+tool() { # NAME: set $tool to how it is called in a container
+	tool=/dev/vc/$1
+	[ ! -e "$tool.dynamic" ] || tool="/dev/vc/ld.so --library-path /dev/vc $tool"
+}
+
+# A cgroup bounds what a container uses; those who enter it later join it too. Empty: no bound.
+limit() {
+	[ -n "$memory$pids" ] || return 0
+	group=/sys/fs/cgroup/vc-${here##*/}-${c##*/}
+	mkdir "$group" || exit 125
+	[ -z "$memory" ] || echo "$memory" >"$group/memory.max" || fail "the guest has no memory controller of cgroup v2"
+	[ -z "$pids" ] || echo "$pids" >"$group/pids.max" || fail "the guest has no pids controller of cgroup v2"
+	echo 0 >"$group/cgroup.procs" || exit 125
+}
+
+# Copy between this session and a container's FIFOs until it ends; exit as it does.
+carry() {
+	input=''
+	if [ -p "$c/0" ]; then
+		exec 9<&0
+		cat <&9 >"$c/0" &
+		input=$!
+	fi
+	# With 8 open in both directions, opening to read does not wait for somebody who writes.
+	cat 8<>"$c/2" <"$c/2" 8>&- >&2 &
+	errors=$!
+	cat 8<>"$c/1" <"$c/1" 8>&- &
+	echo "$input $! $errors" >"$c/carriers"
+	wait $! $errors
+	[ -z "$input" ] || kill "$input" 2>/dev/null
+	exit "$(cat "$c/exit" || echo 255)"
+}
+
+attach() { # ID
+	c=$here/c/$1
+	[ -s "$c/ok" ] || fail "there is no container $1"
+	stop_carriers
+	read -r line <"$c/ok"
+	read -r spec <"$c/spec"
+	printf '%s\n' "$line $spec"
+	carry
+}
+
+# The streams of a connection that broke: they must not take what the next one waits for.
+stop_carriers() {
+	[ -e "$c/carriers" ] || return 0
+	read -r carriers <"$c/carriers"
+	for carrier in $carriers; do
+		[ "$(cat "/proc/$carrier/comm" 2>/dev/null)" != cat ] || kill "$carrier" 2>/dev/null
+	done
+}
+
+end_input() {
+	[ -e "$c/holder" ] || return 0
+	kill "$(cat "$c/holder")" 2>/dev/null
+	rm -f "$c/0" "$c/holder"
+}
+
+signal_container() { # ID SIGNAL
+	c=$here/c/$1
+	read -r _ pid inner <"$c/ok" || fail "there is no container $1"
+	[ ! -e "$c/exit" ] || exit 0
+	nsenter --target "$pid" --pid -- sh -c "kill -$2 $inner" 2>/dev/null
+	# If that was the end of the container, it was that of the shell in it too.
+	case $? in 0 | 137) return 0 ;; esac
+	! kill -0 "$pid" 2>/dev/null || fail "the container $1 cannot be signalled"
+}
+
+# A command runs below the shell that told its own number; a spawner's below one that stays outside its namespace.
+signal_command() { # PID SIGNAL
+	child=''
+	read -r child _ <"/proc/$1/task/$1/children" 2>/dev/null
+	[ -n "$child" ] || exit 0
+	below=''
+	read -r below _ <"/proc/$child/task/$child/children" 2>/dev/null
+	if [ -n "$below" ] && [ "$(readlink "/proc/$child/ns/pid")" != "$(readlink "/proc/$below/ns/pid")" ]; then
+		child=$below
+	fi
+	kill "-$2" "$child" 2>/dev/null || [ ! -e "/proc/$child" ]
+}
+
+remove() { # ID
+	c=$here/c/$1
+	[ -d "$c" ] || exit 0
+	if [ -s "$c/ok" ] && [ ! -e "$c/exit" ]; then
+		read -r _ pid _ <"$c/ok"
+		kill -9 "$pid" 2>/dev/null
+	fi
+	end_input
+	stop_carriers
+	[ ! -e "$c/keeper" ] || kill -9 "$(cat "$c/keeper")" 2>/dev/null
+	rmdir "/sys/fs/cgroup/vc-${here##*/}-$1" 2>/dev/null # its last process may not be gone yet, and then it stays
+	rm -rf "$c"
+}
+
+remove_all() {
+	for c in "$here"/c/*; do
+		[ ! -d "$c" ] || (remove "${c##*/}")
+	done
+	for place in "$here"/shares/*; do
+		[ ! -d "$place" ] || umount "$place" 2>/dev/null
+	done
+	rm -rf "$here"
+}
+
+command=$1
+shift
+case $command in
+setup | share | run | init | attach | signal_container | signal_command | remove | remove_all) "$command" "$@" ;;
+supervise)
+	c=$1
+	shift
+	exec 3>"$c/status"
+	supervise "$@"
+	[ ! -s "$c/ok" ] || keep
+	;;
+detach)
+	c=$here/c/$1
+	stop_carriers
+	;;
+end_input)
+	c=$here/c/$1
+	end_input
+	;;
+esac

@@ -1,0 +1,96 @@
+"""The keys of a pod's own guest: made at each start, shared with the guest, found again by whoever takes over.
+
+Below the pod's run directory, which nobody else can enter::
+
+    ssh/client-key              the private key that logs in; stays on the host
+    ssh/guest/host-key          the guest's own, with host-key.pub
+    ssh/guest/authorized_keys   who may log in
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+from vc_agent_sshd.config import SshdConfig
+from vc_core.errors import AgentConnectError, ConfigError, StorageError
+
+#: Fast to make and to check, and what every OpenSSH since 2014 takes.
+_ALGORITHM = "ssh-ed25519"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What an SSH connection is made with: our private key, and the public keys that the server may prove to have."""
+
+    client: asyncssh.SSHKey
+    host: tuple[asyncssh.SSHKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedKeys:
+    """The keys of one pod, in files below its run directory."""
+
+    run_dir: Path
+
+    @property
+    def guest_dir(self) -> Path:
+        """The directory that the guest is shown."""
+        return self.run_dir / "ssh" / "guest"
+
+    def make(self) -> None:
+        """Make new ones, whatever is there. Blocks for some milliseconds. Raises StorageError."""
+        client, host = (asyncssh.generate_private_key(_ALGORITHM) for _ in range(2))
+        try:
+            self.guest_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(self._client_key, client.export_private_key())
+            _write(self.guest_dir / "host-key", host.export_private_key())
+            _write(self._host_key, host.export_public_key())
+            _write(self.guest_dir / "authorized_keys", client.export_public_key())
+        except OSError as error:
+            raise StorageError(f"the keys of the guest cannot be written: {error}") from error
+
+    def read(self) -> Keys:
+        """Return those that were made. Raises AgentConnectError."""
+        try:
+            client = asyncssh.read_private_key(str(self._client_key))
+            return Keys(client, (asyncssh.read_public_key(str(self._host_key)),))
+        except (OSError, asyncssh.KeyImportError) as error:
+            raise AgentConnectError(f"the keys of the guest cannot be read: {error}") from error
+
+    @property
+    def _client_key(self) -> Path:
+        return self.run_dir / "ssh" / "client-key"
+
+    @property
+    def _host_key(self) -> Path:
+        return self.guest_dir / "host-key.pub"
+
+
+def given_keys(config: SshdConfig) -> Keys:
+    """Return the keys that a configuration with a server names. Raises ConfigError."""
+    try:
+        client = asyncssh.read_private_key(config.priv_key_file)
+    except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise ConfigError(f"private key {config.priv_key_file!r} cannot be used: {error}") from error
+    try:
+        if config.host_key_is_text:
+            host = [asyncssh.import_public_key(config.host_key)]
+        else:
+            host = list(asyncssh.read_public_key_list(config.host_key))
+    except (OSError, asyncssh.KeyImportError) as error:
+        raise ConfigError(f"host key {config.host_key!r} cannot be used: {error}") from error
+    if not host:
+        raise ConfigError(f"host key {config.host_key!r} holds no key; give the server's public key")
+    return Keys(client, tuple(host))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file anew that only its owner can read."""
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)

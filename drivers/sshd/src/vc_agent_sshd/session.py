@@ -1,0 +1,195 @@
+"""One command in the guest: an SSH session, its streams, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal as signals
+from collections.abc import Awaitable, Callable
+
+import asyncssh
+
+from vc_agent_sshd.connection import WINDOW
+from vc_core.agent import ProcessIO, TerminalSize
+from vc_core.errors import AgentConnectError, AgentProtocolError
+
+#: Bytes handed over at once.
+_CHUNK = 64 * 1024
+
+#: Seconds without further output after a command's end, when processes that it left behind keep its streams open.
+_SILENCE = 0.5
+
+#: End of input on a terminal: the character ^D.
+_END_OF_TRANSMISSION = b"\x04"
+
+#: Bytes of the line that a command says first.
+_LINE_MAX = 1024 * 1024
+
+#: What ends reading from or writing to a session whose connection is lost.
+_LOST = (asyncssh.Error, OSError)
+
+
+class _Process(asyncssh.SSHClientProcess[bytes]):
+    """Tells when the command has ended, which is before its streams do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+
+    def exit_status_received(self, status: int) -> None:
+        """Note an exit code."""
+        self.ended.set()
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        """Note the death by a signal."""
+        self.ended.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that nothing will come any more."""
+        super().connection_lost(exc)
+        self.ended.set()
+
+
+class Session:
+    """A command's SSH session. Made by :meth:`start`; :meth:`carry` moves its streams until it ends."""
+
+    def __init__(self, process: _Process, what: str, terminal: bool) -> None:
+        self._process, self._what, self._terminal = process, what, terminal
+
+    @classmethod
+    async def start(
+        cls, ssh: asyncssh.SSHClientConnection, what: str, line: str, terminal: TerminalSize | None = None
+    ) -> Session:
+        """Run a command line in the user's shell; ``what`` names it in errors. Raises AgentConnectError."""
+        size, process = terminal or TerminalSize(), _Process()
+        try:
+            await ssh.create_session(
+                lambda: process,
+                line,
+                encoding=None,
+                window=WINDOW,
+                request_pty=terminal is not None,
+                term_type="xterm" if terminal is not None else None,
+                term_size=(size.columns, size.rows),
+            )
+        except _LOST as error:
+            raise AgentConnectError(f"cannot run {what}: the connection to the guest is lost: {error}") from error
+        return cls(process, what, terminal is not None)
+
+    async def first_line(self) -> str:
+        """Return the line that the command says first, without its end; "" if there is none. Raises AgentError."""
+        try:
+            line: bytes = await self._process.stdout.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            if len(error.partial) >= WINDOW:
+                raise AgentProtocolError(
+                    f"{self._what} does not begin with a line, but {error.partial[:40]!r}"
+                ) from error
+            line = error.partial
+        except _LOST as error:
+            raise self._lost() from error
+        return line.decode(errors="replace").rstrip("\r\n")
+
+    async def output(self) -> bytes:
+        """Return all output, for commands that say little. Raises AgentConnectError."""
+        try:
+            return bytes(await self._process.stdout.read(_LINE_MAX))
+        except _LOST as error:
+            raise self._lost() from error
+
+    async def error_output(self) -> str:
+        """Return the first line of the error output, for commands that say little. Raises AgentConnectError."""
+        try:
+            text = bytes(await self._process.stderr.read(_CHUNK)).decode(errors="replace")
+        except _LOST as error:
+            raise self._lost() from error
+        return text.strip().split("\n")[0]
+
+    def write(self, data: bytes) -> None:
+        """Give the command its whole input."""
+        self._process.stdin.write(data)
+        self._process.stdin.write_eof()
+
+    async def carry(self, io: ProcessIO, end_input: Callable[[], Awaitable[None]] | None = None) -> int:
+        """Move the streams until the command has ended and its output was taken; return its exit code.
+
+        ``end_input`` is called when the input is at its end. Raises AgentConnectError when the connection is lost.
+        """
+        feeding = asyncio.create_task(self._feed(io, end_input))
+        try:
+            process = self._process
+            await asyncio.gather(
+                self._drain(process.stdout, io.write_stdout), self._drain(process.stderr, io.write_stderr)
+            )
+            await process.ended.wait()
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+            self.close()
+        return self.exit_code()
+
+    async def wait(self) -> int:
+        """Return the exit code of a command whose output is not wanted. Raises AgentConnectError."""
+        await self._process.ended.wait()
+        self.close()
+        return self.exit_code()
+
+    def exit_code(self) -> int:
+        """Return the exit code of a command that has ended. Raises AgentConnectError if it was lost instead."""
+        status, killed = self._process.exit_status, self._process.exit_signal
+        if killed is not None:
+            number = getattr(signals, f"SIG{killed[0]}", None)
+            return 128 + (number.value if isinstance(number, signals.Signals) else 0)
+        if status is None or status < 0:
+            raise self._lost()
+        return status
+
+    def resize(self, size: TerminalSize) -> None:
+        """Tell the terminal its size; nothing happens if the command has just ended."""
+        with contextlib.suppress(*_LOST):
+            self._process.change_terminal_size(size.columns, size.rows)
+
+    def close(self) -> None:
+        """Close the session; what it runs goes on."""
+        self._process.close()
+
+    async def _feed(self, io: ProcessIO, end_input: Callable[[], Awaitable[None]] | None) -> None:
+        stdin = self._process.stdin
+        with contextlib.suppress(*_LOST):
+            while data := await io.read_stdin() if io.has_input else b"":
+                stdin.write(data)
+                await stdin.drain()
+            if not self._terminal:
+                stdin.write_eof()
+            elif io.has_input:
+                stdin.write(_END_OF_TRANSMISSION)
+            if end_input is not None:
+                await end_input()
+
+    async def _drain(self, reader: asyncssh.SSHReader[bytes], write: Callable[[bytes], Awaitable[None]]) -> None:
+        ended = self._process.ended
+        end = asyncio.create_task(ended.wait())
+        try:
+            while True:
+                read = asyncio.ensure_future(reader.read(_CHUNK))
+                try:
+                    await asyncio.wait({read, end}, return_when=asyncio.FIRST_COMPLETED)
+                    if not read.done():
+                        await asyncio.wait({read}, timeout=_SILENCE)
+                    if not read.done():
+                        return
+                    data: bytes = read.result()
+                except _LOST as error:
+                    raise self._lost() from error
+                finally:
+                    if not read.done():
+                        read.cancel()
+                        await asyncio.gather(read, return_exceptions=True)
+                if not data:
+                    return
+                await write(data)
+        finally:
+            end.cancel()
+
+    def _lost(self) -> AgentConnectError:
+        return AgentConnectError(f"the connection to the guest was lost while {self._what} ran")

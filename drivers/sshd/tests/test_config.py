@@ -1,0 +1,73 @@
+"""What may be said in a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vc_agent_sshd import SshdConfig
+from vc_agent_sshd.agent import SshdAgent
+from vc_agent_sshd.plugin import SshdPlugin
+from vc_core.agent import AgentCapability
+from vc_core.context import PodContext
+from vc_core.devices import GuestPort
+from vc_core.errors import ConfigError
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ"
+GIVEN = {"server": "192.0.2.1", "priv_key_file": "/k", "host_key": KEY}
+
+
+def test_nothing_given_means_a_guest_of_its_own_and_root():
+    config = SshdPlugin().vc_agent_config({})
+    assert config == SshdConfig()
+    assert config.port == 22
+
+
+def test_a_server_may_be_given_as_in_v0_1_0_with_a_port_as_text():
+    config = SshdPlugin().vc_agent_config({**GIVEN, "username": "me", "port": "2222", "protocol": "tcp4"})
+    assert (config.port, config.host_key_is_text) == (2222, True)
+    assert SshdConfig.from_mapping(config.to_mapping()) == config
+
+
+def test_paths_are_kept_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    config = SshdConfig(server="h", priv_key_file="key", host_key="host.pub")
+    assert (config.priv_key_file, config.host_key) == (f"{tmp_path}/key", f"{tmp_path}/host.pub")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"no-such": 1}, "no-such"),
+        ({"server": "h", "host_key": KEY}, "priv_key_file"),
+        ({"server": "h", "priv_key_file": "/k"}, "host_key"),
+        ({"priv_key_file": "/k"}, "priv_key_file"),
+        ({"host_key": KEY}, "host_key"),
+        ({"port": 2222}, "port"),
+        ({"username": "me"}, "username"),
+        ({**GIVEN, "port": "ssh"}, "port"),
+        ({**GIVEN, "port": 0}, "port"),
+        ({**GIVEN, "port": True}, "port"),
+        ({**GIVEN, "protocol": "udp"}, "protocol"),
+        ({**GIVEN, "username": 5}, "username"),
+        ({"spawner_options": "x"}, "spawner_options"),
+    ],
+)
+def test_a_bad_option_is_refused_by_name(options: dict[str, object], named: str):
+    with pytest.raises(ConfigError, match=named):
+        SshdPlugin().vc_agent_config(options)
+
+
+def test_a_guest_is_built_unless_a_server_is_given():
+    plugin = SshdPlugin()
+    assert plugin.vc_agent_guest(plugin.vc_agent_config(GIVEN)) is None
+    payload = plugin.vc_agent_guest(plugin.vc_agent_config({}))
+    assert payload is not None
+    assert all(Path(path).is_file() for path in payload.files.values())
+
+
+def test_a_given_server_needs_no_port_of_the_guest_and_has_a_network_of_its_own(pod: PodContext):
+    given, own = (SshdAgent(pod, SshdConfig.from_mapping(options), None, None) for options in (GIVEN, {}))
+    assert not any(isinstance(device, GuestPort) for device in given.devices())
+    assert own.capabilities - given.capabilities == {AgentCapability.NETWORK}

@@ -1,0 +1,116 @@
+"""The contract that every agent keeps, kept in both ways to a guest: one of its own, and a server that is given."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from vc_core.agent import Agent
+from vc_core.config import HypervisorConfig, Resources
+from vc_core.context import PodContext
+from vc_core.testing import AgentContract
+from vc_core.testing.contract.agent import RunningGuest, StartGuest
+from vc_core.testing.openssh import Server, free_port, serve
+
+pytestmark = pytest.mark.root
+
+#: A machine with its own processes, names and /run, which ends with the daemon in it, as a guest of ours does.
+MACHINE = (
+    *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "sh", "-euc"),
+    """
+    mount -t proc proc /proc
+    mount -t tmpfs tmpfs /run
+    mkdir -m 0700 /run/sshd /run/ssh
+    cp "$1"/host-key "$1"/authorized_keys /run/ssh
+    exec "$(command -v /usr/sbin/sshd)" -D -e -f "$2" -o "Port $3" -o "ListenAddress 127.0.0.1" -o "StrictModes no"
+    """,
+    "sh",
+)
+
+CONFIG = Path(__file__).parents[1] / "src/vc_agent_sshd/guest/sshd_config"
+
+
+class Machine:
+    """A real daemon with our own configuration, in a machine that is none."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def open_channel(self, name: str) -> socket.socket:
+        assert name == "ssh"
+        connection = socket.create_connection(("127.0.0.1", self._port))
+        connection.setblocking(False)
+        return connection
+
+
+class TestGuestOfItsOwn(AgentContract):
+    driver_name = "sshd"
+
+    @pytest.fixture
+    def pod(self, tmp_path: Path, root_fs: Path) -> PodContext:
+        run_dir = tmp_path / "run"
+        run_dir.mkdir(mode=0o700)
+        type(self).root_fs = str(root_fs)  # as the guest sees it: no 9p here
+        return PodContext(
+            id="contract",
+            uuid="00000000-0000-0000-0000-000000000000",
+            run_dir=run_dir,
+            share_dir=run_dir / "share",
+            resources=Resources(),
+            hypervisor_config=HypervisorConfig(),
+        )
+
+    @pytest.fixture
+    def guest(self, make: Callable[..., Agent], pod: PodContext) -> StartGuest:
+        @asynccontextmanager
+        async def start() -> AsyncIterator[RunningGuest]:
+            port = free_port()
+            with (pod.run_dir / "log").open("wb") as log:
+                command = [*MACHINE, str(pod.run_dir / "ssh/guest"), str(CONFIG), str(port)]
+                process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stderr=log)
+            machine = Machine(port)
+            try:
+                yield machine
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+
+        return start
+
+
+class TestGivenServer(AgentContract):
+    driver_name = "sshd"
+
+    @pytest.fixture
+    def options(self, server: Server) -> Mapping[str, object]:
+        return server.options()
+
+    @pytest.fixture
+    def pod(self, pod: PodContext, root_fs: Path) -> PodContext:
+        type(self).root_fs = str(root_fs)
+        return pod
+
+    @pytest.fixture
+    def guest(self, server: Server, pod: PodContext) -> StartGuest:
+        @asynccontextmanager
+        async def start() -> AsyncIterator[RunningGuest]:
+            try:
+                yield Machine(server.port)
+            finally:
+                script = Path(f"/run/vc-sshd/{pod.id}/containers.sh")
+                if script.exists():
+                    await (await asyncio.create_subprocess_exec("sh", str(script), "remove_all")).wait()
+
+        return start
+
+
+def test_the_daemon_of_the_tests_is_debian_s(server: Server, tmp_path: Path):
+    with serve(server.directory) as other:
+        assert other.port != server.port

@@ -1,0 +1,345 @@
+"""Servers that are not what they should be: wrong keys, no answer, too much of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from vc_agent_sshd.agent import PORT_NAME, SshdAgent
+from vc_agent_sshd.config import SshdConfig
+from vc_core.config import Cmd
+from vc_core.context import PodContext
+from vc_core.devices import GuestPort, SharedDirectory
+from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
+from vc_core.testing.process_io import RecordedIO
+
+DEADLINE = 20.0
+
+Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Any]
+
+
+class Peer:
+    """An SSH server of asyncssh's on 127.0.0.1 that answers each command as a handler does."""
+
+    def __init__(self, directory: Path, handler: Handler) -> None:
+        self.host, self.client = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+        self.key_file = directory / "key"
+        self.key_file.write_bytes(self.client.export_private_key())
+        self.handler = handler
+        self.port = 0
+        self.offered: list[str] = []  #: what clients tried to log in with
+
+    def options(self, **more: object) -> dict[str, object]:
+        return {
+            "server": "127.0.0.1",
+            "port": self.port,
+            "username": "someone",
+            "priv_key_file": str(self.key_file),
+            "host_key": self.host.export_public_key().decode(),
+            **more,
+        }
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        peer = self
+
+        connections: list[asyncssh.SSHServerConnection] = []
+
+        class Login(asyncssh.SSHServer):
+            def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+                connections.append(conn)
+
+            def begin_auth(self, username: str) -> bool:
+                return True
+
+            def public_key_auth_supported(self) -> bool:
+                return True
+
+            def password_auth_supported(self) -> bool:
+                return True
+
+            def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+                peer.offered.append(key.get_fingerprint())
+                return bool(key.get_fingerprint() == peer.client.get_fingerprint())
+
+            def validate_password(self, username: str, password: str) -> bool:
+                peer.offered.append("password")
+                return False
+
+        acceptor = await asyncssh.listen(
+            "127.0.0.1", 0, server_host_keys=[self.host], server_factory=Login, process_factory=self.handler,
+            encoding=None,
+        )  # fmt: skip
+        self.port = acceptor.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            acceptor.close()
+            for connection in connections:
+                connection.abort()
+                await connection.wait_closed()
+
+
+async def no_channel(name: str) -> socket.socket:
+    raise AssertionError("a given server is reached by its address")
+
+
+def agent_for(pod: PodContext, peer: Peer, **options: object) -> SshdAgent:
+    return SshdAgent(pod, SshdConfig.from_mapping(peer.options(**options)), None, None)
+
+
+def play(work: Callable[[], Any]) -> None:
+    asyncio.run(asyncio.wait_for(work(), 2 * DEADLINE))
+
+
+async def fails(agent: SshdAgent, error: type[Exception], match: str, deadline: float = DEADLINE) -> None:
+    with pytest.raises(error, match=match):
+        await agent.connect(no_channel, deadline)
+    await agent.aclose()
+
+
+def silent(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    process.exit(0)
+
+
+def test_a_server_with_another_host_key_is_refused_before_it_learns_of_our_key(pod: PodContext, tmp_path: Path):
+    async def work():
+        peer = Peer(tmp_path, silent)
+        other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+        rsa = asyncssh.generate_private_key("ssh-rsa", key_size=2048).export_public_key().decode()
+        async with peer.listening():
+            await fails(agent_for(pod, peer, host_key=other), AgentConnectError, "host key")
+            await fails(agent_for(pod, peer, host_key=rsa), AgentConnectError, "host key")
+        assert peer.offered == []
+
+    play(work)
+
+
+def test_a_key_that_the_server_does_not_know_is_told_and_nothing_else_is_tried(
+    pod: PodContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    own = asyncssh.generate_private_key("ssh-ed25519")
+    (home / ".ssh/id_ed25519").write_bytes(own.export_private_key())
+    (home / ".ssh/id_ed25519").chmod(0o600)
+    (home / ".ssh/config").write_text("Host *\n  User evil\n  ProxyCommand false\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+
+    async def work():
+        peer = Peer(tmp_path, silent)
+        stranger = tmp_path / "stranger"
+        stranger.write_bytes((key := asyncssh.generate_private_key("ssh-ed25519")).export_private_key())
+        asked = []
+        agent_socket = await asyncio.start_unix_server(lambda *streams: asked.append(streams), tmp_path / "agent")
+        async with peer.listening(), agent_socket:
+            await fails(agent_for(pod, peer, priv_key_file=str(stranger)), AgentConnectError, "'someone'")
+        assert set(peer.offered) == {key.get_fingerprint()}
+        assert asked == []
+
+    play(work)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220 mail.example ESMTP\r\n"])
+def test_a_stolen_port_lets_the_deadline_pass(pod: PodContext, tmp_path: Path, greeting: bytes):
+    async def work():
+        peer = Peer(tmp_path, silent)
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(greeting)
+            writer.close()
+
+        thief = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with thief:
+            peer.port = thief.sockets[0].getsockname()[1]
+            await fails(agent_for(pod, peer), AgentTimeoutError, "let nobody in by SSH within 1 s", deadline=1)
+
+    play(work)
+
+
+def test_a_server_that_says_nothing_lets_the_deadline_pass(pod: PodContext, tmp_path: Path):
+    async def work():
+        peer = Peer(tmp_path, silent)
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            peer.port = deaf.getsockname()[1]
+            await fails(agent_for(pod, peer), AgentTimeoutError, "within 0.5 s", deadline=0.5)
+
+    play(work)
+
+
+def test_keys_that_cannot_be_read_are_named(pod: PodContext, tmp_path: Path):
+    async def work():
+        peer = Peer(tmp_path, silent)
+        peer.port = 9
+        (tmp_path / "none").write_text("no key\n")
+        for name, value in (
+            ("priv_key_file", f"{tmp_path}/none"),
+            ("priv_key_file", f"{tmp_path}/missing"),
+            ("host_key", f"{tmp_path}/none"),
+            ("host_key", "ssh-ed25519 AAAA"),
+        ):
+            await fails(agent_for(pod, peer, **{name: value}), ConfigError, value)
+
+    play(work)
+
+
+def test_a_command_whose_connection_drops_fails(pod: PodContext, tmp_path: Path):
+    async def work():
+        async def drop(process: asyncssh.SSHServerProcess[bytes]) -> None:
+            process.stdout.write(b"4711\nsome")
+            await process.stdout.drain()
+            process.channel.get_connection().abort()
+
+        peer = Peer(tmp_path, drop)
+        async with peer.listening():
+            agent = agent_for(pod, peer)
+            await agent.connect(no_channel, DEADLINE)
+            process = await agent.exec("", Cmd(args=["x"]), RecordedIO(), DEADLINE)
+            with pytest.raises(AgentConnectError, match="lost while 'x' ran"):
+                await agent.wait(process)
+            await agent.aclose()
+
+    play(work)
+
+
+def test_a_command_without_an_exit_code_fails(pod: PodContext, tmp_path: Path):
+    async def work():
+        def close(process: asyncssh.SSHServerProcess[bytes]) -> None:
+            process.stdout.write(b"4711\n")
+            process.close()
+
+        peer = Peer(tmp_path, close)
+        async with peer.listening():
+            agent = agent_for(pod, peer)
+            await agent.connect(no_channel, DEADLINE)
+            process = await agent.exec("", Cmd(args=["x"]), RecordedIO(), DEADLINE)
+            with pytest.raises(AgentConnectError):
+                await agent.wait(process)
+            await agent.aclose()
+
+    play(work)
+
+
+def test_a_flood_instead_of_the_first_line_is_refused(pod: PodContext, tmp_path: Path):
+    async def work():
+        async def flood(process: asyncssh.SSHServerProcess[bytes]) -> None:
+            while not process.is_closing():
+                process.stdout.write(b"x" * 65536)
+                await process.stdout.drain()
+
+        peer = Peer(tmp_path, flood)
+        async with peer.listening():
+            agent = agent_for(pod, peer)
+            await agent.connect(no_channel, DEADLINE)
+            with pytest.raises(AgentProtocolError, match="does not begin with a line"):
+                await agent.exec("", Cmd(args=["x"]), RecordedIO(), DEADLINE)
+            with pytest.raises(AgentError):
+                await agent.start_pod("host", "", 1)
+            await agent.aclose()
+
+    play(work)
+
+
+@pytest.mark.parametrize("line", [b"ok 1 2\n", b"ok -5 2\n", b"ok x\n", b"ok 99999999999 1\n"])
+def test_a_container_s_process_that_cannot_be_one_is_refused(pod: PodContext, tmp_path: Path, line: bytes):
+    from vc_core.agent import GuestContainer
+
+    async def work():
+        async def answer(process: asyncssh.SSHServerProcess[bytes]) -> None:
+            process.stdout.write(line)
+            process.exit(0)
+
+        peer = Peer(tmp_path, answer)
+        async with peer.listening():
+            agent = agent_for(pod, peer)
+            await agent.connect(no_channel, DEADLINE)
+            with pytest.raises(AgentProtocolError, match="as a container's process"):
+                await agent.start_container(GuestContainer("c1", "/srv", Cmd(args=["x"])), RecordedIO(), DEADLINE)
+            await agent.aclose()
+
+    play(work)
+
+
+def test_a_server_that_does_not_answer_a_command_lets_the_deadline_pass(pod: PodContext, tmp_path: Path):
+    async def work():
+        async def hang(process: asyncssh.SSHServerProcess[bytes]) -> None:
+            await process.stdin.read()
+
+        peer = Peer(tmp_path, hang)
+        async with peer.listening():
+            agent = agent_for(pod, peer)
+            await agent.connect(no_channel, DEADLINE)
+            with pytest.raises(AgentTimeoutError, match=r"within 0\.3 s"):
+                await agent.exec("", Cmd(args=["x"]), RecordedIO(None), 0.3)
+            with pytest.raises(AgentTimeoutError, match=r"within 0\.3 s"):
+                await agent.remove_container("c1", 0.3)
+            await agent.aclose()
+
+    play(work)
+
+
+# -- the guest of a pod of its own -------------------------------------------------------------------------------------
+
+
+def test_a_managed_guest_s_keys_are_made_at_each_start_and_found_by_who_takes_over(pod: PodContext):
+    pod.run_dir.mkdir(mode=0o700)
+    agent = SshdAgent(pod, SshdConfig(), None, None)
+    port, keys, *shares = agent.devices()
+    assert port == GuestPort(PORT_NAME, 22)
+    assert isinstance(keys, SharedDirectory)
+    assert keys.read_only
+    assert keys.host_path.is_relative_to(pod.run_dir)
+    assert [share.host_path for share in shares if isinstance(share, SharedDirectory)] == [pod.share_dir] * 2
+    asyncio.run(agent.prepare())
+    first = (keys.host_path / "authorized_keys").read_text()
+    assert sorted(path.name for path in keys.host_path.iterdir()) == ["authorized_keys", "host-key", "host-key.pub"]
+    private = pod.run_dir / "ssh/client-key"
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert asyncssh.read_private_key(str(private)).export_public_key().decode() == first
+    asyncio.run(agent.prepare())
+    assert (keys.host_path / "authorized_keys").read_text() != first
+
+
+def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own_key(pod: PodContext):
+    pod.run_dir.mkdir(mode=0o700)
+
+    async def work():
+        agent = SshdAgent(pod, SshdConfig(), None, None)
+        await agent.prepare()
+        directory = pod.run_dir / "ssh/guest"
+        attempts = 0
+
+        async def open_channel(name: str) -> socket.socket:
+            nonlocal attempts
+            assert name == PORT_NAME
+            attempts += 1
+            ours, theirs = socket.socketpair()
+            if attempts < 3:  # as QEMU does while nobody listens in the guest
+                theirs.close()
+                return ours
+            theirs.setblocking(False)
+            ours.setblocking(False)
+            host = asyncssh.read_private_key(str(directory / "host-key"))
+            who = str(directory / "authorized_keys")
+
+            async def serve() -> asyncssh.SSHServerConnection:
+                return await asyncssh.run_server(theirs, server_host_keys=[host], authorized_client_keys=who)
+
+            serving.append(asyncio.create_task(serve()))
+            return ours
+
+        serving: list[asyncio.Task[asyncssh.SSHServerConnection]] = []
+        await agent.connect(open_channel, DEADLINE)
+        assert attempts == 3
+        await agent.aclose()
+        await (await serving[0]).wait_closed()
+
+    play(work)
