@@ -19,6 +19,9 @@ from stevedore.extension import Extension
 
 from vc_core.errors import DriverConflictError, DriverLoadError
 
+#: What authors of plug-ins get wrong first.
+NO_CLASS = "an entry point names a class without required arguments"
+
 _log = logging.getLogger(__name__)
 
 
@@ -110,9 +113,10 @@ class Catalogue:
         except DriverConflictError:
             raise
         except (Exception, SystemExit) as error:  # stevedore lets SystemExit and AssertionError of an import pass
+            hint = f"{NO_CLASS}; " if isinstance(error, TypeError) else ""
             raise DriverLoadError(
                 f"{kind.noun} {name!r} of {_suppliers(entry_points)} failed to load "
-                f"({entry_points[0].value}: {in_a_line(error)}); repair or uninstall it",
+                f"({entry_points[0].value}: {in_a_line(error)}); {hint}repair or uninstall it",
                 kind=kind,
                 name=name,
             ) from error

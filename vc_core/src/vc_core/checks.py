@@ -245,7 +245,7 @@ def has_every_method_written(subject: Subject) -> Iterator[str]:
         code = getattr(getattr(member, "fget", member), "__code__", None)
         if code is not None and "NotImplementedError" in code.co_names:
             said = [text for text in code.co_consts if isinstance(text, str) and text.startswith(f"{name}: ")]
-            yield f"{made.__name__} is still to have {said[0] if said else name}"
+            yield f"lacks {made.__name__}.{said[0] if said else name}"
 
 
 Promise = Callable[[Subject], Iterator[str]]
@@ -262,9 +262,9 @@ PROMISES: tuple[Promise, ...] = (
 
 
 def keeps(promise: Promise, subject: Subject) -> list[str]:
-    """Return how a driver breaks a promise; nothing if it keeps it. Any VCError of the driver's is one way."""
+    """Return how a driver breaks a promise, a sentence each. Any VCError of the driver's is one way."""
     try:
-        return list(promise(subject))
+        return [f"{subject.driver} {clause}" for clause in promise(subject)]
     except VCError as error:
         return [str(error)]
 

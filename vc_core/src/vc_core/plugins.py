@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pluggy
 
-from vc_core._discovery import Catalogue, PluginKind, in_a_line, supplier
+from vc_core._discovery import NO_CLASS, Catalogue, PluginKind, in_a_line, supplier
 from vc_core.agent import Agent, GuestPayload
 from vc_core.context import PodContext
 from vc_core.defaults import DEFAULT_GUEST
@@ -137,6 +137,9 @@ class _Driver:
     def __init__(self, plugins: Plugins, plugin: _Plugin) -> None:
         self._plugins = plugins
         self._plugin = plugin
+
+    def __str__(self) -> str:
+        return str(self._plugin)
 
     @property
     def name(self) -> str:
@@ -441,7 +444,7 @@ class Plugins:
         """
         obj = plugin.obj
         if obj is None or inspect.isclass(obj) or inspect.ismodule(obj):
-            raise plugin.fault(f"is {obj!r}; an entry point names a class without required arguments")
+            raise plugin.fault(f"is {obj!r}; {NO_CLASS}")
         if type(obj).__eq__ is not object.__eq__:
             # pluggy keeps plug-ins in sets and compares them: two that are equal would be taken for one.
             raise plugin.fault(
@@ -454,7 +457,9 @@ class Plugins:
             faults = list(self._faults(plugin))
         except (pluggy.PluginValidationError, ValueError) as error:
             self._manager.unregister(name=label)
-            raise plugin.fault(f"does not keep its specification: {' '.join(str(error).split())}") from error
+            what = " ".join(str(error).split())
+            hooks = ", ".join(sorted(_REQUIRED[plugin.kind] | _OPTIONAL[plugin.kind]))
+            raise plugin.fault(f"does not keep its specification: {what}; its hooks can be {hooks}") from error
         if faults:
             self._manager.unregister(name=label)
             raise plugin.fault("; ".join(faults))
@@ -488,4 +493,4 @@ class Plugins:
                             "name arguments as the specification does, without default"
                         )
         for hook in sorted(_REQUIRED[kind] - implemented):
-            yield f"does not implement {hook}, which is required"
+            yield f"does not implement {hook}, which is required; mark the method with vc_core.hookspecs.hookimpl"

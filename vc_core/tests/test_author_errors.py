@@ -1,0 +1,112 @@
+"""What somebody reads whose first driver is not right yet: who it is about, which hook, and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vc_core.testing import distributions
+
+GOOD = """
+    from vc_core.hookspecs import hookimpl
+
+    class Plugin:
+        @hookimpl
+        def vc_spawner_config(self, options):
+            if options:
+                from vc_core.errors import ConfigError
+                raise ConfigError(f"no option {min(options)}")
+            return "none"
+
+        @hookimpl
+        def vc_spawner_create(self, config):
+            from vc_core.spawner import Spawner
+
+            class Made(Spawner):
+                def wrap(self, argv, target):
+                    return list(argv)
+
+            return Made()
+"""
+
+MAKE = "def vc_spawner_create(self, config):"
+
+#: What is wrong -> what makes it so of what is good, and what the author must be told.
+MISTAKES = {
+    "no-such-module": (("from vc_core.hookspecs", "from vc_core.hooks"), ["No module named 'vc_core.hooks'", "repair"]),
+    "no-such-class": (
+        ("class Plugin", "class Plugins"),
+        ["stranger_no_such_class:Plugin", "has no attribute 'Plugin'"],
+    ),
+    "an-object": (("class Plugin:", "Plugin = object()\n    class Other:"), ["an entry point names a class"]),
+    "a-function": (
+        ("class Plugin:", "def Plugin():\n        return None\n    class Other:"),
+        ["is None", "an entry point names a class without required arguments"],
+    ),
+    "arguments": (
+        ("class Plugin:", "class Plugin:\n        def __init__(self, host): pass\n"),
+        ["missing 1 required positional argument: 'host'", "an entry point names a class without required arguments"],
+    ),
+    "misspelt": (("vc_spawner_create", "vc_spawner_crate"), ["vc_spawner_crate", "vc_spawner_create"]),
+    "missing": ((f"@hookimpl\n        {MAKE}", MAKE), ["vc_spawner_create", "hookimpl"]),
+    "coroutine": ((MAKE, f"async {MAKE}"), ["vc_spawner_create with async def", "hooks are synchronous", "def"]),
+    "other-argument": (("(self, config)", "(self, configuration)"), ["vc_spawner_create", "configuration", "config"]),
+    "a-default": (("(self, config)", "(self, config=None)"), ["'config=None' of vc_spawner_create", "without default"]),
+    "wrong-return": (
+        ("return Made()", "return Made"),
+        ["from vc_spawner_create", "must return a vc_core.spawner.Spawner"],
+    ),
+    "no-return": (("return Made()", "pass"), ["None from vc_spawner_create", "must return a vc_core.spawner.Spawner"]),
+    "no-config": (('return "none"', "pass"), ["None from vc_spawner_config", "must return a configuration"]),
+    "own-error": (
+        ("return Made()", "raise OSError(2, 'no such file')"),
+        ["FileNotFoundError: [Errno 2] no such file from vc_spawner_create", "hooks may raise only VCError"],
+    ),
+    "abstract": (
+        ("def wrap(", "def wrapp("),
+        ["from vc_spawner_create", "abstract", "wrap"],
+    ),
+    "any-option": (("if options:", "if False:"), ["accepts option 'no-such-option'", "raise ConfigError"]),
+    "wraps": (
+        (f"@hookimpl\n        {MAKE}", f"@hookimpl(wrapper=True)\n        {MAKE}\n            yield"),
+        ["wraps vc_spawner_create", "only an extension may"],
+    ),
+    "io": (
+        ("return Made()", "open('/tmp/vc-author-error', 'w').close(); return Made()"),
+        ["does open /tmp/vc-author-error in vc_spawner_create", "leave that to the object's methods"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What ``virtc drivers --check`` says of each, all of them installed."""
+    site, sources = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("sources")
+    projects = []
+    for name, ((good, bad), _) in MISTAKES.items():
+        assert good in GOOD
+        projects.append(distributions.write(sources, name, "spawners", name, GOOD.replace(good, bad)))
+    projects.append(distributions.write(sources, "good", "spawners", "good", GOOD))
+    distributions.install(site, *projects)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("virtc"), "drivers", "--check", "--json"],
+        env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    Path("/tmp/vc-author-error").unlink(missing_ok=True)
+    return {one["name"]: "; ".join(one["faults"]) for one in json.loads(done.stdout)}
+
+
+def test_a_good_one_is_good(said: dict[str, str]) -> None:
+    assert said["good"] == ""
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_explained(said: dict[str, str], name: str) -> None:
+    for word in [f"spawner driver {name!r} of stranger-{name} 7.8", *MISTAKES[name][1]]:
+        assert word in said[name]
