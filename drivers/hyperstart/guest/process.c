@@ -32,7 +32,7 @@ struct process *process_by_stdio(uint64_t stream)
 
 struct process *process_by_id(const char *container_id, const char *id)
 {
-	struct process *process = processes;
+	struct process *process = *id ? processes : NULL; /* many have no id */
 
 	while (process && (process->unknown || strcmp(process->container_id, container_id) || strcmp(process->id, id)))
 		process = process->next;
@@ -70,7 +70,7 @@ static struct process *process_new(const char *container_id, const struct proces
 		fail("the guest runs %d processes already and takes no more", PROCESSES_MAX);
 		return NULL;
 	}
-	if (*spec->id && process_by_id(container_id, spec->id)) {
+	if (process_by_id(container_id, spec->id)) {
 		fail("container '%s' has a process '%s' already", container_id, spec->id);
 		return NULL;
 	}

@@ -181,6 +181,13 @@ def test_a_signal_reaches_the_process_of_a_stream(host):
     assert host.refused(host.SIGNAL, {"stdio": 999, "signal": 10}) == {"reason": "there is no process with stream 999"}
 
 
+def test_a_process_without_an_id_is_not_found_by_it(host):
+    for process in ({}, {"process": ""}):
+        assert host.refused(host.SIGNALPROCESS, {"container": "c1", "signal": 9, **process}) == {
+            "reason": "there is no process '' in container 'c1'"
+        }
+
+
 @pytest.mark.parametrize("signal", [1, 9, 15, 34])
 def test_death_by_signal_is_128_and_its_number(host, signal):
     assert host.run("c1", "sh", "-c", f"kill -{signal} $$")[0] == 128 + signal

@@ -1,0 +1,40 @@
+"""What the agent reads from outside, under the sanitizers; see the driver's README for longer runs."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FUZZER = Path(__file__).parent / "fuzz"
+
+#: Seconds that it runs here, and rounds that it makes in that time even on a busy machine.
+TIME, ROUNDS = 20, 10_000
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Compile the fuzzer with more options of the compiler, and return its path."""
+
+    def make(*options):
+        target = tmp_path / "fuzz"
+        subprocess.run([FUZZER / "build", target, *options], check=True)
+        return target
+
+    return make
+
+
+def run(program, *arguments):
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=TIME + 120)
+
+
+def test_nothing_that_comes_from_outside_harms_the_agent(build):
+    result = run(build(), str(TIME), "1")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert int(result.stdout.split()[0]) > ROUNDS
+
+
+def test_a_planted_error_is_found_and_its_round_is_named(build):
+    result = run(build("-DPLANTED_ERROR=1"), str(TIME), "1")
+    assert result.returncode != 0
+    assert "heap-buffer-overflow" in result.stderr
+    assert "repeat it by: fuzz 0 1 " in result.stderr
