@@ -195,10 +195,7 @@ def status(pod_id: str, as_json: bool) -> None:
     click.echo()
     output.print_table(("CONTAINER ID", "STATE"), [(one.id, str(one.state)) for one in found.containers])
     details = [
-        *(
-            ("pod", "forward", f"127.0.0.1:{one.host_port} -> {one.guest_port}/{one.protocol}")
-            for one in found.forwards
-        ),
+        *(("pod", f"port {one.guest_port}/{one.protocol}", f"127.0.0.1:{one.host_port}") for one in found.forwards),
         ("pod", "reason", found.reason),
         ("pod", "acceleration", found.acceleration),
         ("pod", "isolation", found.isolation),

@@ -1,0 +1,118 @@
+"""Pods with a network."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vc_core as vc
+
+from .conftest import container, virtc
+
+pytestmark = [pytest.mark.vm, pytest.mark.root]
+
+
+@pytest.fixture(scope="module")
+def connected(bundle: Path) -> Iterator[vc.Pod]:
+    """Return a pod whose container answers on port 80, which leads there from a port of the host."""
+    config = vc.PodConfig(
+        id="connected",
+        network=vc.NetworkConfig(mode="user", forwards=[vc.PortForward(80)]),
+        containers=[container(bundle, "sh", "-c", "while echo hello | nc -l -p 80; do :; done")],
+    )
+    made = vc.run_pod(config)
+    yield made
+    made.delete(force=True)
+
+
+def test_a_forwarded_port_leads_to_the_container(connected: vc.Pod):
+    [forward] = connected.status().forwards
+    assert (forward.guest_port, forward.protocol) == (80, "tcp")
+    end = time.monotonic() + 30
+    # Before the guest listens QEMU takes a connection, and closes it.
+    while (said := _line_from(forward.host_port)) == b"" and time.monotonic() < end:
+        pass
+    assert said == b"hello\n"
+
+
+def _line_from(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client, client.makefile("rb") as lines:
+        try:
+            return lines.readline()
+        except ConnectionResetError:
+            return b""
+
+
+def test_status_shows_where_it_is(connected: vc.Pod):
+    said = virtc("pod", "status", "connected").stdout.decode()
+    assert re.search(r"^pod +port 80/tcp +127\.0\.0\.1:\d+$", said, flags=re.MULTILINE), said
+
+
+def test_nothing_else_of_this_host_listens_for_it(connected: vc.Pod):
+    [forward] = connected.status().forwards
+    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line]
+    assert f"0100007F:{forward.host_port:04X}" in listening
+    assert f"00000000:{forward.host_port:04X}" not in listening
+
+
+def test_the_guest_has_its_address_and_no_way_out(connected: vc.Pod):
+    said = connected.container("c1").enter(vc.Cmd(args=["sh", "-c", "ip -4 addr show eth0; ip route"])).stdout.decode()
+    assert "10.0.2.15/24" in said
+    assert "default" not in said
+
+
+def test_a_restricted_guest_reaches_nothing_of_the_host(connected: vc.Pod):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        script = f"ip route add default via 10.0.2.2; nc -w 3 10.0.2.2 {port} </dev/null"
+        assert connected.enter(vc.Cmd(args=["sh", "-c", script])).exit_code != 0
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_an_open_guest_reaches_the_host_and_its_containers_know_a_name_server(bundle: Path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        config = vc.PodConfig(
+            id="open",
+            network=vc.NetworkConfig(mode="user", restrict=False, dns=["192.0.2.53"]),
+            containers=[container(bundle)],
+        )
+        with vc.run_pod(config) as made:
+            taken: list[bytes] = []
+            taking = threading.Thread(target=lambda: taken.append(_answered(server)))
+            taking.start()
+            script = f"cat /etc/resolv.conf; echo from the guest | nc 10.0.2.2 {server.getsockname()[1]}"
+            result = made.container("c1").enter(vc.Cmd(args=["sh", "-c", script]), timeout=60)
+            taking.join()
+    assert result.stdout == b"nameserver 192.0.2.53\nbye\n"
+    assert taken == [b"from the guest\n"]
+
+
+def _answered(server: socket.socket) -> bytes:
+    server.settimeout(40)
+    client, _ = server.accept()
+    with client, client.makefile("rwb") as lines:
+        said: bytes = lines.readline()
+        lines.write(b"bye\n")
+        return said
+
+
+def test_a_pod_without_a_network_has_no_interface_but_its_own_loopback(pod: vc.Pod):
+    said = pod.enter_container("c1", vc.Cmd(args=["ls", "/sys/class/net"])).stdout
+    assert said == b"lo\n"
+
+
+def test_a_port_of_the_host_that_is_taken_is_named(bundle: Path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = virtc("pod", "run", "--id", "taken", "--bundle", str(bundle), "--publish", f"{port}:80", "--", "true")
+    assert done.returncode == 1
+    assert str(port) in done.stderr.decode()
+    assert vc.list_pods() == [] or "taken" not in [one.id for one in vc.list_pods()]
