@@ -47,7 +47,9 @@ void cgroup_init(void)
 	static const char *const wanted[] = {"memory", "pids", "io"};
 	char present[FILE_MAX], enable[64] = "", *rest = present;
 
-	if (mkdir(CGROUPS, 0755) || mount("cgroup", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) {
+	/* nsdelegate: in a namespace of its own, which any container can make, it must not lift its bounds. */
+	if (mkdir(CGROUPS, 0755) ||
+	    mount("cgroup", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate")) {
 		console("guest agent: no control groups: %s", strerror(errno));
 		rmdir(CGROUPS);
 		return;
@@ -91,6 +93,8 @@ bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds)
 		cgroup->directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	else if (errno != ENOENT) /* there are groups, but none more */
 		return fail("control group: %s", strerror(errno));
+	if (cgroup->directory < 0 && (bounds->memory || bounds->pids))
+		return fail("the guest's kernel has no control groups, which bound 'memory' and 'pids'");
 	if (set_bound(cgroup, "memory.max", bounds->memory, 1 << 20) && set_bound(cgroup, "pids.max", bounds->pids, 1))
 		return true;
 	cgroup_remove(cgroup);

@@ -204,8 +204,9 @@ struct container *container_of_guest(const char *id)
 	return NULL;
 }
 
-/* Where the kernel cannot: kill every process whose mount namespace is the container's. One pass over /proc misses only what a process forks
- * before it is killed and that gets a lower number; what is killed forks no more, so few passes are enough. */
+/* Where the kernel cannot: kill every process whose mount namespace is the container's. One pass over /proc misses only
+ * what a process forks before it is killed and that gets a lower number; what is killed forks no more, so few passes are
+ * enough. */
 static void kill_rest(const struct container *container)
 {
 	enum { PASSES = 8 };

@@ -1,4 +1,4 @@
-/* System calls for which libc has no functions: openat2(2), clone3(2), and of mounts that are made apart from their place. */
+/* System calls for which libc has no functions: openat2(2), clone3(2), and those on mounts apart from their place. */
 #ifndef KERNEL_H
 #define KERNEL_H
 

@@ -233,7 +233,7 @@ static void run(void *data)
 	setrlimit(RLIMIT_NOFILE, &files);
 	if (enter(launch) && set_identity(launch) && set_environment(launch) && set_workdir(launch))
 		execute((char **)launch->spec->args, launch->environment);
-	/* An original agent says that the process runs, and then lets it end; a later one does if only the program is missing. */
+	/* An original agent says that the process runs, and then lets it end; a later one does where execve fails. */
 	if (!extended && failure.stage == STAGE_PROCESS && !(later && failure.exit_code == NOT_SET_UP))
 		dprintf(2, "%s\n", failure.reason);
 	else if (launch->report < 0)

@@ -187,7 +187,8 @@ static bool add_address(const char *device, unsigned index, const struct address
 		put_be32(broadcast, get_be32(ip.bytes) | UINT32_MAX >> prefix);
 		add_attribute(&request, ADDRESS_BROADCAST, broadcast, sizeof broadcast);
 	}
-	return ask(&request) || fail("address %s/%s of interface %s: %s", address->address, address->mask, device, strerror(errno));
+	return ask(&request) ||
+	       fail("address %s/%s of interface %s: %s", address->address, address->mask, device, strerror(errno));
 }
 
 static bool add_addresses(const char *device, unsigned index, const struct interface *interface)

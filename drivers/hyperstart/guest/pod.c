@@ -86,7 +86,14 @@ void pod_step_in(void)
 
 static bool make_root(const char *root)
 {
-	struct container_spec spec = {.id = "", .image = {root, "", ""}, .rootfs = "", .overlay = true, .bounds.capabilities = UINT64_MAX, .process.workdir = "/"};
+	struct container_spec spec = {
+		.id = "",
+		.image = {.name = root, .addr = "", .fstype = ""},
+		.rootfs = "",
+		.overlay = true,
+		.bounds.capabilities = UINT64_MAX,
+		.process.workdir = "/",
+	};
 
 	return container_make(&spec);
 }

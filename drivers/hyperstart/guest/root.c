@@ -81,7 +81,8 @@ static bool mount_overlay(const struct container_spec *spec)
 	if (stat(LOWER, &lower) || mkdir(LAYER "/upper", 0755) || mkdir(LAYER "/work", 0755) ||
 	    chown(LAYER "/upper", lower.st_uid, lower.st_gid) || chmod(LAYER "/upper", lower.st_mode & 07777))
 		return fail("writable layer: %s", strerror(errno));
-	if (mount("overlay", ROOT, "overlay", MS_NODEV, "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work"))
+	if (mount("overlay", ROOT, "overlay", MS_NODEV,
+	          "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work"))
 		return fail("overlay: %s", strerror(errno));
 	return true;
 }
@@ -308,7 +309,8 @@ static bool mount_mapping(const struct mapping *mapping, bool first_time)
 	if (S_ISDIR(source.st_mode) != S_ISDIR(found.st_mode))
 		return fail("mount target '%s' is %s directory, but its source is %s", mapping->path,
 		            S_ISDIR(found.st_mode) ? "a" : "no", S_ISDIR(source.st_mode) ? "one" : "none");
-	if (first_time && mapping->populate && !mapping->read_only && S_ISDIR(found.st_mode) && !copy_into_empty(target, mapping->mount))
+	first_time = first_time && mapping->populate && !mapping->read_only && S_ISDIR(found.st_mode);
+	if (first_time && !copy_into_empty(target, mapping->mount))
 		return fail("volume on '%s': %s", mapping->path, strerror(errno));
 	if (!attach_mount(mapping->mount, target, ""))
 		return fail("mount on '%s': %s", mapping->path, strerror(errno));
@@ -387,7 +389,6 @@ bool root_make(const struct container_spec *spec, int pts)
 		{"tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777,size=64m"},
 		{"mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
 	};
-
 	int resolver;
 
 	return mount_root(spec) && open_resolver(&resolver) && open_mappings(spec->volumes) &&
