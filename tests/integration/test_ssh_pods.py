@@ -1,0 +1,121 @@
+"""The agent sshd in a real virtual machine: its guest, its keys, and what only a machine of its own can show."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vc_core as vc
+from vc_core.network import NetworkConfig, NetworkMode
+from vc_core.store import Store
+
+from .conftest import container, qemu_pid, supervisors, virtc, wait_ended
+
+pytestmark = [pytest.mark.vm, pytest.mark.root]
+
+
+@pytest.fixture(scope="module")
+def pod(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[vc.Pod]:
+    """Return a running pod with a network, and two containers: "c1" sees files of the host, "c2" has limits."""
+    shown = tmp_path_factory.mktemp("shown")
+    (shown / "file").write_text("seen\n")
+    (shown / "out").mkdir()
+    sleep = vc.Cmd(args=["sleep", "100000"])
+    mounts = [vc.Mount(str(shown / "file"), "/new/file"), vc.Mount(str(shown / "out"), "/out", read_only=False)]
+    config = vc.PodConfig(
+        id="ssh",
+        agent_type="sshd",
+        agent_config={"spawner": "nsenter"},
+        network=NetworkConfig(mode=NetworkMode.USER, dns=["192.0.2.53"]),
+        containers=[
+            vc.ContainerConfig(id="c1", root_fs=str(bundle), cmd=sleep, mounts=mounts),
+            vc.ContainerConfig(id="c2", root_fs=str(bundle), cmd=sleep, memory=32, pids=10, read_only=True),
+        ],
+    )
+    made = vc.run_pod(config)
+    yield made
+    made.delete(force=True)
+
+
+def sh(pod: vc.Pod, script: str, where: str = "c1") -> vc.ExecResult:
+    cmd = vc.Cmd(args=["sh", "-c", script])
+    return pod.enter_container(where, cmd) if where else pod.enter(cmd)
+
+
+def test_the_pod_is_a_machine_of_its_own_with_debian_s_daemon(pod: vc.Pod):
+    assert sh(pod, "hostname; ls /usr/sbin/sshd; cat /proc/1/comm", where="").stdout == b"ssh\n/usr/sbin/sshd\ninit\n"
+    assert pod.status().agent == "sshd"
+
+
+def test_the_host_s_files_are_in_the_container_as_asked(pod: vc.Pod):
+    result = sh(pod, "cat /new/file; touch /new/file 2>/dev/null || echo refused; echo x >/out/written; touch /bin/new")
+    assert (result.exit_code, result.stdout) == (0, b"seen\nrefused\n")
+
+
+def test_a_container_is_bounded(pod: vc.Pod):
+    assert sh(pod, "head -c 60000000 /dev/zero | tail", where="c2").exit_code != 0
+    assert sh(pod, "touch /bin/new", where="c2").exit_code == 1
+    assert sh(pod, "echo fine", where="c2").stdout == b"fine\n"
+    forks = sh(pod, "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done; wait", where="c2")
+    assert b"fork" in forks.stderr
+
+
+def test_the_network_is_as_asked(pod: vc.Pod):
+    assert b"10.0.2.15/24" in sh(pod, "ip address show eth0").stdout
+    assert sh(pod, "cat /etc/resolv.conf").stdout == b"nameserver 192.0.2.53\n"
+
+
+def test_a_container_is_added_stopped_and_removed(pod: vc.Pod, bundle: Path):
+    pod.create_container(container(bundle, "sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done",
+                                   container_id="c3"))  # fmt: skip
+    vc.start_container("ssh", "c3")
+    vc.stop_container("ssh", "c3")
+    assert vc.status_container("ssh", "c3").exit_code == 9
+    vc.delete_container("ssh", "c3")
+
+
+def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store):
+    key = store.roots.pod_run_dir("ssh") / "ssh/client-key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    secret = key.read_text().splitlines()[2]
+    look = f"find /run /etc /mnt -type f -exec grep -l {secret} {{}} +"
+    found = sh(pod, f"mkdir -p /mnt; mount -t 9p -o trans=virtio vcKeys /mnt; ls /mnt; {look}", where="")
+    assert found.stdout == b"authorized_keys\nhost-key\nhost-key.pub\n"
+
+
+def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store):
+    inodes = {os.readlink(f"/proc/{qemu_pid(store, 'ssh')}/fd/{fd}")  # noqa: PTH115 - no path
+              for fd in os.listdir(f"/proc/{qemu_pid(store, 'ssh')}/fd")}  # noqa: PTH208  # fmt: skip
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines() if line.split()[3] == "0A"]
+    ours = [fields[1] for fields in listening if f"socket:[{fields[9]}]" in inodes]
+    assert ours
+    assert all(address.startswith("0100007F:") for address in ours)
+
+
+def test_input_output_and_the_exit_code_pass_through_the_command(pod: vc.Pod):
+    done = virtc("container", "enter", "ssh", "c1", "--", "sh", "-c", "cat; exit 5", stdin=b"piped")
+    assert (done.returncode, done.stdout) == (5, b"piped")
+
+
+def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(bundle: Path, store: Store):
+    script = "i=0; while [ $i -lt 50 ]; do echo $i; i=$((i+1)); sleep 0.1; done; exit 3"
+    first = container(bundle, "sh", "-c", script, container_id="c1")
+    config = vc.PodConfig(id="taken", agent_type="sshd", agent_config={"spawner": "nsenter"}, containers=[first])
+    codes: list[int | None] = []
+    with vc.run_pod(config) as pod:
+        waiter = threading.Thread(target=lambda: codes.append(vc.wait_container("taken", "c1")))
+        waiter.start()
+        (old,) = supervisors("taken")
+        os.kill(old, signal.SIGKILL)
+        assert wait_ended(old, 10)
+        assert pod.enter(vc.Cmd(args=["echo", "back"])).stdout == b"back\n"
+        waiter.join(60)
+        assert codes == [3]
+        vm = qemu_pid(store, "taken")
+        pod.stop(timeout=60)
+        assert wait_ended(vm, 1)
