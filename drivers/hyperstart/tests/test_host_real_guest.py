@@ -6,15 +6,17 @@ import os
 import shutil
 import socket
 import subprocess
+import tracemalloc
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from vc_core import boot
-from vc_core.agent import AgentCapability, GuestContainer, TerminalSize
+from vc_core.agent import AgentCapability, Confinement, GuestContainer, TerminalSize
 from vc_core.config import Cmd, EnvVar
 from vc_core.errors import CommandError
+from vc_core.limits import RLimit
 from vc_core.plugins import Plugins
 from vc_core.roots import Roots
 from vc_core.testing.process_io import RecordedIO
@@ -66,7 +68,7 @@ def make_root_fs(root: Path) -> None:
     for name in ("bin", "dev", "proc", "sys", "tmp"):
         (root / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for applet in ("sh", "cat", "echo", "head", "seq", "sleep", "sha256sum", "stty", "true", "tty", "wc"):
+    for applet in ("sh", "cat", "echo", "head", "seq", "sleep", "sha256sum", "stty", "true", "tty", "vi", "wc"):
         (root / "bin" / applet).symlink_to("busybox")
 
 
@@ -184,6 +186,117 @@ def test_a_stalled_reader_stalls_only_its_own_stream(guest, make_agent):
         io.flowing.set()
         assert await agent.wait(stalled) == 0
         assert len(io.stdout) == 1_000_000
+
+    guest.run(make_agent, main)
+
+
+def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, make_agent):
+    async def agent_memory(agent) -> int:
+        """Return KiB of the guest agent's resident memory."""
+        io = RecordedIO()
+        words = cmd("/bin/busybox", "grep", "VmRSS", "/proc/1/status")
+        assert await agent.wait(await agent.exec("", words, io, DEADLINE)) == 0
+        return int(bytes(io.stdout).split()[1])
+
+    async def main(agent):
+        before, stalled, count = await agent_memory(agent), [], 20
+        tracemalloc.start()
+        try:
+            for _ in range(count):
+                io = RecordedIO(stalled=True)
+                process = await agent.exec("c1", cmd("cat", "/dev/zero"), io, DEADLINE)
+                stalled.append((process, io))
+            data = os.urandom(1024 * 1024)
+            status, io = await command(agent, "cat", stdin=data)
+            assert (status, bytes(io.stdout)) == (0, data)
+            assert tracemalloc.get_traced_memory()[1] < 2 * count * 65536 + 8 * len(data)
+        finally:
+            tracemalloc.stop()
+        assert await agent_memory(agent) - before < count * 2 * 64 + 512
+        for process, io in stalled:
+            await agent.signal(process, 9, DEADLINE)
+            io.flowing.set()
+            assert await agent.wait(process) == 128 + 9
+
+    guest.run(make_agent, main)
+
+
+def test_a_thousand_short_commands_end_with_their_own_output_and_exit_code(guest, make_agent):
+    async def main(agent):
+        async def some(first):
+            for number in range(first, 1000, 4):
+                script = f"echo {number}; exit {number % 256}"
+                status, io = await command(agent, "sh", "-c", script)
+                assert (status, bytes(io.stdout)) == (number % 256, b"%d\n" % number)
+
+        await asyncio.gather(*(some(first) for first in range(4)))
+
+    guest.run(make_agent, main)
+
+
+def test_each_direction_of_a_command_ends_by_itself(guest, make_agent):
+    async def main(agent):
+        io = RecordedIO(b"in\n")
+        process = await agent.exec("c1", cmd("sh", "-c", "cat; echo at the end; exit 3"), io, DEADLINE)
+        assert await agent.wait(process) == 3
+        assert io.stdout == b"in\nat the end\n"
+        io = RecordedIO(None)
+        process = await agent.exec(
+            "c1", cmd("sh", "-c", "exec >/dev/null; echo closed >&2; read word; exit $word"), io, DEADLINE
+        )
+        await asyncio.wait_for(io.until_error(b"closed\n"), DEADLINE)
+        io.give(b"9\n")
+        assert await agent.wait(process) == 9
+
+    guest.run(make_agent, main)
+
+
+def test_an_editor_in_a_terminal_sees_single_keys_and_writes_its_file(guest, make_agent):
+    async def main(agent):
+        io = RecordedIO(None)
+        process = await agent.exec("c1", cmd("vi", "/tmp/text"), io, DEADLINE, terminal=TerminalSize(24, 80))
+        await seen(io, b"- /tmp/text")
+        # Insert (^V takes ^A as it is), leave with escape, copy the line, change a letter in the copy.
+        for keys, answer in (
+            (b"i", b"I /tmp/text"),
+            (b"control \x16\x01 and text", b" and text"),
+            (b"\x1b", b"[Modified]"),
+            (b"yyp", b"Put 1 lines"),
+            (b"0rK", b"2/2"),
+        ):
+            io.give(keys)
+            await seen(io, answer)
+        io.give(b":wq\r")
+        assert await agent.wait(process) == 0
+        status, saved = await command(agent, "cat", "/tmp/text")
+        assert (status, bytes(saved.stdout)) == (0, b"control \x01 and text\nKontrol \x01 and text\n")
+
+    guest.run(make_agent, main)
+
+
+def test_what_bounds_a_container_holds_and_what_it_uses_is_told(guest, make_agent):
+    async def main(agent):
+        io = RecordedIO(None)
+        bounds = Confinement(
+            read_only=True, memory=64, pids=50, rlimits=(RLimit("nofile", 99, 99),), capabilities=("CAP_KILL",)
+        )
+        script = "ulimit -n; cat /proc/self/status; echo x >/new || echo refused; read word"
+        container = GuestContainer("b1", "c1/rootfs", cmd("sh", "-c", script), confinement=bounds)
+        assert {AgentCapability.LIMITS, AgentCapability.STATS} <= agent.capabilities
+        process = await agent.start_container(container, io, DEADLINE)
+        await seen(io, b"refused")
+        words = bytes(io.stdout).split()
+        assert words[0] == b"99"
+        assert words[words.index(b"CapBnd:") + 1] == b"%016x" % (1 << 5)
+        assert words[words.index(b"NoNewPrivs:") + 1] == b"1"
+        usage = await agent.stats("b1", DEADLINE)
+        assert usage.memory_limit == 64 * 1024 * 1024
+        assert 0 < usage.memory < usage.memory_limit
+        assert usage.pids == 1
+        assert usage.cpu_seconds > 0
+        io.give(b"\n")
+        await agent.wait(process)
+        await agent.remove_container("b1", DEADLINE)
 
     guest.run(make_agent, main)
 

@@ -54,6 +54,11 @@ class RecordedIO(ProcessIO):
             await self._change()
         return bytes(self.stdout)
 
+    async def until_error(self, text: bytes) -> None:
+        """Return once the error output holds that. The caller sets the deadline."""
+        while text not in self.stderr:
+            await self._change()
+
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
