@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import interoperability
 
 import vc_core as vc
 from vc_core import config, errors, guest, limits, network, results, stdio, sync
@@ -236,7 +237,11 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-PAGES = {REFERENCE / "api.md": api, REFERENCE / "command.md": command}
+PAGES = {
+    REFERENCE / "api.md": api,
+    REFERENCE / "command.md": command,
+    REFERENCE / "interoperability.md": interoperability.page,
+}
 
 if __name__ == "__main__":
     for path, page in PAGES.items():

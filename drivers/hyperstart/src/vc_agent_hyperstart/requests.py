@@ -38,14 +38,15 @@ _TERMINAL_SIZE = _key(after_hello("terminal-size"))
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A JSON object in a request."""
+    """A JSON object in a request; ``known`` says who understands it."""
+
+    known: ClassVar[Known] = EVERYBODY
 
 
 class Request(Part, frozen=True):
-    """A request to the guest: ``code`` says which, ``known`` who understands it."""
+    """A request to the guest; ``code`` says which."""
 
     code: ClassVar[Code]
-    known: ClassVar[Known] = EVERYBODY
 
     def encode(self) -> bytes:
         """Return the payload of its frame."""
@@ -95,7 +96,7 @@ class FileMap(Part, frozen=True):
     path: str
     read_only: bool
     writable: Annotated[bool, _MOUNTS] = False
-    docker_volume: Annotated[bool, _ONLY_ORIGINALS] = False
+    docker_volume: bool = False
 
 
 class DiskVolume(Part, frozen=True):
@@ -109,12 +110,13 @@ class DiskVolume(Part, frozen=True):
     fstype: str
     read_only: bool
     addr: str = ""
-    docker_volume: Annotated[bool, _ONLY_ORIGINALS] = False
+    docker_volume: bool = False
 
 
 class Port(Part, frozen=True):
     """A port of the VM that leads to one of a container; only with the pod's white lists."""
 
+    known = _ORIGINALS
     host_port: int
     container_port: int
     protocol: str
@@ -123,6 +125,7 @@ class Port(Part, frozen=True):
 class RLimitSpec(Part, frozen=True):
     """A resource limit; None for no limit."""
 
+    known = after_hello("confinement")
     name: str
     soft: int | None = None
     hard: int | None = None
@@ -157,6 +160,7 @@ class Route(Part, frozen=True):
 class WhiteLists(Part, frozen=True):
     """Networks whose packets may reach the pod's ports."""
 
+    known = _ORIGINALS
     internal_networks: Sequence[str]
     external_networks: Sequence[str]
 
