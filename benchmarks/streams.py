@@ -1,0 +1,195 @@
+"""Streams of one VM: through the agent, and over a bare virtio-serial port that `cat` serves, in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Self
+
+from vc_agent_hyperstart.agent import HyperstartAgent
+from vc_agent_hyperstart.config import HyperstartConfig
+from vc_agent_hyperstart.plugin import GUEST_AGENT
+from vc_core.agent import GuestContainer, ProcessIO
+from vc_core.config import Cmd, EnvVar, HypervisorConfig, Resources
+from vc_core.context import PodContext
+from vc_core.guest import GuestImage
+
+SIZE = 32 * 1024 * 1024
+ROUNDS = 5
+DEADLINE = 60
+
+_BLOCK = bytes(65536)
+_PORT = "bench"
+
+
+class Counter(ProcessIO):
+    """Gives so many bytes of input, and counts output."""
+
+    def __init__(self, size: int = 0) -> None:
+        self.has_input = size > 0
+        self.output = b""
+        self.received = 0
+        self._left = size
+
+    async def read_stdin(self) -> bytes:
+        """Return the next block."""
+        count = min(self._left, len(_BLOCK))
+        self._left -= count
+        return _BLOCK[:count]
+
+    async def write_stdout(self, data: bytes) -> None:
+        """Count, and keep the beginning."""
+        self.output = self.output or data
+        self.received += len(data)
+
+    async def write_stderr(self, data: bytes) -> None:
+        """Drop it."""
+
+
+class StreamVm:
+    """The built guest with one container, the agent connected to it, and one more port than the agent needs."""
+
+    def __init__(self, image: GuestImage, bundle: Path, folder: Path) -> None:
+        self._folder = folder / "streams"
+        shutil.copytree(bundle, self._folder / "share/c", symlinks=True)
+        pod = PodContext(
+            id="bench", uuid="00000000-0000-0000-0000-000000000000", run_dir=self._folder,
+            share_dir=self._folder / "share", resources=Resources(), hypervisor_config=HypervisorConfig(),
+        )  # fmt: skip
+        self._agent = HyperstartAgent(pod, HyperstartConfig(), None)
+        arguments = [
+            "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-m", "512", "-nodefaults",
+            "-no-user-config", "-no-reboot", "-display", "none", "-device", "virtio-serial-pci",
+            "-fsdev", "local,id=share,path=share,security_model=none,readonly=on",
+            "-device", "virtio-9p-pci,fsdev=share,mount_tag=hyperShared",
+            "-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", " ".join(image.kernel_params),
+        ]  # fmt: skip
+        listeners = []
+        for number, name in enumerate(("sh.hyper.channel.0", "sh.hyper.channel.1", _PORT)):
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(self._folder / name))
+            listener.listen(1)
+            listeners.append(listener)
+            arguments += ["-chardev", f"socket,id=c{number},fd={listener.fileno()},server=on,wait=off"]
+            arguments += ["-device", f"virtserialport,chardev=c{number},name={name}"]
+        self._qemu = subprocess.Popen(
+            arguments, cwd=self._folder, stdin=subprocess.DEVNULL, pass_fds=[one.fileno() for one in listeners]
+        )
+        for listener in listeners:
+            listener.close()
+
+    async def __aenter__(self) -> Self:
+        await self._agent.connect(self._open, DEADLINE)
+        await self._agent.start_pod("bench", "", DEADLINE)
+        sleep = Cmd(args=["sleep", "100000"], envs=[EnvVar("PATH", "/bin")])
+        await self._agent.start_container(GuestContainer("c", "c/rootfs", sleep), Counter(), DEADLINE)
+        await self._open_port()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._agent.aclose()
+        self._port.close()
+        self._qemu.kill()
+        self._qemu.wait()
+
+    async def _open_port(self) -> None:
+        self._port = await self._open(_PORT)
+        self._port.setblocking(True)
+
+    async def _open(self, name: str) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        sock.connect(str(self._folder / name))
+        return sock
+
+    async def _run(self, container: str, script: str, io: Counter) -> None:
+        process = await self._agent.exec(container, Cmd(args=["/bin/busybox", "sh", "-c", script]), io, DEADLINE)
+        assert await self._agent.wait(process) == 0
+
+    async def _beside(self, work: Callable[[], None], script: str) -> None:
+        """Run a script in the guest itself and ``work`` in a thread here; the script finds the port as $port."""
+        find = f"for port in /sys/class/virtio-ports/*; do grep -qx {_PORT} $port/name && break; done; "
+        find += "port=/dev/${port##*/}; "
+        aliases = "".join(f"alias {name}='/bin/busybox {name}'; " for name in ("cat", "dd", "grep", "head"))
+        await asyncio.gather(asyncio.to_thread(work), self._run("", aliases + "\n" + find + script, Counter()))
+
+    # What is measured.
+
+    async def out(self) -> None:
+        """Guest to host, through the agent."""
+        io = Counter()
+        await self._run("c", f"/bin/busybox dd if=/dev/zero bs=64k count={SIZE >> 16} 2>/dev/null", io)
+        assert io.received == SIZE
+
+    async def bare_out(self) -> None:
+        """Guest to host, over the port."""
+
+        def take() -> None:
+            received, buffer = 0, bytearray(2 * len(_BLOCK))
+            while received < SIZE:
+                received += self._port.recv_into(buffer)
+
+        await self._beside(take, f"dd if=/dev/zero bs=64k count={SIZE >> 16} 2>/dev/null | cat >$port")
+
+    async def into(self) -> None:
+        """Host to guest, through the agent."""
+        await self._run("c", "/bin/busybox cat >/dev/null", Counter(SIZE))
+
+    async def bare_into(self) -> None:
+        """Host to guest, over the port."""
+
+        def give() -> None:
+            for _ in range(SIZE // len(_BLOCK)):
+                self._port.sendall(_BLOCK)
+            self._port.shutdown(socket.SHUT_WR)  # which the guest sees as the end, after all of it
+            assert self._port.recv(1) == b""
+
+        await self._beside(give, "cat <$port | cat >/dev/null")
+        self._port.close()
+        await self._open_port()
+
+    async def agent_memory(self) -> int:
+        """Return the resident memory of the guest agent in KiB."""
+        io = Counter()
+        await self._run("", "/bin/busybox grep VmRSS /proc/1/status", io)
+        found = re.search(rb"(\d+) kB", io.output)
+        assert found
+        return int(found[1])
+
+
+async def _seconds(work: Callable[[], Awaitable[None]]) -> float:
+    began = time.monotonic()
+    await work()
+    return time.monotonic() - began
+
+
+async def _medians(ours: Callable[[], Awaitable[None]], other: Callable[[], Awaitable[None]]) -> tuple[float, float]:
+    times = [(await _seconds(ours), await _seconds(other)) for _ in range(ROUNDS)]
+    return statistics.median(one for one, _ in times), statistics.median(two for _, two in times)
+
+
+async def measure(image: GuestImage, bundle: Path, folder: Path) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Return the medians of both directions in seconds, ours and bare, and sentences about the guest agent."""
+    async with StreamVm(image, bundle, folder) as vm:
+        before = await vm.agent_memory()
+        medians = {
+            "guest to host": await _medians(vm.out, vm.bare_out),
+            "host to guest": await _medians(vm.into, vm.bare_into),
+        }
+        after = await vm.agent_memory()
+    rates = [
+        f"Streams {direction}: {SIZE / ours / 1e6:.0f} MB/s through the agent, {SIZE / bare / 1e6:.0f} MB/s bare."
+        for direction, (ours, bare) in medians.items()
+    ]
+    size = GUEST_AGENT.stat().st_size / 1024
+    memory = (
+        f"The guest agent: a binary of {size:.0f} KiB; {before} KiB resident with one container, {after} KiB later."
+    )
+    return medians, [*rates, memory]
