@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from vc_core.limits import DEFAULT_CAPABILITIES
 
 from .conftest import container, virtc
 
@@ -33,7 +34,9 @@ def mounted(bundle: Path, shared_files: Path) -> Iterator[vc.Pod]:
         vc.Mount(str(shared_files / "scratch"), "/var/scratch", read_only=False),
         vc.Mount(str(shared_files / "single.conf"), "/etc/app/single.conf"),
     ]
-    one = vc.ContainerConfig(id="c1", root_fs=str(bundle), cmd=container(bundle).cmd, mounts=mounts)
+    mounter = (*DEFAULT_CAPABILITIES, "CAP_SYS_ADMIN")
+    cmd = container(bundle).cmd
+    one = vc.ContainerConfig(id="c1", root_fs=str(bundle), cmd=cmd, mounts=mounts, capabilities=mounter)
     made = vc.run_pod(
         vc.PodConfig(
             id="mounted",
