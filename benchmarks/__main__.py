@@ -6,18 +6,18 @@ import asyncio
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import vc_core as vc
+from benchmarks import plugins as plugin_costs
 from benchmarks.bare import BareVm, initramfs
+from benchmarks.ratio import Ratio, pairs
 from benchmarks.streams import ROUNDS, SIZE, measure
 from vc_core import boot
 from vc_core.guest import GuestImage
@@ -26,28 +26,6 @@ from vc_core.roots import Roots
 
 PAGE = Path(__file__).parents[1] / "docs/reference/benchmarks.md"
 VIRTC = str(Path(sys.executable).with_name("virtc"))
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """One row: what was measured, against what, medians in seconds, and how much it may be at most."""
-
-    what: str
-    against: str
-    ours: float
-    other: float
-    at_most: float
-    rounds: int
-
-    @property
-    def value(self) -> float:
-        return self.ours / self.other
-
-
-def pairs(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
-    """Return the medians of both, measured in turns so that a noisy moment meets both."""
-    times = [(ours(), other()) for _ in range(rounds)]
-    return statistics.median(one for one, _ in times), statistics.median(two for _, two in times)
 
 
 def cold_start(image: GuestImage, bundle: Path, folder: Path) -> Ratio:
@@ -152,6 +130,7 @@ def main() -> int:
         rows = [cold_start(image, bundle, folder), exec_true(image, bundle, folder), list_pods(folder)]
         more, figures = streams(image, bundle, folder)
         rows += more
+        rows += plugin_costs.measure(folder)
     PAGE.write_text(page(rows, figures))
     for row in rows:
         print(f"{row.value:6.2f} (at most {row.at_most})  {row.what}  /  {row.against}")
@@ -170,7 +149,7 @@ def page(rows: list[Ratio], figures: list[str]) -> str:
     ]
     lines += [
         f"| {row.what} | {row.against} | {row.value:.2f} | {row.at_most} "
-        f"| {row.ours:.4f} | {row.other:.4f} | {row.rounds} |"
+        f"| {row.ours:.3g} | {row.other:.3g} | {row.rounds} |"
         for row in rows
     ]
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True)

@@ -88,11 +88,14 @@ class Catalogue:
         for distribution in importlib.metadata.distributions():
             try:
                 ours = [entry for entry in distribution.entry_points if entry.group.startswith("vc_core.")]
-                if ours and not (distribution.name and distribution.version):
+                if not ours:
+                    continue
+                metadata = distribution.metadata  # read once, for it is parsed each time
+                if not (metadata["Name"] and metadata["Version"]):
                     raise ValueError("it has no name or version")
                 for entry in ours:
                     # A distribution that is found twice on sys.path counts once: the first is what gets imported.
-                    found.setdefault((entry.group, entry.name, distribution.name), entry)
+                    found.setdefault((entry.group, entry.name, metadata["Name"]), entry)
             except Exception as error:  # one distribution's broken metadata must not hide the others
                 where = distribution.locate_file("")
                 _log.warning("passed over a distribution in %s that cannot be read: %s", where, in_a_line(error))

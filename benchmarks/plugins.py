@@ -1,0 +1,80 @@
+"""What the plug-in machinery costs: to list names, to load the first driver, to call a hook."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.ratio import Ratio
+
+#: In a process of its own, so that nothing is imported or cached before: the medians of both, ours first.
+_PROGRAM = """
+import importlib, importlib.metadata, json, statistics, sys, time
+from vc_core.plugins import PluginKind, Plugins
+
+def timed(work):
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+def turns(rounds, ours, other):
+    both = [(timed(ours), timed(other)) for _ in range(rounds)]
+    print(json.dumps([statistics.median(times) for times in zip(*both)]))
+"""
+
+_NAMES = """
+turns(15, lambda: Plugins().names(PluginKind.HYPERVISOR), lambda: list(importlib.metadata.entry_points()))
+"""
+
+_LOAD = """
+plugins = Plugins()
+plugins.names(PluginKind.HYPERVISOR)
+if len(sys.argv) > 1:
+    print(json.dumps(timed(lambda: plugins.hypervisor("mock"))))
+else:
+    print(json.dumps(timed(lambda: importlib.import_module("vc_hypervisor_mock.plugin").MockPlugin())))
+"""
+
+_CALL = """
+driver = Plugins().hypervisor("mock")
+from vc_hypervisor_mock.plugin import MockPlugin
+plugin = MockPlugin()
+driver.config({})
+turns(2000, lambda: driver.config({}), lambda: plugin.vc_hypervisor_config({}))
+"""
+
+
+def measure(folder: Path) -> list[Ratio]:
+    """Return all rows. ``folder`` is for distributions that are installed only for this."""
+    rows = []
+    for wanted in (7, 100):
+        path = folder / str(wanted)
+        for number in range(wanted - _count(folder)):
+            info = path / f"bench_{number}-1.dist-info"
+            info.mkdir(parents=True)
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: bench-{number}\nVersion: 1\n")
+            (info / "entry_points.txt").write_text(f"[vc_core.hypervisors]\nbench-{number} = bench_{number}:Plugin\n")
+        ours, other = json.loads(_run(_NAMES, path))
+        what = f"names of all hypervisors, with {_count(path)} plug-ins installed"
+        rows.append(Ratio(what, "`importlib.metadata.entry_points()`", ours, other, 5, 15))
+    loads = [(float(_run(_LOAD, folder, "ours")), float(_run(_LOAD, folder))) for _ in range(15)]
+    ours, other = (statistics.median(times) for times in zip(*loads, strict=True))
+    rows.append(Ratio("first load of the driver mock, names known", "import its module", ours, other, 3, 15))
+    ours, other = json.loads(_run(_CALL, folder))
+    rows.append(Ratio("a hook call through the typed face", "the same method called directly", ours, other, 10, 2000))
+    return rows
+
+
+def _run(measured: str, path: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(path)}
+    command = [sys.executable, "-c", _PROGRAM + measured, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def _count(path: Path) -> int:
+    """Return how many plug-ins are installed, with those in a directory."""
+    return int(_run("print(len(Plugins().installed()))", path))
