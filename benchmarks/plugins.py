@@ -60,7 +60,7 @@ def measure(folder: Path) -> list[Ratio]:
             (info / "entry_points.txt").write_text(f"[vc_core.hypervisors]\nbench-{number} = bench_{number}:Plugin\n")
         ours, other = json.loads(_run(_NAMES, path))
         what = f"names of all hypervisors, with {_count(path)} plug-ins installed"
-        rows.append(Ratio(what, "`importlib.metadata.entry_points()`", ours, other, 5, 15))
+        rows.append(Ratio(what, "`importlib.metadata.entry_points()`", ours, other, 8, 15))
     loads = [(float(_run(_LOAD, folder, "ours")), float(_run(_LOAD, folder))) for _ in range(15)]
     ours, other = (statistics.median(times) for times in zip(*loads, strict=True))
     rows.append(Ratio("first load of the driver mock, names known", "import its module", ours, other, 3, 15))

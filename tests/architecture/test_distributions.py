@@ -73,6 +73,14 @@ def test_the_name_says_which_slot_a_driver_fills(folder: Path) -> None:
     assert re.fullmatch(rf"{package}\.plugin:[A-Za-z]+Plugin", target[1])
 
 
+def test_a_plugin_keeps_the_contract_of_its_kind(folder: Path) -> None:
+    if folder.name == "vc_core":
+        return
+    kind = settings(folder)["project"]["name"].split("-")[1].capitalize()
+    contract = (folder / "tests" / "test_contract.py").read_text()
+    assert re.search(rf"^class Test\w*\((Hyperstart|{kind})Contract\)", contract, re.MULTILINE)
+
+
 def test_every_dependency_is_explained_with_its_range(folder: Path) -> None:
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text()
     explained = dict(re.findall(r"^\| ([a-z.-]+) \| `(\S+)` \|", page, flags=re.MULTILINE))

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from vc_core.agent import Agent, AgentCapability
@@ -58,7 +59,8 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 class Examination:
     """What was found about one plug-in, in sentences.
 
-    ``problems``: what keeps it from working on this host. ``faults``: how it breaks its contract; never this host's.
+    ``problems``: what keeps it from working on this host. ``faults``: how it breaks its contract, on any host. One
+    that cannot be loaded or looked at has a sentence in both.
     """
 
     kind: str
@@ -111,12 +113,21 @@ _hearing = False
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     if _heard is None:
         return
-    text = " ".join(str(argument)[:100] for argument in arguments[:1])
-    if "__pycache__" in text:  # an import
-        return
     writes = event == "open" and len(arguments) == 3 and bool((arguments[2] or 0) & _WRITING)
-    if writes or event.startswith(_FORBIDDEN):
-        _heard.append(f"{event} {text}".strip())
+    if (writes or event.startswith(_FORBIDDEN)) and not _importing():
+        text = " ".join([event, *(str(argument)[:100] for argument in arguments[:1])])
+        if text not in _heard:
+            _heard.append(text)
+
+
+def _importing() -> bool:
+    """Tell whether this happens because a module is imported, which some do late and which may do anything."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -141,7 +152,8 @@ def answers_whether_it_works_here(subject: Subject) -> Iterator[str]:
     """Hold it to: vc_driver_probe returns sentences, starts nothing and changes nothing."""
     with heard() as events:
         subject.driver.probe()
-    yield from (f"vc_driver_probe does {event}; it only looks at files" for event in events)
+    if events:
+        yield f"does {', '.join(events)} in vc_driver_probe, which only looks at files"
 
 
 def options_give_the_same_configuration_again(subject: Subject) -> Iterator[str]:
@@ -182,7 +194,8 @@ def making_objects_does_nothing_else(subject: Subject) -> Iterator[str]:
     with heard() as events, suppress(ConfigError):  # such as for a program that is not installed
         subject.create()
     events += [f"write {path}" for path in subject.directory.rglob("*")]
-    yield from (f"does {event} in vc_{kind}_create; leave that to the object's methods" for event in events)
+    if events:
+        yield f"does {', '.join(events)} in vc_{kind}_create; leave that to the object's methods"
 
 
 def says_what_it_can_do(subject: Subject) -> Iterator[str]:
@@ -215,7 +228,8 @@ def names_the_devices_it_needs(subject: Subject) -> Iterator[str]:
     assert isinstance(agent, Agent)
     with heard() as events:
         devices = list(agent.devices())
-    yield from (f"does {event} in devices(); only name them" for event in events)
+    if events:
+        yield f"does {', '.join(events)} in devices(), which only names them"
     if wrong := [device for device in devices if not isinstance(device, Device)]:
         yield f"needs {wrong[0]!r}, which is no device of vc_core.devices"
     names = [device.id for device in devices if isinstance(device, Channel)]
@@ -318,7 +332,7 @@ def _examine_elsewhere(one: DriverInfo, promises: bool, deadline: float) -> Exam
         step = lines[-1] if lines else "starting"
         how = f"hangs ({deadline:g} s)" if late else "ends the process"
         plugin = f"{one.kind.noun} {one.name!r} of {one.distribution} {one.version}"
-        problems, faults = (), (f"{plugin} {how} in this step: {step}; repair or uninstall it",)
+        problems = faults = (f"{plugin} {how} in this step: {step}; repair or uninstall it",)
     return Examination(one.kind, one.name, one.distribution, one.version, problems, faults)
 
 
@@ -336,7 +350,7 @@ def _examine(kind: PluginKind, name: str, promises: bool, tell: Callable[[str], 
         tell("vc_driver_probe")
         problems = subject_driver.probe()
     except VCError as error:
-        return {"problems": problems, "faults": [str(error)]}
+        return {"problems": [str(error)], "faults": [str(error)]}
     with tempfile.TemporaryDirectory(prefix="vc-check-") as directory:
         subject = Subject(subject_driver, {}, Path(directory))
         for promise in PROMISES if promises else ():

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from vc_core.cli import output
-
-if TYPE_CHECKING:
-    from vc_core.checks import Examination
 
 
 @click.command()
@@ -33,12 +28,13 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
         output.print_json(found)
     else:
         headers = ("KIND", "NAME", "DISTRIBUTION", "VERSION", "USABLE", "CONTRACT")
-        rows = [(one.kind, one.name, one.distribution, one.version, *_verdict(one)) for one in found]
+        rows = [
+            (one.kind, one.name, one.distribution, one.version,
+             "; ".join(one.problems) or "yes", "broken" if one.faults else "kept")
+            for one in found
+        ]  # fmt: skip
         shown = len(headers) if check else len(headers) - 1
         output.print_table(headers[:shown], [row[:shown] for row in rows])
+        for fault in (fault for one in found for fault in one.faults if check):
+            click.echo(output.printable(fault))
     return 1 if check and any(one.faults for one in found) else 0
-
-
-def _verdict(one: Examination) -> tuple[str, str]:
-    usable = "; ".join((*one.problems, *one.faults)) or "yes"
-    return usable, "; ".join(one.faults) or "kept"
