@@ -22,7 +22,7 @@
 
 enum {
 	CHANNEL_DEADLINE = 30000, /* milliseconds */
-	FILES_MAX = 65536,        /* descriptors of the agent: five for each process, three for each container */
+	FILES_MAX = 65536,        /* descriptors of the agent: five for each process, four for each container */
 };
 
 /* The words of the kernel's command line, each ended by NUL; an empty one comes last. */

@@ -28,6 +28,7 @@ def images(tmp_path_factory, make_root):
     (root / "rootfs/tmp/seed").chmod(0o640)
     (root / "rootfs/tmp/link").symlink_to("seed")
     (root / "out").symlink_to("/")
+    (root / "_data").symlink_to("rootfs/../..")
     run("mkfs.ext4", "-q", "-d", root, directory / "ext4", "32M")
     run("mksquashfs", root, directory / "squashfs", "-quiet", "-no-progress")
     run("mkfs.erofs", directory / "erofs", root)
@@ -186,6 +187,13 @@ def test_a_volume_is_a_directory_on_its_disk_without_devices_and_set_user_id_pro
     assert fstype == "xfs"
     assert {"rw", "nosuid", "nodev"} <= set(options.split(","))
     assert output_of(host, "cat", "/vol/kept", overlay=True, volumes=volumes) == "kept\n"
+
+
+def test_a_volume_that_is_a_link_out_of_its_disk_is_refused(host):
+    process = {"stdio": 5, "stderr": 6, "args": ["true"]}
+    volumes = [{"mount": "/vol", "device": "", "addr": "0:1", "fstype": "ext4", "readOnly": True}]
+    spec = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, "volumes": volumes}
+    assert host.refused(host.NEWCONTAINER, spec) == {"reason": "volume on '/vol': _data: Cross-device link"}
 
 
 def test_copies_of_one_disk_can_be_mounted_at_once(host):

@@ -140,6 +140,33 @@ def test_input_larger_than_an_original_keeps_is_not_lost(pod):
     assert ended(pod, 21)[0] == 0
 
 
+def test_files_are_written_and_read(pod):
+    where = b'{"container":"c1","file":"/tmp/file"}'
+    assert pod.call(pod.WRITEFILE, where + b"}bytes\0") == (pod.ACK, b"")
+    assert pod.call(pod.READFILE, where) == (pod.ACK, b"}bytes\0")
+    assert pod.call(pod.READFILE, {"container": "c9", "file": "/tmp/file"}) == (pod.ERROR, b"")
+
+
+def test_interfaces_and_routes_are_those_of_ipv4(pod):
+    def interface(address, mask):
+        return {"device": "lo", "ipAddresses": [{"ipAddress": address, "netMask": mask}]}
+
+    assert pod.call(pod.SETUPINTERFACE, interface("198.51.100.5", "255.255.255.0")) == (pod.ACK, b"")
+    assert pod.call(pod.SETUPINTERFACE, interface("fec0::5", "64")) == (pod.ERROR, b"")
+    assert pod.call(pod.SETUPROUTE, {"routes": [{"dest": "192.0.2.0/24", "device": "lo"}]}) == (pod.ACK, b"")
+    pod.call(pod.EXECCMD, command(81, "busybox", "ip", "route"))
+    assert b"192.0.2.0/24 dev lo" in ended(pod, 81)[1]
+
+
+def test_processors_and_memory_are_asked_for_without_an_answer_but_ack(pod):
+    assert pod.call(pod.ONLINECPUMEM) == (pod.ACK, b"")
+
+
+@pytest.mark.parametrize("code", [23, 24, 25, 4097, 4098])
+def test_commands_of_later_hosts_are_errors(pod, code):
+    assert pod.call(code, {"container": "c1", "device": "lo"}) == (pod.ERROR, b"")
+
+
 def test_an_unknown_stream_is_said_goodbye(pod):
     pod.send_stream(4711, b"x")
     assert pod.stream_frame() == (4711, b"")
