@@ -151,28 +151,41 @@ static void make_raw(int fd)
 	tcsetattr(fd, TCSANOW, &raw);
 }
 
-/* Open a channel: the device file that the command line says, or else the port of that name; wait until it is there. */
-static int open_channel(int events, const char *name)
+static int open_device(const char *path)
+{
+	int fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	if (fd >= 0)
+		make_raw(fd);
+	return fd;
+}
+
+/* Open a channel: the device files that the command line says, or else the port of that name; wait until it is there. */
+static struct line open_channel(int events, const char *name)
 {
 	const char *given = boot_option("channel", name);
 	int64_t deadline = milliseconds() + CHANNEL_DEADLINE;
-	char path[64] = "";
+	char path[64] = "", *receipts = NULL;
 
+	if (given) {
+		snprintf(path, sizeof path, "%s", given);
+		receipts = strchr(path, ',');
+		if (receipts)
+			*receipts++ = 0;
+	}
 	for (;;) {
 		int fd = -1;
 
 		if (given || find_port(name, path, sizeof path))
-			fd = open(given ? given : path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-		if (fd >= 0) {
-			make_raw(fd);
-			return fd;
-		}
+			fd = open_device(path);
+		if (fd >= 0)
+			return (struct line){fd, receipts ? open_device(receipts) : -1};
 		if (!devices_wait(events, deadline))
 			fatal("guest agent: the VM has no channel %s", given ? given : name);
 	}
 }
 
-void boot_open_channels(int *control, int *stream)
+void boot_open_channels(struct line *control, struct line *stream)
 {
 	int events = devices_listen(); /* before the first look, so that no event is missed */
 

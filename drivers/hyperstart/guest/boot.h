@@ -11,7 +11,12 @@ const char *boot_option(const char *kind, const char *name);
 /* Mounts, console, kernel modules, command line, a root that pivot_root can leave. */
 void boot(void);
 
-/* The control and the stream channel, open and non-blocking; waits for the devices with a deadline. */
-void boot_open_channels(int *control, int *stream);
+/* The device of a channel, open and non-blocking. What is read from it is told to `receipts`, unless that is -1. */
+struct line {
+	int fd, receipts;
+};
+
+/* The control and the stream channel; waits for the devices with a deadline. */
+void boot_open_channels(struct line *control, struct line *stream);
 
 #endif

@@ -70,11 +70,12 @@ static void ready(struct watch *watch, uint32_t events)
 	/* Writing needs no note: every turn of the loop ends with a flush. */
 }
 
-void channel_init(struct channel *channel, const struct channel_kind *kind, int fd)
+void channel_init(struct channel *channel, const struct channel_kind *kind, struct line line)
 {
 	*channel = (struct channel){
-		.watch = {.fd = fd, .ready = ready},
+		.watch = {.fd = line.fd, .ready = ready},
 		.kind = kind,
+		.receipts = line.receipts,
 		.in.limit = kind->frame_max + READ_SIZE,
 		.out.limit = kind->send_max,
 		.more = true,
@@ -185,6 +186,16 @@ static void received(struct channel *channel, size_t count)
 	handle_frames(channel);
 }
 
+/* The device takes it at any time: the host sends little before it has read the receipts of what it sent. */
+static void give_receipt(const struct channel *channel, uint32_t count)
+{
+	uint8_t receipt[4];
+
+	put_be32(receipt, count);
+	if (channel->receipts >= 0 && write(channel->receipts, receipt, sizeof receipt) != sizeof receipt)
+		console("guest agent: a receipt is lost: %s", strerror(errno));
+}
+
 /* The host has closed its end. Whole frames still count; the rest of the last one will never come. */
 static void disconnected(struct channel *channel)
 {
@@ -215,6 +226,7 @@ void channel_receive(struct channel *channel)
 			return;
 		count = read(channel->watch.fd, channel->in.data + channel->in.length, READ_SIZE);
 		if (count > 0) {
+			give_receipt(channel, (uint32_t)count);
 			received(channel, (size_t)count);
 			continue;
 		}

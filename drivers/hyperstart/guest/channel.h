@@ -2,6 +2,7 @@
 #ifndef CHANNEL_H
 #define CHANNEL_H
 
+#include "boot.h"
 #include "loop.h"
 
 /* What differs between the control and the stream channel. */
@@ -33,6 +34,7 @@ enum { TOKEN_SIZE = 16, MARKER_SIZE = 9 + TOKEN_SIZE, NONCE_SIZE = 8, SYNC_SIZE 
 struct channel {
 	struct watch watch;
 	const struct channel_kind *kind;
+	int receipts; /* where the host is told what was read; -1 if it does not want to know */
 	struct buffer in;
 	size_t in_used; /* bytes of `in` that frames before took */
 	size_t in_told; /* bytes after those that `taken` already told */
@@ -48,7 +50,7 @@ struct channel {
 /* From now on look for the marker with this boot's token. */
 void channel_set_token(const uint8_t token[TOKEN_SIZE]);
 
-void channel_init(struct channel *channel, const struct channel_kind *kind, int fd);
+void channel_init(struct channel *channel, const struct channel_kind *kind, struct line line);
 
 /* Handle what waits, and read and handle what is there; once per turn of the loop. */
 void channel_receive(struct channel *channel);

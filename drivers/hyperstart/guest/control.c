@@ -723,7 +723,7 @@ static void read_version(void)
 	later = api_version > API_2016;
 }
 
-void control_init(int fd)
+void control_init(struct line line)
 {
 	static const struct channel_kind kind = {
 		.header_size = HEADER,
@@ -738,6 +738,6 @@ void control_init(int fd)
 	};
 
 	read_version();
-	channel_init(&channel, &kind, fd);
+	channel_init(&channel, &kind, line);
 	send_frame(READY, NULL, 0);
 }

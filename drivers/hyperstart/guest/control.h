@@ -2,9 +2,10 @@
 #ifndef CONTROL_H
 #define CONTROL_H
 
+#include "boot.h"
 #include "process.h"
 
-void control_init(int fd);
+void control_init(struct line line);
 
 /* Receive commands and answer them; once per turn of the loop, after the stream channel had its turn. */
 void control_turn(void);

@@ -59,7 +59,7 @@ static void turn(void)
 
 int main(void)
 {
-	int control, stream;
+	struct line control, stream;
 
 	if (getpid() != 1) {
 		static const char text[] = "this is the first process of a virtual machine\n";

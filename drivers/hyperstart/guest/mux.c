@@ -245,7 +245,7 @@ static void synced(void)
 	}
 }
 
-void mux_init(int fd)
+void mux_init(struct line line)
 {
 	static const struct channel_kind kind = {
 		.header_size = HEADER,
@@ -258,5 +258,5 @@ void mux_init(int fd)
 		.synced = synced,
 	};
 
-	channel_init(&channel, &kind, fd);
+	channel_init(&channel, &kind, line);
 }

@@ -5,7 +5,7 @@
 #include "channel.h"
 #include "process.h"
 
-void mux_init(int fd);
+void mux_init(struct line line);
 
 /* Receive and send; once per turn of the loop. */
 void mux_turn(void);
