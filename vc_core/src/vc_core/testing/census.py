@@ -78,7 +78,7 @@ def _processes(root: bytes) -> Census:
         pid = process.name
         # A process may end or belong to somebody else at every step.
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if not pid.isdecimal():
+            if not pid.isdecimal() or _ends_with_another(process):
                 continue
             arguments = (process / "cmdline").read_bytes()
             if pid in children or root in arguments or root in (process / "environ").read_bytes():
@@ -87,6 +87,13 @@ def _processes(root: bytes) -> Census:
                 words = arguments.replace(b"\0", b" ").decode(errors="replace").strip() or "ended, not waited for"
                 found["process", pid, start_time] = f"process {pid} ({words})"
     return found
+
+
+def _ends_with_another(process: Path) -> bool:
+    """Tell whether a process is in a pid namespace of another one, with whose first process it ends."""
+    status = (process / "status").read_text()
+    numbers = status.partition("\nNSpid:")[2].partition("\n")[0].split()  # one for each namespace, outermost first
+    return len(numbers) > 1 and numbers[-1] != "1"
 
 
 def _mounts(root: str) -> Census:

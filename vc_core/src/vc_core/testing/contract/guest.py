@@ -81,7 +81,7 @@ class GuestContract(PluginContract):
         assert image.initramfs.is_file()
         assert run(builder.find(wanted)) == image
         for guest in self._listed(builder, wanted.cache_dir):
-            assert guest.size >= image.kernel.stat().st_size
+            assert guest.size >= image.initramfs.stat().st_size
             builder.remove(wanted.cache_dir, guest.key)
             assert run(builder.find(wanted)) is None
 
