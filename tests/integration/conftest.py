@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,39 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
+class _Chosen:
+    """The hypervisor of the module under test; set by the fixture ``hypervisor``, read by what makes pods."""
+
+    hypervisor = ""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "qemu: concerns QEMU itself, and no other hypervisor")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what concerns QEMU itself where the hypervisor is another one."""
+    for item in list(items):
+        parameters = getattr(item, "callspec", None)
+        if parameters and parameters.params.get("hypervisor", "qemu") != "qemu" and item.get_closest_marker("qemu"):
+            items.remove(item)
+            config.hook.pytest_deselected(items=[item])
+
+
+@pytest.fixture(scope="module", autouse=True, params=["qemu", "uml"])
+def hypervisor(request: pytest.FixtureRequest) -> str:
+    """Run every test once for each hypervisor, a module at a time."""
+    _Chosen.hypervisor = request.param
+    return str(request.param)
+
+
+def pod_config(**fields: Any) -> vc.PodConfig:
+    """Return the configuration of a pod of the hypervisor under test."""
+    return vc.PodConfig(hypervisor_type=_Chosen.hypervisor, **fields)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(hypervisor: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give every module state and run roots of its own; the cache of built guests is the host's."""
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp("root")
@@ -56,9 +88,9 @@ def container(bundle: Path, *args: str, container_id: str = "c1") -> vc.Containe
 
 
 @pytest.fixture(scope="module")
-def pod(bundle: Path) -> Iterator[vc.Pod]:
+def pod(bundle: Path, root: Path) -> Iterator[vc.Pod]:
     """Return a running pod with a container "c1" that sleeps."""
-    made = vc.run_pod(vc.PodConfig(id="shared", containers=[container(bundle)]))
+    made = vc.run_pod(pod_config(id="shared", containers=[container(bundle)]))
     yield made
     made.delete(force=True)
     assert "shared" not in [one.id for one in vc.list_pods()]
@@ -75,7 +107,9 @@ def no_pod_outlives_its_test() -> Iterator[None]:
 
 
 def virtc(*arguments: str, stdin: bytes = b"", timeout: float = 120) -> subprocess.CompletedProcess[bytes]:
-    """Run the real command."""
+    """Run the real command, whose new pods are of the hypervisor under test."""
+    if arguments[:2] in (("pod", "run"), ("pod", "create")):
+        arguments = (*arguments[:2], "--hypervisor", _Chosen.hypervisor, *arguments[2:])
     return subprocess.run([virtc_path(), *arguments], input=stdin, capture_output=True, timeout=timeout)
 
 
@@ -98,8 +132,8 @@ def supervisors(pod_id: str) -> list[int]:
     return found
 
 
-def qemu_pid(store: Store, pod_id: str) -> int:
-    """Return the pid of a pod's QEMU from its record."""
+def vm_pid(store: Store, pod_id: str) -> int:
+    """Return the pid of a pod's VM from its record."""
     vm = store.read(pod_id).vm
     assert vm is not None
     return int(vm["pid"])

@@ -14,7 +14,7 @@ from vc_core.roots import Roots
 
 from .conftest import supervisors, virtc, virtc_path
 
-pytestmark = [pytest.mark.root]
+pytestmark = [pytest.mark.root, pytest.mark.qemu]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 import vc_core as vc
 
-from .conftest import container, supervisors, virtc, virtc_path
+from .conftest import container, pod_config, supervisors, virtc, virtc_path
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -90,7 +90,7 @@ def test_everybody_who_waits_gets_the_exit_code(added):
 def test_who_waits_does_not_notice_that_the_supervisor_was_lost(bundle: Path):
     script = "until [ -e /tmp/go ]; do usleep 10000; done; exit 6"
     codes: list[int] = []
-    with vc.run_pod(vc.PodConfig(id="patient", containers=[container(bundle, "sh", "-c", script)])) as pod:
+    with vc.run_pod(pod_config(id="patient", containers=[container(bundle, "sh", "-c", script)])) as pod:
         one = pod.container("c1")
         waiter = threading.Thread(target=lambda: codes.append(one.wait()))
         waiter.start()
@@ -110,7 +110,7 @@ def test_waiting_for_a_container_that_ends_with_its_pod_says_so(bundle: Path):
         except vc.StateError as error:
             failures.append(str(error))
 
-    with vc.run_pod(vc.PodConfig(containers=[container(bundle)])) as stopped:
+    with vc.run_pod(pod_config(containers=[container(bundle)])) as stopped:
         waiter = threading.Thread(target=wait)
         waiter.start()
         stopped.enter_container("c1", vc.Cmd(args=["true"]))

@@ -12,7 +12,7 @@ import pytest
 
 import vc_core as vc
 
-from .conftest import supervisors, virtc
+from .conftest import pod_config, supervisors, virtc
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -40,8 +40,8 @@ def container(container_id: str, disk: Path, **fields: bool) -> vc.ContainerConf
 
 
 @pytest.fixture(scope="module")
-def disk_pod(disks: dict[str, Path]) -> Iterator[vc.Pod]:
-    made = vc.run_pod(vc.PodConfig(id="disks", containers=[container("first", disks["ext4"])]))
+def disk_pod(disks: dict[str, Path], root: Path) -> Iterator[vc.Pod]:
+    made = vc.run_pod(pod_config(id="disks", containers=[container("first", disks["ext4"])]))
     yield made
     made.delete(force=True)
 
@@ -58,6 +58,7 @@ def test_a_container_starts_with_its_pod_on_a_disk_and_writes_to_a_layer_in_the_
     assert disks["ext4"].read_bytes() == before
 
 
+@pytest.mark.qemu  # the only one that is given disks while it runs
 @pytest.mark.parametrize("fstype", _MAKERS)
 def test_a_disk_of_each_kind_joins_a_pod_that_runs_and_leaves_it(disk_pod: vc.Pod, disks, fstype: str):
     for _ in range(2):
@@ -69,6 +70,7 @@ def test_a_disk_of_each_kind_joins_a_pod_that_runs_and_leaves_it(disk_pod: vc.Po
         made.delete(force=True)
 
 
+@pytest.mark.qemu  # the only one that is given disks while it runs
 def test_a_disk_that_is_written_to_keeps_what_was_written(disk_pod: vc.Pod, disks, tmp_path: Path):
     disk = tmp_path / "own"
     disk.write_bytes(disks["ext4"].read_bytes())
@@ -80,6 +82,7 @@ def test_a_disk_that_is_written_to_keeps_what_was_written(disk_pod: vc.Pod, disk
     assert subprocess.run(["/sbin/e2fsck", "-fn", disk], capture_output=True).returncode == 0
 
 
+@pytest.mark.qemu  # the only one that is given disks while it runs
 def test_a_read_only_root_on_a_disk_cannot_be_written(disk_pod: vc.Pod, disks):
     made = disk_pod.create_container(container("fixed", disks["ext4"], read_only=True))
     made.start()
@@ -87,8 +90,9 @@ def test_a_read_only_root_on_a_disk_cannot_be_written(disk_pod: vc.Pod, disks):
     made.delete(force=True)
 
 
+@pytest.mark.qemu  # the only one that is given disks while it runs
 def test_a_supervisor_that_takes_over_still_knows_the_disks(disks: dict[str, Path]):
-    config = vc.PodConfig(id="taken", containers=[container("first", disks["ext4"])])
+    config = pod_config(id="taken", containers=[container("first", disks["ext4"])])
     with vc.run_pod(config) as pod:
         made = pod.create_container(container("later", disks["squashfs"]))
         made.start()

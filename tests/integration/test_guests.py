@@ -9,9 +9,9 @@ import pytest
 
 import vc_core as vc
 
-from .conftest import container, virtc
+from .conftest import container, pod_config, virtc
 
-pytestmark = [pytest.mark.vm, pytest.mark.root]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.qemu]
 
 
 def test_a_guest_is_built_on_first_use_listed_and_removed(
@@ -20,7 +20,7 @@ def test_a_guest_is_built_on_first_use_listed_and_removed(
     monkeypatch.setenv("VIRTCONTAINERS_CACHE", str(tmp_path / "cache"))
     phrases: list[str] = []
     with vc.run_pod(
-        vc.PodConfig(containers=[container(bundle)]), progress=lambda phrase, fraction: phrases.append(phrase)
+        pod_config(containers=[container(bundle)]), progress=lambda phrase, fraction: phrases.append(phrase)
     ) as pod:
         assert "assembling the initramfs" in phrases
         keys = virtc("guest", "list", "-q").stdout.decode().split()

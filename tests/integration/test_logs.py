@@ -11,7 +11,7 @@ import pytest
 
 import vc_core as vc
 
-from .conftest import container, supervisors
+from .conftest import container, pod_config, supervisors
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -19,7 +19,7 @@ _LINES = 1_000_000
 
 
 def test_no_byte_is_lost_or_repeated_when_supervisors_die(bundle: Path):
-    with vc.run_pod(vc.PodConfig(id="logged", containers=[container(bundle, "seq", str(_LINES))])) as pod:
+    with vc.run_pod(pod_config(id="logged", containers=[container(bundle, "seq", str(_LINES))])) as pod:
         log = Path(pod.status().containers[0].log_path)
         for part in (1, 6, 12, 18):
             end = time.monotonic() + 60

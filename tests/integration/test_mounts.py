@@ -10,7 +10,7 @@ import pytest
 import vc_core as vc
 from vc_core.limits import DEFAULT_CAPABILITIES
 
-from .conftest import container, virtc
+from .conftest import container, pod_config, virtc
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -27,7 +27,7 @@ def shared_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mounted(bundle: Path, shared_files: Path) -> Iterator[vc.Pod]:
+def mounted(bundle: Path, shared_files: Path, root: Path) -> Iterator[vc.Pod]:
     """Return a pod with a root of its own, and a container with every kind of mount."""
     mounts = [
         vc.Mount(str(shared_files / "data"), "/data"),
@@ -38,7 +38,7 @@ def mounted(bundle: Path, shared_files: Path) -> Iterator[vc.Pod]:
     cmd = container(bundle).cmd
     one = vc.ContainerConfig(id="c1", root_fs=str(bundle), cmd=cmd, mounts=mounts, capabilities=mounter)
     made = vc.run_pod(
-        vc.PodConfig(
+        pod_config(
             id="mounted",
             root_fs=str(bundle),
             containers=[one],
@@ -75,13 +75,19 @@ def test_what_is_written_to_a_writable_mount_is_on_the_host(mounted: vc.Pod, sha
     assert (shared_files / "scratch/out").read_text() == "from the guest\n"
 
 
-def test_a_guest_cannot_plant_a_set_user_id_program_or_a_device_on_the_host(mounted: vc.Pod, shared_files: Path):
-    made = sh(mounted, "cd /var/scratch && cp /bin/busybox evil && chmod 4755 evil && mknod sda b 8 0; ls -l evil")
-    assert b"rwsr-xr-x" in made.stdout, "the guest itself sees what it asked for"
-    for name in ("evil", "sda"):
-        path = shared_files / "scratch" / name
-        assert path.is_file()
-        assert path.stat().st_mode & 0o7111 == 0
+def test_a_guest_cannot_plant_a_set_user_id_program_or_a_device_on_the_host(
+    mounted: vc.Pod, shared_files: Path, hypervisor: str
+):
+    made = sh(mounted, "cd /var/scratch && cp /bin/busybox evil; chmod 4755 evil; mknod sda b 8 0; ls -l evil sda")
+    evil, device = (shared_files / "scratch" / name for name in ("evil", "sda"))
+    assert evil.stat().st_mode & 0o6000 == 0
+    assert not device.is_block_device()
+    if hypervisor == "qemu":
+        assert b"rwsr-xr-x" in made.stdout, "the guest itself sees what it asked for"
+        assert device.is_file()
+        assert (evil.stat().st_mode | device.stat().st_mode) & 0o111 == 0
+    else:
+        assert made.stderr.count(b"Operation not permitted") == 2
 
 
 def test_mounts_can_be_given_to_a_container_that_is_added_later(mounted: vc.Pod, bundle: Path, shared_files: Path):
@@ -94,9 +100,12 @@ def test_mounts_can_be_given_to_a_container_that_is_added_later(mounted: vc.Pod,
     one.delete()
 
 
-def test_a_volume_is_there_by_its_tag(mounted: vc.Pod):
-    script = "mkdir /v && mount -t 9p -o trans=virtio,version=9p2000.L,ro tagged /v && cat /v/file"
-    assert sh(mounted, script).stdout == b"by tag\n"
+def test_a_volume_is_there_by_its_tag(mounted: vc.Pod, hypervisor: str):
+    mount = {
+        "qemu": "mount -t 9p -o trans=virtio,version=9p2000.L,ro tagged /v",
+        "uml": "mount -t hostfs -o ro,$(tr ' ' '\\n' </proc/cmdline | sed -n s/^vc.share.tagged=hostfs://p) tagged /v",
+    }
+    assert sh(mounted, f"mkdir /v && {mount[hypervisor]} && cat /v/file").stdout == b"by tag\n"
 
 
 def test_commands_run_in_the_root_of_the_pod(mounted: vc.Pod):

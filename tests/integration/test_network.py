@@ -15,7 +15,7 @@ import vc_core as vc
 
 from .conftest import container, virtc
 
-pytestmark = [pytest.mark.vm, pytest.mark.root]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.qemu]
 
 
 @pytest.fixture(scope="module")

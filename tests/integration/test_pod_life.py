@@ -16,7 +16,7 @@ import vc_core as vc
 from vc_core import aio
 from vc_core.store import Store
 
-from .conftest import container, qemu_pid, supervisors, virtc, virtc_path, wait_ended
+from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -31,7 +31,7 @@ def wait_state(pod: vc.Pod, container_state: str, deadline: float = 20) -> vc.Co
 
 
 def test_a_pod_lives_stops_and_lives_again(bundle: Path, store: Store):
-    config = vc.PodConfig(
+    config = pod_config(
         id="twice", containers=[container(bundle, "sh", "-c", "echo started; echo oops >&2; sleep 0.1; exit 5")]
     )
     pod = vc.create_pod(config)
@@ -41,7 +41,7 @@ def test_a_pod_lives_stops_and_lives_again(bundle: Path, store: Store):
         one = wait_state(pod, "stopped")
         assert one.exit_code == 5
         assert pod.status().state == "running", "a pod stays running whatever its containers do"
-        vm = qemu_pid(store, "twice")
+        vm = vm_pid(store, "twice")
         pod.stop()
         assert wait_ended(vm, 0)
         assert supervisors("twice") == []
@@ -88,7 +88,7 @@ def test_a_killed_foreground_leaves_its_container_running_into_the_log(bundle: P
 
 
 def test_two_containers_of_a_pod_share_processes_but_not_files(bundle: Path):
-    config = vc.PodConfig(containers=[container(bundle), container(bundle, "sleep", "777", container_id="c2")])
+    config = pod_config(containers=[container(bundle), container(bundle, "sleep", "777", container_id="c2")])
     with vc.run_pod(config) as pod:
         pod.enter_container("c1", vc.Cmd(args=["touch", "/tmp/mine"]))
         assert pod.enter_container("c2", vc.Cmd(args=["ls", "/tmp"])).stdout == b""
@@ -97,7 +97,7 @@ def test_two_containers_of_a_pod_share_processes_but_not_files(bundle: Path):
 
 def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path):
     """The guest tells every process to end; what does not obey ends with the machine."""
-    pod = vc.run_pod(vc.PodConfig(id="amid", containers=[container(bundle)]))
+    pod = vc.run_pod(pod_config(id="amid", containers=[container(bundle)]))
     outcomes: list[object] = []
 
     def enter(script: str) -> None:
@@ -122,7 +122,7 @@ def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path):
 
 
 def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, store: Store):
-    pod = vc.create_pod(vc.PodConfig(id="race", containers=[container(bundle)]))
+    pod = vc.create_pod(pod_config(id="race", containers=[container(bundle)]))
     outcomes: list[str] = []
 
     def start() -> None:
@@ -143,7 +143,7 @@ def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, s
 
 
 def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store: Store):
-    pod = vc.run_pod(vc.PodConfig(id="killed", containers=[container(bundle)]))
+    pod = vc.run_pod(pod_config(id="killed", containers=[container(bundle)]))
     failures: list[BaseException] = []
 
     def enter() -> None:
@@ -157,7 +157,7 @@ def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store
     while b"sleep 1000" not in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout.splitlines():
         pass
     supervisor = supervisors("killed")[0]
-    os.kill(qemu_pid(store, "killed"), signal.SIGKILL)
+    os.kill(vm_pid(store, "killed"), signal.SIGKILL)
     began = time.monotonic()
     thread.join(5)
     assert time.monotonic() - began < 1, "a call that was under way must fail at once"
@@ -173,8 +173,8 @@ def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store
 
 
 def test_status_needs_nobody_to_notice_that_a_machine_has_gone(bundle: Path, store: Store):
-    pod = vc.run_pod(vc.PodConfig(id="gone", containers=[container(bundle)]))
-    vm, supervisor = qemu_pid(store, "gone"), supervisors("gone")[0]
+    pod = vc.run_pod(pod_config(id="gone", containers=[container(bundle)]))
+    vm, supervisor = vm_pid(store, "gone"), supervisors("gone")[0]
     os.kill(supervisor, signal.SIGKILL)
     assert wait_ended(supervisor, 5)
     os.kill(vm, signal.SIGKILL)
@@ -189,11 +189,11 @@ def test_status_needs_nobody_to_notice_that_a_machine_has_gone(bundle: Path, sto
 def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, store: Store):
     script = "trap 'exit 42' TERM; echo up; while :; do usleep 20000; done"
     pod = vc.run_pod(
-        vc.PodConfig(
+        pod_config(
             id="adopted", containers=[container(bundle), container(bundle, "sh", "-c", script, container_id="c2")]
         )
     )
-    vm, supervisor = qemu_pid(store, "adopted"), supervisors("adopted")[0]
+    vm, supervisor = vm_pid(store, "adopted"), supervisors("adopted")[0]
     lost: list[BaseException] = []
 
     def enter() -> None:
@@ -216,7 +216,7 @@ def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, stor
     took = time.monotonic() - began
     assert b"sleep 100000" in result.stdout.splitlines()
     assert took < 2 * float(os.environ.get("VC_TEST_SLOWNESS", "1")), f"taking over took {took:.1f} s"
-    assert qemu_pid(store, "adopted") == vm, "the machine must be the same"
+    assert vm_pid(store, "adopted") == vm, "the machine must be the same"
     assert len(supervisors("adopted")) == 1
     # The command of the lost client has no reader any more; it must not run for ever.
     assert b"sleep 999" not in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout.splitlines()
@@ -236,11 +236,11 @@ def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, stor
 def test_a_new_supervisor_takes_over_under_load(bundle: Path, store: Store):
     """Three times killed while a container floods its log and commands come and go."""
     flood = "i=0; while :; do i=$((i+1)); echo line $i of a log that never ends; done"
-    config = vc.PodConfig(
+    config = pod_config(
         id="loaded", containers=[container(bundle), container(bundle, "sh", "-c", flood, container_id="c2")]
     )
     pod = vc.run_pod(config)
-    vm, ending = qemu_pid(store, "loaded"), threading.Event()
+    vm, ending = vm_pid(store, "loaded"), threading.Event()
     surprises: list[BaseException] = []
 
     def work() -> None:
@@ -269,14 +269,14 @@ def test_a_new_supervisor_takes_over_under_load(bundle: Path, store: Store):
     for worker in workers:
         worker.join(30)
     assert surprises == []
-    assert qemu_pid(store, "loaded") == vm
+    assert vm_pid(store, "loaded") == vm
     assert [one.state for one in pod.status().containers] == ["running", "running"]
     pod.stop()
 
 
 def test_a_failed_pod_whose_machine_still_runs_can_be_started_again_and_has_one_machine(bundle: Path, store: Store):
-    pod = vc.run_pod(vc.PodConfig(id="again", containers=[container(bundle)]))
-    vm, supervisor = qemu_pid(store, "again"), supervisors("again")[0]
+    pod = vc.run_pod(pod_config(id="again", containers=[container(bundle)]))
+    vm, supervisor = vm_pid(store, "again"), supervisors("again")[0]
     os.kill(supervisor, signal.SIGKILL)
     assert wait_ended(supervisor, 5)
     path = store.roots.pod_state_dir("again") / "state.json"
@@ -290,11 +290,10 @@ def test_a_failed_pod_whose_machine_still_runs_can_be_started_again_and_has_one_
 
 
 def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, store: Store):
-    pod = vc.create_pod(vc.PodConfig(id="halted", containers=[container(bundle)]))
-    run_dir = store.roots.pod_run_dir("halted")
+    pod = vc.create_pod(pod_config(id="halted", containers=[container(bundle)]))
     with subprocess.Popen([virtc_path(), "pod", "start", "halted"], stderr=subprocess.PIPE) as client:
         end = time.monotonic() + 20
-        while not list(run_dir.glob("qemu.pid")):
+        while store.read("halted").vm is None:
             assert time.monotonic() < end
             threading.Event().wait(0.01)
         supervisor = supervisors("halted")[0]
@@ -306,27 +305,27 @@ def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, st
 
 
 def test_a_supervisor_killed_during_a_start_leaves_nothing_that_runs(bundle: Path, store: Store):
-    pod = vc.create_pod(vc.PodConfig(id="half", containers=[container(bundle)]))
+    pod = vc.create_pod(pod_config(id="half", containers=[container(bundle)]))
     run_dir = store.roots.pod_run_dir("half")
     with subprocess.Popen([virtc_path(), "pod", "start", "half"], stderr=subprocess.PIPE) as client:
         end = time.monotonic() + 20
         while store.read("half").vm is None:
             assert time.monotonic() < end
             threading.Event().wait(0.01)
-        vm = qemu_pid(store, "half")
+        vm = vm_pid(store, "half")
         for supervisor in supervisors("half"):
             os.kill(supervisor, signal.SIGKILL)
         assert client.wait(20) == 1
     assert run_dir.exists()
     pod.start()  # the half-started machine is killed first: never two
     assert wait_ended(vm, 0)
-    assert qemu_pid(store, "half") != vm
+    assert vm_pid(store, "half") != vm
     pod.delete(force=True)
 
 
-def test_a_stopped_qemu_is_killed_when_it_does_not_answer(bundle: Path, store: Store):
-    pod = vc.run_pod(vc.PodConfig(id="frozen", containers=[container(bundle)]))
-    vm = qemu_pid(store, "frozen")
+def test_a_stopped_vm_is_killed_when_it_does_not_answer(bundle: Path, store: Store):
+    pod = vc.run_pod(pod_config(id="frozen", containers=[container(bundle)]))
+    vm = vm_pid(store, "frozen")
     os.kill(vm, signal.SIGSTOP)
     began = time.monotonic()
     assert [one.state for one in vc.list_pods()] == ["running"]
@@ -338,8 +337,8 @@ def test_a_stopped_qemu_is_killed_when_it_does_not_answer(bundle: Path, store: S
 
 
 def test_a_frozen_supervisor_does_not_keep_force_from_deleting(bundle: Path, store: Store):
-    pod = vc.run_pod(vc.PodConfig(id="ice", containers=[container(bundle)]))
-    vm, supervisor = qemu_pid(store, "ice"), supervisors("ice")[0]
+    pod = vc.run_pod(pod_config(id="ice", containers=[container(bundle)]))
+    vm, supervisor = vm_pid(store, "ice"), supervisors("ice")[0]
     os.kill(supervisor, signal.SIGSTOP)
     pod.delete(force=True)
     assert wait_ended(vm, 0)
@@ -349,7 +348,7 @@ def test_a_frozen_supervisor_does_not_keep_force_from_deleting(bundle: Path, sto
 
 def test_async_pods_are_the_same_pods(bundle: Path):
     async def main() -> None:
-        async with await aio.run_pod(vc.PodConfig(containers=[container(bundle)])) as pod:
+        async with await aio.run_pod(pod_config(containers=[container(bundle)])) as pod:
             results = await asyncio.gather(
                 *(pod.enter_container("c1", vc.Cmd(args=["cat"]), stdin=str(n).encode()) for n in range(5))
             )
@@ -367,7 +366,7 @@ def test_async_pods_are_the_same_pods(bundle: Path):
 
 
 def test_why_a_supervisor_cannot_be_started_is_said(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    pod = vc.create_pod(vc.PodConfig(id="unstartable", containers=[container(bundle)]))
+    pod = vc.create_pod(pod_config(id="unstartable", containers=[container(bundle)]))
     (tmp_path / "unshare").write_text("#!/bin/sh\necho 'unshare: no namespaces today' >&2\nexit 1\n")
     (tmp_path / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -379,30 +378,32 @@ def test_why_a_supervisor_cannot_be_started_is_said(bundle: Path, tmp_path: Path
 def test_a_supervisor_that_crashes_while_it_starts_is_quoted(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    pod = vc.create_pod(vc.PodConfig(id="crash", containers=[container(bundle)]))
+    pod = vc.create_pod(pod_config(id="crash", containers=[container(bundle)]))
     (tmp_path / "asyncio.py").write_text("raise RuntimeError('no event loop today')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(vc.SupervisorError, match="no event loop today"):
         pod.start()
 
 
+@pytest.mark.qemu
 @pytest.mark.parametrize("machine", ["pc", "microvm"])
 def test_a_pod_runs_on_the_other_machines_too(bundle: Path, machine: str):
     options = {"machine": machine}
-    config = vc.PodConfig(hypervisor_config=vc.HypervisorConfig(options=options), containers=[container(bundle)])
+    config = pod_config(hypervisor_config=vc.HypervisorConfig(options=options), containers=[container(bundle)])
     with vc.run_pod(config) as pod:
         assert pod.enter_container("c1", vc.Cmd(args=["echo", "x"])).stdout == b"x\n"
 
 
+@pytest.mark.qemu
 @pytest.mark.parametrize(
-    ("hypervisor", "says"),
+    ("wanted", "says"),
     [
         (vc.HypervisorConfig(options={"machine": "isapc"}), "'isapc'; it can be q35, pc, microvm"),
         (vc.HypervisorConfig(hypervisor_path="/usr/bin/qemu-system-aarch64"), "is not QEMU for this host"),
         (vc.HypervisorConfig(hypervisor_params=[vc.Param("-monitor", "stdio")]), "'-monitor' is not allowed"),
     ],
 )
-def test_a_machine_that_cannot_be_is_refused(bundle: Path, hypervisor: vc.HypervisorConfig, says: str):
+def test_a_machine_that_cannot_be_is_refused(bundle: Path, wanted: vc.HypervisorConfig, says: str):
     with pytest.raises(vc.ConfigError, match=says):
-        vc.run_pod(vc.PodConfig(hypervisor_config=hypervisor, containers=[container(bundle)]))
+        vc.run_pod(pod_config(hypervisor_config=wanted, containers=[container(bundle)]))
     assert vc.list_pods() == []

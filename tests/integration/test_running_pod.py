@@ -25,7 +25,7 @@ def sh(pod: vc.Pod, script: str, **more: object) -> vc.ExecResult:
 
 def test_the_kernel_is_the_guests_own(pod: vc.Pod):
     release = sh(pod, "uname -r").stdout.decode().strip()
-    assert release.endswith("amd64")
+    assert release[0].isdigit()
     assert release != platform.release()
 
 
@@ -241,7 +241,7 @@ def test_signals_to_the_client_reach_the_command(pod: vc.Pod):
 def test_status_says_what_the_isolation_is_worth(pod: vc.Pod):
     status = pod.status()
     assert status.state == "running"
-    assert (status.acceleration, status.isolation) in {("tcg", "none"), ("kvm", "hardware")}
+    assert (status.acceleration, status.isolation) in {("tcg", "none"), ("kvm", "hardware"), ("ptrace", "none")}
     assert Path(status.console_path).exists()
 
 

@@ -16,7 +16,7 @@ from vc_core.store import Store
 
 from .conftest import container, qemu_pid, supervisors, virtc, wait_ended
 
-pytestmark = [pytest.mark.vm, pytest.mark.root]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.qemu]
 
 
 @pytest.fixture(scope="module")

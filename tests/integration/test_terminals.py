@@ -18,7 +18,7 @@ import pytest
 
 import vc_core as vc
 
-from .conftest import container, virtc_path
+from .conftest import container, pod_config, virtc_path
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -123,7 +123,7 @@ def test_a_container_runs_on_the_console_of_the_caller(bundle: Path):
     one = vc.ContainerConfig(
         id="c1", root_fs=str(bundle), interactive=True, console=os.ttyname(line), cmd=container(bundle, "sh").cmd
     )
-    with vc.run_pod(vc.PodConfig(containers=[one])) as pod:
+    with vc.run_pod(pod_config(containers=[one])) as pod:
         os.write(screen, b"echo on''console\n")
         said = b""
         while b"onconsole\r\n" not in said:

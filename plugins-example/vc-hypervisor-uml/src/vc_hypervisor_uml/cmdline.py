@@ -1,0 +1,132 @@
+"""The kernel's command line: all that User Mode Linux is told, its host's side and the guest alike. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vc_core.config import HypervisorConfig
+from vc_core.context import PodContext
+from vc_core.devices import BlockDevice, Channel, Device, SharedDirectory
+from vc_core.errors import ConfigError
+
+#: MiB of a pod that asks for none.
+DEFAULT_MEMORY = 512
+
+#: Name of the directory below the run directory where the kernel puts a pid file and the socket of its management
+#: console.
+UMID = "uml"
+
+#: Bytes: COMMAND_LINE_SIZE of arch/um in Linux.
+COMMAND_LINE_MAX = 4095
+
+#: How many a VM can have: half of its serial lines, and disks (NR_PORTS and MAX_DEV of arch/um/drivers in Linux).
+_DEVICES_MAX = {Channel: 32, BlockDevice: 16}
+
+#: What the program itself takes for a word to it, as it lists with ``--help``, and what decides which program is pid 1.
+#: A caller who could say these of a kernel would reach files and processes of the host with them.
+_NOT_FOR_CALLERS = re.compile(
+    r"-.*|(con|ssl|ubd|udb|eth|vec)\d*\w*|ssl-non-raw|iomem|mem|umid|uml_dir|initrd|console|mconsole|xterm|debug|hostfs"
+    r"|fake_ide|nosysemu|tty_.*|virtio_uml\..*|init|rdinit|root(fstype|flags)?|vc\..*"
+)
+
+#: What would end a word, or quote it, on the kernel's command line.
+_BREAKS = re.compile(r"""[\s"'\\\x00-\x1f\x7f]""")
+
+
+def check_caller_params(config: HypervisorConfig) -> None:
+    """Refuse parameters of the caller that would say something to the host's side. Raises ConfigError."""
+    for param in config.kernel_params:
+        text = word("kernel parameter", str(param))
+        key = text.partition("=")[0]
+        if _NOT_FOR_CALLERS.fullmatch(key):
+            raise ConfigError(f"kernel parameter {key!r} is not allowed: User Mode Linux takes it as its own")
+    if config.hypervisor_params:
+        raise ConfigError("hypervisor uml has no hypervisor_params; leave them out")
+
+
+def check_device(device: Device, others: Sequence[Device]) -> None:
+    """Refuse a device that cannot be had beside ``others``. Raises ConfigError."""
+    alike = [other for other in others if type(other) is type(device)]
+    if isinstance(device, Channel):
+        word("channel", device.name)
+        if device.host_path is not None:
+            raise ConfigError(
+                f"channel {device.name!r} is wanted at {str(device.host_path)!r}, but hypervisor uml has no sockets in "
+                "the file system; leave the path out"
+            )
+    elif isinstance(device, SharedDirectory):
+        word("mount tag", device.tag)
+        word("shared directory", str(device.host_path))
+        if "," in str(device.host_path):
+            raise ConfigError(f"shared directory {str(device.host_path)!r} has a comma in its name; rename it")
+    elif isinstance(device, BlockDevice):
+        if re.search("[:,]", word("disk", str(device.host_path))):
+            raise ConfigError(f"disk {str(device.host_path)!r} has a colon or comma in its name; rename it")
+    else:
+        raise ConfigError(f"hypervisor uml cannot give a {type(device).__name__} to a VM")
+    most = _DEVICES_MAX.get(type(device), len(alike) + 1)
+    if len(alike) >= most:
+        raise ConfigError(f"{device} is one device too many: a VM of hypervisor uml has {most} of the kind at most")
+
+
+def disk_names(devices: Sequence[Device]) -> dict[str, str]:
+    """Return the names of the disks' device files in the guest, by the disks' ids."""
+    ids = [device.id for device in devices if isinstance(device, BlockDevice)]
+    return {device_id: f"ubd{letter}" for device_id, letter in zip(ids, string.ascii_lowercase, strict=False)}
+
+
+def argv(pod: PodContext, devices: Sequence[Device], lines: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return the argument vector of a pod's kernel, which works in the pod's run directory.
+
+    ``lines``: by the names of channels, the descriptors that the program inherits for the serial lines of each.
+    The pod's id stands in it as ``vc.pod=ID``. Raises ConfigError for what cannot be said on a command line.
+    """
+    assert pod.boot is not None, "the core resolves what a new VM boots"
+    channels = [device for device in devices if isinstance(device, Channel)]
+    disks = [device for device in devices if isinstance(device, BlockDevice)]
+    words = [
+        f"mem={pod.resources.memory or DEFAULT_MEMORY}M",
+        f"umid={UMID}",
+        "uml_dir=.",
+        f"initrd={word('image', str(pod.boot.image))}",
+        # A reboot is an end. What the kernel says is on the standard output; nothing else is opened unasked.
+        *("noreboot", "quiet", "con=null", "con0=null,fd:1", "ssl=null"),
+        f"vc.pod={pod.id}",
+    ]
+    ports = itertools.count()
+    for channel in channels:
+        numbered = {next(ports): descriptor for descriptor in lines[channel.name]}
+        words += [f"ssl{port}=fd:{descriptor}" for port, descriptor in numbered.items()]
+        words.append(f"vc.channel.{channel.name}=" + ",".join(f"/dev/ttyS{port}" for port in numbered))
+    for number, disk in enumerate(disks):
+        # "d": it is data, whatever its first bytes say.
+        words.append(f"ubd{number}{'r' if disk.read_only else ''}d={disk.host_path}")
+    words += [*_shares(pod.run_dir, devices), *pod.boot.params]
+    if len(line := " ".join(words)) > COMMAND_LINE_MAX:
+        raise ConfigError(f"the kernel's command line has {len(line)} bytes; {COMMAND_LINE_MAX} at most: give it less")
+    return [str(pod.boot.kernel), *words]
+
+
+def _shares(run_dir: Path, devices: Sequence[Device]) -> list[str]:
+    """Return what is said of shared directories. hostfs begins at the one directory that holds them all.
+
+    The run directory is where the program works, so what lies below is told from there and shows the guest no more.
+    """
+    shares = {device.tag: device.host_path for device in devices if isinstance(device, SharedDirectory)}
+    if not shares:
+        return ["hostfs=none"]  # no such directory: there is nothing to be mounted
+    top = Path(os.path.commonpath(shares.values()))
+    told = top.relative_to(run_dir) if top.is_relative_to(run_dir) else top
+    return [f"hostfs={told}", *(f"vc.share.{tag}=hostfs:/{path.relative_to(top)}" for tag, path in shares.items())]
+
+
+def word(what: str, text: str) -> str:
+    """Return one word of the command line. Raises ConfigError for what the kernel would read as several."""
+    if not text or _BREAKS.search(text):
+        raise ConfigError(f"{what} {text!r} cannot be said to a kernel; use no spaces, quotes and control characters")
+    return text

@@ -1,0 +1,85 @@
+"""What the kernel's process may not ask of the host, whoever in the guest asks for it: nothing may be planted.
+
+hostfs makes and changes files of the host as the guest says, with the rights of the process. This filter of system
+calls (seccomp(2)) keeps two things out of directories that a guest can write to: programs that run as their owner, and
+device files. It is no wall against a guest's kernel that was broken into.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+#: prctl(2), <linux/seccomp.h>, <linux/audit.h>.
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
+_X86_64 = 0xC000003E
+
+#: Where struct seccomp_data has the call's number, the architecture, and the lower half of the first argument.
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+
+#: Instructions of <linux/filter.h>: load a word, return, jump if equal, jump if any bit is set.
+_LOAD, _RETURN, _IF_EQUAL, _IF_ANY = 0x20, 0x06, 0x15, 0x45
+
+#: Mode bits: set-user-id and set-group-id; and the one that, of what mknod makes, devices alone have (stat(2)).
+_SET_ID = 0o6000
+_DEVICE = 0o020000
+
+#: Flags of open(2) without which it takes no mode: O_CREAT and __O_TMPFILE.
+_CREATE = 0o100 | 0o20000000
+
+#: By the numbers of x86-64: which argument is the mode, and which of its bits are refused.
+_MODES = {
+    90: (1, _SET_ID),  # chmod
+    91: (1, _SET_ID),  # fchmod
+    268: (2, _SET_ID),  # fchmodat
+    452: (2, _SET_ID),  # fchmodat2
+    85: (1, _SET_ID),  # creat
+    2: (2, _SET_ID),  # open
+    257: (3, _SET_ID),  # openat
+    133: (1, _SET_ID | _DEVICE),  # mknod
+    259: (2, _SET_ID | _DEVICE),  # mknodat
+}
+#: Of those that have a mode only with certain flags, the argument that holds the flags.
+_FLAGS = {2: 1, 257: 2}
+
+_INSTRUCTION = struct.Struct("=HBBI")
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def restrict_thread() -> None:
+    """Put the calling thread under the filter, and all processes that it will start. Raises OSError."""
+    instructions = _filter()
+    program = _Program(len(instructions) // _INSTRUCTION.size, instructions)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _filter() -> bytes:
+    """Return the filter's instructions. A jump names how many to pass over, if it is true and if not."""
+    code = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_IF_EQUAL, 1, 0, _X86_64),
+        (_RETURN, 0, 0, _REFUSE),
+        (_LOAD, 0, 0, _NUMBER),
+    ]
+    for number, (mode, refused) in _MODES.items():
+        check = [
+            (_LOAD, 0, 0, _ARGUMENTS + 8 * mode),
+            (_IF_ANY, 0, 1, refused),
+            (_RETURN, 0, 0, _REFUSE),
+            (_RETURN, 0, 0, _ALLOW),
+        ]
+        if number in _FLAGS:
+            flags = [(_LOAD, 0, 0, _ARGUMENTS + 8 * _FLAGS[number]), (_IF_ANY, 1, 0, _CREATE), (_RETURN, 0, 0, _ALLOW)]
+            check = flags + check
+        code += [(_IF_EQUAL, 0, len(check), number), *check]
+    code.append((_RETURN, 0, 0, _ALLOW))
+    return b"".join(_INSTRUCTION.pack(*one) for one in code)

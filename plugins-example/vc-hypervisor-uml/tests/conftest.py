@@ -1,0 +1,47 @@
+"""What the tests share: a guest that does nothing, and one that answers on its first channel."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vc_core.config import HypervisorConfig, Resources
+from vc_core.context import Boot, PodContext
+from vc_core.initramfs import Entry, file_entry, pack
+
+BUSYBOX = Path("/bin/busybox")
+
+_DEVICES = "/bin/busybox mount -t devtmpfs dev /dev"
+
+
+@pytest.fixture(scope="session")
+def booting(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Boot]:
+    """Return a function that makes a guest whose first process is a shell script."""
+    kernel = shutil.which("linux.uml")
+    assert kernel is not None, "install the Debian package user-mode-linux"
+    top = tmp_path_factory.mktemp("boot")
+    shutil.copy(kernel, top / "linux")
+
+    def booting(script: str) -> Boot:
+        image = top / f"initramfs{len(list(top.iterdir()))}"
+        files = {
+            "/init": file_entry(f"#!/bin/busybox sh\n{_DEVICES}\n{script}\n".encode(), executable=True),
+            "/bin/busybox": file_entry(BUSYBOX.read_bytes(), executable=True),
+            "/dev": Entry(0o040755),
+            "/proc": Entry(0o040755),
+        }
+        image.write_bytes(b"".join(pack(files)))
+        return Boot(top / "linux", image, True, ())
+
+    return booting
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> PodContext:
+    """Return a pod that boots nothing yet."""
+    run_dir = tmp_path / "run"
+    (run_dir / "share").mkdir(parents=True)
+    return PodContext("p1", "", run_dir, run_dir / "share", Resources(memory=128), HypervisorConfig())

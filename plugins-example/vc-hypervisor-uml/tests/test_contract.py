@@ -1,0 +1,33 @@
+"""The contracts of hypervisors and of guest drivers, with a kernel that really runs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vc_core.agent import GuestPayload
+from vc_core.context import Boot
+from vc_core.guest import GuestRequest
+from vc_core.testing import GuestContract, HypervisorContract
+
+
+@pytest.mark.vm
+class TestHypervisor(HypervisorContract):
+    driver_name = "uml"
+
+    @pytest.fixture
+    def boot(self, booting: Callable[[str], Boot]) -> Boot:
+        return booting("exec /bin/busybox sleep 100000")
+
+
+@pytest.mark.vm  # it needs the package that has the kernel
+class TestGuest(GuestContract):
+    driver_name = "uml"
+
+    @pytest.fixture
+    def wanted(self, tmp_path: Path) -> GuestRequest:
+        payload = GuestPayload(files={"/init": "/bin/busybox"}, modules=["overlay"], packages=["busybox-static"])
+        return GuestRequest("contract", payload, platform.machine(), tmp_path / "cache")

@@ -1,0 +1,59 @@
+"""What a process under the filter cannot do, seen from outside."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PROGRAM = """
+import os, sys
+from vc_hypervisor_uml import seccomp
+os.chdir(sys.argv[1])
+os.umask(0)
+seccomp.restrict_thread()
+exec(sys.argv[2])
+"""
+
+
+def attempt(directory: Path, statement: str) -> str:
+    """Run a statement under the filter and return what it complained of."""
+    argv = [sys.executable, "-c", _PROGRAM, str(directory), statement]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30).stderr
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "os.chmod('file', 0o4755)",
+        "os.chmod('file', 0o2755)",
+        "os.fchmod(os.open('file', os.O_RDWR), 0o6755)",
+        "os.close(os.open('new', os.O_RDWR | os.O_CREAT, 0o4755))",
+        "os.mknod('new', 0o020600, os.makedev(1, 3))",
+        "os.mknod('new', 0o060600, os.makedev(8, 0))",
+        "os.mknod('new', 0o104755)",
+    ],
+)
+def test_what_would_plant_something_is_not_permitted(tmp_path: Path, statement: str) -> None:
+    (tmp_path / "file").touch(0o644)
+    assert "PermissionError" in attempt(tmp_path, statement)
+    assert [(one.name, stat.S_IMODE(one.stat().st_mode)) for one in tmp_path.iterdir()] == [("file", 0o644)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "os.chmod('file', 0o1755)",
+        "os.close(os.open('new', os.O_RDWR | os.O_CREAT, 0o755))",
+        "os.close(os.open('file', os.O_RDONLY, 0o4755))",  # no mode: nothing is made
+        "os.mknod('new', 0o010600)",
+        "os.symlink('file', 'new')",
+        "os.mkdir('new', 0o755)",
+    ],
+)
+def test_what_files_are_for_is_permitted(tmp_path: Path, statement: str) -> None:
+    (tmp_path / "file").touch(0o644)
+    assert attempt(tmp_path, statement) == ""
