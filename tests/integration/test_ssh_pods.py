@@ -14,7 +14,7 @@ import vc_core as vc
 from vc_core.network import NetworkConfig, NetworkMode
 from vc_core.store import Store
 
-from .conftest import container, qemu_pid, supervisors, virtc, wait_ended
+from .conftest import container, supervisors, virtc, vm_pid, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.qemu]
 
@@ -89,8 +89,8 @@ def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store):
 
 
 def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store):
-    inodes = {os.readlink(f"/proc/{qemu_pid(store, 'ssh')}/fd/{fd}")  # noqa: PTH115 - no path
-              for fd in os.listdir(f"/proc/{qemu_pid(store, 'ssh')}/fd")}  # noqa: PTH208  # fmt: skip
+    inodes = {os.readlink(f"/proc/{vm_pid(store, 'ssh')}/fd/{fd}")  # noqa: PTH115 - no path
+              for fd in os.listdir(f"/proc/{vm_pid(store, 'ssh')}/fd")}  # noqa: PTH208  # fmt: skip
     listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines() if line.split()[3] == "0A"]
     ours = [fields[1] for fields in listening if f"socket:[{fields[9]}]" in inodes]
     assert ours
@@ -116,6 +116,6 @@ def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(bundle: 
         assert pod.enter(vc.Cmd(args=["echo", "back"])).stdout == b"back\n"
         waiter.join(60)
         assert codes == [3]
-        vm = qemu_pid(store, "taken")
+        vm = vm_pid(store, "taken")
         pod.stop(timeout=60)
         assert wait_ended(vm, 1)
