@@ -12,7 +12,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -62,8 +62,12 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+class _OverrunError(Exception):
+    """An extension does not return."""
+
+
 def _in_time(function: Callable[[], _T]) -> _T:
-    """Call somebody's code that must not hold us up for ever. Raises what it raises, and TimeoutError.
+    """Call an extension's code, which must not hold us up for ever. Raises what it raises, and _OverrunError.
 
     A call that overruns is left behind in its thread, which keeps no process from ending.
     """
@@ -76,7 +80,9 @@ def _in_time(function: Callable[[], _T]) -> _T:
             outcome.set_exception(error)
 
     threading.Thread(target=call, name="extension", daemon=True).start()
-    return outcome.result(EXTENSION_DEADLINE)
+    if not wait([outcome], EXTENSION_DEADLINE).done:
+        raise _OverrunError
+    return outcome.result()
 
 
 def _hooks(*specs: type) -> frozenset[str]:
@@ -375,7 +381,7 @@ class Plugins:
                 continue
             try:
                 _in_time(partial(caller, **arguments))
-            except TimeoutError:
+            except _OverrunError:
                 self._drop(extension)
                 told = "%s did not return from %s within %g s; it is told no more"
                 _log.error(told, extension, hook, EXTENSION_DEADLINE)
@@ -415,11 +421,12 @@ class Plugins:
                         kind=kind,
                         name=name,
                     )
-            catalogue = self._installed()
-            if kind is PluginKind.EXTENSION:
-                obj, entry_point = _in_time(lambda: catalogue.load(kind, name))
-            else:
-                obj, entry_point = catalogue.load(kind, name)
+            load = partial(self._installed().load, kind, name)
+            try:
+                obj, entry_point = _in_time(load) if kind is PluginKind.EXTENSION else load()
+            except _OverrunError as error:
+                what = f"extension {name!r} is not loaded after {EXTENSION_DEADLINE:g} s; repair or uninstall it"
+                raise DriverLoadError(what, kind=kind, name=name) from error
             return self._register(_Plugin(kind, name, *supplier(entry_point), obj))
 
     def _load_extensions(self) -> None:
@@ -430,10 +437,7 @@ class Plugins:
             for name in self.names(PluginKind.EXTENSION):
                 try:
                     self._load(PluginKind.EXTENSION, name)
-                except (DriverError, TimeoutError) as error:
-                    if isinstance(error, TimeoutError):
-                        what = f"extension {name!r} is not loaded after {EXTENSION_DEADLINE:g} s; uninstall it"
-                        error = DriverLoadError(what, kind=PluginKind.EXTENSION, name=name)
+                except DriverError as error:
                     self._broken_extensions[name] = error
                     _log.warning("passed over: %s", error)
 

@@ -48,7 +48,7 @@ requires-python = ">=3.11"
 dependencies = ["vc-core>={minor},<{next_minor}"]
 
 [project.optional-dependencies]
-test = ["vc-core[testing]>={minor},<{next_minor}"]
+test = [{test}]
 
 [project.entry-points."{group}"]
 {name} = "{package}.plugin:{title}Plugin"
@@ -182,6 +182,8 @@ def files(kind: PluginKind, name: str) -> dict[str, str]:
         "minor": f"{major}.{minor}",
         "next_minor": f"{major}.{int(minor) + 1}",
     }
+    needed = ["vc-core[testing]", *(["vc-agent-noop"] if kind is PluginKind.HYPERVISOR else [])]
+    facts["test"] = ", ".join('"{}>={minor},<{next_minor}"'.format(one, **facts) for one in needed)
     source = f"src/{facts['package']}"
     made = {
         "pyproject.toml": _PYPROJECT.format_map(facts),

@@ -97,8 +97,8 @@ class HypervisorContract(PluginContract):
     """Subclass this for a hypervisor, and set ``driver_name``.
 
     Override :meth:`boot` if it boots anything; a kernel that halts at once is enough. Most tests make a VM of their
-    own. A hypervisor with the capability PROCESS is also tried through the whole product, with the agent of
-    :meth:`pod_config`; that needs root, and a distribution that offers the driver.
+    own. A hypervisor with the capability PROCESS is also tried through the whole product, with the pod of
+    :meth:`pod_config`; that needs root, a distribution that offers the driver, and the agent ``noop``.
     """
 
     kind = PluginKind.HYPERVISOR
