@@ -51,6 +51,20 @@ def cold_start(image: GuestImage, bundle: Path, folder: Path) -> Ratio:
     )  # fmt: skip
 
 
+def user_mode_linux() -> Ratio:
+    """A pod without containers from nothing to running, its guest's agent ready, on two hypervisors."""
+    rounds = 5
+
+    def on(hypervisor: str) -> float:
+        began = time.monotonic()
+        with vc.run_pod(vc.PodConfig(hypervisor_type=hypervisor)):
+            return time.monotonic() - began
+
+    on("uml")  # builds its guest, if it is not built yet
+    medians = pairs(rounds, lambda: on("uml"), lambda: on("qemu"))
+    return Ratio("`run_pod` on the hypervisor uml", "`run_pod` on the hypervisor qemu", *medians, 1, rounds)
+
+
 def exec_true(image: GuestImage, bundle: Path, folder: Path) -> Ratio:
     """``enter_container`` in one process on a running pod, against a bare init over a virtio-serial port."""
     rounds, command = 200, vc.Cmd(args=["/bin/busybox", "true"])
@@ -127,7 +141,8 @@ def main() -> int:
     request = boot.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
     image = asyncio.run(boot.find_or_build(plugins, "debian", request, lambda phrase, fraction: None))
     with world() as (folder, bundle):
-        rows = [cold_start(image, bundle, folder), exec_true(image, bundle, folder), list_pods(folder)]
+        rows = [cold_start(image, bundle, folder), user_mode_linux()]
+        rows += [exec_true(image, bundle, folder), list_pods(folder)]
         more, figures = streams(image, bundle, folder)
         rows += more
         rows += plugin_costs.measure(folder)

@@ -371,9 +371,10 @@ def fresh(tmp_path_factory, guest_image):
 
 @pytest.fixture
 def exchanged(tmp_path_factory, guest_image):
-    """A VM whose ports have each other's names, and whose command line says so."""
-    options = ("vc.channel.sh.hyper.channel.0=/dev/vport0p2", "vc.channel.sh.hyper.channel.1=/dev/vport0p1")
-    with booted(tmp_path_factory.mktemp("vm"), guest_image, options, ("stream", "control")) as vm:
+    """A VM whose ports have each other's names, and whose command line says so; a third is for receipts."""
+    control, stream = "/dev/vport0p2,/dev/vport0p3", "/dev/vport0p1"
+    options = (f"vc.channel.sh.hyper.channel.0={control}", f"vc.channel.sh.hyper.channel.1={stream}")
+    with booted(tmp_path_factory.mktemp("vm"), guest_image, options, ("stream", "control", "receipts")) as vm:
         yield vm
 
 

@@ -1,5 +1,7 @@
 """The end of a pod, and what the kernel command line can say."""
 
+import select
+import socket
 import time
 
 import pytest
@@ -61,6 +63,22 @@ def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host):
     host.send(host.DESTROYPOD)
     host.close()
     assert fresh.process.wait(20) == 0
+
+
+def test_a_host_that_wants_receipts_is_told_what_was_read(exchanged, new_host):
+    host = new_host(exchanged)
+    with socket.socket(socket.AF_UNIX) as receipts:
+        receipts.connect(str(exchanged.directory / "receipts"))
+        receipts.settimeout(20)
+        while not select.select([receipts], [], [], 0.05)[0]:  # until the guest has heard of the connection
+            host.ok(host.PING)
+        receipts.recv(65536)
+        for _ in range(10):
+            host.ok(host.PING)
+        told = 0
+        while told < 80:
+            told += int.from_bytes(receipts.recv(4, socket.MSG_WAITALL), "big")
+        assert told == 80
 
 
 def test_the_command_line_can_name_the_channels_devices(exchanged, new_host):
