@@ -60,7 +60,18 @@ def test_a_line_that_the_kernel_would_cut_is_refused(pod: PodContext) -> None:
 
 @pytest.mark.parametrize(
     "param",
-    ["ubd7=/etc/shadow", "ubd0d=/x", "hostfs=/", "ssl9=fd:0", "con1=port:1", "init=/x", "mem=9G", "vc.pod=x", "--x"],
+    [
+        "ubd7=/etc/shadow",
+        "ubd0d=/x",
+        "hostfs=/",
+        "ssl9=fd:0",
+        "vec0:transport=tap",
+        "con1=port:1",
+        "init=/x",
+        "mem=9G",
+        "vc.pod=x",
+        "--x",
+    ],
 )
 def test_callers_cannot_say_what_the_hosts_side_would_take_for_itself(param: str) -> None:
     config = HypervisorConfig(kernel_params=[Param.parse(param)])

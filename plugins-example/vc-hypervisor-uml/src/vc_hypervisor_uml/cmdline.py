@@ -30,7 +30,7 @@ _DEVICES_MAX = {Channel: 32, BlockDevice: 16}
 #: What the program itself takes for a word to it, as it lists with ``--help``, and what decides which program is pid 1.
 #: A caller who could say these of a kernel would reach files and processes of the host with them.
 _NOT_FOR_CALLERS = re.compile(
-    r"-.*|(con|ssl|ubd|udb|eth|vec)\d*\w*|ssl-non-raw|iomem|mem|umid|uml_dir|initrd|console|mconsole|xterm|debug|hostfs"
+    r"-.*|(ssl|ubd|udb|eth|vec).*|con(\d.*)?|iomem|mem|umid|uml_dir|initrd|console|mconsole|xterm|debug|hostfs"
     r"|fake_ide|nosysemu|tty_.*|virtio_uml\..*|init|rdinit|root(fstype|flags)?|vc\..*"
 )
 
