@@ -16,6 +16,7 @@ from pathlib import Path
 
 import vc_core as vc
 from benchmarks import plugins as plugin_costs
+from benchmarks import ssh
 from benchmarks.bare import BareVm, initramfs
 from benchmarks.ratio import Ratio, pairs
 from benchmarks.streams import ROUNDS, SIZE, measure
@@ -145,6 +146,8 @@ def main() -> int:
         rows += [exec_true(image, bundle, folder), list_pods(folder)]
         more, figures = streams(image, bundle, folder)
         rows += more
+        rows += [ssh.cold_start(bundle), ssh.exec_true(bundle, folder)]
+        figures.append(ssh.sizes(plugins))
         rows += plugin_costs.measure(folder)
     PAGE.write_text(page(rows, figures))
     for row in rows:

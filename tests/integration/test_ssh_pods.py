@@ -44,6 +44,7 @@ def pod(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[vc.P
 
 def sh(pod: vc.Pod, script: str, where: str = "c1") -> vc.ExecResult:
     cmd = vc.Cmd(args=["sh", "-c", script])
+    assert not where or vc.status_container("ssh", where).state == "running", vc.status_container("ssh", where)
     return pod.enter_container(where, cmd) if where else pod.enter(cmd)
 
 

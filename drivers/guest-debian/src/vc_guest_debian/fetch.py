@@ -19,7 +19,11 @@ _KERNEL_PARTS = re.compile(r"linux-(image|binary|modules)-.*")
 
 #: Dependencies that serve only to configure packages, which is not done here: no maintainer script runs. They are left
 #: out unless the agent asks for them by name; of what OpenSSH depends on, they are more than half.
-_MAINTENANCE = re.compile(r"adduser|debconf(-.*)?|dpkg|libperl5\..*|passwd|perl(-.*)?|tar|ucf")
+_MAINTENANCE = re.compile(
+    r"adduser|debconf(-.*)?|debianutils|dpkg|init-system-helpers|libgdbm.*|libpam-(modules|runtime).*|libperl5\..*"
+    r"|libsemanage.*|libsepol\d|lib.*-perl|lsb-base|openssh-client|passwd|perl(-.*)?|procps|runit-helper"
+    r"|sensible-utils|sysvinit-utils|tar|ucf|usrmerge"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from vc_core.spawner import Spawner
 #: Of the guest's kernel: virtio devices, the shares, overlays, the network card of the SSH port.
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net")
 
-#: The daemon; what starts containers; a shell; and all the usual small programs in one.
-_PACKAGES = ("openssh-server", "util-linux", "mount", "dash", "busybox-static")
+#: The daemon; what starts containers; a shell; and all the usual small programs in one, mount among them.
+_PACKAGES = ("openssh-server", "util-linux", "dash", "busybox-static")
 
 #: The address that a guest has on the hypervisor's network for the host alone.
 _PARAMS = ("vc.address=10.0.2.15/24",)
