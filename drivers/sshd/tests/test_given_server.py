@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -149,6 +150,17 @@ def test_a_command_has_its_own_environment_only(make_agent: MakeAgent, monkeypat
             assert names == {b"HOME", b"USER", b"PATH", b"a.b"}
 
     play(work)
+
+
+def test_what_a_command_is_told_gets_into_no_log(make_agent: MakeAgent, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+
+    async def work():
+        async with started(make_agent()) as agent:
+            await outcome(agent, "", Cmd(args=["true"], envs=[PATH, EnvVar("TOKEN", "secret")]))
+
+    play(work)
+    assert "secret" not in caplog.text
 
 
 def test_a_command_runs_in_its_directory_as_its_user(make_agent: MakeAgent):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,11 @@ _KEEPALIVE = (15, 3)
 
 #: Bytes of output of one session that may be on their way (the window of RFC 4254, section 5.2).
 WINDOW = 256 * 1024
+
+# At INFO asyncssh logs several lines for each session, with the command line: that is for nobody's log, because
+# variables and arguments may be secrets. Who sets another level before gets it.
+if (_asyncssh_log := logging.getLogger("asyncssh")).level == logging.NOTSET:
+    _asyncssh_log.setLevel(logging.WARNING)
 
 #: Returns the arguments of ``asyncssh.connect`` that say where to: a connected socket, or an address.
 Dial = Callable[[], Awaitable[dict[str, Any]]]

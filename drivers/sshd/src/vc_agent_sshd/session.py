@@ -22,8 +22,8 @@ _SILENCE = 0.5
 #: End of input on a terminal: the character ^D.
 _END_OF_TRANSMISSION = b"\x04"
 
-#: Bytes of the line that a command says first.
-_LINE_MAX = 1024 * 1024
+#: Bytes taken from a command that says little.
+_OUTPUT_MAX = 1024 * 1024
 
 #: What ends reading from or writing to a session whose connection is lost.
 _LOST = (asyncssh.Error, OSError)
@@ -93,7 +93,7 @@ class Session:
     async def output(self) -> bytes:
         """Return all output, for commands that say little. Raises AgentConnectError."""
         try:
-            return bytes(await self._process.stdout.read(_LINE_MAX))
+            return bytes(await self._process.stdout.read(_OUTPUT_MAX))
         except _LOST as error:
             raise self._lost() from error
 
