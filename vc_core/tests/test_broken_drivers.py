@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from vc_core.process import find_supervisors
+from vc_core.status import vm_identity
+from vc_core.store import Store
 from vc_core.testing import distributions
+from vc_core.wire import LOG_NAME
 
 #: A hypervisor as good as mock, until the environment says how it goes bad.
 TURNCOAT = """
@@ -88,16 +92,42 @@ WAYS = {
     "stop crashes": "",
 }
 
+#: A hypervisor whose VM is a process, from the page that shows how to write one.
+PAGE = Path(__file__).parents[2] / "docs/how-to/write-a-hypervisor.md"
+NAP = """
+{hypervisor}
+
+from vc_core.hookspecs import hookimpl
+
+class Plugin:
+    @hookimpl
+    def vc_hypervisor_config(self, options):
+        if options:
+            raise ConfigError(f"hypervisor nap has no option {{min(options)!r}}")
+        return "none"
+
+    @hookimpl
+    def vc_hypervisor_create(self, pod, config, saved):
+        return NapHypervisor(pod, config, saved)
+
+if how := os.environ.get("TURNCOAT"):
+    import threading
+    threading.Event().wait() if how == "hangs" else os._exit(3)
+"""
+
 Virtc = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the two, as pip left it, and a second one, in it, that offers the same driver."""
+    """A folder with all of them, as pip left it, and a second one, in it, that offers the same driver."""
     site, sources = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("sources")
     turncoat = distributions.write(sources, "turncoat", "hypervisors", "turncoat", TURNCOAT)
     snag = distributions.write(sources, "snag", "extensions", "snag", SNAG)
-    distributions.install(site, turncoat, snag)
+    hypervisor = next(block for block in PAGE.read_text().split("```") if "class NapHypervisor" in block)
+    source = hypervisor.removeprefix("python").replace("from vc_hypervisor_nap.config import NapConfig", "")
+    nap = distributions.write(sources, "nap", "hypervisors", "nap", NAP.format(hypervisor=source.strip()))
+    distributions.install(site, turncoat, snag, nap)
     distributions.install(site / "rival", distributions.write(sources, "rival", "hypervisors", "turncoat", TURNCOAT))
     return site
 
@@ -157,6 +187,29 @@ def test_a_driver_gone_bad_harms_no_other_and_its_pods_can_be_deleted(virtc: Vir
 
     virtc("pod", "delete", "--force", "running", **bad)
     virtc("pod", "delete", "--force", "ready", **bad)
+    assert states(virtc("pod", "list", "--json")) == {}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("way", ["hangs", "crashes"])
+def test_a_driver_gone_bad_cannot_keep_its_vm_after_its_supervisor_died(
+    virtc: Virtc, store: Store, tmp_path: Path, way: str
+) -> None:
+    for name in ("kernel", "image"):
+        (tmp_path / name).touch()
+    files = ["--kernel", str(tmp_path / "kernel"), "--image", str(tmp_path / "image")]
+    (tmp_path / "bundle/rootfs/bin").mkdir(parents=True)
+    pod = ["--id", "p1", "--hypervisor", "nap", "--agent", "noop", "--bundle", str(tmp_path / "bundle")]
+    virtc("pod", "run", "--quiet", *pod, *files, "--", "sleep", "1000")
+    (supervisor,) = find_supervisors("p1", store.roots.pod_run_dir("p1") / LOG_NAME)
+    vm = vm_identity(store.read("p1"))
+    assert vm is not None
+    assert supervisor.kill(10)
+    bad = {"TURNCOAT": way}
+    assert states(virtc("pod", "list", "--json", **bad)) == {"p1": "running"}
+    assert vm.alive()
+    virtc("pod", "delete", "--force", "p1", **bad)
+    assert not vm.alive()
     assert states(virtc("pod", "list", "--json")) == {}
 
 
