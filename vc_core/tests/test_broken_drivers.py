@@ -110,7 +110,7 @@ class Plugin:
     def vc_hypervisor_create(self, pod, config, saved):
         return NapHypervisor(pod, config, saved)
 
-if how := os.environ.get("TURNCOAT"):
+if how := os.environ.get("NAP"):
     import threading
     threading.Event().wait() if how == "hangs" else os._exit(3)
 """
@@ -205,7 +205,7 @@ def test_a_driver_gone_bad_cannot_keep_its_vm_after_its_supervisor_died(
     vm = vm_identity(store.read("p1"))
     assert vm is not None
     assert supervisor.kill(10)
-    bad = {"TURNCOAT": way}
+    bad = {"NAP": way}
     assert states(virtc("pod", "list", "--json", **bad)) == {"p1": "running"}
     assert vm.alive()
     virtc("pod", "delete", "--force", "p1", **bad)
