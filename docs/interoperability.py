@@ -76,9 +76,9 @@ _KINDS = {"IGNORED": "ignored", "UNSUPPORTED": "refused"}
 
 def guest_commands() -> set[str]:
     """Return the commands in the guest agent's table."""
-    source = (GUEST / "control.c").read_text()
+    source = (GUEST / "commands.c").read_text()
     table = re.search(r"\} commands\[\] = \{(.*?)\n\};", source, re.DOTALL)
-    assert table, "control.c has no table of commands any more"
+    assert table, "commands.c has no table of commands any more"
     return set(re.findall(r"\{([A-Z]+),", table[1]))
 
 

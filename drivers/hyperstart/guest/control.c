@@ -1,9 +1,7 @@
 #include "control.h"
 
-#include "boot.h"
 #include "channel.h"
-#include "devices.h"
-#include "files.h"
+#include "commands.h"
 #include "mux.h"
 #include "pod.h"
 
@@ -13,64 +11,23 @@
 #include <unistd.h>
 
 enum {
-	EXTENSIONS_VERSION = 1,
 	HEADER = 8,            /* u32 code, u32 length with header */
 	FRAME_MAX = 1 << 20,
 	SEND_MAX = 2 << 20,    /* an answer, and what a host that does not read lets wait */
 	UNREAD_MAX = 16384,    /* no further command while so much waits to be sent */
 	FLUSH_GRACE = 300,     /* milliseconds for the host to take the last output before power-off */
-	NOT_SET_UP = 125,
 };
-
-enum code {
-	GETVERSION = 0,
-	STARTPOD = 1,
-	GETPOD = 2,
-	DESTROYPOD = 4,
-	EXECCMD = 6,
-	READY = 8,
-	ACK = 9,
-	ERROR = 10,
-	WINSIZE = 11,
-	PING = 12,
-	PODFINISHED = 13,
-	NEXT = 14,
-	WRITEFILE = 15,
-	READFILE = 16,
-	NEWCONTAINER = 17,
-	KILLCONTAINER = 18,
-	ONLINECPUMEM = 19,
-	SETUPINTERFACE = 20,
-	SETUPROUTE = 21,
-	REMOVECONTAINER = 22,
-	PROCESSASYNCEVENT = 23,
-	SIGNALPROCESS = 24,
-	DELETEINTERFACE = 25,
-	HELLO = 4096,
-	SIGNAL = 4097,
-	STATS = 4098,
-};
-
-/* What a command's handler says: ACK it, ERROR with `failure`, it has answered, or it will. */
-enum outcome { DONE, FAILED, ANSWERED, LATER };
 
 unsigned api_version = API_2016;
 bool later, extended;
 
+static const struct buffer nothing;
+
 static struct channel channel;
-static char token[2 * TOKEN_SIZE + 1]; /* of the boot's first HELLO */
+static bool unanswered; /* the host that asked for a start waits for the answer */
 
-/* The start under way. Only one is at a time: the channel takes no command meanwhile. */
-static struct {
-	enum { NO_START, START_PROCESS, START_CONTAINER, START_POD } kind;
-	bool unanswered; /* the host that asked waits for the answer */
-	struct pod_spec pod;
-	size_t started; /* containers of the pod */
-} start;
-
-/* The way to power-off, in order. */
-static enum { RUNNING, DESTROYING, FLUSHING, FLUSHED } phase;
-static bool off_after_answer; /* an original powers off when STARTPOD fails */
+/* The way from DESTROYPOD to power-off, in order. */
+static enum { ENDING, FLUSHING, FLUSHED } phase;
 
 static void send_frame(uint32_t code, const void *payload, size_t length)
 {
@@ -82,533 +39,42 @@ static void send_frame(uint32_t code, const void *payload, size_t length)
 		console("guest agent: an answer of %zu bytes is lost, the host reads nothing", length);
 }
 
-static void send_error(void)
+static void send_failure(void)
 {
 	struct buffer text = {.limit = FRAME_MAX};
 
-	if (extended) {
-		json_write(&text, "{\"reason\":");
-		json_write_string(&text, failure.reason);
-		if (failure.exit_code)
-			json_write(&text, ",\"exit_code\":%d", failure.exit_code);
-		json_write(&text, "}");
-	}
+	json_write(&text, "{\"reason\":");
+	json_write_string(&text, failure.reason);
+	if (failure.exit_code)
+		json_write(&text, ",\"exit_code\":%d", failure.exit_code);
+	json_write(&text, "}");
 	send_frame(ERROR, text.data, text.overflown ? 0 : text.length);
 	buffer_free(&text);
 }
 
-static enum outcome outcome_of(bool done)
+static void answer(enum outcome outcome, const struct buffer *reply)
 {
-	return done ? DONE : FAILED;
-}
-
-static void answer(enum outcome outcome)
-{
-	if (outcome == DONE)
-		send_frame(ACK, NULL, 0);
-	else if (outcome == FAILED)
-		send_error();
-}
-
-/* Commands, each with its payload. */
-
-static enum outcome acknowledge(struct message *message)
-{
-	(void)message;
-	return DONE;
-}
-
-static enum outcome get_version(struct message *message)
-{
-	uint8_t version[4];
-
-	(void)message;
-	put_be32(version, api_version);
-	send_frame(ACK, version, sizeof version);
-	return ANSWERED;
-}
-
-static enum outcome rescan_devices(struct message *message)
-{
-	(void)message;
-	devices_rescan();
-	return DONE;
-}
-
-static enum outcome begin(int kind)
-{
-	start.kind = kind;
-	start.unanswered = true;
-	return LATER;
-}
-
-/* The pod could not be started as a whole: undo what was. */
-static void undo_pod(void)
-{
-	struct failure kept = failure;
-
-	processes_forget(NULL);
-	pod_end();
-	failure = kept;
-	off_after_answer = !extended;
-}
-
-static enum outcome start_next_container(void)
-{
-	const struct container_spec *next = start.pod.containers ? &start.pod.containers[start.started++] : NULL;
-
-	if (!next || !next->id)
-		return DONE;
-	if (container_start(next, NULL))
-		return LATER;
-	undo_pod();
-	return FAILED;
-}
-
-static enum outcome start_pod(struct message *message)
-{
-	if (pod.started) {
-		fail("a pod is started already");
-		return FAILED;
-	}
-	if (!read_pod(message, &start.pod))
-		return FAILED;
-	if (!pod_start(&start.pod)) {
-		off_after_answer = !extended;
-		return FAILED;
-	}
-	pod.message = *message;
-	*message = (struct message){0};
-	start.started = 0;
-	begin(START_POD);
-	return start_next_container();
-}
-
-static enum outcome new_container(struct message *message)
-{
-	struct container_spec spec;
-
-	if (!read_container(message, &spec))
-		return FAILED;
-	if (!pod.started) {
-		fail("no pod is started");
-		return FAILED;
-	}
-	return container_start(&spec, message) ? begin(START_CONTAINER) : FAILED;
-}
-
-static enum outcome run(struct container *container, const struct process_spec *spec)
-{
-	enum start outcome = process_start(container, false, spec);
-
-	return outcome == STARTING ? begin(START_PROCESS) : outcome_of(outcome == STARTED);
-}
-
-static enum outcome exec_in_vm(const struct process_spec *spec)
-{
-	struct container *vm = container_find(VM_ITSELF);
-
-	if (!vm)
-		vm = container_of_guest(VM_ITSELF);
-	return vm ? run(vm, spec) : FAILED;
-}
-
-static enum outcome exec_in_pod(const struct process_spec *spec)
-{
-	struct container *itself = NULL;
-
-	if (!extended)
-		fail("the exec has no 'container'");
-	else if (!pod.started)
-		fail("no pod is started");
+	if (outcome == LATER)
+		unanswered = true;
+	else if (outcome == FAILED && extended)
+		send_failure();
 	else
-		itself = pod_itself();
-	return itself ? run(itself, spec) : FAILED;
-}
-
-static enum outcome exec_command(struct message *message)
-{
-	struct exec_spec spec;
-	struct container *container;
-
-	if (!read_exec(message, &spec))
-		return FAILED;
-	if (!*spec.container)
-		return exec_in_pod(&spec.process);
-	if (pod.started && api_version > API_2016 && !strcmp(spec.container, VM_ITSELF))
-		return exec_in_vm(&spec.process);
-	container = container_find(spec.container);
-	if (!container || !container->running) {
-		fail_process(NOT_SET_UP, container ? "container '%s' does not run" : "there is no container '%s'",
-		             spec.container);
-		if (extended || later || spec.process.terminal)
-			return FAILED;
-		return outcome_of(process_stillborn(spec.container, &spec.process, NOT_SET_UP));
-	}
-	return run(container, &spec.process);
-}
-
-static enum outcome kill_container(struct message *message)
-{
-	struct kill_spec spec;
-	struct container *container;
-
-	if (!read_kill(message, &spec))
-		return FAILED;
-	container = container_find(spec.container);
-	if (!container && later) {
-		static const char reason[] = "no such container";
-
-		send_frame(ERROR, reason, sizeof reason);
-		return ANSWERED;
-	}
-	if (!container) {
-		fail("there is no container '%s'", spec.container);
-		return FAILED;
-	}
-	if (!container->init)
-		return DONE;
-	return outcome_of(process_kill(container->init, (int)MIN(spec.signal, INT32_MAX)) || !extended);
-}
-
-static enum outcome signal_process(struct message *message)
-{
-	struct signal_spec spec;
-	struct process *process;
-
-	if (!read_signal(message, &spec))
-		return FAILED;
-	process = process_by_stdio(spec.stdio);
-	if (!process) {
-		fail("there is no process with stream %llu", (unsigned long long)spec.stdio);
-		return FAILED;
-	}
-	return outcome_of(process_kill(process, (int)MIN(spec.signal, INT32_MAX)));
-}
-
-static enum outcome signal_by_id(struct message *message)
-{
-	struct kill_spec spec;
-	struct process *process;
-
-	if (!read_kill(message, &spec))
-		return FAILED;
-	process = process_by_id(spec.container, spec.process);
-	if (!process) {
-		fail("there is no process '%s' in container '%s'", spec.process, spec.container);
-		return FAILED;
-	}
-	/* Its group: the process leads one. */
-	if (!process->ended)
-		kill(-process->pid, (int)MIN(spec.signal, INT32_MAX));
-	return DONE;
-}
-
-/* The container that a message names and nothing else; NULL and `failure` if there is none. */
-static struct container *named_container(struct message *message)
-{
-	struct name_spec spec;
-	struct container *container;
-
-	if (!read_name(message, &spec))
-		return NULL;
-	container = container_find(spec.container);
-	if (!container)
-		fail("there is no container '%s'", spec.container);
-	return container;
-}
-
-static enum outcome remove_container(struct message *message)
-{
-	struct container *container = named_container(message);
-
-	if (!container)
-		return FAILED;
-	if (container->running) {
-		fail("container '%s' still runs", container->spec.id);
-		return FAILED;
-	}
-	processes_forget(container);
-	container_free(container);
-	return DONE;
-}
-
-static enum outcome tell_usage(struct message *message)
-{
-	struct buffer text = {.limit = FRAME_MAX - HEADER};
-	struct container *container = named_container(message);
-
-	if (!container)
-		return FAILED;
-	if (!container->running) {
-		fail("container '%s' does not run", container->spec.id);
-		return FAILED;
-	}
-	cgroup_write_usage(&container->cgroup, &text);
-	send_frame(ACK, text.data, text.length);
-	buffer_free(&text);
-	return ANSWERED;
-}
-
-static enum outcome resize(struct message *message)
-{
-	struct size_spec spec;
-	struct process *process;
-
-	if (!read_size(message, &spec))
-		return FAILED;
-	process = *spec.process ? process_by_id(spec.container, spec.process) : process_by_stdio(spec.stream);
-	if (!process && *spec.process) {
-		fail("there is no process '%s' in container '%s'", spec.process, spec.container);
-		return FAILED;
-	}
-	if (process && process->terminal && process->out.watch.fd >= 0)
-		set_terminal_size(process->out.watch.fd, spec.rows, spec.columns);
-	return DONE;
-}
-
-/* The container whose file a message names; NULL and `failure` if there is none. */
-static struct container *named_file(struct message *message, struct file_spec *spec)
-{
-	struct container *container;
-
-	if (!read_file(message, spec))
-		return NULL;
-	container = container_find(spec->container);
-	if (!container)
-		fail("there is no container '%s'", spec->container);
-	return container;
-}
-
-static enum outcome write_container_file(struct message *message)
-{
-	struct file_spec spec;
-	struct container *container = named_file(message, &spec);
-
-	return outcome_of(container && file_write(container, spec.path, message->rest, message->rest_length));
-}
-
-static enum outcome read_container_file(struct message *message)
-{
-	struct buffer contents = {.limit = FRAME_MAX - HEADER};
-	struct file_spec spec;
-	struct container *container = named_file(message, &spec);
-	bool done = container && file_read(container, spec.path, &contents);
-
-	if (done)
-		send_frame(ACK, contents.data, contents.length);
-	buffer_free(&contents);
-	return done ? ANSWERED : FAILED;
-}
-
-static enum outcome put_online(struct message *message)
-{
-	(void)message;
-	devices_online();
-	return DONE;
-}
-
-static enum outcome set_interface(struct message *message)
-{
-	struct interface spec;
-
-	return outcome_of(read_interface(message, &spec) && network_set_interface(&spec));
-}
-
-static enum outcome remove_interface(struct message *message)
-{
-	struct interface spec;
-
-	return outcome_of(read_interface(message, &spec) && network_remove_interface(spec.device));
-}
-
-static enum outcome set_routes(struct message *message)
-{
-	struct routes_spec spec;
-
-	if (!read_routes(message, &spec))
-		return FAILED;
-	for (const struct route *route = spec.routes; route && route->dest; route++)
-		if (!network_set_route(route))
-			return FAILED;
-	return DONE;
-}
-
-static enum outcome destroy_pod(struct message *message)
-{
-	(void)message;
-	phase = DESTROYING;
-	pod_destroy();
-	return LATER;
-}
-
-static bool parse_token(const char *text, uint8_t bytes[TOKEN_SIZE])
-{
-	for (size_t i = 0; i < 2 * TOKEN_SIZE; i++) {
-		const char *digits = "0123456789abcdef", *digit = text[i] ? strchr(digits, text[i] | 32) : NULL;
-
-		if (!digit)
-			return false;
-		bytes[i / 2] = (uint8_t)(bytes[i / 2] << 4 | (digit - digits));
-	}
-	return !text[2 * TOKEN_SIZE];
-}
-
-static void write_process(struct buffer *text, const struct process *process)
-{
-	json_write(text, "{\"container\":");
-	json_write_string(text, process->container_id);
-	json_write(text, ",\"init\":%s,\"stdio\":%llu,\"stderr\":%llu", process->init ? "true" : "false",
-	           (unsigned long long)process->out.stream, (unsigned long long)process->err.stream);
-	json_write(text, ",\"terminal\":%s,\"ended\":%s,\"status\":%d", process->terminal ? "true" : "false",
-	           process->ended ? "true" : "false", process->status);
-	json_write(text, ",\"received\":%llu,\"consumed\":%llu,\"closed\":%s", (unsigned long long)process->in.received,
-	           (unsigned long long)process->in.consumed, process->in.ends ? "true" : "false");
-	json_write(text, ",\"stdout_from\":%llu,\"stderr_from\":%llu}", (unsigned long long)process->out.consumed,
-	           (unsigned long long)process->err.consumed);
-}
-
-static enum outcome answer_hello(void)
-{
-	static const char *const features[] = {
-		"no-next", "reasons", "exec-ack", "signal",   "status128", "drain",    "credit",
-		"sync",    "overlay", "pod-root", "pod-stays", "mounts",    "no-input", "terminal-size",
-		"confinement", "stats",
-	};
-	struct buffer text = {.limit = FRAME_MAX - HEADER};
-	const char *separator = "";
-
-	json_write(&text, "{\"version\":%d,\"features\":", EXTENSIONS_VERSION);
-	for (size_t i = 0; i < COUNT(features); i++) {
-		json_write(&text, i ? "," : "[");
-		json_write_string(&text, features[i]);
-	}
-	json_write(&text, "],\"processes\":[");
-	for (struct process *process = processes; process; process = process->next) {
-		if (process->unknown)
-			continue;
-		json_write(&text, "%s", separator);
-		write_process(&text, process);
-		separator = ",";
-	}
-	json_write(&text, "]}");
-	if (text.overflown)
-		fail("the guest has no memory to list its processes");
-	else
-		send_frame(ACK, text.data, text.length);
-	buffer_free(&text);
-	return text.overflown ? FAILED : ANSWERED;
-}
-
-static enum outcome hello(struct message *message)
-{
-	struct hello_spec spec;
-	uint8_t bytes[TOKEN_SIZE];
-
-	if (!read_hello(message, &spec))
-		return FAILED;
-	if (!spec.version || !parse_token(spec.token, bytes)) {
-		fail("HELLO needs a version and a token of %d hexadecimal digits", 2 * TOKEN_SIZE);
-		return FAILED;
-	}
-	if (extended && strcasecmp(token, spec.token)) {
-		fail("HELLO has another token than the first of this boot");
-		return FAILED;
-	}
-	if (!extended) {
-		strcpy(token, spec.token);
-		channel_set_token(bytes);
-		extended = true;
-		later = false;
-	}
-	return answer_hello();
-}
-
-/* What a command carries. FILE: JSON up to the first closing brace, then bytes. */
-enum payload { NOTHING, JSON, FILE_BYTES };
-
-/* A host that said HELLO has all commands; others those of their version. */
-enum { ALWAYS = API_FINAL, ONLY_EXTENDED = UINT32_MAX };
-
-static const struct command {
-	uint32_t code;
-	enum payload payload;
-	uint32_t first, last; /* versions */
-	enum outcome (*handle)(struct message *message);
-} commands[] = {
-	{GETVERSION, NOTHING, API_2016, ALWAYS, get_version},
-	{STARTPOD, JSON, API_2016, ALWAYS, start_pod},
-	{GETPOD, NOTHING, API_2016, API_2016, acknowledge},
-	{DESTROYPOD, NOTHING, API_2016, ALWAYS, destroy_pod},
-	{EXECCMD, JSON, API_2016, ALWAYS, exec_command},
-	{READY, NOTHING, API_2016, ALWAYS, rescan_devices},
-	{WINSIZE, JSON, API_2016, ALWAYS, resize},
-	{PING, NOTHING, API_2016, ALWAYS, acknowledge},
-	{WRITEFILE, FILE_BYTES, API_2016, ALWAYS, write_container_file},
-	{READFILE, JSON, API_2016, ALWAYS, read_container_file},
-	{NEWCONTAINER, JSON, API_2016, ALWAYS, new_container},
-	{KILLCONTAINER, JSON, API_2016, ALWAYS, kill_container},
-	{ONLINECPUMEM, NOTHING, API_2016, ALWAYS, put_online},
-	{SETUPINTERFACE, JSON, API_2016, ALWAYS, set_interface},
-	{SETUPROUTE, JSON, API_2016, ALWAYS, set_routes},
-	{REMOVECONTAINER, JSON, API_2016, ALWAYS, remove_container},
-	{SIGNALPROCESS, JSON, API_2017, ALWAYS, signal_by_id},
-	{DELETEINTERFACE, JSON, API_2017, ALWAYS, remove_interface},
-	{HELLO, JSON, API_2016, ALWAYS, hello},
-	{SIGNAL, JSON, ONLY_EXTENDED, ALWAYS, signal_process},
-	{STATS, JSON, ONLY_EXTENDED, ALWAYS, tell_usage},
-};
-
-static bool is_known(const struct command *command)
-{
-	return extended || (command->first <= api_version && api_version <= command->last);
-}
-
-/* Where the JSON of a command ends. */
-static size_t json_length(enum payload payload, const uint8_t *bytes, size_t length)
-{
-	const uint8_t *brace = payload == FILE_BYTES ? memchr(bytes, '}', length) : NULL;
-
-	return brace ? (size_t)(brace + 1 - bytes) : length;
-}
-
-static enum outcome handle(uint32_t code, const uint8_t *payload, size_t length)
-{
-	const struct command *command = commands, *end = command + COUNT(commands);
-	struct message message = {0};
-	enum outcome outcome = FAILED;
-	size_t json;
-
-	while (command < end && command->code != code)
-		command++;
-	if (command == end || !is_known(command)) {
-		fail("this guest agent does not know command %u", (unsigned)code);
-		return FAILED;
-	}
-	json = json_length(command->payload, payload, length);
-	if (command->payload == NOTHING || message_read(&message, payload, json)) {
-		message.rest = payload + json;
-		message.rest_length = length - json;
-		outcome = command->handle(&message);
-	}
-	message_free(&message);
-	return outcome;
+		send_frame(outcome == DONE ? ACK : ERROR, reply->data, reply->length);
 }
 
 static bool accepts(const uint8_t *frame, size_t length)
 {
 	(void)frame;
 	(void)length;
-	return start.kind == NO_START && phase == RUNNING && channel_waiting(&channel) < UNREAD_MAX;
+	return !command_waits() && !destroying && channel_waiting(&channel) < UNREAD_MAX;
 }
 
 static void frame(const uint8_t *frame, size_t length)
 {
-	enum outcome outcome = handle(get_be32(frame), frame + HEADER, length - HEADER);
+	struct buffer reply = {.limit = FRAME_MAX - HEADER};
 
-	if (outcome != LATER)
-		start.kind = NO_START;
-	answer(outcome);
+	answer(command_perform(get_be32(frame), frame + HEADER, length - HEADER, &reply), &reply);
+	buffer_free(&reply);
 }
 
 /* The original's flow control: the host hears how much of what it wrote has arrived. */
@@ -625,29 +91,22 @@ static void taken(size_t count)
 static void lost(void)
 {
 	fail("a command's length is impossible; the channel waits for a new host");
-	send_error();
+	answer(FAILED, &nothing);
 }
 
 static void synced(void)
 {
-	start.unanswered = false;
+	unanswered = false;
 }
 
 void control_started(struct process *process)
 {
-	enum outcome outcome = outcome_of(!process->unknown);
+	enum outcome outcome = command_started(process);
 
-	if (start.kind == START_CONTAINER && outcome == FAILED)
-		container_free(process->container);
-	else if (start.kind == START_POD && outcome == FAILED)
-		undo_pod();
-	else if (start.kind == START_POD)
-		outcome = start_next_container();
-	if (outcome == LATER)
+	if (outcome == LATER || !unanswered)
 		return;
-	start.kind = NO_START;
-	if (start.unanswered)
-		answer(outcome);
+	unanswered = false;
+	answer(outcome, &nothing);
 }
 
 void control_ended(const struct process *process)
@@ -687,7 +146,7 @@ static void end_flush(void)
 /* Power off once everything has ended and the host has what it was owed, or time is up. */
 static void advance_phase(void)
 {
-	if (phase == DESTROYING && pod_is_gone()) {
+	if (phase == ENDING && pod_is_gone()) {
 		phase = FLUSHING;
 		loop_alarm(FLUSH_GRACE, end_flush);
 	}
@@ -696,7 +155,7 @@ static void advance_phase(void)
 	if (phase != FLUSHED)
 		return;
 	pod_let_go();
-	answer(DONE);
+	answer(DONE, &nothing);
 	channel_flush(&channel);
 	power_off();
 }
@@ -704,9 +163,9 @@ static void advance_phase(void)
 void control_turn(void)
 {
 	channel_receive(&channel);
-	if (!extended && !later && phase == RUNNING && start.kind == NO_START && containers && !containers_running())
+	if (!extended && !later && !destroying && !command_waits() && containers && !containers_running())
 		finish_pod();
-	if (phase != RUNNING)
+	if (destroying)
 		advance_phase();
 	if (channel_flush(&channel) && off_after_answer)
 		power_off();
