@@ -324,3 +324,23 @@ def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_pod(mock_config):
         assert await aio.list_pods() == []
 
     asyncio.run(main())
+
+
+def test_status_shows_what_an_agent_warns_of_while_the_pod_runs(mock_config, monkeypatch: pytest.MonkeyPatch):
+    from vc_agent_noop.agent import NoopAgent
+
+    monkeypatch.setattr(NoopAgent, "warnings", property(lambda agent: ("it does nothing",)))
+    pod = vc.run_pod(mock_config("p1"))
+    assert pod.status().warnings == ("it does nothing",)
+    assert ["pod", "warning", "it does nothing"] in [line.split(maxsplit=2) for line in shown("pod", "status", "p1")]
+    pod.stop()
+    assert pod.status().warnings == ()
+    pod.delete()
+
+
+def shown(*words: str) -> list[str]:
+    from click.testing import CliRunner
+
+    from vc_core.cli.main import virtc
+
+    return CliRunner().invoke(virtc, words).output.splitlines()

@@ -289,3 +289,22 @@ def test_a_path_with_a_brace_is_not_written_to(make_agent):
             await agent.aclose()
 
     run(main())
+
+
+@pytest.mark.parametrize("api", ORIGINALS)
+def test_status_is_told_that_input_may_be_dropped(make_agent, api):
+    """The original drops what a slow reader has not taken, and no host can know."""
+
+    async def main():
+        async with FakeHyperstart(ours=False, api=api) as guest:
+            agent = await started(make_agent, guest)
+            [warning] = agent.warnings
+            assert str(api) in warning
+            assert "drops input" in warning
+            await agent.aclose()
+        async with FakeHyperstart() as guest:
+            agent = await started(make_agent, guest)
+            assert agent.warnings == ()
+            await agent.aclose()
+
+    run(main())

@@ -271,6 +271,14 @@ class Agent(ABC):
         await asyncio.Event().wait()
         raise AssertionError("an event that nobody sets was set")
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Say in one sentence each what this guest does less well than callers expect; shown by status.
+
+        Valid from connect on. By default there is nothing to say.
+        """
+        return ()
+
     @abstractmethod
     def save(self) -> Mapping[str, object]:
         """Return JSON-able facts from which the driver's create hook makes an object for the same guest."""

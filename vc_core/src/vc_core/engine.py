@@ -313,7 +313,7 @@ class Engine:
                 self._containers.start(hypervisor, agent, container, attached.get(container.id), AGENT_DEADLINE)
             )
         running = move(self._ledger.name, self.record.state, State.RUNNING)
-        self._ledger.commit(state=running, reason="", intent="", **self._saved())
+        self._ledger.commit(state=running, reason="", intent="", warnings=list(agent.warnings), **self._saved())
         self._spawn(self._watch_agent(agent))
 
     async def _connect(self, agent: Agent, hypervisor: Hypervisor, deadline: float) -> None:
@@ -345,7 +345,7 @@ class Engine:
             record = ended(self.record, "the start of its pod failed", time.time())
             self._ledger.commit(
                 state=state, reason=reason, intent="", vm=None, saved_hypervisor=None, saved_agent=None,
-                containers=record.containers, forwards=[],
+                containers=record.containers, forwards=[], warnings=[],
             )  # fmt: skip
 
     # -- end -------------------------------------------------------------------------------------------------------

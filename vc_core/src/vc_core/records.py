@@ -36,7 +36,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     ``supervised``: its VM is a process, so a supervisor looks after it while it runs. ``intent``: an operation that was
     begun and whose end is not recorded yet. ``vm``: the VM's process identity. ``saved_*``: the drivers' own facts.
-    ``forwards``: ports of this host that lead into the guest.
+    ``forwards``: ports of this host that lead into the guest. ``warnings``: what the agent has to say of that guest.
     """
 
     schema: int = SCHEMA
@@ -54,6 +54,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     acceleration: str = ""
     isolation: str = ""
     forwards: list[PortForward] = []
+    warnings: list[str] = []
     containers: dict[str, ContainerRecord] = {}
 
 

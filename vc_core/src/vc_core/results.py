@@ -36,7 +36,8 @@ class PodStatus:
 
     ``acceleration`` ("kvm", "tcg", ...) and ``isolation`` ("hardware", "none") are "" until the pod ran once.
     ``console_path`` names the log of the guest's console, "" when there is none. ``forwards``: ports of
-    127.0.0.1 that lead into the guest while it runs.
+    127.0.0.1 that lead into the guest while it runs. ``warnings``: what its agent does less well with this guest than
+    callers expect, in one sentence each.
     """
 
     id: str
@@ -49,4 +50,5 @@ class PodStatus:
     created_at: float | None = None
     console_path: str = ""
     forwards: tuple[PortForward, ...] = ()
+    warnings: tuple[str, ...] = ()
     containers: tuple[ContainerStatus, ...] = ()

@@ -57,7 +57,7 @@ def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodR
         containers[name] = msgspec.structs.replace(container, **changes)
     return msgspec.structs.replace(
         record, state=State.STOPPED, reason=reason, intent="", vm=None, containers=containers,
-        saved_hypervisor=None, saved_agent=None, forwards=[],
+        saved_hypervisor=None, saved_agent=None, forwards=[], warnings=[],
     )  # fmt: skip
 
 
@@ -76,6 +76,7 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         created_at=now.created_at,
         console_path=str(console) if console.exists() else "",
         forwards=tuple(now.forwards),
+        warnings=tuple(now.warnings),
         containers=tuple(container_status(roots, now.id, name, one) for name, one in now.containers.items()),
     )
 

@@ -123,6 +123,14 @@ class HyperstartAgent(DirectCalls, Agent):
             return _CAPABILITIES | _OUR_CAPABILITIES | more
         return _CAPABILITIES | _LATE_CAPABILITIES if dialect.by_id else _CAPABILITIES
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Say what an original guest does with input, which its protocol gives no way to prevent."""
+        dialect = self._connection.known
+        if dialect is None or dialect.ours:
+            return ()
+        return (f"the guest's hyperstart is an original (API {dialect.api}) and drops input that is not read at once",)
+
     def devices(self) -> Sequence[Device]:
         """Return the two channels, further volumes, and the directories shared with the guest."""
         pod = self._pod

@@ -197,6 +197,7 @@ def status(pod_id: str, as_json: bool) -> None:
     details = [
         *(("pod", f"port {one.guest_port}/{one.protocol}", f"127.0.0.1:{one.host_port}") for one in found.forwards),
         ("pod", "reason", found.reason),
+        *(("pod", "warning", warning) for warning in found.warnings),
         ("pod", "acceleration", found.acceleration),
         ("pod", "isolation", found.isolation),
         ("pod", "console", found.console_path),
