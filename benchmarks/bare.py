@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Self
 
 from vc_core.guest import GuestImage
+from vc_hypervisor_qemu.cmdline import machine
+from vc_hypervisor_qemu.config import QemuConfig
 
 HERE = Path(__file__).parent
 
@@ -44,8 +46,7 @@ class BareVm:
         began = time.monotonic()
         self._qemu = subprocess.Popen(
             [
-                "qemu-system-x86_64", "-machine", "q35,accel=tcg,usb=off,vmport=off,smm=off", "-cpu", "max",
-                "-m", "512",
+                "qemu-system-x86_64", *machine(QemuConfig(), "tcg"), "-m", "512",
                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-chardev", f"socket,id=c,path={folder}/console.sock", "-serial", "chardev:c",
                 "-device", "virtio-serial-pci,disable-legacy=on",

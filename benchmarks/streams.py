@@ -20,6 +20,8 @@ from vc_core.agent import GuestContainer, ProcessIO
 from vc_core.config import Cmd, EnvVar, HypervisorConfig, Resources
 from vc_core.context import PodContext
 from vc_core.guest import GuestImage
+from vc_hypervisor_qemu.cmdline import machine
+from vc_hypervisor_qemu.config import QemuConfig
 
 SIZE = 32 * 1024 * 1024
 ROUNDS = 5
@@ -65,8 +67,8 @@ class StreamVm:
         )  # fmt: skip
         self._agent = HyperstartAgent(pod, HyperstartConfig(), None)
         arguments = [
-            "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-m", "512", "-nodefaults",
-            "-no-user-config", "-no-reboot", "-display", "none", "-device", "virtio-serial-pci",
+            "qemu-system-x86_64", *machine(QemuConfig(), "tcg"), "-m", "512", "-nodefaults", "-no-user-config",
+            "-no-reboot", "-display", "none", "-device", "virtio-serial-pci",
             "-fsdev", "local,id=share,path=share,security_model=none,readonly=on",
             "-device", "virtio-9p-pci,fsdev=share,mount_tag=hyperShared",
             "-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", " ".join(image.kernel_params),

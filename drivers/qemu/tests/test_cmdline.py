@@ -70,7 +70,7 @@ def test_a_vm_is_created_stopped_in_a_sandbox_with_no_device_by_default() -> Non
 
 @pytest.mark.parametrize(
     ("accelerator", "cpu", "expected"),
-    [("kvm", "", "host"), ("tcg", "", "max"), ("tcg", "Haswell", "Haswell"), ("kvm", "EPYC,-svm", "EPYC,-svm")],
+    [("kvm", "", "host"), ("tcg", "", "max,-erms"), ("tcg", "Haswell", "Haswell"), ("kvm", "EPYC,-svm", "EPYC,-svm")],
 )
 def test_the_cpu_is_the_best_there_is_unless_one_is_asked_for(accelerator: str, cpu: str, expected: str) -> None:
     argv = cmdline.argv(request(accelerator=accelerator, config=QemuConfig(cpu=cpu)))

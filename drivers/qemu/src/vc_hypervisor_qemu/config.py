@@ -28,7 +28,7 @@ class QemuConfig:
 
     machine: str = "q35"  #: machine type, one of MACHINES
     accel: str = "auto"  #: one of ACCELERATORS
-    cpu: str = ""  #: value of QEMU's ``-cpu``; empty: the host's under KVM, else all that QEMU can emulate
+    cpu: str = ""  #: value of QEMU's ``-cpu``; empty: the host's under KVM, else the fastest that QEMU emulates
 
     disk_bus: str = SCSI  #: one of DISK_BUSES
 
