@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Bounds the memory that a host can make the agent use (three rings of 64 KiB each), and HELLO's answer to 1 MiB. */
+/* Bounds the memory that a host can make the agent use (three rings of 512 KiB each), and HELLO's answer to 1 MiB. */
 enum { PROCESSES_MAX = 2048 };
 
 struct process *processes;

@@ -3,14 +3,18 @@
 #include "mux.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* What a terminal may still hold when its process has ended: FIONREAD does not say. */
-enum { TERMINAL_LEFT = 2 * WINDOW };
+enum {
+	TERMINAL_LEFT = 131072, /* what a terminal may still hold when its process has ended: FIONREAD does not say */
+	LARGE_PIPE = 262144,    /* for a process with much output: it and the agent take turns less often */
+	SPARE_USED = 65536,     /* a ring that held no more is kept for the next process */
+};
 
 static size_t ring_at(uint64_t position)
 {
@@ -34,9 +38,9 @@ static bool get_ring(uint8_t **ring)
 	return *ring;
 }
 
-static void put_ring(uint8_t **ring)
+static void put_ring(uint8_t **ring, uint64_t used)
 {
-	if (*ring && spare_count < COUNT(spare))
+	if (*ring && used <= SPARE_USED && spare_count < COUNT(spare))
 		spare[spare_count++] = *ring;
 	else
 		free(*ring);
@@ -69,7 +73,7 @@ static void end(struct output *output)
 void output_close(struct output *output)
 {
 	end(output);
-	put_ring(&output->ring);
+	put_ring(&output->ring, output->head);
 }
 
 bool output_finished(const struct output *output)
@@ -131,6 +135,8 @@ void output_fill(struct output *output)
 		}
 		progress = true;
 		output->head += (size_t)count;
+		if (output->head == WINDOW) /* which a read never steps over: the ring ends there */
+			fcntl(output->watch.fd, F_SETPIPE_SZ, LARGE_PIPE);
 		if (output->draining)
 			output->left -= (size_t)count;
 	}
@@ -191,7 +197,7 @@ void input_open(struct input *input, struct process *process, int fd)
 void input_close(struct input *input)
 {
 	loop_close(&input->watch);
-	put_ring(&input->ring);
+	put_ring(&input->ring, input->received);
 	input->consumed = input->received;
 }
 

@@ -6,8 +6,8 @@
 #include "loop.h"
 
 enum {
-	WINDOW = 65536,       /* bytes sent and not consumed; a ring holds just that. A power of two */
-	CREDIT_EVERY = 16384, /* consumed bytes after which the sender is told */
+	WINDOW = 524288,       /* bytes sent and not consumed; a ring holds just that. A power of two */
+	CREDIT_EVERY = 131072, /* consumed bytes after which the sender is told */
 };
 
 struct process;

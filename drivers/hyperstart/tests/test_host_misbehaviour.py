@@ -10,7 +10,7 @@ from vc_core.config import Cmd
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
 from vc_core.testing.fake_hyperstart import FEATURES, FakeHyperstart
 from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
-from vc_core.testing.hyperstart_wire import Code
+from vc_core.testing.hyperstart_wire import WINDOW, Code
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds; the guest gets this much, a test waits at most ten times that.
@@ -327,9 +327,9 @@ def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_age
             tracemalloc.start()
             try:
                 process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(stalled=True), 5)
-                with pytest.raises(AgentProtocolError, match="not asked for; 65536 at most"):
+                with pytest.raises(AgentProtocolError, match=f"not asked for; {WINDOW} at most"):
                     await agent.wait(process)
-                assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+                assert tracemalloc.get_traced_memory()[1] < 2 * WINDOW + 1024 * 1024
             finally:
                 tracemalloc.stop()
             await agent.aclose()

@@ -20,6 +20,7 @@ from vc_core.errors import AgentError, CommandError
 from vc_core.limits import RLimit
 from vc_core.plugins import Plugins
 from vc_core.roots import Roots
+from vc_core.testing.hyperstart_wire import WINDOW
 from vc_core.testing.process_io import RecordedIO
 
 pytestmark = pytest.mark.vm
@@ -146,7 +147,7 @@ def test_a_missing_program_is_a_command_error_of_127(guest, make_agent):
     guest.run(make_agent, main)
 
 
-@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537])
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, WINDOW - 1, WINDOW, WINDOW + 1])
 def test_output_and_input_around_the_window_are_exact(guest, make_agent, size):
     async def main(agent):
         data = os.urandom(size)
@@ -181,12 +182,12 @@ def test_fifty_commands_at_once_keep_apart(guest, make_agent):
 def test_a_stalled_reader_stalls_only_its_own_stream(guest, make_agent):
     async def main(agent):
         io = RecordedIO(stalled=True)
-        stalled = await agent.exec("c1", cmd("head", "-c", "1000000", "/dev/zero"), io, DEADLINE)
+        stalled = await agent.exec("c1", cmd("head", "-c", "2000000", "/dev/zero"), io, DEADLINE)
         status, _ = await command(agent, "head", "-c", "200000", "/dev/zero")
         assert status == 0
         io.flowing.set()
         assert await agent.wait(stalled) == 0
-        assert len(io.stdout) == 1_000_000
+        assert len(io.stdout) == 2_000_000
 
     guest.run(make_agent, main)
 
@@ -210,10 +211,10 @@ def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, m
             data = os.urandom(1024 * 1024)
             status, io = await command(agent, "cat", stdin=data)
             assert (status, bytes(io.stdout)) == (0, data)
-            assert tracemalloc.get_traced_memory()[1] < 2 * count * 65536 + 8 * len(data)
+            assert tracemalloc.get_traced_memory()[1] < 2 * count * WINDOW + 8 * len(data)
         finally:
             tracemalloc.stop()
-        assert await agent_memory(agent) - before < count * 2 * 64 + 512
+        assert await agent_memory(agent) - before < count * WINDOW // 1024 + 1024
         for process, io in stalled:
             await agent.signal(process, 9, DEADLINE)
             io.flowing.set()

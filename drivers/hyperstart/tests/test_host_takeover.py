@@ -11,7 +11,7 @@ from vc_core.config import Cmd
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.fake_hyperstart import FakeHyperstart
 from vc_core.testing.hyperstart_programs import pattern
-from vc_core.testing.hyperstart_wire import CONTROL, STREAM
+from vc_core.testing.hyperstart_wire import CONTROL, STREAM, WINDOW
 from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10
@@ -84,7 +84,7 @@ def test_output_goes_on_where_the_former_host_acknowledged_it_and_the_exit_code_
             before.flowing.clear()
             saved = await host.die(halves)
             taken = guest.processes[int(process.process_id)].stdout.base
-            assert 0 <= len(before.stdout) - taken < 65536
+            assert 0 <= len(before.stdout) - taken < WINDOW
 
             agent = await next_host(make_agent, guest, saved)
             assert AgentCapability.REATTACH in agent.capabilities

@@ -13,10 +13,10 @@ from vc_core.agent import ProcessIO
 from vc_core.errors import AgentError, AgentProtocolError
 
 #: Bytes that may be sent and not consumed, per direction and stream (guest-protocol.md, Credit).
-WINDOW = 65536
+WINDOW = 524288
 
 #: Credit is sent at once for this many consumed bytes, and for fewer at leisure.
-_CREDIT_STEP = 16384
+_CREDIT_STEP = 131072
 
 #: Most bytes of input in one frame: ours, and an original's, which keeps no more until the process reads.
 _PAYLOAD_MAX = 32768

@@ -131,7 +131,7 @@ class Wire:
     MARKER = b"\xffVCSYNC\0\xff" + TOKEN
 
     #: What the protocol lets each side have on its way.
-    WINDOW = 65536
+    WINDOW = 524288
     FRAME_PAYLOAD = 32768
 
     #: The last bytes of a full window may wait for credit, to go with what follows them.

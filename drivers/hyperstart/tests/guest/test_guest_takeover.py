@@ -83,7 +83,7 @@ def test_no_stream_says_anything_before_it_is_resumed(host):
 
 def test_output_is_sent_again_from_the_byte_that_the_host_names(host):
     host.gives_credit = False
-    stdio = host.exec("c1", "sh", "-c", "head -c 200000 /dev/urandom >/tmp/r; sha256sum </tmp/r >&2; cat /tmp/r")
+    stdio = host.exec("c1", "sh", "-c", "head -c 2000000 /dev/urandom >/tmp/r; sha256sum </tmp/r >&2; cat /tmp/r")
     host.wait_for(lambda: len(host.output.get(stdio, b"")) > host.WINDOW - host.HELD)
     first = host.output[stdio]
     for position in (0, 1, 4097, 65535, 65536):

@@ -12,9 +12,9 @@ CONTROL = "sh.hyper.channel.0"
 STREAM = "sh.hyper.channel.1"
 
 #: Most bytes sent and not consumed, most payload of a frame, and how much is consumed before credit is sent.
-WINDOW = 65536
+WINDOW = 524288
 PAYLOAD_MAX = 32768
-CREDIT_STEP = 16384
+CREDIT_STEP = 131072
 
 #: Most payload of a control frame.
 CONTROL_PAYLOAD_MAX = 1024 * 1024 - 8
