@@ -52,9 +52,9 @@ def sh(where: vc.Container, script: str, **cmd: str) -> vc.ExecResult:
 
 
 def test_a_container_has_the_usual_capabilities_and_its_commands_too(confined: Make):
-    made = confined("sh", "-c", "grep Cap /proc/self/status; exec sleep 1000")
+    made = confined("sh", "-c", "grep Cap /proc/self/status; touch /tmp/said; exec sleep 1000")
     made.start()
-    of_command = sh(made, "grep Cap /proc/self/status").stdout
+    of_command = sh(made, "until [ -e /tmp/said ]; do usleep 10000; done; grep Cap /proc/self/status").stdout
     for said in (of_command, Path(made.status().log_path).read_bytes()):
         bits = {line.split()[0]: int(line.split()[1], 16) for line in said.decode().splitlines()}
         assert bits["CapEff:"] == bits["CapPrm:"] == bits["CapBnd:"] == 0xA80425FB, said
@@ -93,9 +93,9 @@ def test_set_user_id_programs_give_rights_only_where_asked(confined: Make, whoam
 
 
 def test_a_container_that_takes_too_much_memory_is_killed_and_no_other(confined: Make, pod: vc.Pod):
-    made = confined("sh", "-c", "head -c 200m /dev/zero | tail", memory=32)
+    made = confined("tail", "-c", "200m", "/dev/zero", memory=32)
     made.start()
-    made.wait()
+    assert made.wait() == 137
     assert pod.enter_container("c1", vc.Cmd(args=["echo", "up"])).stdout == b"up\n"
     assert pod.status().state is vc.State.RUNNING
 

@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 
 @pytest.fixture(scope="module")
-def shared_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_files(tmp_path_factory: pytest.TempPathFactory, hypervisor: str) -> Path:
+    """Return files to share, made anew for each hypervisor."""
     top = tmp_path_factory.mktemp("shared")
     for name in ("data", "scratch", "volume"):
         (top / name).mkdir()
