@@ -30,7 +30,7 @@ def cold_start(bundle: Path) -> Ratio:
     return Ratio(
         "`virtc pod run -i --agent sshd` to the first byte of the container's output",
         "the same with the agent `hyperstart`",
-        *medians, 4, rounds,
+        *medians, 5, rounds,
     )  # fmt: skip
 
 
