@@ -19,6 +19,7 @@ from vc_core.devices import BlockDevice, Channel, Device, GuestPort, NetworkInte
 from vc_core.errors import ConfigError, PrivilegeError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.network import GuestInterface, GuestNetwork, GuestRoute, NetworkConfig, NetworkMode
+from vc_core.rootfs import RootFs
 from vc_core.roots import Roots
 from vc_core.spawner import Spawner
 
@@ -47,6 +48,7 @@ _NEEDED = {
 
 def context(config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodContext:
     """Return what the drivers are told of a pod."""
+    writes = any(not mount.read_only for one in config.containers for mount in one.mounts)
     return PodContext(
         id=config.id,
         uuid=str(uuid.uuid5(_UUID_NAMESPACE, config.id)),
@@ -55,13 +57,8 @@ def context(config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodCo
         resources=config.vm_config,
         hypervisor_config=config.hypervisor_config,
         boot=boot,
-        writable_dir=run_dir / "writable" if wants_writable(config) else None,
+        writable_dir=run_dir / "writable" if writes else None,
     )
-
-
-def wants_writable(config: PodConfig) -> bool:
-    """Tell whether any container of the pod may write to a directory of the host."""
-    return any(not mount.read_only for one in config.containers for mount in one.mounts)
 
 
 def drivers(
@@ -102,12 +99,11 @@ def devices(config: PodConfig, agent: Agent) -> list[Device]:
 
 def disks(config: PodConfig) -> list[BlockDevice]:
     """Return the disks that are roots of a pod's containers. Raises ConfigError when a root cannot be used."""
-    return [disk for one in config.containers if (disk := root_disk(one)) is not None]
+    return [disk for one in config.containers if (disk := root_disk(one, rootfs.resolve(one))) is not None]
 
 
-def root_disk(container: ContainerConfig) -> BlockDevice | None:
-    """Return the disk that is a container's root, None if it is a directory. Raises ConfigError."""
-    root = rootfs.resolve(container)
+def root_disk(container: ContainerConfig, root: RootFs) -> BlockDevice | None:
+    """Return the disk that is a container's root, None if that is a directory."""
     if not root.fstype:
         return None
     return BlockDevice(disk_id(container.id), root.path, read_only=not container.writable_root_fs)

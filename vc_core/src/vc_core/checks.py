@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,8 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from vc_core import assembly
 from vc_core.agent import Agent, AgentCapability
-from vc_core.config import HypervisorConfig, Resources
+from vc_core.config import PodConfig
 from vc_core.context import PodContext
 from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import ConfigError, GuestError, VCError
@@ -81,15 +81,7 @@ class Subject:
 
     def pod(self) -> PodContext:
         """Return a pod none of whose directories exists, as at the creation of a pod."""
-        run_dir = self.directory / "run"
-        return PodContext(
-            id="contract",
-            uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, "contract")),
-            run_dir=run_dir,
-            share_dir=run_dir / "share",
-            resources=Resources(),
-            hypervisor_config=HypervisorConfig(),
-        )
+        return assembly.context(PodConfig(id="contract"), self.directory / "run")
 
     def create(self) -> object:
         """Return what the driver's create hook makes. Raises VCError."""

@@ -184,7 +184,8 @@ class Containers:
         """Give the guest a container's root: its place below the shared directory, or else the disk that it is."""
         if self._share_dir is None:
             return config.root_fs, None
-        root, disk = rootfs.resolve(config), root_disk(config)
+        root = rootfs.resolve(config)
+        disk = root_disk(config, root)
         if disk is None:
             return share.add(self._share_dir, f"{config.id}/rootfs", root.path), None
         if AgentCapability.DISKS not in agent.capabilities:
@@ -261,22 +262,14 @@ async def run(
 
 def _confinement(agent: Agent, config: ContainerConfig) -> Confinement:
     """Return what a container's processes may do. Raises NotSupportedError for limits that the agent cannot set."""
-    wanted = Confinement(
-        read_only=config.read_only,
-        overlay_size=config.overlay_size,
-        memory=config.memory,
-        pids=config.pids,
-        rlimits=tuple(config.rlimits),
-        capabilities=tuple(config.capabilities),
-        no_new_privs=config.no_new_privs,
-    )
+    wanted = {one.name: getattr(config, one.name) for one in fields(Confinement)}
     if AgentCapability.LIMITS not in agent.capabilities:
-        asked = [one.name for one in fields(wanted) if getattr(wanted, one.name) != getattr(Confinement(), one.name)]
-        if asked:
+        usual = Confinement()
+        if asked := [name for name, value in wanted.items() if value != getattr(usual, name)]:
             raise NotSupportedError(
                 f"container {config.id!r} has {', '.join(asked)}, which the agent of its pod cannot set; leave it out"
             )
-    return wanted
+    return Confinement(**wanted)
 
 
 def with_path(cmd: Cmd) -> Cmd:

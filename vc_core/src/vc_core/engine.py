@@ -18,7 +18,7 @@ from vc_core import assembly, boot, containers, process, rootfs, share, sources
 from vc_core.agent import Agent, AgentCapability, ContainerUsage, Process, ProcessIO, TerminalSize
 from vc_core.config import Cmd, ContainerConfig
 from vc_core.containers import Attachment, Containers
-from vc_core.context import Boot
+from vc_core.context import PodContext
 from vc_core.errors import (
     AgentConnectError,
     AgentError,
@@ -278,16 +278,17 @@ class Engine:
 
     async def _bring_up(self, progress: Progress, attached: Mapping[str, Attachment], ready_deadline: float) -> None:
         config, what, pod_root = self._ledger.config, None, ""
-        writable = self._run_dir / "writable" if assembly.wants_writable(config) else None
         if self._share_dir is not None:
             what = await boot.resolve(self._plugins, config, self._store.roots.cache, progress)
-            for directory in (self._share_dir, *([writable] if writable else [])):
+        pod = assembly.context(config, self._run_dir, what)
+        if self._share_dir is not None:
+            for directory in filter(None, (self._share_dir, pod.writable_dir)):
                 share.prepare(directory)
             if config.root_fs:
                 root_fs = rootfs.resolve_directory("rootfs of the pod", config.root_fs)
                 pod_root = share.add(self._share_dir, f"{_POD_ROOT}/rootfs", root_fs)
-        self._containers = Containers(self._ledger, self._share_dir, writable, self._spawn)
-        self._make_drivers(what, saved=False)
+        self._containers = Containers(self._ledger, self._share_dir, pod.writable_dir, self._spawn)
+        self._make_drivers(pod)
         hypervisor, agent = self._drivers()
         for device in (*assembly.devices(config, agent), *(assembly.disks(config) if self._share_dir else ())):
             hypervisor.add_device(device)
@@ -462,7 +463,8 @@ class Engine:
         self._containers = Containers(
             self._ledger, self._share_dir, writable if writable.exists() else None, self._spawn
         )
-        self._make_drivers(None, saved=True)
+        pod = assembly.context(self._ledger.config, self._run_dir)
+        self._make_drivers(pod, self.record.saved_hypervisor, self.record.saved_agent)
         hypervisor, agent = self._drivers()
         if self.record.supervised:
             self._watch_vm()
@@ -492,11 +494,8 @@ class Engine:
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 
-    def _make_drivers(self, what: Boot | None, saved: bool) -> None:
-        config, record = self._ledger.config, self.record
-        former = (record.saved_hypervisor, record.saved_agent) if saved else (None, None)
-        pod = assembly.context(config, self._run_dir, what)
-        self._hypervisor, self._agent = assembly.drivers(self._plugins, config, pod, *former)
+    def _make_drivers(self, pod: PodContext, *saved: Mapping[str, Any] | None) -> None:
+        self._hypervisor, self._agent = assembly.drivers(self._plugins, self._ledger.config, pod, *saved)
         self._at_rest.clear()
 
     def _drivers(self) -> tuple[Hypervisor, Agent]:

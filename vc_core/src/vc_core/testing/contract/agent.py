@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import socket
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import Protocol
 
 import pytest
 
+from vc_core import assembly
 from vc_core.agent import Agent, AgentCapability, ContainerUsage, GuestContainer, Process, TerminalSize
-from vc_core.config import Cmd, HypervisorConfig, Resources
+from vc_core.config import Cmd, PodConfig
 from vc_core.context import PodContext
 from vc_core.devices import Channel, GuestPort
 from vc_core.errors import AgentError, HypervisorError, NotSupportedError, VCError
@@ -146,14 +146,7 @@ class AgentContract(PluginContract):
         run_dir = tmp_path / "run"
         (run_dir / "share" / self.root_fs).mkdir(parents=True)
         run_dir.chmod(0o700)
-        return PodContext(
-            id="contract",
-            uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, "contract")),
-            run_dir=run_dir,
-            share_dir=run_dir / "share",
-            resources=Resources(),
-            hypervisor_config=HypervisorConfig(),
-        )
+        return assembly.context(PodConfig(id="contract"), run_dir)
 
     @pytest.fixture
     def make(self, driver: AgentDriver, options: Mapping[str, object], pod: PodContext) -> Callable[..., Agent]:

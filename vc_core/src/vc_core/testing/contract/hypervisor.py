@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -16,7 +15,8 @@ from typing import Any
 import pytest
 
 import vc_core
-from vc_core.config import HypervisorConfig, PodConfig, Resources
+from vc_core import assembly
+from vc_core.config import HypervisorConfig, PodConfig
 from vc_core.context import Boot, PodContext
 from vc_core.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
 from vc_core.errors import ConfigError, HypervisorError, NotSupportedError, VCError
@@ -119,15 +119,7 @@ class HypervisorContract(PluginContract):
         run_dir = tmp_path / "run" / "contract"
         (run_dir / "share").mkdir(parents=True)
         run_dir.chmod(0o700)
-        return PodContext(
-            id="contract",
-            uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, "contract")),
-            run_dir=run_dir,
-            share_dir=run_dir / "share",
-            resources=Resources(),
-            hypervisor_config=hypervisor_config,
-            boot=boot,
-        )
+        return assembly.context(PodConfig(id="contract", hypervisor_config=hypervisor_config), run_dir, boot)
 
     @pytest.fixture
     def make(self, driver: HypervisorDriver, pod: PodContext) -> Make:
