@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,9 @@ from vc_core.boot import guest_driver
 from vc_core.config import ContainerConfig, PodConfig
 from vc_core.context import Boot, PodContext
 from vc_core.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
-from vc_core.errors import ConfigError, PrivilegeError
+from vc_core.errors import ConfigError, DriverContractError, PrivilegeError
 from vc_core.hypervisor import Hypervisor, HypervisorCapability
+from vc_core.ids import pod_uuid
 from vc_core.network import GuestInterface, GuestNetwork, GuestRoute, NetworkConfig, NetworkMode
 from vc_core.rootfs import RootFs
 from vc_core.roots import Roots
@@ -26,9 +26,6 @@ from vc_core.spawner import Spawner
 if TYPE_CHECKING:
     from vc_core.plugins import Plugins
 
-#: Namespace of the UUIDs that hypervisors get, derived from pod ids (RFC 4122, name-based).
-_UUID_NAMESPACE = uuid.UUID("6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11")
-
 #: The name of the pod's network interface in the guest: Linux counts interfaces of one driver from zero.
 _INTERFACE = "eth0"
 
@@ -36,14 +33,14 @@ _INTERFACE = "eth0"
 #: gateway and name server there (QEMU's manual, "Network options", -netdev user; its net/slirp.c for other networks).
 _USER_ADDRESS, _USER_GATEWAY, _USER_DNS = "10.0.2.15/24", 0x0202, 0x0203
 
-#: What a hypervisor must be able to do for each kind of device, and how to say so.
-_NEEDED = {
-    Channel: (HypervisorCapability.CHANNELS, "channels"),
-    SharedDirectory: (HypervisorCapability.SHARED_DIRECTORIES, "shared directories"),
-    BlockDevice: (HypervisorCapability.BLOCK_DEVICES, "disks"),
-    NetworkInterface: (HypervisorCapability.NETWORK, "a network"),
-    GuestPort: (HypervisorCapability.GUEST_PORTS, "ports of the guest"),
-}
+#: The capability that a hypervisor needs for each kind of device, and the noun of an error message.
+_NEEDED = (
+    (Channel, HypervisorCapability.CHANNELS, "channels"),
+    (SharedDirectory, HypervisorCapability.SHARED_DIRECTORIES, "shared directories"),
+    (BlockDevice, HypervisorCapability.BLOCK_DEVICES, "disks"),
+    (NetworkInterface, HypervisorCapability.NETWORK, "a network"),
+    (GuestPort, HypervisorCapability.GUEST_PORTS, "ports of the guest"),
+)
 
 
 def context(config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodContext:
@@ -51,7 +48,7 @@ def context(config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodCo
     writes = any(not mount.read_only for one in config.containers for mount in one.mounts)
     return PodContext(
         id=config.id,
-        uuid=str(uuid.uuid5(_UUID_NAMESPACE, config.id)),
+        uuid=pod_uuid(config.id),
         run_dir=run_dir,
         share_dir=run_dir / "share",
         resources=config.vm_config,
@@ -167,8 +164,17 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
 
 
 def _check_devices(config: PodConfig, hypervisor: Hypervisor, wanted: Iterable[Device]) -> None:
+    """Refuse devices that the hypervisor cannot give to a VM. Raises ConfigError, and DriverContractError for others.
+
+    A driver may derive its own classes from those of ``vc_core.devices``.
+    """
     for device in wanted:
-        needed, what = _NEEDED[type(device)]
+        needed, what = next(((needed, what) for kind, needed, what in _NEEDED if isinstance(device, kind)), (None, ""))
+        if needed is None:
+            raise DriverContractError(
+                f"agent driver {config.agent_type!r} asks for {device!r}, which is no device of vc_core.devices",
+                kind="agent", name=config.agent_type,
+            )  # fmt: skip
         if needed not in hypervisor.capabilities:
             raise ConfigError(
                 f"the pod needs {what}, which hypervisor {config.hypervisor_type!r} does not have; "

@@ -14,7 +14,13 @@ from vc_hypervisor_qemu.config import VIRTIO, QemuConfig
 
 #: How many of each kind a VM can have: ports of one serial device, targets of one SCSI controller, and of the bus's 30
 #: slots (measured on 7.2) those that are not kept for the devices of which there is one.
-_MOST = {Channel: 30, SharedDirectory: 24, BlockDevice: disks.TARGETS, NetworkInterface: 1, GuestPort: 30}
+_MOST: dict[type[Device], int] = {
+    Channel: 30,
+    SharedDirectory: 24,
+    BlockDevice: disks.TARGETS,
+    NetworkInterface: 1,
+    GuestPort: 30,
+}
 
 #: What is unique among a VM's devices, whatever their kinds: what QEMU, the guest or the core knows them by.
 _UNIQUE = ("id", "name", "tag")
@@ -49,7 +55,13 @@ def check(device: Device, others: Sequence[Device], config: QemuConfig) -> None:
 
 
 def _kind(device: Device, config: QemuConfig) -> type[Device]:
-    """Return what a device competes with for places: disks with shared directories if they are on the same bus."""
+    """Return what a device competes with for places: disks with shared directories if they are on the same bus.
+
+    Raises ConfigError for what is none of the kinds of devices.
+    """
     if isinstance(device, BlockDevice) and config.disk_bus == VIRTIO:
         return SharedDirectory
-    return type(device)
+    kind = next((kind for kind in _MOST if isinstance(device, kind)), None)
+    if kind is None:
+        raise ConfigError(f"hypervisor qemu cannot give a {type(device).__name__} to a VM")
+    return kind

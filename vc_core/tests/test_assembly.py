@@ -1,0 +1,55 @@
+"""What a pod's VM is put together from is checked before anything is stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vc_core import assembly
+from vc_core.devices import SharedDirectory
+from vc_core.errors import DriverContractError
+from vc_core.hookspecs import hookimpl
+from vc_core.plugins import PluginKind, Plugins
+from vc_core.roots import Roots
+
+_noop = Plugins().agent("noop")
+
+
+class Fussy:
+    """An agent driver like noop, whose agents ask for devices."""
+
+    def __init__(self, *devices: Any) -> None:
+        self._devices = devices
+
+    @hookimpl
+    def vc_agent_config(self, options: dict[str, object]) -> object:
+        return _noop.config(options)
+
+    @hookimpl
+    def vc_agent_create(self, pod: Any, config: object, spawner: Any, saved: Any) -> Any:
+        agent = _noop.create(pod, config, spawner, saved)
+
+        agent.devices = lambda: self._devices
+        return agent
+
+
+class Derived(SharedDirectory):
+    """A driver's own kind of shared directory."""
+
+
+def check(mock_config: Any, roots: Roots, device: object) -> None:
+    plugins = Plugins()
+    plugins.add_driver(PluginKind.AGENT, "fussy", Fussy(device))
+    assembly.check(plugins, replace(mock_config(), agent_type="fussy"), roots)
+
+
+def test_a_device_of_a_derived_class_is_taken_as_one_of_its_kind(mock_config, roots: Roots) -> None:
+    check(mock_config, roots, Derived("tag", Path("/")))
+
+
+def test_what_is_no_device_is_the_fault_of_the_driver_that_asks_for_it(mock_config, roots: Roots) -> None:
+    with pytest.raises(DriverContractError, match="agent driver 'fussy' asks for 'a channel', which is no device"):
+        check(mock_config, roots, "a channel")
