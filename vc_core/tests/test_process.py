@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vc_core import process
-from vc_core.process import ProcessIdentity
+from vc_core.ids import pod_uuid
+from vc_core.process import ProcessIdentity, supervisor_arguments
+
+UUID = pod_uuid("p1")
 
 
 @pytest.fixture
@@ -76,9 +80,66 @@ def test_a_process_whose_first_thread_ended_lives_until_all_did():
         assert one.wait(0)
 
 
-def test_a_process_is_found_by_its_directory_and_a_word_of_its_arguments(tmp_path: Path):
-    with subprocess.Popen(["sleep", "1000"], cwd=tmp_path) as child:
-        assert [one.pid for one in process.find_in_directory(tmp_path, "1000")] == [child.pid]
-        assert process.find_in_directory(tmp_path, "2000") == []
-        assert process.find_in_directory(tmp_path.parent, "1000") == []
+@contextmanager
+def running(directory: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that works in ``directory`` and has ``words`` in its arguments."""
+    argv = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", *words]
+    with subprocess.Popen(argv, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child
+        child.kill()
+
+
+@pytest.mark.parametrize("words", [["-uuid", UUID], [f"vc.uuid={UUID}"]])
+def test_a_vm_is_found_by_its_directory_and_the_uuid_of_its_pod(tmp_path: Path, words: list[str]):
+    with running(tmp_path, *words) as child:
+        assert process.find_vms(tmp_path, UUID) == [identity(child)]
+        assert process.find_vms(tmp_path, pod_uuid("p2")) == []
+        assert process.find_vms(tmp_path.parent, UUID) == []
+
+
+@pytest.mark.parametrize("word", ["p1", f"{UUID}.log", f"/tmp/{UUID}", f"guest=p1,uuid={UUID},x=y"])
+def test_a_program_with_the_marker_inside_of_an_argument_is_no_vm(tmp_path: Path, word: str):
+    with running(tmp_path, word):
+        assert process.find_vms(tmp_path, UUID) == []
+
+
+def test_a_vm_of_another_user_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with running(tmp_path, UUID):
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+        assert process.find_vms(tmp_path, UUID) == []
+
+
+def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_path: Path):
+    (tmp_path / "vc_core").mkdir()
+    (tmp_path / "vc_core/__init__.py").touch()
+    (tmp_path / "vc_core/supervisor.py").write_text("import sys; print(flush=True); sys.stdin.read()")
+    ours = [*supervisor_arguments("p1"), "7"]
+    others = [["-I", "-c", "import sys; print(flush=True); sys.stdin.read()", *ours], [*ours, "x"], [*ours[:-1], "x"],
+              [*supervisor_arguments("p2"), "7"]]  # fmt: skip
+    with (tmp_path / "log").open("wb") as log, ExitStack() as stack:
+        pids = []
+        for words in (ours, *others):
+            child = subprocess.Popen(
+                [sys.executable, *words], env={"PYTHONPATH": str(tmp_path)}, stderr=log,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+            stack.enter_context(child)
+            stack.callback(child.kill)
+            assert child.stdout is not None
+            assert child.stdout.readline()
+            pids.append(child.pid)
+        assert [one.pid for one in process.find_supervisors("p1", tmp_path / "log")] == pids[:1]
+        assert process.find_supervisors("p1", tmp_path) == []
+
+
+def test_a_process_of_any_name_has_an_identity():
+    name = "ctypes.CDLL(None).prctl(15, b'\\xff) Z 1')"  # PR_SET_NAME
+    script = f"import ctypes, sys; {name}; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert b"\xff" in Path(f"/proc/{child.pid}/stat").read_bytes()
+        assert identity(child).alive()
         child.kill()

@@ -103,3 +103,13 @@ def test_one_disk_too_many_is_refused() -> None:
     disks = [BlockDevice(f"d{number}", Path("/d")) for number in range(16)]
     with pytest.raises(ConfigError, match="16 of the kind at most"):
         cmdline.check_device(disks[0], disks)
+
+
+def test_a_device_of_a_derived_class_counts_as_one_of_its_kind() -> None:
+    class Derived(BlockDevice):
+        """What another driver made of it."""
+
+    disks = [BlockDevice(f"d{number}", Path("/d")) for number in range(15)]
+    cmdline.check_device(Derived("d15", Path("/d")), disks)
+    with pytest.raises(ConfigError, match="16 of the kind at most"):
+        cmdline.check_device(BlockDevice("d16", Path("/d")), [*disks, Derived("d15", Path("/d"))])

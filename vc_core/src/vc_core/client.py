@@ -21,6 +21,7 @@ import msgspec
 from vc_core import wire
 from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
 from vc_core.interpreters import InThread, Operation, Ready
+from vc_core.process import supervisor_arguments
 from vc_core.records import PodRecord
 from vc_core.states import State
 from vc_core.status import vm_identity
@@ -185,7 +186,7 @@ def _spawn(record: PodRecord, ready: int, errors: int) -> None:
         namespace = ["nsenter", f"--mount=/proc/{identity.pid}/ns/mnt", "--"]
     else:
         namespace = ["unshare", "--mount", "--propagation", "private", "--"]
-    python = [sys.executable, "-P", "-m", "vc_core.supervisor", record.id, "--ready", str(ready)]
+    python = [sys.executable, *supervisor_arguments(record.id), str(ready)]
     try:
         subprocess.run(
             ["setsid", "--fork", *namespace, *python],

@@ -30,7 +30,7 @@ class PodContext:
     """
 
     id: str
-    uuid: str  #: derived from the id; for hypervisors that want one
+    uuid: str  #: derived from the id; an argument of the VM's process, by which the core finds it
     run_dir: Path
     share_dir: Path
     resources: Resources

@@ -33,6 +33,7 @@ from vc_core.errors import (
 )
 from vc_core.guest import Progress
 from vc_core.hypervisor import Hypervisor, VMExit
+from vc_core.ids import pod_uuid
 from vc_core.ledger import Ledger
 from vc_core.records import PodRecord
 from vc_core.states import State, move, require_state
@@ -482,11 +483,17 @@ class Engine:
         self._spawn(self._watch_agent(agent))
 
     async def _kill_leftovers(self) -> None:
-        """Kill the VM of a start that nobody finished, recorded or not; a VM that runs unrecorded must not go on."""
+        """Kill the VM of a start that was interrupted, recorded or not; a VM that runs unrecorded must not go on.
+
+        Only a start that was interrupted leaves a VM unrecorded, so only then all processes are examined.
+        """
         if not self.record.supervised:
             return
-        recorded = vm_identity(self.record)
-        for identity in {*process.find_in_directory(self._run_dir, self.record.id), *([recorded] if recorded else [])}:
+        leftovers = {recorded} if (recorded := vm_identity(self.record)) else set()
+        if self.record.intent == "start":
+            found = await asyncio.to_thread(process.find_vms, self._run_dir, pod_uuid(self.record.id))
+            leftovers.update(found)
+        for identity in leftovers:
             _log.warning("pod %s: killing process %d of a start that was not finished", self.record.id, identity.pid)
             if not await asyncio.to_thread(identity.kill, VM_DEADLINE):
                 raise StateError(f"process {identity.pid} of {self._ledger.name} cannot be killed; try again later")

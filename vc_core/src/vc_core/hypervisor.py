@@ -61,7 +61,9 @@ class Hypervisor(ABC):
     async def prepare(self, deadline: float) -> None:
         """Bring the VM into being, with nothing running in it yet.
 
-        Called once, at the start of a pod's start. On failure nothing may be left.
+        Called once, at the start of a pod's start. On failure nothing may be left. A VM that is a process has the pod's
+        run directory as its working directory and the pod's UUID as an argument, alone or as ``NAME=UUID``: so the core
+        finds and kills it if this process dies before :meth:`identity` is recorded.
         Raises VMStartError with the hypervisor's own words, VMTimeoutError.
         """
 

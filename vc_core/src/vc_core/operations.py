@@ -18,7 +18,7 @@ from vc_core.errors import (
     VCError,
 )
 from vc_core.guest import Progress
-from vc_core.ids import new_id
+from vc_core.ids import new_id, pod_uuid
 from vc_core.interpreters import InThread, Operation
 from vc_core.records import ContainerRecord, PodRecord
 from vc_core.states import State, require_state
@@ -243,7 +243,7 @@ def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:
     from vc_core import process
 
     run_dir = store.roots.pod_run_dir(pod_id)
-    doomed = {*process.find_supervisors(pod_id, run_dir / LOG_NAME), *process.find_in_directory(run_dir, pod_id)}
+    doomed = {*process.find_supervisors(pod_id, run_dir / LOG_NAME), *process.find_vms(run_dir, pod_uuid(pod_id))}
     if record is not None and (identity := vm_identity(record)) is not None:
         doomed.add(identity)
     for identity in doomed:

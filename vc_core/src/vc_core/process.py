@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,11 +22,11 @@ def boot_id() -> str:
 def _stat_fields(pid: int) -> list[str] | None:
     """Return the fields of ``/proc/PID/stat`` from the third (state) on, or None if there is no such process."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the command's name in brackets, which may itself hold spaces and brackets.
-    return stat[stat.rindex(")") + 2 :].split()
+    # The second field is the command's name in brackets: any bytes, spaces and brackets among them. The rest is ASCII.
+    return stat[stat.rindex(b")") + 2 :].decode().split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,39 +103,63 @@ class ProcessIdentity:
         return not self.send(signal.SIGKILL) or self.wait(deadline)
 
 
-def find_in_directory(directory: Path, marker: str) -> list[ProcessIdentity]:
-    """Return the processes that work in ``directory`` and carry ``marker`` in an argument.
+def supervisor_arguments(pod_id: str) -> list[str]:
+    """Return the interpreter's arguments that start a pod's supervisor, without the number of its ready pipe.
 
-    Called to find a VM whose creator died before it could record it: a hypervisor's process has the pod's run directory
-    as its working directory and the pod's id in its arguments.
+    Called by the client that starts it, and by :func:`find_supervisors`.
     """
-    return [one for one, words in _users_of(directory, "cwd") if any(marker.encode() in word for word in words)]
+    return ["-P", "-m", "vc_core.supervisor", pod_id, "--ready"]
 
 
 def find_supervisors(pod_id: str, log: Path) -> list[ProcessIdentity]:
-    """Return the supervisors of a pod (see ``vc_core.supervisor``) whose error output goes to the file ``log``."""
-    wanted = {b"vc_core.supervisor", pod_id.encode()}
-    return [one for one, words in _users_of(log, "fd/2") if wanted <= set(words)]
+    """Return the supervisors of a pod whose error output goes to the file ``log``, started by this user.
+
+    Called by a forced delete, to kill a supervisor that does not answer. The argument vector must be that of a
+    supervisor, word for word; the log tells apart the supervisors of two state roots that have a pod of the same id.
+    """
+    wanted = list(map(str.encode, supervisor_arguments(pod_id)))
+    return list(_users_of(log, "fd/2", lambda words: words[1:-1] == wanted and words[-1].isdigit()))
 
 
-def _users_of(path: Path, link: str) -> Iterator[tuple[ProcessIdentity, list[bytes]]]:
-    """Yield every process whose ``/proc/PID/LINK`` is the file ``path``, with its arguments.
+def find_vms(run_dir: Path, pod_uuid: str) -> list[ProcessIdentity]:
+    """Return the processes of a pod's VM: this user's, in the pod's run directory, with the pod's UUID as an argument.
 
-    The files themselves are compared: their names differ between mount namespaces.
+    Called to find a VM whose creator died before it could record it. A hypervisor driver gives the VM's process
+    ``run_dir`` as its working directory and ``PodContext.uuid`` as an argument, alone (``-uuid UUID``) or as the value
+    of a name (``vc.uuid=UUID``). The pod's id is no such marker: people write it in arguments of their own programs.
+    The UUID follows from the id, so the directory tells apart the VMs of two state roots.
+    """
+    marker = pod_uuid.encode()
+    return list(_users_of(run_dir, "cwd", lambda words: any(word.rpartition(b"=")[2] == marker for word in words)))
+
+
+def _users_of(path: Path, link: str, wanted: Callable[[list[bytes]], bool]) -> Iterator[ProcessIdentity]:
+    """Yield every process of this user with ``wanted`` arguments whose ``/proc/PID/LINK`` is the file ``path``.
+
+    The files themselves are compared, for their names differ between mount namespaces. The arguments come first: to
+    follow the link of any process may take as long as its file server does.
     """
     try:
-        wanted = path.stat()
+        file = path.stat()
     except OSError:
         return
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        try:
-            if not os.path.samestat((entry / link).stat(), wanted):
-                continue
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue  # ended meanwhile, or not ours
         identity = ProcessIdentity.of(int(entry.name))
-        if identity is not None:
-            yield identity, words
+        try:
+            words = (entry / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
+            if not wanted(words) or _user(entry) != os.geteuid():
+                continue
+            if not os.path.samestat((entry / link).stat(), file):
+                continue
+        except OSError:
+            continue  # it has ended, or is another user's
+        if identity is not None and identity.alive():  # all that was read is of one process, although pids are reused
+            yield identity
+
+
+def _user(entry: Path) -> int:
+    """Return the effective user id of a process (proc(5), ``/proc/PID/status``). Raises OSError."""
+    uids = (entry / "status").read_bytes().partition(b"\nUid:")[2].split(maxsplit=4)
+    return int(uids[1])

@@ -81,7 +81,8 @@ class Request:
 def argv(request: Request) -> list[str]:
     """Return the argument vector of the pod's QEMU; its VM is created stopped.
 
-    The pod's id stands in it as ``guest=ID`` after ``-name``. Raises ConfigError for a value that QEMU cannot be told.
+    The pod's id is in it as ``guest=ID`` after ``-name`` for people, its UUID after ``-uuid`` for the core, which finds
+    the process by it. Raises ConfigError for a value that QEMU cannot be told.
     """
     pod, boot = request.pod, request.pod.boot
     assert boot is not None, "the core resolves what a new VM boots"

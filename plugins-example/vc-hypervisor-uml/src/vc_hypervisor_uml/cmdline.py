@@ -51,7 +51,6 @@ def check_caller_params(config: HypervisorConfig) -> None:
 
 def check_device(device: Device, others: Sequence[Device]) -> None:
     """Refuse a device that cannot be had beside ``others``. Raises ConfigError."""
-    alike = [other for other in others if type(other) is type(device)]
     if isinstance(device, Channel):
         word("channel", device.name)
         if device.host_path is not None:
@@ -69,9 +68,9 @@ def check_device(device: Device, others: Sequence[Device]) -> None:
             raise ConfigError(f"disk {str(device.host_path)!r} has a colon or comma in its name; rename it")
     else:
         raise ConfigError(f"hypervisor uml cannot give a {type(device).__name__} to a VM")
-    most = _DEVICES_MAX.get(type(device), len(alike) + 1)
-    if len(alike) >= most:
-        raise ConfigError(f"{device} is one device too many: a VM of hypervisor uml has {most} of the kind at most")
+    for kind, most in _DEVICES_MAX.items():
+        if isinstance(device, kind) and sum(isinstance(other, kind) for other in others) >= most:
+            raise ConfigError(f"{device} is one device too many: a VM of hypervisor uml has {most} of the kind at most")
 
 
 def disk_names(devices: Sequence[Device]) -> dict[str, str]:
@@ -84,7 +83,8 @@ def argv(pod: PodContext, devices: Sequence[Device], lines: Mapping[str, Sequenc
     """Return the argument vector of a pod's kernel, which works in the pod's run directory.
 
     ``lines``: by the names of channels, the descriptors that the program inherits for the serial lines of each.
-    The pod's id stands in it as ``vc.pod=ID``. Raises ConfigError for what cannot be said on a command line.
+    The pod's id is in it as ``vc.pod=ID`` for people, its UUID as ``vc.uuid=UUID`` for the core, which finds the
+    process by it. Raises ConfigError for what cannot be said on a command line.
     """
     assert pod.boot is not None, "the core resolves what a new VM boots"
     channels = [device for device in devices if isinstance(device, Channel)]
@@ -96,6 +96,7 @@ def argv(pod: PodContext, devices: Sequence[Device], lines: Mapping[str, Sequenc
         f"initrd={word('image', str(pod.boot.image))}",
         # A reboot is an end. What the kernel says is on the standard output; nothing else is opened unasked.
         *("noreboot", "quiet", "con=null", "con0=null,fd:1", "ssl=null"),
+        f"vc.uuid={pod.uuid}",
         f"vc.pod={pod.id}",
     ]
     ports = itertools.count()

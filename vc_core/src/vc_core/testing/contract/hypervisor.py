@@ -23,7 +23,7 @@ from vc_core.errors import ConfigError, HypervisorError, NotSupportedError, VCEr
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.network import NetworkConfig, NetworkMode, PortForward
 from vc_core.plugins import HypervisorDriver, PluginKind
-from vc_core.process import ProcessIdentity, find_supervisors
+from vc_core.process import ProcessIdentity, find_supervisors, find_vms
 from vc_core.roots import ROOT_VARIABLE, Roots
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import DEADLINE, run, run_elsewhere, told_what_is_missing
@@ -182,6 +182,18 @@ class HypervisorContract(PluginContract):
                 assert vm.isolation in ("hardware", "none")
                 if vm.acceleration in ("tcg", "none"):
                     assert vm.isolation == "none"
+
+        run(main())
+
+    def test_its_process_is_found_by_the_run_directory_and_the_uuid_of_the_pod(
+        self, make: Make, pod: PodContext, able: Callable[[HypervisorCapability], None]
+    ) -> None:
+        able(HypervisorCapability.PROCESS)
+
+        async def main() -> None:
+            async with _running(make) as vm:
+                assert vm.identity() in find_vms(pod.run_dir, pod.uuid)
+                assert find_vms(pod.run_dir.parent, pod.uuid) == []
 
         run(main())
 
