@@ -193,6 +193,7 @@ def test_an_installed_extension_works_beside_a_broken_one(run: Callable[..., Any
         import contextlib, io
         with contextlib.redirect_stdout(io.StringIO()) as out:
             plugins.notify_pod_transition("p1", "ready", "running")
+            plugins.drain()
         result = out.getvalue(), plugins.hypervisor("good").config({})
     """)
     assert told == "p1 ready running\n"

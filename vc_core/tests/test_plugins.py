@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -362,10 +362,11 @@ def test_extensions_are_told_of_transitions() -> None:
     plugins = added(EXTENSION, recorder := Recorder())
     plugins.notify_pod_transition("p1", "ready", "running")
     plugins.notify_container_transition("p1", "c1", "running", "stopped")
+    plugins.drain()
     assert recorder.told == [("p1", "ready", "running"), ("p1", "c1", "running", "stopped")]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no disk"), SystemExit(1)])
+@pytest.mark.parametrize("error", [RuntimeError("no disk"), SystemExit(1), KeyboardInterrupt()])
 def test_an_extension_that_raises_does_not_silence_the_others(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -376,8 +377,75 @@ def test_an_extension_that_raises_does_not_silence_the_others(
     plugins.add_driver(EXTENSION, "after", after)
     with caplog.at_level(logging.ERROR):
         plugins.notify_pod_transition("p1", "ready", "running")
+        plugins.drain()
     assert before.told == after.told == [("p1", "ready", "running")]
     assert "extension 'raising' added by the program raised from vc_pod_transition" in caplog.text
+
+
+class Gate:
+    """An extension that returns when it may."""
+
+    def __init__(self) -> None:
+        self.called, self.may = threading.Event(), threading.Event()
+
+    @hookimpl
+    def vc_pod_transition(self) -> None:
+        self.called.set()
+        self.may.wait()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.may.set()
+
+
+def test_a_notification_does_not_wait_for_the_extensions(gate: Gate) -> None:
+    plugins = added(EXTENSION, gate)
+    plugins.add_driver(EXTENSION, "recorder", recorder := Recorder())
+    for number in range(20):
+        plugins.notify_pod_transition("p1", str(number), str(number + 1))
+    assert gate.called.wait(2)
+    assert recorder.told == []
+    gate.may.set()
+    plugins.drain()
+    assert recorder.told == [("p1", str(number), str(number + 1)) for number in range(20)]
+
+
+def test_an_extension_that_hangs_is_disabled_and_the_others_get_every_notification(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vc_core.plugins.EXTENSION_DEADLINE", 0.05)
+    plugins = added(EXTENSION, gate)
+    plugins.add_driver(EXTENSION, "recorder", recorder := Recorder())
+    for state in ("running", "stopped"):
+        plugins.notify_pod_transition("p1", "ready", state)
+    plugins.drain()
+    assert [new for _, _, new in recorder.told] == ["running", "stopped"]
+    assert "hook vc_pod_transition did not return within 0.05 s; the extension is disabled" in caplog.text
+    assert caplog.text.count("did not return") == 1
+
+
+def test_waiting_for_notifications_has_an_end(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    plugins = added(EXTENSION, gate)
+    for state in ("running", "stopped"):
+        plugins.notify_pod_transition("p1", "ready", state)
+    assert gate.called.wait(2)
+    plugins.drain(0.01)
+    assert "1 notifications of extensions are not delivered after 0.01 s" in caplog.text
+
+
+def test_notifications_that_pile_up_are_dropped_and_said_so(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vc_core.plugins._NOTIFICATIONS_MAX", 2)
+    plugins = added(EXTENSION, gate)
+    plugins.notify_pod_transition("p1", "", "0")
+    assert gate.called.wait(2)
+    for state in ("1", "2", "3"):
+        plugins.notify_pod_transition("p1", "", state)
+    assert "too slow: vc_pod_transition with {'pod_id': 'p1', 'old': '', 'new': '3'} is not delivered" in caplog.text
 
 
 class Decorator:

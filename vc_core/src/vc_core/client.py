@@ -209,8 +209,10 @@ def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
         from vc_core.plugins import Plugins
         from vc_core.supervisor.service import serve
 
+        plugins = Plugins()
+
         async def one() -> None:
-            engine = await Engine.open(store, pod_id, Plugins())
+            engine = await Engine.open(store, pod_id, plugins)
             try:
                 await serve(engine, theirs)
             finally:
@@ -218,7 +220,10 @@ def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
 
         try:
             with store.locked(pod_id):
-                asyncio.run(one())
+                try:
+                    asyncio.run(one())
+                finally:
+                    plugins.drain()  # under the lock, so that notifications of the next operation come later
         except VCError as error:
             failed.append(error)
         finally:

@@ -106,8 +106,10 @@ class Engine:
     async def open(cls, store: Store, pod_id: str, plugins: Plugins) -> Engine:
         """Return the engine of a pod, in charge of its VM if it has one. Called with the pod's lock held.
 
-        What a predecessor left half done is undone; a VM that runs is taken over. Raises StorageError, DriverError.
+        What a predecessor left half done is undone; a VM that runs is taken over. Whoever made ``plugins`` drains them
+        after :meth:`aclose`. Raises StorageError, DriverError.
         """
+        await asyncio.to_thread(plugins.load_extensions)
         engine = cls(store, pod_id, plugins)
         await engine._recover()
         return engine

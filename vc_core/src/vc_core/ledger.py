@@ -33,7 +33,12 @@ class Ledger:
         return f"pod {self.record.id!r}"
 
     def commit(self, **changes: Any) -> None:
-        """Change the record on disk, then tell extensions what changed its state. Raises StorageError."""
+        """Change the record on disk, then notify extensions of what changed its state. Raises StorageError.
+
+        It blocks the event loop for two fsync(2), on purpose: no other task may see the pod between the old record and
+        the new one, and the resource that the record announces is made right after. Records change only when a pod or a
+        container starts or ends. The extensions are called on another thread.
+        """
         self._commit(msgspec.structs.replace(self.record, **changes))
 
     def commit_container(self, container_id: str, **changes: Any) -> None:

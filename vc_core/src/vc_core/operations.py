@@ -184,7 +184,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
                 state=str(record.state), wanted=sorted(allowed),
             )  # fmt: skip
 
-    def work() -> str:
+    def work() -> None:
         with store.locked(pod_id):
             try:
                 state = str(_not_running(store, pod_id, force))
@@ -193,10 +193,9 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
                     raise
                 state = str(State.FAILED)
             store.remove(pod_id)
-            return state
+        _notify(pod_id, state, "")
 
-    old = yield InThread(work)
-    _notify(pod_id, old, "")
+    yield InThread(work)
 
 
 def _not_running(store: Store, pod_id: str, force: bool) -> State:
@@ -282,7 +281,9 @@ def run_pod(
 
 
 def _notify(pod_id: str, old: str, new: str) -> None:
-    """Tell extensions of a pod that came or went, if any are installed."""
+    """Notify extensions that a pod was created or deleted, and wait until they are: the process may end after this."""
     from vc_core.plugins import Plugins
 
-    Plugins().notify_pod_transition(pod_id, str(old), str(new))
+    plugins = Plugins()
+    plugins.notify_pod_transition(pod_id, str(old), str(new))
+    plugins.drain()

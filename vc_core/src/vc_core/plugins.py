@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -54,8 +55,15 @@ __all__ = [
     "SpawnerDriver",
 ]
 
-#: Seconds for an extension to be imported, and to return from being told something.
+#: Seconds for an extension to be imported, and to return from a notification.
 EXTENSION_DEADLINE = 3.0
+
+#: Seconds that a process waits, before it ends, for the notifications that it has not delivered: time for one extension
+#: that hangs and is disabled, and for the others.
+DRAIN_TIMEOUT = 2 * EXTENSION_DEADLINE
+
+#: Most notifications that wait for an extension which is slow, but not slow enough to be disabled.
+_NOTIFICATIONS_MAX = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +91,46 @@ def _in_time(function: Callable[[], _T]) -> _T:
     if not wait([outcome], EXTENSION_DEADLINE).done:
         raise _OverrunError
     return outcome.result()
+
+
+class _Notifications:
+    """Delivers notifications in their order, on one thread that lives as long as some wait. Used by several threads."""
+
+    def __init__(self, deliver: Callable[[str, Mapping[str, object]], None]) -> None:
+        self._deliver = deliver
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[str, Mapping[str, object]]] = deque()
+        self._delivering = False
+
+    def put(self, hook: str, arguments: Mapping[str, object]) -> None:
+        """Queue a call of a hook; one that finds the queue full is logged and dropped. Returns at once."""
+        with self._changed:
+            if len(self._waiting) == _NOTIFICATIONS_MAX:
+                _log.error("the extensions are too slow: %s with %s is not delivered", hook, arguments)
+                return
+            self._waiting.append((hook, arguments))
+            if not self._delivering:
+                self._delivering = True
+                threading.Thread(target=self._work, name="notifications", daemon=True).start()
+
+    def drain(self, timeout: float) -> None:
+        """Block until all are delivered, ``timeout`` seconds at most; what remains then is logged."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._delivering, timeout):
+                _log.error("%d notifications of extensions are not delivered after %g s", len(self._waiting), timeout)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._delivering = False
+                    self._changed.notify_all()
+                    return
+                hook, arguments = self._waiting.popleft()
+            try:
+                self._deliver(hook, arguments)
+            except Exception:
+                _log.exception("%s cannot be delivered", hook)
 
 
 def _hooks(*specs: type) -> frozenset[str]:
@@ -280,6 +328,7 @@ class Plugins:
         self._plugins: dict[tuple[PluginKind, str], _Plugin] = {}
         self._broken_extensions: dict[str, DriverError] = {}
         self._extensions_loaded = False
+        self._notifications = _Notifications(self._deliver)
         self._manager = pluggy.PluginManager(PROJECT)
         for spec in (HypervisorSpec, AgentSpec, SpawnerSpec, GuestSpec, DriverSpec, ExtensionSpec):
             self._manager.add_hookspecs(spec)
@@ -340,12 +389,31 @@ class Plugins:
         return found
 
     def notify_pod_transition(self, pod_id: str, old: str, new: str) -> None:
-        """Tell every extension that a pod changed its state; see ``vc_pod_transition``. Never raises."""
-        self._notify("vc_pod_transition", pod_id=pod_id, old=old, new=new)
+        """Notify every extension that a pod changed its state; see ``vc_pod_transition``.
+
+        Called by the process that wrote the new state. Never raises, and returns at once: a thread delivers the
+        notifications of this object, of pods and containers, in the order of these calls. See :meth:`drain`.
+        """
+        self._notifications.put("vc_pod_transition", {"pod_id": pod_id, "old": old, "new": new})
 
     def notify_container_transition(self, pod_id: str, container_id: str, old: str, new: str) -> None:
-        """Tell every extension that a container changed its state; see ``vc_container_transition``. Never raises."""
-        self._notify("vc_container_transition", pod_id=pod_id, container_id=container_id, old=old, new=new)
+        """Notify every extension that a container changed its state, as :meth:`notify_pod_transition` does."""
+        arguments = {"pod_id": pod_id, "container_id": container_id, "old": old, "new": new}
+        self._notifications.put("vc_container_transition", arguments)
+
+    def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
+        """Block until all notifications are delivered, ``timeout`` seconds at most. Never raises.
+
+        Called at the end of a process, or of an operation, that wrote states; not on an event loop that serves others.
+        """
+        self._notifications.drain(timeout)
+
+    def load_extensions(self) -> None:
+        """Load all extensions, unless they are; each may take ``EXTENSION_DEADLINE`` seconds. Never raises.
+
+        The first call of a hook does it too. Called beforehand where hooks are called on an event loop.
+        """
+        self._load_extensions()
 
     def call_one(self, hook: str, plugin: _Plugin, **arguments: object) -> Any:
         """Call one driver's hook through the wrappers of all extensions, and return what comes out.
@@ -369,7 +437,8 @@ class Plugins:
                 f"raised {in_a_line(error)} from {hook}{around}; hooks may raise only VCError"
             ) from error
 
-    def _notify(self, hook: str, **arguments: object) -> None:
+    def _deliver(self, hook: str, arguments: Mapping[str, object]) -> None:
+        """Call a hook of every extension. Called on the thread of the notifications."""
         self._load_extensions()
         plugins = self._registered()
         for extension in plugins:
@@ -383,9 +452,9 @@ class Plugins:
                 _in_time(partial(caller, **arguments))
             except _OverrunError:
                 self._drop(extension)
-                told = "%s did not return from %s within %g s; it is told no more"
-                _log.error(told, extension, hook, EXTENSION_DEADLINE)
-            except (Exception, SystemExit):
+                overrun = "%s: hook %s did not return within %g s; the extension is disabled"
+                _log.error(overrun, extension, hook, EXTENSION_DEADLINE)
+            except BaseException:  # whatever it raises on a thread of its own, KeyboardInterrupt and SystemExit too
                 _log.exception("%s raised from %s; passed over", extension, hook)
 
     def _drop(self, plugin: _Plugin) -> None:

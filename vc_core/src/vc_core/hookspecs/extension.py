@@ -1,4 +1,4 @@
-"""Hooks of an extension (entry-point group ``vc_core.extensions``): told of what happens, asked nothing."""
+"""Hooks of an extension (entry-point group ``vc_core.extensions``): notified of what happened, asked nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from vc_core.hookspecs._markers import hookspec
 
 
 class ExtensionSpec(Protocol):
-    """What an extension may implement. Each is called; one that raises is logged and passed over."""
+    """What an extension may implement. Each is called; one that raises is logged and passed over.
+
+    The process that committed a state calls the hooks on a thread of their own, for one state after the other; it does
+    not wait for them before it goes on, but before it ends. An extension whose hook does not return within 3 seconds is
+    disabled.
+    """
 
     @hookspec
     def vc_pod_transition(self, pod_id: str, old: str, new: str) -> None:

@@ -27,8 +27,18 @@ async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: i
 
     ``ready`` is the pipe to the client that started this process.
     """
+    plugins = Plugins()
+    try:
+        await _supervise(store, pod_id, plugins, listener, ready, run_dir)
+    finally:
+        plugins.drain()  # nothing else is served by this loop any more
+
+
+async def _supervise(
+    store: Store, pod_id: str, plugins: Plugins, listener: socket.socket, ready: int, run_dir: Path
+) -> None:
     loop = asyncio.get_running_loop()
-    engine = await Engine.open(store, pod_id, Plugins())
+    engine = await Engine.open(store, pod_id, plugins)
     _log_to(run_dir / LOG_NAME)
     tell(ready, OK)
     clients: set[asyncio.Task[None]] = set()
