@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,7 +47,7 @@ async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Pr
     hypervisor = config.hypervisor_config
     params = tuple(filter(None, map(str, hypervisor.kernel_params)))
     if hypervisor.kernel_path:
-        return _given(hypervisor, params)
+        return await asyncio.to_thread(_given, hypervisor, params)  # their file server may be slow
     request = guest_request(plugins, config.agent_type, config.agent_config, cache)
     image = await find_or_build(plugins, guest_driver(plugins, config), request, progress, hypervisor.guest_options)
     return Boot(

@@ -184,7 +184,7 @@ class Containers:
         """Give the guest a container's root: its place below the shared directory, or else the disk that it is."""
         if self._share_dir is None:
             return config.root_fs, None
-        root = rootfs.resolve(config)
+        root = await asyncio.to_thread(rootfs.resolve, config)  # its file server may be slow
         disk = root_disk(config, root)
         if disk is None:
             return share.add(self._share_dir, f"{config.id}/rootfs", root.path), None

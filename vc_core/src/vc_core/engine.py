@@ -210,7 +210,7 @@ class Engine:
         """Add a container to the pod, whether it runs or not. Raises ContainerExistsError, ConfigError."""
         async with self._operation:
             if self.record.supervised:
-                sources.check_container(config, self._store.roots)
+                await asyncio.to_thread(sources.check_container, config, self._store.roots)
             self._ledger.add_container(config)
 
     async def start_container(self, container_id: str, attachment: Attachment | None) -> None:
@@ -288,12 +288,13 @@ class Engine:
             for directory in filter(None, (self._share_dir, pod.writable_dir)):
                 share.prepare(directory)
             if config.root_fs:
-                root_fs = rootfs.resolve_directory("rootfs of the pod", config.root_fs)
+                root_fs = await asyncio.to_thread(rootfs.resolve_directory, "rootfs of the pod", config.root_fs)
                 pod_root = share.add(self._share_dir, f"{_POD_ROOT}/rootfs", root_fs)
         self._containers = Containers(self._ledger, self._share_dir, pod.writable_dir, self._spawn)
         self._make_drivers(pod)
         hypervisor, agent = self._drivers()
-        for device in (*assembly.devices(config, agent), *(assembly.disks(config) if self._share_dir else ())):
+        disks = await asyncio.to_thread(assembly.disks, config) if self._share_dir else []
+        for device in (*assembly.devices(config, agent), *disks):
             hypervisor.add_device(device)
         progress("starting the VM", None)
         await agent.prepare()

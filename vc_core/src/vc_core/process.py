@@ -146,17 +146,24 @@ def _users_of(path: Path, link: str, wanted: Callable[[list[bytes]], bool]) -> I
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        identity = ProcessIdentity.of(int(entry.name))
         try:
-            words = (entry / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
-            if not wanted(words) or _user(entry) != os.geteuid():
+            if not wanted(_arguments(entry)):
+                continue
+            # Pids are reused: all that follows is of one process if that lives in the end.
+            identity = ProcessIdentity.of(int(entry.name))
+            if not wanted(_arguments(entry)) or _user(entry) != os.geteuid():
                 continue
             if not os.path.samestat((entry / link).stat(), file):
                 continue
         except OSError:
             continue  # it has ended, or is another user's
-        if identity is not None and identity.alive():  # all that was read is of one process, although pids are reused
+        if identity is not None and identity.alive():
             yield identity
+
+
+def _arguments(entry: Path) -> list[bytes]:
+    """Return the arguments of a process (proc(5), ``/proc/PID/cmdline``). Raises OSError."""
+    return (entry / "cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
 
 
 def _user(entry: Path) -> int:

@@ -2,6 +2,10 @@
 
 Made in the pod's own mount namespace, so nothing is ever mounted in the host's. Each is a shared mount, so that what is
 bound there later also appears for a VM that lives in a copy of the namespace.
+
+The supervisor calls all this on its event loop, although it blocks for some system calls: a thread could not be stopped
+when an operation is cancelled, and would bind what the clean-up has just unbound. The caller has examined a root on
+another thread before it is bound here.
 """
 
 from __future__ import annotations
