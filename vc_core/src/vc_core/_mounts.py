@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from pathlib import Path
 
 # From <sys/mount.h>; the values are part of Linux' stable interface.
 MS_RDONLY, MS_NOSUID, MS_NODEV = 0x1, 0x2, 0x4
 MS_REMOUNT, MS_BIND, MS_SHARED = 0x20, 0x1000, 0x100000
 _UMOUNT_NOFOLLOW = 0x8
+
+#: The mounts of this process' namespace (proc(5)).
+_MOUNTINFO = Path("/proc/self/mountinfo")
+
+#: A blank, tab, line break or backslash of a mount point in mountinfo (``mangle_path`` in Linux' fs/seq_file.c).
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -35,11 +42,11 @@ def unmount(target: Path) -> None:
 
 def mounted_below(path: Path) -> list[Path]:
     """Return the mount points at and below ``path`` in this namespace, deepest and latest first."""
-    top = str(path.resolve())
-    # proc(5): the fifth field is the mount point, with blanks and backslashes as octal escapes.
-    fields = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    points = [field.encode().decode("unicode_escape").encode("latin-1").decode() for field in fields]
-    return [Path(point) for point in reversed(points) if point == top or point.startswith(top + "/")]
+    top = os.fsencode(path.resolve())
+    # proc(5): the fifth field is the mount point. Any bytes can be in it, and mounts of all others are there as well.
+    fields = (line.split(b" ")[4] for line in _MOUNTINFO.read_bytes().splitlines())
+    points = [_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field) for field in fields]
+    return [Path(os.fsdecode(point)) for point in reversed(points) if point == top or point.startswith(top + b"/")]
 
 
 def _mount(source: str, target: Path, flags: int) -> None:

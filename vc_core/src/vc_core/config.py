@@ -48,9 +48,18 @@ def _texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _path_text(path: Any) -> str:
-    """Return a path given as str or PathLike as absolute text, for processes that work elsewhere; empty stays empty."""
+    """Return a path given as str or PathLike as absolute text, for processes that work elsewhere; empty stays empty.
+
+    Raises ConfigError for a path that is not in UTF-8.
+    """
     text = path if isinstance(path, str) else str(path)
-    return str(Path(text).absolute()) if text else ""
+    absolute = str(Path(text).absolute()) if text else ""
+    try:
+        absolute.encode()
+    except UnicodeEncodeError:
+        # Records and requests are JSON.
+        raise ConfigError(f"path {absolute!r} is not in UTF-8; rename it, or give a link to it") from None
+    return absolute
 
 
 def _check_count(name: str, value: object) -> None:

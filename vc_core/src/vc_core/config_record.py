@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from vc_core.config import PodConfig
+from vc_core.errors import ConfigError
 from vc_core.records import SCHEMA, decode, encode
 
 
@@ -16,8 +17,11 @@ class ConfigRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def encode_config(config: PodConfig) -> bytes:
-    """Return a configuration's JSON."""
-    return encode(ConfigRecord(config=config))
+    """Return a configuration's JSON. Raises ConfigError for text that is not in UTF-8, such as in a driver's option."""
+    try:
+        return encode(ConfigRecord(config=config))
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"text {error.object!r} of the configuration is not in UTF-8; give another") from error
 
 
 def decode_config(data: bytes, path: str) -> PodConfig:

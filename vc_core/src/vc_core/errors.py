@@ -44,13 +44,14 @@ class VCError(Exception):
     """Base of all errors of this project.
 
     ``details`` are the class's own typed attributes; they and the text are all that crosses from the supervisor to
-    the caller (:meth:`to_wire`, :func:`error_from_wire`).
+    the caller (:meth:`to_wire`, :func:`error_from_wire`). The text can be sent, stored and printed as UTF-8: bytes of a
+    file's name that are not, which Python holds as lone surrogates (PEP 383), become escapes.
     """
 
     details: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
+        super().__init__(str(message).encode(errors="backslashreplace").decode())
         for name in self.details:
             setattr(self, name, details.pop(name, None))
         if details:

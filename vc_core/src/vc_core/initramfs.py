@@ -6,6 +6,7 @@ Documentation/driver-api/early-userspace/buffer-format.rst).
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def pack(files: Mapping[str, Entry]) -> Iterator[bytes]:
 
 
 def _record(number: int, name: str, entry: Entry) -> Iterator[bytes]:
-    encoded = name.encode(errors="surrogateescape") + b"\0"
+    encoded = os.fsencode(name) + b"\0"
     links = 2 if stat.S_ISDIR(entry.mode) else 1
     # ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check
     fields = (number, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, 0, 0, len(encoded), 0)

@@ -28,7 +28,10 @@ class Roots:
 
     @classmethod
     def from_environment(cls) -> Roots:
-        """Return the roots of this user and environment. Called at the start of every operation."""
+        """Return the roots of this user and environment. Called at the start of every operation.
+
+        Raises StorageError for a root whose name is not UTF-8: records are JSON, and hold names of files below it.
+        """
         moved, cache = os.environ.get(ROOT_VARIABLE), os.environ.get(CACHE_VARIABLE)
         if os.geteuid() == 0:
             state, run, default_cache = (Path(top, _APPLICATION) for top in ("/var/lib", "/run", "/var/cache"))
@@ -42,7 +45,15 @@ class Roots:
             default_cache = platformdirs.user_cache_path(_APPLICATION)
         if moved:
             state, run = Path(moved).absolute() / "state", Path(moved).absolute() / "run"
-        return cls(state, run, Path(cache).absolute() if cache else default_cache)
+        roots = cls(state, run, Path(cache).absolute() if cache else default_cache)
+        for path in (roots.state, roots.run, roots.cache):
+            try:
+                str(path).encode()
+            except UnicodeEncodeError as error:
+                raise StorageError(
+                    f"the name of directory {str(path)!r} is not UTF-8; set {ROOT_VARIABLE} or {CACHE_VARIABLE}"
+                ) from error
+        return roots
 
     def pod_state_dir(self, pod_id: str) -> Path:
         """Return the directory that holds a pod's record and logs."""

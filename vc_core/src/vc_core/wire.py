@@ -36,9 +36,15 @@ LOG_NAME = "supervisor.log"
 def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
     """Send one message.
 
-    Raises BlockingIOError when a non-blocking peer is behind, SupervisorError when the message is too long.
+    Raises BlockingIOError when a non-blocking peer is behind, SupervisorError when the message is too long or holds
+    text that is not in UTF-8.
     """
-    data = msgspec.json.encode(message)
+    try:
+        data = msgspec.json.encode(message)
+    except UnicodeEncodeError as error:
+        raise SupervisorError(
+            f"a message with the text {error.object!r}, which is not in UTF-8, is not sent"
+        ) from error
     if len(data) > PACKET_MAX:
         raise SupervisorError(f"a message of {len(data)} bytes does not fit; {PACKET_MAX} at most")
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ def _package_files(root: Path) -> dict[str, Entry]:
         if _LEFT_OUT.match(name):
             continue
         if stat.S_ISLNK(mode):
-            files[name] = Entry(mode, str(path.readlink()).encode(errors="surrogateescape"))
+            files[name] = Entry(mode, os.fsencode(path.readlink()))
         else:
             files[name] = Entry(mode, b"" if stat.S_ISDIR(mode) else path.read_bytes())
     return files

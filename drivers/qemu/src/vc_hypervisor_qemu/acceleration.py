@@ -32,7 +32,7 @@ _TRIAL_PARAMS = "console=ttyS0 panic=-1 reboot=t"
 _ALIVE = (b"Unable to mount root fs", b"Run /init as init process", b"Run /sbin/init as init process")
 
 #: CPU features without which KVM cannot work on x86 (Intel, AMD), as /proc/cpuinfo names them.
-_VIRTUALIZATION = {"vmx", "svm"}
+_VIRTUALIZATION = {b"vmx", b"svm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Host:
             os.close(os.open(self.kvm, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
             return f"{self.kvm} cannot be opened: {error.strerror}"
-        with self.cpuinfo.open() as lines:  # up to the first CPU's features: the file is long on a large host
-            features = next((line.split() for line in lines if line.startswith("flags")), [])
+        with self.cpuinfo.open("rb") as lines:  # up to the first CPU's features: the file is long on a large host
+            features = next((line.split() for line in lines if line.startswith(b"flags")), [])
         if not _VIRTUALIZATION & set(features):
             return "the CPU does not offer hardware virtualization (vmx or svm)"
         return ""

@@ -143,14 +143,14 @@ def _modules(root: Path, names: Sequence[str], later: Mapping[str, Sequence[str]
             target = f"/lib/modules/{Path(source).name}"
             files[target] = _read(root / source)
             lines.append(f"{target}\n")
-        files[path] = file_entry("".join(lines).encode())
+        files[path] = file_entry(os.fsencode("".join(lines)))
     return files
 
 
 def _dependencies(root: Path) -> dict[str, list[str]]:
     """Return, for each module by its name, the files to load for it, in order (modules.dep(5))."""
     needs = {}
-    for line in (root / "modules.dep").read_text().splitlines():
+    for line in os.fsdecode((root / "modules.dep").read_bytes()).splitlines():
         file, _, others = line.partition(":")
         needs[Path(file).name.partition(".")[0].replace("-", "_")] = [*reversed(others.split()), file]
     return needs
@@ -185,11 +185,11 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def _ask(*argv: str) -> str:
-    """Return what a program says. Raises GuestError with its own words when it fails."""
+    """Return a program's output, which names files. Raises GuestError with its own words when it fails."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_DEADLINE)
+        done = subprocess.run(argv, capture_output=True, timeout=_DEADLINE)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GuestError(f"{argv[0]} cannot be run: {error}") from error
     if done.returncode != 0:
-        raise GuestError(f"{' '.join(argv)} failed: {done.stderr.strip()}; is it installed?")
-    return done.stdout
+        raise GuestError(f"{' '.join(argv)} failed: {done.stderr.decode(errors='replace').strip()}; is it installed?")
+    return os.fsdecode(done.stdout)

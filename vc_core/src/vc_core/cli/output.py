@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import PurePath
 from typing import Any, Self
 
 import click
@@ -51,10 +52,27 @@ def print_details(rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value of the API as JSON."""
+    """Print a value of the API as JSON. What is not UTF-8 in a file's name becomes an escape, as in a table."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
+    try:
+        encoded = msgspec.json.encode(value, enc_hook=str)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_as_utf8(value), enc_hook=str)
+    click.echo(msgspec.json.format(encoded, indent=2).decode())
+
+
+def _as_utf8(value: Any) -> Any:
+    """Return a value of the API as JSON-able data, with escapes for the lone surrogates in its strings (PEP 383)."""
+    if is_dataclass(value):
+        return {one.name: _as_utf8(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, dict):
+        return {_as_utf8(key): _as_utf8(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_utf8(one) for one in value]
+    if isinstance(value, (str, PurePath)):
+        return str(value).encode(errors="backslashreplace").decode()
+    return value
 
 
 class ShownProgress:

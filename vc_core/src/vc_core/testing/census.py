@@ -82,8 +82,8 @@ def _processes(root: bytes) -> Census:
                 continue
             arguments = (process / "cmdline").read_bytes()
             if pid in children or root in arguments or root in (process / "environ").read_bytes():
-                stat = (process / "stat").read_text()
-                start_time = stat[stat.rindex(")") :].split()[20]
+                stat = (process / "stat").read_bytes()
+                start_time = stat[stat.rindex(b")") :].split()[20].decode()
                 words = arguments.replace(b"\0", b" ").decode(errors="replace").strip() or "ended, not waited for"
                 found["process", pid, start_time] = f"process {pid} ({words})"
     return found
@@ -91,19 +91,19 @@ def _processes(root: bytes) -> Census:
 
 def _ends_with_another(process: Path) -> bool:
     """Tell whether a process is in a pid namespace of another one, with whose first process it ends."""
-    status = (process / "status").read_text()
-    numbers = status.partition("\nNSpid:")[2].partition("\n")[0].split()  # one for each namespace, outermost first
-    return len(numbers) > 1 and numbers[-1] != "1"
+    status = (process / "status").read_bytes()
+    numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()  # one for each namespace, outermost first
+    return len(numbers) > 1 and numbers[-1] != b"1"
 
 
 def _mounts(root: str) -> Census:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = map(os.fsdecode, Path("/proc/self/mountinfo").read_bytes().splitlines())
     return {("mount", line): f"mount {line}" for line in lines if root in line or _PRODUCT in line}
 
 
 def _listeners(root: str) -> Census:
     found: Census = {}
-    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+    for line in map(os.fsdecode, Path("/proc/net/unix").read_bytes().split(b"\n")[1:-1]):
         _, _, _, flags, _, _, inode, *path = line.split(maxsplit=7)
         if path and path[0].startswith(root) and int(flags, 16) & _LISTENING:
             found["socket", inode] = f"listening socket {path[0]}"
