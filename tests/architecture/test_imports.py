@@ -18,7 +18,7 @@ PLUGINS = sorted(
 #: The modules of vc_core from the bottom up: each may import only those that come before it.
 #: Put a new module after everything that it imports, and before everything that is to import it.
 LAYERS_TEXT = """
-    errors defaults network limits devices process vm_process capture initramfs spawner ids states config
+    errors defaults network limits devices process vm_process rotating capture initramfs spawner ids states config
 
     context hypervisor agent guest
     hookspecs._markers hookspecs.driver hookspecs.extension

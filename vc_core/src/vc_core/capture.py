@@ -8,6 +8,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from vc_core.rotating import RotatingFile, former
+
 #: Bytes that one capture keeps at most, in both its files together.
 CAPACITY = 1024 * 1024
 
@@ -22,10 +24,9 @@ class Capture:
     """Copies a stream to ``path``; a full file becomes ``path.1`` in place of the one before."""
 
     def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
-        self._path, self._former = path, _former(path)
-        self._half = capacity // 2
-        self._source = self._file = -1
-        self._size = 0
+        self._path, self._capacity = path, capacity
+        self._source = -1
+        self._file: RotatingFile
 
     def start(self, source: int) -> None:
         """Read the descriptor ``source`` until it ends; it is used up in any case. Called once, in the event loop.
@@ -33,7 +34,7 @@ class Capture:
         Raises OSError when the file cannot be opened.
         """
         try:
-            self._file, self._size = self._open()
+            self._file = RotatingFile(self._path, self._capacity)
         except OSError:
             os.close(source)
             raise
@@ -51,7 +52,7 @@ class Capture:
         if self._source != -1:
             asyncio.get_running_loop().remove_reader(self._source)
             os.close(self._source)
-            os.close(self._file)
+            self._file.close()
             self._source = -1
 
     def _take(self) -> bool:
@@ -72,23 +73,14 @@ class Capture:
 
     def _keep(self, data: bytes) -> None:
         with suppress(OSError):  # a full disk costs the log, not the VM
-            if self._size + len(data) > self._half:
-                with suppress(FileNotFoundError):  # renamed before, by an attempt that failed after that
-                    self._path.rename(self._former)
-                full, (self._file, self._size) = self._file, self._open()
-                os.close(full)
-            self._size += os.write(self._file, data)
-
-    def _open(self) -> tuple[int, int]:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(self._path, flags, 0o600)
-        return file, os.fstat(file).st_size
+            self._file.make_room(len(data))
+            self._file.append(data)
 
 
 def tail(path: Path, lines: int) -> str:
     """Return the last lines of a capture that hold anything, fit for a terminal."""
     data = b""
-    for part in (_former(path), path):
+    for part in (former(path), path):
         with suppress(OSError), part.open("rb") as file:
             file.seek(max(0, part.stat().st_size - _TAIL))
             data += file.read(_TAIL)
@@ -98,9 +90,5 @@ def tail(path: Path, lines: int) -> str:
 
 def discard(path: Path) -> None:
     """Remove what an earlier VM's capture left. Called before a new VM starts."""
-    for part in (_former(path), path):
+    for part in (former(path), path):
         part.unlink(missing_ok=True)
-
-
-def _former(path: Path) -> Path:
-    return path.with_name(f"{path.name}.1")

@@ -118,7 +118,7 @@ class Containers:
     async def take_over(self, agent: Agent, container_id: str) -> None:
         """Look after a container that an earlier owner started."""
         process = Process(container_id, self._ledger.container(container_id).process)
-        io = LoggedIO(self._ledger.open_log(container_id), resumed=True)
+        io = LoggedIO(self._ledger.open_log(container_id, resumed=True))
         try:
             await agent.adopt(process, io)
         except (AgentError, NotSupportedError) as error:

@@ -270,7 +270,10 @@ class Engine:
         await self.resize(self._containers.process(container_id), size)
 
     def open_log(self, container_id: str) -> ContainerLog:
-        """Return a container's log, opened; the caller closes it. Raises ContainerNotFoundError."""
+        """Return a container's log, opened for a process that starts; the caller closes it.
+
+        Raises ContainerNotFoundError, StorageError.
+        """
         return self._ledger.open_log(container_id)
 
     def _require_container(self, container_id: str, wanted: frozenset[State], doing: str) -> None:

@@ -89,7 +89,10 @@ class Ledger:
         self._store.write_config(config)
         self.config = config
 
-    def open_log(self, container_id: str) -> ContainerLog:
-        """Return a container's log, opened; the caller closes it. Raises ContainerNotFoundError."""
+    def open_log(self, container_id: str, resumed: bool = False) -> ContainerLog:
+        """Return a container's log, opened for a process that starts, or with ``resumed`` for one that ran before.
+
+        The caller closes it. Raises ContainerNotFoundError, StorageError.
+        """
         self.container(container_id)
-        return ContainerLog(container_log(self._store.roots, self.record.id, container_id))
+        return ContainerLog(container_log(self._store.roots, self.record.id, container_id), resumed=resumed)

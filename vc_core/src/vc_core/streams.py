@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from vc_core.agent import ProcessIO
-from vc_core.errors import ConfigError
+from vc_core.errors import ConfigError, StorageError
+from vc_core.rotating import RotatingFile, former
 
 #: Most bytes taken from an input at once; also the window of the guest's streams.
 CHUNK = 64 * 1024
@@ -139,76 +140,70 @@ class ContainerLog:
     tells whoever comes next, to the byte, how much of each stream is in it.
     """
 
-    def __init__(self, path: Path, cap: int = LOG_BYTES_MAX) -> None:
-        self._path, self._half = path, cap // 2
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = self._open(self._path, os.O_APPEND)
-        self._size = os.fstat(self._fd).st_size
-        self._notes = -1
-        self._taken = [0, 0]
+    def __init__(self, path: Path, cap: int = LOG_BYTES_MAX, resumed: bool = False) -> None:
+        """Open the log of a process that starts, or with ``resumed`` of one that a former owner logged until now.
 
-    @staticmethod
-    def _open(path: Path, flag: int) -> int:
-        return os.open(path, os.O_RDWR | os.O_CREAT | flag | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        ``cap``: bytes in the log's two files together. Raises StorageError.
+        """
+        #: Bytes of output and error output that the former owner took, None if there was none or it noted nothing.
+        self.taken: tuple[int, int] | None = None
+        self._counted = [0, 0]
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if resumed else os.O_TRUNC)
+            self._notes = os.open(path.with_name(path.name + ".at"), flags, 0o600)
+            try:
+                if resumed:
+                    self._resume(path)
+                self._file = RotatingFile(path, cap)
+            except OSError:
+                os.close(self._notes)
+                raise
+        except OSError as error:
+            raise StorageError(f"log {str(path)!r} cannot be opened: {error.strerror}") from error
 
-    @property
-    def _former(self) -> Path:
-        return self._path.with_name(self._path.name + ".1")
-
-    def begin(self) -> None:
-        """Count the bytes of a new process from now on."""
-        self._notes = self._open(self._path.with_name(self._path.name + ".at"), os.O_TRUNC)
-
-    def resume(self) -> tuple[int, int] | None:
-        """Go on counting where a former owner ended; return how many bytes it took, None if that is not known."""
-        self._notes = self._open(self._path.with_name(self._path.name + ".at"), 0)
+    def _resume(self, path: Path) -> None:
+        """Go on counting where the former owner ended."""
         note = os.pread(self._notes, _NOTE.size, 0)
         if len(note) < _NOTE.size:
-            return None
-        inode, size, *taken, length, stream = _NOTE.unpack(note)
-        for path in (self._path, self._former):
-            if path.exists() and (now := path.stat()).st_ino == inode:
-                taken[stream] += min(now.st_size - size, length)
-                self._taken = taken
-                return taken[0], taken[1]
-        return None
+            return
+        inode, size, *counted, length, stream = _NOTE.unpack(note)
+        for one in (path, former(path)):
+            if one.exists() and (now := one.stat()).st_ino == inode:
+                counted[stream] += min(now.st_size - size, length)
+                self._counted, self.taken = counted, (counted[0], counted[1])
+                return
 
     def write(self, data: bytes, stream: int | None = None) -> None:
         """Append bytes, of output (0) or error output (1) where they are counted.
 
-        What a full disk refuses is lost, so that the container can go on.
+        What a full disk refuses is lost, so that the container can go on. It counts all the same: the guest does not
+        send it again.
         """
-        try:
-            if self._size and self._size + len(data) > self._half:
-                self._path.replace(self._former)
-                os.close(self._fd)
-                self._fd, self._size = self._open(self._path, os.O_APPEND), 0
+        before = tuple(self._counted)
+        if stream is not None:
+            self._counted[stream] += len(data)
+        with suppress(OSError):
+            self._file.make_room(len(data))
             if stream is not None:
-                note = _NOTE.pack(os.fstat(self._fd).st_ino, self._size, *self._taken, len(data), stream)
-                self._taken[stream] += len(data)
-                os.pwrite(self._notes, note, 0)
-            self._size += os.write(self._fd, data)
-        except OSError:
-            return
+                os.pwrite(self._notes, _NOTE.pack(self._file.inode, self._file.size, *before, len(data), stream), 0)
+            self._file.append(data)
 
     def close(self) -> None:
         """Close the files. Idempotent."""
-        for fd in (self._fd, self._notes):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._notes = -1
+        self._file.close()
+        if self._notes >= 0:
+            os.close(self._notes)
+            self._notes = -1
 
 
 class LoggedIO(ProcessIO):
-    """A detached container: no input, output to its log. With ``resumed`` it ran before, with a former owner."""
+    """A detached container: no input, output to its log, which says whether it ran before, with a former owner."""
 
-    def __init__(self, log: ContainerLog, keep_stdin_open: bool = False, resumed: bool = False) -> None:
+    def __init__(self, log: ContainerLog, keep_stdin_open: bool = False) -> None:
         self._log, self._keep_stdin_open = log, keep_stdin_open
         self.has_input = keep_stdin_open
-        if resumed:
-            self.taken = log.resume()
-        else:
-            log.begin()
+        self.taken = log.taken
 
     async def read_stdin(self) -> bytes:
         """Return the end of input, or never."""
@@ -238,8 +233,6 @@ class AttachedIO(ProcessIO):
     def __init__(self, stdin: Input | None, stdout: Output | None, stderr: Output | None,
                  log: ContainerLog | None = None) -> None:  # fmt: skip
         self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
-        if log is not None:
-            log.begin()  # what an earlier process left is not this one's
         self.has_input = stdin is not None
         self.on_broken: Callable[[], None] | None = None
 

@@ -1,0 +1,55 @@
+"""A file that is appended to and cannot grow without bound: for a container's log, a console's, a hypervisor's."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+class RotatingFile:
+    """Appends to ``path``; once that holds half of the capacity it becomes ``path.1``, in place of the one before."""
+
+    def __init__(self, path: Path, capacity: int) -> None:
+        """Open the file, or make it. ``capacity``: bytes in both files together, at most. Raises OSError."""
+        self._path, self._half = path, capacity // 2
+        self._fd = _open(path)
+        self._note_file()
+
+    def make_room(self, length: int) -> None:
+        """Begin a new file if ``length`` more bytes do not fit. Called before each :meth:`append`.
+
+        Raises OSError: then the file is still the one that it was, maybe under its second name already, and the next
+        call tries again.
+        """
+        if self._fd < 0 or not self.size or self.size + length <= self._half:
+            return
+        with suppress(FileNotFoundError):  # an earlier attempt renamed it, and failed after that
+            self._path.rename(former(self._path))
+        full, self._fd = self._fd, _open(self._path)
+        os.close(full)
+        self._note_file()
+
+    def append(self, data: bytes) -> None:
+        """Append bytes, less of them if the disk takes no more. Raises OSError, also once it is closed."""
+        self.size += os.write(self._fd, data)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _note_file(self) -> None:
+        status = os.fstat(self._fd)
+        #: Of the file that is appended to: its inode, and its size in bytes.
+        self.inode, self.size = status.st_ino, status.st_size
+
+
+def former(path: Path) -> Path:
+    """Return where the file before this one is."""
+    return path.with_name(f"{path.name}.1")
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

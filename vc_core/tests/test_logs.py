@@ -1,0 +1,244 @@
+"""Containers' logs, and the rotating files that they and consoles are kept in."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vc_core.capture import Capture
+from vc_core.errors import StorageError
+from vc_core.rotating import RotatingFile
+from vc_core.streams import ContainerLog
+
+
+@contextmanager
+def refused(monkeypatch: pytest.MonkeyPatch, function: str, number: int = errno.EMFILE) -> Iterator[None]:
+    """Let a function of ``os`` fail within the block."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, fail)
+        yield
+
+
+@pytest.mark.parametrize("function", ["open", "rename"])
+def test_a_log_whose_rotation_fails_never_writes_into_a_descriptor_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+):
+    log = ContainerLog(tmp_path / "output.log", cap=200)
+    log.write(b"x" * 90)
+    with refused(monkeypatch, function):
+        log.write(b"y" * 90)
+    number = os.memfd_create("a stranger's, under the lowest free number")
+    for _ in range(3):
+        log.write(b"z" * 90)
+    log.close()
+    assert os.fstat(number).st_size == 0
+    os.close(number)
+    assert (tmp_path / "output.log").read_bytes() == b"z" * 90
+
+
+@pytest.mark.parametrize("function", ["open", "rename"])
+def test_a_file_whose_rotation_fails_rotates_with_the_next_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+):
+    path = tmp_path / "log"
+    file = RotatingFile(path, 20)
+    file.append(b"first ten.")
+    for _ in range(2):
+        with refused(monkeypatch, function), pytest.raises(OSError, match="Too many open files"):
+            file.make_room(5)
+    file.make_room(5)
+    file.append(b"after")
+    file.close()
+    assert (path.read_bytes(), path.with_name("log.1").read_bytes()) == (b"after", b"first ten.")
+
+
+def test_a_rotating_file_that_is_closed_opens_nothing_more(tmp_path: Path):
+    file = RotatingFile(tmp_path / "log", 20)
+    file.append(b"first ten.")
+    file.close()
+    file.close()
+    file.make_room(5)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        file.append(b"after")
+    assert (tmp_path / "log").read_bytes() == b"first ten."
+
+
+@pytest.mark.parametrize("function", ["open", "rename", "write", "pwrite"])
+def test_output_that_a_log_lost_is_counted_as_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str):
+    path = tmp_path / "output.log"
+    log = ContainerLog(path, cap=200)
+    log.write(b"x" * 90, 0)
+    with refused(monkeypatch, function, errno.ENOSPC):
+        log.write(b"y" * 80, 0)
+    log.write(b"z" * 70, 0)
+    log.close()
+    after = ContainerLog(path, cap=200, resumed=True)
+    assert after.taken == (240, 0)
+    after.close()
+
+
+def test_a_death_after_half_a_rotation_repeats_nothing_of_what_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "output.log"
+    log = ContainerLog(path, cap=200)
+    log.write(b"x" * 90, 0)
+    with refused(monkeypatch, "open"):
+        log.write(b"y" * 80, 0)  # renamed, but no new file
+    log.close()
+    after = ContainerLog(path, cap=200, resumed=True)
+    assert after.taken == (90, 0)
+    after.write(b"z", 1)
+    after.close()
+    last = ContainerLog(path, cap=200, resumed=True)
+    assert last.taken == (90, 1)
+    last.close()
+
+
+@pytest.mark.parametrize("function", ["open", "mkdir"])
+def test_a_log_that_cannot_be_opened_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str):
+    with refused(monkeypatch, function, errno.ENOSPC), pytest.raises(StorageError, match="No space left"):
+        ContainerLog(tmp_path / "c1/output.log")
+
+
+def test_a_log_whose_second_file_cannot_be_opened_keeps_no_descriptor(tmp_path: Path):  # the census counts
+    (tmp_path / "output.log").mkdir()
+    with pytest.raises(StorageError, match="Is a directory"):
+        ContainerLog(tmp_path / "output.log")
+
+
+def test_a_log_that_is_closed_takes_nothing_more(tmp_path: Path):
+    log = ContainerLog(tmp_path / "output.log", cap=20)
+    log.write(b"first ten.", 0)
+    log.close()
+    log.close()
+    log.write(b"after", 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["output.log", "output.log.at"]
+
+
+def test_a_link_in_the_place_of_a_log_is_refused(tmp_path: Path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "output.log").symlink_to(tmp_path / "precious")
+    with pytest.raises(StorageError, match="symbolic link"):
+        ContainerLog(tmp_path / "output.log")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize("function", ["open", "rename", "write"])
+def test_a_capture_survives_a_disk_that_refuses_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+):
+    async def run() -> None:
+        reading, writing = os.pipe()
+        capture = Capture(tmp_path / "log", 200)
+        capture.start(reading)
+        for piece in (b"x" * 90, b"y" * 90, b"z" * 90):
+            os.write(writing, piece)
+            if piece[:1] == b"y":
+                with refused(monkeypatch, function):
+                    capture.drain()
+            capture.drain()
+        os.close(writing)
+        capture.close()
+
+    asyncio.run(run())
+    assert (tmp_path / "log").read_bytes() == b"z" * 90
+
+
+def test_a_capture_takes_a_source_that_breaks_as_one_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def run() -> None:
+        reading, writing = os.pipe()
+        capture = Capture(tmp_path / "log")
+        capture.start(reading)
+        with refused(monkeypatch, "read", errno.ECONNRESET):
+            capture.drain()
+        os.close(writing)
+
+    asyncio.run(run())
+    assert (tmp_path / "log").read_bytes() == b""
+
+
+def test_a_capture_that_cannot_open_its_file_uses_the_descriptor_up(tmp_path: Path):
+    async def run() -> None:
+        reading, writing = os.pipe()
+        (tmp_path / "log").mkdir()
+        with pytest.raises(IsADirectoryError):
+            Capture(tmp_path / "log").start(reading)
+        with pytest.raises(BrokenPipeError):
+            os.write(writing, b"x")
+        os.close(writing)
+
+    asyncio.run(run())
+
+
+def test_a_container_log_is_capped(tmp_path: Path):
+    log = ContainerLog(tmp_path / "c/output.log", cap=10_000)
+    for number in range(1000):
+        log.write(b"%08d\n" % number * 10)
+    log.close()
+    files = [tmp_path / "c/output.log", tmp_path / "c/output.log.1"]
+    assert sum(path.stat().st_size for path in files) <= 10_000
+    assert files[0].read_bytes().endswith(b"00000999\n")
+
+
+def test_a_log_tells_its_next_owner_how_much_of_each_stream_it_has(tmp_path: Path):
+    path = tmp_path / "c/output.log"
+    first = ContainerLog(path, cap=1000)
+    for _ in range(40):  # the log is begun anew meanwhile
+        first.write(b"x" * 70, 0)
+        first.write(b"y" * 9, 1)
+    first.close()
+    second = ContainerLog(path, cap=1000, resumed=True)
+    assert second.taken == (2800, 360)
+    second.write(b"z", 1)
+    second.close()
+    third = ContainerLog(path, cap=1000, resumed=True)
+    assert third.taken == (2800, 361)
+    third.close()
+
+
+@pytest.mark.parametrize("written", [0, 3, 10])
+def test_a_death_in_the_middle_of_an_append_loses_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+):
+    path = tmp_path / "output.log"
+    log = ContainerLog(path)
+    log.write(b"before", 0)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:written]))
+    log.write(b"0123456789", 1)
+    monkeypatch.undo()
+    log.close()
+    after = ContainerLog(path, resumed=True)
+    assert after.taken == (6, written)
+    after.close()
+
+
+def test_a_death_between_two_files_of_a_log_loses_and_repeats_nothing(tmp_path: Path):
+    path = tmp_path / "output.log"
+    log = ContainerLog(path)
+    log.write(b"all of it", 0)
+    log.close()
+    path.rename(path.with_name("output.log.1"))
+    after = ContainerLog(path, resumed=True)
+    assert after.taken == (9, 0)
+    after.close()
+
+
+def test_a_log_that_nobody_counted_tells_nothing(tmp_path: Path):
+    log = ContainerLog(tmp_path / "output.log")
+    log.write(b"of a process in somebody's foreground")
+    log.close()
+    after = ContainerLog(tmp_path / "output.log", resumed=True)
+    assert after.taken is None
+    after.close()
