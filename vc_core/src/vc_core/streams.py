@@ -277,6 +277,7 @@ class ConsoleIO(AttachedIO):
         try:
             for mode in (os.O_RDONLY, os.O_WRONLY):
                 ends.append(os.open(path, mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+            ends.append(os.dup(ends[0]))  # to give the terminal back with
             self._modes = termios.tcgetattr(ends[0])
             tty.setraw(ends[0], termios.TCSADRAIN)
         except (OSError, termios.error) as error:
@@ -284,7 +285,7 @@ class ConsoleIO(AttachedIO):
                 os.close(fd)
             why = error.strerror if isinstance(error, OSError) else "it is not a terminal"
             raise ConfigError(f"console {path!r} cannot be used: {why}") from error
-        self._terminal: int | None = os.dup(ends[0])
+        self._terminal: int | None = ends[2]
         super().__init__(Input(ends[0]), Output(ends[1]), None)
 
     def close(self) -> None:
