@@ -103,12 +103,18 @@ def wait_container(pod_id: str, container_id: str) -> Operation[int]:
     record = effective(Store.here().read(pod_id))
     _require(record, container_id, frozenset({State.RUNNING, State.STOPPED}), "waiting for its end")
     while find_container(record, container_id).state is State.RUNNING:
+        answered = False
         if record.supervised:
             with suppress(SupervisorLostError):
-                yield from _ask(record, {"op": "wait", "container": container_id}, None)
+                code = yield from _ask(record, {"op": "wait", "container": container_id}, None)
+                if code is not None:
+                    return int(code)
+                answered = True
         else:
             yield from _watch(pod_id, container_id)
         record = effective(Store.here().read(pod_id))
+        if answered:  # the record may say so later, when the disk takes it
+            break
     ended = find_container(record, container_id)
     if ended.exit_code is None:
         raise StateError(

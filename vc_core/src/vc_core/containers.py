@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -34,6 +35,8 @@ from vc_core.streams import ConsoleIO, LoggedIO
 #: Signals (signal(7)) that end a container: politely, and for good.
 _SIGTERM, _SIGKILL = 15, 9
 
+_log = logging.getLogger(__name__)
+
 
 class ClosableIO(Protocol):
     """A process' streams that own descriptors."""
@@ -48,7 +51,7 @@ class _Running:
 
     process: Process
     io: ClosableIO
-    watch: asyncio.Task[int]
+    watch: asyncio.Task[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Containers:
         ledger: Ledger,
         share_dir: Path | None,
         writable_dir: Path | None,
-        spawn: Callable[[Coroutine[Any, Any, int]], asyncio.Task[int]],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self._ledger, self._share_dir, self._writable_dir, self._spawn = ledger, share_dir, writable_dir, spawn
         self._running: dict[str, _Running] = {}
@@ -88,6 +91,7 @@ class Containers:
         """
         confinement = _confinement(agent, config)
         io, terminal = self._streams(config, attachment)
+        process: Process | None = None
         try:
             if self._ledger.container(config.id).process:
                 await agent.remove_container(config.id, deadline)
@@ -105,15 +109,31 @@ class Containers:
                 confinement=confinement,
             )
             process = await agent.start_container(guest, io, deadline)
+            self._ledger.commit_container(
+                config.id, saved(hypervisor, agent),
+                state=State.RUNNING, reason="", exit_code=None, started_at=time.time(), ended_at=None,
+                process=process.process_id,
+            )  # fmt: skip
         except BaseException:
             io.close()
-            self.unshare(config.id)
+            await asyncio.shield(self._undo_start(hypervisor, agent, config, process, deadline))
             raise
         self._watch(agent, config.id, process, io)
-        self._ledger.commit_container(
-            config.id, state=State.RUNNING, reason="", exit_code=None, started_at=time.time(), ended_at=None,
-            process=process.process_id,
-        )  # fmt: skip
+
+    async def _undo_start(
+        self, hypervisor: Hypervisor, agent: Agent, config: ContainerConfig, process: Process | None, deadline: float
+    ) -> None:
+        """Leave nothing of a start that failed. What cannot be undone is left for the pod's end: the failure counts."""
+        if process is not None:  # it runs, and the disk does not take that
+            with suppress(VCError, TimeoutError):
+                await agent.signal_container(config.id, _SIGKILL, deadline)
+                async with asyncio.timeout(deadline):
+                    await agent.wait(process)
+                await agent.remove_container(config.id, deadline)
+        with suppress(VCError):
+            await self.take_root(hypervisor, config, deadline)
+        with suppress(VCError):
+            self.unshare(config.id)
 
     async def take_over(self, agent: Agent, container_id: str) -> None:
         """Look after a container that an earlier owner started."""
@@ -124,7 +144,7 @@ class Containers:
         except (AgentError, NotSupportedError) as error:
             io.close()
             reason = f"it was lost with the former supervisor: {error}"
-            self._ledger.commit_container(container_id, state=State.STOPPED, reason=reason)
+            self._ledger.note_end(container_id, state=State.STOPPED, reason=reason)
         else:
             self._watch(agent, container_id, process, io)
 
@@ -219,19 +239,22 @@ class Containers:
         watch = self._spawn(self._wait_end(agent, container_id, process, io))
         self._running[container_id] = _Running(process, io, watch)
 
-    async def _wait_end(self, agent: Agent, container_id: str, process: Process, io: ClosableIO) -> int:
+    async def _wait_end(self, agent: Agent, container_id: str, process: Process, io: ClosableIO) -> None:
         code: int | None = None
         try:
             code = await agent.wait(process)
             reason = ""
         except VCError as error:
             reason = "the pod was stopped" if self.stopping else str(error)
-        self._ledger.commit_container(
-            container_id, state=State.STOPPED, reason=reason, exit_code=code, ended_at=time.time()
-        )
-        io.close()
-        self._running.pop(container_id, None)
-        return 255 if code is None else code
+        try:
+            self._ledger.note_end(
+                container_id, state=State.STOPPED, reason=reason, exit_code=code, ended_at=time.time()
+            )
+        except StorageError as error:
+            _log.error("the end of container %r is not recorded yet: %s", container_id, error)
+        finally:
+            io.close()
+            self._running.pop(container_id, None)
 
 
 async def run(
@@ -270,6 +293,11 @@ def _confinement(agent: Agent, config: ContainerConfig) -> Confinement:
                 f"container {config.id!r} has {', '.join(asked)}, which the agent of its pod cannot set; leave it out"
             )
     return Confinement(**wanted)
+
+
+def saved(hypervisor: Hypervisor, agent: Agent) -> dict[str, Any]:
+    """Return what a pod's record keeps of its drivers, for whoever takes the pod over."""
+    return {"saved_hypervisor": dict(hypervisor.save()), "saved_agent": dict(agent.save())}
 
 
 def with_path(cmd: Cmd) -> Cmd:

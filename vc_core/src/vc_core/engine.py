@@ -123,14 +123,17 @@ class Engine:
                     return
 
     async def aclose(self) -> None:
-        """Release drivers, streams and tasks; VM and containers run on."""
-        if self._hypervisor is not None and not self.record.supervised:
-            self._ledger.commit(**self._saved())
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._release_drivers()
-        self._containers.close()
+        """Release drivers, streams and tasks; VM and containers run on. Raises StorageError when all is released."""
+        try:
+            if self._hypervisor is not None and not self.record.supervised:
+                self._ledger.commit(**self._saved())
+            self._ledger.flush()
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._release_drivers()
+            self._containers.close()
 
     # -- operations on the pod -------------------------------------------------------------------------------------
 
@@ -164,7 +167,8 @@ class Engine:
             try:
                 await self._take_down(STOP_DEADLINE if deadline is None else deadline, ask_guest=not force)
             except VCError as error:
-                self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
+                with suppress(StorageError):
+                    self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
                 raise
             self._ledger.commit_ended("")
 
@@ -221,7 +225,6 @@ class Engine:
             config = self._ledger.container_config(container_id)
             hypervisor, _ = self._drivers()
             await self._while_vm_lives(self._containers.start(hypervisor, agent, config, attachment, AGENT_DEADLINE))
-            self._ledger.commit(**self._saved())
 
     async def stop_container(self, container_id: str, deadline: float | None, force: bool) -> None:
         """Stop a running container: SIGTERM, and SIGKILL after ``deadline`` seconds (default 10) or with ``force``."""
@@ -236,8 +239,9 @@ class Engine:
             await self.stop_container(container_id, None, force=True)
         async with self._operation:
             self._require_container(container_id, _AT_REST, "deleting it without force")
-            if self._agent is not None and self._ledger.container(container_id).process:
-                await self._while_vm_lives(self._agent.remove_container(container_id, AGENT_DEADLINE))
+            if self._agent is not None:
+                if self._ledger.container(container_id).process:
+                    await self._while_vm_lives(self._agent.remove_container(container_id, AGENT_DEADLINE))
                 await self._take_root(container_id)
             self._containers.unshare(container_id)
             self._ledger.remove_container(container_id)
@@ -267,6 +271,7 @@ class Engine:
 
     async def resize_container(self, container_id: str, size: TerminalSize) -> None:
         """Change the size of the terminal of a container's main process."""
+        self._require_container(container_id, _RUNNING, "resizing its terminal")
         await self.resize(self._containers.process(container_id), size)
 
     def open_log(self, container_id: str) -> ContainerLog:
@@ -341,20 +346,27 @@ class Engine:
         await agent.start_pod(self.record.id, pod_root, AGENT_DEADLINE, network)
 
     async def _undo_start(self, before: tuple[State, str], error: BaseException) -> None:
-        """Leave nothing of a start that failed; the pod is what it was, or ``failed`` if even that does not work."""
+        """Leave nothing of a start that failed; the pod is what it was, or ``failed`` if even that does not work.
+
+        What the disk does not take of it is done by the next start or supervisor, who find the intent to start.
+        """
         try:
             await self._take_down(STOP_DEADLINE, ask_guest=False)
         except VCError as problem:
             _log.error("undoing the start of pod %s: %s", self.record.id, problem)
             reason = f"its start failed ({error}) and could not be undone: {problem}"
-            self._ledger.commit(state=State.FAILED, reason=reason)
+            changes: dict[str, Any] = {"state": State.FAILED, "reason": reason}
         else:
             state, reason = before
             record = ended(self.record, "the start of its pod failed", time.time())
-            self._ledger.commit(
-                state=state, reason=reason, intent="", vm=None, saved_hypervisor=None, saved_agent=None,
-                containers=record.containers, forwards=[], warnings=[],
-            )  # fmt: skip
+            changes = {
+                "state": state, "reason": reason, "intent": "", "vm": None, "saved_hypervisor": None,
+                "saved_agent": None, "containers": record.containers, "forwards": [], "warnings": [],
+            }  # fmt: skip
+        try:
+            self._ledger.commit(**changes)
+        except StorageError as problem:
+            _log.error("the failed start of pod %s is not recorded: %s", self.record.id, problem)
 
     # -- end -------------------------------------------------------------------------------------------------------
 
@@ -523,8 +535,7 @@ class Engine:
         return self._agent
 
     def _saved(self) -> dict[str, Any]:
-        hypervisor, agent = self._drivers()
-        return {"saved_hypervisor": dict(hypervisor.save()), "saved_agent": dict(agent.save())}
+        return containers.saved(*self._drivers())
 
     def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
