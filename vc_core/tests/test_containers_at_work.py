@@ -1,0 +1,225 @@
+"""The containers of a pod at work: what is left, and what is raised, when their start or their end goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vc_core as vc
+from vc_core import _files, rootfs, share
+from vc_core.agent import AgentCapability, Process
+from vc_core.containers import Attachment, Containers
+from vc_core.errors import AgentError, CommandError, HypervisorError, StorageError
+from vc_core.hypervisor import HypervisorCapability
+from vc_core.ledger import Ledger
+from vc_core.records import ContainerRecord, PodRecord
+from vc_core.states import State
+from vc_core.store import Store
+
+
+class FakeHypervisor:
+    """Has disks that come and go."""
+
+    capabilities = frozenset({HypervisorCapability.HOTPLUG})
+
+    def __init__(self) -> None:
+        self.disks: set[str] = set()
+        self.refuses_to_detach = False
+
+    async def attach(self, device: Any, deadline: float) -> None:
+        self.disks.add(device.id)
+
+    async def detach(self, device_id: str, deadline: float) -> None:
+        if self.refuses_to_detach:
+            raise HypervisorError("the disk stays")
+        self.disks.discard(device_id)
+
+    def disk_location(self, device_id: str) -> str:
+        return device_id
+
+    def save(self) -> dict[str, object]:
+        return {"disks": sorted(self.disks)}
+
+
+class FakeAgent:
+    """Starts containers until it is told to fail; one that is killed ends with 137."""
+
+    capabilities = frozenset({AgentCapability.DISKS, AgentCapability.LIMITS})
+
+    def __init__(self) -> None:
+        self.fails: BaseException | None = None
+        self.end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.removed: list[str] = []
+
+    async def start_container(self, container: Any, io: Any, deadline: float) -> Process:
+        if self.fails is not None:
+            raise self.fails
+        return Process(container.id, "first")
+
+    async def wait(self, process: Process) -> int:
+        return await asyncio.shield(self.end)
+
+    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+        self.end.set_result(128 + signal)
+
+    async def remove_container(self, container_id: str, deadline: float) -> None:
+        self.removed.append(container_id)
+
+    def save(self) -> dict[str, object]:
+        return {"agent": "saved"}
+
+
+class FakeIO:
+    """Streams that note that they were closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Silence:
+    """Extensions that nobody installed."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+class Pod:
+    """A running pod with one container, whose root is a disk."""
+
+    def __init__(self, store: Store, tmp_path: Path) -> None:
+        self.config = vc.ContainerConfig(id="c1", cmd=vc.Cmd(args=["true"]), root_fs=str(tmp_path / "disk.img"))
+        pod = vc.PodConfig(id="p1", hypervisor_type="mock", agent_type="noop", containers=[self.config])
+        record = PodRecord(
+            id="p1", state=State.RUNNING, hypervisor="mock", agent="noop", supervised=True, created_at=time.time(),
+            containers={"c1": ContainerRecord()},
+        )  # fmt: skip
+        store.create(pod, record)
+        self.ledger = Ledger(store, "p1", Silence())  # type: ignore[arg-type]
+        self.hypervisor, self.agent, self.io = FakeHypervisor(), FakeAgent(), FakeIO()
+        self.containers = Containers(self.ledger, tmp_path / "share", None, asyncio.create_task)
+
+    async def start(self) -> None:
+        await self.containers.start(
+            self.hypervisor, self.agent, self.config, Attachment(self.io), 5.0  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every root be an ext4 disk, and nothing be mounted."""
+    root = rootfs.RootFs(tmp_path / "disk.img", "ext4")
+    monkeypatch.setattr(rootfs, "resolve", lambda _: root)
+    monkeypatch.setattr(share, "remove", lambda *_: None)
+
+
+def refuse(*_: object) -> None:
+    raise StorageError("No space left on device")
+
+
+def test_a_failed_start_takes_the_disk_back_that_it_plugged(store: Store, tmp_path: Path):
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        pod.agent.fails = CommandError("no such program", exit_code=127)
+        with pytest.raises(CommandError, match="no such program"):
+            await pod.start()
+        assert pod.hypervisor.disks == set()
+        assert pod.io.closed
+
+    asyncio.run(run())
+
+
+def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: Store, tmp_path: Path):
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        pod.agent.fails = asyncio.CancelledError()
+        with pytest.raises(asyncio.CancelledError):
+            await pod.start()
+        assert pod.hypervisor.disks == set()
+        assert pod.io.closed
+
+    asyncio.run(run())
+
+
+def test_a_failed_start_raises_its_own_error_though_undoing_it_fails_as_well(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        pod.agent.fails = CommandError("no such program", exit_code=127)
+        pod.hypervisor.refuses_to_detach = True
+        monkeypatch.setattr(share, "remove", refuse)
+        with pytest.raises(CommandError, match="no such program"):
+            await pod.start()
+        assert pod.io.closed
+
+    asyncio.run(run())
+
+
+def test_a_container_whose_start_cannot_be_recorded_does_not_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(_files, "write_atomic", refuse)
+            with pytest.raises(StorageError, match="No space"):
+                await pod.start()
+        assert pod.agent.end.result() == 137
+        assert pod.agent.removed == ["c1"]
+        assert pod.hypervisor.disks == set()
+        assert pod.io.closed
+        assert pod.ledger.container("c1").state is State.READY
+
+    asyncio.run(run())
+
+
+def test_what_the_drivers_save_is_recorded_with_the_start(store: Store, tmp_path: Path):
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        await pod.start()
+        record = store.read("p1")
+        assert record.containers["c1"].state is State.RUNNING
+        assert record.saved_agent == {"agent": "saved"}
+        assert record.saved_hypervisor == {"disks": sorted(pod.hypervisor.disks)}
+        pod.agent.end.set_result(0)
+        await pod.containers.wait("c1")
+
+    asyncio.run(run())
+
+
+def test_an_exit_code_reaches_who_waits_though_the_disk_is_full_and_is_recorded_with_the_next_change(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        await pod.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(_files, "write_atomic", refuse)
+            pod.agent.end.set_result(7)
+            await pod.containers.wait("c1")
+        assert pod.io.closed
+        assert pod.ledger.container("c1").exit_code == 7
+        with pytest.raises(KeyError):
+            pod.containers.process("c1")
+        pod.ledger.commit(intent="")
+        assert store.read("p1").containers["c1"].exit_code == 7
+
+    asyncio.run(run())
+
+
+def test_a_container_lost_by_its_agent_ends_without_an_exit_code(store: Store, tmp_path: Path):
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        await pod.start()
+        pod.agent.end.set_exception(AgentError("the guest is lost"))
+        await pod.containers.wait("c1")
+        ended = store.read("p1").containers["c1"]
+        assert (ended.state, ended.exit_code, ended.reason) == (State.STOPPED, None, "the guest is lost")
+
+    asyncio.run(run())
