@@ -51,6 +51,20 @@ class Link:
         except OSError as error:
             raise SupervisorLostError(f"the pod's supervisor went away: {error.strerror}") from error
 
+    def offer(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Send messages as far as the supervisor takes them now; return the rest.
+
+        A supervisor that has gone takes them all: what it answered before, or that it did not, is read from the link.
+        """
+        for number, message in enumerate(messages):
+            try:
+                wire.send(self.sock, message)
+            except BlockingIOError:
+                return messages[number:]
+            except OSError:
+                break
+        return []
+
     def receive(self, deadline: float | None) -> Operation[dict[str, Any]]:
         """Return the next message. Raises SupervisorLostError, and SupervisorError at the deadline."""
         while True:
@@ -286,18 +300,21 @@ def converse(
     sock = link.sock.fileno()
     deadline = None if timeout is None else time.monotonic() + timeout
     timed_out, reply = False, None
+    unsent: list[dict[str, Any]] = []
     while reply is None or stdio.outputs_open:
         reading = [*stdio.reading, *([sock] if reply is None else []), *([signals.fd] if signals else [])]
-        ready: set[int] = yield Ready(read=reading, write=stdio.writing, deadline=deadline)
+        writing = [*stdio.writing, *([sock] if unsent and reply is None else [])]
+        ready: set[int] = yield Ready(read=reading, write=writing, deadline=deadline)
         if not ready:
             if timed_out:
                 raise SupervisorError("a command that was killed did not end; the guest may hang")
             timed_out, deadline = True, time.monotonic() + _GRACE
-            link.send({"signal": 9})
+            unsent.append({"signal": 9})
         stdio.pump(ready)
         if signals and signals.fd in ready:
-            for told in signals.take():
-                link.send(told)
+            unsent += signals.take()
+        if reply is None:
+            unsent = link.offer(unsent)
         if sock in ready and (heard := link.poll()) is not None:
             if "event" not in heard:
                 reply = heard

@@ -12,6 +12,7 @@ The socket is a unix socket of type SOCK_SEQPACKET, one connection per request:
 from __future__ import annotations
 
 import array
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -66,12 +67,15 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     if not data:
         return None, fds
     try:
-        message = msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise SupervisorError("a message is too long")
+        return msgspec.json.decode(data, type=dict[str, Any]), fds
+    except (SupervisorError, msgspec.MsgspecError) as error:
+        for fd in fds:
+            os.close(fd)
+        if isinstance(error, SupervisorError):
+            raise
         raise SupervisorError(f"a message cannot be understood: {error}") from error
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        raise SupervisorError("a message is too long")
-    return message, fds
 
 
 def listen(directory: int) -> socket.socket:

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -26,8 +26,12 @@ _log = logging.getLogger(__name__)
 #: Names the kinds of stream in a request's ``stdio``.
 _NONE, _DESCRIPTOR = "none", "fd"
 
-#: Most signals and sizes of a client that wait to be passed on.
-_TOLD_MAX = 64
+#: What a client can send for a process: the numbers of signal(7), real-time ones too; 0 stands for its terminal's size.
+_Signal = Annotated[int, msgspec.Meta(ge=1, le=64)]
+_RESIZE = 0
+
+#: Seconds that a client has to take its answer, should it be behind.
+_ANSWERED = 10.0
 
 #: Seconds between the end of a killed client's pipes and the end of its connection, at most.
 _LEAVING = 0.2
@@ -40,7 +44,9 @@ class Connection:
         self._sock = sock
         sock.setblocking(False)
         self._fds: list[int] = []
-        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_TOLD_MAX)
+        #: Signals and the terminal's last size, for a process that has not got them yet, and whether there are any.
+        self._pending: dict[int, TerminalSize | None] = {}
+        self._heard = asyncio.Event()
         self._left = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,14 +69,17 @@ class Connection:
                 return None, []
 
     def streams(self, kinds: list[str], log: ContainerLog | None = None) -> AttachedIO:
-        """Return the request's streams as a process' stdin, stdout and stderr. Raises ConfigError."""
+        """Return the request's streams as a process' stdin, stdout and stderr, with ``log`` closed as they are.
+
+        Raises ConfigError: then all are closed.
+        """
         fds = [self._fds.pop(0) if kind == _DESCRIPTOR and self._fds else None for kind in kinds]
         ends: list[Any] = []
         try:
             for fd, end in zip(fds, (Input, Output, Output), strict=True):
                 ends.append(None if fd is None else end(fd))
         except ConfigError:
-            for opened in ends:
+            for opened in (*ends, log):
                 if opened is not None:
                     opened.close()
             for fd in fds[len(ends) + 1 :]:
@@ -85,13 +94,21 @@ class Connection:
         with suppress(OSError):
             wire.send(self._sock, {"event": event, **what})
 
-    def answer(self, message: dict[str, Any]) -> None:
-        """Send the result or error."""
-        with suppress(OSError):
-            wire.send(self._sock, message)
+    async def answer(self, message: dict[str, Any]) -> None:
+        """Send the result or error, once a client that is behind takes it; one that has gone gets none."""
+        with suppress(OSError):  # of which TimeoutError is one
+            async with asyncio.timeout(_ANSWERED):
+                while True:
+                    try:
+                        return wire.send(self._sock, message)
+                    except BlockingIOError:
+                        await ready(self._sock.fileno(), writing=True)
 
     async def listen(self) -> None:
-        """Take what the client says while its request is worked on; return when it leaves."""
+        """Take what the client says while its request is worked on; return when it leaves.
+
+        Waits for nothing but the client, so that its leaving is seen whatever its process does.
+        """
         while True:
             message, fds = await self._receive()
             for fd in fds:
@@ -99,7 +116,20 @@ class Connection:
             if message is None:
                 self._left.set()
                 return
-            await self._told.put(message)
+            self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """Keep a signal or a size until the process gets it.
+
+        Of sizes the last one counts, and a signal that is pending already is merged with it, as in a kernel: so what is
+        kept has a bound, however fast the client and however slow the guest.
+        """
+        with suppress(msgspec.ValidationError):
+            if "resize" in message:
+                self._pending[_RESIZE] = msgspec.convert(message["resize"], TerminalSize)
+            else:
+                self._pending[msgspec.convert(message.get("signal"), _Signal)] = None
+            self._heard.set()
 
     def wire_process(
         self,
@@ -114,13 +144,13 @@ class Connection:
         """
 
         async def pass_on() -> None:
-            while True:
-                message = await self._told.get()
-                with suppress(VCError, msgspec.ValidationError):
-                    if "resize" in message:
-                        await resize(msgspec.convert(message["resize"], TerminalSize))
-                    else:
-                        await send(msgspec.convert(message.get("signal"), int))
+            while await self._heard.wait():
+                self._heard.clear()
+                while self._pending:
+                    signum = next(iter(self._pending))
+                    size = self._pending.pop(signum)
+                    with suppress(VCError):
+                        await (send(signum) if size is None else resize(size))
 
         async def sigpipe() -> None:
             with suppress(TimeoutError):
@@ -154,7 +184,7 @@ async def serve(engine: Engine, sock: socket.socket) -> None:
         request = await connection.request()
         if request is None:
             return
-        connection.answer(await _answer(engine, connection, request))
+        await connection.answer(await _answer(engine, connection, request))
     except (OSError, VCError) as error:
         _log.info("a client was not served: %s", error)
     finally:
