@@ -10,6 +10,8 @@ another thread before it is bound here.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from vc_core import _files, _mounts
@@ -38,15 +40,37 @@ def add(directory: Path, place: str, source: Path, read_only: bool = True) -> st
     target = directory / place
     try:
         if target not in _mounts.mounted_below(directory):
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if source.is_dir():
-                target.mkdir(mode=0o755, exist_ok=True)
-            else:
-                target.touch(mode=0o644)
+            for parent in reversed(target.relative_to(directory).parents[:-1]):
+                _make_directory(directory / parent)
+            (_make_directory if source.is_dir() else _make_file)(target)
             _mounts.bind(source, target, _SAFE | (_mounts.MS_RDONLY if read_only else 0))
     except OSError as error:
         raise StorageError(f"{str(source)!r} cannot be shared with the guest: {error.strerror}") from error
     return place
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory that every user of the guest can enter, whatever our umask, unless there is one. Raises OSError.
+
+    A mode never follows a link: the guest may write to the directory above.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(fd, 0o755)
+        finally:
+            os.close(fd)
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty file that every user of the guest can read, unless there is one. Raises OSError."""
+    with suppress(FileExistsError):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o644)
+        finally:
+            os.close(fd)
 
 
 def remove(directory: Path, container_id: str) -> None:
