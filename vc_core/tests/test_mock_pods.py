@@ -6,12 +6,14 @@ import asyncio
 import inspect
 import threading
 
+import msgspec
 import pytest
 
 import vc_core as vc
-from vc_core import aio, sync
-from vc_core.errors import StateError, VCError
+from vc_core import _files, aio, container_operations, operations, sync
+from vc_core.errors import StateError, StorageError, VCError
 from vc_core.roots import Roots
+from vc_core.store import Store
 
 
 def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config):
@@ -344,3 +346,71 @@ def shown(*words: str) -> list[str]:
     from vc_core.cli.main import virtc
 
     return CliRunner().invoke(virtc, words).output.splitlines()
+
+
+@pytest.fixture
+def disk_fills(monkeypatch: pytest.MonkeyPatch):
+    """Return a function after which a number of records can be written, and no more."""
+    write = _files.write_atomic
+
+    def fills(records: int) -> None:
+        left = iter(range(records))
+
+        def write_or_refuse(directory, name: str, data: bytes) -> None:
+            if next(left, None) is None:
+                raise StorageError("No space left on device")
+            write(directory, name, data)
+
+        monkeypatch.setattr(_files, "write_atomic", write_or_refuse)
+
+    return fills
+
+
+def test_a_start_that_fails_raises_its_own_error_though_its_undoing_cannot_be_recorded(mock_config, disk_fills):
+    pod = vc.create_pod(mock_config(fail_prepare="no luck"))
+    disk_fills(1)  # the intent to start
+    with pytest.raises(VCError, match="no luck"):
+        pod.start()
+    disk_fills(100)
+    with pytest.raises(VCError, match="no luck"):
+        pod.start()
+    assert pod.status().state == "ready"
+
+
+def test_a_stop_that_fails_raises_its_own_error_though_that_cannot_be_recorded(mock_config, disk_fills):
+    pod = vc.run_pod(mock_config(fail_stop="stuck"))
+    disk_fills(2)  # the supervisor's own, and the intent to stop
+    with pytest.raises(VCError, match="stuck"):
+        pod.stop()
+    disk_fills(100)
+    pod.delete(force=True)
+
+
+@pytest.mark.parametrize("code", [7, None])
+def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_running(
+    mock_config, roots: Roots, monkeypatch: pytest.MonkeyPatch, code: int | None
+):
+    vc.run_pod(mock_config())
+    store = Store(roots)
+    store.write(msgspec.structs.replace(store.read("p1"), supervised=True))
+    monkeypatch.setattr(container_operations, "effective", lambda record: record)
+
+    def ask(*_: object):
+        return code
+        yield
+
+    monkeypatch.setattr(container_operations, "_ask", ask)
+    if code is None:
+        with pytest.raises(StateError, match="without an exit code"):
+            vc.wait_container("p1", "c1")
+    else:
+        assert vc.wait_container("p1", "c1") == code
+
+
+def test_a_creation_that_is_cancelled_raises_that_though_the_pod_cannot_be_removed(mock_config):
+    making = operations.create_pod(mock_config())
+    step = making.send(None)
+    step.function()
+    step = making.throw(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        making.throw(StorageError("it stays"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from vc_core import status
+from vc_core import _files, locks, status
 from vc_core.config import PodConfig
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError
 from vc_core.records import PodRecord
@@ -113,3 +113,30 @@ def test_deleting_leaves_no_file(two_pods: Store, tmp_path: Path):
         vc.delete_pod(pod_id)
     assert [path for path in (tmp_path / "root").rglob("*") if not path.is_dir()] == []
     assert list((two_pods.roots.state / "pods").iterdir()) == []
+
+
+def test_a_pod_that_cannot_be_stored_says_why_though_what_was_written_cannot_be_removed(
+    store: Store, mock_config, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object) -> None:
+        monkeypatch.setattr(_files, "remove_tree", stay)
+        raise StorageError("the disk is full")
+
+    def stay(*_: object) -> None:
+        raise StorageError("it stays")
+
+    monkeypatch.setattr(_files, "write_atomic", refuse)
+    with pytest.raises(StorageError, match="the disk is full"):
+        store.create(mock_config(), PodRecord(id="p1", hypervisor="m", agent="n", supervised=False, created_at=0.0))
+
+
+def test_a_lock_is_released_though_its_file_cannot_be_removed(store: Store, monkeypatch: pytest.MonkeyPatch):
+    def stay(_: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locks.PodLock, "unlink", stay)
+        with store.locked("p1"):
+            pass
+    with store.locked("p1", 0.0):
+        pass

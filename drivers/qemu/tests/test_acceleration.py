@@ -168,3 +168,15 @@ def test_a_kernel_that_works_comes_to_life_in_the_trial(guest_boot: Boot, tmp_pa
 
 def test_a_kernel_that_does_not_work_fails_the_trial(unbootable: Boot, tmp_path: Path) -> None:
     assert asyncio.run(trial(pod(tmp_path / "p1"), QemuConfig(), find_binary(""), unbootable.kernel, "tcg", 1)) != ""
+
+
+def test_an_outcome_that_cannot_be_remembered_costs_nothing_but_the_next_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_text", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    acceleration._write(tmp_path / "acceleration.json", "boot", {})
+    assert list(tmp_path.iterdir()) == []

@@ -183,3 +183,19 @@ def test_an_event_storm_costs_no_memory(tmp_path: Path) -> None:
             return reason, len(monitor._events.history)
 
     assert asyncio.run(run()) == ("guest-reset", 1)
+
+
+def test_a_connection_that_fails_is_closed_though_hanging_up_fails_as_well(  # the census counts
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def cancelled(_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr("vc_hypervisor_qemu.monitor._hang_up", cancelled)
+
+    async def run() -> None:
+        async with fake_qemu(tmp_path / "qmp", sends(b"nonsense\n")) as monitor:
+            with pytest.raises(asyncio.CancelledError):
+                await monitor.execute("query-status")
+
+    asyncio.run(run())

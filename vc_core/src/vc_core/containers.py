@@ -145,6 +145,9 @@ class Containers:
             io.close()
             reason = f"it was lost with the former supervisor: {error}"
             self._ledger.note_end(container_id, state=State.STOPPED, reason=reason)
+        except BaseException:
+            io.close()
+            raise
         else:
             self._watch(agent, container_id, process, io)
 

@@ -76,7 +76,8 @@ def create_pod(config: PodConfig) -> Operation[str]:
         pod_id: str = yield InThread(work)
     except BaseException:
         if made:  # cancelled while it was being made
-            yield InThread(lambda: _remove(Store.here(), config.id))
+            with suppress(VCError):
+                yield InThread(lambda: _remove(Store.here(), config.id))
         raise
     return pod_id
 

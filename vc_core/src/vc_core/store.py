@@ -6,7 +6,7 @@ Everything that changes a pod's files is called with the pod's lock held; readin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +58,12 @@ class Store:
         try:
             yield
         finally:
-            if not self.exists(pod_id):
-                lock.unlink()
-            lock.release()
+            try:
+                if not self.exists(pod_id):
+                    with suppress(OSError):  # it is empty, and serves the next pod of this id
+                        lock.unlink()
+            finally:
+                lock.release()
 
     def read(self, pod_id: str) -> PodRecord:
         """Return what became of a pod. Raises PodNotFoundError, StorageError."""
@@ -105,12 +108,12 @@ class Store:
             _files.write_atomic(building, "state.json", records.encode(record))
             building.rename(target)
             _files.sync_directory(pods)
-        except OSError as error:
-            _files.remove_tree(building)
+        except BaseException as error:
+            with suppress(StorageError):  # the next attempt removes it
+                _files.remove_tree(building)
+            if not isinstance(error, OSError):
+                raise
             raise StorageError(f"pod {config.id!r} cannot be stored in {str(pods)!r}: {error.strerror}") from error
-        except BaseException:
-            _files.remove_tree(building)
-            raise
 
     def write(self, record: PodRecord) -> None:
         """Replace the record of a pod. Called with the lock held. Raises StorageError; the old record stands."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,7 +97,8 @@ async def _unpack(packages: Sequence[Package], downloads: Path, root: Path) -> P
                 purpose=f"unpack {package.file_name}", deadline=_UNPACK_DEADLINE, cwd=root.parent,
             )  # fmt: skip
         except ToolError:
-            file.unlink()  # apt would take it for good again, because it has the right size
+            with suppress(OSError):
+                file.unlink()  # apt would take it for good again, because it has the right size
             raise
     return root
 

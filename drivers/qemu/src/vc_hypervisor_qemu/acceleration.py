@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -161,4 +162,5 @@ def _write(cache: Path, this_boot: str, outcomes: dict[str, str]) -> None:
         new.write_text(json.dumps({"boot": this_boot, "outcomes": outcomes}))
         new.replace(cache)
     except OSError:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)

@@ -304,12 +304,14 @@ class QemuHypervisor(Hypervisor):
     async def _undo(self) -> None:
         """Leave nothing of a failed prepare; the process is gone before anything else can interrupt us."""
         vm, self._vm = self._vm, None
-        if vm is not None:
-            vm.kill()
-            await vm.aclose()
-        with suppress(OSError):
-            self._remove_files()
-            self._discard_logs()
+        try:
+            if vm is not None:
+                vm.kill()
+                await vm.aclose()
+        finally:
+            for undo in (self._remove_files, self._discard_logs):
+                with suppress(OSError):
+                    undo()
 
     def _discard_logs(self) -> None:
         for log in (self._files.console_log, self._files.messages_log):

@@ -126,8 +126,10 @@ class Monitor:
                 try:
                     await client.connect(connection)
                 except BaseException:
-                    await _hang_up(client)
-                    connection.close()
+                    try:
+                        await _hang_up(client)
+                    finally:
+                        connection.close()
                     raise
                 self._client = client
             return self._client

@@ -98,11 +98,13 @@ class Vm:
     async def aclose(self) -> None:
         """Release everything; the VM runs on."""
         self._end.cancel()
-        await asyncio.wait({self._end})
-        await self.monitor.aclose()
-        self._console.close()
-        self._messages.close()
-        self._process.close()
+        try:
+            await asyncio.wait({self._end})
+            await self.monitor.aclose()
+        finally:
+            self._console.close()
+            self._messages.close()
+            self._process.close()
 
     async def _observe(self) -> VMExit:
         with suppress(HypervisorError):

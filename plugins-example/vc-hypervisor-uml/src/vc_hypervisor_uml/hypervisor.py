@@ -103,10 +103,12 @@ class _Vm:
 
     async def aclose(self) -> None:
         """Release everything; the VM runs on."""
-        for line in self._lines.values():
-            await line.aclose()
-        self.console.close()
-        self.process.close()
+        try:
+            for line in self._lines.values():
+                await line.aclose()
+        finally:
+            self.console.close()
+            self.process.close()
 
 
 class UmlHypervisor(Hypervisor):
@@ -272,11 +274,13 @@ class UmlHypervisor(Hypervisor):
     async def _undo(self) -> None:
         """Leave nothing of a failed prepare; the process is gone before anything else can interrupt us."""
         vm, self._vm, self._facts = self._vm, None, None
-        if vm is not None:
-            vm.process.kill()
-            await vm.aclose()
-        with suppress(OSError):
-            capture.discard(self._log)
+        try:
+            if vm is not None:
+                vm.process.kill()
+                await vm.aclose()
+        finally:
+            with suppress(OSError):
+                capture.discard(self._log)
 
     def _remove_files(self) -> None:
         """Remove what a kernel that was killed could not: its pid file, and the socket of its management console."""
