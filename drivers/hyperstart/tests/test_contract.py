@@ -1,6 +1,6 @@
 """The contract that every driver of its kind keeps."""
 
-from vc_core.testing import HyperstartContract
+from vc_agent_hyperstart.testing import HyperstartContract
 
 
 class TestContract(HyperstartContract):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
+from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
+from vc_agent_hyperstart.testing.programs import pattern
+from vc_agent_hyperstart.testing.wire import WINDOW, Code
 from vc_core.agent import AgentCapability, GuestContainer, GuestMount, Process, TerminalSize
 from vc_core.config import Cmd, EnvVar
 from vc_core.devices import Channel, SharedDirectory
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
-from vc_core.testing.fake_hyperstart import FakeHyperstart
-from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
-from vc_core.testing.hyperstart_programs import pattern
-from vc_core.testing.hyperstart_wire import WINDOW, Code
 from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10

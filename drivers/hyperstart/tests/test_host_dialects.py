@@ -7,14 +7,14 @@ import json
 import pytest
 
 from vc_agent_hyperstart import requests
+from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
+from vc_agent_hyperstart.testing.wire import Code
 from vc_core.agent import AgentCapability, Confinement, ContainerUsage, GuestContainer, GuestDisk
 from vc_core.config import Cmd
 from vc_core.devices import DiskLocation
 from vc_core.errors import AgentError, AgentProtocolError, ConfigError, NotSupportedError
 from vc_core.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLimit
 from vc_core.network import GuestInterface, GuestNetwork, GuestRoute
-from vc_core.testing.fake_hyperstart import FEATURES, FakeHyperstart
-from vc_core.testing.hyperstart_wire import Code
 from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10

@@ -5,12 +5,12 @@ import tracemalloc
 
 import pytest
 
+from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
+from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
+from vc_agent_hyperstart.testing.wire import WINDOW, Code
 from vc_core.agent import GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
-from vc_core.testing.fake_hyperstart import FEATURES, FakeHyperstart
-from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
-from vc_core.testing.hyperstart_wire import WINDOW, Code
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds; the guest gets this much, a test waits at most ten times that.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from vc_agent_hyperstart.requests import IPAddress, Route, SetupInterface
+from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core import boot
 from vc_core.agent import AgentCapability, Confinement, GuestContainer, TerminalSize
 from vc_core.config import Cmd, EnvVar
@@ -20,7 +21,6 @@ from vc_core.errors import AgentError, CommandError
 from vc_core.limits import RLimit
 from vc_core.plugins import Plugins
 from vc_core.roots import Roots
-from vc_core.testing.hyperstart_wire import WINDOW
 from vc_core.testing.process_io import RecordedIO
 
 pytestmark = pytest.mark.vm

@@ -13,10 +13,10 @@ import pytest
 
 from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.config import SshdConfig
+from vc_agent_sshd.testing.openssh import Server, make_keys, serve
 from vc_core.config import HypervisorConfig, Resources
 from vc_core.context import PodContext
 from vc_core.spawner import Spawner
-from vc_core.testing.openssh import Server, make_keys, serve
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from vc_agent_sshd.testing.openssh import Server, free_port, serve
 from vc_core.agent import Agent
 from vc_core.config import HypervisorConfig, Resources
 from vc_core.context import PodContext
 from vc_core.testing import AgentContract
 from vc_core.testing.contract.agent import RunningGuest, StartGuest
-from vc_core.testing.openssh import Server, free_port, serve
 
 pytestmark = pytest.mark.root
 

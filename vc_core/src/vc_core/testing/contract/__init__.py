@@ -2,7 +2,6 @@
 
 from vc_core.testing.contract.agent import AgentContract
 from vc_core.testing.contract.guest import GuestContract
-from vc_core.testing.contract.hyperstart import HyperstartContract
 from vc_core.testing.contract.hypervisor import HypervisorContract
 from vc_core.testing.contract.plugin import ExtensionContract, PluginContract
 from vc_core.testing.contract.spawner import SpawnerContract
@@ -11,7 +10,6 @@ __all__ = [
     "AgentContract",
     "ExtensionContract",
     "GuestContract",
-    "HyperstartContract",
     "HypervisorContract",
     "PluginContract",
     "SpawnerContract",

@@ -1,4 +1,4 @@
-"""How :mod:`vc_core.testing.fake_hyperstart` goes wrong when it is asked to."""
+"""How :mod:`vc_agent_hyperstart.testing.fake_guest` goes wrong when it is asked to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Protocol
 
-from vc_core.testing.hyperstart_programs import FakeProcess
-from vc_core.testing.hyperstart_wire import CONTROL_PAYLOAD_MAX, PAYLOAD_MAX, Code, Port
+from vc_agent_hyperstart.testing.programs import FakeProcess
+from vc_agent_hyperstart.testing.wire import CONTROL_PAYLOAD_MAX, PAYLOAD_MAX, Code, Port
 
 
 class Misbehaviour(StrEnum):

@@ -1,4 +1,4 @@
-"""The wire of :mod:`vc_core.testing.fake_hyperstart`: codes, sizes, and the guest's end of a channel."""
+"""The wire of :mod:`vc_agent_hyperstart.testing.fake_guest`: codes, sizes, and the guest's end of a channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands of :mod:`vc_core.testing.fake_hyperstart`: small coroutines with input and output, no processes."""
+"""Commands of :mod:`vc_agent_hyperstart.testing.fake_guest`: small coroutines with input and output, no processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from vc_core.testing.hyperstart_wire import CREDIT_STEP, PAYLOAD_MAX, WINDOW, Port, StreamCode
+from vc_agent_hyperstart.testing.wire import CREDIT_STEP, PAYLOAD_MAX, WINDOW, Port, StreamCode
 
 #: An original keeps this much input of a process, drops the rest, and dies of frames above the second figure.
 ORIGINAL_INPUT_MAX = 512

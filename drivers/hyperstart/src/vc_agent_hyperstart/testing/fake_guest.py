@@ -15,10 +15,10 @@ import struct
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Self
 
-from vc_core.testing.hyperstart_keys import offences
-from vc_core.testing.hyperstart_misbehaviour import Misbehaviour, misbehave
-from vc_core.testing.hyperstart_programs import ORIGINAL_FRAME_MAX, PROGRAMS, FakeProcess, Program
-from vc_core.testing.hyperstart_wire import CONTROL, MAGIC, STREAM, Code, Port, StreamCode
+from vc_agent_hyperstart.testing.keys import offences
+from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour, misbehave
+from vc_agent_hyperstart.testing.programs import ORIGINAL_FRAME_MAX, PROGRAMS, FakeProcess, Program
+from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Code, Port, StreamCode
 
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",

@@ -8,14 +8,14 @@ from contextlib import suppress
 
 import pytest
 
+from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
+from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
+from vc_agent_hyperstart.testing.wire import Code
 from vc_core.agent import Agent, GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import VCError
 from vc_core.testing.contract.agent import IN_TIME, MUCH, AgentContract, Commands, StartGuest
 from vc_core.testing.contract.running import run
-from vc_core.testing.fake_hyperstart import FakeHyperstart
-from vc_core.testing.hyperstart_misbehaviour import Misbehaviour
-from vc_core.testing.hyperstart_wire import Code
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds for one exchange with a guest that may never answer.
