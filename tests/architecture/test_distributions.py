@@ -44,6 +44,16 @@ def test_every_requirement_has_a_lower_and_an_upper_bound(folder: Path) -> None:
         assert re.fullmatch(r"[a-z.-]+(\[[a-z]+\])?>=[0-9.]+,<[0-9.]+", requirement), requirement
 
 
+def test_a_package_for_tests_brings_pytest_as_an_extra_only(folder: Path) -> None:
+    project = settings(folder)["project"]
+    provider = "pytest" if folder.name == "vc_core" else "vc-core[testing]"
+    modules = [path.read_text() for path in (folder / "src").glob("*/testing/**/*.py")]
+    needed = [provider] if any(re.search("^(import|from) pytest", text, re.MULTILINE) for text in modules) else []
+    extra = project.get("optional-dependencies", {}).get("testing", [])
+    assert [requirement.split(">=")[0] for requirement in extra] == needed
+    assert not [needs for needs in project["dependencies"] if re.match(r"pytest|.*\[testing\]", needs)]
+
+
 def test_what_every_distribution_says_is_the_same(folder: Path) -> None:
     made = settings(folder)
     assert made["build-system"] == {"requires": ["hatchling>=1.27,<2"], "build-backend": "hatchling.build"}

@@ -153,6 +153,14 @@ def test_a_plugin_imports_only_the_interfaces_of_the_core_and_no_other_plugin(pl
         assert not others, f"{path} imports {', '.join(others)}"
 
 
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
+def test_a_plugin_works_without_its_package_for_tests_and_without_pytest(plugin: Path) -> None:
+    for path in sources(plugin / "src"):
+        for name in imports(path):
+            for_tests = name.partition(".")[0] == "pytest" or "testing" in name.split(".")
+            assert is_testing(path) or not for_tests, f"{path} imports {name}, which is for tests"
+
+
 def test_what_drivers_may_import_is_promised_to_strangers() -> None:
     page = (ROOT / "docs/reference/compatibility.md").read_text()
     promised = page.split("What drivers may import:")[1].split(";")[0]

@@ -15,6 +15,7 @@ import os
 
 import pytest
 
+from vc_agent_hyperstart.testing import HyperstartContract
 from vc_agent_noop.agent import NoopAgent
 from vc_agent_noop.plugin import NoopPlugin
 from vc_core.agent import AgentCapability
@@ -179,6 +180,13 @@ SABOTAGE = {
     "StrikesAPromiseOut": (
         """(_Hypervisor):
     test_a_vm_that_never_was_can_be_stopped = None
+""",
+        "test_no_promise_was_struck_out",
+    ),
+    "StrikesAPromiseOfADriverOut": (
+        """(HyperstartContract):
+    driver_name = "hyperstart"
+    test_whatever_the_guest_does_each_call_ends_in_time_and_no_exit_code_is_made_up = None
 """,
         "test_no_promise_was_struck_out",
     ),

@@ -47,6 +47,11 @@ def test_the_agents_wheel_carries_the_guest_agent_compiled(installed: Path):
     assert binary.stat().st_size < 200_000
 
 
+def test_a_driver_with_a_package_for_tests_ships_it(installed: Path):
+    for module in ("vc_agent_hyperstart/testing/fake_guest.py", "vc_agent_sshd/testing/openssh.py"):
+        assert (installed / module).is_file()
+
+
 def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path):
     script = "import vc_core, sys; from vc_core.cli import main; print(vc_core.__file__); main()"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What driver authors test with: the contract that each kind of driver keeps, and fakes of peers that drivers talk to.
+"""For tests of drivers: the contract that each kind of driver keeps, as pytest classes, and a census of leaks.
 
 Subclass the class of your driver's kind in a test module of your own, and pytest runs the contract; see
 ``docs/how-to/write-a-hypervisor.md``. Needs the extra ``vc-core[testing]``.
