@@ -15,7 +15,6 @@ import os
 
 import pytest
 
-from vc_agent_hyperstart.testing import HyperstartContract
 from vc_agent_noop.agent import NoopAgent
 from vc_agent_noop.plugin import NoopPlugin
 from vc_core.agent import AgentCapability
@@ -61,6 +60,13 @@ class _Agent(AgentContract):
                 return agent(saved)
 
         return self.injected(Plugin())
+
+
+class _DriversContract(_Agent):
+    __module__ = "vc_agent_noop.testing.contract"
+
+    def test_it_promises_more(self):
+        pass
 
 
 class _Spawner(SpawnerContract):
@@ -184,9 +190,8 @@ SABOTAGE = {
         "test_no_promise_was_struck_out",
     ),
     "StrikesAPromiseOfADriverOut": (
-        """(HyperstartContract):
-    driver_name = "hyperstart"
-    test_whatever_the_guest_does_each_call_ends_in_time_and_no_exit_code_is_made_up = None
+        """(_DriversContract):
+    test_it_promises_more = None
 """,
         "test_no_promise_was_struck_out",
     ),
