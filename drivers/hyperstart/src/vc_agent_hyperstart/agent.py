@@ -19,7 +19,7 @@ from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
 from vc_agent_hyperstart.dialect import Dialect
 from vc_agent_hyperstart.direct import DirectCalls
-from vc_agent_hyperstart.processes import Processes
+from vc_agent_hyperstart.process_table import Processes
 from vc_agent_hyperstart.replies import ProcessNames, StatsReply, decode
 from vc_agent_hyperstart.requests import (
     DestroyPod,

@@ -9,7 +9,7 @@ from typing import Any
 
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import STREAM, StreamControl, StreamControlType
-from vc_agent_hyperstart.process import GuestProcess, Output
+from vc_agent_hyperstart.guest_process import GuestProcess, Output
 from vc_agent_hyperstart.replies import ProcessNames
 from vc_agent_hyperstart.requests import STREAM_LIMIT
 from vc_core.errors import AgentError, AgentProtocolError

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from vc_agent_hyperstart.codec import StreamControlType
 from vc_agent_hyperstart.connection import Connection
-from vc_agent_hyperstart.process import DiscardIO, GuestProcess
-from vc_agent_hyperstart.processes import DEADLINE, Processes, stdio_of, unknown
+from vc_agent_hyperstart.guest_process import DiscardIO, GuestProcess
+from vc_agent_hyperstart.process_table import DEADLINE, Processes, stdio_of, unknown
 from vc_agent_hyperstart.replies import ProcessNames, ProcessReport
 from vc_agent_hyperstart.requests import Signal
 from vc_core.agent import Process, ProcessIO

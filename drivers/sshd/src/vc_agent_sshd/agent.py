@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from vc_agent_sshd import commands
+from vc_agent_sshd import shell
 from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.connection import Connection
 from vc_agent_sshd.keys import ManagedKeys, given_keys
@@ -248,7 +248,7 @@ class SshdAgent(Agent):
     async def _call(self, deadline: float, *words: str, lines: str = "") -> str:
         """Run containers.sh, or ``lines`` of a shell, and return what it prints. Raises AgentError with its words."""
         what = words[0] if words else "setup"
-        line = lines or commands.line(["sh", f"{self._home}/containers.sh", *words])
+        line = lines or shell.line(["sh", f"{self._home}/containers.sh", *words])
         session: Session | None = None
         began = time.monotonic()
         ssh = await self._connected().open(deadline)
@@ -277,9 +277,9 @@ class SshdAgent(Agent):
         if root_fs:
             raise NotSupportedError("agent sshd gives a pod no root file system of its own; leave root_fs empty")
         self._hostname = hostname
-        await self._call(deadline, lines=commands.setup(self._home, "" if self._config.server else hostname))
+        await self._call(deadline, lines=shell.setup(self._home, "" if self._config.server else hostname))
         if network is not None:
-            await self._call(deadline, lines=commands.network(network, self._home))
+            await self._call(deadline, lines=shell.network(network, self._home))
 
     async def stop_pod(self, deadline: float) -> None:
         """End all containers, and power a guest of its own off."""
@@ -301,7 +301,7 @@ class SshdAgent(Agent):
             mounts += [source, mount.target, "read-only" if mount.read_only else "writable"]
         spec = _Spec(container.confinement, tuple(container.cmd.envs))
         has_input = io.has_input and container.terminal is None
-        line = commands.run_container(
+        line = shell.run_container(
             self._home, self._hostname, container, root, mounts, _spec_line(spec), has_input=has_input
         )
         what = f"container {container.id!r}"
@@ -365,7 +365,7 @@ class SshdAgent(Agent):
 
     async def _attach(self, container_id: str, io: ProcessIO, end: asyncio.Future[int]) -> None:
         """Take the streams of a container that was started over a connection that is no more."""
-        line = commands.line(["sh", f"{self._home}/containers.sh", "attach", container_id])
+        line = shell.line(["sh", f"{self._home}/containers.sh", "attach", container_id])
         session, first = await self._begin(f"container {container_id!r}", line, _DEADLINE, None)
         words = first.split(" ", 3)
         if words[0] != "ok" or len(words) != 4:
@@ -420,7 +420,7 @@ class SshdAgent(Agent):
 
     def _command(self, container_id: str, cmd: Cmd) -> str:
         if not container_id or self._spawner is None:
-            return commands.in_guest(cmd, f"{self._home}/tools")
+            return shell.in_guest(cmd, f"{self._home}/tools")
         container = self._containers.get(container_id)
         if container is None or container.end.done():
             raise AgentError(f"container {container_id!r} does not run")
@@ -428,7 +428,7 @@ class SshdAgent(Agent):
         limited = confinement.memory or confinement.pids
         names = {variable.var for variable in cmd.envs}
         inherited = tuple(variable for variable in container.spec.envs if variable.var not in names)
-        return commands.in_container(
+        return shell.in_container(
             self._spawner,
             SpawnTarget(container_id, container.pid),
             replace(cmd, envs=(*inherited, *cmd.envs)),

@@ -11,7 +11,7 @@ from vc_agent_hyperstart import translate
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
-from vc_agent_hyperstart.process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
+from vc_agent_hyperstart.guest_process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
 from vc_agent_hyperstart.replies import ProcessEvent, ProcessNames, decode
 from vc_agent_hyperstart.requests import (
     KillContainer,
