@@ -475,10 +475,10 @@ def test_a_container_that_ended_while_nobody_was_connected_is_not_lost(make_agen
     play(work)
 
 
-def connection_of(agent: SshdAgent) -> int:
-    """Return the daemon's process that serves an agent, found by the only command that it runs."""
-    (shell,) = [one.pid for one in agent._commands.values()]
-    return int(Path(f"/proc/{shell}/stat").read_text().rpartition(")")[2].split()[1])
+async def connection_of(agent: SshdAgent) -> int:
+    """Return the daemon's process that serves an agent: the parent of the shell in which a command runs."""
+    _, out, _ = await outcome(agent, "", sh("cut -d' ' -f4 /proc/$PPID/stat"))
+    return int(out)
 
 
 def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent: MakeAgent, root_fs: Path):
@@ -489,7 +489,7 @@ def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent
             process = await agent.start_container(one, io, DEADLINE)
             await io.until(4)
             command = await agent.exec("", sh("sleep 1000"), RecordedIO(None), DEADLINE)
-            os.kill(connection_of(agent), signal.SIGKILL)
+            os.kill(await connection_of(agent), signal.SIGKILL)
             with pytest.raises(AgentConnectError, match="sh"):
                 await asyncio.wait_for(agent.wait(command), DEADLINE)
             assert (await outcome(agent, "", sh("echo back; pkill -f 'sleep 100[0]'")))[1] == b"back\n"
@@ -512,7 +512,7 @@ def test_a_server_that_does_not_come_back_is_told(
             await agent.connect(no_channel, DEADLINE)
             await agent.start_pod("host1", "", DEADLINE)
             command = await agent.exec("", sh("cat"), RecordedIO(None), DEADLINE)
-            connection = connection_of(agent)
+            connection = await connection_of(agent)
             await agent.stop_pod(DEADLINE)
         os.kill(connection, signal.SIGKILL)
         assert "127.0.0.1" in await asyncio.wait_for(agent.wait_lost(), DEADLINE)

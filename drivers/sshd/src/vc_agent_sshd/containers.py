@@ -1,0 +1,262 @@
+"""The containers of one pod: starting, attaching to their streams, signalling, waiting for and removing them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from types import MappingProxyType
+
+from vc_agent_sshd import shell
+from vc_agent_sshd.calls import UNATTENDED_DEADLINE, Calls, failure
+from vc_agent_sshd.session import Session
+from vc_core.agent import Confinement, GuestContainer, Process, ProcessIO, TerminalSize
+from vc_core.config import EnvVar
+from vc_core.errors import (
+    AgentConnectError,
+    AgentError,
+    AgentProtocolError,
+    CommandError,
+    ConfigError,
+    NotSupportedError,
+    VCError,
+)
+from vc_core.limits import RLimit
+
+#: Process id of a container's first process.
+FIRST = "first"
+
+#: Mount tags: of the root file systems, of the same directory uncached, and of what containers may write to.
+SHARE_TAG, LIVE_TAG, WRITABLE_TAG = "vcShare", "vcLive", "vcWritable"
+
+#: Mount options of each. Below the root of a container that runs the host changes nothing, so it may be cached.
+_MOUNT_OPTIONS: Mapping[str, str] = MappingProxyType(
+    {SHARE_TAG: "ro,cache=loose", LIVE_TAG: "ro,cache=none", WRITABLE_TAG: "rw,cache=none"}
+)
+
+#: Seconds for the last output of the containers when the connection is closed.
+_DETACH_DEADLINE = 2.0
+
+#: More than any number of a process (PID_MAX_LIMIT of linux/threads.h).
+_PID_MAX = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What further processes of a container inherit from it. The guest stores it and returns it at ``attach``."""
+
+    confinement: Confinement
+    envs: tuple[EnvVar, ...]
+
+    def to_line(self) -> str:
+        """Return the specification as one line of ASCII."""
+        return json.dumps({"confinement": asdict(self.confinement), "envs": [str(one) for one in self.envs]})
+
+    @classmethod
+    def from_line(cls, line: str) -> Spec:
+        """Return the specification that the guest stored. Raises AgentProtocolError."""
+        try:
+            stored = json.loads(line)
+            limits = stored["confinement"]
+            limits["rlimits"] = tuple(RLimit(**one) for one in limits["rlimits"])
+            limits["capabilities"] = tuple(limits["capabilities"])
+            return cls(Confinement(**limits), tuple(EnvVar.parse(one) for one in stored["envs"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise AgentProtocolError(f"the guest's specification of a container is not valid: {error}") from error
+
+
+@dataclass(slots=True)
+class Container:
+    """A container that was started: its first process in the guest, its streams, and its end.
+
+    ``watch`` moves the streams over the present connection; ``end`` outlives the connection.
+    """
+
+    pid: int
+    spec: Spec
+    io: ProcessIO
+    session: Session
+    watch: asyncio.Task[None]
+    end: asyncio.Future[int]
+
+
+class Containers:
+    """The containers of one pod. Calls of the agent end here; ``deadline`` is in seconds."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._containers: dict[str, Container] = {}
+        self._mounted: set[str] = set()  #: tags of shares that are mounted in the guest
+        self._closing = False
+
+    async def start(self, container: GuestContainer, io: ProcessIO, hostname: str, deadline: float) -> Process:
+        """Start a container in namespaces of its own; its streams are those of the session that starts it.
+
+        Raises NotSupportedError, ConfigError, CommandError if its program cannot be executed, else AgentError.
+        """
+        if container.disk is not None:
+            raise NotSupportedError(f"agent sshd cannot use a disk as the root of container {container.id!r}")
+        root = await self._source(SHARE_TAG, container.root_fs, deadline)
+        mounts: list[str] = []
+        for mount in container.mounts:
+            source = await self._source(LIVE_TAG if mount.read_only else WRITABLE_TAG, mount.source, deadline)
+            mounts += [source, mount.target, "read-only" if mount.read_only else "writable"]
+        spec = Spec(container.confinement, tuple(container.cmd.envs))
+        has_input = io.has_input and container.terminal is None
+        line = shell.run_container(
+            self._calls.home, hostname, container, root, mounts, spec.to_line(), has_input=has_input
+        )
+        what = f"container {container.id!r}"
+        undo = partial(self._calls.run_script, UNATTENDED_DEADLINE, "remove", container.id)
+        session, first = await self._calls.begin(what, line, deadline, lambda _: undo(), container.terminal)
+        words = first.split(" ")
+        if words[0] != "ok":
+            session.close()
+            code, reason = failure(first)
+            if code is None:
+                raise AgentError(f"cannot start {what}: {reason or 'the guest gives no reason'}")
+            raise CommandError(f"cannot run {container.cmd.args[0][:200]!r} in {what}: {reason}", exit_code=code)
+        end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._watch(container.id, io, session, words, spec, end, has_input)
+        return Process(container.id, FIRST)
+
+    async def _source(self, tag: str, path: str, deadline: float) -> str:
+        """Mount a share and return where ``path`` of it is in the guest; an absolute path is one of the guest itself.
+
+        Raises ConfigError for a path that leads out of the share, AgentError if it cannot be mounted.
+        """
+        if path.startswith("/"):
+            return path
+        if not path or ".." in path.split("/"):
+            raise ConfigError(f"{path!r} is not below the pod's shared directory")
+        if tag not in self._mounted:
+            await self._calls.run_script(deadline, "share", tag, _MOUNT_OPTIONS[tag])
+            self._mounted.add(tag)
+        return f"{self._calls.home}/shares/{tag}/{path}"
+
+    def _watch(
+        self,
+        container_id: str,
+        io: ProcessIO,
+        session: Session,
+        words: Sequence[str],
+        spec: Spec,
+        end: asyncio.Future[int],
+        keeps_input: bool,
+    ) -> None:
+        """Add a container that runs, and move its streams until it ends.
+
+        ``words`` are the guest's report, "ok PID ...". ``keeps_input``: the guest keeps the container's input open
+        over all connections, until a call ends it. Raises AgentProtocolError for a pid that cannot be one.
+        """
+        try:
+            pid = _pid(words)
+        except AgentProtocolError:
+            session.close()
+            raise
+
+        async def end_input() -> None:
+            await self._calls.run_script(UNATTENDED_DEADLINE, "end_input", container_id)
+
+        async def watch() -> None:
+            try:
+                code = await session.carry(io, end_input if keeps_input else None)
+            except AgentConnectError:
+                return  # the container runs on, and the agent connects again
+            if not (end.done() or self._closing):
+                end.set_result(code)
+
+        self._containers[container_id] = Container(pid, spec, io, session, self._calls.spawn(watch()), end)
+
+    async def attach(self, container_id: str, io: ProcessIO, end: asyncio.Future[int] | None = None) -> None:
+        """Attach to the streams of a container that was started over another connection.
+
+        ``end`` is the future of its exit code if there is one already. Raises AgentError for a container that the
+        guest does not have.
+        """
+        line = self._calls.script_line("attach", container_id)
+        session, first = await self._calls.begin(f"container {container_id!r}", line, UNATTENDED_DEADLINE, None)
+        words = first.split(" ", 3)
+        if words[0] != "ok" or len(words) != 4:
+            session.close()
+            raise AgentError(f"the guest has no container {container_id!r}")
+        end = end or asyncio.get_running_loop().create_future()
+        self._watch(container_id, io, session, words, Spec.from_line(words[3]), end, keeps_input=True)
+
+    async def attach_all(self) -> None:
+        """Attach to all containers that run, over a new connection. Raises AgentError."""
+        for container_id, container in list(self._containers.items()):
+            if not container.end.done():
+                await self.attach(container_id, container.io, container.end)
+
+    async def detach_all(self) -> None:
+        """Leave the containers' further output in the guest, and write what has left it already."""
+        running = {name: one for name, one in self._containers.items() if not one.end.done()}
+        with contextlib.suppress(VCError):
+            for name in running:
+                await self._calls.run_script(_DETACH_DEADLINE, "detach", name)
+            if running:
+                await asyncio.wait({one.watch for one in running.values()}, timeout=_DETACH_DEADLINE)
+
+    def close(self) -> None:
+        """Record no more ends: from now on a session ends because the agent leaves the guest."""
+        self._closing = True
+
+    def fail_all(self, error: AgentError) -> None:
+        """End the wait for all containers with an error."""
+        for container in self._containers.values():
+            if not container.end.done():
+                container.end.set_exception(error)
+                container.end.exception()  # marks it as retrieved: there need not be a waiter
+
+    def running(self, container_id: str) -> Container:
+        """Return a container whose first process runs. Raises AgentError."""
+        container = self._containers.get(container_id)
+        if container is None or container.end.done():
+            raise AgentError(f"container {container_id!r} does not run")
+        return container
+
+    async def wait(self, process: Process) -> int:
+        """Return a container's exit code once it has ended and its output was written.
+
+        Raises AgentError for a container that there is not, AgentConnectError when the guest is lost.
+        """
+        return await asyncio.shield(self._find(process).end)
+
+    async def signal(self, container_id: str, signal: int, deadline: float) -> None:
+        """Send a signal to a container's first process, unless it has ended. Raises AgentError."""
+        container = self._containers.get(container_id)
+        if container is None or not container.end.done() or container.end.exception():
+            await self._calls.run_script(deadline, "signal_container", container_id, str(int(signal)))
+
+    def resize(self, process: Process, size: TerminalSize) -> None:
+        """Set the size of a container's terminal, unless it has ended. Raises AgentError."""
+        container = self._find(process)
+        if not container.end.done():
+            container.session.resize(size)
+
+    async def remove(self, container_id: str, deadline: float) -> None:
+        """Remove all that the guest has of a container. Raises AgentError."""
+        await self._calls.run_script(deadline, "remove", container_id)
+        self._containers.pop(container_id, None)
+
+    def _find(self, process: Process) -> Container:
+        container = self._containers.get(process.container_id)
+        if container is None:
+            raise no_process(process)
+        return container
+
+
+def no_process(process: Process) -> AgentError:
+    """Return the error for a process that the guest does not have."""
+    return AgentError(f"the guest has no process {process.process_id!r} of container {process.container_id!r}")
+
+
+def _pid(words: Sequence[str]) -> int:
+    """Return the process that the guest's report, "ok PID ...", names. Raises AgentProtocolError."""
+    if len(words) < 2 or not words[1].isdecimal() or not 1 < int(words[1]) < _PID_MAX:
+        raise AgentProtocolError(f"the guest names {' '.join(words)[:80]!r} as a container's process")
+    return int(words[1])
