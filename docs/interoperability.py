@@ -21,10 +21,9 @@ what this project's guest agent does with them. The columns 4242, 4243 and 4244 
 version; HELLO is the [guest agent of this project](guest-protocol.md) once the host has greeted it. The numbers of
 codes and the form of frames are the same in all of them.
 
-* **yes**: sent when it is needed, or on request by the driver's own calls (`read_file`, `set_up_interface`,
-  `request`...).
-* **no**: never sent to that guest, which would not understand it. Asking for it is a `NotSupportedError` that names
-  it.
+* **yes**: the host sends it when an operation needs it.
+* **no**: the host never sends it to that guest: either the guest does not understand it, and an operation that needs
+  it raises a `NotSupportedError` that names it, or no operation needs it. Other hosts may.
 
 In the last column **yes** means that our guest agent does what the message or key says, **ignored** that it takes
 it and does nothing, **refused** that it answers ERROR unless the value is empty, **no** that it does not know it.
@@ -47,15 +46,10 @@ _OBJECTS: tuple[tuple[str, type[Part], str], ...] = (
     ("process", requests.ProcessSpec, "process"),
     ("variable of a process", requests.Env, "variable"),
     ("fsmap of a container", requests.FileMap, "mapping"),
-    ("volume of a container", requests.DiskVolume, "volume"),
     ("rlimit of a container", requests.RLimitSpec, "limit"),
-    ("port of a container", requests.Port, ""),
-    ("white lists of a pod", requests.WhiteLists, "white_list"),
-    ("interface: SETUPINTERFACE", requests.SetupInterface, "interface"),
+    ("interface of a pod", requests.Interface, "interface"),
     ("address of an interface", requests.IPAddress, "address"),
-    ("interface: DELETEINTERFACE", requests.DeleteInterface, "interface"),
-    ("route", requests.Route, "route"),
-    ("routes: SETUPROUTE", requests.SetupRoute, "routes"),
+    ("route of a pod", requests.Route, "route"),
     ("EXECCMD", requests.ExecCommand, "exec"),
     ("KILLCONTAINER", requests.KillContainer, "kill"),
     ("SIGNALPROCESS", requests.SignalProcess, "kill"),
@@ -64,8 +58,6 @@ _OBJECTS: tuple[tuple[str, type[Part], str], ...] = (
     ("WINSIZE by id", requests.WinSizeById, "size"),
     ("REMOVECONTAINER", requests.RemoveContainer, "name"),
     ("STATS", requests.Stats, "name"),
-    ("READFILE", requests.ReadFile, "file"),
-    ("WRITEFILE", requests.FileName, "file"),
     ("HELLO", requests.Hello, "hello"),
 )
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from vc_agent_hyperstart import requests
 from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
 from vc_agent_hyperstart.testing.wire import Code
 from vc_core.agent import AgentCapability, Confinement, ContainerUsage, GuestContainer, GuestDisk
@@ -276,131 +275,28 @@ def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(make_agent
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_mtu_and_search_domains_came_with_4244(make_agent, name):
+def test_the_mtu_came_with_4244(make_agent, name):
     network = GuestNetwork((GuestInterface("eth0", ("10.0.2.15/24",), 1400),))
 
     async def main():
         async with connected(make_agent, name) as (guest, agent):
             if name in ("ours", "4244"):
-                await agent.start_pod("p1", "", DEADLINE, network, dns_search=["example.org"], dns_options=["ndots:2"])
-                sent = last(guest, Code.STARTPOD)
-                assert sent["interfaces"][0]["mtu"] == 1400
-                assert (sent["dnsSearch"], sent["dnsOptions"]) == (["example.org"], ["ndots:2"])
+                await agent.start_pod("p1", "", DEADLINE, network)
+                assert last(guest, Code.STARTPOD)["interfaces"][0]["mtu"] == 1400
                 return
             with pytest.raises(NotSupportedError, match="mtu of pod 'p1' needs an original of API 4244 or the guest"):
                 await agent.start_pod("p1", "", DEADLINE, network)
-            with pytest.raises(NotSupportedError, match="dns_search of pod 'p1'"):
-                await agent.start_pod("p1", "", DEADLINE, dns_search=["example.org"])
 
     run(main())
 
 
-# Calls that only this driver has.
-
-
 @pytest.mark.parametrize("name", GUESTS)
-def test_every_command_without_a_payload_is_answered(make_agent, name):
+def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_sent(make_agent, name):
     async def main():
         async with connected(make_agent, name) as (guest, agent):
-            await agent.ping(DEADLINE)
-            await agent.rescan_devices(DEADLINE)
-            await agent.online_cpus_and_memory(DEADLINE)
-            sent = guest.commands[-3:]
-            assert sent == [(Code.PING, b""), (Code.READY, b""), (Code.ONLINECPUMEM, b"")]
-
-    run(main())
-
-
-@pytest.mark.parametrize("name", GUESTS)
-def test_getpod_is_for_2016_and_ours(make_agent, name):
-    async def main():
-        async with connected(make_agent, name) as (_, agent):
-            if name in ("2016", "ours"):
-                await agent.get_pod(DEADLINE)
-            else:
-                with pytest.raises(NotSupportedError, match="GETPOD for pod 'p1' needs an original of API 4242 or"):
-                    await agent.get_pod(DEADLINE)
-
-    run(main())
-
-
-@pytest.mark.parametrize("name", GUESTS)
-def test_interfaces_and_routes_are_set_up_on_a_pod_that_runs(make_agent, name):
-    async def main():
-        async with pod(make_agent, name) as (guest, agent):
-            await agent.set_up_interface(requests.SetupInterface("eth1", "10.1.0.1", "16"), DEADLINE)
-            assert last(guest, Code.SETUPINTERFACE) == {"device": "eth1", "ipAddress": "10.1.0.1", "netMask": "16"}
-            await agent.set_up_routes([requests.Route("default", "10.1.0.2", "eth1")], DEADLINE)
-            assert last(guest, Code.SETUPROUTE) == {
-                "routes": [{"dest": "default", "gateway": "10.1.0.2", "device": "eth1"}]
-            }
-            if name in ("ours", "4244"):
-                await agent.delete_interface("eth1", DEADLINE)
-                assert last(guest, Code.DELETEINTERFACE) == {"device": "eth1"}
-            else:
-                with pytest.raises(NotSupportedError, match="DELETEINTERFACE"):
-                    await agent.delete_interface("eth1", DEADLINE)
-
-    run(main())
-
-
-@pytest.mark.parametrize("name", GUESTS)
-@pytest.mark.parametrize("data", [b"", b"}{\0\xff" * 1000, bytes(1_000_000)], ids=["empty", "binary", "long"])
-def test_a_file_is_read_as_it_was_written(make_agent, name, data):
-    async def main():
-        async with pod(make_agent, name) as (_, agent):
-            await agent.write_file("c1", '/tmp/a "file"\n', data, DEADLINE)
-            assert await agent.read_file("c1", '/tmp/a "file"\n', DEADLINE) == data
-            with pytest.raises(AgentError, match="the guest refused READFILE"):
-                await agent.read_file("c1", "/tmp/other", DEADLINE)
-            with pytest.raises(ConfigError, match=r"WRITEFILE with \d+ bytes is too long"):
-                await agent.write_file("c1", "/tmp/b", bytes(1024 * 1024), DEADLINE)
-
-    run(main())
-
-
-@pytest.mark.parametrize("name", GUESTS)
-def test_a_container_has_volumes_and_where_they_work_settings_of_the_kernel(make_agent, name):
-    volume = requests.DiskVolume("vdb", "/data", "ext4", read_only=True)
-
-    async def main():
-        async with pod(make_agent, name) as (guest, agent):
-            await agent.start_container(container("c2"), RecordedIO(None), DEADLINE, volumes=[volume])
-            assert last(guest, Code.NEWCONTAINER)["volumes"] == [
-                {"device": "vdb", "mount": "/data", "fstype": "ext4", "readOnly": True}
-            ]
-            settings = {"net.ipv4.ip_forward": "1"}
-            start = agent.start_container(container("c3"), RecordedIO(None), DEADLINE, sysctl=settings)
-            if name in ("ours", "4244"):
-                await start
-                assert last(guest, Code.NEWCONTAINER)["sysctl"] == settings
-            else:
-                with pytest.raises(NotSupportedError, match="sysctl of container 'c3'"):
-                    await start
-
-    run(main())
-
-
-@pytest.mark.parametrize("name", GUESTS)
-def test_ports_are_for_originals_whose_guest_has_iptables(make_agent, name):
-    ports, lists = [requests.Port(8080, 80, "tcp")], requests.WhiteLists(["10.0.0.0/8"], ["0.0.0.0/0"])
-
-    async def main():
-        async with connected(make_agent, name) as (guest, agent):
-            start = agent.start_pod("p1", "", DEADLINE, port_white_lists=lists)
-            if name == "ours":
-                with pytest.raises(NotSupportedError, match="portmapping_white_lists of pod 'p1' needs an original"):
-                    await start
-                return
-            await start
-            await agent.start_container(container(), RecordedIO(None), DEADLINE, ports=ports)
-            assert last(guest, Code.STARTPOD)["portmappingWhiteLists"] == {
-                "internalNetworks": ["10.0.0.0/8"],
-                "externalNetworks": ["0.0.0.0/0"],
-            }
-            assert last(guest, Code.NEWCONTAINER)["ports"] == [
-                {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
-            ]
+            with pytest.raises(ConfigError, match=r"STARTPOD with \d+ bytes is too long"):
+                await agent.start_pod("x" * 1024 * 1024, "", DEADLINE)
+            assert Code.STARTPOD not in [code for code, _ in guest.commands]
 
     run(main())
 

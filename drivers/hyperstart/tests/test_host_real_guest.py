@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from vc_agent_hyperstart.requests import IPAddress, Route, SetupInterface
 from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core import boot
 from vc_core.agent import AgentCapability, Confinement, GuestContainer, TerminalSize
 from vc_core.config import Cmd, EnvVar
-from vc_core.errors import AgentError, CommandError
+from vc_core.errors import CommandError
 from vc_core.limits import RLimit
 from vc_core.plugins import Plugins
 from vc_core.roots import Roots
@@ -272,29 +271,6 @@ def test_an_editor_in_a_terminal_sees_single_keys_and_writes_its_file(guest, mak
         assert await agent.wait(process) == 0
         status, saved = await command(agent, "cat", "/tmp/text")
         assert (status, bytes(saved.stdout)) == (0, b"control \x01 and text\nKontrol \x01 and text\n")
-
-    guest.run(make_agent, main)
-
-
-def test_the_calls_that_only_this_driver_has_work_on_a_guest_of_ours(guest, make_agent):
-    async def main(agent):
-        await agent.ping(DEADLINE)
-        await agent.get_pod(DEADLINE)
-        await agent.rescan_devices(DEADLINE)
-        await agent.online_cpus_and_memory(DEADLINE)
-        data = os.urandom(1_000_000) + b"}{"
-        await agent.write_file("c1", '/tmp/\u00fc "file"', data, DEADLINE)
-        assert await agent.read_file("c1", '/tmp/\u00fc "file"', DEADLINE) == data
-        status, io = await command(agent, "sh", "-c", "cat /tmp/*file* | wc -c")
-        assert (status, int(io.stdout)) == (0, len(data))
-        with pytest.raises(AgentError, match="READFILE"):
-            await agent.read_file("c1", "/nowhere", DEADLINE)
-        await agent.set_up_interface(SetupInterface("lo", ip_addresses=(IPAddress("10.9.8.7", "32"),)), DEADLINE)
-        await agent.set_up_routes([Route("10.9.0.0/16", device="lo")], DEADLINE)
-        with pytest.raises(AgentError, match="SETUPINTERFACE"):
-            await agent.set_up_interface(SetupInterface("eth7", "10.0.0.1", "8"), DEADLINE)
-        status, io = await command(agent, "cat", "/proc/net/fib_trie")
-        assert b"10.9.8.7" in io.stdout
 
     guest.run(make_agent, main)
 

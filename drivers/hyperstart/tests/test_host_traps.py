@@ -277,20 +277,6 @@ def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged(make
     run(main())
 
 
-def test_a_path_with_a_brace_is_not_written_to(make_agent):
-    """The original takes what follows the first ``}`` of WRITEFILE for the file's bytes."""
-
-    async def main():
-        async with FakeHyperstart(ours=False) as guest:
-            agent = await started(make_agent, guest)
-            with pytest.raises(ConfigError, match="holds a '}'"):
-                await agent.write_file("c1", "/tmp/a}b", b"data", DEADLINE)
-            assert sent(guest, Code.WRITEFILE) == []
-            await agent.aclose()
-
-    run(main())
-
-
 @pytest.mark.parametrize("api", ORIGINALS)
 def test_status_is_told_that_input_may_be_dropped(make_agent, api):
     """The original drops what a slow reader has not taken, and no host can know."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec.structs import replace
 
 from vc_agent_hyperstart import translate
 from vc_agent_hyperstart.codec import Code
@@ -18,20 +17,16 @@ from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
 from vc_agent_hyperstart.dialect import Dialect
-from vc_agent_hyperstart.direct import DirectCalls
 from vc_agent_hyperstart.process_table import Processes
 from vc_agent_hyperstart.replies import ProcessNames, StatsReply, decode
 from vc_agent_hyperstart.requests import (
     DestroyPod,
-    DiskVolume,
     ExecCommand,
     NewContainer,
-    Port,
     ProcessSpec,
     RemoveContainer,
     StartPod,
     Stats,
-    WhiteLists,
 )
 from vc_agent_hyperstart.takeover import Takeover
 from vc_core.agent import (
@@ -92,12 +87,8 @@ class SavedState(msgspec.Struct, frozen=True):
     processes: list[ProcessNames] = []
 
 
-class HyperstartAgent(DirectCalls, Agent):
-    """Reaches into one pod's guest over two channels.
-
-    What every agent does is in :class:`vc_core.agent.Agent`, what only this one can in :class:`DirectCalls` and in the
-    keyword arguments of :meth:`start_pod` and :meth:`start_container`.
-    """
+class HyperstartAgent(Agent):
+    """Reaches into one pod's guest over two channels."""
 
     def __init__(self, pod: PodContext, config: HyperstartConfig, saved: Mapping[str, object] | None) -> None:
         self._pod = pod
@@ -199,25 +190,11 @@ class HyperstartAgent(DirectCalls, Agent):
         root_fs: str,
         deadline: float,
         network: GuestNetwork | None = None,
-        *,
-        dns_search: Sequence[str] = (),
-        dns_options: Sequence[str] = (),
-        port_white_lists: WhiteLists | None = None,
     ) -> None:
-        """Send STARTPOD, without containers.
-
-        Only this driver: ``dns_search`` and ``dns_options`` of the containers' /etc/resolv.conf; ``port_white_lists``,
-        networks that may reach ports of containers (originals with iptables in their guest).
-        """
-        writable_dir = self._pod.writable_dir is not None
-        request = translate.start_pod(
-            self.dialect, hostname, root_fs, network or GuestNetwork(), writable_dir=writable_dir
-        )
-        self._start_pod = replace(
-            request,
-            dns_search=tuple(dns_search),
-            dns_options=tuple(dns_options),
-            portmapping_white_lists=port_white_lists,
+        """Send STARTPOD, without containers. Raises NotSupportedError, ConfigError, AgentError."""
+        dialect, writable_dir = self._connection.dialect, self._pod.writable_dir is not None
+        self._start_pod = translate.start_pod(
+            dialect, hostname, root_fs, network or GuestNetwork(), writable_dir=writable_dir
         )
         await self._send_start_pod(self._start_pod, deadline)
 
@@ -233,27 +210,15 @@ class HyperstartAgent(DirectCalls, Agent):
 
     # Containers.
 
-    async def start_container(
-        self,
-        container: GuestContainer,
-        io: ProcessIO,
-        deadline: float,
-        *,
-        volumes: Sequence[DiskVolume] = (),
-        ports: Sequence[Port] = (),
-        sysctl: Mapping[str, str] | None = None,
-    ) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
         """Send NEWCONTAINER.
 
-        Only this driver: ``volumes`` are disks that the container sees, ``sysctl`` settings of the kernel, such as
-        ``{"net.ipv4.ip_forward": "1"}``, ``ports`` those of the VM that lead to it (see ``port_white_lists``).
+        Raises NotSupportedError, ConfigError, CommandError if its program cannot be executed, else AgentError.
         """
-        dialect = self.dialect
-        writable_dir = self._pod.writable_dir is not None
+        dialect, writable_dir = self._connection.dialect, self._pod.writable_dir is not None
 
         def request(spec: ProcessSpec) -> NewContainer:
-            new = translate.new_container(dialect, container, spec, writable_dir=writable_dir)
-            return replace(new, volumes=tuple(volumes), ports=tuple(ports), sysctl=sysctl)
+            return translate.new_container(dialect, container, spec, writable_dir=writable_dir)
 
         async def start() -> None:
             self._processes.first[container.id] = await self._processes.start(
@@ -281,7 +246,7 @@ class HyperstartAgent(DirectCalls, Agent):
         try:
             await self._connection.call(RemoveContainer(container_id), deadline)
         except RefusedError:
-            if self.dialect.ours:
+            if self._connection.dialect.ours:
                 raise
             # An original forgets a container when it, or the pod's last one, has ended.
         self._processes.forget_container(container_id)
@@ -305,7 +270,7 @@ class HyperstartAgent(DirectCalls, Agent):
         self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
     ) -> Process:
         """Send EXECCMD."""
-        dialect, guest_id = self.dialect, container_id
+        dialect, guest_id = self._connection.dialect, container_id
         if not container_id and not dialect.ours:
             if not dialect.by_id:
                 raise NotSupportedError("the guest's hyperstart is of 2016 and runs commands only in containers")

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from functools import partial
 
 from vc_agent_hyperstart import translate
-from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
 from vc_agent_hyperstart.guest_process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
 from vc_agent_hyperstart.replies import ProcessEvent, ProcessNames, decode
 from vc_agent_hyperstart.requests import (
     KillContainer,
+    Ping,
     ProcessSpec,
     Request,
     Signal,
@@ -90,7 +90,7 @@ class Processes:
         connection = self._connection
         if connection.dialect.ours:
             return CreditedInput(connection.streams, process.names.stdio, received, consumed)
-        ping = partial(connection.control.call, Code.PING, deadline=DEADLINE)
+        ping = partial(connection.call, Ping(), DEADLINE)
         return PacedInput(connection.streams, process.names.stdio, ping)
 
     def _abandon(self, process: GuestProcess) -> None:

@@ -7,7 +7,7 @@ keeps it from those that do not. Numbers that name streams stay below 2^53: an o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, get_type_hints
 
@@ -15,7 +15,7 @@ import msgspec
 
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.dialect import API_2016, API_2018, Dialect, Known, after_hello
-from vc_core.errors import ConfigError, NotSupportedError
+from vc_core.errors import NotSupportedError
 
 #: Stream numbers are below this (hyperstart reads WINSIZE's ``seq`` as a double).
 STREAM_LIMIT = 2**53
@@ -31,7 +31,6 @@ def _key(known: Known) -> msgspec.Meta:
 
 #: Keys that came with API 4244 or shortly before, when 4243 was already out.
 _SINCE_2018 = _key(Known(API_2018))
-_ONLY_ORIGINALS = _key(_ORIGINALS)
 _CONFINEMENT = _key(after_hello("confinement"))
 _MOUNTS = _key(after_hello("mounts"))
 _TERMINAL_SIZE = _key(after_hello("terminal-size"))
@@ -96,30 +95,6 @@ class FileMap(Part, frozen=True):
     path: str
     read_only: bool
     writable: Annotated[bool, _MOUNTS] = False
-    docker_volume: bool = False
-
-
-class DiskVolume(Part, frozen=True):
-    """A disk that a container sees at ``mount``: ``device`` below /dev, or ``addr`` as SCSI target and unit.
-
-    What is seen is the directory ``_data`` of the disk's file system.
-    """
-
-    device: str
-    mount: str
-    fstype: str
-    read_only: bool
-    addr: str = ""
-    docker_volume: bool = False
-
-
-class Port(Part, frozen=True):
-    """A port of the VM that leads to one of a container; only with the pod's white lists."""
-
-    known = _ORIGINALS
-    host_port: int
-    container_port: int
-    protocol: str
 
 
 class RLimitSpec(Part, frozen=True):
@@ -145,7 +120,6 @@ class Interface(Part, frozen=True):
     ip_address: str = ""
     net_mask: str = ""
     ip_addresses: Sequence[IPAddress] = ()
-    new_device_name: str = ""
     mtu: Annotated[int, _SINCE_2018] = 0
 
 
@@ -155,14 +129,6 @@ class Route(Part, frozen=True):
     dest: str
     gateway: str = ""
     device: str = ""
-
-
-class WhiteLists(Part, frozen=True):
-    """Networks whose packets may reach the pod's ports."""
-
-    known = _ORIGINALS
-    internal_networks: Sequence[str]
-    external_networks: Sequence[str]
 
 
 # The guest as a whole.
@@ -183,21 +149,10 @@ class Hello(Request, frozen=True):
 
 
 class Ping(BareRequest, frozen=True):
-    """Ask for a sign of life."""
+    """Wait until an original has read all input that was sent before."""
 
     code = Code.PING
-
-
-class RescanDevices(BareRequest, frozen=True):
-    """READY, sent by the host: look for new PCI devices."""
-
-    code = Code.READY
-
-
-class OnlineCpuMem(BareRequest, frozen=True):
-    """Put all processors and memory to use that were added."""
-
-    code = Code.ONLINECPUMEM
+    known = _ORIGINALS
 
 
 # Pods.
@@ -217,19 +172,9 @@ class StartPod(Request, frozen=True):
     interfaces: Sequence[Interface] = ()
     routes: Sequence[Route] = ()
     dns: Sequence[str] = ()
-    dns_search: Annotated[Sequence[str], _SINCE_2018] = ()
-    dns_options: Annotated[Sequence[str], _SINCE_2018] = ()
-    portmapping_white_lists: Annotated[WhiteLists | None, _ONLY_ORIGINALS] = None
     root_fs: Annotated[str, _key(after_hello("pod-root"))] = msgspec.field(name="root", default="")
     live_dir: Annotated[str, _MOUNTS] = ""
     writable_dir: Annotated[str, _MOUNTS] = ""
-
-
-class GetPod(BareRequest, frozen=True):
-    """Do nothing, successfully; originals after 2016 refuse it."""
-
-    code = Code.GETPOD
-    known = Known(API_2016, API_2016)
 
 
 class DestroyPod(BareRequest, frozen=True):
@@ -255,10 +200,7 @@ class NewContainer(Request, frozen=True):
     initialize: bool
     fstype: str = ""
     addr: str = ""
-    volumes: Sequence[DiskVolume] = ()
     fsmap: Sequence[FileMap] = ()
-    ports: Annotated[Sequence[Port], _ONLY_ORIGINALS] = ()
-    sysctl: Annotated[Mapping[str, str] | None, _SINCE_2018] = None
     read_only: Annotated[bool, _key(Known(API_2018, feature="confinement"))] = False
     overlay: Annotated[bool, _key(after_hello("overlay"))] = False
     overlay_size: Annotated[int, _key(after_hello("overlay"))] = 0
@@ -290,36 +232,6 @@ class Stats(Request, frozen=True):
     code = Code.STATS
     known = after_hello("stats")
     container: str
-
-
-class ReadFile(Request, frozen=True):
-    """Ask for a file of a container: the reply's payload."""
-
-    code = Code.READFILE
-    container: str
-    file: str
-
-
-class FileName(Part, frozen=True):
-    """The JSON of WRITEFILE, after which the file's bytes follow."""
-
-    container: str
-    file: str
-
-
-class WriteFile(Request, frozen=True):
-    """Write a file of a container. Its bytes begin after the first ``}``, whatever that is part of."""
-
-    code = Code.WRITEFILE
-    name: FileName
-    data: bytes
-
-    def encode(self) -> bytes:
-        """Return JSON and bytes. Raises ConfigError for a name that the guest would cut."""
-        for text in (self.name.container, self.name.file):
-            if "}" in text:
-                raise ConfigError(f"{text!r} holds a '}}', where the guest would take the file's bytes to begin")
-        return msgspec.json.encode(self.name) + self.data
 
 
 # Processes.
@@ -371,30 +283,6 @@ class SignalProcess(Request, frozen=True):
     container: str
     process: str
     signal: int
-
-
-# The network.
-
-
-class SetupInterface(Interface, Request, frozen=True):
-    """Set up one network interface that was added."""
-
-    code = Code.SETUPINTERFACE
-
-
-class SetupRoute(Request, frozen=True):
-    """Add routes."""
-
-    code = Code.SETUPROUTE
-    routes: Sequence[Route]
-
-
-class DeleteInterface(Request, frozen=True):
-    """Take down a network interface that is to be removed (originals since September 2017)."""
-
-    code = Code.DELETEINTERFACE
-    known = Known(API_2018)
-    device: str
 
 
 def check(request: Part, dialect: Dialect, what: str) -> None:

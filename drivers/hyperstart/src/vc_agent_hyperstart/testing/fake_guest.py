@@ -50,7 +50,6 @@ class FakeHyperstart:
         self.frames: list[tuple[int, int]] = []  #: of the stream channel: sequence and length with header
         self.violations: list[str] = []
         self.processes: dict[int, FakeProcess] = {}
-        self.files: dict[tuple[str, str], bytes] = {}  #: by container and path
         self.usage: dict[str, object] = {"cpu": 1_500_000_000, "memory": 1 << 20, "pids": 2, "read": 0, "written": 0}
         self.powered_off = False
         self._ours = ours
@@ -133,18 +132,10 @@ class FakeHyperstart:
         handlers: dict[int, Callable[[bytes], None]] = {
             Code.GETVERSION: self._get_version,
             Code.STARTPOD: self._start_pod,
-            Code.GETPOD: self._get_pod,
             Code.DESTROYPOD: self._destroy_pod,
             Code.EXECCMD: self._exec,
-            Code.READY: self._acknowledge,
             Code.WINSIZE: self._winsize,
             Code.PING: self._acknowledge,
-            Code.WRITEFILE: self._write_file,
-            Code.READFILE: self._read_file,
-            Code.ONLINECPUMEM: self._acknowledge,
-            Code.SETUPINTERFACE: self._set_up_interface,
-            Code.SETUPROUTE: self._set_up_route,
-            Code.DELETEINTERFACE: self._delete_interface,
             Code.NEWCONTAINER: self._new_container,
             Code.KILLCONTAINER: self._kill_container,
             Code.REMOVECONTAINER: self._remove_container,
@@ -179,48 +170,6 @@ class FakeHyperstart:
 
     def _acknowledge(self, payload: bytes) -> None:
         self._answer()
-
-    def _get_pod(self, payload: bytes) -> None:
-        if self._by_id:
-            self._refuse("there is no such command")
-        else:
-            self._answer()
-
-    def _write_file(self, payload: bytes) -> None:
-        """Take what follows the first ``}``, as an original does."""
-        end = payload.index(b"}") + 1
-        name = json.loads(payload[:end])
-        if name["container"] not in self._containers:
-            self._refuse("there is no such container")
-            return
-        self.files[name["container"], name["file"]] = payload[end:]
-        self._answer()
-
-    def _read_file(self, payload: bytes) -> None:
-        name = json.loads(payload)
-        data = self.files.get((name["container"], name["file"]))
-        if data is None:
-            self._refuse("there is no such file")
-        else:
-            self._answer(data)
-
-    def _set_up_interface(self, payload: bytes) -> None:
-        interface = self._load("interface", payload)
-        addresses = [interface, *interface.get("ipAddresses", ())]
-        if not any("ipAddress" in address and "netMask" in address for address in addresses):
-            raise ValueError("an interface needs an address")
-        self._answer()
-
-    def _set_up_route(self, payload: bytes) -> None:
-        self._load("routes", payload)
-        self._answer()
-
-    def _delete_interface(self, payload: bytes) -> None:
-        if self._api < 4244 and not self.extended:
-            self._refuse("there is no such command")
-        else:
-            self._load("interface", payload)
-            self._answer()
 
     def _stats(self, payload: bytes) -> None:
         if not self.extended or json.loads(payload)["container"] not in self._containers:
