@@ -271,7 +271,10 @@ def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_
     run(main())
 
 
-def test_a_guest_that_sends_and_never_reads_is_given_up_before_answers_to_it_pile_up(make_agent):
+def test_a_guest_that_sends_and_never_reads_is_given_up_before_answers_to_it_pile_up(make_agent, monkeypatch):
+    # A MiB of credit answers 4 GB of output, which takes a minute on a busy host.
+    monkeypatch.setattr("vc_agent_hyperstart.streams._UNSENT_MAX", 64 * 1024)
+
     async def main():
         async with FakeHyperstart(misbehaviour=Misbehaviour.NEVER_READS, at=Code.EXECCMD) as guest:
             agent = make_agent()
