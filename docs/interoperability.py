@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vc_agent_hyperstart import requests
 from vc_agent_hyperstart.codec import Code
-from vc_agent_hyperstart.dialect import OPTIONAL, REQUIRED, Dialect, Known
-from vc_agent_hyperstart.requests import Part, Request, known_fields
+from vc_agent_hyperstart.dialect import OPTIONAL, REQUIRED, Dialect, Support
+from vc_agent_hyperstart.requests import Part, Request, fields_with_support
 
 GUEST = Path(__file__).parents[1] / "drivers/hyperstart/guest"
 
@@ -103,7 +103,7 @@ def _messages() -> Iterator[tuple[str, ...]]:
     for code in Code:
         if code in _FROM_GUEST and code is not Code.READY:
             continue
-        ways = [kind.known for kind in kinds if getattr(kind, "code", None) is code]
+        ways = [kind.support for kind in kinds if getattr(kind, "code", None) is code]
         yield (str(code.value), code.name, *_columns(ways), "yes" if code.name in commands else "no")
 
 
@@ -114,21 +114,21 @@ def _events() -> Iterator[tuple[str, ...]]:
 def _keys() -> Iterator[tuple[str, ...]]:
     guest = guest_keys()
     for title, kind, name in _OBJECTS:
-        for field, known in known_fields(kind):
+        for field, support in fields_with_support(kind):
             yield (
                 title,
                 f"`{field.encode_name}`",
-                *_both(kind.known, known),
+                *_both(kind.support, support),
                 guest.get(name, {}).get(field.encode_name, "no"),
             )
 
 
-def _both(*knowns: Known) -> list[str]:
-    return ["yes" if all(dialect.knows(known) for known in knowns) else "no" for dialect in _DIALECTS]
+def _both(*supports: Support) -> list[str]:
+    return ["yes" if all(dialect.supports(support) for support in supports) else "no" for dialect in _DIALECTS]
 
 
-def _columns(ways: Iterable[Known]) -> list[str]:
-    return ["yes" if any(dialect.knows(known) for known in ways) else "no" for dialect in _DIALECTS]
+def _columns(ways: Iterable[Support]) -> list[str]:
+    return ["yes" if any(dialect.supports(support) for support in ways) else "no" for dialect in _DIALECTS]
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

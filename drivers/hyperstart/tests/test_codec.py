@@ -1,5 +1,7 @@
 import itertools
+import re
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from vc_agent_hyperstart.codec import (
     CONTROL,
     STREAM,
+    Code,
     FrameDecoder,
     FrameFormat,
     StreamControl,
@@ -18,6 +21,8 @@ from vc_agent_hyperstart.codec import (
 from vc_core.errors import AgentProtocolError
 
 FORMATS = [CONTROL, STREAM]
+
+GUEST = Path(__file__).parents[1] / "guest"
 
 
 def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -157,3 +162,20 @@ def test_a_marker_is_another_one_at_each_takeover():
     assert first != second
     assert first[:25] == second[:25]
     assert len(first) == 33
+
+
+def enumerated(member: str) -> dict[str, int]:
+    """Return the one enumeration in the guest agent's C that has this member."""
+    sources = [path.read_text() for path in sorted(GUEST.glob("*.[ch]"))]
+    bodies = [body for text in sources for body in re.findall(r"^enum \w+ \{(.*?)\};", text, re.DOTALL | re.MULTILINE)]
+    (found,) = [values for body in bodies if member in (values := dict(re.findall(r"(\w+) = (\d+)", body)))]
+    return {name: int(value) for name, value in found.items()}
+
+
+def test_the_codes_of_the_guest_agent_are_those_of_the_host():
+    unused = {"STOPPOD", "RESTARTCONTAINER", "CMDFINISHED"}
+    assert enumerated("GETVERSION") == {code.name: code.value for code in Code if code.name not in unused}
+
+
+def test_the_stream_controls_of_the_guest_agent_are_those_of_the_host():
+    assert enumerated("CREDIT") == {kind.name: kind.value for kind in StreamControlType}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
 from vc_agent_hyperstart.testing.programs import pattern
-from vc_agent_hyperstart.testing.wire import WINDOW, Code
+from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core.agent import AgentCapability, GuestContainer, GuestMount, Process, TerminalSize
 from vc_core.config import Cmd, EnvVar
 from vc_core.devices import Channel, SharedDirectory

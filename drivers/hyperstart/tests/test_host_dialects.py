@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
-from vc_agent_hyperstart.testing.wire import Code
 from vc_core.agent import AgentCapability, Confinement, ContainerUsage, GuestContainer, GuestDisk
 from vc_core.config import Cmd
 from vc_core.devices import DiskLocation

@@ -5,9 +5,10 @@ import tracemalloc
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
-from vc_agent_hyperstart.testing.wire import WINDOW, Code
+from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core.agent import GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
@@ -330,7 +331,7 @@ def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_age
             tracemalloc.start()
             try:
                 process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(stalled=True), 5)
-                with pytest.raises(AgentProtocolError, match=f"not asked for; {WINDOW} at most"):
+                with pytest.raises(AgentProtocolError, match=f"without credit; {WINDOW} at most"):
                     await agent.wait(process)
                 assert tracemalloc.get_traced_memory()[1] < 2 * WINDOW + 1024 * 1024
             finally:

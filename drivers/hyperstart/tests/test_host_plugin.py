@@ -34,10 +34,10 @@ SOCKETS = [
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sock_name": "x"}, "'sock_name' is not known; known are sock_ctl_name, "),
+        ({"sock_name": "x"}, "'sock_name' is unknown; use one of sock_ctl_name, "),
         ({"sock_ctl_name": 1}, "sock_ctl_name is 1"),
         ({"volumes": "data:/srv"}, "give a list"),
-        ({"volumes": [{"tag": "data"}]}, "'tag' is not known"),
+        ({"volumes": [{"tag": "data"}]}, "'tag' is unknown"),
         ({"volumes": [{"mount_tag": "data"}]}, "missing"),
         ({"volumes": ["data:/srv"]}, "give Volume objects"),
         ({"sockets": SOCKETS[:1]}, "has 1 entries; give two"),

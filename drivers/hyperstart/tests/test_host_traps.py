@@ -5,11 +5,11 @@ import json
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.streams import StreamChannel
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
 from vc_agent_hyperstart.testing.programs import pattern
-from vc_agent_hyperstart.testing.wire import Code
 from vc_core.agent import Confinement, GuestContainer, GuestMount, TerminalSize
 from vc_core.config import Cmd, EnvVar
 from vc_core.errors import AgentTimeoutError, ConfigError

@@ -1,4 +1,4 @@
-"""The host's side of a guest whose pid 1 is hyperstart, an original or ours."""
+"""The agent ``hyperstart``: the host's side of a guest whose pid 1 is an original hyperstart or this project's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
 from vc_agent_hyperstart.dialect import Dialect
-from vc_agent_hyperstart.process_table import Processes
+from vc_agent_hyperstart.process_table import ProcessTable
 from vc_agent_hyperstart.replies import ProcessNames, StatsReply, decode
 from vc_agent_hyperstart.requests import (
     DestroyPod,
@@ -52,13 +52,13 @@ from vc_core.errors import (
 )
 from vc_core.network import GuestNetwork
 
-#: Port names that the guest looks for (hyperstart ``src/init.c``).
+#: Names of the ports that the guest opens (hyperstart ``src/init.c``).
 CHANNELS = ("sh.hyper.channel.0", "sh.hyper.channel.1")
 
 #: The name under which late originals run commands in the VM itself (hyperstart 1cf7b55).
 _ORIGINAL_POD = "hyperstart"
 
-#: What every guest can do, later originals too, ours too, and what ours can do with a feature.
+#: Capabilities with every guest; further ones with later originals, with this project's guest, with a feature of it.
 _CAPABILITIES = frozenset(
     (
         AgentCapability.EXEC,
@@ -78,7 +78,7 @@ _FEATURE_CAPABILITIES = {"confinement": AgentCapability.LIMITS, "stats": AgentCa
 class SavedState(msgspec.Struct, frozen=True):
     """What :meth:`HyperstartAgent.save` returns. ``dialect`` is None until the guest has answered.
 
-    ``pod`` is what an original is asked again once it has forgotten the pod, with its last container.
+    ``pod`` is the STARTPOD to send again to an original, which ends the pod with its last container.
     """
 
     token: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
@@ -98,15 +98,15 @@ class HyperstartAgent(Agent):
         except msgspec.ValidationError as error:
             raise ConfigError(f"the saved state of the agent of pod {pod.id!r} cannot be read: {error}") from error
         self._connection = Connection(pod.id, self._saved.token, self._saved.dialect, self._on_event)
-        self._processes = Processes(self._connection)
+        self._processes = ProcessTable(self._connection)
         self._takeover = Takeover(self._connection, self._processes)
         self._start_pod = self._saved.pod
         self._pod_ended = False
 
     @property
     def capabilities(self) -> frozenset[AgentCapability]:
-        """What this agent can do; more once the guest has told what it is."""
-        dialect = self._connection.known
+        """What this agent can do with any guest; once connected, with this guest."""
+        dialect = self._connection.dialect_or_none
         if dialect is None:
             return _CAPABILITIES
         if dialect.ours:
@@ -116,14 +116,14 @@ class HyperstartAgent(Agent):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Say what an original guest does with input, which its protocol gives no way to prevent."""
-        dialect = self._connection.known
+        """Return a warning about lost input if the guest is an original: its protocol has no flow control."""
+        dialect = self._connection.dialect_or_none
         if dialect is None or dialect.ours:
             return ()
         return (f"the guest's hyperstart is an original (API {dialect.api}) and drops input that is not read at once",)
 
     def devices(self) -> Sequence[Device]:
-        """Return the two channels, further volumes, and the directories shared with the guest."""
+        """Return the two channels, the configured volumes, and the directories shared with the guest."""
         pod = self._pod
         shares = [SharedDirectory(tag, pod.share_dir) for tag in (translate.SHARE_TAG, translate.LIVE_TAG)]
         if pod.writable_dir is not None:
@@ -141,12 +141,15 @@ class HyperstartAgent(Agent):
     # The connection.
 
     async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
-        """Reach the guest: wait for READY and greet it, or take it over from a former host."""
+        """Wait for the guest's READY and send HELLO, or take the guest over from a former host.
+
+        ``deadline`` is in seconds. Raises AgentTimeoutError, AgentConnectError, AgentProtocolError.
+        """
         try:
             async with asyncio.timeout(deadline):
                 names = [channel.name for channel in self._channels()]
                 reports = await self._connection.open(open_channel, names)
-                await self._takeover.note(self._saved.processes, reports)
+                await self._takeover.collect(self._saved.processes, reports)
         except BaseException as error:
             await self.aclose()
             if isinstance(error, TimeoutError) and not isinstance(error, VCError):
@@ -157,16 +160,16 @@ class HyperstartAgent(Agent):
             raise
 
     async def aclose(self) -> None:
-        """Drop both channels."""
+        """Close both channels; containers run on."""
         await self._processes.aclose()
         await self._connection.aclose()
 
     async def wait_lost(self) -> str:
-        """Return what ended a channel, once one has ended."""
+        """Return why the connection was lost, once it is."""
         return await self._connection.wait_lost()
 
     def _on_event(self, code: Code, payload: bytes) -> None:
-        """Take a control frame that answers no command."""
+        """Handle a control frame that answers no command."""
         if code is Code.PODFINISHED:
             # An original ends the pod with its last container, but the VM stays and takes another STARTPOD.
             self._pod_ended = True
@@ -174,11 +177,11 @@ class HyperstartAgent(Agent):
             self._processes.on_event(payload)
 
     def save(self) -> Mapping[str, object]:
-        """Return the token and dialect of the guest and its processes' streams; changes with every start."""
+        """Return the guest's token and dialect and its processes' streams; changes with each start of a process."""
         state, connection = self._saved, self._connection
-        if connection.known is not None and connection.connected:
+        if connection.dialect_or_none is not None and connection.connected:
             processes = [process.names for process in connection.streams.processes.values()]
-            state = SavedState(state.token, connection.known, self._start_pod, processes)
+            state = SavedState(state.token, connection.dialect_or_none, self._start_pod, processes)
         saved: dict[str, object] = msgspec.to_builtins(state)
         return saved
 
@@ -203,7 +206,11 @@ class HyperstartAgent(Agent):
         self._pod_ended = False
 
     async def stop_pod(self, deadline: float) -> None:
-        """Send DESTROYPOD. An original with a process that handles SIGTERM and stays never answers."""
+        """Send DESTROYPOD, and return when the guest has answered or closed the channels.
+
+        An original waits for all processes, so one that ignores SIGTERM makes this raise AgentTimeoutError. Raises
+        AgentError.
+        """
         self._connection.check()
         with contextlib.suppress(AgentConnectError):  # it may power off before its answer has left
             await self._connection.call(DestroyPod(), deadline)
@@ -232,7 +239,7 @@ class HyperstartAgent(Agent):
         except AgentError:
             if not self._pod_ended:
                 raise
-            # The last container ended while the command was on its way.
+            # The pod ended with its last container before the guest read the command.
             await self._start_pod_again(deadline)
             await start()
         return Process(container.id, str(self._processes.first[container.id].names.stdio))
@@ -242,17 +249,17 @@ class HyperstartAgent(Agent):
         await self._send_start_pod(self._start_pod, deadline)
 
     async def remove_container(self, container_id: str, deadline: float) -> None:
-        """Send REMOVECONTAINER."""
+        """Send REMOVECONTAINER. Raises AgentError, if the container runs among others."""
         try:
             await self._connection.call(RemoveContainer(container_id), deadline)
         except RefusedError:
             if self._connection.dialect.ours:
                 raise
-            # An original forgets a container when it, or the pod's last one, has ended.
+            # An original removes a container itself when it, or the pod's last one, has ended.
         self._processes.forget_container(container_id)
 
     async def stats(self, container_id: str, deadline: float) -> ContainerUsage:
-        """Send STATS."""
+        """Send STATS. Raises NotSupportedError, AgentError."""
         payload = await self._connection.call(Stats(container_id), deadline, f"container {container_id!r}")
         reply = decode("reply to STATS", payload, StatsReply)
         return ContainerUsage(
@@ -264,12 +271,15 @@ class HyperstartAgent(Agent):
             written=reply.written,
         )
 
-    # Processes.
+    # ProcessTable.
 
     async def exec(
         self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
     ) -> Process:
-        """Send EXECCMD."""
+        """Send EXECCMD.
+
+        Raises NotSupportedError, ConfigError, CommandError if the program cannot be executed, else AgentError.
+        """
         dialect, guest_id = self._connection.dialect, container_id
         if not container_id and not dialect.ours:
             if not dialect.by_id:
@@ -281,21 +291,21 @@ class HyperstartAgent(Agent):
         return Process(container_id, str(process.names.stdio))
 
     async def wait(self, process: Process) -> int:
-        """Return a process' exit code once it ended and its output was handed over."""
+        """Return a process' exit code once it has ended and its output was written. Raises AgentError."""
         return await self._processes.wait(process)
 
     async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
-        """Send KILLCONTAINER."""
+        """Send KILLCONTAINER. Raises AgentError."""
         await self._processes.signal_container(container_id, signal, deadline)
 
     async def signal(self, process: Process, signal: int, deadline: float) -> None:
-        """Send a signal to one process, as the guest's dialect allows."""
+        """Send a signal to one process. Raises NotSupportedError if the guest cannot, AgentError."""
         await self._processes.signal(process, signal, deadline)
 
     async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
-        """Send WINSIZE."""
+        """Send WINSIZE. Raises AgentError."""
         await self._processes.resize(process, rows, columns, deadline)
 
     async def adopt(self, process: Process, io: ProcessIO) -> None:
-        """Wire a container's process that a former host started."""
+        """Attach streams to a container's process that a former host started. Raises AgentError."""
         self._takeover.adopt(process, io)

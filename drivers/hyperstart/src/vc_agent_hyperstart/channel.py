@@ -1,4 +1,4 @@
-"""One channel to the guest: an asyncio protocol that hands over frames and fails once and for all."""
+"""One channel to the guest: an asyncio protocol that decodes frames. After its first failure it is closed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _BUFFER_SIZE = 128 * 1024
 class Channel(asyncio.BufferedProtocol):
     """Base of the two channels.
 
-    ``error`` is None while the channel works. Whatever ends it, :meth:`fail` runs once, tells ``on_lost``, and
-    everything that waits on the channel raises :meth:`failure`. With a sync marker in ``marker`` nothing that arrives
-    counts until :meth:`take_over`.
+    ``error`` is None while the channel works. Whatever ends it, :meth:`fail` runs once and calls ``on_lost``, and
+    everything that waits on the channel raises :meth:`failure`. With a ``marker`` (:func:`sync_marker`) all bytes are
+    dropped until the guest has echoed it, see :meth:`take_over`.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Channel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
 
     async def open(self, sock: socket.socket) -> Self:
-        """Take over a connected, non-blocking socket. Raises AgentConnectError."""
+        """Use a connected, non-blocking socket as this channel. Raises AgentConnectError."""
         try:
             await self._loop.create_connection(lambda: self, sock=sock)
         except BaseException as error:
@@ -51,23 +51,26 @@ class Channel(asyncio.BufferedProtocol):
         return self
 
     async def take_over(self) -> None:
-        """Clear the channel of what a former host left in it, both ways. The caller sets the deadline."""
+        """Send the sync marker, and return once the guest has echoed it; what a former host left is dropped both ways.
+
+        The caller sets the deadline. Raises the error that ended the channel.
+        """
         assert self._marker is not None
         self._transport.write(self._marker)
         await self._synced
 
     async def drained(self) -> None:
-        """Return once the guest takes what is written, or the channel has failed."""
+        """Return once the transport's buffer has room, or the channel has failed."""
         while not self._writable.is_set():
             await self._writable.wait()
 
     async def aclose(self) -> None:
-        """Close the channel; what waits on it raises AgentConnectError."""
+        """Close the channel; everything that waits on it raises AgentConnectError."""
         self.fail(AgentConnectError(f"the {self.format.name} channel was closed by this host"))
         await self._closed
 
     def fail(self, error: AgentError) -> None:
-        """End the channel because of ``error``; only the first call counts."""
+        """Close the channel because of ``error``; calls after the first do nothing."""
         if self.error is not None:
             return
         self.error = error
@@ -75,16 +78,16 @@ class Channel(asyncio.BufferedProtocol):
         self._writable.set()
         if not self._synced.done():
             self._synced.set_exception(self.failure())
-            self._synced.exception()  # nobody need wait for it
+            self._synced.exception()  # marks it as retrieved: there need not be a waiter
         self._on_failed()
         self._on_lost(error)
 
     def failure(self) -> AgentError:
-        """Return the error that ended the channel, for one more waiter to raise."""
+        """Return a copy of the error that ended the channel, for one waiter to raise."""
         assert self.error is not None
         return type(self.error)(str(self.error))
 
-    # What the two channels do.
+    # Implemented by the two channels.
 
     def _on_frame(self, key: int, payload: bytes) -> None:
         raise NotImplementedError
@@ -92,19 +95,19 @@ class Channel(asyncio.BufferedProtocol):
     def _on_failed(self) -> None:
         raise NotImplementedError
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the transport. Called by asyncio."""
+        """Store the transport. Called by asyncio."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        """Return where to put what arrives. Called by asyncio."""
+        """Return the buffer for received bytes. Called by asyncio."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what arrived. Called by asyncio."""
+        """Decode received bytes. Called by asyncio."""
         data = memoryview(self._buffer)[:nbytes]
         try:
             if self._scanner is None:
@@ -118,16 +121,16 @@ class Channel(asyncio.BufferedProtocol):
             self.fail(error)
 
     def pause_writing(self) -> None:
-        """Note that the guest does not keep up. Called by asyncio."""
+        """Make :meth:`drained` wait. Called by asyncio when the transport's buffer is full."""
         if self.error is None:
             self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Note that the guest keeps up again. Called by asyncio."""
+        """Wake :meth:`drained`. Called by asyncio when the transport's buffer has room."""
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note the end. Called by asyncio, once."""
+        """Fail the channel. Called by asyncio once, at the end of the connection."""
         cause = f": {exc}" if exc else ""
         self.fail(AgentConnectError(f"the guest closed the {self.format.name} channel{cause}"))
         if not self._closed.done():

@@ -1,8 +1,9 @@
-"""The hyperstart wire format without I/O: bytes in, frames out, and back.
+"""Encodes and decodes the frames of the hyperstart protocol, without I/O.
 
 Both channels carry frames of a big-endian header and a payload; the header's last word is the length of the whole
 frame, header included. On the control channel the header is ``u32 code, u32 length``, on the stream channel
-``u64 sequence, u32 length`` (hyperstart, ``src/api.h``). Sequence 0 is this project's: a :class:`StreamControl`.
+``u64 sequence, u32 length`` (hyperstart, ``src/api.h``). Sequence 0 is this project's: a :class:`StreamControl`. The
+layout of its payload, and of the sync marker, is in ``docs/reference/guest-protocol.md``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Code(IntEnum):
     DESTROYPOD = 4
     RESTARTCONTAINER = 5  #: every guest answers ERROR
     EXECCMD = 6
-    CMDFINISHED = 7  #: nobody sends it
+    CMDFINISHED = 7  #: neither side sends it
     READY = 8
     ACK = 9
     ERROR = 10
@@ -55,14 +56,14 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FrameFormat:
-    """How the frames of one channel look: its name, its header, and the longest frame that is accepted (bytes)."""
+    """The format of one channel's frames: its name, its header, and the longest frame that is accepted (bytes)."""
 
     name: str
     header: Struct
     limit: int
 
     def encode(self, key: int, payload: bytes | memoryview = b"") -> bytes:
-        """Return a frame. ``key`` is the code or sequence. The caller keeps to ``limit``."""
+        """Return a frame. ``key`` is the code or sequence. The caller checks ``limit``."""
         return b"".join((self.header.pack(key, self.header.size + len(payload)), payload))
 
 
@@ -71,10 +72,10 @@ STREAM = FrameFormat("stream", Struct(">QI"), 64 * 1024)
 
 
 class FrameDecoder:
-    """Turns the bytes of one direction of a channel into frames, however they were cut.
+    """Decodes the bytes of one direction of a channel, in pieces of any size, into frames.
 
-    Holds one unfinished frame at most. After an error it stays failed: a stream that lost its frame boundary has no
-    way back to it.
+    Buffers one incomplete frame at most. After an error each later call raises it again: the next frame's boundary
+    cannot be found.
     """
 
     def __init__(self, frame_format: FrameFormat, on_frame: OnFrame) -> None:
@@ -85,11 +86,11 @@ class FrameDecoder:
 
     @property
     def kept(self) -> int:
-        """Bytes of the unfinished frame that are kept: less than the format's limit."""
+        """Bytes of the incomplete frame that are buffered: less than the format's limit."""
         return len(self._rest)
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes and call ``on_frame`` for every frame that they complete.
+        """Decode the next bytes and call ``on_frame`` for every frame that they complete.
 
         Raises AgentProtocolError for a length that no frame can have, and again at every later call.
         """
@@ -111,7 +112,7 @@ class FrameDecoder:
             raise
 
     def _parse(self, view: memoryview, header: Struct) -> int:
-        """Hand over the whole frames at the start of ``view`` and return their size together."""
+        """Call ``on_frame`` for the complete frames at the start of ``view``; return the number of bytes used."""
         start, end, limit = 0, len(view), self._format.limit
         while end - start >= header.size:
             key, length = header.unpack_from(view, start)
@@ -129,7 +130,7 @@ class FrameDecoder:
 
 
 class StreamControlType(IntEnum):
-    """What a stream control frame says (guest-protocol.md, Credit)."""
+    """Types of stream control frames (guest-protocol.md, Credit)."""
 
     CREDIT = 1
     RELEASE = 2
@@ -153,7 +154,7 @@ class StreamControl:
 
     @classmethod
     def decode(cls, payload: bytes) -> StreamControl:
-        """Return what the payload says. Raises AgentProtocolError."""
+        """Return a decoded payload. Raises AgentProtocolError."""
         if len(payload) != _STREAM_CONTROL.size:
             raise AgentProtocolError(
                 f"the guest sent a stream control frame with {len(payload)} bytes of payload; "
@@ -170,19 +171,19 @@ _SYNC_MAGIC = b"\xffVCSYNC\x00\xff"
 
 
 def sync_marker(token: bytes) -> bytes:
-    """Return the bytes that take over a channel of the guest that knows ``token`` (16 bytes); new at each call."""
+    """Return a marker to take over a channel of the guest whose HELLO had ``token`` (16 bytes); new at each call."""
     return _SYNC_MAGIC + token + secrets.token_bytes(8)
 
 
 class SyncScanner:
-    """Finds the guest's echo of a sync marker in what is left of a former host's conversation."""
+    """Finds the guest's echo of a sync marker behind what the guest sent to a former host."""
 
     def __init__(self, marker: bytes) -> None:
         self._marker = marker
         self._tail = b""
 
     def feed(self, data: bytes | bytearray | memoryview) -> bytes | None:
-        """Take the next bytes; return what follows the marker once it was seen, None until then."""
+        """Search the next bytes; return what follows the marker once it was found, None until then."""
         seen = self._tail + data
         found = seen.find(self._marker)
         if found < 0:

@@ -1,4 +1,4 @@
-"""What callers can say about this driver (Go's ``HyperConfig``)."""
+"""Options of the agent ``hyperstart`` (Go's ``HyperConfig``)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _known(what: str, mapping: Mapping[str, object], cls: type) -> None:
     names = [field.name for field in fields(cls)]
     for key in mapping:
         if key not in names:
-            raise ConfigError(f"{what} {key!r} is not known; known are {', '.join(names)}")
+            raise ConfigError(f"{what} {key!r} is unknown; use one of {', '.join(names)}")
 
 
 def _items(name: str, values: Any, cls: type) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Both channels to one guest: reaching it, learning which dialect it speaks, and losing it."""
+"""Both channels to one guest: opening them, finding out the guest's dialect, and their loss."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError
 class Connection:
     """The two channels to the guest of a pod, named ``pod_id`` in errors.
 
-    ``token`` names the boot's host; ``known`` is the guest's dialect if a former host has told it. ``on_event`` gets
-    control frames that answer no command. ``loss`` is what ended the connection.
+    ``token`` is what all hosts of one boot send in HELLO; ``dialect`` is the guest's if a former host has saved it.
+    ``on_event`` is called with control frames that answer no command. ``loss`` is the error that ended the connection.
+    ``dialect_or_none`` is :attr:`dialect` once the guest has answered.
     """
 
     control: ControlChannel
     streams: StreamChannel
 
-    def __init__(self, pod_id: str, token: str, known: Dialect | None, on_event: Callable[[Code, bytes], None]) -> None:
+    def __init__(
+        self, pod_id: str, token: str, dialect: Dialect | None, on_event: Callable[[Code, bytes], None]
+    ) -> None:
         self.pod_id = pod_id
-        self.known = known
+        self.dialect_or_none = dialect
         self.loss: AgentError | None = None
         self._token = token
         self._on_event = on_event
@@ -37,30 +40,30 @@ class Connection:
 
     @property
     def dialect(self) -> Dialect:
-        """How the guest speaks, once it has answered. Raises AgentError for one that cannot be reached."""
+        """The guest's dialect. Raises AgentError before the guest has answered, and after the connection was lost."""
         self.check()
-        if self.known is None:
+        if self.dialect_or_none is None:
             raise AgentConnectError(f"the guest of pod {self.pod_id!r} has not answered yet")
-        return self.known
+        return self.dialect_or_none
 
     async def call(self, request: Request, deadline: float, what: str = "") -> bytes:
-        """Send a request and return the payload of its ACK; ``what`` is what it is for, in errors.
+        """Send a request and return the payload of its ACK; ``what`` names in errors what it is for.
 
-        ``deadline`` is seconds. Raises NotSupportedError for what the guest does not know, RefusedError for its ERROR,
-        AgentTimeoutError, and whatever ended the connection.
+        ``deadline`` is in seconds. Raises NotSupportedError for what the guest's dialect lacks, RefusedError for ERROR,
+        ConfigError for a request that is too long, AgentTimeoutError, and the error that ended the connection.
         """
         check(request, self.dialect, what or f"pod {self.pod_id!r}")
         return await self.control.call(request.code, request.encode(), deadline)
 
     async def open(self, open_channel: OpenChannel, names: Sequence[str]) -> list[ProcessReport]:
-        """Reach the guest over the channels of these names and return the processes that ours reports.
+        """Open the channels of these names and find out the dialect; return the processes that the guest reports.
 
-        The caller sets the deadline, and closes the connection whatever happens.
-        Raises AgentConnectError, AgentProtocolError.
+        The caller sets the deadline, and calls :meth:`aclose` even if this raises. Raises AgentConnectError,
+        AgentProtocolError, and what ``open_channel`` raises.
         """
-        known = self.known
-        marker = sync_marker(bytes.fromhex(self._token)) if known and known.ours else None
-        leftovers = known is not None and not known.ours
+        saved = self.dialect_or_none
+        marker = sync_marker(bytes.fromhex(self._token)) if saved and saved.ours else None
+        leftovers = saved is not None and not saved.ours
         self.control = ControlChannel(self._on_lost, self._on_event, marker, leftovers=leftovers)
         self.streams = StreamChannel(self._on_lost, marker)
         for channel, name in zip((self.control, self.streams), names, strict=True):
@@ -70,40 +73,40 @@ class Connection:
                 self.control.stop_counting()
                 await asyncio.gather(self.control.take_over(), self.streams.take_over())
                 return await self._hello()
-            if known is None:
+            if saved is None:
                 await self.control.ready
-            self.known = Dialect(_version(await self.control.call(GetVersion.code)))
+            self.dialect_or_none = Dialect(_version(await self.control.call(GetVersion.code)))
         except RefusedError as refusal:
-            raise AgentConnectError(f"{refusal}, so it is no guest for the agent hyperstart") from refusal
+            raise AgentConnectError(f"{refusal}, so the agent hyperstart cannot use this guest") from refusal
         try:
-            return await self._hello() if known is None else []
+            return await self._hello() if saved is None else []
         except RefusedError:
             return []  # an original
 
     @property
     def connected(self) -> bool:
-        """Whether there are channels, lost ones too."""
+        """Whether both channels were opened, even if they were lost since."""
         return len(self._open) == 2
 
     def check_connected(self) -> None:
-        """Raise AgentConnectError if there are no channels yet."""
+        """Raise AgentConnectError before both channels were opened."""
         if not self.connected:
             raise AgentConnectError(f"the agent of pod {self.pod_id!r} is not connected")
 
     def check(self) -> None:
-        """Raise what ended the connection, or AgentConnectError if there was none yet."""
+        """Raise the error that ended the connection, or AgentConnectError before there was one."""
         if self.loss is not None:
             raise type(self.loss)(str(self.loss))
         self.check_connected()
 
     async def wait_lost(self) -> str:
-        """Return what ended the connection, once something has."""
+        """Return why the connection was lost, once it is. Raises AgentConnectError before there was one."""
         self.check_connected()
         await self._lost.wait()
         return str(self.loss)
 
     async def aclose(self) -> None:
-        """Close both channels; the streams have last words."""
+        """Close both channels, the stream channel after it has sent what waits."""
         for channel in reversed(self._open):
             await channel.aclose()
 
@@ -115,14 +118,14 @@ class Connection:
         numbers = [number for report in reply.processes for number in (report.stdio, report.stderr) if number]
         if len(set(numbers)) < len(numbers):
             raise AgentProtocolError("the guest answered HELLO with processes that share a stream number")
-        assert self.known is not None
-        self.known = Dialect(self.known.api, reply.features & (REQUIRED | OPTIONAL))
+        assert self.dialect_or_none is not None
+        self.dialect_or_none = Dialect(self.dialect_or_none.api, reply.features & (REQUIRED | OPTIONAL))
         self.control.stop_counting()
         self.streams.credit = True
         return reply.processes
 
     def _on_lost(self, error: AgentError) -> None:
-        """Drop both channels when one of them is lost."""
+        """Fail both channels when one of them is lost."""
         if self.loss is None:
             self.loss = error
             self._lost.set()
@@ -131,7 +134,7 @@ class Connection:
 
 
 def _version(payload: bytes) -> int:
-    """Return the API version that GETVERSION's answer tells, if this driver knows it."""
+    """Return the API version in an answer to GETVERSION. Raises AgentProtocolError, AgentConnectError."""
     if len(payload) != 4:
         raise AgentProtocolError(f"the guest answered GETVERSION with {len(payload)} bytes instead of 4")
     version = int.from_bytes(payload)

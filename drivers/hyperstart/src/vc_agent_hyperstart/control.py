@@ -1,4 +1,4 @@
-"""The control channel: one command at a time, each answered by ACK or ERROR."""
+"""The control channel: sends one command at a time, which the guest answers with ACK or ERROR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _IN_FLIGHT_MAX = 512
 
 
 class RefusedError(AgentError):
-    """The guest answered ERROR. ``reason`` may be empty; ``exit_code`` is 0 unless a command could not start."""
+    """The guest answered ERROR. ``reason`` may be empty; ``exit_code`` is 0 unless a program could not be executed."""
 
     def __init__(self, message: str, reason: str = "", exit_code: int = 0) -> None:
         super().__init__(message)
@@ -26,9 +26,9 @@ class RefusedError(AgentError):
 class ControlChannel(Channel):
     """Sends commands and waits for their answers.
 
-    ``on_event`` gets the frames that answer no command. NEXT frames must add up to what was sent, until
-    :meth:`stop_counting`. ``leftovers``: a former host's conversation with an original may go on until the first answer
-    that has a payload; the first command must be GETVERSION.
+    ``on_event`` is called with frames that answer no command. Until :meth:`stop_counting`, NEXT frames must add up to
+    the bytes that were sent. ``leftovers``: an original may still answer a former host, so answers are dropped until
+    the first that has a payload; the first command must be GETVERSION.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ControlChannel(Channel):
         super().__init__(CONTROL, on_lost, marker)
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self._on_event = on_event
-        #: Held from a command's sending to its answer, even if its sender has stopped waiting.
+        #: Held until a command is answered, even if its caller was cancelled.
         self._turn = asyncio.Lock()
         self._answer: asyncio.Future[bytes] | None = None
         self._backlog = memoryview(b"")
@@ -53,8 +53,8 @@ class ControlChannel(Channel):
     async def call(self, code: Code, payload: bytes = b"", deadline: float | None = None) -> bytes:
         """Send a command and return the payload of its ACK.
 
-        ``deadline`` is seconds; None leaves it to the caller. Raises RefusedError for ERROR, AgentTimeoutError, and
-        whatever ended the channel.
+        ``deadline`` is in seconds; with None the caller sets one. Raises RefusedError for ERROR, ConfigError for a
+        payload that is too long, AgentTimeoutError, and the error that ended the channel.
         """
         if len(payload) + CONTROL.header.size > CONTROL.limit:
             raise ConfigError(f"{code.name} with {len(payload)} bytes is too long; {CONTROL.limit} at most")
@@ -65,7 +65,7 @@ class ControlChannel(Channel):
             raise AgentTimeoutError(f"the guest did not answer {code.name} within {deadline:g} s") from error
 
     def stop_counting(self) -> None:
-        """Expect no NEXT from now on: the guest has said so."""
+        """Treat NEXT as an error from now on. Called once the guest has answered HELLO with ``no-next``."""
         self._counting = False
 
     async def _exchange(self, code: Code, payload: bytes) -> bytes:
@@ -88,7 +88,7 @@ class ControlChannel(Channel):
             raise RefusedError(f"the guest refused {code.name}{detail}", refusal.reason, refusal.exit_code) from None
 
     def _push(self) -> None:
-        """Send as much as the guest can hold: an original reads in small pieces and acknowledges each with NEXT."""
+        """Send what the guest's buffer has room for: an original reads small pieces and acknowledges each with NEXT."""
         room = _IN_FLIGHT_MAX - (self._sent - self._acknowledged)
         part, self._backlog = self._backlog[:room], self._backlog[room:]
         if part:
@@ -145,7 +145,7 @@ class ControlChannel(Channel):
     def _on_failed(self) -> None:
         if not self.ready.done():
             self.ready.set_exception(self.failure())
-            self.ready.exception()  # nobody need wait for it
+            self.ready.exception()  # marks it as retrieved: there need not be a waiter
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(self.failure())
         if self._turn.locked():
@@ -153,7 +153,7 @@ class ControlChannel(Channel):
 
 
 def _refusal(payload: bytes) -> RefusedError:
-    """Return what an ERROR says: JSON from ours, a sentence that ends in NUL from late originals, else nothing."""
+    """Return a decoded ERROR: JSON after HELLO, a sentence that ends in NUL from late originals, else nothing."""
     if not payload.startswith(b"{"):
         return RefusedError("", clean(payload.rstrip(b"\0").decode(errors="replace")))
     refusal = decode("reason", payload, Refusal)

@@ -1,4 +1,4 @@
-"""One process in the guest: its output on the way to its reader, its input, and its end."""
+"""One process in the guest: flow control of its output and input, and its exit status."""
 
 from __future__ import annotations
 
@@ -15,53 +15,56 @@ from vc_core.errors import AgentError, AgentProtocolError
 #: Bytes that may be sent and not consumed, per direction and stream (guest-protocol.md, Credit).
 WINDOW = 524288
 
-#: Credit is sent at once for this many consumed bytes, and for fewer at leisure.
+#: Credit for this many consumed bytes is sent at once, for fewer with the next frame (see ``streams.py``).
 _CREDIT_STEP = 131072
 
-#: Most bytes of input in one frame: ours, and an original's, which keeps no more until the process reads.
+#: Most bytes of input in one frame: to a guest with windows, and to an original, whose buffer for input has this size.
 _PAYLOAD_MAX = 32768
 _ORIGINAL_PAYLOAD_MAX = 512
 
-#: An original knows no credit. Above this many unread bytes of one stream the whole channel is not read any further.
+#: An original has no windows. With more unwritten bytes of one stream than this, the whole channel is not read.
 ORIGINAL_UNREAD_MAX = 1024 * 1024
 
-#: End of input on a terminal: the character ^D, at the start of a line. Within a line it only hands over what is there.
+#: End of input on a terminal: the character ^D at the start of a line. Within a line it only ends a read early.
 _END_OF_TRANSMISSION = b"\x04"
 _LINE_ENDS = b"\n\r\x04"
 
 
 class Multiplexer(Protocol):
-    """What a process needs of the stream channel."""
+    """The stream channel, as a process uses it."""
 
-    credit: bool  #: the guest keeps to windows
+    credit: bool  #: the guest has windows
 
     def send(self, sequence: int, payload: bytes | memoryview = b"") -> None:
         """Send a frame."""
 
     async def drained(self) -> None:
-        """Return once the guest takes what is sent."""
+        """Return once the channel has room for more."""
 
     def control(self, kind: StreamControlType, stream: int, value: int, *, at_once: bool) -> None:
-        """Send a stream control frame, at once or at leisure."""
+        """Send a stream control frame, at once or with the next frame."""
 
-    def hold(self, output: Output, held: bool) -> None:
-        """Stop reading the channel while any output is held."""
+    def hold(self, output: FlowControlledOutput, held: bool) -> None:
+        """Pause reading the channel while any output is held."""
 
     def spawn(self, process: GuestProcess, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a part of a process' traffic in a task; its failure fails the process."""
+        """Run a coroutine of a process in a task; an exception in it fails the process."""
 
     def forget(self, process: GuestProcess) -> None:
-        """Take no more frames for a process, and note its status."""
+        """Drop further frames of a process that has ended, and store its status."""
 
 
-class Output:
-    """What a process wrote on one of its streams, until its reader took it."""
+class FlowControlledOutput:
+    """The output of a process on one stream: buffered until it is written, then acknowledged with credit.
+
+    ``offset``: bytes of the stream that a former host took.
+    """
 
     def __init__(self, process: GuestProcess, mux: Multiplexer, sequence: int, offset: int = 0) -> None:
         self._process = process
         self._mux = mux
         self.sequence = sequence
-        #: Bytes since the process' beginning. ``_urged`` of the consumed ones were told to the guest without delay.
+        #: Bytes since the process' start. ``_urged``: those consumed for which credit was sent at once.
         self._received = self._consumed = self._credited = self._urged = offset
         self._chunks: list[bytes] = []
         self._write: Callable[[bytes], Coroutine[Any, Any, None]] | None = None
@@ -69,31 +72,31 @@ class Output:
 
     @property
     def idle(self) -> bool:
-        """Whether everything received was handed over."""
+        """Whether everything received was written."""
         return not self._chunks and self._task is None
 
     @property
     def position(self) -> int:
-        """How many bytes of the stream have come so far."""
+        """Bytes of the stream received so far."""
         return self._received
 
     def skip_to(self, position: int) -> None:
-        """Count what a former host handed over, beyond what it told the guest. Called before anything has come."""
+        """Count as received what a former host wrote without sending credit. Called before any output arrives."""
         self._received = self._consumed = self._credited = max(self._received, position)
 
     def attach(self, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
-        """Hand over to ``write`` what is here and what will come."""
+        """Write with ``write`` what is buffered and what arrives from now on."""
         self._write = write
         self._start()
 
     def take(self, payload: bytes) -> None:
-        """Queue output from the channel. Raises AgentProtocolError when the guest does not keep to the window."""
+        """Buffer output from the channel. Raises AgentProtocolError when the guest exceeds the window."""
         self._received += len(payload)
         if self._mux.credit:
             if self._received - self._credited > WINDOW:
                 raise AgentProtocolError(
                     f"the guest sent {self._received - self._credited} bytes of stream {self.sequence} "
-                    f"that were not asked for; {WINDOW} at most"
+                    f"without credit; {WINDOW} at most"
                 )
         elif self._received - self._consumed > ORIGINAL_UNREAD_MAX:
             self._mux.hold(self, True)
@@ -102,9 +105,9 @@ class Output:
 
     def _start(self) -> None:
         if self._chunks and self._task is None and self._write is not None:
-            self._task = self._mux.spawn(self._process, self._hand_over(self._write))
+            self._task = self._mux.spawn(self._process, self._write_all(self._write))
 
-    async def _hand_over(self, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
+    async def _write_all(self, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
         while self._chunks:
             data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
             self._chunks.clear()
@@ -120,7 +123,7 @@ class Output:
         self._process.output_idle()
 
     def settle(self) -> None:
-        """Let the guest forget all that was handed over."""
+        """Send credit for all that was written."""
         if self._mux.credit and self._consumed > self._credited:
             self._credit(at_once=False)
 
@@ -129,19 +132,19 @@ class Output:
         self._mux.control(StreamControlType.CREDIT, self.sequence, self._consumed, at_once=at_once)
 
 
-class Input(ABC):
-    """How input is paced on its way to a process."""
+class FlowControlledInput(ABC):
+    """Sends a process' input no faster than the guest can buffer it."""
 
     def credit(self, consumed: int) -> None:  # noqa: B027 - an original sends none
-        """Note that the process has consumed so many bytes since its beginning."""
+        """Count bytes that the process has consumed since its start. Raises AgentProtocolError."""
 
     @abstractmethod
     async def write(self, data: bytes) -> None:
-        """Send input as the guest has room for it."""
+        """Send input, and return once all of it was sent."""
 
 
-class CreditedInput(Input):
-    """Input that keeps to the window of a guest that sends credit."""
+class CreditedInput(FlowControlledInput):
+    """Input within the window of a guest that sends credit."""
 
     def __init__(self, mux: Multiplexer, sequence: int, received: int = 0, consumed: int = 0) -> None:
         self._mux = mux
@@ -151,7 +154,7 @@ class CreditedInput(Input):
         self._room = asyncio.Event()
 
     def credit(self, consumed: int) -> None:
-        """Note what the guest has consumed. Raises AgentProtocolError for more than was sent."""
+        """Open the window to ``consumed`` bytes since the start. Raises AgentProtocolError for more than was sent."""
         if consumed > self._sent:
             raise AgentProtocolError(
                 f"the guest consumed {consumed} bytes of stream {self._sequence}, but only {self._sent} were sent"
@@ -160,7 +163,7 @@ class CreditedInput(Input):
         self._room.set()
 
     async def write(self, data: bytes) -> None:
-        """Send input as the window allows."""
+        """Send input as the window has room for it."""
         view = memoryview(data)
         while view:
             await self._mux.drained()
@@ -175,8 +178,8 @@ class CreditedInput(Input):
             view = view[len(part) :]
 
 
-class PacedInput(Input):
-    """Input for an original guest: it drops what it cannot hold, so little goes at once and a round trip between."""
+class PacedInput(FlowControlledInput):
+    """Input for an original, which drops what its buffer has no room for: small pieces, each followed by a ping."""
 
     def __init__(self, mux: Multiplexer, sequence: int, ping: Callable[[], Awaitable[object]]) -> None:
         self._mux = mux
@@ -184,7 +187,7 @@ class PacedInput(Input):
         self._ping = ping
 
     async def write(self, data: bytes) -> None:
-        """Send input a little at a time."""
+        """Send input in pieces, with a round trip after each."""
         view = memoryview(data)
         while view:
             self._mux.send(self._sequence, view[:_ORIGINAL_PAYLOAD_MAX])
@@ -193,7 +196,10 @@ class PacedInput(Input):
 
 
 class GuestProcess:
-    """A process in the guest from the moment its streams have numbers until its status was taken."""
+    """A process in the guest, from the choice of its stream numbers to its exit status.
+
+    ``status`` is set once the process has ended and all output was written, ``error`` once neither can happen.
+    """
 
     def __init__(
         self, mux: Multiplexer, names: ProcessNames, *, status_by_event: bool, stdout_from: int, stderr_from: int
@@ -201,9 +207,9 @@ class GuestProcess:
         self.names = names
         self.status: int | None = None
         self.error: AgentError | None = None
-        self.stdout = Output(self, mux, names.stdio, stdout_from)
-        self.stderr = Output(self, mux, names.stderr, stderr_from)
-        self.input: Input | None = None
+        self.stdout = FlowControlledOutput(self, mux, names.stdio, stdout_from)
+        self.stderr = FlowControlledOutput(self, mux, names.stderr, stderr_from)
+        self.input: FlowControlledInput | None = None
         self._mux = mux
         self._status_by_event = status_by_event
         self._output_ended = False
@@ -211,8 +217,8 @@ class GuestProcess:
         self._stdin_task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
 
-    def attach(self, io: ProcessIO, process_input: Input | None) -> None:
-        """Wire the process to ``io``; without ``process_input`` its input has ended already."""
+    def attach(self, io: ProcessIO, process_input: FlowControlledInput | None) -> None:
+        """Attach streams. ``process_input`` is None if the process' input has ended already."""
         self.stdout.attach(io.write_stdout)
         self.stderr.attach(io.write_stderr)
         self.input = process_input
@@ -221,11 +227,11 @@ class GuestProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the guest reported the end; output may still be on its way to its reader."""
+        """Whether the guest has reported the exit status; output may still be buffered."""
         return self._reported is not None
 
     async def wait(self) -> int:
-        """Return the exit status once the process ended and all its output was handed over."""
+        """Return the exit status once the process has ended and all output was written. Raises AgentError."""
         await self._over.wait()
         if self.status is None:
             assert self.error is not None
@@ -233,7 +239,10 @@ class GuestProcess:
         return self.status
 
     def on_stdio(self, payload: bytes) -> None:
-        """Take a frame of ``stdio``: output, then an empty one, then one with the status."""
+        """Handle a frame of ``stdio``: output, then an empty frame, then one with the status.
+
+        Raises AgentProtocolError.
+        """
         if not self._output_ended:
             if payload:
                 self.stdout.take(payload)
@@ -248,27 +257,27 @@ class GuestProcess:
             )
 
     def on_stderr(self, payload: bytes) -> None:
-        """Take a frame of ``stderr``."""
+        """Handle a frame of ``stderr``. Raises AgentProtocolError."""
         if payload:
             self.stderr.take(payload)
 
     def on_status(self, status: int) -> None:
-        """Note the exit status; it counts once all output was handed over."""
+        """Store the exit status that the guest reports; :meth:`wait` returns it once all output was written."""
         self._reported = status
         self._stop_input()
         self._finish()
 
     def output_idle(self) -> None:
-        """Learn from an output that it has handed over everything."""
+        """Check for the end. Called by an output that has written everything."""
         self._finish()
 
     def fail(self, error: AgentError) -> None:
-        """End the wait for a process whose end cannot be learnt any more. Output that is here is still handed over."""
+        """Make :meth:`wait` raise ``error``, unless status and output have arrived; what has is still written."""
         if not (self._output_ended and self.ended):
             self.abandon(error)
 
     def abandon(self, error: AgentError) -> None:
-        """End the wait for a process whatever is known of it."""
+        """Make :meth:`wait` raise ``error``, unless it has returned a status already."""
         if self.status is None:
             self.error = error
             self._stop_input()
@@ -285,7 +294,7 @@ class GuestProcess:
             self._mux.forget(self)
             self._over.set()
 
-    async def _feed(self, io: ProcessIO, process_input: Input) -> None:
+    async def _feed(self, io: ProcessIO, process_input: FlowControlledInput) -> None:
         last = _END_OF_TRANSMISSION
         while data := await io.read_stdin():
             await process_input.write(data)
@@ -297,16 +306,16 @@ class GuestProcess:
 
 
 class DiscardIO(ProcessIO):
-    """No input, and nobody reads the output."""
+    """No input, and output is dropped."""
 
     has_input = False
 
     async def read_stdin(self) -> bytes:
-        """Be at the end."""
+        """Return the end of input."""
         return b""
 
     async def write_stdout(self, data: bytes) -> None:
-        """Drop it."""
+        """Drop the data."""
 
     async def write_stderr(self, data: bytes) -> None:
-        """Drop it."""
+        """Drop the data."""

@@ -16,10 +16,10 @@ from vc_core.spawner import Spawner
 #: The guest agent, compiled by this distribution's build hook.
 GUEST_AGENT = Path(__file__).parent / "guest" / "init"
 
-#: What the guest agent needs of the kernel: virtio devices on either bus, the channels, the share, and the overlay.
+#: Modules that the guest loads at boot: virtio devices on either bus, the channels, the shares, and the overlay.
 _MODULES = ("virtio_pci", "virtio_mmio", "virtio_console", "9pnet_virtio", "9p", "overlay")
 
-#: What it loads when it first needs it, by the names under which it looks for them: file systems have theirs.
+#: Modules that the guest agent loads at their first use, by the names that it looks for.
 _LATER = {
     "disks": ("virtio_blk", "virtio_scsi", "sd_mod"),
     "network": ("virtio_net",),
@@ -28,7 +28,7 @@ _LATER = {
     "erofs": ("erofs",),
 }
 
-#: For commands in the guest's own root: a shell and all the usual tools in one static program of 2 MB.
+#: Debian packages for commands in the guest's own root: a shell and the usual tools in one static program of 2 MB.
 _PACKAGES = ("busybox-static",)
 
 
@@ -37,34 +37,34 @@ class HyperstartPlugin:
 
     @hookimpl
     def vc_agent_config(self, options: Mapping[str, object]) -> HyperstartConfig:
-        """Turn options into this driver's configuration."""
+        """Return this driver's configuration. Raises ConfigError."""
         return HyperstartConfig.from_mapping(options)
 
     @hookimpl
     def vc_agent_create(
         self, pod: PodContext, config: HyperstartConfig, spawner: Spawner | None, saved: Mapping[str, object] | None
     ) -> Agent:
-        """Make the object that reaches into one pod's guest. A spawner is not needed: the guest enters containers."""
+        """Return the agent of one pod. It needs no spawner: the guest enters containers itself. Raises ConfigError."""
         from vc_agent_hyperstart.agent import HyperstartAgent
 
         return HyperstartAgent(pod, config, saved)
 
     @hookimpl
     def vc_agent_guest(self, config: HyperstartConfig) -> GuestPayload:
-        """Say what a guest for this agent consists of."""
+        """Return the files, modules and packages of a guest for this agent. Raises GuestError."""
         if problem := _guest_agent_problem():
             raise GuestError(problem)
         return GuestPayload({"/init": str(GUEST_AGENT)}, modules=_MODULES, later=_LATER, packages=_PACKAGES)
 
     @hookimpl
     def vc_driver_probe(self) -> Sequence[str]:
-        """Say what keeps the driver from working on this host."""
+        """Return what prevents the driver from working on this host."""
         problem = _guest_agent_problem()
         return [problem] if problem else []
 
 
 def _guest_agent_problem() -> str:
-    """Return one sentence if there is no guest agent to run, else nothing."""
+    """Return one sentence if the guest agent is missing, else nothing."""
     if os.access(GUEST_AGENT, os.X_OK):
         return ""
     return (

@@ -1,4 +1,4 @@
-"""The processes that this host started or took over: starting, signalling, resizing, waiting."""
+"""The processes that this host started or took over: starting, signalling, resizing and waiting for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from vc_agent_hyperstart import translate
 from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
-from vc_agent_hyperstart.guest_process import CreditedInput, DiscardIO, GuestProcess, Input, PacedInput
+from vc_agent_hyperstart.guest_process import CreditedInput, DiscardIO, FlowControlledInput, GuestProcess, PacedInput
 from vc_agent_hyperstart.replies import ProcessEvent, ProcessNames, decode
 from vc_agent_hyperstart.requests import (
     KillContainer,
@@ -26,12 +26,12 @@ from vc_core.agent import Process, ProcessIO, TerminalSize
 from vc_core.config import Cmd
 from vc_core.errors import AgentError, CommandError, ConfigError, NotSupportedError
 
-#: Seconds for a command that nobody set a deadline for.
+#: Seconds for a request that no caller waits for, such as the kill of a process whose start was cancelled.
 DEADLINE = 60.0
 
 
-class Processes:
-    """Processes of one guest, found by their streams' numbers. ``first`` are the first ones of containers."""
+class ProcessTable:
+    """The processes of one guest, by the number of their ``stdio``. ``first`` are those of containers, by their ids."""
 
     def __init__(self, connection: Connection) -> None:
         self.first: dict[str, GuestProcess] = {}
@@ -39,7 +39,7 @@ class Processes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
-        """End what is under way for nobody."""
+        """Stop killing processes whose start was cancelled."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -55,7 +55,11 @@ class Processes:
         *,
         init: bool,
     ) -> GuestProcess:
-        """Start a process with the request that ``make_request`` makes around it; ``init``: a container's first."""
+        """Start a process with the request that ``make_request`` returns for it; ``init``: a container's first.
+
+        ``deadline`` is in seconds. Raises NotSupportedError, ConfigError, CommandError if its program cannot be
+        executed, else AgentError.
+        """
         connection = self._connection
         where = f"container {container_id!r}" if container_id else f"pod {connection.pod_id!r}"
         if not cmd.args:
@@ -85,8 +89,8 @@ class Processes:
             await self._resize(process, terminal.rows, terminal.columns, deadline)
         return process
 
-    def input(self, process: GuestProcess, received: int = 0, consumed: int = 0) -> Input:
-        """Return the way to a process' input, of which the guest has so much already."""
+    def input(self, process: GuestProcess, received: int = 0, consumed: int = 0) -> FlowControlledInput:
+        """Return the input of a process, of which the guest has received and consumed so many bytes already."""
         connection = self._connection
         if connection.dialect.ours:
             return CreditedInput(connection.streams, process.names.stdio, received, consumed)
@@ -94,7 +98,7 @@ class Processes:
         return PacedInput(connection.streams, process.names.stdio, ping)
 
     def _abandon(self, process: GuestProcess) -> None:
-        """Leave nothing behind of a command whose caller has stopped waiting for its start."""
+        """Kill a process whose start was cancelled or has timed out, once it runs."""
         process.attach(DiscardIO(), None)
         if self._connection.loss is None and self._connection.dialect.ours:
             task = asyncio.get_running_loop().create_task(self._kill_abandoned(process))
@@ -107,17 +111,17 @@ class Processes:
         except RefusedError:
             self._connection.streams.remove(process)  # it never started
         except AgentError:
-            pass  # the guest is lost or stuck, and whoever uses it is told so
+            pass  # the guest is lost or does not answer: the next request raises that
 
     def on_event(self, payload: bytes) -> None:
-        """Take a PROCESSASYNCEVENT."""
+        """Handle the payload of PROCESSASYNCEVENT. Raises AgentProtocolError."""
         event = decode("process event", payload, ProcessEvent)
         process = self._connection.streams.processes.get(int(event.process))
         if event.event == "finished" and process is not None:
             process.on_status(event.status)
 
     async def wait(self, process: Process) -> int:
-        """Return a process' exit code once it ended and its output was handed over."""
+        """Return a process' exit code once it has ended and its output was written. Raises AgentError."""
         self._connection.check_connected()
         stdio, streams = stdio_of(process), self._connection.streams
         if (running := streams.processes.get(stdio)) is not None:
@@ -125,10 +129,10 @@ class Processes:
         if (status := streams.statuses.get(stdio)) is not None:
             return status
         self._connection.check()
-        raise unknown(process)
+        raise no_process(process)
 
     async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
-        """Send KILLCONTAINER."""
+        """Send KILLCONTAINER, unless the container's first process has ended. Raises AgentError."""
         first = self.first.get(container_id)
         if first is None or not first.ended:
             try:
@@ -138,7 +142,7 @@ class Processes:
                     raise
 
     async def signal(self, process: Process, signal: int, deadline: float) -> None:
-        """Send a signal to one process, as the guest's dialect allows."""
+        """Send a signal to a process, unless it has ended. Raises NotSupportedError if the guest cannot, AgentError."""
         running = self._running(process)
         if running is None:
             return
@@ -159,7 +163,7 @@ class Processes:
                 raise
 
     async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
-        """Send WINSIZE."""
+        """Send WINSIZE, unless the process has ended. Raises AgentError."""
         running = self._running(process)
         if running is not None:
             await self._resize(running, rows, columns, deadline)
@@ -172,16 +176,16 @@ class Processes:
         await self._connection.call(request, deadline)
 
     def _running(self, process: Process) -> GuestProcess | None:
-        """Return a process, or None if the guest has reported its end. Raises AgentError for one that never was."""
+        """Return a process, or None if the guest has reported its end. Raises AgentError if it never existed."""
         self._connection.check()
         stdio, streams = stdio_of(process), self._connection.streams
         running = streams.processes.get(stdio)
         if running is None and stdio not in streams.statuses:
-            raise unknown(process)
+            raise no_process(process)
         return None if running is None or running.ended else running
 
     def forget_container(self, container_id: str) -> None:
-        """Forget a container that was removed; whoever waits for processes of it is told so."""
+        """Remove a container's processes; waiting for one of them raises AgentError."""
         self.first.pop(container_id, None)
         streams = self._connection.streams
         for process in list(streams.processes.values()):
@@ -191,12 +195,12 @@ class Processes:
 
 
 def stdio_of(process: Process) -> int:
-    """Return the number of a process' stream, which is its id. Raises AgentError for an id that is none."""
+    """Return the number of a process' ``stdio``, which is its id. Raises AgentError for an id that is no number."""
     if not process.process_id.isdecimal():
-        raise unknown(process)
+        raise no_process(process)
     return int(process.process_id)
 
 
-def unknown(process: Process) -> AgentError:
+def no_process(process: Process) -> AgentError:
     """Return the error for a process that the guest does not have."""
     return AgentError(f"the guest has no process {process.process_id!r} of container {process.container_id!r}")

@@ -1,4 +1,4 @@
-"""What a guest says: replies and events, each checked before anybody believes it."""
+"""Replies and events of a guest, with the types that validate them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Status = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class ProcessNames(msgspec.Struct, frozen=True):
-    """Which process it is and which streams are its; what :meth:`Agent.save` keeps of each."""
+    """A process' container and streams; what :meth:`Agent.save` returns for each."""
 
     container: str
     init: bool
@@ -27,7 +27,7 @@ class ProcessNames(msgspec.Struct, frozen=True):
 
 
 class ProcessReport(ProcessNames, frozen=True):
-    """How far a process is, as HELLO's reply tells (guest-protocol.md)."""
+    """The state of a process in HELLO's reply (guest-protocol.md)."""
 
     ended: bool
     received: _Count
@@ -37,7 +37,7 @@ class ProcessReport(ProcessNames, frozen=True):
     stderr_from: _Count
 
     def names(self) -> ProcessNames:
-        """Return what of this stays the same."""
+        """Return the part that does not change while the process runs."""
         return ProcessNames(self.container, self.init, self.stdio, self.stderr, self.terminal)
 
 
@@ -77,7 +77,7 @@ class ProcessEvent(msgspec.Struct, frozen=True):
 
 
 def decode(what: str, payload: bytes, message_type: type[_T]) -> _T:
-    """Return what the guest's JSON says. Raises AgentProtocolError."""
+    """Return decoded and validated JSON of the guest; ``what`` names it in errors. Raises AgentProtocolError."""
     try:
         return msgspec.json.decode(payload, type=message_type)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -85,5 +85,5 @@ def decode(what: str, payload: bytes, message_type: type[_T]) -> _T:
 
 
 def clean(text: str) -> str:
-    """Return text that a guest had a hand in, fit to be shown: 1 KiB at most and without control characters."""
+    """Return text of a guest, safe to print: 1024 characters at most, without control characters."""
     return "".join(char if char.isprintable() else " " for char in text[:1024]).strip()

@@ -1,8 +1,8 @@
-"""What the host asks of a guest: one type per control message, with exactly the keys of the protocol.
+"""The host's requests: one type per control message, with exactly the keys of the protocol.
 
-An original guest refuses unknown keys and ``null`` lists, so what is at its default is left out; fields without a
-default are always sent. Which guests know a message or a key stands beside it (:class:`Known`), and :func:`check`
-keeps it from those that do not. Numbers that name streams stay below 2^53: an original reads some of them as doubles.
+An original refuses unknown keys and ``null`` lists, so fields at their default are left out; fields without a default
+are always sent. Each message and key has a :class:`Support`, and :func:`check` refuses those that the guest lacks.
+Numbers of streams are below 2^53, because an original reads some of them as doubles.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 import msgspec
 
 from vc_agent_hyperstart.codec import Code
-from vc_agent_hyperstart.dialect import API_2016, API_2018, Dialect, Known, after_hello
+from vc_agent_hyperstart.dialect import API_2016, API_2018, Dialect, Support, after_hello
 from vc_core.errors import NotSupportedError
 
 #: Stream numbers are below this (hyperstart reads WINSIZE's ``seq`` as a double).
 STREAM_LIMIT = 2**53
 
-EVERYBODY = Known()
-_LATE = Known(4243, ours=False)
-_ORIGINALS = Known(ours=False)
+EVERY_GUEST = Support()
+_LATE = Support(4243, ours=False)
+_ORIGINALS = Support(ours=False)
 
 
-def _key(known: Known) -> msgspec.Meta:
-    return msgspec.Meta(extra={"known": known})
+def _key(support: Support) -> msgspec.Meta:
+    return msgspec.Meta(extra={"support": support})
 
 
 #: Keys that came with API 4244 or shortly before, when 4243 was already out.
-_SINCE_2018 = _key(Known(API_2018))
+_SINCE_2018 = _key(Support(API_2018))
 _CONFINEMENT = _key(after_hello("confinement"))
 _MOUNTS = _key(after_hello("mounts"))
 _TERMINAL_SIZE = _key(after_hello("terminal-size"))
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A JSON object in a request; ``known`` says who understands it."""
+    """A JSON object in a request; ``support``: which guests support it."""
 
-    known: ClassVar[Known] = EVERYBODY
+    support: ClassVar[Support] = EVERY_GUEST
 
 
 class Request(Part, frozen=True):
-    """A request to the guest; ``code`` says which."""
+    """A request to the guest, with its control frame code."""
 
     code: ClassVar[Code]
 
@@ -56,7 +56,7 @@ class BareRequest(Request, frozen=True):
     """A request without a payload."""
 
     def encode(self) -> bytes:
-        """Return nothing."""
+        """Return an empty payload."""
         return b""
 
 
@@ -100,21 +100,21 @@ class FileMap(Part, frozen=True):
 class RLimitSpec(Part, frozen=True):
     """A resource limit; None for no limit."""
 
-    known = after_hello("confinement")
+    support = after_hello("confinement")
     name: str
     soft: int | None = None
     hard: int | None = None
 
 
 class IPAddress(Part, frozen=True):
-    """An address of an interface; ``net_mask`` as prefix length."""
+    """An address of an interface; ``net_mask`` is a prefix length."""
 
     ip_address: str
     net_mask: str
 
 
 class Interface(Part, frozen=True):
-    """A network interface to set up. One address goes into ``ip_address``, which the oldest guests know too."""
+    """A network interface to set up. One address is sent as ``ip_address``, which the oldest guests support too."""
 
     device: str
     ip_address: str = ""
@@ -135,13 +135,13 @@ class Route(Part, frozen=True):
 
 
 class GetVersion(BareRequest, frozen=True):
-    """Ask for the API version: the reply's payload, four bytes."""
+    """Request the API version: four bytes in the reply."""
 
     code = Code.GETVERSION
 
 
 class Hello(Request, frozen=True):
-    """Greet a guest of this project; ``token`` is 32 hexadecimal digits. The reply is a HelloReply."""
+    """Request this project's extensions; ``token`` is 32 hexadecimal digits. The reply is a HelloReply."""
 
     code = Code.HELLO
     version: int
@@ -152,17 +152,17 @@ class Ping(BareRequest, frozen=True):
     """Wait until an original has read all input that was sent before."""
 
     code = Code.PING
-    known = _ORIGINALS
+    support = _ORIGINALS
 
 
 # Pods.
 
 
 class StartPod(Request, frozen=True):
-    """Start the pod. Without ``hostname`` an original never answers; an empty ``containers`` must be there.
+    """Start the pod. Without ``hostname`` an original never answers; an empty ``containers`` must be sent.
 
     ``root_fs`` is the pod's own root file system below the shared directory; ``live_dir`` and ``writable_dir`` are the
-    tags of two more directories, from which mounts are taken.
+    tags of the directories that mounts come from.
     """
 
     code = Code.STARTPOD
@@ -201,7 +201,7 @@ class NewContainer(Request, frozen=True):
     fstype: str = ""
     addr: str = ""
     fsmap: Sequence[FileMap] = ()
-    read_only: Annotated[bool, _key(Known(API_2018, feature="confinement"))] = False
+    read_only: Annotated[bool, _key(Support(API_2018, feature="confinement"))] = False
     overlay: Annotated[bool, _key(after_hello("overlay"))] = False
     overlay_size: Annotated[int, _key(after_hello("overlay"))] = 0
     memory: Annotated[int, _CONFINEMENT] = 0
@@ -220,17 +220,17 @@ class KillContainer(Request, frozen=True):
 
 
 class RemoveContainer(Request, frozen=True):
-    """Forget a container that ended."""
+    """Remove a container that has ended."""
 
     code = Code.REMOVECONTAINER
     container: str
 
 
 class Stats(Request, frozen=True):
-    """Ask what a container uses. The reply is a StatsReply."""
+    """Request a container's use of resources. The reply is a StatsReply."""
 
     code = Code.STATS
-    known = after_hello("stats")
+    support = after_hello("stats")
     container: str
 
 
@@ -246,20 +246,20 @@ class ExecCommand(Request, frozen=True):
 
 
 class WinSize(Request, frozen=True):
-    """Tell a terminal its size, in API 4242 and ours."""
+    """Set a terminal's size: API 4242 and guests of this project."""
 
     code = Code.WINSIZE
-    known = Known(API_2016, API_2016)
+    support = Support(API_2016, API_2016)
     seq: int
     row: int
     column: int
 
 
 class WinSizeById(Request, frozen=True):
-    """Tell a terminal its size, in later originals."""
+    """Set a terminal's size: later originals."""
 
     code = Code.WINSIZE
-    known = _LATE
+    support = _LATE
     container: str
     process: str
     row: int
@@ -267,63 +267,63 @@ class WinSizeById(Request, frozen=True):
 
 
 class Signal(Request, frozen=True):
-    """Send a signal to the process that has this stream."""
+    """Send a signal to the process with this ``stdio``."""
 
     code = Code.SIGNAL
-    known = after_hello("signal")
+    support = after_hello("signal")
     stdio: int
     signal: int
 
 
 class SignalProcess(Request, frozen=True):
-    """Send a signal to a process, in later originals."""
+    """Send a signal to a process: later originals."""
 
     code = Code.SIGNALPROCESS
-    known = _LATE
+    support = _LATE
     container: str
     process: str
     signal: int
 
 
 def check(request: Part, dialect: Dialect, what: str) -> None:
-    """Keep a request from a guest that would not understand it. Raises NotSupportedError, which names the field.
+    """Check that the guest supports a request. Raises NotSupportedError, which names the field.
 
-    ``what`` is what it is for, such as "container 'c1'".
+    ``what`` is what the request is for, such as "container 'c1'".
     """
-    if isinstance(request, Request) and not dialect.knows(request.known):
-        raise _not_supported(f"{request.code.name} for {what}", request.known, dialect)
-    for name, known, value in _given(request):
-        if not dialect.knows(known):
-            raise _not_supported(f"{name} of {what}", known, dialect)
+    if isinstance(request, Request) and not dialect.supports(request.support):
+        raise _not_supported(f"{request.code.name} for {what}", request.support, dialect)
+    for name, support, value in _given(request):
+        if not dialect.supports(support):
+            raise _not_supported(f"{name} of {what}", support, dialect)
         for part in value if isinstance(value, Sequence) else (value,):
             if isinstance(part, Part):
                 check(part, dialect, what)
 
 
-def _not_supported(what: str, known: Known, dialect: Dialect) -> NotSupportedError:
+def _not_supported(what: str, support: Support, dialect: Dialect) -> NotSupportedError:
     ours = "a guest agent of this project that lacks it"
     guest = ours if dialect.ours else f"an original hyperstart of API {dialect.api}"
-    return NotSupportedError(f"{what} needs {known.needs}, and the guest is {guest}")
+    return NotSupportedError(f"{what} needs {support.needs}, and the guest is {guest}")
 
 
-def _given(part: Part) -> Iterator[tuple[str, Known, Any]]:
-    """Return the fields that are sent."""
-    for field, known in known_fields(type(part)):
+def _given(part: Part) -> Iterator[tuple[str, Support, Any]]:
+    """Yield name, support and value of each field that is sent."""
+    for field, support in fields_with_support(type(part)):
         value = getattr(part, field.name)
         if field.required or value != field.default:
-            yield field.name, known, value
+            yield field.name, support, value
 
 
 @cache
-def known_fields(kind: type[Part]) -> list[tuple[msgspec.structs.FieldInfo, Known]]:
-    """Return the fields of a request, each with who knows it. The interoperability statement is made from this."""
+def fields_with_support(kind: type[Part]) -> list[tuple[msgspec.structs.FieldInfo, Support]]:
+    """Return the fields of a request with their support. The page on interoperability is generated from it."""
     hints = get_type_hints(kind, include_extras=True)
-    return [(field, _known(hints[field.name])) for field in msgspec.structs.fields(kind)]
+    return [(field, _support_of(hints[field.name])) for field in msgspec.structs.fields(kind)]
 
 
-def _known(hint: object) -> Known:
+def _support_of(hint: object) -> Support:
     for meta in getattr(hint, "__metadata__", ()):
         if isinstance(meta, msgspec.Meta) and meta.extra:
-            known: Known = meta.extra["known"]
-            return known
-    return EVERYBODY
+            support: Support = meta.extra["support"]
+            return support
+    return EVERY_GUEST

@@ -1,4 +1,4 @@
-"""The stream channel: every process' input and output, each stream held back only by its own reader."""
+"""The stream channel: input and output of all processes, with flow control for each stream."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import STREAM, StreamControl, StreamControlType
-from vc_agent_hyperstart.guest_process import GuestProcess, Output
+from vc_agent_hyperstart.guest_process import FlowControlledOutput, GuestProcess
 from vc_agent_hyperstart.replies import ProcessNames
 from vc_agent_hyperstart.requests import STREAM_LIMIT
 from vc_core.errors import AgentError, AgentProtocolError
 
-#: Seconds that credit for a few bytes, and the release of an ended process, wait for a frame to travel with.
-_LEISURE = 0.05
+#: Seconds that credit for a few bytes, and the release of an ended process, wait for a frame to be sent with.
+_COALESCE = 0.05
 
-#: Bytes that may wait for a guest that does not read. Input waits before, so this is a mass of stream control frames.
+#: Most bytes that wait for a guest that does not read. Input has windows, so these are stream control frames.
 _UNSENT_MAX = 1024 * 1024
 
-#: Statuses kept of ended processes, the latest ones, for those who ask after the end.
+#: Exit statuses that are kept of the latest processes that ended, for a wait that comes after the end.
 _STATUSES_KEPT = 4096
 
 
 class StreamChannel(Channel):
-    """Sorts frames to their processes; the table of processes.
+    """Passes frames to their processes.
 
-    ``credit`` is set once the guest has said that it keeps to windows. ``processes`` are those that have not ended,
-    by their ``stdio``; ``statuses`` are those of the ones that ended last.
+    ``credit`` is set once the guest has answered HELLO, which means that it has windows. ``processes`` are those that
+    have not ended, ``statuses`` the exit statuses of those that ended last, both by ``stdio``.
     """
 
     def __init__(self, on_lost: Callable[[AgentError], None], marker: bytes | None = None) -> None:
@@ -37,9 +37,9 @@ class StreamChannel(Channel):
         self.processes: dict[int, GuestProcess] = {}
         self.statuses: dict[int, int] = {}
         self._by_stderr: dict[int, GuestProcess] = {}
-        self._held: set[Output] = set()
+        self._held: set[FlowControlledOutput] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Control frames that wait to be sent, by stream: a later one of a stream makes the earlier one pointless.
+        #: Control frames that wait to be sent, by stream: a later frame replaces an earlier one.
         self._waiting: dict[int, StreamControl] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -51,9 +51,9 @@ class StreamChannel(Channel):
     def add(
         self, names: ProcessNames, *, status_by_event: bool = False, stdout_from: int = 0, stderr_from: int = 0
     ) -> GuestProcess:
-        """Take frames for a process from now on. Its output waits for :meth:`GuestProcess.attach`.
+        """Pass frames to a new process from now on. Its output is buffered until :meth:`GuestProcess.attach`.
 
-        ``status_by_event``: its status will come on the control channel. ``stdout_from``, ``stderr_from``: bytes of
+        ``status_by_event``: its status arrives on the control channel. ``stdout_from``, ``stderr_from``: bytes of
         its output that a former host took.
         """
         process = GuestProcess(
@@ -65,17 +65,17 @@ class StreamChannel(Channel):
         return process
 
     def remove(self, process: GuestProcess) -> None:
-        """Take no more frames for a process."""
+        """Drop further frames of a process."""
         self.processes.pop(process.names.stdio, None)
         self._by_stderr.pop(process.names.stderr, None)
 
     async def aclose(self) -> None:
-        """Send what waits, close the channel, and end every process' traffic."""
+        """Send what waits, close the channel, and make waiting for a process raise AgentConnectError."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # What was handed over is told to the guest, so that the next host does not get it again.
+        # Credit for what was written, so that the guest does not send it to the next host again.
         for process in self.processes.values():
             process.stdout.settle()
             process.stderr.settle()
@@ -84,25 +84,25 @@ class StreamChannel(Channel):
         for process in list(self.processes.values()):
             process.abandon(self.failure())
 
-    # What processes use.
+    # Called by processes.
 
     def send(self, sequence: int, payload: bytes | memoryview = b"") -> None:
-        """Send a frame, and with it the control frames that wait."""
+        """Send the control frames that wait, and a frame."""
         if self.error is None:
             self._write(self._take_waiting() + STREAM.encode(sequence, payload))
 
     def control(self, kind: StreamControlType, stream: int, value: int, *, at_once: bool) -> None:
-        """Send a stream control frame, at once or with the next frame (or soon)."""
+        """Send a stream control frame, at once or with the next frame, after ``_COALESCE`` at the latest."""
         if self.error is not None:
             return
         self._waiting[stream] = StreamControl(kind, stream, value)
         if at_once:
             self._flush()
         elif self._timer is None:
-            self._timer = self._loop.call_later(_LEISURE, self._flush)
+            self._timer = self._loop.call_later(_COALESCE, self._flush)
 
-    def hold(self, output: Output, held: bool) -> None:
-        """Stop reading the channel while any output is held."""
+    def hold(self, output: FlowControlledOutput, held: bool) -> None:
+        """Pause reading the channel while any output is held."""
         if held:
             self._held.add(output)
             self._transport.pause_reading()
@@ -112,14 +112,14 @@ class StreamChannel(Channel):
                 self._transport.resume_reading()
 
     def spawn(self, process: GuestProcess, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a part of a process' traffic in a task; its failure fails the process."""
+        """Run a coroutine of a process in a task; an exception in it fails the process."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._on_task_done(process, task))
         return task
 
     def forget(self, process: GuestProcess) -> None:
-        """Note the status of a process that ended, and let the guest forget it."""
+        """Store the status of a process that has ended, and send RELEASE for it."""
         assert process.status is not None
         self.remove(process)
         self.statuses[process.names.stdio] = process.status
@@ -129,7 +129,7 @@ class StreamChannel(Channel):
             self._waiting.pop(process.names.stderr, None)
             self.control(StreamControlType.RELEASE, process.names.stdio, 0, at_once=False)
 
-    # The channel's side.
+    # The channel.
 
     def _unused(self, other: int) -> int:
         number = 0
@@ -153,7 +153,7 @@ class StreamChannel(Channel):
     def _write(self, frames: bytes) -> None:
         self._transport.write(frames)
         if self._transport.get_write_buffer_size() > _UNSENT_MAX:
-            self.fail(AgentProtocolError("the guest sends on the stream channel and does not read what it is answered"))
+            self.fail(AgentProtocolError("the guest sends on the stream channel and does not read the answers"))
 
     def _on_task_done(self, process: GuestProcess, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -170,7 +170,7 @@ class StreamChannel(Channel):
             process.on_stderr(payload)
         elif key == 0 and self.credit:
             self._on_control(StreamControl.decode(payload))
-        # Anything else is for a process that this host does not know (any more).
+        # Any other frame is of a process that was removed, or started by a former host.
 
     def _on_control(self, control: StreamControl) -> None:
         process = self.processes.get(control.stream)

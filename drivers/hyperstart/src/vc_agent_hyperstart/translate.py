@@ -1,4 +1,4 @@
-"""From what the core asks to requests that the guest's dialect has, or to the error that says what it lacks."""
+"""Translates calls of the core into requests of the guest's dialect."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ from vc_core.errors import ConfigError, NotSupportedError
 from vc_core.limits import CAPABILITIES, DEFAULT_CAPABILITIES
 from vc_core.network import GuestInterface, GuestNetwork
 
-#: Mount tags: of the share (v0.1.0's name), and for our guest the share once more, of which it caches nothing, and the
-#: directory that it may write to.
+#: Mount tags: of the shared directory (v0.1.0's name) and, for this project's guest, of the same directory uncached and
+#: of the directory that it may write to.
 SHARE_TAG = "hyperShared"
 LIVE_TAG = "hyperLive"
 WRITABLE_TAG = "hyperWritable"
 
-#: Longest entry of ``dns`` in an original, which keeps each in 28 bytes.
+#: Longest entry of ``dns`` in an original, which stores each in 28 bytes.
 _ORIGINAL_DNS_MAX = 27
 
 
 def start_pod(dialect: Dialect, hostname: str, root_fs: str, network: GuestNetwork, *, writable_dir: bool) -> StartPod:
-    """Return STARTPOD for a pod without containers. ``writable_dir``: it has a directory that it may write to."""
+    """Return STARTPOD for a pod without containers. ``writable_dir``: the pod has a directory that it may write to.
+
+    Raises ConfigError, NotSupportedError.
+    """
     if not hostname:
         raise ConfigError("the pod has no host name, without which an original hyperstart never answers; give one")
     if root_fs:
@@ -63,7 +66,7 @@ def _interface(interface: GuestInterface) -> Interface:
 
 
 def _check_original_network(network: GuestNetwork) -> None:
-    """Refuse what an original would take for something else. Raises NotSupportedError."""
+    """Check a network against what an original supports. Raises NotSupportedError."""
     texts = [address for interface in network.interfaces for address in interface.addresses]
     texts += [text for route in network.routes for text in (route.destination, route.gateway) if text != "default"]
     for text in filter(None, texts):
@@ -85,7 +88,10 @@ def _check_original_network(network: GuestNetwork) -> None:
 def new_container(
     dialect: Dialect, container: GuestContainer, process: ProcessSpec, *, writable_dir: bool
 ) -> NewContainer:
-    """Return NEWCONTAINER with ``process`` as its first one. ``writable_dir``: the pod has one, for its mounts."""
+    """Return NEWCONTAINER with ``process`` as its first one. ``writable_dir``: the pod has one, for its mounts.
+
+    Raises ConfigError, NotSupportedError.
+    """
     what, disk, confinement = f"container {container.id!r}", container.disk, container.confinement
     if disk is None:
         if container.writable_root_fs:
@@ -127,7 +133,7 @@ def new_container(
 
 
 def _check_mount(dialect: Dialect, mount: GuestMount, what: str, *, writable_dir: bool) -> None:
-    """Refuse a mount that the guest cannot be given. Raises ConfigError, NotSupportedError."""
+    """Check a mount against what the pod and its guest support. Raises ConfigError, NotSupportedError."""
     check_below_share(f"the source of mount {mount.target!r} of {what}", mount.source)
     if mount.read_only:
         return
@@ -142,7 +148,7 @@ def _check_mount(dialect: Dialect, mount: GuestMount, what: str, *, writable_dir
 
 
 def _capabilities(confinement: Confinement, *, confined: bool) -> Sequence[str] | None:
-    """Return what to send: nothing where all are left, and where nobody chose and the guest leaves all."""
+    """Return the capabilities to send: None for all, and for the default if the guest cannot drop any."""
     if confinement.capabilities == CAPABILITIES or (not confined and confinement.capabilities == DEFAULT_CAPABILITIES):
         return None
     return confinement.capabilities
@@ -172,6 +178,6 @@ def process(
 
 
 def check_below_share(what: str, path: str) -> None:
-    """Refuse a path that leads out of the shared directory. Raises ConfigError."""
+    """Check that a path does not lead out of the shared directory. Raises ConfigError."""
     if not path or path.startswith("/") or ".." in path.split("/"):
         raise ConfigError(f"{what} is {path!r}, which is not below the share")

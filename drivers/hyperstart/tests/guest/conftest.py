@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code, StreamControlType
 from vc_agent_hyperstart.plugin import HyperstartPlugin
 from vc_core.guest import GuestRequest
 from vc_core.roots import Roots
@@ -117,15 +118,7 @@ class Qmp:
 
 
 class Wire:
-    """The protocol's numbers. Tests find them on the host: they cannot import this file."""
-
-    GETVERSION, STARTPOD, GETPOD, STOPPOD, DESTROYPOD, RESTARTCONTAINER, EXECCMD, CMDFINISHED = range(8)
-    READY, ACK, ERROR, WINSIZE, PING, PODFINISHED, NEXT, WRITEFILE, READFILE = range(8, 17)
-    NEWCONTAINER, KILLCONTAINER, ONLINECPUMEM, SETUPINTERFACE, SETUPROUTE, REMOVECONTAINER = range(17, 23)
-    PROCESSASYNCEVENT, SIGNALPROCESS, DELETEINTERFACE = range(23, 26)
-    HELLO, SIGNAL, STATS = 4096, 4097, 4098
-
-    CREDIT, RELEASE, RESUME = 1, 2, 3
+    """The protocol's sizes. Tests find them on the host: they cannot import this file."""
 
     TOKEN = bytes(range(16))
     MARKER = b"\xffVCSYNC\0\xff" + TOKEN
@@ -178,9 +171,9 @@ class RawHost(Wire):
     def reply(self):
         while True:
             code, payload = self.frame()
-            if code == self.NEXT:
+            if code == Code.NEXT:
                 self.nexts += int.from_bytes(payload, "big")
-            elif code in (self.ACK, self.ERROR):
+            elif code in (Code.ACK, Code.ERROR):
                 return code, payload
             else:
                 self.events.append((code, payload))
@@ -191,23 +184,23 @@ class RawHost(Wire):
 
     def ok(self, code, payload=b""):
         answer, data = self.call(code, payload)
-        assert answer == self.ACK, data
+        assert answer == Code.ACK, data
         return data
 
     def refused(self, code, payload=b""):
         """Return the reason and exit code of the ERROR that a command gets."""
         answer, data = self.call(code, payload)
-        assert answer == self.ERROR
+        assert answer == Code.ERROR
         return json.loads(data) if data else None
 
     def hello(self, token=Wire.TOKEN):
-        return json.loads(self.ok(self.HELLO, {"version": 1, "token": token.hex()}))
+        return json.loads(self.ok(Code.HELLO, {"version": 1, "token": token.hex()}))
 
     def start_container(self, name, *args, **more):
         stdio, stderr = self.new_streams()
         process = {"stdio": stdio, "stderr": stderr, "args": list(args), **more.pop("process", {})}
         self.ok(
-            self.NEWCONTAINER,
+            Code.NEWCONTAINER,
             {"id": name, "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, **more},
         )
         return stdio
@@ -216,7 +209,7 @@ class RawHost(Wire):
         """Start a process and return its stdio stream; its stderr stream is the next number."""
         stdio, stderr = self.new_streams()
         self.ok(
-            self.EXECCMD,
+            Code.EXECCMD,
             {"container": container, "process": {"stdio": stdio, "stderr": stderr, "args": list(args), **more}},
         )
         return stdio
@@ -231,7 +224,7 @@ class RawHost(Wire):
     def finish(self, stdio):
         """Wait for the end of a process and release it."""
         self.wait_for(lambda: stdio in self.status)
-        self.send_control(self.RELEASE, stdio)
+        self.send_control(StreamControlType.RELEASE, stdio)
         return self.status.pop(stdio), self.output.pop(stdio, b""), self.output.pop(stdio + 1, b"")
 
     # Stream channel
@@ -252,7 +245,7 @@ class RawHost(Wire):
         assert len(payload) <= self.FRAME_PAYLOAD
         if stream == 0:
             kind, stream, value = struct.unpack(">BQQ", payload)
-            assert kind == self.CREDIT
+            assert kind == StreamControlType.CREDIT
             self.credit[stream] = value
         elif stream in self.empty:
             self.empty.discard(stream)
@@ -275,7 +268,7 @@ class RawHost(Wire):
 
     def give_credit(self, stream):
         self.consumed[stream] = len(self.output[stream])
-        self.send_control(self.CREDIT, stream, self.consumed[stream])
+        self.send_control(StreamControlType.CREDIT, stream, self.consumed[stream])
 
     def feed(self, stdio, data, end=True):
         """Send input as the window allows, and then its end."""
@@ -356,7 +349,7 @@ def booted(directory: Path, image, options=(), ports=("control", "stream"), mach
     try:
         with closing(RawHost(vm)) as host:
             host.control.settimeout(BOOT)
-            assert host.frame() == (host.READY, b"")
+            assert host.frame() == (Code.READY, b"")
         yield vm
     finally:
         vm.close()
@@ -404,7 +397,7 @@ def with_pod(directory: Path, image, **more):
     with booted(directory, image, **more) as vm:
         host = RawHost(vm)
         host.hello()
-        host.ok(host.STARTPOD, {"hostname": "pod-host", "shareDir": "share", "containers": []})
+        host.ok(Code.STARTPOD, {"hostname": "pod-host", "shareDir": "share", "containers": []})
         host.start_container("c1", "sleep", "1000000")
         host.close()
         yield vm
@@ -466,8 +459,8 @@ def host(extended):
         host.take_over()
         for process in host.hello()["processes"]:
             if process["container"] != "c1" or not process["init"]:
-                host.call(host.SIGNAL, {"stdio": process["stdio"], "signal": 9})
-            host.send_control(host.RESUME, process["stdio"], process["stdout_from"])
+                host.call(Code.SIGNAL, {"stdio": process["stdio"], "signal": 9})
+            host.send_control(StreamControlType.RESUME, process["stdio"], process["stdout_from"])
         yield host
 
 

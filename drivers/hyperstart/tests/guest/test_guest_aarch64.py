@@ -2,15 +2,17 @@
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 
 def test_the_agent_works_on_aarch64(aarch64, new_host):
     host = new_host(aarch64)
     host.hello()
-    host.ok(host.STARTPOD, {"hostname": "arm", "shareDir": "share", "containers": []})
+    host.ok(Code.STARTPOD, {"hostname": "arm", "shareDir": "share", "containers": []})
     assert host.run("", "sh", "-c", "uname -mn; exit 3") == (3, b"arm aarch64\n", b"")
     assert host.run("", "sh", "-c", "tty; id -u", terminal=True, user="65534")[:2] == (0, b"/dev/pts/0\r\n65534\r\n")
     process = {"stdio": 5, "stderr": 6, "args": ["nosuch"]}
-    assert host.refused(host.EXECCMD, {"container": "", "process": process})["exit_code"] == 127
+    assert host.refused(Code.EXECCMD, {"container": "", "process": process})["exit_code"] == 127
     assert host.run("", "ls", "/run/vc/share/base/rootfs/etc")[1] == b"group\npasswd\n"

@@ -4,6 +4,8 @@ import struct
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 
@@ -27,47 +29,47 @@ def test_hello_lists_the_processes_that_the_host_has_not_released(host):
         **{"stdout_from": 0, "stderr_from": 0},
     }
     host.finish(stdio)
-    host.ok(host.PING)
+    host.ok(Code.PING)
     assert stdio not in [each["stdio"] for each in host.hello()["processes"]]
 
 
 @pytest.mark.parametrize("token", ["ff" * 16, "00", "zz" * 16, ""])
 def test_hello_with_another_token_is_refused(host, token):
-    assert host.refused(host.HELLO, {"version": 1, "token": token})
+    assert host.refused(Code.HELLO, {"version": 1, "token": token})
 
 
 def test_the_version_is_that_of_2016(host):
-    assert host.ok(host.GETVERSION) == struct.pack(">I", 4242)
+    assert host.ok(Code.GETVERSION) == struct.pack(">I", 4242)
 
 
 def test_ping_getpod_and_ready_are_acknowledged_without_next(host):
-    for code in (host.PING, host.GETPOD, host.READY):
+    for code in (Code.PING, Code.GETPOD, Code.READY):
         host.send(code)
-        assert host.frame() == (host.ACK, b"")
+        assert host.frame() == (Code.ACK, b"")
 
 
 @pytest.mark.parametrize("code", [3, 5, 7, 9, 10, 13, 14, 23, 99, 4095, 2**32 - 1])
 def test_an_unknown_command_is_refused(host, code):
     assert str(code) in host.refused(code)["reason"]
-    host.ok(host.PING)
+    host.ok(Code.PING)
 
 
 def test_a_second_pod_is_refused(host):
     pod = {"hostname": "other", "shareDir": "share", "containers": []}
-    assert host.refused(host.STARTPOD, pod) == {"reason": "a pod is started already"}
+    assert host.refused(Code.STARTPOD, pod) == {"reason": "a pod is started already"}
 
 
 def test_a_container_id_in_use_is_refused(host):
     process = {"stdio": 11, "stderr": 12, "args": ["true"]}
     container = {"id": "c1", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
-    assert host.refused(host.NEWCONTAINER, container) == {"reason": "container 'c1' exists already"}
+    assert host.refused(Code.NEWCONTAINER, container) == {"reason": "container 'c1' exists already"}
 
 
 def test_a_stream_number_in_use_is_refused(host):
     stdio = host.exec("c1", "sleep", "1000")
     for process in ({"stdio": stdio, "stderr": 7}, {"stdio": 7, "stderr": stdio}):
         command = {"container": "c1", "process": {**process, "args": ["true"]}}
-        assert host.refused(host.EXECCMD, command) == {"reason": f"stream {stdio} is in use by another process"}
+        assert host.refused(Code.EXECCMD, command) == {"reason": f"stream {stdio} is in use by another process"}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_a_stream_number_in_use_is_refused(host):
 def test_a_command_that_cannot_start_is_an_error_with_reason_and_exit_code(host, process, reason, code):
     stdio, stderr = host.new_streams()
     command = {"container": "c1", "process": {"stdio": stdio, "stderr": stderr, **process}}
-    assert host.refused(host.EXECCMD, command) == {"reason": reason, "exit_code": code}
+    assert host.refused(Code.EXECCMD, command) == {"reason": reason, "exit_code": code}
     assert stdio not in [each["stdio"] for each in host.hello()["processes"]]
 
 
@@ -120,23 +122,23 @@ def test_a_command_that_cannot_start_is_an_error_with_reason_and_exit_code(host,
 )
 def test_a_process_that_makes_no_sense_is_refused(host, process, reason):
     command = {"container": "c1", "process": {"stdio": 5, "stderr": 6, **process}}
-    assert host.refused(host.EXECCMD, command) == {"reason": reason}
+    assert host.refused(Code.EXECCMD, command) == {"reason": reason}
 
 
 def test_exec_in_an_unknown_container_is_refused(host):
     command = {"container": "c9", "process": {"stdio": 5, "stderr": 6, "args": ["true"]}}
-    assert host.refused(host.EXECCMD, command) == {"reason": "there is no container 'c9'", "exit_code": 125}
+    assert host.refused(Code.EXECCMD, command) == {"reason": "there is no container 'c9'", "exit_code": 125}
 
 
 def test_a_container_that_cannot_start_leaves_its_name_and_streams_free(host):
     process = {"stdio": 5, "stderr": 6, "args": ["nosuch"]}
     container = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
     missing = "root 'base/nowhere' in the shared directory: No such file or directory"
-    assert host.refused(host.NEWCONTAINER, {**container, "rootfs": "nowhere"}) == {"reason": missing}
-    assert host.refused(host.NEWCONTAINER, container)["exit_code"] == 127
-    host.ok(host.NEWCONTAINER, {**container, "process": {**process, "args": ["true"]}})
+    assert host.refused(Code.NEWCONTAINER, {**container, "rootfs": "nowhere"}) == {"reason": missing}
+    assert host.refused(Code.NEWCONTAINER, container)["exit_code"] == 127
+    host.ok(Code.NEWCONTAINER, {**container, "process": {**process, "args": ["true"]}})
     assert host.finish(5) == (0, b"", b"")
-    host.ok(host.REMOVECONTAINER, {"container": "c2"})
+    host.ok(Code.REMOVECONTAINER, {"container": "c2"})
 
 
 def test_the_root_must_be_below_the_shared_directory(host):
@@ -144,47 +146,47 @@ def test_the_root_must_be_below_the_shared_directory(host):
     for image in ("../..", "/", "base/../../etc"):
         container = {"id": "c2", "image": image, "overlay": True, "process": process}
         assert (
-            host.refused(host.NEWCONTAINER, container)["reason"] == f"root '{image}' leads out of the shared directory"
+            host.refused(Code.NEWCONTAINER, container)["reason"] == f"root '{image}' leads out of the shared directory"
         )
 
 
 def test_a_container_that_runs_cannot_be_removed_and_one_that_ended_can(host):
     stdio = host.start_container("c2", "sleep", "1000")
-    assert host.refused(host.REMOVECONTAINER, {"container": "c2"}) == {"reason": "container 'c2' still runs"}
-    host.ok(host.KILLCONTAINER, {"container": "c2", "signal": 15})
+    assert host.refused(Code.REMOVECONTAINER, {"container": "c2"}) == {"reason": "container 'c2' still runs"}
+    host.ok(Code.KILLCONTAINER, {"container": "c2", "signal": 15})
     host.wait_for(lambda: stdio in host.status)
     assert host.status[stdio] == 128 + 15
-    host.ok(host.KILLCONTAINER, {"container": "c2", "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": "c2", "signal": 9})
     command = {"container": "c2", "process": {"stdio": 5, "stderr": 6, "args": ["true"]}}
-    assert host.refused(host.EXECCMD, command) == {"reason": "container 'c2' does not run", "exit_code": 125}
-    host.ok(host.REMOVECONTAINER, {"container": "c2"})
+    assert host.refused(Code.EXECCMD, command) == {"reason": "container 'c2' does not run", "exit_code": 125}
+    host.ok(Code.REMOVECONTAINER, {"container": "c2"})
     assert stdio not in [each["stdio"] for each in host.hello()["processes"]]
     gone = {"reason": "there is no container 'c2'"}
-    assert host.refused(host.KILLCONTAINER, {"container": "c2", "signal": 9}) == gone
-    assert host.refused(host.REMOVECONTAINER, {"container": "c2"}) == gone
+    assert host.refused(Code.KILLCONTAINER, {"container": "c2", "signal": 9}) == gone
+    assert host.refused(Code.REMOVECONTAINER, {"container": "c2"}) == gone
 
 
 def test_the_end_of_a_container_is_the_end_of_its_processes(host):
     host.start_container("c2", "sh", "-c", "(sleep 1000; echo never) & read line", process={"envs": []})
     other = host.exec("c2", "sleep", "1000")
-    host.ok(host.KILLCONTAINER, {"container": "c2", "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": "c2", "signal": 9})
     assert host.finish(other) == (128 + 9, b"", b"")
     assert host.run("c1", "ps")[1].count(b"sleep") == 1
-    host.ok(host.REMOVECONTAINER, {"container": "c2"})
+    host.ok(Code.REMOVECONTAINER, {"container": "c2"})
 
 
 def test_a_signal_reaches_the_process_of_a_stream(host):
     stdio = host.exec("c1", "sh", "-c", 'trap "echo caught; exit 5" USR1; echo ready; while :; do read line; done')
     host.wait_for(lambda: host.output.get(stdio))
-    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 10})
+    host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 10})
     host.send_stream(stdio, b"\n")
     assert host.finish(stdio) == (5, b"ready\ncaught\n", b"")
-    assert host.refused(host.SIGNAL, {"stdio": 999, "signal": 10}) == {"reason": "there is no process with stream 999"}
+    assert host.refused(Code.SIGNAL, {"stdio": 999, "signal": 10}) == {"reason": "there is no process with stream 999"}
 
 
 def test_a_process_without_an_id_is_not_found_by_it(host):
     for process in ({}, {"process": ""}):
-        assert host.refused(host.SIGNALPROCESS, {"container": "c1", "signal": 9, **process}) == {
+        assert host.refused(Code.SIGNALPROCESS, {"container": "c1", "signal": 9, **process}) == {
             "reason": "there is no process '' in container 'c1'"
         }
 
@@ -206,14 +208,14 @@ def test_a_failed_pod_starts_nothing_and_can_be_tried_again(fresh, new_host):
     good["process"] = {"stdio": 1, "stderr": 2, "args": ["sleep", "1000"]}
     bad["process"] = {"stdio": 3, "stderr": 4, "args": ["nosuch"]}
     pod = {"hostname": "h", "shareDir": "share", "containers": [good, bad]}
-    assert host.refused(host.STARTPOD, pod)["exit_code"] == 127
-    assert host.refused(host.STARTPOD, {**pod, "shareDir": "nowhere"})["reason"].startswith(
+    assert host.refused(Code.STARTPOD, pod)["exit_code"] == 127
+    assert host.refused(Code.STARTPOD, {**pod, "shareDir": "nowhere"})["reason"].startswith(
         "mount of the shared directory"
     )
-    assert host.refused(host.NEWCONTAINER, good) == {"reason": "no pod is started"}
+    assert host.refused(Code.NEWCONTAINER, good) == {"reason": "no pod is started"}
     assert host.hello()["processes"] == []
     bad["process"]["args"] = ["sh", "-c", "exit 7"]
-    host.ok(host.STARTPOD, pod)
+    host.ok(Code.STARTPOD, pod)
     assert host.finish(3) == (7, b"", b"")
     assert b"nosuch" not in host.run("good", "ps")[1]
 
@@ -227,11 +229,11 @@ def test_what_came_and_went_leaves_no_files_memory_or_mounts_in_the_guest(host):
     def come_and_go():
         for _ in range(20):
             assert host.run("c1", "cat", stdin=bytes(100_000))[0] == 0
-            host.refused(host.EXECCMD, {"container": "c1", "process": {"stdio": 5, "stderr": 6, "args": ["nosuch"]}})
+            host.refused(Code.EXECCMD, {"container": "c1", "process": {"stdio": 5, "stderr": 6, "args": ["nosuch"]}})
         for _ in range(5):
             stdio = host.start_container("c9", "dd", "if=/dev/zero", "of=/filled", "bs=1024k", "count=4")
             assert host.finish(stdio)[0] == 0
-            host.ok(host.REMOVECONTAINER, {"container": "c9"})
+            host.ok(Code.REMOVECONTAINER, {"container": "c9"})
 
     come_and_go()
     files, kib = census()

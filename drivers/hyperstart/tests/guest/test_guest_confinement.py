@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 CHOWN, KILL, SETUID, SYS_ADMIN = 0, 5, 7, 21
@@ -24,10 +26,10 @@ def confined(host):
 
     yield start
     for name in names:
-        host.call(host.KILLCONTAINER, {"container": name, "signal": 9})
+        host.call(Code.KILLCONTAINER, {"container": name, "signal": 9})
         (first,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name and each["init"])
         host.wait_for(lambda stdio=first: stdio in host.status)
-        host.ok(host.REMOVECONTAINER, {"container": name})
+        host.ok(Code.REMOVECONTAINER, {"container": name})
 
 
 def in_guest(host, *args):
@@ -69,7 +71,7 @@ def test_what_is_written_to_the_root_counts_as_the_container_s_memory(host, conf
 def test_a_first_process_that_takes_too_much_memory_ends_with_137(host):
     stdio = host.start_container("greedy", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1", memory=16)
     assert host.finish(stdio)[0] == 137
-    host.ok(host.REMOVECONTAINER, {"container": "greedy"})
+    host.ok(Code.REMOVECONTAINER, {"container": "greedy"})
 
 
 def test_a_container_has_no_more_processes_than_it_may(host, confined):
@@ -79,9 +81,9 @@ def test_a_container_has_no_more_processes_than_it_may(host, confined):
     assert b"can't fork" in errors
     full = {"container": name, "process": {"stdio": 5, "stderr": 6, "args": ["sleep", "9"]}}
     # The shell is gone, and so its place is free; then there is none.
-    host.ok(host.EXECCMD, full)
+    host.ok(Code.EXECCMD, full)
     full["process"].update(stdio=7, stderr=8)
-    assert host.refused(host.EXECCMD, full)["reason"] == f"container '{name}' has all the processes that it may"
+    assert host.refused(Code.EXECCMD, full)["reason"] == f"container '{name}' has all the processes that it may"
 
 
 def test_resource_limits_are_those_of_every_process(host, confined):
@@ -152,7 +154,7 @@ def test_who_may_not_administer_the_system_cannot_do_it_by_files_of_proc(host, c
 def test_a_bound_that_makes_no_sense_is_refused(host, bound, reason):
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     container = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, **bound}
-    assert host.refused(host.NEWCONTAINER, container)["reason"] == reason
+    assert host.refused(Code.NEWCONTAINER, container)["reason"] == reason
 
 
 def test_the_end_of_a_container_is_the_end_of_what_left_its_mount_namespace(host):
@@ -160,14 +162,14 @@ def test_the_end_of_a_container_is_the_end_of_what_left_its_mount_namespace(host
         "leaver", "sh", "-c", "busybox unshare -m sleep 31415 & while ! busybox pidof sleep; do :; done >/dev/null"
     )
     assert host.finish(stdio)[0] == 0
-    host.ok(host.REMOVECONTAINER, {"container": "leaver"})
+    host.ok(Code.REMOVECONTAINER, {"container": "leaver"})
     assert "31415" not in in_guest(host, "ps")
 
 
 def test_a_removed_container_leaves_no_control_group(host):
     before = in_guest(host, "find", "/run/vc/cgroup", "-type", "d")
     assert host.finish(host.start_container("brief", "true"))[0] == 0
-    host.ok(host.REMOVECONTAINER, {"container": "brief"})
+    host.ok(Code.REMOVECONTAINER, {"container": "brief"})
     assert in_guest(host, "find", "/run/vc/cgroup", "-type", "d") == before
 
 
@@ -184,28 +186,28 @@ def test_a_container_cannot_lift_its_bounds_in_a_user_namespace_of_its_own(host,
     shutil.copy(tmp_path / "lift", root / "bin")
     name = confined(image="lifter", memory=64, pids=100, capabilities=["CAP_SETFCAP"])
     assert b"/tmp/memory.max: Operation not permitted" in host.run(name, "lift")[2]
-    assert json.loads(host.ok(host.STATS, {"container": name}))["memoryLimit"] == 64 << 20
+    assert json.loads(host.ok(Code.STATS, {"container": name}))["memoryLimit"] == 64 << 20
     assert "100" in in_guest(host, "sh", "-c", "cat /run/vc/cgroup/*/pids.max").split()
 
 
 def test_what_a_container_uses_is_told(host, confined):
     name = confined(memory=64, pids=100)
-    before = json.loads(host.ok(host.STATS, {"container": name}))
+    before = json.loads(host.ok(Code.STATS, {"container": name}))
     assert set(before) == {"cpu", "memory", "memoryLimit", "pids", "read", "written"}
     assert before["memoryLimit"] == 64 << 20
     assert before["pids"] == 1
     assert host.run(name, "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=8")[0] == 0
-    after = json.loads(host.ok(host.STATS, {"container": name}))
+    after = json.loads(host.ok(Code.STATS, {"container": name}))
     assert after["memory"] - before["memory"] >= 7 << 20  # the kernel counts in lots of 64 pages a processor
     assert after["cpu"] > before["cpu"]
 
 
 def test_without_a_bound_no_limit_is_told(host):
-    assert "memoryLimit" not in json.loads(host.ok(host.STATS, {"container": "c1"}))
+    assert "memoryLimit" not in json.loads(host.ok(Code.STATS, {"container": "c1"}))
 
 
 def test_nothing_is_told_of_a_container_that_does_not_run(host):
-    assert host.refused(host.STATS, {"container": "c9"}) == {"reason": "there is no container 'c9'"}
+    assert host.refused(Code.STATS, {"container": "c9"}) == {"reason": "there is no container 'c9'"}
     assert host.finish(host.start_container("brief", "true"))[0] == 0
-    assert host.refused(host.STATS, {"container": "brief"}) == {"reason": "container 'brief' does not run"}
-    host.ok(host.REMOVECONTAINER, {"container": "brief"})
+    assert host.refused(Code.STATS, {"container": "brief"}) == {"reason": "container 'brief' does not run"}
+    host.ok(Code.REMOVECONTAINER, {"container": "brief"})

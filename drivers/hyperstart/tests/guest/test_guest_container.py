@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 
@@ -34,7 +36,7 @@ def test_containers_share_process_numbers_ipc_and_host_name_but_not_mounts(host)
     one, two = (host.run(name, "sh", "-c", script)[1].splitlines() for name in ("c1", "c2"))
     assert one[:3] == two[:3]
     assert one[3] != two[3]
-    host.ok(host.KILLCONTAINER, {"container": "c2", "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": "c2", "signal": 9})
     assert host.run("c1", "touch", "/tmp/mine")[0] == 0
 
 
@@ -50,7 +52,7 @@ def test_the_root_is_writable_and_the_host_s_directory_never_changes(host, exten
     assert tree() == before
     assert not (extended.directory / "share/base/rootfs/new").exists()
     assert output(host, "cat", "/etc/group").startswith("root")
-    host.ok(host.KILLCONTAINER, {"container": "c3", "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": "c3", "signal": 9})
 
 
 def test_the_writable_layer_has_the_size_that_was_asked_for(host):
@@ -58,7 +60,7 @@ def test_the_writable_layer_has_the_size_that_was_asked_for(host):
     status, _, err = host.run("c4", "dd", "if=/dev/zero", "of=/big", "bs=1024k", "count=8")
     assert status == 1
     assert b"No space left on device" in err
-    host.ok(host.KILLCONTAINER, {"container": "c4", "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": "c4", "signal": 9})
 
 
 def test_the_root_keeps_its_owner_and_mode(host, extended):
@@ -74,7 +76,7 @@ def test_a_new_container_of_an_old_name_has_the_new_root(host, extended):
         (root / "content").write_text(content)
         stdio = host.start_container("swap", "/bin/busybox", "cat", "/content", image="swap", rootfs="")
         assert host.finish(stdio)[1].decode() == content
-        host.ok(host.REMOVECONTAINER, {"container": "swap"})
+        host.ok(Code.REMOVECONTAINER, {"container": "swap"})
         root.rename(root.with_name(f"swap-{content}"))
 
 
@@ -129,7 +131,7 @@ def test_path_is_the_command_s_own(host):
     assert output(host, "busybox", "echo", "found", envs=[{"env": "PATH", "value": "/nowhere:/bin"}]) == "found\n"
     command = {"container": "c1", "process": {"stdio": 5, "stderr": 6, "args": ["sh"]}}
     command["process"]["envs"] = [{"env": "PATH", "value": "/etc"}]
-    assert host.refused(host.EXECCMD, command)["exit_code"] == 127
+    assert host.refused(Code.EXECCMD, command)["exit_code"] == 127
 
 
 def test_an_exec_inherits_the_container_s_environment_and_working_directory(host):
@@ -138,7 +140,7 @@ def test_an_exec_inherits_the_container_s_environment_and_working_directory(host
     assert host.run("c5", "sh", "-c", "echo $FROM $PWD")[1] == b"container /tmp\n"
     own = {"envs": [{"env": "FROM", "value": "exec"}], "workdir": "/etc"}
     assert host.run("c5", "sh", "-c", "echo $FROM $PWD", **own)[1] == b"exec /etc\n"
-    host.ok(host.KILLCONTAINER, {"container": "c5", "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": "c5", "signal": 9})
 
 
 @pytest.mark.parametrize(
@@ -180,14 +182,14 @@ def test_arguments_arrive_byte_for_byte(host):
     raw = (
         b'{"container":"c1","process":{"stdio":901,"stderr":902,"args":["/bin/echo","\xff\xfe\\u00e9\\ud83d\\ude00"]}}'
     )
-    host.ok(host.EXECCMD, raw)
+    host.ok(Code.EXECCMD, raw)
     assert host.finish(901)[1] == b"\xff\xfe\xc3\xa9\xf0\x9f\x98\x80\n"
 
 
 def test_a_terminal_is_the_controlling_terminal_of_its_process(host):
     stdio = host.exec("c1", "sh", "-c", "tty; echo $TERM; exec sh -i", terminal=True)
     host.wait_for(lambda: b"xterm" in host.output.get(stdio, b""))
-    host.ok(host.WINSIZE, {"seq": stdio, "row": 33, "column": 99})
+    host.ok(Code.WINSIZE, {"seq": stdio, "row": 33, "column": 99})
     host.send_stream(stdio, b"stty size; exit 4\n")
     status, out, _ = host.finish(stdio)
     assert status == 4
@@ -210,8 +212,8 @@ def test_containers_have_terminals_of_their_own(host):
     stdio = host.exec("c6", "sleep", "1000", terminal=True)
     assert host.run("c6", "ls", "/dev/pts")[1] == b"0\nptmx\n"
     assert output(host, "ls", "/dev/pts") == "ptmx\n"
-    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 9})
-    host.ok(host.KILLCONTAINER, {"container": "c6", "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": "c6", "signal": 9})
 
 
 def test_an_empty_frame_is_no_end_for_a_terminal_but_its_eof_character_is(host):
@@ -225,8 +227,8 @@ def test_a_process_that_reads_an_endless_passwd_does_not_hold_up_the_guest(host)
     host.start_container("c7", "sleep", "1000")
     assert host.run("c7", "sh", "-c", "rm /etc/passwd && /bin/busybox mkfifo /etc/passwd")[0] == 0
     process = {"stdio": 5, "stderr": 6, "args": ["true"], "user": "bob"}
-    assert host.refused(host.EXECCMD, {"container": "c7", "process": process})["exit_code"] == 125
-    host.ok(host.KILLCONTAINER, {"container": "c7", "signal": 9})
+    assert host.refused(Code.EXECCMD, {"container": "c7", "process": process})["exit_code"] == 125
+    host.ok(Code.KILLCONTAINER, {"container": "c7", "signal": 9})
 
 
 def test_initialize_writes_host_names_and_makes_the_working_directory(host):
@@ -255,7 +257,7 @@ def test_the_guest_s_own_root_has_the_usual_programs(host):
     assert b"init" in host.run("", "ls", "/")[1]
     assert guest_says(host, "id -u; awk 'BEGIN { print 6 * 7 }'") == "0\n42\n"
     process = {"stdio": 5, "stderr": 6, "args": ["nosuch"]}
-    assert host.refused(host.EXECCMD, {"container": "", "process": process})["exit_code"] == 127
+    assert host.refused(Code.EXECCMD, {"container": "", "process": process})["exit_code"] == 127
 
 
 def test_a_command_in_the_guest_s_own_root_is_found_there_by_its_number(host):

@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 TOOLS = {"mkfs.ext4": "e2fsprogs", "mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "mkfs.xfs": "xfsprogs"}
@@ -85,16 +87,16 @@ def container(host, name, *args, **spec):
 
 
 def remove(host, name, stdio):
-    host.call(host.KILLCONTAINER, {"container": name, "signal": 9})
+    host.call(Code.KILLCONTAINER, {"container": name, "signal": 9})
     host.finish(stdio)
-    host.ok(host.REMOVECONTAINER, {"container": name})
+    host.ok(Code.REMOVECONTAINER, {"container": name})
 
 
 def output_of(host, *args, **spec):
     """Run a container to its end, and remove it."""
     stdio = container(host, "brief", *args, **spec)
     status, output, errors = host.finish(stdio)
-    host.ok(host.REMOVECONTAINER, {"container": "brief"})
+    host.ok(Code.REMOVECONTAINER, {"container": "brief"})
     assert (status, errors) == (0, b"")
     return output.decode()
 
@@ -135,7 +137,7 @@ def test_device_files_of_an_image_are_of_no_use(host):
     for overlay in (False, True):
         stdio = container(host, "maker", "sh", "-c", script, image="vdb", fstype="ext4", overlay=overlay)
         status, _, errors = host.finish(stdio)
-        host.ok(host.REMOVECONTAINER, {"container": "maker"})
+        host.ok(Code.REMOVECONTAINER, {"container": "maker"})
         assert (status, errors) == (1, b"head: /d/zero: Permission denied\n")
 
 
@@ -158,7 +160,7 @@ def test_device_files_of_an_image_are_of_no_use(host):
 def test_a_disk_that_cannot_be_the_root_is_an_error_with_its_reason(host, spec, reason):
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     whole = {"id": "c2", "rootfs": "rootfs", "process": process, **spec}
-    assert host.refused(host.NEWCONTAINER, whole) == {"reason": reason}
+    assert host.refused(Code.NEWCONTAINER, whole) == {"reason": reason}
 
 
 def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_else_waits(host, extended, qmp):
@@ -166,13 +168,13 @@ def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_els
     process = {"stdio": stdio, "stderr": stderr, "args": ["cat", "/tmp/seed"]}
     echo = host.exec("c1", "cat")
     spec = {"id": "late", "image": "", "addr": "5:3", "fstype": "squashfs", "rootfs": "rootfs", "process": process}
-    host.send(host.NEWCONTAINER, spec)
+    host.send(Code.NEWCONTAINER, spec)
     host.send_stream(echo, b"meanwhile")
     host.wait_for(lambda: host.output.get(echo) == b"meanwhile")
     qmp(extended)("device_add", driver="scsi-hd", drive="spare", bus="scsi.0", **{"scsi-id": 5, "lun": 3})
-    assert host.reply() == (host.ACK, b"")
+    assert host.reply() == (Code.ACK, b"")
     assert host.finish(stdio) == (0, b"from the image", b"")
-    host.ok(host.REMOVECONTAINER, {"container": "late"})
+    host.ok(Code.REMOVECONTAINER, {"container": "late"})
 
 
 def volume(**more):
@@ -193,7 +195,7 @@ def test_a_volume_that_is_a_link_out_of_its_disk_is_refused(host):
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     volumes = [{"mount": "/vol", "device": "", "addr": "0:1", "fstype": "ext4", "readOnly": True}]
     spec = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, "volumes": volumes}
-    assert host.refused(host.NEWCONTAINER, spec) == {"reason": "volume on '/vol': _data: Cross-device link"}
+    assert host.refused(Code.NEWCONTAINER, spec) == {"reason": "volume on '/vol': _data: Cross-device link"}
 
 
 def test_copies_of_one_disk_can_be_mounted_at_once(host):
@@ -205,7 +207,7 @@ def test_a_read_only_volume_cannot_be_written(host):
     volumes = [volume(device="", addr="2:0", readOnly=True)]
     stdio = host.start_container("reader", "touch", "/vol/new", volumes=volumes)
     assert host.finish(stdio) == (1, b"", b"touch: /vol/new: Read-only file system\n")
-    host.ok(host.REMOVECONTAINER, {"container": "reader"})
+    host.ok(Code.REMOVECONTAINER, {"container": "reader"})
 
 
 def test_an_empty_volume_gets_what_the_image_has_in_its_place_on_the_first_start(host):
@@ -237,9 +239,9 @@ def test_a_disk_is_unmounted_before_power_off_and_its_modules_are_loaded_when_it
             "writer", "sh", "-c", "echo kept > /kept; sleep 100", image="vda", fstype="ext4", overlay=False
         )
         host.run("writer", "sh", "-c", "while ! test -s /kept; do :; done")
-        host.send(host.DESTROYPOD)
+        host.send(Code.DESTROYPOD)
         assert host.finish(writer)[0] == 128 + 15
-        assert host.reply() == (host.ACK, b"")
+        assert host.reply() == (Code.ACK, b"")
         vm.process.wait(20)
     state = subprocess.run(["dumpe2fs", "-h", image], capture_output=True, check=True, text=True).stdout
     assert "needs_recovery" not in state

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 #: A control frame of 1 MiB less its header, which is what READFILE can answer.
@@ -12,16 +14,16 @@ MOST = (1 << 20) - 8
 
 
 def write(host, path, data, container="c1"):
-    return host.call(host.WRITEFILE, json.dumps({"container": container, "file": path}).encode() + data)
+    return host.call(Code.WRITEFILE, json.dumps({"container": container, "file": path}).encode() + data)
 
 
 def read(host, path, container="c1"):
-    return host.ok(host.READFILE, {"container": container, "file": path})
+    return host.ok(Code.READFILE, {"container": container, "file": path})
 
 
 @pytest.mark.parametrize("data", [b"", b"}{ braces", bytes(range(256)) * 1000], ids=len)
 def test_what_is_written_to_a_file_is_read_from_it_byte_for_byte(host, data):
-    assert write(host, "/tmp/file", data) == (host.ACK, b"")
+    assert write(host, "/tmp/file", data) == (Code.ACK, b"")
     assert read(host, "/tmp/file") == data
     assert host.run("c1", "cat", "/tmp/file")[1] == data
 
@@ -30,7 +32,7 @@ def test_a_file_that_is_written_is_made_with_the_usual_mode_or_else_keeps_its_ow
     host.run("c1", "rm", "-f", "/tmp/new", "/tmp/old")
     host.run("c1", "sh", "-c", "echo much longer than what comes > /tmp/old; chmod 600 /tmp/old")
     for name in ("new", "old"):
-        assert write(host, f"/tmp/{name}", b"data") == (host.ACK, b"")
+        assert write(host, f"/tmp/{name}", b"data") == (Code.ACK, b"")
     assert host.run("c1", "stat", "-c", "%a %s", "/tmp/new", "/tmp/old")[1] == b"644 4\n600 4\n"
 
 
@@ -39,7 +41,7 @@ def test_the_largest_file_that_an_answer_holds_is_read_and_a_larger_one_is_refus
     assert read(host, "/tmp/large") == bytes(MOST)
     host.run("c1", "sh", "-c", "echo >> /tmp/large")
     reason = f"'/tmp/large' in container 'c1' has more than {MOST} bytes"
-    assert host.refused(host.READFILE, {"container": "c1", "file": "/tmp/large"}) == {"reason": reason}
+    assert host.refused(Code.READFILE, {"container": "c1", "file": "/tmp/large"}) == {"reason": reason}
 
 
 def test_a_file_without_a_size_is_read_to_its_end(host):
@@ -51,7 +53,7 @@ def test_links_lead_to_what_the_container_s_processes_see_there_and_never_out_of
         "c1", "sh", "-c", "echo inner > /tmp/passwd; cd /tmp; ln -sf /tmp/passwd l1; ln -sf ../../../tmp/passwd l2"
     )
     assert read(host, "/tmp/l1") == read(host, "/tmp/l2") == read(host, "/../../tmp/passwd") == b"inner\n"
-    assert write(host, "/tmp/l2", b"changed") == (host.ACK, b"")
+    assert write(host, "/tmp/l2", b"changed") == (Code.ACK, b"")
     assert host.run("c1", "cat", "/tmp/passwd")[1] == b"changed"
 
 
@@ -67,28 +69,28 @@ def test_links_lead_to_what_the_container_s_processes_see_there_and_never_out_of
 )
 def test_what_is_not_a_file_is_not_read(host, make, path, reason):
     host.run("c1", "sh", "-c", make)
-    assert reason in host.refused(host.READFILE, {"container": "c1", "file": path})["reason"]
+    assert reason in host.refused(Code.READFILE, {"container": "c1", "file": path})["reason"]
 
 
 def test_what_is_not_a_file_is_not_written_to(host):
     host.run("c1", "busybox", "mkfifo", "/tmp/pipe")
     for path in ("/tmp/pipe", "/dev/full", "/tmp", "/nowhere/file"):
         code, answer = write(host, path, b"data")
-        assert code == host.ERROR
+        assert code == Code.ERROR
         assert path in json.loads(answer)["reason"]
 
 
 def test_files_of_a_container_that_ended_are_there_until_it_is_removed(host):
     assert host.finish(host.start_container("writer", "sh", "-c", "echo result > /result"))[0] == 0
     assert read(host, "/result", "writer") == b"result\n"
-    host.ok(host.REMOVECONTAINER, {"container": "writer"})
-    refused = host.refused(host.READFILE, {"container": "writer", "file": "/result"})
+    host.ok(Code.REMOVECONTAINER, {"container": "writer"})
+    refused = host.refused(Code.READFILE, {"container": "writer", "file": "/result"})
     assert refused == {"reason": "there is no container 'writer'"}
 
 
 def test_the_agent_is_not_held_up_by_a_file_of_the_kernel_that_has_nothing_to_say(host):
-    host.call(host.READFILE, {"container": "c1", "file": "/proc/kmsg"})
-    host.ok(host.PING)
+    host.call(Code.READFILE, {"container": "c1", "file": "/proc/kmsg"})
+    host.ok(Code.PING)
 
 
 def test_a_container_comes_with_settings_of_the_kernel(host):
@@ -98,7 +100,7 @@ def test_a_container_comes_with_settings_of_the_kernel(host):
         name, "cat", "/proc/sys/kernel/msgmax", "/proc/sys/net/ipv4/ip_default_ttl", sysctl=sysctl
     )
     assert host.finish(stdio) == (0, b"4321\n77\n", b"")
-    host.ok(host.REMOVECONTAINER, {"container": name})
+    host.ok(Code.REMOVECONTAINER, {"container": name})
 
 
 @pytest.mark.parametrize(
@@ -112,4 +114,4 @@ def test_a_container_comes_with_settings_of_the_kernel(host):
 def test_a_setting_that_the_kernel_does_not_take_is_an_error(host, sysctl, reason):
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     container = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, "sysctl": sysctl}
-    assert host.refused(host.NEWCONTAINER, container) == {"reason": reason}
+    assert host.refused(Code.NEWCONTAINER, container) == {"reason": reason}

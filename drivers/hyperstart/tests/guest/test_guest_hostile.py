@@ -6,26 +6,28 @@ import struct
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code, StreamControlType
+
 pytestmark = pytest.mark.vm
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, (1 << 20) + 1, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_a_command_of_impossible_length_is_an_error_until_the_next_takeover(host, length):
-    host.control.sendall(struct.pack(">II", host.PING, length))
+    host.control.sendall(struct.pack(">II", Code.PING, length))
     code, payload = host.reply()
-    assert (code, json.loads(payload)["reason"].startswith("a command's length is impossible")) == (host.ERROR, True)
-    host.send(host.PING)
+    assert (code, json.loads(payload)["reason"].startswith("a command's length is impossible")) == (Code.ERROR, True)
+    host.send(Code.PING)
     host.control.settimeout(0.3)
     with pytest.raises(TimeoutError):
         host.frame()
     host.control.settimeout(20)
     host.take_over()
-    host.ok(host.PING)
+    host.ok(Code.PING)
 
 
 def test_a_command_of_one_mib_is_taken(host):
-    host.ok(host.PING, bytes((1 << 20) - 8))
-    host.ok(host.PING)
+    host.ok(Code.PING, bytes((1 << 20) - 8))
+    host.ok(Code.PING)
 
 
 @pytest.mark.parametrize("length", [0, 11, 65537, 0x7FFFFFFF, 0xFFFFFFFF])
@@ -34,7 +36,7 @@ def test_a_stream_frame_of_impossible_length_waits_for_a_takeover(host, length):
     host.stream.sendall(struct.pack(">QI", stdio, length))
     host.send_stream(stdio, b"lost\n")
     host.take_over()
-    host.send_control(host.RESUME, stdio)
+    host.send_control(StreamControlType.RESUME, stdio)
     host.send_stream(stdio, b"found\n")
     host.send_stream(stdio)
     assert host.finish(stdio) == (0, b"found\n", b"")
@@ -92,7 +94,7 @@ BAD_JSON = [
 
 @pytest.mark.parametrize("payload", BAD_JSON, ids=lambda payload: repr(payload[:12]))
 def test_bad_json_is_an_error(host, payload):
-    for code in (host.STARTPOD, host.NEWCONTAINER, host.EXECCMD, host.KILLCONTAINER, host.REMOVECONTAINER, host.HELLO):
+    for code in (Code.STARTPOD, Code.NEWCONTAINER, Code.EXECCMD, Code.KILLCONTAINER, Code.REMOVECONTAINER, Code.HELLO):
         assert host.refused(code, payload)["reason"]
 
 
@@ -107,33 +109,33 @@ def test_random_changes_of_good_commands_never_end_the_guest(host, seed):
         "user": "bob",
     }
     commands = [
-        (host.EXECCMD, {"container": "c1", "process": process}),
-        (host.EXECCMD, {"container": "", "process": process | {"terminal": True, "rows": 2, "columns": 3}}),
-        (host.NEWCONTAINER, {"id": "c8", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}),
+        (Code.EXECCMD, {"container": "c1", "process": process}),
+        (Code.EXECCMD, {"container": "", "process": process | {"terminal": True, "rows": 2, "columns": 3}}),
+        (Code.NEWCONTAINER, {"id": "c8", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}),
         (
-            host.NEWCONTAINER,
+            Code.NEWCONTAINER,
             {
                 **{"id": "c9", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process},
                 "fsmap": [{"source": "base/rootfs/etc", "path": "/a/b", "readOnly": True, "writable": False}],
             },
         ),
         (
-            host.NEWCONTAINER,
+            Code.NEWCONTAINER,
             {
                 **{"id": "c8", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process},
                 **{"readOnly": True, "memory": 64, "pids": 5, "capabilities": ["CAP_KILL"], "noNewPrivs": True},
                 **{"rlimits": [{"name": "core", "soft": 0, "hard": 1}], "sysctl": {"kernel.msgmax": "8192"}},
             },
         ),
-        (host.SETUPINTERFACE, {"device": "lo", "ipAddresses": [{"ipAddress": "127.0.0.2", "netMask": "255.0.0.0"}]}),
-        (host.SETUPROUTE, {"routes": [{"dest": "127.9.0.0/16", "gateway": "", "device": "lo"}]}),
-        (host.WRITEFILE, {"container": "c1", "file": "/tmp/file"}),
-        (host.READFILE, {"container": "c1", "file": "/tmp/file"}),
-        (host.STATS, {"container": "c1"}),
-        (host.SIGNALPROCESS, {"container": "c1", "process": "x", "signal": 1}),
-        (host.WINSIZE, {"seq": 901, "row": 1, "column": 2}),
-        (host.SIGNAL, {"stdio": 901, "signal": 0}),
-        (host.REMOVECONTAINER, {"container": "c8"}),
+        (Code.SETUPINTERFACE, {"device": "lo", "ipAddresses": [{"ipAddress": "127.0.0.2", "netMask": "255.0.0.0"}]}),
+        (Code.SETUPROUTE, {"routes": [{"dest": "127.9.0.0/16", "gateway": "", "device": "lo"}]}),
+        (Code.WRITEFILE, {"container": "c1", "file": "/tmp/file"}),
+        (Code.READFILE, {"container": "c1", "file": "/tmp/file"}),
+        (Code.STATS, {"container": "c1"}),
+        (Code.SIGNALPROCESS, {"container": "c1", "process": "x", "signal": 1}),
+        (Code.WINSIZE, {"seq": 901, "row": 1, "column": 2}),
+        (Code.SIGNAL, {"stdio": 901, "signal": 0}),
+        (Code.REMOVECONTAINER, {"container": "c8"}),
     ]
     for _ in range(100):
         code, message = chance.choice(commands)
@@ -146,7 +148,7 @@ def test_random_changes_of_good_commands_never_end_the_guest(host, seed):
                 del payload[at : at + chance.randint(1, 9)]
                 payload += b"}"
         host.call(code, bytes(payload))
-    host.ok(host.PING)
+    host.ok(Code.PING)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -157,7 +159,7 @@ def test_noise_on_both_channels_ends_with_a_takeover(host, seed):
             sock.sendall(chance.choice((host.MARKER, b"", struct.pack(">QI", 0, 29)))[: chance.randrange(26)])
             sock.sendall(chance.randbytes(chance.randrange(300)))
     host.take_over(b"after it")
-    host.ok(host.PING)
+    host.ok(Code.PING)
     assert host.run("c1", "echo", "well")[1] == b"well\n"
 
 
@@ -165,24 +167,24 @@ def test_a_host_that_reads_no_answers_cannot_make_the_guest_grow(extended, new_h
     host = new_host(extended)
     host.take_over()
     host.control.settimeout(1)
-    pings = struct.pack(">II", host.PING, 8) * 1_000_000
+    pings = struct.pack(">II", Code.PING, 8) * 1_000_000
     with pytest.raises(TimeoutError):  # the guest stops reading
         host.control.sendall(pings * 10)
     host.close()
     host = new_host(extended)
     host.take_over()
-    host.ok(host.PING)
+    host.ok(Code.PING)
 
 
 def test_signals_of_a_container_that_meet_a_process_before_its_execve_do_not_reach_the_agent(fresh, new_host):
     host = new_host(fresh)
     host.hello()
-    host.ok(host.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []})
+    host.ok(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []})
     # Whoever ignores a signal hands that on; the one it is about to become does not ignore it.
     script = "trap '' SEGV; echo up; while :; do kill -SEGV -1; kill -KILL -1; done"
     stdio = host.start_container("c1", "sh", "-c", script)
     host.wait_for(lambda: host.output.get(stdio))
     assert {host.run("c1", "true")[0] for _ in range(100)} <= {0, 128 + 9, 128 + 11}
-    host.ok(host.KILLCONTAINER, {"container": "c1", "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": "c1", "signal": 9})
     assert host.finish(stdio)[0] == 128 + 9
     assert "died" not in fresh.console()

@@ -5,6 +5,8 @@ import struct
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 
@@ -20,9 +22,9 @@ def later(original, raw_host):
     """The host, with a pod whose container c1 sleeps."""
     host = raw_host(original)
     assert host.call(
-        host.STARTPOD, {"hostname": "later", "shareDir": "share", "containers": [container("c1", 11)]}
+        Code.STARTPOD, {"hostname": "later", "shareDir": "share", "containers": [container("c1", 11)]}
     ) == (
-        host.ACK,
+        Code.ACK,
         b"",
     )
     yield host
@@ -38,7 +40,7 @@ def execute(host, process_id, *args, container="c1", **more):
     """Run a command; return how it is answered and its stream."""
     stdio, stderr = host.new_streams()
     process = {"id": process_id, "stdio": stdio, "stderr": stderr, "args": list(args), **more}
-    return host.call(host.EXECCMD, {"container": container, "process": process}), stdio
+    return host.call(Code.EXECCMD, {"container": container, "process": process}), stdio
 
 
 def ended(host, process_id, container="c1"):
@@ -48,26 +50,26 @@ def ended(host, process_id, container="c1"):
         for code, payload in host.events:
             event = json.loads(payload)
             status = event.pop("status")
-            if (code, event) == (host.PROCESSASYNCEVENT, wanted):
+            if (code, event) == (Code.PROCESSASYNCEVENT, wanted):
                 host.events.remove((code, payload))
                 return status
         host.control.settimeout(20)
         code, payload = host.frame()
-        if code != host.NEXT:
+        if code != Code.NEXT:
             host.events.append((code, payload))
 
 
 def run(host, process_id, *args, **more):
     """Run a command to its end; return its status and output."""
     answer, stdio = execute(host, process_id, *args, **more)
-    assert answer == (host.ACK, b"")
+    assert answer == (Code.ACK, b"")
     status = ended(host, process_id, more.get("container", "c1"))
     host.wait_for(lambda: stdio in host.empty)
     return status, host.output.pop(stdio, b""), host.output.pop(stdio + 1, b"")
 
 
 def test_the_version_is_the_one_of_the_parameter(later):
-    assert later.call(later.GETVERSION) == (later.ACK, struct.pack(">I", 4244))
+    assert later.call(Code.GETVERSION) == (Code.ACK, struct.pack(">I", 4244))
 
 
 def test_the_end_of_a_process_is_an_event_with_its_ids_and_its_stream_only_ends(later):
@@ -77,43 +79,43 @@ def test_the_end_of_a_process_is_an_event_with_its_ids_and_its_stream_only_ends(
 
 @pytest.mark.parametrize("code", [2, 3, 5, 7, 13, 23, 4097, 4098])
 def test_commands_of_before_and_after_are_errors(later, code):
-    assert later.call(code, {}) == (later.ERROR, b"")
+    assert later.call(code, {}) == (Code.ERROR, b"")
 
 
 def test_an_id_in_use_is_an_error(later):
-    assert execute(later, "twice", "sleep", "1000000")[0] == (later.ACK, b"")
-    assert execute(later, "twice", "true")[0] == (later.ERROR, b"")
-    assert later.call(later.NEWCONTAINER, container("c1", 71, "true")) == (later.ERROR, b"")
-    assert later.call(later.NEWCONTAINER, container("hyperstart", 71, "true")) == (later.ERROR, b"")
-    later.call(later.SIGNALPROCESS, {"container": "c1", "process": "twice", "signal": 9})
+    assert execute(later, "twice", "sleep", "1000000")[0] == (Code.ACK, b"")
+    assert execute(later, "twice", "true")[0] == (Code.ERROR, b"")
+    assert later.call(Code.NEWCONTAINER, container("c1", 71, "true")) == (Code.ERROR, b"")
+    assert later.call(Code.NEWCONTAINER, container("hyperstart", 71, "true")) == (Code.ERROR, b"")
+    later.call(Code.SIGNALPROCESS, {"container": "c1", "process": "twice", "signal": 9})
     assert ended(later, "twice") == 0
     assert run(later, "twice", "true")[0] == 0
 
 
 def test_a_command_in_an_unknown_container_is_an_error(later):
-    assert execute(later, "p1", "true", container="c9")[0] == (later.ERROR, b"")
+    assert execute(later, "p1", "true", container="c9")[0] == (Code.ERROR, b"")
 
 
 def test_a_signal_reaches_the_process_and_its_children(later):
     answer, stdio = execute(later, "parent", "sh", "-c", "sleep 27182 & echo up; wait")
-    assert answer == (later.ACK, b"")
+    assert answer == (Code.ACK, b"")
     later.wait_for(lambda: later.output.get(stdio) == b"up\n")
-    assert later.call(later.SIGNALPROCESS, {"container": "c1", "process": "parent", "signal": 15}) == (later.ACK, b"")
+    assert later.call(Code.SIGNALPROCESS, {"container": "c1", "process": "parent", "signal": 15}) == (Code.ACK, b"")
     ended(later, "parent")
     assert b"27182" not in run(later, "look", "ps")[1]
-    assert later.call(later.SIGNALPROCESS, {"container": "c1", "process": "parent", "signal": 15})[0] == later.ERROR
+    assert later.call(Code.SIGNALPROCESS, {"container": "c1", "process": "parent", "signal": 15})[0] == Code.ERROR
 
 
 def test_a_terminal_is_resized_by_the_ids_of_its_process(later):
     answer, stdio = execute(later, "tty", "sh", "-c", "echo up; read go; stty size", terminal=True)
-    assert answer == (later.ACK, b"")
+    assert answer == (Code.ACK, b"")
     later.wait_for(lambda: b"up" in later.output.get(stdio, b""))
-    assert later.call(later.WINSIZE, {"container": "c1", "process": "tty", "row": 12, "column": 34}) == (later.ACK, b"")
+    assert later.call(Code.WINSIZE, {"container": "c1", "process": "tty", "row": 12, "column": 34}) == (Code.ACK, b"")
     later.send_stream(stdio, b"go\n")
     assert ended(later, "tty") == 0
     later.wait_for(lambda: stdio in later.empty)
     assert b"12 34" in later.output[stdio]
-    assert later.call(later.WINSIZE, {"container": "c1", "process": "tty", "row": 1, "column": 2})[0] == later.ERROR
+    assert later.call(Code.WINSIZE, {"container": "c1", "process": "tty", "row": 1, "column": 2})[0] == Code.ERROR
 
 
 def test_commands_run_in_the_vm_itself(later):
@@ -126,7 +128,7 @@ def test_commands_run_in_the_vm_itself(later):
 
 @pytest.mark.parametrize("process", [{"user": "nobody-here"}, {"workdir": "/nowhere"}, {"group": "nobody-here"}])
 def test_a_process_that_cannot_be_set_up_is_an_error(later, process):
-    assert execute(later, "p1", "true", **process)[0] == (later.ERROR, b"")
+    assert execute(later, "p1", "true", **process)[0] == (Code.ERROR, b"")
     assert run(later, "p1", "true")[0] == 0
 
 
@@ -142,29 +144,29 @@ def test_users_need_not_be_listed_and_groups_need_no_user(later):
 
 def test_an_exec_inherits_nothing_of_its_container(later):
     envs = [{"env": "MARK", "value": "1"}]
-    assert later.call(later.NEWCONTAINER, container("env", 31, envs=envs, workdir="/tmp")) == (later.ACK, b"")
+    assert later.call(Code.NEWCONTAINER, container("env", 31, envs=envs, workdir="/tmp")) == (Code.ACK, b"")
     status, output, _ = run(later, "p1", "sh", "-c", "pwd; env", container="env")
     assert status == 0
     assert output.startswith(b"/\n")
     assert b"MARK" not in output
-    later.call(later.KILLCONTAINER, {"container": "env", "signal": 9})
+    later.call(Code.KILLCONTAINER, {"container": "env", "signal": 9})
     ended(later, "init", "env")
 
 
 def test_a_read_only_container_cannot_be_written(later):
     spec = {**container("fixed", 41, "touch", "/file"), "readOnly": True}
-    assert later.call(later.NEWCONTAINER, spec) == (later.ACK, b"")
+    assert later.call(Code.NEWCONTAINER, spec) == (Code.ACK, b"")
     assert ended(later, "init", "fixed") == 1
 
 
 def test_a_container_that_ended_is_gone_and_the_pod_stays(later):
-    assert later.call(later.NEWCONTAINER, container("brief", 51, "true")) == (later.ACK, b"")
+    assert later.call(Code.NEWCONTAINER, container("brief", 51, "true")) == (Code.ACK, b"")
     assert ended(later, "init", "brief") == 0
-    assert later.call(later.REMOVECONTAINER, {"container": "brief"}) == (later.ERROR, b"")
-    assert later.call(later.KILLCONTAINER, {"container": "brief", "signal": 9}) == (later.ERROR, b"no such container\0")
-    assert later.call(later.NEWCONTAINER, container("brief", 61, "true")) == (later.ACK, b"")
+    assert later.call(Code.REMOVECONTAINER, {"container": "brief"}) == (Code.ERROR, b"")
+    assert later.call(Code.KILLCONTAINER, {"container": "brief", "signal": 9}) == (Code.ERROR, b"no such container\0")
+    assert later.call(Code.NEWCONTAINER, container("brief", 61, "true")) == (Code.ACK, b"")
     assert ended(later, "init", "brief") == 0
-    assert later.PODFINISHED not in [code for code, _ in later.events]
+    assert Code.PODFINISHED not in [code for code, _ in later.events]
 
 
 def test_the_pod_outlives_its_last_container_and_after_hello_all_is_as_after_any_hello(
@@ -172,17 +174,17 @@ def test_the_pod_outlives_its_last_container_and_after_hello_all_is_as_after_any
 ):
     with boot(tmp_path_factory.mktemp("vm"), guest_image, ("vc.api=4243",)) as vm:
         host = new_host(vm)
-        assert host.call(host.GETVERSION) == (host.ACK, struct.pack(">I", 4243))
-        host.ok(host.STARTPOD, {"hostname": "later", "shareDir": "share", "containers": [container("c1", 11, "true")]})
+        assert host.call(Code.GETVERSION) == (Code.ACK, struct.pack(">I", 4243))
+        host.ok(Code.STARTPOD, {"hostname": "later", "shareDir": "share", "containers": [container("c1", 11, "true")]})
         assert ended(host, "init") == 0
-        host.ok(host.NEWCONTAINER, container("c1", 21))
+        host.ok(Code.NEWCONTAINER, container("c1", 21))
         host.hello()
         assert host.run("c1", "sh", "-c", "kill -9 $$")[0] == 128 + 9
-        assert host.refused(host.EXECCMD, {"container": "c9", "process": {"stdio": 5, "stderr": 6, "args": ["true"]}})
-        host.ok(host.GETPOD)
-        host.ok(host.KILLCONTAINER, {"container": "c1", "signal": 9})
+        assert host.refused(Code.EXECCMD, {"container": "c9", "process": {"stdio": 5, "stderr": 6, "args": ["true"]}})
+        host.ok(Code.GETPOD)
+        host.ok(Code.KILLCONTAINER, {"container": "c1", "signal": 9})
         host.wait_for(lambda: 21 in host.status)
-        host.ok(host.REMOVECONTAINER, {"container": "c1"})
+        host.ok(Code.REMOVECONTAINER, {"container": "c1"})
 
 
 def test_a_version_that_there_never_was_is_refused_at_boot(tmp_path_factory, guest_image, boot):

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 #: QEMU's own network, which reaches nothing; its gateway answers to ping.
@@ -52,12 +54,12 @@ def extended(tmp_path_factory, guest_image, boot, raw_host):
         host = raw_host(vm)
         host.hello()
         refused = {"portmappingWhiteLists": {"internalNetworks": ["10.0.0.0/8"]}}
-        assert host.refused(host.STARTPOD, {**POD, **refused}) == {
+        assert host.refused(Code.STARTPOD, {**POD, **refused}) == {
             "reason": "this guest agent does not support 'internalNetworks'"
         }
         missing = {"interfaces": [{"device": "eth7"}]}
-        assert host.refused(host.STARTPOD, {**POD, **missing}) == {"reason": "the VM has no network interface 'eth7'"}
-        host.ok(host.STARTPOD, POD)
+        assert host.refused(Code.STARTPOD, {**POD, **missing}) == {"reason": "the VM has no network interface 'eth7'"}
+        host.ok(Code.STARTPOD, POD)
         host.start_container("c1", "sleep", "1000000")
         host.close()
         yield vm
@@ -105,20 +107,20 @@ def test_a_link_to_what_is_not_there_gives_way_to_the_name_servers(host, extende
     (root / "etc/resolv.conf").symlink_to("/run/somewhere/resolv.conf")
     stdio = host.start_container("linked", "cat", "/etc/resolv.conf", image="linked")
     assert host.finish(stdio) == (0, RESOLVER, b"")
-    host.ok(host.REMOVECONTAINER, {"container": "linked"})
+    host.ok(Code.REMOVECONTAINER, {"container": "linked"})
 
 
 def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(host, extended, qmp):
     qmp(extended)("device_add", driver="virtio-net-pci", netdev="n1", bus="room", id="nic")
     host.ok(
-        host.SETUPINTERFACE, {"device": "eth0", "ipAddress": "198.51.100.7", "netMask": "25", "newDeviceName": "lan0"}
+        Code.SETUPINTERFACE, {"device": "eth0", "ipAddress": "198.51.100.7", "netMask": "25", "newDeviceName": "lan0"}
     )
     assert "inet 198.51.100.7/25 brd 198.51.100.127 " in ip(host, "addr", "show", "dev", "lan0")
-    host.ok(host.SETUPROUTE, {"routes": [{"dest": "203.0.113.0/24", "gateway": "198.51.100.1", "device": "lan0"}]})
+    host.ok(Code.SETUPROUTE, {"routes": [{"dest": "203.0.113.0/24", "gateway": "198.51.100.1", "device": "lan0"}]})
     assert "203.0.113.0/24 via 198.51.100.1 dev lan0" in ip(host, "route")
-    host.ok(host.SETUPINTERFACE, {"device": "lan0", "mtu": 1300})
+    host.ok(Code.SETUPINTERFACE, {"device": "lan0", "mtu": 1300})
     assert " mtu 1300 " in ip(host, "link", "show", "dev", "lan0")
-    host.ok(host.DELETEINTERFACE, {"device": "lan0"})
+    host.ok(Code.DELETEINTERFACE, {"device": "lan0"})
     assert "lan0" not in ip(host, "link")
 
 
@@ -137,8 +139,8 @@ def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(hos
     ],
 )
 def test_an_interface_that_cannot_be_is_an_error_with_its_reason(host, interface, reason):
-    assert host.refused(host.SETUPINTERFACE, interface) == {"reason": reason}
-    host.ok(host.SETUPINTERFACE, {"device": "wan0"})  # which trying to rename took down
+    assert host.refused(Code.SETUPINTERFACE, interface) == {"reason": reason}
+    host.ok(Code.SETUPINTERFACE, {"device": "wan0"})  # which trying to rename took down
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_an_interface_that_cannot_be_is_an_error_with_its_reason(host, interface
     ],
 )
 def test_a_route_that_cannot_be_is_an_error_with_its_reason(host, route, reason):
-    assert host.refused(host.SETUPROUTE, {"routes": [route]}) == {"reason": reason}
+    assert host.refused(Code.SETUPROUTE, {"routes": [route]}) == {"reason": reason}
 
 
 def test_processors_and_memory_that_are_added_later_are_used(host, extended, qmp):
@@ -167,7 +169,7 @@ def test_processors_and_memory_that_are_added_later_are_used(host, extended, qmp
     ask("device_add", driver="pc-dimm", memdev="more", id="dimm")
     # The kernel learns of them by events of its own, so the host asks until they are there.
     for _ in range(200):
-        host.ok(host.ONLINECPUMEM)
+        host.ok(Code.ONLINECPUMEM)
         if host.run("c1", "busybox", "nproc")[1] == b"2\n" and total() - before >= 100 << 10:
             return
     pytest.fail("they are not used")

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 
@@ -13,11 +15,11 @@ pytestmark = pytest.mark.vm
 def pod(old):
     """The host, with a pod whose container c1 sleeps; both are gone after the test."""
     pod = {"hostname": "old-pod", "shareDir": "share", "containers": [container("c1", 11, "sleep", "1000")]}
-    assert old.call(old.STARTPOD, pod) == (old.ACK, b"")
+    assert old.call(Code.STARTPOD, pod) == (Code.ACK, b"")
     yield old
     for name in ("c1", "c2"):
-        old.call(old.KILLCONTAINER, {"container": name, "signal": 9})
-    while old.PODFINISHED not in [code for code, _ in old.events]:
+        old.call(Code.KILLCONTAINER, {"container": name, "signal": 9})
+    while Code.PODFINISHED not in [code for code, _ in old.events]:
         old.events.append(old.frame())
 
 
@@ -37,93 +39,102 @@ def ended(host, stdio):
 
 
 def test_ready_is_sent_once_a_boot(old):
-    old.send(old.PING)
-    assert [old.frame() for _ in range(2)] == [(old.NEXT, struct.pack(">I", 8)), (old.ACK, b"")]
+    old.send(Code.PING)
+    assert [old.frame() for _ in range(2)] == [(Code.NEXT, struct.pack(">I", 8)), (Code.ACK, b"")]
 
 
 def test_the_next_values_add_up_to_the_bytes_sent(old):
-    message = struct.pack(">II", old.PING, 8 + 5000) + bytes(5000)
+    message = struct.pack(">II", Code.PING, 8 + 5000) + bytes(5000)
     for byte in message[:20]:
         old.control.sendall(bytes([byte]))
     old.control.sendall(message[20:700])
     old.control.sendall(message[700:])
-    assert old.reply() == (old.ACK, b"")
+    assert old.reply() == (Code.ACK, b"")
     assert old.nexts == len(message)
-    assert old.call(old.PING, bytes(1_000_000)) == (old.ACK, b"")
+    assert old.call(Code.PING, bytes(1_000_000)) == (Code.ACK, b"")
     assert old.nexts == len(message) + 1_000_008
 
 
 def test_bytes_are_acknowledged_before_the_frame_is_whole(old):
-    message = struct.pack(">II", old.PING, 8 + 1024) + bytes(1024)
+    message = struct.pack(">II", Code.PING, 8 + 1024) + bytes(1024)
     for start in range(0, len(message), 512):
         old.control.sendall(message[start : start + 512])
         while old.nexts < min(start + 512, len(message)):
             code, payload = old.frame()
-            assert code == old.NEXT
+            assert code == Code.NEXT
             old.nexts += int.from_bytes(payload, "big")
-    assert old.frame() == (old.ACK, b"")
+    assert old.frame() == (Code.ACK, b"")
 
 
 def test_pipelined_commands_are_answered_one_by_one(old):
-    old.control.sendall(struct.pack(">II", old.PING, 8) * 3)
-    assert [old.frame() for _ in range(6)] == [(old.NEXT, struct.pack(">I", 8)), (old.ACK, b"")] * 3
+    old.control.sendall(struct.pack(">II", Code.PING, 8) * 3)
+    assert [old.frame() for _ in range(6)] == [(Code.NEXT, struct.pack(">I", 8)), (Code.ACK, b"")] * 3
 
 
 def test_errors_carry_no_payload(old):
-    for code in (old.STOPPOD, old.RESTARTCONTAINER, old.CMDFINISHED, old.ACK, old.ERROR, old.PODFINISHED, old.NEXT, 23):
-        assert old.call(code) == (old.ERROR, b"")
-    assert old.call(old.SIGNAL, {"stdio": 1, "signal": 9}) == (old.ERROR, b"")
+    for code in (
+        Code.STOPPOD,
+        Code.RESTARTCONTAINER,
+        Code.CMDFINISHED,
+        Code.ACK,
+        Code.ERROR,
+        Code.PODFINISHED,
+        Code.NEXT,
+        23,
+    ):
+        assert old.call(code) == (Code.ERROR, b"")
+    assert old.call(Code.SIGNAL, {"stdio": 1, "signal": 9}) == (Code.ERROR, b"")
     for pod in (b"", b"{", {"hostname": "x", "containers": None}, {"containers": []}, {"hostname": "x", "unknown": 1}):
-        assert old.call(old.STARTPOD, pod) == (old.ERROR, b"")
-    assert old.call(old.NEWCONTAINER, container("c1", 1, "true")) == (old.ERROR, b"")
-    assert old.call(old.GETVERSION) == (old.ACK, struct.pack(">I", 4242))
+        assert old.call(Code.STARTPOD, pod) == (Code.ERROR, b"")
+    assert old.call(Code.NEWCONTAINER, container("c1", 1, "true")) == (Code.ERROR, b"")
+    assert old.call(Code.GETVERSION) == (Code.ACK, struct.pack(">I", 4242))
 
 
 def test_podfinished_tells_the_statuses_and_a_new_pod_can_start(old):
     for _ in range(2):
         containers = [container("c1", 11, "sh", "-c", "read x; exit 9"), container("c2", 13, "sh", "-c", "exit 4")]
-        old.ok(old.STARTPOD, {"hostname": "old-pod", "shareDir": "share", "containers": containers})
+        old.ok(Code.STARTPOD, {"hostname": "old-pod", "shareDir": "share", "containers": containers})
         assert ended(old, 13)[0] == 4
         old.send_stream(11)
         assert ended(old, 11)[0] == 9
-        assert old.frame() == (old.PODFINISHED, struct.pack(">II", 9, 4))
-    assert old.call(old.EXECCMD, command(21, "true")) == (old.ACK, b"")
+        assert old.frame() == (Code.PODFINISHED, struct.pack(">II", 9, 4))
+    assert old.call(Code.EXECCMD, command(21, "true")) == (Code.ACK, b"")
     assert ended(old, 21)[0] == 125
 
 
 def test_a_command_runs_and_its_end_is_an_empty_frame_and_the_status(pod):
-    pod.ok(pod.EXECCMD, command(21, "sh", "-c", "echo out; echo err >&2; exit 5"))
+    pod.ok(Code.EXECCMD, command(21, "sh", "-c", "echo out; echo err >&2; exit 5"))
     assert ended(pod, 21) == (5, b"out\n", b"err\n")
 
 
 def test_what_cannot_start_is_acknowledged_and_ends_with_its_code(pod):
-    pod.ok(pod.EXECCMD, command(21, "nosuch"))
+    pod.ok(Code.EXECCMD, command(21, "nosuch"))
     assert ended(pod, 21) == (127, b"", b"nosuch: command not found in the container\n")
-    pod.ok(pod.EXECCMD, command(21, "/etc/passwd"))
+    pod.ok(Code.EXECCMD, command(21, "/etc/passwd"))
     assert ended(pod, 21)[0] == 126
     for more in ({"user": "eve"}, {"user": "4321"}, {"group": "extra"}, {"workdir": "/nowhere"}):
-        pod.ok(pod.EXECCMD, command(21, "true", **more))
+        pod.ok(Code.EXECCMD, command(21, "true", **more))
         assert ended(pod, 21)[0] == 125
-    pod.ok(pod.EXECCMD, command(21, "true", name="c9"))
+    pod.ok(Code.EXECCMD, command(21, "true", name="c9"))
     assert ended(pod, 21) == (125, b"", b"")
 
 
 def test_death_by_signal_reports_zero(pod):
-    pod.ok(pod.EXECCMD, command(21, "sh", "-c", "kill -9 $$"))
+    pod.ok(Code.EXECCMD, command(21, "sh", "-c", "kill -9 $$"))
     assert ended(pod, 21)[0] == 0
 
 
 def test_a_child_that_keeps_the_output_open_delays_the_end(pod):
-    pod.ok(pod.EXECCMD, command(21, "sh", "-c", "sleep 1000 & echo $! >/tmp/child; exit 3"))
+    pod.ok(Code.EXECCMD, command(21, "sh", "-c", "sleep 1000 & echo $! >/tmp/child; exit 3"))
     assert pod.quiet()
-    pod.ok(pod.EXECCMD, command(31, "sh", "-c", "kill $(cat /tmp/child)"))
+    pod.ok(Code.EXECCMD, command(31, "sh", "-c", "kill $(cat /tmp/child)"))
     assert ended(pod, 31)[0] == 0
     assert ended(pod, 21)[0] == 3
 
 
 def test_input_larger_than_an_original_keeps_is_not_lost(pod):
     data = os.urandom(3 << 20)
-    pod.ok(pod.EXECCMD, command(21, "cat"))
+    pod.ok(Code.EXECCMD, command(21, "cat"))
     sender = threading.Thread(
         target=lambda: [pod.send_stream(21, data[i : i + 4084]) for i in range(0, len(data), 4084)]
     )
@@ -142,29 +153,29 @@ def test_input_larger_than_an_original_keeps_is_not_lost(pod):
 
 def test_files_are_written_and_read(pod):
     where = b'{"container":"c1","file":"/tmp/file"}'
-    assert pod.call(pod.WRITEFILE, where + b"}bytes\0") == (pod.ACK, b"")
-    assert pod.call(pod.READFILE, where) == (pod.ACK, b"}bytes\0")
-    assert pod.call(pod.READFILE, {"container": "c9", "file": "/tmp/file"}) == (pod.ERROR, b"")
+    assert pod.call(Code.WRITEFILE, where + b"}bytes\0") == (Code.ACK, b"")
+    assert pod.call(Code.READFILE, where) == (Code.ACK, b"}bytes\0")
+    assert pod.call(Code.READFILE, {"container": "c9", "file": "/tmp/file"}) == (Code.ERROR, b"")
 
 
 def test_interfaces_and_routes_are_those_of_ipv4(pod):
     def interface(address, mask):
         return {"device": "lo", "ipAddresses": [{"ipAddress": address, "netMask": mask}]}
 
-    assert pod.call(pod.SETUPINTERFACE, interface("198.51.100.5", "255.255.255.0")) == (pod.ACK, b"")
-    assert pod.call(pod.SETUPINTERFACE, interface("fec0::5", "64")) == (pod.ERROR, b"")
-    assert pod.call(pod.SETUPROUTE, {"routes": [{"dest": "192.0.2.0/24", "device": "lo"}]}) == (pod.ACK, b"")
-    pod.call(pod.EXECCMD, command(81, "busybox", "ip", "route"))
+    assert pod.call(Code.SETUPINTERFACE, interface("198.51.100.5", "255.255.255.0")) == (Code.ACK, b"")
+    assert pod.call(Code.SETUPINTERFACE, interface("fec0::5", "64")) == (Code.ERROR, b"")
+    assert pod.call(Code.SETUPROUTE, {"routes": [{"dest": "192.0.2.0/24", "device": "lo"}]}) == (Code.ACK, b"")
+    pod.call(Code.EXECCMD, command(81, "busybox", "ip", "route"))
     assert b"192.0.2.0/24 dev lo" in ended(pod, 81)[1]
 
 
 def test_processors_and_memory_are_asked_for_without_an_answer_but_ack(pod):
-    assert pod.call(pod.ONLINECPUMEM) == (pod.ACK, b"")
+    assert pod.call(Code.ONLINECPUMEM) == (Code.ACK, b"")
 
 
 @pytest.mark.parametrize("code", [23, 24, 25, 4097, 4098])
 def test_commands_of_later_hosts_are_errors(pod, code):
-    assert pod.call(code, {"container": "c1", "device": "lo"}) == (pod.ERROR, b"")
+    assert pod.call(code, {"container": "c1", "device": "lo"}) == (Code.ERROR, b"")
 
 
 def test_an_unknown_stream_is_said_goodbye(pod):
@@ -173,21 +184,21 @@ def test_an_unknown_stream_is_said_goodbye(pod):
 
 
 def test_a_signal_given_as_a_string_is_none(pod):
-    pod.ok(pod.KILLCONTAINER, {"container": "c1", "signal": "9"})
-    pod.ok(pod.EXECCMD, command(21, "true"))
+    pod.ok(Code.KILLCONTAINER, {"container": "c1", "signal": "9"})
+    pod.ok(Code.EXECCMD, command(21, "true"))
     assert ended(pod, 21)[0] == 0
-    assert pod.call(pod.KILLCONTAINER, {"container": "c9", "signal": 9}) == (pod.ERROR, b"")
+    assert pod.call(Code.KILLCONTAINER, {"container": "c9", "signal": 9}) == (Code.ERROR, b"")
 
 
 def test_a_half_command_of_a_host_that_left_does_not_harm_the_next(original, new_host):
     for cut in (1, 7, 8, 20):
         host = new_host(original)
-        host.control.sendall((struct.pack(">II", host.PING, 100) + bytes(50))[:cut])
+        host.control.sendall((struct.pack(">II", Code.PING, 100) + bytes(50))[:cut])
         host.stream.sendall(struct.pack(">QI", 5, 50)[:cut])
         host.close()
         threading.Event().wait(0.3)  # the guest sees that a host left, but not where in the bytes the next one began
         host = new_host(original)
-        assert host.call(host.PING) == (host.ACK, b"")
+        assert host.call(Code.PING) == (Code.ACK, b"")
         host.send_stream(4711)
         assert host.stream_frame() == (4711, b"")
         host.close()
@@ -195,21 +206,21 @@ def test_a_half_command_of_a_host_that_left_does_not_harm_the_next(original, new
 
 def test_output_waits_for_the_next_host(original, new_host):
     host = new_host(original)
-    host.ok(host.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": [container("c1", 11, "sleep", "1000")]})
-    host.ok(host.EXECCMD, command(21, "sh", "-c", "read line; sleep 0.5; echo $line"))
+    host.ok(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": [container("c1", 11, "sleep", "1000")]})
+    host.ok(Code.EXECCMD, command(21, "sh", "-c", "read line; sleep 0.5; echo $line"))
     host.send_stream(21, b"for you\n")
     host.close()
     host = new_host(original)
     assert ended(host, 21)[:2] == (0, b"for you\n")
-    host.ok(host.KILLCONTAINER, {"container": "c1", "signal": 9})
-    assert host.frame() == (host.PODFINISHED, bytes(4))
+    host.ok(Code.KILLCONTAINER, {"container": "c1", "signal": 9})
+    assert host.frame() == (Code.PODFINISHED, bytes(4))
 
 
 def test_a_pod_that_cannot_start_powers_the_vm_off(fresh, new_host):
     host = new_host(fresh)
     missing = {**container("c1", 11, "true"), "image": "nowhere"}
-    assert host.call(host.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": [missing]}) == (
-        host.ERROR,
+    assert host.call(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": [missing]}) == (
+        Code.ERROR,
         b"",
     )
     assert fresh.process.wait(20) == 0

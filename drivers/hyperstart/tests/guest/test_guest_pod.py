@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 
@@ -19,9 +21,9 @@ def extended(original, raw_host):
     host = raw_host(original)
     host.hello()
     pod = {"hostname": "pod-host", "shareDir": "share", "liveDir": "live", "writableDir": "writable", "containers": []}
-    reason = host.refused(host.STARTPOD, pod | {"root": "nosuch"})["reason"]
+    reason = host.refused(Code.STARTPOD, pod | {"root": "nosuch"})["reason"]
     assert reason == "root 'nosuch' in the shared directory: No such file or directory"
-    host.ok(host.STARTPOD, pod | {"root": "pod/rootfs"})
+    host.ok(Code.STARTPOD, pod | {"root": "pod/rootfs"})
     host.start_container("c1", "sleep", "1000000")
     host.close()
     return original
@@ -61,7 +63,7 @@ def test_a_command_of_the_pod_is_listed_and_signalled_like_any_other(host):
     stdio = host.exec("", "/bin/busybox", "sleep", "1000")
     (found,) = (each for each in host.hello()["processes"] if each["stdio"] == stdio)
     assert (found["container"], found["init"], found["ended"]) == ("", False, False)
-    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 15})
+    host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 15})
     assert host.finish(stdio)[0] == 128 + 15
 
 
@@ -70,7 +72,7 @@ def test_the_pod_s_commands_have_terminals(host):
 
 
 def test_the_pod_itself_is_no_container_that_can_be_killed_or_removed(host):
-    for code in (host.KILLCONTAINER, host.REMOVECONTAINER):
+    for code in (Code.KILLCONTAINER, Code.REMOVECONTAINER):
         assert host.refused(code, {"container": "", "signal": 9})["reason"].endswith("has no 'container'")
     assert pod_says(host, "echo well") == "well\n"
 
@@ -88,7 +90,7 @@ def refused_with(host, *mounts, image="base"):
     fsmap = [{"source": source, "path": path, "readOnly": True} for source, path in mounts]
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     container = {"id": "no", "image": image, "rootfs": "rootfs", "overlay": True, "process": process, "fsmap": fsmap}
-    return host.refused(host.NEWCONTAINER, container)["reason"]
+    return host.refused(Code.NEWCONTAINER, container)["reason"]
 
 
 def says(host, name, script):
@@ -98,10 +100,10 @@ def says(host, name, script):
 
 
 def end(host, name):
-    host.ok(host.KILLCONTAINER, {"container": name, "signal": 9})
+    host.ok(Code.KILLCONTAINER, {"container": name, "signal": 9})
     (stdio,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name and each["init"])
     host.finish(stdio)
-    host.ok(host.REMOVECONTAINER, {"container": name})
+    host.ok(Code.REMOVECONTAINER, {"container": name})
 
 
 @pytest.fixture
@@ -229,14 +231,14 @@ def test_a_mount_that_cannot_be_made_is_an_error_with_its_reason(host, shared, s
 def test_a_container_that_failed_to_start_for_a_missing_root_starts_when_it_is_there(host, extended):
     missing = {"id": "late", "image": "late", "rootfs": "rootfs", "overlay": True}
     process = {"stdio": 5, "stderr": 6, "args": ["/bin/busybox", "true"]}
-    assert "No such file" in host.refused(host.NEWCONTAINER, missing | {"process": process})["reason"]
+    assert "No such file" in host.refused(Code.NEWCONTAINER, missing | {"process": process})["reason"]
     (extended.directory / "share/late").mkdir()
     subprocess.run(
         ["cp", "-a", extended.directory / "share/base/rootfs", extended.directory / "share/late/rootfs"], check=True
     )
     stdio = host.start_container("late", "/bin/busybox", "true", image="late")
     assert host.finish(stdio)[0] == 0
-    host.ok(host.REMOVECONTAINER, {"container": "late"})
+    host.ok(Code.REMOVECONTAINER, {"container": "late"})
 
 
 def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(host, extended, tmp_path):
@@ -251,7 +253,7 @@ def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(h
         try:
             stdio = host.start_container("bound", "cat", "/content", image="bound", rootfs="")
             assert host.finish(stdio) == (0, content.encode(), b"")
-            host.ok(host.REMOVECONTAINER, {"container": "bound"})
+            host.ok(Code.REMOVECONTAINER, {"container": "bound"})
         finally:
             subprocess.run(["umount", place], check=True)
             place.rmdir()
@@ -269,5 +271,5 @@ def test_a_container_starts_again_afresh_and_nothing_of_it_is_left(host, extende
         mounts = (("one/dir", "/data", READ_ONLY), ("w4", "/writable", {"writable": True}))
         stdio = start_with(host, "again", *mounts, args=("sh", "-c", script))
         assert host.finish(stdio) == (7, b"inside\n", b"")
-        host.ok(host.REMOVECONTAINER, {"container": "again"})
+        host.ok(Code.REMOVECONTAINER, {"container": "again"})
     assert mounts_and_shared_memory() - before < 4000

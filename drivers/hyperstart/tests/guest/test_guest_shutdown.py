@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
+
 pytestmark = pytest.mark.vm
 
 #: Seconds from DESTROYPOD to the end of the VM, whatever its processes do.
@@ -14,7 +16,7 @@ DESTROY = 3
 
 def start(host, *args):
     host.hello()
-    host.ok(host.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []})
+    host.ok(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []})
     return host.start_container("c1", *args)
 
 
@@ -25,9 +27,9 @@ def test_a_pod_that_ignores_sigterm_ends_in_time(fresh, new_host):
     )
     host.wait_for(lambda: host.output.get(stdio))
     before = time.monotonic()
-    host.send(host.DESTROYPOD)
+    host.send(Code.DESTROYPOD)
     assert host.finish(stdio)[0] == 128 + 9
-    assert host.reply() == (host.ACK, b"")
+    assert host.reply() == (Code.ACK, b"")
     assert fresh.process.wait(20) == 0
     assert time.monotonic() - before < DESTROY
 
@@ -39,12 +41,12 @@ def test_last_words_arrive_and_the_vm_does_not_linger(fresh, new_host):
     )
     host.wait_for(lambda: host.output.get(stdio))
     before = time.monotonic()
-    host.send(host.DESTROYPOD)
+    host.send(Code.DESTROYPOD)
     status, out, _ = host.finish(stdio)
     assert status == 3
     assert len(out) == 300_007
     assert out.endswith(b"bye\n")
-    assert host.reply() == (host.ACK, b"")
+    assert host.reply() == (Code.ACK, b"")
     assert fresh.process.wait(20) == 0
     assert time.monotonic() - before < DESTROY - 1
     assert "panic" not in fresh.console()
@@ -52,15 +54,15 @@ def test_last_words_arrive_and_the_vm_does_not_linger(fresh, new_host):
 
 def test_a_guest_without_a_pod_powers_off_at_once(fresh, new_host):
     host = new_host(fresh)
-    host.send(host.DESTROYPOD)
-    assert host.reply() == (host.ACK, b"")
+    host.send(Code.DESTROYPOD)
+    assert host.reply() == (Code.ACK, b"")
     assert fresh.process.wait(20) == 0
 
 
 def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host):
     host = new_host(fresh)
     start(host, "sleep", "1000")
-    host.send(host.DESTROYPOD)
+    host.send(Code.DESTROYPOD)
     host.close()
     assert fresh.process.wait(20) == 0
 
@@ -71,10 +73,10 @@ def test_a_host_that_wants_receipts_is_told_what_was_read(exchanged, new_host):
         receipts.connect(str(exchanged.directory / "receipts"))
         receipts.settimeout(20)
         while not select.select([receipts], [], [], 0.05)[0]:  # until the guest has heard of the connection
-            host.ok(host.PING)
+            host.ok(Code.PING)
         receipts.recv(65536)
         for _ in range(10):
-            host.ok(host.PING)
+            host.ok(Code.PING)
         told = 0
         while told < 80:
             told += int.from_bytes(receipts.recv(4, socket.MSG_WAITALL), "big")
@@ -85,4 +87,4 @@ def test_the_command_line_can_name_the_channels_devices(exchanged, new_host):
     host = new_host(exchanged)
     host.hello()
     host.send_stream(5, b"for nobody")
-    host.ok(host.PING)
+    host.ok(Code.PING)

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code, StreamControlType
+
 pytestmark = pytest.mark.vm
 
 MIB = 1 << 20
@@ -51,7 +53,7 @@ def test_output_stops_at_the_window_and_goes_on_with_credit(host):
     host.give_credit(stdio)
     host.wait_for(lambda: len(host.output[stdio]) > 2 * (host.WINDOW - host.HELD))
     assert host.quiet()
-    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
 
 
 def test_a_stream_that_nobody_reads_holds_up_no_other(host):
@@ -62,7 +64,7 @@ def test_a_stream_that_nobody_reads_holds_up_no_other(host):
     host.consumed[stalled] = len(host.output.pop(stalled))
     status, out, _ = host.run("c1", "head", "-c", str(MIB), "/dev/zero")
     assert (status, len(out)) == (0, MIB)
-    host.ok(host.SIGNAL, {"stdio": stalled, "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": stalled, "signal": 9})
 
 
 def test_a_process_that_does_not_read_holds_up_no_other(host):
@@ -73,7 +75,7 @@ def test_a_process_that_does_not_read_holds_up_no_other(host):
     assert host.run("c1", "cat", stdin=data)[1] == data
     (found,) = (each for each in host.hello()["processes"] if each["stdio"] == stalled)
     assert found["received"] == host.WINDOW
-    host.ok(host.SIGNAL, {"stdio": stalled, "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": stalled, "signal": 9})
 
 
 def test_a_flood_does_not_starve_a_quiet_process(host):
@@ -83,14 +85,14 @@ def test_a_flood_does_not_starve_a_quiet_process(host):
     before = len(host.output[flood])
     assert host.finish(quiet)[1] == b"heard\n"
     assert len(host.output[flood]) - before < 8 * MIB
-    host.ok(host.SIGNAL, {"stdio": flood, "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": flood, "signal": 9})
 
 
 def test_input_for_a_process_that_closed_it_is_consumed(host):
     stdio = host.exec("c1", "sh", "-c", "exec <&-; echo closed; exec sleep 1000")
     host.wait_for(lambda: host.output.get(stdio))
     host.feed(stdio, bytes(5 * host.WINDOW))
-    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
     assert host.finish(stdio)[0] == 128 + 9
 
 
@@ -121,12 +123,12 @@ def test_credit_for_what_was_never_sent_changes_nothing(host):
     stdio = host.exec("c1", "cat", "/dev/zero")
     host.wait_for(lambda: len(host.output.get(stdio, b"")) > host.WINDOW - host.HELD)
     for stream, value in ((stdio, 0), (99, 5), (0, 5)):
-        host.send_control(host.CREDIT, stream, value)
+        host.send_control(StreamControlType.CREDIT, stream, value)
     assert host.quiet()
-    host.send_control(host.RELEASE, stdio)
+    host.send_control(StreamControlType.RELEASE, stdio)
     host.send_control(77, stdio)
     host.send_stream(0, b"short")
-    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
     host.gives_credit = True
     host.give_credit(stdio)
     assert host.finish(stdio)[0] == 128 + 9
@@ -150,7 +152,7 @@ def test_input_that_ends_with_the_command_itself_needs_no_frame(host):
     stdio = host.exec("c1", "sleep", "1000", noInput=True)
     (found,) = (each for each in host.hello()["processes"] if each["stdio"] == stdio)
     assert found["closed"]
-    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
     # A terminal's input ends by a character only.
     stdio = host.exec("c1", "cat", terminal=True, noInput=True)
     host.send_stream(stdio, b"\x04")

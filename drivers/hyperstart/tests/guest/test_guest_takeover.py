@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code, StreamControlType
+
 pytestmark = pytest.mark.vm
 
 
@@ -17,11 +19,11 @@ def process_of(host, stdio):
 def test_a_command_cut_anywhere_is_forgotten(host):
     stdio, stderr = host.new_streams()
     payload = json.dumps({"container": "c1", "process": {"stdio": stdio, "stderr": stderr, "args": ["true"]}}).encode()
-    frame = struct.pack(">II", host.EXECCMD, 8 + len(payload)) + payload
+    frame = struct.pack(">II", Code.EXECCMD, 8 + len(payload)) + payload
     for cut in range(len(frame)):
         host.control.sendall(frame[:cut])
         host.take_over(struct.pack(">Q", cut))
-        host.ok(host.PING)
+        host.ok(Code.PING)
     assert process_of(host, stdio) is None
 
 
@@ -33,7 +35,7 @@ def test_input_cut_anywhere_is_forgotten(host):
         host.send_stream(stdio, b"%d " % cut)
         host.stream.sendall(frame[:cut])
         host.take_over(struct.pack(">Q", cut))
-    host.send_control(host.RESUME, stdio)
+    host.send_control(StreamControlType.RESUME, stdio)
     host.send_stream(stdio)
     # What was whole may have been waiting together with the half frame, and is then forgotten with it; but never more.
     status, out, _ = host.finish(stdio)
@@ -51,7 +53,7 @@ def test_a_marker_in_pieces_is_found(host):
         for sock in (host.stream, host.control):
             sock.sendall(marker[cut:])
             assert read_until(sock, marker).endswith(marker)
-        host.ok(host.PING)
+        host.ok(Code.PING)
 
 
 def test_a_marker_cut_by_a_marker_is_found(host):
@@ -59,7 +61,7 @@ def test_a_marker_cut_by_a_marker_is_found(host):
         for sock in (host.stream, host.control):
             sock.sendall((host.MARKER + b"deadhost")[:cut])
         host.take_over(b"newhost!")
-        host.ok(host.PING)
+        host.ok(Code.PING)
 
 
 def read_until(sock, end):
@@ -76,7 +78,7 @@ def test_no_stream_says_anything_before_it_is_resumed(host):
     host.take_over()
     host.send_stream(stdio, b"one\n")
     assert host.quiet()
-    host.send_control(host.RESUME, stdio)
+    host.send_control(StreamControlType.RESUME, stdio)
     host.send_stream(stdio)
     assert host.finish(stdio) == (0, b"one\n", b"")
 
@@ -89,7 +91,7 @@ def test_output_is_sent_again_from_the_byte_that_the_host_names(host):
     for position in (0, 1, 4097, 65535, 65536):
         host.take_over()
         host.output.clear()
-        host.send_control(host.RESUME, stdio, position)
+        host.send_control(StreamControlType.RESUME, stdio, position)
         # Bytes before the position count as consumed, so that as many new ones come.
         host.wait_for(lambda: len(host.output.get(stdio, b"")) > host.WINDOW - host.HELD)
         both = min(len(host.output[stdio]), len(first) - position)
@@ -100,7 +102,7 @@ def test_output_is_sent_again_from_the_byte_that_the_host_names(host):
         else:
             break
     assert process_of(host, stdio)["stdout_from"] == position
-    host.ok(host.SIGNAL, {"stdio": stdio, "signal": 9})
+    host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
 
 
 def test_the_end_is_told_again_after_each_takeover_until_it_is_released(host):
@@ -111,7 +113,7 @@ def test_the_end_is_told_again_after_each_takeover_until_it_is_released(host):
         assert host.output.pop(stdio) == b"last words\n"
         host.take_over()
         assert process_of(host, stdio)["status"] == 8
-        host.send_control(host.RESUME, stdio, 0)
+        host.send_control(StreamControlType.RESUME, stdio, 0)
     host.finish(stdio)
     assert process_of(host, stdio) is None
     host.take_over()
@@ -124,22 +126,22 @@ def test_an_ended_process_whose_error_output_is_not_resumed_is_told(host):
     host.take_over()
     host.output.clear()
     host.status.clear()
-    host.send_control(host.RESUME, stdio, 0)
+    host.send_control(StreamControlType.RESUME, stdio, 0)
     assert host.finish(stdio) == (8, b"kept\n", b"")
 
 
 def test_a_command_of_the_host_before_is_not_answered(host):
     stdio, stderr = host.new_streams()
-    host.send(host.EXECCMD, {"container": "c1", "process": {"stdio": stdio, "stderr": stderr, "args": ["sleep", "9"]}})
+    host.send(Code.EXECCMD, {"container": "c1", "process": {"stdio": stdio, "stderr": stderr, "args": ["sleep", "9"]}})
     host.take_over()
-    host.send(host.PING)
-    assert host.frame() == (host.ACK, b"")
+    host.send(Code.PING)
+    assert host.frame() == (Code.ACK, b"")
     host.control.settimeout(0.3)
     with pytest.raises(TimeoutError):
         host.frame()
     host.control.settimeout(20)
     if process_of(host, stdio):  # it may have come too late to be seen at all
-        host.ok(host.SIGNAL, {"stdio": stdio, "signal": 9})
+        host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
 
 
 def test_output_survives_hosts_that_die_in_the_middle_of_frames(extended, new_host):
@@ -164,8 +166,8 @@ def test_output_survives_hosts_that_die_in_the_middle_of_frames(extended, new_ho
         host.take_over(struct.pack(">Q", hosts))
         found = process_of(host, stdio)
         assert found["stdout_from"] <= len(output)
-        host.send_control(host.RESUME, stdio + 1, found["stderr_from"])
-        host.send_control(host.RESUME, stdio, len(output))
+        host.send_control(StreamControlType.RESUME, stdio + 1, found["stderr_from"])
+        host.send_control(StreamControlType.RESUME, stdio, len(output))
     assert host.finish(stdio)[0] == 0
     assert hosts > 5
     assert hashlib.sha256(output).hexdigest() == host.run("c1", "cat", "/tmp/sum")[1].decode().split()[0]
@@ -183,7 +185,7 @@ def test_a_guest_without_a_host_idles_and_loses_nothing(extended, new_host):
     host = new_host(extended)
     host.take_over()
     host.output[stdio] = got
-    host.send_control(host.RESUME, stdio, len(got))
+    host.send_control(StreamControlType.RESUME, stdio, len(got))
     status, out, _ = host.finish(stdio)
     assert status == 0
     assert hashlib.sha256(out).hexdigest() == host.run("c1", "cat", "/tmp/sum")[1].decode().split()[0]

@@ -1,7 +1,7 @@
-"""For tests: a fake of the guest, good or misbehaving, and the contract of an agent that speaks the protocol.
+"""For tests: a fake guest, and the contract of an agent that speaks the hyperstart protocol.
 
-Subclass :class:`HyperstartContract` in a test module of your own, and pytest runs the contract against the fake. Needs
-the extra ``vc-agent-hyperstart[testing]``.
+Subclass :class:`HyperstartContract` in a test module, and pytest runs the contract against the fake guest. Needs the
+extra ``vc-agent-hyperstart[testing]``.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""What an agent that speaks the hyperstart protocol promises besides: to bear any guest."""
+"""The contract of an agent that speaks the hyperstart protocol: it survives every misbehaviour of the guest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
+from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
-from vc_agent_hyperstart.testing.wire import Code
 from vc_core.agent import Agent, GuestContainer
 from vc_core.config import Cmd
 from vc_core.errors import VCError
@@ -23,13 +23,13 @@ _DEADLINE = 0.3
 
 
 class HyperstartContract(AgentContract):
-    """Subclass this for an agent that speaks the hyperstart protocol, and set ``driver_name``."""
+    """The tests of an agent that speaks the hyperstart protocol. Subclass it and set ``driver_name``."""
 
     commands = Commands(exit_7=("exit", "7"), warn=("warn", "warning"), flood=("pattern", str(MUCH)))
 
     @pytest.fixture
     def guest(self) -> StartGuest:
-        """The fake of a guest."""
+        """Return what starts a fake guest."""
         return FakeHyperstart
 
     @pytest.mark.parametrize("at", [Code.GETVERSION, Code.NEWCONTAINER, Code.EXECCMD], ids=lambda code: code.name)
@@ -58,7 +58,7 @@ class HyperstartContract(AgentContract):
 
     @staticmethod
     async def _exit_code(wait: Awaitable[int]) -> int | None:
-        """Return what a wait says; None if nothing yet, for a guest may keep a process for ever."""
+        """Return the result of a wait, or None at the deadline: a guest need not report an end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_DEADLINE):
                 return await wait

@@ -1,8 +1,8 @@
-"""A guest without a VM: the other end of the hyperstart protocol, good or misbehaving.
+"""A fake guest: the guest's end of the hyperstart protocol without a VM, which can be made to misbehave.
 
-Written from ``guest-protocol.md`` and the protocol it extends, apart from any host's code, so that both must agree on
-the wire. Commands are small coroutines (:data:`PROGRAMS`), not processes. Give :meth:`FakeHyperstart.open_channel` to
-an agent; afterwards ``violations`` tells what the host did that the protocol does not allow.
+Written from ``guest-protocol.md`` and the protocol that it extends; of the driver it imports the numbers alone, so that
+both must agree on everything else. Commands are coroutines (:data:`PROGRAMS`), not processes. Pass
+:meth:`FakeHyperstart.open_channel` to an agent; afterwards ``violations`` lists what the host did against the protocol.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import struct
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Self
 
+from vc_agent_hyperstart.codec import Code, StreamControlType
 from vc_agent_hyperstart.testing.keys import offences
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour, misbehave
 from vc_agent_hyperstart.testing.programs import ORIGINAL_FRAME_MAX, PROGRAMS, FakeProcess, Program
-from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Code, Port, StreamCode
+from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
@@ -27,11 +28,11 @@ FEATURES = (
 
 
 class FakeHyperstart:
-    """A guest that has booted.
+    """A guest that has booted. Use it as an async context manager.
 
-    ``ours``: it answers HELLO; otherwise it is an original of version ``api``. ``misbehaviour``: how it goes wrong from
-    the first command of code ``at`` on. ``length``: for BAD_*_LENGTH. ``features``: what HELLO's answer lists.
-    Use as an async context manager.
+    ``ours``: it answers HELLO; otherwise it is an original of version ``api``. ``misbehaviour`` begins with the first
+    command of code ``at``; ``length`` is for BAD_*_LENGTH. ``programs`` are the commands that it can run, ``features``
+    those of its answer to HELLO.
     """
 
     def __init__(
@@ -83,26 +84,26 @@ class FakeHyperstart:
         await self.stream.closed()
 
     async def open_channel(self, name: str) -> socket.socket:
-        """Return a connected socket to a channel; waits until an earlier host has gone. An agent's ``open_channel``."""
+        """Return a connected socket to a channel, once an earlier host has left. An agent's ``open_channel``."""
         sock = await {CONTROL: self.control, STREAM: self.stream}[name].connect()
         if self._misbehaviour is Misbehaviour.EOF_AFTER_READY:
             self.power_off()
         return sock
 
     def power_off(self) -> None:
-        """Close both channels, as the end of the VM does."""
+        """Close both channels, like the end of a VM."""
         self.powered_off = True
         self.control.close()
         self.stream.close()
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something until the guest's end."""
+        """Run a coroutine in a task that is cancelled at the guest's end."""
         self._background.append(asyncio.get_running_loop().create_task(work))
 
     # Commands.
 
     def _on_control_bytes(self, size: int) -> None:
-        """Acknowledge bytes, a header's at a time, as an original does."""
+        """Acknowledge bytes in pieces of a header's size, as an original does."""
         while size and not self.extended:
             part = min(size, 8)
             size -= part
@@ -111,7 +112,7 @@ class FakeHyperstart:
                 self.control.send(Code.NEXT, struct.pack(">I", part + wrong))
 
     def _does(self, misbehaviour: Misbehaviour) -> bool:
-        """Whether the guest goes wrong in that way by now."""
+        """Return whether the guest misbehaves in that way by now."""
         return self._misbehaving and self._misbehaviour is misbehaviour
 
     def _on_command(self, code: int, payload: bytes) -> None:
@@ -123,7 +124,7 @@ class FakeHyperstart:
             self._obey(code, payload)
 
     def catch_up(self) -> None:
-        """Do what came since the guest became LATE, and be punctual from now on."""
+        """Execute the commands that a LATE guest has received, and delay no more."""
         self._misbehaviour = None
         for code, payload in self._late:
             self._obey(code, payload)
@@ -178,7 +179,7 @@ class FakeHyperstart:
             self._answer(json.dumps(self.usage).encode())
 
     def _load(self, kind: str, payload: bytes) -> dict[str, Any]:
-        """Return what a payload says. Raises ValueError for what this guest does not understand."""
+        """Return a decoded payload. Raises ValueError for keys that this guest does not support."""
         found: dict[str, Any] = json.loads(payload)
         for offence in offences(kind, found, api=self._api, extended=self.extended):
             raise ValueError(offence)
@@ -230,11 +231,11 @@ class FakeHyperstart:
 
     @property
     def _by_id(self) -> bool:
-        """Whether processes are named by their ids, as in late originals."""
+        """Whether commands name processes by id, as with late originals."""
         return self._api > 4242 and not self.extended
 
     def _can_enter(self, container: str) -> bool:
-        """Whether commands can run there: in a container, or where the guest's kind allows it in the pod itself."""
+        """Return whether commands can run in a container, or in the pod itself if this guest supports that."""
         pod = "" if self.extended else "hyperstart" if self._by_id else None
         return container in self._containers or (self._pod and container == pod)
 
@@ -274,7 +275,7 @@ class FakeHyperstart:
         self._finish(process)
 
     def _finish(self, process: FakeProcess) -> None:
-        """Report a process' end if it has ended and its output was sent."""
+        """Send a process' status if it has ended and its output was sent."""
         if process.status is None or not (process.stdout.drained and process.stderr.drained):
             return
         self.stream.send(process.stdio)
@@ -347,7 +348,7 @@ class FakeHyperstart:
         self.stream.send(0, struct.pack(">BQQ", kind, stream, value))
 
     def _hold_all(self) -> None:
-        """Let every stream wait for RESUME, after a sync."""
+        """Make every stream wait for RESUME, after a takeover."""
         for process in self.processes.values():
             process.stdout.waits = process.stderr.waits = True
 
@@ -368,12 +369,12 @@ class FakeHyperstart:
             if output is None:
                 continue
             match kind:
-                case StreamCode.CREDIT:
+                case StreamControlType.CREDIT:
                     output.credit(value)
-                case StreamCode.RELEASE:
+                case StreamControlType.RELEASE:
                     if process.status is not None:
                         del self.processes[stream]
-                case StreamCode.RESUME:
+                case StreamControlType.RESUME:
                     if output is process.stdout and process.stderr.waits:
                         process.stderr.discard()
                     output.resume(value)

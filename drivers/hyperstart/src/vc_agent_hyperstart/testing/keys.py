@@ -1,4 +1,4 @@
-"""Which JSON keys a guest knows: an original fails on any other, on ``null``, and on most empty lists."""
+"""Validates JSON like a guest: an original refuses unknown keys, ``null``, and most empty lists."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ _EMPTY = {"containers", "args"}
 
 
 def offences(kind: str, value: Any, *, api: int, extended: bool) -> Iterator[str]:
-    """Say what of an object a guest of that API, greeted or not, does not understand."""
+    """Yield what a guest refuses in an object. ``extended``: the guest has answered HELLO."""
     if not isinstance(value, Mapping):
         yield f"{kind} is not an object"
         return
-    since_2016, since_4243, since_4244, ours = (set(keys.split()) for keys in _KEYS[kind])
-    known = since_2016 | (since_4244 | ours if extended else set())
+    since_2016, since_4243, since_4244, after_hello = (set(keys.split()) for keys in _KEYS[kind])
+    supported = since_2016 | (since_4244 | after_hello if extended else set())
     if not extended:
-        known |= (since_4243 if api >= 4243 else set()) | (since_4244 if api >= 4244 else set())
+        supported |= (since_4243 if api >= 4243 else set()) | (since_4244 if api >= 4244 else set())
     for key, inner in value.items():
-        if key not in known:
+        if key not in supported:
             yield f"{kind} has the unknown key {key}"
         if inner is None or (inner == [] and not extended and key not in _EMPTY):
             yield f"{kind} has {key} {inner}"

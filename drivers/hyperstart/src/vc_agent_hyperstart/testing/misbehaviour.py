@@ -1,4 +1,4 @@
-"""How :mod:`vc_agent_hyperstart.testing.fake_guest` goes wrong when it is asked to."""
+"""The ways in which :mod:`vc_agent_hyperstart.testing.fake_guest` can misbehave."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Protocol
 
+from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.programs import FakeProcess
-from vc_agent_hyperstart.testing.wire import CONTROL_PAYLOAD_MAX, PAYLOAD_MAX, Code, Port
+from vc_agent_hyperstart.testing.wire import CONTROL_PAYLOAD_MAX, PAYLOAD_MAX, Port
 
 
 class Misbehaviour(StrEnum):
-    """How a guest goes wrong, from the first command of code ``at`` on (the first two: at once).
+    """How a guest misbehaves, from the first command of code ``at`` on (the first two: at once).
 
-    A host must end each of them with a typed error within its deadline, keep little memory, and never take the end of
-    a channel for the success of anything, but for those marked harmless, after which all goes on.
+    A host must raise a typed error within its deadline, use little memory, and never treat the end of a channel as
+    success. After those marked harmless it must go on.
     """
 
     NEVER_READY = "never-ready"
@@ -43,7 +44,7 @@ class Misbehaviour(StrEnum):
     JSON_WIDTH = "json-width"  #: an answer of very many small values
     JSON_DIGITS = "json-digits"  #: an answer with a number of very many digits
     READY_AGAIN = "ready-again"  #: harmless: READY once more before the answer
-    UNKNOWN_SEQUENCES = "unknown-sequences"  #: harmless: frames of streams that nobody asked for
+    UNKNOWN_SEQUENCES = "unknown-sequences"  #: harmless: frames of streams that do not exist
     STREAM_FLOOD = "stream-flood"  #: such frames without end, and no answer
     CONTROL_FLOOD = "control-flood"  #: PODFINISHED without end, and no answer
     OUTPUT_FLOOD = "output-flood"  #: output beyond any window, without end
@@ -51,7 +52,7 @@ class Misbehaviour(StrEnum):
     DATA_AFTER_END = "data-after-end"
 
 
-#: Those that go wrong beside the answer, not in its place.
+#: Those that happen beside the answer, not in its place.
 _BESIDE = frozenset(
     (
         *(Misbehaviour.NEVER_READS, Misbehaviour.BAD_NEXT, Misbehaviour.NO_NEXT, Misbehaviour.LONG_NEXT),
@@ -63,7 +64,7 @@ _BESIDE = frozenset(
 
 
 class Guest(Protocol):
-    """What going wrong needs of the guest."""
+    """The guest, as misbehaviour uses it."""
 
     control: Port
     stream: Port
@@ -73,11 +74,11 @@ class Guest(Protocol):
         """Close both channels."""
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something until the guest's end."""
+        """Run a coroutine in a task that is cancelled at the guest's end."""
 
 
 def misbehave(guest: Guest, how: Misbehaviour, length: int) -> bool:
-    """Go wrong once, in a command's place; return False where the command is answered all the same."""
+    """Misbehave once, after a command; return whether this was in place of the command's answer."""
     control, stream = guest.control, guest.stream
     match how:
         case Misbehaviour.EOF:

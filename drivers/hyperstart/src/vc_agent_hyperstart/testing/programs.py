@@ -7,7 +7,8 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from vc_agent_hyperstart.testing.wire import CREDIT_STEP, PAYLOAD_MAX, WINDOW, Port, StreamCode
+from vc_agent_hyperstart.codec import StreamControlType
+from vc_agent_hyperstart.testing.wire import CREDIT_STEP, PAYLOAD_MAX, WINDOW, Port
 
 #: An original keeps this much input of a process, drops the rest, and dies of frames above the second figure.
 ORIGINAL_INPUT_MAX = 512
@@ -59,7 +60,7 @@ class FakeProcess:
         self.consumed += len(data)
         if self._guest.extended and self.consumed - self.credited >= CREDIT_STEP:
             self.credited = self.consumed
-            self._guest.stream_control(StreamCode.CREDIT, self.stdio, self.consumed)
+            self._guest.stream_control(StreamControlType.CREDIT, self.stdio, self.consumed)
         return data
 
     async def write(self, data: bytes) -> None:
@@ -97,7 +98,7 @@ class FakeProcess:
             self.task.cancel()
 
     def report(self) -> dict[str, object]:
-        """Return what HELLO's reply says of this process."""
+        """Return this process' report in HELLO's reply."""
         return {
             "container": self.container,
             "init": self.init,

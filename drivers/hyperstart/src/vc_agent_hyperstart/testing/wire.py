@@ -1,4 +1,4 @@
-"""The wire of :mod:`vc_agent_hyperstart.testing.fake_guest`: codes, sizes, and the guest's end of a channel."""
+"""The wire of :mod:`vc_agent_hyperstart.testing.fake_guest`: sizes, and the guest's end of a channel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from enum import IntEnum
 
 CONTROL = "sh.hyper.channel.0"
 STREAM = "sh.hyper.channel.1"
@@ -23,50 +22,12 @@ CONTROL_PAYLOAD_MAX = 1024 * 1024 - 8
 MAGIC = b"\xffVCSYNC\x00\xff"
 
 
-class Code(IntEnum):
-    """Codes of control frames."""
-
-    GETVERSION = 0
-    STARTPOD = 1
-    GETPOD = 2
-    DESTROYPOD = 4
-    EXECCMD = 6
-    READY = 8
-    ACK = 9
-    ERROR = 10
-    WINSIZE = 11
-    PING = 12
-    PODFINISHED = 13
-    NEXT = 14
-    WRITEFILE = 15
-    READFILE = 16
-    NEWCONTAINER = 17
-    KILLCONTAINER = 18
-    ONLINECPUMEM = 19
-    SETUPINTERFACE = 20
-    SETUPROUTE = 21
-    REMOVECONTAINER = 22
-    PROCESSASYNCEVENT = 23
-    SIGNALPROCESS = 24
-    DELETEINTERFACE = 25
-    HELLO = 4096
-    SIGNAL = 4097
-    STATS = 4098
-
-
-class StreamCode(IntEnum):
-    """Types of stream control frames."""
-
-    CREDIT = 1
-    RELEASE = 2
-    RESUME = 3
-
-
 class Port(asyncio.Protocol):
-    """The guest's end of one channel; hosts come and go.
+    """The guest's end of one channel, which serves one host after another.
 
-    ``on_frame`` gets the first word of a header and the payload, ``on_bytes`` the number of bytes that came,
-    ``on_offence`` what no guest can read. With a ``marker`` the channel can be taken over, which ``on_sync`` learns.
+    ``on_frame`` is called with the first word of a header and the payload, ``on_bytes`` with the number of bytes
+    received, ``on_offence`` with a description of what no guest can decode. With a ``marker`` the channel can be taken
+    over, and ``on_sync`` is called when it is.
     """
 
     def __init__(
@@ -100,7 +61,7 @@ class Port(asyncio.Protocol):
         return host
 
     def send(self, key: int, payload: bytes = b"") -> None:
-        """Send a frame; without a host it waits for the next one."""
+        """Send a frame; without a host it is queued for the next one."""
         self.send_raw(self._header.pack(key, self._header.size + len(payload)) + payload)
 
     def send_raw(self, data: bytes) -> None:
@@ -111,29 +72,29 @@ class Port(asyncio.Protocol):
             self._transport.write(data)
 
     def pause_reading(self) -> None:
-        """Take nothing more from this host."""
+        """Read nothing more from this host."""
         if self._transport is not None:
             self._transport.pause_reading()
 
     async def drained(self) -> None:
-        """Return once the host takes what is sent."""
+        """Return once the transport's buffer has room."""
         await self._writable.wait()
 
     async def stalled(self) -> None:
-        """Return once the host no longer takes what is sent."""
+        """Return once the transport's buffer is full."""
         await self._stalled.wait()
 
     def close(self) -> None:
-        """Close after what was written has left."""
+        """Close the channel after its buffer was sent."""
         if self._transport is not None:
             self._transport.close()
 
     async def closed(self) -> None:
-        """Return once no host is there."""
+        """Return once no host is connected."""
         await self._gone.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet a host with what was queued for it."""
+        """Send to a new host what was queued for it."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._writable.set()
@@ -141,23 +102,23 @@ class Port(asyncio.Protocol):
         self._queue.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let the next host come."""
+        """Let the next host connect."""
         self._transport = None
         self._writable.clear()
         self._gone.set()
 
     def pause_writing(self) -> None:
-        """Learn that the host does not keep up."""
+        """Make :meth:`drained` wait. Called by asyncio."""
         self._writable.clear()
         self._stalled.set()
 
     def resume_writing(self) -> None:
-        """Learn that the host keeps up again."""
+        """Wake :meth:`drained`. Called by asyncio."""
         self._writable.set()
         self._stalled.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the host."""
+        """Decode received bytes. Called by asyncio."""
         if self.marker is not None:
             data = self._after_marker(self.marker, data)
         self._on_bytes(len(data))
@@ -176,7 +137,7 @@ class Port(asyncio.Protocol):
                 self._on_frame(key, payload)
 
     def _after_marker(self, marker: bytes, data: bytes) -> bytes:
-        """Return what of ``data`` counts: all of it, or what follows a marker and the number behind it."""
+        """Return ``data``, or what follows a sync marker and its nonce in it."""
         self._raw += data
         found = self._raw.find(marker)
         end = found + len(marker) + 8
