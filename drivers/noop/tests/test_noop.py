@@ -174,7 +174,7 @@ def test_a_removed_container_is_forgotten() -> None:
         await agent.signal_container("c1", signal.SIGKILL, 1)
         await agent.remove_container("c1", 1)
         assert agent.save() == {"exit_codes": {}}
-        with pytest.raises(AgentError, match="knows no container 'c1'"):
+        with pytest.raises(AgentError, match="has no container 'c1'"):
             await agent.wait(process)
 
     asyncio.run(life())

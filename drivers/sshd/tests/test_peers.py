@@ -160,7 +160,7 @@ def test_a_stolen_port_lets_the_deadline_pass(pod: PodContext, tmp_path: Path, g
         thief = await asyncio.start_server(answer, "127.0.0.1", 0)
         async with thief:
             peer.port = thief.sockets[0].getsockname()[1]
-            await fails(agent_for(pod, peer), AgentTimeoutError, "let nobody in by SSH within 1 s", deadline=1)
+            await fails(agent_for(pod, peer), AgentTimeoutError, "accepted no SSH login within 1 s", deadline=1)
 
     play(work)
 

@@ -1,4 +1,4 @@
-"""Options of the driver ``mock``."""
+"""Options of the hypervisor ``mock``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vc_core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MockConfig:
-    """Which steps fail: each option is the text of the error that the step raises; empty lets it succeed."""
+    """Options of the hypervisor ``mock``: the text of the error that each step raises; empty lets the step succeed."""
 
     fail_prepare: str = ""
     fail_start: str = ""
@@ -20,7 +20,7 @@ class MockConfig:
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, object]) -> MockConfig:
-        """Return the configuration that ``HypervisorConfig.options`` ask for.
+        """Return the configuration that ``HypervisorConfig.options`` describe.
 
         Raises ConfigError for an unknown option or a value that is not text.
         """

@@ -22,7 +22,7 @@ class _Phase(StrEnum):
 
 
 class MockHypervisor(Hypervisor):
-    """One pod's VM, in memory. ``saved`` says no more than whether the VM has ended."""
+    """One pod's VM, which is a record in memory. ``saved`` holds only whether the VM has ended."""
 
     def __init__(self, pod: PodContext, config: MockConfig, saved: Mapping[str, object] | None) -> None:
         self._pod_id = pod.id
@@ -36,11 +36,11 @@ class MockHypervisor(Hypervisor):
 
     @property
     def capabilities(self) -> frozenset[HypervisorCapability]:
-        """No process and no channels; a shared directory is taken, though nobody looks into it."""
+        """The VM can be paused, and accepts shared directories, which no guest reads."""
         return frozenset({HypervisorCapability.PAUSE, HypervisorCapability.SHARED_DIRECTORIES})
 
     def add_device(self, device: Device) -> None:
-        """Take a shared directory; nothing else could be used."""
+        """Accept a shared directory. Raises ConfigError for any other device: there is no guest to use it."""
         if isinstance(device, Channel):
             raise ConfigError(
                 f"hypervisor mock has no guest at the other end of channel {device.name!r}; "
@@ -51,40 +51,40 @@ class MockHypervisor(Hypervisor):
         self._require(_Phase.NEW, "add a device")
 
     async def prepare(self, deadline: float) -> None:
-        """Bring the VM into being."""
+        """Make the VM. Raises StateError, VMStartError on request."""
         self._require(_Phase.NEW, "prepare")
         if self._config.fail_prepare:
             raise VMStartError(self._config.fail_prepare)
         self._phase = _Phase.PREPARED
 
     async def start(self, deadline: float) -> None:
-        """Let the VM run."""
+        """Run the VM. Raises StateError, VMStartError on request."""
         self._require(_Phase.PREPARED, "start")
         if self._config.fail_start:
             raise VMStartError(self._config.fail_start)
         self._phase = _Phase.RUNNING
 
     async def stop(self, deadline: float) -> None:
-        """End the VM, whatever its state."""
+        """End the VM in any state. Raises HypervisorError on request."""
         if self._config.fail_stop:
             raise HypervisorError(self._config.fail_stop)
         self._phase = _Phase.ENDED
         self._ended.set()
 
     async def pause(self) -> None:
-        """Suspend the VM."""
+        """Suspend the VM. Raises StateError, HypervisorError on request."""
         self._require(_Phase.RUNNING, "pause")
         if self._config.fail_pause:
             raise HypervisorError(self._config.fail_pause)
 
     async def resume(self) -> None:
-        """Continue the VM; no error if it was not suspended."""
+        """Continue the VM, suspended or not. Raises StateError, HypervisorError on request."""
         self._require(_Phase.RUNNING, "resume")
         if self._config.fail_resume:
             raise HypervisorError(self._config.fail_resume)
 
     async def wait(self) -> VMExit:
-        """Return when this object was told to stop."""
+        """Return once :meth:`stop` of this object was called."""
         await self._ended.wait()
         return VMExit(expected=True, reason="the VM was stopped")
 

@@ -15,13 +15,13 @@ class MockPlugin:
 
     @hookimpl
     def vc_hypervisor_config(self, options: Mapping[str, object]) -> MockConfig:
-        """Turn options into a MockConfig."""
+        """Return this driver's configuration. Raises ConfigError."""
         return MockConfig.from_mapping(options)
 
     @hookimpl
     def vc_hypervisor_create(
         self, pod: PodContext, config: object, saved: Mapping[str, object] | None
     ) -> MockHypervisor:
-        """Make the record that is one pod's VM."""
+        """Return the VM of one pod."""
         assert isinstance(config, MockConfig), "the core passes what vc_hypervisor_config returned"
         return MockHypervisor(pod, config, saved)

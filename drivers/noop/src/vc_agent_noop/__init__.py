@@ -1,4 +1,4 @@
-"""The agent driver ``noop``: succeeds at everything and does nothing."""
+"""The agent driver ``noop``: every call succeeds and does nothing."""
 
 from vc_agent_noop.plugin import NoopPlugin
 

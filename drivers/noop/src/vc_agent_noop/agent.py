@@ -1,4 +1,4 @@
-"""An agent without a guest: containers' processes are records."""
+"""An agent without a guest: the processes of containers are records."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vc_core.devices import Device
 from vc_core.errors import AgentConnectError, AgentError
 from vc_core.network import GuestNetwork
 
-#: Process id of a container's first process; every other process is a command, which ended when it was started.
+#: Process ids: of a container's first process, and of all others, which have ended when they are started.
 _FIRST = "first"
 _COMMAND = "command"
 
-#: Signals that do not end a process that has no handler (signal(7), "Ign", "Stop" and "Cont"), and 0, which is none.
+#: Signals that do not end a process without handlers (signal(7): "Ign", "Stop" and "Cont"), and 0, which is no signal.
 _HARMLESS = frozenset(
     {
         0,
@@ -48,10 +48,10 @@ class _Record:
 
 
 class NoopAgent(Agent):
-    """Succeeds at everything.
+    """Every call succeeds and does nothing.
 
-    There is no guest to ask, so what the core says is so: :meth:`adopt` takes every container that the core believes
-    to run. ``saved`` holds the exit codes of those that ended and were not removed yet.
+    There is no guest, so the core's record is the only one: :meth:`adopt` accepts every container. ``saved`` holds the
+    exit codes of those that have ended and were not removed yet.
     """
 
     def __init__(self, saved: Mapping[str, object] | None) -> None:
@@ -61,18 +61,18 @@ class NoopAgent(Agent):
 
     @property
     def capabilities(self) -> frozenset[AgentCapability]:
-        """Commands are not really run, and have no streams or terminals."""
+        """Containers can be added and adopted; commands are not run, so they have neither streams nor terminals."""
         return frozenset({AgentCapability.ADD_CONTAINER, AgentCapability.REATTACH})
 
     def devices(self) -> Sequence[Device]:
-        """Return nothing."""
+        """Return no devices."""
         return ()
 
     async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
         """Do nothing."""
 
     async def aclose(self) -> None:
-        """Let pending waits fail; the containers run on in the core's records."""
+        """Make pending waits raise AgentConnectError; the containers run on in the core's records."""
         for record in self._records.values():
             record.changed.set()
 
@@ -82,12 +82,12 @@ class NoopAgent(Agent):
         """Do nothing."""
 
     async def stop_pod(self, deadline: float) -> None:
-        """End every container as a guest that powers off does."""
+        """End every container with the exit code of SIGKILL, as a guest that powers off does."""
         for record in self._records.values():
             record.end(128 + signals.SIGKILL)
 
     async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
-        """Note that the container runs."""
+        """Add a record of a running container. Raises AgentError if there is one already."""
         record = self._records.get(container.id)
         if record is not None and record.exit_code is None:
             raise AgentError(f"container {container.id!r} runs already; stop it before it is started again")
@@ -101,33 +101,36 @@ class NoopAgent(Agent):
         return Process(container_id, _COMMAND)
 
     async def wait(self, process: Process) -> int:
-        """Return 0 for a command; wait for the end of a container's first process."""
+        """Return 0 for a command; for a container its exit code, once a signal or the pod's stop has ended it.
+
+        Raises AgentError for an unknown container, AgentConnectError when the agent is closed.
+        """
         if process.process_id == _COMMAND:
             return 0
         record = self._records.get(process.container_id)
         if record is None:
-            raise AgentError(f"agent noop knows no container {process.container_id!r}; start or adopt it first")
+            raise AgentError(f"agent noop has no container {process.container_id!r}; start or adopt it first")
         await record.changed.wait()
         if record.exit_code is None:
             raise AgentConnectError(f"agent noop was closed while container {process.container_id!r} ran")
         return record.exit_code
 
     async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
-        """End the container's first process if the signal would, with exit code 128 + signal."""
+        """End a container with exit code 128 + signal, unless the default action of the signal is harmless."""
         record = self._records.get(container_id)
         if record is not None and signal not in _HARMLESS:
             record.end(128 + signal)
 
     async def adopt(self, process: Process, io: ProcessIO) -> None:
-        """Take over a container; it runs unless ``saved`` holds its exit code."""
+        """Add a container of a former host: one that runs, unless ``saved`` holds its exit code."""
         self._records.setdefault(process.container_id, _Record())
 
     async def remove_container(self, container_id: str, deadline: float) -> None:
-        """Forget the container."""
+        """Remove the container's record."""
         self._records.pop(container_id, None)
 
     def save(self) -> Mapping[str, object]:
-        """Return the exit codes of the containers that ended and were not removed."""
+        """Return the exit codes of the containers that have ended and were not removed."""
         return {
             "exit_codes": {
                 container_id: record.exit_code

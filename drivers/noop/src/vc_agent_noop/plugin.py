@@ -22,7 +22,7 @@ class NoopPlugin:
 
     @hookimpl
     def vc_agent_config(self, options: Mapping[str, object]) -> NoopConfig:
-        """Refuse every option."""
+        """Return the configuration. Raises ConfigError for any option."""
         if options:
             raise ConfigError(f"agent noop has no option {next(iter(options))!r}; it has none")
         return NoopConfig()
@@ -31,5 +31,5 @@ class NoopPlugin:
     def vc_agent_create(
         self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
     ) -> NoopAgent:
-        """Make the records that are one pod's containers. A spawner has nothing to wrap."""
+        """Return the agent of one pod. It runs no commands, so it uses no spawner."""
         return NoopAgent(saved)

@@ -1,4 +1,4 @@
-"""Spawner driver ``nsenter``: puts a command into the namespaces of a container with nsenter(1) of util-linux."""
+"""Spawner driver ``nsenter``: runs a command in the namespaces of a container with nsenter(1) of util-linux."""
 
 from vc_spawner_nsenter.config import NsenterConfig
 

@@ -1,4 +1,4 @@
-"""The driver's options."""
+"""Options of the spawner ``nsenter``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TARGET = "target"
 
 _FLAGS = {"true": True, "false": False}
 
-#: Largest number of a user or group; the next one means none to the kernel (setuid(2)).
+#: Largest number of a user or group; the kernel reserves the next one (setuid(2)).
 _ID_MAX = 2**32 - 2
 
 
@@ -22,8 +22,8 @@ class NsenterConfig:
     """Options of the spawner ``nsenter``; mount, UTS, IPC, network and PID namespaces are always entered.
 
     ``user_namespace``, ``cgroup``: enter these namespaces too. ``root``, ``work_dir``: "target" for those of the
-    container's first process, or a directory of the guest; empty leaves what the mount namespace has, its root.
-    ``user``, ``group``: numbers to run as; None leaves them alone. ``program``: nsenter in the guest.
+    container's first process, or a directory of the guest; empty means the root of the mount namespace.
+    ``user``, ``group``: numbers to run as; None leaves them unchanged. ``program``: nsenter in the guest.
     """
 
     user_namespace: bool = False
@@ -57,7 +57,7 @@ class NsenterConfig:
         values = dict(options)
         for name, value in options.items():
             if name not in known:
-                raise ConfigError(f"nsenter option {name!r} is not known; known are {', '.join(sorted(known))}")
+                raise ConfigError(f"nsenter option {name!r} is unknown; use one of {', '.join(sorted(known))}")
             if name in ("user_namespace", "cgroup") and isinstance(value, str):
                 values[name] = _FLAGS.get(value.lower(), value)
             elif name in ("user", "group") and isinstance(value, str) and value.isdecimal():

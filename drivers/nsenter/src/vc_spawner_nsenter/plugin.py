@@ -11,14 +11,14 @@ from vc_spawner_nsenter.spawner import NsenterSpawner
 
 
 class NsenterPlugin:
-    """Spawner driver ``nsenter``. What it needs is in the guest, so there is nothing to probe on the host."""
+    """Spawner driver ``nsenter``. Its program is in the guest, so there is nothing to probe on the host."""
 
     @hookimpl
     def vc_spawner_config(self, options: Mapping[str, object]) -> NsenterConfig:
-        """Turn options into this driver's configuration."""
+        """Return this driver's configuration. Raises ConfigError."""
         return NsenterConfig.from_mapping(options)
 
     @hookimpl
     def vc_spawner_create(self, config: NsenterConfig) -> Spawner:
-        """Make the object that wraps commands."""
+        """Return the spawner of one pod."""
         return NsenterSpawner(config)

@@ -8,12 +8,12 @@ from vc_core.errors import ConfigError
 from vc_core.spawner import Spawner, SpawnTarget
 from vc_spawner_nsenter.config import TARGET, NsenterConfig
 
-#: The namespaces that every container has of its own, in v0.1.0's order.
+#: The namespaces that are always entered, in v0.1.0's order.
 _NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid")
 
 
 class NsenterSpawner(Spawner):
-    """Puts a command into the namespaces of a container's first process."""
+    """Wraps a command so that it runs in the namespaces of a container's first process."""
 
     def __init__(self, config: NsenterConfig) -> None:
         self._program = config.program
@@ -28,10 +28,10 @@ class NsenterSpawner(Spawner):
         ]
 
     def wrap(self, argv: Sequence[str], target: SpawnTarget) -> list[str]:
-        """Return the call of nsenter that runs ``argv`` in the target's namespaces."""
+        """Return the command that runs ``argv`` in the target's namespaces. Raises ConfigError for a pid below 2."""
         pid = target.pid
         if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 1:
-            # 1 is the guest's own first process: its namespaces are those of no container.
+            # 1 is the guest's own first process, which is in no container's namespaces.
             raise ConfigError(f"the process of container {target.container_id!r} is {pid!r}; it must be above 1")
         return [self._program, "--target", str(pid), *self._options, "--", *argv]
 

@@ -1,4 +1,4 @@
-"""What callers can say about this driver (v0.1.0's ``SshdConfig``)."""
+"""Options of the agent ``sshd`` (v0.1.0's ``SshdConfig``)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from vc_core.errors import ConfigError
 
-#: What ``protocol`` may be, as in Go's net.Dial, and the address family that it means to a socket.
+#: Values of ``protocol``, as in Go's net.Dial.
 PROTOCOLS = ("tcp", "tcp4", "tcp6")
 
 #: The port of SSH (RFC 4250, section 4.1).
 DEFAULT_PORT = 22
 
-#: How a public key begins that is given as text and not as a path (RFC 4253, section 6.6, and what OpenSSH added).
+#: Prefixes of a public key that is given as text, not as a path (RFC 4253, section 6.6, and OpenSSH's own types).
 _KEY_PREFIXES = ("ssh-", "ecdsa-", "sk-")
 
 
@@ -25,9 +25,9 @@ class SshdConfig:
 
     Without a ``server`` the guest is the pod's own, and keys are made for it. With one, ``priv_key_file`` is the path
     of the private key to log in with, ``host_key`` the server's public key, as text ("ssh-ed25519 AAAA...") or the path
-    of a file with one or more, and ``username`` who to be, by default the user who runs this. ``protocol`` is "tcp",
-    "tcp4" or "tcp6". ``spawner`` names the driver that takes a command into a container, with ``spawner_options``;
-    without one it runs in the guest itself.
+    of a file with one or more, and ``username`` the user to log in as, by default the user of this process.
+    ``protocol`` is "tcp", "tcp4" or "tcp6". ``spawner`` names the driver that wraps commands for a container, with
+    ``spawner_options``; without one they run in the guest itself.
     """
 
     username: str = ""
@@ -65,7 +65,9 @@ class SshdConfig:
 
     def _check_managed(self) -> None:
         if self.username not in ("", "root"):
-            raise ConfigError(f"sshd option username is {self.username!r}, but a guest of ours has only the user root")
+            raise ConfigError(
+                f"sshd option username is {self.username!r}, but a guest of the pod's own has only the user root"
+            )
         given = {"priv_key_file": self.priv_key_file, "host_key": self.host_key}
         if self.port != DEFAULT_PORT:
             given["port"] = str(self.port)
@@ -84,7 +86,7 @@ class SshdConfig:
         known = {one.name for one in fields(cls)}
         for name in options:
             if name not in known:
-                raise ConfigError(f"sshd option {name!r} is not known; known are {', '.join(sorted(known))}")
+                raise ConfigError(f"sshd option {name!r} is unknown; use one of {', '.join(sorted(known))}")
         return cls(**options)
 
     def to_mapping(self) -> dict[str, object]:
@@ -93,7 +95,7 @@ class SshdConfig:
 
 
 def _port(value: object) -> int:
-    """Return a port given as a number or, as in v0.1.0, as text; empty means the usual one."""
+    """Return a port given as a number or, as in v0.1.0, as text; empty means the default. Raises ConfigError."""
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if value == "":

@@ -1,4 +1,4 @@
-"""The SSH connection: made with given keys and nothing of the user's own, and made again when it was lost."""
+"""The SSH connection, which uses the given keys and no settings of the user, and is made again after a loss."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import asyncssh
 from vc_agent_sshd.keys import Keys
 from vc_core.errors import AgentConnectError, AgentTimeoutError, HypervisorError
 
-#: Seconds between two attempts to connect: until the guest's daemon listens, each ends at once.
+#: Seconds between two attempts to connect: until the guest's daemon listens, each fails at once.
 _PAUSE = 0.1
 
-#: Seconds for greeting, key exchange and login, once a server answers; emulated guests take one.
+#: Seconds for key exchange and login, once a server accepts the connection; an emulated guest needs one.
 _LOGIN_DEADLINE = 30.0
 
-#: Seconds of silence after which a server is asked whether it is there, and how often before it is given up.
+#: Seconds without traffic after which a server is probed, and the number of unanswered probes that end a connection.
 _KEEPALIVE = (15, 3)
 
-#: Bytes of output of one session that may be on their way (the window of RFC 4254, section 5.2).
+#: Bytes of one session's output that the server may send unread (the window of RFC 4254, section 5.2).
 WINDOW = 256 * 1024
 
-# At INFO asyncssh logs several lines for each session, with the command line: that is for nobody's log, because
-# variables and arguments may be secrets. Who sets another level before gets it.
+# At INFO asyncssh logs several lines for each session, with the command line. Variables and arguments may be secrets,
+# so they are logged only if a program has set a level for asyncssh.
 if (_asyncssh_log := logging.getLogger("asyncssh")).level == logging.NOTSET:
     _asyncssh_log.setLevel(logging.WARNING)
 
-#: Returns the arguments of ``asyncssh.connect`` that say where to: a connected socket, or an address.
+#: Returns the destination for ``asyncssh.connect`` as its arguments: a connected socket, or an address.
 Dial = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Connection:
     """One connection at a time to one server.
 
-    ``what`` names the server in errors. ``keepalive``: whether silence means that the server is gone; not for a VM,
-    which may be paused.
+    ``what`` names the server in errors. ``keepalive``: whether a server that does not answer counts as lost; not for a
+    VM, which may be paused.
     """
 
     def __init__(self, what: str, user: str, dial: Dial, keys: Callable[[], Keys], *, keepalive: bool) -> None:
@@ -46,7 +46,7 @@ class Connection:
         self._ssh: asyncssh.SSHClientConnection | None = None
         self._lock = asyncio.Lock()
         self._closed = asyncio.Event()
-        #: Called each time the connection was lost, not when it was closed by us.
+        #: Called each time the connection is lost, but not when :meth:`aclose` closes it.
         self.on_lost: Callable[[], None] = lambda: None
 
     @property
@@ -55,10 +55,10 @@ class Connection:
         return self._ssh is not None
 
     async def open(self, deadline: float) -> asyncssh.SSHClientConnection:
-        """Return the connection, made anew if there is none.
+        """Return the connection, after making one if there is none.
 
-        Attempts go on until the server answers, or the deadline. Raises AgentConnectError, AgentTimeoutError,
-        ConfigError.
+        Attempts go on until the server answers or ``deadline`` seconds have passed. Raises AgentConnectError,
+        AgentTimeoutError, ConfigError.
         """
         async with self._lock:
             self._check_open()
@@ -67,14 +67,14 @@ class Connection:
             return self._ssh
 
     async def aclose(self) -> None:
-        """Close the connection; it is not made again."""
+        """Close the connection; :meth:`open` raises AgentConnectError from now on."""
         self._closed.set()
         if (ssh := self._ssh) is not None:
             ssh.close()
             await ssh.wait_closed()
 
     def lost(self, ssh: asyncssh.SSHClientConnection, error: Exception | None) -> None:
-        """Note that a connection has ended."""
+        """Drop a connection that has ended. Called by its client object."""
         if ssh is self._ssh:
             self._ssh = None
             if not self._closed.is_set():
@@ -88,12 +88,12 @@ class Connection:
                     try:
                         return await self._attempt()
                     except (OSError, asyncssh.ConnectionLost, asyncssh.ProtocolError, HypervisorError) as error:
-                        # Nobody listens yet, or QEMU took the connection and found nobody to pass it on to.
+                        # No daemon listens yet, or QEMU accepted the connection before one listened in the guest.
                         last = str(error) or type(error).__name__
                     await self._pause()
         except TimeoutError as error:
             raise AgentTimeoutError(
-                f"{self._what} let nobody in by SSH within {deadline:g} s; its last answer: {last}"
+                f"{self._what} accepted no SSH login within {deadline:g} s; the last attempt: {last}"
             ) from error
 
     async def _pause(self) -> None:
@@ -113,7 +113,7 @@ class Connection:
             username=self._user,
             client_keys=[keys.client],
             known_hosts=(list(keys.host), [], []),
-            # Nothing of the user's own: no configuration, agent, passwords or tickets.
+            # No configuration, agent, passwords or tickets of the user.
             config=None,
             agent_path=None,
             agent_forwarding=False,
@@ -130,31 +130,29 @@ class Connection:
         try:
             return await asyncssh.connect(**await self._dial(), config=None, options=options)
         except asyncssh.HostKeyNotVerifiable as error:
-            raise AgentConnectError(f"{self._what} has not the host key that it must have: {error.reason}") from error
+            raise AgentConnectError(f"{self._what} has another host key than the given one: {error.reason}") from error
         except asyncssh.KeyExchangeFailed as error:
-            raise AgentConnectError(
-                f"{self._what} has no host key of the kind that it must have: {error.reason}"
-            ) from error
+            raise AgentConnectError(f"{self._what} has no host key of the given key's type: {error.reason}") from error
         except asyncssh.PermissionDenied as error:
             raise AgentConnectError(
-                f"{self._what} does not let {self._user!r} in with the private key: {error.reason}"
+                f"{self._what} does not accept the private key for the user {self._user!r}: {error.reason}"
             ) from error
         except asyncssh.ProtocolNotSupported as error:
-            raise AgentConnectError(f"{self._what} speaks another protocol than SSH 2: {error.reason}") from error
+            raise AgentConnectError(f"{self._what} does not support SSH 2: {error.reason}") from error
 
 
 class _Client(asyncssh.SSHClient):
-    """Tells a Connection of its end."""
+    """Reports the end of a connection to its owner."""
 
     def __init__(self, owner: Connection) -> None:
         self._owner = owner
         self._ssh: asyncssh.SSHClientConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        """Note whose end this will tell."""
+        """Store the connection. Called by asyncssh."""
         self._ssh = conn
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass on the end."""
+        """Report the end. Called by asyncssh."""
         if self._ssh is not None:
             self._owner.lost(self._ssh, exc)

@@ -1,10 +1,10 @@
-"""The keys of a pod's own guest: made at each start, shared with the guest, found again by whoever takes over.
+"""The keys of a guest of the pod's own: made at each start, shared with the guest, read again at a takeover.
 
-Below the pod's run directory, which nobody else can enter::
+Below the pod's run directory, which only its owner can enter::
 
-    ssh/client-key              the private key that logs in; stays on the host
-    ssh/guest/host-key          the guest's own, with host-key.pub
-    ssh/guest/authorized_keys   who may log in
+    ssh/client-key              the agent's private key; not shared with the guest
+    ssh/guest/host-key          the guest's private key, with host-key.pub
+    ssh/guest/authorized_keys   the agent's public key
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import asyncssh
 from vc_agent_sshd.config import SshdConfig
 from vc_core.errors import AgentConnectError, ConfigError, StorageError
 
-#: Fast to make and to check, and what every OpenSSH since 2014 takes.
+#: Fast to generate and to verify, and supported by OpenSSH since 6.5 (2014).
 _ALGORITHM = "ssh-ed25519"
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What an SSH connection is made with: our private key, and the public keys that the server may prove to have."""
+    """The keys of an SSH connection: the agent's private key, and the public keys that the server may have."""
 
     client: asyncssh.SSHKey
     host: tuple[asyncssh.SSHKey, ...]
@@ -38,11 +38,11 @@ class ManagedKeys:
 
     @property
     def guest_dir(self) -> Path:
-        """The directory that the guest is shown."""
+        """The directory that is shared with the guest."""
         return self.run_dir / "ssh" / "guest"
 
     def make(self) -> None:
-        """Make new ones, whatever is there. Blocks for some milliseconds. Raises StorageError."""
+        """Write new keys over any that are there. Blocks for some milliseconds. Raises StorageError."""
         client, host = (asyncssh.generate_private_key(_ALGORITHM) for _ in range(2))
         try:
             self.guest_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class ManagedKeys:
             raise StorageError(f"the keys of the guest cannot be written: {error}") from error
 
     def read(self) -> Keys:
-        """Return those that were made. Raises AgentConnectError."""
+        """Return the keys that :meth:`make` wrote. Raises AgentConnectError."""
         try:
             client = asyncssh.read_private_key(str(self._client_key))
             return Keys(client, (asyncssh.read_public_key(str(self._host_key)),))
@@ -71,7 +71,7 @@ class ManagedKeys:
 
 
 def given_keys(config: SshdConfig) -> Keys:
-    """Return the keys that a configuration with a server names. Raises ConfigError."""
+    """Return the keys of a configuration with a server. Raises ConfigError."""
     try:
         client = asyncssh.read_private_key(config.priv_key_file)
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
@@ -89,7 +89,7 @@ def given_keys(config: SshdConfig) -> Keys:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file anew that only its owner can read."""
+    """Replace a file by a new one that only its owner can read."""
     path.unlink(missing_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:

@@ -11,16 +11,16 @@ from vc_core.context import PodContext
 from vc_core.hookspecs import hookimpl
 from vc_core.spawner import Spawner
 
-#: Of the guest's kernel: virtio devices, the shares, overlays, the network card of the SSH port.
+#: Modules of the guest's kernel: virtio devices, the shares, overlays, the network card of the SSH port.
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net")
 
-#: The daemon; what starts containers; a shell; and all the usual small programs in one, mount among them.
+#: Debian packages of the guest: the daemon, the programs that start containers, a shell, and the usual small programs.
 _PACKAGES = ("openssh-server", "util-linux", "dash", "busybox-static")
 
-#: The address that a guest has on the hypervisor's network for the host alone.
+#: The guest's address on the network that the hypervisor makes for the SSH port.
 _PARAMS = ("vc.address=10.0.2.15/24",)
 
-#: Where the guest has this distribution's files.
+#: Paths in the guest of this distribution's files.
 _FILES = {"/init": "init.sh", "/etc/passwd": "passwd", "/etc/group": "group", "/etc/ssh/sshd_config": "sshd_config"}
 
 
@@ -29,21 +29,21 @@ class SshdPlugin:
 
     @hookimpl
     def vc_agent_config(self, options: Mapping[str, object]) -> SshdConfig:
-        """Turn options into this driver's configuration."""
+        """Return this driver's configuration. Raises ConfigError."""
         return SshdConfig.from_mapping(options)
 
     @hookimpl
     def vc_agent_create(
         self, pod: PodContext, config: SshdConfig, spawner: Spawner | None, saved: Mapping[str, object] | None
     ) -> Agent:
-        """Make the object that reaches into one pod's guest."""
+        """Return the agent of one pod."""
         from vc_agent_sshd.agent import SshdAgent  # asyncssh takes a quarter of a second to import
 
         return SshdAgent(pod, config, spawner, saved)
 
     @hookimpl
     def vc_agent_guest(self, config: SshdConfig) -> GuestPayload | None:
-        """Say what a guest of its own consists of; a given server is none."""
+        """Return the parts of a guest of the pod's own, None for a given server."""
         if config.server:
             return None
         directory = files(__package__) / "guest"

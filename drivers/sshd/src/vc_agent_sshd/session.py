@@ -1,4 +1,4 @@
-"""One command in the guest: an SSH session, its streams, and how it ended."""
+"""One command in the guest: an SSH session, its streams and its exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vc_agent_sshd.connection import WINDOW
 from vc_core.agent import ProcessIO, TerminalSize
 from vc_core.errors import AgentConnectError, AgentProtocolError
 
-#: Bytes handed over at once.
+#: Bytes read at once.
 _CHUNK = 64 * 1024
 
 #: Seconds without further output after a command's end, when processes that it left behind keep its streams open.
@@ -22,36 +22,36 @@ _SILENCE = 0.5
 #: End of input on a terminal: the character ^D.
 _END_OF_TRANSMISSION = b"\x04"
 
-#: Bytes taken from a command that says little.
+#: Most bytes of output of a command that :meth:`Session.output` reads.
 _OUTPUT_MAX = 1024 * 1024
 
-#: What ends reading from or writing to a session whose connection is lost.
+#: Exceptions of asyncssh when the connection of a session is lost.
 _LOST = (asyncssh.Error, OSError)
 
 
 class _Process(asyncssh.SSHClientProcess[bytes]):
-    """Tells when the command has ended, which is before its streams do."""
+    """Sets ``ended`` when the command ends, which is before its streams do."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ended = asyncio.Event()
 
     def exit_status_received(self, status: int) -> None:
-        """Note an exit code."""
+        """Set ``ended``: the command has an exit code. Called by asyncssh."""
         self.ended.set()
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        """Note the death by a signal."""
+        """Set ``ended``: a signal ended the command. Called by asyncssh."""
         self.ended.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that nothing will come any more."""
+        """Set ``ended``: the session is lost. Called by asyncssh."""
         super().connection_lost(exc)
         self.ended.set()
 
 
 class Session:
-    """A command's SSH session. Made by :meth:`start`; :meth:`carry` moves its streams until it ends."""
+    """A command's SSH session. :meth:`start` makes one, :meth:`carry` moves its streams until it ends."""
 
     def __init__(self, process: _Process, what: str, terminal: bool) -> None:
         self._process, self._what, self._terminal = process, what, terminal
@@ -77,7 +77,7 @@ class Session:
         return cls(process, what, terminal is not None)
 
     async def first_line(self) -> str:
-        """Return the line that the command says first, without its end; "" if there is none. Raises AgentError."""
+        """Return the first line of output without its newline, "" if there is none. Raises AgentError."""
         try:
             line: bytes = await self._process.stdout.readuntil(b"\n")
         except asyncio.IncompleteReadError as error:
@@ -91,14 +91,14 @@ class Session:
         return line.decode(errors="replace").rstrip("\r\n")
 
     async def output(self) -> bytes:
-        """Return all output, for commands that say little. Raises AgentConnectError."""
+        """Return all output of a command that prints little. Raises AgentConnectError."""
         try:
             return bytes(await self._process.stdout.read(_OUTPUT_MAX))
         except _LOST as error:
             raise self._lost() from error
 
     async def error_output(self) -> str:
-        """Return the first line of the error output, for commands that say little. Raises AgentConnectError."""
+        """Return the first line of error output of a command that prints little. Raises AgentConnectError."""
         try:
             text = bytes(await self._process.stderr.read(_CHUNK)).decode(errors="replace")
         except _LOST as error:
@@ -106,12 +106,12 @@ class Session:
         return text.strip().split("\n")[0]
 
     def write(self, data: bytes) -> None:
-        """Give the command its whole input."""
+        """Send the command's whole input."""
         self._process.stdin.write(data)
         self._process.stdin.write_eof()
 
     async def carry(self, io: ProcessIO, end_input: Callable[[], Awaitable[None]] | None = None) -> int:
-        """Move the streams until the command has ended and its output was taken; return its exit code.
+        """Move the streams until the command has ended and its output was written; return its exit code.
 
         ``end_input`` is called when the input is at its end. Raises AgentConnectError when the connection is lost.
         """
@@ -129,13 +129,13 @@ class Session:
         return self.exit_code()
 
     async def wait(self) -> int:
-        """Return the exit code of a command whose output is not wanted. Raises AgentConnectError."""
+        """Wait for the command's end and return its exit code. Raises AgentConnectError."""
         await self._process.ended.wait()
         self.close()
         return self.exit_code()
 
     def exit_code(self) -> int:
-        """Return the exit code of a command that has ended. Raises AgentConnectError if it was lost instead."""
+        """Return the exit code of a command that has ended. Raises AgentConnectError if the connection was lost."""
         status, killed = self._process.exit_status, self._process.exit_signal
         if killed is not None:
             number = getattr(signals, f"SIG{killed[0]}", None)
@@ -145,12 +145,12 @@ class Session:
         return status
 
     def resize(self, size: TerminalSize) -> None:
-        """Tell the terminal its size; nothing happens if the command has just ended."""
+        """Set the terminal's size; does nothing if the command has just ended."""
         with contextlib.suppress(*_LOST):
             self._process.change_terminal_size(size.columns, size.rows)
 
     def close(self) -> None:
-        """Close the session; what it runs goes on."""
+        """Close the session; the command runs on."""
         self._process.close()
 
     async def _feed(self, io: ProcessIO, end_input: Callable[[], Awaitable[None]] | None) -> None:

@@ -1,4 +1,4 @@
-"""What is sent to the guest: command lines for its shell, in which every word arrives byte for byte."""
+"""Builds lines for the guest's shell, in which every word arrives byte for byte."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from vc_core.errors import ConfigError, NotSupportedError
 from vc_core.network import GuestNetwork
 from vc_core.spawner import Spawner, SpawnTarget
 
-#: Bytes of one argument of a program (MAX_ARG_STRLEN of Linux, 32 pages): the guest's shell gets the line as one.
+#: Most bytes of a line: sshd passes it to the shell as one argument (MAX_ARG_STRLEN of Linux, 32 pages).
 LINE_MAX = 128 * 1024 - 1
 
-#: For a command that has no PATH.
+#: The variable PATH of a command that sets none.
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#: What setup puts into the guest.
+#: Files that :func:`setup` writes into the guest.
 SCRIPTS = ("containers.sh", "launch.sh")
 
-#: Where a container finds what runs in it before its program does, and how that begins.
+#: Runs launch.sh in a container, with the shell and the libraries that are mounted there.
 _LAUNCH = ("/dev/vc/ld.so", "--library-path", "/dev/vc", "/dev/vc/sh", "/dev/vc/launch.sh")
 
-#: Says the number of its shell, then runs the words in a directory and exits as they did. They run below that shell, so
-#: that a death by any signal becomes 128 + its number; what the shell itself has to say of such a death goes nowhere.
+#: Prints the pid of its shell, then runs the words in a directory and exits with their exit code. They run below that
+#: shell, so that death by any signal becomes 128 + its number; the shell's own message about it is dropped.
 _FURTHER = """\
 echo $$
 cd -- "$1" || exit 125
@@ -34,17 +34,20 @@ exec 4>&2 2>/dev/null
 "$@" 2>&4 4>&-
 exit $?"""
 
-#: The user's own surroundings in the guest, as sshd made them.
+#: Variables of the user in the guest, as sshd sets them.
 _OWN = """HOME="$HOME" USER="$USER" ${SSH_TTY:+"TERM=$TERM"}"""
 
 
 def line(argv: Sequence[str]) -> str:
-    """Return words as a line of a shell. Raises ConfigError for more than a guest's shell takes."""
+    """Return words quoted as one line. Raises ConfigError if it is longer than :data:`LINE_MAX`."""
     return _checked(shlex.join(argv))
 
 
 def in_guest(cmd: Cmd, tools: str) -> str:
-    """Return the line that runs a command in the guest itself. ``tools``: the guest's directory with launch.sh."""
+    """Return the line that runs a command in the guest itself. ``tools``: the guest's directory with launch.sh.
+
+    Raises ConfigError, NotSupportedError.
+    """
     variables = _variables(cmd)
     if cmd.user or cmd.group or cmd.additional_groups:
         words = shlex.join(["sh", f"{tools}/launch.sh", *launch(cmd, None), *variables, *_program(cmd)])
@@ -54,14 +57,20 @@ def in_guest(cmd: Cmd, tools: str) -> str:
 
 
 def in_container(spawner: Spawner, target: SpawnTarget, cmd: Cmd, confinement: Confinement, group: str) -> str:
-    """Return the line that runs a command in a container. ``group``: its cgroup, "" if it has none."""
+    """Return the line that runs a command in a container. ``group``: its cgroup, "" if it has none.
+
+    Raises ConfigError, NotSupportedError.
+    """
     words = [*_LAUNCH, *launch(cmd, confinement), *_variables(cmd), *_program(cmd)]
     join = f"echo 0 >{shlex.quote(group)}/cgroup.procs || exit 125\n" if group else ""
     return _further("/", shlex.join(spawner.wrap(words, target)), join)
 
 
 def launch(cmd: Cmd, confinement: Confinement | None) -> list[str]:
-    """Return the first arguments of launch.sh for a further process; None leaves what root may do as it is."""
+    """Return the first arguments of launch.sh; without ``confinement`` capabilities and limits stay as they are.
+
+    Raises ConfigError.
+    """
     for name in cmd.additional_groups:
         if not name or set(name) & set(" ,"):
             raise ConfigError(f"additional group {name!r} is no name of a group")
@@ -78,7 +87,10 @@ def launch(cmd: Cmd, confinement: Confinement | None) -> list[str]:
 def run_container(
     home: str, hostname: str, container: GuestContainer, root: str, mounts: Sequence[str], spec: str, has_input: bool
 ) -> str:
-    """Return the line that starts a container. ``mounts``: source, target and access of each, in turns."""
+    """Return the line that starts a container. ``mounts``: source, target and access of each, one after the other.
+
+    Raises ConfigError, NotSupportedError.
+    """
     limits = container.confinement
     size = f"{limits.overlay_size}M" if limits.overlay_size else "50%"
     memory = str(limits.memory << 20) if limits.memory else ""
@@ -94,11 +106,11 @@ def run_container(
 
 
 def setup(home: str, hostname: str) -> str:
-    """Return the line that puts the scripts into the guest. ``hostname``: "" leaves the guest's own."""
+    """Return the line that writes the scripts into the guest. ``hostname``: "" keeps the guest's own."""
     q = shlex.quote
     scripts = {name: (files(__package__) / "guest" / name).read_text() for name in SCRIPTS}
     steps = [
-        # What a pod of this name left behind that nobody stopped.
+        # What a pod of this name has left that was never stopped.
         f"if [ -e {q(home)}/containers.sh ]; then sh {q(home)}/containers.sh remove_all; fi",
         f"umask 077; mkdir -p {q(home)}/tools",
         f"printf %s {q(scripts['containers.sh'])} >{q(home)}/containers.sh",

@@ -1,1 +1,1 @@
-"""For tests of an agent that logs in to a real OpenSSH daemon."""
+"""For tests: an OpenSSH daemon to log in to."""

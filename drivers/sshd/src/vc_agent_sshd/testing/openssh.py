@@ -13,19 +13,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Server:
-    """A daemon and who may log in: ``client_key`` is the private key's file, ``host_key`` the server's public key."""
+    """A running daemon, with the files of its keys in ``directory``."""
 
     directory: Path
     port: int
 
     @property
     def client_key(self) -> Path:
-        """Return the file of the private key that root logs in with."""
+        """The file of the private key with which root can log in."""
         return self.directory / "client-key"
 
     @property
     def host_key(self) -> str:
-        """Return the server's public key."""
+        """The server's public key."""
         return (self.directory / "host-key.pub").read_text()
 
     def options(self, **more: object) -> dict[str, object]:
@@ -41,14 +41,14 @@ class Server:
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
+    """Return a TCP port on which no process listens."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def make_keys(directory: Path) -> None:
-    """Make the keys of a server and of who may log in."""
+    """Make the keys of a server and of a client that it accepts."""
     for name in ("host-key", "client-key"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(directory / name)]
         subprocess.run(command, check=True)
@@ -57,10 +57,10 @@ def make_keys(directory: Path) -> None:
 
 @contextmanager
 def serve(directory: Path, port: int = 0) -> Iterator[Server]:
-    """Run a daemon with the keys in a directory while the block runs; connections that are open then stay."""
+    """Run a daemon with the keys in a directory while the block runs; its open connections outlive it."""
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin")
     assert sshd is not None, "install the Debian package openssh-server"
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it locks its unprivileged part in
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation directory
     server = Server(directory, port or free_port())
     settings = {
         "ListenAddress": "127.0.0.1",
