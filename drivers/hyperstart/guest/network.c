@@ -58,9 +58,11 @@ struct ip {
 	uint8_t bytes[16];
 };
 
-/* Append to a request; all it is ever asked for fits. */
+/* Append to a request. No request of this program is longer than its room. */
 static void add(struct request *request, const void *bytes, size_t count)
 {
+	if (count > sizeof *request - request->header.length)
+		fatal("guest agent: a netlink request has more than %zu bytes", sizeof *request);
 	memcpy((uint8_t *)request + request->header.length, bytes, count);
 	request->header.length += (uint32_t)(count + 3) & ~3u;
 }
@@ -286,31 +288,40 @@ bool network_remove_interface(const char *device)
 	return write_file(path, "1") || fail("interface %s: %s", device, strerror(errno));
 }
 
-static void print_line(int fd, const char *keyword, const char **words)
+/* A line of a keyword and its words; no line if there are no words. False and errno if that fails. */
+static bool print_line(int fd, const char *keyword, const char **words)
 {
-	dprintf(fd, "%s", keyword);
-	while (*words)
-		dprintf(fd, " %s", *words++);
-	dprintf(fd, "\n");
+	bool done = !words || dprintf(fd, "%s", keyword) >= 0;
+
+	while (done && words && *words)
+		done = dprintf(fd, " %s", *words++) >= 0;
+	return done && (!words || dprintf(fd, "\n") >= 0);
+}
+
+static bool print_resolver(int fd, const struct resolver *resolver)
+{
+	for (const char **server = resolver->servers; server && *server; server++)
+		if (dprintf(fd, "nameserver %s\n", *server) < 0)
+			return false;
+	return print_line(fd, "search", resolver->search) && print_line(fd, "options", resolver->options);
 }
 
 bool network_set_resolver(const struct resolver *resolver)
 {
 	int fd;
 
-	unlink(RESOLVER_FILE);
+	if (unlink(RESOLVER_FILE) && errno != ENOENT)
+		return fail(RESOLVER_FILE ": %s", strerror(errno));
 	if (!resolver->servers && !resolver->search && !resolver->options)
 		return true;
 	mkdir("/etc", 0755);
 	fd = open(RESOLVER_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return fail(RESOLVER_FILE ": %s", strerror(errno));
-	for (const char **server = resolver->servers; server && *server; server++)
-		dprintf(fd, "nameserver %s\n", *server);
-	if (resolver->search)
-		print_line(fd, "search", resolver->search);
-	if (resolver->options)
-		print_line(fd, "options", resolver->options);
+	if (print_resolver(fd, resolver))
+		return !close(fd) || fail(RESOLVER_FILE ": %s", strerror(errno));
+	fail(RESOLVER_FILE ": %s", strerror(errno));
 	close(fd);
-	return true;
+	unlink(RESOLVER_FILE); /* half of it would name some servers and not others */
+	return false;
 }

@@ -1,0 +1,101 @@
+/* Runs single parts of the guest agent on the host, with the sanitizers: what a guest meets too rarely to be waited for.
+ *
+ *     parts resolver    write the resolver's file into a full file system; print what came of it
+ *     parts frames      end processes until the control channel holds no more, then print what the host would read */
+#include "control.h"
+#include "loop.h"
+#include "network.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* The linker puts this in the place of reboot(2): what is fatal to the agent must not power off the host. */
+int __wrap_reboot(int how);
+int __wrap_reboot(int how)
+{
+	fprintf(stderr, "parts: reboot(%#x)\n", (unsigned)how);
+	abort();
+}
+
+static void require(bool condition, const char *what)
+{
+	if (condition)
+		return;
+	perror(what);
+	exit(2);
+}
+
+/* A file system of one page in the place of /etc, and a file that fills it. */
+static void fill_etc(void)
+{
+	static const char page[4096] = "full";
+	int fd;
+
+	require(!unshare(CLONE_NEWNS), "unshare");
+	require(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount /");
+	require(!mount("tmpfs", "/etc", "tmpfs", 0, "size=4k"), "mount /etc");
+	fd = open("/etc/filler", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	require(fd >= 0 && write(fd, page, sizeof page) == sizeof page, "/etc/filler");
+	close(fd);
+}
+
+static int try_resolver(void)
+{
+	const char *servers[] = {"192.0.2.1", NULL}, *search[] = {"example.org", NULL};
+	struct resolver resolver = {.servers = servers, .search = search};
+	bool done;
+
+	fill_etc();
+	done = network_set_resolver(&resolver);
+	printf("%s: %s\n", done ? "done" : "failed", failure.reason);
+	printf("%s\n", access(RESOLVER_FILE, F_OK) ? "no file" : "a file");
+	return 0;
+}
+
+/* Print what waits on the channel. */
+static void print_bytes(int fd)
+{
+	char bytes[65536];
+	ssize_t count;
+
+	do {
+		control_turn();
+		while ((count = read(fd, bytes, sizeof bytes)) > 0)
+			fwrite(bytes, 1, (size_t)count, stdout);
+	} while (count < 0 && errno == EINTR);
+}
+
+static int try_frames(void)
+{
+	enum { EVENTS = 1 << 14 }; /* of 167 bytes each, of which the channel's 2 MiB hold no whole number */
+	struct process *process = calloc(1, sizeof *process + 100);
+	int ends[2];
+
+	require(process && !socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), "socketpair");
+	memset(process->container_id, 'c', 99);
+	process->id = "p";
+	loop_init();
+	control_init((struct line){.fd = ends[0], .receipts = -1});
+	for (int i = 0; i < EVENTS; i++)
+		control_ended(process);
+	for (int i = 0; i < 64; i++) /* a socket takes some 200 KiB at a time */
+		print_bytes(ends[1]);
+	free(process);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "resolver"))
+		return try_resolver();
+	if (argc == 2 && !strcmp(argv[1], "frames"))
+		return try_frames();
+	return 2;
+}

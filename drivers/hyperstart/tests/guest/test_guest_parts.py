@@ -1,0 +1,32 @@
+"""Parts of the guest agent by themselves, under the sanitizers: failures that a guest in a VM cannot be brought to."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SOURCES = [path for path in (HERE.parents[1] / "guest").glob("*.c") if path.stem != "main"]
+DEADLINE = 60
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """The function that runs one part and returns what it printed."""
+    program = tmp_path_factory.mktemp("parts") / "parts"
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
+    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wl,--wrap=reboot"]
+    flags += ["-I", str(SOURCES[0].parent)]
+    subprocess.run(["gcc", *flags, "-o", program, HERE / "parts.c", *SOURCES], check=True)
+
+    def run(part):
+        result = subprocess.run([program, part], capture_output=True, timeout=DEADLINE)
+        assert result.returncode == 0, result.stderr.decode()
+        return result.stdout
+
+    return run
+
+
+@pytest.mark.root
+def test_a_full_root_file_system_fails_the_resolver_with_its_reason(parts):
+    assert parts("resolver") == b"failed: /etc/resolv.conf: No space left on device\nno file\n"
