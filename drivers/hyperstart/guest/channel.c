@@ -9,7 +9,7 @@
 enum {
 	READ_SIZE = 16384,     /* a virtio port hands over 4 KiB at a time */
 	READS_PER_TURN = 16,   /* then others have their turn */
-	IDLE_CAPACITY = 32768, /* what an empty send buffer keeps */
+	IDLE_CAPACITY = 32768, /* what a send buffer has at first, and keeps when it is empty */
 };
 
 /* Bytes that no text holds, to be followed by the token. */
@@ -80,7 +80,9 @@ void channel_init(struct channel *channel, const struct channel_kind *kind, stru
 		.out.limit = kind->send_max,
 		.more = true,
 	};
-	if (!buffer_reserve(&channel->in, READ_SIZE) || !loop_watch(&channel->watch, EPOLLIN | EPOLLOUT))
+	/* What is sent when little waits, such as frames of streams and the echo of a marker, needs no memory later. */
+	if (!buffer_reserve(&channel->in, READ_SIZE) || !buffer_reserve(&channel->out, IDLE_CAPACITY) ||
+	    !loop_watch(&channel->watch, EPOLLIN | EPOLLOUT))
 		fatal("guest agent: cannot watch a channel: %s", strerror(errno));
 }
 
@@ -243,6 +245,14 @@ void channel_receive(struct channel *channel)
 bool channel_send(struct channel *channel, const void *bytes, size_t count)
 {
 	return buffer_add(&channel->out, bytes, count);
+}
+
+bool channel_send_frame(struct channel *channel, const void *header, const void *payload, size_t length)
+{
+	size_t size = channel->kind->header_size;
+
+	return buffer_reserve(&channel->out, size + length) && channel_send(channel, header, size) &&
+	       channel_send(channel, payload, length);
 }
 
 size_t channel_waiting(const struct channel *channel)

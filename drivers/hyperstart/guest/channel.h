@@ -55,8 +55,9 @@ void channel_init(struct channel *channel, const struct channel_kind *kind, stru
 /* Handle what waits, and read and handle what is there; once per turn of the loop. */
 void channel_receive(struct channel *channel);
 
-/* Queue bytes; false if too many wait already. */
+/* Queue bytes, or a header and its payload; nothing of it, and false, if too many wait already. */
 bool channel_send(struct channel *channel, const void *bytes, size_t count);
+bool channel_send_frame(struct channel *channel, const void *header, const void *payload, size_t length);
 size_t channel_waiting(const struct channel *channel);
 
 /* Write as much as the host takes now. Returns true if nothing waits any more. */

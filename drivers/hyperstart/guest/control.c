@@ -35,7 +35,7 @@ static void send_frame(uint32_t code, const void *payload, size_t length)
 
 	put_be32(header, code);
 	put_be32(header + 4, (uint32_t)(HEADER + length));
-	if (!channel_send(&channel, header, HEADER) || !channel_send(&channel, payload, length))
+	if (!channel_send_frame(&channel, header, payload, length))
 		console("guest agent: an answer of %zu bytes is lost, the host reads nothing", length);
 }
 

@@ -47,25 +47,27 @@ static size_t room(void)
 	return SEND_SIZE - channel_waiting(&channel);
 }
 
-static void send_header(uint64_t stream, size_t length)
+static void write_header(uint8_t header[HEADER], uint64_t stream, size_t length)
 {
-	uint8_t header[HEADER];
-
 	put_be64(header, stream);
 	put_be32(header + 8, (uint32_t)(HEADER + length));
-	channel_send(&channel, header, HEADER);
 }
 
 static void send_frame(uint64_t stream, const uint8_t *payload, size_t length)
 {
-	send_header(stream, length);
-	channel_send(&channel, payload, length);
+	uint8_t header[HEADER];
+
+	write_header(header, stream, length);
+	channel_send_frame(&channel, header, payload, length);
 }
 
 /* One frame of `length` bytes of output, which may lie in two pieces. */
 static void send_output_frame(struct output *output, size_t length)
 {
-	send_header(output->stream, length);
+	uint8_t header[HEADER];
+
+	write_header(header, output->stream, length);
+	channel_send(&channel, header, HEADER);
 	while (length) {
 		const uint8_t *bytes;
 		size_t count = output_next(output, length, &bytes);

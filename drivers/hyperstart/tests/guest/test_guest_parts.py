@@ -1,5 +1,7 @@
 """Parts of the guest agent by themselves, under the sanitizers: failures that a guest in a VM cannot be brought to."""
 
+import json
+import struct
 import subprocess
 from pathlib import Path
 
@@ -30,3 +32,19 @@ def parts(tmp_path_factory):
 @pytest.mark.root
 def test_a_full_root_file_system_fails_the_resolver_with_its_reason(parts):
     assert parts("resolver") == b"failed: /etc/resolv.conf: No space left on device\nno file\n"
+
+
+def test_an_event_for_which_the_control_channel_has_no_room_is_left_out_whole(parts):
+    data = parts("frames")
+    codes = []
+    while data:
+        code, length = struct.unpack(">II", data[:8])
+        assert len(data) >= length, "a header without its payload"
+        codes.append(code)
+        if length > 8:
+            assert json.loads(data[8:length])["event"] == "finished"
+        data = data[length:]
+    ready, finished = 8, 23
+    assert codes[:2] == [ready, finished]
+    assert set(codes[1:]) == {finished}
+    assert len(codes) > 10_000
