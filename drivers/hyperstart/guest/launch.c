@@ -122,14 +122,19 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 		if (!find_user(spec->user, extended || later, user))
 			return false;
 		*count = groups_of_user(user, groups, GROUPS_MAX);
+		if (*count > GROUPS_MAX)
+			return fail_process(NOT_SET_UP, "user '%s' is in more than %d groups", spec->user, GROUPS_MAX);
 	} else if (!extended && !later && (*spec->group || (spec->groups && *spec->groups))) {
 		return fail_process(NOT_SET_UP, "groups are given without a user");
 	}
 	if (*spec->group && !find_group(spec->group, extended || later, &user->gid))
 		return false;
-	for (const char **name = spec->groups; name && *name && *count < GROUPS_MAX; name++)
+	for (const char **name = spec->groups; name && *name; name++) {
+		if (*count == GROUPS_MAX)
+			return fail_process(NOT_SET_UP, "the process has more than %d groups", GROUPS_MAX);
 		if (!find_group(*name, extended || later, &groups[(*count)++]))
 			return false;
+	}
 	return true;
 }
 
@@ -194,9 +199,11 @@ static bool execute(char **args, char **environment)
 	while (*args[0] && rest && *rest) {
 		size_t length = strcspn(rest, ":");
 
-		snprintf(path, sizeof path, "%.*s%s%s", (int)length, rest, length ? "/" : "./", args[0]);
+		bool fits = snprintf(path, sizeof path, "%.*s%s%s", (int)length, rest, length ? "/" : "./", args[0]) <
+		            (int)sizeof path;
+
 		rest += length + (rest[length] == ':');
-		if (access(path, F_OK))
+		if (!fits || access(path, F_OK))
 			continue; /* an execve that fails takes five times as long */
 		execve(path, args, environment);
 		if (errno != EACCES)

@@ -71,7 +71,17 @@ struct search {
 	struct user *user;
 	gid_t *gids;
 	size_t room, count;
+	const char *cut; /* the field that did not fit into `size` bytes, if one did not: a part of it may be another's */
+	size_t size;
 };
+
+static void copy_field(struct search *search, const char *what, char *to, size_t size, const char *from)
+{
+	if ((size_t)snprintf(to, size, "%s", from) < size)
+		return;
+	search->cut = what;
+	search->size = size;
+}
 
 static bool match_user(char **fields, void *data)
 {
@@ -86,9 +96,15 @@ static bool match_user(char **fields, void *data)
 	user->uid = uid;
 	user->gid = gid;
 	user->listed = true;
-	snprintf(user->name, sizeof user->name, "%s", fields[0]);
-	snprintf(user->home, sizeof user->home, "%s", *fields[5] ? fields[5] : "/");
+	copy_field(search, "name", user->name, sizeof user->name, fields[0]);
+	copy_field(search, "home directory", user->home, sizeof user->home, *fields[5] ? fields[5] : "/");
 	return true;
+}
+
+static bool is_whole(const char *name, const struct search *search)
+{
+	return !search->cut || fail_process(NO_SUCH_USER, "user '%s': the %s in /etc/passwd has more than %zu bytes", name,
+	                                    search->cut, search->size - 1);
 }
 
 bool find_user(const char *name, bool any_number, struct user *user)
@@ -98,10 +114,10 @@ bool find_user(const char *name, bool any_number, struct user *user)
 	memset(user, 0, sizeof *user);
 	/* A name made of digits comes first, as everywhere. */
 	if (find_line("/etc/passwd", PASSWD_FIELDS, match_user, &search))
-		return true;
+		return is_whole(name, &search);
 	search.by_id = parse_id(name, &search.id);
 	if (search.by_id && find_line("/etc/passwd", PASSWD_FIELDS, match_user, &search))
-		return true;
+		return is_whole(name, &search);
 	if (!search.by_id || !any_number)
 		return fail_process(NO_SUCH_USER, "user '%s' is not in the container's /etc/passwd", name);
 	user->uid = search.id;
@@ -145,10 +161,12 @@ static bool match_member(char **fields, void *data)
 
 	if (!parse_id(fields[2], &gid))
 		return false;
-	for (char *member; (member = strsep(&members, ",")) && search->count < search->room;) {
+	for (char *member; (member = strsep(&members, ","));) {
 		if (strcmp(member, search->name))
 			continue;
-		search->gids[search->count++] = gid;
+		if (search->count < search->room)
+			search->gids[search->count] = gid;
+		search->count++;
 		break;
 	}
 	return false; /* all lines count */

@@ -20,7 +20,8 @@ bool find_user(const char *name, bool any_number, struct user *user);
 /* Look up a group by name or number, likewise. */
 bool find_group(const char *name, bool any_number, gid_t *gid);
 
-/* Add to `gids`, which has room for `room`, the groups that list the user; returns how many. */
+/* Add to `gids`, which has room for `room`, the groups that list the user; returns how many list it, with or without
+ * room. */
 size_t groups_of_user(const struct user *user, gid_t *gids, size_t room);
 
 #endif

@@ -134,6 +134,16 @@ def test_path_is_the_command_s_own(host):
     assert host.refused(Code.EXECCMD, command)["exit_code"] == 127
 
 
+def test_a_path_that_is_too_long_for_the_kernel_is_passed_over(host):
+    # Cut off at the kernel's 4095 bytes, "/trueish" below this directory would name /bin/true.
+    longest = "/bin".ljust(4095 - len("/true"), "/")
+    process = {"stdio": 5, "stderr": 6, "args": ["trueish"], "envs": [{"env": "PATH", "value": longest}]}
+    reason = "trueish: command not found in the container"
+    assert host.refused(host.EXECCMD, {"container": "c1", "process": process}) == {"reason": reason, "exit_code": 127}
+    both = [{"env": "PATH", "value": f"{longest}:/bin"}]
+    assert output(host, "busybox", "echo", "found", envs=both) == "found\n"
+
+
 def test_an_exec_inherits_the_container_s_environment_and_working_directory(host):
     more = {"envs": [{"env": "FROM", "value": "container"}], "workdir": "/tmp"}
     host.start_container("c5", "sleep", "1000", process=more)
@@ -161,6 +171,37 @@ def test_an_exec_inherits_the_container_s_environment_and_working_directory(host
 )
 def test_user_and_groups_are_those_of_the_container_s_files(host, process, identity):
     assert output(host, "id", **process).strip() == identity
+
+
+LONG = "x" * 64
+
+
+@pytest.mark.parametrize(
+    ("process", "reason"),
+    [
+        ({"user": LONG}, f"user '{LONG}': the name in /etc/passwd has more than 63 bytes"),
+        ({"user": "2000"}, "user '2000': the name in /etc/passwd has more than 63 bytes"),
+        ({"user": "far"}, "user 'far': the home directory in /etc/passwd has more than 255 bytes"),
+        ({"user": "joiner"}, "user 'joiner' is in more than 256 groups"),
+        ({"additionalGroups": ["0"] * 257}, "the process has more than 256 groups"),
+    ],
+    ids=["name", "number", "home", "groups", "additional groups"],
+)
+def test_an_identity_that_the_agent_cannot_hold_is_refused(host, extended, make_root, process, reason):
+    root = extended.directory / "share/crowded/rootfs"
+    if not root.exists():
+        make_root(root)
+        with (root / "etc/passwd").open("a") as passwd:
+            passwd.write(f"{LONG}:x:2000:2000::/home/bob:/bin/sh\njoiner:x:2002:2002::/home/bob:/bin/sh\n")
+            passwd.write(f"far:x:2001:2001::/{'y' * 255}:/bin/sh\n")
+        with (root / "etc/group").open("a") as group:
+            group.write("".join(f"g{number}:x:{number}:joiner\n" for number in range(3000, 3257)))
+    stdio = host.start_container("crowded", "sleep", "1000", image="crowded")
+    command = {"container": "crowded", "process": {"stdio": 5, "stderr": 6, "args": ["id"], **process}}
+    assert host.refused(host.EXECCMD, command) == {"reason": reason, "exit_code": 125}
+    host.ok(host.KILLCONTAINER, {"container": "crowded", "signal": 9})
+    host.finish(stdio)
+    host.ok(host.REMOVECONTAINER, {"container": "crowded"})
 
 
 def test_arguments_arrive_byte_for_byte(host):
