@@ -25,8 +25,11 @@ enum {
 	FILES_MAX = 65536,        /* descriptors of the agent: five for each process, four for each container */
 };
 
+/* COMMAND_LINE_SIZE of User Mode Linux' arch/um/include/asm/setup.h; other machines have less. */
+enum { COMMAND_LINE_MAX = 4096 };
+
 /* The words of the kernel's command line, each ended by NUL; an empty one comes last. */
-static char words[4096];
+static char words[COMMAND_LINE_MAX + 2];
 
 static void open_console(void)
 {
@@ -168,7 +171,8 @@ static struct line open_channel(int events, const char *name)
 	char path[64] = "", *receipts = NULL;
 
 	if (given) {
-		snprintf(path, sizeof path, "%s", given);
+		if ((size_t)snprintf(path, sizeof path, "%s", given) >= sizeof path)
+			fatal("guest agent: the devices of channel %s have more than %zu bytes", name, sizeof path - 1);
 		receipts = strchr(path, ',');
 		if (receipts)
 			*receipts++ = 0;

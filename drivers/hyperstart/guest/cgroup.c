@@ -17,19 +17,20 @@
 
 enum {
 	END_GRACE = 1000, /* milliseconds from SIGKILL to not waiting any longer */
-	FILE_MAX = 4096,  /* the longest file of a group has a line for each disk */
+	FILE_MAX = 65536, /* the longest file of a group has a line of some 100 bytes for each disk */
 };
 
-/* Read a file of a group; "" and false if there is none. */
+/* Read a file of a group; "" and false if there is none, or if it is longer. */
 static bool read_value(int directory, const char *name, char text[FILE_MAX])
 {
 	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? 0 : read(fd, text, FILE_MAX - 1);
+	ssize_t length = fd < 0 ? -1 : read(fd, text, FILE_MAX);
+	bool whole = length >= 0 && length < FILE_MAX;
 
-	text[MAX(length, 0)] = 0;
+	text[whole ? length : 0] = 0;
 	if (fd >= 0)
 		close(fd);
-	return fd >= 0;
+	return whole;
 }
 
 static bool write_value(int directory, const char *name, const char *text)

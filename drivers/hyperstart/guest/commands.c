@@ -402,9 +402,7 @@ static enum outcome answer_hello(void)
 		separator = ",";
 	}
 	json_write(reply, "]}");
-	if (reply->overflown)
-		fail("the guest has no memory to list its processes");
-	return outcome_of(!reply->overflown);
+	return DONE;
 }
 
 static enum outcome hello(struct message *message)
@@ -498,6 +496,11 @@ enum outcome command_perform(uint32_t code, const uint8_t *payload, size_t lengt
 		message.rest = payload + json;
 		message.rest_length = length - json;
 		outcome = command->handle(&message);
+	}
+	if (outcome == DONE && reply->overflown) {
+		fail("the guest has no memory for the answer");
+		reply->length = 0;
+		outcome = FAILED;
 	}
 	message_free(&message);
 	if (outcome != LATER)

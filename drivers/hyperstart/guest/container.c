@@ -129,12 +129,12 @@ struct container *container_start(const struct container_spec *spec, struct mess
 	return container;
 }
 
-/* In a child, which is born in the pod: make the root, and leave it to others. */
+/* In a child, which is born in the pod: make the root, and leave it to others. A child that is killed reports nothing. */
 static _Noreturn void make_root_and_end(const struct container *container, int report)
 {
-	if (!root_make(&container->spec, container->pts) && write(report, &failure, sizeof failure) < 0)
-		_exit(1);
-	_exit(0);
+	if (root_make(&container->spec, container->pts))
+		failure = (struct failure){.stage = STAGE_NONE};
+	_exit(write(report, &failure, sizeof failure) != sizeof failure);
 }
 
 static bool make_root(struct container *container)
@@ -154,7 +154,9 @@ static bool make_root(struct container *container)
 		container_leave();
 	}
 	close(report[1]);
-	done = pid > 0 && read(report[0], &failure, sizeof failure) == 0;
+	done = pid > 0 && (read(report[0], &failure, sizeof failure) == sizeof failure ||
+	                   fail("the root's maker ended without a report"));
+	done = done && failure.stage == STAGE_NONE;
 	close(report[0]);
 	return done;
 }

@@ -118,7 +118,10 @@ void control_ended(const struct process *process)
 	json_write(&text, ",\"process\":");
 	json_write_string(&text, process->id);
 	json_write(&text, ",\"event\":\"finished\",\"status\":%d}", process->status);
-	send_frame(PROCESSASYNCEVENT, text.data, text.length);
+	if (text.overflown)
+		console("guest agent: no memory to report the end of a process");
+	else
+		send_frame(PROCESSASYNCEVENT, text.data, text.length);
 	buffer_free(&text);
 }
 

@@ -33,8 +33,8 @@ static bool copy_opened(int from, int to, const char *name, bool directory, int 
 
 	if (source >= 0)
 		close(source);
-	if (target >= 0)
-		close(target);
+	if (target >= 0 && close(target)) /* some file systems write only now */
+		done = false;
 	return done;
 }
 
@@ -85,6 +85,13 @@ static DIR *open_entries(int directory)
 	return entries;
 }
 
+/* Like readdir, but errno is 0 at the end of the directory. */
+static struct dirent *next_entry(DIR *entries)
+{
+	errno = 0;
+	return readdir(entries);
+}
+
 static bool copy_directory(int from, int to, int depth)
 {
 	DIR *entries;
@@ -93,27 +100,33 @@ static bool copy_directory(int from, int to, int depth)
 	errno = ENAMETOOLONG;
 	entries = depth < DEPTH_MAX ? open_entries(from) : NULL;
 	done = entries;
-	for (struct dirent *entry; done && (entry = readdir(entries));)
+	for (struct dirent *entry; done && (entry = next_entry(entries));)
 		done = is_special(entry->d_name) || copy_entry(from, to, entry->d_name, depth);
+	done = done && !errno;
 	if (entries)
 		closedir(entries);
 	return done;
 }
 
-static bool is_empty(int directory)
+/* False and errno if it cannot be read. */
+static bool look_for_entries(int directory, bool *empty)
 {
 	DIR *entries = open_entries(directory);
-	bool empty = entries;
+	bool done;
 
-	for (struct dirent *entry; empty && (entry = readdir(entries));)
+	*empty = true;
+	for (struct dirent *entry; entries && *empty && (entry = next_entry(entries));)
 		/* What mkfs of ext4 makes is nobody's. */
-		empty = is_special(entry->d_name) || !strcmp(entry->d_name, "lost+found");
+		*empty = is_special(entry->d_name) || !strcmp(entry->d_name, "lost+found");
+	done = entries && (!*empty || !errno);
 	if (entries)
 		closedir(entries);
-	return empty;
+	return done;
 }
 
 bool copy_into_empty(int from, int to)
 {
-	return !is_empty(to) || copy_directory(from, to, 0);
+	bool empty;
+
+	return look_for_entries(to, &empty) && (!empty || copy_directory(from, to, 0));
 }

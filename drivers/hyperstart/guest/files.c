@@ -44,7 +44,8 @@ bool file_write(const struct container *container, const char *path, const uint8
 	}
 	if (!done)
 		fail("'%s' in container '%s': %s", path, container->spec.id, strerror(errno));
-	close(file);
+	if (close(file) && done) /* file systems of the host may write only now */
+		return fail("'%s' in container '%s': %s", path, container->spec.id, strerror(errno));
 	return done;
 }
 

@@ -225,8 +225,8 @@ static bool enter(struct launch *launch)
 	/* Other processes of the container see this one already: execve would close what they might find in it too late. */
 	if (launch->report > REPORT)
 		launch->report = dup3(launch->report, REPORT, O_CLOEXEC);
-	syscall(SYS_close_range, launch->report < 0 ? REPORT : REPORT + 1, ~0U, 0);
-	return true;
+	return !syscall(SYS_close_range, launch->report < 0 ? REPORT : REPORT + 1, ~0U, 0) ||
+	       fail("close_range: %s", strerror(errno));
 }
 
 /* The child. What goes wrong is reported, and ends it. */

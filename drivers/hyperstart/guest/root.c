@@ -191,9 +191,10 @@ static bool make_file(const char *path, const char *format, const char *hostname
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return fail("%s: %s", path, strerror(errno));
-	done = dprintf(fd, format, hostname) >= 0;
-	close(fd);
-	return done || fail("%s: %s", path, strerror(errno));
+	done = dprintf(fd, format, hostname) >= 0 || fail("%s: %s", path, strerror(errno));
+	if (close(fd) && done)
+		return fail("%s: %s", path, strerror(errno));
+	return done;
 }
 
 /* What the original does on a container's first start, if it is told to. */

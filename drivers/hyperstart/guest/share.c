@@ -80,8 +80,9 @@ enum share share_of(const struct mapping *mapping)
 void share_forget_names(void)
 {
 	/* A remount lets go of all names that are not in use. */
-	if (shares[SHARE_ROOTS].mounted)
-		mount(NULL, shares[SHARE_ROOTS].path, NULL, MS_REMOUNT | flags_of(SHARE_ROOTS), NULL);
+	if (shares[SHARE_ROOTS].mounted &&
+	    mount(NULL, shares[SHARE_ROOTS].path, NULL, MS_REMOUNT | flags_of(SHARE_ROOTS), NULL))
+		console("guest agent: remounting %s: %s", shares[SHARE_ROOTS].path, strerror(errno));
 }
 
 int share_open(enum share share, const char *what, const char *path)
