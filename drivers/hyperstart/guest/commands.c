@@ -4,6 +4,7 @@
 #include "devices.h"
 #include "files.h"
 #include "pod.h"
+#include "start.h"
 
 #include <signal.h>
 #include <string.h>

@@ -3,35 +3,7 @@
 #define COMMANDS_H
 
 #include "process.h"
-
-enum code {
-	GETVERSION = 0,
-	STARTPOD = 1,
-	GETPOD = 2,
-	DESTROYPOD = 4,
-	EXECCMD = 6,
-	READY = 8,
-	ACK = 9,
-	ERROR = 10,
-	WINSIZE = 11,
-	PING = 12,
-	PODFINISHED = 13,
-	NEXT = 14,
-	WRITEFILE = 15,
-	READFILE = 16,
-	NEWCONTAINER = 17,
-	KILLCONTAINER = 18,
-	ONLINECPUMEM = 19,
-	SETUPINTERFACE = 20,
-	SETUPROUTE = 21,
-	REMOVECONTAINER = 22,
-	PROCESSASYNCEVENT = 23,
-	SIGNALPROCESS = 24,
-	DELETEINTERFACE = 25,
-	HELLO = 4096,
-	SIGNAL = 4097,
-	STATS = 4098,
-};
+#include "protocol.h"
 
 /* What came of a command. LATER: command_started will say, or the VM powers off. */
 enum outcome { DONE, FAILED, LATER };

@@ -23,20 +23,9 @@ struct container {
 
 extern struct container *containers;
 
-/* At boot: note the agent's own mount namespace. */
-void container_init(void);
-
 struct container *container_find(const char *id);
 
-/* Make a container and begin to start its first process; message may be NULL, else the container takes what it holds.
- * NULL and `failure` if that fails at once. */
-struct container *container_start(const struct container_spec *spec, struct message *message);
-
-/* Make a container that has a root, but no first process. NULL and `failure` if that fails. */
-struct container *container_make(const struct container_spec *spec);
-
-/* The same of the guest's own root, where the agent is. */
-struct container *container_of_guest(const char *id);
+struct container *container_new(const struct container_spec *spec);
 
 /* Its first process has ended. */
 void container_ended(struct container *container, uint8_t status);
@@ -45,14 +34,5 @@ void container_ended(struct container *container, uint8_t status);
 void container_free(struct container *container);
 
 size_t containers_running(void);
-
-/* Give the agent the container's new mount namespace, so that a child is born in it. */
-bool container_unshare(struct container *container);
-
-/* Enter the container's mount namespace. */
-bool container_enter(const struct container *container);
-
-/* Lead the agent back to its own. */
-void container_leave(void);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "channel.h"
 #include "commands.h"
+#include "dialect.h"
 #include "mux.h"
 #include "pod.h"
 
@@ -17,9 +18,6 @@ enum {
 	UNREAD_MAX = 16384,    /* no further command while so much waits to be sent */
 	FLUSH_GRACE = 300,     /* milliseconds for the host to take the last output before power-off */
 };
-
-unsigned api_version = API_2016;
-bool later, extended;
 
 static const struct buffer nothing;
 
@@ -172,17 +170,6 @@ void control_turn(void)
 		advance_phase();
 	if (channel_flush(&channel) && off_after_answer)
 		power_off();
-}
-
-static void read_version(void)
-{
-	const char *given = boot_option("api", "");
-	unsigned long version = given ? strtoul(given, NULL, 10) : API_2016;
-
-	if (version < API_2016 || version > API_FINAL)
-		fatal("guest agent: vc.api=%s is none of %d to %d", given, API_2016, API_FINAL);
-	api_version = (unsigned)version;
-	later = api_version > API_2016;
 }
 
 void control_init(struct line line)

@@ -15,4 +15,7 @@ extern bool later;
 /* A host of this boot said HELLO, so that our additions to the protocol are in force, whatever the version. */
 extern bool extended;
 
+/* At boot: take the version that the kernel command line names. */
+void read_version(void);
+
 #endif

@@ -1,6 +1,7 @@
 #include "files.h"
 
 #include "kernel.h"
+#include "namespaces.h"
 
 #include <errno.h>
 #include <fcntl.h>

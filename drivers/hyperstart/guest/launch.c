@@ -1,6 +1,7 @@
 #include "launch.h"
 
 #include "kernel.h"
+#include "namespaces.h"
 #include "pod.h"
 #include "root.h"
 #include "users.h"

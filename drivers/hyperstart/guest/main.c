@@ -4,6 +4,7 @@
 #include "cgroup.h"
 #include "control.h"
 #include "mux.h"
+#include "namespaces.h"
 #include "pod.h"
 #include "root.h"
 #include "share.h"

@@ -16,31 +16,6 @@ enum {
 enum control_type { CREDIT = 1, RELEASE = 2, RESUME = 3 };
 
 static struct channel channel;
-static struct process *queue, **queue_end = &queue;
-
-void mux_ready(struct process *process)
-{
-	if (process->queued)
-		return;
-	process->queued = true;
-	process->ready_next = NULL;
-	*queue_end = process;
-	queue_end = &process->ready_next;
-}
-
-void mux_forget(struct process *process)
-{
-	struct process **link = &queue;
-
-	if (!process->queued)
-		return;
-	while (*link != process)
-		link = &(*link)->ready_next;
-	*link = process->ready_next;
-	if (!*link)
-		queue_end = link;
-	process->queued = false;
-}
 
 static size_t room(void)
 {

@@ -10,10 +10,6 @@ void mux_init(struct line line);
 /* Receive and send; once per turn of the loop. */
 void mux_turn(void);
 
-/* The process has something for the host: output, credit, or its end. */
-void mux_ready(struct process *process);
-void mux_forget(struct process *process);
-
 /* Everything there is to send has been sent. */
 bool mux_is_idle(void);
 

@@ -21,10 +21,6 @@ void pod_end(void);
  * there is no memory for it. */
 struct container *pod_itself(void);
 
-/* Let children be born outside of the pod's pid namespace, and in it again. */
-void pod_step_out(void);
-void pod_step_in(void);
-
 /* Ask everything to end, kill it after a while. pod_is_gone tells when nothing is left. */
 void pod_destroy(void);
 bool pod_is_gone(void);

@@ -30,10 +30,13 @@ struct process {
 
 extern struct process *processes;
 
-/* Start a process of a container (its first one if `init`, which also makes the container's root). STARTING: the outcome
- * comes later by control_started. NOT_STARTED: `failure` says why. */
-enum start { NOT_STARTED, STARTED, STARTING };
-enum start process_start(struct container *container, bool init, const struct process_spec *spec);
+extern struct process *queue;
+
+/* The process has something for the host: output, credit, or its end. */
+void mux_ready(struct process *process);
+void mux_forget(struct process *process);
+
+struct process *process_new(const char *container_id, const struct process_spec *spec);
 
 /* Make a process that has ended before it started, as an original agent reports it. */
 bool process_stillborn(const char *container_id, const struct process_spec *spec, int status);

@@ -1,0 +1,106 @@
+#include "namespaces.h"
+
+#include "pod.h"
+#include "root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int agent_mounts = -1; /* the agent's own mount namespace */
+static int agent_pids = -1; /* the agent's own pid namespace */
+int pod_pids = -1; /* the pod's */
+
+void container_init(void)
+{
+	agent_mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (agent_mounts < 0)
+		fatal("guest agent: mount namespace: %s", strerror(errno));
+}
+
+/* The first process of the pod's pid namespace: it reaps orphans, and sees nothing of the guest's root. */
+static _Noreturn void pod_init(void)
+{
+	bool ending = false;
+	sigset_t wanted;
+
+	prctl(PR_SET_NAME, "pod");
+	write_file("/proc/self/oom_score_adj", "-1000"); /* its end would be that of all processes */
+	if (unshare(CLONE_NEWNS) || !root_make_empty())
+		_exit(1);
+	syscall(SYS_close_range, 0U, ~0U, 0);
+	sigfillset(&wanted);
+	sigprocmask(SIG_SETMASK, &wanted, NULL);
+	sigemptyset(&wanted);
+	sigaddset(&wanted, SIGCHLD);
+	sigaddset(&wanted, END_WHEN_IDLE);
+	for (;;) {
+		pid_t pid;
+
+		ending |= sigwaitinfo(&wanted, NULL) == END_WHEN_IDLE;
+		do
+			pid = waitpid(-1, NULL, WNOHANG);
+		while (pid > 0);
+		if (ending && pid < 0)
+			_exit(0);
+	}
+}
+
+/* From here on children of the agent are born in the pod's namespaces, of which it shares two. */
+bool make_namespaces(void)
+{
+	if (agent_pids < 0)
+		agent_pids = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	if (setns(agent_pids, CLONE_NEWPID) || unshare(CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC))
+		return fail("namespaces: %s", strerror(errno));
+	pod.init = fork();
+	if (!pod.init)
+		pod_init();
+	if (pod.init < 0) {
+		pod.init = 0;
+		return fail("fork: %s", strerror(errno));
+	}
+	pod_pids = open("/proc/self/ns/pid_for_children", O_RDONLY | O_CLOEXEC);
+	return pod_pids >= 0 || fail("namespaces: %s", strerror(errno));
+}
+
+void pod_step_out(void)
+{
+	if (setns(agent_pids, CLONE_NEWPID))
+		fatal("guest agent: cannot leave the pod's process numbers: %s", strerror(errno));
+}
+
+void pod_step_in(void)
+{
+	if (setns(pod_pids, CLONE_NEWPID))
+		fatal("guest agent: cannot return to the pod's process numbers: %s", strerror(errno));
+}
+
+bool container_unshare(struct container *container)
+{
+	if (unshare(CLONE_NEWNS))
+		return fail("mount namespace: %s", strerror(errno));
+	container->mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (container->mounts >= 0)
+		return true;
+	fail("mount namespace: %s", strerror(errno));
+	container_leave();
+	return false;
+}
+
+void container_leave(void)
+{
+	if (setns(agent_mounts, CLONE_NEWNS))
+		fatal("guest agent: cannot return to its mount namespace: %s", strerror(errno));
+}
+
+bool container_enter(const struct container *container)
+{
+	return !setns(container->mounts, CLONE_NEWNS) || fail("mount namespace: %s", strerror(errno));
+}

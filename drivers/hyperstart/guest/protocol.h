@@ -1,0 +1,34 @@
+/* The numbers of the protocol, as they are on the control channel. */
+#ifndef PROTOCOL_H
+#define PROTOCOL_H
+
+enum code {
+	GETVERSION = 0,
+	STARTPOD = 1,
+	GETPOD = 2,
+	DESTROYPOD = 4,
+	EXECCMD = 6,
+	READY = 8,
+	ACK = 9,
+	ERROR = 10,
+	WINSIZE = 11,
+	PING = 12,
+	PODFINISHED = 13,
+	NEXT = 14,
+	WRITEFILE = 15,
+	READFILE = 16,
+	NEWCONTAINER = 17,
+	KILLCONTAINER = 18,
+	ONLINECPUMEM = 19,
+	SETUPINTERFACE = 20,
+	SETUPROUTE = 21,
+	REMOVECONTAINER = 22,
+	PROCESSASYNCEVENT = 23,
+	SIGNALPROCESS = 24,
+	DELETEINTERFACE = 25,
+	HELLO = 4096,
+	SIGNAL = 4097,
+	STATS = 4098,
+};
+
+#endif
