@@ -2,6 +2,7 @@
 
 #include "channel.h"
 #include "devices.h"
+#include "dialect.h"
 #include "files.h"
 #include "pod.h"
 #include "start.h"
@@ -170,6 +171,7 @@ static enum outcome kill_container(struct message *message)
 {
 	struct kill_spec spec;
 	struct container *container;
+	struct process *process;
 
 	if (!read_kill(message, &spec))
 		return FAILED;
@@ -183,9 +185,8 @@ static enum outcome kill_container(struct message *message)
 		fail("there is no container '%s'", spec.container);
 		return FAILED;
 	}
-	if (!container->init)
-		return DONE;
-	return outcome_of(process_kill(container->init, (int)MIN(spec.signal, INT32_MAX)) || !extended);
+	process = container_first_process(container);
+	return outcome_of(!process || process_kill(process, (int)MIN(spec.signal, INT32_MAX)) || !extended);
 }
 
 static enum outcome signal_process(struct message *message)

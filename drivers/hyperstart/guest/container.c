@@ -2,19 +2,15 @@
 
 #include "dialect.h"
 #include "kernel.h"
-#include "root.h"
-#include "share.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 struct container *containers;
@@ -26,6 +22,15 @@ struct container *container_find(const char *id)
 	while (container && strcmp(container->spec.id, id))
 		container = container->next;
 	return container;
+}
+
+struct process *container_first_process(const struct container *container)
+{
+	struct process *process = processes;
+
+	while (process && (!process->init || process->container != container))
+		process = process->next;
+	return process;
 }
 
 size_t containers_running(void)
@@ -56,8 +61,7 @@ void container_free(struct container *container)
 	loop_free(container);
 }
 
-/* A container in the list, with a devpts that is mounted nowhere yet: the agent opens terminals in it, the container
- * sees it as /dev/pts. */
+/* The agent opens terminals in its devpts, the container sees it as /dev/pts. */
 struct container *container_new(const struct container_spec *spec)
 {
 	struct container *container = calloc(1, sizeof *container), **link = &containers;

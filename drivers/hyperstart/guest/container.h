@@ -12,7 +12,6 @@ struct container {
 	struct container *next; /* in the order they were made */
 	struct container_spec spec;
 	struct message message; /* owns what spec points to, unless the pod's message does */
-	struct process *init;   /* NULL once forgotten */
 	bool running;
 	bool outside;           /* the guest's own root: its processes are numbered as the agent's are */
 	uint8_t status;         /* of init, once it ended */
@@ -25,6 +24,11 @@ extern struct container *containers;
 
 struct container *container_find(const char *id);
 
+/* NULL once it is forgotten, or if it has none. */
+struct process *container_first_process(const struct container *container);
+
+/* Make a container in which nothing runs, with a devpts that is mounted nowhere yet; in the list. NULL and `failure` if that
+ * fails. */
 struct container *container_new(const struct container_spec *spec);
 
 /* Its first process has ended. */

@@ -6,10 +6,6 @@
 #include "mux.h"
 #include "pod.h"
 
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 enum {
 	HEADER = 8,            /* u32 code, u32 length with header */
@@ -186,7 +182,6 @@ void control_init(struct line line)
 		.synced = synced,
 	};
 
-	read_version();
 	channel_init(&channel, &kind, line);
 	send_frame(READY, NULL, 0);
 }

@@ -7,7 +7,7 @@
 unsigned api_version = API_2016;
 bool later, extended;
 
-void read_version(void)
+void dialect_init(void)
 {
 	const char *given = boot_option("api", "");
 	unsigned long version = given ? strtoul(given, NULL, 10) : API_2016;

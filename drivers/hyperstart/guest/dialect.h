@@ -16,6 +16,6 @@ extern bool later;
 extern bool extended;
 
 /* At boot: take the version that the kernel command line names. */
-void read_version(void);
+void dialect_init(void);
 
 #endif

@@ -15,14 +15,14 @@ static int open_regular(const struct container *container, const char *path, int
 	int root, file = -1;
 	struct stat what;
 
-	if (!container_enter(container))
+	if (!mounts_enter(container->mounts))
 		return -1;
 	root = open("/", O_PATH | O_CLOEXEC);
 	file = open_file(root, path, flags | O_NONBLOCK | O_NOCTTY, 0644);
 	if (file < 0)
 		fail("'%s' in container '%s': %s", path, container->spec.id, strerror(errno));
 	close(root);
-	container_leave();
+	mounts_leave();
 	if (file >= 0 && (fstat(file, &what) || !S_ISREG(what.st_mode))) {
 		fail("'%s' in container '%s' is not a regular file", path, container->spec.id);
 		close(file);

@@ -1,8 +1,8 @@
 #include "launch.h"
 
+#include "dialect.h"
 #include "kernel.h"
 #include "namespaces.h"
-#include "pod.h"
 #include "root.h"
 #include "users.h"
 
@@ -221,7 +221,7 @@ static bool enter(struct launch *launch)
 {
 	const struct container *container = launch->container;
 
-	if (launch->init ? !root_make(&container->spec, container->pts) : !container_enter(container))
+	if (launch->init ? !root_make(&container->spec, container->pts) : !mounts_enter(container->mounts))
 		return false;
 	/* Other processes of the container see this one already: execve would close what they might find in it too late. */
 	if (launch->report > REPORT)
@@ -293,7 +293,7 @@ static pid_t spawn_inside(struct launch *launch, struct container *container, in
 	pid_t pid;
 
 	launch->report = report;
-	if (launch->init && !container_unshare(container))
+	if (launch->init && !mounts_unshare(&container->mounts))
 		return -1;
 	if (container->outside)
 		pod_step_out();
@@ -301,7 +301,7 @@ static pid_t spawn_inside(struct launch *launch, struct container *container, in
 	if (container->outside)
 		pod_step_in();
 	if (launch->init)
-		container_leave();
+		mounts_leave();
 	return pid;
 }
 

@@ -3,11 +3,13 @@
 #include "boot.h"
 #include "cgroup.h"
 #include "control.h"
+#include "dialect.h"
 #include "mux.h"
 #include "namespaces.h"
 #include "pod.h"
 #include "root.h"
 #include "share.h"
+#include "start.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -73,9 +75,11 @@ int main(void)
 	root_init();
 	cgroup_init();
 	share_init();
-	container_init();
+	namespaces_init();
 	boot_open_channels(&control, &stream);
+	dialect_init();
+	start_init(control_started);
 	control_init(control);
-	mux_init(stream);
+	mux_init(stream, control_ended);
 	loop_run(turn);
 }

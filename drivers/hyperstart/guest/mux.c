@@ -1,8 +1,6 @@
 #include "mux.h"
 
-#include "control.h"
-
-#include <string.h>
+#include "dialect.h"
 
 enum {
 	HEADER = 12,          /* u64 stream, u32 length with header */
@@ -16,6 +14,7 @@ enum {
 enum control_type { CREDIT = 1, RELEASE = 2, RESUME = 3 };
 
 static struct channel channel;
+static void (*on_ended)(const struct process *process);
 
 static size_t room(void)
 {
@@ -108,7 +107,7 @@ static bool send_process(struct process *process)
 		return true;
 	send_frame(process->out.stream, NULL, 0);
 	if (later)
-		control_ended(process);
+		on_ended(process);
 	else
 		send_frame(process->out.stream, &process->status, 1);
 	process->end_sent = true;
@@ -120,12 +119,12 @@ static bool send_process(struct process *process)
 /* Fill the send buffer, every process in turn; whoever has more left goes to the end of the queue. */
 static void compose(void)
 {
-	while (queue && room() >= HEADER + ROOM_WORTH) {
-		struct process *process = queue;
+	while (process_queue && room() >= HEADER + ROOM_WORTH) {
+		struct process *process = process_queue;
 
-		mux_forget(process);
+		process_dequeue(process);
 		if (send_process(process))
-			mux_ready(process);
+			process_enqueue(process);
 	}
 }
 
@@ -133,17 +132,17 @@ void mux_turn(void)
 {
 	channel_receive(&channel);
 	for (int i = 0; i < SENDS_PER_TURN; i++) {
-		if (!channel_flush(&channel) || !queue)
+		if (!channel_flush(&channel) || !process_queue)
 			return;
 		compose();
 	}
-	if (channel_flush(&channel) && queue)
+	if (channel_flush(&channel) && process_queue)
 		loop_again();
 }
 
 bool mux_is_idle(void)
 {
-	return !queue && !channel_waiting(&channel);
+	return !process_queue && !channel_waiting(&channel);
 }
 
 static bool accepts(const uint8_t *frame, size_t length)
@@ -164,7 +163,7 @@ static void resume(struct process *process, struct output *output, uint64_t posi
 		process->in.paused = false;
 		process->in.tells = true;
 	}
-	mux_ready(process);
+	process_enqueue(process);
 }
 
 static void control_frame(const uint8_t *payload)
@@ -177,7 +176,7 @@ static void control_frame(const uint8_t *payload)
 		return; /* of a process that was released meanwhile */
 	if (payload[0] == CREDIT) {
 		output_consumed(output, MIN(value, output->sent));
-		mux_ready(process); /* what was held may go now */
+		process_enqueue(process); /* what was held may go now */
 	} else if (payload[0] == RELEASE && output == &process->out && process->ended)
 		process_forget(process);
 	else if (payload[0] == RESUME)
@@ -218,11 +217,11 @@ static void synced(void)
 	for (struct process *process = processes; process; process = process->next) {
 		process->out.paused = process->err.paused = process->in.paused = true;
 		process->end_sent = false;
-		mux_forget(process);
+		process_dequeue(process);
 	}
 }
 
-void mux_init(struct line line)
+void mux_init(struct line line, void (*ended)(const struct process *process))
 {
 	static const struct channel_kind kind = {
 		.header_size = HEADER,
@@ -235,5 +234,6 @@ void mux_init(struct line line)
 		.synced = synced,
 	};
 
+	on_ended = ended;
 	channel_init(&channel, &kind, line);
 }

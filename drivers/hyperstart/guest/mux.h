@@ -5,7 +5,8 @@
 #include "channel.h"
 #include "process.h"
 
-void mux_init(struct line line);
+/* `ended` is called with a process whose output was sent and whose end a host of the later dialect hears of elsewhere. */
+void mux_init(struct line line, void (*ended)(const struct process *process));
 
 /* Receive and send; once per turn of the loop. */
 void mux_turn(void);

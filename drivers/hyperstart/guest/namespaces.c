@@ -1,6 +1,5 @@
 #include "namespaces.h"
 
-#include "pod.h"
 #include "root.h"
 
 #include <errno.h>
@@ -13,11 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-int agent_mounts = -1; /* the agent's own mount namespace */
-static int agent_pids = -1; /* the agent's own pid namespace */
-int pod_pids = -1; /* the pod's */
+static int agent_mounts = -1; /* the agent's own mount namespace */
+static int agent_pids = -1, pod_pids = -1; /* the agent's own pid namespace, and the pod's */
 
-void container_init(void)
+void namespaces_init(void)
 {
 	agent_mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	if (agent_mounts < 0)
@@ -52,22 +50,28 @@ static _Noreturn void pod_init(void)
 	}
 }
 
-/* From here on children of the agent are born in the pod's namespaces, of which it shares two. */
-bool make_namespaces(void)
+bool pod_namespaces_make(pid_t *init)
 {
 	if (agent_pids < 0)
 		agent_pids = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
 	if (setns(agent_pids, CLONE_NEWPID) || unshare(CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC))
 		return fail("namespaces: %s", strerror(errno));
-	pod.init = fork();
-	if (!pod.init)
+	*init = fork();
+	if (!*init)
 		pod_init();
-	if (pod.init < 0) {
-		pod.init = 0;
+	if (*init < 0) {
+		*init = 0;
 		return fail("fork: %s", strerror(errno));
 	}
 	pod_pids = open("/proc/self/ns/pid_for_children", O_RDONLY | O_CLOEXEC);
 	return pod_pids >= 0 || fail("namespaces: %s", strerror(errno));
+}
+
+void pod_namespaces_close(void)
+{
+	if (pod_pids >= 0)
+		close(pod_pids);
+	pod_pids = -1;
 }
 
 void pod_step_out(void)
@@ -82,25 +86,30 @@ void pod_step_in(void)
 		fatal("guest agent: cannot return to the pod's process numbers: %s", strerror(errno));
 }
 
-bool container_unshare(struct container *container)
+bool mounts_unshare(int *mounts)
 {
 	if (unshare(CLONE_NEWNS))
 		return fail("mount namespace: %s", strerror(errno));
-	container->mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	if (container->mounts >= 0)
+	*mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (*mounts >= 0)
 		return true;
 	fail("mount namespace: %s", strerror(errno));
-	container_leave();
+	mounts_leave();
 	return false;
 }
 
-void container_leave(void)
+void mounts_leave(void)
 {
 	if (setns(agent_mounts, CLONE_NEWNS))
 		fatal("guest agent: cannot return to its mount namespace: %s", strerror(errno));
 }
 
-bool container_enter(const struct container *container)
+bool mounts_enter(int mounts)
 {
-	return !setns(container->mounts, CLONE_NEWNS) || fail("mount namespace: %s", strerror(errno));
+	return !setns(mounts, CLONE_NEWNS) || fail("mount namespace: %s", strerror(errno));
+}
+
+int mounts_of_agent(void)
+{
+	return fcntl(agent_mounts, F_DUPFD_CLOEXEC, 3);
 }

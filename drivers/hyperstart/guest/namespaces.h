@@ -2,26 +2,35 @@
 #ifndef NAMESPACES_H
 #define NAMESPACES_H
 
-#include "container.h"
+#include "util.h"
 
-/* Sent to the pod's init: end as soon as nothing is left to reap. */
+#include <sys/types.h>
+
+/* Sent to the pod's first process: end as soon as nothing is left to reap. */
 #define END_WHEN_IDLE SIGUSR1
 
-extern int agent_mounts, pod_pids;
-
 /* At boot: note the agent's own mount namespace. */
-void container_init(void);
+void namespaces_init(void);
 
-/* Give the agent the container's new mount namespace, so that a child is born in it. */
-bool container_unshare(struct container *container);
+/* Give the agent a new mount namespace, so that a child is born in it; `mounts` refers to it from then on. False and
+ * `failure` if that fails. */
+bool mounts_unshare(int *mounts);
 
-/* Enter the container's mount namespace. */
-bool container_enter(const struct container *container);
+/* Enter a mount namespace. False and `failure` if that fails. */
+bool mounts_enter(int mounts);
 
 /* Lead the agent back to its own. */
-void container_leave(void);
+void mounts_leave(void);
 
-bool make_namespaces(void);
+/* A descriptor of the agent's own mount namespace; -1 and errno if that fails. */
+int mounts_of_agent(void);
+
+/* From here on children of the agent are born in the pod's namespaces, of which it shares two. `init` becomes the pod's first
+ * process, 0 if there is none. False and `failure` if that fails. */
+bool pod_namespaces_make(pid_t *init);
+
+/* Forget them, once their processes have ended. */
+void pod_namespaces_close(void);
 
 /* Let children be born outside of the pod's pid namespace, and in it again. */
 void pod_step_out(void);

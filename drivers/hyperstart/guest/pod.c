@@ -1,17 +1,12 @@
 #include "pod.h"
 
 #include "namespaces.h"
-#include "root.h"
 #include "share.h"
 #include "start.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,7 +57,7 @@ bool pod_start(const struct pod_spec *spec)
 {
 	pod.started = true;
 	share_offer(spec);
-	if (make_namespaces() &&
+	if (pod_namespaces_make(&pod.init) &&
 	    (!sethostname(spec->hostname, strlen(spec->hostname)) || fail("hostname: %s", strerror(errno))) &&
 	    make_network(spec) && (!*spec->share || share_mount(SHARE_ROOTS)) && (!*spec->root || make_root(spec->root)))
 		return true;
@@ -95,9 +90,7 @@ void pod_end(void)
 	}
 	pod_let_go();
 	share_unmount_all();
-	if (pod_pids >= 0)
-		close(pod_pids);
-	pod_pids = -1;
+	pod_namespaces_close();
 	message_free(&pod.message);
 	pod = (struct pod){0};
 	failure = kept;
@@ -134,10 +127,19 @@ bool pod_is_gone(void)
 	return given_up || (!pod.init && !processes_alive());
 }
 
+static void process_ended(struct process *process)
+{
+	if (!process)
+		return;
+	if (process->init && process->container)
+		container_ended(process->container, process->status);
+	process_finish(process);
+}
+
 void pod_reaped(pid_t pid, int wait_status)
 {
 	if (pid != pod.init) {
-		process_reaped(pid, wait_status);
+		process_ended(process_reaped(pid, wait_status));
 	} else {
 		pod.init = 0;
 		if (!ending)

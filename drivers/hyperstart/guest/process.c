@@ -1,42 +1,36 @@
 #include "process.h"
 
-#include "container.h"
-#include "control.h"
-#include "launch.h"
-#include "mux.h"
-#include "start.h"
+#include "dialect.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 /* Bounds the memory that a host can make the agent use (three rings of 512 KiB each), and HELLO's answer to 1 MiB. */
 enum { PROCESSES_MAX = 2048 };
 
 struct process *processes;
 static size_t process_count;
-struct process *queue;
-static struct process **queue_end = &queue;
+struct process *process_queue;
+static struct process **process_queue_end = &process_queue;
 
-void mux_ready(struct process *process)
+void process_enqueue(struct process *process)
 {
 	if (process->queued)
 		return;
 	process->queued = true;
 	process->ready_next = NULL;
-	*queue_end = process;
-	queue_end = &process->ready_next;
+	*process_queue_end = process;
+	process_queue_end = &process->ready_next;
 }
 
-void mux_forget(struct process *process)
+void process_dequeue(struct process *process)
 {
-	struct process **link = &queue;
+	struct process **link = &process_queue;
 
 	if (!process->queued)
 		return;
@@ -44,7 +38,7 @@ void mux_forget(struct process *process)
 		link = &(*link)->ready_next;
 	*link = process->ready_next;
 	if (!*link)
-		queue_end = link;
+		process_queue_end = link;
 	process->queued = false;
 }
 
@@ -86,6 +80,21 @@ static bool stream_is_free(uint64_t stream)
 	return fail("stream %llu is in use by another process", (unsigned long long)stream);
 }
 
+static void input_changed(struct input *input)
+{
+	process_enqueue(OWNER(input, struct process, in));
+}
+
+static void out_changed(struct output *output)
+{
+	process_enqueue(OWNER(output, struct process, out));
+}
+
+static void err_changed(struct output *output)
+{
+	process_enqueue(OWNER(output, struct process, err));
+}
+
 struct process *process_new(const char *container_id, const struct process_spec *spec)
 {
 	struct process *process, **link = &processes;
@@ -111,6 +120,9 @@ struct process *process_new(const char *container_id, const struct process_spec 
 	process->terminal = spec->terminal;
 	process->start.fd = process->in.watch.fd = process->out.watch.fd = process->err.watch.fd = -1;
 	process->out.kept = process->err.kept = -1;
+	process->in.changed = input_changed;
+	process->out.changed = out_changed;
+	process->err.changed = err_changed;
 	process->out.stream = spec->stdio;
 	process->err.stream = spec->stderr_stream;
 	while (*link)
@@ -128,9 +140,7 @@ void process_forget(struct process *process)
 		link = &(*link)->next;
 	*link = process->next;
 	process_count--;
-	mux_forget(process);
-	if (process->container && process->container->init == process)
-		process->container->init = NULL;
+	process_dequeue(process);
 	loop_close(&process->start);
 	input_close(&process->in);
 	output_close(&process->out);
@@ -180,7 +190,7 @@ bool process_stillborn(const char *container_id, const struct process_spec *spec
 		return false;
 	process->ended = true;
 	process->status = (uint8_t)status;
-	mux_ready(process);
+	process_enqueue(process);
 	return true;
 }
 
@@ -191,20 +201,23 @@ static uint8_t exit_status(int wait_status)
 	return extended ? (uint8_t)(128 + WTERMSIG(wait_status)) : 0;
 }
 
-void process_reaped(pid_t pid, int wait_status)
+struct process *process_reaped(pid_t pid, int wait_status)
 {
 	struct process *process = processes;
 
 	while (process && (process->ended || process->pid != pid))
 		process = process->next;
 	if (!process)
-		return;
+		return NULL;
 	process->ended = true;
 	process->status = exit_status(wait_status);
 	if (process->start.fd >= 0)
-		start_ready(&process->start, EPOLLIN);
-	if (process->init && process->container)
-		container_ended(process->container, process->status);
+		process->start.ready(&process->start, EPOLLIN);
+	return process;
+}
+
+void process_finish(struct process *process)
+{
 	input_close(&process->in);
 	if (extended) {
 		output_drain(&process->out, process->terminal);
@@ -213,5 +226,5 @@ void process_reaped(pid_t pid, int wait_status)
 	if (process->unknown)
 		process_forget(process);
 	else
-		mux_ready(process);
+		process_enqueue(process);
 }

@@ -2,7 +2,6 @@
 #ifndef PROCESS_H
 #define PROCESS_H
 
-#include "dialect.h"
 #include "spec.h"
 #include "stream.h"
 
@@ -12,7 +11,7 @@ struct container;
 
 struct process {
 	struct process *next;       /* in the order they were started */
-	struct process *ready_next; /* in the mux' queue, if `queued` */
+	struct process *ready_next; /* in process_queue, if `queued` */
 	struct container *container; /* NULL once removed */
 	bool init;                  /* the container's first process */
 	bool terminal;
@@ -30,12 +29,14 @@ struct process {
 
 extern struct process *processes;
 
-extern struct process *queue;
+/* The first of those that have something for the host. */
+extern struct process *process_queue;
 
-/* The process has something for the host: output, credit, or its end. */
-void mux_ready(struct process *process);
-void mux_forget(struct process *process);
+/* Put a process into the queue, unless it is in it: it has something for the host (output, credit, or its end). */
+void process_enqueue(struct process *process);
+void process_dequeue(struct process *process);
 
+/* Make a process of which nothing is started yet; in the list. NULL and `failure` if that fails. */
 struct process *process_new(const char *container_id, const struct process_spec *spec);
 
 /* Make a process that has ended before it started, as an original agent reports it. */
@@ -44,8 +45,10 @@ bool process_stillborn(const char *container_id, const struct process_spec *spec
 /* Give a terminal a size; its process hears of a new one. */
 void set_terminal_size(int terminal, uint64_t rows, uint64_t columns);
 
-/* A child of the agent has ended. */
-void process_reaped(pid_t pid, int wait_status);
+/* A child of the agent has ended: note that of the process that it was, and return it; NULL if it was none of these. The
+ * caller then lets process_finish read the rest of its output, once what it started has been killed. */
+struct process *process_reaped(pid_t pid, int wait_status);
+void process_finish(struct process *process);
 
 struct process *process_by_stdio(uint64_t stream);
 struct process *process_by_id(const char *container_id, const char *id);

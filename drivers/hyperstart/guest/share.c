@@ -1,8 +1,8 @@
 #include "share.h"
 
 #include "boot.h"
+#include "dialect.h"
 #include "kernel.h"
-#include "process.h"
 
 #include <errno.h>
 #include <fcntl.h>

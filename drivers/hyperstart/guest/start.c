@@ -1,6 +1,5 @@
 #include "start.h"
 
-#include "control.h"
 #include "dialect.h"
 #include "kernel.h"
 #include "launch.h"
@@ -20,6 +19,8 @@
 
 /* Bytes of a container's id: HELLO's answer names one with each process. */
 enum { ID_MAX = 128 };
+
+static void (*on_started)(struct process *process);
 
 /* The six ends of three pipes (or terminal and pipe), while they are handed out. Each is -1 once it has an owner. */
 struct ends {
@@ -85,7 +86,7 @@ static void close_ends(struct ends *ends)
 }
 
 /* The child is through with its start: the pipe holds why it failed, or is closed by its execve. */
-void start_ready(struct watch *watch, uint32_t events)
+static void start_ready(struct watch *watch, uint32_t events)
 {
 	struct process *process = OWNER(watch, struct process, start);
 	struct failure report;
@@ -98,21 +99,21 @@ void start_ready(struct watch *watch, uint32_t events)
 	if (count == sizeof report)
 		failure = report;
 	process->unknown = count == sizeof report;
-	control_started(process);
+	on_started(process);
 }
 
 static bool give_ends(struct process *process, struct ends *ends, bool no_input)
 {
 	bool done;
 
-	input_open(&process->in, process, ends->ours[0]);
+	input_open(&process->in, ends->ours[0]);
 	ends->ours[0] = -1;
 	if (no_input && !process->terminal)
 		input_end(&process->in);
-	done = output_open(&process->out, process, process->out.stream, ends->ours[1]);
+	done = output_open(&process->out, ends->ours[1]);
 	ends->ours[1] = -1;
 	if (done && ends->ours[2] >= 0) {
-		done = output_open(&process->err, process, process->err.stream, ends->ours[2]);
+		done = output_open(&process->err, ends->ours[2]);
 		ends->ours[2] = -1;
 	}
 	return done || fail("the guest has no memory for another process");
@@ -159,8 +160,6 @@ enum start process_start(struct container *container, bool init, const struct pr
 		process_forget(process);
 		return NOT_STARTED;
 	}
-	if (init)
-		container->init = process;
 	return report < 0 ? STARTED : STARTING;
 }
 
@@ -219,13 +218,13 @@ static bool make_root(struct container *container)
 
 	if (pipe2(report, O_CLOEXEC))
 		return fail("pipe: %s", strerror(errno));
-	if (container_unshare(container)) {
+	if (mounts_unshare(&container->mounts)) {
 		pid = fork();
 		if (!pid)
 			make_root_and_end(container, report[1]);
 		if (pid < 0)
 			fail("fork: %s", strerror(errno));
-		container_leave();
+		mounts_leave();
 	}
 	close(report[1]);
 	done = pid > 0 && (read(report[0], &failure, sizeof failure) == sizeof failure ||
@@ -270,7 +269,7 @@ struct container *container_of_guest(const char *id)
 	if (!container)
 		return NULL;
 	container->outside = container->running = true;
-	container->mounts = fcntl(agent_mounts, F_DUPFD_CLOEXEC, 3);
+	container->mounts = mounts_of_agent();
 	install_programs();
 	mkdir("/dev/pts", 0755);
 	if (container->mounts >= 0 && attach_mount(container->pts, AT_FDCWD, "/dev/pts"))
@@ -278,4 +277,9 @@ struct container *container_of_guest(const char *id)
 	fail("the guest's own root: %s", strerror(errno));
 	container_free(container);
 	return NULL;
+}
+
+void start_init(void (*started)(struct process *process))
+{
+	on_started = started;
 }

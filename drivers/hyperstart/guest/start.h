@@ -4,12 +4,14 @@
 
 #include "container.h"
 
+/* At boot: `started` is called when a start that was STARTING has come to its end; then the process runs, or it is `unknown`
+ * and `failure` says why. */
+void start_init(void (*started)(struct process *process));
+
 /* Start a process of a container (its first one if `init`, which also makes the container's root). STARTING: the outcome
- * comes later by control_started. NOT_STARTED: `failure` says why. */
+ * comes later, see start_init. NOT_STARTED: `failure` says why. */
 enum start { NOT_STARTED, STARTED, STARTING };
 enum start process_start(struct container *container, bool init, const struct process_spec *spec);
-
-void start_ready(struct watch *watch, uint32_t events);
 
 /* Make a container and begin to start its first process; message may be NULL, else the container takes what it holds.
  * NULL and `failure` if that fails at once. */

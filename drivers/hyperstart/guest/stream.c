@@ -1,7 +1,5 @@
 #include "stream.h"
 
-#include "mux.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -53,11 +51,9 @@ static void output_ready(struct watch *watch, uint32_t events)
 	output_fill(OWNER(watch, struct output, watch));
 }
 
-bool output_open(struct output *output, struct process *process, uint64_t stream, int fd)
+bool output_open(struct output *output, int fd)
 {
 	output->watch = (struct watch){.fd = fd, .ready = output_ready};
-	output->process = process;
-	output->stream = stream;
 	return loop_watch(&output->watch, EPOLLIN);
 }
 
@@ -141,7 +137,7 @@ void output_fill(struct output *output)
 			output->left -= (size_t)count;
 	}
 	if (progress || output->watch.fd < 0)
-		mux_ready(output->process);
+		output->changed(output);
 }
 
 void output_drain(struct output *output, bool terminal)
@@ -179,7 +175,7 @@ static void input_write(struct input *input)
 	else if (input->consumed < input->received && !input->watched)
 		input->watched = loop_watch(&input->watch, EPOLLOUT);
 	if (input_owes_credit(input))
-		mux_ready(input->process);
+		input->changed(input);
 }
 
 static void input_ready(struct watch *watch, uint32_t events)
@@ -188,10 +184,9 @@ static void input_ready(struct watch *watch, uint32_t events)
 	input_write(OWNER(watch, struct input, watch));
 }
 
-void input_open(struct input *input, struct process *process, int fd)
+void input_open(struct input *input, int fd)
 {
 	input->watch = (struct watch){.fd = fd, .ready = input_ready};
-	input->process = process;
 }
 
 void input_close(struct input *input)

@@ -10,14 +10,12 @@ enum {
 	CREDIT_EVERY = 131072, /* consumed bytes after which the sender is told */
 };
 
-struct process;
-
 /* From the process to the host. The ring holds what the host has not consumed: [consumed, head), of which
  * [sent, head) is still to be sent. */
 struct output {
 	struct watch watch; /* fd is -1 once the process' end is closed and all is read */
-	struct process *process;
-	uint64_t stream; /* 0: there is none */
+	void (*changed)(struct output *output); /* there is something to send, or nothing will come any more; set by the owner */
+	uint64_t stream; /* 0: there is none; set by the owner */
 	int kept; /* the process' end of a pipe, kept open so that its closing, which tells nothing, is no event; or -1 */
 	uint8_t *ring; /* NULL until there is something to hold */
 	uint64_t consumed, sent, head;
@@ -30,7 +28,7 @@ struct output {
 /* From the host to the process. The ring holds [consumed, received). */
 struct input {
 	struct watch watch; /* fd is -1 once closed */
-	struct process *process;
+	void (*changed)(struct input *input); /* credit is owed; set by the owner */
 	uint8_t *ring; /* likewise */
 	uint64_t consumed, received;
 	uint64_t told; /* `consumed`, as the host knows it */
@@ -40,7 +38,7 @@ struct input {
 	bool tells;    /* then it is told `consumed` at once */
 };
 
-bool output_open(struct output *output, struct process *process, uint64_t stream, int fd);
+bool output_open(struct output *output, int fd);
 void output_close(struct output *output);
 
 /* All that will ever come has been sent. */
@@ -61,7 +59,7 @@ void output_fill(struct output *output);
 /* The process has ended: finish with what its pipe holds now, whoever else keeps it open. */
 void output_drain(struct output *output, bool terminal);
 
-void input_open(struct input *input, struct process *process, int fd);
+void input_open(struct input *input, int fd);
 void input_close(struct input *input);
 size_t input_room(const struct input *input);
 
