@@ -22,7 +22,7 @@ COMPILER = ("musl-gcc", "musl-tools")
 FLAGS = (
     *("-std=c11", "-D_GNU_SOURCE", "-Os", "-static"),
     "-fno-builtin-memcpy",  # which -Os makes `rep movsb`, and an emulated CPU executes that byte by byte
-    *("-Wall", "-Wextra", "-Werror"),
+    *("-Wall", "-Wextra", "-Wshadow", "-Werror"),
     *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections,--build-id=none", "-s"),
 )
 

@@ -29,7 +29,7 @@ enum {
 enum { COMMAND_LINE_MAX = 4096 };
 
 /* The words of the kernel's command line, each ended by NUL; an empty one comes last. */
-static char words[COMMAND_LINE_MAX + 2];
+static char kernel_arguments[COMMAND_LINE_MAX + 2];
 
 static void open_console(void)
 {
@@ -72,8 +72,8 @@ static void stack_root(void)
 
 static void read_options(void)
 {
-	char line[sizeof words - 1] = "";
-	char *rest = line, *end = words;
+	char line[sizeof kernel_arguments - 1] = "";
+	char *rest = line, *end = kernel_arguments;
 	int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
@@ -90,7 +90,7 @@ const char *boot_option(const char *kind, const char *name)
 	char key[128];
 	size_t length = (size_t)snprintf(key, sizeof key, "vc.%s%s%s=", kind, *name ? "." : "", name);
 
-	for (const char *word = words; *word && length < sizeof key; word += strlen(word) + 1)
+	for (const char *word = kernel_arguments; *word && length < sizeof key; word += strlen(word) + 1)
 		if (!strncmp(word, key, length))
 			return word + length;
 	return NULL;
@@ -164,7 +164,7 @@ static int open_device(const char *path)
 }
 
 /* Open a channel: the device files that the command line says, or else the port of that name; wait until it is there. */
-static struct line open_channel(int events, const char *name)
+static struct port open_channel(int events, const char *name)
 {
 	const char *given = boot_option("channel", name);
 	int64_t deadline = milliseconds() + CHANNEL_DEADLINE;
@@ -183,13 +183,13 @@ static struct line open_channel(int events, const char *name)
 		if (given || find_port(name, path, sizeof path))
 			fd = open_device(path);
 		if (fd >= 0)
-			return (struct line){fd, receipts ? open_device(receipts) : -1};
+			return (struct port){fd, receipts ? open_device(receipts) : -1};
 		if (!devices_wait(events, deadline))
 			fatal("guest agent: the VM has no channel %s", given ? given : name);
 	}
 }
 
-void boot_open_channels(struct line *control, struct line *stream)
+void boot_open_channels(struct port *control, struct port *stream)
 {
 	int events = devices_listen(); /* before the first look, so that no event is missed */
 

@@ -12,11 +12,11 @@ const char *boot_option(const char *kind, const char *name);
 void boot(void);
 
 /* The device of a channel, open and non-blocking. What is read from it is told to `receipts`, unless that is -1. */
-struct line {
+struct port {
 	int fd, receipts;
 };
 
 /* The control and the stream channel; waits for the devices with a deadline. */
-void boot_open_channels(struct line *control, struct line *stream);
+void boot_open_channels(struct port *control, struct port *stream);
 
 #endif

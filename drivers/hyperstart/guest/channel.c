@@ -69,12 +69,12 @@ static void ready(struct watch *watch, uint32_t events)
 	/* Writing needs no note: every turn of the loop ends with a flush. */
 }
 
-void channel_init(struct channel *channel, const struct channel_kind *kind, struct line line)
+void channel_init(struct channel *channel, const struct channel_kind *kind, struct port port)
 {
 	*channel = (struct channel){
-		.watch = {.fd = line.fd, .ready = ready},
+		.watch = {.fd = port.fd, .ready = ready},
 		.kind = kind,
-		.receipts = line.receipts,
+		.receipts = port.receipts,
 		.in.limit = kind->frame_max + READ_SIZE,
 		.out.limit = kind->send_max,
 		.more = true,

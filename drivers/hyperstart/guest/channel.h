@@ -50,7 +50,7 @@ struct channel {
 /* From now on look for the marker with this boot's token. */
 void channel_set_token(const uint8_t token[TOKEN_SIZE]);
 
-void channel_init(struct channel *channel, const struct channel_kind *kind, struct line line);
+void channel_init(struct channel *channel, const struct channel_kind *kind, struct port port);
 
 /* Handle what waits, and read and handle what is there; once per turn of the loop. */
 void channel_receive(struct channel *channel);

@@ -15,7 +15,7 @@ enum {
 	NOT_SET_UP = 125,
 };
 
-bool destroying, off_after_answer;
+bool destroy_requested, off_after_answer;
 
 static struct buffer *reply; /* of the command that is performed */
 static char token[2 * TOKEN_SIZE + 1]; /* of the boot's first HELLO */
@@ -160,7 +160,7 @@ static enum outcome exec_command(struct message *message)
 	if (!container || !container->running) {
 		fail_process(NOT_SET_UP, container ? "container '%s' does not run" : "there is no container '%s'",
 		             spec.container);
-		if (extended || later || spec.process.terminal)
+		if (extended || version_is_later || spec.process.terminal)
 			return FAILED;
 		return outcome_of(process_stillborn(spec.container, &spec.process, NOT_SET_UP));
 	}
@@ -176,7 +176,7 @@ static enum outcome kill_container(struct message *message)
 	if (!read_kill(message, &spec))
 		return FAILED;
 	container = container_find(spec.container);
-	if (!container && later) {
+	if (!container && version_is_later) {
 		static const char reason[] = "no such container";
 
 		buffer_add(reply, reason, sizeof reason);
@@ -350,7 +350,7 @@ static enum outcome set_routes(struct message *message)
 static enum outcome destroy_pod(struct message *message)
 {
 	(void)message;
-	destroying = true;
+	destroy_requested = true;
 	pod_destroy();
 	return LATER;
 }
@@ -426,7 +426,7 @@ static enum outcome hello(struct message *message)
 		strcpy(token, spec.token);
 		channel_set_token(bytes);
 		extended = true;
-		later = false;
+		version_is_later = false;
 	}
 	return answer_hello();
 }

@@ -10,7 +10,7 @@ enum outcome { DONE, FAILED, LATER };
 
 /* Set by commands: the pod is to end, and the VM with it; the VM ends once the host has its answer, as an original's does
  * when STARTPOD fails. */
-extern bool destroying, off_after_answer;
+extern bool destroy_requested, off_after_answer;
 
 /* Perform a command. DONE: `reply` is what its ACK carries. FAILED: `failure` says why; a host that did not say HELLO
  * gets `reply` instead. */

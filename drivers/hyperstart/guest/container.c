@@ -33,13 +33,13 @@ struct process *container_first_process(const struct container *container)
 	return process;
 }
 
-size_t containers_running(void)
+bool containers_running(void)
 {
-	size_t count = 0;
+	struct container *container = containers;
 
-	for (struct container *container = containers; container; container = container->next)
-		count += container->running;
-	return count;
+	while (container && !container->running)
+		container = container->next;
+	return container;
 }
 
 void container_free(struct container *container)
@@ -125,6 +125,6 @@ void container_ended(struct container *container, uint8_t status)
 	container->status = status;
 	if (!cgroup_kill(&container->cgroup))
 		kill_rest(container);
-	if (later)
+	if (version_is_later)
 		container_free(container);
 }

@@ -37,6 +37,6 @@ void container_ended(struct container *container, uint8_t status);
 /* Forget a container; its processes have ended, or are about to. */
 void container_free(struct container *container);
 
-size_t containers_running(void);
+bool containers_running(void); /* any of them */
 
 #endif

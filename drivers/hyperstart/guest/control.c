@@ -60,7 +60,7 @@ static bool accepts(const uint8_t *frame, size_t length)
 {
 	(void)frame;
 	(void)length;
-	return !command_waits() && !destroying && channel_waiting(&channel) < UNREAD_MAX;
+	return !command_waits() && !destroy_requested && channel_waiting(&channel) < UNREAD_MAX;
 }
 
 static void frame(const uint8_t *frame, size_t length)
@@ -160,15 +160,15 @@ static void advance_phase(void)
 void control_turn(void)
 {
 	channel_receive(&channel);
-	if (!extended && !later && !destroying && !command_waits() && containers && !containers_running())
+	if (!extended && !version_is_later && !destroy_requested && !command_waits() && containers && !containers_running())
 		finish_pod();
-	if (destroying)
+	if (destroy_requested)
 		advance_phase();
 	if (channel_flush(&channel) && off_after_answer)
 		power_off();
 }
 
-void control_init(struct line line)
+void control_init(struct port port)
 {
 	static const struct channel_kind kind = {
 		.header_size = HEADER,
@@ -182,6 +182,6 @@ void control_init(struct line line)
 		.synced = synced,
 	};
 
-	channel_init(&channel, &kind, line);
+	channel_init(&channel, &kind, port);
 	send_frame(READY, NULL, 0);
 }

@@ -5,7 +5,7 @@
 #include "boot.h"
 #include "process.h"
 
-void control_init(struct line line);
+void control_init(struct port port);
 
 /* Receive commands and answer them; once per turn of the loop, after the stream channel had its turn. */
 void control_turn(void);

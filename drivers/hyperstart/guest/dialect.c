@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 unsigned api_version = API_2016;
-bool later, extended;
+bool version_is_later, extended;
 
 void dialect_init(void)
 {
@@ -15,5 +15,5 @@ void dialect_init(void)
 	if (version < API_2016 || version > API_FINAL)
 		fatal("guest agent: vc.api=%s is none of %d to %d", given, API_2016, API_FINAL);
 	api_version = (unsigned)version;
-	later = api_version > API_2016;
+	version_is_later = api_version > API_2016;
 }

@@ -94,6 +94,8 @@ struct clone_args {
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
 };
 
+_Static_assert(sizeof(struct clone_args) == 88, "CLONE_ARGS_SIZE_VER2 of linux/sched.h");
+
 /* The system call. The child comes back from it on another stack, where no function of C can return: it is sent on
  * to run(data) at once. */
 static long clone3(const struct clone_args *arguments, void (*run)(void *), void *data)

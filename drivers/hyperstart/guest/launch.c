@@ -106,7 +106,7 @@ static bool set_environment(struct launch *launch)
 		set_variable(launch, launch->name);
 	if (launch->spec->terminal)
 		set_variable(launch, "TERM=xterm");
-	return (launch->init || later || set_variables(launch, launch->container->spec.process.envs)) &&
+	return (launch->init || version_is_later || set_variables(launch, launch->container->spec.process.envs)) &&
 	       set_variables(launch, launch->spec->envs);
 }
 
@@ -120,20 +120,20 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 {
 	*count = 0;
 	if (*spec->user) {
-		if (!find_user(spec->user, extended || later, user))
+		if (!find_user(spec->user, extended || version_is_later, user))
 			return false;
 		*count = groups_of_user(user, groups, GROUPS_MAX);
 		if (*count > GROUPS_MAX)
 			return fail_process(NOT_SET_UP, "user '%s' is in more than %d groups", spec->user, GROUPS_MAX);
-	} else if (!extended && !later && (*spec->group || (spec->groups && *spec->groups))) {
+	} else if (!extended && !version_is_later && (*spec->group || (spec->groups && *spec->groups))) {
 		return fail_process(NOT_SET_UP, "groups are given without a user");
 	}
-	if (*spec->group && !find_group(spec->group, extended || later, &user->gid))
+	if (*spec->group && !find_group(spec->group, extended || version_is_later, &user->gid))
 		return false;
 	for (const char **name = spec->groups; name && *name; name++) {
 		if (*count == GROUPS_MAX)
 			return fail_process(NOT_SET_UP, "the process has more than %d groups", GROUPS_MAX);
-		if (!find_group(*name, extended || later, &groups[(*count)++]))
+		if (!find_group(*name, extended || version_is_later, &groups[(*count)++]))
 			return false;
 	}
 	return true;
@@ -161,7 +161,7 @@ static bool set_workdir(const struct launch *launch)
 {
 	const char *path = launch->spec->workdir;
 
-	if (!*path && !later) /* where an exec inherits nothing */
+	if (!*path && !version_is_later) /* where an exec inherits nothing */
 		path = launch->container->spec.process.workdir;
 	if (!*path)
 		path = "/";
@@ -242,7 +242,7 @@ static void run(void *data)
 	if (enter(launch) && set_identity(launch) && set_environment(launch) && set_workdir(launch))
 		execute((char **)launch->spec->args, launch->environment);
 	/* An original agent says that the process runs, and then lets it end; a later one does where execve fails. */
-	if (!extended && failure.stage == STAGE_PROCESS && !(later && failure.exit_code == NOT_SET_UP))
+	if (!extended && failure.stage == STAGE_PROCESS && !(version_is_later && failure.exit_code == NOT_SET_UP))
 		dprintf(2, "%s\n", failure.reason);
 	else if (launch->report < 0)
 		launch->failed = true; /* the agent sees this, and `failure` */

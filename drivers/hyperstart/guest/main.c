@@ -62,7 +62,7 @@ static void turn(void)
 
 int main(void)
 {
-	struct line control, stream;
+	struct port control, stream;
 
 	if (getpid() != 1) {
 		static const char text[] = "this is the first process of a virtual machine\n";

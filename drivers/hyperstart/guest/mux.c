@@ -106,7 +106,7 @@ static bool send_process(struct process *process)
 	if (room() < 2 * HEADER + 1)
 		return true;
 	send_frame(process->out.stream, NULL, 0);
-	if (later)
+	if (version_is_later)
 		on_ended(process);
 	else
 		send_frame(process->out.stream, &process->status, 1);
@@ -221,7 +221,7 @@ static void synced(void)
 	}
 }
 
-void mux_init(struct line line, void (*ended)(const struct process *process))
+void mux_init(struct port port, void (*ended)(const struct process *process))
 {
 	static const struct channel_kind kind = {
 		.header_size = HEADER,
@@ -235,5 +235,5 @@ void mux_init(struct line line, void (*ended)(const struct process *process))
 	};
 
 	on_ended = ended;
-	channel_init(&channel, &kind, line);
+	channel_init(&channel, &kind, port);
 }

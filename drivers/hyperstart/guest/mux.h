@@ -6,7 +6,7 @@
 #include "process.h"
 
 /* `ended` is called with a process whose output was sent and whose end a host of the later dialect hears of elsewhere. */
-void mux_init(struct line line, void (*ended)(const struct process *process));
+void mux_init(struct port port, void (*ended)(const struct process *process));
 
 /* Receive and send; once per turn of the loop. */
 void mux_turn(void);

@@ -25,7 +25,7 @@ void namespaces_init(void)
 /* The first process of the pod's pid namespace: it reaps orphans, and sees nothing of the guest's root. */
 static _Noreturn void pod_init(void)
 {
-	bool ending = false;
+	bool end_requested = false;
 	sigset_t wanted;
 
 	prctl(PR_SET_NAME, "pod");
@@ -41,11 +41,11 @@ static _Noreturn void pod_init(void)
 	for (;;) {
 		pid_t pid;
 
-		ending |= sigwaitinfo(&wanted, NULL) == END_WHEN_IDLE;
+		end_requested |= sigwaitinfo(&wanted, NULL) == END_WHEN_IDLE;
 		do
 			pid = waitpid(-1, NULL, WNOHANG);
 		while (pid > 0);
-		if (ending && pid < 0)
+		if (end_requested && pid < 0)
 			_exit(0);
 	}
 }

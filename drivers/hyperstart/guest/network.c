@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Of linux/netlink.h, linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h. */
+/* Of linux/netlink.h, linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h. They are copied, as are those of other files,
+ * because musl-gcc has only the headers of musl, and none of the kernel's below linux/. */
 enum { NETLINK_ROUTE_ = 0, NLMSG_ERROR_ = 2 };
 enum { REQUEST = 1, ACKNOWLEDGE = 4, REPLACE = 0x100, CREATE = 0x400 };
 enum { NEWLINK = 16, NEWADDR = 20, NEWROUTE = 24 };
@@ -52,6 +53,11 @@ struct link_route {
 	uint32_t flags;
 };
 
+_Static_assert(sizeof(struct header) == 16, "struct nlmsghdr of linux/netlink.h");
+_Static_assert(sizeof(struct link) == 16, "struct ifinfomsg of linux/rtnetlink.h");
+_Static_assert(sizeof(struct link_address) == 8, "struct ifaddrmsg of linux/if_addr.h");
+_Static_assert(sizeof(struct link_route) == 12, "struct rtmsg of linux/rtnetlink.h");
+
 struct ip {
 	int family;
 	unsigned size; /* bytes */
@@ -59,7 +65,7 @@ struct ip {
 };
 
 /* Append to a request. No request of this program is longer than its room. */
-static void add(struct request *request, const void *bytes, size_t count)
+static void request_append(struct request *request, const void *bytes, size_t count)
 {
 	if (count > sizeof *request - request->header.length)
 		fatal("guest agent: a netlink request has more than %zu bytes", sizeof *request);
@@ -67,7 +73,7 @@ static void add(struct request *request, const void *bytes, size_t count)
 	request->header.length += (uint32_t)(count + 3) & ~3u;
 }
 
-static struct request begin(unsigned type, unsigned flags, const void *bytes, size_t count)
+static struct request request_begin(unsigned type, unsigned flags, const void *bytes, size_t count)
 {
 	struct request request = {.header = {
 		.length = sizeof(struct header),
@@ -75,20 +81,20 @@ static struct request begin(unsigned type, unsigned flags, const void *bytes, si
 		.flags = (uint16_t)(REQUEST | ACKNOWLEDGE | flags),
 	}};
 
-	add(&request, bytes, count);
+	request_append(&request, bytes, count);
 	return request;
 }
 
-static void add_attribute(struct request *request, unsigned type, const void *bytes, size_t count)
+static void request_append_attribute(struct request *request, unsigned type, const void *bytes, size_t count)
 {
 	uint16_t header[2] = {(uint16_t)(sizeof header + count), (uint16_t)type};
 
-	add(request, header, sizeof header);
-	add(request, bytes, count);
+	request_append(request, header, sizeof header);
+	request_append(request, bytes, count);
 }
 
 /* Let the kernel do it. False and errno if it does not. */
-static bool ask(const struct request *request)
+static bool netlink_request(const struct request *request)
 {
 	struct {
 		struct header header;
@@ -156,18 +162,18 @@ static unsigned find_interface(const char *name)
 static bool set_link(unsigned index, unsigned attribute, const void *bytes, size_t count)
 {
 	struct link link = {.index = (int32_t)index};
-	struct request request = begin(NEWLINK, 0, &link, sizeof link);
+	struct request request = request_begin(NEWLINK, 0, &link, sizeof link);
 
-	add_attribute(&request, attribute, bytes, count);
-	return ask(&request);
+	request_append_attribute(&request, attribute, bytes, count);
+	return netlink_request(&request);
 }
 
 static bool set_up(unsigned index, bool up)
 {
 	struct link link = {.index = (int32_t)index, .flags = up ? IFF_UP : 0, .change = IFF_UP};
-	struct request request = begin(NEWLINK, 0, &link, sizeof link);
+	struct request request = request_begin(NEWLINK, 0, &link, sizeof link);
 
-	return ask(&request);
+	return netlink_request(&request);
 }
 
 static bool add_address(const char *device, unsigned index, const struct address *address)
@@ -182,14 +188,14 @@ static bool add_address(const char *device, unsigned index, const struct address
 		return false;
 	body.family = (uint8_t)ip.family;
 	body.prefix = (uint8_t)prefix;
-	request = begin(NEWADDR, CREATE | REPLACE, &body, sizeof body);
-	add_attribute(&request, ADDRESS_LOCAL, ip.bytes, ip.size);
-	add_attribute(&request, ADDRESS_PEER, ip.bytes, ip.size);
+	request = request_begin(NEWADDR, CREATE | REPLACE, &body, sizeof body);
+	request_append_attribute(&request, ADDRESS_LOCAL, ip.bytes, ip.size);
+	request_append_attribute(&request, ADDRESS_PEER, ip.bytes, ip.size);
 	if (ip.family == AF_INET && prefix < 31) {
 		put_be32(broadcast, get_be32(ip.bytes) | UINT32_MAX >> prefix);
-		add_attribute(&request, ADDRESS_BROADCAST, broadcast, sizeof broadcast);
+		request_append_attribute(&request, ADDRESS_BROADCAST, broadcast, sizeof broadcast);
 	}
-	return ask(&request) ||
+	return netlink_request(&request) ||
 	       fail("address %s/%s of interface %s: %s", address->address, address->mask, device, strerror(errno));
 }
 
@@ -267,14 +273,14 @@ bool network_set_route(const struct route *route)
 	body.family = (uint8_t)dest.family;
 	body.dest_prefix = (uint8_t)prefix;
 	body.scope = *route->gateway ? 0 : SCOPE_LINK;
-	request = begin(NEWROUTE, CREATE | REPLACE, &body, sizeof body);
+	request = request_begin(NEWROUTE, CREATE | REPLACE, &body, sizeof body);
 	if (prefix)
-		add_attribute(&request, ROUTE_DEST, dest.bytes, dest.size);
+		request_append_attribute(&request, ROUTE_DEST, dest.bytes, dest.size);
 	if (*route->gateway)
-		add_attribute(&request, ROUTE_GATEWAY, gateway.bytes, gateway.size);
+		request_append_attribute(&request, ROUTE_GATEWAY, gateway.bytes, gateway.size);
 	if (index)
-		add_attribute(&request, ROUTE_DEVICE, &index, sizeof index);
-	return ask(&request) || fail("route to %s: %s", route->dest, strerror(errno));
+		request_append_attribute(&request, ROUTE_DEVICE, &index, sizeof index);
+	return netlink_request(&request) || fail("route to %s: %s", route->dest, strerror(errno));
 }
 
 bool network_remove_interface(const char *device)

@@ -16,8 +16,8 @@ enum {
 };
 
 struct pod pod;
-static bool ending; /* the end of the pod's init is no surprise */
-static bool destroying, given_up;
+static bool init_may_end; /* the end of the pod's init is no surprise */
+static bool pod_is_ending, given_up;
 
 static bool make_root(const char *root)
 {
@@ -75,7 +75,7 @@ void pod_end(void)
 {
 	struct failure kept = failure;
 
-	ending = true;
+	init_may_end = true;
 	/* The end of the pod's init is the end of all its processes, but the kernel waits with it until they are reaped. */
 	if (pod.init)
 		kill(pod.init, SIGKILL);
@@ -94,7 +94,7 @@ void pod_end(void)
 	message_free(&pod.message);
 	pod = (struct pod){0};
 	failure = kept;
-	ending = false;
+	init_may_end = false;
 }
 
 static void give_up(void)
@@ -110,13 +110,13 @@ static void kill_all(void)
 
 static void end_if_idle(void)
 {
-	if (destroying && pod.init && !processes_alive())
+	if (pod_is_ending && pod.init && !processes_alive())
 		kill(pod.init, END_WHEN_IDLE);
 }
 
 void pod_destroy(void)
 {
-	destroying = ending = true;
+	pod_is_ending = init_may_end = true;
 	kill(-1, SIGTERM); /* the pod's init has it blocked */
 	loop_alarm(TERM_GRACE, kill_all);
 	end_if_idle();
@@ -142,7 +142,7 @@ void pod_reaped(pid_t pid, int wait_status)
 		process_ended(process_reaped(pid, wait_status));
 	} else {
 		pod.init = 0;
-		if (!ending)
+		if (!init_may_end)
 			console("guest agent: the pod's first process was killed, and all others with it");
 	}
 	end_if_idle();

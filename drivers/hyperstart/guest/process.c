@@ -165,13 +165,13 @@ bool process_kill(const struct process *process, int signal)
 	return process->ended || !process->pid || !kill(process->pid, signal) || fail("kill: %s", strerror(errno));
 }
 
-size_t processes_alive(void)
+bool processes_alive(void)
 {
-	size_t count = 0;
+	struct process *process = processes;
 
-	for (struct process *process = processes; process; process = process->next)
-		count += !process->ended;
-	return count;
+	while (process && process->ended)
+		process = process->next;
+	return process;
 }
 
 void set_terminal_size(int terminal, uint64_t rows, uint64_t columns)

@@ -54,7 +54,7 @@ struct process *process_by_stdio(uint64_t stream);
 struct process *process_by_id(const char *container_id, const char *id);
 struct process *process_by_stream(uint64_t stream, struct output **output);
 bool process_kill(const struct process *process, int signal);
-size_t processes_alive(void);
+bool processes_alive(void); /* any of them */
 
 /* Forget it for good; it has ended. */
 void process_forget(struct process *process);

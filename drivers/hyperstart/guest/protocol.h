@@ -2,7 +2,7 @@
 #ifndef PROTOCOL_H
 #define PROTOCOL_H
 
-enum code {
+enum message_code {
 	GETVERSION = 0,
 	STARTPOD = 1,
 	GETPOD = 2,

@@ -39,10 +39,13 @@ struct table {
 	bool (*check)(struct message *message, void *spec);
 };
 
+enum { FIELDS_MAX = 32 };
+
 #define FIELD(type, member, key, kind) {key, kind, offsetof(struct type, member), NULL}
 #define PART(type, member, key, kind, table) {key, kind, offsetof(struct type, member), &table##_table}
 #define WITHOUT(key, kind) {key, kind, 0, NULL}
 #define TABLE(name, type, strict, check) \
+	_Static_assert(COUNT(name##_fields) <= FIELDS_MAX, "read_object has a bit for each field"); \
 	static const struct table name##_table = {#name, strict, name##_fields, COUNT(name##_fields), sizeof(struct type), check}
 
 static bool check_variable(struct message *message, void *spec);

@@ -78,5 +78,5 @@ def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd):
 @pytest.mark.parametrize("standard", ["c11", "gnu17"])
 def test_the_sources_compile_without_a_warning_with_another_compiler(project, standard):
     sources = sorted(str(path) for path in (project / "guest").glob("*.c"))
-    flags = [f"-std={standard}", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    flags = [f"-std={standard}", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fsyntax-only"]
     subprocess.run(["gcc", *flags, *sources], check=True)

@@ -82,7 +82,7 @@ static int try_frames(void)
 	memset(process->container_id, 'c', 99);
 	process->id = "p";
 	loop_init();
-	control_init((struct line){.fd = ends[0], .receipts = -1});
+	control_init((struct port){.fd = ends[0], .receipts = -1});
 	for (int i = 0; i < EVENTS; i++)
 		control_ended(process);
 	for (int i = 0; i < 64; i++) /* a socket takes some 200 KiB at a time */

@@ -16,7 +16,7 @@ DEADLINE = 60
 def parts(tmp_path_factory):
     """The function that runs one part and returns what it printed."""
     program = tmp_path_factory.mktemp("parts") / "parts"
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror"]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
     flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wl,--wrap=reboot"]
     flags += ["-I", str(SOURCES[0].parent)]
     subprocess.run(["gcc", *flags, "-o", program, HERE / "parts.c", *SOURCES], check=True)

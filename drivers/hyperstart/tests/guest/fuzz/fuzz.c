@@ -307,7 +307,7 @@ static void fuzz_channel(void)
 
 	require(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), "no sockets");
 	make_frames(kind, &input);
-	channel_init(&channel, kind, (struct line){.fd = ends[0], .receipts = -1});
+	channel_init(&channel, kind, (struct port){.fd = ends[0], .receipts = -1});
 	taken_bytes = 0;
 	while (sent < input.length) {
 		size_t most = 1 + below(700);
