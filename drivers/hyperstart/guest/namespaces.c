@@ -30,9 +30,9 @@ static _Noreturn void pod_init(void)
 
 	prctl(PR_SET_NAME, "pod");
 	write_file("/proc/self/oom_score_adj", "-1000"); /* its end would be that of all processes */
-	if (unshare(CLONE_NEWNS) || !root_make_empty())
+	/* It never calls execve, so that close-on-exec closes nothing: the pod would find the agent's channels in its /proc. */
+	if (unshare(CLONE_NEWNS) || !root_make_empty() || syscall(SYS_close_range, 0U, ~0U, 0))
 		_exit(1);
-	syscall(SYS_close_range, 0U, ~0U, 0);
 	sigfillset(&wanted);
 	sigprocmask(SIG_SETMASK, &wanted, NULL);
 	sigemptyset(&wanted);
