@@ -166,12 +166,14 @@ void cgroup_write_usage(const struct cgroup *cgroup, struct buffer *text)
 		const char *name, *file, *key;
 		unsigned unit;
 	} figures[] = {
+		/* clang-format off */
 		{"cpu", "cpu.stat", "usage_usec ", 1000},
 		{"memory", "memory.current", "", 1},
 		{"memoryLimit", "memory.max", "", 1},
 		{"pids", "pids.current", "", 1},
 		{"read", "io.stat", "rbytes=", 1},
 		{"written", "io.stat", "wbytes=", 1},
+		/* clang-format on */
 	};
 	const char *separator = "{";
 	uint64_t value;

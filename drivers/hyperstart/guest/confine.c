@@ -9,6 +9,7 @@
 
 enum { CAPABILITY_VERSION_3 = 0x20080522 }; /* of linux/capability.h */
 
+/* clang-format off */
 static const struct {
 	const char *name;
 	int number;
@@ -31,6 +32,7 @@ static const char *const capabilities[] = {
 	"AUDIT_CONTROL",  "SETFCAP",       "MAC_OVERRIDE",    "MAC_ADMIN",     "SYSLOG",       "WAKE_ALARM",
 	"BLOCK_SUSPEND",  "AUDIT_READ",    "PERFMON",         "BPF",           "CHECKPOINT_RESTORE",
 };
+/* clang-format on */
 
 bool find_capability(const char *name, uint64_t *capability)
 {

@@ -75,11 +75,11 @@ static void request_append(struct request *request, const void *bytes, size_t co
 
 static struct request request_begin(unsigned type, unsigned flags, const void *bytes, size_t count)
 {
-	struct request request = {.header = {
-		.length = sizeof(struct header),
-		.type = (uint16_t)type,
-		.flags = (uint16_t)(REQUEST | ACKNOWLEDGE | flags),
-	}};
+	struct request request = {
+		.header.length = sizeof(struct header),
+		.header.type = (uint16_t)type,
+		.header.flags = (uint16_t)(REQUEST | ACKNOWLEDGE | flags),
+	};
 
 	request_append(&request, bytes, count);
 	return request;

@@ -41,6 +41,7 @@ struct table {
 
 enum { FIELDS_MAX = 32 };
 
+/* clang-format off */
 #define FIELD(type, member, key, kind) {key, kind, offsetof(struct type, member), NULL}
 #define PART(type, member, key, kind, table) {key, kind, offsetof(struct type, member), &table##_table}
 #define WITHOUT(key, kind) {key, kind, 0, NULL}
@@ -219,6 +220,7 @@ TABLE(file, file_spec, false, NULL);
 
 static const struct field routes_fields[] = {PART(routes_spec, routes, "routes", LIST, route)};
 TABLE(routes, routes_spec, false, NULL);
+/* clang-format on */
 
 static bool read_object(struct message *message, const struct table *table, struct json *object, void *spec);
 

@@ -14,7 +14,7 @@ enum {
  * [sent, head) is still to be sent. */
 struct output {
 	struct watch watch; /* fd is -1 once the process' end is closed and all is read */
-	void (*changed)(struct output *output); /* there is something to send, or nothing will come any more; set by the owner */
+	void (*changed)(struct output *output); /* set by the owner: there is more to send, or the end was read */
 	uint64_t stream; /* 0: there is none; set by the owner */
 	int kept; /* the process' end of a pipe, kept open so that its closing, which tells nothing, is no event; or -1 */
 	uint8_t *ring; /* NULL until there is something to hold */
@@ -28,7 +28,7 @@ struct output {
 /* From the host to the process. The ring holds [consumed, received). */
 struct input {
 	struct watch watch; /* fd is -1 once closed */
-	void (*changed)(struct input *input); /* credit is owed; set by the owner */
+	void (*changed)(struct input *input); /* set by the owner: credit is owed */
 	uint8_t *ring; /* likewise */
 	uint64_t consumed, received;
 	uint64_t told; /* `consumed`, as the host knows it */

@@ -44,11 +44,13 @@ static const char *const corpus[] = {
 };
 
 /* What is put in at random: what the readers look for, and what lies at their limits. */
+/* clang-format off */
 static const char *const pieces[] = {
 	"{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "\\ud800", "\\udc00", "\\u0000", "null", "true", "-", "0", ".", "e",
 	"18446744073709551616", "9223372036854775808", "1e999", "\"\":", "\"id\":", "{}", "[]", "\xff", "\xc3\xa9", " ",
 	"\xffVCSYNC", "[[[[[[[[[[[[[[[[[",
 };
+/* clang-format on */
 
 /* The linker puts this in the place of reboot(2): what is fatal to the agent must not power off the host. */
 int __wrap_reboot(int how);
@@ -270,12 +272,14 @@ static void nothing(void)
 {
 }
 
+/* clang-format off */
 static const struct channel_kind kinds[] = {
 	{.header_size = 8, .length_offset = 4, .frame_max = 1 << 20, .send_max = 1 << 16, .accepts = accepts, .frame = frame,
 	 .taken = taken, .lost = nothing, .synced = nothing},
 	{.header_size = 12, .length_offset = 8, .frame_max = 65536, .send_max = 1 << 16, .accepts = accepts, .frame = frame,
 	 .taken = taken, .lost = nothing, .synced = nothing},
 };
+/* clang-format on */
 
 /* Good frames, markers among them, with changes. */
 static void make_frames(const struct channel_kind *kind, struct input *input)
