@@ -49,8 +49,7 @@ void cgroup_init(void)
 	char present[FILE_MAX], enable[64] = "", *rest = present;
 
 	/* nsdelegate: in a namespace of its own, which any container can make, it must not lift its bounds. */
-	if (mkdir(CGROUPS, 0755) ||
-	    mount("cgroup", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate")) {
+	if (mkdir(CGROUPS, 0755) || mount("cgroup", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate")) {
 		console("guest agent: no control groups: %s", strerror(errno));
 		rmdir(CGROUPS);
 		return;
@@ -181,7 +180,8 @@ void cgroup_write_usage(const struct cgroup *cgroup, struct buffer *text)
 	for (size_t i = 0; i < COUNT(figures); i++) {
 		if (!find_numbers(cgroup, figures[i].file, figures[i].key, &value))
 			continue;
-		json_write(text, "%s\"%s\":%llu", separator, figures[i].name, (unsigned long long)(value * figures[i].unit));
+		json_write(text, "%s\"%s\":%llu", separator, figures[i].name,
+		           (unsigned long long)(value * figures[i].unit));
 		separator = ",";
 	}
 	json_write(text, *separator == '{' ? "{}" : "}");

@@ -38,8 +38,8 @@ struct channel {
 	struct buffer in;
 	size_t in_used; /* bytes of `in` that frames before took */
 	size_t in_told; /* bytes after those that `taken` already told */
-	bool lost;      /* drop what comes */
-	bool more;      /* the device may hold more input */
+	bool lost; /* drop what comes */
+	bool more; /* the device may hold more input */
 	size_t matched; /* bytes of the sync marker seen last */
 	size_t nonce_left; /* bytes that belong to a marker seen, and are still to come */
 	uint8_t nonce[NONCE_SIZE];

@@ -384,9 +384,8 @@ static void write_process(const struct process *process)
 static enum outcome answer_hello(void)
 {
 	static const char *const features[] = {
-		"no-next", "reasons", "exec-ack", "signal",   "status128", "drain",    "credit",
-		"sync",    "overlay", "pod-root", "pod-stays", "mounts",    "no-input", "terminal-size",
-		"confinement", "stats",
+		"no-next", "reasons",  "exec-ack",  "signal", "status128", "drain",         "credit",      "sync",
+		"overlay", "pod-root", "pod-stays", "mounts", "no-input",  "terminal-size", "confinement", "stats",
 	};
 	const char *separator = "";
 

@@ -6,7 +6,6 @@
 #include "mux.h"
 #include "pod.h"
 
-
 enum {
 	HEADER = 8,            /* u32 code, u32 length with header */
 	FRAME_MAX = 1 << 20,

@@ -134,7 +134,8 @@ bool disk_mount(const struct disk *disk, const char *path, unsigned long flags)
 	if (!mount(device, path, disk->fstype, flags, options))
 		return true;
 	if (errno == EROFS)
-		return fail("disk '%s' was not closed properly, which cannot be mended while it is read-only", disk_name(disk));
+		return fail("disk '%s' was not closed properly, which cannot be mended while it is read-only",
+		            disk_name(disk));
 	return fail(errno == ENODEV ? "disk '%s': the guest's kernel has no file system %s" : "disk '%s': mount as %s: %s",
 	            disk_name(disk), disk->fstype, strerror(errno));
 }

@@ -84,8 +84,7 @@ static bool set_variables(const struct launch *launch, const struct variable *va
 {
 	for (; variable && variable->name; variable++) {
 		if (strchr(variable->name, '='))
-			return fail_process(NOT_SET_UP, "environment variable '%s': %s", variable->name,
-			                    strerror(EINVAL));
+			return fail_process(NOT_SET_UP, "environment variable '%s': %s", variable->name, strerror(EINVAL));
 		set_variable(launch, variable->text);
 	}
 	return true;
@@ -265,12 +264,13 @@ static pid_t spawn(struct launch *launch)
 	/* A signal from a process of the container must not find the agent's handlers. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
-	pid = clone_child(borrow ? CLONE_VM | CLONE_VFORK : 0, launch->container->cgroup.directory, stack, sizeof stack, run,
-	                  launch);
+	pid = clone_child(borrow ? CLONE_VM | CLONE_VFORK : 0, launch->container->cgroup.directory, stack, sizeof stack,
+	                  run, launch);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0)
-		fail(errno == EAGAIN && launch->container->spec.bounds.pids ? "container '%s' has all the processes that it may"
-		                                                            : "container '%s': clone: %s",
+		fail(errno == EAGAIN && launch->container->spec.bounds.pids
+		             ? "container '%s' has all the processes that it may"
+		             : "container '%s': clone: %s",
 		     launch->container->spec.id, strerror(errno));
 	if (!launch->failed)
 		return pid;

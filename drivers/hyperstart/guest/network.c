@@ -219,8 +219,7 @@ bool network_set_interface(const struct interface *interface)
 		return fail("'%s' is too long for an interface's name", name);
 	if (!index)
 		index = if_nametoindex(name); /* a pod before this one had it */
-	else if (strcmp(name, device) &&
-	         (!set_up(index, false) || !set_link(index, LINK_NAME, name, strlen(name) + 1)))
+	else if (strcmp(name, device) && (!set_up(index, false) || !set_link(index, LINK_NAME, name, strlen(name) + 1)))
 		return fail("interface %s: cannot be called %s: %s", device, name, strerror(errno));
 	if (!index)
 		return fail("the VM has no network interface '%s'", device);

@@ -461,10 +461,10 @@ void message_free(struct message *message)
 	*message = (struct message){0};
 }
 
-#define READER(name, type)                                               \
-	bool read_##name(struct message *message, struct type *spec)     \
-	{                                                                \
-		memset(spec, 0, sizeof *spec);                           \
+#define READER(name, type) \
+	bool read_##name(struct message *message, struct type *spec) \
+	{ \
+		memset(spec, 0, sizeof *spec); \
 		return read_object(message, &name##_table, message->root, spec); \
 	}
 

@@ -54,8 +54,8 @@ struct pod_spec {
 	const char *share, *live, *writable; /* mount tags, "" for none */
 	const char *root; /* of the pod itself, below the shared directory; "" for none */
 	struct container_spec *containers; /* ends with a NULL id */
-	struct interface *interfaces;      /* ends with a NULL device */
-	struct route *routes;              /* ends with a NULL dest */
+	struct interface *interfaces; /* ends with a NULL device */
+	struct route *routes; /* ends with a NULL dest */
 	struct resolver resolver;
 	char white_lists; /* nothing is read of them */
 };

@@ -189,8 +189,7 @@ struct container *container_start(const struct container_spec *spec, struct mess
 	container = container_new(spec);
 	if (!container)
 		return NULL;
-	if (!cgroup_make(&container->cgroup, &spec->bounds) ||
-	    !process_start(container, true, &container->spec.process)) {
+	if (!cgroup_make(&container->cgroup, &spec->bounds) || !process_start(container, true, &container->spec.process)) {
 		container_free(container);
 		return NULL;
 	}

@@ -258,7 +258,8 @@ static bool accepts(const uint8_t *frame, size_t length)
 
 static void frame(const uint8_t *frame, size_t length)
 {
-	require(length >= channel.kind->header_size && length <= channel.kind->frame_max, "a frame of an impossible length");
+	require(length >= channel.kind->header_size && length <= channel.kind->frame_max,
+	        "a frame of an impossible length");
 	for (size_t i = 0; i < length; i++)
 		sum += frame[i];
 }
