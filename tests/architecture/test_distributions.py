@@ -10,40 +10,71 @@ from typing import Any
 import pytest
 
 import vc_core
+from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
 
 ROOT = Path(__file__).parents[2]
-PLUGINS = [*ROOT.glob("drivers/*/pyproject.toml"), *ROOT.glob("plugins-example/*/pyproject.toml")]
-FOLDERS = [ROOT / "vc_core", *sorted(path.parent for path in PLUGINS)]
+CORE = ROOT / "vc_core"
+PLUGINS = sorted(
+    path.parent for path in [*ROOT.glob("drivers/*/pyproject.toml"), *ROOT.glob("plugins-example/*/pyproject.toml")]
+)
+
+#: The distribution without code that depends on what a pod uses by default.
+ALL_IN_ONE = ROOT / "virtcontainers"
 
 #: Kind of plug-in that a distribution's name announces, and its entry-point group.
 SLOTS = {kind: f"vc_core.{kind}s" for kind in ("hypervisor", "agent", "spawner", "guest", "extension")}
 
-pytestmark = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+
+def each(*folders: Path) -> pytest.MarkDecorator:
+    """Return the mark that runs a test for each of these folders."""
+    return pytest.mark.parametrize("folder", folders, ids=lambda folder: folder.name)
 
 
 def settings(folder: Path) -> dict[str, Any]:
     return tomllib.loads((folder / "pyproject.toml").read_text())
 
 
+def minor_range() -> str:
+    """Return the range of versions that one distribution of this repository accepts of another."""
+    major, minor = map(int, re.findall(r"\d+", vc_core.__version__)[:2])
+    return f">={major}.{minor},<{major}.{minor + 1}"
+
+
+@each(ALL_IN_ONE, CORE, *PLUGINS)
 def test_all_versions_are_equal(folder: Path) -> None:
     assert settings(folder)["project"]["version"] == vc_core.__version__
 
 
+@each(*PLUGINS)
 def test_a_driver_takes_any_core_of_its_own_minor_version(folder: Path) -> None:
-    project = settings(folder)["project"]
-    major, minor = map(int, re.findall(r"\d+", vc_core.__version__)[:2])
-    siblings = [requirement for requirement in project["dependencies"] if re.match(r"vc[-_]", requirement)]
-    if folder.name == "vc_core":
-        assert siblings == []
-    else:
-        assert siblings == [f"vc-core>={major}.{minor},<{major}.{minor + 1}"]
+    requirements = settings(folder)["project"]["dependencies"]
+    assert [one for one in requirements if re.match(r"vc[-_]", one)] == [f"vc-core{minor_range()}"]
 
 
+def test_the_core_needs_no_driver() -> None:
+    assert [one for one in settings(CORE)["project"]["dependencies"] if re.match(r"vc[-_]", one)] == []
+
+
+def test_the_all_in_one_distribution_brings_the_core_and_the_default_drivers_of_its_own_minor_version() -> None:
+    project = settings(ALL_IN_ONE)["project"]
+    drivers = [
+        f"vc-agent-{DEFAULT_AGENT}",
+        f"vc-guest-{DEFAULT_GUEST}",
+        f"vc-hypervisor-{DEFAULT_HYPERVISOR}",
+    ]
+    assert sorted(project["dependencies"]) == sorted(name + minor_range() for name in ["vc-core", *drivers])
+    extras = [one for extra in project["optional-dependencies"].values() for one in extra]
+    names = {settings(folder)["project"]["name"] for folder in PLUGINS}
+    assert {one.removesuffix(minor_range()) for one in extras} <= names
+
+
+@each(ALL_IN_ONE, CORE, *PLUGINS)
 def test_every_requirement_has_a_lower_and_an_upper_bound(folder: Path) -> None:
     for requirement in settings(folder)["project"]["dependencies"]:
         assert re.fullmatch(r"[a-z.-]+(\[[a-z]+\])?>=[0-9.]+,<[0-9.]+", requirement), requirement
 
 
+@each(CORE, *PLUGINS)
 def test_a_package_for_tests_brings_pytest_as_an_extra_only(folder: Path) -> None:
     project = settings(folder)["project"]
     provider = "pytest" if folder.name == "vc_core" else "vc-core[testing]"
@@ -54,14 +85,26 @@ def test_a_package_for_tests_brings_pytest_as_an_extra_only(folder: Path) -> Non
     assert not [needs for needs in project["dependencies"] if re.match(r"pytest|.*\[testing\]", needs)]
 
 
+@each(ALL_IN_ONE, CORE, *PLUGINS)
 def test_what_every_distribution_says_is_the_same(folder: Path) -> None:
     made = settings(folder)
     assert made["build-system"] == {"requires": ["hatchling>=1.27,<2"], "build-backend": "hatchling.build"}
     project = made["project"]
     assert (project["requires-python"], project["license"], project["readme"]) == (">=3.11", "Apache-2.0", "README.md")
     assert (folder / "README.md").read_text().startswith(f"# {project['name']}\n")
+    assert project["urls"] == settings(CORE)["project"]["urls"]
+    assert {"Repository", "Documentation", "Changelog", "Issues"} <= project["urls"].keys()
 
 
+def test_every_page_for_newcomers_leads_to_the_repository_that_the_distributions_name() -> None:
+    repository = settings(CORE)["project"]["urls"]["Repository"]
+    pages = [*ROOT.glob("*.md"), *(path for path in ROOT.glob(".github/**/*") if path.is_file())]
+    for page in pages:
+        for url in re.findall(r"https://github\.com/[^\s)>]*", page.read_text()):
+            assert url == repository or url.startswith(f"{repository}/"), f"{page.name} leads to {url}"
+
+
+@each(CORE, *PLUGINS)
 def test_every_package_is_one(folder: Path) -> None:
     """Without __init__.py an editable install succeeds and imports nothing; without py.typed nobody sees the types."""
     packages = [path for path in (folder / "src").iterdir() if path.name != "__pycache__"]
@@ -71,9 +114,8 @@ def test_every_package_is_one(folder: Path) -> None:
         assert (source.parent / "__init__.py").is_file(), f"{source.parent} has no __init__.py"
 
 
+@each(*PLUGINS)
 def test_the_name_says_which_slot_a_driver_fills(folder: Path) -> None:
-    if folder.name == "vc_core":
-        return
     project = settings(folder)["project"]
     _, kind, name = project["name"].split("-", 2)
     package = project["name"].replace("-", "_")
@@ -83,14 +125,14 @@ def test_the_name_says_which_slot_a_driver_fills(folder: Path) -> None:
     assert re.fullmatch(rf"{package}\.plugin:[A-Za-z]+Plugin", target[1])
 
 
+@each(*PLUGINS)
 def test_a_plugin_keeps_the_contract_of_its_kind(folder: Path) -> None:
-    if folder.name == "vc_core":
-        return
     kind = settings(folder)["project"]["name"].split("-")[1].capitalize()
     contract = (folder / "tests" / "test_contract.py").read_text()
     assert re.search(rf"^class Test\w*\((Hyperstart|{kind})Contract\)", contract, re.MULTILINE)
 
 
+@each(CORE, *PLUGINS)
 def test_every_dependency_is_explained_with_its_range(folder: Path) -> None:
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text()
     explained = dict(re.findall(r"^\| ([a-z.-]+) \| `(\S+)` \|", page, flags=re.MULTILINE))

@@ -61,3 +61,12 @@ def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path):
     assert done.stdout.startswith(str(installed)), done.stdout
     for name in ("qemu", "mock", "hyperstart", "noop", "debian"):
         assert any(line.split()[1] == name for line in done.stdout.splitlines()[2:]), done.stdout
+
+
+def test_the_wheel_of_the_all_in_one_distribution_holds_only_its_metadata(tmp_path: Path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([*command, str(ROOT / "virtcontainers")], check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("virtcontainers-*.whl")
+    assert {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()} == {
+        f"virtcontainers-{wheel.name.split('-')[1]}.dist-info"
+    }
