@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import vc_core
+from vc_core._discovery import PluginKind, how_to_install
 from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ PLUGINS = sorted(
 ALL_IN_ONE = ROOT / "virtcontainers"
 
 #: Kind of plug-in that a distribution's name announces, and its entry-point group.
-SLOTS = {kind: f"vc_core.{kind}s" for kind in ("hypervisor", "agent", "spawner", "guest", "extension")}
+SLOTS = {str(kind): kind.group for kind in PluginKind}
 
 
 def each(*folders: Path) -> pytest.MarkDecorator:
@@ -123,6 +124,14 @@ def test_the_name_says_which_slot_a_driver_fills(folder: Path) -> None:
     (target,) = project["entry-points"][SLOTS[kind]].items()
     assert target[0] == name
     assert re.fullmatch(rf"{package}\.plugin:[A-Za-z]+Plugin", target[1])
+
+
+@each(*PLUGINS)
+def test_an_error_about_a_driver_that_is_not_installed_names_its_distribution(folder: Path) -> None:
+    project = settings(folder)["project"]
+    for kind in PluginKind:
+        for name in project["entry-points"].get(kind.group, ()):
+            assert how_to_install(name, kind) == f"'pip install {project['name']}' installs it"
 
 
 @each(*PLUGINS)

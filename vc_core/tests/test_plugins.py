@@ -302,7 +302,30 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         added(HYPERVISOR, GoodHypervisor()).hypervisor("xen")
     assert "no hypervisor driver 'xen'" in str(caught.value)
     assert "x" in str(caught.value).partition("installed: ")[2].partition(")")[0].split(", ")
-    assert "pip install vc-hypervisor-xen" in str(caught.value)
+    assert str(caught.value).endswith("; correct the name, or install the distribution that offers it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "distribution"),
+    [
+        (GUEST, "debian", "vc-guest-debian"),
+        (GUEST, "uml", "vc-hypervisor-uml"),
+        (SPAWNER, "nsenter", "vc-spawner-nsenter"),
+    ],
+)
+def test_a_missing_driver_of_this_project_is_answered_with_its_distribution(
+    kind: PluginKind, name: str, distribution: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.distributions", list)
+    plugins = added(HYPERVISOR, GoodHypervisor())
+    with pytest.raises(DriverNotFoundError, match=f"'pip install {distribution}' installs it$"):
+        {GUEST: plugins.guest, SPAWNER: plugins.spawner}[kind](name)
+
+
+def test_without_any_driver_the_error_advises_to_install_the_default_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.distributions", list)
+    with pytest.raises(DriverNotFoundError, match=r"'qemu', nor any other driver; 'pip install virtcontainers'"):
+        Plugins().hypervisor("qemu")
 
 
 def test_an_error_of_a_driver_crosses_to_another_process_whole() -> None:

@@ -45,6 +45,33 @@ class PluginKind(StrEnum):
         return str(self) if self is PluginKind.EXTENSION else f"{self} driver"
 
 
+#: The distribution of this project that offers each plug-in, for errors that name what to install. No name of a
+#: distribution is guessed from that of a driver: anyone can publish one that a misspelled driver name leads to.
+_PUBLISHED = {
+    (PluginKind.HYPERVISOR, "qemu"): "vc-hypervisor-qemu",
+    (PluginKind.HYPERVISOR, "mock"): "vc-hypervisor-mock",
+    (PluginKind.HYPERVISOR, "uml"): "vc-hypervisor-uml",
+    (PluginKind.AGENT, "hyperstart"): "vc-agent-hyperstart",
+    (PluginKind.AGENT, "sshd"): "vc-agent-sshd",
+    (PluginKind.AGENT, "noop"): "vc-agent-noop",
+    (PluginKind.SPAWNER, "nsenter"): "vc-spawner-nsenter",
+    (PluginKind.GUEST, "debian"): "vc-guest-debian",
+    (PluginKind.GUEST, "uml"): "vc-hypervisor-uml",
+    (PluginKind.EXTENSION, "journal"): "vc-extension-journal",
+}
+
+#: What an error advises when no driver is installed.
+INSTALL_DEFAULTS = "'pip install virtcontainers' installs the default ones"
+
+
+def how_to_install(name: str, kind: PluginKind | None = None) -> str:
+    """Return the half of a sentence that advises how to get a plug-in, of any kind if ``kind`` is None."""
+    for (published_kind, published_name), distribution in _PUBLISHED.items():
+        if published_name == name and kind in (None, published_kind):
+            return f"'pip install {distribution}' installs it"
+    return "correct the name, or install the distribution that offers it"
+
+
 def supplier(entry_point: EntryPoint) -> tuple[str, str]:
     """Return name and version of the distribution that offers an entry point of a :class:`Catalogue`."""
     distribution = entry_point.dist

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pluggy
 
-from vc_core._discovery import NO_CLASS, Catalogue, PluginKind, in_a_line, supplier
+from vc_core._discovery import INSTALL_DEFAULTS, NO_CLASS, Catalogue, PluginKind, how_to_install, in_a_line, supplier
 from vc_core.agent import Agent, GuestPayload
 from vc_core.context import PodContext
 from vc_core.defaults import DEFAULT_GUEST
@@ -483,13 +483,7 @@ class Plugins:
                 self._catalogue = None  # it may have been installed since
                 available = self.names(kind)
                 if name not in available:
-                    known = f"installed: {', '.join(available)}" if available else "none is installed"
-                    raise DriverNotFoundError(
-                        f"there is no {kind.noun} {name!r} ({known}); "
-                        f"install the distribution that offers it, such as with pip install vc-{kind}-{name}",
-                        kind=kind,
-                        name=name,
-                    )
+                    raise DriverNotFoundError(self._not_found(kind, name, available), kind=kind, name=name)
             load = partial(self._installed().load, kind, name)
             try:
                 obj, entry_point = _in_time(load) if kind is PluginKind.EXTENSION else load()
@@ -497,6 +491,12 @@ class Plugins:
                 what = f"extension {name!r} is not loaded after {EXTENSION_DEADLINE:g} s; repair or uninstall it"
                 raise DriverLoadError(what, kind=kind, name=name) from error
             return self._register(_Plugin(kind, name, *supplier(entry_point), obj))
+
+    def _not_found(self, kind: PluginKind, name: str, available: Sequence[str]) -> str:
+        if not any(self.names(other) for other in PluginKind if other is not PluginKind.EXTENSION):
+            return f"there is no {kind.noun} {name!r}, nor any other driver; {INSTALL_DEFAULTS}"
+        installed = f"installed: {', '.join(available)}" if available else f"no {kind.noun} is installed"
+        return f"there is no {kind.noun} {name!r} ({installed}); {how_to_install(name, kind)}"
 
     def _load_extensions(self) -> None:
         with self._lock:

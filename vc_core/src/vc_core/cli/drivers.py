@@ -18,12 +18,15 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
 
     Example: virtc drivers --check qemu
     """
+    from vc_core._discovery import INSTALL_DEFAULTS, how_to_install
     from vc_core.checks import examine_installed
     from vc_core.errors import DriverNotFoundError
 
     found = examine_installed(names, promises=check)
     if missing := sorted(set(names) - {one.name for one in found}):
-        raise DriverNotFoundError(f"no installed distribution offers a driver {missing[0]!r}; see virtc drivers")
+        raise DriverNotFoundError(f"no driver {missing[0]!r} is installed; {how_to_install(missing[0])}")
+    if not any(one.kind != "extension" for one in found) and not names:
+        click.echo(f"virtc: no driver is installed; {INSTALL_DEFAULTS}", err=True)
     if as_json:
         output.print_json(found)
     else:
