@@ -39,7 +39,9 @@ def parse(text: str) -> Version:
 
 def distributions(root: Path) -> list[Path]:
     """Return the folder of every distribution."""
-    drivers = [path.parent for pattern in ("drivers", "plugins-example") for path in root.glob(f"{pattern}/*/pyproject.toml")]
+    drivers = [
+        path.parent for pattern in ("drivers", "plugins-example") for path in root.glob(f"{pattern}/*/pyproject.toml")
+    ]
     return [root / "virtcontainers", root / "vc_core", *sorted(drivers)]
 
 
@@ -57,7 +59,10 @@ def set_version(root: Path, version: str) -> None:
     _substitute(root / SOURCE, r'^__version__ = ".*"$', f'__version__ = "{version}"')
     for folder in distributions(root):
         _substitute(folder / "pyproject.toml", r'^version = ".*"$', f'version = "{version}"')
-    for path in [*(folder / "pyproject.toml" for folder in distributions(root)), root / "docs/reference/compatibility.md"]:
+    for path in [
+        *(folder / "pyproject.toml" for folder in distributions(root)),
+        root / "docs/reference/compatibility.md",
+    ]:
         path.write_text(_RANGE.sub(rf"\g<1>>={major}.{minor},<{major}.{minor + 1}", path.read_text()))
 
 
@@ -88,7 +93,12 @@ def build(root: Path, version: str) -> list[Path]:
     for folder in distributions(root):
         print(f"building {folder.name}", flush=True)
         command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(dist), str(folder)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        licence = folder / "LICENSE"  # each archive carries the text; hatchling would store a link as a link
+        shutil.copy(root / "LICENSE", licence)
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        finally:
+            licence.unlink()
         if done.returncode:
             raise ReleaseError(f"cannot build {folder.name}:\n{done.stdout}")
     files = sorted(dist.iterdir())
@@ -122,7 +132,9 @@ def release(root: Path, version: str, *, dry_run: bool) -> None:
     done = False
     try:
         set_version(root, version)
-        subprocess.run([sys.executable, "-m", "towncrier", "build", "--yes", "--version", version], cwd=root, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "towncrier", "build", "--yes", "--version", version], cwd=root, check=True
+        )
         build(root, version)
         if not dry_run:
             _git(root, "commit", "--all", "--message", f"Release {version}")
@@ -144,7 +156,7 @@ def _next_steps(version: str, dry_run: bool) -> Iterator[str]:
         return
     yield f"\n{version} is committed and tagged here. To publish it, type:\n"
     yield f"    git push --atomic origin HEAD v{version}"
-    yield f"    {Path(sys.executable).parent}/twine upload dist/*"
+    yield "    .cache/release/bin/twine upload dist/*"
 
 
 def main() -> None:
