@@ -47,7 +47,7 @@ def distributions(root: Path) -> list[Path]:
 
 def current_version(root: Path) -> str:
     """Return the version in the source tree."""
-    match = re.search(r'^__version__ = "(.*)"$', (root / SOURCE).read_text(), flags=re.MULTILINE)
+    match = re.search(r'^__version__ = "(.*)"$', (root / SOURCE).read_text(encoding="utf-8"), flags=re.MULTILINE)
     if match is None:
         raise ReleaseError(f"{SOURCE} has no line __version__")
     return match[1]
@@ -63,14 +63,15 @@ def set_version(root: Path, version: str) -> None:
         *(folder / "pyproject.toml" for folder in distributions(root)),
         root / "docs/reference/compatibility.md",
     ]:
-        path.write_text(_RANGE.sub(rf"\g<1>>={major}.{minor},<{major}.{minor + 1}", path.read_text()))
+        text = _RANGE.sub(rf"\g<1>>={major}.{minor},<{major}.{minor + 1}", path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
 
 
 def _substitute(path: Path, pattern: str, line: str) -> None:
-    text, count = re.subn(pattern, line, path.read_text(), flags=re.MULTILINE)
+    text, count = re.subn(pattern, line, path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     if count != 1:
         raise ReleaseError(f"{path} has {count} lines like {line!r}; it must have one")
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def check(root: Path, version: str) -> None:
@@ -115,7 +116,7 @@ def build(root: Path, version: str) -> list[Path]:
 
 
 def _is_of(path: Path, folder: Path) -> bool:
-    match = re.search(r'^name = "(.*)"$', (folder / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    match = re.search(r'^name = "(.*)"$', (folder / "pyproject.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
     return match is not None and path.name.split("-")[0] == match[1].replace("-", "_")
 
 

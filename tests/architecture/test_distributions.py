@@ -32,7 +32,7 @@ def each(*folders: Path) -> pytest.MarkDecorator:
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    return tomllib.loads((folder / "pyproject.toml").read_text())
+    return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def minor_range() -> str:
@@ -92,7 +92,7 @@ def test_what_every_distribution_says_is_the_same(folder: Path) -> None:
     assert made["build-system"] == {"requires": ["hatchling>=1.27,<2"], "build-backend": "hatchling.build"}
     project = made["project"]
     assert (project["requires-python"], project["license"], project["readme"]) == (">=3.11", "Apache-2.0", "README.md")
-    assert (folder / "README.md").read_text().startswith(f"# {project['name']}\n")
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {project['name']}\n")
     assert project["urls"] == settings(CORE)["project"]["urls"]
     assert {"Repository", "Documentation", "Changelog", "Issues"} <= project["urls"].keys()
 
@@ -101,7 +101,7 @@ def test_every_page_for_newcomers_leads_to_the_repository_that_the_distributions
     repository = settings(CORE)["project"]["urls"]["Repository"]
     pages = [*ROOT.glob("*.md"), *(path for path in ROOT.glob(".github/**/*") if path.is_file())]
     for page in pages:
-        for url in re.findall(r"https://github\.com/[^\s)>]*", page.read_text()):
+        for url in re.findall(r"https://github\.com/[^\s)>]*", page.read_text(encoding="utf-8")):
             assert url == repository or url.startswith(f"{repository}/"), f"{page.name} leads to {url}"
 
 
@@ -137,13 +137,13 @@ def test_an_error_about_a_driver_that_is_not_installed_names_its_distribution(fo
 @each(*PLUGINS)
 def test_a_plugin_keeps_the_contract_of_its_kind(folder: Path) -> None:
     kind = settings(folder)["project"]["name"].split("-")[1].capitalize()
-    contract = (folder / "tests" / "test_contract.py").read_text()
+    contract = (folder / "tests" / "test_contract.py").read_text(encoding="utf-8")
     assert re.search(rf"^class Test\w*\((Hyperstart|{kind})Contract\)", contract, re.MULTILINE)
 
 
 @each(CORE, *PLUGINS)
 def test_every_dependency_is_explained_with_its_range(folder: Path) -> None:
-    page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text(encoding="utf-8")
     explained = dict(re.findall(r"^\| ([a-z.-]+) \| `(\S+)` \|", page, flags=re.MULTILINE))
     for requirement in settings(folder)["project"]["dependencies"]:
         name, bounds = requirement.split(">=")

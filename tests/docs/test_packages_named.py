@@ -80,7 +80,7 @@ def commands(script: str) -> Iterator[str]:
             yield from commands(word.partition("$(")[2].rpartition(")")[0])
 
 
-def test_programs_are_found_where_a_shell_looks_for_them():
+def test_programs_are_found_where_a_shell_looks_for_them() -> None:
     script = """\
         a=$(ls 'x; y' | sed -n "s/b/c/") && /sbin/mke2fs -q "$PWD/z"
         until busybox nc </dev/null 2>&1 | grep q; do sleep 1; done
@@ -98,8 +98,8 @@ def test_programs_are_found_where_a_shell_looks_for_them():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_names_the_debian_packages_of_its_commands(page: Path):
-    text = page.read_text()
+def test_a_page_names_the_debian_packages_of_its_commands(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     for command in {name for block in BLOCK.findall(text) for name in commands(block)} - PRESENT:
         assert command in PACKAGES, f"add {command!r} to the table of packages"
