@@ -104,7 +104,7 @@ def test_the_examples_of_the_readme_work(tmp_path: Path, reader: Reader):
 
 
 @pytest.mark.parametrize(
-    "page", sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+    "page", sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 )
 def test_every_link_leads_somewhere(page: str):
     path = ROOT / page
