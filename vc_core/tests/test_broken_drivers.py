@@ -6,16 +6,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import vc_core as vc
+from vc_core import checks, plugins
 from vc_core.process import find_supervisors
 from vc_core.status import vm_identity
 from vc_core.store import Store
 from vc_core.testing import distributions
 from vc_core.wire import LOG_NAME
+
+#: Seconds that the examination of a driver that hangs may take here.
+HANG = 4.0
 
 #: A hypervisor as good as mock, until the environment says how it goes bad.
 TURNCOAT = """
@@ -60,31 +65,32 @@ TURNCOAT = """
     turn("import")
 """
 
-#: An extension that is in the way of everything.
+#: An extension that is in the way of everything; a test sets its event, so that no thread outlives the test.
 SNAG = """
     import os, threading
     from vc_core.hookspecs import hookimpl
 
     HOW = os.environ.get("SNAG", "")
+    END = threading.Event()
     if HOW == "import hangs":
-        threading.Event().wait()
+        END.wait()
 
     class Plugin:
         @hookimpl
         def vc_pod_transition(self, pod_id, old, new):
-            if HOW == "being told hangs":
-                threading.Event().wait()
-            if HOW == "being told exits":
+            if HOW == "notification hangs":
+                END.wait()
+            if HOW == "notification exits":
                 raise SystemExit(3)
 """
 
-#: How it goes bad -> what is said of it; "" where nothing can be seen without stopping a VM.
+#: How it goes bad -> what the examination reports; "" where nothing can be seen without stopping a VM.
 WAYS = {
     "import fails": "RuntimeError: bad day",
-    "import hangs": "hangs (10 s) in this step: loading it",
+    "import hangs": f"hangs ({HANG:g} s) in this step: loading it",
     "import exits": "SystemExit: 3",
     "import crashes": "ends the process in this step: loading it",
-    "probe hangs": "hangs (10 s) in this step: vc_driver_probe",
+    "probe hangs": f"hangs ({HANG:g} s) in this step: vc_driver_probe",
     "probe is nonsense": "returned {1: 2} from vc_driver_probe, which must return a list of strings",
     "config fails": "raised RuntimeError: bad day from vc_hypervisor_config",
     "create is nonsense": "returned 'nonsense' from vc_hypervisor_create",
@@ -115,31 +121,55 @@ if how := os.environ.get("NAP"):
     threading.Event().wait() if how == "hangs" else os._exit(3)
 """
 
+Turn = Callable[[str, str], None]
 Virtc = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all of them, as pip left it, and a second one, in it, that offers the same driver."""
-    site, sources = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("sources")
-    turncoat = distributions.write(sources, "turncoat", "hypervisors", "turncoat", TURNCOAT)
-    snag = distributions.write(sources, "snag", "extensions", "snag", SNAG)
+    """Return a directory with all of them installed, and in it a second one, with a rival for the same name."""
+    site = tmp_path_factory.mktemp("site")
+    distributions.install(site, "turncoat", "hypervisors", "turncoat", TURNCOAT)
+    distributions.install(site, "snag", "extensions", "snag", SNAG)
     hypervisor = next(block for block in PAGE.read_text().split("```") if "class NapHypervisor" in block)
     source = hypervisor.removeprefix("python").replace("from vc_hypervisor_nap.config import NapConfig", "")
-    nap = distributions.write(sources, "nap", "hypervisors", "nap", NAP.format(hypervisor=source.strip()))
-    distributions.install(site, turncoat, snag, nap)
-    distributions.install(site / "rival", distributions.write(sources, "rival", "hypervisors", "turncoat", TURNCOAT))
+    distributions.install(site, "nap", "hypervisors", "nap", NAP.format(hypervisor=source.strip()))
+    distributions.install(site / "rival", "rival", "hypervisors", "turncoat", TURNCOAT)
     return site
+
+
+def forget_strangers() -> None:
+    """Let the next import of a plug-in of ours run its module again."""
+    for name in [name for name in sys.modules if name.startswith("stranger_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def turn(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
+    """Install all of them for this process and its children; return a function that makes one of them go bad."""
+    monkeypatch.setattr(plugins, "EXTENSION_DEADLINE", 0.3)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    forget_strangers()
+
+    def turn(variable: str, way: str) -> None:
+        monkeypatch.setenv(variable, way)
+        forget_strangers()
+
+    yield turn
+    if snag := sys.modules.get("stranger_snag"):
+        snag.END.set()
+    forget_strangers()
 
 
 @pytest.fixture
 def virtc(site: Path, tmp_path: Path) -> Virtc:
-    """Run the command with the two installed, in a world of its own."""
+    """Return a function that runs the command with all of them installed and returns what it prints."""
 
-    def run(*arguments: str, path: str = str(site), status: int = 0, **environment: str) -> str:
+    def run(*arguments: str, status: int = 0, **environment: str) -> str:
         done = subprocess.run(
             [Path(sys.executable).with_name("virtc"), *arguments],
-            env={**os.environ, "PYTHONPATH": path, "VIRTCONTAINERS_ROOT": str(tmp_path / "root"), **environment},
+            env={**os.environ, "PYTHONPATH": str(site), "VIRTCONTAINERS_ROOT": str(tmp_path / "root"), **environment},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
         )  # fmt: skip
         assert done.returncode == status, done.stderr
@@ -148,90 +178,140 @@ def virtc(site: Path, tmp_path: Path) -> Virtc:
     return run
 
 
-def create(virtc: Virtc, name: str, hypervisor: str) -> None:
-    virtc("pod", "create", "--id", name, "--hypervisor", hypervisor, "--agent", "noop")
+def create(name: str, hypervisor: str) -> vc.Pod:
+    return vc.create_pod(vc.PodConfig(id=name, hypervisor_type=hypervisor, agent_type="noop"))
 
 
-def states(listed: str) -> dict[str, str]:
+def states() -> dict[str, str]:
+    return {pod.id: str(pod.state) for pod in vc.list_pods()}
+
+
+def states_in(listed: str) -> dict[str, str]:
     return {pod["id"]: pod["state"] for pod in json.loads(listed)}
 
 
-def examined(listed: str) -> dict[str, str]:
-    return {one["name"]: "; ".join(one["faults"]) for one in json.loads(listed)}
+def faults(*names: str, deadline: float = checks.DEADLINE) -> dict[str, str]:
+    """Return what is wrong with installed drivers, by their names; "" where nothing is."""
+    found = checks.examine_installed(names, promises=True, deadline=deadline)
+    return {one.name: "; ".join(one.faults) for one in found}
 
 
-def test_the_driver_is_good_before_it_turns(virtc: Virtc) -> None:
-    create(virtc, "p1", "turncoat")
-    virtc("pod", "start", "p1")
-    virtc("pod", "stop", "p1")
-    virtc("pod", "delete", "p1")
-    assert examined(virtc("drivers", "--check", "--json"))["turncoat"] == ""
+def test_the_driver_is_good_before_it_turns(turn: Turn) -> None:
+    pod = create("p1", "turncoat")
+    pod.start()
+    pod.stop()
+    pod.delete()
+    assert faults("turncoat") == {"turncoat": ""}
 
 
-@pytest.mark.parametrize(("way", "said"), WAYS.items())
-def test_a_driver_gone_bad_harms_no_other_and_its_pods_can_be_deleted(virtc: Virtc, way: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "fault"),
+    [pytest.param(*way, id=way[0], marks=[pytest.mark.slow] if "hangs" in way[0] else []) for way in WAYS.items()],
+)
+def test_a_driver_gone_bad_harms_no_other_and_its_pods_can_be_deleted(turn: Turn, way: str, fault: str) -> None:
+    create("ready", "turncoat")
+    create("running", "turncoat").start()
+    turn("TURNCOAT", way)
+    assert states() == {"ready": "ready", "running": "running"}
+    assert vc.status_pod("running").state == "running"
+
+    other = create("other", "mock")
+    other.start()
+    other.delete(force=True)
+
+    if "hangs" in way:
+        found = faults("turncoat", deadline=HANG)
+    else:
+        found = faults("turncoat", "mock")
+        assert found.pop("mock") == ""
+    assert fault in found["turncoat"]
+    assert bool(found["turncoat"]) == bool(fault)
+
+    for name in ("running", "ready"):
+        vc.delete_pod(name, force=True)
+    assert states() == {}
+
+
+@pytest.mark.slow
+def test_a_driver_that_ends_its_process_ends_no_command(virtc: Virtc) -> None:
     for name in ("ready", "running"):
-        create(virtc, name, "turncoat")
+        virtc("pod", "create", "--id", name, "--hypervisor", "turncoat", "--agent", "noop")
     virtc("pod", "start", "running")
-    bad = {"TURNCOAT": way}
-    assert states(virtc("pod", "list", "--json", **bad)) == {"ready": "ready", "running": "running"}
+    bad = {"TURNCOAT": "import crashes"}
+    assert states_in(virtc("pod", "list", "--json", **bad)) == {"ready": "ready", "running": "running"}
     assert json.loads(virtc("pod", "status", "--json", "running", **bad))["state"] == "running"
-
-    create(lambda *arguments: virtc(*arguments, **bad), "other", "mock")
-    virtc("pod", "start", "other", **bad)
-    virtc("pod", "delete", "--force", "other", **bad)
-
-    found = examined(virtc("drivers", "--check", "--json", status=1 if said else 0, **bad))
-    assert said in found.pop("turncoat")
+    examined = json.loads(virtc("drivers", "--check", "--json", status=1, **bad))
+    found = {one["name"]: "; ".join(one["faults"]) for one in examined}
+    assert WAYS["import crashes"] in found.pop("turncoat")
     assert set(found.values()) == {""}
-
-    virtc("pod", "delete", "--force", "running", **bad)
-    virtc("pod", "delete", "--force", "ready", **bad)
-    assert states(virtc("pod", "list", "--json")) == {}
+    for name in ("running", "ready"):
+        virtc("pod", "delete", "--force", name, **bad)
+    assert states_in(virtc("pod", "list", "--json")) == {}
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("way", ["hangs", "crashes"])
 def test_a_driver_gone_bad_cannot_keep_its_vm_after_its_supervisor_died(
-    virtc: Virtc, store: Store, tmp_path: Path, way: str
+    turn: Turn, store: Store, tmp_path: Path, way: str
 ) -> None:
     for name in ("kernel", "image"):
         (tmp_path / name).touch()
-    files = ["--kernel", str(tmp_path / "kernel"), "--image", str(tmp_path / "image")]
     (tmp_path / "bundle/rootfs/bin").mkdir(parents=True)
-    pod = ["--id", "p1", "--hypervisor", "nap", "--agent", "noop", "--bundle", str(tmp_path / "bundle")]
-    virtc("pod", "run", "--quiet", *pod, *files, "--", "sleep", "1000")
+    hypervisor = vc.HypervisorConfig(kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"))
+    container = vc.ContainerConfig(id="c1", root_fs=str(tmp_path / "bundle"), cmd=vc.Cmd(args=["sleep", "1000"]))
+    vc.run_pod(
+        vc.PodConfig(
+            id="p1", hypervisor_type="nap", hypervisor_config=hypervisor, agent_type="noop", containers=[container]
+        )
+    )
     (supervisor,) = find_supervisors("p1", store.roots.pod_run_dir("p1") / LOG_NAME)
     vm = vm_identity(store.read("p1"))
     assert vm is not None
     assert supervisor.kill(10)
-    bad = {"NAP": way}
-    assert states(virtc("pod", "list", "--json", **bad)) == {"p1": "running"}
+    turn("NAP", way)
+    assert states() == {"p1": "running"}
     assert vm.alive()
-    virtc("pod", "delete", "--force", "p1", **bad)
+    vc.delete_pod("p1", force=True)
     assert not vm.alive()
-    assert states(virtc("pod", "list", "--json")) == {}
+    assert states() == {}
 
 
-@pytest.mark.parametrize("change", ["gone", "offered twice"])
-def test_a_driver_that_is_gone_or_offered_twice_harms_no_other_either(virtc: Virtc, site: Path, change: str) -> None:
-    path = {"gone": "", "offered twice": f"{site}:{site}/rival"}[change]
-    create(virtc, "p1", "turncoat")
-    virtc("pod", "start", "p1")
-    assert states(virtc("pod", "list", "--json", path=path)) == {"p1": "running"}
-    found = examined(virtc("drivers", "--check", "--json", path=path, status=int(change != "gone")))
-    if change != "gone":
-        assert "stranger-rival 7.8 and stranger-turncoat 7.8" in found.pop("turncoat")
-    assert set(found.values()) == {""}
-    virtc("pod", "delete", "--force", "p1", path=path)
-    assert states(virtc("pod", "list", "--json")) == {}
+def test_a_driver_that_was_uninstalled_harms_no_other(turn: Turn, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create("p1", "turncoat").start()
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(site)])
+    monkeypatch.delenv("PYTHONPATH")
+    assert states() == {"p1": "running"}
+    assert faults("mock") == {"mock": ""}
+    vc.delete_pod("p1", force=True)
+    assert states() == {}
 
 
-@pytest.mark.parametrize("way", ["import hangs", "being told hangs", "being told exits"])
-def test_an_extension_that_hangs_or_exits_stops_nothing(virtc: Virtc, way: str) -> None:
-    bad = {"SNAG": way}
-    create(virtc, "p1", "mock")
+def test_a_driver_that_is_offered_twice_harms_no_other(turn: Turn, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create("p1", "turncoat").start()
+    monkeypatch.syspath_prepend(site / "rival")
+    monkeypatch.setenv("PYTHONPATH", f"{site}:{site}/rival")
+    assert states() == {"p1": "running"}
+    found = faults("turncoat", "mock")
+    assert "stranger-rival 7.8 and stranger-turncoat 7.8" in found["turncoat"]
+    assert found["mock"] == ""
+    vc.delete_pod("p1", force=True)
+    assert states() == {}
+
+
+@pytest.mark.parametrize("way", ["import hangs", "notification hangs", "notification exits"])
+def test_an_extension_that_hangs_or_exits_stops_nothing(turn: Turn, way: str) -> None:
+    pod = create("p1", "mock")
+    turn("SNAG", way)
+    pod.start()
+    assert states() == {"p1": "running"}
+    pod.delete(force=True)
+    assert states() == {}
+
+
+@pytest.mark.slow
+def test_an_extension_that_hangs_holds_up_no_command(virtc: Virtc) -> None:
+    bad = {"SNAG": "import hangs"}
+    virtc("pod", "create", "--id", "p1", "--hypervisor", "mock", "--agent", "noop", **bad)
     virtc("pod", "start", "p1", **bad)
-    assert states(virtc("pod", "list", "--json", **bad)) == {"p1": "running"}
     virtc("pod", "delete", "--force", "p1", **bad)
-    assert states(virtc("pod", "list", "--json")) == {}
+    assert states_in(virtc("pod", "list", "--json", **bad)) == {}

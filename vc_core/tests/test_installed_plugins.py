@@ -1,4 +1,4 @@
-"""The plug-in machinery with real distributions, good and broken, that pip built and installed."""
+"""The plug-in machinery with installed distributions, good and broken."""
 
 from __future__ import annotations
 
@@ -63,17 +63,12 @@ PROJECTS = {
 }
 
 
-def write_project(folder: Path, name: str) -> Path:
-    """Write the source of a distribution ``stranger-NAME`` and return its folder."""
-    return distributions.write(folder, name, *PROJECTS[name])
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all the distributions, as pip left it."""
+    """Return a directory with all the distributions."""
     site = tmp_path_factory.mktemp("site")
-    sources = tmp_path_factory.mktemp("sources")
-    distributions.install(site, *(write_project(sources, name) for name in PROJECTS))
+    for name, project in PROJECTS.items():
+        distributions.install(site, name, *project)
     return site
 
 
@@ -223,16 +218,14 @@ def test_a_driver_is_seen_as_soon_as_it_is_installed_and_no_cache_is_written(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
     site = tmp_path / "site"
-    sources = tmp_path / "sources"
-    sources.mkdir()
     listing = """
         names = [name for name in plugins.names(PluginKind.HYPERVISOR) if name in ("good", "falsy")]
         result = [plugins.hypervisor(name).name for name in names]
     """
     assert run(listing, site) == []
-    distributions.install(site, write_project(sources, "good"))
+    distributions.install(site, "good", *PROJECTS["good"])
     assert run(listing, site) == ["good"]
-    distributions.install(site, write_project(sources, "falsy"))
+    distributions.install(site, "falsy", *PROJECTS["falsy"])
     assert run(listing, site) == ["falsy", "good"]
     assert not (tmp_path / "cache").exists()
 

@@ -1,9 +1,7 @@
-"""Distributions that a test writes and pip installs, good and broken: plug-ins as strangers supply them."""
+"""Distributions that a test makes up, good and broken: plug-ins as strangers supply them, without running pip."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -11,33 +9,17 @@ from pathlib import Path
 VERSION = "7.8"
 
 
-def write(folder: Path, name: str, group: str, entry_point: str, source: str) -> Path:
-    """Write the source of a distribution ``stranger-NAME`` below a folder and return where it is.
+def install(site: Path, name: str, group: str, entry_point: str, source: str) -> None:
+    """Write an installed distribution ``stranger-NAME`` into a directory for ``sys.path`` or ``PYTHONPATH``.
 
     Its one module holds ``source``, whose class ``Plugin`` it offers as ``entry_point`` in the group ``vc_core.GROUP``.
+    What is written is what pip leaves, as far as importlib.metadata reads it (packaging.python.org, "Recording
+    installed projects").
     """
     module = f"stranger_{name.replace('-', '_')}"
-    project = folder / name
-    project.mkdir(parents=True)
-    (project / f"{module}.py").write_text(textwrap.dedent(source))
-    (project / "pyproject.toml").write_text(
-        textwrap.dedent(f"""
-            [build-system]
-            requires = ["hatchling"]
-            build-backend = "hatchling.build"
-            [project]
-            name = "stranger-{name}"
-            version = "{VERSION}"
-            [project.entry-points."vc_core.{group}"]
-            {entry_point} = "{module}:Plugin"
-            [tool.hatch.build.targets.wheel]
-            only-include = ["{module}.py"]
-        """)
-    )
-    return project
-
-
-def install(site: Path, *projects: Path) -> None:
-    """Install distributions into a directory, for PYTHONPATH; hatchling must be there. Takes a second or two each."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--no-compile", "--target", site, *projects], check=True, timeout=300)
+    site.mkdir(parents=True, exist_ok=True)
+    (site / f"{module}.py").write_text(textwrap.dedent(source))
+    info = site / f"{module}-{VERSION}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: stranger-{name}\nVersion: {VERSION}\n")
+    (info / "entry_points.txt").write_text(f"[vc_core.{group}]\n{entry_point} = {module}:Plugin\n")
