@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_each_module_of_the_core_is_in_the_table_once():
+def test_each_module_of_the_core_is_in_the_table_once() -> None:
     page = (ROOT / "docs/explanation/architecture.md").read_text()
     table = page.split("    vc_core\n", 1)[1].split("\n\n", 1)[0]
     named = [name for line in table.splitlines() for name in line.strip().partition("  ")[0].split()]

@@ -79,21 +79,21 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 @pytest.mark.vm
 @pytest.mark.root
-def test_the_tutorial_works_from_its_first_line_to_its_last(reader: Reader):
+def test_the_tutorial_works_from_its_first_line_to_its_last(reader: Reader) -> None:
     reader.follow(TUTORIAL)
 
 
 @pytest.mark.vm
 @pytest.mark.root
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
-def test_a_how_to_works_from_its_first_line_to_its_last(page: Path, reader: Reader):
+def test_a_how_to_works_from_its_first_line_to_its_last(page: Path, reader: Reader) -> None:
     reader.make_bundle()
     reader.follow(page)
 
 
 @pytest.mark.vm
 @pytest.mark.root
-def test_the_examples_of_the_readme_work(tmp_path: Path, reader: Reader):
+def test_the_examples_of_the_readme_work(tmp_path: Path, reader: Reader) -> None:
     reader.make_bundle()
     page = (ROOT / "README.md").read_text().replace("/srv/busybox", str(tmp_path / "bundle"))
     examples = [("sh", text) for text in INDENTED.findall(page)] + BLOCK.findall(page)
@@ -106,7 +106,7 @@ def test_the_examples_of_the_readme_work(tmp_path: Path, reader: Reader):
 @pytest.mark.parametrize(
     "page", sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 )
-def test_every_link_leads_somewhere(page: str):
+def test_every_link_leads_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         if "://" not in target:

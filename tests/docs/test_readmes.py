@@ -34,13 +34,13 @@ def first_column(page: str, head: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("folder", "plugin"), plugins().items())
-def test_a_driver_s_readme_has_all_its_options(folder: str, plugin: Any):
+def test_a_driver_s_readme_has_all_its_options(folder: str, plugin: Any) -> None:
     configure = next(getattr(plugin, name) for name in dir(plugin) if re.fullmatch(r"vc_\w+_config", name))
     options = sorted(one.name for one in fields(configure({})))
     assert sorted(first_column((DRIVERS / folder / "README.md").read_text(), "option")) == options
 
 
-def test_the_guest_agent_s_readme_has_all_its_files():
+def test_the_guest_agent_s_readme_has_all_its_files() -> None:
     page = (DRIVERS / "hyperstart/README.md").read_text()
     assert sorted(first_column(page, "files")) == sorted(
         path.stem for path in (DRIVERS / "hyperstart/guest").glob("*.c")

@@ -56,12 +56,12 @@ def _in_python(parts: list[str]) -> bool:
     return True
 
 
-def test_every_name_of_v0_1_0_has_one_row_and_no_row_has_another_name():
+def test_every_name_of_v0_1_0_has_one_row_and_no_row_has_another_name() -> None:
     assert len(set(NAMES)) == len(NAMES)
     assert sorted(name for theirs, *_ in ROWS for name in CODE.findall(theirs)) == sorted(NAMES)
 
 
-def test_every_row_says_what_became_of_the_name_and_what_differs():
+def test_every_row_says_what_became_of_the_name_and_what_differs() -> None:
     for row in ROWS:
         _, ours, differs = row
         assert differs, row
@@ -70,7 +70,7 @@ def test_every_row_says_what_became_of_the_name_and_what_differs():
         assert all(OURS.match(name) for name in names), row
 
 
-def test_every_name_of_ours_exists():
+def test_every_name_of_ours_exists() -> None:
     names = {name for name in CODE.findall(PAGE) if OURS.match(name)}
     assert {"vc_core.Cmd.args", "virtc pod run --bundle"} <= names
     assert not sorted(name for name in names if not exists(name))
@@ -88,5 +88,5 @@ def test_every_name_of_ours_exists():
         "virtc --nothing",
     ],
 )
-def test_a_name_that_does_not_exist_is_noticed(name: str):
+def test_a_name_that_does_not_exist_is_noticed(name: str) -> None:
     assert not exists(name)

@@ -95,7 +95,9 @@ def _made(path: Path) -> Path:
 
 @pytest.mark.vm
 @pytest.mark.parametrize("what", BEFORE_ANYTHING_STARTS)
-def test_what_cannot_work_is_refused_in_one_sentence(what: str, bundle: Path, tmp_path: Path, guest: dict[str, str]):
+def test_what_cannot_work_is_refused_in_one_sentence(
+    what: str, bundle: Path, tmp_path: Path, guest: dict[str, str]
+) -> None:
     make, says = BEFORE_ANYTHING_STARTS[what]
     words = make(tmp_path, guest)
     if "--bundle" not in words:
@@ -104,21 +106,21 @@ def test_what_cannot_work_is_refused_in_one_sentence(what: str, bundle: Path, tm
 
 
 @pytest.mark.vm
-def test_a_command_that_is_not_in_the_container_fails_the_run(bundle: Path):
+def test_a_command_that_is_not_in_the_container_fails_the_run(bundle: Path) -> None:
     said = refused("--bundle", str(bundle), "--", "no-such-command")
     assert "no-such-command" in said.replace("virtc: notice", "")
 
 
 @pytest.mark.vm
 @pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
-def test_in_the_foreground_the_exit_code_says_why(bundle: Path, command: str, code: int):
+def test_in_the_foreground_the_exit_code_says_why(bundle: Path, command: str, code: int) -> None:
     assert command in refused("-i", "--bundle", str(bundle), "--", command, code=code)
 
 
 @pytest.mark.vm
 def test_a_guest_that_never_gets_ready_is_given_up_with_what_its_console_said(
     bundle: Path, guest: dict[str, str], silent_image: Path
-):
+) -> None:
     said = refused(
         "--bundle",
         str(bundle),
@@ -138,7 +140,7 @@ def test_a_guest_that_never_gets_ready_is_given_up_with_what_its_console_said(
 @pytest.mark.vm
 def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
     bundle: Path, guest: dict[str, str], tmp_path: Path
-):
+) -> None:
     """An archive without /init: the kernel has no root and panics; with panic=-1 and -no-reboot QEMU ends."""
     (tmp_path / "empty").touch()
     archive = subprocess.run(
@@ -152,7 +154,7 @@ def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
     assert "panicked: VFS: Unable to mount root" in said
 
 
-def test_a_pod_needs_root_where_a_machine_needs_it(bundle: Path):
+def test_a_pod_needs_root_where_a_machine_needs_it(bundle: Path) -> None:
     # In a user namespace without a mapping this process is nobody, and can still read the files of this checkout.
     if subprocess.run(["unshare", "--user", "true"], capture_output=True).returncode != 0:
         pytest.skip("the kernel allows no user namespace here, as in a chroot")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def confined(pod: vc.Pod, bundle: Path) -> Make:
 
 
 @pytest.fixture(autouse=True)
-def gone(pod: vc.Pod):
+def gone(pod: vc.Pod) -> Iterator[None]:
     yield
     for one in pod.status().containers:
         if one.id == "confined":
@@ -47,11 +48,11 @@ def whoami(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top / "whoami"
 
 
-def sh(where: vc.Container, script: str, **cmd: str) -> vc.ExecResult:
+def sh(where: vc.Container, script: str, **cmd: Any) -> vc.ExecResult:
     return where.enter(vc.Cmd(args=["sh", "-c", script], **cmd))
 
 
-def test_a_container_has_the_usual_capabilities_and_its_commands_too(confined: Make):
+def test_a_container_has_the_usual_capabilities_and_its_commands_too(confined: Make) -> None:
     made = confined("sh", "-c", "grep Cap /proc/self/status; touch /tmp/said; exec sleep 1000")
     made.start()
     of_command = sh(made, "until [ -e /tmp/said ]; do usleep 10000; done; grep Cap /proc/self/status").stdout
@@ -61,7 +62,7 @@ def test_a_container_has_the_usual_capabilities_and_its_commands_too(confined: M
         assert bits["CapInh:"] == bits["CapAmb:"] == 0, said
 
 
-def test_a_container_cannot_mount_load_modules_or_reboot(confined: Make):
+def test_a_container_cannot_mount_load_modules_or_reboot(confined: Make) -> None:
     made = confined()
     made.start()
     assert sh(made, "mount -t tmpfs none /tmp").exit_code != 0
@@ -70,21 +71,23 @@ def test_a_container_cannot_mount_load_modules_or_reboot(confined: Make):
     assert sh(made, "echo up").stdout == b"up\n"
 
 
-def test_capabilities_can_be_chosen(confined: Make):
+def test_capabilities_can_be_chosen(confined: Make) -> None:
     made = confined(capabilities=["SYS_ADMIN"])
     made.start()
     assert sh(made, "mount -t tmpfs none /tmp").exit_code == 0
     assert sh(made, "chown 5 /bin/busybox").exit_code != 0
 
 
-def test_another_user_has_no_capabilities(confined: Make):
+def test_another_user_has_no_capabilities(confined: Make) -> None:
     made = confined()
     made.start()
     assert sh(made, "grep CapEff /proc/self/status", user="bob").stdout.split()[1].strip(b"0") == b""
 
 
 @pytest.mark.parametrize(("no_new_privs", "user"), [(True, 1000), (False, 0)])
-def test_set_user_id_programs_give_rights_only_where_asked(confined: Make, whoami: Path, no_new_privs: bool, user: int):
+def test_set_user_id_programs_give_rights_only_where_asked(
+    confined: Make, whoami: Path, no_new_privs: bool, user: int
+) -> None:
     """A program of its own, because busybox gives up such rights by itself."""
     made = confined(no_new_privs=no_new_privs, mounts=[vc.Mount(str(whoami), "/mnt/whoami")])
     made.start()
@@ -92,7 +95,7 @@ def test_set_user_id_programs_give_rights_only_where_asked(confined: Make, whoam
     assert sh(made, "exec /tmp/whoami", user="bob").exit_code == user % 251
 
 
-def test_a_container_that_takes_too_much_memory_is_killed_and_no_other(confined: Make, pod: vc.Pod):
+def test_a_container_that_takes_too_much_memory_is_killed_and_no_other(confined: Make, pod: vc.Pod) -> None:
     made = confined("tail", "-c", "200m", "/dev/zero", memory=32)
     made.start()
     assert made.wait() == 137
@@ -100,39 +103,39 @@ def test_a_container_that_takes_too_much_memory_is_killed_and_no_other(confined:
     assert pod.status().state is vc.State.RUNNING
 
 
-def test_a_command_in_it_counts_as_well(confined: Make):
+def test_a_command_in_it_counts_as_well(confined: Make) -> None:
     made = confined(memory=32)
     made.start()
     assert sh(made, "exec tail -c 200m /dev/zero").exit_code == 137
 
 
-def test_a_container_cannot_have_more_processes_than_it_may(confined: Make):
+def test_a_container_cannot_have_more_processes_than_it_may(confined: Make) -> None:
     made = confined(pids=10)
     made.start()
     assert b"can't fork" in sh(made, "for i in $(seq 20); do sleep 100 & done").stderr
 
 
-def test_limits_are_those_of_each_process(confined: Make):
+def test_limits_are_those_of_each_process(confined: Make) -> None:
     limits = [vc.RLimit("nofile", 40, 50), vc.RLimit("core", 0, None)]
     made = confined(rlimits=limits)
     made.start()
     assert sh(made, "ulimit -Sn; ulimit -Hn; ulimit -Hc").stdout == b"40\n50\nunlimited\n"
 
 
-def test_a_root_can_be_read_only(confined: Make):
+def test_a_root_can_be_read_only(confined: Make) -> None:
     made = confined(read_only=True)
     made.start()
     assert b"Read-only file system" in sh(made, "touch /etc/x").stderr
     assert sh(made, "echo x >/dev/shm/x && cat /dev/shm/x").stdout == b"x\n"
 
 
-def test_what_a_container_may_write_can_be_bounded(confined: Make):
+def test_what_a_container_may_write_can_be_bounded(confined: Make) -> None:
     made = confined(overlay_size=4)
     made.start()
     assert b"No space left" in sh(made, "dd if=/dev/zero of=/tmp/x bs=1M count=8").stderr
 
 
-def test_what_a_container_uses_can_be_seen(confined: Make):
+def test_what_a_container_uses_can_be_seen(confined: Make) -> None:
     made = confined("sh", "-c", "head -c 20m /dev/zero >/tmp/x; exec sleep 1000", memory=100)
     made.start()
     before = made.stats()
@@ -151,7 +154,7 @@ def test_what_a_container_uses_can_be_seen(confined: Make):
     assert str(100 << 20) in table[1]
 
 
-def test_nothing_of_a_container_survives_its_end(confined: Make, pod: vc.Pod):
+def test_nothing_of_a_container_survives_its_end(confined: Make, pod: vc.Pod) -> None:
     """A process that made mount and pid namespaces of its own belongs to the container all the same."""
     made = confined(capabilities=["ALL"])
     made.start()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ from .conftest import container, pod_config, supervisors, virtc, virtc_path
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 
+Added = Callable[..., vc.Container]
+
+
 @pytest.fixture
-def added(pod: vc.Pod, bundle: Path):
+def added(pod: vc.Pod, bundle: Path) -> Iterator[Added]:
     """Return a function that adds a container to the shared pod; all are deleted afterwards."""
     made: list[vc.Container] = []
 
@@ -32,7 +36,7 @@ def added(pod: vc.Pod, bundle: Path):
         one.delete(force=True)
 
 
-def test_a_container_added_to_a_running_pod_starts_stops_and_starts_again(added):
+def test_a_container_added_to_a_running_pod_starts_stops_and_starts_again(added: Added) -> None:
     one = added("web", "sh", "-c", "echo up; exec sleep 1000")
     assert one.status().state == "ready"
     one.start()
@@ -47,7 +51,7 @@ def test_a_container_added_to_a_running_pod_starts_stops_and_starts_again(added)
     assert Path(one.status().log_path).read_text() == "up\nup\n"
 
 
-def test_a_deleted_container_is_gone_and_its_id_free(added, pod: vc.Pod, bundle: Path):
+def test_a_deleted_container_is_gone_and_its_id_free(added: Added, pod: vc.Pod, bundle: Path) -> None:
     one = added("brief", "sleep", "1000")
     one.start()
     with pytest.raises(vc.StateError, match="without force"):
@@ -59,7 +63,7 @@ def test_a_deleted_container_is_gone_and_its_id_free(added, pod: vc.Pod, bundle:
     assert again.wait() == 0
 
 
-def test_a_container_that_ignores_to_be_stopped_is_killed_at_the_timeout(added):
+def test_a_container_that_ignores_to_be_stopped_is_killed_at_the_timeout(added: Added) -> None:
     one = added("stubborn", "sh", "-c", "trap '' TERM; touch /tmp/deaf; while :; do sleep 1; done")
     one.start()
     one.enter(vc.Cmd(args=["sh", "-c", "until [ -e /tmp/deaf ]; do usleep 10000; done"]))
@@ -69,7 +73,7 @@ def test_a_container_that_ignores_to_be_stopped_is_killed_at_the_timeout(added):
     assert one.status().exit_code == 128 + 9
 
 
-def test_everybody_who_waits_gets_the_exit_code(added):
+def test_everybody_who_waits_gets_the_exit_code(added: Added) -> None:
     one = added("job", "sh", "-c", "read line; exit 9")
     command = [virtc_path(), "container", "start", "-i", "shared", "job"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
@@ -87,7 +91,7 @@ def test_everybody_who_waits_gets_the_exit_code(added):
     assert one.wait() == 9
 
 
-def test_who_waits_does_not_notice_that_the_supervisor_was_lost(bundle: Path):
+def test_who_waits_does_not_notice_that_the_supervisor_was_lost(bundle: Path) -> None:
     script = "until [ -e /tmp/go ]; do usleep 10000; done; exit 6"
     codes: list[int] = []
     with vc.run_pod(pod_config(id="patient", containers=[container(bundle, "sh", "-c", script)])) as pod:
@@ -101,7 +105,7 @@ def test_who_waits_does_not_notice_that_the_supervisor_was_lost(bundle: Path):
     assert codes == [6]
 
 
-def test_waiting_for_a_container_that_ends_with_its_pod_says_so(bundle: Path):
+def test_waiting_for_a_container_that_ends_with_its_pod_says_so(bundle: Path) -> None:
     failures: list[str] = []
 
     def wait() -> None:
@@ -120,14 +124,14 @@ def test_waiting_for_a_container_that_ends_with_its_pod_says_so(bundle: Path):
     assert "ended without an exit code" in failures[0]
 
 
-def test_a_container_that_cannot_start_says_why_and_stays_ready(added):
+def test_a_container_that_cannot_start_says_why_and_stays_ready(added: Added) -> None:
     one = added("broken", "no-such-command")
     with pytest.raises(vc.CommandError, match="no-such-command"):
         one.start()
     assert one.status().state == "ready"
 
 
-def test_a_container_starts_while_the_output_of_another_floods(added):
+def test_a_container_starts_while_the_output_of_another_floods(added: Added) -> None:
     flood = added("flood", "sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done")
     flood.start()
     began = time.monotonic()
@@ -138,7 +142,7 @@ def test_a_container_starts_while_the_output_of_another_floods(added):
     flood.stop(force=True)
 
 
-def test_the_command_does_the_same(pod: vc.Pod, bundle: Path):
+def test_the_command_does_the_same(pod: vc.Pod, bundle: Path) -> None:
     said = [
         virtc("container", *words).stdout
         for words in (
@@ -157,7 +161,7 @@ def test_the_command_does_the_same(pod: vc.Pod, bundle: Path):
 
 
 @pytest.mark.parametrize("wanted", ["hup", 10, "SIGUSR2"])
-def test_a_signal_reaches_a_container_by_name_or_number(added, wanted: int | str):
+def test_a_signal_reaches_a_container_by_name_or_number(added: Added, wanted: int | str) -> None:
     one = added(
         "trapped",
         "sh",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def disks(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return made
 
 
-def container(container_id: str, disk: Path, **fields: bool) -> vc.ContainerConfig:
+def container(container_id: str, disk: Path, **fields: Any) -> vc.ContainerConfig:
     return vc.ContainerConfig(id=container_id, root_fs=str(disk), cmd=vc.Cmd(args=["sleep", "100000"]), **fields)
 
 
@@ -50,7 +51,9 @@ def sh(where: vc.Container, script: str) -> vc.ExecResult:
     return where.enter(vc.Cmd(args=["sh", "-c", script]))
 
 
-def test_a_container_starts_with_its_pod_on_a_disk_and_writes_to_a_layer_in_the_guest(disk_pod, disks):
+def test_a_container_starts_with_its_pod_on_a_disk_and_writes_to_a_layer_in_the_guest(
+    disk_pod: vc.Pod, disks: dict[str, Path]
+) -> None:
     before = disks["ext4"].read_bytes()
     first = disk_pod.container("first")
     assert sh(first, "rm /bin/ls; echo x >/etc/new; cat /etc/new").stdout == b"x\n"
@@ -60,7 +63,9 @@ def test_a_container_starts_with_its_pod_on_a_disk_and_writes_to_a_layer_in_the_
 
 @pytest.mark.qemu  # the only one that is given disks while it runs
 @pytest.mark.parametrize("fstype", _MAKERS)
-def test_a_disk_of_each_kind_joins_a_pod_that_runs_and_leaves_it(disk_pod: vc.Pod, disks, fstype: str):
+def test_a_disk_of_each_kind_joins_a_pod_that_runs_and_leaves_it(
+    disk_pod: vc.Pod, disks: dict[str, Path], fstype: str
+) -> None:
     for _ in range(2):
         made = disk_pod.create_container(container("later", disks[fstype]))
         made.start()
@@ -71,7 +76,9 @@ def test_a_disk_of_each_kind_joins_a_pod_that_runs_and_leaves_it(disk_pod: vc.Po
 
 
 @pytest.mark.qemu  # the only one that is given disks while it runs
-def test_a_disk_that_is_written_to_keeps_what_was_written(disk_pod: vc.Pod, disks, tmp_path: Path):
+def test_a_disk_that_is_written_to_keeps_what_was_written(
+    disk_pod: vc.Pod, disks: dict[str, Path], tmp_path: Path
+) -> None:
     disk = tmp_path / "own"
     disk.write_bytes(disks["ext4"].read_bytes())
     for expected in (b"", b"once\n"):
@@ -83,7 +90,7 @@ def test_a_disk_that_is_written_to_keeps_what_was_written(disk_pod: vc.Pod, disk
 
 
 @pytest.mark.qemu  # the only one that is given disks while it runs
-def test_a_read_only_root_on_a_disk_cannot_be_written(disk_pod: vc.Pod, disks):
+def test_a_read_only_root_on_a_disk_cannot_be_written(disk_pod: vc.Pod, disks: dict[str, Path]) -> None:
     made = disk_pod.create_container(container("fixed", disks["ext4"], read_only=True))
     made.start()
     assert b"Read-only file system" in sh(made, "touch /x").stderr
@@ -91,7 +98,7 @@ def test_a_read_only_root_on_a_disk_cannot_be_written(disk_pod: vc.Pod, disks):
 
 
 @pytest.mark.qemu  # the only one that is given disks while it runs
-def test_a_supervisor_that_takes_over_still_knows_the_disks(disks: dict[str, Path]):
+def test_a_supervisor_that_takes_over_still_knows_the_disks(disks: dict[str, Path]) -> None:
     config = pod_config(id="taken", containers=[container("first", disks["ext4"])])
     with vc.run_pod(config) as pod:
         made = pod.create_container(container("later", disks["squashfs"]))
@@ -105,7 +112,7 @@ def test_a_supervisor_that_takes_over_still_knows_the_disks(disks: dict[str, Pat
         assert sh(again, "cat /etc/group").stdout.startswith(b"root")
 
 
-def test_a_file_that_is_no_disk_is_refused(tmp_path: Path):
+def test_a_file_that_is_no_disk_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("x" * 10000)
     done = virtc("pod", "run", "--bundle", str(tmp_path / "text"), "--", "true")
     assert done.returncode == 1

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.qemu]
 
 def test_a_guest_is_built_on_first_use_listed_and_removed(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("VIRTCONTAINERS_CACHE", str(tmp_path / "cache"))
     phrases: list[str] = []
     with vc.run_pod(
@@ -31,7 +31,7 @@ def test_a_guest_is_built_on_first_use_listed_and_removed(
         assert pod.enter_container("c1", vc.Cmd(args=["echo", "alive"])).stdout == b"alive\n"
 
 
-def test_a_guest_that_is_not_there_is_named():
+def test_a_guest_that_is_not_there_is_named() -> None:
     done = virtc("guest", "remove", "nope")
     assert done.returncode == 1
     assert b"there is no guest 'nope'" in done.stderr

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.root]
 _LINES = 1_000_000
 
 
-def test_no_byte_is_lost_or_repeated_when_supervisors_die(bundle: Path):
+def test_no_byte_is_lost_or_repeated_when_supervisors_die(bundle: Path) -> None:
     with vc.run_pod(pod_config(id="logged", containers=[container(bundle, "seq", str(_LINES))])) as pod:
         log = Path(pod.status().containers[0].log_path)
         for part in (1, 6, 12, 18):

@@ -54,31 +54,31 @@ def sh(pod: vc.Pod, script: str) -> vc.ExecResult:
     return pod.enter_container("c1", vc.Cmd(args=["sh", "-c", script]))
 
 
-def test_a_mount_shows_the_hosts_files_and_what_changes_there(mounted: vc.Pod, shared_files: Path):
+def test_a_mount_shows_the_hosts_files_and_what_changes_there(mounted: vc.Pod, shared_files: Path) -> None:
     assert sh(mounted, "cat /data/file").stdout == b"from the host\n"
     (shared_files / "data/file").write_text("changed\n")
     assert sh(mounted, "cat /data/file").stdout == b"changed\n"
 
 
-def test_a_mount_is_read_only_unless_asked_otherwise(mounted: vc.Pod, shared_files: Path):
+def test_a_mount_is_read_only_unless_asked_otherwise(mounted: vc.Pod, shared_files: Path) -> None:
     result = sh(mounted, "echo x >/data/new")
     assert result.exit_code != 0
     assert b"Read-only file system" in result.stderr
     assert not (shared_files / "data/new").exists()
 
 
-def test_a_single_file_can_be_mounted_where_nothing_was(mounted: vc.Pod):
+def test_a_single_file_can_be_mounted_where_nothing_was(mounted: vc.Pod) -> None:
     assert sh(mounted, "cat /etc/app/single.conf").stdout == b"a file alone\n"
 
 
-def test_what_is_written_to_a_writable_mount_is_on_the_host(mounted: vc.Pod, shared_files: Path):
+def test_what_is_written_to_a_writable_mount_is_on_the_host(mounted: vc.Pod, shared_files: Path) -> None:
     assert sh(mounted, "echo from the guest >/var/scratch/out").exit_code == 0
     assert (shared_files / "scratch/out").read_text() == "from the guest\n"
 
 
 def test_a_guest_cannot_plant_a_set_user_id_program_or_a_device_on_the_host(
     mounted: vc.Pod, shared_files: Path, hypervisor: str
-):
+) -> None:
     made = sh(mounted, "cd /var/scratch && cp /bin/busybox evil; chmod 4755 evil; mknod sda b 8 0; ls -l evil sda")
     evil, device = (shared_files / "scratch" / name for name in ("evil", "sda"))
     assert evil.stat().st_mode & 0o6000 == 0
@@ -91,7 +91,9 @@ def test_a_guest_cannot_plant_a_set_user_id_program_or_a_device_on_the_host(
         assert made.stderr.count(b"Operation not permitted") == 2
 
 
-def test_mounts_can_be_given_to_a_container_that_is_added_later(mounted: vc.Pod, bundle: Path, shared_files: Path):
+def test_mounts_can_be_given_to_a_container_that_is_added_later(
+    mounted: vc.Pod, bundle: Path, shared_files: Path
+) -> None:
     mounts = [vc.Mount(str(shared_files / "volume"), "/in"), vc.Mount(str(shared_files / "scratch"), "/out", False)]
     late = vc.ContainerConfig(id="late", root_fs=str(bundle), cmd=vc.Cmd(args=["cat", "/in/file"]), mounts=mounts)
     one = mounted.create_container(late)
@@ -101,7 +103,7 @@ def test_mounts_can_be_given_to_a_container_that_is_added_later(mounted: vc.Pod,
     one.delete()
 
 
-def test_a_volume_is_there_by_its_tag(mounted: vc.Pod, hypervisor: str):
+def test_a_volume_is_there_by_its_tag(mounted: vc.Pod, hypervisor: str) -> None:
     mount = {
         "qemu": "mount -t 9p -o trans=virtio,version=9p2000.L,ro tagged /v",
         "uml": "mount -t hostfs -o ro,$(tr ' ' '\\n' </proc/cmdline | sed -n s/^vc.share.tagged=hostfs://p) tagged /v",
@@ -109,14 +111,14 @@ def test_a_volume_is_there_by_its_tag(mounted: vc.Pod, hypervisor: str):
     assert sh(mounted, f"mkdir /v && {mount[hypervisor]} && cat /v/file").stdout == b"by tag\n"
 
 
-def test_commands_run_in_the_root_of_the_pod(mounted: vc.Pod):
+def test_commands_run_in_the_root_of_the_pod(mounted: vc.Pod) -> None:
     result = mounted.enter(vc.Cmd(args=["sh", "-c", "hostname; ls -d /data; ls /bin/busybox"]))
     assert result.stdout == b"mounted\n/bin/busybox\n"
     done = virtc("pod", "enter", "mounted", "--", "sh", "-c", "cat; exit 4", stdin=b"in")
     assert (done.stdout, done.returncode) == (b"in", 4)
 
 
-def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod):
+def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod) -> None:
     result = pod.enter(vc.Cmd(args=["/bin/busybox", "ps", "-o", "args"]))
     assert b"sleep 100000" in result.stdout
     assert b"/init" in result.stdout
@@ -133,7 +135,7 @@ def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod)
         ("--console /etc/passwd", "/etc/passwd"),
     ],
 )
-def test_what_may_not_be_mounted_is_refused_in_one_sentence(bundle: Path, words: str, says: str):
+def test_what_may_not_be_mounted_is_refused_in_one_sentence(bundle: Path, words: str, says: str) -> None:
     done = virtc("pod", "run", "--id", "bad", "--bundle", str(bundle), *words.split(), "--", "true")
     assert done.returncode == 1
     assert says in done.stderr.decode()

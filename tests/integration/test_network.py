@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from vc_core.network import NetworkMode
 
 from .conftest import container, virtc
 
@@ -23,7 +24,7 @@ def connected(bundle: Path) -> Iterator[vc.Pod]:
     """Return a pod whose container answers on port 80, which leads there from a port of the host."""
     config = vc.PodConfig(
         id="connected",
-        network=vc.NetworkConfig(mode="user", forwards=[vc.PortForward(80)]),
+        network=vc.NetworkConfig(mode=NetworkMode.USER, forwards=[vc.PortForward(80)]),
         containers=[container(bundle, "sh", "-c", "while echo hello | nc -l -p 80; do :; done")],
     )
     made = vc.run_pod(config)
@@ -31,7 +32,7 @@ def connected(bundle: Path) -> Iterator[vc.Pod]:
     made.delete(force=True)
 
 
-def test_a_forwarded_port_leads_to_the_container(connected: vc.Pod):
+def test_a_forwarded_port_leads_to_the_container(connected: vc.Pod) -> None:
     [forward] = connected.status().forwards
     assert (forward.guest_port, forward.protocol) == (80, "tcp")
     end = time.monotonic() + 30
@@ -49,25 +50,25 @@ def _line_from(port: int) -> bytes:
             return b""
 
 
-def test_status_shows_where_it_is(connected: vc.Pod):
+def test_status_shows_where_it_is(connected: vc.Pod) -> None:
     said = virtc("pod", "status", "connected").stdout.decode()
     assert re.search(r"^pod +port 80/tcp +127\.0\.0\.1:\d+$", said, flags=re.MULTILINE), said
 
 
-def test_nothing_else_of_this_host_listens_for_it(connected: vc.Pod):
+def test_nothing_else_of_this_host_listens_for_it(connected: vc.Pod) -> None:
     [forward] = connected.status().forwards
     listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line]
     assert f"0100007F:{forward.host_port:04X}" in listening
     assert f"00000000:{forward.host_port:04X}" not in listening
 
 
-def test_the_guest_has_its_address_and_no_way_out(connected: vc.Pod):
+def test_the_guest_has_its_address_and_no_way_out(connected: vc.Pod) -> None:
     said = connected.container("c1").enter(vc.Cmd(args=["sh", "-c", "ip -4 addr show eth0; ip route"])).stdout.decode()
     assert "10.0.2.15/24" in said
     assert "default" not in said
 
 
-def test_a_restricted_guest_reaches_nothing_of_the_host(connected: vc.Pod):
+def test_a_restricted_guest_reaches_nothing_of_the_host(connected: vc.Pod) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         script = f"ip route add default via 10.0.2.2; nc -w 3 10.0.2.2 {port} </dev/null"
@@ -77,11 +78,11 @@ def test_a_restricted_guest_reaches_nothing_of_the_host(connected: vc.Pod):
             server.accept()
 
 
-def test_an_open_guest_reaches_the_host_and_its_containers_know_a_name_server(bundle: Path):
+def test_an_open_guest_reaches_the_host_and_its_containers_know_a_name_server(bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = vc.PodConfig(
             id="open",
-            network=vc.NetworkConfig(mode="user", restrict=False, dns=["192.0.2.53"]),
+            network=vc.NetworkConfig(mode=NetworkMode.USER, restrict=False, dns=["192.0.2.53"]),
             containers=[container(bundle)],
         )
         with vc.run_pod(config) as made:
@@ -104,12 +105,12 @@ def _answered(server: socket.socket) -> bytes:
         return said
 
 
-def test_a_pod_without_a_network_has_no_interface_but_its_own_loopback(pod: vc.Pod):
+def test_a_pod_without_a_network_has_no_interface_but_its_own_loopback(pod: vc.Pod) -> None:
     said = pod.enter_container("c1", vc.Cmd(args=["ls", "/sys/class/net"])).stdout
     assert said == b"lo\n"
 
 
-def test_a_port_of_the_host_that_is_taken_is_named(bundle: Path):
+def test_a_port_of_the_host_that_is_taken_is_named(bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         done = virtc("pod", "run", "--id", "taken", "--bundle", str(bundle), "--publish", f"{port}:80", "--", "true")

@@ -30,7 +30,7 @@ def wait_state(pod: vc.Pod, container_state: str, deadline: float = 20) -> vc.Co
     return one
 
 
-def test_a_pod_lives_stops_and_lives_again(bundle: Path, store: Store):
+def test_a_pod_lives_stops_and_lives_again(bundle: Path, store: Store) -> None:
     config = pod_config(
         id="twice", containers=[container(bundle, "sh", "-c", "echo started; echo oops >&2; sleep 0.1; exit 5")]
     )
@@ -52,7 +52,7 @@ def test_a_pod_lives_stops_and_lives_again(bundle: Path, store: Store):
     assert vc.list_pods() == []
 
 
-def test_the_foreground_has_input_output_and_the_exit_code(bundle: Path):
+def test_the_foreground_has_input_output_and_the_exit_code(bundle: Path) -> None:
     done = virtc(
         "pod", "run", "-i", "--rm", "--bundle", str(bundle), "--", "sh", "-c", "cat; echo e >&2; exit 3", stdin=b"abc"
     )
@@ -60,7 +60,7 @@ def test_the_foreground_has_input_output_and_the_exit_code(bundle: Path):
     assert vc.list_pods() == []
 
 
-def test_an_interrupted_foreground_ends_with_its_container_and_is_deleted(bundle: Path):
+def test_an_interrupted_foreground_ends_with_its_container_and_is_deleted(bundle: Path) -> None:
     command = [virtc_path(), "pod", "run", "-i", "--rm", "--id", "fg", "--bundle", str(bundle), "--"]
     with subprocess.Popen([*command, "sh", "-c", "echo up; exec sleep 1000"], stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
@@ -70,7 +70,7 @@ def test_an_interrupted_foreground_ends_with_its_container_and_is_deleted(bundle
     assert vc.list_pods() == []
 
 
-def test_a_killed_foreground_leaves_its_container_running_into_the_log(bundle: Path):
+def test_a_killed_foreground_leaves_its_container_running_into_the_log(bundle: Path) -> None:
     command = [virtc_path(), "pod", "run", "-i", "--id", "orphan", "--bundle", str(bundle), "--"]
     script = "echo up; i=0; while :; do i=$((i+1)); echo line $i; usleep 50000; done"
     with subprocess.Popen([*command, "sh", "-c", script], stdout=subprocess.PIPE) as client:
@@ -87,7 +87,7 @@ def test_a_killed_foreground_leaves_its_container_running_into_the_log(bundle: P
     pod.delete(force=True)
 
 
-def test_two_containers_of_a_pod_share_processes_but_not_files(bundle: Path):
+def test_two_containers_of_a_pod_share_processes_but_not_files(bundle: Path) -> None:
     config = pod_config(containers=[container(bundle), container(bundle, "sleep", "777", container_id="c2")])
     with vc.run_pod(config) as pod:
         pod.enter_container("c1", vc.Cmd(args=["touch", "/tmp/mine"]))
@@ -95,7 +95,7 @@ def test_two_containers_of_a_pod_share_processes_but_not_files(bundle: Path):
         assert b"sleep 777" in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout
 
 
-def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path):
+def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path) -> None:
     """The guest tells every process to end; what does not obey ends with the machine."""
     pod = vc.run_pod(pod_config(id="amid", containers=[container(bundle)]))
     outcomes: list[object] = []
@@ -121,7 +121,7 @@ def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path):
     pod.delete()
 
 
-def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, store: Store):
+def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, store: Store) -> None:
     pod = vc.create_pod(pod_config(id="race", containers=[container(bundle)]))
     outcomes: list[str] = []
 
@@ -142,7 +142,7 @@ def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, s
     pod.delete(force=True)
 
 
-def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store: Store):
+def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store: Store) -> None:
     pod = vc.run_pod(pod_config(id="killed", containers=[container(bundle)]))
     failures: list[BaseException] = []
 
@@ -172,7 +172,7 @@ def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store
     pod.delete(force=True)
 
 
-def test_status_needs_nobody_to_notice_that_a_machine_has_gone(bundle: Path, store: Store):
+def test_status_needs_nobody_to_notice_that_a_machine_has_gone(bundle: Path, store: Store) -> None:
     pod = vc.run_pod(pod_config(id="gone", containers=[container(bundle)]))
     vm, supervisor = vm_pid(store, "gone"), supervisors("gone")[0]
     os.kill(supervisor, signal.SIGKILL)
@@ -186,7 +186,7 @@ def test_status_needs_nobody_to_notice_that_a_machine_has_gone(bundle: Path, sto
     assert vc.list_pods() == []
 
 
-def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, store: Store):
+def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, store: Store) -> None:
     script = "trap 'exit 42' TERM; echo up; while :; do usleep 20000; done"
     pod = vc.run_pod(
         pod_config(
@@ -233,7 +233,7 @@ def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, stor
     pod.delete()
 
 
-def test_a_new_supervisor_takes_over_under_load(bundle: Path, store: Store):
+def test_a_new_supervisor_takes_over_under_load(bundle: Path, store: Store) -> None:
     """Three times killed while a container floods its log and commands come and go."""
     flood = "i=0; while :; do i=$((i+1)); echo line $i of a log that never ends; done"
     config = pod_config(
@@ -274,7 +274,9 @@ def test_a_new_supervisor_takes_over_under_load(bundle: Path, store: Store):
     pod.stop()
 
 
-def test_a_failed_pod_whose_machine_still_runs_can_be_started_again_and_has_one_machine(bundle: Path, store: Store):
+def test_a_failed_pod_whose_machine_still_runs_can_be_started_again_and_has_one_machine(
+    bundle: Path, store: Store
+) -> None:
     pod = vc.run_pod(pod_config(id="again", containers=[container(bundle)]))
     vm, supervisor = vm_pid(store, "again"), supervisors("again")[0]
     os.kill(supervisor, signal.SIGKILL)
@@ -289,7 +291,7 @@ def test_a_failed_pod_whose_machine_still_runs_can_be_started_again_and_has_one_
     assert len(supervisors("again")) == 1
 
 
-def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, store: Store):
+def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, store: Store) -> None:
     pod = vc.create_pod(pod_config(id="halted", containers=[container(bundle)]))
     with subprocess.Popen([virtc_path(), "pod", "start", "halted"], stderr=subprocess.PIPE) as client:
         end = time.monotonic() + 20
@@ -304,7 +306,7 @@ def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, st
     pod.delete()
 
 
-def test_a_supervisor_killed_during_a_start_leaves_nothing_that_runs(bundle: Path, store: Store):
+def test_a_supervisor_killed_during_a_start_leaves_nothing_that_runs(bundle: Path, store: Store) -> None:
     pod = vc.create_pod(pod_config(id="half", containers=[container(bundle)]))
     run_dir = store.roots.pod_run_dir("half")
     with subprocess.Popen([virtc_path(), "pod", "start", "half"], stderr=subprocess.PIPE) as client:
@@ -323,7 +325,7 @@ def test_a_supervisor_killed_during_a_start_leaves_nothing_that_runs(bundle: Pat
     pod.delete(force=True)
 
 
-def test_a_stopped_vm_is_killed_when_it_does_not_answer(bundle: Path, store: Store):
+def test_a_stopped_vm_is_killed_when_it_does_not_answer(bundle: Path, store: Store) -> None:
     pod = vc.run_pod(pod_config(id="frozen", containers=[container(bundle)]))
     vm = vm_pid(store, "frozen")
     os.kill(vm, signal.SIGSTOP)
@@ -336,7 +338,7 @@ def test_a_stopped_vm_is_killed_when_it_does_not_answer(bundle: Path, store: Sto
     pod.delete()
 
 
-def test_a_frozen_supervisor_does_not_keep_force_from_deleting(bundle: Path, store: Store):
+def test_a_frozen_supervisor_does_not_keep_force_from_deleting(bundle: Path, store: Store) -> None:
     pod = vc.run_pod(pod_config(id="ice", containers=[container(bundle)]))
     vm, supervisor = vm_pid(store, "ice"), supervisors("ice")[0]
     os.kill(supervisor, signal.SIGSTOP)
@@ -346,7 +348,7 @@ def test_a_frozen_supervisor_does_not_keep_force_from_deleting(bundle: Path, sto
     assert vc.list_pods() == []
 
 
-def test_async_pods_are_the_same_pods(bundle: Path):
+def test_async_pods_are_the_same_pods(bundle: Path) -> None:
     async def main() -> None:
         async with await aio.run_pod(pod_config(containers=[container(bundle)])) as pod:
             results = await asyncio.gather(
@@ -365,7 +367,9 @@ def test_async_pods_are_the_same_pods(bundle: Path):
     asyncio.run(main())
 
 
-def test_why_a_supervisor_cannot_be_started_is_said(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_why_a_supervisor_cannot_be_started_is_said(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pod = vc.create_pod(pod_config(id="unstartable", containers=[container(bundle)]))
     (tmp_path / "unshare").write_text("#!/bin/sh\necho 'unshare: no namespaces today' >&2\nexit 1\n")
     (tmp_path / "unshare").chmod(0o755)
@@ -377,7 +381,7 @@ def test_why_a_supervisor_cannot_be_started_is_said(bundle: Path, tmp_path: Path
 
 def test_a_supervisor_that_crashes_while_it_starts_is_quoted(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     pod = vc.create_pod(pod_config(id="crash", containers=[container(bundle)]))
     (tmp_path / "asyncio.py").write_text("raise RuntimeError('no event loop today')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -387,7 +391,7 @@ def test_a_supervisor_that_crashes_while_it_starts_is_quoted(
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("machine", ["pc", "microvm"])
-def test_a_pod_runs_on_the_other_machines_too(bundle: Path, machine: str):
+def test_a_pod_runs_on_the_other_machines_too(bundle: Path, machine: str) -> None:
     options = {"machine": machine}
     config = pod_config(hypervisor_config=vc.HypervisorConfig(options=options), containers=[container(bundle)])
     with vc.run_pod(config) as pod:
@@ -403,7 +407,7 @@ def test_a_pod_runs_on_the_other_machines_too(bundle: Path, machine: str):
         (vc.HypervisorConfig(hypervisor_params=[vc.Param("-monitor", "stdio")]), "'-monitor' is not allowed"),
     ],
 )
-def test_a_machine_that_cannot_be_is_refused(bundle: Path, wanted: vc.HypervisorConfig, says: str):
+def test_a_machine_that_cannot_be_is_refused(bundle: Path, wanted: vc.HypervisorConfig, says: str) -> None:
     with pytest.raises(vc.ConfigError, match=says):
         vc.run_pod(pod_config(hypervisor_config=wanted, containers=[container(bundle)]))
     assert vc.list_pods() == []

@@ -48,17 +48,17 @@ def sh(pod: vc.Pod, script: str, where: str = "c1") -> vc.ExecResult:
     return pod.enter_container(where, cmd) if where else pod.enter(cmd)
 
 
-def test_the_pod_is_a_machine_of_its_own_with_debian_s_daemon(pod: vc.Pod):
+def test_the_pod_is_a_machine_of_its_own_with_debian_s_daemon(pod: vc.Pod) -> None:
     assert sh(pod, "hostname; ls /usr/sbin/sshd; cat /proc/1/comm", where="").stdout == b"ssh\n/usr/sbin/sshd\ninit\n"
     assert pod.status().agent == "sshd"
 
 
-def test_the_host_s_files_are_in_the_container_as_asked(pod: vc.Pod):
+def test_the_host_s_files_are_in_the_container_as_asked(pod: vc.Pod) -> None:
     result = sh(pod, "cat /new/file; touch /new/file 2>/dev/null || echo refused; echo x >/out/written; touch /bin/new")
     assert (result.exit_code, result.stdout) == (0, b"seen\nrefused\n")
 
 
-def test_a_container_is_bounded(pod: vc.Pod):
+def test_a_container_is_bounded(pod: vc.Pod) -> None:
     assert sh(pod, "head -c 60000000 /dev/zero | tail", where="c2").exit_code != 0
     assert sh(pod, "touch /bin/new", where="c2").exit_code == 1
     assert sh(pod, "echo fine", where="c2").stdout == b"fine\n"
@@ -66,12 +66,12 @@ def test_a_container_is_bounded(pod: vc.Pod):
     assert b"fork" in forks.stderr
 
 
-def test_the_network_is_as_asked(pod: vc.Pod):
+def test_the_network_is_as_asked(pod: vc.Pod) -> None:
     assert b"10.0.2.15/24" in sh(pod, "ip address show eth0").stdout
     assert sh(pod, "cat /etc/resolv.conf").stdout == b"nameserver 192.0.2.53\n"
 
 
-def test_a_container_is_added_stopped_and_removed(pod: vc.Pod, bundle: Path):
+def test_a_container_is_added_stopped_and_removed(pod: vc.Pod, bundle: Path) -> None:
     pod.create_container(container(bundle, "sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done",
                                    container_id="c3"))  # fmt: skip
     vc.start_container("ssh", "c3")
@@ -80,7 +80,7 @@ def test_a_container_is_added_stopped_and_removed(pod: vc.Pod, bundle: Path):
     vc.delete_container("ssh", "c3")
 
 
-def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store):
+def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store) -> None:
     key = store.roots.pod_run_dir("ssh") / "ssh/client-key"
     assert key.stat().st_mode & 0o777 == 0o600
     secret = key.read_text().splitlines()[2]
@@ -89,7 +89,7 @@ def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store):
     assert found.stdout == b"authorized_keys\nhost-key\nhost-key.pub\n"
 
 
-def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store):
+def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store) -> None:
     inodes = {os.readlink(f"/proc/{vm_pid(store, 'ssh')}/fd/{fd}")  # noqa: PTH115 - no path
               for fd in os.listdir(f"/proc/{vm_pid(store, 'ssh')}/fd")}  # noqa: PTH208  # fmt: skip
     listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines() if line.split()[3] == "0A"]
@@ -98,12 +98,12 @@ def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store):
     assert all(address.startswith("0100007F:") for address in ours)
 
 
-def test_input_output_and_the_exit_code_pass_through_the_command(pod: vc.Pod):
+def test_input_output_and_the_exit_code_pass_through_the_command(pod: vc.Pod) -> None:
     done = virtc("container", "enter", "ssh", "c1", "--", "sh", "-c", "cat; exit 5", stdin=b"piped")
     assert (done.returncode, done.stdout) == (5, b"piped")
 
 
-def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(bundle: Path, store: Store):
+def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(bundle: Path, store: Store) -> None:
     script = "i=0; while [ $i -lt 50 ]; do echo $i; i=$((i+1)); sleep 0.1; done; exit 3"
     first = container(bundle, "sh", "-c", script, container_id="c1")
     config = vc.PodConfig(id="taken", agent_type="sshd", agent_config={"spawner": "nsenter"}, containers=[first])

@@ -64,7 +64,7 @@ def shell(pod: vc.Pod) -> Iterator[Terminal]:
     terminal.close()
 
 
-def test_a_program_sees_the_callers_size_from_its_first_moment(pod: vc.Pod):
+def test_a_program_sees_the_callers_size_from_its_first_moment(pod: vc.Pod) -> None:
     for _ in range(5):
         terminal = Terminal("container", "enter", "-t", pod.id, "c1", "--", "stty", "size", rows=21, columns=77)
         try:
@@ -73,7 +73,7 @@ def test_a_program_sees_the_callers_size_from_its_first_moment(pod: vc.Pod):
             terminal.close()
 
 
-def test_the_size_is_the_callers_and_follows_it(shell: Terminal):
+def test_the_size_is_the_callers_and_follows_it(shell: Terminal) -> None:
     shell.type("stty size\n")
     shell.expect("30 100")
     shell.resize(40, 120)
@@ -82,7 +82,7 @@ def test_the_size_is_the_callers_and_follows_it(shell: Terminal):
     shell.expect("resized\r\n")
 
 
-def test_ctrl_c_interrupts_the_program_and_not_virtc(shell: Terminal):
+def test_ctrl_c_interrupts_the_program_and_not_virtc(shell: Terminal) -> None:
     shell.type("sh -c \"echo sl''eeping; exec sleep 1000\"\n")
     shell.expect("sleeping\r\n")
     shell.type("\x03")
@@ -90,19 +90,19 @@ def test_ctrl_c_interrupts_the_program_and_not_virtc(shell: Terminal):
     shell.expect("still here\r\n")
 
 
-def test_the_end_of_the_shell_is_the_end_of_virtc_with_its_exit_code(shell: Terminal):
+def test_the_end_of_the_shell_is_the_end_of_virtc_with_its_exit_code(shell: Terminal) -> None:
     shell.type("exit 5\n")
     assert shell.client.wait(20) == 5
 
 
-def test_the_terminal_is_what_it_was_afterwards(shell: Terminal):
+def test_the_terminal_is_what_it_was_afterwards(shell: Terminal) -> None:
     assert termios.tcgetattr(shell.line) != shell.before, "raw while the shell runs"
     shell.type("exit\n")
     shell.client.wait(20)
     assert termios.tcgetattr(shell.line) == shell.before
 
 
-def test_the_terminal_is_restored_when_virtc_is_told_to_end(pod: vc.Pod):
+def test_the_terminal_is_restored_when_virtc_is_told_to_end(pod: vc.Pod) -> None:
     terminal = Terminal("container", "enter", "-t", "shared", "c1", "--", "sleep", "1000")
     end = time.monotonic() + 20
     while termios.tcgetattr(terminal.line) == terminal.before:
@@ -114,11 +114,11 @@ def test_the_terminal_is_restored_when_virtc_is_told_to_end(pod: vc.Pod):
     terminal.close()
 
 
-def test_there_is_a_terminal_only_where_one_is_asked_for(pod: vc.Pod):
+def test_there_is_a_terminal_only_where_one_is_asked_for(pod: vc.Pod) -> None:
     assert pod.enter_container("c1", vc.Cmd(args=["sh", "-c", "[ -t 0 ] || echo none"])).stdout == b"none\n"
 
 
-def test_a_container_runs_on_the_console_of_the_caller(bundle: Path):
+def test_a_container_runs_on_the_console_of_the_caller(bundle: Path) -> None:
     screen, line = pty.openpty()
     one = vc.ContainerConfig(
         id="c1", root_fs=str(bundle), interactive=True, console=os.ttyname(line), cmd=container(bundle, "sh").cmd

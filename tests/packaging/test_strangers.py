@@ -33,14 +33,14 @@ def test_an_example_is_installed_and_tested_with_what_it_names_and_nothing_else(
 
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
     python = tmp_path / "venv/bin/python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     folders = [f"{copy}[test]", *(str(OURS[name]) for name in sorted(needed))]
     subprocess.run([*pip, "install", "--quiet", *folders], check=True, timeout=600)
     listed = subprocess.run([*pip, "list", "--format=json"], check=True, capture_output=True, timeout=60).stdout
     assert {one["name"] for one in json.loads(listed) if one["name"].startswith("vc-")} == {project["name"], *needed}
 
     environment = {**os.environ, "VIRTCONTAINERS_ROOT": str(tmp_path / "root")}
-    for command in (
+    commands: list[list[str | Path]] = [
         [tmp_path / "venv/bin/virtc", "drivers", "--check"],
         [
             python,
@@ -56,6 +56,7 @@ def test_an_example_is_installed_and_tested_with_what_it_names_and_nothing_else(
             copy,
             copy,
         ],
-    ):
+    ]
+    for command in commands:
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -32,7 +32,7 @@ def installed(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_every_distribution_makes_a_wheel_with_types_and_without_tests(wheels: Path):
+def test_every_distribution_makes_a_wheel_with_types_and_without_tests(wheels: Path) -> None:
     names = {path.name.split("-")[0]: zipfile.ZipFile(path).namelist() for path in wheels.glob("*.whl")}
     assert len(names) == len(DISTRIBUTIONS)
     for distribution, files in names.items():
@@ -40,19 +40,19 @@ def test_every_distribution_makes_a_wheel_with_types_and_without_tests(wheels: P
         assert not [name for name in files if "/tests/" in name], distribution
 
 
-def test_the_agents_wheel_carries_the_guest_agent_compiled(installed: Path):
+def test_the_agents_wheel_carries_the_guest_agent_compiled(installed: Path) -> None:
     binary = installed / "vc_agent_hyperstart/guest/init"
     assert os.access(binary, os.X_OK)
     assert binary.read_bytes()[:4] == b"\x7fELF"
     assert binary.stat().st_size < 200_000
 
 
-def test_a_driver_with_a_package_for_tests_ships_it(installed: Path):
+def test_a_driver_with_a_package_for_tests_ships_it(installed: Path) -> None:
     for module in ("vc_agent_hyperstart/testing/fake_guest.py", "vc_agent_sshd/testing/openssh.py"):
         assert (installed / module).is_file()
 
 
-def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path):
+def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path) -> None:
     script = "import vc_core, sys; from vc_core.cli import main; print(vc_core.__file__); main()"
     done = subprocess.run(
         [sys.executable, "-c", script, "drivers"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)},
@@ -63,7 +63,7 @@ def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path):
         assert any(line.split()[1] == name for line in done.stdout.splitlines()[2:]), done.stdout
 
 
-def test_the_wheel_of_the_all_in_one_distribution_holds_only_its_metadata(tmp_path: Path):
+def test_the_wheel_of_the_all_in_one_distribution_holds_only_its_metadata(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     folder = str(ROOT / "virtcontainers")
     subprocess.run([*command, "--wheel-dir", tmp_path, folder], check=True, capture_output=True, timeout=120)

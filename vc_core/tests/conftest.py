@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
 import vc_core as vc
 from vc_core.roots import CACHE_VARIABLE, ROOT_VARIABLE, Roots
@@ -24,7 +28,7 @@ def store(roots: Roots) -> Store:
 
 
 @pytest.fixture
-def mock_config():
+def mock_config() -> Callable[..., vc.PodConfig]:
     """Return a function that makes the configuration of a pod of mock and noop."""
 
     def make(pod_id: str = "p1", containers: int = 1, **options: object) -> vc.PodConfig:

@@ -86,13 +86,11 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What ``virtc drivers --check`` says of each, all of them installed."""
-    site, sources = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("sources")
-    projects = []
+    site = tmp_path_factory.mktemp("site")
     for name, ((good, bad), _) in MISTAKES.items():
         assert good in GOOD
-        projects.append(distributions.write(sources, name, "spawners", name, GOOD.replace(good, bad)))
-    projects.append(distributions.write(sources, "good", "spawners", "good", GOOD))
-    distributions.install(site, *projects)
+        distributions.install(site, name, "spawners", name, GOOD.replace(good, bad))
+    distributions.install(site, "good", "spawners", "good", GOOD)
     done = subprocess.run(
         [Path(sys.executable).with_name("virtc"), "drivers", "--check", "--json"],
         env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=120,

@@ -11,28 +11,20 @@ from pathlib import Path
 
 import click
 import pytest
-
-MOCK = ("--hypervisor", "mock", "--agent", "noop")
-
-
-def virtc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("virtc")), *arguments],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
-    )  # fmt: skip
+from commands import MOCK, virtc
 
 
-def test_create_prints_the_pod_s_id():
+def test_create_prints_the_pod_s_id() -> None:
     done = virtc("pod", "create", *MOCK, "--id", "p1")
     assert (done.stdout, done.stderr, done.returncode) == ("Created pod p1\n", "", 0)
 
 
-def test_run_prints_the_pod_s_id():
+def test_run_prints_the_pod_s_id() -> None:
     assert virtc("pod", "run", *MOCK, "--id", "p1").stdout == "Created pod p1\n"
     assert virtc("pod", "delete", "--force", "p1").returncode == 0
 
 
-def test_tables_are_padded_with_spaces_and_have_no_trailing_blanks():
+def test_tables_are_padded_with_spaces_and_have_no_trailing_blanks() -> None:
     long_id = "p" * 64
     for pod_id in ("a", long_id):
         virtc("pod", "create", *MOCK, "--id", pod_id)
@@ -43,7 +35,7 @@ def test_tables_are_padded_with_spaces_and_have_no_trailing_blanks():
     )
 
 
-def test_status_shows_the_pod_and_its_container():
+def test_status_shows_the_pod_and_its_container() -> None:
     virtc("pod", "create", *MOCK, "--id", "p1")
     assert virtc("pod", "status", "p1").stdout == (
         "POD ID  STATE  HYPERVISOR  AGENT\n"
@@ -53,21 +45,21 @@ def test_status_shows_the_pod_and_its_container():
     )
 
 
-def test_json_is_an_object_for_status_and_an_array_for_list():
+def test_json_is_an_object_for_status_and_an_array_for_list() -> None:
     virtc("pod", "create", *MOCK, "--id", "p1")
     one, all_pods = (json.loads(virtc("pod", *words, "--json").stdout) for words in (("status", "p1"), ("list",)))
     assert one["id"] == "p1"
     assert all_pods == [one]
 
 
-def test_ids_may_be_options_as_in_v0_1_0():
+def test_ids_may_be_options_as_in_v0_1_0() -> None:
     virtc("pod", "create", *MOCK, "--id", "p1")
     for words in (("start",), ("stop",), ("delete",)):
         done = virtc("pod", *words, "--id", "p1")
         assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
-def test_enter_exits_as_the_command_does_and_prints_nothing_else():
+def test_enter_exits_as_the_command_does_and_prints_nothing_else() -> None:
     virtc("pod", "run", *MOCK, "--id", "p1")
     for words in (("p1", "1", "--", "true"), ("--pod-id", "p1", "--id", "1", "--cmd", "true")):
         done = virtc("container", "enter", *words)
@@ -93,7 +85,7 @@ def test_enter_exits_as_the_command_does_and_prints_nothing_else():
         (("pod", "create", *MOCK, "--kernel", "/boot/x"), 1, "image_path is empty"),
     ],
 )
-def test_a_failure_is_one_sentence_on_stderr_and_an_exit_code(words: tuple[str, ...], code: int, says: str):
+def test_a_failure_is_one_sentence_on_stderr_and_an_exit_code(words: tuple[str, ...], code: int, says: str) -> None:
     done = virtc(*words)
     assert done.returncode == code
     assert done.stdout == ""
@@ -121,13 +113,13 @@ def test_a_failure_is_one_sentence_on_stderr_and_an_exit_code(words: tuple[str, 
         ("completion", "tcsh"),
     ],
 )
-def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]):
+def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]) -> None:
     done = virtc(*words)
     assert done.returncode == 2
     assert "Usage: virtc" in done.stderr
 
 
-def test_containers_are_created_started_stopped_and_deleted():
+def test_containers_are_created_started_stopped_and_deleted() -> None:
     virtc("pod", "run", *MOCK, "--id", "p1")
     create = virtc("container", "create", "p1", "--id", "c2", "--", "sleep", "1")
     assert (create.stdout, create.stderr, create.returncode) == ("Created container c2\n", "", 0)
@@ -136,25 +128,25 @@ def test_containers_are_created_started_stopped_and_deleted():
     virtc("pod", "delete", "--force", "p1")
 
 
-def test_a_container_s_status_is_a_table_or_an_object():
+def test_a_container_s_status_is_a_table_or_an_object() -> None:
     virtc("pod", "create", *MOCK, "--id", "p1")
     assert virtc("container", "status", "p1", "1").stdout == "CONTAINER ID  STATE\n1             ready\n"
     assert json.loads(virtc("container", "status", "p1", "1", "--json").stdout)["state"] == "ready"
 
 
-def test_wait_prints_the_exit_code():
+def test_wait_prints_the_exit_code() -> None:
     virtc("pod", "run", *MOCK, "--id", "p1")
     virtc("container", "stop", "p1", "1")
     assert virtc("container", "wait", "p1", "1").stdout == "143\n"
     virtc("pod", "delete", "--force", "p1")
 
 
-def test_quiet_prints_ids_only():
+def test_quiet_prints_ids_only() -> None:
     assert virtc("pod", "create", "-q", *MOCK, "--id", "p1").stdout == "p1\n"
     assert virtc("pod", "list", "-q").stdout == "p1\n"
 
 
-def test_a_shell_can_complete_pods():
+def test_a_shell_can_complete_pods() -> None:
     virtc("pod", "create", *MOCK, "--id", "my-pod")
     assert "_VIRTC_COMPLETE=bash_complete" in virtc("completion", "bash").stdout
     words = {"COMP_WORDS": "virtc pod start my", "COMP_CWORD": "3", "_VIRTC_COMPLETE": "bash_complete"}
@@ -179,13 +171,13 @@ def every_command() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", every_command(), ids=" ".join)
-def test_every_command_explains_itself_with_an_example(words: list[str]):
+def test_every_command_explains_itself_with_an_example(words: list[str]) -> None:
     done = virtc(*words, "--help")
     assert done.returncode == 0
     assert "virtc " + " ".join(words) in done.stdout.split("Example: ")[1]
 
 
-def test_a_terminal_is_needed_for_a_terminal():
+def test_a_terminal_is_needed_for_a_terminal() -> None:
     virtc("pod", "run", *MOCK, "--id", "p1")
     done = virtc("container", "enter", "-t", "p1", "1", "--", "sh")
     assert (done.returncode, done.stderr.count("\n")) == (125, 1)
@@ -193,11 +185,11 @@ def test_a_terminal_is_needed_for_a_terminal():
     virtc("pod", "delete", "--force", "p1")
 
 
-def test_debug_adds_a_traceback():
+def test_debug_adds_a_traceback() -> None:
     assert "Traceback" in virtc("--debug", "pod", "status", "nope").stderr
 
 
-def test_a_state_root_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_state_root_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("VIRTCONTAINERS_ROOT", str(tmp_path / "file"))
     done = virtc("pod", "create", *MOCK)
@@ -206,7 +198,7 @@ def test_a_state_root_that_cannot_be_written_is_named(monkeypatch: pytest.Monkey
     assert done.stderr.count("\n") == 1
 
 
-def test_names_that_could_steer_a_terminal_are_shown_as_escapes():
+def test_names_that_could_steer_a_terminal_are_shown_as_escapes() -> None:
     from vc_core.cli.output import printable
 
     assert printable("a\x1b[2Jb\n\u202ec\x9b") == "a\\x1b[2Jb\\n\\u202ec\\x9b"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
+from commands import MOCK, virtc
 
 import vc_core as vc
-
-from .test_cli import MOCK, virtc
 
 NO_POD = "no pod has the id 'nope'"
 NO_CONTAINER = "pod 'idle' has no container 'nope'; it has '1'"
@@ -117,7 +118,7 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
 
 
 @pytest.fixture
-def pods(mock_config):
+def pods(mock_config: Callable[..., vc.PodConfig]) -> Iterator[list[vc.PodStatus]]:
     for pod_id in ("idle", "busy"):
         config = mock_config(pod_id, containers=0)
         pod = vc.create_pod(config)
@@ -128,7 +129,7 @@ def pods(mock_config):
 
 
 @pytest.mark.parametrize("command", CASES)
-def test_what_cannot_work_is_said_in_one_sentence_and_changes_nothing(command: str, pods: list[vc.PodStatus]):
+def test_what_cannot_work_is_said_in_one_sentence_and_changes_nothing(command: str, pods: list[vc.PodStatus]) -> None:
     for words, code, says in CASES[command]:
         mock = MOCK if command in ("pod create", "pod run") else ()
         done = virtc(*command.split(), *mock, *words.split())

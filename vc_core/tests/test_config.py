@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -25,18 +27,18 @@ from vc_core.roots import Roots
 
 
 @pytest.mark.parametrize("pod_id", ["a", "A.b-c_d", "0", "x" * 64, "306ecdcf-0a6f-4a06-a03e-86a7b868ffc8"])
-def test_an_id_of_the_rule_is_accepted(pod_id: str):
+def test_an_id_of_the_rule_is_accepted(pod_id: str) -> None:
     assert PodConfig(id=pod_id).id == pod_id
 
 
 @pytest.mark.parametrize("pod_id", [".", "..", "-x", "_x", "a/b", "a b", "x" * 65, "ä", "a\n", "a\0", ".hidden"])
-def test_an_id_outside_the_rule_is_refused_with_the_rule(pod_id: str):
+def test_an_id_outside_the_rule_is_refused_with_the_rule(pod_id: str) -> None:
     with pytest.raises(ConfigError, match="letters, digits"):
         check_id("pod", pod_id)
 
 
 @given(st.text(max_size=80))
-def test_every_accepted_id_stays_below_the_roots(text: str):
+def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
     roots = Roots(Path("/state"), Path("/run"), Path("/cache"))
     if ID_PATTERN.fullmatch(text):
         assert roots.pod_state_dir(text).parent == Path("/state/pods")
@@ -60,7 +62,7 @@ def test_every_accepted_id_stays_below_the_roots(text: str):
         (lambda: Socket("a", "b", "", "c"), "host_path"),
         (lambda: Resources(memory=-1), "memory"),
         (lambda: Resources(vcpus=True), "vcpus"),
-        (lambda: Resources(vcpus=1.5), "1.5"),
+        (lambda: Resources(vcpus=cast(int, 1.5)), "1.5"),
         (lambda: HypervisorConfig(kernel_path="/k"), "image_path"),
         (lambda: HypervisorConfig(image_path="/i"), "kernel_path"),
         (lambda: PodConfig(containers=[ContainerConfig(id="a"), ContainerConfig(id="a")]), "'a' is used twice"),
@@ -68,17 +70,17 @@ def test_every_accepted_id_stays_below_the_roots(text: str):
         (lambda: PodConfig(agent_config=3), "agent_config"),
     ],
 )
-def test_a_bad_value_is_refused_by_name(make, names: str):
+def test_a_bad_value_is_refused_by_name(make: Callable[[], object], names: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make()
     assert names in str(caught.value)
 
 
-def test_sequences_are_kept_as_tuples():
+def test_sequences_are_kept_as_tuples() -> None:
     assert Cmd(args=["a"], envs=[EnvVar("A", "b")]).args == ("a",)
 
 
-def test_relative_paths_are_those_of_the_callers_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_relative_paths_are_those_of_the_callers_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert ContainerConfig(id="c", root_fs="bundle").root_fs == str(tmp_path / "bundle")
     assert Volume("t", "v").host_path == str(tmp_path / "v")

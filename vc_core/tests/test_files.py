@@ -13,7 +13,7 @@ from vc_core.errors import StorageError
 from vc_core.roots import private_directory
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path):
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     _files.write_atomic(tmp_path, "state.json", b"old")
     # A full disk, as seen by the process: files may not grow.
     script = (
@@ -27,7 +27,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path):
     assert (tmp_path / "state.json").read_bytes() == b"old"
 
 
-def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path):
+def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_bytes(b"precious")
     (tmp_path / ".state.json.new").symlink_to(target)
@@ -40,7 +40,7 @@ def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo"])
-def test_what_is_no_file_is_refused_without_hanging(tmp_path: Path, kind: str):
+def test_what_is_no_file_is_refused_without_hanging(tmp_path: Path, kind: str) -> None:
     import os
 
     path = tmp_path / "state.json"
@@ -49,7 +49,7 @@ def test_what_is_no_file_is_refused_without_hanging(tmp_path: Path, kind: str):
         _files.read_whole(path)
 
 
-def test_removing_a_tree_does_not_follow_links(tmp_path: Path):
+def test_removing_a_tree_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()
     (tmp_path / "doomed/sub").mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_removing_a_tree_does_not_follow_links(tmp_path: Path):
 
 
 @pytest.mark.root
-def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path):
+def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path) -> None:
     """rmtree over a live bind mount empties its source; the source has the same device number."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source/file").write_text("precious")
@@ -77,19 +77,19 @@ def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path):
     assert (tmp_path / "source/file").read_text() == "precious"
 
 
-def test_a_root_that_others_can_write_is_refused(tmp_path: Path):
+def test_a_root_that_others_can_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     with pytest.raises(StorageError, match="chmod 700"):
         private_directory(tmp_path / "open")
 
 
-def test_a_root_that_is_a_link_is_refused(tmp_path: Path):
+def test_a_root_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with pytest.raises(StorageError, match="not a directory"):
         private_directory(tmp_path / "link")
 
 
-def test_a_root_is_made_for_its_owner_alone(tmp_path: Path):
+def test_a_root_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert private_directory(tmp_path / "a/b").stat().st_mode & 0o777 == 0o700

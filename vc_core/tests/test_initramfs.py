@@ -30,7 +30,7 @@ FILES = {
 }
 
 
-def test_the_archive_holds_each_file_with_its_contents_and_mode(tmp_path):
+def test_the_archive_holds_each_file_with_its_contents_and_mode(tmp_path: Path) -> None:
     archive = tmp_path / "initramfs"
     archive.write_bytes(b"".join(pack(FILES)))
     root = unpack(archive, tmp_path / "root")
@@ -45,7 +45,7 @@ def test_the_archive_holds_each_file_with_its_contents_and_mode(tmp_path):
             assert target.is_dir() or target.read_bytes() == entry.data
 
 
-def test_everything_belongs_to_root_and_carries_the_time_0(tmp_path):
+def test_everything_belongs_to_root_and_carries_the_time_0(tmp_path: Path) -> None:
     archive = tmp_path / "initramfs"
     archive.write_bytes(b"".join(pack(FILES)))
     for line in listing(archive):
@@ -54,5 +54,5 @@ def test_everything_belongs_to_root_and_carries_the_time_0(tmp_path):
         assert date == ["Jan", "1", "1970"]
 
 
-def test_the_order_in_which_files_are_named_changes_nothing():
+def test_the_order_in_which_files_are_named_changes_nothing() -> None:
     assert b"".join(pack(FILES)) == b"".join(pack(dict(reversed(FILES.items()))))

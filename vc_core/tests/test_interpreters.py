@@ -29,31 +29,34 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(writer)
 
 
-def test_the_result_is_what_the_generator_returns(run: Run):
+def test_the_result_is_what_the_generator_returns(run: Run) -> None:
     def operation() -> Operation[int]:
-        return (yield InThread(lambda: 41)) + 1
+        number: int = yield InThread(lambda: 41)
+        return number + 1
 
     assert run(operation()) == 42
 
 
-def test_a_descriptor_that_becomes_readable_ends_the_wait(run: Run, pipe: tuple[int, int]):
+def test_a_descriptor_that_becomes_readable_ends_the_wait(run: Run, pipe: tuple[int, int]) -> None:
     reader, writer = pipe
 
     def operation() -> Operation[set[int]]:
         threading.Timer(0.05, os.write, (writer, b"x")).start()
-        return (yield Ready(read=[reader], deadline=time.monotonic() + 10))
+        ready: set[int] = yield Ready(read=[reader], deadline=time.monotonic() + 10)
+        return ready
 
     assert run(operation()) == {reader}
 
 
-def test_the_deadline_answers_with_nothing(run: Run, pipe: tuple[int, int]):
+def test_the_deadline_answers_with_nothing(run: Run, pipe: tuple[int, int]) -> None:
     def operation() -> Operation[set[int]]:
-        return (yield Ready(read=[pipe[0]], deadline=time.monotonic() + 0.05))
+        ready: set[int] = yield Ready(read=[pipe[0]], deadline=time.monotonic() + 0.05)
+        return ready
 
     assert run(operation()) == set()
 
 
-def test_an_error_of_a_function_is_raised_in_the_generator(run: Run):
+def test_an_error_of_a_function_is_raised_in_the_generator(run: Run) -> None:
     def operation() -> Operation[str]:
         try:
             yield InThread(lambda: 1 / 0)
@@ -64,7 +67,7 @@ def test_an_error_of_a_function_is_raised_in_the_generator(run: Run):
     assert run(operation()) == "caught"
 
 
-def test_what_the_generator_yields_while_it_cleans_up_is_performed(run: Run):
+def test_what_the_generator_yields_while_it_cleans_up_is_performed(run: Run) -> None:
     done: list[str] = []
 
     def operation() -> Operation[None]:
@@ -78,7 +81,7 @@ def test_what_the_generator_yields_while_it_cleans_up_is_performed(run: Run):
     assert done == ["cleaned"]
 
 
-def test_cancelling_an_async_operation_cleans_up_and_stays_cancelled(pipe: tuple[int, int]):
+def test_cancelling_an_async_operation_cleans_up_and_stays_cancelled(pipe: tuple[int, int]) -> None:
     done: list[str] = []
 
     def operation() -> Operation[None]:

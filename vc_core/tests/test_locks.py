@@ -14,7 +14,7 @@ from vc_core import locks
 from vc_core.errors import BusyError
 
 
-def test_a_held_lock_is_refused_after_the_deadline(tmp_path: Path):
+def test_a_held_lock_is_refused_after_the_deadline(tmp_path: Path) -> None:
     path = tmp_path / "p.lock"
     held = locks.acquire(path, 0, "busy")
     began = time.monotonic()
@@ -24,14 +24,14 @@ def test_a_held_lock_is_refused_after_the_deadline(tmp_path: Path):
     held.release()
 
 
-def test_a_waiting_caller_gets_a_lock_that_is_let_go(tmp_path: Path):
+def test_a_waiting_caller_gets_a_lock_that_is_let_go(tmp_path: Path) -> None:
     path = tmp_path / "p.lock"
     held = locks.acquire(path, 0, "busy")
     threading.Timer(0.1, held.release).start()
     locks.acquire(path, 5, "busy").release()
 
 
-def test_a_lock_dies_with_its_holder(tmp_path: Path):
+def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "p.lock"
     script = (
         "import sys; from pathlib import Path; from vc_core import locks;"
@@ -49,7 +49,7 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path):
         locks.acquire(path, 5, "busy").release()
 
 
-def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_path: Path):
+def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_path: Path) -> None:
     """The deleter unlinks the file as its last act: who waited on the old file must not count as a holder."""
     path = tmp_path / "p.lock"
     deleter = locks.acquire(path, 0, "busy")
@@ -64,7 +64,7 @@ def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_pa
     got[0].release()
 
 
-def test_racing_holders_and_deleters_never_overlap(tmp_path: Path):
+def test_racing_holders_and_deleters_never_overlap(tmp_path: Path) -> None:
     path, inside, overlaps = tmp_path / "p.lock", [], []
 
     def work(number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from vc_core.roots import Roots
 from vc_core.store import Store
 
 
-def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config):
+def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.create_pod(mock_config())
     states = [pod.status().state]
     for operation in (pod.start, pod.stop, pod.start, pod.stop):
@@ -25,7 +26,7 @@ def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config):
     assert states == ["ready", "running", "stopped", "running", "stopped"]
 
 
-def test_starting_a_running_pod_is_an_error_that_names_its_state(mock_config):
+def test_starting_a_running_pod_is_an_error_that_names_its_state(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.run_pod(mock_config())
     with pytest.raises(StateError, match="pod 'p1' is running; starting it") as caught:
         pod.start()
@@ -34,14 +35,14 @@ def test_starting_a_running_pod_is_an_error_that_names_its_state(mock_config):
 
 
 @pytest.mark.parametrize("operation", ["stop", "enter"])
-def test_a_pod_that_is_not_running_refuses(mock_config, operation: str):
+def test_a_pod_that_is_not_running_refuses(mock_config: Callable[..., vc.PodConfig], operation: str) -> None:
     pod = vc.create_pod(mock_config())
     with pytest.raises(StateError, match="pod 'p1' is ready"):
         pod.stop() if operation == "stop" else pod.enter_container("c1", vc.Cmd(args=["true"]))
     assert pod.status().state == "ready"
 
 
-def test_a_running_pod_is_deleted_only_by_force(mock_config):
+def test_a_running_pod_is_deleted_only_by_force(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.run_pod(mock_config())
     with pytest.raises(StateError, match="without force"):
         pod.delete()
@@ -49,24 +50,26 @@ def test_a_running_pod_is_deleted_only_by_force(mock_config):
     assert vc.list_pods() == []
 
 
-def test_an_id_that_is_taken_is_refused_and_the_pod_untouched(mock_config):
+def test_an_id_that_is_taken_is_refused_and_the_pod_untouched(mock_config: Callable[..., vc.PodConfig]) -> None:
     vc.run_pod(mock_config())
     with pytest.raises(vc.PodExistsError, match="'p1'"):
         vc.create_pod(mock_config())
     assert vc.status_pod("p1").state == "running"
 
 
-def test_a_pod_without_an_id_gets_a_new_one(mock_config):
+def test_a_pod_without_an_id_gets_a_new_one(mock_config: Callable[..., vc.PodConfig]) -> None:
     assert len({vc.create_pod(mock_config("")).id for _ in range(3)}) == 3
 
 
-def test_a_context_manager_stops_and_deletes(mock_config):
+def test_a_context_manager_stops_and_deletes(mock_config: Callable[..., vc.PodConfig]) -> None:
     with vc.run_pod(mock_config()) as pod:
         assert pod.status().state == "running"
     assert vc.list_pods() == []
 
 
-def test_a_context_manager_deletes_what_does_not_stop_and_minds_no_pod_that_is_gone(mock_config):
+def test_a_context_manager_deletes_what_does_not_stop_and_minds_no_pod_that_is_gone(
+    mock_config: Callable[..., vc.PodConfig],
+) -> None:
     with vc.run_pod(mock_config(fail_stop="stuck")):
         pass
     with vc.run_pod(mock_config()) as pod:
@@ -74,18 +77,18 @@ def test_a_context_manager_deletes_what_does_not_stop_and_minds_no_pod_that_is_g
     assert vc.list_pods() == []
 
 
-def test_entering_a_container_returns_how_the_command_ended(mock_config):
+def test_entering_a_container_returns_how_the_command_ended(mock_config: Callable[..., vc.PodConfig]) -> None:
     with vc.run_pod(mock_config()) as pod:
         assert pod.enter_container("c1", vc.Cmd(args=["true"])) == vc.ExecResult(0)
 
 
-def test_a_container_that_is_not_there_is_named_with_those_that_are(mock_config):
+def test_a_container_that_is_not_there_is_named_with_those_that_are(mock_config: Callable[..., vc.PodConfig]) -> None:
     unknown = pytest.raises(vc.ContainerNotFoundError, match="'c9'; it has 'c1', 'c2'")
     with vc.run_pod(mock_config(containers=2)) as pod, unknown:
         pod.enter_container("c9", vc.Cmd(args=["true"]))
 
 
-def test_stopping_a_pod_ends_its_containers(mock_config):
+def test_stopping_a_pod_ends_its_containers(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.run_pod(mock_config(containers=2))
     assert [one.state for one in pod.status().containers] == ["running", "running"]
     pod.stop()
@@ -93,7 +96,7 @@ def test_stopping_a_pod_ends_its_containers(mock_config):
 
 
 @pytest.mark.parametrize("option", ["fail_prepare", "fail_start"])
-def test_a_start_that_fails_leaves_the_pod_as_it_was(mock_config, option: str):
+def test_a_start_that_fails_leaves_the_pod_as_it_was(mock_config: Callable[..., vc.PodConfig], option: str) -> None:
     pod = vc.create_pod(mock_config(**{option: "no luck"}))
     with pytest.raises(VCError, match="no luck"):
         pod.start()
@@ -101,13 +104,15 @@ def test_a_start_that_fails_leaves_the_pod_as_it_was(mock_config, option: str):
     assert pod.status().reason == ""
 
 
-def test_a_run_that_fails_deletes_the_pod(mock_config):
+def test_a_run_that_fails_deletes_the_pod(mock_config: Callable[..., vc.PodConfig]) -> None:
     with pytest.raises(VCError, match="no luck"):
         vc.run_pod(mock_config(fail_start="no luck"))
     assert vc.list_pods() == []
 
 
-def test_a_stop_that_fails_leaves_a_failed_pod_with_the_reason_that_force_deletes(mock_config):
+def test_a_stop_that_fails_leaves_a_failed_pod_with_the_reason_that_force_deletes(
+    mock_config: Callable[..., vc.PodConfig],
+) -> None:
     pod = vc.run_pod(mock_config(fail_stop="stuck"))
     with pytest.raises(VCError, match="stuck"):
         pod.stop()
@@ -117,7 +122,7 @@ def test_a_stop_that_fails_leaves_a_failed_pod_with_the_reason_that_force_delete
     assert vc.list_pods() == []
 
 
-def test_a_start_whose_undoing_fails_is_failed_and_can_be_tried_again(mock_config):
+def test_a_start_whose_undoing_fails_is_failed_and_can_be_tried_again(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.create_pod(mock_config(fail_start="no luck", fail_stop="stuck"))
     with pytest.raises(VCError, match="no luck"):
         pod.start()
@@ -141,13 +146,13 @@ def test_a_start_whose_undoing_fails_is_failed_and_can_be_tried_again(mock_confi
         (lambda: vc.PodConfig(hypervisor_type="mock", agent_type="hyperstart"), "needs channels"),
     ],
 )
-def test_what_could_never_start_is_refused_when_it_is_created(config, says: str):
+def test_what_could_never_start_is_refused_when_it_is_created(config: Callable[[], vc.PodConfig], says: str) -> None:
     with pytest.raises(VCError, match=says):
         vc.create_pod(config())
     assert vc.list_pods() == []
 
 
-def test_of_two_starts_at_once_exactly_one_wins(mock_config):
+def test_of_two_starts_at_once_exactly_one_wins(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.create_pod(mock_config())
     outcomes: list[str] = []
 
@@ -166,7 +171,7 @@ def test_of_two_starts_at_once_exactly_one_wins(mock_config):
     assert sorted(outcomes) == ["refused"] * 3 + ["started"]
 
 
-def test_of_many_creations_of_one_id_exactly_one_wins(mock_config):
+def test_of_many_creations_of_one_id_exactly_one_wins(mock_config: Callable[..., vc.PodConfig]) -> None:
     outcomes: list[str] = []
 
     def create() -> None:
@@ -184,7 +189,7 @@ def test_of_many_creations_of_one_id_exactly_one_wins(mock_config):
     assert outcomes.count("created") == 1
 
 
-def test_a_thousand_pods_live_and_go(mock_config):
+def test_a_thousand_pods_live_and_go(mock_config: Callable[..., vc.PodConfig]) -> None:
     for number in range(1000):
         vc.create_pod(mock_config(f"p{number}", containers=0))
     assert len(vc.list_pods()) == 1000
@@ -193,7 +198,7 @@ def test_a_thousand_pods_live_and_go(mock_config):
     assert vc.list_pods() == []
 
 
-def test_the_async_api_does_what_the_blocking_one_does(mock_config):
+def test_the_async_api_does_what_the_blocking_one_does(mock_config: Callable[..., vc.PodConfig]) -> None:
     async def main() -> None:
         async with await aio.run_pod(mock_config()) as pod:
             assert (await pod.status()).state == "running"
@@ -203,7 +208,7 @@ def test_the_async_api_does_what_the_blocking_one_does(mock_config):
     asyncio.run(main())
 
 
-def test_the_blocking_api_works_inside_a_running_event_loop(mock_config):
+def test_the_blocking_api_works_inside_a_running_event_loop(mock_config: Callable[..., vc.PodConfig]) -> None:
     async def main() -> None:
         with vc.run_pod(mock_config()) as pod:
             assert pod.status().state == "running"
@@ -211,7 +216,7 @@ def test_the_blocking_api_works_inside_a_running_event_loop(mock_config):
     asyncio.run(main())
 
 
-def test_containers_come_and_go_one_by_one(mock_config):
+def test_containers_come_and_go_one_by_one(mock_config: Callable[..., vc.PodConfig]) -> None:
     with vc.run_pod(mock_config()) as pod:
         added = pod.create_container(vc.ContainerConfig(id="c2", cmd=vc.Cmd(args=["sleep"])))
         states = [added.status().state]
@@ -223,7 +228,7 @@ def test_containers_come_and_go_one_by_one(mock_config):
         assert [one.id for one in pod.status().containers] == ["c1"]
 
 
-def test_a_container_can_be_added_to_a_pod_that_does_not_run(mock_config):
+def test_a_container_can_be_added_to_a_pod_that_does_not_run(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.create_pod(mock_config())
     pod.create_container(vc.ContainerConfig(id="c2", cmd=vc.Cmd(args=["sleep"])))
     pod.start()
@@ -231,7 +236,7 @@ def test_a_container_can_be_added_to_a_pod_that_does_not_run(mock_config):
     pod.delete(force=True)
 
 
-def test_a_container_id_can_be_used_once_in_a_pod(mock_config):
+def test_a_container_id_can_be_used_once_in_a_pod(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.create_pod(mock_config())
     with pytest.raises(vc.ContainerExistsError, match="'c1'"):
         pod.create_container(vc.ContainerConfig(id="c1"))
@@ -246,7 +251,9 @@ def test_a_container_id_can_be_used_once_in_a_pod(mock_config):
         (lambda one: one.enter(vc.Cmd(args=["ls"])), "pod 'p1' is ready; entering"),
     ],
 )
-def test_a_container_of_a_pod_that_does_not_run_refuses(mock_config, operation, says: str):
+def test_a_container_of_a_pod_that_does_not_run_refuses(
+    mock_config: Callable[..., vc.PodConfig], operation: Callable[[vc.Container], object], says: str
+) -> None:
     pod = vc.create_pod(mock_config())
     with pytest.raises(StateError, match=says):
         operation(pod.container("c1"))
@@ -263,7 +270,9 @@ def test_a_container_of_a_pod_that_does_not_run_refuses(mock_config, operation, 
         lambda one: one.enter(vc.Cmd(args=["ls"])),
     ],
 )
-def test_every_operation_names_a_container_that_is_not_there(mock_config, operation):
+def test_every_operation_names_a_container_that_is_not_there(
+    mock_config: Callable[..., vc.PodConfig], operation: Callable[[vc.Container], object]
+) -> None:
     with (
         vc.run_pod(mock_config()) as pod,
         pytest.raises(vc.ContainerNotFoundError, match="pod 'p1' has no container 'c9'; it has 'c1'"),
@@ -271,7 +280,7 @@ def test_every_operation_names_a_container_that_is_not_there(mock_config, operat
         operation(pod.container("c9"))
 
 
-def test_a_running_container_is_deleted_only_by_force(mock_config):
+def test_a_running_container_is_deleted_only_by_force(mock_config: Callable[..., vc.PodConfig]) -> None:
     with vc.run_pod(mock_config()) as pod:
         with pytest.raises(StateError, match="without force"):
             pod.container("c1").delete()
@@ -279,7 +288,7 @@ def test_a_running_container_is_deleted_only_by_force(mock_config):
         assert pod.status().containers == ()
 
 
-def test_everybody_who_waits_gets_the_exit_code(mock_config):
+def test_everybody_who_waits_gets_the_exit_code(mock_config: Callable[..., vc.PodConfig]) -> None:
     codes: list[int] = []
     with vc.run_pod(mock_config()) as pod:
         waiters = [threading.Thread(target=lambda: codes.append(pod.container("c1").wait())) for _ in range(3)]
@@ -291,7 +300,7 @@ def test_everybody_who_waits_gets_the_exit_code(mock_config):
         assert codes == [pod.container("c1").wait()] * 3
 
 
-def test_both_apis_have_the_same_names():
+def test_both_apis_have_the_same_names() -> None:
     assert {name for name in dir(sync) if not name.startswith("_")} == {
         name.replace("run_async", "run_blocking") for name in dir(aio) if not name.startswith("_")
     }
@@ -304,7 +313,7 @@ def test_both_apis_have_the_same_names():
     assert all(inspect.iscoroutinefunction(getattr(aio, name)) for name in functions)
 
 
-def test_no_operation_on_a_pod_that_is_not_there_leaves_a_lock(roots: Roots):
+def test_no_operation_on_a_pod_that_is_not_there_leaves_a_lock(roots: Roots) -> None:
     operations = (vc.start_pod, vc.stop_pod, vc.delete_pod, lambda pod_id: vc.delete_pod(pod_id, force=True))
     for operation in operations:
         with pytest.raises(vc.PodNotFoundError):
@@ -312,7 +321,7 @@ def test_no_operation_on_a_pod_that_is_not_there_leaves_a_lock(roots: Roots):
     assert [path for path in roots.state.rglob("*") if path.is_file()] == []
 
 
-def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_pod(mock_config):
+def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_pod(mock_config: Callable[..., vc.PodConfig]) -> None:
     async def main() -> None:
         for number in range(20):
             call = asyncio.ensure_future(aio.run_pod(mock_config(f"p{number}")))
@@ -328,7 +337,9 @@ def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_pod(mock_config):
     asyncio.run(main())
 
 
-def test_status_shows_what_an_agent_warns_of_while_the_pod_runs(mock_config, monkeypatch: pytest.MonkeyPatch):
+def test_status_shows_what_an_agent_warns_of_while_the_pod_runs(
+    mock_config: Callable[..., vc.PodConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vc_agent_noop.agent import NoopAgent
 
     monkeypatch.setattr(NoopAgent, "warnings", property(lambda agent: ("it does nothing",)))

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import vc_core as vc
 from vc_core import assembly
 from vc_core.config import PodConfig
 from vc_core.devices import NetworkInterface
@@ -21,13 +24,13 @@ from vc_core.plugins import Plugins
         ("65535:1/tcp", PortForward(1, 65535)),
     ],
 )
-def test_a_forward_is_read_and_printed(text: str, forward: PortForward):
+def test_a_forward_is_read_and_printed(text: str, forward: PortForward) -> None:
     assert PortForward.parse(text) == forward
     assert PortForward.parse(str(forward)) == forward
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "80:0", "70000", "1:70000", "1:2:3", "80/icmp", "-1", "80 ", "٣"])
-def test_what_is_no_forward_is_refused(text: str):
+def test_what_is_no_forward_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         PortForward.parse(text)
 
@@ -50,25 +53,25 @@ def test_what_is_no_forward_is_refused(text: str):
         ({"mode": "none", "dns": ["8.8.8.8"]}, "dns"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(fields: dict[str, Any], says: str):
+def test_a_network_that_cannot_be_is_refused(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         NetworkConfig(**fields)
     assert says in str(caught.value)
 
 
-def test_a_pod_has_no_network_unless_it_asks_for_one():
+def test_a_pod_has_no_network_unless_it_asks_for_one() -> None:
     assert PodConfig().network.mode is NetworkMode.NONE
     assert assembly.guest_network(NetworkConfig()) is None
 
 
-def test_a_restricted_guest_has_an_address_and_no_way_out():
-    assert assembly.guest_network(NetworkConfig(mode="user")) == GuestNetwork(
+def test_a_restricted_guest_has_an_address_and_no_way_out() -> None:
+    assert assembly.guest_network(NetworkConfig(mode=NetworkMode.USER)) == GuestNetwork(
         (GuestInterface("eth0", ("10.0.2.15/24",)),), (), ()
     )
 
 
-def test_an_open_guest_has_a_route_and_a_name_server():
-    network = assembly.guest_network(NetworkConfig(mode="user", restrict=False))
+def test_an_open_guest_has_a_route_and_a_name_server() -> None:
+    network = assembly.guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False))
     assert network is not None
     assert network.routes == (GuestRoute("default", "10.0.2.2", "eth0"),)
     assert network.dns == ("10.0.2.3",)
@@ -79,27 +82,27 @@ def test_an_open_guest_has_a_route_and_a_name_server():
     [("192.168.7.9/24", "192.168.7.2", ("192.168.7.3",)), ("172.16.9.9/16", "172.16.2.2", ("172.16.2.3",)),
      ("fec0::9/64", "", ())],
 )  # fmt: skip
-def test_an_open_guest_in_another_network_has_that_ones(address: str, gateway: str, dns: tuple[str, ...]):
-    network = assembly.guest_network(NetworkConfig(mode="user", restrict=False, addresses=[address]))
+def test_an_open_guest_in_another_network_has_that_ones(address: str, gateway: str, dns: tuple[str, ...]) -> None:
+    network = assembly.guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False, addresses=[address]))
     assert network is not None
     assert [route.gateway for route in network.routes] == list(filter(None, [gateway]))
     assert network.dns == dns
 
 
-def test_a_tap_guest_has_what_its_caller_says_and_nothing_else():
-    wanted = NetworkConfig(mode="tap", device="tap0", addresses=["192.0.2.7/24", "2001:db8::7/64"], mtu=1400)
+def test_a_tap_guest_has_what_its_caller_says_and_nothing_else() -> None:
+    wanted = NetworkConfig(mode=NetworkMode.TAP, device="tap0", addresses=["192.0.2.7/24", "2001:db8::7/64"], mtu=1400)
     network = assembly.guest_network(wanted)
     assert network == GuestNetwork((GuestInterface("eth0", ("192.0.2.7/24", "2001:db8::7/64"), 1400),))
 
 
-def test_pods_have_different_addresses_on_the_wire_and_keep_them(mock_config):
+def test_pods_have_different_addresses_on_the_wire_and_keep_them(mock_config: Callable[..., vc.PodConfig]) -> None:
     plugins = Plugins()
 
-    def mac(pod_id: str, **fields: str) -> str:
+    def mac(pod_id: str, **fields: Any) -> str:
         config = PodConfig(
-            id=pod_id, hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode="user", **fields)
+            id=pod_id, hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode=NetworkMode.USER, **fields)
         )
-        pod = assembly.context(config, assembly.Path("/nowhere"))
+        pod = assembly.context(config, Path("/nowhere"))
         _, agent = assembly.drivers(plugins, config, pod)
         [interface] = [one for one in assembly.devices(config, agent) if isinstance(one, NetworkInterface)]
         return interface.mac
@@ -109,10 +112,10 @@ def test_pods_have_different_addresses_on_the_wire_and_keep_them(mock_config):
     assert mac("a", mac="52:54:00:12:34:56") == "52:54:00:12:34:56"
 
 
-def test_a_hypervisor_without_networks_refuses_the_pod():
+def test_a_hypervisor_without_networks_refuses_the_pod() -> None:
     import vc_core as vc
 
-    config = PodConfig(id="p", hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode="user"))
+    config = PodConfig(id="p", hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode=NetworkMode.USER))
     with pytest.raises(ConfigError, match="a network, which hypervisor 'mock' does not have"):
         vc.create_pod(config)
     assert vc.list_pods() == []

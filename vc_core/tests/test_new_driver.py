@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from vc_core.guest import GuestBuilder
 from vc_core.hypervisor import Hypervisor
 from vc_core.plugins import PluginKind
 from vc_core.spawner import Spawner
-from vc_core.testing import distributions
 
 OBJECTS = {"hypervisor": Hypervisor, "agent": Agent, "spawner": Spawner, "guest": GuestBuilder}
 
@@ -39,9 +39,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of them, installed."""
-    site = tmp_path_factory.mktemp("site")
-    distributions.install(site, *written.iterdir())
+    """All of them, installed: each built by its own build system and unpacked."""
+    site, wheels = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("wheels")
+    for project in written.iterdir():
+        build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(wheels)]
+        subprocess.run(build, cwd=project, check=True, capture_output=True, timeout=120)
+    for wheel in wheels.glob("*.whl"):
+        zipfile.ZipFile(wheel).extractall(site)
     return site
 
 

@@ -33,7 +33,7 @@ def identity(child: subprocess.Popen[bytes]) -> ProcessIdentity:
     return found
 
 
-def test_an_identity_survives_json(sleeper: subprocess.Popen[bytes]):
+def test_an_identity_survives_json(sleeper: subprocess.Popen[bytes]) -> None:
     one = identity(sleeper)
     assert ProcessIdentity.from_mapping(one.to_mapping()) == one
     assert one.alive()
@@ -42,7 +42,7 @@ def test_an_identity_survives_json(sleeper: subprocess.Popen[bytes]):
 @pytest.mark.parametrize("change", [{"start_time": 1}, {"boot_id": "another"}, {"pid": 1}, {"pid": 0}, {"pid": -1}])
 def test_a_pid_that_belongs_to_somebody_else_is_never_signalled(
     sleeper: subprocess.Popen[bytes], change: dict[str, object], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     sent: list[object] = []
     monkeypatch.setattr(signal, "pidfd_send_signal", lambda *what: sent.append(what))
     other = replace(identity(sleeper), **change)  # type: ignore[arg-type] # fields by name
@@ -55,7 +55,7 @@ def test_a_pid_that_belongs_to_somebody_else_is_never_signalled(
     assert sleeper.poll() is None
 
 
-def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]):
+def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
     one = identity(sleeper)
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
@@ -63,7 +63,7 @@ def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]):
     assert one.wait(0)
 
 
-def test_a_process_whose_first_thread_ended_lives_until_all_did():
+def test_a_process_whose_first_thread_ended_lives_until_all_did() -> None:
     script = (
         "import ctypes, threading, sys, time\n"
         "threading.Thread(target=lambda: (sys.stdin.read(), None)).start()\n"
@@ -92,7 +92,7 @@ def running(directory: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("words", [["-uuid", UUID], [f"vc.uuid={UUID}"]])
-def test_a_vm_is_found_by_its_directory_and_the_uuid_of_its_pod(tmp_path: Path, words: list[str]):
+def test_a_vm_is_found_by_its_directory_and_the_uuid_of_its_pod(tmp_path: Path, words: list[str]) -> None:
     with running(tmp_path, *words) as child:
         assert process.find_vms(tmp_path, UUID) == [identity(child)]
         assert process.find_vms(tmp_path, pod_uuid("p2")) == []
@@ -100,18 +100,18 @@ def test_a_vm_is_found_by_its_directory_and_the_uuid_of_its_pod(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("word", ["p1", f"{UUID}.log", f"/tmp/{UUID}", f"guest=p1,uuid={UUID},x=y"])
-def test_a_program_with_the_marker_inside_of_an_argument_is_no_vm(tmp_path: Path, word: str):
+def test_a_program_with_the_marker_inside_of_an_argument_is_no_vm(tmp_path: Path, word: str) -> None:
     with running(tmp_path, word):
         assert process.find_vms(tmp_path, UUID) == []
 
 
-def test_a_vm_of_another_user_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_vm_of_another_user_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path, UUID):
         monkeypatch.setattr(os, "geteuid", lambda: 4711)
         assert process.find_vms(tmp_path, UUID) == []
 
 
-def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_path: Path):
+def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_path: Path) -> None:
     (tmp_path / "vc_core").mkdir()
     (tmp_path / "vc_core/__init__.py").touch()
     (tmp_path / "vc_core/supervisor.py").write_text("import sys; print(flush=True); sys.stdin.read()")
@@ -134,7 +134,7 @@ def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_pa
         assert process.find_supervisors("p1", tmp_path) == []
 
 
-def test_a_process_of_any_name_has_an_identity():
+def test_a_process_of_any_name_has_an_identity() -> None:
     name = "ctypes.CDLL(None).prctl(15, b'\\xff) Z 1')"  # PR_SET_NAME
     script = f"import ctypes, sys; {name}; print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:

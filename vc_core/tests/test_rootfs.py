@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,18 +11,18 @@ from vc_core.config import ContainerConfig
 from vc_core.errors import ConfigError
 
 
-def container(root_fs: Path | str, **fields: bool) -> ContainerConfig:
+def container(root_fs: Path | str, **fields: Any) -> ContainerConfig:
     return ContainerConfig(id="c", root_fs=str(root_fs), **fields)
 
 
-def test_a_bundle_and_its_rootfs_mean_the_same(tmp_path: Path):
+def test_a_bundle_and_its_rootfs_mean_the_same(tmp_path: Path) -> None:
     (tmp_path / "rootfs/bin").mkdir(parents=True)
     for given in (tmp_path, tmp_path / "rootfs"):
         assert rootfs.resolve(container(given)) == rootfs.RootFs(tmp_path / "rootfs")
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "empty file", "text", "not given"])
-def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: str):
+def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "r"
     if kind == "empty":
         path.mkdir()
@@ -34,7 +35,7 @@ def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: 
     assert "rootfs of container 'c'" in str(caught.value)
 
 
-def test_an_ext4_disk_is_told_from_what_it_begins_with(tmp_path: Path):
+def test_an_ext4_disk_is_told_from_what_it_begins_with(tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"
     with disk.open("wb") as file:
         file.truncate(8 << 20)
@@ -47,13 +48,13 @@ def test_an_ext4_disk_is_told_from_what_it_begins_with(tmp_path: Path):
     ("fstype", "offset", "begins"),
     [("squashfs", 0, b"hsqs"), ("xfs", 0, b"XFSB"), ("erofs", 1024, (0xE0F5E1E2).to_bytes(4, "little"))],
 )
-def test_other_disks_are_told_too(tmp_path: Path, fstype: str, offset: int, begins: bytes):
+def test_other_disks_are_told_too(tmp_path: Path, fstype: str, offset: int, begins: bytes) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(offset) + begins + bytes(4096))
     assert rootfs.resolve(container(disk)).fstype == fstype
 
 
-def test_only_a_disk_can_be_written_to(tmp_path: Path):
+def test_only_a_disk_can_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     with pytest.raises(ConfigError, match="writable_root_fs is for disks only"):
         rootfs.resolve(container(tmp_path, writable_root_fs=True))

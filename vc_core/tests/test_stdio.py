@@ -13,18 +13,18 @@ from vc_core.stdio import Stdio
 
 
 @pytest.mark.parametrize("nothing", [None, subprocess.DEVNULL, b""])
-def test_no_input_needs_no_descriptor(nothing: object):
+def test_no_input_needs_no_descriptor(nothing: object) -> None:
     stdio = Stdio(nothing, subprocess.DEVNULL, subprocess.DEVNULL)  # type: ignore[arg-type] # parametrised
     assert stdio.kinds == ["none", "none", "none"]
     assert stdio.fds == []
 
 
-def test_a_null_device_means_none():
+def test_a_null_device_means_none() -> None:
     with Path(os.devnull).open("r+b", buffering=0) as null:
         assert Stdio(null, null, null).kinds == ["none", "none", "none"]
 
 
-def test_pipes_and_files_pass_through_as_they_are(tmp_path: Path):
+def test_pipes_and_files_pass_through_as_they_are(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     with (tmp_path / "file").open("wb") as file:
         stdio = Stdio(reader, file, writer)
@@ -34,7 +34,7 @@ def test_pipes_and_files_pass_through_as_they_are(tmp_path: Path):
     os.close(writer)
 
 
-def test_what_a_text_file_holds_back_is_written_before_the_command_writes(tmp_path: Path):
+def test_what_a_text_file_holds_back_is_written_before_the_command_writes(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         file.write("before")
         Stdio(None, file, file).close()
@@ -42,14 +42,14 @@ def test_what_a_text_file_holds_back_is_written_before_the_command_writes(tmp_pa
 
 
 @pytest.mark.parametrize("bad", ["text", 9999, object(), 1.5])
-def test_what_is_no_stream_is_refused(bad: object):
+def test_what_is_no_stream_is_refused(bad: object) -> None:
     with pytest.raises(ConfigError, match="stdin is"):
         Stdio(bad, None, None)  # type: ignore[arg-type] # what is tested
     with pytest.raises(ConfigError, match="stdout is"):
         Stdio(None, bad, None)  # type: ignore[arg-type] # what is tested
 
 
-def test_captured_output_is_read_to_its_end():
+def test_captured_output_is_read_to_its_end() -> None:
     stdio = Stdio(None, None, None)
     writer = os.dup(stdio.fds[0])
     stdio.sent()
@@ -61,7 +61,7 @@ def test_captured_output_is_read_to_its_end():
     assert stdio.stdout == b"one"
 
 
-def test_bytes_are_fed_as_fast_as_they_are_taken():
+def test_bytes_are_fed_as_fast_as_they_are_taken() -> None:
     data = os.urandom(300_000)
     stdio = Stdio(data, subprocess.DEVNULL, subprocess.DEVNULL)
     reader, got = os.dup(stdio.fds[0]), b""
@@ -75,7 +75,7 @@ def test_bytes_are_fed_as_fast_as_they_are_taken():
     os.close(reader)
 
 
-def test_a_command_that_takes_no_input_ends_the_feeding():
+def test_a_command_that_takes_no_input_ends_the_feeding() -> None:
     stdio = Stdio(bytes(300_000), subprocess.DEVNULL, subprocess.DEVNULL)
     stdio.sent()
     stdio.pump(set(stdio.writing))

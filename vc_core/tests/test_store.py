@@ -26,7 +26,7 @@ def two_pods(store: Store) -> Store:
     return store
 
 
-def test_what_is_stored_comes_back_equal(store: Store):
+def test_what_is_stored_comes_back_equal(store: Store) -> None:
     config = vc.PodConfig(
         id="a",
         vm_config=vc.Resources(vcpus=2, memory=512),
@@ -40,17 +40,17 @@ def test_what_is_stored_comes_back_equal(store: Store):
     assert store.read("a") == _record("a")
 
 
-def test_an_id_can_be_stored_once(two_pods: Store):
+def test_an_id_can_be_stored_once(two_pods: Store) -> None:
     with pytest.raises(PodExistsError, match="'a' exists"):
         two_pods.create(PodConfig(id="a"), _record("a"))
 
 
-def test_a_pod_that_is_not_there_is_named(store: Store):
+def test_a_pod_that_is_not_there_is_named(store: Store) -> None:
     with pytest.raises(PodNotFoundError, match="'nope'"):
         store.read("nope")
 
 
-def test_a_record_cut_at_any_byte_breaks_its_own_pod_only(two_pods: Store):
+def test_a_record_cut_at_any_byte_breaks_its_own_pod_only(two_pods: Store) -> None:
     path = two_pods.roots.pod_state_dir("a") / "state.json"
     whole = path.read_bytes().rstrip()
     for length in range(len(whole)):
@@ -70,7 +70,7 @@ def test_a_record_cut_at_any_byte_breaks_its_own_pod_only(two_pods: Store):
         ({"containers": 3}, "containers"),
     ],
 )
-def test_a_strange_record_is_refused_and_left_alone(two_pods: Store, change: dict[str, object], says: str):
+def test_a_strange_record_is_refused_and_left_alone(two_pods: Store, change: dict[str, object], says: str) -> None:
     path = two_pods.roots.pod_state_dir("a") / "state.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     before = path.read_bytes()
@@ -80,7 +80,7 @@ def test_a_strange_record_is_refused_and_left_alone(two_pods: Store, change: dic
 
 
 @pytest.mark.parametrize("where", [(), ("vm_config",), ("hypervisor_config",)])
-def test_an_unknown_key_of_a_configuration_is_refused(two_pods: Store, where: tuple[str, ...]):
+def test_an_unknown_key_of_a_configuration_is_refused(two_pods: Store, where: tuple[str, ...]) -> None:
     path = two_pods.roots.pod_state_dir("a") / "config.json"
     data = json.loads(path.read_text())
     inner = data["config"]
@@ -92,7 +92,7 @@ def test_an_unknown_key_of_a_configuration_is_refused(two_pods: Store, where: tu
         two_pods.read_config("a")
 
 
-def test_a_pod_whose_record_is_missing_can_be_listed_and_deleted(two_pods: Store):
+def test_a_pod_whose_record_is_missing_can_be_listed_and_deleted(two_pods: Store) -> None:
     (two_pods.roots.pod_state_dir("a") / "state.json").unlink()
     assert [pod.state for pod in vc.list_pods()] == ["failed", "ready"]
     with pytest.raises(StorageError, match="--force"):
@@ -101,14 +101,14 @@ def test_a_pod_whose_record_is_missing_can_be_listed_and_deleted(two_pods: Store
     assert two_pods.ids() == ["b"]
 
 
-def test_an_interrupted_creation_is_no_pod(store: Store):
+def test_an_interrupted_creation_is_no_pod(store: Store) -> None:
     (store.roots.state / "pods/.a.new").mkdir(parents=True)
     assert store.ids() == []
     store.create(PodConfig(id="a"), _record("a"))
     assert store.ids() == ["a"]
 
 
-def test_deleting_leaves_no_file(two_pods: Store, tmp_path: Path):
+def test_deleting_leaves_no_file(two_pods: Store, tmp_path: Path) -> None:
     for pod_id in ("a", "b"):
         vc.delete_pod(pod_id)
     assert [path for path in (tmp_path / "root").rglob("*") if not path.is_dir()] == []

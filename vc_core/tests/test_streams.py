@@ -58,7 +58,7 @@ async def read_all(end: Input) -> bytes:
 
 
 @pytest.mark.parametrize("pair", [os.pipe, socket_pair])
-def test_an_input_returns_what_comes_and_then_the_end(pair: Pair):
+def test_an_input_returns_what_comes_and_then_the_end(pair: Pair) -> None:
     async def work() -> None:
         reading, writing = pair()
         end = Input(reading)
@@ -75,7 +75,7 @@ def test_an_input_returns_what_comes_and_then_the_end(pair: Pair):
     run(work())
 
 
-def test_an_input_reads_a_file_in_pieces(tmp_path: Path):
+def test_an_input_reads_a_file_in_pieces(tmp_path: Path) -> None:
     async def work() -> None:
         (tmp_path / "input").write_bytes(b"x" * (CHUNK + 1))
         end = Input(os.open(tmp_path / "input", os.O_RDONLY))
@@ -85,7 +85,7 @@ def test_an_input_reads_a_file_in_pieces(tmp_path: Path):
     run(work())
 
 
-def test_an_input_that_cannot_be_read_is_at_its_end(tmp_path: Path):
+def test_an_input_that_cannot_be_read_is_at_its_end(tmp_path: Path) -> None:
     async def work() -> None:
         end = Input(os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT))
         assert await end.read() == b""
@@ -94,7 +94,7 @@ def test_an_input_that_cannot_be_read_is_at_its_end(tmp_path: Path):
     run(work())
 
 
-def test_an_input_whose_peer_resets_the_connection_is_at_its_end():
+def test_an_input_whose_peer_resets_the_connection_is_at_its_end() -> None:
     async def work() -> None:
         ours, theirs = socket.socketpair()
         ours.send(b"unread, so that the close is a reset")
@@ -106,7 +106,7 @@ def test_an_input_whose_peer_resets_the_connection_is_at_its_end():
     run(work())
 
 
-def test_the_callers_own_pipe_stays_blocking():
+def test_the_callers_own_pipe_stays_blocking() -> None:
     reading, writing = os.pipe()
     ours = [Input(os.dup(reading)), Output(os.dup(writing))]
     assert os.get_blocking(reading)
@@ -118,7 +118,7 @@ def test_the_callers_own_pipe_stays_blocking():
 
 
 @pytest.mark.parametrize("pair", [os.pipe, socket_pair])
-def test_an_output_waits_for_a_reader_that_is_behind_and_loses_nothing(pair: Pair):
+def test_an_output_waits_for_a_reader_that_is_behind_and_loses_nothing(pair: Pair) -> None:
     async def work() -> None:
         reading, writing = pair()
         source, end = Input(reading), Output(writing)
@@ -135,7 +135,7 @@ def test_an_output_waits_for_a_reader_that_is_behind_and_loses_nothing(pair: Pai
     run(work())
 
 
-def test_an_output_writes_a_file(tmp_path: Path):
+def test_an_output_writes_a_file(tmp_path: Path) -> None:
     async def work() -> None:
         end = Output(os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT))
         assert await end.write(b"all")
@@ -146,7 +146,7 @@ def test_an_output_writes_a_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("pair", [os.pipe, socket_pair])
-def test_an_output_without_a_reader_is_broken_from_then_on(pair: Pair):
+def test_an_output_without_a_reader_is_broken_from_then_on(pair: Pair) -> None:
     async def work() -> None:
         reading, writing = pair()
         end = Output(writing)
@@ -160,7 +160,7 @@ def test_an_output_without_a_reader_is_broken_from_then_on(pair: Pair):
     run(work())
 
 
-def test_an_output_on_a_full_disk_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_output_on_a_full_disk_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -174,7 +174,7 @@ def test_an_output_on_a_full_disk_is_broken(tmp_path: Path, monkeypatch: pytest.
     run(work())
 
 
-def test_a_pipe_that_cannot_be_opened_anew_is_broken_from_the_start(monkeypatch: pytest.MonkeyPatch):
+def test_a_pipe_that_cannot_be_opened_anew_is_broken_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> int:
         raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
 
@@ -195,7 +195,7 @@ def test_a_pipe_that_cannot_be_opened_anew_is_broken_from_the_start(monkeypatch:
 
 
 @pytest.mark.parametrize("kind", [Input, Output])
-def test_a_descriptor_of_another_kind_is_refused_and_closed(kind: type):  # the census counts
+def test_a_descriptor_of_another_kind_is_refused_and_closed(kind: type) -> None:  # the census counts
     with pytest.raises(ConfigError, match="must be a pipe, a socket, a terminal or a regular file"):
         kind(os.open("/dev/zero", os.O_RDWR))
 
@@ -206,7 +206,7 @@ def attached(log: ContainerLog | None = None) -> tuple[AttachedIO, int, int, int
     return AttachedIO(Input(stdin), Output(stdout), Output(stderr), log), feed, out, err
 
 
-def test_attached_streams_carry_each_to_its_place():
+def test_attached_streams_carry_each_to_its_place() -> None:
     async def work() -> None:
         io, feed, out, err = attached()
         assert io.has_input
@@ -223,7 +223,7 @@ def test_attached_streams_carry_each_to_its_place():
     run(work())
 
 
-def test_attached_streams_that_are_not_there_are_at_their_end():
+def test_attached_streams_that_are_not_there_are_at_their_end() -> None:
     async def work() -> None:
         io = AttachedIO(None, None, None)
         assert not io.has_input
@@ -234,7 +234,7 @@ def test_attached_streams_that_are_not_there_are_at_their_end():
     run(work())
 
 
-def test_what_a_reader_that_has_gone_does_not_take_goes_to_the_log_and_is_reported_once(tmp_path: Path):
+def test_what_a_reader_that_has_gone_does_not_take_goes_to_the_log_and_is_reported_once(tmp_path: Path) -> None:
     async def work() -> None:
         io, feed, out, err = attached(ContainerLog(tmp_path / "output.log"))
         broken: list[int] = []
@@ -251,7 +251,7 @@ def test_what_a_reader_that_has_gone_does_not_take_goes_to_the_log_and_is_report
     assert (tmp_path / "output.log").read_bytes() == b"one,two,three"
 
 
-def test_output_that_nobody_wants_goes_to_the_log_and_breaks_nothing(tmp_path: Path):
+def test_output_that_nobody_wants_goes_to_the_log_and_breaks_nothing(tmp_path: Path) -> None:
     async def work() -> None:
         io = AttachedIO(None, None, None, ContainerLog(tmp_path / "output.log"))
         io.on_broken = lambda: pytest.fail("nobody was there to leave")
@@ -262,7 +262,7 @@ def test_output_that_nobody_wants_goes_to_the_log_and_breaks_nothing(tmp_path: P
     assert (tmp_path / "output.log").read_bytes() == b"kept"
 
 
-def test_logged_streams_have_no_input_or_one_that_never_ends(tmp_path: Path):
+def test_logged_streams_have_no_input_or_one_that_never_ends(tmp_path: Path) -> None:
     async def work() -> None:
         for keep in (False, True):
             io = LoggedIO(ContainerLog(tmp_path / "output.log"), keep_stdin_open=keep)
@@ -281,7 +281,7 @@ def test_logged_streams_have_no_input_or_one_that_never_ends(tmp_path: Path):
     assert (tmp_path / "output.log").read_bytes() == b"outerr" * 2
 
 
-def test_a_console_is_raw_meanwhile_and_then_as_it_was():
+def test_a_console_is_raw_meanwhile_and_then_as_it_was() -> None:
     async def work() -> None:
         with terminal() as (master, path):
             modes = termios.tcgetattr(master)
@@ -298,7 +298,7 @@ def test_a_console_is_raw_meanwhile_and_then_as_it_was():
     run(work())
 
 
-def test_a_console_whose_terminal_has_gone_is_closed_all_the_same():
+def test_a_console_whose_terminal_has_gone_is_closed_all_the_same() -> None:
     async def work() -> None:
         master, slave = pty.openpty()
         io = ConsoleIO(os.ttyname(slave))
@@ -311,7 +311,7 @@ def test_a_console_whose_terminal_has_gone_is_closed_all_the_same():
     run(work())
 
 
-def test_a_console_that_is_no_terminal_or_not_there_is_refused(tmp_path: Path):
+def test_a_console_that_is_no_terminal_or_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="it is not a terminal"):
         ConsoleIO(str(tmp_path / "file"))
@@ -319,7 +319,7 @@ def test_a_console_that_is_no_terminal_or_not_there_is_refused(tmp_path: Path):
         ConsoleIO(str(tmp_path / "none"))
 
 
-def test_a_console_for_which_there_are_not_enough_descriptors_stays_as_it_was(monkeypatch: pytest.MonkeyPatch):
+def test_a_console_for_which_there_are_not_enough_descriptors_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 

@@ -6,20 +6,25 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
-from made_up_debian import KERNEL, PVH_KERNEL, Maker, Phrases, kernel_files, listing, unpack
+from made_up_debian import KERNEL, PVH_KERNEL, Maker, Phrases, Repository, kernel_files, listing, unpack
 
 from vc_core.errors import GuestError
+from vc_core.guest import GuestImage
 from vc_guest_debian import tools
 from vc_guest_debian.builder import DebianBuilder
 from vc_guest_debian.cache import list_guests, remove_guest
 
+T = TypeVar("T")
+
 DEADLINE = 60
 
 
-def run(main):
+def run(main: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(main, DEADLINE))
 
 
@@ -27,7 +32,9 @@ def run(main):
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_guest_boots_the_unpacked_kernel_and_holds_agent_and_modules(maker, tmp_path, module_files):
+def test_a_guest_boots_the_unpacked_kernel_and_holds_agent_and_modules(
+    maker: Maker, tmp_path: Path, module_files: Mapping[str, bytes]
+) -> None:
     image = maker.build(kernel_params=("vc.api=4244",), later={"sums": ("virtio", "checksum")}, modules=("virtio_pci",))
     assert image.kernel.read_bytes() == PVH_KERNEL
     root = unpack(image.initramfs, tmp_path / "root")
@@ -43,7 +50,7 @@ def test_a_guest_boots_the_unpacked_kernel_and_holds_agent_and_modules(maker, tm
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_file_of_the_agent_comes_to_lie_below_usr_as_debian_has_it(maker):
+def test_a_file_of_the_agent_comes_to_lie_below_usr_as_debian_has_it(maker: Maker) -> None:
     image = maker.build(files={**maker.payload.files, "/bin/tool": "/bin/true", "/etc/x": "/bin/true"})
     paths = [line.split(maxsplit=8)[8] for line in listing(image.initramfs)]
     assert {"bin -> usr/bin", "usr/bin/tool", "lib -> usr/lib", "usr/lib/modules/load", "etc/x"} <= set(paths)
@@ -51,14 +58,16 @@ def test_a_file_of_the_agent_comes_to_lie_below_usr_as_debian_has_it(maker):
 
 
 @pytest.mark.usefixtures("repository")
-def test_the_same_inputs_make_the_same_bytes(maker, tmp_path):
+def test_the_same_inputs_make_the_same_bytes(maker: Maker, tmp_path: Path) -> None:
     other = Maker(maker.payload, tmp_path / "another cache")
     first, second = maker.build(), other.build()
     assert first.initramfs.read_bytes() == second.initramfs.read_bytes()
     assert first.kernel.parent.name == second.kernel.parent.name
 
 
-def test_packages_come_with_their_libraries_below_usr_and_without_what_no_guest_needs(maker, tmp_path, repository):
+def test_packages_come_with_their_libraries_below_usr_and_without_what_no_guest_needs(
+    maker: Maker, tmp_path: Path, repository: Repository
+) -> None:
     repository.add("server", "1.0", {
         "usr/sbin/server": b"server", "usr/share/man/man8/server.8": b"text", "bin/tool": "../usr/sbin/server",
     }, depends="libserver, adduser")  # fmt: skip
@@ -76,7 +85,7 @@ def test_packages_come_with_their_libraries_below_usr_and_without_what_no_guest_
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_guest_without_lockdown_can_be_asked_for(maker):
+def test_a_guest_without_lockdown_can_be_asked_for(maker: Maker) -> None:
     locked = maker.build()
     maker.config = type(maker.config)(lockdown=False)
     assert maker.find() is None
@@ -88,13 +97,13 @@ def test_a_guest_without_lockdown_can_be_asked_for(maker):
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_built_guest_is_found_again(maker):
+def test_a_built_guest_is_found_again(maker: Maker) -> None:
     assert maker.find() is None
     assert maker.build() == maker.find()
 
 
 @pytest.mark.usefixtures("repository")
-def test_any_other_request_finds_nothing(maker, tmp_path):
+def test_any_other_request_finds_nothing(maker: Maker, tmp_path: Path) -> None:
     maker.build()
     extra = {**maker.payload.files, "/etc/x": sys.executable}
     changes = {
@@ -118,7 +127,9 @@ def test_any_other_request_finds_nothing(maker, tmp_path):
 @pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("name", ["kernel", "initramfs", "manifest.json"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: os.truncate(file, 10)], ids=["missing", "cut short"])
-def test_a_damaged_guest_is_not_found_and_the_next_build_repairs_it(maker, name, damage):
+def test_a_damaged_guest_is_not_found_and_the_next_build_repairs_it(
+    maker: Maker, name: str, damage: Callable[[Path], object]
+) -> None:
     whole = maker.build()
     damage(whole.kernel.parent / name)
     assert maker.find() is None
@@ -126,7 +137,9 @@ def test_a_damaged_guest_is_not_found_and_the_next_build_repairs_it(maker, name,
     assert whole.kernel.read_bytes() == PVH_KERNEL
 
 
-def test_a_newer_kernel_makes_a_new_guest_and_leaves_the_old_one(maker, repository, module_files):
+def test_a_newer_kernel_makes_a_new_guest_and_leaves_the_old_one(
+    maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
+) -> None:
     old = maker.build()
     repository.add_kernel("1:1.2.3-2", kernel_files(module_files))
     assert maker.find() == old
@@ -136,7 +149,7 @@ def test_a_newer_kernel_makes_a_new_guest_and_leaves_the_old_one(maker, reposito
     assert {guest.image().kernel for guest in list_guests(maker.cache_dir)} == {old.kernel, new.kernel}
 
 
-def test_a_package_that_was_downloaded_is_used_again(maker, repository):
+def test_a_package_that_was_downloaded_is_used_again(maker: Maker, repository: Repository) -> None:
     maker.build()
     for package in repository.directory.glob("*.deb"):
         package.unlink()
@@ -145,7 +158,7 @@ def test_a_package_that_was_downloaded_is_used_again(maker, repository):
 
 @pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("failures", [0, 1], ids=["cut short", "changed"])
-def test_a_damaged_download_is_fetched_again_once_it_is_seen(maker, failures):
+def test_a_damaged_download_is_fetched_again_once_it_is_seen(maker: Maker, failures: int) -> None:
     image = maker.build()
     (package,) = maker.cache_dir.glob(f"debian/downloads/linux-image-{KERNEL}_*")
     whole = package.read_bytes()
@@ -157,7 +170,9 @@ def test_a_damaged_download_is_fetched_again_once_it_is_seen(maker, failures):
     assert package.read_bytes() == whole
 
 
-def test_downloads_that_no_guest_is_made_from_go(maker, repository, module_files):
+def test_downloads_that_no_guest_is_made_from_go(
+    maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
+) -> None:
     maker.build()
     repository.add_kernel("1:1.2.3-2", kernel_files(module_files))
     maker.build()
@@ -171,7 +186,7 @@ def test_downloads_that_no_guest_is_made_from_go(maker, repository, module_files
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_removed_guest_is_gone(maker):
+def test_a_removed_guest_is_gone(maker: Maker) -> None:
     maker.build()
     (guest,) = list_guests(maker.cache_dir)
     remove_guest(maker.cache_dir, guest.key)
@@ -183,7 +198,7 @@ def test_a_removed_guest_is_gone(maker):
 
 
 @pytest.mark.parametrize("key", ["", ".", "..", "../guests", "a/b"])
-def test_nothing_but_a_guest_can_be_removed(maker, key):
+def test_nothing_but_a_guest_can_be_removed(maker: Maker, key: str) -> None:
     maker.cache_dir.joinpath("debian/guests").mkdir(parents=True)
     with pytest.raises(GuestError, match="no guest"):
         remove_guest(maker.cache_dir, key)
@@ -194,10 +209,10 @@ def test_nothing_but_a_guest_can_be_removed(maker, key):
 
 
 @pytest.mark.usefixtures("repository")
-def test_of_builders_of_one_guest_one_builds_and_all_have_it(maker):
+def test_of_builders_of_one_guest_one_builds_and_all_have_it(maker: Maker) -> None:
     phrases = [Phrases() for _ in range(3)]
 
-    async def main():
+    async def main() -> list[GuestImage]:
         builds = (DebianBuilder(maker.config).build(maker.request(), noted) for noted in phrases)
         return await asyncio.gather(*builds)
 
@@ -207,8 +222,8 @@ def test_of_builders_of_one_guest_one_builds_and_all_have_it(maker):
 
 
 @pytest.mark.usefixtures("repository")
-def test_builders_of_different_guests_each_have_their_own(maker):
-    async def main():
+def test_builders_of_different_guests_each_have_their_own(maker: Maker) -> None:
+    async def main() -> list[GuestImage]:
         requests = [maker.request(modules=modules) for modules in (("share",), ("checksum",))]
         return await asyncio.gather(*(DebianBuilder(maker.config).build(request, Phrases()) for request in requests))
 
@@ -218,8 +233,8 @@ def test_builders_of_different_guests_each_have_their_own(maker):
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_builder_that_gives_up_waiting_does_not_keep_the_next_from_building(maker):
-    async def main():
+def test_a_builder_that_gives_up_waiting_does_not_keep_the_next_from_building(maker: Maker) -> None:
+    async def main() -> GuestImage:
         builds, waits = asyncio.Event(), asyncio.Event()
         builder = DebianBuilder(maker.config)
         first = asyncio.create_task(builder.build(maker.request(), lambda *_: builds.set()))
@@ -237,12 +252,15 @@ def test_a_builder_that_gives_up_waiting_does_not_keep_the_next_from_building(ma
 
 @pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("phrase", ["looking for the packages", "downloading packages", "unpacking the kernel"])
-def test_a_cancelled_build_leaves_nothing(maker, phrase):
-    async def main():
+def test_a_cancelled_build_leaves_nothing(maker: Maker, phrase: str) -> None:
+    async def main() -> None:
         reached = asyncio.Event()
-        build = asyncio.create_task(
-            DebianBuilder(maker.config).build(maker.request(), lambda said, _: said == phrase and reached.set())
-        )
+
+        def progress(done: str, _share: float | None) -> None:
+            if done == phrase:
+                reached.set()
+
+        build = asyncio.create_task(DebianBuilder(maker.config).build(maker.request(), progress))
         await reached.wait()
         build.cancel()
         await asyncio.gather(build, return_exceptions=True)
@@ -254,7 +272,7 @@ def test_a_cancelled_build_leaves_nothing(maker, phrase):
 
 
 @pytest.mark.usefixtures("repository")
-def test_what_a_killed_builder_left_is_removed_by_the_next(maker):
+def test_what_a_killed_builder_left_is_removed_by_the_next(maker: Maker) -> None:
     code = """
 import asyncio, os, signal, sys
 from made_up_debian import Maker
@@ -277,7 +295,7 @@ Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sy
 # What goes wrong
 
 
-def failure(maker, **changes) -> str:
+def failure(maker: Maker, **changes: Any) -> str:
     """Return the text of the error with which a build ends, after which nothing may be left of it."""
     with pytest.raises(GuestError) as error:
         maker.build(**changes)
@@ -289,25 +307,27 @@ def failure(maker, **changes) -> str:
 
 
 @pytest.mark.usefixtures("repository")
-def test_an_unknown_module_is_named(maker):
+def test_an_unknown_module_is_named(maker: Maker) -> None:
     assert failure(maker, modules=("nonesuch",)) == f"the kernel {KERNEL} has no module 'nonesuch'"
 
 
 @pytest.mark.usefixtures("repository")
-def test_an_unknown_package_is_named(maker):
+def test_an_unknown_package_is_named(maker: Maker) -> None:
     assert failure(maker, packages=("nonesuch",)) == (
         "cannot find the package nonesuch: Unable to locate package nonesuch"
     )
 
 
-def test_without_a_network_the_error_is_about_the_network(maker, use_sources):
+def test_without_a_network_the_error_is_about_the_network(maker: Maker, use_sources: Callable[..., None]) -> None:
     use_sources("deb [trusted=yes arch=amd64] http://127.0.0.1:9/debian stable main", 'Acquire::Retries "0";')
     text = failure(maker)
     assert text.startswith("cannot fetch the lists of packages: Failed to fetch http://127.0.0.1:9/")
     assert "Connection refused" in text
 
 
-def test_a_source_that_cannot_be_reached_does_not_keep_the_others_from_serving(maker, repository, use_sources):
+def test_a_source_that_cannot_be_reached_does_not_keep_the_others_from_serving(
+    maker: Maker, repository: Repository, use_sources: Callable[..., None]
+) -> None:
     use_sources(
         f"deb [trusted=yes arch=amd64] http://127.0.0.1:9/debian stable main\n"
         f"deb [trusted=yes arch=amd64] file:{repository.directory} ./",
@@ -316,13 +336,15 @@ def test_a_source_that_cannot_be_reached_does_not_keep_the_others_from_serving(m
     assert maker.build() == maker.find()
 
 
-def test_packages_that_nobody_signed_are_refused(maker, repository, use_sources):
+def test_packages_that_nobody_signed_are_refused(
+    maker: Maker, repository: Repository, use_sources: Callable[..., None]
+) -> None:
     use_sources(f"deb [arch=amd64] file:{repository.directory} ./")
     failure(maker)
     assert not list(maker.cache_dir.glob("debian/downloads/*.deb"))
 
 
-def test_a_package_that_is_not_what_the_lists_say_is_refused(maker, repository):
+def test_a_package_that_is_not_what_the_lists_say_is_refused(maker: Maker, repository: Repository) -> None:
     (package,) = repository.directory.glob(f"linux-image-{KERNEL}_*")
     package.write_bytes(bytes(package.stat().st_size))
     assert f"cannot download linux-image-{KERNEL}=1:1.2.3-1" in failure(maker)
@@ -330,25 +352,27 @@ def test_a_package_that_is_not_what_the_lists_say_is_refused(maker, repository):
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_package_that_is_no_kernel_is_an_error_that_says_what_to_do(maker):
+def test_a_package_that_is_no_kernel_is_an_error_that_says_what_to_do(maker: Maker) -> None:
     maker.config = type(maker.config)(kernel_package="linux-base")
     assert "kernel_package" in failure(maker)
 
 
-def test_a_kernel_package_that_holds_no_kernel_is_an_error_that_says_what_to_do(maker, repository, module_files):
+def test_a_kernel_package_that_holds_no_kernel_is_an_error_that_says_what_to_do(
+    maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
+) -> None:
     files = kernel_files(module_files)
     del files[f"boot/vmlinuz-{KERNEL}"]
     repository.add_kernel("1:1.2.3-2", files)
     assert "kernel_package" in failure(maker)
 
 
-def test_a_damaged_kernel_is_no_guest(maker, repository, module_files):
+def test_a_damaged_kernel_is_no_guest(maker: Maker, repository: Repository, module_files: Mapping[str, bytes]) -> None:
     repository.add_kernel("1:1.2.3-2", kernel_files(module_files, image=bytes(0x202) + b"HdrS" + b"\xff" * 200))
     assert "damaged" in failure(maker)
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_cache_that_cannot_be_written_is_named(maker):
+def test_a_cache_that_cannot_be_written_is_named(maker: Maker) -> None:
     maker.cache_dir.write_bytes(b"a file is in the way")
     with pytest.raises(GuestError, match=f"^cannot build a guest in {maker.cache_dir}: "):
         maker.build()
@@ -365,13 +389,13 @@ def test_a_cache_that_cannot_be_written_is_named(maker):
         ({"/init": "/bin/true", "/lib/modules/load.x": "/bin/true"}, "a file for '/lib/modules/load.x'"),
     ],
 )
-def test_a_payload_that_cannot_be_is_refused_before_anything_is_done(maker, files, message):
+def test_a_payload_that_cannot_be_is_refused_before_anything_is_done(maker: Maker, files: object, message: str) -> None:
     with pytest.raises(GuestError, match=message):
         maker.build(files=files)
     assert not maker.cache_dir.exists()
 
 
-def test_a_machine_that_nobody_knows_is_named(maker):
+def test_a_machine_that_nobody_knows_is_named(maker: Maker) -> None:
     request = maker.request()
     strange = type(request)(request.agent, request.payload, "pdp11", request.cache_dir)
     with pytest.raises(GuestError, match="machine 'pdp11', only for x86_64, aarch64"):
@@ -379,10 +403,12 @@ def test_a_machine_that_nobody_knows_is_named(maker):
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_missing_tool_is_named_before_anything_is_done(maker, monkeypatch, tmp_path):
+def test_a_missing_tool_is_named_before_anything_is_done(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "bin").mkdir()
     for tool in ("apt-get", "dpkg-deb", "flock", "setpriv"):
-        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or "")
     monkeypatch.setattr(tools, "_SYSTEM_PATH", "")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with pytest.raises(GuestError, match=r"^depmod is not installed: install the Debian package kmod$"):
@@ -393,7 +419,9 @@ def test_a_missing_tool_is_named_before_anything_is_done(maker, monkeypatch, tmp
 # The host
 
 
-def test_hooks_of_the_hosts_apt_do_not_run(maker, repository, use_sources, tmp_path):
+def test_hooks_of_the_hosts_apt_do_not_run(
+    maker: Maker, repository: Repository, use_sources: Callable[..., None], tmp_path: Path
+) -> None:
     mark = tmp_path / "hook ran"
     hooks = "".join(
         f"{when} {{ \"touch '{mark}'\"; }};\n"
@@ -404,7 +432,9 @@ def test_hooks_of_the_hosts_apt_do_not_run(maker, repository, use_sources, tmp_p
     assert not mark.exists()
 
 
-def test_lists_that_the_host_has_are_used(maker, repository, use_sources, tmp_path):
+def test_lists_that_the_host_has_are_used(
+    maker: Maker, repository: Repository, use_sources: Callable[..., None], tmp_path: Path
+) -> None:
     source = f"deb [trusted=yes arch=amd64] file:{repository.directory} ./"
     use_sources(source)
     subprocess.run(["apt-get", "update"], check=True, capture_output=True)
@@ -416,7 +446,7 @@ def test_lists_that_the_host_has_are_used(maker, repository, use_sources, tmp_pa
 @pytest.mark.root
 @pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("place", ["public"], indirect=True)
-def test_a_plain_user_can_build_and_leaves_nothing_outside_the_cache(maker, place):
+def test_a_plain_user_can_build_and_leaves_nothing_outside_the_cache(maker: Maker, place: Path) -> None:
     elsewhere = place / "elsewhere"
     for directory in (maker.cache_dir, elsewhere):
         directory.mkdir()
@@ -442,7 +472,7 @@ print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), P
 
 @pytest.mark.root
 @pytest.mark.usefixtures("repository")
-def test_without_space_the_error_says_so(maker, tmp_path):
+def test_without_space_the_error_says_so(maker: Maker, tmp_path: Path) -> None:
     maker.cache_dir.mkdir()
     code = """
 import subprocess, sys

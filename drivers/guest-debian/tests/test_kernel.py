@@ -5,6 +5,8 @@ import gzip
 import lzma
 import struct
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from made_up_debian import PVH_KERNEL, bz_image, elf, note, packed
@@ -31,16 +33,16 @@ def piped(*argv: str) -> bytes:
         pytest.param(lambda: piped("lz4", "-l", "-9", "-c") + SIZE, id="lz4"),
     ],
 )
-def test_a_packed_kernel_that_pvh_can_enter_is_unpacked(payload):
+def test_a_packed_kernel_that_pvh_can_enter_is_unpacked(payload: Callable[[], bytes]) -> None:
     assert bootable_kernel(bz_image(payload())) == PVH_KERNEL
 
 
-def test_a_kernel_without_a_pvh_entry_stays_as_it_is():
+def test_a_kernel_without_a_pvh_entry_stays_as_it_is() -> None:
     image = bz_image(packed(elf(note(b"Xen\0", 17, b"other"))))
     assert bootable_kernel(image) == image
 
 
-def test_an_image_that_is_no_bzimage_stays_as_it_is():
+def test_an_image_that_is_no_bzimage_stays_as_it_is() -> None:
     image = b"MZ" + bytes(4000)
     assert bootable_kernel(image) == image
 
@@ -53,12 +55,12 @@ def test_an_image_that_is_no_bzimage_stays_as_it_is():
         pytest.param(bz_image(b"\xfd7zXZ\0 and nonsense after it"), id="cannot be unpacked"),
     ],
 )
-def test_a_damaged_kernel_is_an_error_that_says_so(image):
+def test_a_damaged_kernel_is_an_error_that_says_so(image: bytes) -> None:
     with pytest.raises(GuestError, match="damaged"):
         bootable_kernel(image)
 
 
-def test_a_missing_tool_is_an_error_that_names_its_package(monkeypatch, tmp_path):
+def test_a_missing_tool_is_an_error_that_names_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     image = bz_image(piped("zstd", "-q") + SIZE)
     monkeypatch.setattr(tools, "_SYSTEM_PATH", "")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,5 +1,7 @@
 """What the core sees of the driver before it builds anything."""
 
+from pathlib import Path
+
 import pytest
 
 from vc_core.errors import ConfigError
@@ -10,12 +12,12 @@ from vc_guest_debian.config import DebianConfig
 from vc_guest_debian.plugin import DebianPlugin
 
 
-def test_the_core_finds_the_driver_by_its_name():
+def test_the_core_finds_the_driver_by_its_name() -> None:
     driver = Plugins().guest("debian")
     assert isinstance(driver.create(driver.config({})), DebianBuilder)
 
 
-def test_options_become_the_configuration():
+def test_options_become_the_configuration() -> None:
     options = {"kernel_package": "linux-image-rt-amd64", "lockdown": False}
     assert DebianPlugin().vc_guest_config(options) == DebianConfig(
         kernel_package="linux-image-rt-amd64", lockdown=False
@@ -31,12 +33,12 @@ def test_options_become_the_configuration():
         ({"lockdown": "no"}, "lockdown is 'no'"),
     ],
 )
-def test_an_option_that_cannot_be_is_named_with_its_value(options, message):
+def test_an_option_that_cannot_be_is_named_with_its_value(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DebianPlugin().vc_guest_config(options)
 
 
-def test_the_probe_names_the_package_of_each_missing_tool(monkeypatch, tmp_path):
+def test_the_probe_names_the_package_of_each_missing_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert DebianPlugin().vc_driver_probe() == []
     monkeypatch.setattr(tools, "_SYSTEM_PATH", "")
     monkeypatch.setenv("PATH", str(tmp_path))

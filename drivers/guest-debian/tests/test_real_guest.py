@@ -7,6 +7,7 @@ import pytest
 from made_up_debian import Maker
 
 from vc_core.agent import GuestPayload
+from vc_core.guest import GuestImage
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
@@ -22,7 +23,7 @@ MODULES = ("virtio_console", "9pnet_virtio", "9p", "overlay", "squashfs")
 
 
 @pytest.fixture(scope="session")
-def real_guest(tmp_path_factory):
+def real_guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
     """Return a guest made of the kernel that the host's own sources offer, whose init is a shell script."""
     directory = tmp_path_factory.mktemp("real")
     init = directory / "init"
@@ -41,7 +42,7 @@ def real_guest(tmp_path_factory):
 
 
 @pytest.mark.vm
-def test_the_real_kernel_boots_loads_the_modules_and_speaks_on_the_console(real_guest):
+def test_the_real_kernel_boots_loads_the_modules_and_speaks_on_the_console(real_guest: GuestImage) -> None:
     params = ("console=ttyS0", "quiet", "panic=-1", *real_guest.kernel_params)
     argv = [
         "qemu-system-x86_64",
@@ -55,7 +56,7 @@ def test_the_real_kernel_boots_loads_the_modules_and_speaks_on_the_console(real_
         "-no-user-config",
     ]
     argv += ["-display", "none", "-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci"]
-    argv += ["-kernel", real_guest.kernel, "-initrd", real_guest.initramfs, "-append", " ".join(params)]
+    argv += ["-kernel", str(real_guest.kernel), "-initrd", str(real_guest.initramfs), "-append", " ".join(params)]
     vm = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60)
     lines = vm.stdout.splitlines()
     # Some releases have a part of virtio built in; that it works is seen by what needs it.
@@ -67,5 +68,5 @@ def test_the_real_kernel_boots_loads_the_modules_and_speaks_on_the_console(real_
 
 
 @pytest.mark.vm
-def test_the_real_kernel_is_entered_by_pvh(real_guest):
+def test_the_real_kernel_is_entered_by_pvh(real_guest: GuestImage) -> None:
     assert real_guest.kernel.read_bytes().startswith(b"\x7fELF")

@@ -31,7 +31,7 @@ def ends(pid: int) -> bool:
         os.close(pidfd)
 
 
-def test_a_tool_that_takes_too_long_is_killed_with_what_it_started(tmp_path):
+def test_a_tool_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Path) -> None:
     pids: list[int] = []
     with pytest.raises(GuestError, match=r"^cannot wait for it: sh took more than 0\.5 seconds$"):
         asyncio.run(
@@ -47,13 +47,13 @@ def test_a_tool_that_takes_too_long_is_killed_with_what_it_started(tmp_path):
     assert all(map(ends, pids))
 
 
-def test_a_tool_that_is_given_up_is_killed_with_what_it_started(tmp_path):
+def test_a_tool_that_is_given_up_is_killed_with_what_it_started(tmp_path: Path) -> None:
     pids: list[int] = []
 
-    async def main():
+    async def main() -> None:
         started = asyncio.Event()
 
-        def on_line(line):
+        def on_line(line: str) -> None:
             pids.extend(map(int, line.split()))
             started.set()
 
@@ -68,7 +68,7 @@ def test_a_tool_that_is_given_up_is_killed_with_what_it_started(tmp_path):
     assert all(map(ends, pids))
 
 
-def test_a_tool_ends_with_the_builder_that_is_killed(tmp_path):
+def test_a_tool_ends_with_the_builder_that_is_killed(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from pathlib import Path
@@ -91,13 +91,13 @@ asyncio.run(run(["sh", "-c", "echo $$; exec sleep 1000"], purpose="wait", deadli
         ("", "cannot go on: sh ended with exit code 3"),
     ],
 )
-def test_a_tool_that_fails_is_quoted(said, text, tmp_path):
+def test_a_tool_that_fails_is_quoted(said: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(ToolError) as error:
         asyncio.run(run(["sh", "-c", f"printf '{said}' >&2; exit 3"], purpose="go on", deadline=60, cwd=tmp_path))
     assert str(error.value) == text
 
 
-def test_a_tool_works_in_its_directory_without_the_hosts_language(tmp_path):
+def test_a_tool_works_in_its_directory_without_the_hosts_language(tmp_path: Path) -> None:
     argv = ["sh", "-c", 'echo "$LC_ALL $TMPDIR"; pwd']
     assert asyncio.run(run(argv, purpose="look", deadline=60, cwd=tmp_path)) == f"C {tmp_path}\n{tmp_path}\n"
     assert list(Path(tmp_path).iterdir()) == []

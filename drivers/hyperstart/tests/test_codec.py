@@ -48,14 +48,14 @@ cuts_strategy = st.lists(st.integers(0, 10**6), max_size=40)
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @given(frames=frames_strategy, cuts=cuts_strategy)
-def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(frame_format, frames, cuts):
+def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(frame_format, frames, cuts) -> None:
     data = b"".join(frame_format.encode(key, payload) for key, payload in frames)
     assert decode(frame_format, chunks(data, cuts)) == (frames, None)
 
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @given(data=st.binary(max_size=400), cuts=cuts_strategy)
-def test_any_bytes_give_the_same_frames_and_the_same_error_however_they_are_cut(frame_format, data, cuts):
+def test_any_bytes_give_the_same_frames_and_the_same_error_however_they_are_cut(frame_format, data, cuts) -> None:
     assert decode(frame_format, chunks(data, cuts)) == decode(frame_format, [data])
 
 
@@ -70,7 +70,9 @@ headers = st.builds(
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @given(lies=st.lists(headers, max_size=6), filler=st.integers(0, 3), cuts=cuts_strategy)
-def test_garbage_raises_nothing_but_a_protocol_error_and_no_more_than_a_frame_is_kept(frame_format, lies, filler, cuts):
+def test_garbage_raises_nothing_but_a_protocol_error_and_no_more_than_a_frame_is_kept(
+    frame_format, lies, filler, cuts
+) -> None:
     data = b"".join(frame_format.header.pack(key, length) + rest for key, length, rest in lies)
     data += bytes([255]) * (filler * frame_format.limit // 2)
     decoder = FrameDecoder(frame_format, lambda key, payload: None)
@@ -86,7 +88,7 @@ def test_garbage_raises_nothing_but_a_protocol_error_and_no_more_than_a_frame_is
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @pytest.mark.parametrize("length", [0, 4, 7, "header - 1", "limit + 1", 2**31, 2**32 - 1])
-def test_a_length_that_no_frame_can_have_fails_the_decoder_for_good(frame_format, length):
+def test_a_length_that_no_frame_can_have_fails_the_decoder_for_good(frame_format, length) -> None:
     length = {"header - 1": frame_format.header.size - 1, "limit + 1": frame_format.limit + 1}.get(length, length)
     decoder = FrameDecoder(frame_format, lambda key, payload: pytest.fail("there is no frame"))
     with pytest.raises(AgentProtocolError, match=f"length {length};"):
@@ -96,20 +98,20 @@ def test_a_length_that_no_frame_can_have_fails_the_decoder_for_good(frame_format
 
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
-def test_the_longest_and_the_shortest_frame_are_accepted(frame_format):
+def test_the_longest_and_the_shortest_frame_are_accepted(frame_format) -> None:
     longest = bytes(frame_format.limit - frame_format.header.size)
     data = frame_format.encode(1, longest) + frame_format.encode(2)
     assert decode(frame_format, [data]) == ([(1, longest), (2, b"")], None)
 
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
-def test_frames_before_a_bad_one_are_delivered(frame_format):
+def test_frames_before_a_bad_one_are_delivered(frame_format) -> None:
     frames, error = decode(frame_format, [frame_format.encode(7, b"good") + frame_format.header.pack(1, 3)])
     assert frames == [(7, b"good")]
     assert error is not None
 
 
-def test_a_long_frame_in_single_bytes_is_parsed_without_looking_at_it_again_and_again():
+def test_a_long_frame_in_single_bytes_is_parsed_without_looking_at_it_again_and_again() -> None:
     """16 times the bytes may cost 16 times the work, not 256 times: counted in bytes copied, not in time."""
     parsed = 0
 
@@ -129,7 +131,7 @@ def test_a_long_frame_in_single_bytes_is_parsed_without_looking_at_it_again_and_
 
 
 @given(kind=st.sampled_from(StreamControlType), stream=st.integers(0, 2**64 - 1), value=st.integers(0, 2**64 - 1))
-def test_a_stream_control_frame_is_decoded_to_what_was_encoded(kind, stream, value):
+def test_a_stream_control_frame_is_decoded_to_what_was_encoded(kind, stream, value) -> None:
     control = StreamControl(kind, stream, value)
     ((sequence, payload),), error = decode(STREAM, [control.encode()])
     assert (sequence, error) == (0, None)
@@ -139,13 +141,13 @@ def test_a_stream_control_frame_is_decoded_to_what_was_encoded(kind, stream, val
 @pytest.mark.parametrize(
     "payload", [b"", bytes(16), bytes(18), struct.pack(">BQQ", 0, 1, 1), struct.pack(">BQQ", 9, 1, 1)]
 )
-def test_a_stream_control_frame_of_another_size_or_type_is_refused(payload):
+def test_a_stream_control_frame_of_another_size_or_type_is_refused(payload) -> None:
     with pytest.raises(AgentProtocolError):
         StreamControl.decode(payload)
 
 
 @given(before=st.binary(max_size=200), after=st.binary(max_size=50), cuts=cuts_strategy)
-def test_the_scanner_finds_the_marker_at_any_position_and_returns_what_follows(before, after, cuts):
+def test_the_scanner_finds_the_marker_at_any_position_and_returns_what_follows(before, after, cuts) -> None:
     marker = sync_marker(bytes(range(16)))
     scanner, rest = SyncScanner(marker), None
     for piece in chunks(before + marker[:20] + marker + after, cuts):
@@ -156,7 +158,7 @@ def test_the_scanner_finds_the_marker_at_any_position_and_returns_what_follows(b
     assert rest == after
 
 
-def test_a_marker_is_another_one_at_each_takeover():
+def test_a_marker_is_another_one_at_each_takeover() -> None:
     token = bytes(16)
     first, second = sync_marker(token), sync_marker(token)
     assert first != second

@@ -16,6 +16,8 @@ DRIVER = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def hook():
     spec = importlib.util.spec_from_file_location("hatch_build", DRIVER / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -29,7 +31,7 @@ def project(tmp_path):
     return tmp_path
 
 
-def test_the_agent_is_one_small_static_program(hook, project):
+def test_the_agent_is_one_small_static_program(hook, project) -> None:
     binary = hook.build_guest_agent(project)
     assert binary.stat().st_size < 200 * 1024
     assert os.access(binary, os.X_OK)
@@ -37,12 +39,12 @@ def test_the_agent_is_one_small_static_program(hook, project):
     assert sorted(path.name for path in binary.parent.iterdir()) == ["init", "init.sha256"]
 
 
-def test_it_refuses_to_run_as_an_ordinary_process(hook, project):
+def test_it_refuses_to_run_as_an_ordinary_process(hook, project) -> None:
     ran = subprocess.run([hook.build_guest_agent(project)], capture_output=True, text=True, timeout=10)
     assert (ran.returncode, ran.stderr) == (1, "this is the first process of a virtual machine\n")
 
 
-def test_it_is_compiled_again_only_when_a_source_changed(hook, project, monkeypatch):
+def test_it_is_compiled_again_only_when_a_source_changed(hook, project, monkeypatch) -> None:
     binary = hook.build_guest_agent(project)
     first = binary.stat().st_ino
     with monkeypatch.context() as without_compiler:
@@ -53,13 +55,13 @@ def test_it_is_compiled_again_only_when_a_source_changed(hook, project, monkeypa
     assert b"very first" in hook.build_guest_agent(project).read_bytes()
 
 
-def test_without_compiler_and_binary_the_package_to_install_is_named(hook, project, monkeypatch):
+def test_without_compiler_and_binary_the_package_to_install_is_named(hook, project, monkeypatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RuntimeError, match="install the Debian package musl-tools"):
         hook.build_guest_agent(project)
 
 
-def test_for_another_machine_the_compiler_to_install_is_named(hook, project, monkeypatch):
+def test_for_another_machine_the_compiler_to_install_is_named(hook, project, monkeypatch) -> None:
     monkeypatch.setenv("PATH", "")
     other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
     package = f"gcc-{other.replace('_', '-')}-linux-gnu"
@@ -67,7 +69,7 @@ def test_for_another_machine_the_compiler_to_install_is_named(hook, project, mon
         hook.build_guest_agent(project, other)
 
 
-def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd):
+def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd) -> None:
     (project / "guest/main.c").write_text("int main(void) { return nonsense; }\n")
     with pytest.raises(RuntimeError, match="could not compile the guest agent"):
         hook.build_guest_agent(project)
@@ -76,7 +78,7 @@ def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd):
 
 
 @pytest.mark.parametrize("standard", ["c11", "gnu17"])
-def test_the_sources_compile_without_a_warning_with_another_compiler(project, standard):
+def test_the_sources_compile_without_a_warning_with_another_compiler(project, standard) -> None:
     sources = sorted(str(path) for path in (project / "guest").glob("*.c"))
     flags = [f"-std={standard}", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fsyntax-only"]
     subprocess.run(["gcc", *flags, *sources], check=True)

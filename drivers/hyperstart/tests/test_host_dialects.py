@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10
 
-GUESTS = {
+GUESTS: dict[str, dict[str, Any]] = {
     "ours": {},
     "2016": {"ours": False},
     "4243": {"ours": False, "api": 4243},
@@ -55,8 +56,9 @@ def container(name="c1", **fields) -> GuestContainer:
     return GuestContainer(name, "" if "disk" in fields else f"{name}/rootfs", Cmd(args=["sleep"]), **fields)
 
 
-def last(guest, code) -> dict:
-    return [json.loads(payload) for number, payload in guest.commands if number == code][-1]
+def last(guest, code) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [json.loads(payload) for number, payload in guest.commands if number == code]
+    return found[-1]
 
 
 # What bounds a container.
@@ -72,8 +74,8 @@ BOUNDS = Confinement(
 )
 
 
-def test_what_bounds_a_container_is_told_to_our_guest(make_agent):
-    async def main():
+def test_what_bounds_a_container_is_told_to_our_guest(make_agent) -> None:
+    async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             assert {AgentCapability.LIMITS, AgentCapability.STATS} <= agent.capabilities
             await agent.start_container(container("c2", confinement=BOUNDS), RecordedIO(None), DEADLINE)
@@ -88,8 +90,8 @@ def test_what_bounds_a_container_is_told_to_our_guest(make_agent):
     run(main())
 
 
-def test_by_default_a_container_of_ours_has_the_usual_capabilities_and_gains_none(make_agent):
-    async def main():
+def test_by_default_a_container_of_ours_has_the_usual_capabilities_and_gains_none(make_agent) -> None:
+    async def main() -> None:
         async with pod(make_agent) as (guest, _):
             sent = last(guest, Code.NEWCONTAINER)
             assert sent["capabilities"] == list(DEFAULT_CAPABILITIES)
@@ -100,8 +102,8 @@ def test_by_default_a_container_of_ours_has_the_usual_capabilities_and_gains_non
 
 
 @pytest.mark.parametrize(("capabilities", "expected"), [((), []), (CAPABILITIES, None)], ids=["none", "all"])
-def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(make_agent, capabilities, expected):
-    async def main():
+def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(make_agent, capabilities, expected) -> None:
+    async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             bounds = Confinement(capabilities=capabilities)
             await agent.start_container(container("c2", confinement=bounds), RecordedIO(None), DEADLINE)
@@ -111,8 +113,8 @@ def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(make_agent, c
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_containers_of_an_original_have_all_capabilities_and_nobody_minds_who_did_not_choose(make_agent, name):
-    async def main():
+def test_containers_of_an_original_have_all_capabilities_and_nobody_minds_who_did_not_choose(make_agent, name) -> None:
+    async def main() -> None:
         async with pod(make_agent, name) as (guest, agent):
             assert AgentCapability.LIMITS not in agent.capabilities
             for chosen in (Confinement(), Confinement(capabilities=CAPABILITIES, no_new_privs=False)):
@@ -137,8 +139,8 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", ORIGINALS)
 @pytest.mark.parametrize("field", CHANGES)
-def test_what_an_original_cannot_bound_is_refused_by_name(make_agent, name, field):
-    async def main():
+def test_what_an_original_cannot_bound_is_refused_by_name(make_agent, name, field) -> None:
+    async def main() -> None:
         async with pod(make_agent, name) as (guest, agent):
             before = len(guest.commands)
             asked = container("c2", confinement=CHANGES[field])
@@ -154,8 +156,8 @@ def test_what_an_original_cannot_bound_is_refused_by_name(make_agent, name, fiel
     run(main())
 
 
-def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it(make_agent):
-    async def main():
+def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it(make_agent) -> None:
+    async def main() -> None:
         fewer = set(FEATURES) - {"confinement", "stats", "overlay"}
         async with pod(make_agent, features=fewer) as (guest, agent):
             assert {AgentCapability.LIMITS, AgentCapability.STATS} & agent.capabilities == set()
@@ -178,8 +180,10 @@ def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it(make_agent):
     ids=["virtio-blk", "scsi"],
 )
 @pytest.mark.parametrize("writable", [False, True])
-def test_a_root_that_is_a_disk_is_told_by_its_place_and_file_system(make_agent, location, image, addr, writable):
-    async def main():
+def test_a_root_that_is_a_disk_is_told_by_its_place_and_file_system(
+    make_agent, location, image, addr, writable
+) -> None:
+    async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             assert AgentCapability.DISKS in agent.capabilities
             asked = container("c2", disk=GuestDisk(location, "ext4"), writable_root_fs=writable)
@@ -192,8 +196,8 @@ def test_a_root_that_is_a_disk_is_told_by_its_place_and_file_system(make_agent, 
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_an_original_only_has_disks_that_it_may_write_to(make_agent, name):
-    async def main():
+def test_an_original_only_has_disks_that_it_may_write_to(make_agent, name) -> None:
+    async def main() -> None:
         async with pod(make_agent, name) as (guest, agent):
             disk = GuestDisk(DiskLocation(name="vda"), "ext4")
             with pytest.raises(NotSupportedError, match=r"writes to the disk .* set writable_root_fs"):
@@ -205,8 +209,8 @@ def test_an_original_only_has_disks_that_it_may_write_to(make_agent, name):
     run(main())
 
 
-def test_a_directory_is_no_root_to_write_to(make_agent):
-    async def main():
+def test_a_directory_is_no_root_to_write_to(make_agent) -> None:
+    async def main() -> None:
         async with pod(make_agent) as (_, agent):
             with pytest.raises(ConfigError, match="only for a root that is a disk"):
                 await agent.start_container(container("c2", writable_root_fs=True), RecordedIO(None), DEADLINE)
@@ -218,14 +222,14 @@ def test_a_directory_is_no_root_to_write_to(make_agent):
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_the_network_is_told_with_the_pod(make_agent, name):
+def test_the_network_is_told_with_the_pod(make_agent, name) -> None:
     network = GuestNetwork(
         (GuestInterface("eth0", ("10.0.2.15/24",)), GuestInterface("eth1", ("10.1.0.1/16", "10.2.0.1/16"))),
         (GuestRoute("default", "10.0.2.2", "eth0"), GuestRoute("10.3.0.0/16", "", "eth1")),
         ("10.0.2.3",),
     )
 
-    async def main():
+    async def main() -> None:
         async with connected(make_agent, name) as (guest, agent):
             assert AgentCapability.NETWORK in agent.capabilities
             await agent.start_pod("p1", "", DEADLINE, network)
@@ -261,8 +265,8 @@ LATER_NETWORKS = {
 
 @pytest.mark.parametrize("name", GUESTS)
 @pytest.mark.parametrize(("network", "problem"), LATER_NETWORKS.values(), ids=LATER_NETWORKS)
-def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(make_agent, name, network, problem):
-    async def main():
+def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(make_agent, name, network, problem) -> None:
+    async def main() -> None:
         async with connected(make_agent, name) as (guest, agent):
             if problem and name != "ours":
                 with pytest.raises(NotSupportedError, match=problem):
@@ -275,10 +279,10 @@ def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(make_agent
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_the_mtu_came_with_4244(make_agent, name):
+def test_the_mtu_came_with_4244(make_agent, name) -> None:
     network = GuestNetwork((GuestInterface("eth0", ("10.0.2.15/24",), 1400),))
 
-    async def main():
+    async def main() -> None:
         async with connected(make_agent, name) as (guest, agent):
             if name in ("ours", "4244"):
                 await agent.start_pod("p1", "", DEADLINE, network)
@@ -291,8 +295,8 @@ def test_the_mtu_came_with_4244(make_agent, name):
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_sent(make_agent, name):
-    async def main():
+def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_sent(make_agent, name) -> None:
+    async def main() -> None:
         async with connected(make_agent, name) as (guest, agent):
             with pytest.raises(ConfigError, match=r"STARTPOD with \d+ bytes is too long"):
                 await agent.start_pod("x" * 1024 * 1024, "", DEADLINE)
@@ -304,8 +308,8 @@ def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_s
 # What containers use.
 
 
-def test_what_a_container_uses_is_told_in_seconds_and_bytes(make_agent):
-    async def main():
+def test_what_a_container_uses_is_told_in_seconds_and_bytes(make_agent) -> None:
+    async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             assert await agent.stats("c1", DEADLINE) == ContainerUsage(
                 cpu_seconds=1.5, memory=1 << 20, pids=2, read=0, written=0
@@ -319,8 +323,8 @@ def test_what_a_container_uses_is_told_in_seconds_and_bytes(make_agent):
 
 
 @pytest.mark.parametrize("usage", [{"cpu": -1}, {"memory": "1"}, {"pids": 2**63}, {"read": 1.5}])
-def test_figures_that_cannot_be_are_a_protocol_error(make_agent, usage):
-    async def main():
+def test_figures_that_cannot_be_are_a_protocol_error(make_agent, usage) -> None:
+    async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             guest.usage = usage
             with pytest.raises(AgentProtocolError, match="reply to STATS that is not valid"):
@@ -330,8 +334,8 @@ def test_figures_that_cannot_be_are_a_protocol_error(make_agent, usage):
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_an_original_cannot_tell_what_containers_use(make_agent, name):
-    async def main():
+def test_an_original_cannot_tell_what_containers_use(make_agent, name) -> None:
+    async def main() -> None:
         async with pod(make_agent, name) as (_, agent):
             assert AgentCapability.STATS not in agent.capabilities
             with pytest.raises(NotSupportedError, match="STATS"):

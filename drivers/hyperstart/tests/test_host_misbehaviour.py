@@ -60,8 +60,10 @@ BAD_LENGTHS = [
         *BAD_LENGTHS,
     ],
 )
-def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(make_agent, misbehaviour, length, error, text):
-    async def main():
+def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(
+    make_agent, misbehaviour, length, error, text
+) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=misbehaviour, length=length) as guest:
             agent = make_agent()
             with pytest.raises(error, match=text):
@@ -85,8 +87,8 @@ def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(make_agent,
 )
 def test_whatever_kills_a_channel_fails_every_call_and_resolves_wait_lost(
     make_agent, misbehaviour, length, error, text
-):
-    async def main():
+) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=misbehaviour, at=Code.EXECCMD, length=length) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -105,8 +107,8 @@ def test_whatever_kills_a_channel_fails_every_call_and_resolves_wait_lost(
     run(main())
 
 
-def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent):
-    async def main():
+def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent()
             await agent.connect(guest.open_channel, 5)
@@ -125,8 +127,8 @@ def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent):
     run(main())
 
 
-def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agent):
-    async def main():
+def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.SILENT, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -140,8 +142,8 @@ def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agen
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancellation"])
-def test_a_command_that_starts_after_its_caller_left_is_killed(make_agent, how):
-    async def main():
+def test_a_command_that_starts_after_its_caller_left_is_killed(make_agent, how) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.LATE, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -163,8 +165,8 @@ def test_a_command_that_starts_after_its_caller_left_is_killed(make_agent, how):
     run(main())
 
 
-def test_an_error_without_a_reason_names_the_command(make_agent):
-    async def main():
+def test_an_error_without_a_reason_names_the_command(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.ERROR, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -175,8 +177,8 @@ def test_an_error_without_a_reason_names_the_command(make_agent):
     run(main())
 
 
-def test_a_reason_is_shown_short_and_without_control_characters(make_agent):
-    async def main():
+def test_a_reason_is_shown_short_and_without_control_characters(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.HOSTILE_REASON, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -191,8 +193,8 @@ def test_a_reason_is_shown_short_and_without_control_characters(make_agent):
     run(main())
 
 
-def test_two_answers_to_one_command_fail_the_channel(make_agent):
-    async def main():
+def test_two_answers_to_one_command_fail_the_channel(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.DOUBLE_REPLY, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -207,8 +209,8 @@ BOMBS = [Misbehaviour.JSON_DEPTH, Misbehaviour.JSON_WIDTH, Misbehaviour.JSON_DIG
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_memory(make_agent, bomb):
-    async def main():
+def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_memory(make_agent, bomb) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=bomb, at=Code.HELLO) as guest:
             tracemalloc.start()
             try:
@@ -226,8 +228,8 @@ def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_
     [([], "lacks credit, "), (set(FEATURES) - {"sync"}, "lacks sync$")],
     ids=["no-feature", "without-sync"],
 )
-def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(make_agent, features, text):
-    async def main():
+def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(make_agent, features, text) -> None:
+    async def main() -> None:
         async with FakeHyperstart(features=features) as guest:
             with pytest.raises(AgentProtocolError, match=text):
                 await make_agent().connect(guest.open_channel, DEADLINE)
@@ -236,8 +238,8 @@ def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(
 
 
 @pytest.mark.parametrize("options", [{}, {"ours": False}, {"ours": False, "api": 4243}], ids=["ours", "2016", "4243"])
-def test_the_end_of_a_channel_is_never_the_success_of_a_process(make_agent, options):
-    async def main():
+def test_the_end_of_a_channel_is_never_the_success_of_a_process(make_agent, options) -> None:
+    async def main() -> None:
         how = Misbehaviour.EOF_BEFORE_STATUS
         async with FakeHyperstart(**options, misbehaviour=how, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -251,8 +253,8 @@ def test_the_end_of_a_channel_is_never_the_success_of_a_process(make_agent, opti
     run(main())
 
 
-def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_agent):
-    async def main():
+def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.NEVER_READS, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -272,11 +274,11 @@ def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_
     run(main())
 
 
-def test_a_guest_that_sends_and_never_reads_is_given_up_before_answers_to_it_pile_up(make_agent, monkeypatch):
+def test_a_guest_that_sends_and_never_reads_is_given_up_before_answers_to_it_pile_up(make_agent, monkeypatch) -> None:
     # A MiB of credit answers 4 GB of output, which takes a minute on a busy host.
     monkeypatch.setattr("vc_agent_hyperstart.streams._UNSENT_MAX", 64 * 1024)
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.NEVER_READS, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -289,7 +291,7 @@ def test_a_guest_that_sends_and_never_reads_is_given_up_before_answers_to_it_pil
     asyncio.run(asyncio.wait_for(main(), 60))
 
 
-async def flood(guest, sequence):
+async def flood(guest, sequence) -> None:
     """Output of which none is beyond the window, as the host consumes it all."""
     while True:
         await guest.stream.drained()
@@ -297,8 +299,8 @@ async def flood(guest, sequence):
         await asyncio.sleep(0)
 
 
-def test_a_second_ready_does_no_harm(make_agent):
-    async def main():
+def test_a_second_ready_does_no_harm(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.READY_AGAIN) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -309,8 +311,8 @@ def test_a_second_ready_does_no_harm(make_agent):
     run(main())
 
 
-def test_frames_of_unknown_streams_are_dropped(make_agent):
-    async def main():
+def test_frames_of_unknown_streams_are_dropped(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.UNKNOWN_SEQUENCES, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -323,8 +325,8 @@ def test_frames_of_unknown_streams_are_dropped(make_agent):
     run(main())
 
 
-def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_agent):
-    async def main():
+def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -341,8 +343,8 @@ def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_age
     run(main())
 
 
-def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_answered(make_agent):
-    async def main():
+def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_answered(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -362,8 +364,8 @@ def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_ans
     run(main())
 
 
-def test_credit_for_input_that_was_not_sent_fails_the_channel(make_agent):
-    async def main():
+def test_credit_for_input_that_was_not_sent_fails_the_channel(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.BAD_CREDIT, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -375,8 +377,8 @@ def test_credit_for_input_that_was_not_sent_fails_the_channel(make_agent):
     run(main())
 
 
-def test_output_after_the_end_of_output_fails_the_channel(make_agent):
-    async def main():
+def test_output_after_the_end_of_output_fails_the_channel(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.DATA_AFTER_END, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -398,8 +400,8 @@ def test_output_after_the_end_of_output_fails_the_channel(make_agent):
         b'{"container": "c1", "process": "1", "event": "finished", "status": 256}',
     ],
 )
-def test_a_process_event_that_cannot_be_fails_the_channel(make_agent, event):
-    async def main():
+def test_a_process_event_that_cannot_be_fails_the_channel(make_agent, event) -> None:
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=4243) as guest:
             agent = make_agent()
             await started(agent, guest)
@@ -410,8 +412,8 @@ def test_a_process_event_that_cannot_be_fails_the_channel(make_agent, event):
     run(main())
 
 
-def test_the_end_of_a_process_that_nobody_knows_is_passed_over(make_agent):
-    async def main():
+def test_the_end_of_a_process_that_nobody_knows_is_passed_over(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=4243) as guest:
             agent = make_agent()
             await started(agent, guest)

@@ -13,7 +13,7 @@ from vc_core.plugins import Plugins
 DRIVER = Plugins().agent("hyperstart")
 
 
-def test_options_become_the_configuration_and_back():
+def test_options_become_the_configuration_and_back() -> None:
     options = {"sock_ctl_name": "/run/a", "volumes": [{"mount_tag": "data", "host_path": "/srv", "read_only": False}]}
     config = DRIVER.config(options)
     assert config == HyperstartConfig(sock_ctl_name="/run/a", volumes=[Volume("data", "/srv", read_only=False)])
@@ -21,7 +21,7 @@ def test_options_become_the_configuration_and_back():
     assert HyperstartConfig().to_mapping() == {}
 
 
-def test_the_configuration_object_is_an_agent_config():
+def test_the_configuration_object_is_an_agent_config() -> None:
     assert PodConfig(agent_config=HyperstartConfig(sock_tty_name="/run/b")).agent_config == {"sock_tty_name": "/run/b"}
 
 
@@ -44,12 +44,12 @@ SOCKETS = [
         ({"sockets": SOCKETS, "sock_ctl_name": "/run/a"}, "exclude each other"),
     ],
 )
-def test_an_option_that_cannot_be_accepted_is_named(options, text):
+def test_an_option_that_cannot_be_accepted_is_named(options, text) -> None:
     with pytest.raises(ConfigError, match=text):
         DRIVER.config(options)
 
 
-def test_sockets_and_volumes_become_devices(make_agent):
+def test_sockets_and_volumes_become_devices(make_agent) -> None:
     volumes = [
         {"mount_tag": "data", "host_path": "/srv"},
         {"mount_tag": "more", "host_path": "/more", "read_only": False},
@@ -67,7 +67,7 @@ def test_sockets_and_volumes_become_devices(make_agent):
     ]
 
 
-def test_the_guest_gets_the_agent_as_init(tmp_path, monkeypatch):
+def test_the_guest_gets_the_agent_as_init(tmp_path, monkeypatch) -> None:
     binary = tmp_path / "init"
     binary.touch(mode=0o755)
     monkeypatch.setattr(plugin, "GUEST_AGENT", binary)
@@ -78,7 +78,7 @@ def test_the_guest_gets_the_agent_as_init(tmp_path, monkeypatch):
     assert DRIVER.probe() == []
 
 
-def test_a_missing_guest_agent_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+def test_a_missing_guest_agent_is_an_error_that_says_what_to_do(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(plugin, "GUEST_AGENT", tmp_path / "init")
     with pytest.raises(GuestError, match="musl-tools"):
         DRIVER.guest(DRIVER.config({}))

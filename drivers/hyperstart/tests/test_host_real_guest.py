@@ -53,7 +53,7 @@ class Guest:
     def run(self, make_agent, main) -> None:
         """Run ``main(agent)`` on an agent that takes over the guest."""
 
-        async def take_over():
+        async def take_over() -> None:
             agent = make_agent(self.saved)
             await agent.connect(self.open_channel, DEADLINE)
             try:
@@ -126,8 +126,8 @@ async def command(agent, *args, stdin=b"", terminal=None):
     return await agent.wait(process), io
 
 
-def test_exec_gives_both_outputs_and_the_exit_code(guest, make_agent):
-    async def main(agent):
+def test_exec_gives_both_outputs_and_the_exit_code(guest, make_agent) -> None:
+    async def main(agent) -> None:
         status, io = await command(agent, "sh", "-c", "echo out; echo err >&2; exit 42")
         assert (status, bytes(io.stdout), bytes(io.stderr)) == (42, b"out\n", b"err\n")
         arguments = ["", "two words", "quo'te\"s", "$(echo no)", "new\nline", "ünï-\U0001f600", "\x01\x7f\\"]
@@ -137,8 +137,8 @@ def test_exec_gives_both_outputs_and_the_exit_code(guest, make_agent):
     guest.run(make_agent, main)
 
 
-def test_a_missing_program_is_a_command_error_of_127(guest, make_agent):
-    async def main(agent):
+def test_a_missing_program_is_a_command_error_of_127(guest, make_agent) -> None:
+    async def main(agent) -> None:
         with pytest.raises(CommandError, match="'no-such-program' in container 'c1'") as caught:
             await command(agent, "no-such-program")
         assert caught.value.exit_code == 127
@@ -147,8 +147,8 @@ def test_a_missing_program_is_a_command_error_of_127(guest, make_agent):
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, WINDOW - 1, WINDOW, WINDOW + 1])
-def test_output_and_input_around_the_window_are_exact(guest, make_agent, size):
-    async def main(agent):
+def test_output_and_input_around_the_window_are_exact(guest, make_agent, size) -> None:
+    async def main(agent) -> None:
         data = os.urandom(size)
         status, io = await command(agent, "cat", stdin=data)
         assert (status, bytes(io.stdout)) == (0, data)
@@ -156,8 +156,8 @@ def test_output_and_input_around_the_window_are_exact(guest, make_agent, size):
     guest.run(make_agent, main)
 
 
-def test_ten_mebibytes_in_and_out_arrive_byte_for_byte(guest, make_agent):
-    async def main(agent):
+def test_ten_mebibytes_in_and_out_arrive_byte_for_byte(guest, make_agent) -> None:
+    async def main(agent) -> None:
         data = os.urandom(10 * 1024 * 1024)
         status, io = await command(agent, "sha256sum", stdin=data)
         assert (status, bytes(io.stdout).split()[0].decode()) == (0, hashlib.sha256(data).hexdigest())
@@ -167,19 +167,19 @@ def test_ten_mebibytes_in_and_out_arrive_byte_for_byte(guest, make_agent):
     guest.run(make_agent, main)
 
 
-def test_fifty_commands_at_once_keep_apart(guest, make_agent):
-    async def one(agent, number):
+def test_fifty_commands_at_once_keep_apart(guest, make_agent) -> None:
+    async def one(agent, number) -> None:
         status, io = await command(agent, "sh", "-c", f"cat; exit {number}", stdin=b"%d" % number * 1000)
         assert (status, bytes(io.stdout)) == (number, b"%d" % number * 1000)
 
-    async def main(agent):
+    async def main(agent) -> None:
         await asyncio.gather(*(one(agent, number) for number in range(50)))
 
     guest.run(make_agent, main)
 
 
-def test_a_stalled_reader_stalls_only_its_own_stream(guest, make_agent):
-    async def main(agent):
+def test_a_stalled_reader_stalls_only_its_own_stream(guest, make_agent) -> None:
+    async def main(agent) -> None:
         io = RecordedIO(stalled=True)
         stalled = await agent.exec("c1", cmd("head", "-c", "2000000", "/dev/zero"), io, DEADLINE)
         status, _ = await command(agent, "head", "-c", "200000", "/dev/zero")
@@ -191,7 +191,7 @@ def test_a_stalled_reader_stalls_only_its_own_stream(guest, make_agent):
     guest.run(make_agent, main)
 
 
-def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, make_agent):
+def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, make_agent) -> None:
     async def agent_memory(agent) -> int:
         """Return KiB of the guest agent's resident memory."""
         io = RecordedIO()
@@ -199,7 +199,7 @@ def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, m
         assert await agent.wait(await agent.exec("", words, io, DEADLINE)) == 0
         return int(bytes(io.stdout).split()[1])
 
-    async def main(agent):
+    async def main(agent) -> None:
         before, stalled, count = await agent_memory(agent), [], 20
         tracemalloc.start()
         try:
@@ -222,9 +222,9 @@ def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, m
     guest.run(make_agent, main)
 
 
-def test_a_thousand_short_commands_end_with_their_own_output_and_exit_code(guest, make_agent):
-    async def main(agent):
-        async def some(first):
+def test_a_thousand_short_commands_end_with_their_own_output_and_exit_code(guest, make_agent) -> None:
+    async def main(agent) -> None:
+        async def some(first) -> None:
             for number in range(first, 1000, 4):
                 script = f"echo {number}; exit {number % 256}"
                 status, io = await command(agent, "sh", "-c", script)
@@ -235,8 +235,8 @@ def test_a_thousand_short_commands_end_with_their_own_output_and_exit_code(guest
     guest.run(make_agent, main)
 
 
-def test_each_direction_of_a_command_ends_by_itself(guest, make_agent):
-    async def main(agent):
+def test_each_direction_of_a_command_ends_by_itself(guest, make_agent) -> None:
+    async def main(agent) -> None:
         io = RecordedIO(b"in\n")
         process = await agent.exec("c1", cmd("sh", "-c", "cat; echo at the end; exit 3"), io, DEADLINE)
         assert await agent.wait(process) == 3
@@ -252,8 +252,8 @@ def test_each_direction_of_a_command_ends_by_itself(guest, make_agent):
     guest.run(make_agent, main)
 
 
-def test_an_editor_in_a_terminal_sees_single_keys_and_writes_its_file(guest, make_agent):
-    async def main(agent):
+def test_an_editor_in_a_terminal_sees_single_keys_and_writes_its_file(guest, make_agent) -> None:
+    async def main(agent) -> None:
         io = RecordedIO(None)
         process = await agent.exec("c1", cmd("vi", "/tmp/text"), io, DEADLINE, terminal=TerminalSize(24, 80))
         await seen(io, b"- /tmp/text")
@@ -275,8 +275,8 @@ def test_an_editor_in_a_terminal_sees_single_keys_and_writes_its_file(guest, mak
     guest.run(make_agent, main)
 
 
-def test_what_bounds_a_container_holds_and_what_it_uses_is_told(guest, make_agent):
-    async def main(agent):
+def test_what_bounds_a_container_holds_and_what_it_uses_is_told(guest, make_agent) -> None:
+    async def main(agent) -> None:
         io = RecordedIO(None)
         bounds = Confinement(
             read_only=True, memory=64, pids=50, rlimits=(RLimit("nofile", 99, 99),), capabilities=("CAP_KILL",)
@@ -302,8 +302,8 @@ def test_what_bounds_a_container_holds_and_what_it_uses_is_told(guest, make_agen
     guest.run(make_agent, main)
 
 
-def test_death_by_signal_n_is_128_plus_n(guest, make_agent):
-    async def main(agent):
+def test_death_by_signal_n_is_128_plus_n(guest, make_agent) -> None:
+    async def main(agent) -> None:
         for signum in (1, 9, 15):
             process = await agent.exec("c1", cmd("sleep", "1000"), RecordedIO(None), DEADLINE)
             await agent.signal(process, signum, DEADLINE)
@@ -312,14 +312,14 @@ def test_death_by_signal_n_is_128_plus_n(guest, make_agent):
     guest.run(make_agent, main)
 
 
-async def seen(io, text: bytes):
+async def seen(io, text: bytes) -> None:
     """Wait for output; what a terminal echoes of its input counts too."""
     while text not in io.stdout:
         await asyncio.wait_for(io.until(len(io.stdout) + 1), DEADLINE)
 
 
-def test_a_terminal_has_the_size_it_was_given_and_its_process_hears_of_a_new_one(guest, make_agent):
-    async def main(agent):
+def test_a_terminal_has_the_size_it_was_given_and_its_process_hears_of_a_new_one(guest, make_agent) -> None:
+    async def main(agent) -> None:
         io = RecordedIO(None)
         script = "trap 'stty size' WINCH; stty size; while :; do sleep 1000 & wait; done"
         process = await agent.exec("c1", cmd("sh", "-c", script), io, DEADLINE, terminal=TerminalSize(24, 80))
@@ -333,8 +333,8 @@ def test_a_terminal_has_the_size_it_was_given_and_its_process_hears_of_a_new_one
     guest.run(make_agent, main)
 
 
-def test_control_c_interrupts_the_program_in_the_foreground(guest, make_agent):
-    async def main(agent):
+def test_control_c_interrupts_the_program_in_the_foreground(guest, make_agent) -> None:
+    async def main(agent) -> None:
         io = RecordedIO(None)
         process = await agent.exec(
             "c1", cmd("sh", "-c", "echo ready; exec sleep 1000"), io, DEADLINE, terminal=TerminalSize()
@@ -346,8 +346,8 @@ def test_control_c_interrupts_the_program_in_the_foreground(guest, make_agent):
     guest.run(make_agent, main)
 
 
-def test_a_shell_on_a_terminal_has_job_control(guest, make_agent):
-    async def main(agent):
+def test_a_shell_on_a_terminal_has_job_control(guest, make_agent) -> None:
+    async def main(agent) -> None:
         io = RecordedIO(None)
         process = await agent.exec("c1", cmd("sh", "-i"), io, DEADLINE, terminal=TerminalSize())
         for line, answer in (
@@ -369,8 +369,8 @@ def test_a_shell_on_a_terminal_has_job_control(guest, make_agent):
 
 
 @pytest.mark.parametrize("text", [b"", b"whole line\n", b"half a line", b"line\nhalf"])
-def test_the_end_of_input_ends_a_program_that_reads_a_terminal(guest, make_agent, text):
-    async def main(agent):
+def test_the_end_of_input_ends_a_program_that_reads_a_terminal(guest, make_agent, text) -> None:
+    async def main(agent) -> None:
         status, io = await command(agent, "sh", "-c", "stty -echo; cat; echo end", stdin=text, terminal=TerminalSize())
         assert status == 0
         assert io.stdout.endswith(text.replace(b"\n", b"\r\n") + b"end\r\n")
@@ -378,8 +378,8 @@ def test_the_end_of_input_ends_a_program_that_reads_a_terminal(guest, make_agent
     guest.run(make_agent, main)
 
 
-def test_all_that_was_written_to_a_terminal_arrives_before_the_exit_code(guest, make_agent):
-    async def main(agent):
+def test_all_that_was_written_to_a_terminal_arrives_before_the_exit_code(guest, make_agent) -> None:
+    async def main(agent) -> None:
         expected = b"".join(b"%d\r\n" % number for number in range(1, 30001))
         for _ in range(3):
             status, io = await command(agent, "seq", "30000", terminal=TerminalSize())
@@ -388,17 +388,17 @@ def test_all_that_was_written_to_a_terminal_arrives_before_the_exit_code(guest, 
     guest.run(make_agent, main)
 
 
-def test_a_container_can_run_on_a_terminal_which_outlives_its_host(guest, make_agent):
+def test_a_container_can_run_on_a_terminal_which_outlives_its_host(guest, make_agent) -> None:
     processes = []
 
-    async def first(agent):
+    async def first(agent) -> None:
         io = RecordedIO(None)
         script = "tty; stty -echo; echo ready; read line; echo got $line; stty size; exit 5"
         container = GuestContainer("t1", "c1/rootfs", cmd("sh", "-c", script), terminal=TerminalSize(21, 65))
         processes.append(await agent.start_container(container, io, DEADLINE))
         await seen(io, b"/dev/pts/0\r\nready\r\n")
 
-    async def second(agent):
+    async def second(agent) -> None:
         io = RecordedIO(b"line\n")
         await agent.adopt(processes[0], io)
         assert await agent.wait(processes[0]) == 5
@@ -409,10 +409,10 @@ def test_a_container_can_run_on_a_terminal_which_outlives_its_host(guest, make_a
     guest.run(make_agent, second)
 
 
-def test_a_host_that_died_within_a_frame_leaves_output_input_and_exit_codes_to_the_next(guest, make_agent):
+def test_a_host_that_died_within_a_frame_leaves_output_input_and_exit_codes_to_the_next(guest, make_agent) -> None:
     processes = []
 
-    async def first(agent):
+    async def first(agent) -> None:
         io = RecordedIO(None)
         script = "echo started; read word; echo got $word; head -c 200000 /dev/zero; exit 7"
         container = GuestContainer("c2", "c1/rootfs", cmd("sh", "-c", script))
@@ -425,7 +425,7 @@ def test_a_host_that_died_within_a_frame_leaves_output_input_and_exit_codes_to_t
         guest.kill_host({"sh.hyper.channel.0": b"\0\0\0\6\0\0\1", "sh.hyper.channel.1": b"\0\0\0\0\0\0"})
         await agent.wait_lost()
 
-    async def second(agent):
+    async def second(agent) -> None:
         io, other = RecordedIO(b"word\n"), RecordedIO()
         await agent.adopt(processes[0], io)
         await agent.adopt(processes[1], other)

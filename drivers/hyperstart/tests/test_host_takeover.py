@@ -24,7 +24,7 @@ def run(main) -> None:
 class Host:
     """One host process: an agent, and its sockets to break."""
 
-    def __init__(self, agent, guest):
+    def __init__(self, agent, guest) -> None:
         self.agent = agent
         self._guest = guest
         self._sockets: dict[str, socket.socket] = {}
@@ -75,8 +75,8 @@ HALVES = {
 
 
 @pytest.mark.parametrize("halves", HALVES.values(), ids=HALVES)
-def test_output_goes_on_where_the_former_host_acknowledged_it_and_the_exit_code_arrives(make_agent, halves):
-    async def main():
+def test_output_goes_on_where_the_former_host_acknowledged_it_and_the_exit_code_arrives(make_agent, halves) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             before = RecordedIO()
             host, process = await first_host(make_agent, guest, "pattern", "1000000", io=before)
@@ -98,8 +98,8 @@ def test_output_goes_on_where_the_former_host_acknowledged_it_and_the_exit_code_
     run(main())
 
 
-def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice(make_agent):
-    async def main():
+def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             first = make_agent()
             await first.connect(guest.open_channel, DEADLINE)
@@ -121,8 +121,8 @@ def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice(make_agent)
     run(main())
 
 
-def test_input_goes_on_with_what_the_guest_has_not_received(make_agent):
-    async def main():
+def test_input_goes_on_with_what_the_guest_has_not_received(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             host, process = await first_host(make_agent, guest, "count", io=RecordedIO(None))
             inside = guest.processes[int(process.process_id)]
@@ -139,8 +139,8 @@ def test_input_goes_on_with_what_the_guest_has_not_received(make_agent):
     run(main())
 
 
-def test_input_that_had_ended_is_not_sent_again(make_agent):
-    async def main():
+def test_input_that_had_ended_is_not_sent_again(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             host, process = await first_host(make_agent, guest, "sleep", io=RecordedIO(b"all there is"))
             saved = await host.die()
@@ -154,8 +154,8 @@ def test_input_that_had_ended_is_not_sent_again(make_agent):
     run(main())
 
 
-def test_the_exit_code_and_error_output_of_a_process_that_ended_meanwhile_arrive(make_agent):
-    async def main():
+def test_the_exit_code_and_error_output_of_a_process_that_ended_meanwhile_arrive(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             host, process = await first_host(make_agent, guest, "warn", "last words", io=RecordedIO(stalled=True))
             inside = guest.processes[int(process.process_id)]
@@ -173,8 +173,8 @@ def test_the_exit_code_and_error_output_of_a_process_that_ended_meanwhile_arrive
     run(main())
 
 
-def test_commands_of_the_former_host_are_killed_and_forgotten(make_agent):
-    async def main():
+def test_commands_of_the_former_host_are_killed_and_forgotten(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             host, first = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
             agent = host.agent
@@ -199,8 +199,8 @@ def test_commands_of_the_former_host_are_killed_and_forgotten(make_agent):
     run(main())
 
 
-def test_a_process_is_adopted_once_and_under_its_own_container(make_agent):
-    async def main():
+def test_a_process_is_adopted_once_and_under_its_own_container(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             host, process = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
             agent = await next_host(make_agent, guest, await host.die())
@@ -215,8 +215,8 @@ def test_a_process_is_adopted_once_and_under_its_own_container(make_agent):
     run(main())
 
 
-def test_three_hosts_in_a_row_take_over_from_each_other(make_agent):
-    async def main():
+def test_three_hosts_in_a_row_take_over_from_each_other(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             host, process = await first_host(make_agent, guest, "cat", io=RecordedIO(None))
             for _ in range(3):
@@ -232,12 +232,13 @@ def test_three_hosts_in_a_row_take_over_from_each_other(make_agent):
     run(main())
 
 
-def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next(make_agent):
-    async def main():
+def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             host, process = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
             saved = await host.die()
             # The marker of the host that died is answered to the one that comes after it.
+            assert guest.control.marker is not None
             marker = guest.control.marker + b"12345678"
             for name in (CONTROL, STREAM):
                 sock = await guest.open_channel(name)
@@ -254,8 +255,8 @@ def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next(make_agent
     run(main())
 
 
-def test_a_host_with_another_token_is_refused(make_agent):
-    async def main():
+def test_a_host_with_another_token_is_refused(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             host, _ = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
             saved = await host.die()
@@ -266,8 +267,8 @@ def test_a_host_with_another_token_is_refused(make_agent):
 
 
 @pytest.mark.parametrize("api", [4242, 4244])
-def test_an_original_is_taken_over_as_well_as_it_can_be(make_agent, api):
-    async def main():
+def test_an_original_is_taken_over_as_well_as_it_can_be(make_agent, api) -> None:
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             host, process = await first_host(make_agent, guest, "cat", io=RecordedIO(None))
             saved = await host.die()
@@ -285,8 +286,8 @@ def test_an_original_is_taken_over_as_well_as_it_can_be(make_agent, api):
     run(main())
 
 
-def test_an_original_left_in_the_middle_of_a_frame_is_a_protocol_error(make_agent):
-    async def main():
+def test_an_original_left_in_the_middle_of_a_frame_is_a_protocol_error(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart(ours=False) as guest:
             host, _ = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
             saved = await host.die()
@@ -300,13 +301,13 @@ def test_an_original_left_in_the_middle_of_a_frame_is_a_protocol_error(make_agen
 @pytest.mark.parametrize(
     "saved", [{}, {"token": "x"}, {"token": "0" * 32, "dialect": 4242}, {"token": "0" * 32, "processes": [{}]}]
 )
-def test_a_saved_state_that_cannot_be_read_is_refused(make_agent, saved):
+def test_a_saved_state_that_cannot_be_read_is_refused(make_agent, saved) -> None:
     with pytest.raises(ConfigError, match="saved state of the agent of pod 'p1'"):
         make_agent(saved)
 
 
-def test_what_was_saved_before_the_guest_answered_makes_an_agent_that_greets_it(make_agent):
-    async def main():
+def test_what_was_saved_before_the_guest_answered_makes_an_agent_that_greets_it(make_agent) -> None:
+    async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent(make_agent().save())
             await agent.connect(guest.open_channel, DEADLINE)

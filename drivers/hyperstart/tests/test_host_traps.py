@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -37,15 +38,15 @@ async def started(make_agent, guest):
     return agent
 
 
-def sent(guest, code) -> list:
+def sent(guest, code) -> list[Any]:
     return [json.loads(payload) for number, payload in guest.commands if number == code]
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_input_goes_in_frames_of_at_most_512_bytes_with_one_ping_between(make_agent, api):
+def test_input_goes_in_frames_of_at_most_512_bytes_with_one_ping_between(make_agent, api) -> None:
     """The original keeps 512 bytes of a process' input and drops the rest without a word."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = await started(make_agent, guest)
             before = len(guest.commands)
@@ -62,10 +63,10 @@ def test_input_goes_in_frames_of_at_most_512_bytes_with_one_ping_between(make_ag
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_no_frame_of_input_is_longer_than_4096_bytes(make_agent, api):
+def test_no_frame_of_input_is_longer_than_4096_bytes(make_agent, api) -> None:
     """A longer one ends the original's pid 1, and the VM with it."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = await started(make_agent, guest)
             for terminal in (None, TerminalSize()):
@@ -81,10 +82,10 @@ def test_no_frame_of_input_is_longer_than_4096_bytes(make_agent, api):
     run(main())
 
 
-def test_stream_numbers_are_below_2_to_the_53():
+def test_stream_numbers_are_below_2_to_the_53() -> None:
     """The original reads WINSIZE's number as a double: above that it never matches."""
 
-    async def main():
+    async def main() -> None:
         streams = StreamChannel(lambda error: None)
         numbers = [number for _ in range(2000) for number in streams.new_numbers(terminal=False)]
         assert all(0 < number < 2**53 for number in numbers)
@@ -94,10 +95,10 @@ def test_stream_numbers_are_below_2_to_the_53():
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(make_agent, api):
+def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(make_agent, api) -> None:
     """The original refuses a process without a terminal whose stderr is 0."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = await started(make_agent, guest)
             await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE)
@@ -111,10 +112,10 @@ def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(make_agent, a
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_no_request_has_a_key_that_the_guest_does_not_know(make_agent, api):
+def test_no_request_has_a_key_that_the_guest_does_not_know(make_agent, api) -> None:
     """The original answers ERROR to unknown keys, and skips what follows one in a process. The fake guest does too."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = make_agent()
             await agent.connect(guest.open_channel, DEADLINE)
@@ -137,10 +138,10 @@ def test_no_request_has_a_key_that_the_guest_does_not_know(make_agent, api):
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_empty_lists_are_left_out(make_agent, api):
+def test_empty_lists_are_left_out(make_agent, api) -> None:
     """The original takes null for a list as an error, and ``"ports":[]`` breaks the container."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = await started(make_agent, guest)
             (container,) = sent(guest, Code.NEWCONTAINER)
@@ -151,10 +152,10 @@ def test_empty_lists_are_left_out(make_agent, api):
     run(main())
 
 
-def test_a_pod_always_has_a_host_name(make_agent):
+def test_a_pod_always_has_a_host_name(make_agent) -> None:
     """Without one the original never answers STARTPOD."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False) as guest:
             agent = make_agent()
             await agent.connect(guest.open_channel, DEADLINE)
@@ -168,10 +169,10 @@ def test_a_pod_always_has_a_host_name(make_agent):
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_signals_are_numbers(make_agent, api):
+def test_signals_are_numbers(make_agent, api) -> None:
     """The original reads a signal that is a string as 0: ACK, and nothing happens."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = await started(make_agent, guest)
             await agent.signal_container("c1", 15, DEADLINE)
@@ -182,10 +183,10 @@ def test_signals_are_numbers(make_agent, api):
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_no_input_goes_out_before_the_process_is_acknowledged(make_agent, api):
+def test_no_input_goes_out_before_the_process_is_acknowledged(make_agent, api) -> None:
     """The original answers input of an unknown stream by an empty frame, which the host would take for the end."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api, misbehaviour=Misbehaviour.LATE, at=Code.EXECCMD) as guest:
             agent = await started(make_agent, guest)
             io = RecordedIO(b"hello")
@@ -203,10 +204,10 @@ def test_no_input_goes_out_before_the_process_is_acknowledged(make_agent, api):
     run(main())
 
 
-def test_destroypod_that_is_never_answered_ends_at_its_deadline(make_agent):
+def test_destroypod_that_is_never_answered_ends_at_its_deadline(make_agent) -> None:
     """The original waits for ever for a process that handles SIGTERM and stays."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.SILENT, at=Code.DESTROYPOD) as guest:
             agent = await started(make_agent, guest)
             with pytest.raises(AgentTimeoutError, match=r"DESTROYPOD within 0\.1 s"):
@@ -217,10 +218,10 @@ def test_destroypod_that_is_never_answered_ends_at_its_deadline(make_agent):
 
 
 @pytest.mark.parametrize("options", [{"ours": False}, {}], ids=["original", "ours"])
-def test_containers_are_not_initialized(make_agent, options):
+def test_containers_are_not_initialized(make_agent, options) -> None:
     """``initialize`` makes the original write into the root file system, which is a read-only share."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(**options) as guest:
             agent = await started(make_agent, guest)
             assert [container["initialize"] for container in sent(guest, Code.NEWCONTAINER)] == [False]
@@ -230,10 +231,10 @@ def test_containers_are_not_initialized(make_agent, options):
 
 
 @pytest.mark.parametrize("taken_over", [False, True], ids=["same-host", "next-host"])
-def test_a_pod_that_ended_with_its_last_container_is_started_again_as_it_was(make_agent, taken_over):
+def test_a_pod_that_ended_with_its_last_container_is_started_again_as_it_was(make_agent, taken_over) -> None:
     """The original forgets the pod (PODFINISHED), its network and its share, but the VM stays."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False) as guest:
             agent = make_agent()
             await agent.connect(guest.open_channel, DEADLINE)
@@ -260,10 +261,10 @@ def test_a_pod_that_ended_with_its_last_container_is_started_again_as_it_was(mak
     run(main())
 
 
-def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged(make_agent):
+def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged(make_agent) -> None:
     """The original reads little at once, and a host that writes on and on blocks on a full port: NEXT paces it."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.NO_NEXT, at=Code.EXECCMD) as guest:
             agent = await started(make_agent, guest)
             pieces = []
@@ -278,10 +279,10 @@ def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged(make
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_status_is_told_that_input_may_be_dropped(make_agent, api):
+def test_status_is_told_that_input_may_be_dropped(make_agent, api) -> None:
     """The original drops what a slow reader has not taken, and no host can know."""
 
-    async def main():
+    async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = await started(make_agent, guest)
             [warning] = agent.warnings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ def wrap(argv: list[str], pid: int = 4711, **options: object) -> list[str]:
     return plugin.vc_spawner_create(plugin.vc_spawner_config(options)).wrap(argv, SpawnTarget("c1", pid))
 
 
-def test_a_command_is_wrapped_as_in_v0_1_0_but_as_a_list():
+def test_a_command_is_wrapped_as_in_v0_1_0_but_as_a_list() -> None:
     words = "nsenter --target 4711 --mount --uts --ipc --net --pid -- echo hello"
     assert wrap(["echo", "hello"]) == words.split()
 
@@ -33,16 +34,16 @@ def test_a_command_is_wrapped_as_in_v0_1_0_but_as_a_list():
         ({"user": "1000", "group": 0}, ["--setuid=1000", "--setgid=0"]),
     ],
 )
-def test_an_option_adds_its_word(options: dict[str, object], words: list[str]):
+def test_an_option_adds_its_word(options: dict[str, Any], words: list[str]) -> None:
     assert wrap(["x"], **options)[8:-2] == words
 
 
-def test_another_nsenter_can_be_named():
+def test_another_nsenter_can_be_named() -> None:
     assert wrap(["x"], program="/opt/nsenter")[0] == "/opt/nsenter"
 
 
 @pytest.mark.parametrize("pid", [1, 0, -1, True])
-def test_a_pid_that_is_no_container_s_is_refused(pid: int):
+def test_a_pid_that_is_no_container_s_is_refused(pid: int) -> None:
     with pytest.raises(ConfigError, match="container 'c1'"):
         wrap(["x"], pid=pid)
 
@@ -59,7 +60,7 @@ def test_a_pid_that_is_no_container_s_is_refused(pid: int):
         {"x": 1},
     ],
 )
-def test_a_bad_option_is_refused_by_name(options: dict[str, object]):
+def test_a_bad_option_is_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         wrap(["x"], **options)
 
@@ -78,7 +79,7 @@ def pid() -> Iterator[int]:
 
 
 @pytest.mark.root
-def test_all_five_namespaces_are_those_of_the_target(pid: int):
+def test_all_five_namespaces_are_those_of_the_target(pid: int) -> None:
     kinds = ("mnt", "uts", "ipc", "net", "pid")
     inside = subprocess.run(
         wrap(["readlink", *(f"/proc/self/ns/{kind}" for kind in kinds)], pid), capture_output=True, check=True
@@ -91,7 +92,7 @@ def test_all_five_namespaces_are_those_of_the_target(pid: int):
 
 
 @pytest.mark.root
-def test_no_descriptor_comes_along(pid: int):
+def test_no_descriptor_comes_along(pid: int) -> None:
     script = "ls /proc/self/fd; readlink /proc/self/cwd"
     shown = subprocess.run(wrap(["sh", "-c", script], pid), stdin=subprocess.DEVNULL, capture_output=True, check=True)
     # ls has opened the directory as 3
@@ -101,6 +102,6 @@ def test_no_descriptor_comes_along(pid: int):
 @pytest.mark.root
 @settings(max_examples=25, deadline=None)
 @given(argv=st.lists(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])), max_size=4))
-def test_arguments_arrive_byte_for_byte(pid: int, argv: list[str]):
+def test_arguments_arrive_byte_for_byte(pid: int, argv: list[str]) -> None:
     shown = subprocess.run(wrap(["printf", "%s\\0", *argv], pid), capture_output=True, check=True).stdout
     assert shown == b"".join(arg.encode() + b"\0" for arg in argv or [""])

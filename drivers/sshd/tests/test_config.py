@@ -18,19 +18,19 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ"
 GIVEN = {"server": "192.0.2.1", "priv_key_file": "/k", "host_key": KEY}
 
 
-def test_nothing_given_means_a_guest_of_its_own_and_root():
+def test_nothing_given_means_a_guest_of_its_own_and_root() -> None:
     config = SshdPlugin().vc_agent_config({})
     assert config == SshdConfig()
     assert config.port == 22
 
 
-def test_a_server_may_be_given_as_in_v0_1_0_with_a_port_as_text():
+def test_a_server_may_be_given_as_in_v0_1_0_with_a_port_as_text() -> None:
     config = SshdPlugin().vc_agent_config({**GIVEN, "username": "me", "port": "2222", "protocol": "tcp4"})
     assert (config.port, config.host_key_is_text) == (2222, True)
     assert SshdConfig.from_mapping(config.to_mapping()) == config
 
 
-def test_paths_are_kept_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_paths_are_kept_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     config = SshdConfig(server="h", priv_key_file="key", host_key="host.pub")
     assert (config.priv_key_file, config.host_key) == (f"{tmp_path}/key", f"{tmp_path}/host.pub")
@@ -54,12 +54,12 @@ def test_paths_are_kept_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ({"spawner_options": "x"}, "spawner_options"),
     ],
 )
-def test_a_bad_option_is_refused_by_name(options: dict[str, object], named: str):
+def test_a_bad_option_is_refused_by_name(options: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         SshdPlugin().vc_agent_config(options)
 
 
-def test_a_guest_is_built_unless_a_server_is_given():
+def test_a_guest_is_built_unless_a_server_is_given() -> None:
     plugin = SshdPlugin()
     assert plugin.vc_agent_guest(plugin.vc_agent_config(GIVEN)) is None
     payload = plugin.vc_agent_guest(plugin.vc_agent_config({}))
@@ -67,7 +67,7 @@ def test_a_guest_is_built_unless_a_server_is_given():
     assert all(Path(path).is_file() for path in payload.files.values())
 
 
-def test_a_given_server_needs_no_port_of_the_guest_and_has_a_network_of_its_own(pod: PodContext):
+def test_a_given_server_needs_no_port_of_the_guest_and_has_a_network_of_its_own(pod: PodContext) -> None:
     given, own = (SshdAgent(pod, SshdConfig.from_mapping(options), None, None) for options in (GIVEN, {}))
     assert not any(isinstance(device, GuestPort) for device in given.devices())
     assert own.capabilities - given.capabilities == {AgentCapability.NETWORK}

@@ -111,6 +111,6 @@ class TestGivenServer(AgentContract):
         return start
 
 
-def test_the_daemon_of_the_tests_is_debian_s(server: Server, tmp_path: Path):
+def test_the_daemon_of_the_tests_is_debian_s(server: Server, tmp_path: Path) -> None:
     with serve(server.directory) as other:
         assert other.port != server.port

@@ -8,9 +8,10 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -51,12 +52,12 @@ def spawner() -> Spawner:
     return plugin.vc_spawner_create(plugin.vc_spawner_config({}))
 
 
-def sh(script: str, **more: object) -> Cmd:
-    return Cmd(args=["sh", "-c", script], envs=[PATH], **more)  # type: ignore[arg-type] - fields of Cmd
+def sh(script: str, **more: Any) -> Cmd:
+    return Cmd(args=["sh", "-c", script], envs=[PATH], **more)
 
 
-def container(root_fs: Path, cmd: Cmd, **more: object) -> GuestContainer:
-    return GuestContainer("c1", str(root_fs), cmd, **more)  # type: ignore[arg-type] - fields of GuestContainer
+def container(root_fs: Path, cmd: Cmd, **more: Any) -> GuestContainer:
+    return GuestContainer("c1", str(root_fs), cmd, **more)
 
 
 @asynccontextmanager
@@ -89,15 +90,15 @@ async def outcome(agent: SshdAgent, container_id: str, cmd: Cmd, stdin: bytes = 
     return code, bytes(io.stdout), bytes(io.stderr)
 
 
-def play(work: Callable[[], object]) -> None:
-    asyncio.run(asyncio.wait_for(work(), 2 * DEADLINE))  # type: ignore[arg-type] - a coroutine function
+def play(work: Callable[[], Awaitable[object]]) -> None:
+    asyncio.run(asyncio.wait_for(work(), 2 * DEADLINE))
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_has_three_streams_and_an_exit_code(make_agent: MakeAgent):
-    async def work():
+def test_a_command_has_three_streams_and_an_exit_code(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             code, out, err = await outcome(agent, "", sh("cat; echo err >&2; exit 3"), b"in")
             assert (code, out, err) == (3, b"in", b"err\n")
@@ -105,8 +106,8 @@ def test_a_command_has_three_streams_and_an_exit_code(make_agent: MakeAgent):
     play(work)
 
 
-def test_every_exit_code_and_signal_is_told(make_agent: MakeAgent):
-    async def work():
+def test_every_exit_code_and_signal_is_told(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             for code in (0, 1, 126, 127, 128, 255):
                 assert await outcome(agent, "", sh(f"exit {code}")) == (code, b"", b"")
@@ -116,7 +117,9 @@ def test_every_exit_code_and_signal_is_told(make_agent: MakeAgent):
     play(work)
 
 
-def test_arguments_and_variables_arrive_byte_for_byte_with_and_without_a_spawner(make_agent: MakeAgent, root_fs: Path):
+def test_arguments_and_variables_arrive_byte_for_byte_with_and_without_a_spawner(
+    make_agent: MakeAgent, root_fs: Path
+) -> None:
     @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(args=st.lists(ARGUMENT, max_size=4), value=ARGUMENT)
     def round_trip(args: list[str], value: str) -> None:
@@ -140,10 +143,10 @@ def test_arguments_and_variables_arrive_byte_for_byte_with_and_without_a_spawner
             runner.run(agent.aclose())
 
 
-def test_a_command_has_its_own_environment_only(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch):
+def test_a_command_has_its_own_environment_only(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
 
-    async def work():
+    async def work() -> None:
         async with started(make_agent()) as agent:
             _, out, _ = await outcome(agent, "", Cmd(args=["env"], envs=[PATH, EnvVar("a.b", "c d")]))
             names = {line.split(b"=")[0] for line in out.splitlines()}
@@ -152,10 +155,10 @@ def test_a_command_has_its_own_environment_only(make_agent: MakeAgent, monkeypat
     play(work)
 
 
-def test_what_a_command_is_told_gets_into_no_log(make_agent: MakeAgent, caplog: pytest.LogCaptureFixture):
+def test_what_a_command_is_told_gets_into_no_log(make_agent: MakeAgent, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
-    async def work():
+    async def work() -> None:
         async with started(make_agent()) as agent:
             await outcome(agent, "", Cmd(args=["true"], envs=[PATH, EnvVar("TOKEN", "secret")]))
 
@@ -163,8 +166,8 @@ def test_what_a_command_is_told_gets_into_no_log(make_agent: MakeAgent, caplog: 
     assert "secret" not in caplog.text
 
 
-def test_a_command_runs_in_its_directory_as_its_user(make_agent: MakeAgent):
-    async def work():
+def test_a_command_runs_in_its_directory_as_its_user(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             code, out, _ = await outcome(agent, "", sh("id -u; pwd", user="nobody", work_dir="/usr"))
             assert (code, out) == (0, b"65534\n/usr\n")
@@ -175,8 +178,8 @@ def test_a_command_runs_in_its_directory_as_its_user(make_agent: MakeAgent):
     play(work)
 
 
-def test_a_command_without_a_program_is_refused(make_agent: MakeAgent):
-    async def work():
+def test_a_command_without_a_program_is_refused(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             for bad, error in ((Cmd(), ConfigError), (Cmd(args=["a=b"]), NotSupportedError)):
                 with pytest.raises(error):
@@ -187,8 +190,8 @@ def test_a_command_without_a_program_is_refused(make_agent: MakeAgent):
     play(work)
 
 
-def test_a_slow_reader_holds_back_no_other_command(make_agent: MakeAgent):
-    async def work():
+def test_a_slow_reader_holds_back_no_other_command(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             slow = RecordedIO(stalled=True)
             flood = await agent.exec("", sh("head -c 20000000 /dev/zero"), slow, DEADLINE)
@@ -201,8 +204,8 @@ def test_a_slow_reader_holds_back_no_other_command(make_agent: MakeAgent):
     play(work)
 
 
-def test_input_that_nobody_reads_holds_back_no_other_command(make_agent: MakeAgent):
-    async def work():
+def test_input_that_nobody_reads_holds_back_no_other_command(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             idle = await agent.exec("", sh("sleep 1000"), RecordedIO(b"x" * 5_000_000), DEADLINE)
             assert (await outcome(agent, "", sh("cat"), b"y" * 3_000_000))[1] == b"y" * 3_000_000
@@ -212,8 +215,8 @@ def test_input_that_nobody_reads_holds_back_no_other_command(make_agent: MakeAge
     play(work)
 
 
-def test_a_process_that_a_command_leaves_behind_does_not_keep_it(make_agent: MakeAgent):
-    async def work():
+def test_a_process_that_a_command_leaves_behind_does_not_keep_it(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             code, out, _ = await outcome(agent, "", sh("sleep 1000 & echo $!"))
             assert code == 0
@@ -222,8 +225,8 @@ def test_a_process_that_a_command_leaves_behind_does_not_keep_it(make_agent: Mak
     play(work)
 
 
-def test_many_commands_run_at_once_over_one_connection(make_agent: MakeAgent):
-    async def work():
+def test_many_commands_run_at_once_over_one_connection(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             results = await asyncio.gather(*(outcome(agent, "", sh(f"echo {number}; cat")) for number in range(30)))
             assert [out for _, out, _ in results] == [f"{number}\n".encode() for number in range(30)]
@@ -231,8 +234,8 @@ def test_many_commands_run_at_once_over_one_connection(make_agent: MakeAgent):
     play(work)
 
 
-def test_a_terminal_has_its_size_and_its_changes(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_terminal_has_its_size_and_its_changes(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         async with started(make_agent(spawner())) as agent:
             await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
             for where in ("", "c1"):
@@ -251,8 +254,8 @@ def test_a_terminal_has_its_size_and_its_changes(make_agent: MakeAgent, root_fs:
 # -- containers --------------------------------------------------------------------------------------------------------
 
 
-def test_a_container_has_namespaces_and_a_root_of_its_own(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_container_has_namespaces_and_a_root_of_its_own(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         async with started(make_agent(spawner())) as agent:
             await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
             _, out, _ = await outcome(
@@ -270,8 +273,8 @@ def test_a_container_has_namespaces_and_a_root_of_its_own(make_agent: MakeAgent,
     play(work)
 
 
-def test_a_container_is_confined_and_so_is_who_enters_it(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_container_is_confined_and_so_is_who_enters_it(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         show = "grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status; ulimit -n; mount -o remount / 2>&1"
         io = RecordedIO()
         confinement = Confinement(rlimits=(RLimit("nofile", 100, 200),), read_only=True)
@@ -289,8 +292,8 @@ def test_a_container_is_confined_and_so_is_who_enters_it(make_agent: MakeAgent, 
     play(work)
 
 
-def test_a_command_in_a_container_is_one_of_its_users(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_command_in_a_container_is_one_of_its_users(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         async with started(make_agent(spawner())) as agent:
             await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
             for cmd, wanted in (
@@ -307,8 +310,8 @@ def test_a_command_in_a_container_is_one_of_its_users(make_agent: MakeAgent, roo
     play(work)
 
 
-def test_a_container_inherits_its_environment_to_who_enters_it(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_container_inherits_its_environment_to_who_enters_it(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         async with started(make_agent(spawner())) as agent:
             cmd = Cmd(args=["sleep", "1000"], envs=[PATH, EnvVar("A", "1"), EnvVar("B", "2")])
             await agent.start_container(container(root_fs, cmd), RecordedIO(), DEADLINE)
@@ -323,8 +326,8 @@ def test_a_container_inherits_its_environment_to_who_enters_it(make_agent: MakeA
 )
 def test_a_container_whose_program_cannot_run_does_not_start(
     make_agent: MakeAgent, root_fs: Path, program: str, code: int
-):
-    async def work():
+) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             for _ in range(2):  # nothing is in the way of the next attempt
                 with pytest.raises(CommandError, match="container 'c1'") as caught:
@@ -336,8 +339,8 @@ def test_a_container_whose_program_cannot_run_does_not_start(
     play(work)
 
 
-def test_a_container_whose_root_is_missing_says_so(make_agent: MakeAgent):
-    async def work():
+def test_a_container_whose_root_is_missing_says_so(make_agent: MakeAgent) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             with pytest.raises(AgentError, match="the root /no/such is no directory"):
                 await agent.start_container(container(Path("/no/such"), sh("true")), RecordedIO(), DEADLINE)
@@ -345,8 +348,10 @@ def test_a_container_whose_root_is_missing_says_so(make_agent: MakeAgent):
     play(work)
 
 
-def test_a_container_ends_with_its_program_and_takes_all_its_processes_along(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_container_ends_with_its_program_and_takes_all_its_processes_along(
+    make_agent: MakeAgent, root_fs: Path
+) -> None:
+    async def work() -> None:
         async with started(make_agent(spawner())) as agent:
             io = RecordedIO()
             process = await agent.start_container(
@@ -366,8 +371,8 @@ def test_a_container_ends_with_its_program_and_takes_all_its_processes_along(mak
     play(work)
 
 
-def test_a_container_reads_input_to_its_end(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_container_reads_input_to_its_end(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             io = RecordedIO(b"x" * 300_000)
             process = await agent.start_container(container(root_fs, sh("wc -c")), io, DEADLINE)
@@ -377,8 +382,8 @@ def test_a_container_reads_input_to_its_end(make_agent: MakeAgent, root_fs: Path
     play(work)
 
 
-def test_a_container_can_have_a_terminal(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_container_can_have_a_terminal(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             io = RecordedIO(None)
             process = await agent.start_container(
@@ -394,14 +399,14 @@ def test_a_container_can_have_a_terminal(make_agent: MakeAgent, root_fs: Path):
     play(work)
 
 
-def test_mounts_follow_links_as_the_container_would(make_agent: MakeAgent, root_fs: Path, tmp_path: Path):
+def test_mounts_follow_links_as_the_container_would(make_agent: MakeAgent, root_fs: Path, tmp_path: Path) -> None:
     (tmp_path / "shown").mkdir()
     (tmp_path / "shown/file").write_text("seen\n")
     linked = tmp_path / "linked"
     subprocess.run(["cp", "-a", str(root_fs), str(linked)], check=True)
     (linked / "etc/outside").symlink_to(f"../../../..{tmp_path}")
 
-    async def work():
+    async def work() -> None:
         async with started(make_agent()) as agent:
             mounts = (
                 GuestMount(f"{tmp_path}/shown", "/etc/outside/a"),
@@ -419,8 +424,8 @@ def test_mounts_follow_links_as_the_container_would(make_agent: MakeAgent, root_
     play(work)
 
 
-def test_without_a_spawner_entering_a_container_runs_in_the_guest_itself(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_without_a_spawner_entering_a_container_runs_in_the_guest_itself(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
             _, out, _ = await outcome(agent, "c1", sh("readlink /proc/self/ns/mnt"))
@@ -432,8 +437,8 @@ def test_without_a_spawner_entering_a_container_runs_in_the_guest_itself(make_ag
 # -- connections -------------------------------------------------------------------------------------------------------
 
 
-def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         script = "i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done; read x; echo $x; exit 7"
         first, io, rest = make_agent(spawner()), RecordedIO(None), RecordedIO(None)
         await first.connect(no_channel, DEADLINE)
@@ -456,8 +461,8 @@ def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAg
     play(work)
 
 
-def test_a_container_that_ended_while_nobody_was_connected_is_not_lost(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_container_that_ended_while_nobody_was_connected_is_not_lost(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         first = make_agent()
         await first.connect(no_channel, DEADLINE)
         await first.start_pod("host1", "", DEADLINE)
@@ -481,8 +486,8 @@ async def connection_of(agent: SshdAgent) -> int:
     return int(out)
 
 
-def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         io = RecordedIO(None)
         async with started(make_agent(spawner())) as agent:
             one = container(root_fs, sh("echo one; read x; echo $x; exit 5"))
@@ -502,10 +507,10 @@ def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent
 
 def test_a_server_that_does_not_come_back_is_told(
     make_agent: MakeAgent, server: Server, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr("vc_agent_sshd.agent._RECONNECT_DEADLINE", 0.5)
 
-    async def work():
+    async def work() -> None:
         port = free_port()
         agent = make_agent(port=port)
         with serve(server.directory, port):
@@ -523,8 +528,8 @@ def test_a_server_that_does_not_come_back_is_told(
     play(work)
 
 
-def test_a_start_that_is_cancelled_leaves_no_container(make_agent: MakeAgent, root_fs: Path):
-    async def work():
+def test_a_start_that_is_cancelled_leaves_no_container(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
         async with started(make_agent()) as agent:
             task = asyncio.create_task(
                 agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)

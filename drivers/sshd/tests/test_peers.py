@@ -109,8 +109,8 @@ def silent(process: asyncssh.SSHServerProcess[bytes]) -> None:
     process.exit(0)
 
 
-def test_a_server_with_another_host_key_is_refused_before_it_learns_of_our_key(pod: PodContext, tmp_path: Path):
-    async def work():
+def test_a_server_with_another_host_key_is_refused_before_it_learns_of_our_key(pod: PodContext, tmp_path: Path) -> None:
+    async def work() -> None:
         peer = Peer(tmp_path, silent)
         other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
         rsa = asyncssh.generate_private_key("ssh-rsa", key_size=2048).export_public_key().decode()
@@ -124,7 +124,7 @@ def test_a_server_with_another_host_key_is_refused_before_it_learns_of_our_key(p
 
 def test_a_key_that_the_server_does_not_know_is_told_and_nothing_else_is_tried(
     pod: PodContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     home = tmp_path / "home"
     (home / ".ssh").mkdir(parents=True)
     own = asyncssh.generate_private_key("ssh-ed25519")
@@ -134,7 +134,7 @@ def test_a_key_that_the_server_does_not_know_is_told_and_nothing_else_is_tried(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
 
-    async def work():
+    async def work() -> None:
         peer = Peer(tmp_path, silent)
         stranger = tmp_path / "stranger"
         stranger.write_bytes((key := asyncssh.generate_private_key("ssh-ed25519")).export_private_key())
@@ -149,8 +149,8 @@ def test_a_key_that_the_server_does_not_know_is_told_and_nothing_else_is_tried(
 
 
 @pytest.mark.parametrize("greeting", [b"", b"220 mail.example ESMTP\r\n"])
-def test_a_stolen_port_lets_the_deadline_pass(pod: PodContext, tmp_path: Path, greeting: bytes):
-    async def work():
+def test_a_stolen_port_lets_the_deadline_pass(pod: PodContext, tmp_path: Path, greeting: bytes) -> None:
+    async def work() -> None:
         peer = Peer(tmp_path, silent)
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,8 +165,8 @@ def test_a_stolen_port_lets_the_deadline_pass(pod: PodContext, tmp_path: Path, g
     play(work)
 
 
-def test_a_server_that_says_nothing_lets_the_deadline_pass(pod: PodContext, tmp_path: Path):
-    async def work():
+def test_a_server_that_says_nothing_lets_the_deadline_pass(pod: PodContext, tmp_path: Path) -> None:
+    async def work() -> None:
         peer = Peer(tmp_path, silent)
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             peer.port = deaf.getsockname()[1]
@@ -175,8 +175,8 @@ def test_a_server_that_says_nothing_lets_the_deadline_pass(pod: PodContext, tmp_
     play(work)
 
 
-def test_keys_that_cannot_be_read_are_named(pod: PodContext, tmp_path: Path):
-    async def work():
+def test_keys_that_cannot_be_read_are_named(pod: PodContext, tmp_path: Path) -> None:
+    async def work() -> None:
         peer = Peer(tmp_path, silent)
         peer.port = 9
         (tmp_path / "none").write_text("no key\n")
@@ -191,8 +191,8 @@ def test_keys_that_cannot_be_read_are_named(pod: PodContext, tmp_path: Path):
     play(work)
 
 
-def test_a_command_whose_connection_drops_fails(pod: PodContext, tmp_path: Path):
-    async def work():
+def test_a_command_whose_connection_drops_fails(pod: PodContext, tmp_path: Path) -> None:
+    async def work() -> None:
         async def drop(process: asyncssh.SSHServerProcess[bytes]) -> None:
             process.stdout.write(b"4711\nsome")
             await process.stdout.drain()
@@ -210,8 +210,8 @@ def test_a_command_whose_connection_drops_fails(pod: PodContext, tmp_path: Path)
     play(work)
 
 
-def test_a_command_without_an_exit_code_fails(pod: PodContext, tmp_path: Path):
-    async def work():
+def test_a_command_without_an_exit_code_fails(pod: PodContext, tmp_path: Path) -> None:
+    async def work() -> None:
         def close(process: asyncssh.SSHServerProcess[bytes]) -> None:
             process.stdout.write(b"4711\n")
             process.close()
@@ -228,8 +228,8 @@ def test_a_command_without_an_exit_code_fails(pod: PodContext, tmp_path: Path):
     play(work)
 
 
-def test_a_flood_instead_of_the_first_line_is_refused(pod: PodContext, tmp_path: Path):
-    async def work():
+def test_a_flood_instead_of_the_first_line_is_refused(pod: PodContext, tmp_path: Path) -> None:
+    async def work() -> None:
         async def flood(process: asyncssh.SSHServerProcess[bytes]) -> None:
             while not process.is_closing():
                 process.stdout.write(b"x" * 65536)
@@ -249,10 +249,10 @@ def test_a_flood_instead_of_the_first_line_is_refused(pod: PodContext, tmp_path:
 
 
 @pytest.mark.parametrize("line", [b"ok 1 2\n", b"ok -5 2\n", b"ok x\n", b"ok 99999999999 1\n"])
-def test_a_container_s_process_that_cannot_be_one_is_refused(pod: PodContext, tmp_path: Path, line: bytes):
+def test_a_container_s_process_that_cannot_be_one_is_refused(pod: PodContext, tmp_path: Path, line: bytes) -> None:
     from vc_core.agent import GuestContainer
 
-    async def work():
+    async def work() -> None:
         async def answer(process: asyncssh.SSHServerProcess[bytes]) -> None:
             process.stdout.write(line)
             process.exit(0)
@@ -268,8 +268,8 @@ def test_a_container_s_process_that_cannot_be_one_is_refused(pod: PodContext, tm
     play(work)
 
 
-def test_a_server_that_does_not_answer_a_command_lets_the_deadline_pass(pod: PodContext, tmp_path: Path):
-    async def work():
+def test_a_server_that_does_not_answer_a_command_lets_the_deadline_pass(pod: PodContext, tmp_path: Path) -> None:
+    async def work() -> None:
         async def hang(process: asyncssh.SSHServerProcess[bytes]) -> None:
             await process.stdin.read()
 
@@ -289,7 +289,7 @@ def test_a_server_that_does_not_answer_a_command_lets_the_deadline_pass(pod: Pod
 # -- the guest of a pod of its own -------------------------------------------------------------------------------------
 
 
-def test_a_managed_guest_s_keys_are_made_at_each_start_and_found_by_who_takes_over(pod: PodContext):
+def test_a_managed_guest_s_keys_are_made_at_each_start_and_found_by_who_takes_over(pod: PodContext) -> None:
     pod.run_dir.mkdir(mode=0o700)
     agent = SshdAgent(pod, SshdConfig(), None, None)
     port, keys, *shares = agent.devices()
@@ -308,10 +308,10 @@ def test_a_managed_guest_s_keys_are_made_at_each_start_and_found_by_who_takes_ov
     assert (keys.host_path / "authorized_keys").read_text() != first
 
 
-def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own_key(pod: PodContext):
+def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own_key(pod: PodContext) -> None:
     pod.run_dir.mkdir(mode=0o700)
 
-    async def work():
+    async def work() -> None:
         agent = SshdAgent(pod, SshdConfig(), None, None)
         await agent.prepare()
         directory = pod.run_dir / "ssh/guest"

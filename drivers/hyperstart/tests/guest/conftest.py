@@ -57,7 +57,7 @@ class VM:
     ``devices`` are further arguments of QEMU, which runs in the directory.
     """
 
-    def __init__(self, directory: Path, image, options, ports, machine, devices):
+    def __init__(self, directory: Path, image, options, ports, machine, devices) -> None:
         self.directory = directory
         argv = [f"qemu-system-{machine}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-machine", f"{MACHINES[machine]},accel=tcg", "-cpu", "max", "-m", "256", "-serial", "file:console"]
@@ -98,7 +98,7 @@ class VM:
 class Qmp:
     """QEMU's own protocol, as much of it as adds devices."""
 
-    def __init__(self, vm):
+    def __init__(self, vm) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(DEADLINE)
         self.socket.connect(str(vm.directory / "qmp"))
@@ -106,13 +106,13 @@ class Qmp:
         self.file.readline()
         self("qmp_capabilities")
 
-    def __call__(self, command, **arguments):
+    def __call__(self, command, **arguments) -> None:
         self.file.write(json.dumps({"execute": command, "arguments": arguments}).encode())
         while "event" in (answer := json.loads(self.file.readline())):
             pass
         assert "return" in answer, answer
 
-    def close(self):
+    def close(self) -> None:
         self.file.close()
         self.socket.close()
 
@@ -134,18 +134,18 @@ class Wire:
 class RawHost(Wire):
     """One host: a connection to both channels. Everything has a deadline; nothing is done behind the test's back."""
 
-    def __init__(self, vm: VM):
+    def __init__(self, vm: VM) -> None:
         self.control, self.stream = (socket.socket(socket.AF_UNIX) for _ in range(2))
         for sock, name in ((self.control, "control"), (self.stream, "stream")):
             sock.settimeout(DEADLINE)
             sock.connect(str(vm.directory / name))
         self.nexts = 0  #: bytes that NEXT frames acknowledged
-        self.events = []  #: unsolicited control frames
-        self.output = {}  #: bytes by stream
-        self.consumed = {}  #: what we gave credit for, by stream
-        self.credit = {}  #: what the guest consumed, by stream
-        self.empty = set()  #: streams whose empty frame came
-        self.status = {}  #: exit status by stdio stream
+        self.events: list[tuple[int, bytes]] = []  #: unsolicited control frames
+        self.output: dict[int, bytes] = {}  #: bytes by stream
+        self.consumed: dict[int, int] = {}  #: what we gave credit for, by stream
+        self.credit: dict[int, int] = {}  #: what the guest consumed, by stream
+        self.empty: set[int] = set()  #: streams whose empty frame came
+        self.status: dict[int, int] = {}  #: exit status by stdio stream
         self.gives_credit = True
         self._next_stream = time.monotonic_ns()
 
@@ -159,7 +159,7 @@ class RawHost(Wire):
 
     # Control channel
 
-    def send(self, code, payload=b""):
+    def send(self, code, payload=b"") -> None:
         if not isinstance(payload, bytes):
             payload = json.dumps(payload).encode()
         self.control.sendall(struct.pack(">II", code, 8 + len(payload)) + payload)
@@ -229,17 +229,17 @@ class RawHost(Wire):
 
     # Stream channel
 
-    def send_stream(self, stream, payload=b""):
+    def send_stream(self, stream, payload=b"") -> None:
         self.stream.sendall(struct.pack(">QI", stream, 12 + len(payload)) + payload)
 
-    def send_control(self, kind, stream, value=0):
+    def send_control(self, kind, stream, value=0) -> None:
         self.send_stream(0, struct.pack(">BQQ", kind, stream, value))
 
     def stream_frame(self):
         stream, length = struct.unpack(">QI", exactly(self.stream, 12))
         return stream, exactly(self.stream, length - 12)
 
-    def read_stream(self):
+    def read_stream(self) -> None:
         """Read one frame and take note of it."""
         stream, payload = self.stream_frame()
         assert len(payload) <= self.FRAME_PAYLOAD
@@ -259,18 +259,18 @@ class RawHost(Wire):
             if self.gives_credit and unconsumed >= self.WINDOW // 4:
                 self.give_credit(stream)
 
-    def wait_for(self, condition):
+    def wait_for(self, condition) -> None:
         """Read until ``condition()`` holds."""
         deadline = time.monotonic() + DEADLINE
         while not condition():
             assert time.monotonic() < deadline, (self.status, self.output.keys())
             self.read_stream()
 
-    def give_credit(self, stream):
+    def give_credit(self, stream) -> None:
         self.consumed[stream] = len(self.output[stream])
         self.send_control(StreamControlType.CREDIT, stream, self.consumed[stream])
 
-    def feed(self, stdio, data, end=True):
+    def feed(self, stdio, data, end=True) -> None:
         """Send input as the window allows, and then its end."""
         sent = 0
         while sent < len(data):
@@ -293,7 +293,7 @@ class RawHost(Wire):
             self.stream.settimeout(DEADLINE)
         return False
 
-    def take_over(self, nonce=b"takeover"):
+    def take_over(self, nonce=b"takeover") -> None:
         """Send the marker on both channels, and drop what comes before its echo."""
         for sock in (self.control, self.stream):
             sock.sendall(self.MARKER + nonce)
@@ -314,6 +314,8 @@ def exactly(sock, count):
 
 def load_build_hook():
     spec = spec_from_file_location("hatch_build", DRIVER / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

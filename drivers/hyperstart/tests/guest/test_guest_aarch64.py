@@ -7,7 +7,7 @@ from vc_agent_hyperstart.codec import Code
 pytestmark = pytest.mark.vm
 
 
-def test_the_agent_works_on_aarch64(aarch64, new_host):
+def test_the_agent_works_on_aarch64(aarch64, new_host) -> None:
     host = new_host(aarch64)
     host.hello()
     host.ok(Code.STARTPOD, {"hostname": "arm", "shareDir": "share", "containers": []})

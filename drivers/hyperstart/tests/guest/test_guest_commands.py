@@ -1,6 +1,7 @@
 """Commands of a host that said HELLO: the pod, its containers, and what is wrong with a command that fails."""
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from vc_agent_hyperstart.codec import Code
 pytestmark = pytest.mark.vm
 
 
-def test_hello_answers_with_every_feature_of_the_protocol(host):
+def test_hello_answers_with_every_feature_of_the_protocol(host) -> None:
     answer = host.hello()
     assert answer["version"] == 1
     assert set(answer["features"]) >= {
@@ -18,7 +19,7 @@ def test_hello_answers_with_every_feature_of_the_protocol(host):
     }
 
 
-def test_hello_lists_the_processes_that_the_host_has_not_released(host):
+def test_hello_lists_the_processes_that_the_host_has_not_released(host) -> None:
     stdio = host.exec("c1", "sh", "-c", "echo out; read line; echo err >&2; exit 3")
     host.send_stream(stdio, b"line\n")
     host.wait_for(lambda: stdio in host.status)
@@ -34,38 +35,38 @@ def test_hello_lists_the_processes_that_the_host_has_not_released(host):
 
 
 @pytest.mark.parametrize("token", ["ff" * 16, "00", "zz" * 16, ""])
-def test_hello_with_another_token_is_refused(host, token):
+def test_hello_with_another_token_is_refused(host, token) -> None:
     assert host.refused(Code.HELLO, {"version": 1, "token": token})
 
 
-def test_the_version_is_that_of_2016(host):
+def test_the_version_is_that_of_2016(host) -> None:
     assert host.ok(Code.GETVERSION) == struct.pack(">I", 4242)
 
 
-def test_ping_getpod_and_ready_are_acknowledged_without_next(host):
+def test_ping_getpod_and_ready_are_acknowledged_without_next(host) -> None:
     for code in (Code.PING, Code.GETPOD, Code.READY):
         host.send(code)
         assert host.frame() == (Code.ACK, b"")
 
 
 @pytest.mark.parametrize("code", [3, 5, 7, 9, 10, 13, 14, 23, 99, 4095, 2**32 - 1])
-def test_an_unknown_command_is_refused(host, code):
+def test_an_unknown_command_is_refused(host, code) -> None:
     assert str(code) in host.refused(code)["reason"]
     host.ok(Code.PING)
 
 
-def test_a_second_pod_is_refused(host):
+def test_a_second_pod_is_refused(host) -> None:
     pod = {"hostname": "other", "shareDir": "share", "containers": []}
     assert host.refused(Code.STARTPOD, pod) == {"reason": "a pod is started already"}
 
 
-def test_a_container_id_in_use_is_refused(host):
+def test_a_container_id_in_use_is_refused(host) -> None:
     process = {"stdio": 11, "stderr": 12, "args": ["true"]}
     container = {"id": "c1", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
     assert host.refused(Code.NEWCONTAINER, container) == {"reason": "container 'c1' exists already"}
 
 
-def test_a_stream_number_in_use_is_refused(host):
+def test_a_stream_number_in_use_is_refused(host) -> None:
     stdio = host.exec("c1", "sleep", "1000")
     for process in ({"stdio": stdio, "stderr": 7}, {"stdio": 7, "stderr": stdio}):
         command = {"container": "c1", "process": {**process, "args": ["true"]}}
@@ -96,7 +97,7 @@ def test_a_stream_number_in_use_is_refused(host):
         ),
     ],
 )
-def test_a_command_that_cannot_start_is_an_error_with_reason_and_exit_code(host, process, reason, code):
+def test_a_command_that_cannot_start_is_an_error_with_reason_and_exit_code(host, process, reason, code) -> None:
     stdio, stderr = host.new_streams()
     command = {"container": "c1", "process": {"stdio": stdio, "stderr": stderr, **process}}
     assert host.refused(Code.EXECCMD, command) == {"reason": reason, "exit_code": code}
@@ -120,17 +121,17 @@ def test_a_command_that_cannot_start_is_an_error_with_reason_and_exit_code(host,
         ({"args": ["nul\0"]}, "the message is not valid JSON: a NUL character in a string"),
     ],
 )
-def test_a_process_that_makes_no_sense_is_refused(host, process, reason):
+def test_a_process_that_makes_no_sense_is_refused(host, process, reason) -> None:
     command = {"container": "c1", "process": {"stdio": 5, "stderr": 6, **process}}
     assert host.refused(Code.EXECCMD, command) == {"reason": reason}
 
 
-def test_exec_in_an_unknown_container_is_refused(host):
+def test_exec_in_an_unknown_container_is_refused(host) -> None:
     command = {"container": "c9", "process": {"stdio": 5, "stderr": 6, "args": ["true"]}}
     assert host.refused(Code.EXECCMD, command) == {"reason": "there is no container 'c9'", "exit_code": 125}
 
 
-def test_a_container_that_cannot_start_leaves_its_name_and_streams_free(host):
+def test_a_container_that_cannot_start_leaves_its_name_and_streams_free(host) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["nosuch"]}
     container = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
     missing = "root 'base/nowhere' in the shared directory: No such file or directory"
@@ -141,7 +142,7 @@ def test_a_container_that_cannot_start_leaves_its_name_and_streams_free(host):
     host.ok(Code.REMOVECONTAINER, {"container": "c2"})
 
 
-def test_the_root_must_be_below_the_shared_directory(host):
+def test_the_root_must_be_below_the_shared_directory(host) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     for image in ("../..", "/", "base/../../etc"):
         container = {"id": "c2", "image": image, "overlay": True, "process": process}
@@ -150,7 +151,7 @@ def test_the_root_must_be_below_the_shared_directory(host):
         )
 
 
-def test_a_container_that_runs_cannot_be_removed_and_one_that_ended_can(host):
+def test_a_container_that_runs_cannot_be_removed_and_one_that_ended_can(host) -> None:
     stdio = host.start_container("c2", "sleep", "1000")
     assert host.refused(Code.REMOVECONTAINER, {"container": "c2"}) == {"reason": "container 'c2' still runs"}
     host.ok(Code.KILLCONTAINER, {"container": "c2", "signal": 15})
@@ -166,7 +167,7 @@ def test_a_container_that_runs_cannot_be_removed_and_one_that_ended_can(host):
     assert host.refused(Code.REMOVECONTAINER, {"container": "c2"}) == gone
 
 
-def test_the_end_of_a_container_is_the_end_of_its_processes(host):
+def test_the_end_of_a_container_is_the_end_of_its_processes(host) -> None:
     host.start_container("c2", "sh", "-c", "(sleep 1000; echo never) & read line", process={"envs": []})
     other = host.exec("c2", "sleep", "1000")
     host.ok(Code.KILLCONTAINER, {"container": "c2", "signal": 9})
@@ -175,7 +176,7 @@ def test_the_end_of_a_container_is_the_end_of_its_processes(host):
     host.ok(Code.REMOVECONTAINER, {"container": "c2"})
 
 
-def test_a_signal_reaches_the_process_of_a_stream(host):
+def test_a_signal_reaches_the_process_of_a_stream(host) -> None:
     stdio = host.exec("c1", "sh", "-c", 'trap "echo caught; exit 5" USR1; echo ready; while :; do read line; done')
     host.wait_for(lambda: host.output.get(stdio))
     host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 10})
@@ -184,7 +185,7 @@ def test_a_signal_reaches_the_process_of_a_stream(host):
     assert host.refused(Code.SIGNAL, {"stdio": 999, "signal": 10}) == {"reason": "there is no process with stream 999"}
 
 
-def test_a_process_without_an_id_is_not_found_by_it(host):
+def test_a_process_without_an_id_is_not_found_by_it(host) -> None:
     for process in ({}, {"process": ""}):
         assert host.refused(Code.SIGNALPROCESS, {"container": "c1", "signal": 9, **process}) == {
             "reason": "there is no process '' in container 'c1'"
@@ -192,19 +193,20 @@ def test_a_process_without_an_id_is_not_found_by_it(host):
 
 
 @pytest.mark.parametrize("signal", [1, 9, 15, 34])
-def test_death_by_signal_is_128_and_its_number(host, signal):
+def test_death_by_signal_is_128_and_its_number(host, signal) -> None:
     assert host.run("c1", "sh", "-c", f"kill -{signal} $$")[0] == 128 + signal
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 255])
-def test_the_exit_code_is_the_program_s(host, code):
+def test_the_exit_code_is_the_program_s(host, code) -> None:
     assert host.run("c1", "sh", "-c", f"exit {code}")[0] == code
 
 
-def test_a_failed_pod_starts_nothing_and_can_be_tried_again(fresh, new_host):
+def test_a_failed_pod_starts_nothing_and_can_be_tried_again(fresh, new_host) -> None:
     host = new_host(fresh)
     host.hello()
-    good, bad = ({"id": name, "image": "base", "rootfs": "rootfs", "overlay": True} for name in ("good", "bad"))
+    usual: dict[str, Any] = {"image": "base", "rootfs": "rootfs", "overlay": True}
+    good, bad = ({"id": name, **usual} for name in ("good", "bad"))
     good["process"] = {"stdio": 1, "stderr": 2, "args": ["sleep", "1000"]}
     bad["process"] = {"stdio": 3, "stderr": 4, "args": ["nosuch"]}
     pod = {"hostname": "h", "shareDir": "share", "containers": [good, bad]}
@@ -220,13 +222,13 @@ def test_a_failed_pod_starts_nothing_and_can_be_tried_again(fresh, new_host):
     assert b"nosuch" not in host.run("good", "ps")[1]
 
 
-def test_what_came_and_went_leaves_no_files_memory_or_mounts_in_the_guest(host):
+def test_what_came_and_went_leaves_no_files_memory_or_mounts_in_the_guest(host) -> None:
     def census():
         script = "cut -f1 /proc/sys/fs/file-nr; grep -E '^(AnonPages|Shmem):' /proc/meminfo"
         words = host.run("c1", "sh", "-c", script)[1].split()
         return int(words[0]), int(words[2]) + int(words[5])
 
-    def come_and_go():
+    def come_and_go() -> None:
         for _ in range(20):
             assert host.run("c1", "cat", stdin=bytes(100_000))[0] == 0
             host.refused(Code.EXECCMD, {"container": "c1", "process": {"stdio": 5, "stderr": 6, "args": ["nosuch"]}})

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.vm
 TOOLS = {"mkfs.ext4": "e2fsprogs", "mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "mkfs.xfs": "xfsprogs"}
 
 
-def run(*args):
+def run(*args) -> None:
     subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -46,7 +46,7 @@ def images(tmp_path_factory, make_root):
 class Disks:
     """Arguments of QEMU for disks; the virtio-blk ones are vda, vdb ... in their order."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.arguments = ["-device", "virtio-scsi-pci,id=scsi"]
 
     def drive(self, file, read_only=True, name=None):
@@ -55,10 +55,10 @@ class Disks:
         self.arguments += ["-drive", f"file={file},format=raw,if=none,id={name},readonly={access}"]
         return name
 
-    def blk(self, file, **more):
+    def blk(self, file, **more) -> None:
         self.arguments += ["-device", f"virtio-blk-pci,drive={self.drive(file, **more)}"]
 
-    def scsi(self, file, target, lun, **more):
+    def scsi(self, file, target, lun, **more) -> None:
         drive = self.drive(file, **more)
         self.arguments += ["-device", f"scsi-hd,drive={drive},bus=scsi.0,scsi-id={target},lun={lun}"]
 
@@ -74,7 +74,7 @@ def extended(tmp_path_factory, images, make_guest, boot_with_pod):
     disks.scsi(images / "xfs", 2, 0, read_only=False)
     disks.scsi(images / "xfs-copy", 3, 0, read_only=False)
     disks.drive(images / "squashfs-copy", name="spare")
-    usual = {"disks": ("virtio_blk", "virtio_scsi", "sd_mod")}
+    usual: dict[str, tuple[str, ...]] = {"disks": ("virtio_blk", "virtio_scsi", "sd_mod")}
     usual.update({name: (name,) for name in ("ext4", "squashfs", "erofs", "xfs")})
     directory = tmp_path_factory.mktemp("vm")
     with boot_with_pod(directory, make_guest(later=usual), devices=disks.arguments) as vm:
@@ -86,7 +86,7 @@ def container(host, name, *args, **spec):
     return host.start_container(name, *args, **{"overlay": False, **spec})
 
 
-def remove(host, name, stdio):
+def remove(host, name, stdio) -> None:
     host.call(Code.KILLCONTAINER, {"container": name, "signal": 9})
     host.finish(stdio)
     host.ok(Code.REMOVECONTAINER, {"container": name})
@@ -112,12 +112,12 @@ EVERY_KIND = [
 
 
 @pytest.mark.parametrize("disk", EVERY_KIND, ids=lambda disk: f"{disk['fstype']}-{disk.get('addr') or disk['image']}")
-def test_a_root_on_a_disk_has_an_overlay_and_the_disk_never_changes(host, disk):
+def test_a_root_on_a_disk_has_an_overlay_and_the_disk_never_changes(host, disk) -> None:
     for _ in range(2):
         assert output_of(host, *WRITE, overlay=True, **disk) == "from the imagewritten\n"
 
 
-def test_without_an_overlay_the_container_writes_to_the_disk(host):
+def test_without_an_overlay_the_container_writes_to_the_disk(host) -> None:
     disk = {"image": "vdb", "fstype": "ext4"}
     assert output_of(host, "sh", "-c", "echo kept > /kept", **disk) == ""
     assert output_of(host, "cat", "/kept", **disk) == "kept\n"
@@ -126,13 +126,13 @@ def test_without_an_overlay_the_container_writes_to_the_disk(host):
 @pytest.mark.parametrize(
     "disk", [{"image": "vdb", "fstype": "ext4", "readOnly": True}, {"image": "", "addr": "0:1", "fstype": "ext4"}]
 )
-def test_a_root_that_is_to_be_read_only_or_lies_on_a_read_only_disk_cannot_be_written(host, disk):
+def test_a_root_that_is_to_be_read_only_or_lies_on_a_read_only_disk_cannot_be_written(host, disk) -> None:
     stdio = container(host, "reader", "sleep", "1000000", **disk)
     assert host.run("reader", "touch", "/tmp/new") == (1, b"", b"touch: /tmp/new: Read-only file system\n")
     remove(host, "reader", stdio)
 
 
-def test_device_files_of_an_image_are_of_no_use(host):
+def test_device_files_of_an_image_are_of_no_use(host) -> None:
     script = "mkdir -p /d; test -e /d/zero || mknod /d/zero c 1 5; head -c 1 /d/zero"
     for overlay in (False, True):
         stdio = container(host, "maker", "sh", "-c", script, image="vdb", fstype="ext4", overlay=overlay)
@@ -157,13 +157,13 @@ def test_device_files_of_an_image_are_of_no_use(host):
         ({"image": "", "addr": "7:0", "fstype": "ext4"}, "the VM has no disk '7:0'"),
     ],
 )
-def test_a_disk_that_cannot_be_the_root_is_an_error_with_its_reason(host, spec, reason):
+def test_a_disk_that_cannot_be_the_root_is_an_error_with_its_reason(host, spec, reason) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     whole = {"id": "c2", "rootfs": "rootfs", "process": process, **spec}
     assert host.refused(Code.NEWCONTAINER, whole) == {"reason": reason}
 
 
-def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_else_waits(host, extended, qmp):
+def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_else_waits(host, extended, qmp) -> None:
     stdio, stderr = host.new_streams()
     process = {"stdio": stdio, "stderr": stderr, "args": ["cat", "/tmp/seed"]}
     echo = host.exec("c1", "cat")
@@ -181,7 +181,7 @@ def volume(**more):
     return {"mount": "/vol", "fstype": "xfs", **more}
 
 
-def test_a_volume_is_a_directory_on_its_disk_without_devices_and_set_user_id_programs(host):
+def test_a_volume_is_a_directory_on_its_disk_without_devices_and_set_user_id_programs(host) -> None:
     volumes = [volume(device="", addr="2:0")]
     assert output_of(host, "sh", "-c", "echo kept > /vol/kept", overlay=True, image="base", volumes=volumes) == ""
     (line,) = output_of(host, "busybox", "grep", " /vol ", "/proc/mounts", overlay=True, volumes=volumes).splitlines()
@@ -191,26 +191,26 @@ def test_a_volume_is_a_directory_on_its_disk_without_devices_and_set_user_id_pro
     assert output_of(host, "cat", "/vol/kept", overlay=True, volumes=volumes) == "kept\n"
 
 
-def test_a_volume_that_is_a_link_out_of_its_disk_is_refused(host):
+def test_a_volume_that_is_a_link_out_of_its_disk_is_refused(host) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     volumes = [{"mount": "/vol", "device": "", "addr": "0:1", "fstype": "ext4", "readOnly": True}]
     spec = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, "volumes": volumes}
     assert host.refused(Code.NEWCONTAINER, spec) == {"reason": "volume on '/vol': _data: Cross-device link"}
 
 
-def test_copies_of_one_disk_can_be_mounted_at_once(host):
+def test_copies_of_one_disk_can_be_mounted_at_once(host) -> None:
     volumes = [volume(device="", addr="2:0"), volume(device="", addr="3:0", mount="/other")]
     assert output_of(host, "busybox", "stat", "-fc", "%T", "/vol", "/other", overlay=True, volumes=volumes)
 
 
-def test_a_read_only_volume_cannot_be_written(host):
+def test_a_read_only_volume_cannot_be_written(host) -> None:
     volumes = [volume(device="", addr="2:0", readOnly=True)]
     stdio = host.start_container("reader", "touch", "/vol/new", volumes=volumes)
     assert host.finish(stdio) == (1, b"", b"touch: /vol/new: Read-only file system\n")
     host.ok(Code.REMOVECONTAINER, {"container": "reader"})
 
 
-def test_an_empty_volume_gets_what_the_image_has_in_its_place_on_the_first_start(host):
+def test_an_empty_volume_gets_what_the_image_has_in_its_place_on_the_first_start(host) -> None:
     look = ("stat", "-c", "%n %F %a %s", "/tmp/seed", "/tmp/link")
     volumes = [volume(device="", addr="3:0", mount="/tmp", dockerVolume=True)]
     spec = {"image": "", "addr": "0:1", "fstype": "ext4", "overlay": True, "volumes": volumes}
@@ -224,7 +224,7 @@ def test_an_empty_volume_gets_what_the_image_has_in_its_place_on_the_first_start
 
 def test_a_disk_is_unmounted_before_power_off_and_its_modules_are_loaded_when_it_is_needed(
     tmp_path_factory, images, guest_image, boot_with_pod, new_host
-):
+) -> None:
     image = images / "ext4-alone"
     shutil.copy(images / "ext4-copy", image)
     disks = Disks()

@@ -27,13 +27,13 @@ def run(program, *arguments):
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=TIME + 120)
 
 
-def test_nothing_that_comes_from_outside_harms_the_agent(build):
+def test_nothing_that_comes_from_outside_harms_the_agent(build) -> None:
     result = run(build(), str(TIME), "1")
     assert (result.returncode, result.stderr) == (0, "")
     assert int(result.stdout.split()[0]) > ROUNDS
 
 
-def test_a_planted_error_is_found_and_its_round_is_named(build):
+def test_a_planted_error_is_found_and_its_round_is_named(build) -> None:
     result = run(build("-DPLANTED_ERROR=1"), str(TIME), "1")
     assert result.returncode != 0
     assert "heap-buffer-overflow" in result.stderr

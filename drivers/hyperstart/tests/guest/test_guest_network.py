@@ -71,7 +71,7 @@ def ip(host, *args):
     return output.decode()
 
 
-def test_an_interface_has_its_name_addresses_and_mtu_and_is_up(host):
+def test_an_interface_has_its_name_addresses_and_mtu_and_is_up(host) -> None:
     text = ip(host, "addr", "show", "dev", "wan0")
     assert re.search(r"wan0: <[^>]*\bUP\b[^>]*> mtu 1400 ", text)
     assert "inet 10.0.2.15/24 brd 10.0.2.255 scope global wan0" in text
@@ -79,29 +79,29 @@ def test_an_interface_has_its_name_addresses_and_mtu_and_is_up(host):
 
 
 @pytest.mark.parametrize("peer", [GATEWAY, GATEWAY6, "127.0.0.1", "::1"])
-def test_the_network_is_reached(host, peer):
+def test_the_network_is_reached(host, peer) -> None:
     status, output, errors = host.run("c1", "ping", "-c", "1", "-W", "10", peer)
     assert status == 0, (output, errors)
 
 
-def test_routes_are_those_that_were_asked_for(host):
+def test_routes_are_those_that_were_asked_for(host) -> None:
     routes = [line.split() for line in ip(host, "route").splitlines()]
     assert ["default", "via", GATEWAY, "dev", "wan0"] in [route[:5] for route in routes]
     assert ["192.0.2.0/24", "dev", "wan0"] in [route[:3] for route in routes]
     assert f"default via {GATEWAY6} dev wan0" in ip(host, "-6", "route")
 
 
-def test_containers_and_the_guest_s_own_root_know_the_name_servers(host):
+def test_containers_and_the_guest_s_own_root_know_the_name_servers(host) -> None:
     for container in ("c1", ""):
         assert host.run(container, "cat", "/etc/resolv.conf")[1] == RESOLVER
 
 
-def test_a_container_cannot_change_the_name_servers_of_others(host):
+def test_a_container_cannot_change_the_name_servers_of_others(host) -> None:
     status, _, errors = host.run("c1", "sh", "-c", "echo nameserver 192.0.2.1 > /etc/resolv.conf")
     assert (status, errors) == (1, b"sh: can't create /etc/resolv.conf: Read-only file system\n")
 
 
-def test_a_link_to_what_is_not_there_gives_way_to_the_name_servers(host, extended, make_root):
+def test_a_link_to_what_is_not_there_gives_way_to_the_name_servers(host, extended, make_root) -> None:
     root = extended.directory / "share/linked/rootfs"
     make_root(root)
     (root / "etc/resolv.conf").symlink_to("/run/somewhere/resolv.conf")
@@ -110,7 +110,7 @@ def test_a_link_to_what_is_not_there_gives_way_to_the_name_servers(host, extende
     host.ok(Code.REMOVECONTAINER, {"container": "linked"})
 
 
-def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(host, extended, qmp):
+def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(host, extended, qmp) -> None:
     qmp(extended)("device_add", driver="virtio-net-pci", netdev="n1", bus="room", id="nic")
     host.ok(
         Code.SETUPINTERFACE, {"device": "eth0", "ipAddress": "198.51.100.7", "netMask": "25", "newDeviceName": "lan0"}
@@ -138,7 +138,7 @@ def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(hos
         ({"ipAddresses": []}, "the interface has no 'device'"),
     ],
 )
-def test_an_interface_that_cannot_be_is_an_error_with_its_reason(host, interface, reason):
+def test_an_interface_that_cannot_be_is_an_error_with_its_reason(host, interface, reason) -> None:
     assert host.refused(Code.SETUPINTERFACE, interface) == {"reason": reason}
     host.ok(Code.SETUPINTERFACE, {"device": "wan0"})  # which trying to rename took down
 
@@ -153,11 +153,11 @@ def test_an_interface_that_cannot_be_is_an_error_with_its_reason(host, interface
         ({"dest": "10.9.0.0/16", "gateway": "192.168.7.1"}, "route to 10.9.0.0/16: Network unreachable"),
     ],
 )
-def test_a_route_that_cannot_be_is_an_error_with_its_reason(host, route, reason):
+def test_a_route_that_cannot_be_is_an_error_with_its_reason(host, route, reason) -> None:
     assert host.refused(Code.SETUPROUTE, {"routes": [route]}) == {"reason": reason}
 
 
-def test_processors_and_memory_that_are_added_later_are_used(host, extended, qmp):
+def test_processors_and_memory_that_are_added_later_are_used(host, extended, qmp) -> None:
     def total():
         line = host.run("c1", "busybox", "grep", "MemTotal", "/proc/meminfo")[1]
         return int(line.split()[1])

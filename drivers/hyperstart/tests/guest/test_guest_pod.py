@@ -38,11 +38,11 @@ def pod_says(host, script):
 # The pod itself.
 
 
-def test_a_command_without_a_container_runs_in_the_pod_s_own_root(host):
+def test_a_command_without_a_container_runs_in_the_pod_s_own_root(host) -> None:
     assert pod_says(host, "cat /whose; pwd") == "the pod's\n/\n"
 
 
-def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_host_s(host, extended):
+def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_host_s(host, extended) -> None:
     pod_says(host, "echo mine >/whose; echo new >/new")
     assert pod_says(host, "cat /whose /new") == "mine\nnew\n"
     root = extended.directory / "share/pod/rootfs"
@@ -50,7 +50,7 @@ def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_
     assert (root / "whose").read_text() == "the pod's\n"
 
 
-def test_the_pod_s_root_has_the_pod_s_namespaces_but_its_own_mounts(host):
+def test_the_pod_s_root_has_the_pod_s_namespaces_but_its_own_mounts(host) -> None:
     script = "for name in pid ipc uts mnt; do readlink /proc/self/ns/$name; done; hostname; ls /dev"
     itself = pod_says(host, script).splitlines()
     container = host.run("c1", "sh", "-c", script)[1].decode().splitlines()
@@ -59,7 +59,7 @@ def test_the_pod_s_root_has_the_pod_s_namespaces_but_its_own_mounts(host):
     assert itself[4:] == container[4:]
 
 
-def test_a_command_of_the_pod_is_listed_and_signalled_like_any_other(host):
+def test_a_command_of_the_pod_is_listed_and_signalled_like_any_other(host) -> None:
     stdio = host.exec("", "/bin/busybox", "sleep", "1000")
     (found,) = (each for each in host.hello()["processes"] if each["stdio"] == stdio)
     assert (found["container"], found["init"], found["ended"]) == ("", False, False)
@@ -67,11 +67,11 @@ def test_a_command_of_the_pod_is_listed_and_signalled_like_any_other(host):
     assert host.finish(stdio)[0] == 128 + 15
 
 
-def test_the_pod_s_commands_have_terminals(host):
+def test_the_pod_s_commands_have_terminals(host) -> None:
     assert host.run("", "/bin/busybox", "tty", terminal=True)[1] == b"/dev/pts/0\r\n"
 
 
-def test_the_pod_itself_is_no_container_that_can_be_killed_or_removed(host):
+def test_the_pod_itself_is_no_container_that_can_be_killed_or_removed(host) -> None:
     for code in (Code.KILLCONTAINER, Code.REMOVECONTAINER):
         assert host.refused(code, {"container": "", "signal": 9})["reason"].endswith("has no 'container'")
     assert pod_says(host, "echo well") == "well\n"
@@ -99,7 +99,7 @@ def says(host, name, script):
     return out.decode()
 
 
-def end(host, name):
+def end(host, name) -> None:
     host.ok(Code.KILLCONTAINER, {"container": name, "signal": 9})
     (stdio,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name and each["init"])
     host.finish(stdio)
@@ -120,13 +120,13 @@ def shared(extended):
 READ_ONLY = {"readOnly": True}
 
 
-def test_a_directory_and_a_file_are_seen_where_they_are_mounted(host, shared):
+def test_a_directory_and_a_file_are_seen_where_they_are_mounted(host, shared) -> None:
     start_with(host, "m1", ("one/dir", "/data/deep", READ_ONLY), ("one/file", "/etc/made", READ_ONLY))
     assert says(host, "m1", "cat /data/deep/inside /etc/made; ls /data/deep") == "inside\nfile\ninside\n"
     end(host, "m1")
 
 
-def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host, shared):
+def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host, shared) -> None:
     start_with(host, "m2", ("one/dir", "/data", READ_ONLY), ("one/file", "/etc/group", READ_ONLY))
     script = "echo x >/data/new; echo x >>/etc/group; rm /data/inside; chmod 777 /data; mount -o remount,rw,bind /data"
     status, _, err = host.run("m2", "sh", "-c", script + "; echo x >/data/new")
@@ -136,7 +136,7 @@ def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host, shared)
     end(host, "m2")
 
 
-def test_what_the_host_changes_in_a_mount_is_seen_at_once(host, shared):
+def test_what_the_host_changes_in_a_mount_is_seen_at_once(host, shared) -> None:
     start_with(host, "m3", ("one/dir", "/data", READ_ONLY))
     assert says(host, "m3", "cat /data/inside; ls /data") == "inside\ninside\n"
     (shared / "dir/inside").write_text("changed, and longer\n")
@@ -147,14 +147,14 @@ def test_what_the_host_changes_in_a_mount_is_seen_at_once(host, shared):
     end(host, "m3")
 
 
-def test_mounts_are_made_in_order_so_one_may_lie_in_another(host, shared):
+def test_mounts_are_made_in_order_so_one_may_lie_in_another(host, shared) -> None:
     (shared / "dir/place").touch()
     start_with(host, "m4", ("one/dir", "/data", READ_ONLY), ("one/file", "/data/place", READ_ONLY))
     assert says(host, "m4", "cat /data/inside /data/place") == "inside\nfile\n"
     end(host, "m4")
 
 
-def test_a_writable_mount_is_written_through_to_the_host(host, extended):
+def test_a_writable_mount_is_written_through_to_the_host(host, extended) -> None:
     (extended.directory / "writable/w1").mkdir()
     start_with(host, "m5", ("w1", "/data", {"writable": True}))
     says(host, "m5", "echo hello >/data/file; mkdir /data/dir; mv /data/file /data/dir/; chmod 600 /data/dir/file")
@@ -164,14 +164,14 @@ def test_a_writable_mount_is_written_through_to_the_host(host, extended):
     end(host, "m5")
 
 
-def test_a_writable_directory_can_be_mounted_read_only(host, extended):
+def test_a_writable_directory_can_be_mounted_read_only(host, extended) -> None:
     (extended.directory / "writable/w2").mkdir()
     start_with(host, "m6", ("w2", "/data", {"writable": True, "readOnly": True}))
     assert b"Read-only file system" in host.run("m6", "touch", "/data/x")[2]
     end(host, "m6")
 
 
-def test_nothing_that_a_container_writes_gives_it_power_on_the_host(host, extended):
+def test_nothing_that_a_container_writes_gives_it_power_on_the_host(host, extended) -> None:
     directory = extended.directory / "writable/w3"
     directory.mkdir()
     start_with(host, "m7", ("w3", "/data", {"writable": True}))
@@ -189,7 +189,7 @@ def test_nothing_that_a_container_writes_gives_it_power_on_the_host(host, extend
     end(host, "m7")
 
 
-def test_a_link_of_the_image_leads_a_mount_to_nowhere_outside_of_the_root(host, extended, shared):
+def test_a_link_of_the_image_leads_a_mount_to_nowhere_outside_of_the_root(host, extended, shared) -> None:
     """What is missing above a mount would be made through the link, and the mount be on top of it."""
     root = extended.directory / "share/linked/rootfs"
     (root / "bin").mkdir(parents=True)
@@ -223,12 +223,12 @@ def test_a_link_of_the_image_leads_a_mount_to_nowhere_outside_of_the_root(host, 
         ("one/dir", "/" + "x" * 300, f"mount target '/{'x' * 300}': Filename too long"),
     ],
 )
-def test_a_mount_that_cannot_be_made_is_an_error_with_its_reason(host, shared, source, target, reason):
+def test_a_mount_that_cannot_be_made_is_an_error_with_its_reason(host, shared, source, target, reason) -> None:
     (shared / "out").symlink_to("/etc")
     assert refused_with(host, (source, target)) == reason
 
 
-def test_a_container_that_failed_to_start_for_a_missing_root_starts_when_it_is_there(host, extended):
+def test_a_container_that_failed_to_start_for_a_missing_root_starts_when_it_is_there(host, extended) -> None:
     missing = {"id": "late", "image": "late", "rootfs": "rootfs", "overlay": True}
     process = {"stdio": 5, "stderr": 6, "args": ["/bin/busybox", "true"]}
     assert "No such file" in host.refused(Code.NEWCONTAINER, missing | {"process": process})["reason"]
@@ -241,7 +241,7 @@ def test_a_container_that_failed_to_start_for_a_missing_root_starts_when_it_is_t
     host.ok(Code.REMOVECONTAINER, {"container": "late"})
 
 
-def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(host, extended, tmp_path):
+def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(host, extended, tmp_path) -> None:
     """As the core adds a container to a running pod: below a shared mount, after the guest looked there."""
     place = extended.directory / "share/bound"
     for content in ("first", "second"):
@@ -259,7 +259,7 @@ def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(h
             place.rmdir()
 
 
-def test_a_container_starts_again_afresh_and_nothing_of_it_is_left(host, extended, shared):
+def test_a_container_starts_again_afresh_and_nothing_of_it_is_left(host, extended, shared) -> None:
     def mounts_and_shared_memory():
         lines = pod_says(host, "cat /proc/meminfo").splitlines()
         return int(next(line for line in lines if line.startswith("Shmem:")).split()[1])

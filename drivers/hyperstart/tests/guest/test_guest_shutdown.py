@@ -20,7 +20,7 @@ def start(host, *args):
     return host.start_container("c1", *args)
 
 
-def test_a_pod_that_ignores_sigterm_ends_in_time(fresh, new_host):
+def test_a_pod_that_ignores_sigterm_ends_in_time(fresh, new_host) -> None:
     host = new_host(fresh)
     stdio = start(
         host, "sh", "-c", "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo up; while :; do sleep 1; done"
@@ -34,7 +34,7 @@ def test_a_pod_that_ignores_sigterm_ends_in_time(fresh, new_host):
     assert time.monotonic() - before < DESTROY
 
 
-def test_last_words_arrive_and_the_vm_does_not_linger(fresh, new_host):
+def test_last_words_arrive_and_the_vm_does_not_linger(fresh, new_host) -> None:
     host = new_host(fresh)
     stdio = start(
         host, "sh", "-c", "trap 'head -c 300000 /dev/zero; echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done"
@@ -52,14 +52,14 @@ def test_last_words_arrive_and_the_vm_does_not_linger(fresh, new_host):
     assert "panic" not in fresh.console()
 
 
-def test_a_guest_without_a_pod_powers_off_at_once(fresh, new_host):
+def test_a_guest_without_a_pod_powers_off_at_once(fresh, new_host) -> None:
     host = new_host(fresh)
     host.send(Code.DESTROYPOD)
     assert host.reply() == (Code.ACK, b"")
     assert fresh.process.wait(20) == 0
 
 
-def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host):
+def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host) -> None:
     host = new_host(fresh)
     start(host, "sleep", "1000")
     host.send(Code.DESTROYPOD)
@@ -67,7 +67,7 @@ def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host):
     assert fresh.process.wait(20) == 0
 
 
-def test_a_host_that_wants_receipts_is_told_what_was_read(exchanged, new_host):
+def test_a_host_that_wants_receipts_is_told_what_was_read(exchanged, new_host) -> None:
     host = new_host(exchanged)
     with socket.socket(socket.AF_UNIX) as receipts:
         receipts.connect(str(exchanged.directory / "receipts"))
@@ -83,7 +83,7 @@ def test_a_host_that_wants_receipts_is_told_what_was_read(exchanged, new_host):
         assert told == 80
 
 
-def test_the_command_line_can_name_the_channels_devices(exchanged, new_host):
+def test_the_command_line_can_name_the_channels_devices(exchanged, new_host) -> None:
     host = new_host(exchanged)
     host.hello()
     host.send_stream(5, b"for nobody")
