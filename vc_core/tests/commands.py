@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
+
+from vc_core.cli import main
 
 MOCK = ("--hypervisor", "mock", "--agent", "noop")
 
 
-def virtc(*arguments: str) -> subprocess.CompletedProcess[str]:
+def virtc_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as it is installed."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("virtc")), *arguments],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
     )  # fmt: skip
+
+
+def virtc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, on standard streams of its own; much faster than a new interpreter."""
+    terminate = signal.getsignal(signal.SIGTERM)
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2)]
+        null = stack.enter_context(Path(os.devnull).open())
+        stack.callback(signal.signal, signal.SIGTERM, terminate)
+        for fd, file in enumerate((null, *files)):
+            saved = os.dup(fd)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, fd)
+            os.dup2(file.fileno(), fd)
+        stack.enter_context(
+            mock.patch.multiple(sys, argv=["virtc", *arguments], stdin=null, stdout=files[0], stderr=files[1])
+        )
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        for file in files:
+            file.flush()
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, status, *(file.read() for file in files))

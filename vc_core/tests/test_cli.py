@@ -11,17 +11,17 @@ from pathlib import Path
 
 import click
 import pytest
-from commands import MOCK, virtc
+from commands import MOCK, virtc, virtc_process
 
 
 def test_create_prints_the_pod_s_id() -> None:
-    done = virtc("pod", "create", *MOCK, "--id", "p1")
+    done = virtc_process("pod", "create", *MOCK, "--id", "p1")
     assert (done.stdout, done.stderr, done.returncode) == ("Created pod p1\n", "", 0)
 
 
 def test_run_prints_the_pod_s_id() -> None:
-    assert virtc("pod", "run", *MOCK, "--id", "p1").stdout == "Created pod p1\n"
-    assert virtc("pod", "delete", "--force", "p1").returncode == 0
+    assert virtc_process("pod", "run", *MOCK, "--id", "p1").stdout == "Created pod p1\n"
+    assert virtc_process("pod", "delete", "--force", "p1").returncode == 0
 
 
 def test_tables_are_padded_with_spaces_and_have_no_trailing_blanks() -> None:
@@ -60,11 +60,11 @@ def test_ids_may_be_options_as_in_v0_1_0() -> None:
 
 
 def test_enter_exits_as_the_command_does_and_prints_nothing_else() -> None:
-    virtc("pod", "run", *MOCK, "--id", "p1")
+    virtc_process("pod", "run", *MOCK, "--id", "p1")
     for words in (("p1", "1", "--", "true"), ("--pod-id", "p1", "--id", "1", "--cmd", "true")):
-        done = virtc("container", "enter", *words)
+        done = virtc_process("container", "enter", *words)
         assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
-    virtc("pod", "delete", "--force", "p1")
+    virtc_process("pod", "delete", "--force", "p1")
 
 
 @pytest.mark.parametrize(

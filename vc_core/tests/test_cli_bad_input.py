@@ -125,7 +125,7 @@ def pods(mock_config: Callable[..., vc.PodConfig]) -> Iterator[list[vc.PodStatus
         pod.create_container(vc.ContainerConfig(id="1", cmd=vc.Cmd(args=["sleep"])))
     pod.start()
     yield vc.list_pods()
-    pod.delete(force=True)
+    pod.stop()
 
 
 @pytest.mark.parametrize("command", CASES)
