@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
 EXAMPLES = sorted(path.parent for path in ROOT.glob("plugins-example/*/pyproject.toml"))
 
 #: Where each distribution of ours is, by its name.

@@ -12,6 +12,8 @@ import pytest
 
 from vc_core.testing import distributions
 
+pytestmark = pytest.mark.slow
+
 GOOD = """
     from vc_core.hookspecs import hookimpl
 

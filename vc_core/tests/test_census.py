@@ -126,7 +126,7 @@ def test_files_are_counted_where_asked(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_mount_is_found(tmp_path: Path) -> None:
+def test_a_mount_that_a_test_leaves_is_found(tmp_path: Path) -> None:
     program = textwrap.dedent(f"""
         import pathlib, subprocess
         from vc_core.testing import census
@@ -141,6 +141,7 @@ def test_a_mount_is_found(tmp_path: Path) -> None:
     assert f"{tmp_path} " in done.stderr
 
 
+@pytest.mark.slow
 def test_the_fixture_counts_around_each_test_and_spares_fixtures_of_wider_scope(tmp_path: Path) -> None:
     shutil.copy(CONFTEST, tmp_path)
     (tmp_path / "test_it.py").write_text(

@@ -195,6 +195,7 @@ def test_an_installed_extension_works_beside_a_broken_one(run: Callable[..., Any
     assert config == {"wrapped": {}}
 
 
+@pytest.mark.slow
 def test_every_installed_plugin_is_examined_apart_from_the_others(run: Callable[..., Any]) -> None:
     rows = run("""
         import dataclasses

@@ -189,6 +189,7 @@ def test_of_many_creations_of_one_id_exactly_one_wins(mock_config: Callable[...,
     assert outcomes.count("created") == 1
 
 
+@pytest.mark.slow
 def test_a_thousand_pods_live_and_go(mock_config: Callable[..., vc.PodConfig]) -> None:
     for number in range(1000):
         vc.create_pod(mock_config(f"p{number}", containers=0))

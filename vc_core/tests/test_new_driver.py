@@ -61,6 +61,7 @@ def report(written: Path, site: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_each_method_that_is_missing_is_named_with_what_it_is_for(report: str, kind: str) -> None:
     name = f"MyOwn{OBJECTS[kind].__name__}"
@@ -68,6 +69,7 @@ def test_each_method_that_is_missing_is_named_with_what_it_is_for(report: str, k
     assert set(named) == OBJECTS[kind].__abstractmethods__ - {"capabilities"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_nothing_else_is_wrong(report: str, kind: str) -> None:
     failed = re.findall(rf"^(?:FAILED|ERROR) vc-{kind}-my-own/\S+ - (.*)$", report, re.MULTILINE)
@@ -75,11 +77,13 @@ def test_nothing_else_is_wrong(report: str, kind: str) -> None:
     assert all(re.search("lacks|still to be written", text) for text in failed), failed
 
 
+@pytest.mark.slow
 def test_an_extension_is_whole_from_the_start(report: str) -> None:
     assert re.search("^PASSED vc-extension-my-own/", report, re.MULTILINE)
     assert not re.search("^(FAILED|ERROR) vc-extension-my-own/", report, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_what_is_written_is_in_good_style_and_typed(written: Path) -> None:
     for command in (
         ["ruff", "check", "--isolated", "--line-length=120", "--select=E,F,I,UP,B,D1,D4,RUF", "--ignore=D1", "."],

@@ -109,8 +109,3 @@ class TestGivenServer(AgentContract):
                     await (await asyncio.create_subprocess_exec("sh", str(script), "remove_all")).wait()
 
         return start
-
-
-def test_the_daemon_of_the_tests_is_debian_s(server: Server, tmp_path: Path) -> None:
-    with serve(server.directory) as other:
-        assert other.port != server.port

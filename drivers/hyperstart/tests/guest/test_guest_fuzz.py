@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FUZZER = Path(__file__).parent / "fuzz"
 
 #: Seconds that it runs here, and rounds that it makes in that time even on a busy machine.
-TIME, ROUNDS = 20, 10_000
+TIME, ROUNDS = 10, 5_000
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from vc_core.devices import Channel, GuestPort
 from vc_core.errors import AgentError, HypervisorError, NotSupportedError, VCError
 from vc_core.plugins import AgentDriver, PluginKind
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import DEADLINE, run, told_what_is_missing
+from vc_core.testing.contract.running import DEADLINE, run, unwritten_methods_fail
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds that a guest which never answers gets, and in which an agent must have noticed.
@@ -164,7 +164,7 @@ class AgentContract(PluginContract):
         self, make: Callable[..., Agent], behaviour: str
     ) -> None:
         if not self._channels(make()):
-            pytest.skip("it reaches for nobody")
+            pytest.skip("the agent reaches for no guest")
 
         async def main() -> None:
             agent = make()
@@ -207,7 +207,7 @@ class AgentContract(PluginContract):
         self, make: Callable[..., Agent], guest: StartGuest
     ) -> None:
         if not self._channels(make()):
-            pytest.skip("it has nobody to lose")
+            pytest.skip("the agent has no connection to lose")
 
         async def main() -> None:
             async with self._connected(make, guest) as (agent, wire):
@@ -412,7 +412,7 @@ class AgentContract(PluginContract):
 
     @staticmethod
     def _channels(agent: Agent) -> list[str]:
-        with told_what_is_missing():
+        with unwritten_methods_fail():
             return [device.name for device in agent.devices() if isinstance(device, (Channel, GuestPort))]
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from vc_core.errors import GuestError, NotSupportedError, VCError
 from vc_core.guest import BuiltGuest, GuestBuilder, GuestRequest
 from vc_core.plugins import GuestDriver, PluginKind
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import DEADLINE, run, told_what_is_missing
+from vc_core.testing.contract.running import DEADLINE, run, unwritten_methods_fail
 
 
 def _no_progress(phrase: str, fraction: float | None) -> None:
@@ -54,7 +54,7 @@ class GuestContract(PluginContract):
     ) -> None:
         with pytest.raises(GuestError):
             run(builder.build(impossible, _no_progress), self.build_deadline)
-        with told_what_is_missing():
+        with unwritten_methods_fail():
             assert self._listed(builder, impossible.cache_dir) == []
 
     def test_nothing_is_found_in_an_empty_cache_and_nothing_made_there(

@@ -26,7 +26,7 @@ from vc_core.plugins import HypervisorDriver, PluginKind
 from vc_core.process import ProcessIdentity, find_supervisors, find_vms
 from vc_core.roots import ROOT_VARIABLE, Roots
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import DEADLINE, run, run_elsewhere, told_what_is_missing
+from vc_core.testing.contract.running import DEADLINE, run, run_elsewhere, unwritten_methods_fail
 from vc_core.wire import LOG_NAME
 
 #: Seconds that a VM gets to end; a driver may use all of them only for one that resists.
@@ -169,7 +169,7 @@ class HypervisorContract(PluginContract):
     ) -> None:
         device = _devices(tmp_path)[capability]
         vm = make()
-        with told_what_is_missing():
+        with unwritten_methods_fail():
             if capability in vm.capabilities:
                 vm.add_device(device)
             else:

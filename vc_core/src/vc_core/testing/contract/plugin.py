@@ -13,7 +13,7 @@ from vc_core import checks
 from vc_core.checks import Driver, Promise, Subject
 from vc_core.plugins import PluginKind, Plugins
 from vc_core.testing import census
-from vc_core.testing.contract.running import told_what_is_missing
+from vc_core.testing.contract.running import unwritten_methods_fail
 
 
 def _is_contract(cls: type) -> bool:
@@ -94,6 +94,6 @@ class PluginContract(Contract):
     def test_it_keeps_the_promises_that_any_installed_driver_is_held_to(
         self, driver: Driver, options: Mapping[str, object], promise: Promise, tmp_path: Path
     ) -> None:
-        with told_what_is_missing():
+        with unwritten_methods_fail():
             if faults := checks.keeps(promise, Subject(driver, options, tmp_path)):
                 pytest.fail("\n".join(faults), pytrace=False)

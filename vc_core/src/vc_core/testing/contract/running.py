@@ -20,8 +20,8 @@ Main = Callable[[], Coroutine[Any, Any, Mapping[str, object]]]
 
 
 @contextmanager
-def told_what_is_missing() -> Iterator[None]:
-    """Turn NotImplementedError, with which a method says that nobody has written it yet, into one line."""
+def unwritten_methods_fail() -> Iterator[None]:
+    """Turn NotImplementedError, which a generated method raises until it is written, into a failure of one line."""
     try:
         yield
     except NotImplementedError as error:
@@ -35,7 +35,7 @@ def run(main: Coroutine[Any, Any, _T], deadline: float = DEADLINE) -> _T:
         async with asyncio.timeout(deadline):
             return await main
 
-    with told_what_is_missing():
+    with unwritten_methods_fail():
         return asyncio.run(limited())
 
 
@@ -59,7 +59,7 @@ def run_elsewhere(main: Main) -> Any:
         process.close()
         ours.close()
     if "missing" in answer:
-        with told_what_is_missing():
+        with unwritten_methods_fail():
             raise NotImplementedError(answer["missing"])
     assert "error" not in answer, f"in another process: {answer['error']}"
     return json.loads(answer["result"])

@@ -11,7 +11,7 @@ from vc_core.errors import ConfigError
 from vc_core.plugins import PluginKind, SpawnerDriver
 from vc_core.spawner import Spawner, SpawnTarget
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import told_what_is_missing
+from vc_core.testing.contract.running import unwritten_methods_fail
 
 #: Commands with everything that a shell, or a program that reads options, would take for its own.
 COMMANDS = (
@@ -37,7 +37,7 @@ class SpawnerContract(PluginContract):
 
     @pytest.mark.parametrize("argv", COMMANDS, ids=lambda argv: argv[0])
     def test_a_command_is_passed_on_byte_for_byte_at_the_end(self, spawner: Spawner, argv: Sequence[str]) -> None:
-        with told_what_is_missing():
+        with unwritten_methods_fail():
             wrapped = spawner.wrap(argv, TARGET)
         assert isinstance(wrapped, list)
         assert wrapped[-len(argv) :] == argv
@@ -45,17 +45,17 @@ class SpawnerContract(PluginContract):
         assert all(isinstance(word, str) for word in wrapped)
 
     def test_another_target_makes_another_command(self, spawner: Spawner) -> None:
-        with told_what_is_missing():
+        with unwritten_methods_fail():
             assert spawner.wrap(["true"], TARGET) != spawner.wrap(["true"], SpawnTarget("c2", 4712))
 
     def test_wrapping_only_computes(self, spawner: Spawner) -> None:
         argv = ["echo", "x"]
-        with heard() as events, told_what_is_missing():
+        with heard() as events, unwritten_methods_fail():
             assert spawner.wrap(argv, TARGET) == spawner.wrap(tuple(argv), TARGET)
         assert events == []
         assert argv == ["echo", "x"]
 
     @pytest.mark.parametrize("pid", [1, 0, -1])
     def test_a_target_that_cannot_be_one_is_refused(self, spawner: Spawner, pid: int) -> None:
-        with told_what_is_missing(), pytest.raises(ConfigError, match=str(pid)):
+        with unwritten_methods_fail(), pytest.raises(ConfigError, match=str(pid)):
             spawner.wrap(["true"], SpawnTarget("c1", pid))
