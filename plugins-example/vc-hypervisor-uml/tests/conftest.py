@@ -11,6 +11,7 @@ import pytest
 from vc_core.config import HypervisorConfig, Resources
 from vc_core.context import Boot, PodContext
 from vc_core.initramfs import Entry, file_entry, pack
+from vc_hypervisor_uml import package
 
 BUSYBOX = Path("/bin/busybox")
 
@@ -18,14 +19,15 @@ _DEVICES = "/bin/busybox mount -t devtmpfs dev /dev"
 
 
 @pytest.fixture(scope="session")
-def booting(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Boot]:
-    """Return a function that makes a guest whose first process is a shell script."""
-    kernel = shutil.which("linux.uml")
-    assert kernel is not None, "install the Debian package user-mode-linux"
+def booting(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Boot]:
+    """Return a function that makes a guest whose first process is a shell script; it may have a file ``/program``."""
+    if problems := package.problems():
+        pytest.skip("; ".join(problems))
+    kernel = package.find_kernel()
     top = tmp_path_factory.mktemp("boot")
     shutil.copy(kernel, top / "linux")
 
-    def booting(script: str) -> Boot:
+    def booting(script: str, program: Path | None = None) -> Boot:
         image = top / f"initramfs{len(list(top.iterdir()))}"
         files = {
             "/init": file_entry(f"#!/bin/busybox sh\n{_DEVICES}\n{script}\n".encode(), executable=True),
@@ -33,6 +35,8 @@ def booting(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Boot]:
             "/dev": Entry(0o040755),
             "/proc": Entry(0o040755),
         }
+        if program is not None:
+            files["/program"] = file_entry(program.read_bytes(), executable=True)
         image.write_bytes(b"".join(pack(files)))
         return Boot(top / "linux", image, True, ())
 

@@ -43,6 +43,23 @@ def test_what_would_plant_something_is_not_permitted(tmp_path: Path, statement: 
     assert [(one.name, stat.S_IMODE(one.stat().st_mode)) for one in tmp_path.iterdir()] == [("file", 0o644)]
 
 
+def test_system_calls_of_the_x32_abi_are_not_permitted(tmp_path: Path) -> None:
+    chmod = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); libc.syscall(0x40000000 + 90, b'file', 0o4755)"
+    assert "PermissionError" in attempt(tmp_path, f"{chmod}; raise OSError(ctypes.get_errno(), 'x32')")
+
+
+@pytest.mark.needs("gcc")
+def test_system_calls_of_another_architecture_are_not_permitted(tmp_path: Path) -> None:
+    source, library = tmp_path / "getpid.c", tmp_path / "getpid.so"
+    source.write_text('int getpid_i386(void) { int pid; asm volatile("int $0x80" : "=a"(pid) : "0"(20)); return pid; }')
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    call = f"import ctypes; pid = ctypes.CDLL({str(library)!r}).getpid_i386()"
+    bare = subprocess.run([sys.executable, "-c", f"import os; {call}; assert pid == os.getpid()"], timeout=30)
+    if bare.returncode != 0:
+        pytest.skip("this host's kernel runs no i386 system calls (CONFIG_IA32_EMULATION)")
+    assert "PermissionError" in attempt(tmp_path, f"{call}; raise OSError(-pid, 'i386')")
+
+
 @pytest.mark.parametrize(
     "statement",
     [

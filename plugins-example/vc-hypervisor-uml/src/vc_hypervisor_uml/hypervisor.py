@@ -21,7 +21,7 @@ from vc_core.errors import ConfigError, HypervisorError, StateError, VCError, VM
 from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.process import ProcessIdentity
 from vc_core.vm_process import VMProcess
-from vc_hypervisor_uml import cmdline, process
+from vc_hypervisor_uml import cmdline, package, process
 from vc_hypervisor_uml.line import Line
 
 _CAPABILITIES = frozenset(
@@ -123,6 +123,7 @@ class UmlHypervisor(Hypervisor):
         if saved is None:
             cmdline.check_caller_params(pod.hypervisor_config)
             self._check_resources()
+            self._check_host()
         elif saved:
             try:
                 self._facts = _Facts.from_mapping(saved)
@@ -264,6 +265,8 @@ class UmlHypervisor(Hypervisor):
             waiting, gate = _pipe(stack)
             inherited = [gate, console, *chain(*channels.values(), *lines.values())]
             argv = cmdline.argv(self._pod, self._devices, lines)
+            if library := package.library(Path(argv[0])):
+                argv = ["/usr/bin/env", f"LD_PRELOAD={library}", *argv]
             pid, pidfd = process.start(argv, self._pod.run_dir, waiting, output, inherited)
             self._vm = _Vm(pidfd, console, self._log)
         identity = ProcessIdentity.of(pid)
@@ -298,6 +301,14 @@ class UmlHypervisor(Hypervisor):
             raise ConfigError(f"vcpus is {resources.vcpus}; a VM of hypervisor uml has one")
         if resources.memory and resources.memory < _MEMORY_MIN:
             raise ConfigError(f"memory is {resources.memory} MiB; give {_MEMORY_MIN} MiB at least")
+
+    def _check_host(self) -> None:
+        """Refuse a host on which the pod's kernel does not work, before anything is made. Raises ConfigError."""
+        boot, path = self._pod.boot, self._pod.hypervisor_config.kernel_path
+        if boot is None and not path:
+            package.find_kernel()
+        elif (kernel := boot.kernel if boot else Path(path)).is_file():  # prepare refuses one that is missing
+            package.library(kernel)
 
     def _check_memory(self) -> None:
         """Refuse a VM whose memory would not fit: the kernel would die at whatever moment it touches too much."""

@@ -20,6 +20,10 @@ _X86_64 = 0xC000003E
 #: Where struct seccomp_data has the call's number, the architecture, and the lower half of the first argument.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
+#: What the numbers of the x32 ABI have besides (<asm/unistd_x32.h>): other numbers for the same calls, on the same
+#: architecture.
+_X32 = 0x40000000
+
 #: Instructions of <linux/filter.h>: load a word, return, jump if equal, jump if any bit is set.
 _LOAD, _RETURN, _IF_EQUAL, _IF_ANY = 0x20, 0x06, 0x15, 0x45
 
@@ -63,12 +67,17 @@ def restrict_thread() -> None:
 
 
 def _filter() -> bytes:
-    """Return the filter's instructions. A jump names how many to pass over, if it is true and if not."""
+    """Return the filter's instructions. A jump names how many to pass over, if it is true and if not.
+
+    Calls of another architecture or ABI have other numbers and are all refused.
+    """
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_IF_EQUAL, 1, 0, _X86_64),
         (_RETURN, 0, 0, _REFUSE),
         (_LOAD, 0, 0, _NUMBER),
+        (_IF_ANY, 0, 1, _X32),
+        (_RETURN, 0, 0, _REFUSE),
     ]
     for number, (mode, refused) in _MODES.items():
         check = [
