@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,17 @@ import pytest
 # This import also makes vc_core be the real package: pytest names the module of vc_core/tests/test_x.py
 # "vc_core.tests.test_x", and would else make a namespace package vc_core of this repository's folder.
 from vc_core.testing import census
+
+#: From tests/support, which pyproject.toml puts on the path.
+pytest_plugins = ("needs", "accepted_skips")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def usual_umask() -> Iterator[None]:
+    """Make the modes of files that tests compare independent of who runs them."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import pytest
 import vc_core as vc
 from vc_core import aio
 from vc_core.store import Store
+from vc_core.testing.slowness import within
 
 from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, wait_ended
 
@@ -158,9 +159,8 @@ def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store
         pass
     supervisor = supervisors("killed")[0]
     os.kill(vm_pid(store, "killed"), signal.SIGKILL)
-    began = time.monotonic()
-    thread.join(5)
-    assert time.monotonic() - began < 1, "a call that was under way must fail at once"
+    with within(1):  # a call that was under way must fail at once
+        thread.join(5)
     assert isinstance(failures[0], vc.HypervisorError)
     assert wait_ended(supervisor, 5)
     status = pod.status()
@@ -211,11 +211,9 @@ def test_a_new_supervisor_takes_over_from_one_that_was_killed(bundle: Path, stor
     thread.join(5)
     assert isinstance(lost[0], vc.SupervisorLostError), "a command in flight must not end silently"
 
-    began = time.monotonic()
-    result = pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"]))
-    took = time.monotonic() - began
+    with within(2):
+        result = pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"]))
     assert b"sleep 100000" in result.stdout.splitlines()
-    assert took < 2 * float(os.environ.get("VC_TEST_SLOWNESS", "1")), f"taking over took {took:.1f} s"
     assert vm_pid(store, "adopted") == vm, "the machine must be the same"
     assert len(supervisors("adopted")) == 1
     # The command of the lost client has no reader any more; it must not run for ever.
@@ -262,9 +260,8 @@ def test_a_new_supervisor_takes_over_under_load(bundle: Path, store: Store) -> N
         for supervisor in supervisors("loaded"):
             os.kill(supervisor, signal.SIGKILL)
             assert wait_ended(supervisor, 5)
-    began = time.monotonic()
-    assert pod.enter_container("c1", vc.Cmd(args=["echo", "z"])).stdout == b"z\n"
-    assert time.monotonic() - began < 4
+    with within(4):
+        assert pod.enter_container("c1", vc.Cmd(args=["echo", "z"])).stdout == b"z\n"
     ending.set()
     for worker in workers:
         worker.join(30)
@@ -329,11 +326,10 @@ def test_a_stopped_vm_is_killed_when_it_does_not_answer(bundle: Path, store: Sto
     pod = vc.run_pod(pod_config(id="frozen", containers=[container(bundle)]))
     vm = vm_pid(store, "frozen")
     os.kill(vm, signal.SIGSTOP)
-    began = time.monotonic()
-    assert [one.state for one in vc.list_pods()] == ["running"]
-    assert time.monotonic() - began < 1, "listing must not wait for a machine"
-    pod.stop(timeout=3)
-    assert time.monotonic() - began < 10
+    with within(1):  # listing must not wait for a machine
+        assert [one.state for one in vc.list_pods()] == ["running"]
+    with within(10):
+        pod.stop(timeout=3)
     assert wait_ended(vm, 0)
     pod.delete()
 

@@ -7,12 +7,12 @@ import os
 import platform
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 import vc_core as vc
+from vc_core.testing.slowness import within
 
 from .conftest import supervisors, virtc
 
@@ -163,23 +163,22 @@ def test_a_reader_that_has_gone_ends_a_command_that_writes(pod: vc.Pod) -> None:
 
 
 def test_a_command_is_killed_at_its_timeout_and_what_it_said_is_kept(pod: vc.Pod) -> None:
-    began = time.monotonic()
-    with pytest.raises(vc.CommandTimeoutError, match="did not end in 1 s") as caught:
-        sh(pod, "echo before; exec sleep 4321", timeout=1)
-    assert caught.value.stdout == b"before\n"
-    assert time.monotonic() - began < 5
+    with within(5):
+        with pytest.raises(vc.CommandTimeoutError, match="did not end in 1 s") as caught:
+            sh(pod, "echo before; exec sleep 4321", timeout=1)
+        assert caught.value.stdout == b"before\n"
     assert "sleep 4321" not in sh(pod, "ps -o args").stdout.decode()
 
 
 def test_eight_commands_run_at_the_same_time(pod: vc.Pod) -> None:
-    began, results = time.monotonic(), []
+    results = []
     threads = [threading.Thread(target=lambda: results.append(sh(pod, "sleep 1; echo x").stdout)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with within(4):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert results == [b"x\n"] * 8
-    assert time.monotonic() - began < 4
 
 
 def test_a_reader_that_stalls_stalls_its_own_stream_only(pod: vc.Pod) -> None:

@@ -12,15 +12,16 @@ import pytest
 
 from vc_core import locks
 from vc_core.errors import BusyError
+from vc_core.testing.slowness import within
 
 
 def test_a_held_lock_is_refused_after_the_deadline(tmp_path: Path) -> None:
     path = tmp_path / "p.lock"
     held = locks.acquire(path, 0, "busy")
     began = time.monotonic()
-    with pytest.raises(BusyError, match="pod 'p' is busy"):
+    with within(1), pytest.raises(BusyError, match="pod 'p' is busy"):
         locks.acquire(path, 0.2, "pod 'p' is busy")
-    assert 0.15 < time.monotonic() - began < 1
+    assert time.monotonic() - began > 0.15
     held.release()
 
 

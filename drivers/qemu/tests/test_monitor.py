@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from vc_core.errors import HypervisorError, VMTimeoutError
+from vc_core.testing.slowness import within
 from vc_hypervisor_qemu.monitor import Monitor
 
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}\n'
@@ -75,10 +75,8 @@ def ask(tmp_path: Path, serve: Serve, deadline: float = 5) -> object:
     ids=["silent", "half a greeting", "no capabilities", "no answer"],
 )
 def test_a_qemu_that_falls_silent_is_given_up_at_the_deadline(tmp_path: Path, serve: Serve) -> None:
-    began = time.monotonic()
-    with pytest.raises(VMTimeoutError, match=r"does not answer 'query-status' within 0\.3 s"):
+    with within(1), pytest.raises(VMTimeoutError, match=r"does not answer 'query-status' within 0\.3 s"):
         ask(tmp_path, serve, deadline=0.3)
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -100,10 +98,8 @@ def test_a_qemu_that_falls_silent_is_given_up_at_the_deadline(tmp_path: Path, se
     ],
 )
 def test_a_qemu_that_speaks_nonsense_or_hangs_up_is_an_error_at_once(tmp_path: Path, serve: Serve) -> None:
-    began = time.monotonic()
-    with pytest.raises(HypervisorError, match="query-status"):
+    with within(2), pytest.raises(HypervisorError, match="query-status"):
         ask(tmp_path, serve)
-    assert time.monotonic() - began < 2
 
 
 def test_the_error_carries_qemus_own_words(tmp_path: Path) -> None:

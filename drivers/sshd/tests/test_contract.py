@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_agent_sshd.testing.openssh import Server, free_port, serve
+from vc_agent_sshd.testing.openssh import Server, free_port
 from vc_core.agent import Agent
 from vc_core.config import HypervisorConfig, Resources
 from vc_core.context import PodContext

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vc_core.testing.slowness import scaled
+
 #: What was found: a key that stays the same as long as the thing lives, and a description.
 Census = dict[tuple[object, ...], str]
 
 #: Seconds that a thing may take to go away after the test, and seconds from one look to the next.
-_GRACE = 1.0
-_LOOK = 0.02
+_GRACE, _LOOK = scaled(1.0), 0.02
 
 #: Our default roots (``/run/virtcontainers`` and so on) hold this name; no test may mount anything there either.
 _PRODUCT = "virtcontainers"

@@ -27,10 +27,11 @@ from vc_core.process import ProcessIdentity, find_supervisors, find_vms
 from vc_core.roots import ROOT_VARIABLE, Roots
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import DEADLINE, run, run_elsewhere, unwritten_methods_fail
+from vc_core.testing.slowness import scaled
 from vc_core.wire import LOG_NAME
 
 #: Seconds that a VM gets to end; a driver may use all of them only for one that resists.
-STOP = 10.0
+STOP = scaled(10.0)
 
 MAC = "52:54:00:12:34:56"
 
@@ -262,7 +263,7 @@ class HypervisorContract(PluginContract):
                 identity = vm.identity()
                 assert identity is not None
                 identity.send(signal.SIGKILL)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(scaled(5)):
                     exit_ = await waiting
                 assert not exit_.expected
                 assert exit_.reason
@@ -314,7 +315,7 @@ class HypervisorContract(PluginContract):
         async def main() -> None:
             vm = make()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(scaled(10)):
                     with suppress(VCError):  # a hypervisor may be that fast
                         await vm.prepare(0.001)
             finally:

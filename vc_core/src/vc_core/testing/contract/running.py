@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from vc_core.testing.slowness import scaled
+
 #: Seconds for what should take a moment, on a host that is busy; only a driver that hangs takes them.
-DEADLINE = 60.0
+DEADLINE = scaled(60.0)
 
 _T = TypeVar("_T")
 Main = Callable[[], Coroutine[Any, Any, Mapping[str, object]]]

@@ -1,0 +1,187 @@
+"""Skips tests that need what this host does not have; a pytest plugin of this repository.
+
+The markers ``root``, ``vm``, ``network`` and ``needs`` name what a test needs. The reason of a skip names what is
+missing and, where there is one, the Debian package to install. What is found is kept for one session only.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vc_core.errors import VCError
+from vc_core.plugins import Plugins
+
+#: Where Debian puts programs for administrators, which a user's PATH leaves out.
+_SBIN = "/usr/sbin:/sbin"
+
+#: Programs that tests run, and the Debian packages that hold them.
+PROGRAMS = {
+    "apt-get": "apt",
+    "busybox": "busybox-static",
+    "cc": "gcc libc6-dev",
+    "cpio": "cpio",
+    "e2fsck": "e2fsprogs",
+    "gcc": "gcc libc6-dev",
+    "ip": "iproute2",
+    "linux.uml": "user-mode-linux",
+    "losetup": "mount",
+    "mke2fs": "e2fsprogs",
+    "mkfs.erofs": "erofs-utils",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mksquashfs": "squashfs-tools",
+    "musl-gcc": "musl-tools",
+    "nsenter": "util-linux",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "readelf": "binutils",
+    "shellcheck": "shellcheck",
+    "sshd": "openssh-server",
+    "strace": "strace",
+    "unshare": "util-linux",
+}
+
+#: The package that tests fetch to find out whether there is a package index; the build back end of this repository.
+_FROM_INDEX = "hatchling"
+
+#: Seconds for one question to the host, and for fetching that package.
+_TIMEOUT, _INDEX_TIMEOUT = 30.0, 120.0
+
+
+def _device(path: str, hint: str) -> str:
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"{path} cannot be opened; {hint}" if Path(path).exists() else f"{path} is missing; {hint}"
+    return ""
+
+
+def _runs(*command: str) -> bool:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _loop_devices() -> str:
+    return _device("/dev/loop-control", "run as root, with the module loop loaded")
+
+
+def _tun() -> str:
+    return _device("/dev/net/tun", "run as root, with the module tun loaded")
+
+
+def _user_namespaces() -> str:
+    return "" if _runs("unshare", "--user", "true") else "the kernel allows this user no user namespace, as in a chroot"
+
+
+def _mount_namespaces() -> str:
+    return "" if _runs("unshare", "--mount", "true") else "the kernel allows this user no mount namespace; run as root"
+
+
+def _cgroup_v2() -> str:
+    if (place := cgroup_v2()) is None:
+        return "no control group file system of version 2 is mounted"
+    if not os.access(place, os.W_OK):
+        return f"control groups cannot be made in {str(place)!r}; run as root"
+    return ""
+
+
+def _ipv6() -> str:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as one:
+            one.bind(("::1", 0))
+    except OSError:
+        return "the host has no IPv6 on its loopback interface"
+    return ""
+
+
+#: What is not a program: a function that returns what is missing, "" if nothing.
+FEATURES: dict[str, Callable[[], str]] = {
+    "/dev/net/tun": _tun,
+    "cgroup v2": _cgroup_v2,
+    "IPv6": _ipv6,
+    "loop devices": _loop_devices,
+    "mount namespaces": _mount_namespaces,
+    "user namespaces": _user_namespaces,
+}
+
+
+def cgroup_v2(mounts: Path = Path("/proc/self/mountinfo")) -> Path | None:
+    """Return where control groups of version 2 are mounted: hybrid hosts have them at /sys/fs/cgroup/unified."""
+    for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")  # proc(5), /proc/pid/mountinfo
+        if after.split(" ")[0] == "cgroup2":
+            return Path(before.split(" ")[4])
+    return None
+
+
+@functools.cache
+def missing(need: str) -> str:
+    """Return what this host lacks of a need, "" if nothing. Raises ValueError for a need that is in no table."""
+    if need in FEATURES:
+        return FEATURES[need]()
+    if need not in PROGRAMS:
+        raise ValueError(f"{need!r} is neither in PROGRAMS nor in FEATURES of {__file__}")
+    if shutil.which(need, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"):
+        return ""
+    return f"{need} is not installed; on Debian: apt install {PROGRAMS[need]}"
+
+
+@functools.cache
+def missing_hypervisor(name: str) -> str:
+    """Return what keeps a hypervisor's driver from working on this host, "" if nothing."""
+    try:
+        return "; ".join(Plugins().hypervisor(name).probe())
+    except VCError as error:
+        return str(error)
+
+
+@functools.cache
+def missing_index() -> str:
+    """Return why pip can fetch nothing from a package index, "" if it can."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory, _FROM_INDEX]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_INDEX_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return f"the package index does not answer within {_INDEX_TIMEOUT:g} s"
+    if done.returncode == 0:
+        return ""
+    return f"pip cannot fetch {_FROM_INDEX}: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+
+
+def _missing(item: pytest.Item) -> Iterator[str]:
+    """Yield what this host lacks of what a test needs."""
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        yield "it needs root"
+    for marker in item.iter_markers("vm"):
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        for name in marker.args or [parameters.get("hypervisor", "qemu")]:
+            yield missing_hypervisor(name)
+    for marker in item.iter_markers("needs"):
+        yield from map(missing, marker.args)
+    if item.get_closest_marker("network"):
+        yield missing_index()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test before its fixtures are set up; fixtures of wider scope need what their tests need."""
+    if reasons := list(dict.fromkeys(filter(None, _missing(item)))):
+        pytest.skip("; ".join(reasons))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look at the host anew in each session: some tests run pytest in their own process."""
+    for one in (missing, missing_hypervisor, missing_index):
+        one.cache_clear()
