@@ -149,7 +149,7 @@ def main() -> int:
         rows += [ssh.cold_start(bundle), ssh.exec_true(bundle, folder)]
         figures.append(ssh.sizes(plugins))
         rows += plugin_costs.measure(folder)
-    PAGE.write_text(page(rows, figures))
+    PAGE.write_text(page(rows, figures), encoding="utf-8")
     for row in rows:
         print(f"{row.value:6.2f} (at most {row.at_most})  {row.what}  /  {row.against}")
     return 0 if all(row.value <= row.at_most for row in rows) else 1
@@ -170,7 +170,7 @@ def page(rows: list[Ratio], figures: list[str]) -> str:
         f"| {row.ours:.3g} | {row.other:.3g} | {row.rounds} |"
         for row in rows
     ]
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True)
+    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, encoding="utf-8", check=True)
     lines += [
         "",
         *(f"* {figure}" for figure in figures),

@@ -56,8 +56,12 @@ def measure(folder: Path) -> list[Ratio]:
         for number in range(wanted - _count(folder)):
             info = path / f"bench_{number}-1.dist-info"
             info.mkdir(parents=True)
-            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: bench-{number}\nVersion: 1\n")
-            (info / "entry_points.txt").write_text(f"[vc_core.hypervisors]\nbench-{number} = bench_{number}:Plugin\n")
+            (info / "METADATA").write_text(
+                f"Metadata-Version: 2.1\nName: bench-{number}\nVersion: 1\n", encoding="utf-8"
+            )
+            (info / "entry_points.txt").write_text(
+                f"[vc_core.hypervisors]\nbench-{number} = bench_{number}:Plugin\n", encoding="utf-8"
+            )
         ours, other = json.loads(_run(_NAMES, path))
         what = f"names of all hypervisors, with {_count(path)} plug-ins installed"
         rows.append(Ratio(what, "`importlib.metadata.entry_points()`", ours, other, 8, 15))
@@ -72,7 +76,7 @@ def measure(folder: Path) -> list[Ratio]:
 def _run(measured: str, path: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(path)}
     command = [sys.executable, "-c", _PROGRAM + measured, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True).stdout
 
 
 def _count(path: Path) -> int:

@@ -86,7 +86,7 @@ def master(pod_id: str, folder: Path) -> Iterator[list[str]]:
     record, keys = store.read(pod_id), store.roots.pod_run_dir(pod_id) / "ssh"
     assert record.vm is not None
     known = folder / "known_hosts"
-    known.write_text(f"guest {(keys / 'guest/host-key.pub').read_text()}")
+    known.write_text(f"guest {(keys / 'guest/host-key.pub').read_text(encoding='utf-8')}", encoding="utf-8")
     ssh = [
         *("ssh", "-F", "none", "-i", str(keys / "client-key"), "-p", str(port(int(record.vm["pid"])))),
         *("-o", f"UserKnownHostsFile={known}", "-o", "HostKeyAlias=guest", "-o", "IdentitiesOnly=yes"),
@@ -102,7 +102,7 @@ def master(pod_id: str, folder: Path) -> Iterator[list[str]]:
 def port(pid: int) -> int:
     """Return the TCP port that a process listens on."""
     sockets = {str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()}
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+    for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]:
         fields = line.split()
         if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
             return int(fields[1].partition(":")[2], 16)

@@ -245,4 +245,4 @@ PAGES = {
 
 if __name__ == "__main__":
     for path, page in PAGES.items():
-        path.write_text(page())
+        path.write_text(page(), encoding="utf-8")

@@ -68,7 +68,7 @@ _KINDS = {"IGNORED": "ignored", "UNSUPPORTED": "refused"}
 
 def guest_commands() -> set[str]:
     """Return the commands in the guest agent's table."""
-    source = (GUEST / "commands.c").read_text()
+    source = (GUEST / "commands.c").read_text(encoding="utf-8")
     table = re.search(r"\} commands\[\] = \{(.*?)\n\};", source, re.DOTALL)
     assert table, "commands.c has no table of commands any more"
     return set(re.findall(r"\{([A-Z]+),", table[1]))
@@ -76,7 +76,7 @@ def guest_commands() -> set[str]:
 
 def guest_keys() -> dict[str, dict[str, str]]:
     """Return for each object of the guest agent its keys, each with "yes", "ignored" or "refused"."""
-    source = (GUEST / "spec.c").read_text()
+    source = (GUEST / "spec.c").read_text(encoding="utf-8")
     tables = re.findall(r"static const struct field (\w+)_fields\[\] = \{(.*?)\};\n", source, re.DOTALL)
     assert tables, "spec.c has no tables of fields any more"
     return {

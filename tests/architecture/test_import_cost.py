@@ -25,7 +25,7 @@ def test_listing_pods_imports_neither_drivers_nor_their_machinery(look: str, tmp
         [sys.executable, "-X", "importtime", "-c", *LOOKS[look]],
         env={**os.environ, "VIRTCONTAINERS_ROOT": str(tmp_path)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     imported = set(re.findall(r"^import time:[\s\d]+\|[\s\d]+\|\s+(\S+)$", done.stderr, flags=re.MULTILINE))

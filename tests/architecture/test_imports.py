@@ -67,7 +67,7 @@ def sources(*folders: Path) -> list[Path]:
 
 def imports(path: Path) -> Iterator[str]:
     """Yield what a file imports, wherever in it the statement stands: "a.b", or "a.b.c" for "from a.b import c"."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -162,7 +162,7 @@ def test_a_plugin_works_without_its_package_for_tests_and_without_pytest(plugin:
 
 
 def test_what_drivers_may_import_is_promised_to_strangers() -> None:
-    page = (ROOT / "docs/reference/compatibility.md").read_text()
+    page = (ROOT / "docs/reference/compatibility.md").read_text(encoding="utf-8")
     promised = page.split("What drivers may import:")[1].split(";")[0]
     assert {name.removeprefix("vc_core.") for name in re.findall(r"`([\w.]+)`", promised)} == INTERFACES
 
@@ -173,7 +173,7 @@ def calls(tree: ast.AST) -> Iterator[ast.Call]:
 
 def test_nothing_sleeps_instead_of_waiting_for_an_event() -> None:
     for path in all_sources():
-        for call in calls(ast.parse(path.read_text())):
+        for call in calls(ast.parse(path.read_text(encoding="utf-8"))):
             if ast.unparse(call.func) in ("time.sleep", "sleep"):
                 pytest.fail(f"{path} line {call.lineno} sleeps; wait for the event with a deadline")
             if ast.unparse(call.func) == "asyncio.sleep" and ast.unparse(call.args[0]) != "0":
@@ -183,7 +183,7 @@ def test_nothing_sleeps_instead_of_waiting_for_an_event() -> None:
 def test_nothing_runs_a_shell() -> None:
     shells = {"os.system", "os.popen", "subprocess.getoutput", "asyncio.create_subprocess_shell"}
     for path in all_sources():
-        for call in calls(ast.parse(path.read_text())):
+        for call in calls(ast.parse(path.read_text(encoding="utf-8"))):
             asked = any(word.arg == "shell" and ast.unparse(word.value) != "False" for word in call.keywords)
             assert not asked, f"{path} line {call.lineno} runs a shell"
             assert ast.unparse(call.func) not in shells, f"{path} line {call.lineno} runs a shell"

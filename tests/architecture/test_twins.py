@@ -14,4 +14,4 @@ def test_the_blocking_api_is_made_from_the_async_one() -> None:
     assert specification.loader is not None
     twins = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(twins)
-    assert (twins.CORE / "sync.py").read_text() == twins.blocking(), f"run: python {HERE / 'twins.py'}"
+    assert (twins.CORE / "sync.py").read_text(encoding="utf-8") == twins.blocking(), f"run: python {HERE / 'twins.py'}"

@@ -24,12 +24,12 @@ _CHANGES = (
 
 def blocking() -> str:
     """Return what ``vc_core/sync.py`` must hold."""
-    text = (CORE / "aio.py").read_text()
+    text = (CORE / "aio.py").read_text(encoding="utf-8")
     for pattern, replacement in _CHANGES:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE | re.DOTALL if "API" in pattern else re.MULTILINE)
     command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(CORE / "sync.py"), "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=True).stdout
 
 
 if __name__ == "__main__":
-    (CORE / "sync.py").write_text(blocking())
+    (CORE / "sync.py").write_text(blocking(), encoding="utf-8")

@@ -13,7 +13,7 @@ from vc_core import errors, hookspecs
 from vc_core.agent import GuestPayload
 from vc_core.plugins import PluginKind, Plugins
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "hooks.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "hooks.md").read_text(encoding="utf-8")
 
 SPECS: dict[str, type] = {
     "Hypervisor": hookspecs.HypervisorSpec,

@@ -264,12 +264,18 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Which tests fail in which class, and what pytest says of it, under ""."""
     folder = tmp_path_factory.mktemp("sabotage")
     module = folder / "test_sabotage.py"
-    module.write_text("\n\n".join([HEAD, *(f"class Test{name}{body}" for name, (body, _) in SABOTAGE.items())]))
+    module.write_text(
+        "\n\n".join([HEAD, *(f"class Test{name}{body}" for name, (body, _) in SABOTAGE.items())]), encoding="utf-8"
+    )
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*pytest_, "--rootdir", folder, module],
-        env={**os.environ, "COLUMNS": "400"}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env={**os.environ, "COLUMNS": "400"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
     found: dict[str, set[str]] = {name: set() for name in SABOTAGE}
     for name, test in re.findall(r"^(?:FAILED|ERROR) \S+::Test(\w+)::(.+?)(?: - .*)?$", done.stdout, re.MULTILINE):
         found[name].add(test)

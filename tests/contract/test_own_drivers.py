@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 OFFERED = [
     (kind, name, project["name"], project["version"])
     for path in sorted(ROOT.glob("drivers/*/pyproject.toml"))
-    for project in [tomllib.loads(path.read_text())["project"]]
+    for project in [tomllib.loads(path.read_text(encoding="utf-8"))["project"]]
     for kind in PluginKind
     for name in project.get("entry-points", {}).get(kind.group, {})
 ]

@@ -37,7 +37,7 @@ class Reader:
     def run(self, language: str, text: str) -> str:
         command = ["sh", "-eu", "-c", text] if language == "sh" else [sys.executable, "-c", text]
         done = subprocess.run(
-            command, cwd=self._where, env=self._environment, text=True, timeout=120,
+            command, cwd=self._where, env=self._environment, encoding="utf-8", timeout=120,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert done.returncode == 0, f"{text}\n{done.stdout}"
@@ -45,13 +45,13 @@ class Reader:
 
     def follow(self, page: Path) -> None:
         """Run the examples in order; a text block is what the example before it prints, ``...`` in it anything."""
-        content = page.read_text()
+        content = page.read_text(encoding="utf-8")
         if "virtc guest remove" in content:  # takes no guest from others
             self._environment["VIRTCONTAINERS_CACHE"] = str(self._where / "cache")
         printed = ""
         for language, text in BLOCK.findall(content):
             if language == "python" and (file := FILE.match(text)):
-                (self._where / file[1]).write_text(text)
+                (self._where / file[1]).write_text(text, encoding="utf-8")
             elif language != "text":
                 printed = self.run(language, text)
             else:
@@ -65,7 +65,7 @@ class Reader:
 
     def make_bundle(self) -> None:
         """Make the bundle as the tutorial does."""
-        blocks = BLOCK.findall(TUTORIAL.read_text())
+        blocks = BLOCK.findall(TUTORIAL.read_text(encoding="utf-8"))
         self.run(*next(block for block in blocks if "busybox --install" in block[1]))
 
 
@@ -95,7 +95,7 @@ def test_a_how_to_works_from_its_first_line_to_its_last(page: Path, reader: Read
 @pytest.mark.root
 def test_the_examples_of_the_readme_work(tmp_path: Path, reader: Reader) -> None:
     reader.make_bundle()
-    page = (ROOT / "README.md").read_text().replace("/srv/busybox", str(tmp_path / "bundle"))
+    page = (ROOT / "README.md").read_text(encoding="utf-8").replace("/srv/busybox", str(tmp_path / "bundle"))
     examples = [("sh", text) for text in INDENTED.findall(page)] + BLOCK.findall(page)
     assert {language for language, _ in examples} == {"sh", "python"}
     for language, text in examples:
@@ -108,6 +108,6 @@ def test_the_examples_of_the_readme_work(tmp_path: Path, reader: Reader) -> None
 )
 def test_every_link_leads_somewhere(page: str) -> None:
     path = ROOT / page
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{page} links to {target}"

@@ -30,12 +30,12 @@ GENERATOR = load_generator()
 
 @pytest.mark.parametrize("path", GENERATOR.PAGES, ids=lambda path: path.name)
 def test_the_page_is_what_the_code_says(path: Path) -> None:
-    assert path.read_text() == GENERATOR.PAGES[path](), "run: ./dev docs"
+    assert path.read_text(encoding="utf-8") == GENERATOR.PAGES[path](), "run: ./dev docs"
 
 
 def cells(heading: str) -> list[list[str]]:
     """Return the rows of the table below a heading of the interoperability page."""
-    text = (DOCS / "reference/interoperability.md").read_text().partition(f"\n## {heading}\n\n")[2]
+    text = (DOCS / "reference/interoperability.md").read_text(encoding="utf-8").partition(f"\n## {heading}\n\n")[2]
     rows = text.partition("\n\n")[0].splitlines()[2:]
     return [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
 

@@ -18,7 +18,7 @@ def plugins() -> dict[str, Any]:
     """Return the driver of each distribution by its folder, made as the core makes it."""
     found = {}
     for file in sorted(DRIVERS.glob("*/pyproject.toml")):
-        for entries in tomllib.loads(file.read_text())["project"]["entry-points"].values():
+        for entries in tomllib.loads(file.read_text(encoding="utf-8"))["project"]["entry-points"].values():
             for target in entries.values():
                 module, _, name = target.partition(":")
                 found[file.parent.name] = getattr(import_module(module), name)()
@@ -37,7 +37,7 @@ def first_column(page: str, head: str) -> list[str]:
 def test_a_driver_s_readme_has_all_its_options(folder: str, plugin: Any) -> None:
     configure = next(getattr(plugin, name) for name in dir(plugin) if re.fullmatch(r"vc_\w+_config", name))
     options = sorted(one.name for one in fields(configure({})))
-    assert sorted(first_column((DRIVERS / folder / "README.md").read_text(), "option")) == options
+    assert sorted(first_column((DRIVERS / folder / "README.md").read_text(encoding="utf-8"), "option")) == options
 
 
 def test_the_guest_agent_s_readme_has_all_its_files() -> None:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"`([^`]+)`")
 OURS = re.compile(r"vc_|virtc\b")
 
-PAGE = (ROOT / "docs/reference/v0.1.0.md").read_text()
-NAMES = Path(__file__).with_name("v0.1.0-names.txt").read_text().splitlines()
+PAGE = (ROOT / "docs/reference/v0.1.0.md").read_text(encoding="utf-8")
+NAMES = Path(__file__).with_name("v0.1.0-names.txt").read_text(encoding="utf-8").splitlines()
 #: The cells of each row that begins with a name in code: theirs, ours, what differs.
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| `")]
 #: Their attributes are made by ``__init__``, so the classes do not show them.

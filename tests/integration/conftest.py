@@ -26,14 +26,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     busybox = shutil.which("busybox")
     assert busybox is not None, "install the Debian package busybox-static"
     shutil.copy(busybox, bin_dir / "busybox")
-    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    applets = subprocess.run([busybox, "--list"], capture_output=True, encoding="utf-8", check=True).stdout.split()
     for applet in applets:
         if applet != "busybox":
             (bin_dir / applet).symlink_to("busybox")
     for name in ("etc", "tmp"):
         (top / "rootfs" / name).mkdir()
-    (top / "rootfs/etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n")
-    (top / "rootfs/etc/group").write_text("root:x:0:\nbob:x:1000:\n")
+    (top / "rootfs/etc/passwd").write_text(
+        "root:x:0:0::/root:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n", encoding="utf-8"
+    )
+    (top / "rootfs/etc/group").write_text("root:x:0:\nbob:x:1000:\n", encoding="utf-8")
     return top
 
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.qemu]
 def guest() -> dict[str, str]:
     """Return kernel and image of the built guest."""
     lines = subprocess.run(
-        [virtc_path(), "guest", "build"], capture_output=True, text=True, check=True
+        [virtc_path(), "guest", "build"], capture_output=True, encoding="utf-8", check=True
     ).stdout.splitlines()
     return dict(line.split() for line in lines)
 
@@ -32,7 +32,8 @@ def silent_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("silent")
     (top / "dev").mkdir()
     (top / "init").write_text(
-        "#!/busybox sh\n/busybox mount -t devtmpfs dev /dev\necho I am not an agent >/dev/ttyS0\n/busybox sleep 1000\n"
+        "#!/busybox sh\n/busybox mount -t devtmpfs dev /dev\necho I am not an agent >/dev/ttyS0\n/busybox sleep 1000\n",
+        encoding="utf-8",
     )
     (top / "init").chmod(0o755)
     shutil.copy(shutil.which("busybox") or "busybox", top / "busybox")
@@ -159,7 +160,9 @@ def test_a_pod_needs_root_where_a_machine_needs_it(bundle: Path) -> None:
     if subprocess.run(["unshare", "--user", "true"], capture_output=True).returncode != 0:
         pytest.skip("the kernel allows no user namespace here, as in a chroot")
     done = subprocess.run(
-        ["unshare", "--user", virtc_path(), "pod", "create", "--bundle", str(bundle)], capture_output=True, text=True
+        ["unshare", "--user", virtc_path(), "pod", "create", "--bundle", str(bundle)],
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 1
     assert "needs root" in done.stderr

@@ -43,7 +43,7 @@ def gone(pod: vc.Pod) -> Iterator[None]:
 def whoami(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a static program that exits with its effective user id, modulo 251."""
     top = tmp_path_factory.mktemp("whoami")
-    (top / "whoami.c").write_text("#include <unistd.h>\nint main(void) { return geteuid() % 251; }\n")
+    (top / "whoami.c").write_text("#include <unistd.h>\nint main(void) { return geteuid() % 251; }\n", encoding="utf-8")
     subprocess.run(["musl-gcc", "-static", "-o", top / "whoami", top / "whoami.c"], check=True)
     return top / "whoami"
 

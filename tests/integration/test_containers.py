@@ -49,7 +49,7 @@ def test_a_container_added_to_a_running_pod_starts_stops_and_starts_again(added:
     assert one.enter(vc.Cmd(args=["ls", "/tmp"])).stdout == b"", "a restarted container has a fresh writable layer"
     assert one.status().exit_code is None
     one.stop()
-    assert Path(one.status().log_path).read_text() == "up\nup\n"
+    assert Path(one.status().log_path).read_text(encoding="utf-8") == "up\nup\n"
 
 
 def test_a_deleted_container_is_gone_and_its_id_free(added: Added, pod: vc.Pod, bundle: Path) -> None:
@@ -170,8 +170,8 @@ def test_a_signal_reaches_a_container_by_name_or_number(added: Added, wanted: in
     one.start()
     log = Path(one.status().log_path)
     end = time.monotonic() + 20
-    while log.read_text() != "up\n":
+    while log.read_text(encoding="utf-8") != "up\n":
         assert time.monotonic() < end
     one.kill(wanted)
     assert one.wait() == 3
-    assert log.read_text().split()[1] in str({"hup": "HUP", 10: "USR1"}.get(wanted, wanted))
+    assert log.read_text(encoding="utf-8").split()[1] in str({"hup": "HUP", 10: "USR1"}.get(wanted, wanted))

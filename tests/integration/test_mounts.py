@@ -21,9 +21,9 @@ def shared_files(tmp_path_factory: pytest.TempPathFactory, hypervisor: str) -> P
     top = tmp_path_factory.mktemp("shared")
     for name in ("data", "scratch", "volume"):
         (top / name).mkdir()
-    (top / "data/file").write_text("from the host\n")
-    (top / "volume/file").write_text("by tag\n")
-    (top / "single.conf").write_text("a file alone\n")
+    (top / "data/file").write_text("from the host\n", encoding="utf-8")
+    (top / "volume/file").write_text("by tag\n", encoding="utf-8")
+    (top / "single.conf").write_text("a file alone\n", encoding="utf-8")
     return top
 
 
@@ -56,7 +56,7 @@ def sh(pod: vc.Pod, script: str) -> vc.ExecResult:
 
 def test_a_mount_shows_the_hosts_files_and_what_changes_there(mounted: vc.Pod, shared_files: Path) -> None:
     assert sh(mounted, "cat /data/file").stdout == b"from the host\n"
-    (shared_files / "data/file").write_text("changed\n")
+    (shared_files / "data/file").write_text("changed\n", encoding="utf-8")
     assert sh(mounted, "cat /data/file").stdout == b"changed\n"
 
 
@@ -73,7 +73,7 @@ def test_a_single_file_can_be_mounted_where_nothing_was(mounted: vc.Pod) -> None
 
 def test_what_is_written_to_a_writable_mount_is_on_the_host(mounted: vc.Pod, shared_files: Path) -> None:
     assert sh(mounted, "echo from the guest >/var/scratch/out").exit_code == 0
-    assert (shared_files / "scratch/out").read_text() == "from the guest\n"
+    assert (shared_files / "scratch/out").read_text(encoding="utf-8") == "from the guest\n"
 
 
 def test_a_guest_cannot_plant_a_set_user_id_program_or_a_device_on_the_host(
@@ -99,7 +99,7 @@ def test_mounts_can_be_given_to_a_container_that_is_added_later(
     one = mounted.create_container(late)
     one.start()
     assert one.wait() == 0
-    assert Path(one.status().log_path).read_text() == "by tag\n"
+    assert Path(one.status().log_path).read_text(encoding="utf-8") == "by tag\n"
     one.delete()
 
 

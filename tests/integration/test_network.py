@@ -57,7 +57,9 @@ def test_status_shows_where_it_is(connected: vc.Pod) -> None:
 
 def test_nothing_else_of_this_host_listens_for_it(connected: vc.Pod) -> None:
     [forward] = connected.status().forwards
-    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line]
+    listening = [
+        line.split()[1] for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:] if " 0A " in line
+    ]
     assert f"0100007F:{forward.host_port:04X}" in listening
     assert f"00000000:{forward.host_port:04X}" not in listening
 

@@ -46,7 +46,7 @@ def test_a_pod_lives_stops_and_lives_again(bundle: Path, store: Store) -> None:
         pod.stop()
         assert wait_ended(vm, 0)
         assert supervisors("twice") == []
-    assert sorted(Path(one.log_path).read_text().splitlines()) == ["oops", "oops", "started", "started"]
+    assert sorted(Path(one.log_path).read_text(encoding="utf-8").splitlines()) == ["oops", "oops", "started", "started"]
     assert not (store.roots.pod_run_dir("twice") / "supervisor.sock").exists()
     pod.delete()
     assert not Path(one.log_path).exists()
@@ -279,7 +279,9 @@ def test_a_failed_pod_whose_machine_still_runs_can_be_started_again_and_has_one_
     os.kill(supervisor, signal.SIGKILL)
     assert wait_ended(supervisor, 5)
     path = store.roots.pod_state_dir("again") / "state.json"
-    path.write_text(path.read_text().replace('"state": "running"', '"state": "failed"', 1))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"state": "running"', '"state": "failed"', 1), encoding="utf-8"
+    )
     with pytest.raises(vc.StateError, match="its VM still runs"):
         pod.delete()
     pod.start()
@@ -367,7 +369,7 @@ def test_why_a_supervisor_cannot_be_started_is_said(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod = vc.create_pod(pod_config(id="unstartable", containers=[container(bundle)]))
-    (tmp_path / "unshare").write_text("#!/bin/sh\necho 'unshare: no namespaces today' >&2\nexit 1\n")
+    (tmp_path / "unshare").write_text("#!/bin/sh\necho 'unshare: no namespaces today' >&2\nexit 1\n", encoding="utf-8")
     (tmp_path / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(vc.SupervisorError, match="unshare: no namespaces today"):
@@ -379,7 +381,7 @@ def test_a_supervisor_that_crashes_while_it_starts_is_quoted(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod = vc.create_pod(pod_config(id="crash", containers=[container(bundle)]))
-    (tmp_path / "asyncio.py").write_text("raise RuntimeError('no event loop today')")
+    (tmp_path / "asyncio.py").write_text("raise RuntimeError('no event loop today')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(vc.SupervisorError, match="no event loop today"):
         pod.start()

@@ -251,7 +251,7 @@ def test_exactly_one_supervisor_carries_the_pods_id(pod: vc.Pod) -> None:
 
 
 def test_nothing_is_mounted_in_the_hosts_namespace(pod: vc.Pod, root: Path) -> None:
-    assert str(root) not in Path("/proc/self/mountinfo").read_text()
+    assert str(root) not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
 
 
 def test_starting_a_running_pod_is_refused(pod: vc.Pod) -> None:

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.qemu]
 def pod(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[vc.Pod]:
     """Return a running pod with a network, and two containers: "c1" sees files of the host, "c2" has limits."""
     shown = tmp_path_factory.mktemp("shown")
-    (shown / "file").write_text("seen\n")
+    (shown / "file").write_text("seen\n", encoding="utf-8")
     (shown / "out").mkdir()
     sleep = vc.Cmd(args=["sleep", "100000"])
     mounts = [vc.Mount(str(shown / "file"), "/new/file"), vc.Mount(str(shown / "out"), "/out", read_only=False)]
@@ -83,7 +83,7 @@ def test_a_container_is_added_stopped_and_removed(pod: vc.Pod, bundle: Path) -> 
 def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store) -> None:
     key = store.roots.pod_run_dir("ssh") / "ssh/client-key"
     assert key.stat().st_mode & 0o777 == 0o600
-    secret = key.read_text().splitlines()[2]
+    secret = key.read_text(encoding="utf-8").splitlines()[2]
     look = f"find /run /etc /mnt -type f -exec grep -l {secret} {{}} +"
     found = sh(pod, f"mkdir -p /mnt; mount -t 9p -o trans=virtio vcKeys /mnt; ls /mnt; {look}", where="")
     assert found.stdout == b"authorized_keys\nhost-key\nhost-key.pub\n"
@@ -92,7 +92,11 @@ def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store) -> None:
 def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store) -> None:
     inodes = {os.readlink(f"/proc/{vm_pid(store, 'ssh')}/fd/{fd}")  # noqa: PTH115 - no path
               for fd in os.listdir(f"/proc/{vm_pid(store, 'ssh')}/fd")}  # noqa: PTH208  # fmt: skip
-    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines() if line.split()[3] == "0A"]
+    listening = [
+        line.split()
+        for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()
+        if line.split()[3] == "0A"
+    ]
     ours = [fields[1] for fields in listening if f"socket:[{fields[9]}]" in inodes]
     assert ours
     assert all(address.startswith("0100007F:") for address in ours)

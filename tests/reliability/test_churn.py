@@ -45,7 +45,7 @@ for _ in range(200):
 def test_processes_that_race_on_the_same_pods_break_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORK, str(seed)], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", WORK, str(seed)], stderr=subprocess.PIPE, encoding="utf-8")
         for seed in range(5)
     ]
     said = [worker.communicate(timeout=120)[1] for worker in workers]

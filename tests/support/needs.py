@@ -152,7 +152,7 @@ def missing_index() -> str:
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory, _FROM_INDEX]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_INDEX_TIMEOUT)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=_INDEX_TIMEOUT)
         except subprocess.TimeoutExpired:
             return f"the package index does not answer within {_INDEX_TIMEOUT:g} s"
     if done.returncode == 0:

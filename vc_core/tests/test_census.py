@@ -54,7 +54,7 @@ def start_orphan(root: Path, seconds: str) -> int:
         ["sh", "-c", f"sleep {seconds} </dev/null >/dev/null 2>&1 & echo $!"],
         env={**os.environ, "VIRTCONTAINERS_ROOT": str(root / "state")},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return int(started.stdout)
@@ -135,7 +135,7 @@ def test_a_mount_that_a_test_leaves_is_found(tmp_path: Path) -> None:
             subprocess.run(["mount", "-t", "tmpfs", "none", {str(tmp_path)!r}], check=True)
     """)
     done = subprocess.run(
-        ["unshare", "--mount", sys.executable, "-c", program], capture_output=True, text=True, check=False
+        ["unshare", "--mount", sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False
     )
     assert "left behind:\n  mount " in done.stderr
     assert f"{tmp_path} " in done.stderr
@@ -162,12 +162,13 @@ def test_the_fixture_counts_around_each_test_and_spares_fixtures_of_wider_scope(
                 global leak
                 leak = open("/dev/null")
             def test_after(): ...
-        """)
+        """),
+        encoding="utf-8",
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/base", tmp_path],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         cwd=tmp_path,
     )

@@ -152,7 +152,7 @@ def test_a_shell_can_complete_pods() -> None:
     words = {"COMP_WORDS": "virtc pod start my", "COMP_CWORD": "3", "_VIRTC_COMPLETE": "bash_complete"}
     script = "from vc_core.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **words}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], env={**os.environ, **words}, capture_output=True, encoding="utf-8", check=True
     )
     assert done.stdout == "plain,my-pod\n"
 

@@ -21,7 +21,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8));"
         f"_files.write_atomic(Path({str(tmp_path)!r}), 'state.json', b'new content that does not fit')"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8")
     assert "StorageError" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
     assert (tmp_path / "state.json").read_bytes() == b"old"
@@ -64,17 +64,17 @@ def test_removing_a_tree_does_not_follow_links(tmp_path: Path) -> None:
 def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path) -> None:
     """rmtree over a live bind mount empties its source; the source has the same device number."""
     (tmp_path / "source").mkdir()
-    (tmp_path / "source/file").write_text("precious")
+    (tmp_path / "source/file").write_text("precious", encoding="utf-8")
     (tmp_path / "doomed/mount").mkdir(parents=True)
     script = (
         "from pathlib import Path; from vc_core import _files, _mounts; import sys; top = Path(sys.argv[1]);"
         "_mounts.bind(top / 'source', top / 'doomed/mount'); _files.remove_tree(top / 'doomed')"
     )
     done = subprocess.run(
-        ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+        ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path)], capture_output=True, encoding="utf-8"
     )
     assert "is a mount point; unmount it first" in done.stderr
-    assert (tmp_path / "source/file").read_text() == "precious"
+    assert (tmp_path / "source/file").read_text(encoding="utf-8") == "precious"
 
 
 def test_a_root_that_others_can_write_is_refused(tmp_path: Path) -> None:

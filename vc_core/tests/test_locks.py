@@ -39,7 +39,7 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
         "lock = locks.acquire(Path(sys.argv[1]), 0, ''); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
     )
     with holder:
         assert holder.stdout is not None

@@ -73,7 +73,7 @@ def test_a_process_whose_first_thread_ended_lives_until_all_did() -> None:
         one = identity(child)
         assert child.stdout is not None
         child.stdout.readline()
-        while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        while Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z":
             pass
         assert not one.wait(0)
         assert one.kill(10)

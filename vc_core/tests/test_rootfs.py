@@ -29,7 +29,7 @@ def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: 
     elif kind == "empty file":
         path.touch()
     elif kind == "text":
-        path.write_text("x" * 5000)
+        path.write_text("x" * 5000, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         rootfs.resolve(container("" if kind == "not given" else path))
     assert "rootfs of container 'c'" in str(caught.value)

@@ -38,7 +38,7 @@ def test_what_a_text_file_holds_back_is_written_before_the_command_writes(tmp_pa
     with (tmp_path / "file").open("w") as file:
         file.write("before")
         Stdio(None, file, file).close()
-        assert (tmp_path / "file").read_text() == "before"
+        assert (tmp_path / "file").read_text(encoding="utf-8") == "before"
 
 
 @pytest.mark.parametrize("bad", ["text", 9999, object(), 1.5])

@@ -72,7 +72,7 @@ def test_a_record_cut_at_any_byte_breaks_its_own_pod_only(two_pods: Store) -> No
 )
 def test_a_strange_record_is_refused_and_left_alone(two_pods: Store, change: dict[str, object], says: str) -> None:
     path = two_pods.roots.pod_state_dir("a") / "state.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     before = path.read_bytes()
     with pytest.raises(StorageError, match=says):
         two_pods.read("a")
@@ -82,12 +82,12 @@ def test_a_strange_record_is_refused_and_left_alone(two_pods: Store, change: dic
 @pytest.mark.parametrize("where", [(), ("vm_config",), ("hypervisor_config",)])
 def test_an_unknown_key_of_a_configuration_is_refused(two_pods: Store, where: tuple[str, ...]) -> None:
     path = two_pods.roots.pod_state_dir("a") / "config.json"
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     inner = data["config"]
     for key in where:
         inner = inner[key]
     inner["surprise"] = 1
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(StorageError, match="surprise"):
         two_pods.read_config("a")
 

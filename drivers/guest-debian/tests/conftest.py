@@ -28,7 +28,7 @@ def module_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes
             lines += [f"int {symbol};", in_section("__ksymtab_strings", f"{symbol}_name", symbol)]
         lines += [f"extern int {symbol}; int *use_{symbol} = &{symbol};" for symbol in imports.split()]
         source, target = directory / "module.c", directory / "module.o"
-        source.write_text("\n".join(lines))
+        source.write_text("\n".join(lines), encoding="utf-8")
         subprocess.run(["cc", "-c", "-o", target, source], check=True)
         files[f"{path}.ko"] = target.read_bytes()
     return files
@@ -52,10 +52,11 @@ def use_sources(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
     def use(line: str, more: str = "") -> None:
         (empty / "lists/partial").mkdir(parents=True, exist_ok=True)
-        sources.write_text(f"{line}\n")
+        sources.write_text(f"{line}\n", encoding="utf-8")
         config.write_text(
             f'Dir::Etc::sourcelist "{sources}"; Dir::Etc::sourceparts "{empty}";\n'
-            f'Dir::Etc::preferencesparts "{empty}"; Dir::State::lists "{empty}/lists";\n{more}\n'
+            f'Dir::Etc::preferencesparts "{empty}"; Dir::State::lists "{empty}/lists";\n{more}\n',
+            encoding="utf-8",
         )
         monkeypatch.setenv("APT_CONFIG", str(config))
 
@@ -88,6 +89,6 @@ def _nothing_left_running(place: Path) -> Iterator[None]:
     yield
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            assert str(place) not in path.read_text(errors="replace"), path
+            assert str(place) not in path.read_text(errors="replace", encoding="utf-8"), path
         except (FileNotFoundError, ProcessLookupError):
             continue

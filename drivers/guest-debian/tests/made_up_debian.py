@@ -112,7 +112,7 @@ class Repository:
         shutil.rmtree(root)
         sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
         self.stanzas[name] = f"{control}Filename: ./{package.name}\nSize: {package.stat().st_size}\nSHA256: {sha256}\n"
-        (self.directory / "Packages").write_text("\n".join(self.stanzas.values()))
+        (self.directory / "Packages").write_text("\n".join(self.stanzas.values()), encoding="utf-8")
         return package
 
     def add_kernel(self, version: str, files: Mapping[str, bytes | str]) -> Path:

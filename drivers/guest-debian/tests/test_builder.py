@@ -40,9 +40,9 @@ def test_a_guest_boots_the_unpacked_kernel_and_holds_agent_and_modules(
     root = unpack(image.initramfs, tmp_path / "root")
     assert (root / "init").read_bytes() == b"the agent"
     assert os.access(root / "init", os.X_OK)
-    loads = (root / "lib/modules/load").read_text().splitlines()
+    loads = (root / "lib/modules/load").read_text(encoding="utf-8").splitlines()
     assert loads == [f"/lib/modules/{name}.ko" for name in ("virtio_ring", "virtio", "virtio_pci", "virtio-rng")]
-    later = (root / "lib/modules/load.sums").read_text().splitlines()
+    later = (root / "lib/modules/load.sums").read_text(encoding="utf-8").splitlines()
     assert later == ["/lib/modules/checksum.ko"]
     for path in (*loads, *later):
         assert (root / path[1:]).read_bytes() in module_files.values()
@@ -463,7 +463,7 @@ print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), P
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reading, "--no-new-privs"]
     argv += [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HOME": str(elsewhere), "TMPDIR": str(elsewhere)}
-    built = subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=DEADLINE)
+    built = subprocess.run(argv, env=env, check=True, capture_output=True, encoding="utf-8", timeout=DEADLINE)
     image = maker.find()
     assert image is not None
     assert built.stdout.strip() == str(image.kernel)
@@ -490,7 +490,7 @@ print(maker.left_overs())
 """
     argv = ["unshare", "--mount", sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    tried = subprocess.run(argv, env=env, check=True, capture_output=True, text=True, timeout=DEADLINE)
+    tried = subprocess.run(argv, env=env, check=True, capture_output=True, encoding="utf-8", timeout=DEADLINE)
     text, left = tried.stdout.splitlines()
     assert text.startswith(f"no space is left in {maker.cache_dir}/debian; ")
     assert left == "[]"

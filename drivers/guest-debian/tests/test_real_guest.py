@@ -27,7 +27,7 @@ def real_guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
     """Return a guest made of the kernel that the host's own sources offer, whose init is a shell script."""
     directory = tmp_path_factory.mktemp("real")
     init = directory / "init"
-    init.write_text(INIT)
+    init.write_text(INIT, encoding="utf-8")
     init.chmod(0o755)
     busybox = shutil.which("busybox")
     assert busybox is not None, "install the Debian package busybox-static"

@@ -76,7 +76,7 @@ from vc_guest_debian.tools import run
 asyncio.run(run(["sh", "-c", "echo $$; exec sleep 1000"], purpose="wait", deadline=60, cwd=Path(sys.argv[1]),
                 on_line=lambda line: print(line, flush=True)))
 """
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as builder:
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, encoding="utf-8") as builder:
         assert builder.stdout is not None
         pid = int(builder.stdout.readline())
         builder.send_signal(signal.SIGKILL)

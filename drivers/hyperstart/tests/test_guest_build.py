@@ -51,7 +51,9 @@ def test_it_is_compiled_again_only_when_a_source_changed(hook, project, monkeypa
         without_compiler.setenv("PATH", "")
         assert hook.build_guest_agent(project).stat().st_ino == first
     source = project / "guest/main.c"
-    source.write_text(source.read_text().replace("first process", "very first process"))
+    source.write_text(
+        source.read_text(encoding="utf-8").replace("first process", "very first process"), encoding="utf-8"
+    )
     assert b"very first" in hook.build_guest_agent(project).read_bytes()
 
 

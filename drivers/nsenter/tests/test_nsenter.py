@@ -70,10 +70,10 @@ def pid() -> Iterator[int]:
     """Return a process in namespaces of its own, with another host name."""
     script = "echo inside >/proc/sys/kernel/hostname; mount -t proc proc /proc; echo ready; exec sleep 1000"
     command = ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        with open(f"/proc/{process.pid}/task/{process.pid}/children") as children:  # noqa: PTH123 - a line of /proc
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="utf-8") as children:  # noqa: PTH123 - a line of /proc
             yield int(children.read())
         process.kill()
 

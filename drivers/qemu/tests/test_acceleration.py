@@ -38,15 +38,15 @@ class World:
         self.cache = directory / "run" / "acceleration.json"
 
     def cpu(self, flags: str) -> None:
-        self.host.cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
+        self.host.cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n", encoding="utf-8")
 
     def qemu(self, does: str) -> None:
-        self.binary.write_text(f'#!/bin/sh\necho "$@" >>{self.directory}/starts\n{does}\n')
+        self.binary.write_text(f'#!/bin/sh\necho "$@" >>{self.directory}/starts\n{does}\n', encoding="utf-8")
         self.binary.chmod(0o755)
 
     def starts(self) -> list[str]:
         path = self.directory / "starts"
-        return path.read_text().splitlines() if path.exists() else []
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def choose(self, accel: str = "auto", deadline: float = 5) -> str:
         config = QemuConfig(accel=accel)
@@ -126,12 +126,12 @@ def test_a_trial_that_outlives_its_pods_supervisor_can_be_told_to_be_the_pods(wo
     world.qemu(f"pwd >{world.directory}/cwd; exit 1")
     world.choose()
     assert world.starts()[0].startswith("-name guest=p1 ")
-    assert (world.directory / "cwd").read_text() == f"{world.pod.run_dir}\n"
+    assert (world.directory / "cwd").read_text(encoding="utf-8") == f"{world.pod.run_dir}\n"
 
 
 def test_a_new_kernel_or_qemu_is_tried_again(world: World) -> None:
     world.choose()
-    world.kernel.write_text("new")
+    world.kernel.write_text("new", encoding="utf-8")
     world.choose()
     world.qemu("echo 'Unable to mount root fs, but new'")
     world.choose()
@@ -147,7 +147,7 @@ def test_after_a_boot_of_the_host_it_is_tried_again(world: World, monkeypatch: p
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"boot": 1}', '{"outcomes": []}', "null"])
 def test_a_broken_memory_is_no_obstacle(world: World, content: str) -> None:
-    world.cache.write_text(content)
+    world.cache.write_text(content, encoding="utf-8")
     assert world.choose() == "kvm"
     assert world.choose() == "kvm"
     assert len(world.starts()) == 1

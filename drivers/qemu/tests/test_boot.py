@@ -30,7 +30,7 @@ def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(
     """One boot of each machine for all that a running guest must show."""
     shared = tmp_path / "a, b"
     shared.mkdir()
-    (shared / "greeting").write_text("hello from the host\n")
+    (shared / "greeting").write_text("hello from the host\n", encoding="utf-8")
     # The longest command line that is accepted; one byte more, and the kernel would hang without a word.
     rate = kernel_params(QemuConfig(), HypervisorConfig(), "tcg")
     room = COMMAND_LINE_MAX - len(command_line((*rate, *guest_boot.params, "vc.note=")))
@@ -82,7 +82,7 @@ def test_a_guest_reads_its_image_as_first_disk_and_cannot_change_it(
 ) -> None:
     """Debian's kernel needs an initramfs beside the disk, for it has the disk's driver as a module only."""
     qemu = tmp_path / "qemu-system-x86_64"
-    qemu.write_text(f'#!/bin/sh\nexec qemu-system-x86_64 "$@" -initrd {guest_boot.image}\n')
+    qemu.write_text(f'#!/bin/sh\nexec qemu-system-x86_64 "$@" -initrd {guest_boot.image}\n', encoding="utf-8")
     qemu.chmod(0o755)
     content = disk.image.read_bytes()
     other = tmp_path / "other"

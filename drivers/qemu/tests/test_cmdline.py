@@ -129,7 +129,7 @@ def test_qemu_reads_a_value_as_it_was_written(value: str) -> None:
     ran = subprocess.run(
         ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio",
          "-name", options("", {"guest": value, "debug-threads": "on"})],
-        input="".join(map(json.dumps, commands)), capture_output=True, text=True, check=True, timeout=20,
+        input="".join(map(json.dumps, commands)), capture_output=True, encoding="utf-8", check=True, timeout=20,
     )  # fmt: skip
     answers = [json.loads(line) for line in ran.stdout.splitlines()]
     assert {"return": {"name": value}} in answers

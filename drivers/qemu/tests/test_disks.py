@@ -42,7 +42,7 @@ def disk_of(tmp_path: Path) -> MakeDisk:
 def loop_device(disk_of: MakeDisk) -> Iterator[BlockDevice]:
     """A block device of the host with such a disk in it."""
     image = disk_of("loop").host_path
-    made = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
+    made = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, encoding="utf-8")
     path = made.stdout.strip()
     try:
         yield BlockDevice("loop", Path(path))
@@ -55,7 +55,7 @@ def opened(pid: int, disk: BlockDevice) -> set[int]:
     modes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         if entry.exists() and entry.samefile(disk.host_path):
-            flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text().split("flags:")[1].split()[0]
+            flags = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text(encoding="utf-8").split("flags:")[1].split()[0]
             modes.add(int(flags, 8) & os.O_ACCMODE)
     return modes
 

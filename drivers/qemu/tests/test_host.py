@@ -14,7 +14,7 @@ from vc_hypervisor_qemu import host
 
 
 def binary(path: Path, mode: int = 0o755) -> str:
-    path.write_text("#!/bin/sh\n")
+    path.write_text("#!/bin/sh\n", encoding="utf-8")
     path.chmod(mode)
     return str(path)
 

@@ -36,7 +36,7 @@ Owner = Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]
 def fake_qemu(directory: Path, does: str) -> str:
     """Return the path of a program that poses as QEMU, to misbehave."""
     path = directory / "qemu-system-x86_64"
-    path.write_text(f"#!/bin/sh\n{does}\n")
+    path.write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
     path.chmod(0o755)
     return str(path)
 
@@ -87,9 +87,9 @@ def test_qemu_is_sandboxed_and_sees_nothing_of_its_creators_world(
         process = Path(f"/proc/{pid}")
         names = [variable.split(b"=")[0] for variable in (process / "environ").read_bytes().split(b"\0") if variable]
         assert names == [b"PATH"]
-        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text(encoding="utf-8").splitlines())
         assert (status["Umask"], status["Seccomp"]) == ("0077", "2")
-        assert "Max core file size 1 1 bytes" in " ".join((process / "limits").read_text().split())
+        assert "Max core file size 1 1 bytes" in " ".join((process / "limits").read_text(encoding="utf-8").split())
         assert os.getsid(pid) == pid
         files = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
         known = {"/dev/null", "/dev/urandom", *(str(tmp_path / "run/p1" / name) for name in ("qemu.pid", "qemu.pipe"))}
@@ -192,7 +192,7 @@ def test_a_disk_is_read_only_and_never_taken_for_another_format(make: Make, disk
         assert (facts["file"], facts["drv"], facts["ro"]) == (str(disk.image), "raw", True)
         assert facts["image"]["virtual-size"] == disk.image.stat().st_size
         [opened] = [fd.name for fd in Path(f"/proc/{pid}/fd").iterdir() if target(fd) == disk.image]
-        flags = Path(f"/proc/{pid}/fdinfo/{opened}").read_text().split("flags:")[1].split()[0]
+        flags = Path(f"/proc/{pid}/fdinfo/{opened}").read_text(encoding="utf-8").split("flags:")[1].split()[0]
         assert int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
 
     live(hypervisor, use)
@@ -220,7 +220,7 @@ def test_pods_share_a_disk(make: Make, disk: Boot, tmp_path: Path) -> None:
 )
 def test_qemu_takes_each_parameter_that_a_caller_may_give(make: Make, name: str, value: str) -> None:
     async def use(pid: int) -> None:
-        assert f"\0-{name}\0{value}\0" in Path(f"/proc/{pid}/cmdline").read_text()
+        assert f"\0-{name}\0{value}\0" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
 
     live(make(hypervisor_params=[Param(name, value)]), use)
 
@@ -356,7 +356,7 @@ def test_stale_files_of_an_earlier_vm_are_no_obstacle(make: Make, tmp_path: Path
             old.bind(str(run_dir / name))
     (run_dir / "qemu.pid").symlink_to(tmp_path / "precious")
     os.mkfifo(run_dir / "qemu.pipe")
-    (run_dir / "console.log").write_text("old")
+    (run_dir / "console.log").write_text("old", encoding="utf-8")
 
     async def use(pid: int) -> None:
         assert hypervisor.console_tail() == ""

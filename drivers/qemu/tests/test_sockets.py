@@ -56,15 +56,15 @@ def test_a_socket_that_somebody_listens_on_is_left_alone(path: Path) -> None:
 
 def test_a_file_or_a_link_in_the_place_of_a_socket_is_left_alone(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "precious"
-    target.write_text("precious")
+    target.write_text("precious", encoding="utf-8")
     path.symlink_to(target)
     with pytest.raises(VMStartError, match=r"x\.sock' cannot be made: there is a file"):
         sockets.listen(path)
     path.unlink()
-    path.write_text("precious")
+    path.write_text("precious", encoding="utf-8")
     with pytest.raises(VMStartError, match="there is a file"):
         sockets.listen(path)
-    assert (target.read_text(), path.read_text()) == ("precious", "precious")
+    assert (target.read_text(encoding="utf-8"), path.read_text(encoding="utf-8")) == ("precious", "precious")
 
 
 @pytest.mark.parametrize("make_dead", [lambda path: None, lambda path: sockets.listen(path).close()])

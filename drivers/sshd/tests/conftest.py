@@ -36,13 +36,13 @@ def root_fs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     busybox = shutil.which("busybox")
     assert busybox is not None, "install the Debian package busybox-static"
     shutil.copy(busybox, top / "bin/busybox")
-    for applet in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
+    for applet in subprocess.run([busybox, "--list"], capture_output=True, encoding="utf-8", check=True).stdout.split():
         if applet != "busybox":
             (top / "bin" / applet).symlink_to("busybox")
     (top / "etc").mkdir()
-    (top / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:/bin/sh\n")
-    (top / "etc/group").write_text("root:x:0:\nbob:x:1001:\naudio:x:29:bob,eve\nvideo:x:44:\n")
-    (top / "etc/plain").write_text("no program\n")
+    (top / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:/bin/sh\n", encoding="utf-8")
+    (top / "etc/group").write_text("root:x:0:\nbob:x:1001:\naudio:x:29:bob,eve\nvideo:x:44:\n", encoding="utf-8")
+    (top / "etc/plain").write_text("no program\n", encoding="utf-8")
     top.chmod(0o755)
     return top
 

@@ -401,7 +401,7 @@ def test_a_container_can_have_a_terminal(make_agent: MakeAgent, root_fs: Path) -
 
 def test_mounts_follow_links_as_the_container_would(make_agent: MakeAgent, root_fs: Path, tmp_path: Path) -> None:
     (tmp_path / "shown").mkdir()
-    (tmp_path / "shown/file").write_text("seen\n")
+    (tmp_path / "shown/file").write_text("seen\n", encoding="utf-8")
     linked = tmp_path / "linked"
     subprocess.run(["cp", "-a", str(root_fs), str(linked)], check=True)
     (linked / "etc/outside").symlink_to(f"../../../..{tmp_path}")
@@ -418,7 +418,7 @@ def test_mounts_follow_links_as_the_container_would(make_agent: MakeAgent, root_
             process = await agent.start_container(container(linked, sh(script), mounts=mounts), io, DEADLINE)
             assert await asyncio.wait_for(agent.wait(process), DEADLINE) == 0
             assert io.stdout == b"seen\nseen\n1\n"
-            assert (tmp_path / "shown/written").read_text() == "y\n"
+            assert (tmp_path / "shown/written").read_text(encoding="utf-8") == "y\n"
             assert not (tmp_path / "a").exists()
 
     play(work)

@@ -130,7 +130,7 @@ def test_a_key_that_the_server_does_not_know_is_told_and_nothing_else_is_tried(
     own = asyncssh.generate_private_key("ssh-ed25519")
     (home / ".ssh/id_ed25519").write_bytes(own.export_private_key())
     (home / ".ssh/id_ed25519").chmod(0o600)
-    (home / ".ssh/config").write_text("Host *\n  User evil\n  ProxyCommand false\n")
+    (home / ".ssh/config").write_text("Host *\n  User evil\n  ProxyCommand false\n", encoding="utf-8")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
 
@@ -179,7 +179,7 @@ def test_keys_that_cannot_be_read_are_named(pod: PodContext, tmp_path: Path) -> 
     async def work() -> None:
         peer = Peer(tmp_path, silent)
         peer.port = 9
-        (tmp_path / "none").write_text("no key\n")
+        (tmp_path / "none").write_text("no key\n", encoding="utf-8")
         for name, value in (
             ("priv_key_file", f"{tmp_path}/none"),
             ("priv_key_file", f"{tmp_path}/missing"),
@@ -299,13 +299,13 @@ def test_a_managed_guest_s_keys_are_made_at_each_start_and_found_by_who_takes_ov
     assert keys.host_path.is_relative_to(pod.run_dir)
     assert [share.host_path for share in shares if isinstance(share, SharedDirectory)] == [pod.share_dir] * 2
     asyncio.run(agent.prepare())
-    first = (keys.host_path / "authorized_keys").read_text()
+    first = (keys.host_path / "authorized_keys").read_text(encoding="utf-8")
     assert sorted(path.name for path in keys.host_path.iterdir()) == ["authorized_keys", "host-key", "host-key.pub"]
     private = pod.run_dir / "ssh/client-key"
     assert private.stat().st_mode & 0o777 == 0o600
     assert asyncssh.read_private_key(str(private)).export_public_key().decode() == first
     asyncio.run(agent.prepare())
-    assert (keys.host_path / "authorized_keys").read_text() != first
+    assert (keys.host_path / "authorized_keys").read_text(encoding="utf-8") != first
 
 
 def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own_key(pod: PodContext) -> None:

@@ -30,7 +30,7 @@ def lines(journal: Path) -> Lines:
     """Return a function that returns the lines of one kind of event."""
 
     def lines(event: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in journal.read_text().splitlines()]
+        found = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
         return [line for line in found if line["event"] == event]
 
     return lines

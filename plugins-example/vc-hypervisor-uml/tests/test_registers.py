@@ -111,7 +111,7 @@ def run(boot: Boot, directory: Path, *preload: Path) -> str:
         env={"PATH": "/usr/bin:/bin", "LD_PRELOAD": ":".join(map(str, preload))},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     ).stdout
 

@@ -22,7 +22,7 @@ exec(sys.argv[2])
 def attempt(directory: Path, statement: str) -> str:
     """Run a statement under the filter and return what it complained of."""
     argv = [sys.executable, "-c", _PROGRAM, str(directory), statement]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30).stderr
+    return subprocess.run(argv, capture_output=True, encoding="utf-8", timeout=30).stderr
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,10 @@ def test_system_calls_of_the_x32_abi_are_not_permitted(tmp_path: Path) -> None:
 @pytest.mark.needs("gcc")
 def test_system_calls_of_another_architecture_are_not_permitted(tmp_path: Path) -> None:
     source, library = tmp_path / "getpid.c", tmp_path / "getpid.so"
-    source.write_text('int getpid_i386(void) { int pid; asm volatile("int $0x80" : "=a"(pid) : "0"(20)); return pid; }')
+    source.write_text(
+        'int getpid_i386(void) { int pid; asm volatile("int $0x80" : "=a"(pid) : "0"(20)); return pid; }',
+        encoding="utf-8",
+    )
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
     call = f"import ctypes; pid = ctypes.CDLL({str(library)!r}).getpid_i386()"
     bare = subprocess.run([sys.executable, "-c", f"import os; {call}; assert pid == os.getpid()"], timeout=30)

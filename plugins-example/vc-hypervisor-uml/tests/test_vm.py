@@ -59,7 +59,7 @@ def test_a_panic_is_told_in_the_kernels_own_words(pod: PodContext, booting: Call
 
 
 def test_a_kernel_that_ends_early_is_quoted(pod: PodContext, booting: Callable[[str], Boot], tmp_path: Path) -> None:
-    (tmp_path / "kernel").write_text("#!/bin/sh\necho no kernel today >&2\nexit 3\n")
+    (tmp_path / "kernel").write_text("#!/bin/sh\necho no kernel today >&2\nexit 3\n", encoding="utf-8")
     (tmp_path / "kernel").chmod(0o755)
     exit_, _ = end_of(pod, replace(booting(""), kernel=tmp_path / "kernel"))
     assert exit_.reason == "User Mode Linux exited with status 3: no kernel today"
@@ -75,7 +75,7 @@ def test_an_image_that_cannot_be_read_is_refused(
 def test_the_guest_sees_shares_disks_and_only_what_it_may_write(
     pod: PodContext, booting: Callable[[str], Boot], tmp_path: Path
 ) -> None:
-    (pod.share_dir / "file").write_text("shared\n")
+    (pod.share_dir / "file").write_text("shared\n", encoding="utf-8")
     disk = tmp_path / "disk"
     disk.write_bytes(b"on a disk\n".ljust(4096, b"\0"))
     before = disk.read_bytes()

@@ -41,10 +41,12 @@ def make_root_fs(root: Path) -> None:
     )
     for applet in (*applets.split(), "wc"):
         (root / "bin" / applet).symlink_to("busybox")
-    (root / "bin/script").write_text("#!/nowhere/sh\n")
+    (root / "bin/script").write_text("#!/nowhere/sh\n", encoding="utf-8")
     (root / "bin/script").chmod(0o755)
-    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:/bin/sh\n")
-    (root / "etc/group").write_text("root:x:0:\nbob:x:1001:\nstaff:x:50:alice,bob\nextra:x:60:\n")
+    (root / "etc/passwd").write_text(
+        "root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:/bin/sh\n", encoding="utf-8"
+    )
+    (root / "etc/group").write_text("root:x:0:\nbob:x:1001:\nstaff:x:50:alice,bob\nextra:x:60:\n", encoding="utf-8")
 
 
 #: QEMU's type for each machine (``uname -m``).
@@ -84,10 +86,10 @@ class VM:
             listener.close()
 
     def console(self) -> str:
-        return (self.directory / "console").read_text(errors="replace")
+        return (self.directory / "console").read_text(errors="replace", encoding="utf-8")
 
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
     def close(self) -> None:

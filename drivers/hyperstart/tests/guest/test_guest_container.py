@@ -73,7 +73,7 @@ def test_a_new_container_of_an_old_name_has_the_new_root(host, extended) -> None
     for content in ("first", "second"):
         (root / "bin").mkdir(parents=True)
         shutil.copy(extended.directory / "share/base/rootfs/bin/busybox", root / "bin/busybox")
-        (root / "content").write_text(content)
+        (root / "content").write_text(content, encoding="utf-8")
         stdio = host.start_container("swap", "/bin/busybox", "cat", "/content", image="swap", rootfs="")
         assert host.finish(stdio)[1].decode() == content
         host.ok(Code.REMOVECONTAINER, {"container": "swap"})

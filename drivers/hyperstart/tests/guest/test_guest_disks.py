@@ -26,7 +26,7 @@ def images(tmp_path_factory, make_root):
     make_root(root / "rootfs")
     for name in ("dev", "proc", "sys"):
         (root / "rootfs" / name).mkdir()
-    (root / "rootfs/tmp/seed").write_text("from the image")
+    (root / "rootfs/tmp/seed").write_text("from the image", encoding="utf-8")
     (root / "rootfs/tmp/seed").chmod(0o640)
     (root / "rootfs/tmp/link").symlink_to("seed")
     (root / "out").symlink_to("/")
@@ -243,7 +243,9 @@ def test_a_disk_is_unmounted_before_power_off_and_its_modules_are_loaded_when_it
         assert host.finish(writer)[0] == 128 + 15
         assert host.reply() == (Code.ACK, b"")
         vm.process.wait(20)
-    state = subprocess.run(["dumpe2fs", "-h", image], capture_output=True, check=True, text=True).stdout
+    state = subprocess.run(["dumpe2fs", "-h", image], capture_output=True, check=True, encoding="utf-8").stdout
     assert "needs_recovery" not in state
-    kept = subprocess.run(["debugfs", "-R", "cat /rootfs/kept", image], capture_output=True, check=True, text=True)
+    kept = subprocess.run(
+        ["debugfs", "-R", "cat /rootfs/kept", image], capture_output=True, check=True, encoding="utf-8"
+    )
     assert kept.stdout == "kept\n"

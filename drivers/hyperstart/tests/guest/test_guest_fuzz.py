@@ -26,7 +26,7 @@ def build(tmp_path):
 
 
 def run(program, *arguments):
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=TIME + 120)
+    return subprocess.run([program, *arguments], capture_output=True, encoding="utf-8", timeout=TIME + 120)
 
 
 def test_nothing_that_comes_from_outside_harms_the_agent(build) -> None:

@@ -17,7 +17,7 @@ def extended(original, raw_host):
     root = original.directory / "share/pod/rootfs"
     (root / "bin").mkdir(parents=True)
     shutil.copy(original.directory / "share/base/rootfs/bin/busybox", root / "bin/busybox")
-    (root / "whose").write_text("the pod's\n")
+    (root / "whose").write_text("the pod's\n", encoding="utf-8")
     host = raw_host(original)
     host.hello()
     pod = {"hostname": "pod-host", "shareDir": "share", "liveDir": "live", "writableDir": "writable", "containers": []}
@@ -47,7 +47,7 @@ def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_
     assert pod_says(host, "cat /whose /new") == "mine\nnew\n"
     root = extended.directory / "share/pod/rootfs"
     assert sorted(path.name for path in root.iterdir()) == ["bin", "whose"]
-    assert (root / "whose").read_text() == "the pod's\n"
+    assert (root / "whose").read_text(encoding="utf-8") == "the pod's\n"
 
 
 def test_the_pod_s_root_has_the_pod_s_namespaces_but_its_own_mounts(host) -> None:
@@ -112,8 +112,8 @@ def shared(extended):
     one = extended.directory / "share/one"
     shutil.rmtree(one, ignore_errors=True)
     (one / "dir").mkdir(parents=True)
-    (one / "dir/inside").write_text("inside\n")
-    (one / "file").write_text("file\n")
+    (one / "dir/inside").write_text("inside\n", encoding="utf-8")
+    (one / "file").write_text("file\n", encoding="utf-8")
     return one
 
 
@@ -139,8 +139,8 @@ def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host, shared)
 def test_what_the_host_changes_in_a_mount_is_seen_at_once(host, shared) -> None:
     start_with(host, "m3", ("one/dir", "/data", READ_ONLY))
     assert says(host, "m3", "cat /data/inside; ls /data") == "inside\ninside\n"
-    (shared / "dir/inside").write_text("changed, and longer\n")
-    (shared / "dir/added").write_text("added\n")
+    (shared / "dir/inside").write_text("changed, and longer\n", encoding="utf-8")
+    (shared / "dir/added").write_text("added\n", encoding="utf-8")
     assert says(host, "m3", "cat /data/inside /data/added; ls /data") == ("changed, and longer\nadded\nadded\ninside\n")
     (shared / "dir/added").unlink()
     assert says(host, "m3", "ls /data") == "inside\n"
@@ -158,8 +158,8 @@ def test_a_writable_mount_is_written_through_to_the_host(host, extended) -> None
     (extended.directory / "writable/w1").mkdir()
     start_with(host, "m5", ("w1", "/data", {"writable": True}))
     says(host, "m5", "echo hello >/data/file; mkdir /data/dir; mv /data/file /data/dir/; chmod 600 /data/dir/file")
-    assert (extended.directory / "writable/w1/dir/file").read_text() == "hello\n"
-    (extended.directory / "writable/w1/reply").write_text("from the host\n")
+    assert (extended.directory / "writable/w1/dir/file").read_text(encoding="utf-8") == "hello\n"
+    (extended.directory / "writable/w1/reply").write_text("from the host\n", encoding="utf-8")
     assert says(host, "m5", "cat /data/reply; stat -c %a /data/dir/file") == "from the host\n600\n"
     end(host, "m5")
 
@@ -247,7 +247,7 @@ def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(h
     for content in ("first", "second"):
         source = tmp_path / content
         subprocess.run(["cp", "-a", extended.directory / "share/base/rootfs", source], check=True)
-        (source / "content").write_text(content)
+        (source / "content").write_text(content, encoding="utf-8")
         place.mkdir()
         subprocess.run(["mount", "--bind", source, place], check=True)
         try:
