@@ -49,7 +49,7 @@ def build_guest_agent(root: Path, machine: str = platform.machine()) -> Path:
     stamp = binary.with_name(f"{name}.sha256")
     compiler, package = _compiler(machine)
     wanted = _fingerprint(machine, compiler, sources)
-    if binary.exists() and stamp.exists() and stamp.read_text().strip() == wanted:
+    if binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8").strip() == wanted:
         return binary
     if shutil.which(compiler) is None:
         raise RuntimeError(f"{compiler} is missing, and with it the guest agent: install the Debian package {package}")
@@ -63,7 +63,7 @@ def build_guest_agent(root: Path, machine: str = platform.machine()) -> Path:
         raise RuntimeError(f"{compiler} could not compile the guest agent, see its messages above") from error
     finally:
         fresh.unlink(missing_ok=True)
-    stamp.write_text(f"{wanted}\n")
+    stamp.write_text(f"{wanted}\n", encoding="utf-8")
     return binary
 
 

@@ -28,8 +28,8 @@ def virtc(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in this process, on standard streams of its own; much faster than a new interpreter."""
     terminate = signal.getsignal(signal.SIGTERM)
     with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2)]
-        null = stack.enter_context(Path(os.devnull).open())
+        files = [stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2)]
+        null = stack.enter_context(Path(os.devnull).open(encoding="utf-8"))
         stack.callback(signal.signal, signal.SIGTERM, terminate)
         for fd, file in enumerate((null, *files)):
             saved = os.dup(fd)

@@ -170,7 +170,7 @@ def test_an_answer_waits_for_a_client_that_is_behind_with_its_events():
 
 def test_descriptors_that_come_with_nonsense_are_closed():  # the census counts
     ours, theirs = pair()
-    with Path(os.devnull).open() as null:
+    with Path(os.devnull).open(encoding="utf-8") as null:
         socket.send_fds(ours, [b"nonsense"], [null.fileno()] * 3)
     with pytest.raises(SupervisorError, match="cannot be understood"):
         wire.receive(theirs)

@@ -114,7 +114,7 @@ def _remove_directory(parent: int, name: str, path: Path, mount: str) -> None:
 
 def _mount_id(fd: int) -> str:
     """Return the id of the mount that an open file is on (proc(5), fdinfo; Python has no statx)."""
-    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="utf-8").splitlines():
         if line.startswith("mnt_id:"):
             return line.split()[1]
     raise StorageError("this kernel does not tell the mount of an open file (/proc/self/fdinfo has no mnt_id)")

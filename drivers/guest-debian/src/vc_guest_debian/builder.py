@@ -79,7 +79,7 @@ async def _build(recipe: Recipe, cache: Cache, progress: Progress) -> GuestImage
             "package_files": packages.file_names(),
             "sizes": {name: (built / name).stat().st_size for name in ("kernel", "initramfs")},
         }
-        (built / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        (built / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         guest = cache.publish(work_dir, request_key, recipe.content_key(packages.file_names()), built)
         cache.prune_downloads()
         progress("done", 1.0)

@@ -159,7 +159,7 @@ def _write(cache: Path, this_boot: str, outcomes: dict[str, str]) -> None:
     """Remember; where that fails, the next start tries again."""
     new = cache.with_name(f"{cache.name}.{os.getpid()}")
     try:
-        new.write_text(json.dumps({"boot": this_boot, "outcomes": outcomes}))
+        new.write_text(json.dumps({"boot": this_boot, "outcomes": outcomes}), encoding="utf-8")
         new.replace(cache)
     except OSError:
         with suppress(OSError):

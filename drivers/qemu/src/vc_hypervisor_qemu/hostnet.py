@@ -36,7 +36,7 @@ def open_tap(name: str) -> int:
     if not interface.exists():  # asked for, it would be made, and nobody would be at its other end
         raise VMStartError(f"network device {name!r} does not exist; make it: ip tuntap add dev {name} mode tap")
     try:
-        flags = int((interface / "tun_flags").read_text(), 16)
+        flags = int((interface / "tun_flags").read_text(encoding="utf-8"), 16)
     except FileNotFoundError:
         flags = 0
     if flags & (_IFF_TAP | _IFF_MULTI_QUEUE) != _IFF_TAP:

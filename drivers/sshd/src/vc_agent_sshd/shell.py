@@ -108,7 +108,7 @@ def run_container(
 def setup(home: str, hostname: str) -> str:
     """Return the line that writes the scripts into the guest. ``hostname``: "" keeps the guest's own."""
     q = shlex.quote
-    scripts = {name: (files(__package__) / "guest" / name).read_text() for name in SCRIPTS}
+    scripts = {name: (files(__package__) / "guest" / name).read_text(encoding="utf-8") for name in SCRIPTS}
     steps = [
         # What a pod of this name has left that was never stopped.
         f"if [ -e {q(home)}/containers.sh ]; then sh {q(home)}/containers.sh remove_all; fi",

@@ -122,7 +122,7 @@ def _directory(cache_dir: Path, key: str) -> Path:
 
 def _described(directory: Path) -> BuiltGuest:
     try:
-        manifest = json.loads((directory / _MANIFEST).read_text())
+        manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
         size = (directory / _INITRAMFS).stat().st_size
         return BuiltGuest(directory.name, manifest["agent"], tuple(manifest["made_from"]), directory, size)
     except (OSError, ValueError, KeyError) as error:

@@ -66,7 +66,7 @@ def _run(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has left; so do we, without the interpreter's own complaint at exit.
-        sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115 - lives until the process ends
+        sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lives until the process ends
         return 1
     except VCError as error:
         invocation = context.obj if context is not None else Invocation()

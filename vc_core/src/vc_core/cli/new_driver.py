@@ -33,7 +33,7 @@ def new_driver(kind: str, name: str, directory: Path | None) -> None:
         for path, text in files.items():
             file = directory / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{str(error.filename)!r} cannot be written: {error.strerror}") from error
     click.echo(f"{directory}: install it with pip install -e '{directory}[test]', then run pytest in it")

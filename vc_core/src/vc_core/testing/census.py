@@ -73,7 +73,7 @@ def _processes(root: bytes) -> Census:
     children = set()
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):
-            children.update((task / "children").read_text().split())
+            children.update((task / "children").read_text(encoding="utf-8").split())
     found: Census = {}
     for process in Path("/proc").iterdir():
         pid = process.name

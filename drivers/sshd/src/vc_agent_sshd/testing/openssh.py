@@ -76,7 +76,7 @@ def serve(directory: Path, port: int = 0) -> Iterator[Server]:
         "PidFile": "none",
     }
     config = directory / "sshd_config"
-    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()), encoding="utf-8")
     with (directory / "log").open("ab") as log:
         daemon = subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
     try:
