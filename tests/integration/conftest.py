@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import vc_core as vc
+from needs import require
 from vc_core.roots import ROOT_VARIABLE, Roots
 from vc_core.store import Store
 
@@ -23,8 +24,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("bundle")
     bin_dir = top / "rootfs/bin"
     bin_dir.mkdir(parents=True)
+    require("busybox")
     busybox = shutil.which("busybox")
-    assert busybox is not None, "install the Debian package busybox-static"
+    assert busybox is not None
     shutil.copy(busybox, bin_dir / "busybox")
     applets = subprocess.run([busybox, "--list"], capture_output=True, encoding="utf-8", check=True).stdout.split()
     for applet in applets:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from needs import require
 from vc_core.roots import Roots
 
 from .conftest import supervisors, virtc, virtc_path
 
-pytestmark = [pytest.mark.root, pytest.mark.qemu]
+pytestmark = [pytest.mark.root, pytest.mark.needs("qemu"), pytest.mark.qemu]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def guest() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def silent_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an initramfs whose init says one line on the console and then nothing to anybody."""
+    require("busybox", "cpio")
     top = tmp_path_factory.mktemp("silent")
     (top / "dev").mkdir()
     (top / "init").write_text(
@@ -155,10 +157,9 @@ def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
     assert "panicked: VFS: Unable to mount root" in said
 
 
+@pytest.mark.needs("user namespaces")
 def test_a_pod_needs_root_where_a_machine_needs_it(bundle: Path) -> None:
     # In a user namespace without a mapping this process is nobody, and can still read the files of this checkout.
-    if subprocess.run(["unshare", "--user", "true"], capture_output=True).returncode != 0:
-        pytest.skip("the kernel allows no user namespace here, as in a chroot")
     done = subprocess.run(
         ["unshare", "--user", virtc_path(), "pod", "create", "--bundle", str(bundle)],
         capture_output=True,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import vc_core as vc
+from needs import require
 
 from .conftest import container, virtc
 
@@ -42,6 +43,7 @@ def gone(pod: vc.Pod) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def whoami(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a static program that exits with its effective user id, modulo 251."""
+    require("musl-gcc")
     top = tmp_path_factory.mktemp("whoami")
     (top / "whoami.c").write_text("#include <unistd.h>\nint main(void) { return geteuid() % 251; }\n", encoding="utf-8")
     subprocess.run(["musl-gcc", "-static", "-o", top / "whoami", top / "whoami.c"], check=True)

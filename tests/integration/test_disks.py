@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import vc_core as vc
+from needs import require
 
 from .conftest import pod_config, supervisors, virtc
 
@@ -27,6 +28,7 @@ _MAKERS = {
 @pytest.fixture(scope="module")
 def disks(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the bundle's root as a disk of each kind."""
+    require("mke2fs", "mksquashfs", "mkfs.erofs")
     top = tmp_path_factory.mktemp("disks")
     made = {}
     for fstype, command in _MAKERS.items():

@@ -26,6 +26,7 @@ _SBIN = "/usr/sbin:/sbin"
 
 #: Programs that tests run, and the Debian packages that hold them.
 PROGRAMS = {
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "apt-get": "apt",
     "busybox": "busybox-static",
     "cc": "gcc libc6-dev",
@@ -43,7 +44,7 @@ PROGRAMS = {
     "musl-gcc": "musl-tools",
     "nsenter": "util-linux",
     "qemu-img": "qemu-utils",
-    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-system-aarch64": "qemu-system-arm",
     "readelf": "binutils",
     "shellcheck": "shellcheck",
     "sshd": "openssh-server",
@@ -112,6 +113,8 @@ FEATURES: dict[str, Callable[[], str]] = {
     "IPv6": _ipv6,
     "loop devices": _loop_devices,
     "mount namespaces": _mount_namespaces,
+    "qemu": lambda: missing_hypervisor("qemu"),
+    "uml": lambda: missing_hypervisor("uml"),
     "user namespaces": _user_namespaces,
 }
 
@@ -158,6 +161,12 @@ def missing_index() -> str:
     if done.returncode == 0:
         return ""
     return f"pip cannot fetch {_FROM_INDEX}: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+
+
+def require(*needs: str) -> None:
+    """Skip the test that runs unless the host has these; for fixtures, instead of the marker at each of their tests."""
+    if reasons := list(filter(None, map(missing, needs))):
+        pytest.skip("; ".join(reasons))
 
 
 def _missing(item: pytest.Item) -> Iterator[str]:

@@ -125,7 +125,7 @@ def test_files_are_counted_where_asked(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.needs("mount namespaces")
 def test_a_mount_that_a_test_leaves_is_found(tmp_path: Path) -> None:
     program = textwrap.dedent(f"""
         import pathlib, subprocess
@@ -166,7 +166,18 @@ def test_the_fixture_counts_around_each_test_and_spares_fixtures_of_wider_scope(
         encoding="utf-8",
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/base", tmp_path],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--basetemp={tmp_path}/base",
+            "-o",
+            f"pythonpath={CONFTEST.parent / 'tests/support'}",
+            tmp_path,
+        ],
         capture_output=True,
         encoding="utf-8",
         check=False,

@@ -61,6 +61,7 @@ def test_removing_a_tree_does_not_follow_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.needs("mount namespaces")
 def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path) -> None:
     """rmtree over a live bind mount empties its source; the source has the same device number."""
     (tmp_path / "source").mkdir()

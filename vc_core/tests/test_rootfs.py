@@ -35,6 +35,7 @@ def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: 
     assert "rootfs of container 'c'" in str(caught.value)
 
 
+@pytest.mark.needs("mke2fs")
 def test_an_ext4_disk_is_told_from_what_it_begins_with(tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"
     with disk.open("wb") as file:

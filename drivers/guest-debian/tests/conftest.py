@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from needs import require
 from vc_core.agent import GuestPayload
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
@@ -20,6 +21,7 @@ from made_up_debian import MODULES, Maker, Repository, in_section, kernel_files
 @pytest.fixture(scope="session")
 def module_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
     """Return real object files for the made-up modules, by their path below /lib/modules/VERSION."""
+    require("cc", "apt-get")
     directory = tmp_path_factory.mktemp("modules")
     files = {}
     for path, (exports, imports, info) in MODULES.items():

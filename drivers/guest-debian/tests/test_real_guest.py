@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from made_up_debian import Maker
 
+from needs import require
 from vc_core.agent import GuestPayload
 from vc_core.guest import GuestImage
 
@@ -29,8 +30,9 @@ def real_guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
     init = directory / "init"
     init.write_text(INIT, encoding="utf-8")
     init.chmod(0o755)
+    require("busybox")
     busybox = shutil.which("busybox")
-    assert busybox is not None, "install the Debian package busybox-static"
+    assert busybox is not None
     for name in ("proc", "sys"):
         (directory / name).write_bytes(b"")
     payload = GuestPayload(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from needs import require
+
 DRIVER = Path(__file__).parents[1]
 
 
@@ -26,6 +28,7 @@ def hook():
 @pytest.fixture
 def project(tmp_path):
     """A copy of what the hook reads."""
+    require("musl-gcc", "gcc", "readelf")
     shutil.copytree(DRIVER / "guest", tmp_path / "guest")
     (tmp_path / "src/vc_agent_hyperstart").mkdir(parents=True)
     return tmp_path

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from needs import require
 from vc_core.errors import ConfigError
 from vc_core.spawner import SpawnTarget
 from vc_spawner_nsenter.plugin import NsenterPlugin
@@ -68,6 +69,7 @@ def test_a_bad_option_is_refused_by_name(options: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def pid() -> Iterator[int]:
     """Return a process in namespaces of its own, with another host name."""
+    require("nsenter", "mount namespaces")
     script = "echo inside >/proc/sys/kernel/hostname; mount -t proc proc /proc; echo ready; exec sleep 1000"
     command = ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:

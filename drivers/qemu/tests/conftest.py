@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from needs import require
+
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
 from vc_core.agent import GuestPayload
@@ -58,6 +60,7 @@ def disk(tmp_path: Path, unbootable: Boot) -> Boot:
 @pytest.fixture
 def make(tmp_path: Path, unbootable: Boot) -> MakeHypervisor:
     """Make the hypervisor object of pod "p1", whose run directory is there."""
+    require("qemu")
 
     def make(
         boot: Boot | None = unbootable,
@@ -87,6 +90,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
     """The Debian guest with a small program as init, which answers on the channel "test" (guest_init.c)."""
     import asyncio
 
+    require("musl-gcc")
     init = tmp_path_factory.mktemp("guest") / "init"
     source = Path(__file__).with_name("guest_init.c")
     subprocess.run(["musl-gcc", "-static", "-Os", "-Wall", "-Werror", "-s", "-o", init, source], check=True)

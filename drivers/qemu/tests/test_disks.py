@@ -131,6 +131,7 @@ def test_virtio_disks_are_counted_after_the_image(make: Make, disk: Boot, disk_o
 
 
 @pytest.mark.root
+@pytest.mark.needs("losetup", "loop devices")
 def test_a_block_device_can_be_a_disk(make: Make, loop_device: BlockDevice) -> None:
     hypervisor = make()
     hypervisor.add_device(loop_device)

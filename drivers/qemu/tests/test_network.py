@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from qemu_vms import ask, booted, live
 
+from needs import require
 from vc_core.context import Boot
 from vc_core.devices import Channel, Device, GuestPort, NetworkInterface
 from vc_core.errors import ConfigError, HypervisorError, VMStartError
@@ -53,6 +54,7 @@ def listeners(pid: int) -> set[tuple[str, str, int]]:
 @pytest.fixture
 def tap_device() -> Iterator[str]:
     """A tap device of the host, 198.51.100.1, that nobody uses."""
+    require("ip", "/dev/net/tun")
     name = f"vct{os.getpid()}"
     subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap"], check=True)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from needs import require
 from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.testing.openssh import Server, make_keys, serve
@@ -22,6 +23,7 @@ from vc_core.spawner import Spawner
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a running OpenSSH server."""
+    require("sshd")
     directory = tmp_path_factory.mktemp("sshd")
     make_keys(directory)
     with serve(directory) as one:
@@ -33,8 +35,9 @@ def root_fs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a root file system of busybox, with a user bob."""
     top = tmp_path_factory.mktemp("rootfs")
     (top / "bin").mkdir()
+    require("busybox")
     busybox = shutil.which("busybox")
-    assert busybox is not None, "install the Debian package busybox-static"
+    assert busybox is not None
     shutil.copy(busybox, top / "bin/busybox")
     for applet in subprocess.run([busybox, "--list"], capture_output=True, encoding="utf-8", check=True).stdout.split():
         if applet != "busybox":

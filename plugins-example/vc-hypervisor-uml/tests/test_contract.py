@@ -14,7 +14,8 @@ from vc_core.guest import GuestRequest
 from vc_core.testing import GuestContract, HypervisorContract
 
 
-@pytest.mark.vm
+@pytest.mark.vm("uml")
+@pytest.mark.root
 class TestHypervisor(HypervisorContract):
     driver_name = "uml"
 
@@ -23,7 +24,7 @@ class TestHypervisor(HypervisorContract):
         return booting("exec /bin/busybox sleep 100000")
 
 
-@pytest.mark.vm  # it needs the package that has the kernel
+@pytest.mark.vm("uml")  # it needs the package that has the kernel
 class TestGuest(GuestContract):
     driver_name = "uml"
 

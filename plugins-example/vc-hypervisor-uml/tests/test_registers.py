@@ -94,7 +94,8 @@ def test_the_probe_agrees_with_what_ptrace_returns(tmp_path: Path) -> None:
     assert (area > registers.ROOM) == (registers.area() > registers.ROOM)
 
 
-@pytest.mark.vm
+@pytest.mark.vm("uml")
+@pytest.mark.root
 def test_the_probe_agrees_with_a_kernel_that_runs_without_the_library(
     booting: Callable[[str], Boot], tmp_path: Path
 ) -> None:
@@ -116,7 +117,8 @@ def run(boot: Boot, directory: Path, *preload: Path) -> str:
     ).stdout
 
 
-@pytest.mark.vm
+@pytest.mark.vm("uml")
+@pytest.mark.root
 @pytest.mark.needs("gcc", "musl-gcc")
 def test_with_the_library_processes_keep_their_registers_on_a_host_with_amx(
     booting: Callable[..., Boot], tmp_path: Path
@@ -129,7 +131,7 @@ def test_with_the_library_processes_keep_their_registers_on_a_host_with_amx(
     assert "the registers were kept" in run(boot, tmp_path, registers.LIBRARY, host)
 
 
-@pytest.mark.vm
+@pytest.mark.vm("uml")
 @pytest.mark.root
 @pytest.mark.needs("gcc")
 def test_the_driver_preloads_the_library_on_a_host_with_amx(

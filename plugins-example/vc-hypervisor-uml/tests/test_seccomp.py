@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+#: A filter may be set by root alone, unless the process gives up what programs gain when they start (seccomp(2)).
+pytestmark = pytest.mark.root
+
 _PROGRAM = """
 import os, sys
 from vc_hypervisor_uml import seccomp

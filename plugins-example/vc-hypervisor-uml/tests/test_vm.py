@@ -18,7 +18,7 @@ from vc_core.errors import ConfigError
 from vc_core.hypervisor import VMExit
 from vc_hypervisor_uml.hypervisor import UmlHypervisor
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm("uml"), pytest.mark.root]
 
 DEADLINE = 30.0
 

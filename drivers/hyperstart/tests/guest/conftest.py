@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from needs import require
 from vc_agent_hyperstart.codec import Code, StreamControlType
 from vc_agent_hyperstart.plugin import HyperstartPlugin
 from vc_core.guest import GuestRequest
@@ -32,8 +33,9 @@ def make_root_fs(root: Path) -> None:
     for name in ("bin", "etc", "root", "tmp", "home/bob", "locked"):
         (root / name).mkdir(parents=True)
     (root / "locked").chmod(0o700)
+    require("busybox")
     busybox = shutil.which("busybox")
-    assert busybox, "the tests need the Debian package busybox-static"
+    assert busybox is not None
     shutil.copy(busybox, root / "bin/busybox")
     applets = (
         "cat chmod dd echo env head hostname id kill ln ls mkdir mknod mount mv ping ps readlink rm sh sha256sum sleep "
@@ -378,10 +380,7 @@ def exchanged(tmp_path_factory, guest_image):
 @pytest.fixture
 def aarch64(tmp_path_factory):
     """A VM of another machine, with the guest agent compiled for it."""
-    needed = {"qemu-system-aarch64": "qemu-system-arm", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu"}
-    for program, package in needed.items():
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed (Debian: {package})")
+    require("qemu-system-aarch64", "aarch64-linux-gnu-gcc")
     agent = load_build_hook().build_guest_agent(DRIVER, "aarch64")
     image = build_image("aarch64", files={"/init": str(agent)})
     with booted(tmp_path_factory.mktemp("vm"), image, machine="aarch64") as vm:

@@ -5,11 +5,12 @@ import subprocess
 
 import pytest
 
+from needs import require
 from vc_agent_hyperstart.codec import Code
 
 pytestmark = pytest.mark.vm
 
-TOOLS = {"mkfs.ext4": "e2fsprogs", "mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "mkfs.xfs": "xfsprogs"}
+TOOLS = ("mkfs.ext4", "mksquashfs", "mkfs.erofs", "mkfs.xfs")
 
 
 def run(*args) -> None:
@@ -19,8 +20,7 @@ def run(*args) -> None:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory, make_root):
     """A directory with images of one root file system in each format, and of two xfs with the same UUID."""
-    for tool, package in TOOLS.items():
-        assert shutil.which(tool), f"the tests need the Debian package {package}"
+    require(*TOOLS)
     directory = tmp_path_factory.mktemp("images")
     root = directory / "root"
     make_root(root / "rootfs")
