@@ -28,7 +28,7 @@ enum {
 /* COMMAND_LINE_SIZE of User Mode Linux' arch/um/include/asm/setup.h; other machines have less. */
 enum { COMMAND_LINE_MAX = 4096 };
 
-/* The words of the kernel's command line, each ended by NUL; an empty one comes last. */
+/* The arguments of the kernel command line, each ended by NUL; an empty one comes last. */
 static char kernel_arguments[COMMAND_LINE_MAX + 2];
 
 static void open_console(void)
@@ -59,8 +59,7 @@ static void mount_basics(void)
 	}
 }
 
-/* The kernel's initramfs cannot be left by pivot_root, because it is mounted on nothing. So it is mounted once more,
- * on itself. */
+/* pivot_root(2) cannot replace the kernel's initramfs, because it is mounted on nothing. So bind-mount it on itself. */
 static void stack_root(void)
 {
 	mkdir("/run", 0755);
@@ -107,7 +106,8 @@ void boot(void)
 	read_options();
 	modules_load("");
 	setrlimit(RLIMIT_NOFILE, &files);
-	prctl(PR_SET_DUMPABLE, 0); /* nor are children before execve open to the processes of their container */
+	prctl(PR_SET_DUMPABLE,
+	      0); /* so that processes of a container cannot trace the agent's children before their execve */
 }
 
 static bool port_has_name(const char *port, const char *name)
@@ -118,7 +118,7 @@ static bool port_has_name(const char *port, const char *name)
 	snprintf(path, sizeof path, PORTS "/%s/name", port);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return false; /* the kernel has not yet heard its name */
+		return false; /* the host has not yet sent the port's name to the kernel */
 	if (read(fd, found, sizeof found - 1) < 0)
 		*found = 0;
 	close(fd);
@@ -126,7 +126,7 @@ static bool port_has_name(const char *port, const char *name)
 	return !strcmp(found, name);
 }
 
-/* Write the device file of the port called `name` to `path`. */
+/* Write the path of the device file of the port with this name to `path`. False if there is no such port. */
 static bool find_port(const char *name, char *path, size_t size)
 {
 	DIR *ports = opendir(PORTS);
@@ -143,7 +143,7 @@ static bool find_port(const char *name, char *path, size_t size)
 	return found;
 }
 
-/* Bytes pass through a terminal unchanged from now on; a port does so anyway. */
+/* Switch a terminal to raw mode, so that it passes all bytes unchanged; a virtio port does so anyway. */
 static void make_raw(int fd)
 {
 	struct termios raw;
@@ -163,7 +163,8 @@ static int open_device(const char *path)
 	return fd;
 }
 
-/* Open a channel: the device files that the command line says, or else the port of that name; wait until it is there. */
+/* Open a channel: the device files that the kernel command line names, or else the virtio port of that name. Waits until
+ * the device exists; powers off if it does not within CHANNEL_DEADLINE. */
 static struct port open_channel(int events, const char *name)
 {
 	const char *given = boot_option("channel", name);

@@ -12,15 +12,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* No container sees this directory. */
+/* The mount point of the control groups; no container has it in its root. */
 #define CGROUPS "/run/vc/cgroup"
 
 enum {
-	END_GRACE = 1000, /* milliseconds from SIGKILL to not waiting any longer */
+	END_GRACE = 1000, /* milliseconds to wait after SIGKILL for a group to become empty */
 	FILE_MAX = 65536, /* the longest file of a group has a line of some 100 bytes for each disk */
 };
 
-/* Read a file of a group; "" and false if there is none, or if it is longer. */
+/* Read a file of a group. "" and false if it does not exist, cannot be read, or has FILE_MAX bytes or more. */
 static bool read_value(int directory, const char *name, char text[FILE_MAX])
 {
 	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
@@ -48,7 +48,7 @@ void cgroup_init(void)
 	static const char *const wanted[] = {"memory", "pids", "io"};
 	char present[FILE_MAX], enable[64] = "", *rest = present;
 
-	/* nsdelegate: in a namespace of its own, which any container can make, it must not lift its bounds. */
+	/* nsdelegate: a container can create a cgroup namespace of its own; in it, it must not lift its bounds. */
 	if (mkdir(CGROUPS, 0755) || mount("cgroup", CGROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate")) {
 		console("guest agent: no control groups: %s", strerror(errno));
 		rmdir(CGROUPS);
@@ -59,7 +59,7 @@ void cgroup_init(void)
 		for (size_t i = 0; i < COUNT(wanted); i++)
 			if (!strcmp(word, wanted[i]))
 				snprintf(enable + strlen(enable), sizeof enable - strlen(enable), "+%s ", word);
-	/* At once: each such change waits for all processors. */
+	/* In one write: the kernel synchronizes all processors for each. */
 	if (!write_value(AT_FDCWD, CGROUPS "/cgroup.subtree_control", enable))
 		console("guest agent: control groups '%s': %s", enable, strerror(errno));
 }
@@ -91,7 +91,7 @@ bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds)
 	name_of(cgroup, path);
 	if (!mkdir(path, 0755))
 		cgroup->directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	else if (errno != ENOENT) /* there are groups, but none more */
+	else if (errno != ENOENT) /* the kernel has control groups, but creates no further one */
 		return fail("control group: %s", strerror(errno));
 	if (cgroup->directory < 0 && (bounds->memory || bounds->pids))
 		return fail("the guest's kernel has no control groups, which bound 'memory' and 'pids'");
@@ -106,7 +106,7 @@ bool cgroup_kill(const struct cgroup *cgroup)
 	return cgroup->directory >= 0 && write_value(cgroup->directory, "cgroup.kill", "1");
 }
 
-/* Wait until the last process of it has ended. */
+/* Wait until the group's last process has ended, at most END_GRACE. */
 static void await_empty(const struct cgroup *cgroup)
 {
 	int64_t deadline = milliseconds() + END_GRACE;
@@ -140,7 +140,8 @@ void cgroup_remove(struct cgroup *cgroup)
 	cgroup->directory = -1;
 }
 
-/* The sum of all numbers that follow `key` in a file; its first number if `key` is empty. False if the kernel tells none. */
+/* Add up all numbers that follow `key` in a file; if `key` is empty, take its first number. False if the file cannot be
+ * read or has "max" in the place of a number. */
 static bool find_numbers(const struct cgroup *cgroup, const char *file, const char *key, uint64_t *sum)
 {
 	char text[FILE_MAX];

@@ -1,4 +1,4 @@
-/* The control group of a container: what its processes use together, and how all of them end. */
+/* The control group of a container: bounds and accounts what its processes use together, and kills all of them. */
 #ifndef CGROUP_H
 #define CGROUP_H
 
@@ -10,19 +10,19 @@ struct cgroup {
 	unsigned number; /* its name */
 };
 
-/* At boot. */
+/* Called once at boot: mount the control groups and enable their controllers. */
 void cgroup_init(void);
 
-/* Make a group with these bounds. False and `failure` if the kernel cannot bound that. */
+/* Create a group with these bounds. False and `failure` if the kernel cannot enforce them. */
 bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds);
 
-/* Kill all in it, whatever they fork meanwhile. False if the kernel cannot. */
+/* Kill all processes of the group, including those that they fork at the same time. False if the kernel cannot. */
 bool cgroup_kill(const struct cgroup *cgroup);
 
-/* Kill all in it and remove it. */
+/* Kill all processes of the group, wait up to 1 s for their end, and remove it. */
 void cgroup_remove(struct cgroup *cgroup);
 
-/* Append a JSON object of what its processes use and used; keys whose value the kernel does not tell are left out. */
+/* Append a JSON object of what its processes use and have used. Keys whose value the kernel does not report are omitted. */
 void cgroup_write_usage(const struct cgroup *cgroup, struct buffer *text);
 
 #endif

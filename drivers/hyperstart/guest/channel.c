@@ -7,11 +7,11 @@
 
 enum {
 	READ_SIZE = 16384,     /* a virtio port hands over 4 KiB at a time */
-	READS_PER_TURN = 16,   /* then others have their turn */
+	READS_PER_TURN = 16,   /* then the other channel is served */
 	IDLE_CAPACITY = 32768, /* what a send buffer has at first, and keeps when it is empty */
 };
 
-/* Bytes that no text holds, to be followed by the token. */
+/* Bytes that are in no text (0xff is not UTF-8), followed by the token. */
 static uint8_t marker[MARKER_SIZE] = {0xff, 'V', 'C', 'S', 'Y', 'N', 'C', 0x00, 0xff};
 static size_t marker_border[MARKER_SIZE + 1]; /* Knuth-Morris-Pratt: longest border of each prefix */
 static bool have_token;
@@ -30,14 +30,14 @@ void channel_set_token(const uint8_t token[TOKEN_SIZE])
 	have_token = true;
 }
 
-/* Follow the marker through `count` new bytes. Returns how many of them lead to the end of its last occurrence and the
- * number behind it, or 0. */
+/* Search `count` new bytes for the marker. Returns how many of them end with its last occurrence and the nonce after it,
+ * or 0 if it is not in them. */
 static size_t find_sync(struct channel *channel, const uint8_t *bytes, size_t count)
 {
 	size_t end = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		if (!channel->matched && !channel->nonce_left) { /* nearly always: leap to where one may begin */
+		if (!channel->matched && !channel->nonce_left) { /* nearly always: skip to where a marker may begin */
 			const uint8_t *first = memchr(bytes + i, marker[0], count - i);
 
 			if (!first)
@@ -66,7 +66,7 @@ static void ready(struct watch *watch, uint32_t events)
 
 	if (events & (EPOLLIN | EPOLLHUP))
 		channel->more = true;
-	/* Writing needs no note: every turn of the loop ends with a flush. */
+	/* EPOLLOUT needs no flag: every turn of the loop ends with a flush. */
 }
 
 void channel_init(struct channel *channel, const struct channel_kind *kind, struct port port)
@@ -79,7 +79,8 @@ void channel_init(struct channel *channel, const struct channel_kind *kind, stru
 		.out.limit = kind->send_max,
 		.more = true,
 	};
-	/* What is sent when little waits, such as frames of streams and the echo of a marker, needs no memory later. */
+	/* Allocated here so that frames of streams and the echo of a marker, which are sent when the buffer is nearly
+	 * empty, cannot fail for lack of memory. */
 	if (!buffer_reserve(&channel->in, READ_SIZE) || !buffer_reserve(&channel->out, IDLE_CAPACITY) ||
 	    !loop_watch(&channel->watch, EPOLLIN | EPOLLOUT))
 		fatal("guest agent: cannot watch a channel: %s", strerror(errno));
@@ -87,20 +88,20 @@ void channel_init(struct channel *channel, const struct channel_kind *kind, stru
 
 static void forget_input(struct channel *channel)
 {
-	channel->in.length = channel->in_used = channel->in_told = 0;
+	channel->in.length = channel->in_used = channel->in_reported = 0;
 	buffer_shrink(&channel->in, READ_SIZE);
 }
 
-static void tell(struct channel *channel, size_t count)
+static void report_taken(struct channel *channel, size_t count)
 {
-	if (count > channel->in_told && channel->kind->taken)
-		channel->kind->taken(count - channel->in_told);
-	channel->in_told = MAX(channel->in_told, count);
+	if (count > channel->in_reported && channel->kind->taken)
+		channel->kind->taken(count - channel->in_reported);
+	channel->in_reported = MAX(channel->in_reported, count);
 }
 
 static void drop_input(struct channel *channel)
 {
-	tell(channel, channel->in.length - channel->in_used);
+	report_taken(channel, channel->in.length - channel->in_used);
 	forget_input(channel);
 }
 
@@ -132,18 +133,19 @@ static void handle_frames(struct channel *channel)
 			break;
 		if (!kind->accepts(frame, length))
 			return;
-		tell(channel, length);
+		report_taken(channel, length);
 		kind->frame(frame, length);
 		channel->in_used += length;
-		channel->in_told -= length;
+		channel->in_reported -= length;
 	}
 	if (channel->lost || channel->in_used == in->length)
 		drop_input(channel);
 	else
-		tell(channel, in->length - channel->in_used);
+		report_taken(channel, in->length - channel->in_used);
 }
 
-/* Make room to read: move the unfinished frame to the front. False if as much as may wait waits already. */
+/* Make room to read: move the unfinished frame to the front. False if the buffer is full of frames that were not
+ * accepted. */
 static bool make_room(struct channel *channel)
 {
 	struct buffer *in = &channel->in;
@@ -181,13 +183,13 @@ static void received(struct channel *channel, size_t count)
 	if (synced) {
 		in->length = count - synced;
 		memmove(in->data, fresh + synced, in->length);
-		channel->in_used = channel->in_told = 0;
+		channel->in_used = channel->in_reported = 0;
 		take_over(channel);
 	}
 	handle_frames(channel);
 }
 
-/* The device takes it at any time: the host sends little before it has read the receipts of what it sent. */
+/* The write does not block: the host sends only a few KiB before it has read the receipts of what it sent. */
 static void give_receipt(const struct channel *channel, uint32_t count)
 {
 	uint8_t receipt[4];
@@ -197,7 +199,7 @@ static void give_receipt(const struct channel *channel, uint32_t count)
 		console("guest agent: a receipt is lost: %s", strerror(errno));
 }
 
-/* The host has closed its end. Whole frames still count; the rest of the last one will never come. */
+/* The host has closed its end. Keep the whole frames that were read; drop the part of the last one. */
 static void disconnected(struct channel *channel)
 {
 	const struct channel_kind *kind = channel->kind;
@@ -212,7 +214,7 @@ static void disconnected(struct channel *channel)
 		end += length;
 	}
 	in->length = end;
-	channel->in_told = MIN(channel->in_told, end - channel->in_used);
+	channel->in_reported = MIN(channel->in_reported, end - channel->in_used);
 	channel->matched = channel->nonce_left = 0;
 	channel->lost = false;
 }
@@ -271,12 +273,12 @@ bool channel_flush(struct channel *channel)
 		if (count < 0 && errno == EINTR)
 			continue;
 		if (count <= 0)
-			return false; /* no host, or one that does not read: an event tells when that changes */
+			return false; /* no host, or one that does not read: EPOLLOUT reports when that changes */
 		channel->out_sent += (size_t)count;
 	}
 	out->length = channel->out_sent = 0;
 	buffer_shrink(out, IDLE_CAPACITY);
 	if (channel->in.length)
-		loop_again(); /* a frame may have waited for this */
+		loop_again(); /* a frame may not have been accepted until now */
 	return true;
 }

@@ -17,10 +17,10 @@ enum {
 
 bool destroy_requested, off_after_answer;
 
-static struct buffer *reply; /* of the command that is performed */
-static char token[2 * TOKEN_SIZE + 1]; /* of the boot's first HELLO */
+static struct buffer *reply; /* of the command that is being performed */
+static char token[2 * TOKEN_SIZE + 1]; /* in hexadecimal, of the boot's first HELLO */
 
-/* The start under way. */
+/* The start that is in progress. */
 static struct {
 	enum { NO_START, START_PROCESS, START_CONTAINER, START_POD } kind;
 	struct pod_spec pod;
@@ -61,7 +61,7 @@ static enum outcome begin(int kind)
 	return LATER;
 }
 
-/* The pod could not be started as a whole: undo what was. */
+/* Undo the part of a pod's start that succeeded. */
 static void undo_pod(void)
 {
 	struct failure kept = failure;
@@ -216,13 +216,13 @@ static enum outcome signal_by_id(struct message *message)
 		fail("there is no process '%s' in container '%s'", spec.process, spec.container);
 		return FAILED;
 	}
-	/* Its group: the process leads one. */
+	/* To its process group, which the process leads. */
 	if (!process->ended)
 		kill(-process->pid, (int)MIN(spec.signal, INT32_MAX));
 	return DONE;
 }
 
-/* The container that a message names and nothing else; NULL and `failure` if there is none. */
+/* Find the container of a message that names only a container. NULL and `failure` if it does not exist. */
 static struct container *named_container(struct message *message)
 {
 	struct name_spec spec;
@@ -251,7 +251,7 @@ static enum outcome remove_container(struct message *message)
 	return DONE;
 }
 
-static enum outcome tell_usage(struct message *message)
+static enum outcome report_usage(struct message *message)
 {
 	struct container *container = named_container(message);
 
@@ -282,7 +282,7 @@ static enum outcome resize(struct message *message)
 	return DONE;
 }
 
-/* The container whose file a message names; NULL and `failure` if there is none. */
+/* Read a message about a file and find its container. NULL and `failure` if that fails. */
 static struct container *named_file(struct message *message, struct file_spec *spec)
 {
 	struct container *container;
@@ -396,7 +396,7 @@ static enum outcome answer_hello(void)
 	}
 	json_write(reply, "],\"processes\":[");
 	for (struct process *process = processes; process; process = process->next) {
-		if (process->unknown)
+		if (process->hidden)
 			continue;
 		json_write(reply, "%s", separator);
 		write_process(process);
@@ -430,16 +430,16 @@ static enum outcome hello(struct message *message)
 	return answer_hello();
 }
 
-/* What a command carries. FILE: JSON up to the first closing brace, then bytes. */
+/* The payload of a command. FILE_BYTES: JSON up to the first closing brace, then the bytes of a file. */
 enum payload { NOTHING, JSON, FILE_BYTES };
 
-/* A host that said HELLO has all commands; others those of their version. */
+/* After HELLO a host may use all commands, otherwise those of its version. */
 enum { ALWAYS = API_FINAL, ONLY_EXTENDED = UINT32_MAX };
 
 static const struct command {
 	uint32_t code;
 	enum payload payload;
-	uint32_t first, last; /* versions */
+	uint32_t first, last; /* API versions */
 	enum outcome (*handle)(struct message *message);
 } commands[] = {
 	{GETVERSION, NOTHING, API_2016, ALWAYS, get_version},
@@ -462,10 +462,10 @@ static const struct command {
 	{DELETEINTERFACE, JSON, API_2017, ALWAYS, remove_interface},
 	{HELLO, JSON, API_2016, ALWAYS, hello},
 	{SIGNAL, JSON, ONLY_EXTENDED, ALWAYS, signal_process},
-	{STATS, JSON, ONLY_EXTENDED, ALWAYS, tell_usage},
+	{STATS, JSON, ONLY_EXTENDED, ALWAYS, report_usage},
 };
 
-static bool is_known(const struct command *command)
+static bool is_supported(const struct command *command)
 {
 	return extended || (command->first <= api_version && api_version <= command->last);
 }
@@ -488,8 +488,8 @@ enum outcome command_perform(uint32_t code, const uint8_t *payload, size_t lengt
 	reply = answer;
 	while (command < end && command->code != code)
 		command++;
-	if (command == end || !is_known(command)) {
-		fail("this guest agent does not know command %u", (unsigned)code);
+	if (command == end || !is_supported(command)) {
+		fail("this guest agent does not support command %u", (unsigned)code);
 		return FAILED;
 	}
 	json = json_length(command->payload, payload, length);
@@ -516,7 +516,7 @@ bool command_waits(void)
 
 enum outcome command_started(struct process *process)
 {
-	enum outcome outcome = outcome_of(!process->unknown);
+	enum outcome outcome = outcome_of(!process->hidden);
 
 	if (start.kind == START_CONTAINER && outcome == FAILED)
 		container_free(process->container);

@@ -22,7 +22,7 @@ static const struct {
 	{"stack", RLIMIT_STACK},
 };
 
-/* In the order of their numbers, without CAP_. */
+/* In the order of their numbers (linux/capability.h), without CAP_. */
 static const char *const capabilities[] = {
 	"CHOWN",          "DAC_OVERRIDE",  "DAC_READ_SEARCH", "FOWNER",        "FSETID",       "KILL",
 	"SETGID",         "SETUID",        "SETPCAP",         "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST",
@@ -64,7 +64,8 @@ bool confine_begin(const struct confinement *bounds)
 	for (const struct limit *limit = bounds->limits; limit && limit->name; limit++)
 		if (!set_limit(limit))
 			return false;
-	/* What is not in the bounding set comes back by no execve. The kernel knows fewer than 64, or refuses with EINVAL. */
+	/* No execve restores what is not in the bounding set. The kernel has fewer than 64 and refuses others with
+	 * EINVAL. */
 	for (int number = 0; is_bounded(bounds) && number < 64; number++)
 		if (!(bounds->capabilities >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) && errno != EINVAL)
 			return fail("capabilities: %s", strerror(errno));
@@ -77,7 +78,7 @@ bool confine_end(const struct confinement *bounds, uid_t uid)
 		uint32_t version;
 		int pid;
 	} header = {.version = CAPABILITY_VERSION_3};
-	/* A user other than root has none already. None is inheritable: it would come back with a file that has it, too. */
+	/* A user other than root has none already. None stays inheritable: a file that has it would restore it. */
 	uint64_t kept = uid ? 0 : bounds->capabilities;
 	struct {
 		uint32_t effective, permitted, inheritable;

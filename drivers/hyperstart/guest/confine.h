@@ -1,4 +1,4 @@
-/* What a container's processes may do: resource limits, capabilities, and no more rights by execve. */
+/* Confines a container's processes: resource limits, capabilities, and no new privileges by execve. */
 #ifndef CONFINE_H
 #define CONFINE_H
 
@@ -16,16 +16,17 @@ struct limit {
 
 struct confinement {
 	bool read_only;         /* the root */
-	uint64_t memory, pids;  /* MiB, and processes and threads, of all together; 0: no bound */
+	uint64_t memory, pids;  /* MiB, and number of processes and threads, of all together; 0: no bound */
 	struct limit *limits;   /* ends with a NULL name */
 	uint64_t capabilities;  /* a bit for each; all bits: no bound */
 	bool no_new_privs;
 };
 
-/* The number behind a name such as "CAP_CHOWN". False and `failure` if there is no such name. */
+/* Find the number of a capability by a name such as "CAP_CHOWN". False and `failure` if there is none. */
 bool find_capability(const char *name, uint64_t *capability);
 
-/* In a child that will execve: first while it may do everything, then once it is the user that it will be. */
+/* Called in a child before its execve: confine_begin while it is still root with all capabilities, confine_end after it has
+ * become the user `uid`. False and `failure` if that fails. */
 bool confine_begin(const struct confinement *bounds);
 bool confine_end(const struct confinement *bounds, uid_t uid);
 

@@ -61,7 +61,7 @@ void container_free(struct container *container)
 	loop_free(container);
 }
 
-/* The agent opens terminals in its devpts, the container sees it as /dev/pts. */
+/* The agent opens terminals in the new devpts; root_make mounts it on the container's /dev/pts. */
 struct container *container_new(const struct container_spec *spec)
 {
 	struct container *container = calloc(1, sizeof *container), **link = &containers;
@@ -83,16 +83,16 @@ struct container *container_new(const struct container_spec *spec)
 	return NULL;
 }
 
-/* Where the kernel cannot: kill every process whose mount namespace is the container's. One pass over /proc misses only
- * what a process forks before it is killed and that gets a lower number; what is killed forks no more, so few passes are
- * enough. */
+/* Without control groups: kill every process whose mount namespace is the container's. A pass over /proc misses only
+ * children that were forked before their parent was killed and got a lower number; a killed process forks none, so a few
+ * passes are enough. */
 static void kill_rest(const struct container *container)
 {
 	enum { PASSES = 8 };
 	struct stat ours, theirs;
 	bool found = true;
 
-	/* Those of the host first: one may just be on its way into the namespace. */
+	/* First those that the host started: one may not have entered the namespace yet. */
 	for (struct process *process = processes; process; process = process->next)
 		if (process->container == container)
 			process_kill(process, SIGKILL);

@@ -5,7 +5,7 @@
 #include "cgroup.h"
 #include "process.h"
 
-/* The container that a host of the later dialect calls so is the VM itself. */
+/* The id by which a host of version 4243 or 4244 runs commands in the guest's own root. */
 #define VM_ITSELF "hyperstart"
 
 struct container {
@@ -13,8 +13,8 @@ struct container {
 	struct container_spec spec;
 	struct message message; /* owns what spec points to, unless the pod's message does */
 	bool running;
-	bool outside;           /* the guest's own root: its processes are numbered as the agent's are */
-	uint8_t status;         /* of init, once it ended */
+	bool outside;           /* the guest's own root: its processes are in the agent's pid namespace */
+	uint8_t status;         /* of its first process, once that has ended */
 	struct cgroup cgroup;
 	int mounts;             /* the mount namespace */
 	int pts;                /* its devpts, whose ptmx makes terminals */
@@ -24,17 +24,17 @@ extern struct container *containers;
 
 struct container *container_find(const char *id);
 
-/* NULL once it is forgotten, or if it has none. */
+/* Find its first process. NULL if it has none, or once that is forgotten. */
 struct process *container_first_process(const struct container *container);
 
-/* Make a container in which nothing runs, with a devpts that is mounted nowhere yet; in the list. NULL and `failure` if that
- * fails. */
+/* Make a container in which nothing runs, with a devpts that is mounted nowhere yet; in the list. NULL and `failure` if
+ * that fails. */
 struct container *container_new(const struct container_spec *spec);
 
-/* Its first process has ended. */
+/* Called when its first process has ended: kill the others. */
 void container_ended(struct container *container, uint8_t status);
 
-/* Forget a container; its processes have ended, or are about to. */
+/* Kill what is left of a container and free it. */
 void container_free(struct container *container);
 
 bool containers_running(void); /* any of them */

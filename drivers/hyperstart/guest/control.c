@@ -9,17 +9,17 @@
 enum {
 	HEADER = 8,            /* u32 code, u32 length with header */
 	FRAME_MAX = 1 << 20,
-	SEND_MAX = 2 << 20,    /* an answer, and what a host that does not read lets wait */
-	UNREAD_MAX = 16384,    /* no further command while so much waits to be sent */
-	FLUSH_GRACE = 300,     /* milliseconds for the host to take the last output before power-off */
+	SEND_MAX = 2 << 20,    /* an answer, and events that a host has not read */
+	UNREAD_MAX = 16384,    /* no further command is read while so much output is unsent */
+	FLUSH_GRACE = 300,     /* milliseconds before power-off for the host to read the last output */
 };
 
 static const struct buffer nothing;
 
 static struct channel channel;
-static bool unanswered; /* the host that asked for a start waits for the answer */
+static bool unanswered; /* the host that requested a start has not been answered */
 
-/* The way from DESTROYPOD to power-off, in order. */
+/* The phases from DESTROYPOD to power-off, in order. */
 static enum { ENDING, FLUSHING, FLUSHED } phase;
 
 static void send_frame(uint32_t code, const void *payload, size_t length)
@@ -29,7 +29,7 @@ static void send_frame(uint32_t code, const void *payload, size_t length)
 	put_be32(header, code);
 	put_be32(header + 4, (uint32_t)(HEADER + length));
 	if (!channel_send_frame(&channel, header, payload, length))
-		console("guest agent: an answer of %zu bytes is lost, the host reads nothing", length);
+		console("guest agent: an answer of %zu bytes is dropped, because the host does not read", length);
 }
 
 static void send_failure(void)
@@ -70,7 +70,7 @@ static void frame(const uint8_t *frame, size_t length)
 	buffer_free(&reply);
 }
 
-/* The original's flow control: the host hears how much of what it wrote has arrived. */
+/* The original's flow control: NEXT reports to the host how many of its bytes were read. */
 static void taken(size_t count)
 {
 	uint8_t bytes[4];
@@ -83,7 +83,7 @@ static void taken(size_t count)
 
 static void lost(void)
 {
-	fail("a command's length is impossible; the channel waits for a new host");
+	fail("a command's length is impossible; the channel is closed until the next takeover");
 	answer(FAILED, &nothing);
 }
 
@@ -118,7 +118,7 @@ void control_ended(const struct process *process)
 	buffer_free(&text);
 }
 
-/* The original tells when the last container has ended, and forgets the pod. */
+/* As an original agent does: report that the last container has ended, and end the pod. */
 static void finish_pod(void)
 {
 	struct buffer statuses = {.limit = FRAME_MAX};
@@ -139,7 +139,7 @@ static void end_flush(void)
 	phase = FLUSHED;
 }
 
-/* Power off once everything has ended and the host has what it was owed, or time is up. */
+/* Power off once all processes have ended and the host has read all output, or after FLUSH_GRACE. */
 static void advance_phase(void)
 {
 	if (phase == ENDING && pod_is_gone()) {
@@ -150,7 +150,7 @@ static void advance_phase(void)
 		phase = FLUSHED;
 	if (phase != FLUSHED)
 		return;
-	pod_let_go();
+	pod_release_containers();
 	answer(DONE, &nothing);
 	channel_flush(&channel);
 	power_off();

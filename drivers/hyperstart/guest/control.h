@@ -1,4 +1,4 @@
-/* The control channel: the host's commands and their answers. */
+/* The control channel: reads the host's commands, and sends answers and events. */
 #ifndef CONTROL_H
 #define CONTROL_H
 
@@ -7,13 +7,13 @@
 
 void control_init(struct port port);
 
-/* Receive commands and answer them; once per turn of the loop, after the stream channel had its turn. */
+/* Receive commands and answer them; called once per turn of the loop, after mux_turn. */
 void control_turn(void);
 
-/* The start of a process came to its end: it runs, or `failure` says why not. */
+/* Called when a process has started, or has failed to, with the reason in `failure`: answer the command. */
 void control_started(struct process *process);
 
-/* Tell a host of the later dialect that a process has ended. */
+/* Called when a process has ended: send PROCESSASYNCEVENT to a host of version 4243 or 4244. */
 void control_ended(const struct process *process);
 
 #endif

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* How deep a tree may be: the copying process has little stack. */
+/* Levels of directories; the process that copies has a stack of 64 KiB. */
 enum { DEPTH_MAX = 32 };
 
 static bool copy_directory(int from, int to, int depth);
@@ -64,7 +64,7 @@ static bool copy_entry(int from, int to, const char *name, int depth)
 		done = copy_link(from, to, name);
 	else
 		done = !mknodat(to, name, what.st_mode, what.st_rdev);
-	/* The owner first: that takes bits of the mode away. */
+	/* The owner first: fchownat clears the set-user-id bits. */
 	return done && !fchownat(to, name, what.st_uid, what.st_gid, AT_SYMLINK_NOFOLLOW) &&
 	       (S_ISLNK(what.st_mode) || !fchmodat(to, name, what.st_mode & 07777, 0));
 }
@@ -74,7 +74,7 @@ static bool is_special(const char *name)
 	return !strcmp(name, ".") || !strcmp(name, "..");
 }
 
-/* A stream of its own: `directory` may only refer to it. */
+/* Open a directory to list it; `directory` may be open with O_PATH. */
 static DIR *open_entries(int directory)
 {
 	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -108,7 +108,7 @@ static bool copy_directory(int from, int to, int depth)
 	return done;
 }
 
-/* False and errno if it cannot be read. */
+/* Find out whether a directory is empty. False and errno if it cannot be read. */
 static bool look_for_entries(int directory, bool *empty)
 {
 	DIR *entries = open_entries(directory);
@@ -116,7 +116,7 @@ static bool look_for_entries(int directory, bool *empty)
 
 	*empty = true;
 	for (struct dirent *entry; entries && *empty && (entry = next_entry(entries));)
-		/* What mkfs of ext4 makes is nobody's. */
+		/* mke2fs creates lost+found; it holds no data of a user. */
 		*empty = is_special(entry->d_name) || !strcmp(entry->d_name, "lost+found");
 	done = entries && (!*empty || !errno);
 	if (entries)

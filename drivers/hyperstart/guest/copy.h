@@ -4,8 +4,8 @@
 
 #include "util.h"
 
-/* Copy what is in one directory to another unless that holds something; owners, modes and links are kept. False and errno
- * if that fails. */
+/* Copy the contents of directory `from` to directory `to` if that is empty; owners, modes and links are kept. False and
+ * errno if that fails. */
 bool copy_into_empty(int from, int to);
 
 #endif

@@ -10,7 +10,7 @@
 
 int devices_listen(void)
 {
-	/* libc has no header for it: linux/netlink.h. */
+	/* struct sockaddr_nl of linux/netlink.h, which musl does not have. */
 	struct {
 		uint16_t family, pad;
 		uint32_t pid, groups;
@@ -43,7 +43,8 @@ void devices_rescan(void)
 	write_file("/sys/bus/pci/rescan", "1");
 }
 
-/* Entries are called by their kind and a number. Those in use are none the worse. */
+/* Write 1 to `online` of each entry, whose name is its kind and a number. On one that is online already this has no
+ * effect. */
 static void put_online(const char *kind)
 {
 	char path[300];

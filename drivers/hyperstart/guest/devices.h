@@ -1,19 +1,20 @@
-/* Waiting for devices: the kernel says when one comes. */
+/* Waits for devices by the kernel's events, and takes new ones into use. */
 #ifndef DEVICES_H
 #define DEVICES_H
 
 #include "util.h"
 
-/* A socket that tells of devices which come from now on; -1 and `failure` if that fails. Look for a device after this. */
+/* Open a socket that receives an event for each device that appears from now on. Look for a device only after this call, so
+ * that none is missed. -1 and `failure` if that fails. */
 int devices_listen(void);
 
-/* Wait until some device came or went. False once it is `deadline`, of milliseconds(). */
+/* Wait for the next event. False once milliseconds() has reached `deadline`. */
 bool devices_wait(int events, int64_t deadline);
 
-/* Look on the bus for devices that the host added. */
+/* Rescan the PCI bus for devices that the host added. */
 void devices_rescan(void);
 
-/* Use the processors and the memory that the host added. */
+/* Bring processors and memory online that the host added. */
 void devices_online(void);
 
 #endif

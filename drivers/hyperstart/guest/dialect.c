@@ -13,7 +13,7 @@ void dialect_init(void)
 	unsigned long version = given ? strtoul(given, NULL, 10) : API_2016;
 
 	if (version < API_2016 || version > API_FINAL)
-		fatal("guest agent: vc.api=%s is none of %d to %d", given, API_2016, API_FINAL);
+		fatal("guest agent: vc.api=%s is not between %d and %d", given, API_2016, API_FINAL);
 	api_version = (unsigned)version;
 	version_is_later = api_version > API_2016;
 }

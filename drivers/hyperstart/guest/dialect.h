@@ -1,4 +1,4 @@
-/* Which dialect of the protocol the host speaks. */
+/* The dialect of the protocol that the host uses: an API version of the original agent, or this project's extensions. */
 #ifndef DIALECT_H
 #define DIALECT_H
 
@@ -6,16 +6,16 @@
 
 enum { API_2016 = 4242, API_2017 = 4243, API_FINAL = 4244 };
 
-/* What GETVERSION says. */
+/* The version that GETVERSION returns. */
 extern unsigned api_version;
 
-/* The version is a later one than that of 2016, and no host has said HELLO. */
+/* The version is later than that of 2016, and no host of this boot has sent HELLO. */
 extern bool version_is_later;
 
-/* A host of this boot said HELLO, so that our additions to the protocol are in force, whatever the version. */
+/* A host of this boot has sent HELLO, so that the extensions are in force, whatever the version. */
 extern bool extended;
 
-/* At boot: take the version that the kernel command line names. */
+/* Called once at boot: read the version from the kernel command line (vc.api). */
 void dialect_init(void);
 
 #endif

@@ -17,7 +17,7 @@
 #define SCSI_HOSTS "/sys/class/scsi_host"
 
 enum {
-	DEADLINE = 8000, /* milliseconds for a disk to come: less than the host waits for an answer */
+	DEADLINE = 8000, /* milliseconds for a disk to appear: less than the 10 s in which the host expects an answer */
 	NAME_SIZE = 64,
 };
 
@@ -26,7 +26,7 @@ const char *disk_name(const struct disk *disk)
 	return *disk->addr ? disk->addr : disk->name;
 }
 
-/* The first entry of a directory that `wanted` takes. */
+/* Find the first entry of a directory for which `wanted` returns true. */
 static bool find_entry(const char *directory, bool (*wanted)(const char *name, const char *data), const char *data,
                        char name[NAME_SIZE])
 {
@@ -49,7 +49,7 @@ static bool any(const char *name, const char *data)
 	return true;
 }
 
-/* Disks are called host:channel:target:lun. */
+/* Entries are named host:channel:target:lun. */
 static bool has_address(const char *name, const char *addr)
 {
 	const char *channel = strchr(name, ':'), *target = channel ? strchr(channel + 1, ':') : NULL;
@@ -57,7 +57,7 @@ static bool has_address(const char *name, const char *addr)
 	return target && !strcmp(target + 1, addr);
 }
 
-/* Let the SCSI hosts look for a disk that the host added, if they did not hear of it; they all have one channel. */
+/* Rescan a SCSI host for a disk whose hot-plug event was missed. Each has one channel. */
 static bool scan(const char *host, const char *addr)
 {
 	char path[sizeof SCSI_HOSTS + NAME_SIZE + 8], where[NAME_SIZE];
@@ -66,10 +66,10 @@ static bool scan(const char *host, const char *addr)
 	snprintf(path, sizeof path, SCSI_HOSTS "/%.32s/scan", host);
 	snprintf(where, sizeof where, "0 %.*s %.16s", (int)MIN(target, 16), addr, addr + target + (addr[target] == ':'));
 	write_file(path, where);
-	return false; /* all of them */
+	return false; /* so that find_entry goes on to the next */
 }
 
-/* The kernel shows a disk's name before the disk can be opened, and says so by one more event. */
+/* The kernel creates a disk's device before the disk can be opened, and then sends one more event. */
 static bool opens(const char *path, bool *read_only)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), is_read_only = 0;
@@ -134,7 +134,7 @@ bool disk_mount(const struct disk *disk, const char *path, unsigned long flags)
 	if (!mount(device, path, disk->fstype, flags, options))
 		return true;
 	if (errno == EROFS)
-		return fail("disk '%s' was not closed properly, which cannot be mended while it is read-only",
+		return fail("disk '%s' was not closed properly, which cannot be repaired while it is read-only",
 		            disk_name(disk));
 	return fail(errno == ENODEV ? "disk '%s': the guest's kernel has no file system %s" : "disk '%s': mount as %s: %s",
 	            disk_name(disk), disk->fstype, strerror(errno));

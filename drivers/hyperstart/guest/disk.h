@@ -1,4 +1,4 @@
-/* Disks: found by name or SCSI address, waited for, and mounted. */
+/* Finds disks by name or SCSI address, waits for them, and mounts them. */
 #ifndef DISK_H
 #define DISK_H
 
@@ -10,11 +10,11 @@ struct disk {
 	const char *fstype;
 };
 
-/* What a disk is called. */
+/* Its name in failures: the address if it has one, else the device. */
 const char *disk_name(const struct disk *disk);
 
-/* Mount a disk on `path`, by `flags` of mount(2) and MS_RDONLY if it cannot be written; wait until it is there. In a child:
- * that can take long. False and `failure` if that fails. */
+/* Mount a disk on `path` with `flags` of mount(2), and MS_RDONLY if the device is read-only. Waits up to 8 s for the
+ * disk, so it is called in a child. False and `failure` if that fails. */
 bool disk_mount(const struct disk *disk, const char *path, unsigned long flags);
 
 #endif

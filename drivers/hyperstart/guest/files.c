@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Open a regular file. Anything else could keep the agent waiting, or do something when it is opened. */
+/* Open a regular file. To open anything else could block the agent or have a side effect. */
 static int open_regular(const struct container *container, const char *path, int flags)
 {
 	int root, file = -1;
@@ -45,7 +45,7 @@ bool file_write(const struct container *container, const char *path, const uint8
 	}
 	if (!done)
 		fail("'%s' in container '%s': %s", path, container->spec.id, strerror(errno));
-	if (close(file) && done) /* file systems of the host may write only now */
+	if (close(file) && done) /* some file systems write only now */
 		return fail("'%s' in container '%s': %s", path, container->spec.id, strerror(errno));
 	return done;
 }

@@ -111,7 +111,7 @@ static bool read_escape(struct reader *r, char **to)
 	return true;
 }
 
-/* After the opening quote. What is decoded is never longer than what was read, so it is written over it. */
+/* After the opening quote. A decoded string is never longer than its source, so it is written over it. */
 static bool read_string(struct reader *r, const char **text)
 {
 	char *to = r->at;
@@ -242,7 +242,7 @@ static bool read_value(struct reader *r, struct json **value, int depth)
 	}
 }
 
-/* Numbers are ended after all is read: the byte behind one may be the comma that the reader still needed. */
+/* End all numbers by NUL. Only once all is read, because the byte behind a number may be a comma that the reader needs. */
 static void end_numbers(struct reader *r)
 {
 	for (size_t i = 0; i < r->used; i++) {
@@ -316,7 +316,7 @@ static size_t utf8_length(const uint8_t *text, size_t left)
 
 void json_write(struct buffer *buffer, const char *format, ...)
 {
-	char text[160]; /* enough for the formats of this program, which name no strings of others */
+	char text[160]; /* enough for the formats of this program, which contain no strings from outside */
 	va_list args;
 	int length;
 

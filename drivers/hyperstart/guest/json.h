@@ -1,5 +1,5 @@
-/* A strict JSON reader (RFC 8259) that decodes in place, and a writer into a buffer. Strings are read byte for byte, UTF-8
- * or not: they name files and are arguments of programs. What is written is UTF-8. */
+/* A strict JSON reader (RFC 8259) that decodes in place, and a writer into a buffer. Strings are read byte for byte, valid
+ * UTF-8 or not, because they name files and are arguments of programs. What is written is valid UTF-8. */
 #ifndef JSON_H
 #define JSON_H
 
@@ -19,7 +19,8 @@ struct json {
  * Returns the value, to be freed with free() (once, the root only), or NULL and sets `failure`. */
 struct json *json_read(char *text, size_t length);
 
-/* Append; what does not fit shows in buffer->overflown. In a string, bytes that are not UTF-8 become '?'. */
+/* Append to a buffer, which sets `overflown` if it does not fit. In a string, bytes that are not UTF-8 are written as
+ * '?'. */
 void json_write_string(struct buffer *buffer, const char *text);
 void json_write(struct buffer *buffer, const char *format, ...) PRINTF(2, 3);
 

@@ -96,8 +96,8 @@ struct clone_args {
 
 _Static_assert(sizeof(struct clone_args) == 88, "CLONE_ARGS_SIZE_VER2 of linux/sched.h");
 
-/* The system call. The child comes back from it on another stack, where no function of C can return: it is sent on
- * to run(data) at once. */
+/* The system call clone3(2). In the child it returns on another stack, where no C function can return to its caller, so
+ * the child calls run(data) at once. */
 static long clone3(const struct clone_args *arguments, void (*run)(void *), void *data)
 {
 #if defined(__x86_64__)

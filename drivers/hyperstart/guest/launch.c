@@ -24,25 +24,25 @@
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-/* Exit codes of a process that could not start, as shells have them; 125 is the container's own. */
+/* Exit codes of a process that could not start: 126 and 127 as in a shell, 125 for a failure of its container. */
 enum { NOT_SET_UP = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 
 enum {
 	REPORT = 3, /* the descriptor in the child */
 	GROUPS_MAX = 256,
-	FILES_SOFT = 1024, /* what programs that use select() can bear */
+	FILES_SOFT = 1024, /* select(2) is limited to 1024 descriptors */
 	FILES_HARD = 65536,
 };
 
-/* What the child works with. It may share the agent's memory, see `spawn`: then it allocates nothing, and leaves nothing
- * half done that the agent goes on with. */
+/* The arguments of the child. It may share the agent's memory, see `spawn`; then it allocates none, and leaves all data
+ * of the agent in a valid state. */
 struct launch {
 	const struct container *container;
 	const struct process_spec *spec;
 	bool init;
 	const int *stdio;
-	int report;   /* -1: this memory is the agent's */
-	bool failed;  /* then `failure` says why */
+	int report; /* -1: the child shares the agent's memory */
+	bool failed; /* then `failure` has the reason */
 	char **environment; /* room for all variables */
 	struct user user;
 	char hostname[HOST_NAME_MAX + 16], home[300], name[80]; /* variables */
@@ -67,7 +67,7 @@ static void take_streams(const struct launch *launch)
 		ioctl(0, TIOCSCTTY, 0);
 }
 
-/* The place of a variable in the environment: where one of that name is, or the end. */
+/* Find the place of a variable in the environment: that of a variable of this name, or the end. */
 static char **find_variable(char **variable, const char *name, size_t length)
 {
 	while (*variable && (strncmp(*variable, name, length) || (*variable)[length] != '='))
@@ -138,7 +138,7 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 	return true;
 }
 
-/* Become that user, with no more rights than the container gives. The agent is root without further groups already. */
+/* Become the user, confined to the container's bounds. Until then the child is root without supplementary groups. */
 static bool set_identity(struct launch *launch)
 {
 	const struct confinement *bounds = &launch->container->spec.bounds;
@@ -160,14 +160,14 @@ static bool set_workdir(const struct launch *launch)
 {
 	const char *path = launch->spec->workdir;
 
-	if (!*path && !version_is_later) /* where an exec inherits nothing */
+	if (!*path && !version_is_later) /* in versions 4243 and 4244 an exec inherits nothing */
 		path = launch->container->spec.process.workdir;
 	if (!*path)
 		path = "/";
 	return !chdir(path) || fail_process(NOT_SET_UP, "working directory '%s': %s", path, strerror(errno));
 }
 
-/* Why execve of an existing path failed, in words. */
+/* Set `failure` to the reason why execve failed. */
 static bool explain(const char *path, int error)
 {
 	struct stat what;
@@ -185,7 +185,7 @@ static bool explain(const char *path, int error)
 	return fail_process(NOT_EXECUTABLE, "%s: %s", path, strerror(error));
 }
 
-/* Like execvp, but it tells apart what its callers must. */
+/* Like execvp(3), but the failure distinguishes a missing program from one that cannot be executed. */
 static bool execute(char **args, char **environment)
 {
 	char path[PATH_MAX], denied[PATH_MAX] = "";
@@ -204,7 +204,7 @@ static bool execute(char **args, char **environment)
 
 		rest += length + (rest[length] == ':');
 		if (!fits || access(path, F_OK))
-			continue; /* an execve that fails takes five times as long */
+			continue; /* a failing execve takes five times as long as access */
 		execve(path, args, environment);
 		if (errno != EACCES)
 			return explain(path, errno);
@@ -222,14 +222,15 @@ static bool enter(struct launch *launch)
 
 	if (launch->init ? !root_make(&container->spec, container->pts) : !mounts_enter(container->mounts))
 		return false;
-	/* Other processes of the container see this one already: execve would close what they might find in it too late. */
+	/* Other processes of the container can already open this one's descriptors in /proc; close-on-exec would close
+	 * them too late. */
 	if (launch->report > REPORT)
 		launch->report = dup3(launch->report, REPORT, O_CLOEXEC);
 	return !syscall(SYS_close_range, launch->report < 0 ? REPORT : REPORT + 1, ~0U, 0) ||
 	       fail("close_range: %s", strerror(errno));
 }
 
-/* The child. What goes wrong is reported, and ends it. */
+/* Runs in the child. It ends with execve, or reports its failure and exits. */
 static void run(void *data)
 {
 	struct launch *launch = data;
@@ -240,20 +241,22 @@ static void run(void *data)
 	setrlimit(RLIMIT_NOFILE, &files);
 	if (enter(launch) && set_identity(launch) && set_environment(launch) && set_workdir(launch))
 		execute((char **)launch->spec->args, launch->environment);
-	/* An original agent says that the process runs, and then lets it end; a later one does where execve fails. */
+	/* An original agent acknowledges the start, and the process then exits; version 4243 and 4244 do so if execve
+	 * fails. */
 	if (!extended && failure.stage == STAGE_PROCESS && !(version_is_later && failure.exit_code == NOT_SET_UP))
 		dprintf(2, "%s\n", failure.reason);
 	else if (launch->report < 0)
-		launch->failed = true; /* the agent sees this, and `failure` */
+		launch->failed = true; /* the agent reads this, and `failure` */
 	else if (write(launch->report, &failure, sizeof failure) < 0)
 		_exit(NOT_SET_UP);
 	_exit(failure.exit_code ? failure.exit_code : NOT_SET_UP);
 }
 
-/* Make the child. A copy of the agent's memory costs as much as all the rest, so one that has little to do before its execve
- * borrows that memory instead, and the agent waits. One that makes a root or reads files of the container, which can take
- * long, gets the copy. The price: a process of the pod that is root and catches this moment can hold up the agent by SIGSTOP,
- * or reach into it if it has CAP_SYS_PTRACE. It does that to its own pod; the host trusts no guest. */
+/* Create the child. To copy the agent's memory takes as long as the rest of a start, so a child that does little before
+ * its execve shares that memory, and the agent is suspended until then (CLONE_VFORK). A child that makes a root or reads
+ * files of the container, which can take long, gets a copy. The price: a root process of the pod that catches this
+ * moment can suspend the agent by SIGSTOP, or read and write its memory with CAP_SYS_PTRACE. It does so to its own pod;
+ * the host trusts no guest. */
 static pid_t spawn(struct launch *launch)
 {
 	static _Alignas(16) char stack[65536];
@@ -261,7 +264,7 @@ static pid_t spawn(struct launch *launch)
 	sigset_t all, before;
 	pid_t pid;
 
-	/* A signal from a process of the container must not find the agent's handlers. */
+	/* A signal from a process of the container must not run the agent's handlers in the child. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = clone_child(borrow ? CLONE_VM | CLONE_VFORK : 0, launch->container->cgroup.directory, stack, sizeof stack,
@@ -287,7 +290,7 @@ static size_t variable_count(const struct variable *variable)
 	return count;
 }
 
-/* In the namespaces that the child is to be born in. */
+/* Enter the namespaces of the child, create it there, and leave them. */
 static pid_t spawn_inside(struct launch *launch, struct container *container, int report)
 {
 	pid_t pid;

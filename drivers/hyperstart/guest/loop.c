@@ -14,7 +14,7 @@ static bool again;
 static void (*alarm_ready)(void);
 static int64_t alarm_at;
 
-/* Freed memory waits here, linked through its first bytes. */
+/* Memory to be freed after the current batch of events, linked through its first bytes. */
 static void *garbage;
 
 static struct epoll_event events[BATCH];
@@ -38,7 +38,7 @@ void loop_close(struct watch *watch)
 {
 	if (watch->fd < 0)
 		return;
-	/* Explicitly, because a child between fork and exec may still hold the description open. */
+	/* Explicitly, because a child before its execve may still have the file description open. */
 	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
 	close(watch->fd);
 	watch->fd = -1;

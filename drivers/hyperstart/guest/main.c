@@ -1,4 +1,4 @@
-/* The guest agent: pid 1 of the VM. It speaks the hyperstart protocol with the host, and our additions to it
+/* The guest agent: pid 1 of the VM. It implements the hyperstart protocol and this project's extensions
  * (docs/reference/guest-protocol.md). */
 #include "boot.h"
 #include "cgroup.h"

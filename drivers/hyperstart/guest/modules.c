@@ -15,7 +15,7 @@ static void load(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	/* ENODEV: it is for other processors than this one. */
+	/* ENODEV: the module does not support this processor. */
 	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST && errno != ENODEV))
 		console("guest agent: kernel module %s: %s", path, strerror(errno));
 	if (fd >= 0)
@@ -27,7 +27,7 @@ void modules_load(const char *list)
 	char name[64], path[256];
 	FILE *file;
 
-	/* Lists are named by file systems among others, and those by the host. */
+	/* A list may have the name of a file system, which the host sends. */
 	if (strchr(list, '/') || (size_t)snprintf(name, sizeof name, LISTS "%s%s", *list ? "." : "", list) >= sizeof name)
 		return;
 	file = fopen(name, "re");

@@ -1,9 +1,9 @@
-/* Kernel modules, in lists that whoever built the guest wrote in the order to load them. */
+/* Loads kernel modules by lists that the guest builder wrote, each in the order of loading. */
 #ifndef MODULES_H
 #define MODULES_H
 
-/* Load the modules of a list, once: "" is that for the boot. Nothing happens where there is no such list: the kernel has
- * what is needed, or what needs it will say so. */
+/* Load the modules of a list; "" is the list of the boot. A second call, and one for a list that does not exist, has no
+ * effect: either the kernel has the feature built in, or the operation that needs it fails with a reason. */
 void modules_load(const char *list);
 
 #endif

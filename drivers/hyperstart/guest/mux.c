@@ -4,10 +4,10 @@
 
 enum {
 	HEADER = 12,          /* u64 stream, u32 length with header */
-	FRAME_MAX = 65536,    /* that we take; a host that keeps to the protocol sends half of it */
-	SEND_SIZE = 32768,    /* what a virtio port takes in one write: one frame, or several small ones */
-	ROOM_WORTH = 4096,    /* start no part of an output in less */
-	SENDS_PER_TURN = 8,   /* then others have their turn */
+	FRAME_MAX = 65536,    /* accepted; the protocol limits a host to half of it */
+	SEND_SIZE = 32768,    /* bytes that a virtio port takes in one write: one frame, or several small ones */
+	ROOM_WORTH = 4096,    /* bytes of room below which no part of an output is sent */
+	SENDS_PER_TURN = 8,   /* then the control channel is served */
 	CONTROL_PAYLOAD = 17, /* u8 type, u64 stream, u64 value */
 };
 
@@ -35,7 +35,7 @@ static void send_frame(uint64_t stream, const uint8_t *payload, size_t length)
 	channel_send_frame(&channel, header, payload, length);
 }
 
-/* One frame of `length` bytes of output, which may lie in two pieces. */
+/* Send a frame with `length` bytes of output, which may be in two pieces of the ring. */
 static void send_output_frame(struct output *output, size_t length)
 {
 	uint8_t header[HEADER];
@@ -59,11 +59,11 @@ static void send_credit(struct process *process)
 	put_be64(payload + 1, process->out.stream);
 	put_be64(payload + 9, process->in.consumed);
 	send_frame(0, payload, sizeof payload);
-	process->in.told = process->in.consumed;
-	process->in.tells = false;
+	process->in.credited = process->in.consumed;
+	process->in.credit_due = false;
 }
 
-/* One turn's worth of a stream. Returns whether the rest, if any, must wait for the next. */
+/* Send up to SEND_SIZE bytes of a stream. Returns whether bytes are left that can be sent in the next round. */
 static bool send_output(struct output *output)
 {
 	size_t sent = 0;
@@ -84,21 +84,23 @@ static bool send_output(struct output *output)
 	return false;
 }
 
-/* The end may be told: it comes after all output. A standard error that nobody resumed after a sync is not waited for. */
+/* Whether the end can be sent: only after all output, except that of a standard error which the host did not resume after a
+ * sync. */
 static bool end_is_due(const struct process *process)
 {
 	return process->ended && !process->end_sent && !process->out.paused && output_finished(&process->out) &&
 	       (process->err.paused || output_finished(&process->err));
 }
 
-/* Queue what the process has for the host. Returns true if something is left. */
+/* Send what the process has for the host. Returns true if something is left. */
 static bool send_process(struct process *process)
 {
-	if (process->unknown)
+	if (process->hidden)
 		return false;
-	if (extended && !process->ended && !process->in.paused && (process->in.tells || input_owes_credit(&process->in)))
+	if (extended && !process->ended && !process->in.paused &&
+	    (process->in.credit_due || input_owes_credit(&process->in)))
 		send_credit(process);
-	/* Both, always: neither may starve the other. */
+	/* Both in each round, so that neither starves the other. */
 	if (send_output(&process->out) | send_output(&process->err))
 		return true;
 	if (!end_is_due(process))
@@ -116,7 +118,7 @@ static bool send_process(struct process *process)
 	return false;
 }
 
-/* Fill the send buffer, every process in turn; whoever has more left goes to the end of the queue. */
+/* Fill the send buffer from the processes in turn; one with more to send goes to the end of the queue. */
 static void compose(void)
 {
 	while (process_queue && room() >= HEADER + ROOM_WORTH) {
@@ -149,7 +151,7 @@ static bool accepts(const uint8_t *frame, size_t length)
 {
 	struct process *process = process_by_stdio(get_be64(frame));
 
-	/* A host that knows no credit is held back when a process does not read. */
+	/* Without HELLO there is no credit, so the whole channel stops when a process does not read. */
 	return extended || !process || process->ended || length - HEADER <= input_room(&process->in);
 }
 
@@ -161,7 +163,7 @@ static void resume(struct process *process, struct output *output, uint64_t posi
 	output->sent = position;
 	if (output == &process->out) {
 		process->in.paused = false;
-		process->in.tells = true;
+		process->in.credit_due = true;
 	}
 	process_enqueue(process);
 }
@@ -173,10 +175,10 @@ static void control_frame(const uint8_t *payload)
 	struct process *process = process_by_stream(stream, &output);
 
 	if (!stream || !process)
-		return; /* of a process that was released meanwhile */
+		return; /* the process was released already */
 	if (payload[0] == CREDIT) {
 		output_consumed(output, MIN(value, output->sent));
-		process_enqueue(process); /* what was held may go now */
+		process_enqueue(process); /* output_is_held may have stopped its output */
 	} else if (payload[0] == RELEASE && output == &process->out && process->ended)
 		process_forget(process);
 	else if (payload[0] == RESUME)
@@ -209,7 +211,7 @@ static void frame(const uint8_t *frame, size_t length)
 
 static void lost(void)
 {
-	console("guest agent: a stream frame has an impossible length; the channel waits for a new host");
+	console("guest agent: a stream frame has an impossible length; the channel is closed until the next takeover");
 }
 
 static void synced(void)

@@ -1,17 +1,17 @@
-/* The stream channel: frames of all processes' streams, flow control, and the ends of processes. */
+/* The stream channel: it multiplexes the streams of all processes, with their flow control and exit codes. */
 #ifndef MUX_H
 #define MUX_H
 
 #include "channel.h"
 #include "process.h"
 
-/* `ended` is called with a process whose output was sent and whose end a host of the later dialect hears of elsewhere. */
+/* Called once at boot. For a host of version 4243 or 4244, `ended` is called when all output of a process has been sent. */
 void mux_init(struct port port, void (*ended)(const struct process *process));
 
-/* Receive and send; once per turn of the loop. */
+/* Receive and send; called once per turn of the loop. */
 void mux_turn(void);
 
-/* Everything there is to send has been sent. */
+/* Whether nothing is left to be sent. */
 bool mux_is_idle(void);
 
 #endif

@@ -22,15 +22,15 @@ void namespaces_init(void)
 		fatal("guest agent: mount namespace: %s", strerror(errno));
 }
 
-/* The first process of the pod's pid namespace: it reaps orphans, and sees nothing of the guest's root. */
+/* The first process of the pod's pid namespace. It reaps orphans; its root is empty. */
 static _Noreturn void pod_init(void)
 {
 	bool end_requested = false;
 	sigset_t wanted;
 
 	prctl(PR_SET_NAME, "pod");
-	write_file("/proc/self/oom_score_adj", "-1000"); /* its end would be that of all processes */
-	/* It never calls execve, so that close-on-exec closes nothing: the pod would find the agent's channels in its /proc. */
+	write_file("/proc/self/oom_score_adj", "-1000"); /* if it ended, the kernel would kill all processes of the pod */
+	/* It never calls execve, so close-on-exec closes nothing: the pod could open the agent's channels in /proc/1/fd. */
 	if (unshare(CLONE_NEWNS) || !root_make_empty() || syscall(SYS_close_range, 0U, ~0U, 0))
 		_exit(1);
 	sigfillset(&wanted);

@@ -1,4 +1,5 @@
-/* The namespaces of the pod, and the mount namespaces of its containers. */
+/* The namespaces of the pod, and the mount namespaces of its containers. The agent enters them so that its children are
+ * created in them, and leaves them. */
 #ifndef NAMESPACES_H
 #define NAMESPACES_H
 
@@ -9,30 +10,29 @@
 /* Sent to the pod's first process: end as soon as nothing is left to reap. */
 #define END_WHEN_IDLE SIGUSR1
 
-/* At boot: note the agent's own mount namespace. */
+/* Called once at boot: open the agent's own mount namespace. */
 void namespaces_init(void);
 
-/* Give the agent a new mount namespace, so that a child is born in it; `mounts` refers to it from then on. False and
- * `failure` if that fails. */
+/* Create a mount namespace and enter it; `mounts` becomes a descriptor of it. False and `failure` if that fails. */
 bool mounts_unshare(int *mounts);
 
 /* Enter a mount namespace. False and `failure` if that fails. */
 bool mounts_enter(int mounts);
 
-/* Lead the agent back to its own. */
+/* Return to the agent's own mount namespace. */
 void mounts_leave(void);
 
 /* A descriptor of the agent's own mount namespace; -1 and errno if that fails. */
 int mounts_of_agent(void);
 
-/* From here on children of the agent are born in the pod's namespaces, of which it shares two. `init` becomes the pod's first
- * process, 0 if there is none. False and `failure` if that fails. */
+/* Create the pod's namespaces: the agent enters those of host name and IPC, and its children are created in that of
+ * pids. `init` becomes the pid of the pod's first process, 0 if there is none. False and `failure` if that fails. */
 bool pod_namespaces_make(pid_t *init);
 
-/* Forget them, once their processes have ended. */
+/* Close them, once their processes have ended. */
 void pod_namespaces_close(void);
 
-/* Let children be born outside of the pod's pid namespace, and in it again. */
+/* Let children be created in the agent's own pid namespace, and in the pod's again. */
 void pod_step_out(void);
 void pod_step_in(void);
 

@@ -64,7 +64,7 @@ struct ip {
 	uint8_t bytes[16];
 };
 
-/* Append to a request. No request of this program is longer than its room. */
+/* Append to a request. The requests of this program are all shorter than its room. */
 static void request_append(struct request *request, const void *bytes, size_t count)
 {
 	if (count > sizeof *request - request->header.length)
@@ -93,7 +93,7 @@ static void request_append_attribute(struct request *request, unsigned type, con
 	request_append(request, bytes, count);
 }
 
-/* Let the kernel do it. False and errno if it does not. */
+/* Send a request to the kernel and read its answer. False and errno if it is refused. */
 static bool netlink_request(const struct request *request)
 {
 	struct {
@@ -124,7 +124,7 @@ static bool parse_ip(const char *text, struct ip *ip)
 	if (inet_pton(AF_INET, text, ip->bytes) == 1)
 		return true;
 	*ip = (struct ip){.family = AF_INET6, .size = 16};
-	/* An original knows IPv4 only, and its host should see no difference. */
+	/* An original agent supports IPv4 only; without HELLO this one behaves alike. */
 	return (extended && inet_pton(AF_INET6, text, ip->bytes) == 1) || fail("'%s' is not an IP address", text);
 }
 
@@ -218,7 +218,7 @@ bool network_set_interface(const struct interface *interface)
 	if (strlen(name) >= IF_NAMESIZE)
 		return fail("'%s' is too long for an interface's name", name);
 	if (!index)
-		index = if_nametoindex(name); /* a pod before this one had it */
+		index = if_nametoindex(name); /* a previous pod renamed it already */
 	else if (strcmp(name, device) && (!set_up(index, false) || !set_link(index, LINK_NAME, name, strlen(name) + 1)))
 		return fail("interface %s: cannot be called %s: %s", device, name, strerror(errno));
 	if (!index)
@@ -233,11 +233,11 @@ bool network_raise_loopback(void)
 {
 	unsigned index = if_nametoindex("lo");
 
-	/* A kernel may have no network. */
+	/* The kernel may be built without network. */
 	return !index || set_up(index, true) || fail("interface lo: %s", strerror(errno));
 }
 
-/* What a route leads to: its network, and of which family it is. */
+/* Parse the destination of a route; the words for a default route have the family of its gateway. */
 static bool parse_dest(const struct route *route, const struct ip *gateway, struct ip *dest, unsigned *prefix)
 {
 	static const char *const all[] = {"default", "any", "all"};
@@ -288,12 +288,12 @@ bool network_remove_interface(const char *device)
 
 	if (!if_nametoindex(device) || strchr(device, '/'))
 		return fail("the VM has no network interface '%s'", device);
-	/* Its device is a virtio one, and that is of the one on the bus. */
+	/* The interface's parent is a virtio device, whose parent is the device on the bus. */
 	snprintf(path, sizeof path, "/sys/class/net/%.16s/device/../remove", device);
 	return write_file(path, "1") || fail("interface %s: %s", device, strerror(errno));
 }
 
-/* A line of a keyword and its words; no line if there are no words. False and errno if that fails. */
+/* Write a line of a keyword and its words, if `words` is not NULL. False and errno if that fails. */
 static bool print_line(int fd, const char *keyword, const char **words)
 {
 	bool done = !words || dprintf(fd, "%s", keyword) >= 0;
@@ -327,6 +327,6 @@ bool network_set_resolver(const struct resolver *resolver)
 		return !close(fd) || fail(RESOLVER_FILE ": %s", strerror(errno));
 	fail(RESOLVER_FILE ": %s", strerror(errno));
 	close(fd);
-	unlink(RESOLVER_FILE); /* half of it would name some servers and not others */
+	unlink(RESOLVER_FILE); /* a part of it would name only some of the servers */
 	return false;
 }

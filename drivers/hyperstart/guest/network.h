@@ -1,4 +1,4 @@
-/* The network of the pod, which is that of the VM: interfaces, routes, names. */
+/* Configures the network of the pod, which is that of the VM: interfaces, routes, name servers. */
 #ifndef NETWORK_H
 #define NETWORK_H
 
@@ -9,9 +9,9 @@ struct address {
 };
 
 struct interface {
-	const char *device, *new_name; /* "": the same */
+	const char *device, *new_name; /* "": unchanged */
 	struct address one, *addresses; /* one by itself, if not "", and a list that ends with a NULL address */
-	uint64_t mtu; /* 0: as it is */
+	uint64_t mtu; /* 0: unchanged */
 };
 
 struct route {
@@ -23,16 +23,16 @@ struct resolver {
 	const char **servers, **search, **options; /* each NULL, or ended by NULL */
 };
 
-/* Where the guest and all containers find what the resolver is to know; there is no such file if it is nothing. */
+/* The configuration of the resolver, in the guest and in all containers; it does not exist if the pod has none. */
 #define RESOLVER_FILE "/etc/resolv.conf"
 
-/* Each is false and `failure` if that fails. What is so already is no failure. */
+/* Each returns false and `failure` if it fails. To set what is set already succeeds. */
 bool network_raise_loopback(void);
 bool network_set_interface(const struct interface *interface);
 bool network_set_route(const struct route *route);
 bool network_set_resolver(const struct resolver *resolver);
 
-/* Take the device behind an interface out of the VM. */
+/* Remove the device of an interface from the VM. */
 bool network_remove_interface(const char *device);
 
 #endif

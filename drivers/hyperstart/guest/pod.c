@@ -12,11 +12,11 @@
 
 enum {
 	TERM_GRACE = 2000, /* milliseconds from SIGTERM to SIGKILL */
-	KILL_GRACE = 300,  /* and from SIGKILL to not waiting any longer */
+	KILL_GRACE = 300,  /* and from SIGKILL to power-off, even if processes are left */
 };
 
 struct pod pod;
-static bool init_may_end; /* the end of the pod's init is no surprise */
+static bool init_may_end; /* the end of the pod's first process is not reported on the console */
 static bool pod_is_ending, given_up;
 
 static bool make_root(const char *root)
@@ -65,7 +65,7 @@ bool pod_start(const struct pod_spec *spec)
 	return false;
 }
 
-void pod_let_go(void)
+void pod_release_containers(void)
 {
 	while (containers)
 		container_free(containers);
@@ -76,7 +76,8 @@ void pod_end(void)
 	struct failure kept = failure;
 
 	init_may_end = true;
-	/* The end of the pod's init is the end of all its processes, but the kernel waits with it until they are reaped. */
+	/* When the first process of a pid namespace ends, the kernel kills all others; it can be reaped only after they
+	 * are. */
 	if (pod.init)
 		kill(pod.init, SIGKILL);
 	while (pod.init) {
@@ -88,7 +89,7 @@ void pod_end(void)
 		else if (errno != EINTR)
 			pod.init = 0;
 	}
-	pod_let_go();
+	pod_release_containers();
 	share_unmount_all();
 	pod_namespaces_close();
 	message_free(&pod.message);
@@ -117,7 +118,7 @@ static void end_if_idle(void)
 void pod_destroy(void)
 {
 	pod_is_ending = init_may_end = true;
-	kill(-1, SIGTERM); /* the pod's init has it blocked */
+	kill(-1, SIGTERM); /* the pod's first process blocks it */
 	loop_alarm(TERM_GRACE, kill_all);
 	end_if_idle();
 }

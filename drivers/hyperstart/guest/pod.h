@@ -1,4 +1,4 @@
-/* The pod: the namespaces that its containers share, the shared directory, and the end of it all. */
+/* The pod: its namespaces, network, shared directories and containers, from STARTPOD to the end of all its processes. */
 #ifndef POD_H
 #define POD_H
 
@@ -11,24 +11,24 @@ struct pod {
 };
 extern struct pod pod;
 
-/* Make namespaces and mount the share. False and `failure`, and nothing left, if that fails. */
+/* Make the namespaces, configure the network and mount the share. False and `failure` if that fails; then all is undone. */
 bool pod_start(const struct pod_spec *spec);
 
-/* Kill everything in the pod and forget it; a new one can be started. */
+/* Kill all processes of the pod, wait for their end, and free it; a new one can be started. */
 void pod_end(void);
 
-/* What commands run in that name no container: the pod's own root, or else the guest's. NULL and `failure` if
- * there is no memory for it. */
+/* The container for commands that name none: the pod's own root, or else the guest's. NULL and `failure` if that fails. */
 struct container *pod_itself(void);
 
-/* Ask everything to end, kill it after a while. pod_is_gone tells when nothing is left. */
+/* Send SIGTERM to all processes, and SIGKILL to those that are left after 2 s. pod_is_gone returns true once none is
+ * left. */
 void pod_destroy(void);
 bool pod_is_gone(void);
 
-/* Let go of all containers, whose processes have ended, so that their disks are unmounted. */
-void pod_let_go(void);
+/* Free all containers, whose processes have ended, so that their disks are unmounted. */
+void pod_release_containers(void);
 
-/* A child of the agent has ended: one of the host's processes, or the pod's own. */
+/* Called when a child of the agent was reaped: a process that the host started, or the pod's first one. */
 void pod_reaped(pid_t pid, int wait_status);
 
 #endif

@@ -10,7 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
-/* Bounds the memory that a host can make the agent use (three rings of 512 KiB each), and HELLO's answer to 1 MiB. */
+/* Bounds the memory that a host can make the agent use (three rings of 512 KiB for each), and HELLO's answer to 1 MiB. */
 enum { PROCESSES_MAX = 2048 };
 
 struct process *processes;
@@ -46,7 +46,7 @@ struct process *process_by_stdio(uint64_t stream)
 {
 	struct process *process = processes;
 
-	while (process && (process->unknown || process->out.stream != stream))
+	while (process && (process->hidden || process->out.stream != stream))
 		process = process->next;
 	return process;
 }
@@ -55,7 +55,7 @@ struct process *process_by_id(const char *container_id, const char *id)
 {
 	struct process *process = *id ? processes : NULL; /* many have no id */
 
-	while (process && (process->unknown || strcmp(process->container_id, container_id) || strcmp(process->id, id)))
+	while (process && (process->hidden || strcmp(process->container_id, container_id) || strcmp(process->id, id)))
 		process = process->next;
 	return process;
 }
@@ -63,7 +63,7 @@ struct process *process_by_id(const char *container_id, const char *id)
 struct process *process_by_stream(uint64_t stream, struct output **output)
 {
 	for (struct process *process = processes; process; process = process->next) {
-		if (process->unknown || (process->out.stream != stream && process->err.stream != stream))
+		if (process->hidden || (process->out.stream != stream && process->err.stream != stream))
 			continue;
 		*output = process->out.stream == stream ? &process->out : &process->err;
 		return process;
@@ -154,7 +154,7 @@ void processes_forget(const struct container *container)
 		next = process->next;
 		if (container && process->container != container)
 			continue;
-		process->unknown = true;
+		process->hidden = true;
 		if (process->ended)
 			process_forget(process);
 	}
@@ -223,7 +223,7 @@ void process_finish(struct process *process)
 		output_drain(&process->out, process->terminal);
 		output_drain(&process->err, false);
 	}
-	if (process->unknown)
+	if (process->hidden)
 		process_forget(process);
 	else
 		process_enqueue(process);

@@ -1,4 +1,4 @@
-/* The processes that the host asked for: started, fed, read, reaped, and kept until the host lets go of them. */
+/* The processes that the host started. Each is kept until it has ended and the host has released it. */
 #ifndef PROCESS_H
 #define PROCESS_H
 
@@ -17,10 +17,10 @@ struct process {
 	bool terminal;
 	pid_t pid;                  /* 0: nothing was started */
 	bool ended;
-	bool unknown;               /* to the host: it never started, or its pod did not; forgotten as soon as it ends */
+	bool hidden; /* from the host: its start, or that of its pod, failed; forgotten as soon as it ends */
 	bool queued, end_sent;
 	uint8_t status;
-	struct watch start;         /* the pipe that closes when execve succeeds; fd -1 from then on */
+	struct watch start; /* the pipe that closes when execve succeeds; fd -1 from then on */
 	struct input in;
 	struct output out, err;
 	const char *id; /* in its container, "" if it has none */
@@ -29,24 +29,25 @@ struct process {
 
 extern struct process *processes;
 
-/* The first of those that have something for the host. */
+/* The first process that has something for the host. */
 extern struct process *process_queue;
 
 /* Put a process into the queue, unless it is in it: it has something for the host (output, credit, or its end). */
 void process_enqueue(struct process *process);
 void process_dequeue(struct process *process);
 
-/* Make a process of which nothing is started yet; in the list. NULL and `failure` if that fails. */
+/* Add a process to the list, of which nothing is started yet. NULL and `failure` if that fails. */
 struct process *process_new(const char *container_id, const struct process_spec *spec);
 
-/* Make a process that has ended before it started, as an original agent reports it. */
+/* Add a process that has ended before it started: an original agent reports such a failure by its exit code. */
 bool process_stillborn(const char *container_id, const struct process_spec *spec, int status);
 
-/* Give a terminal a size; its process hears of a new one. */
+/* Set the size of a terminal; the kernel sends SIGWINCH to its foreground processes. */
 void set_terminal_size(int terminal, uint64_t rows, uint64_t columns);
 
-/* A child of the agent has ended: note that of the process that it was, and return it; NULL if it was none of these. The
- * caller then lets process_finish read the rest of its output, once what it started has been killed. */
+/* Called when a child of the agent was reaped: set the status of the process, and return it; NULL if the host did not
+ * start it. The caller kills what the process left behind, and then calls process_finish, which reads the rest of its
+ * output. */
 struct process *process_reaped(pid_t pid, int wait_status);
 void process_finish(struct process *process);
 
@@ -56,10 +57,10 @@ struct process *process_by_stream(uint64_t stream, struct output **output);
 bool process_kill(const struct process *process, int signal);
 bool processes_alive(void); /* any of them */
 
-/* Forget it for good; it has ended. */
+/* Close and free a process that has ended. */
 void process_forget(struct process *process);
 
-/* Forget all of a container (all there are if NULL) that have ended; the host will not hear of the others either. */
+/* Forget all processes of a container (of all, if NULL) that have ended, and hide the others from the host. */
 void processes_forget(const struct container *container);
 
 #endif

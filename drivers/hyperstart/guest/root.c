@@ -15,7 +15,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* Each container sees these directories in a mount namespace of its own. */
+/* Mount points in the mount namespace of each container, until its root is "/". */
 #define LOWER "/run/vc/lower"
 #define LAYER "/run/vc/layer"
 #define DISK "/run/vc/disk"
@@ -30,16 +30,16 @@ void root_init(void)
 			fatal("guest agent: mkdir %s: %s", directories[i], strerror(errno));
 }
 
-/* Make `path` the root of the process' mount namespace, and lose the one before. */
+/* Make `path` the root of the process' mount namespace, and unmount the previous root. */
 static bool switch_root(const char *path)
 {
-	/* Both roots on "." at once: the new one covers the old, which is then taken away from under it. */
+	/* pivot_root(2), 'pivot_root(".", ".")': the old root is mounted over the new one, and then unmounted. */
 	if (chdir(path) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
 		return fail("cannot switch to the container's root: %s", strerror(errno));
 	return true;
 }
 
-/* Bind a directory that is open on `target`. */
+/* Bind-mount an open directory on `target`, and close it. */
 static bool bind_directory(int directory, const char *path, const char *target)
 {
 	bool done;
@@ -51,7 +51,7 @@ static bool bind_directory(int directory, const char *path, const char *target)
 	return done || fail("root '%s': %s", path, strerror(errno));
 }
 
-/* Mount a disk where only what makes the root sees it, and open a directory on it. */
+/* Mount a disk in this mount namespace only, and open a directory on it. */
 static int open_on_disk(const struct disk *disk, const char *path, unsigned long flags)
 {
 	int root = -1, found = -1;
@@ -67,7 +67,7 @@ static int open_on_disk(const struct disk *disk, const char *path, unsigned long
 	return found;
 }
 
-/* Put a writable layer, as large as it may get, over LOWER. */
+/* Mount an overlay of LOWER and a writable layer on ROOT. The layer is a tmpfs of the size that the host gave. */
 static bool mount_overlay(const struct container_spec *spec)
 {
 	struct stat lower;
@@ -77,7 +77,7 @@ static bool mount_overlay(const struct container_spec *spec)
 		snprintf(size, sizeof size, "mode=0755,size=%lluM", (unsigned long long)spec->overlay_size);
 	if (mount("tmpfs", LAYER, "tmpfs", 0, size))
 		return fail("writable layer of %s: %s", size, strerror(errno));
-	/* The merged root has the upper directory's owner and mode. */
+	/* An overlay's root has the owner and mode of the upper directory. */
 	if (stat(LOWER, &lower) || mkdir(LAYER "/upper", 0755) || mkdir(LAYER "/work", 0755) ||
 	    chown(LAYER "/upper", lower.st_uid, lower.st_gid) || chmod(LAYER "/upper", lower.st_mode & 07777))
 		return fail("writable layer: %s", strerror(errno));
@@ -112,7 +112,7 @@ static bool mount_root(const struct container_spec *spec)
 	       (!spec->overlay || mount_overlay(spec));
 }
 
-/* A directory to mount on. A link could lead the mount elsewhere, so none is followed. */
+/* Create a mount point, unless it exists. No link is followed: it could lead the mount elsewhere. */
 static bool make_directory(const char *path)
 {
 	struct stat what;
@@ -165,7 +165,7 @@ static bool fill_dev(int pts)
 	return attach_mount(pts, AT_FDCWD, "/dev/pts") || fail("mount of /dev/pts: %s", strerror(errno));
 }
 
-/* Make `path` and what is missing above it. */
+/* Create a directory and its missing parents. */
 static bool make_path(const char *path)
 {
 	char part[PATH_MAX];
@@ -181,7 +181,7 @@ static bool make_path(const char *path)
 	return true;
 }
 
-/* A new file, whatever was there before. */
+/* Create a file in the place of what is there. */
 static bool make_file(const char *path, const char *format, const char *hostname)
 {
 	int fd;
@@ -197,7 +197,7 @@ static bool make_file(const char *path, const char *format, const char *hostname
 	return done;
 }
 
-/* What the original does on a container's first start, if it is told to. */
+/* What an original agent does for `initialize`, on a container's first start. */
 static bool initialize(const struct container_spec *spec)
 {
 	char hostname[HOST_NAME_MAX + 1] = "";
@@ -212,7 +212,7 @@ static bool initialize(const struct container_spec *spec)
 	return !*spec->process.workdir || make_path(spec->process.workdir);
 }
 
-/* A volume is a directory on its disk, as in the original. */
+/* Open the directory `_data` of a volume's disk, as an original agent does. */
 static int open_volume(const struct mapping *volume)
 {
 	static const char data[] = "_data";
@@ -229,7 +229,7 @@ static int open_volume(const struct mapping *volume)
 	return found;
 }
 
-/* Take hold of what is to be mounted, while the shared directories and disks can be seen. */
+/* Open the sources of all mounts, while the shared directories and disks are still below the root. */
 static bool open_mappings(struct mapping *mapping)
 {
 	for (; mapping && mapping->path; mapping++) {
@@ -246,7 +246,7 @@ static bool open_mappings(struct mapping *mapping)
 	return true;
 }
 
-/* The file that names the name servers, mounted nowhere yet; -1 if the pod has none. */
+/* Open a mount of the resolver's file, not attached yet; `resolver` is -1 if the pod has none. */
 static bool open_resolver(int *resolver)
 {
 	int file = open(RESOLVER_FILE, O_PATH | O_CLOEXEC);
@@ -259,7 +259,7 @@ static bool open_resolver(int *resolver)
 	return *resolver >= 0 || fail(RESOLVER_FILE ": %s", strerror(errno));
 }
 
-/* Open one name in a directory, or make it: a directory, or an empty file. */
+/* Open a name in a directory; if it does not exist, create a directory or an empty file. */
 static int open_or_make(int directory, const char *name, bool file)
 {
 	int found = open_path(directory, name, 0);
@@ -271,8 +271,8 @@ static int open_or_make(int directory, const char *name, bool file)
 	return open_path(directory, name, 0);
 }
 
-/* Open the place of a mount; what of it is missing is made. Links are followed as in the container, whose root is that
- * of this process already. */
+/* Open a mount point; missing parts of its path are created. Links are followed as in the container, whose root is
+ * already that of this process. */
 static int open_target(const char *path, bool file)
 {
 	int place = open("/", O_PATH | O_CLOEXEC);
@@ -327,7 +327,7 @@ static bool mount_resolver(int resolver)
 	if (resolver < 0)
 		return true;
 	target = open_target(RESOLVER_FILE, true);
-	/* Images of whole systems have a link there to what is made at their boot. */
+	/* In images of whole systems it is a link to a file that their boot creates. */
 	if (target < 0 && !unlink(RESOLVER_FILE))
 		target = open_target(RESOLVER_FILE, true);
 	if (target < 0 || !attach_mount(resolver, target, ""))
@@ -337,7 +337,7 @@ static bool mount_resolver(int resolver)
 	return true;
 }
 
-/* Dots stand for slashes, as in sysctl(8). */
+/* Write settings of the kernel; dots in a name stand for slashes, as in sysctl(8). */
 static bool set_sysctls(const struct variable *variable)
 {
 	char path[PATH_MAX];
@@ -361,7 +361,7 @@ static bool mount_mappings(const struct mapping *mapping, bool first_time)
 	return true;
 }
 
-/* Who may not administer the system must not do it by files of /proc that belong to root. */
+/* Without CAP_SYS_ADMIN a container must not configure the system by files of /proc that its root user owns. */
 static bool protect_proc(void)
 {
 	static const char *const paths[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"};

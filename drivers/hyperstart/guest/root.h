@@ -1,16 +1,17 @@
-/* The root file system of a container, made by a process in a mount namespace of its own, which it then sees as "/". */
+/* Makes the root file system of a container. A process does so in a mount namespace of its own, where it becomes "/". */
 #ifndef ROOT_H
 #define ROOT_H
 
 #include "spec.h"
 
-/* Make the directories that all this is mounted on. At boot, in the agent. */
+/* Called once at boot, in the agent: create the mount points. */
 void root_init(void);
 
-/* Mount the container's root with proc, sys, dev and its mounts; `pts` is a devpts that is mounted nowhere yet. */
+/* Called in a child, in a new mount namespace: mount the container's root with proc, sys, dev and its mounts; `pts` is a
+ * devpts that is not attached yet. False and `failure` if that fails. */
 bool root_make(const struct container_spec *spec, int pts);
 
-/* Mount a root with nothing in it. */
+/* Likewise, mount an empty root. */
 bool root_make_empty(void);
 
 #endif

@@ -11,12 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What the command line says of a shared directory that is not mounted over 9p begins with this; a path follows. */
+/* The value of vc.share.TAG for a directory that User Mode Linux mounts instead of 9p: this prefix and a path. */
 #define HOSTFS "hostfs:"
 
 static struct {
 	const char *path;
-	const char *tag; /* "" if the host has none */
+	const char *tag; /* "" if the pod has none */
 	bool mounted;
 } shares[] = {
 	[SHARE_ROOTS] = {"/run/vc/share", "", false},
@@ -79,7 +79,7 @@ enum share share_of(const struct mapping *mapping)
 
 void share_forget_names(void)
 {
-	/* A remount lets go of all names that are not in use. */
+	/* A remount drops the names that are not in use. */
 	if (shares[SHARE_ROOTS].mounted &&
 	    mount(NULL, shares[SHARE_ROOTS].path, NULL, MS_REMOUNT | flags_of(SHARE_ROOTS), NULL))
 		console("guest agent: remounting %s: %s", shares[SHARE_ROOTS].path, strerror(errno));

@@ -1,33 +1,33 @@
-/* The host's directories in the guest, mounted when they are first needed. */
+/* The directories that the host shares; each is mounted at its first use. */
 #ifndef SHARE_H
 #define SHARE_H
 
 #include "spec.h"
 
 enum share {
-	SHARE_ROOTS,    /* read-only after HELLO and cached without asking: the host changes no root that is in use */
-	SHARE_LIVE,     /* the same directory for mounts: what the host changes is seen */
+	SHARE_ROOTS, /* read-only after HELLO, and cached without revalidation: the host changes no root that is in use */
+	SHARE_LIVE, /* the same directory for mounts, not cached: changes on the host are visible */
 	SHARE_WRITABLE, /* mounts that containers can write to */
 };
 
-/* At boot: make the directories to mount on. */
+/* Called once at boot: create the mount points. */
 void share_init(void);
 
-/* Note what the pod may mount; the tags stay the caller's. */
+/* Set the mount tags of a pod; the strings stay the caller's, and must live as long as the pod. */
 void share_offer(const struct pod_spec *pod);
 
-/* Mount it unless it is. False and `failure` if that fails. */
+/* Mount a share unless it is mounted. False and `failure` if that fails. */
 bool share_mount(enum share share);
 void share_unmount_all(void);
 
-/* Where the source of a container's mount is found. */
+/* The share that has the source of a container's mount. */
 enum share share_of(const struct mapping *mapping);
 
-/* Forget the names that are cached of roots: the host may have put others there. Those in use stay. */
+/* Drop the names in the cache of roots that are not in use: the host may have replaced their files. */
 void share_forget_names(void);
 
-/* Open what `path` names below the share, only to refer to it; nothing leads out of it. -1 and `failure`, which calls it
- * `what`, if there is nothing. */
+/* Open a path below the share with O_PATH; neither `..` nor a link leads out of the share. -1 and `failure`, in which
+ * the path is called `what`, if that fails. */
 int share_open(enum share share, const char *what, const char *path);
 
 #endif

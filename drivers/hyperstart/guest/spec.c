@@ -11,15 +11,15 @@ enum kind {
 	WORD,         /* the same, but required and not empty */
 	BOOLEAN,      /* bool */
 	NUMBER,       /* uint64_t */
-	LOOSE,        /* uint64_t; a string counts as 0, as the original's parser has it */
+	LOOSE,        /* uint64_t; a string counts as 0, as in an original agent's parser */
 	LIMIT,        /* uint64_t, UINT64_MAX if absent */
 	CAPABILITIES, /* uint64_t, a bit for each; all bits if absent */
 	TEXTS,        /* const char **, ends with NULL */
 	OBJECT,       /* a structure, required */
 	OPTIONAL,     /* a structure */
-	LIST,         /* pointer to structures, of which one of zeros is the end */
+	LIST,         /* pointer to structures; one of zeros is the end */
 	DICTIONARY,   /* struct variable *: the members of an object, as such a list */
-	IGNORED,      /* nothing depends on it */
+	IGNORED,      /* accepted, without effect */
 	UNSUPPORTED,  /* refused unless empty */
 };
 
@@ -30,7 +30,7 @@ struct field {
 	const struct table *table; /* of OBJECT and LIST */
 };
 
-/* What messages are made of, and how a structure of them is checked. `strict` ones have no other keys. */
+/* The keys of one kind of JSON object, and the function that validates its structure. `strict`: other keys are refused. */
 struct table {
 	const char *name;
 	bool strict;
@@ -121,7 +121,7 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
 	PART(container_spec, process, "process", OBJECT, process),
 	WITHOUT("restartPolicy", IGNORED),
-	WITHOUT("ports", IGNORED), /* they mean something only with the pod's white lists */
+	WITHOUT("ports", IGNORED), /* they have an effect only with the pod's white lists */
 };
 TABLE(container, container_spec, true, NULL);
 
@@ -148,7 +148,7 @@ static const struct field route_fields[] = {
 };
 TABLE(route, route, true, NULL);
 
-/* They are rules for iptables, which the guest does not have. */
+/* Rules for iptables, which the guest does not have. */
 static const struct field white_list_fields[] = {
 	WITHOUT("internalNetworks", UNSUPPORTED),
 	WITHOUT("externalNetworks", UNSUPPORTED),
@@ -224,7 +224,7 @@ TABLE(routes, routes_spec, false, NULL);
 
 static bool read_object(struct message *message, const struct table *table, struct json *object, void *spec);
 
-/* Memory that lives as long as the message; linked through its first bytes. */
+/* Allocate memory that is freed with the message; linked through its first bytes. */
 static void *keep(struct message *message, size_t count, size_t size)
 {
 	void **part = calloc(1, sizeof(void *) + count * size);
@@ -313,7 +313,7 @@ static bool check_variable(struct message *message, void *spec)
 	return true;
 }
 
-/* What the protocol's process needs beyond the types of its members. */
+/* Validate a process beyond the types of its members. */
 static bool check_process(struct message *message, void *spec)
 {
 	const struct process_spec *process = spec;

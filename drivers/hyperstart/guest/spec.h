@@ -1,4 +1,4 @@
-/* The JSON of commands, checked and turned into structures. Strings point into the message. */
+/* Reads the JSON of commands into structures, and validates it. Strings point into the message. */
 #ifndef SPEC_H
 #define SPEC_H
 
@@ -13,10 +13,10 @@ struct variable {
 };
 
 struct process_spec {
-	const char *id; /* by which a host of the later dialect names it in its container */
+	const char *id; /* for hosts of version 4243 and 4244, unique in its container */
 	bool terminal;
 	uint64_t rows, columns; /* of the terminal; 0 where not given */
-	bool no_input; /* standard input is at its end from the start */
+	bool no_input; /* standard input is empty */
 	uint64_t stdio, stderr_stream;
 	const char **args;       /* ends with NULL, at least one */
 	struct variable *envs;   /* ends with a NULL name */
@@ -27,12 +27,12 @@ struct process_spec {
 /* A mount of a container, seen at `path`. */
 struct mapping {
 	const char *source; /* below a shared directory */
-	bool writable;      /* namely the writable one */
-	struct disk disk;   /* instead, if it has a file system */
+	bool writable;      /* below the one that is writable */
+	struct disk disk;   /* the source instead, if it has a file system */
 	const char *path;
 	bool read_only;
-	bool populate; /* if the source is empty, it gets what the root has at `path` */
-	int mount;     /* for root_make: the source, mounted nowhere yet */
+	bool populate; /* if the source is empty, the contents of the root at `path` are copied to it */
+	int mount;     /* for root_make: a mount of the source that is not attached yet */
 };
 
 struct container_spec {
@@ -57,7 +57,7 @@ struct pod_spec {
 	struct interface *interfaces; /* ends with a NULL device */
 	struct route *routes; /* ends with a NULL dest */
 	struct resolver resolver;
-	char white_lists; /* nothing is read of them */
+	char white_lists; /* must be empty */
 };
 
 struct exec_spec {
@@ -67,7 +67,7 @@ struct exec_spec {
 
 struct kill_spec {
 	const char *container;
-	const char *process; /* of it */
+	const char *process; /* id in the container; "" for its first process */
 	uint64_t signal;
 };
 
@@ -99,7 +99,7 @@ struct routes_spec {
 	struct route *routes; /* ends with a NULL dest */
 };
 
-/* A message whose specification is in use: the memory behind it. */
+/* The memory of a message, which its specification points to. */
 struct message {
 	char *text;
 	struct json *root;
@@ -108,11 +108,12 @@ struct message {
 	size_t rest_length;
 };
 
-/* Take `length` bytes of JSON object; false and `failure` if they are none. message_free in either case. */
+/* Copy and parse `length` bytes of JSON. False and `failure` if they are not valid JSON. Call message_free in either
+ * case. */
 bool message_read(struct message *message, const uint8_t *bytes, size_t length);
 void message_free(struct message *message);
 
-/* Each reads the message as that command; false and `failure` if it is not one. */
+/* Each reads the message as one command. False and `failure` if a key is missing, unsupported or of the wrong type. */
 bool read_pod(struct message *message, struct pod_spec *spec);
 bool read_container(struct message *message, struct container_spec *spec);
 bool read_exec(struct message *message, struct exec_spec *spec);

@@ -17,25 +17,26 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Bytes of a container's id: HELLO's answer names one with each process. */
+/* Bytes of a container's id. HELLO's answer has one for each process, which bounds its size. */
 enum { ID_MAX = 128 };
 
 static void (*on_started)(struct process *process);
 
-/* The six ends of three pipes (or terminal and pipe), while they are handed out. Each is -1 once it has an owner. */
+/* The six ends of three pipes (or of a terminal and a pipe): the agent's and the process'. Each is -1 once it has
+ * another owner. */
 struct ends {
-	int ours[3], theirs[3];
+	int agent_ends[3], process_ends[3];
 };
 
 static bool make_pipe(struct ends *ends, int number)
 {
-	int pipe_fds[2], ours = number == 0; /* the agent writes to 0 and reads from the others */
+	int pipe_fds[2], agent_ends = number == 0; /* the agent writes to 0 and reads from the others */
 
 	if (pipe2(pipe_fds, O_CLOEXEC))
 		return fail("pipe: %s", strerror(errno));
-	ends->ours[number] = pipe_fds[ours];
-	ends->theirs[number] = pipe_fds[!ours];
-	return !fcntl(pipe_fds[ours], F_SETFL, O_NONBLOCK) || fail("fcntl: %s", strerror(errno));
+	ends->agent_ends[number] = pipe_fds[agent_ends];
+	ends->process_ends[number] = pipe_fds[!agent_ends];
+	return !fcntl(pipe_fds[agent_ends], F_SETFL, O_NONBLOCK) || fail("fcntl: %s", strerror(errno));
 }
 
 static bool make_terminal(struct ends *ends, const struct container *container, const struct process_spec *spec)
@@ -43,18 +44,18 @@ static bool make_terminal(struct ends *ends, const struct container *container, 
 	int master = openat(container->pts, "ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	int unlocked = 0;
 
-	ends->ours[1] = master;
+	ends->agent_ends[1] = master;
 	if (master < 0 || ioctl(master, TIOCSPTLCK, &unlocked))
 		return fail("terminal: %s", strerror(errno));
 	set_terminal_size(master, spec->rows, spec->columns);
 	for (int i = 0; i < 2; i++) {
-		ends->theirs[i] = i ? fcntl(ends->theirs[0], F_DUPFD_CLOEXEC, 3)
-		                    : ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-		if (ends->theirs[i] < 0)
+		ends->process_ends[i] = i ? fcntl(ends->process_ends[0], F_DUPFD_CLOEXEC, 3)
+		                          : ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+		if (ends->process_ends[i] < 0)
 			return fail("terminal: %s", strerror(errno));
 	}
-	ends->ours[0] = fcntl(master, F_DUPFD_CLOEXEC, 3);
-	return ends->ours[0] >= 0 || fail("terminal: %s", strerror(errno));
+	ends->agent_ends[0] = fcntl(master, F_DUPFD_CLOEXEC, 3);
+	return ends->agent_ends[0] >= 0 || fail("terminal: %s", strerror(errno));
 }
 
 static bool make_ends(struct ends *ends, const struct container *container, const struct process_spec *spec)
@@ -66,8 +67,8 @@ static bool make_ends(struct ends *ends, const struct container *container, cons
 		return false;
 	if (spec->stderr_stream)
 		return make_pipe(ends, 2);
-	ends->theirs[2] = fcntl(ends->theirs[0], F_DUPFD_CLOEXEC, 3);
-	return ends->theirs[2] >= 0 || fail("terminal: %s", strerror(errno));
+	ends->process_ends[2] = fcntl(ends->process_ends[0], F_DUPFD_CLOEXEC, 3);
+	return ends->process_ends[2] >= 0 || fail("terminal: %s", strerror(errno));
 }
 
 static void close_fd(int *fd)
@@ -80,12 +81,12 @@ static void close_fd(int *fd)
 static void close_ends(struct ends *ends)
 {
 	for (int i = 0; i < 3; i++) {
-		close_fd(&ends->ours[i]);
-		close_fd(&ends->theirs[i]);
+		close_fd(&ends->agent_ends[i]);
+		close_fd(&ends->process_ends[i]);
 	}
 }
 
-/* The child is through with its start: the pipe holds why it failed, or is closed by its execve. */
+/* The child has written its failure to the pipe, or its execve has closed the pipe. */
 static void start_ready(struct watch *watch, uint32_t events)
 {
 	struct process *process = OWNER(watch, struct process, start);
@@ -98,7 +99,7 @@ static void start_ready(struct watch *watch, uint32_t events)
 	loop_close(watch);
 	if (count == sizeof report)
 		failure = report;
-	process->unknown = count == sizeof report;
+	process->hidden = count == sizeof report;
 	on_started(process);
 }
 
@@ -106,31 +107,32 @@ static bool give_ends(struct process *process, struct ends *ends, bool no_input)
 {
 	bool done;
 
-	input_open(&process->in, ends->ours[0]);
-	ends->ours[0] = -1;
+	input_open(&process->in, ends->agent_ends[0]);
+	ends->agent_ends[0] = -1;
 	if (no_input && !process->terminal)
 		input_end(&process->in);
-	done = output_open(&process->out, ends->ours[1]);
-	ends->ours[1] = -1;
-	if (done && ends->ours[2] >= 0) {
-		done = output_open(&process->err, ends->ours[2]);
-		ends->ours[2] = -1;
+	done = output_open(&process->out, ends->agent_ends[1]);
+	ends->agent_ends[1] = -1;
+	if (done && ends->agent_ends[2] >= 0) {
+		done = output_open(&process->err, ends->agent_ends[2]);
+		ends->agent_ends[2] = -1;
 	}
 	return done || fail("the guest has no memory for another process");
 }
 
-/* After HELLO the end of a process is what counts, not that of its output. */
+/* After HELLO the end of a process is reported when it exits, not when its output is closed; so keep the output open
+ * until then. */
 static void keep_ends(struct process *process, struct ends *ends)
 {
 	if (!extended)
 		return;
 	if (!process->terminal) {
-		process->out.kept = ends->theirs[1];
-		ends->theirs[1] = -1;
+		process->out.kept = ends->process_ends[1];
+		ends->process_ends[1] = -1;
 	}
 	if (process->err.watch.fd >= 0) {
-		process->err.kept = ends->theirs[2];
-		ends->theirs[2] = -1;
+		process->err.kept = ends->process_ends[2];
+		ends->process_ends[2] = -1;
 	}
 }
 
@@ -146,7 +148,7 @@ enum start process_start(struct container *container, bool init, const struct pr
 	process->init = init;
 	process->pid = -1;
 	if (make_ends(&ends, container, spec) && give_ends(process, &ends, spec->no_input))
-		process->pid = launch_process(container, init, spec, ends.theirs, &report);
+		process->pid = launch_process(container, init, spec, ends.process_ends, &report);
 	if (process->pid > 0)
 		keep_ends(process, &ends);
 	close_ends(&ends);
@@ -201,7 +203,8 @@ struct container *container_start(const struct container_spec *spec, struct mess
 	return container;
 }
 
-/* In a child, which is born in the pod: make the root, and leave it to others. A child that is killed reports nothing. */
+/* In a child in the pod's namespaces: make the root, report success or failure, and exit. A child that is killed reports
+ * nothing. */
 static _Noreturn void make_root_and_end(const struct container *container, int report)
 {
 	if (root_make(&container->spec, container->pts))
@@ -246,7 +249,7 @@ struct container *container_make(const struct container_spec *spec)
 	return NULL;
 }
 
-/* Let busybox, which a guest may have, make links to itself under the names of all the programs that it is. */
+/* Let busybox, if the guest has it, create links for all of its applets. */
 static void install_programs(void)
 {
 	pid_t pid = fork();

@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 enum {
-	TERMINAL_LEFT = 131072, /* what a terminal may still hold when its process has ended: FIONREAD does not say */
-	LARGE_PIPE = 262144,    /* for a process with much output: it and the agent take turns less often */
-	SPARE_USED = 65536,     /* a ring that held no more is kept for the next process */
+	TERMINAL_LEFT = 131072, /* read of a terminal after its process has ended, at most: FIONREAD does not count it */
+	LARGE_PIPE = 262144, /* size of the pipe of a process with much output: fewer switches between it and the agent */
+	SPARE_USED = 65536, /* a ring that held no more is kept for the next process */
 };
 
 static size_t ring_at(uint64_t position)
@@ -25,7 +25,8 @@ static size_t ring_piece(uint64_t from, uint64_t to)
 	return MIN((size_t)(to - from), WINDOW - ring_at(from));
 }
 
-/* Most processes have little to say, and memory that comes and goes costs the kernel more than the rest of their start. */
+/* Rings kept for reuse: most processes write little, and to map and unmap a ring takes longer than the rest of their
+ * start. */
 static uint8_t *spare[8];
 static size_t spare_count;
 
@@ -57,7 +58,7 @@ bool output_open(struct output *output, int fd)
 	return loop_watch(&output->watch, EPOLLIN);
 }
 
-/* Nothing more will be read. */
+/* Close the agent's end: nothing more is read. */
 static void end(struct output *output)
 {
 	loop_close(&output->watch);
@@ -126,12 +127,12 @@ void output_fill(struct output *output)
 		if (count < 0 && errno == EAGAIN && !output->draining)
 			break;
 		if (count <= 0) {
-			end(output); /* EIO is the end of a terminal */
+			end(output); /* EIO: the terminal was closed */
 			break;
 		}
 		progress = true;
 		output->head += (size_t)count;
-		if (output->head == WINDOW) /* which a read never steps over: the ring ends there */
+		if (output->head == WINDOW) /* reached exactly, because no read passes the end of the ring */
 			fcntl(output->watch.fd, F_SETPIPE_SZ, LARGE_PIPE);
 		if (output->draining)
 			output->left -= (size_t)count;
@@ -166,7 +167,7 @@ static void input_write(struct input *input)
 		else if (count < 0 && errno == EAGAIN)
 			break;
 		else
-			loop_close(&input->watch); /* the process reads no more */
+			loop_close(&input->watch); /* EPIPE: the process has closed its end */
 	}
 	if (input->watch.fd < 0)
 		input->consumed = input->received;
@@ -227,6 +228,6 @@ void input_end(struct input *input)
 
 bool input_owes_credit(const struct input *input)
 {
-	return input->consumed - input->told >= CREDIT_EVERY ||
-	       (input->consumed > input->told && input->received - input->told > WINDOW / 2);
+	return input->consumed - input->credited >= CREDIT_EVERY ||
+	       (input->consumed > input->credited && input->received - input->credited > WINDOW / 2);
 }

@@ -26,7 +26,7 @@ static bool parse_id(const char *text, uint32_t *id)
 	return !*end && value < UINT32_MAX;
 }
 
-/* The container may have put anything there; a pipe would block us for ever. */
+/* Only a regular file: the container may have put a pipe there, which would block the agent. */
 static FILE *open_regular(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -40,7 +40,7 @@ static FILE *open_regular(const char *path)
 	return NULL;
 }
 
-/* Read lines of colon-separated fields until `match` says true; lines with too few fields are passed over. */
+/* Read lines of colon-separated fields until `match` returns true; lines with fewer than `count` fields are skipped. */
 static bool find_line(const char *path, size_t count, bool (*match)(char **fields, void *data), void *data)
 {
 	FILE *file = open_regular(path);
@@ -71,7 +71,7 @@ struct search {
 	struct user *user;
 	gid_t *gids;
 	size_t room, count;
-	const char *cut; /* the field that did not fit into `size` bytes, if one did not: a part of it may be another's */
+	const char *cut; /* the field that does not fit into `size` bytes, or NULL; a part of it could be another user's */
 	size_t size;
 };
 
@@ -112,7 +112,7 @@ bool find_user(const char *name, bool any_number, struct user *user)
 	struct search search = {.name = name, .user = user};
 
 	memset(user, 0, sizeof *user);
-	/* A name made of digits comes first, as everywhere. */
+	/* A user whose name is made of digits comes before one with that number, as in chown(1). */
 	if (find_line("/etc/passwd", PASSWD_FIELDS, match_user, &search))
 		return is_whole(name, &search);
 	search.by_id = parse_id(name, &search.id);
@@ -169,7 +169,7 @@ static bool match_member(char **fields, void *data)
 		search->count++;
 		break;
 	}
-	return false; /* all lines count */
+	return false; /* go on: a user can be in many groups */
 }
 
 size_t groups_of_user(const struct user *user, gid_t *gids, size_t room)

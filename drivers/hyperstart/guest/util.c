@@ -158,7 +158,7 @@ bool write_file(const char *path, const char *text)
 	if (fd < 0)
 		return false;
 	done = write(fd, text, length) == (ssize_t)length;
-	close(fd); /* leaves errno alone: it does not fail */
+	close(fd); /* cannot fail there, so errno is still that of write */
 	return done;
 }
 

@@ -1,4 +1,4 @@
-/* What every part of the agent uses: failures with a reason, the console, big-endian numbers, byte buffers. */
+/* Used by every part of the agent: failures with a reason, the console, big-endian numbers, byte buffers. */
 #ifndef UTIL_H
 #define UTIL_H
 
@@ -15,7 +15,7 @@
 /* Which part of a start failed: the container around a process, or the process itself. */
 enum stage { STAGE_NONE, STAGE_SETUP, STAGE_PROCESS };
 
-/* The last failure: one sentence for the host, and for a process that cannot start its exit code (else 0).
+/* The last failure: one sentence for the host, and the exit code of a process that cannot start (else 0).
  * Functions that can fail return false (or NULL) after setting it. A child sends it to the agent as it is,
  * in one write to a pipe, so it stays below PIPE_BUF. */
 struct failure {
@@ -25,14 +25,14 @@ struct failure {
 };
 extern struct failure failure;
 
-/* Both set `failure` and return false, so that `return fail(...)` reads as it works. */
+/* Both set `failure` and return false, for `return fail(...)`. */
 bool fail(const char *format, ...) PRINTF(1, 2);
 bool fail_process(int exit_code, const char *format, ...) PRINTF(2, 3);
 
-/* One line on the VM's console. */
+/* Write a line to the VM's console. */
 void console(const char *format, ...) PRINTF(1, 2);
 
-/* One line on the console, then power off: pid 1 must never exit, the kernel would panic. */
+/* Write a line to the console, then power off: if pid 1 exited, the kernel would panic. */
 _Noreturn void fatal(const char *format, ...) PRINTF(1, 2);
 _Noreturn void power_off(void);
 
@@ -42,7 +42,7 @@ void put_be32(uint8_t *bytes, uint32_t value);
 void put_be64(uint8_t *bytes, uint64_t value);
 
 /* Bytes that grow up to a limit. An append that does not fit (or finds no memory) appends nothing and returns false;
- * `overflown` remembers it for those who look once at the end. */
+ * it sets `overflown`, so that a caller can check once at the end. */
 struct buffer {
 	uint8_t *data;
 	size_t length, capacity, limit;
@@ -53,7 +53,7 @@ bool buffer_add(struct buffer *buffer, const void *bytes, size_t count);
 void buffer_shrink(struct buffer *buffer, size_t capacity); /* only while empty */
 void buffer_free(struct buffer *buffer);
 
-/* Write a short text to a file below /proc or /sys. */
+/* Write a short text to a file below /proc or /sys. False and errno if that fails. */
 bool write_file(const char *path, const char *text);
 
 int64_t milliseconds(void);

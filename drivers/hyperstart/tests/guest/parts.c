@@ -1,7 +1,7 @@
-/* Runs single parts of the guest agent on the host, with the sanitizers: what a guest meets too rarely to be waited for.
+/* Runs single parts of the guest agent on the host, with the sanitizers, for failures that a VM cannot be made to have.
  *
- *     parts resolver    write the resolver's file into a full file system; print what came of it
- *     parts frames      end processes until the control channel holds no more, then print what the host would read */
+ *     parts resolver    write the resolver's file to a full file system; print the result
+ *     parts frames      report ends of processes until the control channel is full, then print what the host would read */
 #include "control.h"
 #include "loop.h"
 #include "network.h"
@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* The linker puts this in the place of reboot(2): what is fatal to the agent must not power off the host. */
+/* The linker calls this instead of reboot(2): a fatal error of the agent must not power off the host. */
 int __wrap_reboot(int how);
 int __wrap_reboot(int how)
 {
@@ -32,7 +32,7 @@ static void require(bool condition, const char *what)
 	exit(2);
 }
 
-/* A file system of one page in the place of /etc, and a file that fills it. */
+/* Mount a file system of one page on /etc, and fill it with a file. */
 static void fill_etc(void)
 {
 	static const char page[4096] = "full";
@@ -59,7 +59,7 @@ static int try_resolver(void)
 	return 0;
 }
 
-/* Print what waits on the channel. */
+/* Send what is buffered, and print it. */
 static void print_bytes(int fd)
 {
 	char bytes[65536];

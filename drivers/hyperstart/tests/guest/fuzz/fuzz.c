@@ -1,9 +1,7 @@
-/* A fuzzer for what the guest agent makes of bytes from outside: JSON, the structures of commands, frames on a channel.
- *
- *     fuzz SECONDS SEED [FIRST]
- *
- * changes good input at random, for so long, and feeds it to the agent's own code, which is compiled with the sanitizers.
- * Every round depends on SEED and its number alone, so one that fails is repeated by `fuzz 0 SEED NUMBER`. */
+/* A fuzzer for the guest agent's readers of bytes from outside: JSON, the structures of commands, frames on a channel.
+ * fuzz SECONDS SEED [FIRST]  changes valid input at random, for SECONDS, and passes it to the agent's code, which is
+ * compiled with the sanitizers. Each round depends only on SEED and its number, so one that fails is repeated by `fuzz 0
+ * SEED NUMBER`. */
 #include "channel.h"
 #include "spec.h"
 
@@ -16,7 +14,7 @@
 
 enum { INPUT_MAX = 4096, CHANGES_MAX = 8 };
 
-/* Good input: the JSON of every command. */
+/* Valid input: the JSON of every command. */
 static const char *const corpus[] = {
 	"{\"hostname\":\"h\",\"shareDir\":\"s\",\"liveDir\":\"l\",\"writableDir\":\"w\",\"root\":\"r\",\"containers\":[{\"id\":"
 	"\"c\",\"image\":\"i\",\"rootfs\":\"r\",\"process\":{\"stdio\":1,\"stderr\":2,\"args\":[\"a\"]}}],\"interfaces\":[{"
@@ -43,7 +41,7 @@ static const char *const corpus[] = {
 	" [ null , true , false , -0.5e+10 , \"\\\"\\\\\\/\\b\\f\\n\\r\\t\" ] ",
 };
 
-/* What is put in at random: what the readers look for, and what lies at their limits. */
+/* Inserted at random: the tokens of the readers, and values at their limits. */
 /* clang-format off */
 static const char *const pieces[] = {
 	"{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", "\\ud800", "\\udc00", "\\u0000", "null", "true", "-", "0", ".", "e",
@@ -52,7 +50,7 @@ static const char *const pieces[] = {
 };
 /* clang-format on */
 
-/* The linker puts this in the place of reboot(2): what is fatal to the agent must not power off the host. */
+/* The linker calls this instead of reboot(2): a fatal error of the agent must not power off the host. */
 int __wrap_reboot(int how);
 int __wrap_reboot(int how)
 {
@@ -82,7 +80,7 @@ struct input {
 	size_t length;
 };
 
-/* Put bytes in place of `gone` others. */
+/* Replace `gone` bytes by `count` others. */
 static void replace(struct input *input, size_t at, size_t gone, const void *bytes, size_t count)
 {
 	gone = MIN(gone, input->length - at);
@@ -150,7 +148,7 @@ static void require(bool condition, const char *what)
 	abort();
 }
 
-/* Look at all that was read, as those who use it do. */
+/* Read every string of a value, as the agent does. */
 static size_t weigh(const struct json *value)
 {
 	struct buffer text = {.limit = 6 * INPUT_MAX + 2};
@@ -168,7 +166,7 @@ static size_t weigh(const struct json *value)
 	return weight;
 }
 
-/* What each command that was read without failure must hold. */
+/* Check what holds of each container that was read without failure. */
 static void check_container(const struct container_spec *container)
 {
 	size_t total = strlen(container->id) + strlen(container->image.name) + strlen(container->rootfs);
@@ -183,7 +181,7 @@ static void check_container(const struct container_spec *container)
 		total += strlen(volume->disk.name) + strlen(volume->disk.fstype);
 	for (const struct limit *limit = container->bounds.limits; limit && limit->name; limit++)
 		total += strlen(limit->name);
-	require(total < INPUT_MAX && *container->id && container->process.args[0], "a container that is none");
+	require(total < INPUT_MAX && *container->id && container->process.args[0], "an invalid container was accepted");
 }
 
 union spec {
@@ -230,7 +228,7 @@ static void fuzz_commands(void)
 	uint8_t *exact;
 
 	make_input(&input);
-	exact = malloc(input.length + !input.length); /* so that a byte too far is noticed */
+	exact = malloc(input.length + !input.length); /* so that the sanitizer finds a read past the end */
 	memcpy(exact, input.bytes, input.length);
 #ifdef PLANTED_ERROR
 	require(exact[input.length] != PLANTED_ERROR, "found");
@@ -253,7 +251,7 @@ static uint64_t sum;
 
 static bool accepts(const uint8_t *frame, size_t length)
 {
-	return length && (frame[0] & 7 || below(4)); /* some wait for a while */
+	return length && (frame[0] & 7 || below(4)); /* some are accepted later */
 }
 
 static void frame(const uint8_t *frame, size_t length)
@@ -282,7 +280,7 @@ static const struct channel_kind kinds[] = {
 };
 /* clang-format on */
 
-/* Good frames, markers among them, with changes. */
+/* Valid frames and markers, with changes. */
 static void make_frames(const struct channel_kind *kind, struct input *input)
 {
 	static const uint8_t marker[SYNC_SIZE] = {0xff, 'V', 'C', 'S', 'Y', 'N', 'C', 0, 0xff};
