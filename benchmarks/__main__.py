@@ -20,10 +20,10 @@ from benchmarks import ssh
 from benchmarks.bare import BareVm, initramfs
 from benchmarks.ratio import Ratio, pairs
 from benchmarks.streams import ROUNDS, SIZE, measure
-from vc_core import boot
-from vc_core.guest import GuestImage
-from vc_core.plugins import Plugins
-from vc_core.roots import Roots
+from vc_core.driver.guest import GuestImage
+from vc_core.engine import guest_image
+from vc_core.plugins.registry import Plugins
+from vc_core.store.roots import Roots
 
 PAGE = Path(__file__).parents[1] / "docs/reference/benchmarks.md"
 VIRTC = str(Path(sys.executable).with_name("virtc"))
@@ -139,8 +139,8 @@ def world() -> Iterator[tuple[Path, Path]]:
 def main() -> int:
     """Measure, print, write the page; the exit code says whether every budget holds."""
     plugins = Plugins()
-    request = boot.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
-    image = asyncio.run(boot.find_or_build(plugins, "debian", request, lambda phrase, fraction: None))
+    request = guest_image.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
+    image = asyncio.run(guest_image.find_or_build(plugins, "debian", request, lambda phrase, fraction: None))
     with world() as (folder, bundle):
         rows = [cold_start(image, bundle, folder), user_mode_linux()]
         rows += [exec_true(image, bundle, folder), list_pods(folder)]

@@ -14,7 +14,7 @@ from benchmarks.ratio import Ratio
 #: In a process of its own, so that nothing is imported or cached before: the medians of both, ours first.
 _PROGRAM = """
 import importlib, importlib.metadata, json, statistics, sys, time
-from vc_core.plugins import PluginKind, Plugins
+from vc_core.driver import PluginKind, Plugins
 
 def timed(work):
     began = time.perf_counter()

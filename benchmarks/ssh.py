@@ -12,10 +12,10 @@ from pathlib import Path
 
 import vc_core as vc
 from benchmarks.ratio import Ratio, pairs
-from vc_core import boot
-from vc_core.plugins import Plugins
-from vc_core.roots import Roots
-from vc_core.store import Store
+from vc_core.engine import guest_image
+from vc_core.plugins.registry import Plugins
+from vc_core.store.roots import Roots
+from vc_core.store.store import Store
 
 VIRTC = str(Path(sys.executable).with_name("virtc"))
 
@@ -73,8 +73,8 @@ def sizes(plugins: Plugins) -> str:
     """Tell how much the kernel reads for an agent's guest besides itself."""
     found = []
     for agent in ("hyperstart", "sshd"):
-        request = boot.guest_request(plugins, agent, {}, Roots.from_environment().cache)
-        image = asyncio.run(boot.find_or_build(plugins, "debian", request, lambda phrase, fraction: None))
+        request = guest_image.guest_request(plugins, agent, {}, Roots.from_environment().cache)
+        image = asyncio.run(guest_image.find_or_build(plugins, "debian", request, lambda phrase, fraction: None))
         found.append(f"{image.initramfs.stat().st_size / 2**20:.1f} MiB for the agent `{agent}`")
     return f"The initramfs of the built guest has {' and '.join(found)}."
 

@@ -16,10 +16,11 @@ from typing import Self
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.plugin import GUEST_AGENT
-from vc_core.agent import GuestContainer, ProcessIO
-from vc_core.config import Cmd, EnvVar, HypervisorConfig, Resources
-from vc_core.context import PodContext
-from vc_core.guest import GuestImage
+from vc_core.config.container import Cmd, EnvVar
+from vc_core.config.pod import HypervisorConfig, Resources
+from vc_core.driver.agent import GuestContainer, ProcessIO
+from vc_core.driver.context import PodContext
+from vc_core.driver.guest import GuestImage
 from vc_hypervisor_qemu.cmdline import machine
 from vc_hypervisor_qemu.config import QemuConfig
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import vc_core
-from vc_core._discovery import PluginKind, how_to_install
-from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
+from vc_core.driver.kinds import PluginKind
+from vc_core.plugins.discovery import how_to_install
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "vc_core"

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from vc_core import hookspecs
+from vc_core.driver import hooks
 
 PREFIXES: dict[Any, tuple[str, ...]] = {
-    hookspecs.HypervisorSpec: ("vc_hypervisor_",),
-    hookspecs.AgentSpec: ("vc_agent_",),
-    hookspecs.SpawnerSpec: ("vc_spawner_",),
-    hookspecs.GuestSpec: ("vc_guest_",),
-    hookspecs.DriverSpec: ("vc_driver_",),
-    hookspecs.ExtensionSpec: ("vc_pod_", "vc_container_"),
+    hooks.HypervisorSpec: ("vc_hypervisor_",),
+    hooks.AgentSpec: ("vc_agent_",),
+    hooks.SpawnerSpec: ("vc_spawner_",),
+    hooks.GuestSpec: ("vc_guest_",),
+    hooks.DriverSpec: ("vc_driver_",),
+    hooks.ExtensionSpec: ("vc_pod_", "vc_container_"),
 }
 
 #: Every public function of every specification.
@@ -32,12 +32,12 @@ each_hook = pytest.mark.parametrize(("spec", "function"), HOOKS)
 
 def options(function: Callable[..., Any]) -> dict[str, Any]:
     """Return what @hookspec noted on the function."""
-    noted: dict[str, Any] = getattr(function, f"{hookspecs.PROJECT}_spec")
+    noted: dict[str, Any] = getattr(function, f"{hooks.PROJECT}_spec")
     return noted
 
 
 def test_every_specification_is_looked_at() -> None:
-    specs = {value for name, value in vars(hookspecs).items() if name.endswith("Spec")}
+    specs = {value for name, value in vars(hooks).items() if name.endswith("Spec")}
     assert set(PREFIXES) == specs
 
 
@@ -49,7 +49,7 @@ def test_it_is_marked_and_named_after_its_kind(spec: type, function: Callable[..
 
 @each_hook
 def test_one_driver_answers_and_all_extensions_are_told(spec: type, function: Callable[..., Any]) -> None:
-    assert options(function)["firstresult"] is (spec is not hookspecs.ExtensionSpec)
+    assert options(function)["firstresult"] is (spec is not hooks.ExtensionSpec)
     assert not options(function)["historic"]
 
 

@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
-from vc_core import errors, hookspecs
-from vc_core.agent import GuestPayload
-from vc_core.plugins import PluginKind, Plugins
+from vc_core import errors
+from vc_core.driver import hooks
+from vc_core.driver.guest import GuestPayload
+from vc_core.driver.kinds import PluginKind
+from vc_core.plugins.registry import Plugins
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "hooks.md").read_text(encoding="utf-8")
 
 SPECS: dict[str, type] = {
-    "Hypervisor": hookspecs.HypervisorSpec,
-    "Agent": hookspecs.AgentSpec,
-    "Spawner": hookspecs.SpawnerSpec,
-    "Guest": hookspecs.GuestSpec,
-    "Any driver": hookspecs.DriverSpec,
-    "Extension": hookspecs.ExtensionSpec,
+    "Hypervisor": hooks.HypervisorSpec,
+    "Agent": hooks.AgentSpec,
+    "Spawner": hooks.SpawnerSpec,
+    "Guest": hooks.GuestSpec,
+    "Any driver": hooks.DriverSpec,
+    "Extension": hooks.ExtensionSpec,
 }
 
 
@@ -55,7 +57,7 @@ def test_each_hook_has_a_section_with_its_exact_signature(chapter: str, spec: ty
 
 def examples(text: str) -> dict[str, Any]:
     """Return the hook implementations that the examples in a part of the page define."""
-    found: dict[str, Any] = {"hookimpl": hookspecs.hookimpl, "GuestPayload": GuestPayload, **vars(errors)}
+    found: dict[str, Any] = {"hookimpl": hooks.hookimpl, "GuestPayload": GuestPayload, **vars(errors)}
     for example in code(text, "python"):
         exec(example, found)  # noqa: S102 - our own documentation
     return {name: value for name, value in found.items() if name.startswith("vc_")}

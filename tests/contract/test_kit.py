@@ -19,11 +19,11 @@ import pytest
 
 from vc_agent_noop.agent import NoopAgent
 from vc_agent_noop.plugin import NoopPlugin
-from vc_core.agent import AgentCapability
+from vc_core.driver import AgentCapability
 from vc_core.errors import NotSupportedError
-from vc_core.hookspecs import hookimpl
-from vc_core.hypervisor import HypervisorCapability
-from vc_core.spawner import Spawner
+from vc_core.driver import hookimpl
+from vc_core.driver import HypervisorCapability
+from vc_core.driver import Spawner
 from vc_core.testing import AgentContract, HypervisorContract, SpawnerContract
 from vc_hypervisor_mock.hypervisor import MockHypervisor
 from vc_hypervisor_mock.plugin import MockPlugin

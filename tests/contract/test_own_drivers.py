@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from vc_core.plugins import PluginKind, Plugins
+from vc_core.driver.kinds import PluginKind
+from vc_core.plugins.registry import Plugins
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,18 +10,19 @@ from types import ModuleType
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
+TOOLS = DOCS.parent / "tools"
 
 
 def load_generator() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    specification = importlib.util.spec_from_file_location("generate_reference", TOOLS / "generate_reference.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.path.insert(0, str(DOCS))  # as it is when the script runs
+    sys.path.insert(0, str(TOOLS))  # as it is when the script runs
     try:
         specification.loader.exec_module(module)
     finally:
-        sys.path.remove(str(DOCS))
+        sys.path.remove(str(TOOLS))
     return module
 
 

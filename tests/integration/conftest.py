@@ -14,8 +14,8 @@ import pytest
 
 import vc_core as vc
 from needs import require
-from vc_core.roots import ROOT_VARIABLE, Roots
-from vc_core.store import Store
+from vc_core.store.roots import ROOT_VARIABLE, Roots
+from vc_core.store.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 import vc_core as vc
 from needs import require
-from vc_core.roots import Roots
+from vc_core.store.roots import Roots
 
 from .conftest import supervisors, virtc, virtc_path
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from vc_core.limits import DEFAULT_CAPABILITIES
+from vc_core.config.limits import DEFAULT_CAPABILITIES
 
 from .conftest import container, pod_config, virtc
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from vc_core.network import NetworkMode
+from vc_core.config.network import NetworkMode
 
 from .conftest import container, virtc
 

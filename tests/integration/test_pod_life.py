@@ -14,7 +14,7 @@ import pytest
 
 import vc_core as vc
 from vc_core import aio
-from vc_core.store import Store
+from vc_core.store.store import Store
 from vc_core.testing.slowness import within
 
 from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, wait_ended

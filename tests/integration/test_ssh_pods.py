@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from vc_core.network import NetworkConfig, NetworkMode
-from vc_core.store import Store
+from vc_core.config.network import NetworkConfig, NetworkMode
+from vc_core.store.store import Store
 
 from .conftest import container, supervisors, virtc, vm_pid, wait_ended
 

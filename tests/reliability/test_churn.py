@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from vc_core.roots import ROOT_VARIABLE
+from vc_core.store.roots import ROOT_VARIABLE
 
 #: What one process does: operations at random, refused only for reasons that another process can give.
 WORK = """

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from vc_core.errors import VCError
-from vc_core.plugins import Plugins
+from vc_core.plugins.registry import Plugins
 
 #: Where Debian puts programs for administrators, which a user's PATH leaves out.
 _SBIN = "/usr/sbin:/sbin"

@@ -11,8 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
 import vc_core as vc
-from vc_core.roots import CACHE_VARIABLE, ROOT_VARIABLE, Roots
-from vc_core.store import Store
+from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, Roots
+from vc_core.store.store import Store
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from vc_core import assembly
-from vc_core.devices import SharedDirectory
+from vc_core.driver.devices import SharedDirectory
+from vc_core.driver.hooks import hookimpl
+from vc_core.driver.kinds import PluginKind
+from vc_core.engine import assembly
 from vc_core.errors import DriverContractError
-from vc_core.hookspecs import hookimpl
-from vc_core.plugins import PluginKind, Plugins
-from vc_core.roots import Roots
+from vc_core.plugins.registry import Plugins
+from vc_core.store.roots import Roots
 
 _noop = Plugins().agent("noop")
 

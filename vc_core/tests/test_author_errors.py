@@ -15,7 +15,7 @@ from vc_core.testing import distributions
 pytestmark = pytest.mark.slow
 
 GOOD = """
-    from vc_core.hookspecs import hookimpl
+    from vc_core.driver import hookimpl
 
     class Plugin:
         @hookimpl
@@ -27,7 +27,7 @@ GOOD = """
 
         @hookimpl
         def vc_spawner_create(self, config):
-            from vc_core.spawner import Spawner
+            from vc_core.driver import Spawner
 
             class Made(Spawner):
                 def wrap(self, argv, target):
@@ -40,7 +40,10 @@ MAKE = "def vc_spawner_create(self, config):"
 
 #: What is wrong -> what makes it so of what is good, and what the author must be told.
 MISTAKES = {
-    "no-such-module": (("from vc_core.hookspecs", "from vc_core.hooks"), ["No module named 'vc_core.hooks'", "repair"]),
+    "no-such-module": (
+        ("from vc_core.driver.hooks", "from vc_core.hooks"),
+        ["No module named 'vc_core.hooks'", "repair"],
+    ),
     "no-such-class": (
         ("class Plugin", "class Plugins"),
         ["stranger_no_such_class:Plugin", "has no attribute 'Plugin'"],
@@ -61,9 +64,9 @@ MISTAKES = {
     "a-default": (("(self, config)", "(self, config=None)"), ["'config=None' of vc_spawner_create", "without default"]),
     "wrong-return": (
         ("return Made()", "return Made"),
-        ["from vc_spawner_create", "must return a vc_core.spawner.Spawner"],
+        ["from vc_spawner_create", "must return a vc_core.driver.Spawner"],
     ),
-    "no-return": (("return Made()", "pass"), ["None from vc_spawner_create", "must return a vc_core.spawner.Spawner"]),
+    "no-return": (("return Made()", "pass"), ["None from vc_spawner_create", "must return a vc_core.driver.Spawner"]),
     "no-config": (('return "none"', "pass"), ["None from vc_spawner_config", "must return a configuration"]),
     "own-error": (
         ("return Made()", "raise OSError(2, 'no such file')"),

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from vc_core import checks, plugins
-from vc_core.process import find_supervisors
-from vc_core.status import vm_identity
-from vc_core.store import Store
+from vc_core.host.processes import find_supervisors
+from vc_core.plugins import registry
+from vc_core.plugins.examine import DEADLINE, examine_installed
+from vc_core.store.status import vm_identity
+from vc_core.store.store import Store
+from vc_core.supervisor.wire import LOG_NAME
 from vc_core.testing import distributions
-from vc_core.wire import LOG_NAME
 
 #: Seconds that the examination of a driver that hangs may take here.
 HANG = 4.0
@@ -25,7 +26,7 @@ HANG = 4.0
 #: A hypervisor as good as mock, until the environment says how it goes bad.
 TURNCOAT = """
     import os, threading, time
-    from vc_core.hookspecs import hookimpl
+    from vc_core.driver import hookimpl
     from vc_hypervisor_mock import MockPlugin
     from vc_hypervisor_mock.hypervisor import MockHypervisor
 
@@ -68,7 +69,7 @@ TURNCOAT = """
 #: An extension that is in the way of everything; a test sets its event, so that no thread outlives the test.
 SNAG = """
     import os, threading
-    from vc_core.hookspecs import hookimpl
+    from vc_core.driver import hookimpl
 
     HOW = os.environ.get("SNAG", "")
     END = threading.Event()
@@ -103,7 +104,7 @@ PAGE = Path(__file__).parents[2] / "docs/how-to/write-a-hypervisor.md"
 NAP = """
 {hypervisor}
 
-from vc_core.hookspecs import hookimpl
+from vc_core.driver import hookimpl
 
 class Plugin:
     @hookimpl
@@ -147,7 +148,7 @@ def forget_strangers() -> None:
 @pytest.fixture
 def turn(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
     """Install all of them for this process and its children; return a function that makes one of them go bad."""
-    monkeypatch.setattr(plugins, "EXTENSION_DEADLINE", 0.3)
+    monkeypatch.setattr(registry, "EXTENSION_DEADLINE", 0.3)
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site))
     forget_strangers()
@@ -190,9 +191,9 @@ def states_in(listed: str) -> dict[str, str]:
     return {pod["id"]: pod["state"] for pod in json.loads(listed)}
 
 
-def faults(*names: str, deadline: float = checks.DEADLINE) -> dict[str, str]:
+def faults(*names: str, deadline: float = DEADLINE) -> dict[str, str]:
     """Return what is wrong with installed drivers, by their names; "" where nothing is."""
-    found = checks.examine_installed(names, promises=True, deadline=deadline)
+    found = examine_installed(names, promises=True, deadline=deadline)
     return {one.name: "; ".join(one.faults) for one in found}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.capture import Capture, discard, tail
+from vc_core.driver.capture import Capture, discard, tail
 
 
 def feed(path: Path, data: bytes, capacity: int = 1000) -> None:

@@ -10,20 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vc_core.config import (
-    COMMAND_BYTES_MAX,
-    Cmd,
-    ContainerConfig,
-    EnvVar,
-    HypervisorConfig,
-    PodConfig,
-    Resources,
-    Socket,
-    Volume,
-)
+from vc_core.config.container import COMMAND_BYTES_MAX, Cmd, ContainerConfig, EnvVar
+from vc_core.config.ids import ID_PATTERN, check_id
+from vc_core.config.pod import HypervisorConfig, PodConfig, Resources, Socket, Volume
 from vc_core.errors import ConfigError
-from vc_core.ids import ID_PATTERN, check_id
-from vc_core.roots import Roots
+from vc_core.store.roots import Roots
 
 
 @pytest.mark.parametrize("pod_id", ["a", "A.b-c_d", "0", "x" * 64, "306ecdcf-0a6f-4a06-a03e-86a7b868ffc8"])

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 import vc_core as vc
-from vc_core import _files, rootfs, share
-from vc_core.agent import AgentCapability, Process
-from vc_core.containers import Attachment, Containers
+from vc_core.driver.agent import AgentCapability, Process
+from vc_core.driver.hypervisor import HypervisorCapability
+from vc_core.engine.containers import Attachment, Containers
+from vc_core.engine.ledger import Ledger
 from vc_core.errors import AgentError, CommandError, HypervisorError, StorageError
-from vc_core.hypervisor import HypervisorCapability
-from vc_core.ledger import Ledger
-from vc_core.records import ContainerRecord, PodRecord
+from vc_core.host import rootfs, share
 from vc_core.states import State
-from vc_core.store import Store
+from vc_core.store import files
+from vc_core.store.records import ContainerRecord, PodRecord
+from vc_core.store.store import Store
 
 
 class FakeHypervisor:
@@ -167,7 +168,7 @@ def test_a_container_whose_start_cannot_be_recorded_does_not_run(
     async def run() -> None:
         pod = Pod(store, tmp_path)
         with monkeypatch.context() as patch:
-            patch.setattr(_files, "write_atomic", refuse)
+            patch.setattr(files, "write_atomic", refuse)
             with pytest.raises(StorageError, match="No space"):
                 await pod.start()
         assert pod.agent.end.result() == 137
@@ -200,7 +201,7 @@ def test_an_exit_code_reaches_who_waits_though_the_disk_is_full_and_is_recorded_
         pod = Pod(store, tmp_path)
         await pod.start()
         with monkeypatch.context() as patch:
-            patch.setattr(_files, "write_atomic", refuse)
+            patch.setattr(files, "write_atomic", refuse)
             pod.agent.end.set_result(7)
             await pod.containers.wait("c1")
         assert pod.io.closed

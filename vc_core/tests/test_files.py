@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from vc_core import _files
 from vc_core.errors import StorageError
-from vc_core.roots import private_directory
+from vc_core.store import files
+from vc_core.store.roots import private_directory
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    _files.write_atomic(tmp_path, "state.json", b"old")
+    files.write_atomic(tmp_path, "state.json", b"old")
     # A full disk, as seen by the process: files may not grow.
     script = (
-        "import resource, sys; from pathlib import Path; from vc_core import _files; import signal;"
+        "import resource, sys; from pathlib import Path; from vc_core.store import files; import signal;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8));"
-        f"_files.write_atomic(Path({str(tmp_path)!r}), 'state.json', b'new content that does not fit')"
+        f"files.write_atomic(Path({str(tmp_path)!r}), 'state.json', b'new content that does not fit')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8")
     assert "StorageError" in done.stderr
@@ -32,10 +32,10 @@ def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
     target.write_bytes(b"precious")
     (tmp_path / ".state.json.new").symlink_to(target)
     with pytest.raises(StorageError):
-        _files.write_atomic(tmp_path, "state.json", b"x")
+        files.write_atomic(tmp_path, "state.json", b"x")
     (tmp_path / "state.json").symlink_to(target)
     with pytest.raises(StorageError):
-        _files.read_whole(tmp_path / "state.json")
+        files.read_whole(tmp_path / "state.json")
     assert target.read_bytes() == b"precious"
 
 
@@ -46,7 +46,7 @@ def test_what_is_no_file_is_refused_without_hanging(tmp_path: Path, kind: str) -
     path = tmp_path / "state.json"
     path.mkdir() if kind == "directory" else os.mkfifo(path)
     with pytest.raises(StorageError):
-        _files.read_whole(path)
+        files.read_whole(path)
 
 
 def test_removing_a_tree_does_not_follow_links(tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_removing_a_tree_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "kept/file").touch()
     (tmp_path / "doomed/sub").mkdir(parents=True)
     (tmp_path / "doomed/sub/link").symlink_to(tmp_path / "kept")
-    _files.remove_tree(tmp_path / "doomed")
+    files.remove_tree(tmp_path / "doomed")
     assert not (tmp_path / "doomed").exists()
     assert (tmp_path / "kept/file").exists()
-    _files.remove_tree(tmp_path / "doomed")  # nothing there is no error
+    files.remove_tree(tmp_path / "doomed")  # nothing there is no error
 
 
 @pytest.mark.root
@@ -68,8 +68,9 @@ def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path) -> None:
     (tmp_path / "source/file").write_text("precious", encoding="utf-8")
     (tmp_path / "doomed/mount").mkdir(parents=True)
     script = (
-        "from pathlib import Path; from vc_core import _files, _mounts; import sys; top = Path(sys.argv[1]);"
-        "_mounts.bind(top / 'source', top / 'doomed/mount'); _files.remove_tree(top / 'doomed')"
+        "import sys; from pathlib import Path; from vc_core.host import mounts; from vc_core.store import files;"
+        "top = Path(sys.argv[1]);"
+        "mounts.bind(top / 'source', top / 'doomed/mount'); files.remove_tree(top / 'doomed')"
     )
     done = subprocess.run(
         ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path)], capture_output=True, encoding="utf-8"

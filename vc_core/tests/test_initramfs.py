@@ -4,7 +4,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from vc_core.initramfs import Entry, file_entry, pack
+from vc_core.driver.initramfs import Entry, file_entry, pack
 
 
 def unpack(archive: Path, target: Path) -> Path:

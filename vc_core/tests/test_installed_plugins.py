@@ -16,7 +16,7 @@ import pytest
 from vc_core.testing import distributions
 
 HYPERVISOR = """
-    from vc_core.hookspecs import hookimpl
+    from vc_core.driver import hookimpl
 
     MADE = []
 
@@ -34,7 +34,7 @@ HYPERVISOR = """
 """
 
 EXTENSION = """
-    from vc_core.hookspecs import hookimpl
+    from vc_core.driver import hookimpl
 
     class Plugin:
         @hookimpl(wrapper=True)
@@ -77,7 +77,7 @@ def run(site: Path, tmp_path: Path) -> Callable[..., Any]:
     """Return a function that runs statements in a fresh process and returns what they assign to ``result``."""
 
     def run(statements: str, site: Path = site) -> Any:
-        program = "import json\nfrom vc_core.plugins import *\nplugins = Plugins()\n"
+        program = "import json\nfrom vc_core.plugins.registry import *\nplugins = Plugins()\n"
         program += textwrap.dedent(statements) + "\nprint(json.dumps(result))"
         done = subprocess.run(
             [sys.executable, "-B", "-c", program],
@@ -179,7 +179,7 @@ def test_a_wrong_return_value_names_the_distribution(run: Callable[..., Any]) ->
                 result = str(error)
         """)
         == "hypervisor driver 'good' of stranger-good 7.8 returned 'no hypervisor' from vc_hypervisor_create, "
-        "which must return a vc_core.hypervisor.Hypervisor"
+        "which must return a vc_core.driver.Hypervisor"
     )
 
 
@@ -199,7 +199,7 @@ def test_an_installed_extension_works_beside_a_broken_one(run: Callable[..., Any
 def test_every_installed_plugin_is_examined_apart_from_the_others(run: Callable[..., Any]) -> None:
     rows = run("""
         import dataclasses
-        from vc_core.checks import examine_installed
+        from vc_core.plugins.registry.examine import examine_installed
         result = [dataclasses.astuple(one) for one in examine_installed(promises=True)]
     """)
     ours = [row for row in rows if row[2].startswith("stranger-")]

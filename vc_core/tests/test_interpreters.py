@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vc_core.interpreters import InThread, Operation, Ready, run_async, run_blocking
+from vc_core.client.interpreters import InThread, Operation, Ready, run_async, run_blocking
 
 Run = Callable[[Operation[Any]], Any]
 

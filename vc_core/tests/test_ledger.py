@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 import vc_core as vc
-from vc_core import _files
+from vc_core.engine.ledger import Ledger
 from vc_core.errors import ContainerNotFoundError, StorageError
-from vc_core.ledger import Ledger
-from vc_core.records import ContainerRecord, PodRecord
 from vc_core.states import State
-from vc_core.store import Store
+from vc_core.store import files
+from vc_core.store.records import ContainerRecord, PodRecord
+from vc_core.store.store import Store
 
 FullDisk = Callable[[str], AbstractContextManager[None]]
 
@@ -35,7 +35,7 @@ class Extensions:
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
     """Return a context manager in which files of that name cannot be written."""
-    write = _files.write_atomic
+    write = files.write_atomic
 
     @contextmanager
     def full(name: str) -> Iterator[None]:
@@ -45,7 +45,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
             write(directory, file_name, data)
 
         with monkeypatch.context() as patch:
-            patch.setattr(_files, "write_atomic", refuse)
+            patch.setattr(files, "write_atomic", refuse)
             yield
 
     return full

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 import vc_core as vc
-from vc_core import process
-from vc_core.engine import Engine
-from vc_core.ids import pod_uuid
-from vc_core.plugins import Plugins
-from vc_core.process import ProcessIdentity
-from vc_core.store import Store
+from vc_core.config.ids import pod_uuid
+from vc_core.driver.process import ProcessIdentity
+from vc_core.engine.engine import Engine
+from vc_core.host import processes
+from vc_core.plugins.registry import Plugins
+from vc_core.store.store import Store
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_processes_are_examined_only_after_a_start_that_was_interrupted(
     pod: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans: list[Path] = []
-    monkeypatch.setattr(process, "find_vms", lambda run_dir, uuid: scans.append(run_dir) or [])
+    monkeypatch.setattr(processes, "find_vms", lambda run_dir, uuid: scans.append(run_dir) or [])
 
     async def main() -> None:
         engine = await Engine.open(store, pod, Plugins())

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from vc_core.config import ContainerConfig
+from vc_core.config.container import ContainerConfig
+from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLimit
 from vc_core.errors import ConfigError
-from vc_core.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLimit
 
 
 @pytest.mark.parametrize(

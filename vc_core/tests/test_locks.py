@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vc_core import locks
 from vc_core.errors import BusyError
+from vc_core.store import locks
 from vc_core.testing.slowness import within
 
 
@@ -35,7 +35,7 @@ def test_a_waiting_caller_gets_a_lock_that_is_let_go(tmp_path: Path) -> None:
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "p.lock"
     script = (
-        "import sys; from pathlib import Path; from vc_core import locks;"
+        "import sys; from pathlib import Path; from vc_core.store import locks;"
         "lock = locks.acquire(Path(sys.argv[1]), 0, ''); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

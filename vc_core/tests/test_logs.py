@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.capture import Capture
+from vc_core.driver.capture import Capture
+from vc_core.driver.rotating import RotatingFile
+from vc_core.engine.logs import ContainerLog
 from vc_core.errors import StorageError
-from vc_core.rotating import RotatingFile
-from vc_core.streams import ContainerLog
 
 
 @contextmanager

@@ -11,10 +11,13 @@ import msgspec
 import pytest
 
 import vc_core as vc
-from vc_core import _files, aio, container_operations, operations, sync
+from vc_core import aio, sync
+from vc_core.client import containers
+from vc_core.client.pods import create_pod
 from vc_core.errors import StateError, StorageError, VCError
-from vc_core.roots import Roots
-from vc_core.store import Store
+from vc_core.store import files
+from vc_core.store.roots import Roots
+from vc_core.store.store import Store
 
 
 def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config: Callable[..., vc.PodConfig]) -> None:
@@ -363,7 +366,7 @@ def shown(*words: str) -> list[str]:
 @pytest.fixture
 def disk_fills(monkeypatch: pytest.MonkeyPatch):
     """Return a function after which a number of records can be written, and no more."""
-    write = _files.write_atomic
+    write = files.write_atomic
 
     def fills(records: int) -> None:
         left = iter(range(records))
@@ -373,7 +376,7 @@ def disk_fills(monkeypatch: pytest.MonkeyPatch):
                 raise StorageError("No space left on device")
             write(directory, name, data)
 
-        monkeypatch.setattr(_files, "write_atomic", write_or_refuse)
+        monkeypatch.setattr(files, "write_atomic", write_or_refuse)
 
     return fills
 
@@ -405,13 +408,13 @@ def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_r
     vc.run_pod(mock_config())
     store = Store(roots)
     store.write(msgspec.structs.replace(store.read("p1"), supervised=True))
-    monkeypatch.setattr(container_operations, "effective", lambda record: record)
+    monkeypatch.setattr(containers, "effective", lambda record: record)
 
     def ask(*_: object):
         return code
         yield
 
-    monkeypatch.setattr(container_operations, "_ask", ask)
+    monkeypatch.setattr(containers, "_ask", ask)
     if code is None:
         with pytest.raises(StateError, match="without an exit code"):
             vc.wait_container("p1", "c1")
@@ -420,7 +423,7 @@ def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_r
 
 
 def test_a_creation_that_is_cancelled_raises_that_though_the_pod_cannot_be_removed(mock_config):
-    making = operations.create_pod(mock_config())
+    making = create_pod(mock_config())
     step = making.send(None)
     step.function()
     step = making.throw(KeyboardInterrupt())

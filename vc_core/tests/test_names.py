@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from vc_core import _mounts
 from vc_core.cli import output
 from vc_core.errors import StorageError, VCError, error_from_wire
+from vc_core.host import mounts
 from vc_core.results import ContainerStatus, PodStatus
-from vc_core.roots import ROOT_VARIABLE, Roots
 from vc_core.states import State
+from vc_core.store.roots import ROOT_VARIABLE, Roots
 
 NAME = "/pods/\udcff"
 
@@ -26,8 +26,8 @@ def test_a_mount_whose_name_is_not_utf8_hides_no_other(tmp_path: Path, monkeypat
     names = [b"/mnt/\xff", top, top + b"/a\\040b", top + b"/\xc3\xa4\xff\\134", top + b"x"]
     lines = [b"21 1 8:1 / " + name + b" rw - ext4 /dev/\xfe rw\n" for name in names]
     (tmp_path / "mountinfo").write_bytes(b"".join(lines))
-    monkeypatch.setattr(_mounts, "_MOUNTINFO", tmp_path / "mountinfo")
-    found = [os.fsencode(path) for path in _mounts.mounted_below(tmp_path)]
+    monkeypatch.setattr(mounts, "_MOUNTINFO", tmp_path / "mountinfo")
+    found = [os.fsencode(path) for path in mounts.mounted_below(tmp_path)]
     assert found == [top + b"/\xc3\xa4\xff\\", top + b"/a b", top]
 
 

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 import vc_core as vc
-from vc_core import assembly
-from vc_core.config import PodConfig
-from vc_core.devices import NetworkInterface
+from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
+from vc_core.config.pod import PodConfig
+from vc_core.driver.agent import GuestInterface, GuestNetwork, GuestRoute
+from vc_core.driver.context import context
+from vc_core.driver.devices import NetworkInterface
+from vc_core.engine import assembly
+from vc_core.engine.guest_network import guest_network
 from vc_core.errors import ConfigError
-from vc_core.network import GuestInterface, GuestNetwork, GuestRoute, NetworkConfig, NetworkMode, PortForward
-from vc_core.plugins import Plugins
+from vc_core.plugins.registry import Plugins
 
 
 @pytest.mark.parametrize(
@@ -61,17 +64,17 @@ def test_a_network_that_cannot_be_is_refused(fields: dict[str, Any], says: str) 
 
 def test_a_pod_has_no_network_unless_it_asks_for_one() -> None:
     assert PodConfig().network.mode is NetworkMode.NONE
-    assert assembly.guest_network(NetworkConfig()) is None
+    assert guest_network(NetworkConfig()) is None
 
 
 def test_a_restricted_guest_has_an_address_and_no_way_out() -> None:
-    assert assembly.guest_network(NetworkConfig(mode=NetworkMode.USER)) == GuestNetwork(
+    assert guest_network(NetworkConfig(mode=NetworkMode.USER)) == GuestNetwork(
         (GuestInterface("eth0", ("10.0.2.15/24",)),), (), ()
     )
 
 
 def test_an_open_guest_has_a_route_and_a_name_server() -> None:
-    network = assembly.guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False))
+    network = guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False))
     assert network is not None
     assert network.routes == (GuestRoute("default", "10.0.2.2", "eth0"),)
     assert network.dns == ("10.0.2.3",)
@@ -83,7 +86,7 @@ def test_an_open_guest_has_a_route_and_a_name_server() -> None:
      ("fec0::9/64", "", ())],
 )  # fmt: skip
 def test_an_open_guest_in_another_network_has_that_ones(address: str, gateway: str, dns: tuple[str, ...]) -> None:
-    network = assembly.guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False, addresses=[address]))
+    network = guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False, addresses=[address]))
     assert network is not None
     assert [route.gateway for route in network.routes] == list(filter(None, [gateway]))
     assert network.dns == dns
@@ -91,7 +94,7 @@ def test_an_open_guest_in_another_network_has_that_ones(address: str, gateway: s
 
 def test_a_tap_guest_has_what_its_caller_says_and_nothing_else() -> None:
     wanted = NetworkConfig(mode=NetworkMode.TAP, device="tap0", addresses=["192.0.2.7/24", "2001:db8::7/64"], mtu=1400)
-    network = assembly.guest_network(wanted)
+    network = guest_network(wanted)
     assert network == GuestNetwork((GuestInterface("eth0", ("192.0.2.7/24", "2001:db8::7/64"), 1400),))
 
 
@@ -102,7 +105,7 @@ def test_pods_have_different_addresses_on_the_wire_and_keep_them(mock_config: Ca
         config = PodConfig(
             id=pod_id, hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode=NetworkMode.USER, **fields)
         )
-        pod = assembly.context(config, Path("/nowhere"))
+        pod = context(config, Path("/nowhere"))
         _, agent = assembly.drivers(plugins, config, pod)
         [interface] = [one for one in assembly.devices(config, agent) if isinstance(one, NetworkInterface)]
         return interface.mac

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from vc_core import skeleton
-from vc_core.agent import Agent
+from vc_core.cli import scaffold
+from vc_core.driver.agent import Agent
+from vc_core.driver.guest import GuestBuilder
+from vc_core.driver.hypervisor import Hypervisor
+from vc_core.driver.kinds import PluginKind
+from vc_core.driver.spawner import Spawner
 from vc_core.errors import ConfigError
-from vc_core.guest import GuestBuilder
-from vc_core.hypervisor import Hypervisor
-from vc_core.plugins import PluginKind
-from vc_core.spawner import Spawner
 
 OBJECTS = {"hypervisor": Hypervisor, "agent": Agent, "spawner": Spawner, "guest": GuestBuilder}
 
@@ -111,4 +111,4 @@ def test_it_is_written_where_the_caller_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "Qemu", "a_b", "-a", "a--b", "a/b", "a\nb"])
 def test_a_name_that_cannot_be_one_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="lower-case letters"):
-        skeleton.files(PluginKind.AGENT, name)
+        scaffold.files(PluginKind.AGENT, name)

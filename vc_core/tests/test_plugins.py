@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from vc_core.agent import Agent, GuestPayload
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import PodContext
+from vc_core.config.pod import HypervisorConfig, Resources
+from vc_core.driver.agent import Agent
+from vc_core.driver.context import PodContext
+from vc_core.driver.guest import GuestBuilder, GuestPayload
+from vc_core.driver.hooks import hookimpl
+from vc_core.driver.hypervisor import Hypervisor
+from vc_core.driver.kinds import PluginKind
+from vc_core.driver.spawner import Spawner
 from vc_core.errors import ConfigError, DriverConflictError, DriverContractError, DriverNotFoundError, error_from_wire
-from vc_core.guest import GuestBuilder
-from vc_core.hookspecs import hookimpl
-from vc_core.hypervisor import Hypervisor
-from vc_core.plugins import PluginKind, Plugins
-from vc_core.spawner import Spawner
+from vc_core.plugins.registry import Plugins
 
 HYPERVISOR, AGENT, SPAWNER, GUEST, EXTENSION = PluginKind
 
@@ -439,7 +440,7 @@ def test_a_notification_does_not_wait_for_the_extensions(gate: Gate) -> None:
 def test_an_extension_that_hangs_is_disabled_and_the_others_get_every_notification(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("vc_core.plugins.EXTENSION_DEADLINE", 0.05)
+    monkeypatch.setattr("vc_core.plugins.registry.EXTENSION_DEADLINE", 0.05)
     plugins = added(EXTENSION, gate)
     plugins.add_driver(EXTENSION, "recorder", recorder := Recorder())
     for state in ("running", "stopped"):
@@ -462,7 +463,7 @@ def test_waiting_for_notifications_has_an_end(gate: Gate, caplog: pytest.LogCapt
 def test_notifications_that_pile_up_are_dropped_and_said_so(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("vc_core.plugins._NOTIFICATIONS_MAX", 2)
+    monkeypatch.setattr("vc_core.plugins.registry._NOTIFICATIONS_MAX", 2)
     plugins = added(EXTENSION, gate)
     plugins.notify_pod_transition("p1", "", "0")
     assert gate.called.wait(2)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from vc_core import process
-from vc_core.ids import pod_uuid
-from vc_core.process import ProcessIdentity, supervisor_arguments
+from vc_core.config.ids import pod_uuid
+from vc_core.driver.process import ProcessIdentity
+from vc_core.host.processes import find_supervisors, find_vms, supervisor_arguments
 
 UUID = pod_uuid("p1")
 
@@ -94,21 +94,21 @@ def running(directory: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.parametrize("words", [["-uuid", UUID], [f"vc.uuid={UUID}"]])
 def test_a_vm_is_found_by_its_directory_and_the_uuid_of_its_pod(tmp_path: Path, words: list[str]) -> None:
     with running(tmp_path, *words) as child:
-        assert process.find_vms(tmp_path, UUID) == [identity(child)]
-        assert process.find_vms(tmp_path, pod_uuid("p2")) == []
-        assert process.find_vms(tmp_path.parent, UUID) == []
+        assert find_vms(tmp_path, UUID) == [identity(child)]
+        assert find_vms(tmp_path, pod_uuid("p2")) == []
+        assert find_vms(tmp_path.parent, UUID) == []
 
 
 @pytest.mark.parametrize("word", ["p1", f"{UUID}.log", f"/tmp/{UUID}", f"guest=p1,uuid={UUID},x=y"])
 def test_a_program_with_the_marker_inside_of_an_argument_is_no_vm(tmp_path: Path, word: str) -> None:
     with running(tmp_path, word):
-        assert process.find_vms(tmp_path, UUID) == []
+        assert find_vms(tmp_path, UUID) == []
 
 
 def test_a_vm_of_another_user_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path, UUID):
         monkeypatch.setattr(os, "geteuid", lambda: 4711)
-        assert process.find_vms(tmp_path, UUID) == []
+        assert find_vms(tmp_path, UUID) == []
 
 
 def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_pa
             assert child.stdout is not None
             assert child.stdout.readline()
             pids.append(child.pid)
-        assert [one.pid for one in process.find_supervisors("p1", tmp_path / "log")] == pids[:1]
-        assert process.find_supervisors("p1", tmp_path) == []
+        assert [one.pid for one in find_supervisors("p1", tmp_path / "log")] == pids[:1]
+        assert find_supervisors("p1", tmp_path) == []
 
 
 def test_a_process_of_any_name_has_an_identity() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from vc_core import rootfs
-from vc_core.config import ContainerConfig
+from vc_core.config.container import ContainerConfig
 from vc_core.errors import ConfigError
+from vc_core.host import rootfs
 
 
 def container(root_fs: Path | str, **fields: Any) -> ContainerConfig:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from vc_core import client, wire
-from vc_core.agent import TerminalSize
+from vc_core.client.link import Link
+from vc_core.driver.agent import TerminalSize
+from vc_core.engine.logs import ContainerLog
+from vc_core.engine.streams import AttachedIO, ready
 from vc_core.errors import ConfigError, NotSupportedError, SupervisorError
-from vc_core.streams import AttachedIO, ContainerLog, ready
+from vc_core.supervisor import wire
 from vc_core.supervisor.service import Connection, serve
 
 #: Seconds for what happens at once.
@@ -155,7 +157,7 @@ def test_an_answer_waits_for_a_client_that_is_behind_with_its_events():
         answering = asyncio.create_task(connection.answer({"result": 7}))
         await asyncio.sleep(0)
         replies = []
-        link = client.Link(ours, None)
+        link = Link(ours, None)
         while not replies or "event" in replies[-1]:
             if (message := link.poll()) is not None:
                 replies.append(message)
@@ -199,7 +201,7 @@ def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path):  # the
 
 def test_what_a_supervisor_does_not_take_yet_is_kept_by_its_client():
     ours, theirs = pair()
-    link = client.Link(ours, None)
+    link = Link(ours, None)
     messages = [{"signal": 9, "padding": "x" * 1000}] * 1000
     rest = link.offer(messages)
     assert 0 < len(rest) < 1000

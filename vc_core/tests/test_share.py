@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vc_core import _mounts, share
 from vc_core.errors import StorageError
+from vc_core.host import mounts, share
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -21,12 +21,12 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def mounts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
+def bound(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
     """Note what would be bound, and bind nothing."""
-    bound: list[tuple[Path, Path]] = []
-    monkeypatch.setattr(_mounts, "bind", lambda source, target, flags: bound.append((source, target)))
-    monkeypatch.setattr(_mounts, "mounted_below", lambda _: [])
-    return bound
+    made: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(mounts, "bind", lambda source, target, flags: made.append((source, target)))
+    monkeypatch.setattr(mounts, "mounted_below", lambda _: [])
+    return made
 
 
 def mode(path: Path) -> int:
@@ -34,7 +34,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.usefixtures("umask")
-def test_the_guest_can_read_what_is_shared_whatever_the_umask(tmp_path: Path, mounts: list[tuple[Path, Path]]):
+def test_the_guest_can_read_what_is_shared_whatever_the_umask(tmp_path: Path, bound: list[tuple[Path, Path]]):
     source, directory = tmp_path / "source", tmp_path / "share"
     (source / "dir").mkdir(parents=True)
     (source / "file").touch()
@@ -43,7 +43,7 @@ def test_the_guest_can_read_what_is_shared_whatever_the_umask(tmp_path: Path, mo
     assert share.add(directory, "c1/mounts/0", source / "file") == "c1/mounts/0"
     for name, wanted in (("c1", 0o755), ("c1/rootfs", 0o755), ("c1/mounts", 0o755), ("c1/mounts/0", 0o644)):
         assert mode(directory / name) == wanted
-    assert mounts == [(source / "dir", directory / "c1/rootfs"), (source / "file", directory / "c1/mounts/0")]
+    assert bound == [(source / "dir", directory / "c1/rootfs"), (source / "file", directory / "c1/mounts/0")]
     assert mode(directory) == 0o700
 
 

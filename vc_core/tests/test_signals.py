@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vc_core import signals
+from vc_core.config import signals
 from vc_core.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vc_core.client.stdio import Stdio
 from vc_core.errors import ConfigError
-from vc_core.stdio import Stdio
 
 
 @pytest.mark.parametrize("nothing", [None, subprocess.DEVNULL, b""])

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from vc_core import _files, locks, status
-from vc_core.config import PodConfig
+from vc_core.config.pod import PodConfig
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError
-from vc_core.records import PodRecord
-from vc_core.store import Store
+from vc_core.store import files, locks, status
+from vc_core.store.records import PodRecord
+from vc_core.store.store import Store
 
 
 def _record(pod_id: str) -> PodRecord:
@@ -119,13 +119,13 @@ def test_a_pod_that_cannot_be_stored_says_why_though_what_was_written_cannot_be_
     store: Store, mock_config, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(*_: object) -> None:
-        monkeypatch.setattr(_files, "remove_tree", stay)
+        monkeypatch.setattr(files, "remove_tree", stay)
         raise StorageError("the disk is full")
 
     def stay(*_: object) -> None:
         raise StorageError("it stays")
 
-    monkeypatch.setattr(_files, "write_atomic", refuse)
+    monkeypatch.setattr(files, "write_atomic", refuse)
     with pytest.raises(StorageError, match="the disk is full"):
         store.create(mock_config(), PodRecord(id="p1", hypervisor="m", agent="n", supervised=False, created_at=0.0))
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from vc_core.engine.logs import ContainerLog
+from vc_core.engine.streams import CHUNK, AttachedIO, ConsoleIO, Input, LoggedIO, Output
 from vc_core.errors import ConfigError
-from vc_core.streams import CHUNK, AttachedIO, ConsoleIO, ContainerLog, Input, LoggedIO, Output
 
 #: Seconds for what happens at once.
 DEADLINE = 5.0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from needs import require
-from vc_core.agent import GuestPayload
+from vc_core.driver import GuestPayload
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vc_core.agent import GuestPayload
-from vc_core.guest import GuestImage, GuestRequest
+from vc_core.driver import GuestImage, GuestPayload, GuestRequest
 from vc_guest_debian.builder import DebianBuilder
 from vc_guest_debian.config import DebianConfig
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import pytest
 from made_up_debian import KERNEL, PVH_KERNEL, Maker, Phrases, Repository, kernel_files, listing, unpack
 
+from vc_core.driver import GuestImage
 from vc_core.errors import GuestError
-from vc_core.guest import GuestImage
 from vc_guest_debian import tools
 from vc_guest_debian.builder import DebianBuilder
 from vc_guest_debian.cache import list_guests, remove_guest
@@ -276,7 +276,7 @@ def test_what_a_killed_builder_left_is_removed_by_the_next(maker: Maker) -> None
     code = """
 import asyncio, os, signal, sys
 from made_up_debian import Maker
-from vc_core.agent import GuestPayload
+from vc_core.driver import GuestPayload
 from pathlib import Path
 def progress(phrase, fraction):
     if phrase == "assembling the initramfs":
@@ -454,7 +454,7 @@ def test_a_plain_user_can_build_and_leaves_nothing_outside_the_cache(maker: Make
     code = """
 import sys
 from made_up_debian import Maker
-from vc_core.agent import GuestPayload
+from vc_core.driver import GuestPayload
 from pathlib import Path
 print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2])).build().kernel)
 """
@@ -477,7 +477,7 @@ def test_without_space_the_error_says_so(maker: Maker, tmp_path: Path) -> None:
     code = """
 import subprocess, sys
 from made_up_debian import Maker
-from vc_core.agent import GuestPayload
+from vc_core.driver import GuestPayload
 from vc_core.errors import GuestError
 from pathlib import Path
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", sys.argv[2]], check=True)

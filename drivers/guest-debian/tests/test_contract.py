@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_up_debian import Maker, Repository
 
-from vc_core.guest import GuestRequest
+from vc_core.driver import GuestRequest
 from vc_core.testing import GuestContract
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vc_core.errors import ConfigError
-from vc_core.plugins import Plugins
+from vc_core.testing import Plugins
 from vc_guest_debian import tools
 from vc_guest_debian.builder import DebianBuilder
 from vc_guest_debian.config import DebianConfig

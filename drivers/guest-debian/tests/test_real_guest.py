@@ -7,8 +7,7 @@ import pytest
 from made_up_debian import Maker
 
 from needs import require
-from vc_core.agent import GuestPayload
-from vc_core.guest import GuestImage
+from vc_core.driver import GuestImage, GuestPayload
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc

@@ -5,8 +5,7 @@ import pytest
 
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.config import HyperstartConfig
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import PodContext
+from vc_core.driver import HypervisorConfig, PodContext, Resources
 
 
 def make_agent(

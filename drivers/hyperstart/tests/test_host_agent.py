@@ -13,9 +13,17 @@ from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
 from vc_agent_hyperstart.testing.programs import pattern
 from vc_agent_hyperstart.testing.wire import WINDOW
-from vc_core.agent import AgentCapability, GuestContainer, GuestMount, Process, TerminalSize
-from vc_core.config import Cmd, EnvVar
-from vc_core.devices import Channel, SharedDirectory
+from vc_core.driver import (
+    AgentCapability,
+    Channel,
+    Cmd,
+    EnvVar,
+    GuestContainer,
+    GuestMount,
+    Process,
+    SharedDirectory,
+    TerminalSize,
+)
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
 from vc_core.testing.process_io import RecordedIO
 

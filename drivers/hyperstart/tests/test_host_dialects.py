@@ -9,12 +9,22 @@ import pytest
 
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
-from vc_core.agent import AgentCapability, Confinement, ContainerUsage, GuestContainer, GuestDisk
-from vc_core.config import Cmd
-from vc_core.devices import DiskLocation
+from vc_core.driver import (
+    CAPABILITIES,
+    DEFAULT_CAPABILITIES,
+    AgentCapability,
+    Cmd,
+    Confinement,
+    ContainerUsage,
+    DiskLocation,
+    GuestContainer,
+    GuestDisk,
+    GuestInterface,
+    GuestNetwork,
+    GuestRoute,
+    RLimit,
+)
 from vc_core.errors import AgentError, AgentProtocolError, ConfigError, NotSupportedError
-from vc_core.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLimit
-from vc_core.network import GuestInterface, GuestNetwork, GuestRoute
 from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vc_agent_hyperstart import replies, requests, translate
 from vc_agent_hyperstart.dialect import Dialect
-from vc_core.config import Cmd, EnvVar
+from vc_core.driver import Cmd, EnvVar
 from vc_core.errors import AgentProtocolError
 
 #: What may be in an argument: anything but NUL and lone surrogates.

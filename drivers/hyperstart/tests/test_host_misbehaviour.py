@@ -9,8 +9,7 @@ from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
 from vc_agent_hyperstart.testing.wire import WINDOW
-from vc_core.agent import GuestContainer
-from vc_core.config import Cmd
+from vc_core.driver import Cmd, GuestContainer
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
 from vc_core.testing.process_io import RecordedIO
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from vc_agent_hyperstart import HyperstartConfig, plugin
-from vc_core.config import PodConfig, Volume
-from vc_core.devices import Channel, SharedDirectory
+from vc_core.driver import Channel, PodConfig, SharedDirectory, Volume
 from vc_core.errors import ConfigError, GuestError
-from vc_core.plugins import Plugins
+from vc_core.testing import Plugins
 
 DRIVER = Plugins().agent("hyperstart")
 

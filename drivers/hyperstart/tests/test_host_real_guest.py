@@ -13,13 +13,11 @@ from pathlib import Path
 import pytest
 
 from vc_agent_hyperstart.testing.wire import WINDOW
-from vc_core import boot
-from vc_core.agent import AgentCapability, Confinement, GuestContainer, TerminalSize
-from vc_core.config import Cmd, EnvVar
+from vc_core.driver import AgentCapability, Cmd, Confinement, EnvVar, GuestContainer, RLimit, TerminalSize
+from vc_core.engine import guest_image
 from vc_core.errors import CommandError
-from vc_core.limits import RLimit
-from vc_core.plugins import Plugins
-from vc_core.roots import Roots
+from vc_core.store.roots import Roots
+from vc_core.testing import Plugins
 from vc_core.testing.process_io import RecordedIO
 
 pytestmark = pytest.mark.vm
@@ -79,8 +77,8 @@ def guest(tmp_path_factory, request):
     directory = tmp_path_factory.mktemp("vm")
     make_root_fs(directory / "share" / "c1" / "rootfs")
     plugins = Plugins()
-    wanted = boot.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
-    image = asyncio.run(boot.find_or_build(plugins, "debian", wanted, boot.no_progress))
+    wanted = guest_image.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
+    image = asyncio.run(guest_image.find_or_build(plugins, "debian", wanted, guest_image.no_progress))
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256"]
     argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", " ".join(image.kernel_params)]

@@ -9,8 +9,7 @@ import pytest
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.programs import pattern
 from vc_agent_hyperstart.testing.wire import CONTROL, STREAM, WINDOW
-from vc_core.agent import AgentCapability, GuestContainer
-from vc_core.config import Cmd
+from vc_core.driver import AgentCapability, Cmd, GuestContainer
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 

@@ -11,10 +11,18 @@ from vc_agent_hyperstart.streams import StreamChannel
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
 from vc_agent_hyperstart.testing.programs import pattern
-from vc_core.agent import Confinement, GuestContainer, GuestMount, TerminalSize
-from vc_core.config import Cmd, EnvVar
+from vc_core.driver import (
+    Cmd,
+    Confinement,
+    EnvVar,
+    GuestContainer,
+    GuestInterface,
+    GuestMount,
+    GuestNetwork,
+    GuestRoute,
+    TerminalSize,
+)
 from vc_core.errors import AgentTimeoutError, ConfigError
-from vc_core.network import GuestInterface, GuestNetwork, GuestRoute
 from vc_core.testing.process_io import RecordedIO
 
 DEADLINE = 10

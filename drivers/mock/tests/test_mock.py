@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import PodContext
-from vc_core.devices import Channel, SharedDirectory
+from vc_core.driver import (
+    Channel,
+    Hypervisor,
+    HypervisorCapability,
+    HypervisorConfig,
+    PodContext,
+    Resources,
+    SharedDirectory,
+)
 from vc_core.errors import ConfigError, HypervisorError, NotSupportedError, StateError, VMStartError
-from vc_core.hypervisor import Hypervisor, HypervisorCapability
-from vc_core.plugins import Plugins
+from vc_core.testing import Plugins
 from vc_hypervisor_mock import MockConfig
 
 DRIVER = Plugins().hypervisor("mock")

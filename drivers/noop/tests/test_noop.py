@@ -11,11 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.agent import Agent, AgentCapability, GuestContainer, Process, ProcessIO
-from vc_core.config import Cmd, HypervisorConfig, Resources
-from vc_core.context import PodContext
+from vc_core.driver import (
+    Agent,
+    AgentCapability,
+    Cmd,
+    GuestContainer,
+    HypervisorConfig,
+    PodContext,
+    Process,
+    ProcessIO,
+    Resources,
+)
 from vc_core.errors import AgentConnectError, AgentError, ConfigError, NotSupportedError
-from vc_core.plugins import Plugins
+from vc_core.testing import Plugins
 
 DRIVER = Plugins().agent("noop")
 POD = PodContext("p1", "uuid", Path("/run/p1"), Path("/run/p1/share"), Resources(), HypervisorConfig())

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from needs import require
+from vc_core.driver import SpawnTarget
 from vc_core.errors import ConfigError
-from vc_core.spawner import SpawnTarget
 from vc_spawner_nsenter.plugin import NsenterPlugin
 
 

@@ -16,12 +16,9 @@ from needs import require
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
-from vc_core.agent import GuestPayload
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import Boot, PodContext
-from vc_core.guest import GuestImage, GuestRequest
-from vc_core.plugins import Plugins
-from vc_core.roots import Roots
+from vc_core.driver import Boot, GuestImage, GuestPayload, GuestRequest, HypervisorConfig, PodContext, Resources
+from vc_core.store.roots import Roots
+from vc_core.testing import Plugins
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 

@@ -6,9 +6,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import Boot, PodContext
-from vc_core.devices import Channel
+from vc_core.driver import Boot, Channel, HypervisorConfig, PodContext, Resources
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import Boot, PodContext
+from vc_core.driver import Boot, HypervisorConfig, PodContext, Resources
 from vc_core.errors import VMStartError
 from vc_core.testing.slowness import within
 from vc_hypervisor_qemu import acceleration

@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 from qemu_vms import ANSWER, BOOT, ask, booted, receive
 
-from vc_core.config import HypervisorConfig
-from vc_core.context import Boot
-from vc_core.devices import BlockDevice, Channel, SharedDirectory
-from vc_core.hypervisor import VMExit
+from vc_core.driver import BlockDevice, Boot, Channel, HypervisorConfig, SharedDirectory, VMExit
 from vc_hypervisor_qemu.config import MACHINES, QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, command_line

@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vc_core.config import HypervisorConfig, Param, Resources
-from vc_core.context import Boot, PodContext
-from vc_core.devices import Channel, Device, SharedDirectory
+from vc_core.driver import Boot, Channel, Device, HypervisorConfig, Param, PodContext, Resources, SharedDirectory
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import cmdline, devices
 from vc_hypervisor_qemu.arguments import options

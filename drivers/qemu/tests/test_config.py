@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vc_core.errors import ConfigError
-from vc_core.plugins import Plugins
+from vc_core.testing import Plugins
 from vc_hypervisor_qemu import QemuConfig
 
 DRIVER = Plugins().hypervisor("qemu")

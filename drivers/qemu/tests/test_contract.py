@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.context import Boot
+from vc_core.driver import Boot
 from vc_core.testing import HypervisorContract
 
 #: cli; hlt; jmp to the hlt: what a kernel without anything to do does.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vc_core.devices import Channel
+from vc_core.driver import Channel
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import devices
 from vc_hypervisor_qemu.config import QemuConfig

@@ -13,10 +13,8 @@ from typing import Any
 import pytest
 from qemu_vms import ask, booted, live
 
-from vc_core.context import Boot
-from vc_core.devices import BlockDevice, Channel, DiskLocation
+from vc_core.driver import BlockDevice, Boot, Channel, DiskLocation, HypervisorCapability
 from vc_core.errors import ConfigError, HypervisorError, NotSupportedError, VMStartError
-from vc_core.hypervisor import HypervisorCapability
 from vc_hypervisor_qemu import devices, disks
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.config import Resources
-from vc_core.context import Boot
+from vc_core.driver import Boot, Resources
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import host
 

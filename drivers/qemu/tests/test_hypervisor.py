@@ -17,13 +17,21 @@ import pytest
 from qemu.qmp import QMPClient
 from qemu_vms import live, pid_of
 
-from vc_core.config import Param, Resources
-from vc_core.context import Boot
-from vc_core.devices import BlockDevice, Channel, GuestPort, NetworkInterface, SharedDirectory
+from vc_core.driver import (
+    BlockDevice,
+    Boot,
+    Channel,
+    GuestPort,
+    NetworkConfig,
+    NetworkInterface,
+    NetworkMode,
+    Param,
+    ProcessIdentity,
+    Resources,
+    SharedDirectory,
+    VMExit,
+)
 from vc_core.errors import ConfigError, HypervisorError, StateError, VCError, VMStartError, VMTimeoutError
-from vc_core.hypervisor import VMExit
-from vc_core.network import NetworkConfig, NetworkMode
-from vc_core.process import ProcessIdentity
 from vc_core.testing.slowness import within
 from vc_hypervisor_qemu import sockets
 from vc_hypervisor_qemu.config import DISK_BUSES, MACHINES

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vc_core.config import HypervisorConfig, Param
+from vc_core.driver import HypervisorConfig, Param
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, DEFAULT_PARAMS, check_caller_params, command_line
 

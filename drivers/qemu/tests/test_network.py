@@ -16,10 +16,8 @@ import pytest
 from qemu_vms import ask, booted, live
 
 from needs import require
-from vc_core.context import Boot
-from vc_core.devices import Channel, Device, GuestPort, NetworkInterface
+from vc_core.driver import Boot, Channel, Device, GuestPort, NetworkConfig, NetworkInterface, NetworkMode, PortForward
 from vc_core.errors import ConfigError, HypervisorError, VMStartError
-from vc_core.network import NetworkConfig, NetworkMode, PortForward
 from vc_hypervisor_qemu import devices, hostnet, network
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor

@@ -6,7 +6,7 @@ import mmap
 
 import pytest
 
-from vc_core.config import HypervisorConfig, Param
+from vc_core.driver import HypervisorConfig, Param
 from vc_core.errors import VMStartError
 from vc_hypervisor_qemu import tsc
 from vc_hypervisor_qemu.config import QemuConfig

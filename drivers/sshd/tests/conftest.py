@@ -15,9 +15,7 @@ from needs import require
 from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.testing.openssh import Server, make_keys, serve
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import PodContext
-from vc_core.spawner import Spawner
+from vc_core.driver import HypervisorConfig, PodContext, Resources, Spawner
 
 
 @pytest.fixture(scope="session")

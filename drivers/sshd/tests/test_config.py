@@ -9,9 +9,7 @@ import pytest
 from vc_agent_sshd import SshdConfig
 from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.plugin import SshdPlugin
-from vc_core.agent import AgentCapability
-from vc_core.context import PodContext
-from vc_core.devices import GuestPort
+from vc_core.driver import AgentCapability, GuestPort, PodContext
 from vc_core.errors import ConfigError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ"

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from vc_agent_sshd.testing.openssh import Server, free_port
-from vc_core.agent import Agent
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import PodContext
+from vc_core.driver import Agent, HypervisorConfig, PodContext, Resources
 from vc_core.testing import AgentContract
 from vc_core.testing.contract.agent import RunningGuest, StartGuest
 

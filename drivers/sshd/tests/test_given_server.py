@@ -19,11 +19,8 @@ from hypothesis import strategies as st
 
 from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.testing.openssh import Server, free_port, serve
-from vc_core.agent import Confinement, GuestContainer, GuestMount, Process, TerminalSize
-from vc_core.config import Cmd, EnvVar
+from vc_core.driver import Cmd, Confinement, EnvVar, GuestContainer, GuestMount, Process, RLimit, Spawner, TerminalSize
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
-from vc_core.limits import RLimit
-from vc_core.spawner import Spawner
 from vc_core.testing.process_io import RecordedIO
 from vc_spawner_nsenter.plugin import NsenterPlugin
 

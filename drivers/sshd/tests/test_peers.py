@@ -14,9 +14,7 @@ import pytest
 
 from vc_agent_sshd.agent import PORT_NAME, SshdAgent
 from vc_agent_sshd.config import SshdConfig
-from vc_core.config import Cmd
-from vc_core.context import PodContext
-from vc_core.devices import GuestPort, SharedDirectory
+from vc_core.driver import Cmd, GuestPort, PodContext, SharedDirectory
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 
@@ -250,7 +248,7 @@ def test_a_flood_instead_of_the_first_line_is_refused(pod: PodContext, tmp_path:
 
 @pytest.mark.parametrize("line", [b"ok 1 2\n", b"ok -5 2\n", b"ok x\n", b"ok 99999999999 1\n"])
 def test_a_container_s_process_that_cannot_be_one_is_refused(pod: PodContext, tmp_path: Path, line: bytes) -> None:
-    from vc_core.agent import GuestContainer
+    from vc_core.driver import GuestContainer
 
     async def work() -> None:
         async def answer(process: asyncssh.SSHServerProcess[bytes]) -> None:

@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 import vc_core as vc
+from vc_core.driver import Hypervisor
 from vc_core.errors import HypervisorError
-from vc_core.hypervisor import Hypervisor
 from vc_extension_journal.journal import PATH_VARIABLE
 from vc_extension_journal.timed import timed
 

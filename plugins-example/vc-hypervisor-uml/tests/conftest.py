@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import Boot, PodContext
-from vc_core.initramfs import Entry, file_entry, pack
+from vc_core.driver import Boot, HypervisorConfig, PodContext, Resources, initramfs
 from vc_hypervisor_uml import package
 
 BUSYBOX = Path("/bin/busybox")
@@ -28,14 +26,14 @@ def booting(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Boot]:
     def booting(script: str, program: Path | None = None) -> Boot:
         image = top / f"initramfs{len(list(top.iterdir()))}"
         files = {
-            "/init": file_entry(f"#!/bin/busybox sh\n{_DEVICES}\n{script}\n".encode(), executable=True),
-            "/bin/busybox": file_entry(BUSYBOX.read_bytes(), executable=True),
-            "/dev": Entry(0o040755),
-            "/proc": Entry(0o040755),
+            "/init": initramfs.file_entry(f"#!/bin/busybox sh\n{_DEVICES}\n{script}\n".encode(), executable=True),
+            "/bin/busybox": initramfs.file_entry(BUSYBOX.read_bytes(), executable=True),
+            "/dev": initramfs.Entry(0o040755),
+            "/proc": initramfs.Entry(0o040755),
         }
         if program is not None:
-            files["/program"] = file_entry(program.read_bytes(), executable=True)
-        image.write_bytes(b"".join(pack(files)))
+            files["/program"] = initramfs.file_entry(program.read_bytes(), executable=True)
+        image.write_bytes(b"".join(initramfs.pack(files)))
         return Boot(top / "linux", image, True, ())
 
     return booting

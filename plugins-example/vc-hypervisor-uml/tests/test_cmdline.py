@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.config import HypervisorConfig, Param
-from vc_core.context import Boot, PodContext
-from vc_core.devices import BlockDevice, Channel, Device, SharedDirectory
+from vc_core.driver import BlockDevice, Boot, Channel, Device, HypervisorConfig, Param, PodContext, SharedDirectory
 from vc_core.errors import ConfigError
 from vc_hypervisor_uml import cmdline
 

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.agent import GuestPayload
-from vc_core.context import Boot
-from vc_core.guest import GuestRequest
+from vc_core.driver import Boot, GuestPayload, GuestRequest
 from vc_core.testing import GuestContract, HypervisorContract
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.context import Boot, PodContext
+from vc_core.driver import Boot, PodContext
 from vc_core.errors import ConfigError
-from vc_core.plugins import Plugins
+from vc_core.testing import Plugins
 from vc_hypervisor_uml import package, registers
 from vc_hypervisor_uml.hypervisor import UmlHypervisor
 

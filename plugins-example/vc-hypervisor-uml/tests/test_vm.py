@@ -11,11 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.config import HypervisorConfig, Resources
-from vc_core.context import Boot, PodContext
-from vc_core.devices import BlockDevice, Channel, Device, SharedDirectory
+from vc_core.driver import (
+    BlockDevice,
+    Boot,
+    Channel,
+    Device,
+    HypervisorConfig,
+    PodContext,
+    Resources,
+    SharedDirectory,
+    VMExit,
+)
 from vc_core.errors import ConfigError
-from vc_core.hypervisor import VMExit
 from vc_hypervisor_uml.hypervisor import UmlHypervisor
 
 pytestmark = [pytest.mark.vm("uml"), pytest.mark.root]

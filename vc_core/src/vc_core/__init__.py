@@ -12,19 +12,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vc_core.agent import ContainerUsage
-    from vc_core.config import (
-        Cmd,
-        ContainerConfig,
-        EnvVar,
-        HypervisorConfig,
-        Mount,
-        Param,
-        PodConfig,
-        Resources,
-        Socket,
-        Volume,
-    )
+    from vc_core.config.container import Cmd, ContainerConfig, EnvVar, Mount
+    from vc_core.config.limits import RLimit
+    from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
+    from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
     from vc_core.errors import (
         AgentError,
         BusyError,
@@ -47,9 +38,7 @@ if TYPE_CHECKING:
         VCError,
         VMStartError,
     )
-    from vc_core.limits import RLimit
-    from vc_core.network import NetworkConfig, NetworkMode, PortForward
-    from vc_core.results import ContainerStatus, ExecResult, PodStatus
+    from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus
     from vc_core.states import State
     from vc_core.sync import (
         Container,
@@ -74,7 +63,7 @@ if TYPE_CHECKING:
     )
 
 #: Where the names of this package come from.
-_MODULES = ("config", "errors", "limits", "network", "results", "states", "sync", "agent")
+_MODULES = ("errors", "results", "states", "sync", "config.pod", "config.container", "config.limits", "config.network")
 
 __all__ = [
     "AgentError",

@@ -1,6 +1,6 @@
 """The async API: every function performs one operation.
 
-``vc_core.sync``, the blocking API, is made from this module: see ``tests/architecture/twins.py``. Operations are
+``vc_core.sync``, the blocking API, is made from this module: see ``tools/generate_sync.py``. Operations are
 imported when a function first needs them, so that looking at pods stays fast.
 """
 
@@ -10,17 +10,18 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from vc_core import queries
+from vc_core.client import queries
+from vc_core.client.interpreters import run_async
 from vc_core.errors import PodNotFoundError, VCError
-from vc_core.interpreters import run_async
 from vc_core.results import ContainerStatus, ExecResult, PodStatus
 from vc_core.states import State
 
 if TYPE_CHECKING:
-    from vc_core.agent import ContainerUsage
-    from vc_core.config import Cmd, ContainerConfig, PodConfig
-    from vc_core.guest import Progress
-    from vc_core.stdio import Output, Stdin
+    from vc_core.client.stdio import Output, Stdin
+    from vc_core.config.container import Cmd, ContainerConfig
+    from vc_core.config.pod import PodConfig
+    from vc_core.driver.guest import Progress
+    from vc_core.results import ContainerUsage
 
 
 class Pod:
@@ -155,9 +156,9 @@ async def create_pod(config: PodConfig) -> Pod:
     Returns the pod. Raises ConfigError for what could never start, PodExistsError for an id that is taken,
     DriverError, PrivilegeError where the hypervisor needs root, StorageError; nothing is left behind then.
     """
-    from vc_core import operations
+    from vc_core.client.pods import create_pod
 
-    return Pod(await run_async(operations.create_pod(config)))
+    return Pod(await run_async(create_pod(config)))
 
 
 async def start_pod(pod_id: str, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -168,9 +169,9 @@ async def start_pod(pod_id: str, *, timeout: float | None = None, progress: Prog
     Returns the pod. Raises PodNotFoundError, StateError, and whatever kept it from starting (VMStartError,
     AgentTimeoutError, CommandError, GuestError ...); the pod is then what it was.
     """
-    from vc_core import operations
+    from vc_core.client.pods import start_pod
 
-    await run_async(operations.start_pod(pod_id, timeout, None, progress))
+    await run_async(start_pod(pod_id, timeout, None, progress))
     return Pod(pod_id)
 
 
@@ -180,9 +181,9 @@ async def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = F
     ``timeout``: seconds until the VM is killed (default 10). ``force``: do not ask the guest.
     Returns the pod. Raises PodNotFoundError, StateError, HypervisorError.
     """
-    from vc_core import operations
+    from vc_core.client.pods import stop_pod
 
-    await run_async(operations.stop_pod(pod_id, timeout, force))
+    await run_async(stop_pod(pod_id, timeout, force))
     return Pod(pod_id)
 
 
@@ -191,9 +192,9 @@ async def delete_pod(pod_id: str, *, force: bool = False) -> None:
 
     Raises PodNotFoundError, StateError, StorageError.
     """
-    from vc_core import operations
+    from vc_core.client.pods import delete_pod
 
-    await run_async(operations.delete_pod(pod_id, force))
+    await run_async(delete_pod(pod_id, force))
 
 
 async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -202,9 +203,9 @@ async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: 
     ``timeout`` and ``progress`` as for :func:`start_pod`. Returns the pod. Raises what :func:`create_pod` and
     :func:`start_pod` raise.
     """
-    from vc_core import operations
+    from vc_core.client.pods import run_pod
 
-    pod_id, _ = await run_async(operations.run_pod(config, timeout, None, progress))
+    pod_id, _ = await run_async(run_pod(config, timeout, None, progress))
     return Pod(pod_id)
 
 
@@ -232,9 +233,9 @@ async def enter_pod(
     It runs in the root file system ``PodConfig.root_fs`` where one is given, else in the guest's own. Arguments, result
     and errors are those of :func:`enter_container`, and NotSupportedError from an agent that cannot do this.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return await run_async(container_operations.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
+    return await run_async(containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
 
 
 async def create_container(pod_id: str, config: ContainerConfig) -> Container:
@@ -242,9 +243,9 @@ async def create_container(pod_id: str, config: ContainerConfig) -> Container:
 
     Returns the container. Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return Container(pod_id, await run_async(container_operations.create_container(pod_id, config)))
+    return Container(pod_id, await run_async(containers.create_container(pod_id, config)))
 
 
 async def start_container(pod_id: str, container_id: str) -> Container:
@@ -252,9 +253,9 @@ async def start_container(pod_id: str, container_id: str) -> Container:
 
     Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    await run_async(container_operations.start_container(pod_id, container_id))
+    await run_async(containers.start_container(pod_id, container_id))
     return Container(pod_id, container_id)
 
 
@@ -265,9 +266,9 @@ async def stop_container(
 
     ``force``: kill at once. Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    await run_async(container_operations.stop_container(pod_id, container_id, timeout, force))
+    await run_async(containers.stop_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
 
 
@@ -277,9 +278,9 @@ async def kill_container(pod_id: str, container_id: str, signal: int | str = "SI
     ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, ContainerNotFoundError,
     StateError, ConfigError for a signal that there is not.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    await run_async(container_operations.kill_container(pod_id, container_id, signal))
+    await run_async(containers.kill_container(pod_id, container_id, signal))
 
 
 async def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:
@@ -287,9 +288,9 @@ async def delete_container(pod_id: str, container_id: str, *, force: bool = Fals
 
     Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    await run_async(container_operations.delete_container(pod_id, container_id, force))
+    await run_async(containers.delete_container(pod_id, container_id, force))
 
 
 async def status_container(pod_id: str, container_id: str) -> ContainerStatus:
@@ -302,9 +303,9 @@ async def stats_container(pod_id: str, container_id: str) -> ContainerUsage:
 
     Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot tell.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return await run_async(container_operations.stats_container(pod_id, container_id))
+    return await run_async(containers.stats_container(pod_id, container_id))
 
 
 async def wait_container(pod_id: str, container_id: str) -> int:
@@ -313,9 +314,9 @@ async def wait_container(pod_id: str, container_id: str) -> int:
     A container that ended before is no error. Raises PodNotFoundError, ContainerNotFoundError, StateError for one that
     never ran or that ended without an exit code, because its pod was stopped or its VM ended.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return await run_async(container_operations.wait_container(pod_id, container_id))
+    return await run_async(containers.wait_container(pod_id, container_id))
 
 
 async def enter_container(
@@ -337,8 +338,6 @@ async def enter_container(
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
     up, CommandTimeoutError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return await run_async(
-        container_operations.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout)
-    )
+    return await run_async(containers.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vc_core.network import PortForward
+from vc_core.config.network import PortForward
 from vc_core.states import State
 
 
@@ -52,3 +52,15 @@ class PodStatus:
     forwards: tuple[PortForward, ...] = ()
     warnings: tuple[str, ...] = ()
     containers: tuple[ContainerStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a container's processes used so far, and use now. None where the guest cannot tell."""
+
+    cpu_seconds: float | None = None
+    memory: int | None = None  #: bytes, in use now
+    memory_limit: int | None = None  #: bytes; None: no limit but the VM's
+    pids: int | None = None  #: processes and threads that there are now
+    read: int | None = None  #: bytes read from disks
+    written: int | None = None  #: bytes written to disks

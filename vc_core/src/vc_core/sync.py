@@ -1,4 +1,4 @@
-"""The blocking API, made from ``vc_core.aio`` by ``tests/architecture/twins.py``."""
+"""The blocking API, made from ``vc_core.aio`` by ``tools/generate_sync.py``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from vc_core import queries
+from vc_core.client import queries
+from vc_core.client.interpreters import run_blocking
 from vc_core.errors import PodNotFoundError, VCError
-from vc_core.interpreters import run_blocking
 from vc_core.results import ContainerStatus, ExecResult, PodStatus
 from vc_core.states import State
 
 if TYPE_CHECKING:
-    from vc_core.agent import ContainerUsage
-    from vc_core.config import Cmd, ContainerConfig, PodConfig
-    from vc_core.guest import Progress
-    from vc_core.stdio import Output, Stdin
+    from vc_core.client.stdio import Output, Stdin
+    from vc_core.config.container import Cmd, ContainerConfig
+    from vc_core.config.pod import PodConfig
+    from vc_core.driver.guest import Progress
+    from vc_core.results import ContainerUsage
 
 
 class Pod:
@@ -147,9 +148,9 @@ def create_pod(config: PodConfig) -> Pod:
     Returns the pod. Raises ConfigError for what could never start, PodExistsError for an id that is taken,
     DriverError, PrivilegeError where the hypervisor needs root, StorageError; nothing is left behind then.
     """
-    from vc_core import operations
+    from vc_core.client.pods import create_pod
 
-    return Pod(run_blocking(operations.create_pod(config)))
+    return Pod(run_blocking(create_pod(config)))
 
 
 def start_pod(pod_id: str, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -160,9 +161,9 @@ def start_pod(pod_id: str, *, timeout: float | None = None, progress: Progress |
     Returns the pod. Raises PodNotFoundError, StateError, and whatever kept it from starting (VMStartError,
     AgentTimeoutError, CommandError, GuestError ...); the pod is then what it was.
     """
-    from vc_core import operations
+    from vc_core.client.pods import start_pod
 
-    run_blocking(operations.start_pod(pod_id, timeout, None, progress))
+    run_blocking(start_pod(pod_id, timeout, None, progress))
     return Pod(pod_id)
 
 
@@ -172,9 +173,9 @@ def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = False) 
     ``timeout``: seconds until the VM is killed (default 10). ``force``: do not ask the guest.
     Returns the pod. Raises PodNotFoundError, StateError, HypervisorError.
     """
-    from vc_core import operations
+    from vc_core.client.pods import stop_pod
 
-    run_blocking(operations.stop_pod(pod_id, timeout, force))
+    run_blocking(stop_pod(pod_id, timeout, force))
     return Pod(pod_id)
 
 
@@ -183,9 +184,9 @@ def delete_pod(pod_id: str, *, force: bool = False) -> None:
 
     Raises PodNotFoundError, StateError, StorageError.
     """
-    from vc_core import operations
+    from vc_core.client.pods import delete_pod
 
-    run_blocking(operations.delete_pod(pod_id, force))
+    run_blocking(delete_pod(pod_id, force))
 
 
 def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -194,9 +195,9 @@ def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progre
     ``timeout`` and ``progress`` as for :func:`start_pod`. Returns the pod. Raises what :func:`create_pod` and
     :func:`start_pod` raise.
     """
-    from vc_core import operations
+    from vc_core.client.pods import run_pod
 
-    pod_id, _ = run_blocking(operations.run_pod(config, timeout, None, progress))
+    pod_id, _ = run_blocking(run_pod(config, timeout, None, progress))
     return Pod(pod_id)
 
 
@@ -224,9 +225,9 @@ def enter_pod(
     It runs in the root file system ``PodConfig.root_fs`` where one is given, else in the guest's own. Arguments, result
     and errors are those of :func:`enter_container`, and NotSupportedError from an agent that cannot do this.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return run_blocking(container_operations.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
+    return run_blocking(containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
 
 
 def create_container(pod_id: str, config: ContainerConfig) -> Container:
@@ -234,9 +235,9 @@ def create_container(pod_id: str, config: ContainerConfig) -> Container:
 
     Returns the container. Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return Container(pod_id, run_blocking(container_operations.create_container(pod_id, config)))
+    return Container(pod_id, run_blocking(containers.create_container(pod_id, config)))
 
 
 def start_container(pod_id: str, container_id: str) -> Container:
@@ -244,9 +245,9 @@ def start_container(pod_id: str, container_id: str) -> Container:
 
     Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    run_blocking(container_operations.start_container(pod_id, container_id))
+    run_blocking(containers.start_container(pod_id, container_id))
     return Container(pod_id, container_id)
 
 
@@ -255,9 +256,9 @@ def stop_container(pod_id: str, container_id: str, *, timeout: float | None = No
 
     ``force``: kill at once. Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    run_blocking(container_operations.stop_container(pod_id, container_id, timeout, force))
+    run_blocking(containers.stop_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
 
 
@@ -267,9 +268,9 @@ def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM"
     ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, ContainerNotFoundError,
     StateError, ConfigError for a signal that there is not.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    run_blocking(container_operations.kill_container(pod_id, container_id, signal))
+    run_blocking(containers.kill_container(pod_id, container_id, signal))
 
 
 def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:
@@ -277,9 +278,9 @@ def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> 
 
     Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    run_blocking(container_operations.delete_container(pod_id, container_id, force))
+    run_blocking(containers.delete_container(pod_id, container_id, force))
 
 
 def status_container(pod_id: str, container_id: str) -> ContainerStatus:
@@ -292,9 +293,9 @@ def stats_container(pod_id: str, container_id: str) -> ContainerUsage:
 
     Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot tell.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return run_blocking(container_operations.stats_container(pod_id, container_id))
+    return run_blocking(containers.stats_container(pod_id, container_id))
 
 
 def wait_container(pod_id: str, container_id: str) -> int:
@@ -303,9 +304,9 @@ def wait_container(pod_id: str, container_id: str) -> int:
     A container that ended before is no error. Raises PodNotFoundError, ContainerNotFoundError, StateError for one that
     never ran or that ended without an exit code, because its pod was stopped or its VM ended.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return run_blocking(container_operations.wait_container(pod_id, container_id))
+    return run_blocking(containers.wait_container(pod_id, container_id))
 
 
 def enter_container(
@@ -327,6 +328,6 @@ def enter_container(
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
     up, CommandTimeoutError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
-    from vc_core import container_operations
+    from vc_core.client import containers
 
-    return run_blocking(container_operations.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))
+    return run_blocking(containers.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))

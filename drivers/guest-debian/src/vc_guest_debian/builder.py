@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from vc_core.driver import BuiltGuest, GuestBuilder, GuestImage, GuestRequest, Progress
 from vc_core.errors import GuestError
-from vc_core.guest import BuiltGuest, GuestBuilder, GuestImage, GuestRequest, Progress
 from vc_guest_debian.apt import Package
 from vc_guest_debian.cache import MANIFEST, Cache
 from vc_guest_debian.config import DebianConfig

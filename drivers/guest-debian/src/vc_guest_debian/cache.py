@@ -23,8 +23,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.driver import GuestImage
 from vc_core.errors import GuestError
-from vc_core.guest import GuestImage
 from vc_guest_debian.tools import run
 
 _LOCK_DEADLINE = 3600.0  #: seconds; another builder may have a slow network

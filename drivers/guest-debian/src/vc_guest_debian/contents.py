@@ -8,13 +8,13 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vc_core.driver import initramfs
 from vc_core.errors import GuestError
-from vc_core.initramfs import Entry, file_entry, pack
 from vc_guest_debian.compression import decompress
 from vc_guest_debian.kernel import bootable_kernel
 
 #: Where the initramfs lists its modules in load order, and with .NAME those of another list than that for the boot; see
-#: vc_core.agent.GuestPayload.
+#: vc_core.driver.GuestPayload.
 LOAD_LIST = "/lib/modules/load"
 
 #: Of the packages that an agent asks for, the files that no guest needs: texts for people, character sets.
@@ -33,7 +33,7 @@ def write_kernel(root: Path, target: Path) -> None:
 
 
 def write_initramfs(
-    lists: Mapping[str, Sequence[Path]], packages_root: Path, payload: Mapping[str, Entry], target: Path
+    lists: Mapping[str, Sequence[Path]], packages_root: Path, payload: Mapping[str, initramfs.Entry], target: Path
 ) -> None:
     """Write the initramfs: modules and their lists, what was unpacked of packages, and the agent's own files over them.
 
@@ -41,12 +41,12 @@ def write_initramfs(
     """
     files = _package_files(packages_root)
     for module in {module for modules in lists.values() for module in modules}:
-        files[_path(module)] = file_entry(decompress(module.read_bytes(), f"the module {module.name}"))
+        files[_path(module)] = initramfs.file_entry(decompress(module.read_bytes(), f"the module {module.name}"))
     for name, modules in lists.items():
         text = "".join(f"{_path(module)}\n" for module in modules)
-        files[f"{LOAD_LIST}.{name}" if name else LOAD_LIST] = file_entry(text.encode())
+        files[f"{LOAD_LIST}.{name}" if name else LOAD_LIST] = initramfs.file_entry(text.encode())
     with target.open("wb") as archive:
-        archive.writelines(pack(_below_usr({**files, **payload})))
+        archive.writelines(initramfs.pack(_below_usr({**files, **payload})))
 
 
 def _path(module: Path) -> str:
@@ -54,7 +54,7 @@ def _path(module: Path) -> str:
     return f"/lib/modules/{module.name.partition('.ko')[0]}.ko"
 
 
-def _package_files(root: Path) -> dict[str, Entry]:
+def _package_files(root: Path) -> dict[str, initramfs.Entry]:
     """Return the files that were unpacked below ``root``, by their path in the guest."""
     files = {}
     for path in root.rglob("*"):
@@ -63,13 +63,13 @@ def _package_files(root: Path) -> dict[str, Entry]:
         if _LEFT_OUT.match(name):
             continue
         if stat.S_ISLNK(mode):
-            files[name] = Entry(mode, os.fsencode(path.readlink()))
+            files[name] = initramfs.Entry(mode, os.fsencode(path.readlink()))
         else:
-            files[name] = Entry(mode, b"" if stat.S_ISDIR(mode) else path.read_bytes())
+            files[name] = initramfs.Entry(mode, b"" if stat.S_ISDIR(mode) else path.read_bytes())
     return files
 
 
-def _below_usr(files: Mapping[str, Entry]) -> dict[str, Entry]:
+def _below_usr(files: Mapping[str, initramfs.Entry]) -> dict[str, initramfs.Entry]:
     """Move what is in directories that Debian has below /usr there, and leave links to them.
 
     The kernel unpacks in the archive's order: a link must not come before what is written through it.
@@ -83,5 +83,5 @@ def _below_usr(files: Mapping[str, Entry]) -> dict[str, Entry]:
             moved[f"/usr{path}"] = entry
     # Whether they were moved there, or named there by the packages of a newer release.
     for top in {path.split("/")[2] for path in moved if path.startswith("/usr/")} & set(_BELOW_USR):
-        moved[f"/{top}"] = Entry(stat.S_IFLNK | 0o777, f"usr/{top}".encode())
+        moved[f"/{top}"] = initramfs.Entry(stat.S_IFLNK | 0o777, f"usr/{top}".encode())
     return moved

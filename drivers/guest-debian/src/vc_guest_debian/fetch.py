@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.driver import Progress
 from vc_core.errors import GuestError
-from vc_core.guest import Progress
 from vc_guest_debian.apt import Apt, Package
 from vc_guest_debian.recipe import Recipe
 from vc_guest_debian.tools import ToolError

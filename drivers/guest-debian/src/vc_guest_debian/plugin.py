@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vc_core.guest import GuestBuilder
-from vc_core.hookspecs import hookimpl
+from vc_core.driver import GuestBuilder, hookimpl
 from vc_guest_debian.builder import DebianBuilder
 from vc_guest_debian.config import DebianConfig
 from vc_guest_debian.tools import missing_tools

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.driver import GuestRequest, initramfs
 from vc_core.errors import GuestError
-from vc_core.guest import GuestRequest
-from vc_core.initramfs import Entry, file_entry
 from vc_guest_debian.architectures import architecture
 from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
 from vc_guest_debian.contents import LOAD_LIST
@@ -37,7 +36,7 @@ class Recipe:
     agent: str
     architecture: str
     kernel_package: str
-    files: dict[str, Entry]
+    files: dict[str, initramfs.Entry]
     modules: tuple[str, ...]
     later: dict[str, tuple[str, ...]]
     packages: tuple[str, ...]
@@ -94,12 +93,12 @@ def _key(inputs: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _read(path: str, host_path: str) -> Entry:
+def _read(path: str, host_path: str) -> initramfs.Entry:
     root, *parts = path.split("/")
     if root or not parts or not {"", ".", ".."}.isdisjoint(parts) or path.partition(".")[0] == LOAD_LIST:
         raise GuestError(f"the payload has a file for {path!r}, which is no place for one: give a plain absolute path")
     try:
         source = Path(host_path)
-        return file_entry(source.read_bytes(), executable=bool(source.stat().st_mode & 0o111))
+        return initramfs.file_entry(source.read_bytes(), executable=bool(source.stat().st_mode & 0o111))
     except OSError as error:
         raise GuestError(f"the guest's file {path} cannot be read: {error}") from error

@@ -29,19 +29,22 @@ from vc_agent_hyperstart.requests import (
     Stats,
 )
 from vc_agent_hyperstart.takeover import Takeover
-from vc_core.agent import (
+from vc_core.driver import (
     Agent,
     AgentCapability,
+    Channel,
+    Cmd,
     ContainerUsage,
+    Device,
     GuestContainer,
+    GuestNetwork,
     OpenChannel,
+    PodContext,
     Process,
     ProcessIO,
+    SharedDirectory,
     TerminalSize,
 )
-from vc_core.config import Cmd
-from vc_core.context import PodContext
-from vc_core.devices import Channel, Device, SharedDirectory
 from vc_core.errors import (
     AgentConnectError,
     AgentError,
@@ -50,7 +53,6 @@ from vc_core.errors import (
     NotSupportedError,
     VCError,
 )
-from vc_core.network import GuestNetwork
 
 #: Names of the ports that the guest opens (hyperstart ``src/init.c``).
 CHANNELS = ("sh.hyper.channel.0", "sh.hyper.channel.1")

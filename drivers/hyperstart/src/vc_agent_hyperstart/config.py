@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from vc_core.config import Socket, Volume
+from vc_core.driver import Socket, Volume
 from vc_core.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from vc_agent_hyperstart.dialect import API_2016, API_2018, OPTIONAL, REQUIRED, 
 from vc_agent_hyperstart.replies import HelloReply, ProcessReport, decode
 from vc_agent_hyperstart.requests import GetVersion, Hello, Request, check
 from vc_agent_hyperstart.streams import StreamChannel
-from vc_core.agent import OpenChannel
+from vc_core.driver import OpenChannel
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError
 
 

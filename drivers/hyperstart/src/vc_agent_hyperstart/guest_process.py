@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from vc_agent_hyperstart.codec import StreamControlType
 from vc_agent_hyperstart.replies import ProcessNames
-from vc_core.agent import ProcessIO
+from vc_core.driver import ProcessIO
 from vc_core.errors import AgentError, AgentProtocolError
 
 #: Bytes that may be sent and not consumed, per direction and stream (guest-protocol.md, Credit).

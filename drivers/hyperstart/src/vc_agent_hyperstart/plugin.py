@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vc_agent_hyperstart.config import HyperstartConfig
-from vc_core.agent import Agent, GuestPayload
-from vc_core.context import PodContext
+from vc_core.driver import Agent, GuestPayload, PodContext, Spawner, hookimpl
 from vc_core.errors import GuestError
-from vc_core.hookspecs import hookimpl
-from vc_core.spawner import Spawner
 
 #: The guest agent, compiled by this distribution's build hook.
 GUEST_AGENT = Path(__file__).parent / "guest" / "init"

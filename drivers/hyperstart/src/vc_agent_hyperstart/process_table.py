@@ -22,8 +22,7 @@ from vc_agent_hyperstart.requests import (
     WinSize,
     WinSizeById,
 )
-from vc_core.agent import Process, ProcessIO, TerminalSize
-from vc_core.config import Cmd
+from vc_core.driver import Cmd, Process, ProcessIO, TerminalSize
 from vc_core.errors import AgentError, CommandError, ConfigError, NotSupportedError
 
 #: Seconds for a request that no caller waits for, such as the kill of a process whose start was cancelled.

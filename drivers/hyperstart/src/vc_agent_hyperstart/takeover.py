@@ -11,7 +11,7 @@ from vc_agent_hyperstart.guest_process import DiscardIO, GuestProcess
 from vc_agent_hyperstart.process_table import DEADLINE, ProcessTable, no_process, stdio_of
 from vc_agent_hyperstart.replies import ProcessNames, ProcessReport
 from vc_agent_hyperstart.requests import Signal
-from vc_core.agent import Process, ProcessIO
+from vc_core.driver import Process, ProcessIO
 
 
 class Takeover:

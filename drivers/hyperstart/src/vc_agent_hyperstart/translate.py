@@ -17,11 +17,18 @@ from vc_agent_hyperstart.requests import (
     Route,
     StartPod,
 )
-from vc_core.agent import Confinement, GuestContainer, GuestMount, TerminalSize
-from vc_core.config import Cmd
+from vc_core.driver import (
+    CAPABILITIES,
+    DEFAULT_CAPABILITIES,
+    Cmd,
+    Confinement,
+    GuestContainer,
+    GuestInterface,
+    GuestMount,
+    GuestNetwork,
+    TerminalSize,
+)
 from vc_core.errors import ConfigError, NotSupportedError
-from vc_core.limits import CAPABILITIES, DEFAULT_CAPABILITIES
-from vc_core.network import GuestInterface, GuestNetwork
 
 #: Mount tags: of the shared directory (v0.1.0's name) and, for this project's guest, of the same directory uncached and
 #: of the directory that it may write to.

@@ -18,8 +18,8 @@ import pytest
 from needs import require
 from vc_agent_hyperstart.codec import Code, StreamControlType
 from vc_agent_hyperstart.plugin import HyperstartPlugin
-from vc_core.guest import GuestRequest
-from vc_core.roots import Roots
+from vc_core.driver import GuestRequest
+from vc_core.store.roots import Roots
 from vc_guest_debian.plugin import DebianPlugin
 
 DRIVER = Path(__file__).parents[2]

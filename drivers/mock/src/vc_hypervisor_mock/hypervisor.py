@@ -6,11 +6,17 @@ import asyncio
 from collections.abc import Mapping
 from enum import StrEnum
 
-from vc_core.context import PodContext
-from vc_core.devices import Channel, Device, SharedDirectory
+from vc_core.driver import (
+    Channel,
+    Device,
+    Hypervisor,
+    HypervisorCapability,
+    PodContext,
+    ProcessIdentity,
+    SharedDirectory,
+    VMExit,
+)
 from vc_core.errors import ConfigError, HypervisorError, StateError, VMStartError
-from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
-from vc_core.process import ProcessIdentity
 from vc_hypervisor_mock.config import MockConfig
 
 

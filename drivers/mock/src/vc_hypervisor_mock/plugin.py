@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vc_core.context import PodContext
-from vc_core.hookspecs import hookimpl
+from vc_core.driver import PodContext, hookimpl
 from vc_hypervisor_mock.config import MockConfig
 from vc_hypervisor_mock.hypervisor import MockHypervisor
 

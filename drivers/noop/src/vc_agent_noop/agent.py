@@ -6,11 +6,19 @@ import asyncio
 import signal as signals
 from collections.abc import Mapping, Sequence
 
-from vc_core.agent import Agent, AgentCapability, GuestContainer, OpenChannel, Process, ProcessIO, TerminalSize
-from vc_core.config import Cmd
-from vc_core.devices import Device
+from vc_core.driver import (
+    Agent,
+    AgentCapability,
+    Cmd,
+    Device,
+    GuestContainer,
+    GuestNetwork,
+    OpenChannel,
+    Process,
+    ProcessIO,
+    TerminalSize,
+)
 from vc_core.errors import AgentConnectError, AgentError
-from vc_core.network import GuestNetwork
 
 #: Process ids: of a container's first process, and of all others, which have ended when they are started.
 _FIRST = "first"

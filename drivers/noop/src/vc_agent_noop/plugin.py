@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vc_agent_noop.agent import NoopAgent
-from vc_core.context import PodContext
+from vc_core.driver import PodContext, Spawner, hookimpl
 from vc_core.errors import ConfigError
-from vc_core.hookspecs import hookimpl
-from vc_core.spawner import Spawner
 
 
 @dataclass(frozen=True, slots=True)

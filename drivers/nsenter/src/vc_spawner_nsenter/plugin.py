@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vc_core.hookspecs import hookimpl
-from vc_core.spawner import Spawner
+from vc_core.driver import Spawner, hookimpl
 from vc_spawner_nsenter.config import NsenterConfig
 from vc_spawner_nsenter.spawner import NsenterSpawner
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vc_core.driver import Spawner, SpawnTarget
 from vc_core.errors import ConfigError
-from vc_core.spawner import Spawner, SpawnTarget
 from vc_spawner_nsenter.config import TARGET, NsenterConfig
 
 #: The namespaces that are always entered, in v0.1.0's order.

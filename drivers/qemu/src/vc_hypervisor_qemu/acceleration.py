@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vc_core.context import PodContext
+from vc_core.driver import PodContext, VMProcess, boot_id, vm_process
 from vc_core.errors import VMStartError
-from vc_core.process import boot_id
-from vc_core.vm_process import VMProcess, spawn
 from vc_hypervisor_qemu import cmdline
 from vc_hypervisor_qemu.arguments import options
 from vc_hypervisor_qemu.config import QemuConfig
@@ -92,7 +90,7 @@ async def trial(
     reading, writing = os.pipe()
     pipe = os.fdopen(reading, "rb", buffering=0)
     try:
-        _, pidfd = spawn(argv, pod.run_dir, writing, ())
+        _, pidfd = vm_process.spawn(argv, pod.run_dir, writing, ())
     except BaseException:
         pipe.close()
         raise

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.config import Param
-from vc_core.context import Boot, PodContext
-from vc_core.devices import Channel, Device, SharedDirectory
+from vc_core.driver import Boot, Channel, Device, Param, PodContext, SharedDirectory
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import disks, kernel, network
 from vc_hypervisor_qemu.arguments import MODERN, options, text

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vc_core.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
+from vc_core.driver import BlockDevice, Channel, Device, GuestPort, NetworkInterface, PortForward, SharedDirectory
 from vc_core.errors import ConfigError
-from vc_core.network import PortForward
 from vc_hypervisor_qemu import disks, network
 from vc_hypervisor_qemu.arguments import text
 from vc_hypervisor_qemu.config import VIRTIO, QemuConfig

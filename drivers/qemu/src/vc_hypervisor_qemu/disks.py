@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.devices import BlockDevice, DiskLocation
+from vc_core.driver import BlockDevice, DiskLocation
 from vc_core.errors import ConfigError, HypervisorError
 from vc_hypervisor_qemu import host
 from vc_hypervisor_qemu.arguments import MODERN, text

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 import msgspec
 
-from vc_core.network import PortForward
-from vc_core.process import ProcessIdentity
+from vc_core.driver import PortForward, ProcessIdentity
 from vc_hypervisor_qemu.disks import Disk
 
 

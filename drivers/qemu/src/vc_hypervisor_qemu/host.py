@@ -8,8 +8,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from vc_core.config import Resources
-from vc_core.context import Boot
+from vc_core.driver import Boot, Resources
 from vc_core.errors import ConfigError
 
 #: Architectures (``uname -m``) whose machines this driver knows.

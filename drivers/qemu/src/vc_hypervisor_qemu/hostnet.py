@@ -11,8 +11,8 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from vc_core.driver import PortForward
 from vc_core.errors import HypervisorError, VMStartError
-from vc_core.network import PortForward
 from vc_hypervisor_qemu.network import LOOPBACK
 
 #: The kernel's door to tap devices (Documentation/networking/tuntap.rst), and the interfaces that there are.

@@ -9,14 +9,23 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
-from vc_core import capture
-from vc_core.context import Boot, PodContext
-from vc_core.devices import BlockDevice, Channel, Device, DiskLocation, GuestPort
+from vc_core.driver import (
+    BlockDevice,
+    Boot,
+    Channel,
+    Device,
+    DiskLocation,
+    GuestPort,
+    Hypervisor,
+    HypervisorCapability,
+    PodContext,
+    PortForward,
+    ProcessIdentity,
+    VMExit,
+    capture,
+    vm_process,
+)
 from vc_core.errors import HypervisorError, NotSupportedError, StateError, VCError, VMStartError, VMTimeoutError
-from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
-from vc_core.network import PortForward
-from vc_core.process import ProcessIdentity
-from vc_core.vm_process import spawn
 from vc_hypervisor_qemu import (
     acceleration,
     cmdline,
@@ -277,7 +286,7 @@ class QemuHypervisor(Hypervisor):
                 self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited, tap, placed
             )
             passed = (*inherited.values(), *([] if tap is None else [tap]))
-            pid, pidfd = spawn(cmdline.argv(request), files.path, messages, passed)
+            pid, pidfd = vm_process.spawn(cmdline.argv(request), files.path, messages, passed)
             self._vm = Vm(files, pid, pidfd)
         return self._vm, pid, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from vc_core.config import HypervisorConfig
+from vc_core.driver import HypervisorConfig
 from vc_core.errors import ConfigError
 
 #: Bytes. Measured on x86_64: 2047 boot, 2048 hang without a word (COMMAND_LINE_SIZE counts the final NUL).

@@ -12,9 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vc_core.devices import Device, GuestPort, NetworkInterface
+from vc_core.driver import Device, GuestPort, NetworkConfig, NetworkInterface, NetworkMode, PortForward
 from vc_core.errors import ConfigError, HypervisorError
-from vc_core.network import NetworkConfig, NetworkMode, PortForward
 from vc_hypervisor_qemu.arguments import MODERN, options
 
 #: The only address of the host where ports are forwarded; QEMU's own default is all of them.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vc_core.context import PodContext
-from vc_core.hookspecs import hookimpl
+from vc_core.driver import PodContext, hookimpl
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.host import problems
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor

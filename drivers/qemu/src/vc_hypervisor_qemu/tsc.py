@@ -13,7 +13,7 @@ import mmap
 import time
 from collections.abc import Callable
 
-from vc_core.config import HypervisorConfig
+from vc_core.driver import HypervisorConfig
 from vc_core.errors import VMStartError
 from vc_hypervisor_qemu.config import QemuConfig
 

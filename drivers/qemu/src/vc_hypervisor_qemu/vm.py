@@ -8,10 +8,8 @@ import re
 import signal
 from contextlib import suppress
 
-from vc_core.capture import Capture, tail
+from vc_core.driver import Capture, VMExit, VMProcess, capture
 from vc_core.errors import HypervisorError
-from vc_core.hypervisor import VMExit
-from vc_core.vm_process import VMProcess
 from vc_hypervisor_qemu import sockets
 from vc_hypervisor_qemu.cmdline import CONSOLE, MONITOR
 from vc_hypervisor_qemu.monitor import Monitor
@@ -91,7 +89,7 @@ class Vm:
         if not await self._process.wait(_LEFTOVERS):
             return ""
         self._messages.drain()
-        said = _TIMESTAMP.sub("", tail(self._files.messages_log, _LAST_WORDS)).replace("\n", "; ")
+        said = _TIMESTAMP.sub("", capture.tail(self._files.messages_log, _LAST_WORDS)).replace("\n", "; ")
         how = self._process.ended.result() or "ended, and only its parent knows how"
         return f"QEMU {how}: {said}" if said and not how.startswith("was killed") else f"QEMU {how}"
 
@@ -113,6 +111,6 @@ class Vm:
         cause = await self.monitor.shutdown_reason(_LEFTOVERS)
         self._console.drain()
         reason = _SHUTDOWN.get(cause) or await self.last_words()
-        if cause == "guest-reset" and (panic := _PANIC.search(tail(self._files.console_log, _PANIC_LINES))):
+        if cause == "guest-reset" and (panic := _PANIC.search(capture.tail(self._files.console_log, _PANIC_LINES))):
             reason = f"the guest's kernel panicked: {panic[0].removeprefix('Kernel panic - not syncing: ')}"
         return VMExit(expected=self._stopping or cause == "host-qmp-quit", reason=reason)

@@ -16,21 +16,23 @@ from vc_agent_sshd.connection import Connection
 from vc_agent_sshd.containers import FIRST, LIVE_TAG, SHARE_TAG, WRITABLE_TAG, Containers
 from vc_agent_sshd.exec import Commands
 from vc_agent_sshd.keys import ManagedKeys, given_keys
-from vc_core.agent import (
+from vc_core.driver import (
     Agent,
     AgentCapability,
+    Cmd,
+    Device,
     GuestContainer,
+    GuestNetwork,
+    GuestPort,
     OpenChannel,
+    PodContext,
     Process,
     ProcessIO,
+    SharedDirectory,
+    Spawner,
     TerminalSize,
 )
-from vc_core.config import Cmd
-from vc_core.context import PodContext
-from vc_core.devices import Device, GuestPort, SharedDirectory
 from vc_core.errors import AgentConnectError, NotSupportedError, VCError
-from vc_core.network import GuestNetwork
-from vc_core.spawner import Spawner
 
 #: The name of the guest's SSH port as a channel, and the port.
 PORT_NAME, PORT = "ssh", 22

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from vc_agent_sshd import shell
 from vc_agent_sshd.connection import Connection
 from vc_agent_sshd.session import Session
-from vc_core.agent import TerminalSize
+from vc_core.driver import TerminalSize
 from vc_core.errors import AgentConnectError, AgentError, AgentTimeoutError, VCError
 
 _T = TypeVar("_T")

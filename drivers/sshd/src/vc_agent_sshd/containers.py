@@ -13,8 +13,7 @@ from types import MappingProxyType
 from vc_agent_sshd import shell
 from vc_agent_sshd.calls import UNATTENDED_DEADLINE, Calls, failure
 from vc_agent_sshd.session import Session
-from vc_core.agent import Confinement, GuestContainer, Process, ProcessIO, TerminalSize
-from vc_core.config import EnvVar
+from vc_core.driver import Confinement, EnvVar, GuestContainer, Process, ProcessIO, RLimit, TerminalSize
 from vc_core.errors import (
     AgentConnectError,
     AgentError,
@@ -24,7 +23,6 @@ from vc_core.errors import (
     NotSupportedError,
     VCError,
 )
-from vc_core.limits import RLimit
 
 #: Process id of a container's first process.
 FIRST = "first"

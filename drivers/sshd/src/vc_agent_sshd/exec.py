@@ -11,10 +11,8 @@ from vc_agent_sshd import shell
 from vc_agent_sshd.calls import UNATTENDED_DEADLINE, Calls
 from vc_agent_sshd.containers import Containers, no_process
 from vc_agent_sshd.session import Session
-from vc_core.agent import Process, ProcessIO, TerminalSize
-from vc_core.config import Cmd
+from vc_core.driver import Cmd, Process, ProcessIO, Spawner, SpawnTarget, TerminalSize
 from vc_core.errors import AgentConnectError, AgentError
-from vc_core.spawner import Spawner, SpawnTarget
 
 #: Processes that have ended whose exit codes are kept.
 _ENDED_MAX = 256

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 
 from vc_agent_sshd.config import SshdConfig
-from vc_core.agent import Agent, GuestPayload
-from vc_core.context import PodContext
-from vc_core.hookspecs import hookimpl
-from vc_core.spawner import Spawner
+from vc_core.driver import Agent, GuestPayload, PodContext, Spawner, hookimpl
 
 #: Modules of the guest's kernel: virtio devices, the shares, overlays, the network card of the SSH port.
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import asyncssh
 
 from vc_agent_sshd.connection import WINDOW
-from vc_core.agent import ProcessIO, TerminalSize
+from vc_core.driver import ProcessIO, TerminalSize
 from vc_core.errors import AgentConnectError, AgentProtocolError
 
 #: Bytes read at once.

@@ -6,11 +6,8 @@ import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 
-from vc_core.agent import Confinement, GuestContainer
-from vc_core.config import Cmd
+from vc_core.driver import Cmd, Confinement, GuestContainer, GuestNetwork, Spawner, SpawnTarget
 from vc_core.errors import ConfigError, NotSupportedError
-from vc_core.network import GuestNetwork
-from vc_core.spawner import Spawner, SpawnTarget
 
 #: Most bytes of a line: sshd passes it to the shell as one argument (MAX_ARG_STRLEN of Linux, 32 pages).
 LINE_MAX = 128 * 1024 - 1

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from vc_core.context import PodContext
-from vc_core.hookspecs import hookimpl
-from vc_core.hypervisor import Hypervisor
+from vc_core.driver import Hypervisor, PodContext, hookimpl
 from vc_extension_journal.journal import wanted, write
 from vc_extension_journal.timed import timed
 

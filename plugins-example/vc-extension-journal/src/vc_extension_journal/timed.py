@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vc_core.hypervisor import Hypervisor
+from vc_core.driver import Hypervisor
 
 #: Called with a method's name, the seconds it took, and the class of its exception or None.
 Note = Callable[[str, float, str | None], None]

@@ -9,9 +9,7 @@ import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vc_core.config import HypervisorConfig
-from vc_core.context import PodContext
-from vc_core.devices import BlockDevice, Channel, Device, SharedDirectory
+from vc_core.driver import BlockDevice, Channel, Device, HypervisorConfig, PodContext, SharedDirectory
 from vc_core.errors import ConfigError
 
 #: MiB of a pod that asks for none.

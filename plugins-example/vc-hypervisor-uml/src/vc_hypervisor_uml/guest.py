@@ -15,9 +15,8 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from vc_core.driver import BuiltGuest, GuestBuilder, GuestImage, GuestRequest, Progress, initramfs
 from vc_core.errors import ConfigError, GuestError
-from vc_core.guest import BuiltGuest, GuestBuilder, GuestImage, GuestRequest, Progress
-from vc_core.initramfs import Entry, file_entry, pack
 from vc_hypervisor_uml import package
 
 #: Raise it whenever the same request makes another guest.
@@ -25,7 +24,7 @@ _FORMAT = 1
 
 _INITRAMFS, _MANIFEST = "initramfs", "manifest.json"
 
-#: Where the initramfs lists its modules in load order; see vc_core.agent.GuestPayload.
+#: Where the initramfs lists its modules in load order; see vc_core.driver.GuestPayload.
 _LOAD_LIST = "/lib/modules/load"
 
 #: Without the self-tests of its ciphers the kernel boots 0.2 s faster.
@@ -54,7 +53,7 @@ class UmlBuilder(GuestBuilder):
         try:
             directory.mkdir(parents=True, exist_ok=True)
             _write(directory / _MANIFEST, [json.dumps(manifest).encode()])
-            _write(directory / _INITRAMFS, pack(files))
+            _write(directory / _INITRAMFS, initramfs.pack(files))
         except OSError as error:
             raise GuestError(f"a guest cannot be written to {str(directory)!r}: {error}") from error
         return _image(request, kernel, directory)
@@ -86,7 +85,7 @@ def _image(request: GuestRequest, kernel: Path, directory: Path) -> GuestImage:
     return GuestImage(kernel, directory / _INITRAMFS, (*_KERNEL_PARAMS, *request.payload.kernel_params))
 
 
-def _contents(request: GuestRequest, kernel: Path) -> tuple[dict[str, object], dict[str, Entry]]:
+def _contents(request: GuestRequest, kernel: Path) -> tuple[dict[str, object], dict[str, initramfs.Entry]]:
     """Return a guest's manifest and files. Writes nothing; blocks."""
     payload, version = request.payload, _ask(str(kernel), "--version").strip()
     try:
@@ -129,21 +128,21 @@ def _described(directory: Path) -> BuiltGuest:
         raise GuestError(f"the guest {directory.name!r} is broken ({error}); remove {str(directory)!r}") from error
 
 
-def _modules(root: Path, names: Sequence[str], later: Mapping[str, Sequence[str]]) -> dict[str, Entry]:
+def _modules(root: Path, names: Sequence[str], later: Mapping[str, Sequence[str]]) -> dict[str, initramfs.Entry]:
     """Return the named modules and what they need, with the lists of them.
 
     Those that this kernel does not have are left out: it has no PCI bus and no such hardware, and its own devices are
     built in.
     """
     needs = _dependencies(root)
-    files: dict[str, Entry] = {}
+    files: dict[str, initramfs.Entry] = {}
     for path, wanted in [(_LOAD_LIST, names), *((f"{_LOAD_LIST}.{name}", names) for name, names in later.items())]:
         lines = []
         for source in dict.fromkeys(file for name in wanted for file in needs.get(name.replace("-", "_"), ())):
             target = f"/lib/modules/{Path(source).name}"
             files[target] = _read(root / source)
             lines.append(f"{target}\n")
-        files[path] = file_entry(os.fsencode("".join(lines)))
+        files[path] = initramfs.file_entry(os.fsencode("".join(lines)))
     return files
 
 
@@ -156,7 +155,7 @@ def _dependencies(root: Path) -> dict[str, list[str]]:
     return needs
 
 
-def _package_files(names: Iterable[str]) -> dict[str, Entry]:
+def _package_files(names: Iterable[str]) -> dict[str, initramfs.Entry]:
     """Return the files of packages that are installed on this host; what these depend on is not added."""
     files = {}
     for name in names:
@@ -167,10 +166,10 @@ def _package_files(names: Iterable[str]) -> dict[str, Entry]:
     return files
 
 
-def _read(path: Path) -> Entry:
+def _read(path: Path) -> initramfs.Entry:
     if path.is_symlink():
-        return Entry(stat.S_IFLNK | 0o777, os.fsencode(path.readlink()))
-    return file_entry(path.read_bytes(), executable=bool(path.stat().st_mode & 0o111))
+        return initramfs.Entry(stat.S_IFLNK | 0o777, os.fsencode(path.readlink()))
+    return initramfs.file_entry(path.read_bytes(), executable=bool(path.stat().st_mode & 0o111))
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:

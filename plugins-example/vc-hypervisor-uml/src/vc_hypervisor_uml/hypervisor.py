@@ -14,13 +14,19 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
-from vc_core import capture
-from vc_core.context import PodContext
-from vc_core.devices import Channel, Device, DiskLocation
+from vc_core.driver import (
+    Channel,
+    Device,
+    DiskLocation,
+    Hypervisor,
+    HypervisorCapability,
+    PodContext,
+    ProcessIdentity,
+    VMExit,
+    VMProcess,
+    capture,
+)
 from vc_core.errors import ConfigError, HypervisorError, StateError, VCError, VMStartError
-from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
-from vc_core.process import ProcessIdentity
-from vc_core.vm_process import VMProcess
 from vc_hypervisor_uml import cmdline, package, process
 from vc_hypervisor_uml.line import Line
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vc_core.context import PodContext
+from vc_core.driver import GuestBuilder, Hypervisor, PodContext, hookimpl
 from vc_core.errors import ConfigError
-from vc_core.guest import GuestBuilder
-from vc_core.hookspecs import hookimpl
-from vc_core.hypervisor import Hypervisor
 from vc_hypervisor_uml import package
 
 

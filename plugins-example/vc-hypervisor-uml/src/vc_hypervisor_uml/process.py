@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from vc_core.vm_process import spawn
+from vc_core.driver import vm_process
 from vc_hypervisor_uml import seccomp
 
 #: From <linux/sched.h>, and the number of pidfd_getfd(2), which is the same on every architecture. Python has neither.
@@ -32,7 +32,7 @@ def start(argv: Sequence[str], directory: Path, waiting: int, output: int, inher
     Raises VMStartError, OSError.
     """
     command = ["/bin/sh", "-c", _FIRST, "sh", *argv]
-    return _isolated(lambda: spawn(command, directory, output, inherited, waiting))
+    return _isolated(lambda: vm_process.spawn(command, directory, output, inherited, waiting))
 
 
 def take(pidfd: int, number: int) -> int:

@@ -10,7 +10,7 @@ import click
 from vc_core.cli import options, output
 
 if TYPE_CHECKING:
-    from vc_core.config import ContainerConfig
+    from vc_core.config.container import ContainerConfig
 
 
 @click.group()
@@ -53,20 +53,20 @@ def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, 
 
     Example: virtc container start POD web
     """
-    from vc_core import container_operations
     from vc_core.cli.foreground import foreground
-    from vc_core.interpreters import run_blocking
-    from vc_core.operations import Foreground
+    from vc_core.client import containers
+    from vc_core.client.foreground import Foreground
+    from vc_core.client.interpreters import run_blocking
 
     if not (interactive or on_terminal):
-        run_blocking(container_operations.start_container(pod_id, container_id))
+        run_blocking(containers.start_container(pod_id, container_id))
         _say(f"Container {container_id} started", quiet)
         return 0
     output.expect_command()
     with foreground(on_terminal) as ours:
         ours.begin()
         wanted = Foreground(container_id, 0, 1, 2, ours.signals, ours.terminal)
-        code = run_blocking(container_operations.start_container(pod_id, container_id, wanted))
+        code = run_blocking(containers.start_container(pod_id, container_id, wanted))
     assert code is not None
     return code
 
@@ -207,15 +207,15 @@ def enter(
 
     Example: virtc container enter POD CONTAINER -- ls -l /
     """
-    from vc_core import container_operations
     from vc_core.cli.foreground import foreground
-    from vc_core.interpreters import run_blocking
+    from vc_core.client import containers
+    from vc_core.client.interpreters import run_blocking
 
     output.expect_command()
     wanted = options.command(cmd, argv, envs, user, workdir)
     with foreground(on_terminal) as ours:
         ours.begin()
-        operation = container_operations.enter_container(
+        operation = containers.enter_container(
             pod_id, container_id, wanted, 0, 1, 2, timeout, ours.terminal, ours.signals
         )
         return run_blocking(operation).exit_code

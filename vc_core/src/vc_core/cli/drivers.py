@@ -18,9 +18,9 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
 
     Example: virtc drivers --check qemu
     """
-    from vc_core._discovery import INSTALL_DEFAULTS, how_to_install
-    from vc_core.checks import examine_installed
     from vc_core.errors import DriverNotFoundError
+    from vc_core.plugins.discovery import INSTALL_DEFAULTS, how_to_install
+    from vc_core.plugins.examine import examine_installed
 
     found = examine_installed(names, promises=check)
     if missing := sorted(set(names) - {one.name for one in found}):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vc_core.client import Signals, terminal_size
+from vc_core.client.foreground import Signals, terminal_size
 from vc_core.errors import ConfigError
 
 #: What a terminal or a manager of processes sends to end, interrupt or inform a program; SIGTSTP and SIGCONT stay ours.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from vc_core.cli import options, output
-from vc_core.defaults import DEFAULT_AGENT, DEFAULT_GUEST
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
 
 if TYPE_CHECKING:
-    from vc_core.guest import GuestBuilder
+    from vc_core.driver.guest import GuestBuilder
 
 _driver_option = click.option(
     "--guest", "guest_type", default=DEFAULT_GUEST, show_default=True, help="The driver that builds it."
@@ -36,12 +36,12 @@ def build(agent: str, guest_type: str, guest_options: tuple[str, ...]) -> None:
     """
     import asyncio
 
-    from vc_core import boot
-    from vc_core.plugins import Plugins
+    from vc_core.engine import guest_image
+    from vc_core.plugins.registry import Plugins
 
     plugins = Plugins()
-    request = boot.guest_request(plugins, agent, {}, _cache())
-    builder = boot.builder(plugins, guest_type, options.mapping("--guest-option", guest_options))
+    request = guest_image.guest_request(plugins, agent, {}, _cache())
+    builder = guest_image.builder(plugins, guest_type, options.mapping("--guest-option", guest_options))
     with output.ShownProgress() as progress:
         image = asyncio.run(builder.build(request, progress))
     click.echo(f"kernel     {image.kernel}\ninitramfs  {image.initramfs}")
@@ -86,14 +86,14 @@ def remove(keys: tuple[str, ...], every: bool, guest_type: str) -> None:
 
 
 def _builder(guest_type: str) -> GuestBuilder:
-    from vc_core import boot
-    from vc_core.plugins import Plugins
+    from vc_core.engine import guest_image
+    from vc_core.plugins.registry import Plugins
 
-    return boot.builder(Plugins(), guest_type, {})
+    return guest_image.builder(Plugins(), guest_type, {})
 
 
 def _cache() -> Path:
-    from vc_core.roots import Roots
+    from vc_core.store.roots import Roots
 
     return Roots.from_environment().cache
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-#: The kinds of plug-in (``vc_core.plugins.PluginKind``, which costs too much to import for every command).
+#: The kinds of plug-in (``vc_core.driver.PluginKind``, which costs too much to import for every command).
 KINDS = ("hypervisor", "agent", "spawner", "guest", "extension")
 
 
@@ -21,11 +21,11 @@ def new_driver(kind: str, name: str, directory: Path | None) -> None:
 
     Example: virtc new-driver hypervisor uml
     """
-    from vc_core import skeleton
+    from vc_core.cli import scaffold
+    from vc_core.driver.kinds import PluginKind
     from vc_core.errors import ConfigError, StorageError
-    from vc_core.plugins import PluginKind
 
-    files = skeleton.files(PluginKind(kind), name)
+    files = scaffold.files(PluginKind(kind), name)
     directory = directory or Path(f"vc-{kind}-{name}")
     if directory.exists():
         raise ConfigError(f"{str(directory)!r} exists; give a --directory that does not")

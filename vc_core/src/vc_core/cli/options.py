@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from vc_core.config import Cmd, ContainerConfig
+    from vc_core.config.container import Cmd, ContainerConfig
 
 _T = TypeVar("_T")
 
@@ -39,7 +39,7 @@ def command(
     text: str | None, argv: tuple[str, ...], envs: tuple[str, ...] = (), user: str = "", workdir: str = "/"
 ) -> Cmd:
     """Return the command given as ``-- CMD ARG...`` (taken as it is) or as one string (split as a shell does)."""
-    from vc_core.config import Cmd, EnvVar
+    from vc_core.config.container import Cmd, EnvVar
 
     if text is not None and argv:
         raise click.UsageError("give the command either after -- or as one string, not both")
@@ -65,14 +65,14 @@ def mapping(option: str, items: tuple[str, ...]) -> dict[str, object]:
 
 
 def _pods(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    from vc_core.store import Store
+    from vc_core.store.store import Store
 
     return [pod for pod in Store.here().ids() if pod.startswith(begun)]
 
 
 def _containers(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     from vc_core.errors import VCError
-    from vc_core.store import Store
+    from vc_core.store.store import Store
 
     pod = context.params.get("pod_id") or context.meta.get("pod_id")
     try:
@@ -205,8 +205,8 @@ def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
         **rest: Any,
     ) -> Any:
         def container(container_id: str, text: str | None, **more: Any) -> ContainerConfig:
-            from vc_core.config import ContainerConfig, Mount
-            from vc_core.limits import RLimit
+            from vc_core.config.container import ContainerConfig, Mount
+            from vc_core.config.limits import RLimit
 
             return ContainerConfig(
                 id=container_id,
@@ -234,8 +234,8 @@ def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _capabilities(added: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]:
     """Return the usual capabilities without those that are dropped, and with those that are added."""
+    from vc_core.config.limits import DEFAULT_CAPABILITIES, full_capabilities
     from vc_core.errors import ConfigError
-    from vc_core.limits import DEFAULT_CAPABILITIES, full_capabilities
 
     try:
         more, less = full_capabilities(added), full_capabilities(dropped)

@@ -12,7 +12,7 @@ from vc_core.cli.container import container_details
 from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
 
 if TYPE_CHECKING:
-    from vc_core.config import PodConfig
+    from vc_core.config.pod import PodConfig
 
 _EMULATED = (
     "virtc: notice: the VM runs under emulation (tcg), because KVM does not work here: it is slow, and isolates nothing"
@@ -58,25 +58,25 @@ def run(
 
     Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
     """
-    from vc_core import operations
-    from vc_core.interpreters import run_blocking
+    from vc_core.client.interpreters import run_blocking
+    from vc_core.client.pods import run_pod
 
     if interactive or on_terminal:
         return _foreground(config, on_terminal, remove, timeout)
     if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
     with output.ShownProgress() as progress:
-        operation = operations.run_pod(config, timeout, None, progress, None, None if quiet else _notice)
+        operation = run_pod(config, timeout, None, progress, None, None if quiet else _notice)
         pod_id, _ = run_blocking(operation)
     _created(pod_id, quiet)
     return 0
 
 
 def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: float | None) -> int:
-    from vc_core import operations
     from vc_core.cli.foreground import foreground
-    from vc_core.interpreters import run_blocking
-    from vc_core.operations import Foreground
+    from vc_core.client.foreground import Foreground
+    from vc_core.client.interpreters import run_blocking
+    from vc_core.client.pods import run_pod
 
     created: list[str] = []
     with foreground(on_terminal) as ours, output.ShownProgress() as progress:
@@ -87,7 +87,7 @@ def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: flo
             ours.begin()
 
         try:
-            _, code = run_blocking(operations.run_pod(config, timeout, wanted, progress, created.append, started))
+            _, code = run_blocking(run_pod(config, timeout, wanted, progress, created.append, started))
         finally:
             if remove and created:
                 _delete_if_there(created[0])
@@ -124,11 +124,11 @@ def start(pod_id: str, timeout: float | None, quiet: bool) -> None:
 
     Example: virtc pod start POD
     """
-    from vc_core import operations
-    from vc_core.interpreters import run_blocking
+    from vc_core.client.interpreters import run_blocking
+    from vc_core.client.pods import start_pod
 
     with output.ShownProgress() as progress:
-        run_blocking(operations.start_pod(pod_id, timeout, None, progress, None if quiet else _notice))
+        run_blocking(start_pod(pod_id, timeout, None, progress, None if quiet else _notice))
 
 
 @pod.command()
@@ -229,15 +229,15 @@ def enter(
 
     Example: virtc pod enter POD -- busybox ps
     """
-    from vc_core import container_operations
     from vc_core.cli.foreground import foreground
-    from vc_core.interpreters import run_blocking
+    from vc_core.client import containers
+    from vc_core.client.interpreters import run_blocking
 
     output.expect_command()
     wanted = options.command(cmd, argv, envs, user, workdir)
     with foreground(on_terminal) as ours:
         ours.begin()
-        operation = container_operations.enter_pod(pod_id, wanted, 0, 1, 2, timeout, ours.terminal, ours.signals)
+        operation = containers.enter_pod(pod_id, wanted, 0, 1, 2, timeout, ours.terminal, ours.signals)
         return run_blocking(operation).exit_code
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vc_core.cli import options, output
-from vc_core.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 
 if TYPE_CHECKING:
-    from vc_core.config import ContainerConfig
+    from vc_core.config.container import ContainerConfig
 
 #: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
 CONTAINER_ID = "1"
@@ -144,8 +144,8 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         container: Callable[..., ContainerConfig],
         **rest: Any,
     ) -> Any:
-        from vc_core.config import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
-        from vc_core.network import NetworkConfig, NetworkMode, PortForward
+        from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
+        from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
 
         if rest.get("interactive") or rest.get("on_terminal"):
             output.expect_command()

@@ -1,8 +1,8 @@
 """The supervisor process: ``python -m vc_core.supervisor POD``, in the pod's mount namespace.
 
 Holds the pod's lock, looks after its VM, serves clients on a socket in the pod's run directory, and ends when the pod
-is at rest and nobody is being served. Started by ``vc_core.client``, which hands down a pipe as ``--ready FD`` and
-reads from it ``ok``, ``busy``, or an error as JSON.
+is at rest and nobody is being served. Started by ``vc_core.client.connect``, which hands down a pipe as
+``--ready FD`` and reads from it ``ok``, ``busy``, or an error as JSON.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 
-from vc_core import wire
 from vc_core.errors import BusyError, VCError
-from vc_core.roots import Roots
-from vc_core.store import Store
+from vc_core.store.roots import Roots
+from vc_core.store.store import Store
+from vc_core.supervisor import wire
 from vc_core.supervisor.ready import BUSY, tell, tell_error
 
 #: Seconds that a supervisor waits for the lock before it tells its client to look again for another supervisor.
@@ -48,7 +48,7 @@ def _serve(store: Store, pod_id: str, ready: int) -> None:
     try:
         import asyncio
 
-        from vc_core.supervisor.process import supervise
+        from vc_core.supervisor.loop import supervise
 
         asyncio.run(supervise(store, pod_id, listener, ready, run_dir))
     finally:

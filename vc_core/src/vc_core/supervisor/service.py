@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from vc_core import wire
-from vc_core.agent import Process, TerminalSize
-from vc_core.config import Cmd, ContainerConfig
-from vc_core.containers import Attachment
-from vc_core.engine import Engine
+from vc_core.config.container import Cmd, ContainerConfig
+from vc_core.driver.agent import Process, TerminalSize
+from vc_core.engine.containers import Attachment
+from vc_core.engine.engine import Engine
+from vc_core.engine.logs import ContainerLog
+from vc_core.engine.streams import AttachedIO, Input, Output, ready
 from vc_core.errors import ConfigError, SupervisorError, VCError
-from vc_core.streams import AttachedIO, ContainerLog, Input, Output, ready
+from vc_core.supervisor import wire
 
 _log = logging.getLogger(__name__)
 

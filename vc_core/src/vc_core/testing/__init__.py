@@ -8,6 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("vc_core.testing.contract")
 
+from vc_core.plugins.registry import Plugins  # noqa: E402
 from vc_core.testing.contract import (  # noqa: E402 - their asserts are only rewritten when asked for before
     AgentContract,
     ExtensionContract,
@@ -23,5 +24,6 @@ __all__ = [
     "GuestContract",
     "HypervisorContract",
     "PluginContract",
+    "Plugins",
     "SpawnerContract",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vc_core.agent import ProcessIO
+from vc_core.driver.agent import ProcessIO
 
 
 class RecordedIO(ProcessIO):

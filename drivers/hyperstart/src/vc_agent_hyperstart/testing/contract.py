@@ -11,8 +11,7 @@ import pytest
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
-from vc_core.agent import Agent, GuestContainer
-from vc_core.config import Cmd
+from vc_core.driver import Agent, Cmd, GuestContainer
 from vc_core.errors import VCError
 from vc_core.testing.contract.agent import IN_TIME, MUCH, AgentContract, Commands, StartGuest
 from vc_core.testing.contract.running import run

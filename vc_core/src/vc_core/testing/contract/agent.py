@@ -14,13 +14,15 @@ from typing import Protocol
 
 import pytest
 
-from vc_core import assembly
-from vc_core.agent import Agent, AgentCapability, ContainerUsage, GuestContainer, Process, TerminalSize
-from vc_core.config import Cmd, PodConfig
-from vc_core.context import PodContext
-from vc_core.devices import Channel, GuestPort
+from vc_core.config.container import Cmd
+from vc_core.config.pod import PodConfig
+from vc_core.driver.agent import Agent, AgentCapability, GuestContainer, Process, TerminalSize
+from vc_core.driver.context import PodContext, context
+from vc_core.driver.devices import Channel, GuestPort
+from vc_core.driver.kinds import PluginKind
 from vc_core.errors import AgentError, HypervisorError, NotSupportedError, VCError
-from vc_core.plugins import AgentDriver, PluginKind
+from vc_core.plugins.drivers import AgentDriver
+from vc_core.results import ContainerUsage
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import DEADLINE, run, unwritten_methods_fail
 from vc_core.testing.process_io import RecordedIO
@@ -146,7 +148,7 @@ class AgentContract(PluginContract):
         run_dir = tmp_path / "run"
         (run_dir / "share" / self.root_fs).mkdir(parents=True)
         run_dir.chmod(0o700)
-        return assembly.context(PodConfig(id="contract"), run_dir)
+        return context(PodConfig(id="contract"), run_dir)
 
     @pytest.fixture
     def make(self, driver: AgentDriver, options: Mapping[str, object], pod: PodContext) -> Callable[..., Agent]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.agent import GuestPayload
+from vc_core.driver.guest import BuiltGuest, GuestBuilder, GuestPayload, GuestRequest
+from vc_core.driver.kinds import PluginKind
 from vc_core.errors import GuestError, NotSupportedError, VCError
-from vc_core.guest import BuiltGuest, GuestBuilder, GuestRequest
-from vc_core.plugins import GuestDriver, PluginKind
+from vc_core.plugins.drivers import GuestDriver
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import DEADLINE, run, unwritten_methods_fail
 

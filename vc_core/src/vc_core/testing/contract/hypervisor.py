@@ -15,20 +15,21 @@ from typing import Any
 import pytest
 
 import vc_core
-from vc_core import assembly
-from vc_core.config import HypervisorConfig, PodConfig
-from vc_core.context import Boot, PodContext
-from vc_core.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
+from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
+from vc_core.config.pod import HypervisorConfig, PodConfig
+from vc_core.driver.context import Boot, PodContext, context
+from vc_core.driver.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
+from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
+from vc_core.driver.kinds import PluginKind
+from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import ConfigError, HypervisorError, NotSupportedError, VCError
-from vc_core.hypervisor import Hypervisor, HypervisorCapability, VMExit
-from vc_core.network import NetworkConfig, NetworkMode, PortForward
-from vc_core.plugins import HypervisorDriver, PluginKind
-from vc_core.process import ProcessIdentity, find_supervisors, find_vms
-from vc_core.roots import ROOT_VARIABLE, Roots
+from vc_core.host.processes import find_supervisors, find_vms
+from vc_core.plugins.drivers import HypervisorDriver
+from vc_core.store.roots import ROOT_VARIABLE, Roots
+from vc_core.supervisor.wire import LOG_NAME
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import DEADLINE, run, run_elsewhere, unwritten_methods_fail
 from vc_core.testing.slowness import scaled
-from vc_core.wire import LOG_NAME
 
 #: Seconds that a VM gets to end; a driver may use all of them only for one that resists.
 STOP = scaled(10.0)
@@ -120,7 +121,7 @@ class HypervisorContract(PluginContract):
         run_dir = tmp_path / "run" / "contract"
         (run_dir / "share").mkdir(parents=True)
         run_dir.chmod(0o700)
-        return assembly.context(PodConfig(id="contract", hypervisor_config=hypervisor_config), run_dir, boot)
+        return context(PodConfig(id="contract", hypervisor_config=hypervisor_config), run_dir, boot)
 
     @pytest.fixture
     def make(self, driver: HypervisorDriver, pod: PodContext) -> Make:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from vc_core.checks import heard
+from vc_core.driver.kinds import PluginKind
+from vc_core.driver.spawner import Spawner, SpawnTarget
 from vc_core.errors import ConfigError
-from vc_core.plugins import PluginKind, SpawnerDriver
-from vc_core.spawner import Spawner, SpawnTarget
+from vc_core.plugins.audit import heard
+from vc_core.plugins.drivers import SpawnerDriver
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import unwritten_methods_fail
 

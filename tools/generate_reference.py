@@ -1,0 +1,253 @@
+"""Writes the pages of docs/reference that follow from the code; ``./dev docs`` runs it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import click
+import interoperability
+
+import vc_core as vc
+from vc_core import config, errors, results, sync
+from vc_core.cli.main import OWN_FAILURE, virtc
+from vc_core.client import stdio
+from vc_core.config import container, limits, network, pod
+from vc_core.driver import guest
+from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE
+
+REFERENCE = Path(__file__).parents[1] / "docs/reference"
+
+_NOTE = "<!-- Written by ./dev docs from the code; change docstrings and help texts, not this page. -->"
+
+_API = """\
+# The API
+
+`import vc_core as vc` gives all names of this page. These functions are blocking.
+
+`vc_core.aio` has the same functions and the same classes `Pod` and `Container`, with the same arguments, results and
+errors, as coroutine functions: `pod = await aio.run_pod(config)`, `async with pod: await pod.enter(cmd)`. A
+cancelled operation cleans up after itself as one does that fails. See [how to use it](../how-to/async.md).
+
+All that is known of a pod is on disk. So nothing has to be kept between two calls, and a pod that one process started
+is any other's of the same user to enter, stop and delete."""
+
+_COMMAND = """\
+# The command virtc
+
+What `virtc` does with the [API](api.md). Every command has `-h`, `--help`. `-- CMD ARG...` is a command to run in the
+guest, taken as it is. `virtc completion` makes a shell complete commands, options and ids."""
+
+#: What ``vc_core.cli.main`` makes of each end; docs/how-to/errors-and-exit-codes.md shows and tests it.
+_EXIT_CODES = (
+    ("0", "it worked"),
+    ("1", "it failed; one line on the standard error says why"),
+    ("2", "it was not understood: an unknown option, a missing argument, a value of the wrong form"),
+    ("130, 143", "it was interrupted, or told to end, before anything ran in the guest"),
+)
+
+#: The same for the commands that run one in the guest.
+_COMMAND_EXIT_CODES = (
+    ("the command's own", "it ran and ended"),
+    ("128 + n", "signal n ended it"),
+    ("127, 126", "it was not found, could not be executed"),
+    (str(OWN_FAILURE), "`virtc` itself failed: there is no such pod, it does not run, the time is up ..."),
+)
+
+_VARIABLES = (
+    (
+        f"`{ROOT_VARIABLE}`",
+        "a directory whose `state` and `run` take the place of `/var/lib/virtcontainers` and `/run/virtcontainers` "
+        "(of root; others have XDG directories)",
+    ),
+    (f"`{CACHE_VARIABLE}`", "a directory for built guests, in the place of `/var/cache/virtcontainers`"),
+)
+
+
+def api() -> str:
+    """Return the page of everything that ``vc_core`` exports."""
+    functions = [value for name, value in vars(sync).items() if inspect.isfunction(value) and name in vc.__all__]
+    about_containers = [function for function in functions if "container" in function.__name__]
+    about_pods = [function for function in functions if function not in about_containers]
+    asked = [
+        cls for module in (pod, container, limits, network) for cls in _defined_in(module) if cls.__name__ in vc.__all__
+    ]
+    parts = [
+        _NOTE,
+        _API,
+        "## Pods",
+        *map(_function, about_pods),
+        _object(sync.Pod),
+        "## Containers",
+        *map(_function, about_containers),
+        _object(sync.Container),
+        "## Types of arguments",
+        _table(("name", "is", "meaning"), [_alias(stdio, "Stdin"), _alias(stdio, "Output"), _alias(guest, "Progress")]),
+        "## Configuration",
+        _text(config.__doc__),
+        *map(_dataclass, asked),
+        _values(vc.NetworkMode),
+        "## Results",
+        *map(_dataclass, [*_defined_in(results), vc.ContainerUsage]),
+        "## States",
+        _values(vc.State),
+        "## Errors",
+        "Each is a subclass of the one above it that stands further to the left, and of what is in brackets. "
+        "`vc_core` exports those that callers handle most, `vc_core.errors` all of them.",
+        "\n".join(_error_tree(errors.VCError, 0)),
+    ]
+    page = "\n\n".join(parts) + "\n"
+    shown = re.findall(r"^### (\w+)", page, flags=re.MULTILINE) + re.findall(r"^ *\* `(\w+)`", page, flags=re.MULTILINE)
+    if missing := sorted(set(vc.__all__) - set(shown)):
+        raise SystemExit(f"no part of the page shows {', '.join(missing)}")
+    return page
+
+
+def command() -> str:
+    """Return the page of everything that ``virtc`` takes."""
+    context = click.Context(virtc, info_name="virtc")
+    parts = [
+        _NOTE,
+        _COMMAND,
+        *_commands(context),
+        "## Exit codes",
+        _table(("code", "meaning"), _EXIT_CODES),
+        "A command that runs one in the guest, which `pod enter` and `container enter` always do, and `pod run` and "
+        "`container start` with `-i` or `-t`, exits as that does:",
+        _table(("code", "meaning"), _COMMAND_EXIT_CODES),
+        "## Environment variables",
+        _table(("variable", "meaning"), _VARIABLES),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _function(function: Callable[..., Any]) -> str:
+    return f"### {function.__name__}\n\n```text\n{_signature(function)}\n```\n\n{_text(function.__doc__)}"
+
+
+def _object(cls: type) -> str:
+    return f"### {cls.__name__}\n\n{_text(cls.__doc__)}\n\n{_methods(cls)}"
+
+
+def _dataclass(cls: type) -> str:
+    source = inspect.getsource(cls)
+    rows = []
+    for one in fields(cls):
+        said = re.search(rf"^    {one.name}: .*#: (.*)$", source, flags=re.MULTILINE)
+        rows.append((f"`{one.name}`", f"`{one.type}`", _default(one), _text(said[1]) if said else ""))
+    used = 4 if any(row[3] for row in rows) else 3
+    table = _table(("field", "type", "default", "meaning")[:used], [row[:used] for row in rows])
+    return "\n\n".join(filter(None, [f"### {cls.__name__}", _text(cls.__doc__), table, _methods(cls)]))
+
+
+def _default(one: Field[Any]) -> str:
+    if one.default is not MISSING:
+        return f"`{one.default!r}`"
+    if one.default_factory is MISSING:
+        return "required"
+    made = one.default_factory()
+    return f"`{type(made).__name__}()`" if is_dataclass(made) else f"`{made!r}`"
+
+
+def _values(enum: type[StrEnum]) -> str:
+    meanings = re.findall(r"^    (\w+) = .*#: (.*)$", inspect.getsource(enum), flags=re.MULTILINE)
+    rows = [(f"`{enum.__name__}.{name}`", f"`{enum[name].value!r}`", meaning) for name, meaning in meanings]
+    return f"### {enum.__name__}\n\n{_text(enum.__doc__)}\n\n{_table(('member', 'equals', 'meaning'), rows)}"
+
+
+def _error_tree(cls: type[errors.VCError], depth: int) -> Iterator[str]:
+    builtin = "".join(f" ({base.__name__})" for base in cls.__bases__ if base.__module__ == "builtins" and depth)
+    yield f"{'  ' * depth}* `{cls.__name__}`{builtin}: {_text(cls.__doc__, indent=2 * depth + 2)}"
+    for child in cls.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from _error_tree(child, depth + 1)
+
+
+def _alias(module: Any, name: str) -> tuple[str, str, str]:
+    """Return a row for a type that has a name: the ``#:`` comment above it, or above the one right above it."""
+    found = re.search(rf"^#: (.*)\n(?:\w+ = .*\n)*?{name} = (.*)$", inspect.getsource(module), flags=re.MULTILINE)
+    assert found is not None, name
+    return f"`{name}`", f"`{found[2]}`", _text(found[1])
+
+
+def _defined_in(module: Any) -> list[type]:
+    """Return the dataclasses of a module, in their order."""
+    classes = [value for value in vars(module).values() if isinstance(value, type) and is_dataclass(value)]
+    return [cls for cls in classes if cls.__module__ == module.__name__]
+
+
+def _methods(cls: type) -> str:
+    """Return a list of a class' public methods."""
+    names = [name for name, value in vars(cls).items() if inspect.isroutine(value) and not name.startswith("_")]
+    methods = [getattr(cls, name) for name in names]
+    return "\n".join(f"* `{_signature(one, width=None)}`: {_text(one.__doc__, indent=2)}" for one in methods)
+
+
+def _signature(function: Callable[..., Any], width: int | None = 100) -> str:
+    """Return ``name(arguments) -> result``, one argument a line where it would be wider than ``width``."""
+    signature = inspect.signature(function)
+    arguments = [one for name, one in signature.parameters.items() if name != "self"]
+    line = function.__name__ + str(signature.replace(parameters=arguments)).replace("'", "")
+    if width is None or len(line) <= width:
+        return line
+    broken = [str(one).replace("'", "") for one in arguments]
+    first_keyword = next(place for place, one in enumerate(arguments) if one.kind is one.KEYWORD_ONLY)
+    broken.insert(first_keyword, "*")
+    inside = "".join(f"    {one},\n" for one in broken)
+    return f"{function.__name__}(\n{inside}) -> {signature.return_annotation}"
+
+
+def _text(docstring: str | None, indent: int = 0) -> str:
+    """Return a docstring's text as Markdown: names in single back quotes, and links where this page has a heading."""
+    assert docstring is not None
+    text = inspect.cleandoc(docstring).replace("``", "`")
+    text = re.sub(r":\w+:`(\w+)`", _link, text)
+    return re.sub(r"\n(?=.)", "\n" + " " * indent, text)
+
+
+def _link(found: re.Match[str]) -> str:
+    name = found[1]
+    return f"[`{name}`](#{name.lower()})" if name in vc.__all__ else f"`{name}`"
+
+
+def _commands(context: click.Context) -> Iterator[str]:
+    """Yield a section for a command, and for all below it."""
+    made = context.command
+    yield f"## {context.command_path}"
+    about, _, example = inspect.cleandoc(made.help or "").partition("Example: ")
+    usage = " ".join([context.command_path, *made.collect_usage_pieces(context)])
+    yield f"```text\n{usage}\n```"
+    yield about.strip()
+    records = [option.get_help_record(context) for option in made.params if isinstance(option, click.Option)]
+    rows = [(f"`{names}`", re.sub(r"  +", " ", text)) for names, text in filter(None, records)]
+    if rows:
+        yield _table(("option", "meaning"), rows)
+    if example:
+        yield f"```sh\n{example.strip()}\n```"
+    if isinstance(made, click.Group):
+        for name in made.list_commands(context):
+            child = made.get_command(context, name)
+            assert child is not None
+            yield from _commands(click.Context(child, info_name=name, parent=context))
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head), *(list(row) for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+PAGES = {
+    REFERENCE / "api.md": api,
+    REFERENCE / "command.md": command,
+    REFERENCE / "interoperability.md": interoperability.page,
+}
+
+if __name__ == "__main__":
+    for path, page in PAGES.items():
+        path.write_text(page(), encoding="utf-8")

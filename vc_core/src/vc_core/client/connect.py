@@ -1,0 +1,184 @@
+"""How an operation reaches the one who may change a pod: its supervisor, or an engine of our own.
+
+Everything here is written as operations (see ``interpreters``).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import msgspec
+
+from vc_core.client.interpreters import InThread, Operation, Ready
+from vc_core.client.link import Link
+from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
+from vc_core.host.processes import supervisor_arguments
+from vc_core.states import State
+from vc_core.store.records import PodRecord
+from vc_core.store.status import vm_identity
+from vc_core.store.store import Store
+from vc_core.supervisor import wire
+
+#: Seconds for a supervisor to start, take over its pod, and greet.
+SUPERVISOR_DEADLINE = 20.0
+
+#: How often a supervisor may die silently while it starts before we give up; somebody must be killing it.
+_KILLED_MAX = 5
+
+
+def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operation[Link]:
+    """Return a greeted connection for the pod; starts its supervisor if it needs one and has none.
+
+    ``record`` is the effective one; ``to_start`` says that its VM is about to start.
+    Raises BusyError, SupervisorError, and whatever keeps a supervisor from starting.
+    """
+    at_rest = record.state in (State.READY, State.STOPPED) and not record.intent
+    if not record.supervised or (at_rest and not to_start):
+        link = yield from _serve_ourselves(store, record.id)
+        return link
+    deadline = time.monotonic() + SUPERVISOR_DEADLINE
+    killed = 0
+    while True:
+        found = yield from find_supervisor(store, record.id, deadline)
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            raise BusyError(f"pod {record.id!r} is busy with another operation; try again")
+        if not (yield from _start_supervisor(record, deadline)):
+            killed += 1
+            if killed == _KILLED_MAX:
+                raise SupervisorError(f"the supervisor of pod {record.id!r} was killed {killed} times while it started")
+
+
+def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Link | None]:
+    """Return a greeted connection to the pod's supervisor, or None if it has none."""
+    try:
+        directory = os.open(
+            store.roots.pod_run_dir(pod_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
+    except OSError:
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.setblocking(False)
+    try:
+        sock.connect(wire.socket_path(directory))
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        link = Link(sock, os.pidfd_open(struct.unpack("3i", credentials)[0]))
+    except BlockingIOError as error:
+        sock.close()
+        raise BusyError(f"the supervisor of pod {pod_id!r} has too many clients; try again") from error
+    except OSError:
+        sock.close()
+        return None
+    finally:
+        os.close(directory)
+    try:
+        yield from link.receive(deadline)
+    except SupervisorLostError:
+        yield from link.close()
+        return None  # it was about to end, and never saw us
+    except BaseException:
+        yield from link.close()
+        raise
+    return link
+
+
+def _start_supervisor(record: PodRecord, deadline: float) -> Operation[bool]:
+    """Start a supervisor and return when it serves, or when it says that another one may; False if it was killed."""
+    ready, ready_end = os.pipe()
+    errors, errors_end = os.pipe()
+    try:
+        try:
+            yield InThread(lambda: _spawn(record, ready_end, errors_end))
+        finally:
+            os.close(ready_end)
+            os.close(errors_end)
+        answer = b""
+        while (yield Ready(read=[ready], deadline=deadline)):
+            data = os.read(ready, wire.PACKET_MAX)
+            if not data:
+                break
+            answer += data
+        else:
+            raise SupervisorError(f"the supervisor of pod {record.id!r} did not get ready in time")
+        if not answer:
+            # Whatever was started has ended; before it was ready, it said here why.
+            why = os.read(errors, wire.PACKET_MAX).decode(errors="replace").strip().rpartition("\n")[2]
+            if not why:
+                return False
+            raise SupervisorError(f"the supervisor of pod {record.id!r} cannot be started: {why}")
+    finally:
+        os.close(ready)
+        os.close(errors)
+    if answer not in (b"ok", b"busy"):
+        raise error_from_wire(msgspec.json.decode(answer))
+    return True
+
+
+def _spawn(record: PodRecord, ready: int, errors: int) -> None:
+    """Start a supervisor as nobody's child: in a new mount namespace, or in that of the VM that it takes over."""
+    identity = vm_identity(record)
+    if identity is not None and identity.alive():
+        namespace = ["nsenter", f"--mount=/proc/{identity.pid}/ns/mnt", "--"]
+    else:
+        namespace = ["unshare", "--mount", "--propagation", "private", "--"]
+    python = [sys.executable, *supervisor_arguments(record.id), str(ready)]
+    try:
+        subprocess.run(
+            ["setsid", "--fork", *namespace, *python],
+            pass_fds=[ready], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, check=True, cwd="/",
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error}") from error
+
+
+def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
+    """Serve one request in a thread of this process, with the same code as a supervisor, under the pod's lock."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    failed: list[VCError] = []
+
+    def work() -> None:
+        import asyncio
+
+        from vc_core.engine.engine import Engine
+        from vc_core.plugins.registry import Plugins
+        from vc_core.supervisor.service import serve
+
+        plugins = Plugins()
+
+        async def one() -> None:
+            engine = await Engine.open(store, pod_id, plugins)
+            try:
+                await serve(engine, theirs)
+            finally:
+                await engine.aclose()
+
+        try:
+            with store.locked(pod_id):
+                try:
+                    asyncio.run(one())
+                finally:
+                    plugins.drain()  # under the lock, so that notifications of the next operation come later
+        except VCError as error:
+            failed.append(error)
+        finally:
+            theirs.close()
+
+    thread = threading.Thread(target=work, name=f"pod {pod_id}")
+    thread.start()
+    link = Link(ours, None, thread)
+    try:
+        yield from link.receive(time.monotonic() + SUPERVISOR_DEADLINE)
+    except BaseException as error:
+        yield from link.close()
+        if failed and isinstance(error, SupervisorLostError):
+            raise failed[0] from None
+        raise
+    return link

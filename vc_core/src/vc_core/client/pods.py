@@ -1,0 +1,249 @@
+"""The operations of the API that act on pods, each written once, for both interpreters; ``queries`` has the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from vc_core.client.connect import connect, find_supervisor
+from vc_core.client.foreground import Foreground, attend
+from vc_core.client.interpreters import InThread, Operation
+from vc_core.client.link import Link, request
+from vc_core.config.ids import new_id, pod_uuid
+from vc_core.config.pod import PodConfig
+from vc_core.driver.guest import Progress
+from vc_core.errors import StateError, StorageError, SupervisorError, VCError
+from vc_core.states import State, require_state
+from vc_core.store.records import ContainerRecord, PodRecord
+from vc_core.store.status import effective, vm_identity
+from vc_core.store.store import Store
+from vc_core.supervisor.wire import LOG_NAME
+
+#: Seconds to wait for a supervisor to be gone after its pod stopped.
+_GONE_DEADLINE = 10.0
+
+#: Seconds for a forced delete to be answered before the supervisor itself is killed.
+_FORCE_DEADLINE = 10.0
+
+
+def create_pod(config: PodConfig) -> Operation[str]:
+    """Create a pod and its containers; nothing is started. Return its id."""
+    config = config if config.id else config.with_id(new_id())
+
+    made: list[str] = []
+
+    def work() -> str:
+        from vc_core.engine import assembly
+        from vc_core.plugins.registry import Plugins
+
+        store = Store.here()
+        supervised = assembly.check(Plugins(), config, store.roots)
+        record = PodRecord(
+            id=config.id,
+            hypervisor=config.hypervisor_type,
+            agent=config.agent_type,
+            supervised=supervised,
+            created_at=time.time(),
+            containers={container.id: ContainerRecord() for container in config.containers},
+        )
+        with store.locked(config.id):
+            store.create(config, record)
+        made.append(config.id)
+        _notify(config.id, "", State.READY)
+        return config.id
+
+    try:
+        pod_id: str = yield InThread(work)
+    except BaseException:
+        if made:  # cancelled while it was being made
+            with suppress(VCError):
+                yield InThread(lambda: _remove(Store.here(), config.id))
+        raise
+    return pod_id
+
+
+def _remove(store: Store, pod_id: str) -> None:
+    with store.locked(pod_id):
+        store.remove(pod_id)
+
+
+def start_pod(
+    pod_id: str,
+    timeout: float | None = None,
+    foreground: Foreground | None = None,
+    progress: Progress | None = None,
+    started: Callable[[dict[str, Any]], None] | None = None,
+) -> Operation[int | None]:
+    """Start a pod and its containers.
+
+    ``timeout``: seconds that the guest has to get ready. With a foreground the exit code of its container is returned
+    when it ended, else None at once.
+    """
+    store = Store.here()
+    record = effective(store.read(pod_id))
+    require_state(f"pod {pod_id!r}", record.state, frozenset({State.READY, State.STOPPED, State.FAILED}), "starting it")
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and progress is not None:
+            progress(event["phrase"], event["fraction"])
+        elif event["event"] == "started" and started is not None:
+            started(event)
+
+    link = yield from connect(store, record, to_start=True)
+    message = {"op": "start", "ready_deadline": timeout}
+    try:
+        if foreground is not None:
+            return (yield from attend(link, message, foreground, on_event))
+        # No end of its own: building a guest may take minutes, and says so in its progress.
+        yield from request(link, message, _progress_deadline(timeout), on_event)
+        return None
+    finally:
+        yield from link.close()
+
+
+def _progress_deadline(timeout: float | None) -> float:
+    """Return how long a start may be silent: the guest's own deadline (60 s by default), and building a guest."""
+    return 600.0 + (timeout or 0.0)
+
+
+def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> Operation[None]:
+    """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked."""
+    store = Store.here()
+    record = effective(store.read(pod_id))
+    require_state(
+        f"pod {pod_id!r}", record.state, frozenset({State.RUNNING, State.PAUSED, State.FAILED}), "stopping it"
+    )
+    link = yield from connect(store, record)
+    yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
+
+
+def _stop(link: Link, timeout: float | None, force: bool, answer_deadline: float) -> Operation[None]:
+    try:
+        yield from request(link, {"op": "stop", "deadline": timeout, "force": force}, answer_deadline)
+        if not (yield from link.wait_gone(_GONE_DEADLINE)):
+            raise SupervisorError("the pod stopped but its supervisor did not end; 'virtc pod delete --force' ends it")
+    finally:
+        yield from link.close()
+
+
+def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
+    """Delete a pod that does not run; with ``force`` whatever its state, stopping or killing it first."""
+    store = Store.here()
+    if force:
+        yield from _end_by_force(store, pod_id)
+    else:
+        record = effective(store.read(pod_id))
+        allowed = frozenset({State.READY, State.STOPPED, State.FAILED})
+        require_state(f"pod {pod_id!r}", record.state, allowed, "deleting it without force")
+        identity = vm_identity(record)
+        if identity is not None and identity.alive():
+            raise StateError(
+                f"pod {pod_id!r} is {record.state} but its VM still runs; stop it first, or delete it with --force",
+                state=str(record.state), wanted=sorted(allowed),
+            )  # fmt: skip
+
+    def work() -> None:
+        with store.locked(pod_id):
+            try:
+                state = str(_not_running(store, pod_id, force))
+            except StorageError:
+                if not force:
+                    raise
+                state = str(State.FAILED)
+            store.remove(pod_id)
+        _notify(pod_id, state, "")
+
+    yield InThread(work)
+
+
+def _not_running(store: Store, pod_id: str, force: bool) -> State:
+    """Return the pod's state, read under its lock; raises StateError when somebody has started it meanwhile."""
+    record = effective(store.read(pod_id))
+    if record.state in (State.RUNNING, State.PAUSED) and (record.supervised or not force):
+        raise StateError(f"pod {pod_id!r} was started meanwhile", state=str(record.state), wanted=[])
+    return record.state
+
+
+def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
+    """Make sure that nothing of a pod runs, by every means from asking to killing."""
+    record: PodRecord | None = None
+    try:
+        record = effective(store.read(pod_id))
+    except StorageError:
+        if not store.exists(pod_id):
+            raise
+    deadline = time.monotonic() + _FORCE_DEADLINE
+    if record is None or record.supervised:
+        with suppress(VCError):
+            link = yield from find_supervisor(store, pod_id, deadline)
+            if link is not None:
+                yield from _stop(link, None, True, 0.0)
+    elif record.state in (State.RUNNING, State.PAUSED):
+        yield InThread(lambda: _stop_elsewhere(pod_id))
+    yield InThread(lambda: _kill_all(store, pod_id, record))
+
+
+def _stop_elsewhere(pod_id: str) -> None:
+    """Stop a pod that has no supervisor in a process of its own, because its driver may hang."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-P", "-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            command, timeout=_FORCE_DEADLINE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:
+    from vc_core.host import processes
+
+    run_dir = store.roots.pod_run_dir(pod_id)
+    doomed = {*processes.find_supervisors(pod_id, run_dir / LOG_NAME), *processes.find_vms(run_dir, pod_uuid(pod_id))}
+    if record is not None and (identity := vm_identity(record)) is not None:
+        doomed.add(identity)
+    for identity in doomed:
+        if not identity.kill(_FORCE_DEADLINE):
+            raise SupervisorError(f"process {identity.pid} of pod {pod_id!r} does not end even when killed")
+
+
+def run_pod(
+    config: PodConfig,
+    timeout: float | None = None,
+    foreground: Foreground | None = None,
+    progress: Progress | None = None,
+    created: Callable[[str], None] | None = None,
+    started: Callable[[dict[str, Any]], None] | None = None,
+) -> Operation[tuple[str, int | None]]:
+    """Create a pod and start it; if that fails, delete it. Return its id, and the exit code of a foreground."""
+    pod_id = yield from create_pod(config)
+    running = False
+
+    def on_started(event: dict[str, Any]) -> None:
+        nonlocal running
+        running = True
+        if started is not None:
+            started(event)
+
+    try:
+        if created is not None:
+            created(pod_id)
+        code = yield from start_pod(pod_id, timeout, foreground, progress, on_started)
+    except BaseException:
+        if foreground is None or not running:
+            with suppress(VCError):
+                yield from delete_pod(pod_id, force=True)
+        raise
+    return pod_id, code
+
+
+def _notify(pod_id: str, old: str, new: str) -> None:
+    """Notify extensions that a pod was created or deleted, and wait until they are: the process may end after this."""
+    from vc_core.plugins.registry import Plugins
+
+    plugins = Plugins()
+    plugins.notify_pod_transition(pod_id, str(old), str(new))
+    plugins.drain()

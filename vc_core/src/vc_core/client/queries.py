@@ -1,0 +1,33 @@
+"""Operations that only look: they read records and /proc, and import as little as that needs."""
+
+from __future__ import annotations
+
+from vc_core.client.interpreters import InThread, Operation
+from vc_core.results import ContainerStatus, PodStatus
+from vc_core.store.status import all_pods, container_status, effective, find_container, pod_status
+from vc_core.store.store import Store
+
+
+def list_pods() -> Operation[list[PodStatus]]:
+    """Return the status of every pod, sorted by id."""
+    pods: list[PodStatus] = yield InThread(lambda: all_pods(Store.here()))
+    return pods
+
+
+def status_pod(pod_id: str) -> Operation[PodStatus]:
+    """Return a pod's status. Raises PodNotFoundError, StorageError."""
+    store = Store.here()
+    status: PodStatus = yield InThread(lambda: pod_status(store.roots, store.read(pod_id)))
+    return status
+
+
+def status_container(pod_id: str, container_id: str) -> Operation[ContainerStatus]:
+    """Return a container's status. Raises PodNotFoundError, ContainerNotFoundError, StorageError."""
+    store = Store.here()
+
+    def look() -> ContainerStatus:
+        record = effective(store.read(pod_id))
+        return container_status(store.roots, pod_id, container_id, find_container(record, container_id))
+
+    status: ContainerStatus = yield InThread(look)
+    return status

@@ -1,0 +1,1 @@
+"""What callers ask for: frozen values, validated when they are made."""

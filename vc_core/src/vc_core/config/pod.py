@@ -1,0 +1,192 @@
+"""What callers say about pods, containers and commands: frozen, validated when made.
+
+Names are those of virtcontainers v0.1.0 in snake_case. Sequences may be given as any sequence and are kept as tuples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from vc_core.config.container import ContainerConfig
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+from vc_core.config.ids import check_id
+from vc_core.config.network import NetworkConfig
+from vc_core.config.values import check_count, join_parts, path_text, set_fields, split_parts
+from vc_core.errors import ConfigError
+
+#: QEMU refuses longer mount tags (measured on 7.2; the virtio-9p config field holds 32 bytes).
+MOUNT_TAG_MAX = 31
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter of the kernel or hypervisor: ``key``, ``key=value``, or a bare ``value``."""
+
+    key: str
+    value: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Param:
+        """Return the parameter that ``KEY`` or ``KEY=VALUE`` says."""
+        key, _, value = text.partition("=")
+        return cls(key, value)
+
+    def __str__(self) -> str:
+        return "=".join(part for part in (self.key, self.value) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A host directory that the guest can mount by ``mount_tag`` (31 bytes at most); for containers see :class:`Mount`.
+
+    Unless ``read_only``, the guest can write, under the same rules as for a mount.
+    """
+
+    mount_tag: str
+    host_path: str
+    read_only: bool = True
+
+    def __post_init__(self) -> None:
+        set_fields(self, host_path=path_text(self.host_path))
+        if not self.mount_tag or not self.host_path:
+            raise ConfigError(f"volume {self.mount_tag!r}:{self.host_path!r} needs both a mount tag and a host path")
+        if len(self.mount_tag.encode()) > MOUNT_TAG_MAX:
+            raise ConfigError(
+                f"mount tag {self.mount_tag!r} has {len(self.mount_tag.encode())} bytes; {MOUNT_TAG_MAX} at most"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Volume:
+        """Return the volume that ``TAG:PATH``, or ``TAG:PATH:rw``, says. Raises ConfigError."""
+        (tag, path), read_only = split_parts("volume", text, "TAG:PATH", access=True)
+        return cls(tag, path, read_only)
+
+    def __str__(self) -> str:
+        return join_parts(self.mount_tag, self.host_path, read_only=self.read_only)
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A socket on the host that a program in the VM reaches as the serial port ``name``.
+
+    ``id`` is unique in the pod; ``device_id`` is v0.1.0's, and drivers name their devices themselves.
+    """
+
+    device_id: str
+    id: str
+    host_path: str
+    name: str
+
+    def __post_init__(self) -> None:
+        set_fields(self, host_path=path_text(self.host_path))
+        if not (self.device_id and self.id and self.host_path and self.name):
+            raise ConfigError(f"socket {str(self)!r} needs device_id, id, host_path and name")
+
+    @classmethod
+    def parse(cls, text: str) -> Socket:
+        """Return the socket that ``DEVICE:ID:PATH:NAME`` says. Raises ConfigError."""
+        parts, _ = split_parts("socket", text, "DEVICE:ID:PATH:NAME")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return join_parts(self.device_id, self.id, self.host_path, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What the VM gets. Zero means the default of the hypervisor driver."""
+
+    vcpus: int = 0  #: virtual CPUs
+    memory: int = 0  #: MiB
+
+    def __post_init__(self) -> None:
+        for name in ("vcpus", "memory"):
+            check_count(name, getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HypervisorConfig:
+    """How the VM is made.
+
+    Empty ``kernel_path`` and ``image_path`` mean the guest that the driver ``guest`` builds; empty ``hypervisor_path``
+    the driver's own default. ``options`` and ``guest_options`` go to the drivers, which validate them.
+    """
+
+    kernel_path: str = ""  #: what the VM boots
+    image_path: str = ""  #: initramfs, or a disk where the driver takes one
+    hypervisor_path: str = ""  #: the program; a bare name is looked up in PATH
+    kernel_params: Sequence[Param] = ()  #: added after those that guest and hypervisor need
+    hypervisor_params: Sequence[Param] = ()  #: of those that the driver allows
+    guest: str = ""  #: name of a driver; empty: the one that the hypervisor names, mostly "debian"
+    guest_options: Mapping[str, Any] = field(default_factory=dict)  #: of the guest driver
+    options: Mapping[str, Any] = field(default_factory=dict)  #: of the hypervisor driver
+
+    def __post_init__(self) -> None:
+        set_fields(
+            self,
+            kernel_path=path_text(self.kernel_path),
+            image_path=path_text(self.image_path),
+            # A bare name is looked up in PATH.
+            hypervisor_path=path_text(path) if "/" in (path := str(self.hypervisor_path)) else path,
+            kernel_params=tuple(self.kernel_params),
+            hypervisor_params=tuple(self.hypervisor_params),
+            options=dict(self.options),
+            guest_options=dict(self.guest_options),
+        )
+        if bool(self.kernel_path) != bool(self.image_path):
+            given, missing = ("kernel_path", "image_path") if self.kernel_path else ("image_path", "kernel_path")
+            raise ConfigError(f"{given} is {getattr(self, given)!r} but {missing} is empty; give both or neither")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodConfig:
+    """A pod: one VM and the containers that run in it. An empty ``id`` means a new UUID."""
+
+    id: str = ""  #: letters, digits and ``_.-``, 64 at most
+    vm_config: Resources = field(default_factory=Resources)  #: how large the VM is
+    hypervisor_type: str = DEFAULT_HYPERVISOR  #: name of a driver
+    hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)  #: how it is made
+    agent_type: str = DEFAULT_AGENT  #: name of a driver
+    agent_config: Any = field(default_factory=dict)  #: a mapping, or the driver's own configuration object
+    root_fs: str = ""  #: the pod's own root file system, for commands in it; empty: the guest's
+    volumes: Sequence[Volume] = ()  #: directories that programs in the guest can mount
+    sockets: Sequence[Socket] = ()  #: serial ports of the guest that are sockets here
+    containers: Sequence[ContainerConfig] = ()  #: those that exist from the beginning
+    network: NetworkConfig = field(default_factory=NetworkConfig)  #: how it is connected; by default not at all
+
+    def __post_init__(self) -> None:
+        if self.id:
+            check_id("pod", self.id)
+        set_fields(
+            self,
+            root_fs=path_text(self.root_fs),
+            agent_config=_agent_options(self.agent_config),
+            volumes=tuple(self.volumes),
+            sockets=tuple(self.sockets),
+            containers=tuple(self.containers),
+        )
+        for what, names in (
+            ("container id", [container.id for container in self.containers]),
+            ("mount tag", [volume.mount_tag for volume in self.volumes]),
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    raise ConfigError(f"{what} {name!r} is used twice in one pod")
+
+    def with_id(self, pod_id: str) -> PodConfig:
+        """Return this configuration under another id."""
+        return replace(self, id=pod_id)
+
+
+def _agent_options(config: Any) -> dict[str, Any]:
+    """Return an agent's options as a mapping, from a mapping or from a driver's own frozen configuration."""
+    if config is None:
+        return {}
+    if isinstance(config, Mapping):
+        return dict(config)
+    to_mapping = getattr(config, "to_mapping", None)
+    if to_mapping is None:
+        raise ConfigError(f"agent_config is {config!r}; give a mapping or the driver's configuration object")
+    return dict(to_mapping())

@@ -1,0 +1,204 @@
+"""What a driver is written against: ``from vc_core.driver import Hypervisor, hookimpl``.
+
+The one door for authors of drivers, besides ``vc_core.errors`` and, in tests, ``vc_core.testing``. A name is loaded on
+its first use. The modules ``capture``, ``initramfs`` and ``vm_process`` are helpers, used by their qualified names.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vc_core.config.container import Cmd, EnvVar, Mount
+    from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLIMITS, RLimit
+    from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
+    from vc_core.config.pod import HypervisorConfig, Param, Resources, Socket, Volume
+    from vc_core.driver import capture, initramfs, vm_process
+    from vc_core.driver.agent import (
+        Agent,
+        AgentCapability,
+        Confinement,
+        GuestContainer,
+        GuestDisk,
+        GuestInterface,
+        GuestMount,
+        GuestNetwork,
+        GuestRoute,
+        OpenChannel,
+        Process,
+        ProcessIO,
+        TerminalSize,
+    )
+    from vc_core.driver.capture import Capture
+    from vc_core.driver.context import Boot, PodContext
+    from vc_core.driver.devices import (
+        BlockDevice,
+        Channel,
+        Device,
+        DiskLocation,
+        GuestPort,
+        NetworkInterface,
+        SharedDirectory,
+    )
+    from vc_core.driver.guest import BuiltGuest, GuestBuilder, GuestImage, GuestPayload, GuestRequest, Progress
+    from vc_core.driver.hooks import (
+        AgentSpec,
+        DriverSpec,
+        ExtensionSpec,
+        GuestSpec,
+        HypervisorSpec,
+        SpawnerSpec,
+        hookimpl,
+    )
+    from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
+    from vc_core.driver.kinds import PluginKind
+    from vc_core.driver.process import ProcessIdentity, boot_id
+    from vc_core.driver.spawner import Spawner, SpawnTarget
+    from vc_core.driver.vm_process import VMProcess
+    from vc_core.results import ContainerUsage
+
+#: Where each name comes from.
+_HOMES = {
+    "Cmd": "config.container",
+    "EnvVar": "config.container",
+    "Mount": "config.container",
+    "CAPABILITIES": "config.limits",
+    "DEFAULT_CAPABILITIES": "config.limits",
+    "RLIMITS": "config.limits",
+    "RLimit": "config.limits",
+    "NetworkConfig": "config.network",
+    "NetworkMode": "config.network",
+    "PortForward": "config.network",
+    "HypervisorConfig": "config.pod",
+    "Param": "config.pod",
+    "Resources": "config.pod",
+    "Socket": "config.pod",
+    "Volume": "config.pod",
+    "Agent": "driver.agent",
+    "AgentCapability": "driver.agent",
+    "Confinement": "driver.agent",
+    "GuestContainer": "driver.agent",
+    "GuestDisk": "driver.agent",
+    "GuestInterface": "driver.agent",
+    "GuestMount": "driver.agent",
+    "GuestNetwork": "driver.agent",
+    "GuestRoute": "driver.agent",
+    "OpenChannel": "driver.agent",
+    "Process": "driver.agent",
+    "ProcessIO": "driver.agent",
+    "TerminalSize": "driver.agent",
+    "Capture": "driver.capture",
+    "Boot": "driver.context",
+    "PodContext": "driver.context",
+    "BlockDevice": "driver.devices",
+    "Channel": "driver.devices",
+    "Device": "driver.devices",
+    "DiskLocation": "driver.devices",
+    "GuestPort": "driver.devices",
+    "NetworkInterface": "driver.devices",
+    "SharedDirectory": "driver.devices",
+    "BuiltGuest": "driver.guest",
+    "GuestBuilder": "driver.guest",
+    "GuestImage": "driver.guest",
+    "GuestPayload": "driver.guest",
+    "GuestRequest": "driver.guest",
+    "Progress": "driver.guest",
+    "AgentSpec": "driver.hooks",
+    "DriverSpec": "driver.hooks",
+    "ExtensionSpec": "driver.hooks",
+    "GuestSpec": "driver.hooks",
+    "HypervisorSpec": "driver.hooks",
+    "SpawnerSpec": "driver.hooks",
+    "hookimpl": "driver.hooks",
+    "Hypervisor": "driver.hypervisor",
+    "HypervisorCapability": "driver.hypervisor",
+    "VMExit": "driver.hypervisor",
+    "PluginKind": "driver.kinds",
+    "ProcessIdentity": "driver.process",
+    "boot_id": "driver.process",
+    "SpawnTarget": "driver.spawner",
+    "Spawner": "driver.spawner",
+    "VMProcess": "driver.vm_process",
+    "ContainerUsage": "results",
+}
+
+_HELPERS = ("capture", "initramfs", "vm_process")
+
+__all__ = [
+    "CAPABILITIES",
+    "DEFAULT_CAPABILITIES",
+    "RLIMITS",
+    "Agent",
+    "AgentCapability",
+    "AgentSpec",
+    "BlockDevice",
+    "Boot",
+    "BuiltGuest",
+    "Capture",
+    "Channel",
+    "Cmd",
+    "Confinement",
+    "ContainerUsage",
+    "Device",
+    "DiskLocation",
+    "DriverSpec",
+    "EnvVar",
+    "ExtensionSpec",
+    "GuestBuilder",
+    "GuestContainer",
+    "GuestDisk",
+    "GuestImage",
+    "GuestInterface",
+    "GuestMount",
+    "GuestNetwork",
+    "GuestPayload",
+    "GuestPort",
+    "GuestRequest",
+    "GuestRoute",
+    "GuestSpec",
+    "Hypervisor",
+    "HypervisorCapability",
+    "HypervisorConfig",
+    "HypervisorSpec",
+    "Mount",
+    "NetworkConfig",
+    "NetworkInterface",
+    "NetworkMode",
+    "OpenChannel",
+    "Param",
+    "PluginKind",
+    "PodContext",
+    "PortForward",
+    "Process",
+    "ProcessIO",
+    "ProcessIdentity",
+    "Progress",
+    "RLimit",
+    "Resources",
+    "SharedDirectory",
+    "Socket",
+    "SpawnTarget",
+    "Spawner",
+    "SpawnerSpec",
+    "TerminalSize",
+    "VMExit",
+    "VMProcess",
+    "Volume",
+    "boot_id",
+    "capture",
+    "hookimpl",
+    "initramfs",
+    "vm_process",
+]
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that this finds
+
+    def __getattr__(name: str) -> object:
+        if name in _HELPERS:
+            return import_module(f"{__name__}.{name}")
+        if name in _HOMES:
+            found = globals()[name] = getattr(import_module(f"vc_core.{_HOMES[name]}"), name)
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,59 @@
+"""What the core tells a driver about the pod it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_core.config.ids import pod_uuid
+from vc_core.config.pod import HypervisorConfig, PodConfig, Resources
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What the VM boots. ``image`` is an initramfs or a disk; ``params`` is the kernel command line, in order."""
+
+    kernel: Path
+    image: Path
+    image_is_initramfs: bool
+    params: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodContext:
+    """A frozen view of a pod, for a driver's create hook.
+
+    ``run_dir`` is the driver's to use while the pod runs: sockets and pid files go there, it is private to the pod's
+    owner and removed with the pod. ``share_dir`` is the host directory whose sub-directories are the containers' root
+    file systems; an agent that shares files offers it to the guest. ``boot`` is None for a hypervisor that boots
+    nothing, and whenever an object is made only to re-attach. ``writable_dir`` is a second host directory like
+    ``share_dir``, for mounts that containers may write to; None when no container of the pod has any.
+    """
+
+    id: str
+    uuid: str  #: derived from the id; an argument of the VM's process, by which the core finds it
+    run_dir: Path
+    share_dir: Path
+    resources: Resources
+    hypervisor_config: HypervisorConfig
+    boot: Boot | None = None
+    writable_dir: Path | None = None
+
+
+def context(config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodContext:
+    """Return what the drivers are told of a pod."""
+    writes = any(not mount.read_only for one in config.containers for mount in one.mounts)
+    return PodContext(
+        id=config.id,
+        uuid=pod_uuid(config.id),
+        run_dir=run_dir,
+        share_dir=run_dir / "share",
+        resources=config.vm_config,
+        hypervisor_config=config.hypervisor_config,
+        boot=boot,
+        writable_dir=run_dir / "writable" if writes else None,
+    )

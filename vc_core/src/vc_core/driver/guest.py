@@ -1,0 +1,90 @@
+"""The GuestBuilder interface: what a driver's ``vc_guest_create`` returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPayload:
+    """What an agent needs inside a guest; returned by the hook ``vc_agent_guest``, used by a GuestBuilder.
+
+    ``files`` maps paths in the guest to files on the host (executable bits are kept); one of them must be ``/init``,
+    which the kernel starts as pid 1. ``modules`` names kernel modules; the builder adds what they depend on, and lists
+    them in load order in ``/lib/modules/load`` (one absolute path a line), which ``/init`` must load. Each entry of
+    ``later`` is such a list under a name, in ``/lib/modules/load.NAME``: modules for ``/init`` to load when they are
+    needed, because loading takes time at every boot.
+    ``packages`` names packages of the guest's distribution.
+    """
+
+    files: Mapping[str, str]
+    modules: Sequence[str] = ()
+    later: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    packages: Sequence[str] = ()
+    kernel_params: Sequence[str] = ()
+
+
+#: Called with one short phrase ("unpacking the kernel") and how much of the whole is done (0 to 1), or None if unknown.
+Progress = Callable[[str, float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRequest:
+    """What to build: for which agent, from which payload, for which machine (``uname -m``), into which cache."""
+
+    agent: str
+    payload: GuestPayload
+    architecture: str
+    cache_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class GuestImage:
+    """A bootable guest: uncompressed or bzImage kernel, initramfs, and kernel parameters that it needs."""
+
+    kernel: Path
+    initramfs: Path
+    kernel_params: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltGuest:
+    """A guest in the cache: the builder's key for it, for which agent, from what, where; ``size`` in bytes."""
+
+    key: str
+    agent: str
+    made_from: tuple[str, ...]
+    directory: Path
+    size: int
+
+
+class GuestBuilder(ABC):
+    """Builds the kernel and initramfs that a hypervisor boots for an agent."""
+
+    @abstractmethod
+    async def find(self, request: GuestRequest) -> GuestImage | None:
+        """Return the built guest for exactly this request, or None. Called at every pod start: fast, no network."""
+
+    @abstractmethod
+    async def build(self, request: GuestRequest, progress: Progress) -> GuestImage:
+        """Build the guest afresh and return it; concurrent builders of one request do not disturb each other.
+
+        Called when find returned None, and by ``virtc guest build``. Raises GuestError with what to do.
+        """
+
+    def list(self, cache_dir: Path) -> list[BuiltGuest]:
+        """Return the guests that this driver built into a cache. Called by ``virtc guest list``."""
+        raise _unsupported(self, "list what it built")
+
+    def remove(self, cache_dir: Path, key: str) -> None:
+        """Remove a built guest; VMs that booted it run on. Called by ``virtc guest remove``. Raises GuestError."""
+        raise _unsupported(self, "remove what it built")
+
+
+def _unsupported(builder: GuestBuilder, what: str) -> Exception:
+    from vc_core.errors import NotSupportedError
+
+    return NotSupportedError(f"guest driver {type(builder).__name__} cannot {what}")

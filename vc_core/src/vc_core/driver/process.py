@@ -1,0 +1,102 @@
+"""Who a process is, so that nobody else is ever signalled, and how to end it.
+
+A pid alone is no identity: it is used again after the process ended. Identity here is pid, start time and boot id, and
+signals go through a pidfd that was checked after it was opened. A zombie is dead.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+def boot_id() -> str:
+    """Return the id of the running boot of this host (proc(5), ``/proc/sys/kernel/random/boot_id``)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+
+
+def stat_fields(pid: int) -> list[str] | None:
+    """Return the fields of ``/proc/PID/stat`` from the third (state) on, or None if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the command's name in brackets: any bytes, spaces and brackets among them. The rest is ASCII.
+    return stat[stat.rindex(b")") + 2 :].decode().split()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process of one boot of this host. JSON-able through :meth:`to_mapping`."""
+
+    pid: int
+    start_time: int  #: clock ticks after boot (proc(5), field 22 of stat)
+    boot_id: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        """Return the identity of a process that lives now, or None if it does not (any more)."""
+        fields = stat_fields(pid)
+        if fields is None or fields[0] in "ZX":
+            return None
+        return cls(pid, int(fields[19]), boot_id())
+
+    @classmethod
+    def from_mapping(cls, mapping: dict[str, object]) -> ProcessIdentity:
+        """Return the identity that :meth:`to_mapping` wrote."""
+        return cls(int(str(mapping["pid"])), int(str(mapping["start_time"])), str(mapping["boot_id"]))
+
+    def to_mapping(self) -> dict[str, object]:
+        """Return JSON-able facts."""
+        return asdict(self)
+
+    def alive(self) -> bool:
+        """Tell whether this very process still lives."""
+        return self.pid > 1 and ProcessIdentity.of(self.pid) == self
+
+    def open_pidfd(self) -> int | None:
+        """Return a pidfd of this very process for the caller to close, or None if it is gone.
+
+        A process whose first thread has ended looks like a zombie while others still run; its pidfd says when all did.
+        """
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+        fields = stat_fields(self.pid)
+        if self.pid <= 1 or fields is None or int(fields[19]) != self.start_time or boot_id() != self.boot_id:
+            os.close(pidfd)
+            return None
+        return pidfd
+
+    def send(self, signum: int) -> bool:
+        """Send a signal to this very process; return whether it was still there."""
+        pidfd = self.open_pidfd()
+        if pidfd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(pidfd, signum)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(pidfd)
+        return True
+
+    def wait(self, deadline: float) -> bool:
+        """Block until this process ended, ``deadline`` seconds at most; return whether it did."""
+        pidfd = self.open_pidfd()
+        if pidfd is None:
+            return True
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            return bool(poll.poll(deadline * 1000))
+        finally:
+            os.close(pidfd)
+
+    def kill(self, deadline: float) -> bool:
+        """SIGKILL this process and block until it ended, ``deadline`` seconds at most; return whether it did."""
+        return not self.send(signal.SIGKILL) or self.wait(deadline)

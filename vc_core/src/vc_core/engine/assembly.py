@@ -1,0 +1,134 @@
+"""What a pod's VM is put together from: its drivers, their devices, and the network that its guest is told of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_core.config.container import ContainerConfig
+from vc_core.config.network import NetworkMode
+from vc_core.config.pod import PodConfig
+from vc_core.driver.agent import Agent
+from vc_core.driver.context import PodContext
+from vc_core.driver.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
+from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
+from vc_core.driver.spawner import Spawner
+from vc_core.engine.guest_image import guest_driver
+from vc_core.errors import ConfigError, DriverContractError, PrivilegeError
+from vc_core.host import paths, rootfs
+from vc_core.host.rootfs import RootFs
+from vc_core.store.roots import Roots
+
+if TYPE_CHECKING:
+    from vc_core.plugins.registry import Plugins
+from vc_core.driver.context import context
+
+#: The capability that a hypervisor needs for each kind of device, and the noun of an error message.
+_NEEDED = (
+    (Channel, HypervisorCapability.CHANNELS, "channels"),
+    (SharedDirectory, HypervisorCapability.SHARED_DIRECTORIES, "shared directories"),
+    (BlockDevice, HypervisorCapability.BLOCK_DEVICES, "disks"),
+    (NetworkInterface, HypervisorCapability.NETWORK, "a network"),
+    (GuestPort, HypervisorCapability.GUEST_PORTS, "ports of the guest"),
+)
+
+
+def drivers(
+    plugins: Plugins,
+    config: PodConfig,
+    pod: PodContext,
+    saved_hypervisor: Mapping[str, object] | None = None,
+    saved_agent: Mapping[str, object] | None = None,
+) -> tuple[Hypervisor, Agent]:
+    """Return the objects that work for a pod, new or with what former ones saved. Raises ConfigError, DriverError."""
+    hypervisor = plugins.hypervisor(config.hypervisor_type)
+    agent = plugins.agent(config.agent_type)
+    agent_config = agent.config(config.agent_config)
+    return (
+        hypervisor.create(pod, hypervisor.config(config.hypervisor_config.options), saved_hypervisor),
+        agent.create(pod, agent_config, _spawner(plugins, agent_config), saved_agent),
+    )
+
+
+def _spawner(plugins: Plugins, agent_config: object) -> Spawner | None:
+    """Return the spawner that an agent's configuration names in ``spawner``, if any, made with ``spawner_options``."""
+    name = getattr(agent_config, "spawner", "")
+    if not name:
+        return None
+    spawner = plugins.spawner(name)
+    return spawner.create(spawner.config(getattr(agent_config, "spawner_options", {})))
+
+
+def devices(config: PodConfig, agent: Agent) -> list[Device]:
+    """Return what a pod's VM has besides disks: what the agent needs, and what the caller asked for."""
+    return [
+        *agent.devices(),
+        *(SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in config.volumes),
+        *(Channel(one.id, one.name, Path(one.host_path)) for one in config.sockets),
+        *([_interface(config)] if config.network.mode is not NetworkMode.NONE else []),
+    ]
+
+
+def disks(config: PodConfig) -> list[BlockDevice]:
+    """Return the disks that are roots of a pod's containers. Raises ConfigError when a root cannot be used."""
+    return [disk for one in config.containers if (disk := root_disk(one, rootfs.resolve(one))) is not None]
+
+
+def root_disk(container: ContainerConfig, root: RootFs) -> BlockDevice | None:
+    """Return the disk that is a container's root, None if that is a directory."""
+    if not root.fstype:
+        return None
+    return BlockDevice(disk_id(container.id), root.path, read_only=not container.writable_root_fs)
+
+
+def disk_id(container_id: str) -> str:
+    """Return the id of the disk that is a container's root, should it be one."""
+    return f"root-{container_id}"
+
+
+def _interface(config: PodConfig) -> NetworkInterface:
+    # 52:54:00 is what QEMU and libvirt give to virtual machines; the rest tells pods apart.
+    own = hashlib.sha256(config.id.encode()).hexdigest()
+    return NetworkInterface(config.network, config.network.mac or f"52:54:00:{own[:2]}:{own[2:4]}:{own[4:6]}")
+
+
+def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
+    """Refuse a pod that could never start, before anything is stored; return whether it needs a supervisor.
+
+    Raises ConfigError, DriverError, PrivilegeError.
+    """
+    hypervisor, agent = drivers(plugins, config, context(config, roots.pod_run_dir(config.id)))
+    _check_devices(config, hypervisor, devices(config, agent))
+    if HypervisorCapability.PROCESS not in hypervisor.capabilities:
+        return False
+    if os.geteuid() != 0:
+        raise PrivilegeError(
+            f"hypervisor {config.hypervisor_type!r} needs root, and this process runs as user {os.geteuid()}; use sudo"
+        )
+    if not config.hypervisor_config.kernel_path:
+        plugins.guest(guest_driver(plugins, config))
+    paths.check_pod(config, roots)
+    _check_devices(config, hypervisor, disks(config))
+    return True
+
+
+def _check_devices(config: PodConfig, hypervisor: Hypervisor, wanted: Iterable[Device]) -> None:
+    """Refuse devices that the hypervisor cannot give to a VM. Raises ConfigError, and DriverContractError for others.
+
+    A driver may derive its own classes from those of ``vc_core.driver.devices``.
+    """
+    for device in wanted:
+        needed, what = next(((needed, what) for kind, needed, what in _NEEDED if isinstance(device, kind)), (None, ""))
+        if needed is None:
+            raise DriverContractError(
+                f"agent driver {config.agent_type!r} asks for {device!r}, which is no device of vc_core.driver.devices",
+                kind="agent", name=config.agent_type,
+            )  # fmt: skip
+        if needed not in hypervisor.capabilities:
+            raise ConfigError(
+                f"the pod needs {what}, which hypervisor {config.hypervisor_type!r} does not have; "
+                f"choose another hypervisor, or another agent than {config.agent_type!r} if that asks for it"
+            )

@@ -1,0 +1,99 @@
+"""What a pod's VM boots: the caller's kernel and image, or the guest that a Guest driver builds for the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_core.config.pod import HypervisorConfig, PodConfig
+from vc_core.driver.context import Boot
+from vc_core.driver.guest import GuestBuilder, GuestImage, GuestRequest, Progress
+from vc_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vc_core.plugins.registry import Plugins
+
+#: First bytes of what the kernel takes as an initramfs (its lib/decompress.c and init/initramfs.c); all else is a disk.
+_INITRAMFS_MAGICS = (
+    b"070701",  # cpio, newc
+    b"070702",  # cpio, newc with checksum
+    b"\x1f\x8b",  # gzip
+    b"\xfd7zXZ\x00",
+    b"\x02\x21\x4c\x18",  # lz4, legacy
+    b"\x28\xb5\x2f\xfd",  # zstd
+)
+
+
+_NONE: Mapping[str, object] = {}
+
+
+def guest_request(plugins: Plugins, agent_type: str, options: dict[str, object], cache: Path) -> GuestRequest:
+    """Return what a Guest driver must build for an agent. Raises ConfigError when the agent brings no guest."""
+    agent = plugins.agent(agent_type)
+    payload = agent.guest(agent.config(options))
+    if payload is None:
+        raise ConfigError(f"agent {agent_type!r} brings no guest; give kernel_path and image_path")
+    return GuestRequest(agent=agent_type, payload=payload, architecture=platform.machine(), cache_dir=cache / "guests")
+
+
+async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Progress) -> Boot:
+    """Return what the pod's VM boots, building the guest if there is none yet. Called at each start of a pod.
+
+    Raises ConfigError, GuestError, DriverError.
+    """
+    hypervisor = config.hypervisor_config
+    params = tuple(filter(None, map(str, hypervisor.kernel_params)))
+    if hypervisor.kernel_path:
+        return await asyncio.to_thread(_given, hypervisor, params)  # their file server may be slow
+    request = guest_request(plugins, config.agent_type, config.agent_config, cache)
+    image = await find_or_build(plugins, guest_driver(plugins, config), request, progress, hypervisor.guest_options)
+    return Boot(
+        kernel=image.kernel, image=image.initramfs, image_is_initramfs=True, params=(*image.kernel_params, *params)
+    )
+
+
+def guest_driver(plugins: Plugins, config: PodConfig) -> str:
+    """Return the name of the Guest driver that a pod's guest is built by: the caller's choice or the hypervisor's."""
+    return config.hypervisor_config.guest or plugins.hypervisor(config.hypervisor_type).guest()
+
+
+async def find_or_build(
+    plugins: Plugins, guest: str, request: GuestRequest, progress: Progress, options: Mapping[str, object] = _NONE
+) -> GuestImage:
+    """Return the built guest for a request, building it on first use."""
+    made = builder(plugins, guest, options)
+    return await made.find(request) or await made.build(request, progress)
+
+
+def builder(plugins: Plugins, guest: str, options: Mapping[str, object]) -> GuestBuilder:
+    """Return the builder of a Guest driver. Raises ConfigError for options that it does not have."""
+    driver = plugins.guest(guest)
+    return driver.create(driver.config(options))
+
+
+def _given(hypervisor: HypervisorConfig, params: tuple[str, ...]) -> Boot:
+    kernel = _regular_file("kernel_path", hypervisor.kernel_path)
+    image = _regular_file("image_path", hypervisor.image_path)
+    with image.open("rb") as file:
+        is_initramfs = file.read(8).startswith(_INITRAMFS_MAGICS)
+    return Boot(kernel=kernel, image=image, image_is_initramfs=is_initramfs, params=params)
+
+
+def _regular_file(what: str, text: str) -> Path:
+    path = Path(text)
+    try:
+        if not path.exists():
+            raise ConfigError(f"{what} {text!r} does not exist")
+        if not path.is_file():
+            raise ConfigError(f"{what} {text!r} is not a regular file")
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"{what} {text!r} cannot be read: {error.strerror}") from error
+    return path
+
+
+#: For callers who watch nothing.
+no_progress: Callable[[str, float | None], None] = lambda phrase, fraction: None  # noqa: E731 - a constant

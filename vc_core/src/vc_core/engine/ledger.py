@@ -1,0 +1,128 @@
+"""A pod's record and configuration as its one writer sees them: every change goes to disk, then to the extensions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from vc_core.config.container import ContainerConfig
+from vc_core.config.pod import PodConfig
+from vc_core.engine.logs import ContainerLog
+from vc_core.errors import ContainerExistsError, StorageError
+from vc_core.store.records import ContainerRecord, PodRecord
+from vc_core.store.status import container_log, ended, find_container
+from vc_core.store.store import Store
+
+if TYPE_CHECKING:
+    from vc_core.plugins.registry import Plugins
+
+
+class Ledger:
+    """The state of one pod, for whoever holds its lock."""
+
+    def __init__(self, store: Store, pod_id: str, plugins: Plugins) -> None:
+        self._store, self._plugins = store, plugins
+        #: The pod's record: as it is on disk, but for facts that the disk refused (see :meth:`note_end`).
+        self.record: PodRecord = store.read(pod_id)
+        self._written = self.record
+        config = store.read_config(pod_id)
+        #: What the caller asked for. A container that has no record was half added or half removed.
+        self.config: PodConfig = replace(config, containers=[one for one in config.containers if self._has(one.id)])
+
+    def _has(self, container_id: str) -> bool:
+        return container_id in self.record.containers
+
+    @property
+    def name(self) -> str:
+        """The pod, for messages."""
+        return f"pod {self.record.id!r}"
+
+    def commit(self, **changes: Any) -> None:
+        """Change the record on disk, then notify extensions of what changed its state. Raises StorageError.
+
+        It blocks the event loop for two fsync(2), on purpose: no other task may see the pod between the old record and
+        the new one, and the resource that the record announces is made right after. Records change only when a pod or a
+        container starts or ends. The extensions are called on another thread.
+        """
+        self._commit(msgspec.structs.replace(self.record, **changes))
+
+    def commit_container(self, container_id: str, of_pod: Mapping[str, Any], **changes: Any) -> None:
+        """Change the record of one container, and with it ``of_pod`` in that of the pod. Raises StorageError."""
+        self._commit(self._with_container(container_id, of_pod, changes))
+
+    def note_end(self, container_id: str, **changes: Any) -> None:
+        """Record how a container ended. Raises StorageError; the next change that the disk takes has it too."""
+        self._note(self._with_container(container_id, {}, changes))
+
+    def _with_container(self, container_id: str, of_pod: Mapping[str, Any], changes: Mapping[str, Any]) -> PodRecord:
+        container = msgspec.structs.replace(self.record.containers[container_id], **changes)
+        containers = {**self.record.containers, container_id: container}
+        return msgspec.structs.replace(self.record, containers=containers, **of_pod)
+
+    def commit_ended(self, reason: str) -> None:
+        """Record that the VM has ended, and with it all containers.
+
+        Raises StorageError; the next change that the disk takes has it too.
+        """
+        self._note(ended(self.record, reason, time.time()))
+
+    def flush(self) -> None:
+        """Write what the disk has refused so far. Called before the record is given up. Raises StorageError."""
+        if self.record is not self._written:
+            self._commit(self.record)
+
+    def _note(self, record: PodRecord) -> None:
+        """Record a fact, which is true whether the disk takes it or not. Raises StorageError."""
+        self.record = record
+        self._commit(record)
+
+    def _commit(self, record: PodRecord) -> None:
+        self._store.write(record)
+        old, self._written, self.record = self._written, record, record
+        for name in old.containers.keys() | record.containers.keys():
+            before, after = (str(one.containers[name].state) if name in one.containers else "" for one in (old, record))
+            if before != after:
+                self._plugins.notify_container_transition(record.id, name, before, after)
+        if old.state is not record.state:
+            self._plugins.notify_pod_transition(record.id, str(old.state), str(record.state))
+
+    def container(self, container_id: str) -> ContainerRecord:
+        """Return a container's record. Raises ContainerNotFoundError."""
+        return find_container(self.record, container_id)
+
+    def container_config(self, container_id: str) -> ContainerConfig:
+        """Return what the caller asked of a container. Raises ContainerNotFoundError."""
+        self.container(container_id)
+        return next(one for one in self.config.containers if one.id == container_id)
+
+    def add_container(self, config: ContainerConfig) -> None:
+        """Add a container, ready to be started. Raises ContainerExistsError, StorageError."""
+        if config.id in self.record.containers:
+            raise ContainerExistsError(
+                f"{self.name} has a container {config.id!r}; choose another id or delete it first"
+            )
+        config_of_pod = replace(self.config, containers=[*self.config.containers, config])
+        self._store.write_config(config_of_pod)  # first: without a record the container does not count
+        self.commit(containers={**self.record.containers, config.id: ContainerRecord()})
+        self.config = config_of_pod
+
+    def remove_container(self, container_id: str) -> None:
+        """Forget a container and its log. Raises StorageError; the container is still there then."""
+        self._store.remove_container_files(self.record.id, container_id)
+        self.commit(containers={name: one for name, one in self.record.containers.items() if name != container_id})
+        self.config = replace(self.config, containers=[one for one in self.config.containers if self._has(one.id)])
+        with suppress(StorageError):  # without a record it does not count, and the next change leaves it out
+            self._store.write_config(self.config)
+
+    def open_log(self, container_id: str, resumed: bool = False) -> ContainerLog:
+        """Return a container's log, opened for a process that starts, or with ``resumed`` for one that ran before.
+
+        The caller closes it. Raises ContainerNotFoundError, StorageError.
+        """
+        self.container(container_id)
+        return ContainerLog(container_log(self._store.roots, self.record.id, container_id), resumed=resumed)

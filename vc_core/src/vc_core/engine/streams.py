@@ -1,0 +1,225 @@
+"""Where processes in the guest read and write on the host: descriptors that a client handed over, and log files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import termios
+import tty
+from collections.abc import Callable
+from contextlib import suppress
+
+from vc_core.driver.agent import ProcessIO
+from vc_core.engine.logs import ContainerLog
+from vc_core.errors import ConfigError
+
+#: Most bytes taken from an input at once; also the window of the guest's streams.
+CHUNK = 64 * 1024
+
+
+class Input:
+    """One end of a pipe, socket or file that a process' input comes from. Takes over the descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._end = _End(fd, os.O_RDONLY)
+
+    async def read(self) -> bytes:
+        """Return the next bytes, empty at the end or when the other side is broken."""
+        end = self._end
+        try:
+            if end.is_file:
+                return await asyncio.to_thread(os.read, end.fd, CHUNK)
+            while True:
+                try:
+                    if end.socket is not None:
+                        return end.socket.recv(CHUNK, socket.MSG_DONTWAIT)
+                    return os.read(end.fd, CHUNK)
+                except BlockingIOError:
+                    await ready(end.fd, writing=False)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
+        self._end.close()
+
+
+class Output:
+    """One end of a pipe, socket or file that a process' output goes to. Takes over the descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._end = _End(fd, os.O_WRONLY)
+        self.broken = self._end.fd < 0
+
+    async def write(self, data: bytes) -> bool:
+        """Write all of it; return False when nobody reads any more."""
+        end, view = self._end, memoryview(data)
+        try:
+            while view and not self.broken:
+                try:
+                    if end.is_file:
+                        view = view[await asyncio.to_thread(os.write, end.fd, view) :]
+                    elif end.socket is not None:
+                        view = view[end.socket.send(view, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
+                    else:
+                        view = view[os.write(end.fd, view) :]
+                except BlockingIOError:
+                    await ready(end.fd, writing=True)
+        except OSError:
+            self.broken = True
+        return not self.broken
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
+        self.broken = True
+        self._end.close()
+
+
+class _End:
+    """A descriptor, made fit for an event loop without changing the caller's own open file description."""
+
+    def __init__(self, fd: int, mode: int) -> None:
+        self.socket: socket.socket | None = None
+        kind = os.fstat(fd).st_mode
+        self.is_file = stat.S_ISREG(kind)
+        if stat.S_ISSOCK(kind):
+            self.socket = socket.socket(fileno=fd)
+        elif stat.S_ISFIFO(kind) or os.isatty(fd):
+            # O_NONBLOCK belongs to the open file description, which the caller shares: so open the file anew.
+            try:
+                reopened = os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            except OSError:
+                reopened = -1  # the other end has gone already
+            os.close(fd)
+            fd = reopened
+        elif not self.is_file:
+            os.close(fd)
+            raise ConfigError("a stream must be a pipe, a socket, a terminal or a regular file")
+        self.fd = fd
+
+    def close(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+        elif self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+async def ready(fd: int, writing: bool) -> None:
+    """Wait until a descriptor can be read or written."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    add, remove = (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    add(fd, wake)
+    try:
+        await future
+    finally:
+        remove(fd)
+
+
+class LoggedIO(ProcessIO):
+    """A detached container: no input, output to its log, which says whether it ran before, with a former owner."""
+
+    def __init__(self, log: ContainerLog, keep_stdin_open: bool = False) -> None:
+        self._log, self._keep_stdin_open = log, keep_stdin_open
+        self.has_input = keep_stdin_open
+        self.taken = log.taken
+
+    async def read_stdin(self) -> bytes:
+        """Return the end of input, or never."""
+        if self._keep_stdin_open:
+            await asyncio.Event().wait()
+        return b""
+
+    async def write_stdout(self, data: bytes) -> None:
+        """Log output."""
+        self._log.write(data, 0)
+
+    async def write_stderr(self, data: bytes) -> None:
+        """Log error output."""
+        self._log.write(data, 1)
+
+    def close(self) -> None:
+        """Close the log. Idempotent."""
+        self._log.close()
+
+
+class AttachedIO(ProcessIO):
+    """A process in somebody's foreground. What its reader no longer takes goes to ``log``, or nowhere.
+
+    ``on_broken`` is called once, when a reader turns out to have gone.
+    """
+
+    def __init__(self, stdin: Input | None, stdout: Output | None, stderr: Output | None,
+                 log: ContainerLog | None = None) -> None:  # fmt: skip
+        self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
+        self.has_input = stdin is not None
+        self.on_broken: Callable[[], None] | None = None
+
+    async def read_stdin(self) -> bytes:
+        """Return the next input."""
+        return await self._stdin.read() if self._stdin else b""
+
+    async def write_stdout(self, data: bytes) -> None:
+        """Pass output on."""
+        await self._write(self._stdout, data)
+
+    async def write_stderr(self, data: bytes) -> None:
+        """Pass error output on."""
+        await self._write(self._stderr, data)
+
+    async def _write(self, output: Output | None, data: bytes) -> None:
+        if output is not None and await output.write(data):
+            return
+        if output is not None and self.on_broken is not None:
+            self.on_broken()
+            self.on_broken = None
+        self.log(data)
+
+    def log(self, data: bytes) -> None:
+        """Put output into the log, if there is one."""
+        if self._log is not None:
+            self._log.write(data)
+
+    def close(self) -> None:
+        """Close all descriptors. Idempotent."""
+        for end in (self._stdin, self._stdout, self._stderr, self._log):
+            if end is not None:
+                end.close()
+
+
+class ConsoleIO(AttachedIO):
+    """A process on a terminal of the caller's, which passes bytes unchanged meanwhile: the guest's does the rest."""
+
+    def __init__(self, path: str) -> None:
+        """Open the terminal, once for each direction. Raises ConfigError."""
+        ends: list[int] = []
+        try:
+            for mode in (os.O_RDONLY, os.O_WRONLY):
+                ends.append(os.open(path, mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+            ends.append(os.dup(ends[0]))  # to give the terminal back with
+            self._modes = termios.tcgetattr(ends[0])
+            tty.setraw(ends[0], termios.TCSADRAIN)
+        except (OSError, termios.error) as error:
+            for fd in ends:
+                os.close(fd)
+            why = error.strerror if isinstance(error, OSError) else "it is not a terminal"
+            raise ConfigError(f"console {path!r} cannot be used: {why}") from error
+        self._terminal: int | None = ends[2]
+        super().__init__(Input(ends[0]), Output(ends[1]), None)
+
+    def close(self) -> None:
+        """Give the terminal back as it was. Idempotent."""
+        super().close()
+        if self._terminal is not None:
+            with suppress(termios.error):  # the caller has closed it
+                termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._modes)
+            os.close(self._terminal)
+            self._terminal = None

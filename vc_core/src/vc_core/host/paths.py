@@ -1,0 +1,54 @@
+"""What of the host may be shown to a guest: checked when a caller asks for it, before anything is stored or started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vc_core.config.container import ContainerConfig
+from vc_core.config.pod import PodConfig
+from vc_core.errors import ConfigError
+from vc_core.host import rootfs
+from vc_core.store.roots import Roots
+
+#: Kernel interfaces, and what they are mounted on: no files, and no boundary would hold with them.
+_NEVER = tuple(map(Path, ("/proc", "/sys", "/dev")))
+
+#: What this host itself runs on; a guest may look at it where a caller insists, but not write to it.
+_NOT_WRITABLE = tuple(map(Path, ("/boot", "/etc", "/run", "/usr", "/var/run")))
+
+
+def check_pod(config: PodConfig, roots: Roots) -> None:
+    """Refuse a pod that asks for what cannot or may not be shared. Raises ConfigError."""
+    if config.root_fs:
+        rootfs.resolve_directory("rootfs of the pod", config.root_fs)
+    for container in config.containers:
+        check_container(container, roots)
+    for volume in config.volumes:
+        what = f"volume {volume.mount_tag!r}"
+        if not Path(volume.host_path).is_dir():
+            raise ConfigError(f"{what}: {volume.host_path!r} is not a directory")
+        _check(what, volume.host_path, volume.read_only, roots)
+
+
+def check_container(config: ContainerConfig, roots: Roots) -> None:
+    """Refuse a container without a command or root, or with mounts that may not be. Raises ConfigError."""
+    if not config.cmd.args:
+        raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
+    rootfs.resolve(config)
+    for mount in config.mounts:
+        _check(f"mount of container {config.id!r}", mount.source, mount.read_only, roots)
+
+
+def _check(what: str, source: str, read_only: bool, roots: Roots) -> None:
+    """Look at the path after all links are followed, so that no link hides where it leads."""
+    try:
+        path = Path(source).resolve(strict=True)
+    except OSError as error:
+        raise ConfigError(f"{what}: {source!r} cannot be used: {error.strerror}") from error
+    if not (path.is_dir() or path.is_file()):
+        raise ConfigError(f"{what}: {source!r} is neither a file nor a directory")
+    forbidden = [*_NEVER, roots.state, roots.run, *(() if read_only else _NOT_WRITABLE)]
+    for place in forbidden:
+        if path.is_relative_to(place) or place.is_relative_to(path):
+            access = "shown to" if read_only else "written by"
+            raise ConfigError(f"{what}: {source!r} holds or lies in {str(place)!r}, which is never {access} a guest")

@@ -1,0 +1,93 @@
+"""The directories that a pod shares with its guest: below them, what each container is given of the host's files.
+
+Made in the pod's own mount namespace, so nothing is ever mounted in the host's. Each is a shared mount, so that what is
+bound there later also appears for a VM that lives in a copy of the namespace.
+
+The supervisor calls all this on its event loop, although it blocks for some system calls: a thread could not be stopped
+when an operation is cancelled, and would bind what the clean-up has just unbound. The caller has examined a root on
+another thread before it is bound here.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from vc_core.errors import StorageError
+from vc_core.host import mounts
+from vc_core.store import files
+
+#: What a guest may never use of the host's files, whatever it manages to put there.
+_SAFE = mounts.MS_NOSUID | mounts.MS_NODEV
+
+
+def prepare(directory: Path) -> None:
+    """Make a shared directory. Called at a pod's start, in its mount namespace. Raises StorageError."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        if not mounts.mounted_below(directory):
+            mounts.bind(directory, directory, _SAFE)
+            mounts.make_shared(directory)
+    except OSError as error:
+        raise StorageError(f"shared directory {str(directory)!r} cannot be made: {error.strerror}") from error
+
+
+def add(directory: Path, place: str, source: Path, read_only: bool = True) -> str:
+    """Bind a file or directory of the host at ``place`` below a shared directory, and return ``place``.
+
+    Called before a container starts. Raises StorageError.
+    """
+    target = directory / place
+    try:
+        if target not in mounts.mounted_below(directory):
+            for parent in reversed(target.relative_to(directory).parents[:-1]):
+                _make_directory(directory / parent)
+            (_make_directory if source.is_dir() else _make_file)(target)
+            mounts.bind(source, target, _SAFE | (mounts.MS_RDONLY if read_only else 0))
+    except OSError as error:
+        raise StorageError(f"{str(source)!r} cannot be shared with the guest: {error.strerror}") from error
+    return place
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory that every user of the guest can enter, whatever our umask, unless there is one. Raises OSError.
+
+    A mode never follows a link: the guest may write to the directory above.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(fd, 0o755)
+        finally:
+            os.close(fd)
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty file that every user of the guest can read, unless there is one. Raises OSError."""
+    with suppress(FileExistsError):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o644)
+        finally:
+            os.close(fd)
+
+
+def remove(directory: Path, container_id: str) -> None:
+    """Unbind all that a container was given. Called when it ended. Raises StorageError."""
+    _unmount_all(directory / container_id)
+    files.remove_tree(directory / container_id)
+
+
+def dismantle(directory: Path) -> None:
+    """Unmount everything. Called when the pod has stopped, after the VM ended. Raises StorageError."""
+    _unmount_all(directory)
+
+
+def _unmount_all(path: Path) -> None:
+    try:
+        for point in mounts.mounted_below(path):
+            mounts.unmount(point)
+    except OSError as error:
+        raise StorageError(f"{error.filename!r} cannot be unmounted: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""How drivers and extensions are found, validated and called."""

@@ -1,0 +1,180 @@
+"""Typed faces of loaded drivers: one class for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from vc_core.config.defaults import DEFAULT_GUEST
+from vc_core.driver.agent import Agent
+from vc_core.driver.context import PodContext
+from vc_core.driver.guest import GuestBuilder, GuestPayload
+from vc_core.driver.hypervisor import Hypervisor
+from vc_core.driver.kinds import PluginKind
+from vc_core.driver.spawner import Spawner
+from vc_core.errors import (
+    DriverContractError,
+)
+
+if TYPE_CHECKING:
+    from vc_core.plugins.registry import Plugins
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedPlugin:
+    """A plug-in object and where it came from; ``distribution`` is empty for one that the program added."""
+
+    kind: PluginKind
+    name: str
+    distribution: str
+    version: str
+    obj: object
+
+    def __str__(self) -> str:
+        origin = f"of {self.distribution} {self.version}" if self.distribution else "added by the program"
+        return f"{self.kind.noun} {self.name!r} {origin}"
+
+    def fault(self, what: str) -> DriverContractError:
+        """Return the error that says how this plug-in breaks its specification."""
+        return DriverContractError(f"{self} {what}", kind=self.kind, name=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DriverInfo:
+    """A plug-in that is there: what it is called, and who supplied it (nobody, if the program added it)."""
+
+    kind: PluginKind
+    name: str
+    distribution: str
+    version: str
+
+
+class BaseDriver:
+    """What the typed faces share."""
+
+    kind: ClassVar[PluginKind]
+
+    def __init__(self, plugins: Plugins, plugin: LoadedPlugin) -> None:
+        self._plugins = plugins
+        self._plugin = plugin
+
+    def __str__(self) -> str:
+        return str(self._plugin)
+
+    @property
+    def name(self) -> str:
+        """The name by which users choose the driver."""
+        return self._plugin.name
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that supplied the driver; empty for one that the program added."""
+        return self._plugin.distribution
+
+    def config(self, options: Mapping[str, object]) -> object:
+        """Return the driver's own frozen configuration.
+
+        Raises ConfigError for an unknown option or a bad value, DriverContractError.
+        """
+        hook = f"vc_{self.kind}_config"
+        config = self._call(hook, options=options)
+        if config is None:
+            raise self._wrong(hook, config, "a configuration")
+        return config
+
+    def probe(self) -> list[str]:
+        """Return one sentence for each thing that keeps the driver from working on this host."""
+        hook = "vc_driver_probe"
+        problems = self._call(hook)
+        if problems is None:  # the driver does not implement this optional hook
+            return []
+        if (
+            not isinstance(problems, Sequence)
+            or isinstance(problems, str)
+            or not all(isinstance(problem, str) for problem in problems)
+        ):
+            raise self._wrong(hook, problems, "a list of strings")
+        return list(problems)
+
+    def _call(self, hook: str, **arguments: object) -> object:
+        return self._plugins.call_one(hook, self._plugin, **arguments)
+
+    def _wrong(self, hook: str, value: object, wanted: str) -> DriverContractError:
+        return self._plugin.fault(f"returned {value!r} from {hook}, which must return {wanted}")
+
+
+class HypervisorDriver(BaseDriver):
+    """The driver of one kind of virtual machine."""
+
+    kind = PluginKind.HYPERVISOR
+
+    def create(self, pod: PodContext, config: object, saved: Mapping[str, object] | None) -> Hypervisor:
+        """Return the object that controls one pod's VM; see ``vc_hypervisor_create``."""
+        hook = "vc_hypervisor_create"
+        made = self._call(hook, pod=pod, config=config, saved=saved)
+        if not isinstance(made, Hypervisor):
+            raise self._wrong(hook, made, "a vc_core.driver.Hypervisor")
+        return made
+
+    def guest(self) -> str:
+        """Return the name of the guest driver that builds what its VMs boot; see ``vc_hypervisor_guest``."""
+        hook = "vc_hypervisor_guest"
+        name = self._call(hook)
+        if name is None:  # the driver does not implement this optional hook
+            return DEFAULT_GUEST
+        if not isinstance(name, str):
+            raise self._wrong(hook, name, "the name of a guest driver")
+        return name
+
+
+class AgentDriver(BaseDriver):
+    """The driver of one kind of agent."""
+
+    kind = PluginKind.AGENT
+
+    def create(
+        self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
+    ) -> Agent:
+        """Return the object that reaches into one pod's guest; see ``vc_agent_create``."""
+        hook = "vc_agent_create"
+        made = self._call(hook, pod=pod, config=config, spawner=spawner, saved=saved)
+        if not isinstance(made, Agent):
+            raise self._wrong(hook, made, "a vc_core.driver.Agent")
+        return made
+
+    def guest(self, config: object) -> GuestPayload | None:
+        """Return what the agent needs inside a guest, or None if it runs in no built guest; see ``vc_agent_guest``."""
+        hook = "vc_agent_guest"
+        payload = self._call(hook, config=config)
+        if payload is not None and not isinstance(payload, GuestPayload):
+            raise self._wrong(hook, payload, "a vc_core.driver.GuestPayload or None")
+        return payload
+
+
+class SpawnerDriver(BaseDriver):
+    """The driver of one kind of spawner."""
+
+    kind = PluginKind.SPAWNER
+
+    def create(self, config: object) -> Spawner:
+        """Return the object that wraps commands; see ``vc_spawner_create``."""
+        hook = "vc_spawner_create"
+        made = self._call(hook, config=config)
+        if not isinstance(made, Spawner):
+            raise self._wrong(hook, made, "a vc_core.driver.Spawner")
+        return made
+
+
+class GuestDriver(BaseDriver):
+    """The driver of one kind of guest builder."""
+
+    kind = PluginKind.GUEST
+
+    def create(self, config: object) -> GuestBuilder:
+        """Return the object that builds guests; see ``vc_guest_create``."""
+        hook = "vc_guest_create"
+        made = self._call(hook, config=config)
+        if not isinstance(made, GuestBuilder):
+            raise self._wrong(hook, made, "a vc_core.driver.GuestBuilder")
+        return made

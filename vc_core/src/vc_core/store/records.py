@@ -1,0 +1,105 @@
+"""What the store keeps of a pod's life (``state.json``), and how its files are read and written.
+
+Every file carries a schema number; one of a newer schema, or with keys that this version does not know, is refused and
+left alone. ``config_record`` has the other file, apart from this one because looking at pods does not need it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from vc_core.config.network import PortForward
+from vc_core.errors import ConfigError, StorageError
+from vc_core.states import State
+
+SCHEMA = 1
+
+
+class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What became of one container.
+
+    ``process`` is the agent's name for its main process, as long as the guest holds the container, ended or not.
+    """
+
+    state: State = State.READY
+    reason: str = ""
+    exit_code: int | None = None
+    started_at: float | None = None  #: seconds since the epoch
+    ended_at: float | None = None
+    process: str = ""
+
+
+class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What became of a pod.
+
+    ``supervised``: its VM is a process, so a supervisor looks after it while it runs. ``intent``: an operation that was
+    begun and whose end is not recorded yet. ``vm``: the VM's process identity. ``saved_*``: the drivers' own facts.
+    ``forwards``: ports of this host that lead into the guest. ``warnings``: what the agent has to say of that guest.
+    """
+
+    schema: int = SCHEMA
+    id: str
+    state: State = State.READY
+    reason: str = ""
+    hypervisor: str
+    agent: str
+    supervised: bool
+    created_at: float  #: seconds since the epoch
+    intent: str = ""
+    vm: dict[str, Any] | None = None
+    saved_hypervisor: dict[str, Any] | None = None
+    saved_agent: dict[str, Any] | None = None
+    acceleration: str = ""
+    isolation: str = ""
+    forwards: list[PortForward] = []
+    warnings: list[str] = []
+    containers: dict[str, ContainerRecord] = {}
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """Return a record's JSON, indented for the people who look into state directories."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+
+
+def decode_pod(data: bytes, path: str) -> PodRecord:
+    """Return the record in ``state.json``. Raises StorageError."""
+    return decode(data, path, PodRecord)
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+
+
+def decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:
+    """Return the record of a file. Raises StorageError for one that is broken, newer, or has unknown keys."""
+    try:
+        schema = msgspec.json.decode(data, type=_Schema).schema
+        if schema > SCHEMA:
+            raise StorageError(
+                f"{path!r} was written by a newer version (schema {schema}; this one knows {SCHEMA}); use that version"
+            )
+        record = msgspec.json.decode(data, type=wanted)
+        unknown = _unknown_key(msgspec.json.decode(data), msgspec.to_builtins(record))
+    except (msgspec.MsgspecError, ConfigError, RecursionError) as error:
+        raise StorageError(f"{path!r} is broken: {error}") from error
+    if unknown:
+        raise StorageError(f"{path!r} is broken: it has the unknown key {unknown!r}")
+    return record
+
+
+def _unknown_key(raw: object, kept: object) -> str:
+    """Return the first key of ``raw`` that decoding dropped, or "": msgspec ignores unknown keys of dataclasses."""
+    if isinstance(raw, dict) and isinstance(kept, dict):
+        for key, value in raw.items():
+            if found := _unknown_key(value, kept[key]) if key in kept else key:
+                return str(found)
+    elif isinstance(raw, list) and isinstance(kept, list):
+        for one, other in zip(raw, kept, strict=True):
+            if found := _unknown_key(one, other):
+                return found
+    return ""

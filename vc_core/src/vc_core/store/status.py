@@ -1,0 +1,113 @@
+"""The effective state of a pod, from its record and /proc; never talks to a guest and never writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from vc_core.driver.process import ProcessIdentity
+from vc_core.errors import ContainerNotFoundError, StorageError
+from vc_core.results import ContainerStatus, PodStatus
+from vc_core.states import State
+from vc_core.store.records import ContainerRecord, PodRecord
+from vc_core.store.roots import Roots
+from vc_core.store.store import Store
+
+#: Why a pod is stopped though nobody saw it end.
+UNWATCHED = "the VM ended while nothing watched it"
+
+
+def vm_identity(record: PodRecord) -> ProcessIdentity | None:
+    """Return the identity of the pod's VM as recorded, or None. Raises StorageError for nonsense."""
+    if record.vm is None:
+        return None
+    try:
+        return ProcessIdentity.from_mapping(record.vm)
+    except (KeyError, ValueError) as error:
+        raise StorageError(f"the record of pod {record.id!r} is broken: its VM identity is {record.vm!r}") from error
+
+
+def effective(record: PodRecord) -> PodRecord:
+    """Return the record as it should read now: a pod whose VM has gone is stopped, and so are its containers."""
+    if not record.supervised or record.state not in (State.RUNNING, State.PAUSED):
+        return record
+    identity = vm_identity(record)
+    if identity is not None and identity.alive():
+        return record
+    return ended(record, UNWATCHED)
+
+
+def find_container(record: PodRecord, container_id: str) -> ContainerRecord:
+    """Return the record of one container. Raises ContainerNotFoundError."""
+    try:
+        return record.containers[container_id]
+    except KeyError:
+        known = ", ".join(map(repr, record.containers)) or "none"
+        raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {known}") from None
+
+
+def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodRecord:
+    """Return the record of a pod whose VM has ended. ``ended_at`` is in seconds since the epoch, None if unknown."""
+    containers = {}
+    for name, container in record.containers.items():
+        changes: dict[str, object] = {"process": ""}
+        if container.state in (State.RUNNING, State.PAUSED):
+            changes |= {"state": State.STOPPED, "reason": container.reason or reason, "ended_at": ended_at}
+        containers[name] = msgspec.structs.replace(container, **changes)
+    return msgspec.structs.replace(
+        record, state=State.STOPPED, reason=reason, intent="", vm=None, containers=containers,
+        saved_hypervisor=None, saved_agent=None, forwards=[], warnings=[],
+    )  # fmt: skip
+
+
+def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
+    """Return what ``status_pod`` tells of a record."""
+    now = effective(record)
+    console = roots.pod_run_dir(record.id) / "console.log"
+    return PodStatus(
+        id=now.id,
+        state=now.state,
+        reason=now.reason,
+        hypervisor=now.hypervisor,
+        agent=now.agent,
+        acceleration=now.acceleration,
+        isolation=now.isolation,
+        created_at=now.created_at,
+        console_path=str(console) if console.exists() else "",
+        forwards=tuple(now.forwards),
+        warnings=tuple(now.warnings),
+        containers=tuple(container_status(roots, now.id, name, one) for name, one in now.containers.items()),
+    )
+
+
+def container_status(roots: Roots, pod_id: str, container_id: str, record: ContainerRecord) -> ContainerStatus:
+    """Return what ``status_container`` tells of a record."""
+    log = container_log(roots, pod_id, container_id)
+    return ContainerStatus(
+        id=container_id,
+        state=record.state,
+        reason=record.reason,
+        exit_code=record.exit_code,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        log_path=str(log) if log.exists() else "",
+    )
+
+
+def container_log(roots: Roots, pod_id: str, container_id: str) -> Path:
+    """Return where a container's output is logged."""
+    return roots.pod_state_dir(pod_id) / "containers" / container_id / "output.log"
+
+
+def all_pods(store: Store) -> list[PodStatus]:
+    """Return the status of every pod; one whose record is broken is ``failed`` and says why."""
+    found = []
+    for pod_id in store.ids():
+        try:
+            found.append(pod_status(store.roots, store.read(pod_id)))
+        except StorageError as error:
+            found.append(PodStatus(id=pod_id, state=State.FAILED, reason=str(error)))
+        except LookupError:
+            continue  # deleted since we listed it
+    return found

@@ -1,0 +1,155 @@
+"""The store: one directory per pod below the state root, one below the run root, one lock file.
+
+Everything that changes a pod's files is called with the pod's lock held; reading needs no lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_core.config.ids import ID_PATTERN, check_id
+from vc_core.errors import PodExistsError, PodNotFoundError, StorageError
+from vc_core.store import files, locks, records
+from vc_core.store.records import PodRecord
+from vc_core.store.roots import Roots, private_directory
+
+if TYPE_CHECKING:
+    from vc_core.config.pod import PodConfig
+
+#: How long an operation waits for another one on the same pod (seconds).
+LOCK_DEADLINE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Records of pods below ``roots``."""
+
+    roots: Roots
+
+    @classmethod
+    def here(cls) -> Store:
+        """Return the store of this user and environment. Called at the start of every operation."""
+        return cls(Roots.from_environment())
+
+    def ids(self) -> list[str]:
+        """Return the ids of all pods, sorted."""
+        try:
+            names = [path.name for path in (self.roots.state / "pods").iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageError(f"{str(self.roots.state)!r} cannot be read: {error.strerror}") from error
+        return sorted(name for name in names if ID_PATTERN.fullmatch(name))
+
+    @contextmanager
+    def locked(self, pod_id: str, deadline: float = LOCK_DEADLINE) -> Iterator[None]:
+        """Hold a pod's lock, having waited for it ``deadline`` seconds at most. The pod need not exist.
+
+        The lock's file goes when there is no pod (any more) in the end. Raises BusyError.
+        """
+        check_id("pod", pod_id)
+        private_directory(self.roots.state)
+        path = private_directory(self.roots.state / "locks") / f"{pod_id}.lock"
+        lock = locks.acquire(path, deadline, f"pod {pod_id!r} is busy with another operation; try again")
+        try:
+            yield
+        finally:
+            try:
+                if not self.exists(pod_id):
+                    with suppress(OSError):  # it is empty, and serves the next pod of this id
+                        lock.unlink()
+            finally:
+                lock.release()
+
+    def read(self, pod_id: str) -> PodRecord:
+        """Return what became of a pod. Raises PodNotFoundError, StorageError."""
+        path = self.roots.pod_state_dir(check_id("pod", pod_id)) / "state.json"
+        record = records.decode_pod(self._read(pod_id, path), str(path))
+        if record.id != pod_id:
+            raise StorageError(f"{str(path)!r} is broken: it is the record of pod {record.id!r}")
+        return record
+
+    def read_config(self, pod_id: str) -> PodConfig:
+        """Return what the caller asked for. Raises PodNotFoundError, StorageError."""
+        from vc_core.store.config_record import decode_config
+
+        path = self.roots.pod_state_dir(check_id("pod", pod_id)) / "config.json"
+        return decode_config(self._read(pod_id, path), str(path))
+
+    def _read(self, pod_id: str, path: Path) -> bytes:
+        for _ in range(2):  # one pod may have gone, and another of its id come, between two looks
+            try:
+                return files.read_whole(path)
+            except FileNotFoundError:
+                if not self.exists(pod_id):
+                    raise PodNotFoundError(f"no pod has the id {pod_id!r}; 'virtc pod list' shows all") from None
+        raise StorageError(f"record {str(path)!r} of pod {pod_id!r} is missing; delete the pod with --force")
+
+    def exists(self, pod_id: str) -> bool:
+        """Tell whether there is a pod of this id, whole or broken."""
+        return self.roots.pod_state_dir(check_id("pod", pod_id)).is_dir()
+
+    def create(self, config: PodConfig, record: PodRecord) -> None:
+        """Add a pod: all of it or nothing. Called with the lock held. Raises PodExistsError, StorageError."""
+        from vc_core.store.config_record import encode_config
+
+        pods = private_directory(self.roots.state / "pods")
+        target, building = pods / config.id, pods / f".{config.id}.new"
+        if target.exists():
+            raise PodExistsError(f"a pod with the id {config.id!r} exists; choose another id or delete it first")
+        files.remove_tree(building)
+        try:
+            building.mkdir(mode=0o700)
+            files.write_atomic(building, "config.json", encode_config(config))
+            files.write_atomic(building, "state.json", records.encode(record))
+            building.rename(target)
+            files.sync_directory(pods)
+        except BaseException as error:
+            with suppress(StorageError):  # the next attempt removes it
+                files.remove_tree(building)
+            if not isinstance(error, OSError):
+                raise
+            raise StorageError(f"pod {config.id!r} cannot be stored in {str(pods)!r}: {error.strerror}") from error
+
+    def write(self, record: PodRecord) -> None:
+        """Replace the record of a pod. Called with the lock held. Raises StorageError; the old record stands."""
+        files.write_atomic(self.roots.pod_state_dir(record.id), "state.json", records.encode(record))
+
+    def write_config(self, config: PodConfig) -> None:
+        """Replace the configuration of a pod. Called with the lock held. Raises StorageError."""
+        from vc_core.store.config_record import encode_config
+
+        files.write_atomic(self.roots.pod_state_dir(config.id), "config.json", encode_config(config))
+
+    def make_run_dir(self, pod_id: str) -> Path:
+        """Make a pod's directory below the run root, or find it; return it. Called with the lock held."""
+        private_directory(self.roots.run)
+        private_directory(self.roots.run / "pods")
+        return private_directory(self.roots.pod_run_dir(pod_id))
+
+    def remove_container_files(self, pod_id: str, container_id: str) -> None:
+        """Remove a container's log. Called with the lock held. Raises StorageError."""
+        files.remove_tree(self.roots.pod_state_dir(pod_id) / "containers" / container_id)
+
+    def remove(self, pod_id: str) -> None:
+        """Remove all files of a pod but its lock, whatever they hold. Called with the lock held.
+
+        Raises StorageError.
+        """
+        files.remove_tree(self.roots.pod_run_dir(pod_id))
+        pods = self.roots.state / "pods"
+        target, doomed = pods / pod_id, pods / f".{pod_id}.deleted"
+        files.remove_tree(doomed)
+        try:
+            # The rename makes the pod vanish at once; what a crash leaves behind is removed by the next delete.
+            target.rename(doomed)
+            files.sync_directory(pods)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"pod {pod_id!r} cannot be removed: {error.strerror}") from error
+        files.remove_tree(doomed)

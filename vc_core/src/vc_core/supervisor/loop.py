@@ -1,0 +1,92 @@
+"""The supervisor's event loop: accept clients until the pod is at rest and nobody is served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from pathlib import Path
+
+from vc_core.engine.engine import Engine
+from vc_core.errors import VCError
+from vc_core.plugins.registry import Plugins
+from vc_core.store.store import Store
+from vc_core.supervisor.ready import OK, tell
+from vc_core.supervisor.service import serve
+from vc_core.supervisor.wire import LOG_NAME
+
+#: Seconds that a supervisor of a resting pod waits for the client that started it.
+_FIRST_CLIENT = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int, run_dir: Path) -> None:
+    """Look after one pod. Called with its lock held and its socket listening; returns when there is nothing to do.
+
+    ``ready`` is the pipe to the client that started this process.
+    """
+    plugins = Plugins()
+    try:
+        await _supervise(store, pod_id, plugins, listener, ready, run_dir)
+    finally:
+        plugins.drain()  # nothing else is served by this loop any more
+
+
+async def _supervise(
+    store: Store, pod_id: str, plugins: Plugins, listener: socket.socket, ready: int, run_dir: Path
+) -> None:
+    loop = asyncio.get_running_loop()
+    engine = await Engine.open(store, pod_id, plugins)
+    _log_to(run_dir / LOG_NAME)
+    tell(ready, OK)
+    clients: set[asyncio.Task[None]] = set()
+    changed = asyncio.Event()
+
+    def accept() -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        task = asyncio.create_task(serve(engine, sock))
+        clients.add(task)
+        task.add_done_callback(ended)
+        changed.set()
+
+    def ended(task: asyncio.Task[None]) -> None:
+        clients.discard(task)
+        changed.set()
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("serving a client failed", exc_info=task.exception())
+
+    loop.add_reader(listener, accept)
+    try:
+        await _first_client(changed)
+        while True:
+            await engine.wait_at_rest()
+            if not clients:
+                break
+            changed.clear()
+            await changed.wait()
+    finally:
+        loop.remove_reader(listener)
+        try:
+            await engine.aclose()
+        except VCError as error:
+            _log.error("%s", error)
+
+
+def _log_to(path: Path) -> None:
+    """Say from here on in a log what went to the client until now."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+
+
+async def _first_client(changed: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(changed.wait(), _FIRST_CLIENT)
+    except TimeoutError:
+        return
