@@ -26,7 +26,7 @@ from vc_hypervisor_qemu.config import QemuConfig
 
 SIZE = 32 * 1024 * 1024
 ROUNDS = 5
-DEADLINE = 60
+TIMEOUT = 60
 
 _BLOCK = bytes(65536)
 _PORT = "bench"
@@ -89,10 +89,10 @@ class StreamVm:
             listener.close()
 
     async def __aenter__(self) -> Self:
-        await self._agent.connect(self._open, DEADLINE)
-        await self._agent.start_pod("bench", "", DEADLINE)
+        await self._agent.connect(self._open, TIMEOUT)
+        await self._agent.start_pod("bench", "", TIMEOUT)
         sleep = Cmd(args=["sleep", "100000"], envs=[EnvVar("PATH", "/bin")])
-        await self._agent.start_container(GuestContainer("c", "c/rootfs", sleep), Counter(), DEADLINE)
+        await self._agent.start_container(GuestContainer("c", "c/rootfs", sleep), Counter(), TIMEOUT)
         await self._open_port()
         return self
 
@@ -113,7 +113,7 @@ class StreamVm:
         return sock
 
     async def _run(self, container: str, script: str, io: Counter) -> None:
-        process = await self._agent.exec(container, Cmd(args=["/bin/busybox", "sh", "-c", script]), io, DEADLINE)
+        process = await self._agent.exec(container, Cmd(args=["/bin/busybox", "sh", "-c", script]), io, TIMEOUT)
         assert await self._agent.wait(process) == 0
 
     async def _beside(self, work: Callable[[], None], script: str) -> None:

@@ -124,9 +124,9 @@ def test_nothing_sleeps_instead_of_waiting_for_an_event() -> None:
     for path in all_sources():
         for call in calls(ast.parse(path.read_text(encoding="utf-8"))):
             if ast.unparse(call.func) in ("time.sleep", "sleep"):
-                pytest.fail(f"{path} line {call.lineno} sleeps; wait for the event with a deadline")
+                pytest.fail(f"{path} line {call.lineno} sleeps; wait for the event with a timeout")
             if ast.unparse(call.func) == "asyncio.sleep" and ast.unparse(call.args[0]) != "0":
-                pytest.fail(f"{path} line {call.lineno} sleeps; wait for the event with a deadline")
+                pytest.fail(f"{path} line {call.lineno} sleeps; wait for the event with a timeout")
 
 
 def test_nothing_runs_a_shell() -> None:

@@ -133,7 +133,7 @@ SABOTAGE = {
     "RaisesItsOwn": (
         """(_Hypervisor):
     class hypervisor(MockHypervisor):
-        async def stop(self, deadline):
+        async def stop(self, timeout):
             raise RuntimeError("bad day")
 """,
         "test_a_vm_that_never_was_can_be_stopped",
@@ -171,8 +171,8 @@ SABOTAGE = {
     "LeaksADescriptor": (
         """(_Hypervisor):
     class hypervisor(MockHypervisor):
-        async def prepare(self, deadline):
-            await super().prepare(deadline)
+        async def prepare(self, timeout):
+            await super().prepare(timeout)
             os.open("/dev/null", os.O_RDONLY)
 """,
         "test_its_process_is_known_from_prepare_on_and_gone_after_stop",
@@ -237,7 +237,7 @@ SABOTAGE = {
     "IsNotWrittenYet": (
         """(_Agent):
     class agent(NoopAgent):
-        async def start_container(self, container, io, deadline):
+        async def start_container(self, container, io, timeout):
             raise NotImplementedError("start_container: start the container's process")
 """,
         "test_a_container_that_ended_can_be_removed_and_started_again",

@@ -143,8 +143,8 @@ def vm_pid(store: Store, pod_id: str) -> int:
     return int(vm["pid"])
 
 
-def wait_ended(pid: int, deadline: float) -> bool:
-    """Return whether a process that is not our child ended within ``deadline`` seconds."""
+def wait_ended(pid: int, timeout: float) -> bool:
+    """Return whether a process that is not our child ended within ``timeout`` seconds."""
     import select
 
     try:
@@ -152,6 +152,6 @@ def wait_ended(pid: int, deadline: float) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([pidfd], [], [], deadline)[0])
+        return bool(select.select([pidfd], [], [], timeout)[0])
     finally:
         os.close(pidfd)

@@ -22,9 +22,9 @@ from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
 
-def wait_state(pod: vc.Pod, container_state: str, deadline: float = 20) -> vc.ContainerStatus:
+def wait_state(pod: vc.Pod, container_state: str, timeout: float = 20) -> vc.ContainerStatus:
     """Return the pod's first container once it is in a state."""
-    end = time.monotonic() + deadline
+    end = time.monotonic() + timeout
     while (one := pod.status().containers[0]).state != container_state:
         assert time.monotonic() < end, f"the container is still {one.state}"
         threading.Event().wait(0.02)

@@ -41,8 +41,8 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode())
 
-    def expect(self, text: str, deadline: float = 20) -> None:
-        end = time.monotonic() + deadline
+    def expect(self, text: str, timeout: float = 20) -> None:
+        end = time.monotonic() + timeout
         while text.encode() not in self.said:
             ready, _, _ = select.select([self._screen], [], [], max(0, end - time.monotonic()))
             assert ready, f"{text!r} was not said, but {self.said!r}"

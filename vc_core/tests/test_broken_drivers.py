@@ -14,7 +14,7 @@ import pytest
 import vc_core as vc
 from vc_core.host.processes import find_supervisors
 from vc_core.plugins import registry
-from vc_core.plugins.examine import DEADLINE, examine_installed
+from vc_core.plugins.examine import TIMEOUT, examine_installed
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
@@ -43,9 +43,9 @@ TURNCOAT = """
             os._exit(3)
 
     class TurncoatHypervisor(MockHypervisor):
-        async def stop(self, deadline):
+        async def stop(self, timeout):
             turn("stop")
-            await super().stop(deadline)
+            await super().stop(timeout)
 
     class Plugin(MockPlugin):
         @hookimpl
@@ -148,7 +148,7 @@ def forget_strangers() -> None:
 @pytest.fixture
 def turn(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
     """Install all of them for this process and its children; return a function that makes one of them go bad."""
-    monkeypatch.setattr(registry, "EXTENSION_DEADLINE", 0.3)
+    monkeypatch.setattr(registry, "EXTENSION_TIMEOUT", 0.3)
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site))
     forget_strangers()
@@ -191,9 +191,9 @@ def states_in(listed: str) -> dict[str, str]:
     return {pod["id"]: pod["state"] for pod in json.loads(listed)}
 
 
-def faults(*names: str, deadline: float = DEADLINE) -> dict[str, str]:
+def faults(*names: str, timeout: float = TIMEOUT) -> dict[str, str]:
     """Return what is wrong with installed drivers, by their names; "" where nothing is."""
-    found = examine_installed(names, promises=True, deadline=deadline)
+    found = examine_installed(names, promises=True, timeout=timeout)
     return {one.name: "; ".join(one.faults) for one in found}
 
 
@@ -221,7 +221,7 @@ def test_a_driver_gone_bad_harms_no_other_and_its_pods_can_be_deleted(turn: Turn
     other.delete(force=True)
 
     if "hangs" in way:
-        found = faults("turncoat", deadline=HANG)
+        found = faults("turncoat", timeout=HANG)
     else:
         found = faults("turncoat", "mock")
         assert found.pop("mock") == ""

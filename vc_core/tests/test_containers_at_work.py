@@ -31,10 +31,10 @@ class FakeHypervisor:
         self.disks: set[str] = set()
         self.refuses_to_detach = False
 
-    async def attach(self, device: Any, deadline: float) -> None:
+    async def attach(self, device: Any, timeout: float) -> None:
         self.disks.add(device.id)
 
-    async def detach(self, device_id: str, deadline: float) -> None:
+    async def detach(self, device_id: str, timeout: float) -> None:
         if self.refuses_to_detach:
             raise HypervisorError("the disk stays")
         self.disks.discard(device_id)
@@ -56,7 +56,7 @@ class FakeAgent:
         self.end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.removed: list[str] = []
 
-    async def start_container(self, container: Any, io: Any, deadline: float) -> Process:
+    async def start_container(self, container: Any, io: Any, timeout: float) -> Process:
         if self.fails is not None:
             raise self.fails
         return Process(container.id, "first")
@@ -64,10 +64,10 @@ class FakeAgent:
     async def wait(self, process: Process) -> int:
         return await asyncio.shield(self.end)
 
-    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+    async def signal_container(self, container_id: str, signal: int, timeout: float) -> None:
         self.end.set_result(128 + signal)
 
-    async def remove_container(self, container_id: str, deadline: float) -> None:
+    async def remove_container(self, container_id: str, timeout: float) -> None:
         self.removed.append(container_id)
 
     def save(self) -> dict[str, object]:

@@ -15,7 +15,7 @@ from vc_core.store import locks
 from vc_core.testing.slowness import within
 
 
-def test_a_held_lock_is_refused_after_the_deadline(tmp_path: Path) -> None:
+def test_a_held_lock_is_refused_after_the_timeout(tmp_path: Path) -> None:
     path = tmp_path / "p.lock"
     held = locks.acquire(path, 0, "busy")
     began = time.monotonic()

@@ -440,7 +440,7 @@ def test_a_notification_does_not_wait_for_the_extensions(gate: Gate) -> None:
 def test_an_extension_that_hangs_is_disabled_and_the_others_get_every_notification(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("vc_core.plugins.registry.EXTENSION_DEADLINE", 0.05)
+    monkeypatch.setattr("vc_core.plugins.registry.EXTENSION_TIMEOUT", 0.05)
     plugins = added(EXTENSION, gate)
     plugins.add_driver(EXTENSION, "recorder", recorder := Recorder())
     for state in ("running", "stopped"):

@@ -19,7 +19,7 @@ from vc_core.supervisor import wire
 from vc_core.supervisor.service import Connection, serve
 
 #: Seconds for what happens at once.
-DEADLINE = 5.0
+TIMEOUT = 5.0
 
 #: More messages than any bound on what is kept of them.
 MANY = 150
@@ -43,10 +43,10 @@ async def say(sock: socket.socket, message: dict[str, Any]) -> None:
 
 
 def run(work) -> None:
-    """Run a test's coroutine, which must not take longer than the deadline."""
+    """Run a test's coroutine, which must not take longer than the timeout."""
 
     async def timed() -> None:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(TIMEOUT):
             await work
 
     asyncio.run(timed())

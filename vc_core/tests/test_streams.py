@@ -19,7 +19,7 @@ from vc_core.engine.streams import CHUNK, AttachedIO, ConsoleIO, Input, LoggedIO
 from vc_core.errors import ConfigError
 
 #: Seconds for what happens at once.
-DEADLINE = 5.0
+TIMEOUT = 5.0
 
 Pair = Callable[[], tuple[int, int]]
 
@@ -31,10 +31,10 @@ def socket_pair() -> tuple[int, int]:
 
 
 def run(work) -> None:
-    """Run a test's coroutine, which must not take longer than the deadline."""
+    """Run a test's coroutine, which must not take longer than the timeout."""
 
     async def timed() -> None:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(TIMEOUT):
             await work
 
     asyncio.run(timed())

@@ -21,11 +21,11 @@ from vc_guest_debian.cache import list_guests, remove_guest
 
 T = TypeVar("T")
 
-DEADLINE = 60
+TIMEOUT = 60
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(asyncio.wait_for(main, DEADLINE))
+    return asyncio.run(asyncio.wait_for(main, TIMEOUT))
 
 
 # What a guest is
@@ -284,7 +284,7 @@ def progress(phrase, fraction):
 Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2])).build(progress)
 """
     argv = [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
-    killed = subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, timeout=DEADLINE)
+    killed = subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, timeout=TIMEOUT)
     assert killed.returncode == -signal.SIGKILL
     assert len(maker.left_overs()) == 1
     assert maker.find() is None
@@ -463,7 +463,7 @@ print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), P
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reading, "--no-new-privs"]
     argv += [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HOME": str(elsewhere), "TMPDIR": str(elsewhere)}
-    built = subprocess.run(argv, env=env, check=True, capture_output=True, encoding="utf-8", timeout=DEADLINE)
+    built = subprocess.run(argv, env=env, check=True, capture_output=True, encoding="utf-8", timeout=TIMEOUT)
     image = maker.find()
     assert image is not None
     assert built.stdout.strip() == str(image.kernel)
@@ -490,7 +490,7 @@ print(maker.left_overs())
 """
     argv = ["unshare", "--mount", sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    tried = subprocess.run(argv, env=env, check=True, capture_output=True, encoding="utf-8", timeout=DEADLINE)
+    tried = subprocess.run(argv, env=env, check=True, capture_output=True, encoding="utf-8", timeout=TIMEOUT)
     text, left = tried.stdout.splitlines()
     assert text.startswith(f"no space is left in {maker.cache_dir}/debian; ")
     assert left == "[]"

@@ -38,7 +38,7 @@ def test_a_tool_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Pat
             run(
                 HANGS,
                 purpose="wait for it",
-                deadline=0.5,
+                timeout=0.5,
                 cwd=tmp_path,
                 on_line=lambda line: pids.extend(map(int, line.split())),
             )
@@ -57,7 +57,7 @@ def test_a_tool_that_is_given_up_is_killed_with_what_it_started(tmp_path: Path) 
             pids.extend(map(int, line.split()))
             started.set()
 
-        task = asyncio.create_task(run(HANGS, purpose="wait", deadline=60, cwd=tmp_path, on_line=on_line))
+        task = asyncio.create_task(run(HANGS, purpose="wait", timeout=60, cwd=tmp_path, on_line=on_line))
         await started.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -73,7 +73,7 @@ def test_a_tool_ends_with_the_builder_that_is_killed(tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from vc_guest_debian.tools import run
-asyncio.run(run(["sh", "-c", "echo $$; exec sleep 1000"], purpose="wait", deadline=60, cwd=Path(sys.argv[1]),
+asyncio.run(run(["sh", "-c", "echo $$; exec sleep 1000"], purpose="wait", timeout=60, cwd=Path(sys.argv[1]),
                 on_line=lambda line: print(line, flush=True)))
 """
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, encoding="utf-8") as builder:
@@ -93,11 +93,11 @@ asyncio.run(run(["sh", "-c", "echo $$; exec sleep 1000"], purpose="wait", deadli
 )
 def test_a_tool_that_fails_is_quoted(said: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(ToolError) as error:
-        asyncio.run(run(["sh", "-c", f"printf '{said}' >&2; exit 3"], purpose="go on", deadline=60, cwd=tmp_path))
+        asyncio.run(run(["sh", "-c", f"printf '{said}' >&2; exit 3"], purpose="go on", timeout=60, cwd=tmp_path))
     assert str(error.value) == text
 
 
 def test_a_tool_works_in_its_directory_without_the_hosts_language(tmp_path: Path) -> None:
     argv = ["sh", "-c", 'echo "$LC_ALL $TMPDIR"; pwd']
-    assert asyncio.run(run(argv, purpose="look", deadline=60, cwd=tmp_path)) == f"C {tmp_path}\n{tmp_path}\n"
+    assert asyncio.run(run(argv, purpose="look", timeout=60, cwd=tmp_path)) == f"C {tmp_path}\n{tmp_path}\n"
     assert list(Path(tmp_path).iterdir()) == []

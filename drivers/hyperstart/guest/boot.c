@@ -21,7 +21,7 @@
 #define STREAM_PORT "sh.hyper.channel.1"
 
 enum {
-	CHANNEL_DEADLINE = 30000, /* milliseconds */
+	CHANNEL_TIMEOUT = 30000, /* milliseconds */
 	FILES_MAX = 65536,        /* descriptors of the agent: five for each process, four for each container */
 };
 
@@ -164,11 +164,11 @@ static int open_device(const char *path)
 }
 
 /* Open a channel: the device files that the kernel command line names, or else the virtio port of that name. Waits until
- * the device exists; powers off if it does not within CHANNEL_DEADLINE. */
+ * the device exists; powers off if it does not within CHANNEL_TIMEOUT. */
 static struct port open_channel(int events, const char *name)
 {
 	const char *given = boot_option("channel", name);
-	int64_t deadline = milliseconds() + CHANNEL_DEADLINE;
+	int64_t deadline = milliseconds() + CHANNEL_TIMEOUT;
 	char path[64] = "", *receipts = NULL;
 
 	if (given) {

@@ -17,7 +17,7 @@
 #define SCSI_HOSTS "/sys/class/scsi_host"
 
 enum {
-	DEADLINE = 8000, /* milliseconds for a disk to appear: less than the 10 s in which the host expects an answer */
+	TIMEOUT = 8000, /* milliseconds for a disk to appear: less than the 10 s in which the host expects an answer */
 	NAME_SIZE = 64,
 };
 
@@ -102,7 +102,7 @@ static bool look(const struct disk *disk, char path[NAME_SIZE], bool *read_only)
 
 static bool await(const struct disk *disk, char path[NAME_SIZE], bool *read_only)
 {
-	int64_t deadline = milliseconds() + DEADLINE;
+	int64_t deadline = milliseconds() + TIMEOUT;
 	int events = devices_listen();
 	bool found;
 	char ignored[NAME_SIZE];

@@ -27,7 +27,7 @@ from vc_core.driver import (
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
 from vc_core.testing.process_io import RecordedIO
 
-DEADLINE = 10
+TIMEOUT = 10
 
 GUESTS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -46,11 +46,11 @@ async def pod(make_agent, **guest_options):
     """A guest with a started pod, whose container c1 sleeps, and the agent connected to it."""
     async with FakeHyperstart(**guest_options) as guest:
         agent = make_agent()
-        await agent.connect(guest.open_channel, DEADLINE)
+        await agent.connect(guest.open_channel, TIMEOUT)
         try:
-            await agent.start_pod("p1", "", DEADLINE)
+            await agent.start_pod("p1", "", TIMEOUT)
             container = GuestContainer("c1", "c1/rootfs", Cmd(args=["sleep"]))
-            await agent.start_container(container, RecordedIO(None), DEADLINE)
+            await agent.start_container(container, RecordedIO(None), TIMEOUT)
             yield guest, agent
         finally:
             await agent.aclose()
@@ -59,7 +59,7 @@ async def pod(make_agent, **guest_options):
 
 async def command(agent, *args, stdin=b"", terminal=None):
     io = RecordedIO(stdin)
-    process = await agent.exec("c1", Cmd(args=args), io, DEADLINE, terminal=terminal)
+    process = await agent.exec("c1", Cmd(args=args), io, TIMEOUT, terminal=terminal)
     return await agent.wait(process), io
 
 
@@ -120,7 +120,7 @@ def test_a_stalled_reader_stalls_only_its_own_stream_and_loses_nothing(make_agen
     async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             io = RecordedIO(stalled=True)
-            stalled = await agent.exec("c1", Cmd(args=["pattern", "1000000"]), io, DEADLINE)
+            stalled = await agent.exec("c1", Cmd(args=["pattern", "1000000"]), io, TIMEOUT)
             status, other = await command(agent, "pattern", "300000")
             assert (status, bytes(other.stdout)) == (0, pattern(300_000))
             # The window is what the guest has sent of the stalled stream, and all that is kept here.
@@ -135,7 +135,7 @@ def test_a_stalled_reader_stalls_only_its_own_stream_and_loses_nothing(make_agen
 def test_a_program_that_does_not_read_gets_no_more_input_than_the_window(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (guest, agent):
-            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(bytes(10_000_000)), DEADLINE)
+            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(bytes(10_000_000)), TIMEOUT)
             deaf = guest.processes[int(process.process_id)]
             while deaf.received < WINDOW:
                 await command(agent, "true")  # other streams go on meanwhile
@@ -149,7 +149,7 @@ def test_a_program_that_does_not_read_gets_no_more_input_than_the_window(make_ag
 def test_wait_may_be_called_by_many_and_after_the_end(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (_, agent):
-            process = await agent.exec("c1", Cmd(args=["exit", "5"]), RecordedIO(), DEADLINE)
+            process = await agent.exec("c1", Cmd(args=["exit", "5"]), RecordedIO(), TIMEOUT)
             assert set(await asyncio.gather(agent.wait(process), agent.wait(process))) == {5}
             assert await agent.wait(process) == 5
 
@@ -172,7 +172,7 @@ def test_a_command_that_cannot_start_is_a_command_error_with_the_exit_code_and_t
             with pytest.raises(
                 CommandError, match=r"cannot run 'nope' in container 'c1': nope cannot be run"
             ) as caught:
-                await agent.exec("c1", Cmd(args=["nope"]), RecordedIO(), DEADLINE)
+                await agent.exec("c1", Cmd(args=["nope"]), RecordedIO(), TIMEOUT)
             assert caught.value.exit_code == 127
 
     run(main())
@@ -193,7 +193,7 @@ def test_a_command_without_a_program_is_refused_before_the_guest_hears_of_it(mak
         async with pod(make_agent) as (guest, agent):
             before = len(guest.commands)
             with pytest.raises(ConfigError, match="no args"):
-                await agent.exec("c1", Cmd(), RecordedIO(), DEADLINE)
+                await agent.exec("c1", Cmd(), RecordedIO(), TIMEOUT)
             assert len(guest.commands) == before
 
     run(main())
@@ -210,7 +210,7 @@ def test_the_request_for_a_process_holds_what_the_command_says_and_nothing_empty
                 group="g",
                 additional_groups=["x", "7"],
             )
-            await agent.wait(await agent.exec("c1", cmd, RecordedIO(), DEADLINE))
+            await agent.wait(await agent.exec("c1", cmd, RecordedIO(), TIMEOUT))
             await command(agent, "true")
             full, bare = [json.loads(payload)["process"] for code, payload in guest.commands if code == Code.EXECCMD]
             assert full.pop("stdio") != full.pop("stderr")
@@ -235,7 +235,7 @@ def test_input_that_is_at_its_end_from_the_start_costs_no_frame_where_the_guest_
         async with pod(make_agent, **guest_options) as (guest, agent):
             io = RecordedIO()
             io.has_input = False
-            process = await agent.exec("c1", Cmd(args=["count"]), io, DEADLINE)
+            process = await agent.exec("c1", Cmd(args=["count"]), io, TIMEOUT)
             assert await agent.wait(process) == 0
             assert io.stdout == b"0"
             told = json.loads(guest.commands[-1][1])["process"].get("noInput", False)
@@ -261,7 +261,7 @@ def test_a_root_file_system_outside_the_share_is_refused(make_agent, root_fs) ->
         async with pod(make_agent) as (_, agent):
             container = GuestContainer("c2", root_fs, Cmd(args=["true"]))
             with pytest.raises(ConfigError, match="not below the share"):
-                await agent.start_container(container, RecordedIO(), DEADLINE)
+                await agent.start_container(container, RecordedIO(), TIMEOUT)
 
     run(main())
 
@@ -269,8 +269,8 @@ def test_a_root_file_system_outside_the_share_is_refused(make_agent, root_fs) ->
 def test_death_by_signal_is_128_plus_its_number(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (_, agent):
-            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
-            await agent.signal(process, 15, DEADLINE)
+            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
+            await agent.signal(process, 15, TIMEOUT)
             assert await agent.wait(process) == 128 + 15
 
     run(main())
@@ -281,8 +281,8 @@ def test_late_originals_signal_any_process(make_agent, api) -> None:
     async def main() -> None:
         async with pod(make_agent, ours=False, api=api) as (guest, agent):
             assert AgentCapability.SIGNAL in agent.capabilities
-            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
-            await agent.signal(process, 15, DEADLINE)
+            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
+            await agent.signal(process, 15, TIMEOUT)
             await agent.wait(process)
             assert Code.SIGNALPROCESS in [code for code, _ in guest.commands]
 
@@ -294,11 +294,11 @@ def test_an_original_of_2016_signals_only_a_containers_first_process(make_agent)
         async with pod(make_agent, ours=False) as (_, agent):
             assert AgentCapability.SIGNAL not in agent.capabilities
             container = GuestContainer("c2", "c2", Cmd(args=["sleep"]))
-            first = await agent.start_container(container, RecordedIO(None), DEADLINE)
-            process = await agent.exec("c2", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
+            first = await agent.start_container(container, RecordedIO(None), TIMEOUT)
+            process = await agent.exec("c2", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
             with pytest.raises(NotSupportedError, match="2016"):
-                await agent.signal(process, 15, DEADLINE)
-            await agent.signal(first, 15, DEADLINE)
+                await agent.signal(process, 15, TIMEOUT)
+            await agent.signal(first, 15, TIMEOUT)
             await agent.wait(first)
 
     run(main())
@@ -308,11 +308,11 @@ def test_signals_and_sizes_for_what_has_just_ended_are_no_errors(make_agent, gue
     async def main() -> None:
         async with pod(make_agent, **guest_options) as (_, agent):
             container = GuestContainer("c2", "c2", Cmd(args=["true"]), terminal=TerminalSize())
-            process = await agent.start_container(container, RecordedIO(None), DEADLINE)
+            process = await agent.start_container(container, RecordedIO(None), TIMEOUT)
             await agent.wait(process)
-            await agent.signal(process, 15, DEADLINE)
-            await agent.signal_container("c2", 15, DEADLINE)
-            await agent.resize(process, 24, 80, DEADLINE)
+            await agent.signal(process, 15, TIMEOUT)
+            await agent.signal_container("c2", 15, TIMEOUT)
+            await agent.resize(process, 24, 80, TIMEOUT)
 
     run(main())
 
@@ -321,7 +321,7 @@ def test_a_signal_to_a_container_that_never_was_is_an_error(make_agent, guest_op
     async def main() -> None:
         async with pod(make_agent, **guest_options) as (_, agent):
             with pytest.raises(AgentError, match="KILLCONTAINER"):
-                await agent.signal_container("c9", 15, DEADLINE)
+                await agent.signal_container("c9", 15, TIMEOUT)
 
     run(main())
 
@@ -330,12 +330,12 @@ def test_a_terminal_has_one_output_gets_its_size_and_ends_with_control_d(make_ag
     async def main() -> None:
         async with pod(make_agent, **guest_options) as (guest, agent):
             io = RecordedIO(b"hello\n")
-            process = await agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE, terminal=TerminalSize(33, 99))
+            process = await agent.exec("c1", Cmd(args=["cat"]), io, TIMEOUT, terminal=TerminalSize(33, 99))
             inside = guest.processes[int(process.process_id)]
             assert inside.terminal
             assert inside.stderr is inside.stdout
             assert inside.size == (33, 99)
-            await agent.resize(process, 24, 80, DEADLINE)
+            await agent.resize(process, 24, 80, TIMEOUT)
             assert inside.size == (24, 80)
             assert await agent.wait(process) == 0
             assert io.stdout == b"hello\n"
@@ -348,9 +348,9 @@ def test_a_container_can_start_again_after_it_was_removed(make_agent, guest_opti
         async with pod(make_agent, **guest_options) as (_, agent):
             for status in (3, 4):
                 container = GuestContainer("c2", "c2", Cmd(args=["exit", str(status)]))
-                process = await agent.start_container(container, RecordedIO(), DEADLINE)
+                process = await agent.start_container(container, RecordedIO(), TIMEOUT)
                 assert await agent.wait(process) == status
-                await agent.remove_container("c2", DEADLINE)
+                await agent.remove_container("c2", TIMEOUT)
 
     run(main())
 
@@ -359,7 +359,7 @@ def test_a_container_that_runs_cannot_be_removed(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (_, agent):
             with pytest.raises(AgentError, match="runs"):
-                await agent.remove_container("c1", DEADLINE)
+                await agent.remove_container("c1", TIMEOUT)
 
     run(main())
 
@@ -367,10 +367,10 @@ def test_a_container_that_runs_cannot_be_removed(make_agent) -> None:
 def test_a_container_starts_after_the_last_one_of_an_original_pod_has_ended(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent, ours=False) as (guest, agent):
-            await agent.signal_container("c1", 9, DEADLINE)
+            await agent.signal_container("c1", 9, TIMEOUT)
             for status in (6, 7):
                 container = GuestContainer("c2", "c2", Cmd(args=["exit", str(status)]))
-                process = await agent.start_container(container, RecordedIO(), DEADLINE)
+                process = await agent.start_container(container, RecordedIO(), TIMEOUT)
                 assert await agent.wait(process) == status
             assert [code for code, _ in guest.commands].count(Code.STARTPOD) == 3
 
@@ -382,9 +382,9 @@ def test_a_guest_that_powers_off_instead_of_an_answer_has_stopped(make_agent) ->
         for misbehaviour in (None, Misbehaviour.EOF):
             async with FakeHyperstart(misbehaviour=misbehaviour, at=Code.DESTROYPOD) as guest:
                 agent = make_agent()
-                await agent.connect(guest.open_channel, DEADLINE)
-                await agent.start_pod("p1", "", DEADLINE)
-                await agent.stop_pod(DEADLINE)
+                await agent.connect(guest.open_channel, TIMEOUT)
+                await agent.start_pod("p1", "", TIMEOUT)
+                await agent.stop_pod(TIMEOUT)
                 assert guest.powered_off
                 await agent.aclose()
 
@@ -395,11 +395,11 @@ def test_a_guest_that_was_lost_before_cannot_be_stopped(make_agent) -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent()
-            await agent.connect(guest.open_channel, DEADLINE)
+            await agent.connect(guest.open_channel, TIMEOUT)
             guest.power_off()
             await agent.wait_lost()
             with pytest.raises(AgentConnectError):
-                await agent.stop_pod(DEADLINE)
+                await agent.stop_pod(TIMEOUT)
             await agent.aclose()
 
     run(main())
@@ -409,10 +409,10 @@ def test_calls_that_wait_when_the_agent_is_closed_fail(make_agent) -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent()
-            await agent.connect(guest.open_channel, DEADLINE)
-            await agent.start_pod("p1", "", DEADLINE)
+            await agent.connect(guest.open_channel, TIMEOUT)
+            await agent.start_pod("p1", "", TIMEOUT)
             container = GuestContainer("c1", "c1", Cmd(args=["sleep"]))
-            process = await agent.start_container(container, RecordedIO(None), DEADLINE)
+            process = await agent.start_container(container, RecordedIO(None), TIMEOUT)
             waiting = asyncio.gather(agent.wait(process), agent.wait_lost(), return_exceptions=True)
             await asyncio.sleep(0)
             await agent.aclose()
@@ -420,7 +420,7 @@ def test_calls_that_wait_when_the_agent_is_closed_fail(make_agent) -> None:
             assert type(result) is AgentConnectError
             assert "closed by this host" in str(reason)
             with pytest.raises(AgentConnectError):
-                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE)
+                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT)
 
     run(main())
 
@@ -429,7 +429,7 @@ def test_an_agent_that_is_not_connected_says_so(make_agent) -> None:
     async def main() -> None:
         agent = make_agent()
         with pytest.raises(AgentConnectError, match="not connected"):
-            await agent.start_pod("p1", "", DEADLINE)
+            await agent.start_pod("p1", "", TIMEOUT)
         await agent.aclose()
 
     run(main())
@@ -439,7 +439,7 @@ def test_a_guest_of_an_unknown_version_is_refused(make_agent) -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=4999) as guest:
             with pytest.raises(AgentConnectError, match="4999; use one of 4242 to 4244"):
-                await make_agent().connect(guest.open_channel, DEADLINE)
+                await make_agent().connect(guest.open_channel, TIMEOUT)
 
     run(main())
 
@@ -465,10 +465,10 @@ def test_mounts_are_maps_of_the_share_and_of_the_writable_directory(make_agent) 
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent(writable_dir=Path("/nonexistent/writable"))
-            await agent.connect(guest.open_channel, DEADLINE)
-            await agent.start_pod("p1", "pod/rootfs", DEADLINE)
+            await agent.connect(guest.open_channel, TIMEOUT)
+            await agent.start_pod("p1", "pod/rootfs", TIMEOUT)
             container = GuestContainer("c2", "c2/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS)
-            await agent.start_container(container, RecordedIO(None), DEADLINE)
+            await agent.start_container(container, RecordedIO(None), TIMEOUT)
             assert AgentCapability.MOUNTS in agent.capabilities
             sent = {code: json.loads(payload) for code, payload in guest.commands if payload}
             assert sent[Code.STARTPOD] == {
@@ -490,7 +490,7 @@ def test_a_writable_mount_needs_a_pod_with_a_writable_directory(make_agent) -> N
         async with pod(make_agent) as (guest, agent):
             container = GuestContainer("c2", "c2/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS)
             with pytest.raises(ConfigError, match="mount '/var/data' of container 'c2' is writable, but its pod"):
-                await agent.start_container(container, RecordedIO(None), DEADLINE)
+                await agent.start_container(container, RecordedIO(None), TIMEOUT)
             assert len(guest.processes) == 1
 
     run(main())
@@ -500,13 +500,13 @@ def test_an_original_has_read_only_mounts_only(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent, ours=False) as (guest, agent):
             container = GuestContainer("c2", "c2/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS[:1])
-            await agent.start_container(container, RecordedIO(None), DEADLINE)
+            await agent.start_container(container, RecordedIO(None), TIMEOUT)
             assert json.loads(guest.commands[-1][1])["fsmap"] == [
                 {"source": "c2/mounts/0", "path": "/etc/data", "readOnly": True}
             ]
             container = GuestContainer("c3", "c3/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS[1:])
             with pytest.raises(NotSupportedError, match="can only be read-only"):
-                await agent.start_container(container, RecordedIO(None), DEADLINE)
+                await agent.start_container(container, RecordedIO(None), TIMEOUT)
 
     run(main())
 
@@ -516,9 +516,9 @@ def test_a_command_can_run_in_the_pod_itself(make_agent, name) -> None:
     async def main() -> None:
         async with pod(make_agent, **GUESTS[name]) as (guest, agent):
             assert AgentCapability.POD in agent.capabilities
-            process = await agent.exec("", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
+            process = await agent.exec("", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
             assert process.container_id == ""
-            await agent.signal(process, 15, DEADLINE)
+            await agent.signal(process, 15, TIMEOUT)
             await agent.wait(process)
             (inside,) = {json.loads(payload)["container"] for code, payload in guest.commands if code == Code.EXECCMD}
             assert inside == ("" if name == "ours" else "hyperstart")
@@ -531,7 +531,7 @@ def test_an_original_of_2016_runs_commands_only_in_containers(make_agent) -> Non
         async with pod(make_agent, ours=False) as (_, agent):
             assert AgentCapability.POD not in agent.capabilities
             with pytest.raises(NotSupportedError, match="only in containers"):
-                await agent.exec("", Cmd(args=["true"]), RecordedIO(), DEADLINE)
+                await agent.exec("", Cmd(args=["true"]), RecordedIO(), TIMEOUT)
 
     run(main())
 
@@ -541,9 +541,9 @@ def test_an_original_gives_a_pod_no_root_file_system(make_agent, name) -> None:
     async def main() -> None:
         async with FakeHyperstart(**GUESTS[name]) as guest:
             agent = make_agent()
-            await agent.connect(guest.open_channel, DEADLINE)
+            await agent.connect(guest.open_channel, TIMEOUT)
             with pytest.raises(NotSupportedError, match="root_fs of pod 'p1' needs the feature pod-root"):
-                await agent.start_pod("p1", "pod/rootfs", DEADLINE)
+                await agent.start_pod("p1", "pod/rootfs", TIMEOUT)
             await agent.aclose()
             assert guest.violations == []
 
@@ -556,6 +556,6 @@ def test_a_mount_from_outside_the_share_is_refused(make_agent, path) -> None:
         async with pod(make_agent) as (_, agent):
             container = GuestContainer("c2", "c2", Cmd(args=["true"]), mounts=(GuestMount(path, "/x"),))
             with pytest.raises(ConfigError, match="not below the share"):
-                await agent.start_container(container, RecordedIO(), DEADLINE)
+                await agent.start_container(container, RecordedIO(), TIMEOUT)
 
     run(main())

@@ -27,7 +27,7 @@ from vc_core.driver import (
 from vc_core.errors import AgentError, AgentProtocolError, ConfigError, NotSupportedError
 from vc_core.testing.process_io import RecordedIO
 
-DEADLINE = 10
+TIMEOUT = 10
 
 GUESTS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -46,7 +46,7 @@ def run(main) -> None:
 async def connected(make_agent, name="ours", **options):
     async with FakeHyperstart(**GUESTS[name], **options) as guest:
         agent = make_agent()
-        await agent.connect(guest.open_channel, DEADLINE)
+        await agent.connect(guest.open_channel, TIMEOUT)
         try:
             yield guest, agent
         finally:
@@ -57,8 +57,8 @@ async def connected(make_agent, name="ours", **options):
 @contextlib.asynccontextmanager
 async def pod(make_agent, name="ours", **options):
     async with connected(make_agent, name, **options) as (guest, agent):
-        await agent.start_pod("p1", "", DEADLINE)
-        await agent.start_container(container(), RecordedIO(None), DEADLINE)
+        await agent.start_pod("p1", "", TIMEOUT)
+        await agent.start_container(container(), RecordedIO(None), TIMEOUT)
         yield guest, agent
 
 
@@ -88,7 +88,7 @@ def test_what_bounds_a_container_is_told_to_our_guest(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             assert {AgentCapability.LIMITS, AgentCapability.STATS} <= agent.capabilities
-            await agent.start_container(container("c2", confinement=BOUNDS), RecordedIO(None), DEADLINE)
+            await agent.start_container(container("c2", confinement=BOUNDS), RecordedIO(None), TIMEOUT)
             sent = last(guest, Code.NEWCONTAINER)
             assert {key: sent[key] for key in ("readOnly", "overlay", "overlaySize", "memory", "pids")} == {
                 "readOnly": True, "overlay": True, "overlaySize": 64, "memory": 128, "pids": 20,
@@ -116,7 +116,7 @@ def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(make_agent, c
     async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             bounds = Confinement(capabilities=capabilities)
-            await agent.start_container(container("c2", confinement=bounds), RecordedIO(None), DEADLINE)
+            await agent.start_container(container("c2", confinement=bounds), RecordedIO(None), TIMEOUT)
             assert last(guest, Code.NEWCONTAINER).get("capabilities") == expected
 
     run(main())
@@ -128,11 +128,11 @@ def test_containers_of_an_original_have_all_capabilities_and_nobody_minds_who_di
         async with pod(make_agent, name) as (guest, agent):
             assert AgentCapability.LIMITS not in agent.capabilities
             for chosen in (Confinement(), Confinement(capabilities=CAPABILITIES, no_new_privs=False)):
-                await agent.start_container(container("c2", confinement=chosen), RecordedIO(None), DEADLINE)
+                await agent.start_container(container("c2", confinement=chosen), RecordedIO(None), TIMEOUT)
                 assert set(last(guest, Code.NEWCONTAINER)) == {"id", "image", "rootfs", "process", "initialize"}
-                await agent.signal_container("c2", 9, DEADLINE)
-                await agent.wait(await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE))
-                await agent.remove_container("c2", DEADLINE)
+                await agent.signal_container("c2", 9, TIMEOUT)
+                await agent.wait(await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT))
+                await agent.remove_container("c2", TIMEOUT)
 
     run(main())
 
@@ -155,11 +155,11 @@ def test_what_an_original_cannot_bound_is_refused_by_name(make_agent, name, fiel
             before = len(guest.commands)
             asked = container("c2", confinement=CHANGES[field])
             if (field, name) == ("read_only", "4244"):
-                await agent.start_container(asked, RecordedIO(None), DEADLINE)
+                await agent.start_container(asked, RecordedIO(None), TIMEOUT)
                 assert last(guest, Code.NEWCONTAINER)["readOnly"] is True
                 return
             with pytest.raises(NotSupportedError, match=f"^{field} of container 'c2' needs .* original hyperstart of"):
-                await agent.start_container(asked, RecordedIO(None), DEADLINE)
+                await agent.start_container(asked, RecordedIO(None), TIMEOUT)
             assert len(guest.commands) == before
             assert len(agent.save()["processes"]) == 1
 
@@ -174,9 +174,9 @@ def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it(make_agent) ->
             assert set(last(guest, Code.NEWCONTAINER)) == {"id", "image", "rootfs", "process", "initialize"}
             bounds = Confinement(memory=64)
             with pytest.raises(NotSupportedError, match="memory of container 'c2' needs the feature confinement"):
-                await agent.start_container(container("c2", confinement=bounds), RecordedIO(None), DEADLINE)
+                await agent.start_container(container("c2", confinement=bounds), RecordedIO(None), TIMEOUT)
             with pytest.raises(NotSupportedError, match="STATS for container 'c1' needs the feature stats"):
-                await agent.stats("c1", DEADLINE)
+                await agent.stats("c1", TIMEOUT)
 
     run(main())
 
@@ -197,7 +197,7 @@ def test_a_root_that_is_a_disk_is_told_by_its_place_and_file_system(
         async with pod(make_agent) as (guest, agent):
             assert AgentCapability.DISKS in agent.capabilities
             asked = container("c2", disk=GuestDisk(location, "ext4"), writable_root_fs=writable)
-            await agent.start_container(asked, RecordedIO(None), DEADLINE)
+            await agent.start_container(asked, RecordedIO(None), TIMEOUT)
             sent = last(guest, Code.NEWCONTAINER)
             assert (sent["image"], sent["rootfs"], sent["fstype"], sent.get("addr")) == (image, "", "ext4", addr)
             assert sent.get("overlay", False) is not writable
@@ -211,9 +211,9 @@ def test_an_original_only_has_disks_that_it_may_write_to(make_agent, name) -> No
         async with pod(make_agent, name) as (guest, agent):
             disk = GuestDisk(DiskLocation(name="vda"), "ext4")
             with pytest.raises(NotSupportedError, match=r"writes to the disk .* set writable_root_fs"):
-                await agent.start_container(container("c2", disk=disk), RecordedIO(None), DEADLINE)
+                await agent.start_container(container("c2", disk=disk), RecordedIO(None), TIMEOUT)
             asked = container("c2", disk=disk, writable_root_fs=True)
-            await agent.start_container(asked, RecordedIO(None), DEADLINE)
+            await agent.start_container(asked, RecordedIO(None), TIMEOUT)
             assert last(guest, Code.NEWCONTAINER)["image"] == "vda"
 
     run(main())
@@ -223,7 +223,7 @@ def test_a_directory_is_no_root_to_write_to(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (_, agent):
             with pytest.raises(ConfigError, match="only for a root that is a disk"):
-                await agent.start_container(container("c2", writable_root_fs=True), RecordedIO(None), DEADLINE)
+                await agent.start_container(container("c2", writable_root_fs=True), RecordedIO(None), TIMEOUT)
 
     run(main())
 
@@ -242,7 +242,7 @@ def test_the_network_is_told_with_the_pod(make_agent, name) -> None:
     async def main() -> None:
         async with connected(make_agent, name) as (guest, agent):
             assert AgentCapability.NETWORK in agent.capabilities
-            await agent.start_pod("p1", "", DEADLINE, network)
+            await agent.start_pod("p1", "", TIMEOUT, network)
             sent = last(guest, Code.STARTPOD)
             assert sent["interfaces"] == [
                 {"device": "eth0", "ipAddress": "10.0.2.15", "netMask": "24"},
@@ -280,10 +280,10 @@ def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(make_agent
         async with connected(make_agent, name) as (guest, agent):
             if problem and name != "ours":
                 with pytest.raises(NotSupportedError, match=problem):
-                    await agent.start_pod("p1", "", DEADLINE, network)
+                    await agent.start_pod("p1", "", TIMEOUT, network)
                 assert Code.STARTPOD not in [code for code, _ in guest.commands]
             else:
-                await agent.start_pod("p1", "", DEADLINE, network)
+                await agent.start_pod("p1", "", TIMEOUT, network)
 
     run(main())
 
@@ -295,11 +295,11 @@ def test_the_mtu_came_with_4244(make_agent, name) -> None:
     async def main() -> None:
         async with connected(make_agent, name) as (guest, agent):
             if name in ("ours", "4244"):
-                await agent.start_pod("p1", "", DEADLINE, network)
+                await agent.start_pod("p1", "", TIMEOUT, network)
                 assert last(guest, Code.STARTPOD)["interfaces"][0]["mtu"] == 1400
                 return
             with pytest.raises(NotSupportedError, match="mtu of pod 'p1' needs an original of API 4244 or the guest"):
-                await agent.start_pod("p1", "", DEADLINE, network)
+                await agent.start_pod("p1", "", TIMEOUT, network)
 
     run(main())
 
@@ -309,7 +309,7 @@ def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_s
     async def main() -> None:
         async with connected(make_agent, name) as (guest, agent):
             with pytest.raises(ConfigError, match=r"STARTPOD with \d+ bytes is too long"):
-                await agent.start_pod("x" * 1024 * 1024, "", DEADLINE)
+                await agent.start_pod("x" * 1024 * 1024, "", TIMEOUT)
             assert Code.STARTPOD not in [code for code, _ in guest.commands]
 
     run(main())
@@ -321,13 +321,13 @@ def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_s
 def test_what_a_container_uses_is_told_in_seconds_and_bytes(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (guest, agent):
-            assert await agent.stats("c1", DEADLINE) == ContainerUsage(
+            assert await agent.stats("c1", TIMEOUT) == ContainerUsage(
                 cpu_seconds=1.5, memory=1 << 20, pids=2, read=0, written=0
             )
             guest.usage = {}
-            assert await agent.stats("c1", DEADLINE) == ContainerUsage()
+            assert await agent.stats("c1", TIMEOUT) == ContainerUsage()
             with pytest.raises(AgentError, match="STATS"):
-                await agent.stats("c9", DEADLINE)
+                await agent.stats("c9", TIMEOUT)
 
     run(main())
 
@@ -338,7 +338,7 @@ def test_figures_that_cannot_be_are_a_protocol_error(make_agent, usage) -> None:
         async with pod(make_agent) as (guest, agent):
             guest.usage = usage
             with pytest.raises(AgentProtocolError, match="reply to STATS that is not valid"):
-                await agent.stats("c1", DEADLINE)
+                await agent.stats("c1", TIMEOUT)
 
     run(main())
 
@@ -349,6 +349,6 @@ def test_an_original_cannot_tell_what_containers_use(make_agent, name) -> None:
         async with pod(make_agent, name) as (_, agent):
             assert AgentCapability.STATS not in agent.capabilities
             with pytest.raises(NotSupportedError, match="STATS"):
-                await agent.stats("c1", DEADLINE)
+                await agent.stats("c1", TIMEOUT)
 
     run(main())

@@ -14,14 +14,14 @@ from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, Ag
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds; the guest gets this much, a test waits at most ten times that.
-DEADLINE = 0.3
+TIMEOUT = 0.3
 
 #: Eight is the length of an empty control frame, and too short for a stream frame.
 LENGTHS = [0, 4, 7, 8, 2**31, 2**32 - 1]
 
 
 def run(main) -> None:
-    asyncio.run(asyncio.wait_for(main, 10 * DEADLINE))
+    asyncio.run(asyncio.wait_for(main, 10 * TIMEOUT))
 
 
 async def started(agent, guest) -> None:
@@ -66,9 +66,9 @@ def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(
         async with FakeHyperstart(misbehaviour=misbehaviour, length=length) as guest:
             agent = make_agent()
             with pytest.raises(error, match=text):
-                await agent.connect(guest.open_channel, DEADLINE)
+                await agent.connect(guest.open_channel, TIMEOUT)
             with pytest.raises(AgentError):
-                await agent.start_pod("p1", "", DEADLINE)
+                await agent.start_pod("p1", "", TIMEOUT)
 
     run(main())
 
@@ -132,9 +132,9 @@ def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agen
             agent = make_agent()
             await started(agent, guest)
             with pytest.raises(AgentTimeoutError, match=r"EXECCMD within 0\.3 s"):
-                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE)
+                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT)
             with pytest.raises(AgentTimeoutError, match=r"KILLCONTAINER within 0\.3 s"):
-                await agent.signal_container("c1", 15, DEADLINE)
+                await agent.signal_container("c1", 15, TIMEOUT)
             await agent.aclose()
 
     run(main())
@@ -214,7 +214,7 @@ def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_
             tracemalloc.start()
             try:
                 with pytest.raises(AgentProtocolError, match="reply to HELLO"):
-                    await make_agent().connect(guest.open_channel, DEADLINE)
+                    await make_agent().connect(guest.open_channel, TIMEOUT)
                 assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
             finally:
                 tracemalloc.stop()
@@ -231,7 +231,7 @@ def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(
     async def main() -> None:
         async with FakeHyperstart(features=features) as guest:
             with pytest.raises(AgentProtocolError, match=text):
-                await make_agent().connect(guest.open_channel, DEADLINE)
+                await make_agent().connect(guest.open_channel, TIMEOUT)
 
     run(main())
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.vm
 
 #: Seconds; a boot under emulation on a busy machine.
 BOOT = 120
-DEADLINE = 30
+TIMEOUT = 30
 
 
 @dataclass
@@ -53,14 +53,14 @@ class Guest:
 
         async def take_over() -> None:
             agent = make_agent(self.saved)
-            await agent.connect(self.open_channel, DEADLINE)
+            await agent.connect(self.open_channel, TIMEOUT)
             try:
                 await main(agent)
                 self.saved = agent.save()
             finally:
                 await agent.aclose()
 
-        asyncio.run(asyncio.wait_for(take_over(), 4 * DEADLINE))
+        asyncio.run(asyncio.wait_for(take_over(), 4 * TIMEOUT))
 
 
 def make_root_fs(root: Path) -> None:
@@ -108,8 +108,8 @@ def guest(tmp_path_factory, request):
 async def start(agent, guest: Guest) -> None:
     await agent.connect(guest.open_channel, BOOT)
     assert {AgentCapability.SIGNAL, AgentCapability.REATTACH} <= agent.capabilities
-    await agent.start_pod("p1", "", DEADLINE)
-    await agent.start_container(GuestContainer("c1", "c1/rootfs", cmd("sleep", "1000000")), RecordedIO(None), DEADLINE)
+    await agent.start_pod("p1", "", TIMEOUT)
+    await agent.start_container(GuestContainer("c1", "c1/rootfs", cmd("sleep", "1000000")), RecordedIO(None), TIMEOUT)
     guest.saved = agent.save()
     await agent.aclose()
 
@@ -120,7 +120,7 @@ def cmd(*args: str) -> Cmd:
 
 async def command(agent, *args, stdin=b"", terminal=None):
     io = RecordedIO(stdin)
-    process = await agent.exec("c1", cmd(*args), io, DEADLINE, terminal=terminal)
+    process = await agent.exec("c1", cmd(*args), io, TIMEOUT, terminal=terminal)
     return await agent.wait(process), io
 
 
@@ -179,7 +179,7 @@ def test_fifty_commands_at_once_keep_apart(guest, make_agent) -> None:
 def test_a_stalled_reader_stalls_only_its_own_stream(guest, make_agent) -> None:
     async def main(agent) -> None:
         io = RecordedIO(stalled=True)
-        stalled = await agent.exec("c1", cmd("head", "-c", "2000000", "/dev/zero"), io, DEADLINE)
+        stalled = await agent.exec("c1", cmd("head", "-c", "2000000", "/dev/zero"), io, TIMEOUT)
         status, _ = await command(agent, "head", "-c", "200000", "/dev/zero")
         assert status == 0
         io.flowing.set()
@@ -194,7 +194,7 @@ def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, m
         """Return KiB of the guest agent's resident memory."""
         io = RecordedIO()
         words = cmd("/bin/busybox", "grep", "VmRSS", "/proc/1/status")
-        assert await agent.wait(await agent.exec("", words, io, DEADLINE)) == 0
+        assert await agent.wait(await agent.exec("", words, io, TIMEOUT)) == 0
         return int(bytes(io.stdout).split()[1])
 
     async def main(agent) -> None:
@@ -203,7 +203,7 @@ def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, m
         try:
             for _ in range(count):
                 io = RecordedIO(stalled=True)
-                process = await agent.exec("c1", cmd("cat", "/dev/zero"), io, DEADLINE)
+                process = await agent.exec("c1", cmd("cat", "/dev/zero"), io, TIMEOUT)
                 stalled.append((process, io))
             data = os.urandom(1024 * 1024)
             status, io = await command(agent, "cat", stdin=data)
@@ -213,7 +213,7 @@ def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest, m
             tracemalloc.stop()
         assert await agent_memory(agent) - before < count * WINDOW // 1024 + 1024
         for process, io in stalled:
-            await agent.signal(process, 9, DEADLINE)
+            await agent.signal(process, 9, TIMEOUT)
             io.flowing.set()
             assert await agent.wait(process) == 128 + 9
 
@@ -236,14 +236,14 @@ def test_a_thousand_short_commands_end_with_their_own_output_and_exit_code(guest
 def test_each_direction_of_a_command_ends_by_itself(guest, make_agent) -> None:
     async def main(agent) -> None:
         io = RecordedIO(b"in\n")
-        process = await agent.exec("c1", cmd("sh", "-c", "cat; echo at the end; exit 3"), io, DEADLINE)
+        process = await agent.exec("c1", cmd("sh", "-c", "cat; echo at the end; exit 3"), io, TIMEOUT)
         assert await agent.wait(process) == 3
         assert io.stdout == b"in\nat the end\n"
         io = RecordedIO(None)
         process = await agent.exec(
-            "c1", cmd("sh", "-c", "exec >/dev/null; echo closed >&2; read word; exit $word"), io, DEADLINE
+            "c1", cmd("sh", "-c", "exec >/dev/null; echo closed >&2; read word; exit $word"), io, TIMEOUT
         )
-        await asyncio.wait_for(io.until_error(b"closed\n"), DEADLINE)
+        await asyncio.wait_for(io.until_error(b"closed\n"), TIMEOUT)
         io.give(b"9\n")
         assert await agent.wait(process) == 9
 
@@ -253,7 +253,7 @@ def test_each_direction_of_a_command_ends_by_itself(guest, make_agent) -> None:
 def test_an_editor_in_a_terminal_sees_single_keys_and_writes_its_file(guest, make_agent) -> None:
     async def main(agent) -> None:
         io = RecordedIO(None)
-        process = await agent.exec("c1", cmd("vi", "/tmp/text"), io, DEADLINE, terminal=TerminalSize(24, 80))
+        process = await agent.exec("c1", cmd("vi", "/tmp/text"), io, TIMEOUT, terminal=TerminalSize(24, 80))
         await seen(io, b"- /tmp/text")
         # Insert (^V takes ^A as it is), leave with escape, copy the line, change a letter in the copy.
         for keys, answer in (
@@ -282,20 +282,20 @@ def test_what_bounds_a_container_holds_and_what_it_uses_is_told(guest, make_agen
         script = "ulimit -n; cat /proc/self/status; echo x >/new || echo refused; read word"
         container = GuestContainer("b1", "c1/rootfs", cmd("sh", "-c", script), confinement=bounds)
         assert {AgentCapability.LIMITS, AgentCapability.STATS} <= agent.capabilities
-        process = await agent.start_container(container, io, DEADLINE)
+        process = await agent.start_container(container, io, TIMEOUT)
         await seen(io, b"refused")
         words = bytes(io.stdout).split()
         assert words[0] == b"99"
         assert words[words.index(b"CapBnd:") + 1] == b"%016x" % (1 << 5)
         assert words[words.index(b"NoNewPrivs:") + 1] == b"1"
-        usage = await agent.stats("b1", DEADLINE)
+        usage = await agent.stats("b1", TIMEOUT)
         assert usage.memory_limit == 64 * 1024 * 1024
         assert 0 < usage.memory < usage.memory_limit
         assert usage.pids == 1
         assert usage.cpu_seconds > 0
         io.give(b"\n")
         await agent.wait(process)
-        await agent.remove_container("b1", DEADLINE)
+        await agent.remove_container("b1", TIMEOUT)
 
     guest.run(make_agent, main)
 
@@ -303,8 +303,8 @@ def test_what_bounds_a_container_holds_and_what_it_uses_is_told(guest, make_agen
 def test_death_by_signal_n_is_128_plus_n(guest, make_agent) -> None:
     async def main(agent) -> None:
         for signum in (1, 9, 15):
-            process = await agent.exec("c1", cmd("sleep", "1000"), RecordedIO(None), DEADLINE)
-            await agent.signal(process, signum, DEADLINE)
+            process = await agent.exec("c1", cmd("sleep", "1000"), RecordedIO(None), TIMEOUT)
+            await agent.signal(process, signum, TIMEOUT)
             assert await agent.wait(process) == 128 + signum
 
     guest.run(make_agent, main)
@@ -313,19 +313,19 @@ def test_death_by_signal_n_is_128_plus_n(guest, make_agent) -> None:
 async def seen(io, text: bytes) -> None:
     """Wait for output; what a terminal echoes of its input counts too."""
     while text not in io.stdout:
-        await asyncio.wait_for(io.until(len(io.stdout) + 1), DEADLINE)
+        await asyncio.wait_for(io.until(len(io.stdout) + 1), TIMEOUT)
 
 
 def test_a_terminal_has_the_size_it_was_given_and_its_process_hears_of_a_new_one(guest, make_agent) -> None:
     async def main(agent) -> None:
         io = RecordedIO(None)
         script = "trap 'stty size' WINCH; stty size; while :; do sleep 1000 & wait; done"
-        process = await agent.exec("c1", cmd("sh", "-c", script), io, DEADLINE, terminal=TerminalSize(24, 80))
+        process = await agent.exec("c1", cmd("sh", "-c", script), io, TIMEOUT, terminal=TerminalSize(24, 80))
         await seen(io, b"24 80\r\n")
         for rows, columns in ((33, 99), (5, 7)):
-            await agent.resize(process, rows, columns, DEADLINE)
+            await agent.resize(process, rows, columns, TIMEOUT)
             await seen(io, b"%d %d\r\n" % (rows, columns))
-        await agent.signal(process, 9, DEADLINE)
+        await agent.signal(process, 9, TIMEOUT)
         assert await agent.wait(process) == 128 + 9
 
     guest.run(make_agent, main)
@@ -335,7 +335,7 @@ def test_control_c_interrupts_the_program_in_the_foreground(guest, make_agent) -
     async def main(agent) -> None:
         io = RecordedIO(None)
         process = await agent.exec(
-            "c1", cmd("sh", "-c", "echo ready; exec sleep 1000"), io, DEADLINE, terminal=TerminalSize()
+            "c1", cmd("sh", "-c", "echo ready; exec sleep 1000"), io, TIMEOUT, terminal=TerminalSize()
         )
         await seen(io, b"ready")
         io.give(b"\x03")
@@ -347,7 +347,7 @@ def test_control_c_interrupts_the_program_in_the_foreground(guest, make_agent) -
 def test_a_shell_on_a_terminal_has_job_control(guest, make_agent) -> None:
     async def main(agent) -> None:
         io = RecordedIO(None)
-        process = await agent.exec("c1", cmd("sh", "-i"), io, DEADLINE, terminal=TerminalSize())
+        process = await agent.exec("c1", cmd("sh", "-i"), io, TIMEOUT, terminal=TerminalSize())
         for line, answer in (
             (b"tty; echo term=$TERM\n", b"/dev/pts/0\r\nterm=xterm\r\n"),
             (b"sh -c 'echo in front; exec sleep 1000'\n", b"\nin front\r\n"),
@@ -393,7 +393,7 @@ def test_a_container_can_run_on_a_terminal_which_outlives_its_host(guest, make_a
         io = RecordedIO(None)
         script = "tty; stty -echo; echo ready; read line; echo got $line; stty size; exit 5"
         container = GuestContainer("t1", "c1/rootfs", cmd("sh", "-c", script), terminal=TerminalSize(21, 65))
-        processes.append(await agent.start_container(container, io, DEADLINE))
+        processes.append(await agent.start_container(container, io, TIMEOUT))
         await seen(io, b"/dev/pts/0\r\nready\r\n")
 
     async def second(agent) -> None:
@@ -401,7 +401,7 @@ def test_a_container_can_run_on_a_terminal_which_outlives_its_host(guest, make_a
         await agent.adopt(processes[0], io)
         assert await agent.wait(processes[0]) == 5
         assert io.stdout.endswith(b"got line\r\n21 65\r\n")
-        await agent.remove_container("t1", DEADLINE)
+        await agent.remove_container("t1", TIMEOUT)
 
     guest.run(make_agent, first)
     guest.run(make_agent, second)
@@ -414,11 +414,11 @@ def test_a_host_that_died_within_a_frame_leaves_output_input_and_exit_codes_to_t
         io = RecordedIO(None)
         script = "echo started; read word; echo got $word; head -c 200000 /dev/zero; exit 7"
         container = GuestContainer("c2", "c1/rootfs", cmd("sh", "-c", script))
-        processes.append(await agent.start_container(container, io, DEADLINE))
+        processes.append(await agent.start_container(container, io, TIMEOUT))
         script = "echo ended >&2; exit 8"
         container = GuestContainer("c3", "c1/rootfs", cmd("sh", "-c", script))
-        processes.append(await agent.start_container(container, RecordedIO(stalled=True), DEADLINE))
-        await agent.exec("c2", cmd("sleep", "1000"), RecordedIO(None), DEADLINE)
+        processes.append(await agent.start_container(container, RecordedIO(stalled=True), TIMEOUT))
+        await agent.exec("c2", cmd("sleep", "1000"), RecordedIO(None), TIMEOUT)
         await io.until(8)
         guest.kill_host({"sh.hyper.channel.0": b"\0\0\0\6\0\0\1", "sh.hyper.channel.1": b"\0\0\0\0\0\0"})
         await agent.wait_lost()
@@ -434,7 +434,7 @@ def test_a_host_that_died_within_a_frame_leaves_output_input_and_exit_codes_to_t
         output = b"started\ngot word\n" + bytes(200_000)
         assert bytes(io.stdout) in (output, output.removeprefix(b"started\n"))
         for name in ("c2", "c3"):
-            await agent.remove_container(name, DEADLINE)
+            await agent.remove_container(name, TIMEOUT)
 
     guest.run(make_agent, first)
     guest.run(make_agent, second)

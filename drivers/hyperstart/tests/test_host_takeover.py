@@ -13,7 +13,7 @@ from vc_core.driver import AgentCapability, Cmd, GuestContainer
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 
-DEADLINE = 10
+TIMEOUT = 10
 
 
 def run(main) -> None:
@@ -28,8 +28,8 @@ class Host:
         self._guest = guest
         self._sockets: dict[str, socket.socket] = {}
 
-    async def connect(self, deadline=DEADLINE):
-        await self.agent.connect(self._open, deadline)
+    async def connect(self, timeout=TIMEOUT):
+        await self.agent.connect(self._open, timeout)
         return self.agent
 
     async def _open(self, name):
@@ -54,14 +54,14 @@ class Host:
 async def first_host(make_agent, guest, *args, io, terminal=None):
     host = Host(make_agent(), guest)
     agent = await host.connect()
-    await agent.start_pod("p1", "", DEADLINE)
+    await agent.start_pod("p1", "", TIMEOUT)
     container = GuestContainer("c1", "c1/rootfs", Cmd(args=args), terminal=terminal)
-    return host, await agent.start_container(container, io, DEADLINE)
+    return host, await agent.start_container(container, io, TIMEOUT)
 
 
-async def next_host(make_agent, guest, saved, deadline=DEADLINE):
+async def next_host(make_agent, guest, saved, timeout=TIMEOUT):
     agent = make_agent(saved)
-    await agent.connect(guest.open_channel, deadline)
+    await agent.connect(guest.open_channel, timeout)
     return agent
 
 
@@ -101,11 +101,11 @@ def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice(make_agent)
     async def main() -> None:
         async with FakeHyperstart() as guest:
             first = make_agent()
-            await first.connect(guest.open_channel, DEADLINE)
-            await first.start_pod("p1", "", DEADLINE)
+            await first.connect(guest.open_channel, TIMEOUT)
+            await first.start_pod("p1", "", TIMEOUT)
             before = RecordedIO()
             container = GuestContainer("c1", "c1/rootfs", Cmd(args=["pattern", "1000000"]))
-            process = await first.start_container(container, before, DEADLINE)
+            process = await first.start_container(container, before, TIMEOUT)
             await before.until(300_000)
             before.flowing.clear()
             saved = first.save()
@@ -145,7 +145,7 @@ def test_input_that_had_ended_is_not_sent_again(make_agent) -> None:
             saved = await host.die()
             agent = await next_host(make_agent, guest, saved)
             await agent.adopt(process, RecordedIO(b"more"))
-            await agent.signal(process, 9, DEADLINE)
+            await agent.signal(process, 9, TIMEOUT)
             assert await agent.wait(process) == 128 + 9
             await agent.aclose()
             assert guest.violations == []
@@ -177,8 +177,8 @@ def test_commands_of_the_former_host_are_killed_and_forgotten(make_agent) -> Non
         async with FakeHyperstart() as guest:
             host, first = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
             agent = host.agent
-            running = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), DEADLINE)
-            await agent.exec("c1", Cmd(args=["pattern", "1000000"]), RecordedIO(stalled=True), DEADLINE)
+            running = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
+            await agent.exec("c1", Cmd(args=["pattern", "1000000"]), RecordedIO(stalled=True), TIMEOUT)
             orphans = [process for process in guest.processes.values() if not process.init]
             saved = await host.die()
 
@@ -223,7 +223,7 @@ def test_three_hosts_in_a_row_take_over_from_each_other(make_agent) -> None:
                 host = Host(make_agent(saved), guest)
                 agent = await host.connect()
                 await agent.adopt(process, RecordedIO(None))
-                done = await agent.exec("c1", Cmd(args=["exit", "4"]), RecordedIO(), DEADLINE)
+                done = await agent.exec("c1", Cmd(args=["exit", "4"]), RecordedIO(), TIMEOUT)
                 assert await agent.wait(done) == 4
             await host.die()
             assert guest.violations == []
@@ -247,7 +247,7 @@ def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next(make_agent
                 port.send_raw(marker)
             agent = await next_host(make_agent, guest, saved)
             await agent.adopt(process, RecordedIO(None))
-            await agent.signal_container("c1", 15, DEADLINE)
+            await agent.signal_container("c1", 15, TIMEOUT)
             assert await agent.wait(process) == 128 + 15
             await agent.aclose()
 
@@ -260,7 +260,7 @@ def test_a_host_with_another_token_is_refused(make_agent) -> None:
             host, _ = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
             saved = await host.die()
             with pytest.raises(AgentTimeoutError):
-                await next_host(make_agent, guest, saved | {"token": "ab" * 16}, deadline=0.1)
+                await next_host(make_agent, guest, saved | {"token": "ab" * 16}, timeout=0.1)
 
     run(main())
 
@@ -309,7 +309,7 @@ def test_what_was_saved_before_the_guest_answered_makes_an_agent_that_greets_it(
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent(make_agent().save())
-            await agent.connect(guest.open_channel, DEADLINE)
+            await agent.connect(guest.open_channel, TIMEOUT)
             assert AgentCapability.REATTACH in agent.capabilities
             await agent.aclose()
 

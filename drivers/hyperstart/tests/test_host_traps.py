@@ -25,7 +25,7 @@ from vc_core.driver import (
 from vc_core.errors import AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 
-DEADLINE = 10
+TIMEOUT = 10
 
 ORIGINALS = [4242, 4243, 4244]
 
@@ -40,9 +40,9 @@ def run(main) -> None:
 
 async def started(make_agent, guest):
     agent = make_agent()
-    await agent.connect(guest.open_channel, DEADLINE)
-    await agent.start_pod("p1", "", DEADLINE)
-    await agent.start_container(GuestContainer("c1", "c1/rootfs", Cmd(args=["sleep"])), RecordedIO(None), DEADLINE)
+    await agent.connect(guest.open_channel, TIMEOUT)
+    await agent.start_pod("p1", "", TIMEOUT)
+    await agent.start_container(GuestContainer("c1", "c1/rootfs", Cmd(args=["sleep"])), RecordedIO(None), TIMEOUT)
     return agent
 
 
@@ -59,7 +59,7 @@ def test_input_goes_in_frames_of_at_most_512_bytes_with_one_ping_between(make_ag
             agent = await started(make_agent, guest)
             before = len(guest.commands)
             io = RecordedIO(pattern(5000))
-            process = await agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE)
+            process = await agent.exec("c1", Cmd(args=["cat"]), io, TIMEOUT)
             assert await agent.wait(process) == 0
             assert io.stdout == pattern(5000)
             sizes = [length - 12 for sequence, length in guest.frames if sequence == int(process.process_id)]
@@ -80,7 +80,7 @@ def test_no_frame_of_input_is_longer_than_4096_bytes(make_agent, api) -> None:
             for terminal in (None, TerminalSize()):
                 data = pattern(20_000).replace(b"\x04", b"\x05")
                 io = RecordedIO(data)
-                process = await agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE, terminal=terminal)
+                process = await agent.exec("c1", Cmd(args=["cat"]), io, TIMEOUT, terminal=terminal)
                 assert await agent.wait(process) == 0
                 assert io.stdout == data
             await agent.aclose()
@@ -109,8 +109,8 @@ def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(make_agent, a
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = await started(make_agent, guest)
-            await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE)
-            await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), DEADLINE, terminal=TerminalSize(2, 3))
+            await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT)
+            await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT, terminal=TerminalSize(2, 3))
             plain, terminal = [command["process"] for command in sent(guest, Code.EXECCMD)]
             assert plain["stderr"] not in (0, plain["stdio"])
             assert terminal["stderr"] == 0
@@ -126,19 +126,19 @@ def test_no_request_has_a_key_that_the_guest_does_not_know(make_agent, api) -> N
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = make_agent()
-            await agent.connect(guest.open_channel, DEADLINE)
-            await agent.start_pod("p1", "", DEADLINE, NETWORK)
+            await agent.connect(guest.open_channel, TIMEOUT)
+            await agent.start_pod("p1", "", TIMEOUT, NETWORK)
             cmd = Cmd(args=["sleep"], envs=[EnvVar("A", "b")], work_dir="/", user="u", group="g")
             mounts = (GuestMount("c1/mounts/0", "/etc/data"),)
             container = GuestContainer("c1", "c1/rootfs", cmd, TerminalSize(3, 4), mounts, confinement=Confinement())
-            process = await agent.start_container(container, RecordedIO(None), DEADLINE)
-            await agent.exec("c1", cmd, RecordedIO(), DEADLINE, terminal=TerminalSize(3, 4))
-            await agent.resize(process, 24, 80, DEADLINE)
-            await agent.signal(process, 15, DEADLINE)
-            await agent.signal_container("c1", 15, DEADLINE)
+            process = await agent.start_container(container, RecordedIO(None), TIMEOUT)
+            await agent.exec("c1", cmd, RecordedIO(), TIMEOUT, terminal=TerminalSize(3, 4))
+            await agent.resize(process, 24, 80, TIMEOUT)
+            await agent.signal(process, 15, TIMEOUT)
+            await agent.signal_container("c1", 15, TIMEOUT)
             await agent.wait(process)
-            await agent.remove_container("c1", DEADLINE)
-            await agent.stop_pod(DEADLINE)
+            await agent.remove_container("c1", TIMEOUT)
+            await agent.stop_pod(TIMEOUT)
             await agent.aclose()
             assert guest.violations == []
 
@@ -166,10 +166,10 @@ def test_a_pod_always_has_a_host_name(make_agent) -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False) as guest:
             agent = make_agent()
-            await agent.connect(guest.open_channel, DEADLINE)
+            await agent.connect(guest.open_channel, TIMEOUT)
             with pytest.raises(ConfigError, match="has no host name"):
-                await agent.start_pod("", "", DEADLINE)
-            await agent.start_pod("p1", "", DEADLINE)
+                await agent.start_pod("", "", TIMEOUT)
+            await agent.start_pod("p1", "", TIMEOUT)
             assert [pod["hostname"] for pod in sent(guest, Code.STARTPOD)] == ["p1"]
             await agent.aclose()
 
@@ -183,7 +183,7 @@ def test_signals_are_numbers(make_agent, api) -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
             agent = await started(make_agent, guest)
-            await agent.signal_container("c1", 15, DEADLINE)
+            await agent.signal_container("c1", 15, TIMEOUT)
             assert sent(guest, Code.KILLCONTAINER) == [{"container": "c1", "signal": 15}]
             await agent.aclose()
 
@@ -198,7 +198,7 @@ def test_no_input_goes_out_before_the_process_is_acknowledged(make_agent, api) -
         async with FakeHyperstart(ours=False, api=api, misbehaviour=Misbehaviour.LATE, at=Code.EXECCMD) as guest:
             agent = await started(make_agent, guest)
             io = RecordedIO(b"hello")
-            starting = asyncio.create_task(agent.exec("c1", Cmd(args=["cat"]), io, DEADLINE))
+            starting = asyncio.create_task(agent.exec("c1", Cmd(args=["cat"]), io, TIMEOUT))
             while not sent(guest, Code.EXECCMD):  # noqa: ASYNC110 - the guest has no event for a command
                 await asyncio.sleep(0)
             for _ in range(100):
@@ -212,7 +212,7 @@ def test_no_input_goes_out_before_the_process_is_acknowledged(make_agent, api) -
     run(main())
 
 
-def test_destroypod_that_is_never_answered_ends_at_its_deadline(make_agent) -> None:
+def test_destroypod_that_is_never_answered_ends_at_its_timeout(make_agent) -> None:
     """The original waits for ever for a process that handles SIGTERM and stays."""
 
     async def main() -> None:
@@ -245,20 +245,20 @@ def test_a_pod_that_ended_with_its_last_container_is_started_again_as_it_was(mak
     async def main() -> None:
         async with FakeHyperstart(ours=False) as guest:
             agent = make_agent()
-            await agent.connect(guest.open_channel, DEADLINE)
-            await agent.start_pod("p1", "", DEADLINE, NETWORK)
+            await agent.connect(guest.open_channel, TIMEOUT)
+            await agent.start_pod("p1", "", TIMEOUT, NETWORK)
             first = GuestContainer("c1", "c1/rootfs", Cmd(args=["sleep"]))
-            process = await agent.start_container(first, RecordedIO(None), DEADLINE)
+            process = await agent.start_container(first, RecordedIO(None), TIMEOUT)
             if taken_over:
                 saved = json.loads(json.dumps(agent.save()))
                 await agent.aclose()
                 agent = make_agent(saved)
-                await agent.connect(guest.open_channel, DEADLINE)
+                await agent.connect(guest.open_channel, TIMEOUT)
                 await agent.adopt(process, RecordedIO(None))
-            await agent.signal_container("c1", 9, DEADLINE)
+            await agent.signal_container("c1", 9, TIMEOUT)
             await agent.wait(process)
             second = GuestContainer("c2", "c2/rootfs", Cmd(args=["exit", "6"]))
-            assert await agent.wait(await agent.start_container(second, RecordedIO(), DEADLINE)) == 6
+            assert await agent.wait(await agent.start_container(second, RecordedIO(), TIMEOUT)) == 6
             one, two = sent(guest, Code.STARTPOD)
             assert one == two
             assert one["interfaces"]

@@ -33,10 +33,10 @@ def pid_of(hypervisor: QemuHypervisor) -> int:
     return identity.pid
 
 
-async def receive(channel: socket.socket, deadline: float) -> str:
+async def receive(channel: socket.socket, timeout: float) -> str:
     """Return the guest's next line; it says one for each command."""
     line = b""
-    async with asyncio.timeout(deadline):
+    async with asyncio.timeout(timeout):
         while not line.endswith(b"\n"):
             line += await asyncio.get_running_loop().sock_recv(channel, 65536)
     return line.decode().removesuffix("\n")

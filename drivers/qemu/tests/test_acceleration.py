@@ -47,9 +47,9 @@ class World:
         path = self.directory / "starts"
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
-    def choose(self, accel: str = "auto", deadline: float = 5) -> str:
+    def choose(self, accel: str = "auto", timeout: float = 5) -> str:
         config = QemuConfig(accel=accel)
-        return asyncio.run(choose(self.pod, config, self.binary, self.kernel, deadline, self.host))
+        return asyncio.run(choose(self.pod, config, self.binary, self.kernel, timeout, self.host))
 
 
 @pytest.fixture
@@ -86,10 +86,10 @@ def test_emulation_can_be_asked_for(world: World) -> None:
     assert world.starts() == []
 
 
-def test_kvm_that_hangs_is_found_out_within_the_deadline(world: World) -> None:
+def test_kvm_that_hangs_is_found_out_within_the_timeout(world: World) -> None:
     world.qemu("exec sleep 1000")
     with within(2):
-        assert world.choose(deadline=0.3) == "tcg"
+        assert world.choose(timeout=0.3) == "tcg"
 
 
 def test_kvm_on_which_qemu_dies_is_not_used(world: World) -> None:
@@ -116,7 +116,7 @@ def test_an_outcome_is_remembered(world: World, does: str, verdict: str) -> None
 def test_no_verdict_lasts_that_was_made_in_haste(world: World) -> None:
     idle = world.directory / "idle"
     world.qemu(f"[ ! -e {idle} ] && exec sleep 1000; echo 'Run /init as init process'")
-    assert world.choose(deadline=0.2) == "tcg"
+    assert world.choose(timeout=0.2) == "tcg"
     idle.touch()
     assert world.choose() == "kvm"
 

@@ -248,12 +248,12 @@ def test_a_vm_is_prepared_once_and_has_its_devices_before(make: Make) -> None:
 # -- failures of prepare -----------------------------------------------------------------------------------------------
 
 
-def failing(hypervisor: QemuHypervisor, error: type[VCError], text: str, deadline: float = 5) -> None:
+def failing(hypervisor: QemuHypervisor, error: type[VCError], text: str, timeout: float = 5) -> None:
     """Prepare in vain: the error is right, and the census of each test finds no process or descriptor left."""
 
     async def run() -> None:
         with pytest.raises(error, match=text):
-            await hypervisor.prepare(deadline)
+            await hypervisor.prepare(timeout)
         assert hypervisor.identity() is None
         await hypervisor.stop(1)
 
@@ -294,7 +294,7 @@ def test_a_qemu_that_floods_its_output_is_reported_by_its_last_words(make: Make,
     assert left_in(tmp_path) == []
 
 
-def test_a_qemu_that_never_answers_is_killed_at_the_deadline(make: Make, tmp_path: Path) -> None:
+def test_a_qemu_that_never_answers_is_killed_at_the_timeout(make: Make, tmp_path: Path) -> None:
     with within(2):
         failing(make(hypervisor_path=fake_qemu(tmp_path, "exec sleep 1000")), VMTimeoutError, "does not answer", 0.5)
     assert left_in(tmp_path) == []
@@ -405,7 +405,7 @@ def test_stop_can_be_called_in_every_state(make: Make) -> None:
     asyncio.run(run())
 
 
-def test_a_frozen_qemu_is_killed_within_the_deadline(make: Make) -> None:
+def test_a_frozen_qemu_is_killed_within_the_timeout(make: Make) -> None:
     hypervisor = make()
 
     async def use(pid: int) -> None:

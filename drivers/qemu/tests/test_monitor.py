@@ -56,10 +56,10 @@ def sends(*answers: bytes, then_wait: bool = False) -> Serve:
     return serve
 
 
-def ask(tmp_path: Path, serve: Serve, deadline: float = 5) -> object:
+def ask(tmp_path: Path, serve: Serve, timeout: float = 5) -> object:
     async def run() -> object:
         async with fake_qemu(tmp_path / "qmp", serve) as monitor:
-            return await monitor.execute("query-status", deadline)
+            return await monitor.execute("query-status", timeout)
 
     return asyncio.run(run())
 
@@ -74,9 +74,9 @@ def ask(tmp_path: Path, serve: Serve, deadline: float = 5) -> object:
     ],
     ids=["silent", "half a greeting", "no capabilities", "no answer"],
 )
-def test_a_qemu_that_falls_silent_is_given_up_at_the_deadline(tmp_path: Path, serve: Serve) -> None:
+def test_a_qemu_that_falls_silent_is_given_up_at_the_timeout(tmp_path: Path, serve: Serve) -> None:
     with within(1), pytest.raises(VMTimeoutError, match=r"does not answer 'query-status' within 0\.3 s"):
-        ask(tmp_path, serve, deadline=0.3)
+        ask(tmp_path, serve, timeout=0.3)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_a_command_that_is_not_ours_to_give_is_never_sent(tmp_path: Path, comman
         asyncio.run(Monitor(tmp_path / "qmp", os.getpid()).execute(command, arguments=arguments))
 
 
-def test_a_device_that_does_not_go_is_given_up_at_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vc_hypervisor_qemu.monitor.COMMAND_DEADLINE", 0.3)
+def test_a_device_that_does_not_go_is_given_up_at_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vc_hypervisor_qemu.monitor.COMMAND_TIMEOUT", 0.3)
     other = b'{"event": "DEVICE_DELETED", "data": {"device": "other", "path": "/"}, "timestamp": {}}\n'
 
     async def run() -> None:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.root
 
 MakeAgent = Callable[..., SshdAgent]
 #: Seconds, generous: the machine may be busy.
-DEADLINE = 30.0
+TIMEOUT = 30.0
 
 PATH = EnvVar("PATH", "/bin:/usr/bin")
 
@@ -60,35 +60,35 @@ def container(root_fs: Path, cmd: Cmd, **more: Any) -> GuestContainer:
 @asynccontextmanager
 async def started(agent: SshdAgent) -> AsyncIterator[SshdAgent]:
     """Connect, start the pod, and leave nothing in the guest."""
-    await agent.connect(no_channel, DEADLINE)
-    await agent.start_pod("host1", "", DEADLINE)
+    await agent.connect(no_channel, TIMEOUT)
+    await agent.start_pod("host1", "", TIMEOUT)
     try:
         yield agent
     finally:
-        await agent.stop_pod(DEADLINE)
+        await agent.stop_pod(TIMEOUT)
         await agent.aclose()
 
 
 @asynccontextmanager
 async def taken_over(agent: SshdAgent) -> AsyncIterator[SshdAgent]:
-    await agent.connect(no_channel, DEADLINE)
+    await agent.connect(no_channel, TIMEOUT)
     try:
         yield agent
     finally:
-        await agent.stop_pod(DEADLINE)
+        await agent.stop_pod(TIMEOUT)
         await agent.aclose()
 
 
 async def outcome(agent: SshdAgent, container_id: str, cmd: Cmd, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
     """Run a command to its end."""
     io = RecordedIO(stdin)
-    process = await agent.exec(container_id, cmd, io, DEADLINE)
-    code = await asyncio.wait_for(agent.wait(process), DEADLINE)
+    process = await agent.exec(container_id, cmd, io, TIMEOUT)
+    code = await asyncio.wait_for(agent.wait(process), TIMEOUT)
     return code, bytes(io.stdout), bytes(io.stderr)
 
 
 def play(work: Callable[[], Awaitable[object]]) -> None:
-    asyncio.run(asyncio.wait_for(work(), 2 * DEADLINE))
+    asyncio.run(asyncio.wait_for(work(), 2 * TIMEOUT))
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_every_exit_code_and_signal_is_told(make_agent: MakeAgent) -> None:
 def test_arguments_and_variables_arrive_byte_for_byte_with_and_without_a_spawner(
     make_agent: MakeAgent, root_fs: Path
 ) -> None:
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, timeout=None, suppress_health_check=list(HealthCheck))
     @given(args=st.lists(ARGUMENT, max_size=4), value=ARGUMENT)
     def round_trip(args: list[str], value: str) -> None:
         script = 'printf "%s\\0" "$V" "$@"'
@@ -130,13 +130,13 @@ def test_arguments_and_variables_arrive_byte_for_byte_with_and_without_a_spawner
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         agent = make_agent(spawner())
-        runner.run(agent.connect(no_channel, DEADLINE))
-        runner.run(agent.start_pod("host1", "", DEADLINE))
-        runner.run(agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE))
+        runner.run(agent.connect(no_channel, TIMEOUT))
+        runner.run(agent.start_pod("host1", "", TIMEOUT))
+        runner.run(agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT))
         try:
             round_trip()
         finally:
-            runner.run(agent.stop_pod(DEADLINE))
+            runner.run(agent.stop_pod(TIMEOUT))
             runner.run(agent.aclose())
 
 
@@ -180,9 +180,9 @@ def test_a_command_without_a_program_is_refused(make_agent: MakeAgent) -> None:
         async with started(make_agent()) as agent:
             for bad, error in ((Cmd(), ConfigError), (Cmd(args=["a=b"]), NotSupportedError)):
                 with pytest.raises(error):
-                    await agent.exec("", bad, RecordedIO(), DEADLINE)
+                    await agent.exec("", bad, RecordedIO(), TIMEOUT)
             with pytest.raises(ConfigError, match="stdin"):
-                await agent.exec("", Cmd(args=["echo", "'" * 60000]), RecordedIO(), DEADLINE)
+                await agent.exec("", Cmd(args=["echo", "'" * 60000]), RecordedIO(), TIMEOUT)
 
     play(work)
 
@@ -191,11 +191,11 @@ def test_a_slow_reader_holds_back_no_other_command(make_agent: MakeAgent) -> Non
     async def work() -> None:
         async with started(make_agent()) as agent:
             slow = RecordedIO(stalled=True)
-            flood = await agent.exec("", sh("head -c 20000000 /dev/zero"), slow, DEADLINE)
+            flood = await agent.exec("", sh("head -c 20000000 /dev/zero"), slow, TIMEOUT)
             for _ in range(3):
                 assert (await outcome(agent, "", sh("echo x")))[1] == b"x\n"
             slow.flowing.set()
-            assert await asyncio.wait_for(agent.wait(flood), DEADLINE) == 0
+            assert await asyncio.wait_for(agent.wait(flood), TIMEOUT) == 0
             assert len(slow.stdout) == 20000000
 
     play(work)
@@ -204,9 +204,9 @@ def test_a_slow_reader_holds_back_no_other_command(make_agent: MakeAgent) -> Non
 def test_input_that_nobody_reads_holds_back_no_other_command(make_agent: MakeAgent) -> None:
     async def work() -> None:
         async with started(make_agent()) as agent:
-            idle = await agent.exec("", sh("sleep 1000"), RecordedIO(b"x" * 5_000_000), DEADLINE)
+            idle = await agent.exec("", sh("sleep 1000"), RecordedIO(b"x" * 5_000_000), TIMEOUT)
             assert (await outcome(agent, "", sh("cat"), b"y" * 3_000_000))[1] == b"y" * 3_000_000
-            await agent.signal(idle, signal.SIGKILL, DEADLINE)
+            await agent.signal(idle, signal.SIGKILL, TIMEOUT)
             assert await agent.wait(idle) == 128 + signal.SIGKILL
 
     play(work)
@@ -234,15 +234,15 @@ def test_many_commands_run_at_once_over_one_connection(make_agent: MakeAgent) ->
 def test_a_terminal_has_its_size_and_its_changes(make_agent: MakeAgent, root_fs: Path) -> None:
     async def work() -> None:
         async with started(make_agent(spawner())) as agent:
-            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
+            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT)
             for where in ("", "c1"):
                 io = RecordedIO(None)
-                process = await agent.exec(where, sh("stty size; read x; stty size; tty"), io, DEADLINE,
+                process = await agent.exec(where, sh("stty size; read x; stty size; tty"), io, TIMEOUT,
                                            TerminalSize(30, 90))  # fmt: skip
                 assert await io.until(7) == b"30 90\r\n"
-                await agent.resize(process, 40, 100, DEADLINE)
+                await agent.resize(process, 40, 100, TIMEOUT)
                 io.give(b"\n")
-                assert await asyncio.wait_for(agent.wait(process), DEADLINE) == 0
+                assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 0
                 assert b"40 100\r\n/dev/pts/" in io.stdout
 
     play(work)
@@ -254,7 +254,7 @@ def test_a_terminal_has_its_size_and_its_changes(make_agent: MakeAgent, root_fs:
 def test_a_container_has_namespaces_and_a_root_of_its_own(make_agent: MakeAgent, root_fs: Path) -> None:
     async def work() -> None:
         async with started(make_agent(spawner())) as agent:
-            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
+            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT)
             _, out, _ = await outcome(
                 agent, "c1", sh("hostname; for n in mnt uts ipc pid; do readlink /proc/1/ns/$n; done")
             )
@@ -277,7 +277,7 @@ def test_a_container_is_confined_and_so_is_who_enters_it(make_agent: MakeAgent, 
         confinement = Confinement(rlimits=(RLimit("nofile", 100, 200),), read_only=True)
         async with started(make_agent(spawner())) as agent:
             first = container(root_fs, sh(f"{show}; touch /x; echo $?; sleep 1000"), confinement=confinement)
-            await agent.start_container(first, io, DEADLINE)
+            await agent.start_container(first, io, TIMEOUT)
             _, further, _ = await outcome(agent, "c1", sh(show))
             lines = further.decode().splitlines()
             assert [line.split()[-1] for line in lines[:3]] == ["00000000a80425fb", "00000000a80425fb", "1"]
@@ -292,7 +292,7 @@ def test_a_container_is_confined_and_so_is_who_enters_it(make_agent: MakeAgent, 
 def test_a_command_in_a_container_is_one_of_its_users(make_agent: MakeAgent, root_fs: Path) -> None:
     async def work() -> None:
         async with started(make_agent(spawner())) as agent:
-            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
+            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT)
             for cmd, wanted in (
                 (sh("id", user="bob"), b"uid=1000(bob) gid=1001(bob) groups=29(audio)\n"),
                 (sh("id", user="1000", group="video"), b"uid=1000(bob) gid=44(video) groups=29(audio)\n"),
@@ -311,7 +311,7 @@ def test_a_container_inherits_its_environment_to_who_enters_it(make_agent: MakeA
     async def work() -> None:
         async with started(make_agent(spawner())) as agent:
             cmd = Cmd(args=["sleep", "1000"], envs=[PATH, EnvVar("A", "1"), EnvVar("B", "2")])
-            await agent.start_container(container(root_fs, cmd), RecordedIO(), DEADLINE)
+            await agent.start_container(container(root_fs, cmd), RecordedIO(), TIMEOUT)
             _, out, _ = await outcome(agent, "c1", Cmd(args=["env"], envs=[PATH, EnvVar("B", "3")]))
             assert {b"A=1", b"B=3", b"HOME=/root", b"USER=root", b"HOSTNAME=host1"} < set(out.splitlines())
 
@@ -329,7 +329,7 @@ def test_a_container_whose_program_cannot_run_does_not_start(
             for _ in range(2):  # nothing is in the way of the next attempt
                 with pytest.raises(CommandError, match="container 'c1'") as caught:
                     await agent.start_container(
-                        container(root_fs, Cmd(args=[program], envs=[PATH])), RecordedIO(), DEADLINE
+                        container(root_fs, Cmd(args=[program], envs=[PATH])), RecordedIO(), TIMEOUT
                     )
                 assert caught.value.exit_code == code
 
@@ -340,7 +340,7 @@ def test_a_container_whose_root_is_missing_says_so(make_agent: MakeAgent) -> Non
     async def work() -> None:
         async with started(make_agent()) as agent:
             with pytest.raises(AgentError, match="the root /no/such is no directory"):
-                await agent.start_container(container(Path("/no/such"), sh("true")), RecordedIO(), DEADLINE)
+                await agent.start_container(container(Path("/no/such"), sh("true")), RecordedIO(), TIMEOUT)
 
     play(work)
 
@@ -352,18 +352,18 @@ def test_a_container_ends_with_its_program_and_takes_all_its_processes_along(
         async with started(make_agent(spawner())) as agent:
             io = RecordedIO()
             process = await agent.start_container(
-                container(root_fs, sh("sleep 1000 & trap 'exit 9' TERM; echo ready; wait")), io, DEADLINE
+                container(root_fs, sh("sleep 1000 & trap 'exit 9' TERM; echo ready; wait")), io, TIMEOUT
             )
             await io.until(6)
-            inside = await agent.exec("c1", sh("sleep 1000"), RecordedIO(), DEADLINE)
-            await agent.signal_container("c1", signal.SIGTERM, DEADLINE)
-            assert await asyncio.wait_for(agent.wait(process), DEADLINE) == 9
-            assert await asyncio.wait_for(agent.wait(inside), DEADLINE) == 128 + signal.SIGKILL
-            await agent.signal_container("c1", signal.SIGTERM, DEADLINE)  # no error after its end
+            inside = await agent.exec("c1", sh("sleep 1000"), RecordedIO(), TIMEOUT)
+            await agent.signal_container("c1", signal.SIGTERM, TIMEOUT)
+            assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 9
+            assert await asyncio.wait_for(agent.wait(inside), TIMEOUT) == 128 + signal.SIGKILL
+            await agent.signal_container("c1", signal.SIGTERM, TIMEOUT)  # no error after its end
             with pytest.raises(AgentError, match="does not run"):
-                await agent.exec("c1", sh("true"), RecordedIO(), DEADLINE)
-            await agent.remove_container("c1", DEADLINE)
-            await agent.start_container(container(root_fs, sh("true")), RecordedIO(), DEADLINE)
+                await agent.exec("c1", sh("true"), RecordedIO(), TIMEOUT)
+            await agent.remove_container("c1", TIMEOUT)
+            await agent.start_container(container(root_fs, sh("true")), RecordedIO(), TIMEOUT)
 
     play(work)
 
@@ -372,8 +372,8 @@ def test_a_container_reads_input_to_its_end(make_agent: MakeAgent, root_fs: Path
     async def work() -> None:
         async with started(make_agent()) as agent:
             io = RecordedIO(b"x" * 300_000)
-            process = await agent.start_container(container(root_fs, sh("wc -c")), io, DEADLINE)
-            assert await asyncio.wait_for(agent.wait(process), DEADLINE) == 0
+            process = await agent.start_container(container(root_fs, sh("wc -c")), io, TIMEOUT)
+            assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 0
             assert io.stdout == b"300000\n"
 
     play(work)
@@ -386,11 +386,11 @@ def test_a_container_can_have_a_terminal(make_agent: MakeAgent, root_fs: Path) -
             process = await agent.start_container(
                 container(root_fs, sh("stty size; read x; echo got $x; exit 4"), terminal=TerminalSize(30, 90)),
                 io,
-                DEADLINE,
+                TIMEOUT,
             )
             await io.until(7)
             io.give(b"it\n")
-            assert await asyncio.wait_for(agent.wait(process), DEADLINE) == 4
+            assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 4
             assert io.stdout == b"30 90\r\nit\r\ngot it\r\n"
 
     play(work)
@@ -412,8 +412,8 @@ def test_mounts_follow_links_as_the_container_would(make_agent: MakeAgent, root_
             )
             io = RecordedIO()
             script = f"cat {tmp_path}/a/file /new/file; touch /new/file 2>/dev/null; echo $?; echo y >/rw/written"
-            process = await agent.start_container(container(linked, sh(script), mounts=mounts), io, DEADLINE)
-            assert await asyncio.wait_for(agent.wait(process), DEADLINE) == 0
+            process = await agent.start_container(container(linked, sh(script), mounts=mounts), io, TIMEOUT)
+            assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 0
             assert io.stdout == b"seen\nseen\n1\n"
             assert (tmp_path / "shown/written").read_text(encoding="utf-8") == "y\n"
             assert not (tmp_path / "a").exists()
@@ -424,7 +424,7 @@ def test_mounts_follow_links_as_the_container_would(make_agent: MakeAgent, root_
 def test_without_a_spawner_entering_a_container_runs_in_the_guest_itself(make_agent: MakeAgent, root_fs: Path) -> None:
     async def work() -> None:
         async with started(make_agent()) as agent:
-            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
+            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT)
             _, out, _ = await outcome(agent, "c1", sh("readlink /proc/self/ns/mnt"))
             assert out.decode().strip() == namespace("mnt")
 
@@ -438,9 +438,9 @@ def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAg
     async def work() -> None:
         script = "i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done; read x; echo $x; exit 7"
         first, io, rest = make_agent(spawner()), RecordedIO(None), RecordedIO(None)
-        await first.connect(no_channel, DEADLINE)
-        await first.start_pod("host1", "", DEADLINE)
-        process = await first.start_container(container(root_fs, sh(script)), io, DEADLINE)
+        await first.connect(no_channel, TIMEOUT)
+        await first.start_pod("host1", "", TIMEOUT)
+        process = await first.start_container(container(root_fs, sh(script)), io, TIMEOUT)
         await io.until(100)
         await first.aclose()
         with pytest.raises(AgentConnectError):
@@ -449,7 +449,7 @@ def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAg
             await second.adopt(process, rest)
             assert (await outcome(second, "c1", sh("echo in")))[1] == b"in\n"
             rest.give(b"end\n")
-            assert await asyncio.wait_for(second.wait(process), DEADLINE) == 7
+            assert await asyncio.wait_for(second.wait(process), TIMEOUT) == 7
             everything = b"".join(b"%d\n" % number for number in range(2000)) + b"end\n"
             assert bytes(io.stdout + rest.stdout) == everything
             with pytest.raises(AgentError, match="c9"):
@@ -461,17 +461,17 @@ def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAg
 def test_a_container_that_ended_while_nobody_was_connected_is_not_lost(make_agent: MakeAgent, root_fs: Path) -> None:
     async def work() -> None:
         first = make_agent()
-        await first.connect(no_channel, DEADLINE)
-        await first.start_pod("host1", "", DEADLINE)
+        await first.connect(no_channel, TIMEOUT)
+        await first.start_pod("host1", "", TIMEOUT)
         process = await first.start_container(
-            container(root_fs, sh("sleep 1; echo last; exit 6")), RecordedIO(), DEADLINE
+            container(root_fs, sh("sleep 1; echo last; exit 6")), RecordedIO(), TIMEOUT
         )
         await first.aclose()
         async with taken_over(make_agent()) as second:
             await asyncio.sleep(1.5)
             io = RecordedIO()
             await second.adopt(process, io)
-            assert await asyncio.wait_for(second.wait(process), DEADLINE) == 6
+            assert await asyncio.wait_for(second.wait(process), TIMEOUT) == 6
             assert io.stdout == b"last\n"
 
     play(work)
@@ -488,15 +488,15 @@ def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent
         io = RecordedIO(None)
         async with started(make_agent(spawner())) as agent:
             one = container(root_fs, sh("echo one; read x; echo $x; exit 5"))
-            process = await agent.start_container(one, io, DEADLINE)
+            process = await agent.start_container(one, io, TIMEOUT)
             await io.until(4)
-            command = await agent.exec("", sh("sleep 1000"), RecordedIO(None), DEADLINE)
+            command = await agent.exec("", sh("sleep 1000"), RecordedIO(None), TIMEOUT)
             os.kill(await connection_of(agent), signal.SIGKILL)
             with pytest.raises(AgentConnectError, match="sh"):
-                await asyncio.wait_for(agent.wait(command), DEADLINE)
+                await asyncio.wait_for(agent.wait(command), TIMEOUT)
             assert (await outcome(agent, "", sh("echo back; pkill -f 'sleep 100[0]'")))[1] == b"back\n"
             io.give(b"two\n")
-            assert await asyncio.wait_for(agent.wait(process), DEADLINE) == 5
+            assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 5
             assert io.stdout == b"one\ntwo\n"
 
     play(work)
@@ -505,19 +505,19 @@ def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent
 def test_a_server_that_does_not_come_back_is_told(
     make_agent: MakeAgent, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vc_agent_sshd.agent._RECONNECT_DEADLINE", 0.5)
+    monkeypatch.setattr("vc_agent_sshd.agent._RECONNECT_TIMEOUT", 0.5)
 
     async def work() -> None:
         port = free_port()
         agent = make_agent(port=port)
         with serve(server.directory, port):
-            await agent.connect(no_channel, DEADLINE)
-            await agent.start_pod("host1", "", DEADLINE)
-            command = await agent.exec("", sh("cat"), RecordedIO(None), DEADLINE)
+            await agent.connect(no_channel, TIMEOUT)
+            await agent.start_pod("host1", "", TIMEOUT)
+            command = await agent.exec("", sh("cat"), RecordedIO(None), TIMEOUT)
             connection = await connection_of(agent)
-            await agent.stop_pod(DEADLINE)
+            await agent.stop_pod(TIMEOUT)
         os.kill(connection, signal.SIGKILL)
-        assert "127.0.0.1" in await asyncio.wait_for(agent.wait_lost(), DEADLINE)
+        assert "127.0.0.1" in await asyncio.wait_for(agent.wait_lost(), TIMEOUT)
         with pytest.raises(AgentConnectError):
             await agent.wait(command)
         await agent.aclose()
@@ -529,14 +529,14 @@ def test_a_start_that_is_cancelled_leaves_no_container(make_agent: MakeAgent, ro
     async def work() -> None:
         async with started(make_agent()) as agent:
             task = asyncio.create_task(
-                agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), DEADLINE)
+                agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT)
             )
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             while True:  # until what was on its way is undone
                 try:
-                    await agent.start_container(container(root_fs, sh("exit 2")), RecordedIO(), DEADLINE)
+                    await agent.start_container(container(root_fs, sh("exit 2")), RecordedIO(), TIMEOUT)
                     break
                 except AgentError:
                     await asyncio.sleep(0.1)  # no event tells

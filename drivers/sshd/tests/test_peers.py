@@ -18,7 +18,7 @@ from vc_core.driver import Cmd, GuestPort, PodContext, SharedDirectory
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 
-DEADLINE = 20.0
+TIMEOUT = 20.0
 
 Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Any]
 
@@ -94,12 +94,12 @@ def agent_for(pod: PodContext, peer: Peer, **options: object) -> SshdAgent:
 
 
 def play(work: Callable[[], Any]) -> None:
-    asyncio.run(asyncio.wait_for(work(), 2 * DEADLINE))
+    asyncio.run(asyncio.wait_for(work(), 2 * TIMEOUT))
 
 
-async def fails(agent: SshdAgent, error: type[Exception], match: str, deadline: float = DEADLINE) -> None:
+async def fails(agent: SshdAgent, error: type[Exception], match: str, timeout: float = TIMEOUT) -> None:
     with pytest.raises(error, match=match):
-        await agent.connect(no_channel, deadline)
+        await agent.connect(no_channel, timeout)
     await agent.aclose()
 
 
@@ -147,7 +147,7 @@ def test_a_key_that_the_server_does_not_know_is_told_and_nothing_else_is_tried(
 
 
 @pytest.mark.parametrize("greeting", [b"", b"220 mail.example ESMTP\r\n"])
-def test_a_stolen_port_lets_the_deadline_pass(pod: PodContext, tmp_path: Path, greeting: bytes) -> None:
+def test_a_stolen_port_lets_the_timeout_pass(pod: PodContext, tmp_path: Path, greeting: bytes) -> None:
     async def work() -> None:
         peer = Peer(tmp_path, silent)
 
@@ -158,17 +158,17 @@ def test_a_stolen_port_lets_the_deadline_pass(pod: PodContext, tmp_path: Path, g
         thief = await asyncio.start_server(answer, "127.0.0.1", 0)
         async with thief:
             peer.port = thief.sockets[0].getsockname()[1]
-            await fails(agent_for(pod, peer), AgentTimeoutError, "accepted no SSH login within 1 s", deadline=1)
+            await fails(agent_for(pod, peer), AgentTimeoutError, "accepted no SSH login within 1 s", timeout=1)
 
     play(work)
 
 
-def test_a_server_that_says_nothing_lets_the_deadline_pass(pod: PodContext, tmp_path: Path) -> None:
+def test_a_server_that_says_nothing_lets_the_timeout_pass(pod: PodContext, tmp_path: Path) -> None:
     async def work() -> None:
         peer = Peer(tmp_path, silent)
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             peer.port = deaf.getsockname()[1]
-            await fails(agent_for(pod, peer), AgentTimeoutError, "within 0.5 s", deadline=0.5)
+            await fails(agent_for(pod, peer), AgentTimeoutError, "within 0.5 s", timeout=0.5)
 
     play(work)
 
@@ -199,8 +199,8 @@ def test_a_command_whose_connection_drops_fails(pod: PodContext, tmp_path: Path)
         peer = Peer(tmp_path, drop)
         async with peer.listening():
             agent = agent_for(pod, peer)
-            await agent.connect(no_channel, DEADLINE)
-            process = await agent.exec("", Cmd(args=["x"]), RecordedIO(), DEADLINE)
+            await agent.connect(no_channel, TIMEOUT)
+            process = await agent.exec("", Cmd(args=["x"]), RecordedIO(), TIMEOUT)
             with pytest.raises(AgentConnectError, match="lost while 'x' ran"):
                 await agent.wait(process)
             await agent.aclose()
@@ -217,8 +217,8 @@ def test_a_command_without_an_exit_code_fails(pod: PodContext, tmp_path: Path) -
         peer = Peer(tmp_path, close)
         async with peer.listening():
             agent = agent_for(pod, peer)
-            await agent.connect(no_channel, DEADLINE)
-            process = await agent.exec("", Cmd(args=["x"]), RecordedIO(), DEADLINE)
+            await agent.connect(no_channel, TIMEOUT)
+            process = await agent.exec("", Cmd(args=["x"]), RecordedIO(), TIMEOUT)
             with pytest.raises(AgentConnectError):
                 await agent.wait(process)
             await agent.aclose()
@@ -236,9 +236,9 @@ def test_a_flood_instead_of_the_first_line_is_refused(pod: PodContext, tmp_path:
         peer = Peer(tmp_path, flood)
         async with peer.listening():
             agent = agent_for(pod, peer)
-            await agent.connect(no_channel, DEADLINE)
+            await agent.connect(no_channel, TIMEOUT)
             with pytest.raises(AgentProtocolError, match="does not begin with a line"):
-                await agent.exec("", Cmd(args=["x"]), RecordedIO(), DEADLINE)
+                await agent.exec("", Cmd(args=["x"]), RecordedIO(), TIMEOUT)
             with pytest.raises(AgentError):
                 await agent.start_pod("host", "", 1)
             await agent.aclose()
@@ -258,15 +258,15 @@ def test_a_container_s_process_that_cannot_be_one_is_refused(pod: PodContext, tm
         peer = Peer(tmp_path, answer)
         async with peer.listening():
             agent = agent_for(pod, peer)
-            await agent.connect(no_channel, DEADLINE)
+            await agent.connect(no_channel, TIMEOUT)
             with pytest.raises(AgentProtocolError, match="as a container's process"):
-                await agent.start_container(GuestContainer("c1", "/srv", Cmd(args=["x"])), RecordedIO(), DEADLINE)
+                await agent.start_container(GuestContainer("c1", "/srv", Cmd(args=["x"])), RecordedIO(), TIMEOUT)
             await agent.aclose()
 
     play(work)
 
 
-def test_a_server_that_does_not_answer_a_command_lets_the_deadline_pass(pod: PodContext, tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_a_command_lets_the_timeout_pass(pod: PodContext, tmp_path: Path) -> None:
     async def work() -> None:
         async def hang(process: asyncssh.SSHServerProcess[bytes]) -> None:
             await process.stdin.read()
@@ -274,7 +274,7 @@ def test_a_server_that_does_not_answer_a_command_lets_the_deadline_pass(pod: Pod
         peer = Peer(tmp_path, hang)
         async with peer.listening():
             agent = agent_for(pod, peer)
-            await agent.connect(no_channel, DEADLINE)
+            await agent.connect(no_channel, TIMEOUT)
             with pytest.raises(AgentTimeoutError, match=r"within 0\.3 s"):
                 await agent.exec("", Cmd(args=["x"]), RecordedIO(None), 0.3)
             with pytest.raises(AgentTimeoutError, match=r"within 0\.3 s"):
@@ -335,7 +335,7 @@ def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own
             return ours
 
         serving: list[asyncio.Task[asyncssh.SSHServerConnection]] = []
-        await agent.connect(open_channel, DEADLINE)
+        await agent.connect(open_channel, TIMEOUT)
         assert attempts == 3
         await agent.aclose()
         await (await serving[0]).wait_closed()

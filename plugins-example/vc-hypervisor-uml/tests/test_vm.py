@@ -27,7 +27,7 @@ from vc_hypervisor_uml.hypervisor import UmlHypervisor
 
 pytestmark = [pytest.mark.vm("uml"), pytest.mark.root]
 
-DEADLINE = 30.0
+TIMEOUT = 30.0
 
 
 @asynccontextmanager
@@ -36,11 +36,11 @@ async def running(pod: PodContext, boot: Boot, *devices: Device) -> AsyncIterato
     for device in devices:
         vm.add_device(device)
     try:
-        await vm.prepare(DEADLINE)
-        await vm.start(DEADLINE)
+        await vm.prepare(TIMEOUT)
+        await vm.start(TIMEOUT)
         yield vm
     finally:
-        await vm.stop(DEADLINE)
+        await vm.stop(TIMEOUT)
         await vm.aclose()
 
 
@@ -48,7 +48,7 @@ def end_of(pod: PodContext, boot: Boot, *devices: Device) -> tuple[VMExit, str]:
     """Run a VM to its end; return how it ended and what its console said last."""
 
     async def main() -> tuple[VMExit, str]:
-        async with running(pod, boot, *devices) as vm, asyncio.timeout(DEADLINE):
+        async with running(pod, boot, *devices) as vm, asyncio.timeout(TIMEOUT):
             return await vm.wait(), vm.console_tail()
 
     return asyncio.run(main())
@@ -99,7 +99,7 @@ def test_a_channel_goes_to_the_device_that_the_guest_is_told(pod: PodContext, bo
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with running(pod, boot, Channel("c", "org.c")) as vm, asyncio.timeout(DEADLINE):
+        async with running(pod, boot, Channel("c", "org.c")) as vm, asyncio.timeout(TIMEOUT):
             with await vm.open_channel("org.c") as channel:
                 assert await loop.sock_recv(channel, 100) == b"ready\n"
                 await loop.sock_sendall(channel, b"\x00\x03\xff\r\n")
@@ -113,7 +113,7 @@ def test_the_death_of_the_kernel_alone_leaves_none_of_its_helpers(
 ) -> None:
     async def main() -> None:
         boot = booting("/bin/busybox sleep 1000 & echo up >/dev/ttyS0; while :; do :; done")
-        async with running(pod, boot, Channel("c", "org.c")) as vm, asyncio.timeout(DEADLINE):
+        async with running(pod, boot, Channel("c", "org.c")) as vm, asyncio.timeout(TIMEOUT):
             with await vm.open_channel("org.c") as channel:
                 assert await asyncio.get_running_loop().sock_recv(channel, 1) == b"u"
             processes = [int(one.name) for one in Path("/proc").iterdir() if in_directory(one, pod.run_dir)]
@@ -153,6 +153,6 @@ def test_more_memory_than_there_is_room_for_is_refused(pod: PodContext, booting:
     async def main() -> None:
         vm = UmlHypervisor(replace(pod, resources=Resources(memory=10**7), boot=booting("")), None)
         with pytest.raises(ConfigError, match="/dev/shm"):
-            await vm.prepare(DEADLINE)
+            await vm.prepare(TIMEOUT)
 
     asyncio.run(main())

@@ -104,7 +104,7 @@ class PrivilegeError(VCError, PermissionError):
 
 
 class BusyError(VCError, TimeoutError):
-    """Another operation holds the pod, and did not let go within the deadline."""
+    """Another operation holds the pod, and did not let go within the timeout."""
 
 
 class NotSupportedError(VCError):
@@ -162,7 +162,7 @@ class VMStartError(HypervisorError):
 
 
 class VMTimeoutError(HypervisorError, TimeoutError):
-    """The hypervisor did not do its work within the deadline."""
+    """The hypervisor did not do its work within the timeout."""
 
 
 class AgentError(VCError):
@@ -178,7 +178,7 @@ class AgentProtocolError(AgentError):
 
 
 class AgentTimeoutError(AgentError, TimeoutError):
-    """The agent in the guest did not answer within the deadline."""
+    """The agent in the guest did not answer within the timeout."""
 
 
 class CommandError(AgentError):

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 from vc_core.errors import GuestError
 from vc_guest_debian.tools import run
 
-_UPDATE_DEADLINE = 600.0  #: seconds; some 10 MB
-_RESOLVE_DEADLINE = 120.0  #: seconds; takes one, no network
-_DOWNLOAD_DEADLINE = 3600.0  #: seconds; some 70 MB
+_UPDATE_TIMEOUT = 600.0  #: seconds; some 10 MB
+_RESOLVE_TIMEOUT = 120.0  #: seconds; takes one, no network
+_DOWNLOAD_TIMEOUT = 3600.0  #: seconds; some 70 MB
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,14 +67,14 @@ class Apt:
         if self._own_lists:
             await run(
                 [*self._command, "update"],
-                purpose="fetch the lists of packages", deadline=_UPDATE_DEADLINE, cwd=self._directory,
+                purpose="fetch the lists of packages", timeout=_UPDATE_TIMEOUT, cwd=self._directory,
             )  # fmt: skip
 
     async def closure(self, names: Sequence[str]) -> list[Package]:
         """Return the named packages and all that they depend on, at their current versions. Raises ToolError."""
         output = await run(
             [*self._command, "install", "--print-uris", "-qq", "--yes", "--no-install-recommends", "--", *names],
-            purpose=f"find the package {' '.join(names)}", deadline=_RESOLVE_DEADLINE, cwd=self._directory,
+            purpose=f"find the package {' '.join(names)}", timeout=_RESOLVE_TIMEOUT, cwd=self._directory,
         )  # fmt: skip
         # A line for each package: 'URI' FILE SIZE HASH
         return sorted(Package(line.split()[1]) for line in output.splitlines() if line.startswith("'"))
@@ -93,7 +93,7 @@ class Apt:
         versions = [f"{package.name}={package.version}" for package in packages]
         await run(
             [*self._command, "-o", "APT::Status-Fd=1", "download", "--", *versions],
-            purpose=f"download {', '.join(versions)}", deadline=_DOWNLOAD_DEADLINE, cwd=directory, on_line=on_line,
+            purpose=f"download {', '.join(versions)}", timeout=_DOWNLOAD_TIMEOUT, cwd=directory, on_line=on_line,
         )  # fmt: skip
         for package in packages:
             if not (directory / package.file_name).is_file():

@@ -20,7 +20,7 @@ from vc_guest_debian.modules import load_lists
 from vc_guest_debian.recipe import Recipe
 from vc_guest_debian.tools import NEEDED, ToolError, require_tool, run
 
-_UNPACK_DEADLINE = 300.0  #: seconds a package; takes three
+_UNPACK_TIMEOUT = 300.0  #: seconds a package; takes three
 
 _T = TypeVar("_T")
 
@@ -94,7 +94,7 @@ async def _unpack(packages: Sequence[Package], downloads: Path, root: Path) -> P
         try:
             await run(
                 ["dpkg-deb", "--extract", str(file), str(root)],
-                purpose=f"unpack {package.file_name}", deadline=_UNPACK_DEADLINE, cwd=root.parent,
+                purpose=f"unpack {package.file_name}", timeout=_UNPACK_TIMEOUT, cwd=root.parent,
             )  # fmt: skip
         except ToolError:
             with suppress(OSError):

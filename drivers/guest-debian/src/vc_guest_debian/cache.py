@@ -27,7 +27,7 @@ from vc_core.driver import GuestImage
 from vc_core.errors import GuestError
 from vc_guest_debian.tools import run
 
-_LOCK_DEADLINE = 3600.0  #: seconds; another builder may have a slow network
+_LOCK_TIMEOUT = 3600.0  #: seconds; another builder may have a slow network
 
 _FULL = 1 << 20  #: bytes that are free when there is no space left, for what we write
 
@@ -187,7 +187,7 @@ async def _locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None
             waiting()
             await run(
                 ["flock", "--exclusive", str(descriptor)],
-                purpose="wait for another build", deadline=_LOCK_DEADLINE, cwd=path.parent, pass_fds=[descriptor],
+                purpose="wait for another build", timeout=_LOCK_TIMEOUT, cwd=path.parent, pass_fds=[descriptor],
             )  # fmt: skip
         yield
     finally:

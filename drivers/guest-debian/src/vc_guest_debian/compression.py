@@ -11,13 +11,13 @@ from collections.abc import Callable
 from vc_core.errors import GuestError
 from vc_guest_debian.tools import require_tool
 
-_TOOL_DEADLINE = 120.0  #: seconds; takes about one
+_TOOL_TIMEOUT = 120.0  #: seconds; takes about one
 
 
 def _with_tool(name: str) -> Callable[[bytes], bytes]:
     def unpack(data: bytes) -> bytes:
         tool = require_tool(name)
-        return subprocess.run([tool, "-dc"], input=data, capture_output=True, check=True, timeout=_TOOL_DEADLINE).stdout
+        return subprocess.run([tool, "-dc"], input=data, capture_output=True, check=True, timeout=_TOOL_TIMEOUT).stdout
 
     return unpack
 

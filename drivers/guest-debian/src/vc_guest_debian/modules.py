@@ -9,7 +9,7 @@ from pathlib import Path
 from vc_core.errors import GuestError
 from vc_guest_debian.tools import ToolError, run
 
-_DEADLINE = 120.0  #: seconds; takes one
+_TIMEOUT = 120.0  #: seconds; takes one
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _INSMOD = re.compile(r"insmod (.+?\.ko(?:\.[a-z0-9]+)?)(?:\s|$)")
@@ -31,7 +31,7 @@ async def load_lists(root: Path, lists: Mapping[str, Sequence[str]], work_dir: P
                 raise GuestError(f"{name!r} is not the name of a kernel module")
     version = _kernel_version(root)
     await run(
-        ["depmod", "-b", str(root), version], purpose="index the kernel's modules", deadline=_DEADLINE, cwd=work_dir
+        ["depmod", "-b", str(root), version], purpose="index the kernel's modules", timeout=_TIMEOUT, cwd=work_dir
     )
     no_config = work_dir / "modprobe.d"
     no_config.mkdir()
@@ -44,7 +44,7 @@ async def _in_load_order(root: Path, version: str, names: Sequence[str], no_conf
     try:
         output = await run(
             ["modprobe", "-d", str(root), "-S", version, "-C", str(no_config), "--show-depends", "-a", *names],
-            purpose="find the kernel's modules", deadline=_DEADLINE, cwd=no_config,
+            purpose="find the kernel's modules", timeout=_TIMEOUT, cwd=no_config,
         )  # fmt: skip
     except ToolError as error:
         unknown = _NOT_FOUND.search(error.stderr)

@@ -64,14 +64,14 @@ async def run(
     argv: Sequence[str],
     *,
     purpose: str,
-    deadline: float,
+    timeout: float,
     cwd: Path,
     on_line: Callable[[str], None] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> str:
     """Run a tool to its end and return what it printed.
 
-    ``argv[0]`` is looked up as a tool. ``purpose`` completes "cannot ..." in the error. ``deadline``: seconds.
+    ``argv[0]`` is looked up as a tool. ``purpose`` completes "cannot ..." in the error. ``timeout``: seconds.
     ``cwd``: also where the tool keeps its temporary files. ``on_line``: called with each line as it is printed.
     ``pass_fds``: descriptors that it gets under the same numbers.
     Raises ToolError with the tool's own words when it fails, GuestError when it is missing or not done in time. On
@@ -94,14 +94,14 @@ async def run(
         assert process.stdout is not None
         lines = []
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(timeout):
                 async for line in process.stdout:
                     lines.append(line.decode(errors="replace"))
                     if on_line:
                         on_line(lines[-1])
                 code = await process.wait()
         except TimeoutError:
-            raise GuestError(f"cannot {purpose}: {argv[0]} took more than {deadline:g} seconds") from None
+            raise GuestError(f"cannot {purpose}: {argv[0]} took more than {timeout:g} seconds") from None
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

@@ -142,13 +142,13 @@ class HyperstartAgent(Agent):
 
     # The connection.
 
-    async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
+    async def connect(self, open_channel: OpenChannel, timeout: float) -> None:
         """Wait for the guest's READY and send HELLO, or take the guest over from a former host.
 
-        ``deadline`` is in seconds. Raises AgentTimeoutError, AgentConnectError, AgentProtocolError.
+        ``timeout`` is in seconds. Raises AgentTimeoutError, AgentConnectError, AgentProtocolError.
         """
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(timeout):
                 names = [channel.name for channel in self._channels()]
                 reports = await self._connection.open(open_channel, names)
                 await self._takeover.collect(self._saved.processes, reports)
@@ -156,7 +156,7 @@ class HyperstartAgent(Agent):
             await self.aclose()
             if isinstance(error, TimeoutError) and not isinstance(error, VCError):
                 raise AgentTimeoutError(
-                    f"the agent in the guest of pod {self._pod.id!r} did not answer within {deadline:g} s; "
+                    f"the agent in the guest of pod {self._pod.id!r} did not answer within {timeout:g} s; "
                     "see the guest's console for what it did instead"
                 ) from error
             raise
@@ -193,7 +193,7 @@ class HyperstartAgent(Agent):
         self,
         hostname: str,
         root_fs: str,
-        deadline: float,
+        timeout: float,
         network: GuestNetwork | None = None,
     ) -> None:
         """Send STARTPOD, without containers. Raises NotSupportedError, ConfigError, AgentError."""
@@ -201,13 +201,13 @@ class HyperstartAgent(Agent):
         self._start_pod = translate.start_pod(
             dialect, hostname, root_fs, network or GuestNetwork(), writable_dir=writable_dir
         )
-        await self._send_start_pod(self._start_pod, deadline)
+        await self._send_start_pod(self._start_pod, timeout)
 
-    async def _send_start_pod(self, request: StartPod, deadline: float) -> None:
-        await self._connection.call(request, deadline)
+    async def _send_start_pod(self, request: StartPod, timeout: float) -> None:
+        await self._connection.call(request, timeout)
         self._pod_ended = False
 
-    async def stop_pod(self, deadline: float) -> None:
+    async def stop_pod(self, timeout: float) -> None:
         """Send DESTROYPOD, and return when the guest has answered or closed the channels.
 
         An original waits for all processes, so one that ignores SIGTERM makes this raise AgentTimeoutError. Raises
@@ -215,11 +215,11 @@ class HyperstartAgent(Agent):
         """
         self._connection.check()
         with contextlib.suppress(AgentConnectError):  # it may power off before its answer has left
-            await self._connection.call(DestroyPod(), deadline)
+            await self._connection.call(DestroyPod(), timeout)
 
     # Containers.
 
-    async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
         """Send NEWCONTAINER.
 
         Raises NotSupportedError, ConfigError, CommandError if its program cannot be executed, else AgentError.
@@ -231,38 +231,38 @@ class HyperstartAgent(Agent):
 
         async def start() -> None:
             self._processes.first[container.id] = await self._processes.start(
-                container.id, container.cmd, io, deadline, container.terminal, request, init=True
+                container.id, container.cmd, io, timeout, container.terminal, request, init=True
             )
 
         if self._pod_ended:
-            await self._start_pod_again(deadline)
+            await self._start_pod_again(timeout)
         try:
             await start()
         except AgentError:
             if not self._pod_ended:
                 raise
             # The pod ended with its last container before the guest read the command.
-            await self._start_pod_again(deadline)
+            await self._start_pod_again(timeout)
             await start()
         return Process(container.id, str(self._processes.first[container.id].names.stdio))
 
-    async def _start_pod_again(self, deadline: float) -> None:
+    async def _start_pod_again(self, timeout: float) -> None:
         assert self._start_pod is not None, "a pod that ended was started"
-        await self._send_start_pod(self._start_pod, deadline)
+        await self._send_start_pod(self._start_pod, timeout)
 
-    async def remove_container(self, container_id: str, deadline: float) -> None:
+    async def remove_container(self, container_id: str, timeout: float) -> None:
         """Send REMOVECONTAINER. Raises AgentError, if the container runs among others."""
         try:
-            await self._connection.call(RemoveContainer(container_id), deadline)
+            await self._connection.call(RemoveContainer(container_id), timeout)
         except RefusedError:
             if self._connection.dialect.ours:
                 raise
             # An original removes a container itself when it, or the pod's last one, has ended.
         self._processes.forget_container(container_id)
 
-    async def stats(self, container_id: str, deadline: float) -> ContainerUsage:
+    async def stats(self, container_id: str, timeout: float) -> ContainerUsage:
         """Send STATS. Raises NotSupportedError, AgentError."""
-        payload = await self._connection.call(Stats(container_id), deadline, f"container {container_id!r}")
+        payload = await self._connection.call(Stats(container_id), timeout, f"container {container_id!r}")
         reply = decode("reply to STATS", payload, StatsReply)
         return ContainerUsage(
             cpu_seconds=None if reply.cpu is None else reply.cpu / 1e9,
@@ -276,7 +276,7 @@ class HyperstartAgent(Agent):
     # ProcessTable.
 
     async def exec(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
+        self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
     ) -> Process:
         """Send EXECCMD.
 
@@ -288,7 +288,7 @@ class HyperstartAgent(Agent):
                 raise NotSupportedError("the guest's hyperstart is of 2016 and runs commands only in containers")
             guest_id = _ORIGINAL_POD
         process = await self._processes.start(
-            guest_id, cmd, io, deadline, terminal, lambda spec: ExecCommand(guest_id, spec), init=False
+            guest_id, cmd, io, timeout, terminal, lambda spec: ExecCommand(guest_id, spec), init=False
         )
         return Process(container_id, str(process.names.stdio))
 
@@ -296,17 +296,17 @@ class HyperstartAgent(Agent):
         """Return a process' exit code once it has ended and its output was written. Raises AgentError."""
         return await self._processes.wait(process)
 
-    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+    async def signal_container(self, container_id: str, signal: int, timeout: float) -> None:
         """Send KILLCONTAINER. Raises AgentError."""
-        await self._processes.signal_container(container_id, signal, deadline)
+        await self._processes.signal_container(container_id, signal, timeout)
 
-    async def signal(self, process: Process, signal: int, deadline: float) -> None:
+    async def signal(self, process: Process, signal: int, timeout: float) -> None:
         """Send a signal to one process. Raises NotSupportedError if the guest cannot, AgentError."""
-        await self._processes.signal(process, signal, deadline)
+        await self._processes.signal(process, signal, timeout)
 
-    async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
+    async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
         """Send WINSIZE. Raises AgentError."""
-        await self._processes.resize(process, rows, columns, deadline)
+        await self._processes.resize(process, rows, columns, timeout)
 
     async def adopt(self, process: Process, io: ProcessIO) -> None:
         """Attach streams to a container's process that a former host started. Raises AgentError."""

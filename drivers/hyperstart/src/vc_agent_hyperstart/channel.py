@@ -53,7 +53,7 @@ class Channel(asyncio.BufferedProtocol):
     async def take_over(self) -> None:
         """Send the sync marker, and return once the guest has echoed it; what a former host left is dropped both ways.
 
-        The caller sets the deadline. Raises the error that ended the channel.
+        The caller sets the timeout. Raises the error that ended the channel.
         """
         assert self._marker is not None
         self._transport.write(self._marker)

@@ -46,19 +46,19 @@ class Connection:
             raise AgentConnectError(f"the guest of pod {self.pod_id!r} has not answered yet")
         return self.dialect_or_none
 
-    async def call(self, request: Request, deadline: float, what: str = "") -> bytes:
+    async def call(self, request: Request, timeout: float, what: str = "") -> bytes:
         """Send a request and return the payload of its ACK; ``what`` names in errors what it is for.
 
-        ``deadline`` is in seconds. Raises NotSupportedError for what the guest's dialect lacks, RefusedError for ERROR,
+        ``timeout`` is in seconds. Raises NotSupportedError for what the guest's dialect lacks, RefusedError for ERROR,
         ConfigError for a request that is too long, AgentTimeoutError, and the error that ended the connection.
         """
         check(request, self.dialect, what or f"pod {self.pod_id!r}")
-        return await self.control.call(request.code, request.encode(), deadline)
+        return await self.control.call(request.code, request.encode(), timeout)
 
     async def open(self, open_channel: OpenChannel, names: Sequence[str]) -> list[ProcessReport]:
         """Open the channels of these names and find out the dialect; return the processes that the guest reports.
 
-        The caller sets the deadline, and calls :meth:`aclose` even if this raises. Raises AgentConnectError,
+        The caller sets the timeout, and calls :meth:`aclose` even if this raises. Raises AgentConnectError,
         AgentProtocolError, and what ``open_channel`` raises.
         """
         saved = self.dialect_or_none

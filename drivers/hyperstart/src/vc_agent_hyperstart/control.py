@@ -50,19 +50,19 @@ class ControlChannel(Channel):
         self._counting = True
         self._leftovers = leftovers
 
-    async def call(self, code: Code, payload: bytes = b"", deadline: float | None = None) -> bytes:
+    async def call(self, code: Code, payload: bytes = b"", timeout: float | None = None) -> bytes:
         """Send a command and return the payload of its ACK.
 
-        ``deadline`` is in seconds; with None the caller sets one. Raises RefusedError for ERROR, ConfigError for a
+        ``timeout`` is in seconds; with None the caller sets one. Raises RefusedError for ERROR, ConfigError for a
         payload that is too long, AgentTimeoutError, and the error that ended the channel.
         """
         if len(payload) + CONTROL.header.size > CONTROL.limit:
             raise ConfigError(f"{code.name} with {len(payload)} bytes is too long; {CONTROL.limit} at most")
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(timeout):
                 return await self._exchange(code, payload)
         except TimeoutError as error:
-            raise AgentTimeoutError(f"the guest did not answer {code.name} within {deadline:g} s") from error
+            raise AgentTimeoutError(f"the guest did not answer {code.name} within {timeout:g} s") from error
 
     def stop_counting(self) -> None:
         """Treat NEXT as an error from now on. Called once the guest has answered HELLO with ``no-next``."""

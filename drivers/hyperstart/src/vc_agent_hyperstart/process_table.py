@@ -26,7 +26,7 @@ from vc_core.driver import Cmd, Process, ProcessIO, TerminalSize
 from vc_core.errors import AgentError, CommandError, ConfigError, NotSupportedError
 
 #: Seconds for a request that no caller waits for, such as the kill of a process whose start was cancelled.
-DEADLINE = 60.0
+TIMEOUT = 60.0
 
 
 class ProcessTable:
@@ -48,7 +48,7 @@ class ProcessTable:
         container_id: str,
         cmd: Cmd,
         io: ProcessIO,
-        deadline: float,
+        timeout: float,
         terminal: TerminalSize | None,
         make_request: Callable[[ProcessSpec], Request],
         *,
@@ -56,7 +56,7 @@ class ProcessTable:
     ) -> GuestProcess:
         """Start a process with the request that ``make_request`` returns for it; ``init``: a container's first.
 
-        ``deadline`` is in seconds. Raises NotSupportedError, ConfigError, CommandError if its program cannot be
+        ``timeout`` is in seconds. Raises NotSupportedError, ConfigError, CommandError if its program cannot be
         executed, else AgentError.
         """
         connection = self._connection
@@ -71,7 +71,7 @@ class ProcessTable:
         names = ProcessNames(container_id, init, *numbers, terminal is not None)
         process = streams.add(names, status_by_event=dialect.by_id)
         try:
-            await connection.call(request, deadline, where)
+            await connection.call(request, timeout, where)
         except (RefusedError, ConfigError, NotSupportedError) as error:
             streams.remove(process)
             if not isinstance(error, RefusedError):
@@ -85,7 +85,7 @@ class ProcessTable:
             raise
         process.attach(io, None if spec.no_input else self.input(process))
         if terminal is not None and terminal.rows and not dialect.ours:
-            await self._resize(process, terminal.rows, terminal.columns, deadline)
+            await self._resize(process, terminal.rows, terminal.columns, timeout)
         return process
 
     def input(self, process: GuestProcess, received: int = 0, consumed: int = 0) -> FlowControlledInput:
@@ -93,7 +93,7 @@ class ProcessTable:
         connection = self._connection
         if connection.dialect.ours:
             return CreditedInput(connection.streams, process.names.stdio, received, consumed)
-        ping = partial(connection.call, Ping(), DEADLINE)
+        ping = partial(connection.call, Ping(), TIMEOUT)
         return PacedInput(connection.streams, process.names.stdio, ping)
 
     def _abandon(self, process: GuestProcess) -> None:
@@ -106,7 +106,7 @@ class ProcessTable:
 
     async def _kill_abandoned(self, process: GuestProcess) -> None:
         try:
-            await self._connection.call(Signal(process.names.stdio, signals.SIGKILL), DEADLINE)
+            await self._connection.call(Signal(process.names.stdio, signals.SIGKILL), TIMEOUT)
         except RefusedError:
             self._connection.streams.remove(process)  # it never started
         except AgentError:
@@ -130,17 +130,17 @@ class ProcessTable:
         self._connection.check()
         raise no_process(process)
 
-    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+    async def signal_container(self, container_id: str, signal: int, timeout: float) -> None:
         """Send KILLCONTAINER, unless the container's first process has ended. Raises AgentError."""
         first = self.first.get(container_id)
         if first is None or not first.ended:
             try:
-                await self._connection.call(KillContainer(container_id, signal), deadline)
+                await self._connection.call(KillContainer(container_id, signal), timeout)
             except RefusedError:
                 if first is None or not first.ended:
                     raise
 
-    async def signal(self, process: Process, signal: int, deadline: float) -> None:
+    async def signal(self, process: Process, signal: int, timeout: float) -> None:
         """Send a signal to a process, unless it has ended. Raises NotSupportedError if the guest cannot, AgentError."""
         running = self._running(process)
         if running is None:
@@ -156,23 +156,23 @@ class ProcessTable:
         else:
             raise NotSupportedError("the guest's hyperstart is of 2016 and can only signal a container's first process")
         try:
-            await self._connection.call(request, deadline)
+            await self._connection.call(request, timeout)
         except RefusedError:
             if not running.ended:
                 raise
 
-    async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
+    async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
         """Send WINSIZE, unless the process has ended. Raises AgentError."""
         running = self._running(process)
         if running is not None:
-            await self._resize(running, rows, columns, deadline)
+            await self._resize(running, rows, columns, timeout)
 
-    async def _resize(self, process: GuestProcess, rows: int, columns: int, deadline: float) -> None:
+    async def _resize(self, process: GuestProcess, rows: int, columns: int, timeout: float) -> None:
         names = process.names
         request: Request = WinSize(names.stdio, rows, columns)
         if self._connection.dialect.by_id:
             request = WinSizeById(names.container, str(names.stdio), rows, columns)
-        await self._connection.call(request, deadline)
+        await self._connection.call(request, timeout)
 
     def _running(self, process: Process) -> GuestProcess | None:
         """Return a process, or None if the guest has reported its end. Raises AgentError if it never existed."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vc_agent_hyperstart.codec import StreamControlType
 from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.guest_process import DiscardIO, GuestProcess
-from vc_agent_hyperstart.process_table import DEADLINE, ProcessTable, no_process, stdio_of
+from vc_agent_hyperstart.process_table import TIMEOUT, ProcessTable, no_process, stdio_of
 from vc_agent_hyperstart.replies import ProcessNames, ProcessReport
 from vc_agent_hyperstart.requests import Signal
 from vc_core.driver import Process, ProcessIO
@@ -38,7 +38,7 @@ class Takeover:
         for report in reports:
             process = streams.add(report.names(), stdout_from=report.stdout_from, stderr_from=report.stderr_from)
             if not (report.init or report.ended):
-                await self._connection.call(Signal(report.stdio, signals.SIGKILL), DEADLINE)
+                await self._connection.call(Signal(report.stdio, signals.SIGKILL), TIMEOUT)
             self._add(process, report)
 
     def _add(self, process: GuestProcess, report: ProcessReport | None) -> None:

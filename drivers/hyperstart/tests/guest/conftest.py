@@ -26,7 +26,7 @@ DRIVER = Path(__file__).parents[2]
 
 #: Seconds. A boot under emulation takes two to six, on a busy machine more.
 BOOT = 60
-DEADLINE = 20
+TIMEOUT = 20
 
 
 def make_root_fs(root: Path) -> None:
@@ -104,7 +104,7 @@ class Qmp:
 
     def __init__(self, vm) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(DEADLINE)
+        self.socket.settimeout(TIMEOUT)
         self.socket.connect(str(vm.directory / "qmp"))
         self.file = self.socket.makefile("rwb", buffering=0)
         self.file.readline()
@@ -136,12 +136,12 @@ class Wire:
 
 
 class RawHost(Wire):
-    """One host: a connection to both channels. Everything has a deadline; nothing is done behind the test's back."""
+    """One host: a connection to both channels. Everything has a timeout; nothing is done behind the test's back."""
 
     def __init__(self, vm: VM) -> None:
         self.control, self.stream = (socket.socket(socket.AF_UNIX) for _ in range(2))
         for sock, name in ((self.control, "control"), (self.stream, "stream")):
-            sock.settimeout(DEADLINE)
+            sock.settimeout(TIMEOUT)
             sock.connect(str(vm.directory / name))
         self.nexts = 0  #: bytes that NEXT frames acknowledged
         self.events: list[tuple[int, bytes]] = []  #: unsolicited control frames
@@ -265,7 +265,7 @@ class RawHost(Wire):
 
     def wait_for(self, condition) -> None:
         """Read until ``condition()`` holds."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
             assert time.monotonic() < deadline, (self.status, self.output.keys())
             self.read_stream()
@@ -294,7 +294,7 @@ class RawHost(Wire):
         except TimeoutError:
             return True
         finally:
-            self.stream.settimeout(DEADLINE)
+            self.stream.settimeout(TIMEOUT)
         return False
 
     def take_over(self, nonce=b"takeover") -> None:

@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SOURCES = [path for path in (HERE.parents[1] / "guest").glob("*.c") if path.stem != "main"]
-DEADLINE = 60
+TIMEOUT = 60
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def parts(tmp_path_factory):
     subprocess.run(["gcc", *flags, "-o", program, HERE / "parts.c", *SOURCES], check=True)
 
     def run(part):
-        result = subprocess.run([program, part], capture_output=True, timeout=DEADLINE)
+        result = subprocess.run([program, part], capture_output=True, timeout=TIMEOUT)
         assert result.returncode == 0, result.stderr.decode()
         return result.stdout
 

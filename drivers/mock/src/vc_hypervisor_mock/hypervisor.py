@@ -56,21 +56,21 @@ class MockHypervisor(Hypervisor):
             raise ConfigError(f"hypervisor mock has no guest that could use {device!r}; use another hypervisor")
         self._require(_Phase.NEW, "add a device")
 
-    async def prepare(self, deadline: float) -> None:
+    async def prepare(self, timeout: float) -> None:
         """Make the VM. Raises StateError, VMStartError on request."""
         self._require(_Phase.NEW, "prepare")
         if self._config.fail_prepare:
             raise VMStartError(self._config.fail_prepare)
         self._phase = _Phase.PREPARED
 
-    async def start(self, deadline: float) -> None:
+    async def start(self, timeout: float) -> None:
         """Run the VM. Raises StateError, VMStartError on request."""
         self._require(_Phase.PREPARED, "start")
         if self._config.fail_start:
             raise VMStartError(self._config.fail_start)
         self._phase = _Phase.RUNNING
 
-    async def stop(self, deadline: float) -> None:
+    async def stop(self, timeout: float) -> None:
         """End the VM in any state. Raises HypervisorError on request."""
         if self._config.fail_stop:
             raise HypervisorError(self._config.fail_stop)

@@ -76,7 +76,7 @@ class NoopAgent(Agent):
         """Return no devices."""
         return ()
 
-    async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
+    async def connect(self, open_channel: OpenChannel, timeout: float) -> None:
         """Do nothing."""
 
     async def aclose(self) -> None:
@@ -84,17 +84,15 @@ class NoopAgent(Agent):
         for record in self._records.values():
             record.changed.set()
 
-    async def start_pod(
-        self, hostname: str, root_fs: str, deadline: float, network: GuestNetwork | None = None
-    ) -> None:
+    async def start_pod(self, hostname: str, root_fs: str, timeout: float, network: GuestNetwork | None = None) -> None:
         """Do nothing."""
 
-    async def stop_pod(self, deadline: float) -> None:
+    async def stop_pod(self, timeout: float) -> None:
         """End every container with the exit code of SIGKILL, as a guest that powers off does."""
         for record in self._records.values():
             record.end(128 + signals.SIGKILL)
 
-    async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
         """Add a record of a running container. Raises AgentError if there is one already."""
         record = self._records.get(container.id)
         if record is not None and record.exit_code is None:
@@ -103,7 +101,7 @@ class NoopAgent(Agent):
         return Process(container.id, _FIRST)
 
     async def exec(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
+        self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
     ) -> Process:
         """Return a process that has ended with exit code 0."""
         return Process(container_id, _COMMAND)
@@ -123,7 +121,7 @@ class NoopAgent(Agent):
             raise AgentConnectError(f"agent noop was closed while container {process.container_id!r} ran")
         return record.exit_code
 
-    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+    async def signal_container(self, container_id: str, signal: int, timeout: float) -> None:
         """End a container with exit code 128 + signal, unless the default action of the signal is harmless."""
         record = self._records.get(container_id)
         if record is not None and signal not in _HARMLESS:
@@ -133,7 +131,7 @@ class NoopAgent(Agent):
         """Add a container of a former host: one that runs, unless ``saved`` holds its exit code."""
         self._records.setdefault(process.container_id, _Record())
 
-    async def remove_container(self, container_id: str, deadline: float) -> None:
+    async def remove_container(self, container_id: str, timeout: float) -> None:
         """Remove the container's record."""
         self._records.pop(container_id, None)
 

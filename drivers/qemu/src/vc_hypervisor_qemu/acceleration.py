@@ -21,7 +21,7 @@ from vc_hypervisor_qemu.arguments import options
 from vc_hypervisor_qemu.config import QemuConfig
 
 #: Seconds in which a kernel must show that it runs; under working KVM it needs less than one.
-TRIAL_DEADLINE = 5.0
+TRIAL_TIMEOUT = 5.0
 
 #: MiB of the VM that tries it, and what its kernel is told: to show all it says, and to give up where it finds no root.
 _TRIAL_MEMORY = 256
@@ -55,16 +55,16 @@ class Host:
 
 
 async def choose(
-    pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, deadline: float, host: Host | None = None
+    pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, timeout: float, host: Host | None = None
 ) -> str:
     """Return the accelerator for a pod's VM, "kvm" or "tcg". Called before each VM is created.
 
-    Outcomes of trials are remembered beside the pods' run directories; a trial takes ``deadline`` seconds at most.
+    Outcomes of trials are remembered beside the pods' run directories; a trial takes ``timeout`` seconds at most.
     Raises VMStartError when the configuration demands KVM and it does not work.
     """
     if config.accel == "tcg":
         return "tcg"
-    obstacle = (host or Host()).obstacle() or await _remembered_trial(pod, config, binary, kernel, deadline)
+    obstacle = (host or Host()).obstacle() or await _remembered_trial(pod, config, binary, kernel, timeout)
     if not obstacle:
         return "kvm"
     if config.accel == "kvm":
@@ -73,7 +73,7 @@ async def choose(
 
 
 async def trial(
-    pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, accelerator: str, deadline: float
+    pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, accelerator: str, timeout: float
 ) -> str:
     """Boot ``kernel`` alone under ``accelerator``; return why it does not come to life, or "" if it does.
 
@@ -98,10 +98,10 @@ async def trial(
         os.close(writing)
     process = VMProcess(pidfd)
     try:
-        async with asyncio.timeout(deadline):
+        async with asyncio.timeout(timeout):
             return await _first_sign(pipe)
     except TimeoutError:
-        return f"a kernel does not come to life under {accelerator} within {deadline:g} s"
+        return f"a kernel does not come to life under {accelerator} within {timeout:g} s"
     finally:
         process.kill()
         process.close()
@@ -125,14 +125,14 @@ async def _first_sign(pipe: IO[bytes]) -> str:
     return f"QEMU gave up: {next((line.strip() for line in reversed(words) if line.strip()), 'without a word')}"
 
 
-async def _remembered_trial(pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, deadline: float) -> str:
+async def _remembered_trial(pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, timeout: float) -> str:
     """Return the outcome of a KVM trial: the one of this boot, QEMU and kernel if there was one, else of a new one."""
     key = f"{_version(binary)} {_version(kernel)} {config.machine} {config.cpu}"
     cache, this_boot = pod.run_dir.parent / "acceleration.json", boot_id()
     outcomes = _read(cache, this_boot)
     if key not in outcomes:
-        outcomes[key] = await trial(pod, config, binary, kernel, "kvm", min(deadline, TRIAL_DEADLINE))
-        if not outcomes[key] or deadline >= TRIAL_DEADLINE:  # no lasting verdict for want of time
+        outcomes[key] = await trial(pod, config, binary, kernel, "kvm", min(timeout, TRIAL_TIMEOUT))
+        if not outcomes[key] or timeout >= TRIAL_TIMEOUT:  # no lasting verdict for want of time
             _write(cache, this_boot, outcomes)
     return outcomes[key]
 

@@ -127,7 +127,7 @@ class QemuHypervisor(Hypervisor):
         devices.check(device, self._devices, self._config)
         self._devices.append(device)
 
-    async def prepare(self, deadline: float) -> None:
+    async def prepare(self, timeout: float) -> None:
         """Start QEMU with a VM that is stopped.
 
         Raises ConfigError for files that are not what they should be, VMStartError with QEMU's own words,
@@ -135,10 +135,10 @@ class QemuHypervisor(Hypervisor):
         """
         self._require_new("prepare it")
         clock = asyncio.get_running_loop().time
-        end = clock() + deadline
+        end = clock() + timeout
         boot = host.check_boot(self._pod.boot)
         binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
-        accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, deadline / 2)
+        accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, timeout / 2)
         placed = self._place_disks(boot)
         params = tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator)
         try:
@@ -160,15 +160,15 @@ class QemuHypervisor(Hypervisor):
             process, accelerator, channels, ports, list(forwards[:of_network]), placed, next_target=len(placed)
         )
 
-    async def start(self, deadline: float) -> None:
+    async def start(self, timeout: float) -> None:
         """Let the VM run. Raises VMStartError with QEMU's own words, VMTimeoutError."""
-        await self._command(self._controlled("start it"), "cont", deadline)
+        await self._command(self._controlled("start it"), "cont", timeout)
 
-    async def stop(self, deadline: float) -> None:
+    async def stop(self, timeout: float) -> None:
         """End the VM: QEMU is asked, then told, then killed. Files go with it, but for the logs."""
         vm = self._attached()
         if vm is not None:
-            await vm.end(deadline)
+            await vm.end(timeout)
             await vm.aclose()
         try:
             self._remove_files()
@@ -218,11 +218,11 @@ class QemuHypervisor(Hypervisor):
             raise HypervisorError(f"the VM of pod {self._pod.id!r} has no disk {device_id!r}")
         return disk.location
 
-    async def attach(self, device: BlockDevice, deadline: float) -> None:
+    async def attach(self, device: BlockDevice, timeout: float) -> None:
         """Give a disk to the VM. Raises ConfigError for a file that cannot be one, HypervisorError, VMTimeoutError."""
         self._require_hotplug()
         devices.check(device, (), self._config)
-        async with self._disk_work(f"attach disk {device.id!r}", deadline) as (monitor, facts):
+        async with self._disk_work(f"attach disk {device.id!r}", timeout) as (monitor, facts):
             if (there := facts.disks.get(device.id)) is not None:
                 if there.is_for(device):
                     return
@@ -232,10 +232,10 @@ class QemuHypervisor(Hypervisor):
             await hotplug.plug(monitor, disk)
             facts.disks[device.id], facts.next_target = disk, slot + 1
 
-    async def detach(self, device_id: str, deadline: float) -> None:
+    async def detach(self, device_id: str, timeout: float) -> None:
         """Take a disk from the VM. Raises HypervisorError, VMTimeoutError."""
         self._require_hotplug()
-        async with self._disk_work(f"detach disk {device_id!r}", deadline) as (monitor, facts):
+        async with self._disk_work(f"detach disk {device_id!r}", timeout) as (monitor, facts):
             if device_id in facts.disks:
                 await hotplug.unplug(monitor, facts.disks[device_id])
                 del facts.disks[device_id]
@@ -290,21 +290,21 @@ class QemuHypervisor(Hypervisor):
             self._vm = Vm(files, pid, pidfd)
         return self._vm, pid, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
 
-    async def _forwards(self, vm: Vm, deadline: float) -> Sequence[PortForward]:
+    async def _forwards(self, vm: Vm, timeout: float) -> Sequence[PortForward]:
         """Return what is forwarded into a VM that starts, with the host's ports, some of which QEMU has chosen."""
         wanted = network.forwards(self._devices)
         if not wanted:
             return ()
-        answer = await self._command(vm, "human-monitor-command", deadline, {"command-line": "info usernet"})
+        answer = await self._command(vm, "human-monitor-command", timeout, {"command-line": "info usernet"})
         return network.chosen(wanted, str(answer))
 
     async def _command(
-        self, vm: Vm, command: Command, deadline: float, arguments: Mapping[str, object] | None = None
+        self, vm: Vm, command: Command, timeout: float, arguments: Mapping[str, object] | None = None
     ) -> object:
         """Execute a command while QEMU starts. Raises VMStartError with QEMU's own words if it ended instead."""
         not_started = f"the VM of pod {self._pod.id!r} did not start"
         try:
-            return await vm.monitor.execute(command, deadline, arguments)
+            return await vm.monitor.execute(command, timeout, arguments)
         except VMTimeoutError as error:
             raise VMTimeoutError(f"{not_started}: {error}") from error
         except HypervisorError as error:
@@ -345,17 +345,17 @@ class QemuHypervisor(Hypervisor):
         return vm
 
     @asynccontextmanager
-    async def _disk_work(self, doing: str, deadline: float) -> AsyncIterator[tuple[Monitor, Facts]]:
+    async def _disk_work(self, doing: str, timeout: float) -> AsyncIterator[tuple[Monitor, Facts]]:
         """Lend what works on the VM's disks, to one at a time."""
         try:
-            async with asyncio.timeout(deadline), self._disks_busy:
+            async with asyncio.timeout(timeout), self._disks_busy:
                 vm = self._controlled(doing)
                 assert self._facts is not None
                 yield vm.monitor, self._facts
         except RefusedError as error:
             raise HypervisorError(f"cannot {doing} of pod {self._pod.id!r}: {error}") from error
         except TimeoutError as error:
-            raise VMTimeoutError(f"cannot {doing} of pod {self._pod.id!r} within {deadline:g} s") from error
+            raise VMTimeoutError(f"cannot {doing} of pod {self._pod.id!r} within {timeout:g} s") from error
 
     def _require_hotplug(self) -> None:
         if self._config.disk_bus != SCSI:

@@ -14,7 +14,7 @@ from vc_core.errors import HypervisorError, VMTimeoutError
 from vc_hypervisor_qemu import sockets
 
 #: Seconds for one command; QEMU answers within milliseconds unless something is wrong.
-COMMAND_DEADLINE = 5.0
+COMMAND_TIMEOUT = 5.0
 
 #: QMP can run programs on the host; we never say anything but this.
 Command = Literal[
@@ -58,13 +58,13 @@ class Monitor:
         self._events = EventListener(names="SHUTDOWN")
 
     async def execute(
-        self, command: Command, deadline: float = COMMAND_DEADLINE, arguments: Mapping[str, object] | None = None
+        self, command: Command, timeout: float = COMMAND_TIMEOUT, arguments: Mapping[str, object] | None = None
     ) -> object:
-        """Return QEMU's answer to a command, within ``deadline`` seconds. Raises HypervisorError, VMTimeoutError."""
+        """Return QEMU's answer to a command, within ``timeout`` seconds. Raises HypervisorError, VMTimeoutError."""
         required = _REQUIRED.get(command, {}).items()
         if command not in get_args(Command) or not required <= (arguments or {}).items():
             raise HypervisorError(f"{command!r} is no command that this driver gives, or not with {arguments}")
-        async with self._client_for(command, deadline) as client:
+        async with self._client_for(command, timeout) as client:
             return await client.execute(command, dict(arguments or {}))
 
     async def remove_device(self, id: str) -> bool:
@@ -72,7 +72,7 @@ class Monitor:
 
         Raises HypervisorError, VMTimeoutError.
         """
-        async with self._client_for("device_del", COMMAND_DEADLINE) as client:
+        async with self._client_for("device_del", COMMAND_TIMEOUT) as client:
             with client.listener("DEVICE_DELETED", lambda event: _data(event).get("device") == id) as gone:
                 try:
                     await client.execute("device_del", {"id": id})
@@ -83,14 +83,14 @@ class Monitor:
                 await gone.get()
         return True
 
-    async def shutdown_reason(self, deadline: float) -> str:
+    async def shutdown_reason(self, timeout: float) -> str:
         """Return why QEMU said that it would end (``ShutdownCause`` in its qapi/run-state.json), or "" if it did not.
 
-        Called when the process has ended; what it said before is taken within ``deadline`` seconds.
+        Called when the process has ended; what it said before is taken within ``timeout`` seconds.
         """
         client = self._client
         with suppress(TimeoutError):
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(timeout):
                 while client is not None and client.runstate is Runstate.RUNNING:
                     await client.runstate_changed()
         for event in self._events.clear():
@@ -104,13 +104,13 @@ class Monitor:
             await _hang_up(client)
 
     @asynccontextmanager
-    async def _client_for(self, command: Command, deadline: float) -> AsyncIterator[QMPClient]:
-        """Lend the connection for a command, for ``deadline`` seconds; errors become those of the driver."""
+    async def _client_for(self, command: Command, timeout: float) -> AsyncIterator[QMPClient]:
+        """Lend the connection for a command, for ``timeout`` seconds; errors become those of the driver."""
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(timeout):
                 yield await self._connected()
         except TimeoutError as error:
-            raise VMTimeoutError(f"QEMU does not answer {command!r} within {deadline:.3g} s") from error
+            raise VMTimeoutError(f"QEMU does not answer {command!r} within {timeout:.3g} s") from error
         except ExecuteError as error:
             raise RefusedError(f"QEMU does not do {command!r}: {error}") from error
         except (QMPError, AssertionError) as error:  # it asserts that a connection outlives the moment it was made in

@@ -62,22 +62,22 @@ class Vm:
             raise HypervisorError("nobody watches the VM any more: its hypervisor object was closed")
         return self._end.result()
 
-    async def end(self, deadline: float) -> None:
+    async def end(self, timeout: float) -> None:
         """End the VM: ask QEMU, then tell it, then kill it. Raises HypervisorError if it lives on after all."""
         self._stopping = True
         clock = asyncio.get_running_loop().time
-        end, polite = clock() + deadline, min(_POLITE, deadline / 4)
+        end, polite = clock() + timeout, min(_POLITE, timeout / 4)
         try:
             await self.monitor.execute("quit", polite)
             ended = await self._process.wait(polite)
         except HypervisorError:  # it does not listen, or it has gone before it answered
             ended = False
-        for signum, patience in ((signal.SIGTERM, polite), (signal.SIGKILL, deadline)):
+        for signum, patience in ((signal.SIGTERM, polite), (signal.SIGKILL, timeout)):
             if not ended:
                 self._process.signal(signum)
                 ended = await self._process.wait(min(patience, end - clock()))
         if not ended:
-            raise HypervisorError(f"QEMU still lives {deadline:g} s after it was told to stop, even by SIGKILL")
+            raise HypervisorError(f"QEMU still lives {timeout:g} s after it was told to stop, even by SIGKILL")
         await asyncio.wait({self._end})
 
     def kill(self) -> None:

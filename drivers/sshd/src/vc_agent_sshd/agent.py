@@ -47,7 +47,7 @@ _HOME, _USERS_HOME = "/run/vc-sshd", ".vc-sshd"
 _DAEMON = "/run/ssh/pid"
 
 #: Seconds to connect again after a loss, before the guest counts as lost.
-_RECONNECT_DEADLINE = 5.0
+_RECONNECT_TIMEOUT = 5.0
 
 
 class SshdAgent(Agent):
@@ -102,8 +102,8 @@ class SshdAgent(Agent):
 
     # The connection.
 
-    async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
-        """Log in to the guest; attempts go on until it succeeds, it is refused, or the deadline.
+    async def connect(self, open_channel: OpenChannel, timeout: float) -> None:
+        """Log in to the guest; attempts go on until it succeeds, it is refused, or the timeout.
 
         Raises AgentConnectError, AgentTimeoutError, ConfigError for keys that cannot be read.
         """
@@ -127,7 +127,7 @@ class SshdAgent(Agent):
             connection = Connection(what, self._user, dial, self._managed.read, keepalive=False)
         connection.on_lost = self._on_lost
         self._calls.connection = connection
-        await connection.open(deadline)
+        await connection.open(timeout)
 
     async def aclose(self) -> None:
         """Close the connection; containers run on, other processes lose their streams."""
@@ -155,7 +155,7 @@ class SshdAgent(Agent):
         try:
             connection = self._calls.connected()
             while not connection.alive:
-                await connection.open(_RECONNECT_DEADLINE)
+                await connection.open(_RECONNECT_TIMEOUT)
                 with contextlib.suppress(AgentConnectError):  # it was lost again
                     await self._containers.attach_all()
             self._broken = False
@@ -166,9 +166,7 @@ class SshdAgent(Agent):
 
     # The pod.
 
-    async def start_pod(
-        self, hostname: str, root_fs: str, deadline: float, network: GuestNetwork | None = None
-    ) -> None:
+    async def start_pod(self, hostname: str, root_fs: str, timeout: float, network: GuestNetwork | None = None) -> None:
         """Write the scripts into the guest, and configure its host name and network.
 
         Raises NotSupportedError for a root file system of the pod's own, AgentError.
@@ -177,49 +175,49 @@ class SshdAgent(Agent):
             raise NotSupportedError("agent sshd gives a pod no root file system of its own; leave root_fs empty")
         self._hostname = hostname
         setup = shell.setup(self._calls.home, "" if self._config.server else hostname)
-        await self._calls.run("the set-up of the pod", setup, deadline)
+        await self._calls.run("the set-up of the pod", setup, timeout)
         if network is not None:
             configure = shell.network(network, self._calls.home)
-            await self._calls.run("the configuration of the network", configure, deadline)
+            await self._calls.run("the configuration of the network", configure, timeout)
 
-    async def stop_pod(self, deadline: float) -> None:
+    async def stop_pod(self, timeout: float) -> None:
         """End all containers, and power off a guest of the pod's own. Raises AgentError."""
         with contextlib.suppress(AgentConnectError):  # it may power off before its answer has left
-            await self._calls.run_script(deadline, "remove_all")
+            await self._calls.run_script(timeout, "remove_all")
             if not self._config.server:
-                await self._calls.run("power-off", f"kill $(cat {_DAEMON})", deadline)
+                await self._calls.run("power-off", f"kill $(cat {_DAEMON})", timeout)
 
     # Containers.
 
-    async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
         """Start a container in namespaces of its own.
 
         Raises NotSupportedError, ConfigError, CommandError if its program cannot be executed, else AgentError.
         """
-        return await self._containers.start(container, io, self._hostname, deadline)
+        return await self._containers.start(container, io, self._hostname, timeout)
 
     async def adopt(self, process: Process, io: ProcessIO) -> None:
         """Attach to the streams of a container that a former host started. Raises AgentError."""
         await self._containers.attach(process.container_id, io)
 
-    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+    async def signal_container(self, container_id: str, signal: int, timeout: float) -> None:
         """Send a signal to a container's first process. Raises AgentError."""
-        await self._containers.signal(container_id, signal, deadline)
+        await self._containers.signal(container_id, signal, timeout)
 
-    async def remove_container(self, container_id: str, deadline: float) -> None:
+    async def remove_container(self, container_id: str, timeout: float) -> None:
         """Remove all that the guest has of a container. Raises AgentError."""
-        await self._containers.remove(container_id, deadline)
+        await self._containers.remove(container_id, timeout)
 
     # Processes.
 
     async def exec(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
+        self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
     ) -> Process:
         """Run a command: in a container through the spawner; without a spawner or a container, in the guest itself.
 
         Raises ConfigError, NotSupportedError, AgentError.
         """
-        return await self._commands.start(container_id, cmd, io, deadline, terminal)
+        return await self._commands.start(container_id, cmd, io, timeout, terminal)
 
     async def wait(self, process: Process) -> int:
         """Return a process' exit code once it has ended and its output was written. Raises AgentError."""
@@ -227,14 +225,14 @@ class SshdAgent(Agent):
             return await self._containers.wait(process)
         return await self._commands.wait(process)
 
-    async def signal(self, process: Process, signal: int, deadline: float) -> None:
+    async def signal(self, process: Process, signal: int, timeout: float) -> None:
         """Send a signal to a process. Raises AgentError."""
         if process.process_id == FIRST:
-            await self._containers.signal(process.container_id, signal, deadline)
+            await self._containers.signal(process.container_id, signal, timeout)
         else:
-            await self._commands.signal(process, signal, deadline)
+            await self._commands.signal(process, signal, timeout)
 
-    async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
+    async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
         """Set the size of a process' terminal. Raises AgentError."""
         owner = self._containers if process.process_id == FIRST else self._commands
         owner.resize(process, TerminalSize(rows, columns))

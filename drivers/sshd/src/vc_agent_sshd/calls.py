@@ -17,7 +17,7 @@ from vc_core.errors import AgentConnectError, AgentError, AgentTimeoutError, VCE
 _T = TypeVar("_T")
 
 #: Seconds for a call that no caller waits for, such as the removal of a container whose start was cancelled.
-UNATTENDED_DEADLINE = 10.0
+UNATTENDED_TIMEOUT = 10.0
 
 
 class Calls:
@@ -55,30 +55,30 @@ class Calls:
         """Return the line that runs containers.sh with these arguments. Raises ConfigError if it is too long."""
         return shell.line(["sh", f"{self.home}/containers.sh", *words])
 
-    async def run_script(self, deadline: float, *words: str) -> str:
+    async def run_script(self, timeout: float, *words: str) -> str:
         """Run containers.sh with these arguments, the first of which is its command; return what it prints.
 
-        ``deadline`` is in seconds. Raises AgentError with the guest's reason, AgentTimeoutError, AgentConnectError.
+        ``timeout`` is in seconds. Raises AgentError with the guest's reason, AgentTimeoutError, AgentConnectError.
         """
-        return await self.run(words[0], self.script_line(*words), deadline)
+        return await self.run(words[0], self.script_line(*words), timeout)
 
-    async def run(self, what: str, line: str, deadline: float) -> str:
+    async def run(self, what: str, line: str, timeout: float) -> str:
         """Run a line and return what it prints; ``what`` names it in errors.
 
-        ``deadline`` is in seconds. Raises AgentError with the guest's reason, AgentTimeoutError, AgentConnectError.
+        ``timeout`` is in seconds. Raises AgentError with the guest's reason, AgentTimeoutError, AgentConnectError.
         """
         session: Session | None = None
         began = time.monotonic()
-        ssh = await self.connected().open(deadline)
+        ssh = await self.connected().open(timeout)
         try:
-            async with asyncio.timeout(deadline - (time.monotonic() - began)):
+            async with asyncio.timeout(timeout - (time.monotonic() - began)):
                 session = await Session.start(ssh, what, line)
                 output, error_output = await asyncio.gather(session.output(), session.error_output())
                 code = await session.wait()
         except TimeoutError as error:
             if isinstance(error, VCError):
                 raise
-            raise AgentTimeoutError(f"the guest did not complete {what} within {deadline:g} s") from error
+            raise AgentTimeoutError(f"the guest did not complete {what} within {timeout:g} s") from error
         finally:
             if session is not None:
                 session.close()
@@ -90,29 +90,29 @@ class Calls:
         self,
         what: str,
         line: str,
-        deadline: float,
+        timeout: float,
         undo: Callable[[str], Awaitable[object]] | None,
         terminal: TerminalSize | None = None,
     ) -> tuple[Session, str]:
         """Start a line that runs on; return its session and the first line of its output.
 
         ``undo`` is called with that first line if the line still starts after this call was cancelled or has timed
-        out. ``deadline`` is in seconds. Raises AgentTimeoutError, AgentConnectError, AgentProtocolError.
+        out. ``timeout`` is in seconds. Raises AgentTimeoutError, AgentConnectError, AgentProtocolError.
         """
-        starting = self.spawn(self._start_session(what, line, deadline, terminal))
+        starting = self.spawn(self._start_session(what, line, timeout, terminal))
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(timeout):
                 return await asyncio.shield(starting)
         except BaseException as error:
             self.spawn(self._abandon(starting, undo))
             if isinstance(error, TimeoutError) and not isinstance(error, VCError):
-                raise AgentTimeoutError(f"the guest did not start {what} within {deadline:g} s") from error
+                raise AgentTimeoutError(f"the guest did not start {what} within {timeout:g} s") from error
             raise
 
     async def _start_session(
-        self, what: str, line: str, deadline: float, terminal: TerminalSize | None
+        self, what: str, line: str, timeout: float, terminal: TerminalSize | None
     ) -> tuple[Session, str]:
-        ssh = await self.connected().open(deadline)
+        ssh = await self.connected().open(timeout)
         session = await Session.start(ssh, what, line, terminal)
         return session, await session.first_line()
 
@@ -121,7 +121,7 @@ class Calls:
     ) -> None:
         """Undo a start that nothing waits for any more, once it is complete."""
         with contextlib.suppress(VCError, TimeoutError):
-            async with asyncio.timeout(UNATTENDED_DEADLINE):
+            async with asyncio.timeout(UNATTENDED_TIMEOUT):
                 session, first = await starting
                 session.close()
                 if undo is not None:

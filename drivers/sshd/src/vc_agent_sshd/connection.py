@@ -17,7 +17,7 @@ from vc_core.errors import AgentConnectError, AgentTimeoutError, HypervisorError
 _PAUSE = 0.1
 
 #: Seconds for key exchange and login, once a server accepts the connection; an emulated guest needs one.
-_LOGIN_DEADLINE = 30.0
+_LOGIN_TIMEOUT = 30.0
 
 #: Seconds without traffic after which a server is probed, and the number of unanswered probes that end a connection.
 _KEEPALIVE = (15, 3)
@@ -54,16 +54,16 @@ class Connection:
         """Whether there is a connection."""
         return self._ssh is not None
 
-    async def open(self, deadline: float) -> asyncssh.SSHClientConnection:
+    async def open(self, timeout: float) -> asyncssh.SSHClientConnection:
         """Return the connection, after making one if there is none.
 
-        Attempts go on until the server answers or ``deadline`` seconds have passed. Raises AgentConnectError,
+        Attempts go on until the server answers or ``timeout`` seconds have passed. Raises AgentConnectError,
         AgentTimeoutError, ConfigError.
         """
         async with self._lock:
             self._check_open()
             if self._ssh is None:
-                self._ssh = await self._connect(deadline)
+                self._ssh = await self._connect(timeout)
             return self._ssh
 
     async def aclose(self) -> None:
@@ -80,10 +80,10 @@ class Connection:
             if not self._closed.is_set():
                 self.on_lost()
 
-    async def _connect(self, deadline: float) -> asyncssh.SSHClientConnection:
+    async def _connect(self, timeout: float) -> asyncssh.SSHClientConnection:
         last = "nothing answered"
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout(timeout):
                 while True:
                     try:
                         return await self._attempt()
@@ -93,7 +93,7 @@ class Connection:
                     await self._pause()
         except TimeoutError as error:
             raise AgentTimeoutError(
-                f"{self._what} accepted no SSH login within {deadline:g} s; the last attempt: {last}"
+                f"{self._what} accepted no SSH login within {timeout:g} s; the last attempt: {last}"
             ) from error
 
     async def _pause(self) -> None:
@@ -123,7 +123,7 @@ class Connection:
             x509_trusted_certs=None,
             send_env=[],
             compression_algs=None,
-            login_timeout=_LOGIN_DEADLINE,
+            login_timeout=_LOGIN_TIMEOUT,
             keepalive_interval=_KEEPALIVE[0] if self._keepalive else 0,
             keepalive_count_max=_KEEPALIVE[1],
         )

@@ -11,7 +11,7 @@ from functools import partial
 from types import MappingProxyType
 
 from vc_agent_sshd import shell
-from vc_agent_sshd.calls import UNATTENDED_DEADLINE, Calls, failure
+from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls, failure
 from vc_agent_sshd.session import Session
 from vc_core.driver import Confinement, EnvVar, GuestContainer, Process, ProcessIO, RLimit, TerminalSize
 from vc_core.errors import (
@@ -36,7 +36,7 @@ _MOUNT_OPTIONS: Mapping[str, str] = MappingProxyType(
 )
 
 #: Seconds for the last output of the containers when the connection is closed.
-_DETACH_DEADLINE = 2.0
+_DETACH_TIMEOUT = 2.0
 
 #: More than any number of a process (PID_MAX_LIMIT of linux/threads.h).
 _PID_MAX = 4 * 1024 * 1024
@@ -82,7 +82,7 @@ class Container:
 
 
 class Containers:
-    """The containers of one pod. Calls of the agent end here; ``deadline`` is in seconds."""
+    """The containers of one pod. Calls of the agent end here; ``timeout`` is in seconds."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -90,17 +90,17 @@ class Containers:
         self._mounted: set[str] = set()  #: tags of shares that are mounted in the guest
         self._closing = False
 
-    async def start(self, container: GuestContainer, io: ProcessIO, hostname: str, deadline: float) -> Process:
+    async def start(self, container: GuestContainer, io: ProcessIO, hostname: str, timeout: float) -> Process:
         """Start a container in namespaces of its own; its streams are those of the session that starts it.
 
         Raises NotSupportedError, ConfigError, CommandError if its program cannot be executed, else AgentError.
         """
         if container.disk is not None:
             raise NotSupportedError(f"agent sshd cannot use a disk as the root of container {container.id!r}")
-        root = await self._source(SHARE_TAG, container.root_fs, deadline)
+        root = await self._source(SHARE_TAG, container.root_fs, timeout)
         mounts: list[str] = []
         for mount in container.mounts:
-            source = await self._source(LIVE_TAG if mount.read_only else WRITABLE_TAG, mount.source, deadline)
+            source = await self._source(LIVE_TAG if mount.read_only else WRITABLE_TAG, mount.source, timeout)
             mounts += [source, mount.target, "read-only" if mount.read_only else "writable"]
         spec = Spec(container.confinement, tuple(container.cmd.envs))
         has_input = io.has_input and container.terminal is None
@@ -108,8 +108,8 @@ class Containers:
             self._calls.home, hostname, container, root, mounts, spec.to_line(), has_input=has_input
         )
         what = f"container {container.id!r}"
-        undo = partial(self._calls.run_script, UNATTENDED_DEADLINE, "remove", container.id)
-        session, first = await self._calls.begin(what, line, deadline, lambda _: undo(), container.terminal)
+        undo = partial(self._calls.run_script, UNATTENDED_TIMEOUT, "remove", container.id)
+        session, first = await self._calls.begin(what, line, timeout, lambda _: undo(), container.terminal)
         words = first.split(" ")
         if words[0] != "ok":
             session.close()
@@ -121,7 +121,7 @@ class Containers:
         self._watch(container.id, io, session, words, spec, end, has_input)
         return Process(container.id, FIRST)
 
-    async def _source(self, tag: str, path: str, deadline: float) -> str:
+    async def _source(self, tag: str, path: str, timeout: float) -> str:
         """Mount a share and return where ``path`` of it is in the guest; an absolute path is one of the guest itself.
 
         Raises ConfigError for a path that leads out of the share, AgentError if it cannot be mounted.
@@ -131,7 +131,7 @@ class Containers:
         if not path or ".." in path.split("/"):
             raise ConfigError(f"{path!r} is not below the pod's shared directory")
         if tag not in self._mounted:
-            await self._calls.run_script(deadline, "share", tag, _MOUNT_OPTIONS[tag])
+            await self._calls.run_script(timeout, "share", tag, _MOUNT_OPTIONS[tag])
             self._mounted.add(tag)
         return f"{self._calls.home}/shares/{tag}/{path}"
 
@@ -157,7 +157,7 @@ class Containers:
             raise
 
         async def end_input() -> None:
-            await self._calls.run_script(UNATTENDED_DEADLINE, "end_input", container_id)
+            await self._calls.run_script(UNATTENDED_TIMEOUT, "end_input", container_id)
 
         async def watch() -> None:
             try:
@@ -176,7 +176,7 @@ class Containers:
         guest does not have.
         """
         line = self._calls.script_line("attach", container_id)
-        session, first = await self._calls.begin(f"container {container_id!r}", line, UNATTENDED_DEADLINE, None)
+        session, first = await self._calls.begin(f"container {container_id!r}", line, UNATTENDED_TIMEOUT, None)
         words = first.split(" ", 3)
         if words[0] != "ok" or len(words) != 4:
             session.close()
@@ -195,9 +195,9 @@ class Containers:
         running = {name: one for name, one in self._containers.items() if not one.end.done()}
         with contextlib.suppress(VCError):
             for name in running:
-                await self._calls.run_script(_DETACH_DEADLINE, "detach", name)
+                await self._calls.run_script(_DETACH_TIMEOUT, "detach", name)
             if running:
-                await asyncio.wait({one.watch for one in running.values()}, timeout=_DETACH_DEADLINE)
+                await asyncio.wait({one.watch for one in running.values()}, timeout=_DETACH_TIMEOUT)
 
     def close(self) -> None:
         """Record no more ends: from now on a session ends because the agent leaves the guest."""
@@ -224,11 +224,11 @@ class Containers:
         """
         return await asyncio.shield(self._find(process).end)
 
-    async def signal(self, container_id: str, signal: int, deadline: float) -> None:
+    async def signal(self, container_id: str, signal: int, timeout: float) -> None:
         """Send a signal to a container's first process, unless it has ended. Raises AgentError."""
         container = self._containers.get(container_id)
         if container is None or not container.end.done() or container.end.exception():
-            await self._calls.run_script(deadline, "signal_container", container_id, str(int(signal)))
+            await self._calls.run_script(timeout, "signal_container", container_id, str(int(signal)))
 
     def resize(self, process: Process, size: TerminalSize) -> None:
         """Set the size of a container's terminal, unless it has ended. Raises AgentError."""
@@ -236,9 +236,9 @@ class Containers:
         if not container.end.done():
             container.session.resize(size)
 
-    async def remove(self, container_id: str, deadline: float) -> None:
+    async def remove(self, container_id: str, timeout: float) -> None:
         """Remove all that the guest has of a container. Raises AgentError."""
-        await self._calls.run_script(deadline, "remove", container_id)
+        await self._calls.run_script(timeout, "remove", container_id)
         self._containers.pop(container_id, None)
 
     def _find(self, process: Process) -> Container:

@@ -8,7 +8,7 @@ import signal as signals
 from dataclasses import dataclass, replace
 
 from vc_agent_sshd import shell
-from vc_agent_sshd.calls import UNATTENDED_DEADLINE, Calls
+from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls
 from vc_agent_sshd.containers import Containers, no_process
 from vc_agent_sshd.session import Session
 from vc_core.driver import Cmd, Process, ProcessIO, Spawner, SpawnTarget, TerminalSize
@@ -28,14 +28,14 @@ class _Command:
 
 
 class Commands:
-    """The further processes of one pod. Calls of the agent end here; ``deadline`` is in seconds."""
+    """The further processes of one pod. Calls of the agent end here; ``timeout`` is in seconds."""
 
     def __init__(self, pod_id: str, calls: Calls, containers: Containers, spawner: Spawner | None) -> None:
         self._pod_id, self._calls, self._containers, self._spawner = pod_id, calls, containers, spawner
         self._commands: dict[str, _Command] = {}
 
     async def start(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None
+        self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None
     ) -> Process:
         """Run a command: in a container through the spawner; without a spawner or a container, in the guest itself.
 
@@ -46,9 +46,9 @@ class Commands:
 
         async def undo(pid: str) -> None:
             if pid.isdecimal():
-                await self._calls.run_script(UNATTENDED_DEADLINE, "signal_command", pid, str(int(signals.SIGKILL)))
+                await self._calls.run_script(UNATTENDED_TIMEOUT, "signal_command", pid, str(int(signals.SIGKILL)))
 
-        session, first = await self._calls.begin(what, line, deadline, undo, terminal)
+        session, first = await self._calls.begin(what, line, timeout, undo, terminal)
         if not first.isdecimal():
             session.close()
             raise AgentError(f"cannot run {what} in the guest: {first or await session.error_output()}")
@@ -94,11 +94,11 @@ class Commands:
                 raise AgentConnectError(f"the agent of pod {self._pod_id!r} was closed") from None
             raise
 
-    async def signal(self, process: Process, signal: int, deadline: float) -> None:
+    async def signal(self, process: Process, signal: int, timeout: float) -> None:
         """Send a signal to a process, unless it has ended. Raises AgentError."""
         command = self._find(process)
         if not command.end.done():
-            await self._calls.run_script(deadline, "signal_command", str(command.pid), str(int(signal)))
+            await self._calls.run_script(timeout, "signal_command", str(command.pid), str(int(signal)))
 
     def resize(self, process: Process, size: TerminalSize) -> None:
         """Set the size of a process' terminal, unless it has ended. Raises AgentError."""

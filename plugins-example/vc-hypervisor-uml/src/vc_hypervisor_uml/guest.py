@@ -34,7 +34,7 @@ _KERNEL_PARAMS = ("cryptomgr.notests",)
 _TEXTS = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/lintian/", "/usr/share/locale/")
 
 #: Seconds for asking a program one question.
-_DEADLINE = 30.0
+_TIMEOUT = 30.0
 
 
 class UmlBuilder(GuestBuilder):
@@ -186,7 +186,7 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
 def _ask(*argv: str) -> str:
     """Return a program's output, which names files. Raises GuestError with its own words when it fails."""
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=_DEADLINE)
+        done = subprocess.run(argv, capture_output=True, timeout=_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GuestError(f"{argv[0]} cannot be run: {error}") from error
     if done.returncode != 0:

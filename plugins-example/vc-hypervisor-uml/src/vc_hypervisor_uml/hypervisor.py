@@ -164,7 +164,7 @@ class UmlHypervisor(Hypervisor):
         cmdline.check_device(device, self._devices)
         self._devices.append(device)
 
-    async def prepare(self, deadline: float) -> None:
+    async def prepare(self, timeout: float) -> None:
         """Start the VM's first process, which waits to be told to run the kernel.
 
         Raises ConfigError for files that are not what they should be, VMStartError.
@@ -188,7 +188,7 @@ class UmlHypervisor(Hypervisor):
                 raise VMStartError(f"the VM of pod {self._pod.id!r} cannot be started: {error}") from error
             raise
 
-    async def start(self, deadline: float) -> None:
+    async def start(self, timeout: float) -> None:
         """Let the kernel run."""
         vm = self._controlled("start it")
         assert self._facts is not None
@@ -201,14 +201,14 @@ class UmlHypervisor(Hypervisor):
         except OSError as error:
             raise VMStartError(f"the VM of pod {self._pod.id!r} cannot be started: {error}") from error
 
-    async def stop(self, deadline: float) -> None:
+    async def stop(self, timeout: float) -> None:
         """Kill the VM: the agent has asked the guest before, and the kernel holds nothing that is lost by it."""
         self._stopping = True
         vm = self._attached()
         if vm is not None:
             vm.process.signal(signal.SIGKILL)
-            if not await vm.process.wait(deadline):
-                raise HypervisorError(f"User Mode Linux still lives {deadline:g} s after SIGKILL")
+            if not await vm.process.wait(timeout):
+                raise HypervisorError(f"User Mode Linux still lives {timeout:g} s after SIGKILL")
             vm.console.drain()
         try:
             self._remove_files()

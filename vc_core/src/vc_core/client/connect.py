@@ -26,7 +26,7 @@ from vc_core.store.store import Store
 from vc_core.supervisor import wire
 
 #: Seconds for a supervisor to start, take over its pod, and greet.
-SUPERVISOR_DEADLINE = 20.0
+SUPERVISOR_TIMEOUT = 20.0
 
 #: How often a supervisor may die silently while it starts before we give up; somebody must be killing it.
 _KILLED_MAX = 5
@@ -42,7 +42,7 @@ def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operatio
     if not record.supervised or (at_rest and not to_start):
         link = yield from _serve_ourselves(store, record.id)
         return link
-    deadline = time.monotonic() + SUPERVISOR_DEADLINE
+    deadline = time.monotonic() + SUPERVISOR_TIMEOUT
     killed = 0
     while True:
         found = yield from find_supervisor(store, record.id, deadline)
@@ -175,7 +175,7 @@ def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
     thread.start()
     link = Link(ours, None, thread)
     try:
-        yield from link.receive(time.monotonic() + SUPERVISOR_DEADLINE)
+        yield from link.receive(time.monotonic() + SUPERVISOR_TIMEOUT)
     except BaseException as error:
         yield from link.close()
         if failed and isinstance(error, SupervisorLostError):

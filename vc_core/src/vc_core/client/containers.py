@@ -69,7 +69,7 @@ def stop_container(
     record = effective(Store.here().read(pod_id))
     require_state(f"pod {pod_id!r}", record.state, _RUNNING, "stopping a container")
     _require(record, container_id, _RUNNING, "stopping it")
-    message = {"op": "stop_container", "container": container_id, "deadline": timeout, "force": force}
+    message = {"op": "stop_container", "container": container_id, "timeout": timeout, "force": force}
     yield from _ask(record, message, timeout or 0.0)
 
 

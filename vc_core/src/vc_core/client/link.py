@@ -13,7 +13,7 @@ from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.errors import SupervisorError, SupervisorLostError, error_from_wire
 from vc_core.supervisor import wire
 
-#: Seconds that a supervisor has, beyond an operation's own deadlines, before it counts as hung.
+#: Seconds that a supervisor has, beyond an operation's own timeouts, before it counts as hung.
 _GRACE = 30.0
 
 
@@ -67,11 +67,11 @@ class Link:
             raise SupervisorLostError("the pod's supervisor went away before it answered; the pod may run on")
         return message
 
-    def wait_gone(self, deadline: float) -> Operation[bool]:
-        """Return whether the supervisor ended within ``deadline`` seconds."""
+    def wait_gone(self, timeout: float) -> Operation[bool]:
+        """Return whether the supervisor ended within ``timeout`` seconds."""
         if self._pidfd is None:
             return True
-        return bool((yield Ready(read=[self._pidfd], deadline=time.monotonic() + deadline)))
+        return bool((yield Ready(read=[self._pidfd], deadline=time.monotonic() + timeout)))
 
     def close(self) -> Operation[None]:
         """Close the connection; wait for a service of our own to end."""

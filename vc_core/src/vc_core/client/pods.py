@@ -22,10 +22,10 @@ from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
 
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
-_GONE_DEADLINE = 10.0
+_GONE_TIMEOUT = 10.0
 
 #: Seconds for a forced delete to be answered before the supervisor itself is killed.
-_FORCE_DEADLINE = 10.0
+_FORCE_TIMEOUT = 10.0
 
 
 def create_pod(config: PodConfig) -> Operation[str]:
@@ -92,19 +92,19 @@ def start_pod(
             started(event)
 
     link = yield from connect(store, record, to_start=True)
-    message = {"op": "start", "ready_deadline": timeout}
+    message = {"op": "start", "ready_timeout": timeout}
     try:
         if foreground is not None:
             return (yield from attend(link, message, foreground, on_event))
         # No end of its own: building a guest may take minutes, and says so in its progress.
-        yield from request(link, message, _progress_deadline(timeout), on_event)
+        yield from request(link, message, _progress_timeout(timeout), on_event)
         return None
     finally:
         yield from link.close()
 
 
-def _progress_deadline(timeout: float | None) -> float:
-    """Return how long a start may be silent: the guest's own deadline (60 s by default), and building a guest."""
+def _progress_timeout(timeout: float | None) -> float:
+    """Return how long a start may be silent: the guest's own timeout (60 s by default), and building a guest."""
     return 600.0 + (timeout or 0.0)
 
 
@@ -119,10 +119,10 @@ def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> 
     yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
 
 
-def _stop(link: Link, timeout: float | None, force: bool, answer_deadline: float) -> Operation[None]:
+def _stop(link: Link, timeout: float | None, force: bool, answer_timeout: float) -> Operation[None]:
     try:
-        yield from request(link, {"op": "stop", "deadline": timeout, "force": force}, answer_deadline)
-        if not (yield from link.wait_gone(_GONE_DEADLINE)):
+        yield from request(link, {"op": "stop", "timeout": timeout, "force": force}, answer_timeout)
+        if not (yield from link.wait_gone(_GONE_TIMEOUT)):
             raise SupervisorError("the pod stopped but its supervisor did not end; 'virtc pod delete --force' ends it")
     finally:
         yield from link.close()
@@ -174,7 +174,7 @@ def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
     except StorageError:
         if not store.exists(pod_id):
             raise
-    deadline = time.monotonic() + _FORCE_DEADLINE
+    deadline = time.monotonic() + _FORCE_TIMEOUT
     if record is None or record.supervised:
         with suppress(VCError):
             link = yield from find_supervisor(store, pod_id, deadline)
@@ -193,7 +193,7 @@ def _stop_elsewhere(pod_id: str) -> None:
     command = [sys.executable, "-P", "-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id]
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(
-            command, timeout=_FORCE_DEADLINE,
+            command, timeout=_FORCE_TIMEOUT,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -206,7 +206,7 @@ def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:
     if record is not None and (identity := vm_identity(record)) is not None:
         doomed.add(identity)
     for identity in doomed:
-        if not identity.kill(_FORCE_DEADLINE):
+        if not identity.kill(_FORCE_TIMEOUT):
             raise SupervisorError(f"process {identity.pid} of pod {pod_id!r} does not end even when killed")
 
 

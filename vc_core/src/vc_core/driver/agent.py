@@ -165,7 +165,7 @@ class Agent(ABC):
     calls :meth:`connect` and :meth:`start_pod`. A later process makes another with ``saved``: :meth:`connect` then
     takes over the same guest, and the core calls :meth:`adopt` for each container that ran.
 
-    Every method raises only ``VCError`` subclasses. ``deadline`` arguments are seconds from the call.
+    Every method raises only ``VCError`` subclasses. ``timeout`` arguments are seconds from the call.
     """
 
     @property
@@ -185,7 +185,7 @@ class Agent(ABC):
         """
 
     @abstractmethod
-    async def connect(self, open_channel: OpenChannel, deadline: float) -> None:
+    async def connect(self, open_channel: OpenChannel, timeout: float) -> None:
         """Reach the agent in the guest, and make sure that it is there.
 
         Called once per object: after the VM's start, or with ``saved`` on a VM that runs.
@@ -197,9 +197,7 @@ class Agent(ABC):
         """Drop the connection; guest and containers run on. Pending calls fail with AgentConnectError."""
 
     @abstractmethod
-    async def start_pod(
-        self, hostname: str, root_fs: str, deadline: float, network: GuestNetwork | None = None
-    ) -> None:
+    async def start_pod(self, hostname: str, root_fs: str, timeout: float, network: GuestNetwork | None = None) -> None:
         """Prepare the guest for containers (host name, shared directory, network). Called once per VM, after connect.
 
         ``root_fs``: where the pod's own root file system lies below the shared directory, "" when it has none.
@@ -208,11 +206,11 @@ class Agent(ABC):
         """
 
     @abstractmethod
-    async def stop_pod(self, deadline: float) -> None:
+    async def stop_pod(self, timeout: float) -> None:
         """Ask the guest to end everything and power off. The core stops the VM afterwards in any case."""
 
     @abstractmethod
-    async def start_container(self, container: GuestContainer, io: ProcessIO, deadline: float) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
         """Start a container's process, wired to ``io``, and return its name.
 
         Raises CommandError when the guest says why the command cannot start.
@@ -220,7 +218,7 @@ class Agent(ABC):
 
     @abstractmethod
     async def exec(
-        self, container_id: str, cmd: Cmd, io: ProcessIO, deadline: float, terminal: TerminalSize | None = None
+        self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
     ) -> Process:
         """Start a further process in a running container, wired to ``io``; with ``terminal`` on one of that size.
 
@@ -236,14 +234,14 @@ class Agent(ABC):
         """
 
     @abstractmethod
-    async def signal_container(self, container_id: str, signal: int, deadline: float) -> None:
+    async def signal_container(self, container_id: str, signal: int, timeout: float) -> None:
         """Send a signal to a container's first process; no error if it has just ended."""
 
-    async def signal(self, process: Process, signal: int, deadline: float) -> None:
+    async def signal(self, process: Process, signal: int, timeout: float) -> None:
         """Send a signal to a process; no error if it has just ended. Only with Capability SIGNAL."""
         raise _unsupported(self, "send signals to single processes")
 
-    async def resize(self, process: Process, rows: int, columns: int, deadline: float) -> None:
+    async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
         """Tell a process' terminal its size. Only with Capability TERMINAL."""
         raise _unsupported(self, "resize terminals")
 
@@ -254,10 +252,10 @@ class Agent(ABC):
         """
         raise _unsupported(self, "take over running processes")
 
-    async def remove_container(self, container_id: str, deadline: float) -> None:  # noqa: B027
+    async def remove_container(self, container_id: str, timeout: float) -> None:  # noqa: B027
         """Free what the guest holds for a container that ended. Called before it is started again or deleted."""
 
-    async def stats(self, container_id: str, deadline: float) -> ContainerUsage:
+    async def stats(self, container_id: str, timeout: float) -> ContainerUsage:
         """Return what a running container used so far. Only with Capability STATS."""
         raise _unsupported(self, "tell what containers use")
 

@@ -42,7 +42,7 @@ class Hypervisor(ABC):
     with ``saved`` set to what :meth:`save` returned: it controls the same VM, and the core does not call
     ``add_device``, ``prepare`` or ``start`` on it.
 
-    Every method raises only ``VCError`` subclasses. All ``deadline`` arguments are seconds from the call.
+    Every method raises only ``VCError`` subclasses. All ``timeout`` arguments are seconds from the call.
     """
 
     @property
@@ -58,7 +58,7 @@ class Hypervisor(ABC):
         """
 
     @abstractmethod
-    async def prepare(self, deadline: float) -> None:
+    async def prepare(self, timeout: float) -> None:
         """Bring the VM into being, with nothing running in it yet.
 
         Called once, at the start of a pod's start. On failure nothing may be left. A VM that is a process has the pod's
@@ -68,12 +68,12 @@ class Hypervisor(ABC):
         """
 
     @abstractmethod
-    async def start(self, deadline: float) -> None:
+    async def start(self, timeout: float) -> None:
         """Let the VM run. Called once, after the core committed :meth:`save` and :meth:`identity`."""
 
     @abstractmethod
-    async def stop(self, deadline: float) -> None:
-        """End the VM and release what :meth:`prepare` made, within ``deadline`` seconds.
+    async def stop(self, timeout: float) -> None:
+        """End the VM and release what :meth:`prepare` made, within ``timeout`` seconds.
 
         Called when a pod is stopped, and to clean up after any failure: it accepts every state, and ending an ended
         VM is no error. The driver asks politely first and kills when time runs short.
@@ -104,7 +104,7 @@ class Hypervisor(ABC):
         """Return where the guest finds a disk. Valid from prepare or attach on. Only with Capability BLOCK_DEVICES."""
         raise _unsupported(self, "give disks to a VM")
 
-    async def attach(self, device: BlockDevice, deadline: float) -> None:
+    async def attach(self, device: BlockDevice, timeout: float) -> None:
         """Give a further disk to a VM that runs. Only with Capability HOTPLUG.
 
         Called before a container that has one starts on a running pod; the core commits :meth:`save` afterwards. A
@@ -112,7 +112,7 @@ class Hypervisor(ABC):
         """
         raise _unsupported(self, "give disks to a VM that runs")
 
-    async def detach(self, device_id: str, deadline: float) -> None:
+    async def detach(self, device_id: str, timeout: float) -> None:
         """Take a disk from a VM that runs. Only with Capability HOTPLUG.
 
         Called when the container that has it is gone; one that is not there is no error. Raises HypervisorError.

@@ -85,18 +85,18 @@ class ProcessIdentity:
             os.close(pidfd)
         return True
 
-    def wait(self, deadline: float) -> bool:
-        """Block until this process ended, ``deadline`` seconds at most; return whether it did."""
+    def wait(self, timeout: float) -> bool:
+        """Block until this process ended, ``timeout`` seconds at most; return whether it did."""
         pidfd = self.open_pidfd()
         if pidfd is None:
             return True
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            return bool(poll.poll(deadline * 1000))
+            return bool(poll.poll(timeout * 1000))
         finally:
             os.close(pidfd)
 
-    def kill(self, deadline: float) -> bool:
-        """SIGKILL this process and block until it ended, ``deadline`` seconds at most; return whether it did."""
-        return not self.send(signal.SIGKILL) or self.wait(deadline)
+    def kill(self, timeout: float) -> bool:
+        """SIGKILL this process and block until it ended, ``timeout`` seconds at most; return whether it did."""
+        return not self.send(signal.SIGKILL) or self.wait(timeout)

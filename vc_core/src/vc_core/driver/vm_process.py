@@ -76,9 +76,9 @@ class VMProcess:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signum)
 
-    async def wait(self, deadline: float) -> bool:
-        """Wait for the end, ``deadline`` seconds at most; return whether it came."""
-        await asyncio.wait({self.ended}, timeout=max(0.0, deadline))
+    async def wait(self, timeout: float) -> bool:
+        """Wait for the end, ``timeout`` seconds at most; return whether it came."""
+        await asyncio.wait({self.ended}, timeout=max(0.0, timeout))
         return self.ended.done()
 
     def kill(self) -> None:

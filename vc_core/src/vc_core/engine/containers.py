@@ -83,7 +83,7 @@ class Containers:
         agent: Agent,
         config: ContainerConfig,
         attachment: Attachment | None,
-        deadline: float,
+        timeout: float,
     ) -> None:
         """Start a container, for the first time or again.
 
@@ -94,10 +94,10 @@ class Containers:
         process: Process | None = None
         try:
             if self._ledger.container(config.id).process:
-                await agent.remove_container(config.id, deadline)
+                await agent.remove_container(config.id, timeout)
                 with suppress(StorageError):  # the guest may not have let go of all yet, and then what is there serves
                     self.unshare(config.id)
-            root_fs, disk = await self._give_root(hypervisor, agent, config, deadline)
+            root_fs, disk = await self._give_root(hypervisor, agent, config, timeout)
             guest = GuestContainer(
                 id=config.id,
                 root_fs=root_fs,
@@ -108,7 +108,7 @@ class Containers:
                 writable_root_fs=config.writable_root_fs,
                 confinement=confinement,
             )
-            process = await agent.start_container(guest, io, deadline)
+            process = await agent.start_container(guest, io, timeout)
             self._ledger.commit_container(
                 config.id, saved(hypervisor, agent),
                 state=State.RUNNING, reason="", exit_code=None, started_at=time.time(), ended_at=None,
@@ -116,22 +116,22 @@ class Containers:
             )  # fmt: skip
         except BaseException:
             io.close()
-            await asyncio.shield(self._undo_start(hypervisor, agent, config, process, deadline))
+            await asyncio.shield(self._undo_start(hypervisor, agent, config, process, timeout))
             raise
         self._watch(agent, config.id, process, io)
 
     async def _undo_start(
-        self, hypervisor: Hypervisor, agent: Agent, config: ContainerConfig, process: Process | None, deadline: float
+        self, hypervisor: Hypervisor, agent: Agent, config: ContainerConfig, process: Process | None, timeout: float
     ) -> None:
         """Leave nothing of a start that failed. What cannot be undone is left for the pod's end: the failure counts."""
         if process is not None:  # it runs, and the disk does not take that
             with suppress(VCError, TimeoutError):
-                await agent.signal_container(config.id, _SIGKILL, deadline)
-                async with asyncio.timeout(deadline):
+                await agent.signal_container(config.id, _SIGKILL, timeout)
+                async with asyncio.timeout(timeout):
                     await agent.wait(process)
-                await agent.remove_container(config.id, deadline)
+                await agent.remove_container(config.id, timeout)
         with suppress(VCError):
-            await self.take_root(hypervisor, config, deadline)
+            await self.take_root(hypervisor, config, timeout)
         with suppress(VCError):
             self.unshare(config.id)
 
@@ -151,12 +151,12 @@ class Containers:
         else:
             self._watch(agent, container_id, process, io)
 
-    async def stop(self, agent: Agent, container_id: str, seconds: float, deadline: float) -> None:
-        """End a running container: SIGTERM, and SIGKILL after some ``seconds``. Each exchange may take ``deadline``."""
+    async def stop(self, agent: Agent, container_id: str, seconds: float, timeout: float) -> None:
+        """End a running container: SIGTERM, and SIGKILL after some ``seconds``. Each exchange may take ``timeout``."""
         watch = self._running[container_id].watch
-        for signum, patience in ((_SIGTERM, seconds), (_SIGKILL, deadline)):
+        for signum, patience in ((_SIGTERM, seconds), (_SIGKILL, timeout)):
             if patience:
-                await agent.signal_container(container_id, signum, deadline)
+                await agent.signal_container(container_id, signum, timeout)
                 done, _ = await asyncio.wait({watch}, timeout=patience)
                 if done:
                     return
@@ -202,7 +202,7 @@ class Containers:
         return LoggedIO(self._ledger.open_log(config.id), keep_stdin_open=config.interactive), None
 
     async def _give_root(
-        self, hypervisor: Hypervisor, agent: Agent, config: ContainerConfig, deadline: float
+        self, hypervisor: Hypervisor, agent: Agent, config: ContainerConfig, timeout: float
     ) -> tuple[str, GuestDisk | None]:
         """Give the guest a container's root: its place below the shared directory, or else the disk that it is."""
         if self._share_dir is None:
@@ -217,13 +217,13 @@ class Containers:
                 "directories only; unpack it"
             )
         if HypervisorCapability.HOTPLUG in hypervisor.capabilities:
-            await hypervisor.attach(disk, deadline)
+            await hypervisor.attach(disk, timeout)
         return "", GuestDisk(hypervisor.disk_location(disk.id), root.fstype)
 
-    async def take_root(self, hypervisor: Hypervisor, config: ContainerConfig, deadline: float) -> None:
+    async def take_root(self, hypervisor: Hypervisor, config: ContainerConfig, timeout: float) -> None:
         """Take the disk that is a container's root from the VM again, if that is possible while it runs."""
         if HypervisorCapability.HOTPLUG in hypervisor.capabilities:
-            await hypervisor.detach(disk_id(config.id), deadline)
+            await hypervisor.detach(disk_id(config.id), timeout)
 
     def _share_mounts(self, config: ContainerConfig) -> tuple[GuestMount, ...]:
         shared = []
@@ -268,20 +268,20 @@ async def run(
     terminal: TerminalSize | None,
     guarded: Callable[[Awaitable[Any]], Awaitable[Any]],
     control: Callable[[Process], None] | None,
-    deadline: float,
+    timeout: float,
 ) -> int:
     """Run a further command in a container (or, for an empty id, in the pod) and return its exit code.
 
     ``guarded`` awaits with an eye on the VM. ``control`` is told the process once it runs. Cancelling kills it.
     """
-    process: Process = await guarded(agent.exec(container_id, with_path(cmd), io, deadline, terminal))
+    process: Process = await guarded(agent.exec(container_id, with_path(cmd), io, timeout, terminal))
     try:
         if control is not None:
             control(process)
         code: int = await guarded(agent.wait(process))
     except asyncio.CancelledError:
         with suppress(VCError):
-            await asyncio.shield(agent.signal(process, _SIGKILL, deadline))
+            await asyncio.shield(agent.signal(process, _SIGKILL, timeout))
         raise
     return code
 

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
     from vc_core.plugins.registry import Plugins
 
 #: Seconds. A guest under emulation boots in 2-6 s; the rest is for slow hosts.
-READY_DEADLINE = 60.0
+READY_TIMEOUT = 60.0
 #: Seconds for the VM's process to come up, and for one exchange with it.
-VM_DEADLINE = 10.0
+VM_TIMEOUT = 10.0
 #: Seconds for one exchange with the agent, and for taking over its channels.
-AGENT_DEADLINE = 10.0
+AGENT_TIMEOUT = 10.0
 #: Seconds for a pod or a container to stop before it is killed.
-STOP_DEADLINE = 10.0
+STOP_TIMEOUT = 10.0
 
 #: Where the pod's own root file system lies below its shared directory; no container can have this id.
 _POD_ROOT = ".pod"
@@ -140,7 +140,7 @@ class Engine:
 
     # -- operations on the pod -------------------------------------------------------------------------------------
 
-    async def start(self, progress: Progress, attached: Mapping[str, Attachment], ready_deadline: float | None) -> None:
+    async def start(self, progress: Progress, attached: Mapping[str, Attachment], ready_timeout: float | None) -> None:
         """Start the VM and all containers. ``attached`` holds the streams of containers that run in a foreground.
 
         On any failure, and when cancelled, everything is undone and the pod is what it was, with the error raised.
@@ -149,17 +149,17 @@ class Engine:
             require_state(self._ledger.name, self.record.state, _AT_REST, "starting it")
             before = self.record.state, self.record.reason
             if self._hypervisor is not None:  # the pod failed, but its VM still runs
-                await self._take_down(STOP_DEADLINE, ask_guest=False)
+                await self._take_down(STOP_TIMEOUT, ask_guest=False)
             await self._kill_leftovers()
             former = ended(self.record, "its pod was started again")
             self._ledger.commit(intent="start", vm=None, containers=former.containers)
             try:
-                await self._bring_up(progress, attached, ready_deadline or READY_DEADLINE)
+                await self._bring_up(progress, attached, ready_timeout or READY_TIMEOUT)
             except BaseException as error:
                 await asyncio.shield(self._undo_start(before, error))
                 raise
 
-    async def stop(self, deadline: float | None, force: bool) -> None:
+    async def stop(self, timeout: float | None, force: bool) -> None:
         """Stop all containers and the VM. With ``force`` the guest is not asked.
 
         Raises HypervisorError when the VM cannot be ended; the pod is then ``failed``.
@@ -168,7 +168,7 @@ class Engine:
             require_state(self._ledger.name, self.record.state, _AT_WORK, "stopping it")
             self._ledger.commit(intent="stop")
             try:
-                await self._take_down(STOP_DEADLINE if deadline is None else deadline, ask_guest=not force)
+                await self._take_down(STOP_TIMEOUT if timeout is None else timeout, ask_guest=not force)
             except VCError as error:
                 with suppress(StorageError):
                     self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
@@ -194,7 +194,7 @@ class Engine:
             self._require_container(container_id, _RUNNING, "entering it")
         try:
             return await containers.run(
-                agent, container_id, cmd, io, terminal, self._while_vm_lives, control, AGENT_DEADLINE
+                agent, container_id, cmd, io, terminal, self._while_vm_lives, control, AGENT_TIMEOUT
             )
         except CommandError as error:
             if error.exit_code not in _AS_IN_A_SHELL:
@@ -204,12 +204,12 @@ class Engine:
 
     async def signal(self, target: Process, signum: int) -> None:
         """Send a signal to a process that :meth:`exec` named."""
-        await self._while_vm_lives(self._running_agent("sending a signal").signal(target, signum, AGENT_DEADLINE))
+        await self._while_vm_lives(self._running_agent("sending a signal").signal(target, signum, AGENT_TIMEOUT))
 
     async def resize(self, target: Process, size: TerminalSize) -> None:
         """Change the size of a process' terminal."""
         agent = self._running_agent("resizing a terminal")
-        await self._while_vm_lives(agent.resize(target, size.rows, size.columns, AGENT_DEADLINE))
+        await self._while_vm_lives(agent.resize(target, size.rows, size.columns, AGENT_TIMEOUT))
 
     # -- operations on containers ----------------------------------------------------------------------------------
 
@@ -227,14 +227,14 @@ class Engine:
             self._require_container(container_id, _AT_REST, "starting it")
             config = self._ledger.container_config(container_id)
             hypervisor, _ = self._drivers()
-            await self._while_vm_lives(self._containers.start(hypervisor, agent, config, attachment, AGENT_DEADLINE))
+            await self._while_vm_lives(self._containers.start(hypervisor, agent, config, attachment, AGENT_TIMEOUT))
 
-    async def stop_container(self, container_id: str, deadline: float | None, force: bool) -> None:
-        """Stop a running container: SIGTERM, and SIGKILL after ``deadline`` seconds (default 10) or with ``force``."""
+    async def stop_container(self, container_id: str, timeout: float | None, force: bool) -> None:
+        """Stop a running container: SIGTERM, and SIGKILL after ``timeout`` seconds (default 10) or with ``force``."""
         agent = self._running_agent(f"stopping container {container_id!r}")
         self._require_container(container_id, _RUNNING, "stopping it")
-        seconds = 0.0 if force else STOP_DEADLINE if deadline is None else deadline
-        await self._while_vm_lives(self._containers.stop(agent, container_id, seconds, AGENT_DEADLINE))
+        seconds = 0.0 if force else STOP_TIMEOUT if timeout is None else timeout
+        await self._while_vm_lives(self._containers.stop(agent, container_id, seconds, AGENT_TIMEOUT))
 
     async def delete_container(self, container_id: str, force: bool) -> None:
         """Delete a container that does not run; with ``force`` kill it first."""
@@ -244,7 +244,7 @@ class Engine:
             self._require_container(container_id, _AT_REST, "deleting it without force")
             if self._agent is not None:
                 if self._ledger.container(container_id).process:
-                    await self._while_vm_lives(self._agent.remove_container(container_id, AGENT_DEADLINE))
+                    await self._while_vm_lives(self._agent.remove_container(container_id, AGENT_TIMEOUT))
                 await self._take_root(container_id)
             self._containers.unshare(container_id)
             self._ledger.remove_container(container_id)
@@ -252,13 +252,13 @@ class Engine:
     async def _take_root(self, container_id: str) -> None:
         hypervisor, _ = self._drivers()
         config = self._ledger.container_config(container_id)
-        await self._while_vm_lives(self._containers.take_root(hypervisor, config, AGENT_DEADLINE))
+        await self._while_vm_lives(self._containers.take_root(hypervisor, config, AGENT_TIMEOUT))
 
     async def stats_container(self, container_id: str) -> ContainerUsage:
         """Return what a running container uses. Raises StateError, NotSupportedError, AgentError."""
         agent = self._running_agent(f"looking at container {container_id!r}")
         self._require_container(container_id, _RUNNING, "looking at what it uses")
-        return await self._while_vm_lives(agent.stats(container_id, AGENT_DEADLINE))
+        return await self._while_vm_lives(agent.stats(container_id, AGENT_TIMEOUT))
 
     async def wait_container(self, container_id: str) -> int | None:
         """Return a container's exit code once it ended; None if it ended without one (with its VM)."""
@@ -270,7 +270,7 @@ class Engine:
         """Send a signal to a container's main process."""
         self._ledger.container(container_id)
         agent = self._running_agent("sending a signal")
-        await self._while_vm_lives(agent.signal_container(container_id, signum, AGENT_DEADLINE))
+        await self._while_vm_lives(agent.signal_container(container_id, signum, AGENT_TIMEOUT))
 
     async def resize_container(self, container_id: str, size: TerminalSize) -> None:
         """Change the size of the terminal of a container's main process."""
@@ -290,7 +290,7 @@ class Engine:
 
     # -- start -----------------------------------------------------------------------------------------------------
 
-    async def _bring_up(self, progress: Progress, attached: Mapping[str, Attachment], ready_deadline: float) -> None:
+    async def _bring_up(self, progress: Progress, attached: Mapping[str, Attachment], ready_timeout: float) -> None:
         config, what, pod_root = self._ledger.config, None, ""
         if self._share_dir is not None:
             what = await guest_image.resolve(self._plugins, config, self._store.roots.cache, progress)
@@ -309,7 +309,7 @@ class Engine:
             hypervisor.add_device(device)
         progress("starting the VM", None)
         await agent.prepare()
-        await hypervisor.prepare(VM_DEADLINE)
+        await hypervisor.prepare(VM_TIMEOUT)
         identity = hypervisor.identity()
         self._ledger.commit(
             vm=identity.to_mapping() if identity else None,
@@ -317,24 +317,24 @@ class Engine:
             isolation=hypervisor.isolation,
             **self._saved(),
         )
-        await hypervisor.start(VM_DEADLINE)
+        await hypervisor.start(VM_TIMEOUT)
         self._watch_vm()
         if config.network.forwards:
             self._ledger.commit(forwards=list(await self._while_vm_lives(hypervisor.forwards())))
         progress("waiting for the guest", None)
-        await self._while_vm_lives(self._connect(agent, hypervisor, ready_deadline))
+        await self._while_vm_lives(self._connect(agent, hypervisor, ready_timeout))
         await self._while_vm_lives(self._start_pod(agent, pod_root))
         for container in config.containers:
             await self._while_vm_lives(
-                self._containers.start(hypervisor, agent, container, attached.get(container.id), AGENT_DEADLINE)
+                self._containers.start(hypervisor, agent, container, attached.get(container.id), AGENT_TIMEOUT)
             )
         running = move(self._ledger.name, self.record.state, State.RUNNING)
         self._ledger.commit(state=running, reason="", intent="", warnings=list(agent.warnings), **self._saved())
         self._spawn(self._watch_agent(agent))
 
-    async def _connect(self, agent: Agent, hypervisor: Hypervisor, deadline: float) -> None:
+    async def _connect(self, agent: Agent, hypervisor: Hypervisor, timeout: float) -> None:
         try:
-            await agent.connect(hypervisor.open_channel, deadline)
+            await agent.connect(hypervisor.open_channel, timeout)
         except AgentError as error:
             said = _console(hypervisor) or "; the guest's console is empty"
             raise type(error)(f"the guest of {self._ledger.name} did not get ready: {error}{said}") from error
@@ -346,7 +346,7 @@ class Engine:
                 f"{self._ledger.name} has a network, which its agent {self.record.agent!r} cannot configure in the "
                 "guest; leave it out"
             )
-        await agent.start_pod(self.record.id, pod_root, AGENT_DEADLINE, network)
+        await agent.start_pod(self.record.id, pod_root, AGENT_TIMEOUT, network)
 
     async def _undo_start(self, before: tuple[State, str], error: BaseException) -> None:
         """Leave nothing of a start that failed; the pod is what it was, or ``failed`` if even that does not work.
@@ -354,7 +354,7 @@ class Engine:
         What the disk does not take of it is done by the next start or supervisor, who find the intent to start.
         """
         try:
-            await self._take_down(STOP_DEADLINE, ask_guest=False)
+            await self._take_down(STOP_TIMEOUT, ask_guest=False)
         except VCError as problem:
             _log.error("undoing the start of pod %s: %s", self.record.id, problem)
             reason = f"its start failed ({error}) and could not be undone: {problem}"
@@ -373,7 +373,7 @@ class Engine:
 
     # -- end -------------------------------------------------------------------------------------------------------
 
-    async def _take_down(self, deadline: float, ask_guest: bool) -> None:
+    async def _take_down(self, timeout: float, ask_guest: bool) -> None:
         """End guest and VM and release everything; what ends with the guest ends here. Raises HypervisorError."""
         hypervisor, agent = self._hypervisor, self._agent
         began = time.monotonic()
@@ -383,12 +383,12 @@ class Engine:
             if agent is not None and (ask_guest or not self.record.supervised):
                 try:
                     # Half of the time is the guest's; the other half is for whoever must be killed.
-                    await self._while_vm_lives(agent.stop_pod(deadline / 2))
+                    await self._while_vm_lives(agent.stop_pod(timeout / 2))
                 except VCError as error:
                     if self._vm_ended is None or not self._vm_ended.done():
                         _log.warning("pod %s: the guest did not stop by itself: %s", self.record.id, error)
             if hypervisor is not None:
-                await hypervisor.stop(max(1.0, deadline - (time.monotonic() - began)))
+                await hypervisor.stop(max(1.0, timeout - (time.monotonic() - began)))
             await self._release_drivers()
             await self._containers.finish()
         finally:
@@ -426,7 +426,7 @@ class Engine:
     async def _vm_is_gone(self, reason: str) -> None:
         """Record that the VM ended by itself, and release everything."""
         try:
-            await self._take_down(VM_DEADLINE, ask_guest=False)
+            await self._take_down(VM_TIMEOUT, ask_guest=False)
         except VCError as error:
             _log.error("cleaning up after the VM of pod %s: %s", self.record.id, error)
         self._ledger.commit_ended(reason)
@@ -493,7 +493,7 @@ class Engine:
         if self.record.state is State.FAILED:
             return
         try:
-            await self._while_vm_lives(agent.connect(hypervisor.open_channel, AGENT_DEADLINE))
+            await self._while_vm_lives(agent.connect(hypervisor.open_channel, AGENT_TIMEOUT))
         except VCError as error:
             self._ledger.commit(state=State.FAILED, reason=f"its agent cannot be reached: {error}", intent="")
             return
@@ -516,7 +516,7 @@ class Engine:
             leftovers.update(found)
         for identity in leftovers:
             _log.warning("pod %s: killing process %d of a start that was not finished", self.record.id, identity.pid)
-            if not await asyncio.to_thread(identity.kill, VM_DEADLINE):
+            if not await asyncio.to_thread(identity.kill, VM_TIMEOUT):
                 raise StateError(f"process {identity.pid} of {self._ledger.name} cannot be killed; try again later")
         share.dismantle(self._run_dir)
 

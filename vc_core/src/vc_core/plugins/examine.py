@@ -26,7 +26,7 @@ from vc_core.plugins.promises import PROMISES, Subject, driver, keeps
 from vc_core.plugins.registry import Plugins
 
 #: Seconds for the examination of one driver; a good one takes a fraction of a second, most of it Python's own start.
-DEADLINE = 10.0
+TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,19 @@ class Examination:
 
 
 def examine_installed(
-    names: tuple[str, ...] = (), *, promises: bool = False, deadline: float = DEADLINE
+    names: tuple[str, ...] = (), *, promises: bool = False, timeout: float = TIMEOUT
 ) -> list[Examination]:
     """Return what is wrong with each installed plug-in, of these names only if any are given.
 
     Called by ``virtc drivers``; ``promises`` says whether to hold drivers to all of :data:`PROMISES` besides loading
-    and probing them. Each is examined in a process of its own, for ``deadline`` seconds at most.
+    and probing them. Each is examined in a process of its own, for ``timeout`` seconds at most.
     """
     found = [one for one in Plugins().installed() if not names or one.name in names]
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda one: _examine_elsewhere(one, promises, deadline), found))
+        return list(pool.map(lambda one: _examine_elsewhere(one, promises, timeout), found))
 
 
-def _examine_elsewhere(one: DriverInfo, promises: bool, deadline: float) -> Examination:
+def _examine_elsewhere(one: DriverInfo, promises: bool, timeout: float) -> Examination:
     command = [
         sys.executable,
         "-P",
@@ -77,7 +77,7 @@ def _examine_elsewhere(one: DriverInfo, promises: bool, deadline: float) -> Exam
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
     ) as process:
         try:
-            said, _ = process.communicate(timeout=deadline)
+            said, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as error:
             late, said = True, error.output or b""
         finally:
@@ -89,7 +89,7 @@ def _examine_elsewhere(one: DriverInfo, promises: bool, deadline: float) -> Exam
         problems, faults = tuple(found["problems"]), tuple(found["faults"])
     except (IndexError, ValueError, TypeError):  # it got no further than the last step that it named
         step = lines[-1] if lines else "starting"
-        how = f"hangs ({deadline:g} s)" if late else "ends the process"
+        how = f"hangs ({timeout:g} s)" if late else "ends the process"
         plugin = f"{one.kind.noun} {one.name!r} of {one.distribution} {one.version}"
         problems = faults = (f"{plugin} {how} in this step: {step}; repair or uninstall it",)
     return Examination(one.kind, one.name, one.distribution, one.version, problems, faults)

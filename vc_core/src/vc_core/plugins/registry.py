@@ -51,11 +51,11 @@ __all__ = [
 ]
 
 #: Seconds for an extension to be imported, and to return from a notification.
-EXTENSION_DEADLINE = 3.0
+EXTENSION_TIMEOUT = 3.0
 
 #: Seconds that a process waits, before it ends, for the notifications that it has not delivered: time for one extension
 #: that hangs and is disabled, and for the others.
-DRAIN_TIMEOUT = 2 * EXTENSION_DEADLINE
+DRAIN_TIMEOUT = 2 * EXTENSION_TIMEOUT
 
 #: Most notifications that wait for an extension which is slow, but not slow enough to be disabled.
 _NOTIFICATIONS_MAX = 1000
@@ -83,7 +83,7 @@ def _in_time(function: Callable[[], _T]) -> _T:
             outcome.set_exception(error)
 
     threading.Thread(target=call, name="extension", daemon=True).start()
-    if not wait([outcome], EXTENSION_DEADLINE).done:
+    if not wait([outcome], EXTENSION_TIMEOUT).done:
         raise _OverrunError
     return outcome.result()
 
@@ -224,7 +224,7 @@ class Plugins:
         self._notifications.drain(timeout)
 
     def load_extensions(self) -> None:
-        """Load all extensions, unless they are; each may take ``EXTENSION_DEADLINE`` seconds. Never raises.
+        """Load all extensions, unless they are; each may take ``EXTENSION_TIMEOUT`` seconds. Never raises.
 
         The first call of a hook does it too. Called beforehand where hooks are called on an event loop.
         """
@@ -268,7 +268,7 @@ class Plugins:
             except _OverrunError:
                 self._drop(extension)
                 overrun = "%s: hook %s did not return within %g s; the extension is disabled"
-                _log.error(overrun, extension, hook, EXTENSION_DEADLINE)
+                _log.error(overrun, extension, hook, EXTENSION_TIMEOUT)
             except BaseException:  # whatever it raises on a thread of its own, KeyboardInterrupt and SystemExit too
                 _log.exception("%s raised from %s; passed over", extension, hook)
 
@@ -303,7 +303,7 @@ class Plugins:
             try:
                 obj, entry_point = _in_time(load) if kind is PluginKind.EXTENSION else load()
             except _OverrunError as error:
-                what = f"extension {name!r} is not loaded after {EXTENSION_DEADLINE:g} s; repair or uninstall it"
+                what = f"extension {name!r} is not loaded after {EXTENSION_TIMEOUT:g} s; repair or uninstall it"
                 raise DriverLoadError(what, kind=kind, name=name) from error
             return self._register(LoadedPlugin(kind, name, *supplier(entry_point), obj))
 

@@ -31,14 +31,14 @@ class PodLock:
         self._path.unlink(missing_ok=True)
 
 
-def acquire(path: Path, deadline: float, busy: str) -> PodLock:
-    """Wait for the lock on ``path`` for ``deadline`` seconds at most and return it.
+def acquire(path: Path, timeout: float, busy: str) -> PodLock:
+    """Wait for the lock on ``path`` for ``timeout`` seconds at most and return it.
 
     ``busy`` is the text of the error when somebody else keeps it. Raises BusyError, StorageError.
     """
     lock = _try(path)
-    if lock is None and deadline > 0:
-        lock = _wait(path, deadline)
+    if lock is None and timeout > 0:
+        lock = _wait(path, timeout)
     if lock is None:
         raise BusyError(busy)
     return lock
@@ -71,7 +71,7 @@ def _try(path: Path) -> PodLock | None:
         os.close(fd)
 
 
-def _wait(path: Path, deadline: float) -> PodLock | None:
+def _wait(path: Path, timeout: float) -> PodLock | None:
     """Wait in a thread, since flock(2) knows no time-out; one that comes too late lets go at once."""
     guard, given_up, got = threading.Lock(), threading.Event(), []
 
@@ -87,7 +87,7 @@ def _wait(path: Path, deadline: float) -> PodLock | None:
 
     thread = threading.Thread(target=work, name=f"wait for {path.name}", daemon=True)
     thread.start()
-    thread.join(deadline)
+    thread.join(timeout)
     with guard:
         given_up.set()
         return got[0] if got else None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
 
 #: How long an operation waits for another one on the same pod (seconds).
-LOCK_DEADLINE = 10.0
+LOCK_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +46,15 @@ class Store:
         return sorted(name for name in names if ID_PATTERN.fullmatch(name))
 
     @contextmanager
-    def locked(self, pod_id: str, deadline: float = LOCK_DEADLINE) -> Iterator[None]:
-        """Hold a pod's lock, having waited for it ``deadline`` seconds at most. The pod need not exist.
+    def locked(self, pod_id: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+        """Hold a pod's lock, having waited for it ``timeout`` seconds at most. The pod need not exist.
 
         The lock's file goes when there is no pod (any more) in the end. Raises BusyError.
         """
         check_id("pod", pod_id)
         private_directory(self.roots.state)
         path = private_directory(self.roots.state / "locks") / f"{pod_id}.lock"
-        lock = locks.acquire(path, deadline, f"pod {pod_id!r} is busy with another operation; try again")
+        lock = locks.acquire(path, timeout, f"pod {pod_id!r} is busy with another operation; try again")
         try:
             yield
         finally:

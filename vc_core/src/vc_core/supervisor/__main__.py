@@ -18,7 +18,7 @@ from vc_core.supervisor import wire
 from vc_core.supervisor.ready import BUSY, tell, tell_error
 
 #: Seconds that a supervisor waits for the lock before it tells its client to look again for another supervisor.
-_LOCK_DEADLINE = 1.0
+_LOCK_TIMEOUT = 1.0
 
 
 def main(argv: list[str]) -> int:
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     pod_id, ready = argv[0], int(argv[argv.index("--ready") + 1])
     store = Store(Roots.from_environment())
     try:
-        with store.locked(pod_id, _LOCK_DEADLINE):
+        with store.locked(pod_id, _LOCK_TIMEOUT):
             store.read(pod_id)
             _serve(store, pod_id, ready)
     except BusyError:

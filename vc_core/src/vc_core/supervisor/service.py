@@ -254,7 +254,7 @@ async def _start(engine: Engine, connection: Connection, request: dict[str, Any]
 
     with _attachment(engine, connection, request) as attachment:
         attached = {} if attachment is None else {request["container"]: attachment}
-        await engine.start(progress, attached, request.get("ready_deadline"))
+        await engine.start(progress, attached, request.get("ready_timeout"))
     if attachment is not None:
         return await _foreground(engine, connection, request["container"], attachment)
     connection.tell("started", acceleration=engine.record.acceleration)
@@ -263,7 +263,7 @@ async def _start(engine: Engine, connection: Connection, request: dict[str, Any]
 
 async def _stop(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
     # Once begun, a stop is finished even if the caller has lost interest.
-    await asyncio.shield(engine.stop(request.get("deadline"), bool(request.get("force"))))
+    await asyncio.shield(engine.stop(request.get("timeout"), bool(request.get("force"))))
 
 
 async def _exec(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
@@ -300,7 +300,7 @@ async def _start_container(engine: Engine, connection: Connection, request: dict
 
 async def _stop_container(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:
     force = bool(request.get("force"))
-    await asyncio.shield(engine.stop_container(request["container"], request.get("deadline"), force))
+    await asyncio.shield(engine.stop_container(request["container"], request.get("timeout"), force))
 
 
 async def _kill_container(engine: Engine, connection: Connection, request: dict[str, Any]) -> Any:

@@ -49,13 +49,13 @@ class RecordedIO(ProcessIO):
         self._changed.set()
 
     async def until(self, size: int) -> bytes:
-        """Return the output once it has that many bytes. The caller sets the deadline."""
+        """Return the output once it has that many bytes. The caller sets the timeout."""
         while len(self.stdout) < size:
             await self._change()
         return bytes(self.stdout)
 
     async def until_error(self, text: bytes) -> None:
-        """Return once the error output holds that. The caller sets the deadline."""
+        """Return once the error output holds that. The caller sets the timeout."""
         while text not in self.stderr:
             await self._change()
 

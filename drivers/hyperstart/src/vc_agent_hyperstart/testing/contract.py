@@ -18,7 +18,7 @@ from vc_core.testing.contract.running import run
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds for one exchange with a guest that may never answer.
-_DEADLINE = 0.3
+_TIMEOUT = 0.3
 
 
 class HyperstartContract(AgentContract):
@@ -42,12 +42,12 @@ class HyperstartContract(AgentContract):
                 try:
                     with suppress(VCError):
                         async with asyncio.timeout(IN_TIME):
-                            await agent.connect(guest.open_channel, _DEADLINE)
-                            await agent.start_pod("contract", "", _DEADLINE)
+                            await agent.connect(guest.open_channel, _TIMEOUT)
+                            await agent.start_pod("contract", "", _TIMEOUT)
                             container = GuestContainer("c1", self.root_fs, Cmd(args=self.commands.run_on))
-                            await agent.start_container(container, RecordedIO(None), _DEADLINE)
+                            await agent.start_container(container, RecordedIO(None), _TIMEOUT)
                             command = Cmd(args=self.commands.exit_7)
-                            process = await agent.exec("c1", command, RecordedIO(bytes(MUCH)), _DEADLINE)
+                            process = await agent.exec("c1", command, RecordedIO(bytes(MUCH)), _TIMEOUT)
                             assert await self._exit_code(agent.wait(process)) in (7, None)
                 finally:
                     async with asyncio.timeout(IN_TIME):
@@ -57,8 +57,8 @@ class HyperstartContract(AgentContract):
 
     @staticmethod
     async def _exit_code(wait: Awaitable[int]) -> int | None:
-        """Return the result of a wait, or None at the deadline: a guest need not report an end."""
+        """Return the result of a wait, or None at the timeout: a guest need not report an end."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_DEADLINE):
+            async with asyncio.timeout(_TIMEOUT):
                 return await wait
         return None

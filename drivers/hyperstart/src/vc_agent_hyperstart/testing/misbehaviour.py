@@ -17,7 +17,7 @@ from vc_agent_hyperstart.testing.wire import CONTROL_PAYLOAD_MAX, PAYLOAD_MAX, P
 class Misbehaviour(StrEnum):
     """How a guest misbehaves, from the first command of code ``at`` on (the first two: at once).
 
-    A host must raise a typed error within its deadline, use little memory, and never treat the end of a channel as
+    A host must raise a typed error within its timeout, use little memory, and never treat the end of a channel as
     success. After those marked harmless it must go on.
     """
 

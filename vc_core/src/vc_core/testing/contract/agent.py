@@ -24,7 +24,7 @@ from vc_core.errors import AgentError, HypervisorError, NotSupportedError, VCErr
 from vc_core.plugins.drivers import AgentDriver
 from vc_core.results import ContainerUsage
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import DEADLINE, run, unwritten_methods_fail
+from vc_core.testing.contract.running import TIMEOUT, run, unwritten_methods_fail
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds that a guest which never answers gets, and in which an agent must have noticed.
@@ -188,7 +188,7 @@ class AgentContract(PluginContract):
             agent = make()
             await agent.prepare()
             with _peer("silent") as peer:
-                connecting = asyncio.create_task(agent.connect(peer.open_channel, DEADLINE))
+                connecting = asyncio.create_task(agent.connect(peer.open_channel, TIMEOUT))
                 await asyncio.wait({connecting}, timeout=0.1)
                 connecting.cancel()
                 with suppress(asyncio.CancelledError):
@@ -239,10 +239,10 @@ class AgentContract(PluginContract):
                 waiting = [asyncio.create_task(agent.wait(process)) for _ in range(2)]
                 done, _ = await asyncio.wait(waiting, timeout=0.1)
                 assert not done, "it was said to have ended while it ran"
-                await agent.signal_container("c1", signal.SIGKILL, DEADLINE)
+                await agent.signal_container("c1", signal.SIGKILL, TIMEOUT)
                 assert await asyncio.gather(*waiting) == [128 + signal.SIGKILL] * 2
                 assert await agent.wait(process) == 128 + signal.SIGKILL
-                await agent.signal_container("c1", signal.SIGTERM, DEADLINE)
+                await agent.signal_container("c1", signal.SIGTERM, TIMEOUT)
 
         run(main())
 
@@ -255,9 +255,9 @@ class AgentContract(PluginContract):
                     pytest.skip("it cannot start containers later")
                 for _ in range(2):
                     process = await self._start(agent)
-                    await agent.signal_container("c1", signal.SIGKILL, DEADLINE)
+                    await agent.signal_container("c1", signal.SIGKILL, TIMEOUT)
                     await agent.wait(process)
-                    await agent.remove_container("c1", DEADLINE)
+                    await agent.remove_container("c1", TIMEOUT)
 
         run(main())
 
@@ -277,8 +277,8 @@ class AgentContract(PluginContract):
         async def main() -> None:
             async with self._connected(make, guest) as (agent, _):
                 process = await self._start(agent)
-                await agent.stop_pod(DEADLINE)
-                async with asyncio.timeout(DEADLINE):
+                await agent.stop_pod(TIMEOUT)
+                async with asyncio.timeout(TIMEOUT):
                     with suppress(AgentError):  # the guest is gone, perhaps before it could say how it ended
                         assert await agent.wait(process) != 0
 
@@ -290,7 +290,7 @@ class AgentContract(PluginContract):
         async def main() -> None:
             async with self._with_container(make, guest, AgentCapability.EXEC) as agent:
                 for args, code in ((self.commands.exit_7, 7), (self.commands.succeed, 0)):
-                    process = await agent.exec("c1", Cmd(args=args), RecordedIO(), DEADLINE)
+                    process = await agent.exec("c1", Cmd(args=args), RecordedIO(), TIMEOUT)
                     assert await asyncio.gather(*(agent.wait(process) for _ in range(2))) == [code] * 2
                     assert await agent.wait(process) == code
 
@@ -304,11 +304,11 @@ class AgentContract(PluginContract):
         async def main() -> None:
             async with self._with_container(make, guest, AgentCapability.STREAMS) as agent:
                 io = RecordedIO(data)
-                assert await agent.wait(await agent.exec("c1", Cmd(args=self.commands.copy), io, DEADLINE)) == 0
+                assert await agent.wait(await agent.exec("c1", Cmd(args=self.commands.copy), io, TIMEOUT)) == 0
                 assert bytes(io.stdout) == data
                 assert not io.stderr
                 io = RecordedIO()
-                assert await agent.wait(await agent.exec("c1", Cmd(args=self.commands.warn), io, DEADLINE)) == 0
+                assert await agent.wait(await agent.exec("c1", Cmd(args=self.commands.warn), io, TIMEOUT)) == 0
                 assert bytes(io.stderr) == b"warning\n"
                 assert not io.stdout
 
@@ -318,8 +318,8 @@ class AgentContract(PluginContract):
         async def main() -> None:
             async with self._with_container(make, guest, AgentCapability.STREAMS) as agent:
                 stalled = RecordedIO(stalled=True)
-                process = await agent.exec("c1", Cmd(args=self.commands.flood), stalled, DEADLINE)
-                other = await agent.exec("c1", Cmd(args=self.commands.exit_7), RecordedIO(), DEADLINE)
+                process = await agent.exec("c1", Cmd(args=self.commands.flood), stalled, TIMEOUT)
+                other = await agent.exec("c1", Cmd(args=self.commands.exit_7), RecordedIO(), TIMEOUT)
                 assert await agent.wait(other) == 7
                 stalled.flowing.set()
                 assert await agent.wait(process) == 0
@@ -332,13 +332,13 @@ class AgentContract(PluginContract):
             async with self._connected(make, guest) as (agent, _):
                 process = await self._start(agent)
                 if AgentCapability.EXEC in agent.capabilities:
-                    process = await agent.exec("c1", Cmd(args=self.commands.run_on), RecordedIO(None), DEADLINE)
+                    process = await agent.exec("c1", Cmd(args=self.commands.run_on), RecordedIO(None), TIMEOUT)
                 if AgentCapability.SIGNAL in agent.capabilities:
-                    await agent.signal(process, signal.SIGKILL, DEADLINE)
+                    await agent.signal(process, signal.SIGKILL, TIMEOUT)
                     assert await agent.wait(process) == 128 + signal.SIGKILL
                 else:
                     with pytest.raises(NotSupportedError):
-                        await agent.signal(process, signal.SIGKILL, DEADLINE)
+                        await agent.signal(process, signal.SIGKILL, TIMEOUT)
 
         run(main())
 
@@ -348,17 +348,17 @@ class AgentContract(PluginContract):
                 able = AgentCapability.TERMINAL in agent.capabilities
                 process = await self._start(agent, TerminalSize(24, 80) if able else None)
                 if able:
-                    await agent.resize(process, 50, 132, DEADLINE)
+                    await agent.resize(process, 50, 132, TIMEOUT)
                 else:
                     with pytest.raises(NotSupportedError):
-                        await agent.resize(process, 50, 132, DEADLINE)
+                        await agent.resize(process, 50, 132, TIMEOUT)
 
         run(main())
 
     def test_a_command_can_run_in_the_pod_itself(self, make: Callable[..., Agent], guest: StartGuest) -> None:
         async def main() -> None:
             async with self._with_container(make, guest, AgentCapability.POD) as agent:
-                process = await agent.exec("", Cmd(args=self.commands.exit_7), RecordedIO(), DEADLINE)
+                process = await agent.exec("", Cmd(args=self.commands.exit_7), RecordedIO(), TIMEOUT)
                 assert await agent.wait(process) == 7
 
         run(main())
@@ -367,10 +367,10 @@ class AgentContract(PluginContract):
         async def main() -> None:
             async with self._with_container(make, guest) as agent:
                 if AgentCapability.STATS in agent.capabilities:
-                    assert isinstance(await agent.stats("c1", DEADLINE), ContainerUsage)
+                    assert isinstance(await agent.stats("c1", TIMEOUT), ContainerUsage)
                 else:
                     with pytest.raises(NotSupportedError):
-                        await agent.stats("c1", DEADLINE)
+                        await agent.stats("c1", TIMEOUT)
 
         run(main())
 
@@ -391,9 +391,9 @@ class AgentContract(PluginContract):
                     await waiting
                 second = make(saved)
                 try:
-                    await second.connect(wire.open_channel, DEADLINE)
+                    await second.connect(wire.open_channel, TIMEOUT)
                     await second.adopt(process, RecordedIO(None))
-                    await second.signal_container("c1", signal.SIGKILL, DEADLINE)
+                    await second.signal_container("c1", signal.SIGKILL, TIMEOUT)
                     assert await second.wait(process) == 128 + signal.SIGKILL
                 finally:
                     await second.aclose()
@@ -424,8 +424,8 @@ class AgentContract(PluginContract):
         async with guest() as running:
             wire = _Wire(running)
             try:
-                await agent.connect(wire.open_channel, DEADLINE)
-                await agent.start_pod("contract", "", DEADLINE)
+                await agent.connect(wire.open_channel, TIMEOUT)
+                await agent.start_pod("contract", "", TIMEOUT)
                 yield agent, wire
             finally:
                 await agent.aclose()
@@ -443,4 +443,4 @@ class AgentContract(PluginContract):
 
     async def _start(self, agent: Agent, terminal: TerminalSize | None = None) -> Process:
         container = GuestContainer("c1", self.root_fs, Cmd(args=self.commands.run_on), terminal)
-        return await agent.start_container(container, RecordedIO(None), DEADLINE)
+        return await agent.start_container(container, RecordedIO(None), TIMEOUT)

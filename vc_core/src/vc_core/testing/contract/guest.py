@@ -15,7 +15,7 @@ from vc_core.driver.kinds import PluginKind
 from vc_core.errors import GuestError, NotSupportedError, VCError
 from vc_core.plugins.drivers import GuestDriver
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import DEADLINE, run, unwritten_methods_fail
+from vc_core.testing.contract.running import TIMEOUT, run, unwritten_methods_fail
 
 
 def _no_progress(phrase: str, fraction: float | None) -> None:
@@ -26,12 +26,12 @@ def _no_progress(phrase: str, fraction: float | None) -> None:
 class GuestContract(PluginContract):
     """Subclass this for a guest driver, and set ``driver_name``.
 
-    Override :meth:`wanted` with a request that can be built here to have a build tested; ``build_deadline`` is how many
+    Override :meth:`wanted` with a request that can be built here to have a build tested; ``build_timeout`` is how many
     seconds it may take.
     """
 
     kind = PluginKind.GUEST
-    build_deadline = 10 * DEADLINE
+    build_timeout = 10 * TIMEOUT
 
     @pytest.fixture
     def builder(self, driver: GuestDriver, options: Mapping[str, object]) -> GuestBuilder:
@@ -53,7 +53,7 @@ class GuestContract(PluginContract):
         self, builder: GuestBuilder, impossible: GuestRequest
     ) -> None:
         with pytest.raises(GuestError):
-            run(builder.build(impossible, _no_progress), self.build_deadline)
+            run(builder.build(impossible, _no_progress), self.build_timeout)
         with unwritten_methods_fail():
             assert self._listed(builder, impossible.cache_dir) == []
 
@@ -76,7 +76,7 @@ class GuestContract(PluginContract):
     ) -> None:
         if wanted is None:
             pytest.skip("the fixture wanted gives no request that can be built here")
-        image = run(builder.build(wanted, _no_progress), self.build_deadline)
+        image = run(builder.build(wanted, _no_progress), self.build_timeout)
         assert image.kernel.is_file()
         assert image.initramfs.is_file()
         assert run(builder.find(wanted)) == image
@@ -104,7 +104,7 @@ class GuestContract(PluginContract):
             except (asyncio.CancelledError, VCError):
                 assert await builder.find(request) is None
 
-        run(main(), self.build_deadline)
+        run(main(), self.build_timeout)
 
     def _listed(self, builder: GuestBuilder, cache: Path) -> list[BuiltGuest]:
         try:

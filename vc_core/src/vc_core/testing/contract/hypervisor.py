@@ -28,7 +28,7 @@ from vc_core.plugins.drivers import HypervisorDriver
 from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_core.supervisor.wire import LOG_NAME
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import DEADLINE, run, run_elsewhere, unwritten_methods_fail
+from vc_core.testing.contract.running import TIMEOUT, run, run_elsewhere, unwritten_methods_fail
 from vc_core.testing.slowness import scaled
 
 #: Seconds that a VM gets to end; a driver may use all of them only for one that resists.
@@ -82,8 +82,8 @@ async def _running(make: Make, *devices: Device) -> AsyncIterator[Hypervisor]:
     for device in devices:
         vm.add_device(device)
     try:
-        await vm.prepare(DEADLINE)
-        await vm.start(DEADLINE)
+        await vm.prepare(TIMEOUT)
+        await vm.start(TIMEOUT)
         yield vm
     finally:
         await vm.stop(STOP)
@@ -220,12 +220,12 @@ class HypervisorContract(PluginContract):
         async def main() -> None:
             vm = make()
             try:
-                await vm.prepare(DEADLINE)
+                await vm.prepare(TIMEOUT)
                 identity = vm.identity()
                 assert (identity is not None) == (HypervisorCapability.PROCESS in vm.capabilities)
                 assert identity is None or identity.alive()
                 assert _saved(vm) == json.loads(json.dumps(_saved(vm)))
-                await vm.start(DEADLINE)
+                await vm.start(TIMEOUT)
                 assert vm.identity() == identity
             finally:
                 await vm.stop(STOP)
@@ -300,7 +300,7 @@ class HypervisorContract(PluginContract):
     def test_a_preparation_that_is_cancelled_leaves_nothing(self, make: Make, seconds: float) -> None:
         async def main() -> None:
             vm = make()
-            preparing = asyncio.create_task(vm.prepare(DEADLINE))
+            preparing = asyncio.create_task(vm.prepare(TIMEOUT))
             await asyncio.wait({preparing}, timeout=seconds)
             preparing.cancel()
             with suppress(asyncio.CancelledError, VCError):
@@ -312,7 +312,7 @@ class HypervisorContract(PluginContract):
 
         run(main())
 
-    def test_a_deadline_that_is_too_short_is_kept_and_leaves_nothing(self, make: Make) -> None:
+    def test_a_timeout_that_is_too_short_is_kept_and_leaves_nothing(self, make: Make) -> None:
         async def main() -> None:
             vm = make()
             try:
@@ -338,7 +338,7 @@ class HypervisorContract(PluginContract):
             vm = make(pod=replace(pod, boot=boot))
             try:
                 with pytest.raises(VCError):
-                    await vm.prepare(DEADLINE)
+                    await vm.prepare(TIMEOUT)
             finally:
                 await vm.stop(STOP)
                 await vm.aclose()
@@ -371,9 +371,9 @@ class HypervisorContract(PluginContract):
             vm = make()
             if HypervisorCapability.CHANNELS in vm.capabilities:
                 vm.add_device(channel)
-            await vm.prepare(DEADLINE)
+            await vm.prepare(TIMEOUT)
             if step == "started":
-                await vm.start(DEADLINE)
+                await vm.start(TIMEOUT)
             identity = vm.identity()
             return {"saved": dict(vm.save()), "identity": identity and identity.to_mapping()}
 
@@ -468,12 +468,12 @@ class HypervisorContract(PluginContract):
         async def main() -> None:
             async with _running(make, replace(disk, id="other")) as vm:
                 for _ in range(2):
-                    await vm.attach(disk, DEADLINE)
+                    await vm.attach(disk, TIMEOUT)
                 assert vm.disk_location("contract") != vm.disk_location("other")
                 for _ in range(2):
-                    await vm.detach("contract", DEADLINE)
-                await vm.detach("no-such-disk", DEADLINE)
-                await vm.attach(disk, DEADLINE)
+                    await vm.detach("contract", TIMEOUT)
+                await vm.detach("no-such-disk", TIMEOUT)
+                await vm.attach(disk, TIMEOUT)
                 assert make(_saved(vm)).disk_location("contract") == vm.disk_location("contract")
 
         run(main())

@@ -1,4 +1,4 @@
-"""How the contract's tests run a driver's async methods: with a deadline, and in a process that is killed."""
+"""How the contract's tests run a driver's async methods: with a timeout, and in a process that is killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from vc_core.testing.slowness import scaled
 
 #: Seconds for what should take a moment, on a host that is busy; only a driver that hangs takes them.
-DEADLINE = scaled(60.0)
+TIMEOUT = scaled(60.0)
 
 _T = TypeVar("_T")
 Main = Callable[[], Coroutine[Any, Any, Mapping[str, object]]]
@@ -30,11 +30,11 @@ def unwritten_methods_fail() -> Iterator[None]:
         pytest.fail(f"still to be written: {error}", pytrace=False)
 
 
-def run(main: Coroutine[Any, Any, _T], deadline: float = DEADLINE) -> _T:
-    """Run a test's coroutine to its end, for ``deadline`` seconds at most."""
+def run(main: Coroutine[Any, Any, _T], timeout: float = TIMEOUT) -> _T:
+    """Run a test's coroutine to its end, for ``timeout`` seconds at most."""
 
     async def limited() -> _T:
-        async with asyncio.timeout(deadline):
+        async with asyncio.timeout(timeout):
             return await main
 
     with unwritten_methods_fail():
@@ -52,7 +52,7 @@ def run_elsewhere(main: Main) -> Any:
     process.start()
     theirs.close()
     try:
-        answer = ours.recv() if ours.poll(DEADLINE) else {"error": f"no result within {DEADLINE:g} s"}
+        answer = ours.recv() if ours.poll(TIMEOUT) else {"error": f"no result within {TIMEOUT:g} s"}
     except EOFError:
         answer = {"error": "the process ended"}
     finally:
