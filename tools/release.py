@@ -25,7 +25,7 @@ Version = tuple[int, int, int]
 
 
 class ReleaseError(Exception):
-    """The release cannot be made; the text says why, in one sentence."""
+    """The release cannot be made; the text is the reason, in one sentence."""
 
 
 def parse(text: str) -> Version:
