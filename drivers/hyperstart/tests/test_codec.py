@@ -174,10 +174,10 @@ def enumerated(member: str) -> dict[str, int]:
     return {name: int(value) for name, value in found.items()}
 
 
-def test_the_codes_of_the_guest_agent_are_those_of_the_host():
+def test_the_codes_of_the_guest_agent_are_those_of_the_host() -> None:
     unused = {"STOPPOD", "RESTARTCONTAINER", "CMDFINISHED"}
     assert enumerated("GETVERSION") == {code.name: code.value for code in Code if code.name not in unused}
 
 
-def test_the_stream_controls_of_the_guest_agent_are_those_of_the_host():
+def test_the_stream_controls_of_the_guest_agent_are_those_of_the_host() -> None:
     assert enumerated("CREDIT") == {kind.name: kind.value for kind in StreamControlType}

@@ -199,7 +199,7 @@ def test_a_command_without_a_program_is_refused_before_the_guest_hears_of_it(mak
     run(main())
 
 
-def test_the_request_for_a_process_holds_what_the_command_says_and_nothing_empty(make_agent) -> None:
+def test_the_request_for_a_process_holds_the_command_and_nothing_empty(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent, ours=False) as (guest, agent):
             cmd = Cmd(
@@ -228,7 +228,7 @@ def test_the_request_for_a_process_holds_what_the_command_says_and_nothing_empty
     run(main())
 
 
-def test_input_that_is_at_its_end_from_the_start_costs_no_frame_where_the_guest_can_be_told(
+def test_input_that_is_at_its_end_from_the_start_costs_no_frame_if_the_guest_supports_it(
     make_agent, guest_options
 ) -> None:
     async def main() -> None:
@@ -425,7 +425,7 @@ def test_calls_that_wait_when_the_agent_is_closed_fail(make_agent) -> None:
     run(main())
 
 
-def test_an_agent_that_is_not_connected_says_so(make_agent) -> None:
+def test_calls_of_an_agent_that_is_not_connected_raise_that(make_agent) -> None:
     async def main() -> None:
         agent = make_agent()
         with pytest.raises(AgentConnectError, match="not connected"):

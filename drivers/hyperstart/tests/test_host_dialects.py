@@ -84,7 +84,7 @@ BOUNDS = Confinement(
 )
 
 
-def test_what_bounds_a_container_is_told_to_our_guest(make_agent) -> None:
+def test_the_bounds_of_a_container_are_sent_to_this_project_s_guest(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             assert {AgentCapability.LIMITS, AgentCapability.STATS} <= agent.capabilities
@@ -123,7 +123,7 @@ def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(make_agent, c
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_containers_of_an_original_have_all_capabilities_and_nobody_minds_who_did_not_choose(make_agent, name) -> None:
+def test_containers_of_an_original_have_all_capabilities_and_the_default_is_no_error(make_agent, name) -> None:
     async def main() -> None:
         async with pod(make_agent, name) as (guest, agent):
             assert AgentCapability.LIMITS not in agent.capabilities
@@ -190,7 +190,7 @@ def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it(make_agent) ->
     ids=["virtio-blk", "scsi"],
 )
 @pytest.mark.parametrize("writable", [False, True])
-def test_a_root_that_is_a_disk_is_told_by_its_place_and_file_system(
+def test_a_root_that_is_a_disk_is_sent_by_its_location_and_file_system(
     make_agent, location, image, addr, writable
 ) -> None:
     async def main() -> None:
@@ -232,7 +232,7 @@ def test_a_directory_is_no_root_to_write_to(make_agent) -> None:
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_the_network_is_told_with_the_pod(make_agent, name) -> None:
+def test_the_network_is_sent_with_the_pod(make_agent, name) -> None:
     network = GuestNetwork(
         (GuestInterface("eth0", ("10.0.2.15/24",)), GuestInterface("eth1", ("10.1.0.1/16", "10.2.0.1/16"))),
         (GuestRoute("default", "10.0.2.2", "eth0"), GuestRoute("10.3.0.0/16", "", "eth1")),
@@ -318,7 +318,7 @@ def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_s
 # What containers use.
 
 
-def test_what_a_container_uses_is_told_in_seconds_and_bytes(make_agent) -> None:
+def test_the_usage_of_a_container_is_returned_in_seconds_and_bytes(make_agent) -> None:
     async def main() -> None:
         async with pod(make_agent) as (guest, agent):
             assert await agent.stats("c1", TIMEOUT) == ContainerUsage(
@@ -344,7 +344,7 @@ def test_figures_that_cannot_be_are_a_protocol_error(make_agent, usage) -> None:
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_an_original_cannot_tell_what_containers_use(make_agent, name) -> None:
+def test_an_original_does_not_support_the_usage_of_containers(make_agent, name) -> None:
     async def main() -> None:
         async with pod(make_agent, name) as (_, agent):
             assert AgentCapability.STATS not in agent.capabilities

@@ -39,7 +39,7 @@ def hello_reply(**changes) -> bytes:
     return json.dumps({"version": 1, "features": [], "processes": [REPORT | changes]}).encode()
 
 
-def test_a_reply_to_hello_may_say_more_than_is_known() -> None:
+def test_a_reply_to_hello_may_have_unknown_keys() -> None:
     reply = replies.decode("reply", hello_reply(new="thing"), replies.HelloReply)
     assert reply.processes[0].names() == replies.ProcessNames("c1", True, 1, 2, False)
 

@@ -1,4 +1,4 @@
-"""A guest that goes wrong: the agent says so in time, with a typed error, and keeps little."""
+"""A guest that misbehaves: the agent raises a typed error in time, and uses little memory."""
 
 import asyncio
 import tracemalloc
@@ -273,7 +273,9 @@ def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_
     run(main())
 
 
-def test_a_guest_that_sends_and_never_reads_is_given_up_before_answers_to_it_pile_up(make_agent, monkeypatch) -> None:
+def test_a_guest_that_sends_and_never_reads_is_disconnected_before_the_answers_fill_memory(
+    make_agent, monkeypatch
+) -> None:
     # A MiB of credit answers 4 GB of output, which takes a minute on a busy host.
     monkeypatch.setattr("vc_agent_hyperstart.streams._UNSENT_MAX", 64 * 1024)
 
@@ -411,7 +413,7 @@ def test_a_process_event_that_cannot_be_fails_the_channel(make_agent, event) -> 
     run(main())
 
 
-def test_the_end_of_a_process_that_nobody_knows_is_passed_over(make_agent) -> None:
+def test_the_end_of_an_unknown_process_is_ignored(make_agent) -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=4243) as guest:
             agent = make_agent()

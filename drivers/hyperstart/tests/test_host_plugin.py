@@ -77,7 +77,7 @@ def test_the_guest_gets_the_agent_as_init(tmp_path, monkeypatch) -> None:
     assert DRIVER.probe() == []
 
 
-def test_a_missing_guest_agent_is_an_error_that_says_what_to_do(tmp_path, monkeypatch) -> None:
+def test_a_missing_guest_agent_is_an_error_with_a_remedy(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(plugin, "GUEST_AGENT", tmp_path / "init")
     with pytest.raises(GuestError, match="musl-tools"):
         DRIVER.guest(DRIVER.config({}))

@@ -273,7 +273,7 @@ def test_an_editor_in_a_terminal_sees_single_keys_and_writes_its_file(guest, mak
     guest.run(make_agent, main)
 
 
-def test_what_bounds_a_container_holds_and_what_it_uses_is_told(guest, make_agent) -> None:
+def test_the_bounds_of_a_container_hold_and_its_usage_is_returned(guest, make_agent) -> None:
     async def main(agent) -> None:
         io = RecordedIO(None)
         bounds = Confinement(

@@ -120,7 +120,7 @@ def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(make_agent, a
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_no_request_has_a_key_that_the_guest_does_not_know(make_agent, api) -> None:
+def test_no_request_has_a_key_that_the_guest_does_not_support(make_agent, api) -> None:
     """The original answers ERROR to unknown keys, and skips what follows one in a process. The fake guest does too."""
 
     async def main() -> None:
@@ -287,7 +287,7 @@ def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged(make
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_status_is_told_that_input_may_be_dropped(make_agent, api) -> None:
+def test_a_warning_says_that_an_original_may_drop_input(make_agent, api) -> None:
     """The original drops what a slow reader has not taken, and no host can know."""
 
     async def main() -> None:

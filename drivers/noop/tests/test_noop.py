@@ -188,7 +188,7 @@ def test_a_removed_container_is_forgotten() -> None:
     asyncio.run(life())
 
 
-def test_closing_fails_the_waits_and_says_nothing_of_the_end() -> None:
+def test_closing_fails_the_waits_without_an_exit_code() -> None:
     async def life() -> None:
         agent = await connected()
         process = await agent.start_container(GuestContainer("c1", "c1/rootfs", CMD), IO, 1)

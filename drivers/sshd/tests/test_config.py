@@ -1,4 +1,4 @@
-"""What may be said in a configuration."""
+"""Which configurations are accepted."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_command_has_three_streams_and_an_exit_code(make_agent: MakeAgent) -> 
     play(work)
 
 
-def test_every_exit_code_and_signal_is_told(make_agent: MakeAgent) -> None:
+def test_every_exit_code_and_signal_is_returned(make_agent: MakeAgent) -> None:
     async def work() -> None:
         async with started(make_agent()) as agent:
             for code in (0, 1, 126, 127, 128, 255):
@@ -152,7 +152,9 @@ def test_a_command_has_its_own_environment_only(make_agent: MakeAgent, monkeypat
     play(work)
 
 
-def test_what_a_command_is_told_gets_into_no_log(make_agent: MakeAgent, caplog: pytest.LogCaptureFixture) -> None:
+def test_arguments_variables_and_input_of_a_command_are_not_logged(
+    make_agent: MakeAgent, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
 
     async def work() -> None:
@@ -201,7 +203,7 @@ def test_a_slow_reader_holds_back_no_other_command(make_agent: MakeAgent) -> Non
     play(work)
 
 
-def test_input_that_nobody_reads_holds_back_no_other_command(make_agent: MakeAgent) -> None:
+def test_a_command_that_does_not_read_its_input_delays_no_other(make_agent: MakeAgent) -> None:
     async def work() -> None:
         async with started(make_agent()) as agent:
             idle = await agent.exec("", sh("sleep 1000"), RecordedIO(b"x" * 5_000_000), TIMEOUT)
@@ -336,7 +338,7 @@ def test_a_container_whose_program_cannot_run_does_not_start(
     play(work)
 
 
-def test_a_container_whose_root_is_missing_says_so(make_agent: MakeAgent) -> None:
+def test_a_container_whose_root_is_missing_is_refused_with_the_reason(make_agent: MakeAgent) -> None:
     async def work() -> None:
         async with started(make_agent()) as agent:
             with pytest.raises(AgentError, match="the root /no/such is no directory"):
@@ -458,21 +460,21 @@ def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAg
     play(work)
 
 
-def test_a_container_that_ended_while_nobody_was_connected_is_not_lost(make_agent: MakeAgent, root_fs: Path) -> None:
+def test_a_container_that_ended_between_two_connections_is_not_lost(make_agent: MakeAgent, root_fs: Path) -> None:
     async def work() -> None:
         first = make_agent()
         await first.connect(no_channel, TIMEOUT)
         await first.start_pod("host1", "", TIMEOUT)
-        process = await first.start_container(
-            container(root_fs, sh("sleep 1; echo last; exit 6")), RecordedIO(), TIMEOUT
-        )
+        before = RecordedIO()
+        process = await first.start_container(container(root_fs, sh("sleep 1; echo last; exit 6")), before, TIMEOUT)
         await first.aclose()
         async with taken_over(make_agent()) as second:
             await asyncio.sleep(1.5)
             io = RecordedIO()
             await second.adopt(process, io)
             assert await asyncio.wait_for(second.wait(process), TIMEOUT) == 6
-            assert io.stdout == b"last\n"
+            # On a busy host the agent may leave after the line was written.
+            assert bytes(before.stdout + io.stdout) == b"last\n"
 
     play(work)
 
@@ -483,7 +485,9 @@ async def connection_of(agent: SshdAgent) -> int:
     return int(out)
 
 
-def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent: MakeAgent, root_fs: Path) -> None:
+def test_a_lost_connection_fails_the_command_and_the_next_one_has_a_new_connection(
+    make_agent: MakeAgent, root_fs: Path
+) -> None:
     async def work() -> None:
         io = RecordedIO(None)
         async with started(make_agent(spawner())) as agent:
@@ -502,7 +506,7 @@ def test_a_lost_connection_is_told_and_the_next_command_has_a_new_one(make_agent
     play(work)
 
 
-def test_a_server_that_does_not_come_back_is_told(
+def test_a_server_that_does_not_come_back_is_reported_as_lost(
     make_agent: MakeAgent, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vc_agent_sshd.agent._RECONNECT_TIMEOUT", 0.5)
@@ -539,6 +543,6 @@ def test_a_start_that_is_cancelled_leaves_no_container(make_agent: MakeAgent, ro
                     await agent.start_container(container(root_fs, sh("exit 2")), RecordedIO(), TIMEOUT)
                     break
                 except AgentError:
-                    await asyncio.sleep(0.1)  # no event tells
+                    await asyncio.sleep(0.1)  # there is no event to wait for
 
     play(work)

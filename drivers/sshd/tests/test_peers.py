@@ -107,7 +107,7 @@ def silent(process: asyncssh.SSHServerProcess[bytes]) -> None:
     process.exit(0)
 
 
-def test_a_server_with_another_host_key_is_refused_before_it_learns_of_our_key(pod: PodContext, tmp_path: Path) -> None:
+def test_a_server_with_another_host_key_is_refused_before_the_key_is_offered(pod: PodContext, tmp_path: Path) -> None:
     async def work() -> None:
         peer = Peer(tmp_path, silent)
         other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
@@ -120,7 +120,7 @@ def test_a_server_with_another_host_key_is_refused_before_it_learns_of_our_key(p
     play(work)
 
 
-def test_a_key_that_the_server_does_not_know_is_told_and_nothing_else_is_tried(
+def test_a_key_that_the_server_refuses_is_an_error_and_nothing_else_is_tried(
     pod: PodContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
@@ -287,7 +287,7 @@ def test_a_server_that_does_not_answer_a_command_lets_the_timeout_pass(pod: PodC
 # -- the guest of a pod of its own -------------------------------------------------------------------------------------
 
 
-def test_a_managed_guest_s_keys_are_made_at_each_start_and_found_by_who_takes_over(pod: PodContext) -> None:
+def test_the_keys_of_a_managed_guest_are_made_at_each_start_below_the_run_directory(pod: PodContext) -> None:
     pod.run_dir.mkdir(mode=0o700)
     agent = SshdAgent(pod, SshdConfig(), None, None)
     port, keys, *shares = agent.devices()
@@ -320,7 +320,7 @@ def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own
             assert name == PORT_NAME
             attempts += 1
             ours, theirs = socket.socketpair()
-            if attempts < 3:  # as QEMU does while nobody listens in the guest
+            if attempts < 3:  # as QEMU does while no process listens in the guest
                 theirs.close()
                 return ours
             theirs.setblocking(False)

@@ -124,7 +124,7 @@ def test_without_a_list_of_capabilities_a_container_has_all(host, confined) -> N
     assert status_of(host, confined(), "CapEff", "NoNewPrivs") == [f"{bounding:016x}", "0"]
 
 
-def test_no_new_privileges_are_to_be_had_if_the_container_says_so(host, confined) -> None:
+def test_no_new_privileges_are_gained_if_the_container_forbids_it(host, confined) -> None:
     name = confined("sh", "-c", "busybox grep NoNewPrivs /proc/self/status; sleep 1000000", noNewPrivs=True)
     (first,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name)
     host.wait_for(lambda: host.output.get(first) == b"NoNewPrivs:\t1\n")
@@ -190,7 +190,7 @@ def test_a_container_cannot_lift_its_bounds_in_a_user_namespace_of_its_own(host,
     assert "100" in in_guest(host, "sh", "-c", "cat /run/vc/cgroup/*/pids.max").split()
 
 
-def test_what_a_container_uses_is_told(host, confined) -> None:
+def test_the_usage_of_a_container_is_returned(host, confined) -> None:
     name = confined(memory=64, pids=100)
     before = json.loads(host.ok(Code.STATS, {"container": name}))
     assert set(before) == {"cpu", "memory", "memoryLimit", "pids", "read", "written"}
@@ -202,11 +202,11 @@ def test_what_a_container_uses_is_told(host, confined) -> None:
     assert after["cpu"] > before["cpu"]
 
 
-def test_without_a_bound_no_limit_is_told(host) -> None:
+def test_without_a_bound_no_limit_is_returned(host) -> None:
     assert "memoryLimit" not in json.loads(host.ok(Code.STATS, {"container": "c1"}))
 
 
-def test_nothing_is_told_of_a_container_that_does_not_run(host) -> None:
+def test_a_container_that_does_not_run_has_no_usage(host) -> None:
     assert host.refused(Code.STATS, {"container": "c9"}) == {"reason": "there is no container 'c9'"}
     assert host.finish(host.start_container("brief", "true"))[0] == 0
     assert host.refused(Code.STATS, {"container": "brief"}) == {"reason": "container 'brief' does not run"}

@@ -139,7 +139,7 @@ def test_a_path_that_is_too_long_for_the_kernel_is_passed_over(host) -> None:
     longest = "/bin".ljust(4095 - len("/true"), "/")
     process = {"stdio": 5, "stderr": 6, "args": ["trueish"], "envs": [{"env": "PATH", "value": longest}]}
     reason = "trueish: command not found in the container"
-    assert host.refused(host.EXECCMD, {"container": "c1", "process": process}) == {"reason": reason, "exit_code": 127}
+    assert host.refused(Code.EXECCMD, {"container": "c1", "process": process}) == {"reason": reason, "exit_code": 127}
     both = [{"env": "PATH", "value": f"{longest}:/bin"}]
     assert output(host, "busybox", "echo", "found", envs=both) == "found\n"
 
@@ -198,10 +198,10 @@ def test_an_identity_that_the_agent_cannot_hold_is_refused(host, extended, make_
             group.write("".join(f"g{number}:x:{number}:joiner\n" for number in range(3000, 3257)))
     stdio = host.start_container("crowded", "sleep", "1000", image="crowded")
     command = {"container": "crowded", "process": {"stdio": 5, "stderr": 6, "args": ["id"], **process}}
-    assert host.refused(host.EXECCMD, command) == {"reason": reason, "exit_code": 125}
-    host.ok(host.KILLCONTAINER, {"container": "crowded", "signal": 9})
+    assert host.refused(Code.EXECCMD, command) == {"reason": reason, "exit_code": 125}
+    host.ok(Code.KILLCONTAINER, {"container": "crowded", "signal": 9})
     host.finish(stdio)
-    host.ok(host.REMOVECONTAINER, {"container": "crowded"})
+    host.ok(Code.REMOVECONTAINER, {"container": "crowded"})
 
 
 def test_arguments_arrive_byte_for_byte(host) -> None:

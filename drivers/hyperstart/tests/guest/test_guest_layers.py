@@ -46,19 +46,19 @@ def objects(tmp_path_factory):
     return {path.stem: directory / f"{path.stem}.o" for path in SOURCES}
 
 
-def test_every_file_has_its_place():
+def test_every_file_has_its_place() -> None:
     stems = {path.stem for path in FILES}
     assert sorted(LAYERS) == sorted(stems), f"LAYERS_TEXT in {__file__} must name each file once"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_file_includes_only_what_lies_below_it(path):
+def test_a_file_includes_only_what_lies_below_it(path) -> None:
     below = set(LAYERS[: LAYERS.index(path.stem)])
     above = sorted(includes(path) - below - {path.stem})
     assert not above, f"{path.name} includes {', '.join(above)}, which come after it in LAYERS_TEXT of {__file__}"
 
 
-def test_a_file_uses_no_symbol_of_one_above_it(objects):
+def test_a_file_uses_no_symbol_of_one_above_it(objects) -> None:
     homes = {symbol: stem for stem, path in objects.items() for symbol in symbols(path, "--defined-only")}
     upward = [
         f"{stem} uses {symbol} of {homes[symbol]}"
@@ -69,7 +69,7 @@ def test_a_file_uses_no_symbol_of_one_above_it(objects):
     assert not upward, f"these come after their users in LAYERS_TEXT of {__file__}"
 
 
-def test_the_symbols_of_the_agent_are_seen(objects):
+def test_the_symbols_of_the_agent_are_seen(objects) -> None:
     assert {"main", "process_start", "failure"} <= {
         symbol for path in objects.values() for symbol in symbols(path, "--defined-only")
     }

@@ -91,7 +91,7 @@ def test_routes_are_those_that_were_asked_for(host) -> None:
     assert f"default via {GATEWAY6} dev wan0" in ip(host, "-6", "route")
 
 
-def test_containers_and_the_guest_s_own_root_know_the_name_servers(host) -> None:
+def test_containers_and_the_guest_s_own_root_have_the_name_servers(host) -> None:
     for container in ("c1", ""):
         assert host.run(container, "cat", "/etc/resolv.conf")[1] == RESOLVER
 

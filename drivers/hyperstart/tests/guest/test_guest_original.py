@@ -90,7 +90,7 @@ def test_errors_carry_no_payload(old) -> None:
     assert old.call(Code.GETVERSION) == (Code.ACK, struct.pack(">I", 4242))
 
 
-def test_podfinished_tells_the_statuses_and_a_new_pod_can_start(old) -> None:
+def test_podfinished_has_the_statuses_and_a_new_pod_can_start(old) -> None:
     for _ in range(2):
         containers = [container("c1", 11, "sh", "-c", "read x; exit 9"), container("c2", 13, "sh", "-c", "exit 4")]
         old.ok(Code.STARTPOD, {"hostname": "old-pod", "shareDir": "share", "containers": containers})
@@ -178,7 +178,7 @@ def test_commands_of_later_hosts_are_errors(pod, code) -> None:
     assert pod.call(code, {"container": "c1", "device": "lo"}) == (Code.ERROR, b"")
 
 
-def test_an_unknown_stream_is_said_goodbye(pod) -> None:
+def test_an_unknown_stream_is_closed(pod) -> None:
     pod.send_stream(4711, b"x")
     assert pod.stream_frame() == (4711, b"")
 

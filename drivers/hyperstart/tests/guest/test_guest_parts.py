@@ -30,11 +30,11 @@ def parts(tmp_path_factory):
 
 
 @pytest.mark.root
-def test_a_full_root_file_system_fails_the_resolver_with_its_reason(parts):
+def test_a_full_root_file_system_fails_the_resolver_with_its_reason(parts) -> None:
     assert parts("resolver") == b"failed: /etc/resolv.conf: No space left on device\nno file\n"
 
 
-def test_an_event_for_which_the_control_channel_has_no_room_is_left_out_whole(parts):
+def test_an_event_for_which_the_control_channel_has_no_room_is_left_out_whole(parts) -> None:
     data = parts("frames")
     codes = []
     while data:

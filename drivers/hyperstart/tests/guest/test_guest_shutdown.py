@@ -65,7 +65,7 @@ def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host) -> 
     assert fresh.process.wait(20) == 0
 
 
-def test_a_host_that_wants_receipts_is_told_what_was_read(exchanged, new_host) -> None:
+def test_a_host_that_wants_receipts_gets_one_for_each_read(exchanged, new_host) -> None:
     host = new_host(exchanged)
     with socket.socket(socket.AF_UNIX) as receipts:
         receipts.connect(str(exchanged.directory / "receipts"))

@@ -73,7 +73,7 @@ def read_until(sock, end):
     return data
 
 
-def test_no_stream_says_anything_before_it_is_resumed(host) -> None:
+def test_no_stream_sends_anything_before_it_is_resumed(host) -> None:
     stdio = host.exec("c1", "sh", "-c", "while read line; do echo $line; done")
     host.take_over()
     host.send_stream(stdio, b"one\n")
@@ -105,7 +105,7 @@ def test_output_is_sent_again_from_the_byte_that_the_host_names(host) -> None:
     host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
 
 
-def test_the_end_is_told_again_after_each_takeover_until_it_is_released(host) -> None:
+def test_the_end_is_sent_again_after_each_takeover_until_it_is_released(host) -> None:
     stdio = host.exec("c1", "sh", "-c", "echo last words; exit 8")
     for _ in range(3):
         host.wait_for(lambda: stdio in host.status)
@@ -120,7 +120,7 @@ def test_the_end_is_told_again_after_each_takeover_until_it_is_released(host) ->
     assert host.quiet()
 
 
-def test_an_ended_process_whose_error_output_is_not_resumed_is_told(host) -> None:
+def test_the_end_of_a_process_whose_error_output_is_not_resumed_is_sent(host) -> None:
     stdio = host.exec("c1", "sh", "-c", "echo lost >&2; echo kept; exit 8")
     host.wait_for(lambda: stdio in host.status)
     host.take_over()

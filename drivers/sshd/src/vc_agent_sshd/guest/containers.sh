@@ -6,9 +6,9 @@
 # Everything lies beside it: tools/ for what runs in a container before its program does, shares/ for what the host
 # shares, c/ID/ for each container until it is removed:
 #
-#   0 1 2     FIFOs of its streams: who is connected comes and goes, and what nobody reads makes it wait
-#   ok        "ok PID INNER": its first process as the guest counts and, as the container counts, its program's
-#   spec      a line that the agent wants back when it connects anew
+#   0 1 2     FIFOs of its streams, for one connection after another; output that is not read makes its writes block
+#   ok        "ok PID INNER": the pids of its first process in the guest and of its program in the container
+#   spec      a line that the agent reads again when it connects anew
 #   exit      its exit code, once it has ended
 #   keeper    the process that holds the FIFOs; holder: the one that holds input open; carriers: those that copy
 #
@@ -24,7 +24,7 @@ fail() {
 
 # -- before the first container ----------------------------------------------------------------------------------------
 
-# What runs in a container's root must not depend on what is there: the programs with all they need, under one path.
+# Programs that run in a container's root must not depend on its files: copy them and their libraries to one directory.
 setup() { # HOSTNAME, or nothing to leave it
 	[ -z "$1" ] || echo "$1" >/proc/sys/kernel/hostname
 	[ "$(id -u)" = 0 ] || return 0 # others can run commands here, but start no containers
@@ -137,7 +137,7 @@ mount_given() { # SOURCE TARGET read-only|writable
 	else
 		mkdir -p "${target%/*}" || exit 125
 		[ -e "$target" ] || : >"$target" || exit 125
-		[ ! -d "$target" ] || fail "the mount target $2 is a directory, but its source is none"
+		[ ! -d "$target" ] || fail "the mount target $2 is a directory, but its source is not"
 	fi
 	mount --bind "$1" "$target" || exit 125
 	options=nosuid,nodev
@@ -147,7 +147,7 @@ mount_given() { # SOURCE TARGET read-only|writable
 
 # -- a container's life --------------------------------------------------------------------------------------------------
 
-# Start a container and be its streams until it ends; exit as it does.
+# Start a container and copy its streams until it ends; exit with its exit code.
 run() { # ID TERMINAL? INPUT? SPEC, then as init
 	c=$here/c/$1 terminal=$2 input=$3
 	mkdir "$c" 2>/dev/null || fail "there is a container $1 already"
@@ -202,7 +202,7 @@ keep() { # what nobody has read yet, until the container is removed; without a w
 	exec sleep $forever
 }
 
-# The first process of a container: makes its root, runs its program, and ends with it, and so does all that is left.
+# The first process of a container: makes its root and runs its program. When it ends, all processes in it end.
 init() { # CONTAINER HOSTNAME ROOT OVERLAY-SIZE READ-ONLY? MEMORY PIDS MOUNT-COUNT (SOURCE TARGET ACCESS)... then as launch.sh
 	c=$1 hostname=$2 source=$3 size=$4 read_only=$5 memory=$6 pids=$7 count=$8
 	shift 8
@@ -232,7 +232,7 @@ tool() { # NAME: set $tool to how it is called in a container
 	[ ! -e "$tool.dynamic" ] || tool="/dev/vc/ld.so --library-path /dev/vc $tool"
 }
 
-# A cgroup bounds what a container uses; those who enter it later join it too. Empty: no bound.
+# A cgroup limits what a container uses; processes that enter it later join it too. Empty: no limit.
 limit() {
 	[ -n "$memory$pids" ] || return 0
 	group=/sys/fs/cgroup/vc-${here##*/}-${c##*/}
@@ -242,7 +242,7 @@ limit() {
 	echo 0 >"$group/cgroup.procs" || exit 125
 }
 
-# Copy between this session and a container's FIFOs until it ends; exit as it does.
+# Copy between this session and a container's FIFOs until it ends; exit with its exit code.
 carry() {
 	input=''
 	if [ -p "$c/0" ]; then
@@ -270,7 +270,7 @@ attach() { # ID
 	carry
 }
 
-# The streams of a connection that broke: they must not take what the next one waits for.
+# End the copying of a broken connection, so that it takes no output of the next one.
 stop_carriers() {
 	[ -e "$c/carriers" ] || return 0
 	read -r carriers <"$c/carriers"
@@ -295,7 +295,7 @@ signal_container() { # ID SIGNAL
 	! kill -0 "$pid" 2>/dev/null || fail "the container $1 cannot be signalled"
 }
 
-# A command runs below the shell that told its own number; a spawner's below one that stays outside its namespace.
+# A command runs below the shell that printed its pid; a spawner's below one that stays outside the namespace.
 signal_command() { # PID SIGNAL
 	child=''
 	read -r child _ <"/proc/$1/task/$1/children" 2>/dev/null

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Becomes a program as a user. Runs in a container's root, from the tools that the guest put there, or in the guest itself:
+# Executes a program as a user. Runs in a container's root, with the tools mounted there, or in the guest itself:
 #
 #   sh launch.sh FIRST WORKDIR USER GROUP ADDITIONAL-GROUPS CAPABILITIES NO-NEW-PRIVS LIMITS NAME=VALUE... PROGRAM ARGUMENT...
 #
 # CAPABILITIES are those of its bounding set, as setpriv(1) takes them; empty leaves all. LIMITS are options of prlimit(1).
-# FIRST is the number of the container's first process if this will be its program, else empty. What goes wrong is said on
+# FIRST is the pid of the container's first process if PROGRAM is its program, else empty. Errors are printed on
 # stderr, with exit code 127 (not found), 126 (not executable) or 125.
 set -uf
 here=${0%/*}
