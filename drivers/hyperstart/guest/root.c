@@ -308,8 +308,9 @@ static bool mount_mapping(const struct mapping *mapping, bool first_time)
 	if (target < 0 || fstat(target, &found))
 		return fail("mount target '%s': %s", mapping->path, strerror(errno));
 	if (S_ISDIR(source.st_mode) != S_ISDIR(found.st_mode))
-		return fail("mount target '%s' is %s directory, but its source is %s", mapping->path,
-		            S_ISDIR(found.st_mode) ? "a" : "no", S_ISDIR(source.st_mode) ? "one" : "none");
+		return fail(S_ISDIR(found.st_mode) ? "mount target '%s' is a directory, but its source is not"
+		                                   : "mount target '%s' is not a directory, but its source is",
+		            mapping->path);
 	first_time = first_time && mapping->populate && !mapping->read_only && S_ISDIR(found.st_mode);
 	if (first_time && !copy_into_empty(target, mapping->mount))
 		return fail("volume on '%s': %s", mapping->path, strerror(errno));

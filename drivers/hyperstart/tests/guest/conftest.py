@@ -370,7 +370,7 @@ def fresh(tmp_path_factory, guest_image):
 
 @pytest.fixture
 def exchanged(tmp_path_factory, guest_image):
-    """A VM whose ports have each other's names, and whose command line says so; a third is for receipts."""
+    """A VM whose ports have each other's names, and whose kernel command line names them; a third is for receipts."""
     control, stream = "/dev/vport0p2,/dev/vport0p3", "/dev/vport0p1"
     options = (f"vc.channel.sh.hyper.channel.0={control}", f"vc.channel.sh.hyper.channel.1={stream}")
     with booted(tmp_path_factory.mktemp("vm"), guest_image, options, ("stream", "control", "receipts")) as vm:
@@ -389,14 +389,14 @@ def aarch64(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory, guest_image):
-    """A VM to which nobody says HELLO."""
+    """A VM whose hosts do not send HELLO."""
     with booted(tmp_path_factory.mktemp("vm"), guest_image) as vm:
         yield vm
 
 
 @contextmanager
 def with_pod(directory: Path, image, **more):
-    """Boot a VM; its host says HELLO and starts a pod and a container c1 that sleeps."""
+    """Boot a VM; its host sends HELLO and starts a pod and a container c1 that sleeps."""
     with booted(directory, image, **more) as vm:
         host = RawHost(vm)
         host.hello()
@@ -408,7 +408,7 @@ def with_pod(directory: Path, image, **more):
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory, guest_image):
-    """A VM whose host said HELLO, with a pod and a container c1 that sleeps."""
+    """A VM whose host sent HELLO, with a pod and a container c1 that sleeps."""
     with with_pod(tmp_path_factory.mktemp("vm"), guest_image) as vm:
         yield vm
 
@@ -451,7 +451,7 @@ def connection(vm):
 
 @pytest.fixture
 def old(original):
-    """A host that knows only the original protocol."""
+    """A host that uses only the original protocol."""
     yield from connection(original)
 
 

@@ -1,4 +1,4 @@
-"""Commands of a host that said HELLO: the pod, its containers, and what is wrong with a command that fails."""
+"""Commands after HELLO: the pod, its containers, and the reasons of commands that fail."""
 
 import struct
 from typing import Any

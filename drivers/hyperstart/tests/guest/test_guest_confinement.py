@@ -80,7 +80,7 @@ def test_a_container_has_no_more_processes_than_it_may(host, confined) -> None:
     assert status != 0
     assert b"can't fork" in errors
     full = {"container": name, "process": {"stdio": 5, "stderr": 6, "args": ["sleep", "9"]}}
-    # The shell is gone, and so its place is free; then there is none.
+    # The shell has ended, so one more process fits.
     host.ok(Code.EXECCMD, full)
     full["process"].update(stdio=7, stderr=8)
     assert host.refused(Code.EXECCMD, full)["reason"] == f"container '{name}' has all the processes that it may"
@@ -190,7 +190,7 @@ def test_a_container_cannot_lift_its_bounds_in_a_user_namespace_of_its_own(host,
     assert "100" in in_guest(host, "sh", "-c", "cat /run/vc/cgroup/*/pids.max").split()
 
 
-def test_the_usage_of_a_container_is_returned(host, confined) -> None:
+def test_what_a_container_uses_is_reported(host, confined) -> None:
     name = confined(memory=64, pids=100)
     before = json.loads(host.ok(Code.STATS, {"container": name}))
     assert set(before) == {"cpu", "memory", "memoryLimit", "pids", "read", "written"}
@@ -202,11 +202,11 @@ def test_the_usage_of_a_container_is_returned(host, confined) -> None:
     assert after["cpu"] > before["cpu"]
 
 
-def test_without_a_bound_no_limit_is_returned(host) -> None:
+def test_without_a_bound_no_limit_is_reported(host) -> None:
     assert "memoryLimit" not in json.loads(host.ok(Code.STATS, {"container": "c1"}))
 
 
-def test_a_container_that_does_not_run_has_no_usage(host) -> None:
+def test_usage_of_a_container_that_does_not_run_is_refused(host) -> None:
     assert host.refused(Code.STATS, {"container": "c9"}) == {"reason": "there is no container 'c9'"}
     assert host.finish(host.start_container("brief", "true"))[0] == 0
     assert host.refused(Code.STATS, {"container": "brief"}) == {"reason": "container 'brief' does not run"}

@@ -44,7 +44,7 @@ def execute(host, process_id, *args, container="c1", **more):
 
 
 def ended(host, process_id, container="c1"):
-    """Wait until the host was told that a process ended, and return its status."""
+    """Wait for the event that a process has ended, and return its status."""
     wanted = {"container": container, "process": process_id, "event": "finished"}
     while True:
         for code, payload in host.events:

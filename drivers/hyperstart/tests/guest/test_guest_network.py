@@ -167,7 +167,7 @@ def test_processors_and_memory_that_are_added_later_are_used(host, extended, qmp
     ask("device_add", driver="max-x86_64-cpu", **{"socket-id": 1, "core-id": 0, "thread-id": 0})
     ask("object-add", **{"qom-type": "memory-backend-ram", "id": "more", "size": 128 << 20})
     ask("device_add", driver="pc-dimm", memdev="more", id="dimm")
-    # The kernel learns of them by events of its own, so the host asks until they are there.
+    # The kernel detects them by events of its own, so the host repeats the command until it has.
     for _ in range(200):
         host.ok(Code.ONLINECPUMEM)
         if host.run("c1", "busybox", "nproc")[1] == b"2\n" and total() - before >= 100 << 10:

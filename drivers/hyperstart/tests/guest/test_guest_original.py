@@ -1,4 +1,4 @@
-"""The dialect of 2016: what a host gets that never says HELLO."""
+"""The dialect of 2016, for a host that does not send HELLO."""
 
 import os
 import struct

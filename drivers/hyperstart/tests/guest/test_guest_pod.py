@@ -29,7 +29,7 @@ def extended(original, raw_host):
     return original
 
 
-def pod_says(host, script):
+def pod_output(host, script):
     status, out, err = host.run("", "/bin/busybox", "sh", "-c", script)
     assert (status, err) == (0, b"")
     return out.decode()
@@ -39,12 +39,12 @@ def pod_says(host, script):
 
 
 def test_a_command_without_a_container_runs_in_the_pod_s_own_root(host) -> None:
-    assert pod_says(host, "cat /whose; pwd") == "the pod's\n/\n"
+    assert pod_output(host, "cat /whose; pwd") == "the pod's\n/\n"
 
 
 def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_host_s(host, extended) -> None:
-    pod_says(host, "echo mine >/whose; echo new >/new")
-    assert pod_says(host, "cat /whose /new") == "mine\nnew\n"
+    pod_output(host, "echo mine >/whose; echo new >/new")
+    assert pod_output(host, "cat /whose /new") == "mine\nnew\n"
     root = extended.directory / "share/pod/rootfs"
     assert sorted(path.name for path in root.iterdir()) == ["bin", "whose"]
     assert (root / "whose").read_text(encoding="utf-8") == "the pod's\n"
@@ -52,7 +52,7 @@ def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_
 
 def test_the_pod_s_root_has_the_pod_s_namespaces_but_its_own_mounts(host) -> None:
     script = "for name in pid ipc uts mnt; do readlink /proc/self/ns/$name; done; hostname; ls /dev"
-    itself = pod_says(host, script).splitlines()
+    itself = pod_output(host, script).splitlines()
     container = host.run("c1", "sh", "-c", script)[1].decode().splitlines()
     assert itself[:3] == container[:3]
     assert itself[3] != container[3]
@@ -74,7 +74,7 @@ def test_the_pod_s_commands_have_terminals(host) -> None:
 def test_the_pod_itself_is_no_container_that_can_be_killed_or_removed(host) -> None:
     for code in (Code.KILLCONTAINER, Code.REMOVECONTAINER):
         assert host.refused(code, {"container": "", "signal": 9})["reason"].endswith("has no 'container'")
-    assert pod_says(host, "echo well") == "well\n"
+    assert pod_output(host, "echo well") == "well\n"
 
 
 # Mounts.
@@ -93,7 +93,7 @@ def refused_with(host, *mounts, image="base"):
     return host.refused(Code.NEWCONTAINER, container)["reason"]
 
 
-def says(host, name, script):
+def output(host, name, script):
     status, out, err = host.run(name, "sh", "-c", script)
     assert (status, err) == (0, b"")
     return out.decode()
@@ -122,7 +122,7 @@ READ_ONLY = {"readOnly": True}
 
 def test_a_directory_and_a_file_are_seen_where_they_are_mounted(host, shared) -> None:
     start_with(host, "m1", ("one/dir", "/data/deep", READ_ONLY), ("one/file", "/etc/made", READ_ONLY))
-    assert says(host, "m1", "cat /data/deep/inside /etc/made; ls /data/deep") == "inside\nfile\ninside\n"
+    assert output(host, "m1", "cat /data/deep/inside /etc/made; ls /data/deep") == "inside\nfile\ninside\n"
     end(host, "m1")
 
 
@@ -138,29 +138,31 @@ def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host, shared)
 
 def test_what_the_host_changes_in_a_mount_is_seen_at_once(host, shared) -> None:
     start_with(host, "m3", ("one/dir", "/data", READ_ONLY))
-    assert says(host, "m3", "cat /data/inside; ls /data") == "inside\ninside\n"
-    (shared / "dir/inside").write_text("changed, and longer\n", encoding="utf-8")
-    (shared / "dir/added").write_text("added\n", encoding="utf-8")
-    assert says(host, "m3", "cat /data/inside /data/added; ls /data") == ("changed, and longer\nadded\nadded\ninside\n")
+    assert output(host, "m3", "cat /data/inside; ls /data") == "inside\ninside\n"
+    (shared / "dir/inside").write_text("changed, and longer\n")
+    (shared / "dir/added").write_text("added\n")
+    assert output(host, "m3", "cat /data/inside /data/added; ls /data") == (
+        "changed, and longer\nadded\nadded\ninside\n"
+    )
     (shared / "dir/added").unlink()
-    assert says(host, "m3", "ls /data") == "inside\n"
+    assert output(host, "m3", "ls /data") == "inside\n"
     end(host, "m3")
 
 
 def test_mounts_are_made_in_order_so_one_may_lie_in_another(host, shared) -> None:
     (shared / "dir/place").touch()
     start_with(host, "m4", ("one/dir", "/data", READ_ONLY), ("one/file", "/data/place", READ_ONLY))
-    assert says(host, "m4", "cat /data/inside /data/place") == "inside\nfile\n"
+    assert output(host, "m4", "cat /data/inside /data/place") == "inside\nfile\n"
     end(host, "m4")
 
 
 def test_a_writable_mount_is_written_through_to_the_host(host, extended) -> None:
     (extended.directory / "writable/w1").mkdir()
     start_with(host, "m5", ("w1", "/data", {"writable": True}))
-    says(host, "m5", "echo hello >/data/file; mkdir /data/dir; mv /data/file /data/dir/; chmod 600 /data/dir/file")
-    assert (extended.directory / "writable/w1/dir/file").read_text(encoding="utf-8") == "hello\n"
-    (extended.directory / "writable/w1/reply").write_text("from the host\n", encoding="utf-8")
-    assert says(host, "m5", "cat /data/reply; stat -c %a /data/dir/file") == "from the host\n600\n"
+    output(host, "m5", "echo hello >/data/file; mkdir /data/dir; mv /data/file /data/dir/; chmod 600 /data/dir/file")
+    assert (extended.directory / "writable/w1/dir/file").read_text() == "hello\n"
+    (extended.directory / "writable/w1/reply").write_text("from the host\n")
+    assert output(host, "m5", "cat /data/reply; stat -c %a /data/dir/file") == "from the host\n600\n"
     end(host, "m5")
 
 
@@ -175,15 +177,15 @@ def test_nothing_that_a_container_writes_gives_it_power_on_the_host(host, extend
     directory = extended.directory / "writable/w3"
     directory.mkdir()
     start_with(host, "m7", ("w3", "/data", {"writable": True}))
-    says(host, "m7", "cat /bin/busybox >/data/tool; chmod 4755 /data/tool; mkdir /data/sub; chmod 2777 /data/sub")
-    says(host, "m7", "mknod /data/disk b 8 0; ln -s /etc/shadow /data/link")
+    output(host, "m7", "cat /bin/busybox >/data/tool; chmod 4755 /data/tool; mkdir /data/sub; chmod 2777 /data/sub")
+    output(host, "m7", "mknod /data/disk b 8 0; ln -s /etc/shadow /data/link")
     for path in directory.iterdir():
         status = path.lstat()
         assert not status.st_mode & 0o6000, path
         assert path.is_dir() or (path.is_file() and not path.is_symlink()), path
     assert not os.access(directory / "tool", os.X_OK)
     # Only the guest sees what it meant.
-    assert says(host, "m7", "stat -c '%a %F' /data/tool; stat -c %F /data/disk; readlink /data/link") == (
+    assert output(host, "m7", "stat -c '%a %F' /data/tool; stat -c %F /data/disk; readlink /data/link") == (
         "4755 regular file\nblock special file\n/etc/shadow\n"
     )
     end(host, "m7")
@@ -215,8 +217,8 @@ def test_a_link_of_the_image_leads_a_mount_to_nowhere_outside_of_the_root(host, 
         ("one/nosuch", "/x", "mount source 'one/nosuch' in the shared directory: No such file or directory"),
         ("../etc", "/x", "mount source '../etc' leads out of the shared directory"),
         ("one/out", "/x", "mount source 'one/out' leads out of the shared directory"),
-        ("one/file", "/etc", "mount target '/etc' is a directory, but its source is none"),
-        ("one/dir", "/etc/passwd", "mount target '/etc/passwd' is no directory, but its source is one"),
+        ("one/file", "/etc", "mount target '/etc' is a directory, but its source is not"),
+        ("one/dir", "/etc/passwd", "mount target '/etc/passwd' is not a directory, but its source is"),
         ("one/dir", "/etc/passwd/x", "mount target '/etc/passwd/x': Not a directory"),
         ("one/dir", "//", "mount target '//' is the container's root"),
         ("one/dir", "/sys/x", "mount target '/sys/x': Read-only file system"),
@@ -261,7 +263,7 @@ def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(h
 
 def test_a_container_starts_again_afresh_and_nothing_of_it_is_left(host, extended, shared) -> None:
     def mounts_and_shared_memory():
-        lines = pod_says(host, "cat /proc/meminfo").splitlines()
+        lines = pod_output(host, "cat /proc/meminfo").splitlines()
         return int(next(line for line in lines if line.startswith("Shmem:")).split()[1])
 
     (extended.directory / "writable/w4").mkdir()

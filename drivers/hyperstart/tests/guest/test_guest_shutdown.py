@@ -1,4 +1,4 @@
-"""The end of a pod, and what the kernel command line can say."""
+"""The end of a pod, and parameters of the kernel command line."""
 
 import select
 import socket
@@ -65,24 +65,24 @@ def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host) -> 
     assert fresh.process.wait(20) == 0
 
 
-def test_a_host_that_wants_receipts_gets_one_for_each_read(exchanged, new_host) -> None:
+def test_a_host_with_a_port_for_receipts_gets_the_count_of_bytes_read(exchanged, new_host) -> None:
     host = new_host(exchanged)
     with socket.socket(socket.AF_UNIX) as receipts:
         receipts.connect(str(exchanged.directory / "receipts"))
         receipts.settimeout(20)
-        while not select.select([receipts], [], [], 0.05)[0]:  # until the guest has heard of the connection
+        while not select.select([receipts], [], [], 0.05)[0]:  # until the guest has seen the connection
             host.ok(Code.PING)
         receipts.recv(65536)
         for _ in range(10):
             host.ok(Code.PING)
-        told = 0
-        while told < 80:
-            told += int.from_bytes(receipts.recv(4, socket.MSG_WAITALL), "big")
-        assert told == 80
+        received = 0
+        while received < 80:
+            received += int.from_bytes(receipts.recv(4, socket.MSG_WAITALL), "big")
+        assert received == 80
 
 
 def test_the_command_line_can_name_the_channels_devices(exchanged, new_host) -> None:
     host = new_host(exchanged)
     host.hello()
-    host.send_stream(5, b"for nobody")
+    host.send_stream(5, b"for no process")
     host.ok(Code.PING)

@@ -1,4 +1,4 @@
-"""Input and output of a host that said HELLO: nothing lost, nothing in disorder, nobody held up by another."""
+"""Input and output after HELLO: no byte is lost or out of order, and no stream stops another."""
 
 import hashlib
 import os
@@ -56,7 +56,7 @@ def test_output_stops_at_the_window_and_goes_on_with_credit(host) -> None:
     host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
 
 
-def test_a_stream_that_is_not_read_delays_no_other(host) -> None:
+def test_a_stream_that_is_not_read_stops_no_other(host) -> None:
     stalled = host.exec("c1", "cat", "/dev/zero")
     host.gives_credit = False
     host.wait_for(lambda: len(host.output.get(stalled, b"")) > host.WINDOW - host.HELD)

@@ -120,7 +120,7 @@ def test_the_end_is_sent_again_after_each_takeover_until_it_is_released(host) ->
     assert host.quiet()
 
 
-def test_the_end_of_a_process_whose_error_output_is_not_resumed_is_sent(host) -> None:
+def test_an_ended_process_whose_error_output_is_not_resumed_is_reported(host) -> None:
     stdio = host.exec("c1", "sh", "-c", "echo lost >&2; echo kept; exit 8")
     host.wait_for(lambda: stdio in host.status)
     host.take_over()
