@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_agent_sshd.testing.openssh import Server, free_port
+from vc_agent_sshd.testing.openssh import Server, reserved_port
 from vc_core.driver import Agent, HypervisorConfig, PodContext, Resources
 from vc_core.testing import AgentContract
 from vc_core.testing.contract.agent import RunningGuest, StartGuest
@@ -56,7 +57,7 @@ class TestGuestOfItsOwn(AgentContract):
         run_dir.mkdir(mode=0o700)
         type(self).root_fs = str(root_fs)  # as the guest sees it: no 9p here
         return PodContext(
-            id="contract",
+            id=f"contract-{os.getpid()}",  # the name of control groups, which have no namespace here
             uuid="00000000-0000-0000-0000-000000000000",
             run_dir=run_dir,
             share_dir=run_dir / "share",
@@ -68,17 +69,17 @@ class TestGuestOfItsOwn(AgentContract):
     def guest(self, make: Callable[..., Agent], pod: PodContext) -> StartGuest:
         @asynccontextmanager
         async def start() -> AsyncIterator[RunningGuest]:
-            port = free_port()
-            with (pod.run_dir / "log").open("wb") as log:
-                command = [*MACHINE, str(pod.run_dir / "ssh/guest"), str(CONFIG), str(port)]
-                process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stderr=log)
-            machine = Machine(port)
-            try:
-                yield machine
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
+            with reserved_port() as port:
+                with (pod.run_dir / "log").open("wb") as log:
+                    command = [*MACHINE, str(pod.run_dir / "ssh/guest"), str(CONFIG), str(port)]
+                    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stderr=log)
+                machine = Machine(port)
+                try:
+                    yield machine
+                finally:
+                    if process.returncode is None:
+                        process.kill()
+                    await process.wait()
 
         return start
 
@@ -107,3 +108,10 @@ class TestGivenServer(AgentContract):
                     await (await asyncio.create_subprocess_exec("sh", str(script), "remove_all")).wait()
 
         return start
+
+
+def test_the_daemon_of_the_tests_is_openssh_and_has_the_key_that_the_agent_expects(server: Server):
+    scanned = ["ssh-keyscan", "-T", "30", "-p", str(server.port), "-t", "ed25519", "127.0.0.1"]
+    found = subprocess.run(scanned, capture_output=True, encoding="utf-8", check=True)
+    assert "OpenSSH" in found.stderr, "the first line that the daemon sends; it is a comment here"
+    assert found.stdout.split()[1:3] == server.host_key.split()[:2]

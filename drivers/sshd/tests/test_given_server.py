@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vc_agent_sshd.agent import SshdAgent
-from vc_agent_sshd.testing.openssh import Server, free_port, serve
+from vc_agent_sshd.testing.openssh import Server, reserved_port, serve
 from vc_core.driver import Cmd, Confinement, EnvVar, GuestContainer, GuestMount, Process, RLimit, Spawner, TerminalSize
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
 from vc_core.testing.process_io import RecordedIO
@@ -512,19 +512,19 @@ def test_a_server_that_does_not_come_back_is_reported_as_lost(
     monkeypatch.setattr("vc_agent_sshd.agent._RECONNECT_TIMEOUT", 0.5)
 
     async def work() -> None:
-        port = free_port()
-        agent = make_agent(port=port)
-        with serve(server.directory, port):
-            await agent.connect(no_channel, TIMEOUT)
-            await agent.start_pod("host1", "", TIMEOUT)
-            command = await agent.exec("", sh("cat"), RecordedIO(None), TIMEOUT)
-            connection = await connection_of(agent)
-            await agent.stop_pod(TIMEOUT)
-        os.kill(connection, signal.SIGKILL)
-        assert "127.0.0.1" in await asyncio.wait_for(agent.wait_lost(), TIMEOUT)
-        with pytest.raises(AgentConnectError):
-            await agent.wait(command)
-        await agent.aclose()
+        with reserved_port() as port:
+            agent = make_agent(port=port)
+            with serve(server.directory, port):
+                await agent.connect(no_channel, TIMEOUT)
+                await agent.start_pod("host1", "", TIMEOUT)
+                command = await agent.exec("", sh("cat"), RecordedIO(None), TIMEOUT)
+                connection = await connection_of(agent)
+                await agent.stop_pod(TIMEOUT)
+            os.kill(connection, signal.SIGKILL)
+            assert "127.0.0.1" in await asyncio.wait_for(agent.wait_lost(), TIMEOUT)
+            with pytest.raises(AgentConnectError):
+                await agent.wait(command)
+            await agent.aclose()
 
     play(work)
 

@@ -223,7 +223,8 @@ class Agent(ABC):
         """Start a further process in a running container, wired to ``io``; with ``terminal`` on one of that size.
 
         An empty ``container_id`` means the pod itself: its own root file system, else the guest's.
-        Raises CommandError when the guest says why the command cannot start.
+        Raises CommandError when the guest says why the command cannot start, NotSupportedError for the pod itself
+        without Capability POD.
         """
 
     @abstractmethod

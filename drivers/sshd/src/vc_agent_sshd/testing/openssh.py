@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +40,17 @@ class Server:
         }
 
 
-def free_port() -> int:
-    """Return a TCP port on which no process listens."""
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Give a TCP port of 127.0.0.1 for a daemon; the kernel assigns it to no other program while the block runs.
+
+    It stays bound here without listening. The daemon can bind it too, because both sockets have SO_REUSEADDR, and can
+    listen, because no other socket does (socket(7)).
+    """
     with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+        yield int(one.getsockname()[1])
 
 
 def make_keys(directory: Path) -> None:
@@ -60,8 +66,19 @@ def serve(directory: Path, port: int = 0) -> Iterator[Server]:
     """Run a daemon with the keys in a directory while the block runs; its open connections outlive it."""
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin")
     assert sshd is not None, "install the Debian package openssh-server"
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation directory
-    server = Server(directory, port or free_port())
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it locks its unprivileged part in
+    with reserved_port() if port == 0 else nullcontext(port) as chosen:
+        server = Server(directory, chosen)
+        daemon = _start(sshd, server)
+        try:
+            yield server
+        finally:
+            daemon.terminate()
+            daemon.wait()
+
+
+def _start(sshd: str, server: Server) -> subprocess.Popen[bytes]:
+    directory = server.directory
     settings = {
         "ListenAddress": "127.0.0.1",
         "Port": server.port,
@@ -78,9 +95,4 @@ def serve(directory: Path, port: int = 0) -> Iterator[Server]:
     config = directory / "sshd_config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()), encoding="utf-8")
     with (directory / "log").open("ab") as log:
-        daemon = subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
-    try:
-        yield server
-    finally:
-        daemon.terminate()
-        daemon.wait()
+        return subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
