@@ -166,7 +166,7 @@ class AgentContract(PluginContract):
         self, make: Callable[..., Agent], behaviour: str
     ) -> None:
         if not self._channels(make()):
-            pytest.skip("the agent reaches for no guest")
+            pytest.skip("the agent runs nothing in the guest")
 
         async def main() -> None:
             agent = make()
@@ -252,7 +252,7 @@ class AgentContract(PluginContract):
         async def main() -> None:
             async with self._connected(make, guest) as (agent, _):
                 if AgentCapability.ADD_CONTAINER not in agent.capabilities:
-                    pytest.skip("it cannot start containers later")
+                    pytest.skip("the agent starts no containers later")
                 for _ in range(2):
                     process = await self._start(agent)
                     await agent.signal_container("c1", signal.SIGKILL, TIMEOUT)
