@@ -234,6 +234,13 @@ SABOTAGE = {
 """,
         "test_a_command_ends_with_its_own_exit_code",
     ),
+    "RunsInThePodUnclaimed": (
+        """(_Agent):
+    class agent(NoopAgent):
+        capabilities = frozenset({AgentCapability.EXEC})
+""",
+        "test_a_command_can_run_in_the_pod_itself",
+    ),
     "IsNotWrittenYet": (
         """(_Agent):
     class agent(NoopAgent):
