@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -97,20 +96,10 @@ def _cgroup_v2() -> str:
     return ""
 
 
-def _ipv6() -> str:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as one:
-            one.bind(("::1", 0))
-    except OSError:
-        return "the host has no IPv6 on its loopback interface"
-    return ""
-
-
 #: What is not a program: a function that returns what is missing, "" if nothing.
 FEATURES: dict[str, Callable[[], str]] = {
     "/dev/net/tun": _tun,
     "cgroup v2": _cgroup_v2,
-    "IPv6": _ipv6,
     "loop devices": _loop_devices,
     "mount namespaces": _mount_namespaces,
     "qemu": lambda: missing_hypervisor("qemu"),

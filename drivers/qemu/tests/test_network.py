@@ -41,7 +41,9 @@ def listeners(pid: int) -> set[tuple[str, str, int]]:
     own = {match[1] for one in descriptors if (match := re.fullmatch(r"socket:\[(\d+)\]", one))}
     found = set()
     for protocol, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
-        for line in Path(f"/proc/net/{protocol}").read_text(encoding="utf-8").splitlines()[1:]:
+        if not (table := Path(f"/proc/net/{protocol}")).exists():  # a host without IPv6
+            continue
+        for line in table.read_text(encoding="utf-8").splitlines()[1:]:
             _, local, _, current, *_, inode = line.split()[:10]
             if inode in own and current == state:
                 address, port = local.split(":")
