@@ -96,6 +96,15 @@ def _cgroup_v2() -> str:
     return ""
 
 
+@functools.cache
+def missing_hypervisor(name: str) -> str:
+    """Return what keeps a hypervisor's driver from working on this host, "" if nothing."""
+    try:
+        return "; ".join(Plugins().hypervisor(name).probe())
+    except VCError as error:
+        return str(error)
+
+
 #: What is not a program: a function that returns what is missing, "" if nothing.
 FEATURES: dict[str, Callable[[], str]] = {
     "/dev/net/tun": _tun,
@@ -127,15 +136,6 @@ def missing(need: str) -> str:
     if shutil.which(need, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"):
         return ""
     return f"{need} is not installed; on Debian: apt install {PROGRAMS[need]}"
-
-
-@functools.cache
-def missing_hypervisor(name: str) -> str:
-    """Return what keeps a hypervisor's driver from working on this host, "" if nothing."""
-    try:
-        return "; ".join(Plugins().hypervisor(name).probe())
-    except VCError as error:
-        return str(error)
 
 
 @functools.cache
