@@ -23,8 +23,10 @@ from benchmarks.ratio import Ratio, Table, pairs
 from benchmarks.streams import ROUNDS, SIZE, measure
 from vc_core.driver.guest import GuestImage
 from vc_core.engine import guest_image
+from vc_core.errors import ConfigError
 from vc_core.plugins.registry import Plugins
 from vc_core.store.roots import Roots
+from vc_hypervisor_qemu.host import find_binary
 
 PAGE = Path(__file__).parents[1] / "docs/reference/benchmarks.md"
 VIRTC = str(Path(sys.executable).with_name("virtc"))
@@ -195,10 +197,8 @@ def page(table: Table) -> str:
 
 def qemu_version() -> str:
     try:
-        asked = subprocess.run(
-            [f"qemu-system-{platform.machine()}", "--version"], capture_output=True, encoding="utf-8"
-        )
-    except OSError:
+        asked = subprocess.run([find_binary(""), "--version"], capture_output=True, encoding="utf-8", check=True)
+    except (ConfigError, OSError, subprocess.CalledProcessError):
         return "no QEMU"
     return asked.stdout.splitlines()[0]
 

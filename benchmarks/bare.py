@@ -13,6 +13,7 @@ from typing import Self
 from vc_core.driver.guest import GuestImage
 from vc_hypervisor_qemu.cmdline import machine
 from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.host import find_binary
 
 HERE = Path(__file__).parent
 
@@ -46,7 +47,7 @@ class BareVm:
         began = time.monotonic()
         self._qemu = subprocess.Popen(
             [
-                "qemu-system-x86_64", *machine(QemuConfig(), "tcg"), "-m", "512",
+                str(find_binary("")), *machine(QemuConfig(), "tcg"), "-m", "512",
                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-chardev", f"socket,id=c,path={folder}/console.sock", "-serial", "chardev:c",
                 "-device", "virtio-serial-pci,disable-legacy=on",

@@ -23,6 +23,7 @@ from vc_core.driver.context import PodContext
 from vc_core.driver.guest import GuestImage
 from vc_hypervisor_qemu.cmdline import machine
 from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.host import find_binary
 
 SIZE = 32 * 1024 * 1024
 ROUNDS = 5
@@ -68,7 +69,7 @@ class StreamVm:
         )  # fmt: skip
         self._agent = HyperstartAgent(pod, HyperstartConfig(), None)
         arguments = [
-            "qemu-system-x86_64", *machine(QemuConfig(), "tcg"), "-m", "512", "-nodefaults", "-no-user-config",
+            str(find_binary("")), *machine(QemuConfig(), "tcg"), "-m", "512", "-nodefaults", "-no-user-config",
             "-no-reboot", "-display", "none", "-device", "virtio-serial-pci",
             "-fsdev", "local,id=share,path=share,security_model=none,readonly=on",
             "-device", "virtio-9p-pci,fsdev=share,mount_tag=hyperShared",

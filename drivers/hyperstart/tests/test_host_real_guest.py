@@ -19,6 +19,7 @@ from vc_core.errors import CommandError
 from vc_core.store.roots import Roots
 from vc_core.testing import Plugins
 from vc_core.testing.process_io import RecordedIO
+from vc_hypervisor_qemu.host import find_binary
 
 pytestmark = pytest.mark.vm
 
@@ -79,7 +80,7 @@ def guest(tmp_path_factory, request):
     plugins = Plugins()
     wanted = guest_image.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
     image = asyncio.run(guest_image.find_or_build(plugins, "debian", wanted, guest_image.no_progress))
-    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    argv = [str(find_binary("")), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256"]
     argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", " ".join(image.kernel_params)]
     argv += ["-serial", "file:console", "-device", "virtio-serial-pci"]

@@ -18,6 +18,7 @@ def binary(path: Path, mode: int = 0o755) -> str:
     return str(path)
 
 
+@pytest.mark.needs("qemu")
 def test_qemu_is_found_in_path_when_none_is_named() -> None:
     assert host.find_binary("").name == "qemu-system-x86_64"
 
