@@ -17,7 +17,7 @@ pytest_plugins = ("needs", "accepted_skips")
 
 @pytest.fixture(autouse=True, scope="session")
 def usual_umask() -> Iterator[None]:
-    """Make the modes of files that tests compare independent of who runs them."""
+    """Make the modes of new files independent of the user who runs the tests."""
     before = os.umask(0o022)
     yield
     os.umask(before)

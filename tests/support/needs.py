@@ -21,7 +21,7 @@ from vc_core.errors import VCError
 from vc_core.plugins.registry import Plugins
 
 #: Where Debian puts programs for administrators, which a user's PATH leaves out.
-_SBIN = "/usr/sbin:/sbin"
+SBIN = "/usr/sbin:/sbin"
 
 #: Programs that tests run, and the Debian packages that hold them.
 PROGRAMS = {
@@ -133,7 +133,7 @@ def missing(need: str) -> str:
         return FEATURES[need]()
     if need not in PROGRAMS:
         raise ValueError(f"{need!r} is neither in PROGRAMS nor in FEATURES of {__file__}")
-    if shutil.which(need, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"):
+    if shutil.which(need, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}"):
         return ""
     return f"{need} is not installed; on Debian: apt install {PROGRAMS[need]}"
 
@@ -177,6 +177,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test before its fixtures are set up; fixtures of wider scope need what their tests need."""
     if reasons := list(dict.fromkeys(filter(None, _missing(item)))):
         pytest.skip("; ".join(reasons))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def programs_for_administrators() -> Iterator[None]:
+    """Let tests of a user run programs of /usr/sbin, mke2fs among them, which Debian leaves out of a user's PATH."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

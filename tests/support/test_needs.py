@@ -24,7 +24,7 @@ HYBRID = (
 
 
 def test_what_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "_SBIN", "")
+    monkeypatch.setattr(needs, "SBIN", "")
     monkeypatch.setenv("PATH", "")
     needs.missing.cache_clear()
     assert needs.missing("mke2fs") == "mke2fs is not installed; on Debian: apt install e2fsprogs"
