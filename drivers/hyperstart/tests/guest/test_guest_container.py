@@ -63,9 +63,9 @@ def test_the_writable_layer_has_the_size_that_was_asked_for(host) -> None:
     host.ok(Code.KILLCONTAINER, {"container": "c4", "signal": 9})
 
 
-def test_the_root_keeps_its_owner_and_mode(host, extended) -> None:
-    mode = (extended.directory / "share/base/rootfs").stat().st_mode & 0o7777
-    assert output(host, "stat", "-c", "%a %u", "/") == f"{mode:o} 0\n"
+def test_the_root_keeps_its_owner_and_mode(host, extended):
+    root = (extended.directory / "share/base/rootfs").stat()
+    assert output(host, "stat", "-c", "%a %u", "/") == f"{root.st_mode & 0o7777:o} {root.st_uid}\n"
 
 
 def test_a_new_container_of_an_old_name_has_the_new_root(host, extended) -> None:
