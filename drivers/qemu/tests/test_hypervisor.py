@@ -103,7 +103,7 @@ def test_qemu_is_sandboxed_and_sees_nothing_of_its_creators_world(
         known = {"/dev/null", "/dev/urandom", *(str(tmp_path / "run/p1" / name) for name in ("qemu.pid", "qemu.pipe"))}
         assert {file for file in files if file.startswith("/")} <= known
 
-    with (tmp_path / "open").open() as file:
+    with (tmp_path / "open").open(encoding="utf-8") as file:
         os.set_inheritable(file.fileno(), True)
         live(make(), use)
 

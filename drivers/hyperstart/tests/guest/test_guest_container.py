@@ -63,7 +63,7 @@ def test_the_writable_layer_has_the_size_that_was_asked_for(host) -> None:
     host.ok(Code.KILLCONTAINER, {"container": "c4", "signal": 9})
 
 
-def test_the_root_keeps_its_owner_and_mode(host, extended):
+def test_the_root_keeps_its_owner_and_mode(host, extended) -> None:
     root = (extended.directory / "share/base/rootfs").stat()
     assert output(host, "stat", "-c", "%a %u", "/") == f"{root.st_mode & 0o7777:o} {root.st_uid}\n"
 

@@ -122,7 +122,7 @@ def main() -> None:
     """Examine one plug-in, of the kind and name in the arguments, and print what was found as one line of JSON."""
     ours = os.dup(1)
     os.dup2(2, 1)  # what a driver prints is not for our reader
-    with os.fdopen(ours, "w") as out:
+    with os.fdopen(ours, "w", encoding="utf-8") as out:
         kind, name, *more = sys.argv[1:]
         found = _examine(PluginKind(kind), name, bool(more), lambda step: print(step, file=out, flush=True))
         print(json.dumps(found), file=out, flush=True)
