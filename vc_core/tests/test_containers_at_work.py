@@ -123,7 +123,7 @@ def refuse(*_: object) -> None:
     raise StorageError("No space left on device")
 
 
-def test_a_failed_start_takes_the_disk_back_that_it_plugged(store: Store, tmp_path: Path):
+def test_a_failed_start_takes_the_disk_back_that_it_plugged(store: Store, tmp_path: Path) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)
         pod.agent.fails = CommandError("no such program", exit_code=127)
@@ -135,7 +135,7 @@ def test_a_failed_start_takes_the_disk_back_that_it_plugged(store: Store, tmp_pa
     asyncio.run(run())
 
 
-def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: Store, tmp_path: Path):
+def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: Store, tmp_path: Path) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)
         pod.agent.fails = asyncio.CancelledError()
@@ -149,7 +149,7 @@ def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: St
 
 def test_a_failed_start_raises_its_own_error_though_undoing_it_fails_as_well(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)
         pod.agent.fails = CommandError("no such program", exit_code=127)
@@ -164,7 +164,7 @@ def test_a_failed_start_raises_its_own_error_though_undoing_it_fails_as_well(
 
 def test_a_container_whose_start_cannot_be_recorded_does_not_run(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)
         with monkeypatch.context() as patch:
@@ -180,7 +180,7 @@ def test_a_container_whose_start_cannot_be_recorded_does_not_run(
     asyncio.run(run())
 
 
-def test_what_the_drivers_save_is_recorded_with_the_start(store: Store, tmp_path: Path):
+def test_what_the_drivers_save_is_recorded_with_the_start(store: Store, tmp_path: Path) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)
         await pod.start()
@@ -196,7 +196,7 @@ def test_what_the_drivers_save_is_recorded_with_the_start(store: Store, tmp_path
 
 def test_an_exit_code_reaches_who_waits_though_the_disk_is_full_and_is_recorded_with_the_next_change(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)
         await pod.start()
@@ -214,7 +214,7 @@ def test_an_exit_code_reaches_who_waits_though_the_disk_is_full_and_is_recorded_
     asyncio.run(run())
 
 
-def test_a_container_lost_by_its_agent_ends_without_an_exit_code(store: Store, tmp_path: Path):
+def test_a_container_lost_by_its_agent_ends_without_an_exit_code(store: Store, tmp_path: Path) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)
         await pod.start()

@@ -72,7 +72,9 @@ def container(container_id: str) -> vc.ContainerConfig:
     return vc.ContainerConfig(id=container_id, cmd=vc.Cmd(args=["true"]))
 
 
-def test_a_change_that_the_disk_refuses_is_not_made_in_memory_either(ledger: Ledger, full_disk: FullDisk, extensions):
+def test_a_change_that_the_disk_refuses_is_not_made_in_memory_either(
+    ledger: Ledger, full_disk: FullDisk, extensions
+) -> None:
     with full_disk("state.json"):
         with pytest.raises(StorageError):
             ledger.commit(state=State.FAILED)
@@ -86,7 +88,7 @@ def test_a_change_that_the_disk_refuses_is_not_made_in_memory_either(ledger: Led
 
 def test_an_end_that_the_disk_refuses_is_in_memory_at_once_and_on_disk_with_the_next_change(
     ledger: Ledger, store: Store, full_disk: FullDisk, extensions: Extensions
-):
+) -> None:
     with full_disk("state.json"), pytest.raises(StorageError):
         ledger.note_end("c1", state=State.STOPPED, exit_code=7)
     assert ledger.container("c1").exit_code == 7
@@ -99,7 +101,7 @@ def test_an_end_that_the_disk_refuses_is_in_memory_at_once_and_on_disk_with_the_
 
 def test_the_end_of_a_vm_that_the_disk_refuses_is_written_before_the_record_is_given_up(
     ledger: Ledger, store: Store, full_disk: FullDisk, extensions: Extensions
-):
+) -> None:
     with full_disk("state.json"):
         with pytest.raises(StorageError):
             ledger.commit_ended("it was killed")
@@ -114,7 +116,7 @@ def test_the_end_of_a_vm_that_the_disk_refuses_is_written_before_the_record_is_g
 @pytest.mark.parametrize("file", ["config.json", "state.json"])
 def test_a_container_that_the_disk_refuses_is_not_added_and_can_be_added_later(
     ledger: Ledger, store: Store, full_disk: FullDisk, extensions: Extensions, file: str
-):
+) -> None:
     with full_disk(file), pytest.raises(StorageError):
         ledger.add_container(container("c2"))
     for one in (ledger, Ledger(store, "p1", extensions)):  # type: ignore[arg-type]
@@ -127,7 +129,7 @@ def test_a_container_that_the_disk_refuses_is_not_added_and_can_be_added_later(
 
 def test_a_container_whose_removal_the_disk_refuses_is_still_there(
     ledger: Ledger, store: Store, full_disk: FullDisk, extensions: Extensions
-):
+) -> None:
     with full_disk("state.json"), pytest.raises(StorageError):
         ledger.remove_container("c1")
     for one in (ledger, Ledger(store, "p1", extensions)):  # type: ignore[arg-type]
@@ -138,7 +140,7 @@ def test_a_container_whose_removal_the_disk_refuses_is_still_there(
 
 def test_a_container_without_a_record_counts_for_nothing_though_the_configuration_has_it(
     ledger: Ledger, store: Store, full_disk: FullDisk, extensions: Extensions
-):
+) -> None:
     with full_disk("config.json"):
         ledger.remove_container("c1")
     assert [each.id for each in store.read_config("p1").containers] == ["c1"]

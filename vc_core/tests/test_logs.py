@@ -32,7 +32,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, function: str, number: int = errno.
 @pytest.mark.parametrize("function", ["open", "rename"])
 def test_a_log_whose_rotation_fails_never_writes_into_a_descriptor_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
-):
+) -> None:
     log = ContainerLog(tmp_path / "output.log", cap=200)
     log.write(b"x" * 90)
     with refused(monkeypatch, function):
@@ -49,7 +49,7 @@ def test_a_log_whose_rotation_fails_never_writes_into_a_descriptor_of_another(
 @pytest.mark.parametrize("function", ["open", "rename"])
 def test_a_file_whose_rotation_fails_rotates_with_the_next_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
-):
+) -> None:
     path = tmp_path / "log"
     file = RotatingFile(path, 20)
     file.append(b"first ten.")
@@ -62,7 +62,7 @@ def test_a_file_whose_rotation_fails_rotates_with_the_next_bytes(
     assert (path.read_bytes(), path.with_name("log.1").read_bytes()) == (b"after", b"first ten.")
 
 
-def test_a_rotating_file_that_is_closed_opens_nothing_more(tmp_path: Path):
+def test_a_rotating_file_that_is_closed_opens_nothing_more(tmp_path: Path) -> None:
     file = RotatingFile(tmp_path / "log", 20)
     file.append(b"first ten.")
     file.close()
@@ -74,7 +74,9 @@ def test_a_rotating_file_that_is_closed_opens_nothing_more(tmp_path: Path):
 
 
 @pytest.mark.parametrize("function", ["open", "rename", "write", "pwrite"])
-def test_output_that_a_log_lost_is_counted_as_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str):
+def test_output_that_a_log_lost_is_counted_as_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
     path = tmp_path / "output.log"
     log = ContainerLog(path, cap=200)
     log.write(b"x" * 90, 0)
@@ -89,7 +91,7 @@ def test_output_that_a_log_lost_is_counted_as_taken(tmp_path: Path, monkeypatch:
 
 def test_a_death_after_half_a_rotation_repeats_nothing_of_what_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     path = tmp_path / "output.log"
     log = ContainerLog(path, cap=200)
     log.write(b"x" * 90, 0)
@@ -106,18 +108,18 @@ def test_a_death_after_half_a_rotation_repeats_nothing_of_what_is_in_the_log(
 
 
 @pytest.mark.parametrize("function", ["open", "mkdir"])
-def test_a_log_that_cannot_be_opened_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str):
+def test_a_log_that_cannot_be_opened_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
     with refused(monkeypatch, function, errno.ENOSPC), pytest.raises(StorageError, match="No space left"):
         ContainerLog(tmp_path / "c1/output.log")
 
 
-def test_a_log_whose_second_file_cannot_be_opened_keeps_no_descriptor(tmp_path: Path):  # the census counts
+def test_a_log_whose_second_file_cannot_be_opened_keeps_no_descriptor(tmp_path: Path) -> None:  # the census counts
     (tmp_path / "output.log").mkdir()
     with pytest.raises(StorageError, match="Is a directory"):
         ContainerLog(tmp_path / "output.log")
 
 
-def test_a_log_that_is_closed_takes_nothing_more(tmp_path: Path):
+def test_a_log_that_is_closed_takes_nothing_more(tmp_path: Path) -> None:
     log = ContainerLog(tmp_path / "output.log", cap=20)
     log.write(b"first ten.", 0)
     log.close()
@@ -126,7 +128,7 @@ def test_a_log_that_is_closed_takes_nothing_more(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["output.log", "output.log.at"]
 
 
-def test_a_link_in_the_place_of_a_log_is_refused(tmp_path: Path):
+def test_a_link_in_the_place_of_a_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "output.log").symlink_to(tmp_path / "precious")
     with pytest.raises(StorageError, match="symbolic link"):
@@ -137,7 +139,7 @@ def test_a_link_in_the_place_of_a_log_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("function", ["open", "rename", "write"])
 def test_a_capture_survives_a_disk_that_refuses_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
-):
+) -> None:
     async def run() -> None:
         reading, writing = os.pipe()
         capture = Capture(tmp_path / "log", 200)
@@ -155,7 +157,7 @@ def test_a_capture_survives_a_disk_that_refuses_for_a_while(
     assert (tmp_path / "log").read_bytes() == b"z" * 90
 
 
-def test_a_capture_takes_a_source_that_breaks_as_one_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_capture_takes_a_source_that_breaks_as_one_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         reading, writing = os.pipe()
         capture = Capture(tmp_path / "log")
@@ -168,7 +170,7 @@ def test_a_capture_takes_a_source_that_breaks_as_one_that_ends(tmp_path: Path, m
     assert (tmp_path / "log").read_bytes() == b""
 
 
-def test_a_capture_that_cannot_open_its_file_uses_the_descriptor_up(tmp_path: Path):
+def test_a_capture_that_cannot_open_its_file_uses_the_descriptor_up(tmp_path: Path) -> None:
     async def run() -> None:
         reading, writing = os.pipe()
         (tmp_path / "log").mkdir()
@@ -181,7 +183,7 @@ def test_a_capture_that_cannot_open_its_file_uses_the_descriptor_up(tmp_path: Pa
     asyncio.run(run())
 
 
-def test_a_container_log_is_capped(tmp_path: Path):
+def test_a_container_log_is_capped(tmp_path: Path) -> None:
     log = ContainerLog(tmp_path / "c/output.log", cap=10_000)
     for number in range(1000):
         log.write(b"%08d\n" % number * 10)
@@ -191,7 +193,7 @@ def test_a_container_log_is_capped(tmp_path: Path):
     assert files[0].read_bytes().endswith(b"00000999\n")
 
 
-def test_a_log_tells_its_next_owner_how_much_of_each_stream_it_has(tmp_path: Path):
+def test_a_log_tells_its_next_owner_how_much_of_each_stream_it_has(tmp_path: Path) -> None:
     path = tmp_path / "c/output.log"
     first = ContainerLog(path, cap=1000)
     for _ in range(40):  # the log is begun anew meanwhile
@@ -210,7 +212,7 @@ def test_a_log_tells_its_next_owner_how_much_of_each_stream_it_has(tmp_path: Pat
 @pytest.mark.parametrize("written", [0, 3, 10])
 def test_a_death_in_the_middle_of_an_append_loses_and_repeats_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
-):
+) -> None:
     path = tmp_path / "output.log"
     log = ContainerLog(path)
     log.write(b"before", 0)
@@ -224,7 +226,7 @@ def test_a_death_in_the_middle_of_an_append_loses_and_repeats_nothing(
     after.close()
 
 
-def test_a_death_between_two_files_of_a_log_loses_and_repeats_nothing(tmp_path: Path):
+def test_a_death_between_two_files_of_a_log_loses_and_repeats_nothing(tmp_path: Path) -> None:
     path = tmp_path / "output.log"
     log = ContainerLog(path)
     log.write(b"all of it", 0)
@@ -235,7 +237,7 @@ def test_a_death_between_two_files_of_a_log_loses_and_repeats_nothing(tmp_path: 
     after.close()
 
 
-def test_a_log_that_nobody_counted_tells_nothing(tmp_path: Path):
+def test_a_log_that_nobody_counted_tells_nothing(tmp_path: Path) -> None:
     log = ContainerLog(tmp_path / "output.log")
     log.write(b"of a process in somebody's foreground")
     log.close()

@@ -381,7 +381,7 @@ def disk_fills(monkeypatch: pytest.MonkeyPatch):
     return fills
 
 
-def test_a_start_that_fails_raises_its_own_error_though_its_undoing_cannot_be_recorded(mock_config, disk_fills):
+def test_a_start_that_fails_raises_its_own_error_though_its_undoing_cannot_be_recorded(mock_config, disk_fills) -> None:
     pod = vc.create_pod(mock_config(fail_prepare="no luck"))
     disk_fills(1)  # the intent to start
     with pytest.raises(VCError, match="no luck"):
@@ -392,7 +392,7 @@ def test_a_start_that_fails_raises_its_own_error_though_its_undoing_cannot_be_re
     assert pod.status().state == "ready"
 
 
-def test_a_stop_that_fails_raises_its_own_error_though_that_cannot_be_recorded(mock_config, disk_fills):
+def test_a_stop_that_fails_raises_its_own_error_though_that_cannot_be_recorded(mock_config, disk_fills) -> None:
     pod = vc.run_pod(mock_config(fail_stop="stuck"))
     disk_fills(2)  # the supervisor's own, and the intent to stop
     with pytest.raises(VCError, match="stuck"):
@@ -404,7 +404,7 @@ def test_a_stop_that_fails_raises_its_own_error_though_that_cannot_be_recorded(m
 @pytest.mark.parametrize("code", [7, None])
 def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_running(
     mock_config, roots: Roots, monkeypatch: pytest.MonkeyPatch, code: int | None
-):
+) -> None:
     vc.run_pod(mock_config())
     store = Store(roots)
     store.write(msgspec.structs.replace(store.read("p1"), supervised=True))
@@ -422,7 +422,7 @@ def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_r
         assert vc.wait_container("p1", "c1") == code
 
 
-def test_a_creation_that_is_cancelled_raises_that_though_the_pod_cannot_be_removed(mock_config):
+def test_a_creation_that_is_cancelled_raises_that_though_the_pod_cannot_be_removed(mock_config) -> None:
     making = create_pod(mock_config())
     step = making.send(None)
     step.function()

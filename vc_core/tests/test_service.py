@@ -68,7 +68,7 @@ class SlowEngine:
 
 
 @pytest.mark.parametrize("message", [{"resize": {"rows": 1, "columns": 2}}, {"signal": 15}, {"nonsense": 1}])
-def test_a_client_that_leaves_withdraws_its_request_however_much_it_said_before(message: dict[str, Any]):
+def test_a_client_that_leaves_withdraws_its_request_however_much_it_said_before(message: dict[str, Any]) -> None:
     async def work() -> None:
         ours, theirs = pair()
         engine = SlowEngine()
@@ -85,7 +85,7 @@ def test_a_client_that_leaves_withdraws_its_request_however_much_it_said_before(
     run(work())
 
 
-def test_a_process_gets_the_last_size_and_each_signal_once_that_were_sent_before_it_ran():
+def test_a_process_gets_the_last_size_and_each_signal_once_that_were_sent_before_it_ran() -> None:
     async def work() -> None:
         ours, theirs = pair()
         connection = Connection(theirs)
@@ -117,7 +117,7 @@ def test_a_process_gets_the_last_size_and_each_signal_once_that_were_sent_before
     run(work())
 
 
-def test_a_signal_that_comes_while_another_is_sent_is_sent_after_it():
+def test_a_signal_that_comes_while_another_is_sent_is_sent_after_it() -> None:
     async def work() -> None:
         ours, theirs = pair()
         connection = Connection(theirs)
@@ -148,7 +148,7 @@ def test_a_signal_that_comes_while_another_is_sent_is_sent_after_it():
     run(work())
 
 
-def test_an_answer_waits_for_a_client_that_is_behind_with_its_events():
+def test_an_answer_waits_for_a_client_that_is_behind_with_its_events() -> None:
     async def work() -> None:
         ours, theirs = pair()
         connection = Connection(theirs)
@@ -170,7 +170,7 @@ def test_an_answer_waits_for_a_client_that_is_behind_with_its_events():
     run(work())
 
 
-def test_descriptors_that_come_with_nonsense_are_closed():  # the census counts
+def test_descriptors_that_come_with_nonsense_are_closed() -> None:  # the census counts
     ours, theirs = pair()
     with Path(os.devnull).open(encoding="utf-8") as null:
         socket.send_fds(ours, [b"nonsense"], [null.fileno()] * 3)
@@ -180,7 +180,7 @@ def test_descriptors_that_come_with_nonsense_are_closed():  # the census counts
     theirs.close()
 
 
-def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path):  # the census counts
+def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path) -> None:  # the census counts
     async def work() -> None:
         ours, theirs = pair()
         connection = Connection(theirs)
@@ -199,7 +199,7 @@ def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path):  # the
     run(work())
 
 
-def test_what_a_supervisor_does_not_take_yet_is_kept_by_its_client():
+def test_what_a_supervisor_does_not_take_yet_is_kept_by_its_client() -> None:
     ours, theirs = pair()
     link = Link(ours, None)
     messages = [{"signal": 9, "padding": "x" * 1000}] * 1000

@@ -34,7 +34,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.usefixtures("umask")
-def test_the_guest_can_read_what_is_shared_whatever_the_umask(tmp_path: Path, bound: list[tuple[Path, Path]]):
+def test_the_guest_can_read_what_is_shared_whatever_the_umask(tmp_path: Path, bound: list[tuple[Path, Path]]) -> None:
     source, directory = tmp_path / "source", tmp_path / "share"
     (source / "dir").mkdir(parents=True)
     (source / "file").touch()
@@ -47,7 +47,7 @@ def test_the_guest_can_read_what_is_shared_whatever_the_umask(tmp_path: Path, bo
     assert mode(directory) == 0o700
 
 
-def test_what_an_earlier_attempt_made_serves_as_it_is(tmp_path: Path):
+def test_what_an_earlier_attempt_made_serves_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "share").mkdir()
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_what_an_earlier_attempt_made_serves_as_it_is(tmp_path: Path):
     assert (tmp_path / "share/c1/mounts/0").is_file()
 
 
-def test_a_directory_that_cannot_be_made_says_why(tmp_path: Path):
+def test_a_directory_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     (tmp_path / "share").write_text("no directory")
     with pytest.raises(StorageError, match="cannot be shared with the guest: Not a directory"):
         share.add(tmp_path / "share", "c1/rootfs", tmp_path)

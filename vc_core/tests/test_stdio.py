@@ -34,7 +34,7 @@ def test_pipes_and_files_pass_through_as_they_are(tmp_path: Path) -> None:
     os.close(writer)
 
 
-def test_what_a_text_file_holds_back_is_written_before_the_command_writes(tmp_path: Path):
+def test_what_a_text_file_holds_back_is_written_before_the_command_writes(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w", encoding="utf-8") as file:
         file.write("before")
         Stdio(None, file, file).close()

@@ -117,7 +117,7 @@ def test_deleting_leaves_no_file(two_pods: Store, tmp_path: Path) -> None:
 
 def test_a_pod_that_cannot_be_stored_says_why_though_what_was_written_cannot_be_removed(
     store: Store, mock_config, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     def refuse(*_: object) -> None:
         monkeypatch.setattr(files, "remove_tree", stay)
         raise StorageError("the disk is full")
@@ -130,7 +130,7 @@ def test_a_pod_that_cannot_be_stored_says_why_though_what_was_written_cannot_be_
         store.create(mock_config(), PodRecord(id="p1", hypervisor="m", agent="n", supervised=False, created_at=0.0))
 
 
-def test_a_lock_is_released_though_its_file_cannot_be_removed(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_a_lock_is_released_though_its_file_cannot_be_removed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def stay(_: object) -> None:
         raise PermissionError
 

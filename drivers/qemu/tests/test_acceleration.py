@@ -170,7 +170,7 @@ def test_a_kernel_that_does_not_work_fails_the_trial(unbootable: Boot, tmp_path:
 
 def test_an_outcome_that_cannot_be_remembered_costs_nothing_but_the_next_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     def read_only(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 

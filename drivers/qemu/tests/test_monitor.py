@@ -183,7 +183,7 @@ def test_an_event_storm_costs_no_memory(tmp_path: Path) -> None:
 
 def test_a_connection_that_fails_is_closed_though_hanging_up_fails_as_well(  # the census counts
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     async def cancelled(_: object) -> None:
         raise asyncio.CancelledError
 

@@ -110,7 +110,7 @@ class TestGivenServer(AgentContract):
         return start
 
 
-def test_the_daemon_of_the_tests_is_openssh_and_has_the_key_that_the_agent_expects(server: Server):
+def test_the_daemon_of_the_tests_is_openssh_and_has_the_key_that_the_agent_expects(server: Server) -> None:
     scanned = ["ssh-keyscan", "-T", "30", "-p", str(server.port), "-t", "ed25519", "127.0.0.1"]
     found = subprocess.run(scanned, capture_output=True, encoding="utf-8", check=True)
     assert "OpenSSH" in found.stderr, "the first line that the daemon sends; it is a comment here"

@@ -286,7 +286,7 @@ class RawHost(Wire):
         if end:
             self.send_stream(stdio)
 
-    def quiet(self, seconds=0.3):
+    def quiet(self, seconds=0.3) -> bool:
         """Whether the guest sends nothing on the stream channel for so long."""
         self.stream.settimeout(seconds)
         try:

@@ -243,6 +243,7 @@ def test_a_container_that_failed_to_start_for_a_missing_root_starts_when_it_is_t
     host.ok(Code.REMOVECONTAINER, {"container": "late"})
 
 
+@pytest.mark.root
 def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(host, extended, tmp_path) -> None:
     """As the core adds a container to a running pod: below a shared mount, after the guest looked there."""
     place = extended.directory / "share/bound"
