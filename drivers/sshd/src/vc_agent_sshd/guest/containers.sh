@@ -251,8 +251,10 @@ carry() {
 		input=$!
 	fi
 	# With 8 open in both directions, opening to read does not wait for somebody who writes.
+	# shellcheck disable=SC2094 # a FIFO, which nothing truncates
 	cat 8<>"$c/2" <"$c/2" 8>&- >&2 &
 	errors=$!
+	# shellcheck disable=SC2094
 	cat 8<>"$c/1" <"$c/1" 8>&- &
 	echo "$input $! $errors" >"$c/carriers"
 	wait $! $errors

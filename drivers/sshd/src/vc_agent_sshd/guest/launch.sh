@@ -103,6 +103,7 @@ esac
 read -r hostname </proc/sys/kernel/hostname
 set -- "HOSTNAME=$hostname" "HOME=$home" ${name:+"USER=$name"} "$@"
 [ ! -t 0 ] || set -- TERM=xterm "$@"
+# shellcheck disable=SC2046 # tool prints one word or two
 set -- "--reuid=$uid" "--regid=$gid" ${capabilities:+"--bounding-set=$capabilities" --inh-caps=-all} -- $(tool env) -i "$@"
 [ "$no_new_privs" = no ] || set -- --no-new-privs "$@"
 groups=${groups#,}
@@ -112,4 +113,5 @@ if [ -n "$first" ]; then
 	echo "ok $first $$" >&3
 	exec 2>&5 3>&- 4>&- 5>&- 6>&-
 fi
+# shellcheck disable=SC2046 # tool prints one word or two
 exec ${limits:+$(tool prlimit) $limits} $(tool setpriv) "$@"
