@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,14 @@ def sources(*folders: Path) -> list[Path]:
     return found
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Yield what a file imports, wherever in it the statement stands: "a.b", or "a.b.c" for "from a.b import c"."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -57,7 +63,7 @@ def users_of(library: str) -> set[str]:
 def doors(path: Path) -> set[str]:
     """Return from which modules of vc_core a file imports; those of vc_core.testing count as one."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -122,7 +128,7 @@ def calls(tree: ast.AST) -> Iterator[ast.Call]:
 
 def test_nothing_sleeps_instead_of_waiting_for_an_event() -> None:
     for path in all_sources():
-        for call in calls(ast.parse(path.read_text(encoding="utf-8"))):
+        for call in calls(parsed(path)):
             if ast.unparse(call.func) in ("time.sleep", "sleep"):
                 pytest.fail(f"{path} line {call.lineno} sleeps; wait for the event with a timeout")
             if ast.unparse(call.func) == "asyncio.sleep" and ast.unparse(call.args[0]) != "0":
@@ -132,7 +138,7 @@ def test_nothing_sleeps_instead_of_waiting_for_an_event() -> None:
 def test_nothing_runs_a_shell() -> None:
     shells = {"os.system", "os.popen", "subprocess.getoutput", "asyncio.create_subprocess_shell"}
     for path in all_sources():
-        for call in calls(ast.parse(path.read_text(encoding="utf-8"))):
+        for call in calls(parsed(path)):
             asked = any(word.arg == "shell" and ast.unparse(word.value) != "False" for word in call.keywords)
             assert not asked, f"{path} line {call.lineno} runs a shell"
             assert ast.unparse(call.func) not in shells, f"{path} line {call.lineno} runs a shell"

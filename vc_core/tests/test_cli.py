@@ -125,7 +125,7 @@ def test_containers_are_created_started_stopped_and_deleted() -> None:
     assert (create.stdout, create.stderr, create.returncode) == ("Created container c2\n", "", 0)
     said = [virtc("container", word, "--pod-id", "p1", "--id", "c2").stdout for word in ("start", "stop", "delete")]
     assert said == ["Container c2 started\n", "Container c2 stopped\n", "Container c2 deleted\n"]
-    virtc("pod", "delete", "--force", "p1")
+    virtc("pod", "stop", "p1")
 
 
 def test_a_container_s_status_is_a_table_or_an_object() -> None:
@@ -138,7 +138,7 @@ def test_wait_prints_the_exit_code() -> None:
     virtc("pod", "run", *MOCK, "--id", "p1")
     virtc("container", "stop", "p1", "1")
     assert virtc("container", "wait", "p1", "1").stdout == "143\n"
-    virtc("pod", "delete", "--force", "p1")
+    virtc("pod", "stop", "p1")
 
 
 def test_quiet_prints_ids_only() -> None:
@@ -182,7 +182,7 @@ def test_a_terminal_is_needed_for_a_terminal() -> None:
     done = virtc("container", "enter", "-t", "p1", "1", "--", "sh")
     assert (done.returncode, done.stderr.count("\n")) == (125, 1)
     assert "-t needs a terminal" in done.stderr
-    virtc("pod", "delete", "--force", "p1")
+    virtc("pod", "stop", "p1")
 
 
 def test_debug_adds_a_traceback() -> None:

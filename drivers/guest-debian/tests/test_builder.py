@@ -19,6 +19,8 @@ from vc_guest_debian import tools
 from vc_guest_debian.builder import DebianBuilder
 from vc_guest_debian.cache import list_guests, remove_guest
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 TIMEOUT = 60

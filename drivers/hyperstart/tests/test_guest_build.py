@@ -12,6 +12,8 @@ import pytest
 
 from needs import require
 
+pytestmark = pytest.mark.slow
+
 DRIVER = Path(__file__).parents[1]
 
 

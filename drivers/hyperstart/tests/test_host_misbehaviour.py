@@ -273,6 +273,7 @@ def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_
     run(main())
 
 
+@pytest.mark.slow
 def test_a_guest_that_sends_and_never_reads_is_disconnected_before_the_answers_fill_memory(
     make_agent, monkeypatch
 ) -> None:

@@ -37,6 +37,8 @@ from vc_hypervisor_qemu import sockets
 from vc_hypervisor_qemu.config import DISK_BUSES, MACHINES
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., QemuHypervisor]
 Owner = Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]
 
