@@ -122,6 +122,7 @@ def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path) -> None
     pod.delete()
 
 
+@pytest.mark.qemu  # the race is between supervisors; mock pods race in the core's own tests
 def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, store: Store) -> None:
     pod = vc.create_pod(pod_config(id="race", containers=[container(bundle)]))
     outcomes: list[str] = []
