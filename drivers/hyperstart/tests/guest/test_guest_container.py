@@ -229,7 +229,7 @@ def test_arguments_arrive_byte_for_byte(host) -> None:
 
 def test_a_terminal_is_the_controlling_terminal_of_its_process(host) -> None:
     stdio = host.exec("c1", "sh", "-c", "tty; echo $TERM; exec sh -i", terminal=True)
-    host.wait_for(lambda: b"xterm" in host.output.get(stdio, b""))
+    host.wait_for(lambda: b"xterm\r\n" in host.output.get(stdio, b""))
     host.ok(Code.WINSIZE, {"seq": stdio, "row": 33, "column": 99})
     host.send_stream(stdio, b"stty size; exit 4\n")
     status, out, _ = host.finish(stdio)
