@@ -48,7 +48,9 @@ class _Chosen:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "qemu: concerns QEMU itself, or no hypervisor in particular, and runs with QEMU only")
+    config.addinivalue_line(
+        "markers", "qemu: concerns QEMU itself, or no hypervisor in particular, and runs with QEMU only"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
