@@ -1,0 +1,19 @@
+"""What a hypervisor promises."""
+
+from vc_core.testing.contract.hypervisor.devices import Devices
+from vc_core.testing.contract.hypervisor.failures import Failures
+from vc_core.testing.contract.hypervisor.lifecycle import Lifecycle
+from vc_core.testing.contract.hypervisor.take_over import TakeOver
+from vc_core.testing.contract.hypervisor.whole_pod import WholePod
+
+
+class HypervisorContract(Lifecycle, Failures, TakeOver, Devices, WholePod):
+    """Subclass this for a hypervisor, and set ``driver_name``.
+
+    Override :meth:`boot` if it boots anything; a kernel that halts at once is enough. Most tests make a VM of their
+    own. A hypervisor with the capability PROCESS is also tried through the whole product, with the pod of
+    :meth:`pod_config`; that needs root, a distribution that offers the driver, and the agent ``noop``.
+    """
+
+
+__all__ = ["HypervisorContract"]

@@ -1,0 +1,113 @@
+"""The fixtures of a hypervisor's contract, and what its parts share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
+from vc_core.config.pod import HypervisorConfig, PodConfig
+from vc_core.driver.context import Boot, PodContext, context
+from vc_core.driver.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
+from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
+from vc_core.driver.kinds import PluginKind
+from vc_core.plugins.drivers import HypervisorDriver
+from vc_core.testing.contract.plugin import PluginContract
+from vc_core.testing.contract.running import TIMEOUT
+from vc_core.testing.slowness import scaled
+
+#: Seconds that a VM gets to end; a driver may use all of them only for one that resists.
+STOP = scaled(10.0)
+
+
+MAC = "52:54:00:12:34:56"
+
+
+Make = Callable[..., Hypervisor]
+
+
+def _devices(directory: Path) -> Mapping[HypervisorCapability, Device]:
+    """Return a device of each kind by the capability that it needs; ``directory`` holds what they show."""
+    disk = directory / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    shared = directory / "shared"
+    shared.mkdir()
+    return {
+        HypervisorCapability.CHANNELS: Channel("contract", "org.contract.0"),
+        HypervisorCapability.SHARED_DIRECTORIES: SharedDirectory("contract", shared),
+        HypervisorCapability.BLOCK_DEVICES: BlockDevice("contract", disk),
+        HypervisorCapability.NETWORK: NetworkInterface(
+            NetworkConfig(mode=NetworkMode.USER, forwards=[PortForward(80)]), MAC
+        ),
+        HypervisorCapability.GUEST_PORTS: GuestPort("contract-port", 22),
+    }
+
+
+@asynccontextmanager
+async def _running(make: Make, *devices: Device) -> AsyncIterator[Hypervisor]:
+    """Give a VM that was started; end it whatever happens."""
+    vm = make()
+    for device in devices:
+        vm.add_device(device)
+    try:
+        await vm.prepare(TIMEOUT)
+        await vm.start(TIMEOUT)
+        yield vm
+    finally:
+        await vm.stop(STOP)
+        await vm.aclose()
+
+
+def _saved(vm: Hypervisor) -> Any:
+    """Return what a VM's owner saves, as another process reads it."""
+    return json.loads(json.dumps(dict(vm.save())))
+
+
+class HypervisorFixtures(PluginContract):
+    """What the parts of the contract run with; subclass :class:`HypervisorContract` to give other fixtures."""
+
+    kind = PluginKind.HYPERVISOR
+
+    @pytest.fixture
+    def boot(self) -> Boot | None:
+        """What the VMs boot."""
+        return None
+
+    @pytest.fixture
+    def hypervisor_config(self, options: Mapping[str, object]) -> HypervisorConfig:
+        """The configuration of the VMs; its ``options`` are the driver's."""
+        return HypervisorConfig(options=options)
+
+    @pytest.fixture
+    def pod(self, tmp_path: Path, boot: Boot | None, hypervisor_config: HypervisorConfig) -> PodContext:
+        """The pod whose VM is made, with its directories."""
+        run_dir = tmp_path / "run" / "contract"
+        (run_dir / "share").mkdir(parents=True)
+        run_dir.chmod(0o700)
+        return context(PodConfig(id="contract", hypervisor_config=hypervisor_config), run_dir, boot)
+
+    @pytest.fixture
+    def make(self, driver: HypervisorDriver, pod: PodContext) -> Make:
+        """A function that makes the object for the pod's VM: a new one, or with ``saved`` of one that is there."""
+
+        def make(saved: Mapping[str, object] | None = None, pod: PodContext = pod) -> Hypervisor:
+            config = driver.config(pod.hypervisor_config.options)
+            return driver.create(pod if saved is None else replace(pod, boot=None), config, saved)
+
+        return make
+
+    @pytest.fixture
+    def able(self, make: Make) -> Callable[[HypervisorCapability], None]:
+        """A function that skips the test of a hypervisor without a capability."""
+
+        def able(capability: HypervisorCapability) -> None:
+            if capability not in make().capabilities:
+                pytest.skip(f"it does not claim to have {capability}")
+
+        return able

@@ -1,0 +1,167 @@
+"""The life of a VM: before it is there, while it runs, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from vc_core.driver.context import PodContext
+from vc_core.driver.devices import BlockDevice, SharedDirectory
+from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
+from vc_core.errors import NotSupportedError, VCError
+from vc_core.host.processes import find_vms
+from vc_core.testing.contract.hypervisor.base import STOP, HypervisorFixtures, Make, _running, _saved
+from vc_core.testing.contract.running import TIMEOUT, run
+from vc_core.testing.slowness import scaled
+
+#: What each capability allows, for a hypervisor that was only just made.
+_OPERATIONS: Mapping[HypervisorCapability, Callable[[Hypervisor], Awaitable[object]]] = {
+    HypervisorCapability.PAUSE: lambda vm: vm.pause(),
+    HypervisorCapability.CHANNELS: lambda vm: vm.open_channel("org.contract.0"),
+    HypervisorCapability.BLOCK_DEVICES: lambda vm: asyncio.to_thread(vm.disk_location, "contract"),
+    HypervisorCapability.HOTPLUG: lambda vm: vm.attach(BlockDevice("contract", Path("/dev/null")), 1),
+    HypervisorCapability.NETWORK: lambda vm: vm.forwards(),
+}
+
+
+class Lifecycle(HypervisorFixtures):
+    """The life of a VM: before it is there, while it runs, and its end."""
+
+    def test_a_vm_that_never_was_can_be_stopped(self, make: Make) -> None:
+        async def main() -> None:
+            vm = make()
+            await vm.stop(STOP)
+            await vm.stop(STOP)
+            await vm.aclose()
+
+        run(main())
+
+    @pytest.mark.parametrize("capability", _OPERATIONS)
+    def test_what_it_does_not_claim_is_not_supported(self, make: Make, capability: HypervisorCapability) -> None:
+        async def main() -> None:
+            vm = make()
+            if capability in vm.capabilities:
+                pytest.skip(f"it claims to have {capability}")
+            with pytest.raises(NotSupportedError):
+                await _OPERATIONS[capability](vm)
+
+        run(main())
+
+    def test_it_claims_no_isolation_under_emulation(self, make: Make) -> None:
+        async def main() -> None:
+            async with _running(make) as vm:
+                assert vm.isolation in ("hardware", "none")
+                if vm.acceleration in ("tcg", "none"):
+                    assert vm.isolation == "none"
+
+        run(main())
+
+    def test_its_process_is_found_by_the_run_directory_and_the_uuid_of_the_pod(
+        self, make: Make, pod: PodContext, able: Callable[[HypervisorCapability], None]
+    ) -> None:
+        able(HypervisorCapability.PROCESS)
+
+        async def main() -> None:
+            async with _running(make) as vm:
+                assert vm.identity() in find_vms(pod.run_dir, pod.uuid)
+                assert find_vms(pod.run_dir.parent, pod.uuid) == []
+
+        run(main())
+
+    def test_a_vm_runs_until_it_is_stopped_and_whoever_waits_is_told(self, make: Make) -> None:
+        async def main() -> None:
+            async with _running(make) as vm:
+                waiting = [asyncio.create_task(vm.wait()) for _ in range(2)]
+                done, _ = await asyncio.wait(waiting, timeout=0.1)
+                assert not done, "it was said to have ended while it ran"
+                await vm.stop(STOP)
+                for exit_ in [*await asyncio.gather(*waiting), await vm.wait()]:
+                    assert isinstance(exit_, VMExit)
+                    assert exit_.expected
+                    assert exit_.reason
+                await vm.stop(STOP)
+
+        run(main())
+
+    def test_its_process_is_known_from_prepare_on_and_gone_after_stop(self, make: Make) -> None:
+        async def main() -> None:
+            vm = make()
+            try:
+                await vm.prepare(TIMEOUT)
+                identity = vm.identity()
+                assert (identity is not None) == (HypervisorCapability.PROCESS in vm.capabilities)
+                assert identity is None or identity.alive()
+                assert _saved(vm) == json.loads(json.dumps(_saved(vm)))
+                await vm.start(TIMEOUT)
+                assert vm.identity() == identity
+            finally:
+                await vm.stop(STOP)
+                await vm.aclose()
+            assert identity is None or not identity.alive()
+
+        run(main())
+
+    def test_steps_out_of_order_are_errors_of_ours_and_do_no_harm(self, make: Make, tmp_path: Path) -> None:
+        async def main() -> None:
+            vm = make()
+            with pytest.raises(VCError):
+                await vm.start(STOP)
+            async with _running(make) as vm:
+                with pytest.raises(VCError):
+                    await vm.prepare(STOP)
+                with pytest.raises(VCError):
+                    vm.add_device(SharedDirectory("late", tmp_path))
+                identity = vm.identity()
+                assert identity is None or identity.alive()
+            for step in (vm.start(STOP), vm.prepare(STOP)):
+                with pytest.raises(VCError):
+                    await step
+
+        run(main())
+
+    def test_the_death_of_its_process_is_noticed_at_once(
+        self, make: Make, able: Callable[[HypervisorCapability], None]
+    ) -> None:
+        able(HypervisorCapability.PROCESS)
+
+        async def main() -> None:
+            async with _running(make) as vm:
+                waiting = asyncio.create_task(vm.wait())
+                await asyncio.sleep(0)
+                identity = vm.identity()
+                assert identity is not None
+                identity.send(signal.SIGKILL)
+                async with asyncio.timeout(scaled(5)):
+                    exit_ = await waiting
+                assert not exit_.expected
+                assert exit_.reason
+
+        run(main())
+
+    def test_it_can_be_paused_and_resumed_by_whoever_controls_it(
+        self, make: Make, able: Callable[[HypervisorCapability], None]
+    ) -> None:
+        able(HypervisorCapability.PAUSE)
+
+        async def main() -> None:
+            async with _running(make) as vm:
+                await vm.pause()
+                await vm.resume()
+                await vm.pause()
+                saved = _saved(vm)
+                await vm.aclose()
+                heir = make(saved)
+                try:
+                    await heir.resume()
+                    identity = heir.identity()
+                    assert identity is None or identity.alive()
+                finally:
+                    await heir.stop(STOP)
+                    await heir.aclose()
+
+        run(main())
