@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference that follow from the code; ``./dev docs`` runs it."""
+"""Makes the pages of docs/reference that follow from the code; ``tools/generate.py`` writes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
 
-_NOTE = "<!-- Written by ./dev docs from the code; change docstrings and help texts, not this page. -->"
+_NOTE = "<!-- Written by ./dev generate from the code; change docstrings and help texts, not this page. -->"
 
 _API = """\
 # The API
@@ -34,8 +34,8 @@ _API = """\
 errors, as coroutine functions: `pod = await aio.run_pod(config)`, `async with pod: await pod.enter(cmd)`. A
 cancelled operation cleans up after itself as one does that fails. See [how to use it](../how-to/async.md).
 
-All that is known of a pod is on disk. So nothing has to be kept between two calls, and a pod that one process started
-is any other's of the same user to enter, stop and delete."""
+The whole state of a pod is on disk. So a caller keeps nothing between two calls, and a pod that one process started
+can be entered, stopped and deleted by any other process of the same user."""
 
 _COMMAND = """\
 # The command virtc
@@ -46,9 +46,9 @@ guest, taken as it is. `virtc completion` makes a shell complete commands, optio
 #: What ``vc_core.cli.main`` makes of each end; docs/how-to/errors-and-exit-codes.md shows and tests it.
 _EXIT_CODES = (
     ("0", "it worked"),
-    ("1", "it failed; one line on the standard error says why"),
-    ("2", "it was not understood: an unknown option, a missing argument, a value of the wrong form"),
-    ("130, 143", "it was interrupted, or told to end, before anything ran in the guest"),
+    ("1", "it failed; one line on the standard error gives the reason"),
+    ("2", "its arguments are invalid: an unknown option, a missing argument, a value of the wrong form"),
+    ("130, 143", "it received SIGINT or SIGTERM before anything ran in the guest"),
 )
 
 #: The same for the commands that run one in the guest.
@@ -56,7 +56,7 @@ _COMMAND_EXIT_CODES = (
     ("the command's own", "it ran and ended"),
     ("128 + n", "signal n ended it"),
     ("127, 126", "it was not found, could not be executed"),
-    (str(OWN_FAILURE), "`virtc` itself failed: there is no such pod, it does not run, the time is up ..."),
+    (str(OWN_FAILURE), "`virtc` itself failed: there is no such pod, it does not run, the timeout ended ..."),
 )
 
 _VARIABLES = (
@@ -138,8 +138,8 @@ def _dataclass(cls: type) -> str:
     source = inspect.getsource(cls)
     rows = []
     for one in fields(cls):
-        said = re.search(rf"^    {one.name}: .*#: (.*)$", source, flags=re.MULTILINE)
-        rows.append((f"`{one.name}`", f"`{one.type}`", _default(one), _text(said[1]) if said else ""))
+        comment = re.search(rf"^    {one.name}: .*#: (.*)$", source, flags=re.MULTILINE)
+        rows.append((f"`{one.name}`", f"`{one.type}`", _default(one), _text(comment[1]) if comment else ""))
     used = 4 if any(row[3] for row in rows) else 3
     table = _table(("field", "type", "default", "meaning")[:used], [row[:used] for row in rows])
     return "\n\n".join(filter(None, [f"### {cls.__name__}", _text(cls.__doc__), table, _methods(cls)]))
@@ -242,12 +242,9 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+#: The function that makes each page.
 PAGES = {
     REFERENCE / "api.md": api,
     REFERENCE / "command.md": command,
     REFERENCE / "interoperability.md": interoperability.page,
 }
-
-if __name__ == "__main__":
-    for path, page in PAGES.items():
-        path.write_text(page(), encoding="utf-8")

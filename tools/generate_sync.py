@@ -1,4 +1,4 @@
-"""Makes the blocking API from the async one: ``python tools/generate_sync.py``."""
+"""Makes the blocking API, ``vc_core.sync``, from the async one; ``tools/generate.py`` writes it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-CORE = Path(__file__).parents[1] / "vc_core/src/vc_core"
+_CORE = Path(__file__).parents[1] / "vc_core/src/vc_core"
+
+#: The file that holds the blocking API.
+PATH = _CORE / "sync.py"
 
 #: What becomes what, in this order.
 _CHANGES = (
     (
         r'^"""The async API: .*?^"""\n',
-        '"""The blocking API, made from ``vc_core.aio`` by ``tools/generate_sync.py``.\n"""\n',
+        '"""The blocking API, made from ``vc_core.aio`` by ``./dev generate``.\n"""\n',
     ),
     (r"\basync def ", "def "),
     (r"\bawait ", ""),
@@ -23,13 +26,9 @@ _CHANGES = (
 
 
 def blocking() -> str:
-    """Return what ``vc_core/sync.py`` must hold."""
-    text = (CORE / "aio.py").read_text(encoding="utf-8")
+    """Return the text of the module ``vc_core.sync``."""
+    text = (_CORE / "aio.py").read_text(encoding="utf-8")
     for pattern, replacement in _CHANGES:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE | re.DOTALL if "API" in pattern else re.MULTILINE)
-    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(CORE / "sync.py"), "-"]
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(PATH), "-"]
     return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=True).stdout
-
-
-if __name__ == "__main__":
-    (CORE / "sync.py").write_text(blocking(), encoding="utf-8")

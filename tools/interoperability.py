@@ -13,6 +13,8 @@ from vc_agent_hyperstart.requests import Part, Request, fields_with_support
 
 GUEST = Path(__file__).parents[1] / "drivers/hyperstart/guest"
 
+_NOTE = "<!-- Written by ./dev generate from the driver and the guest agent; change those, not this page. -->"
+
 _ABOUT = """\
 # Interoperability of the hyperstart driver
 
@@ -25,8 +27,8 @@ codes and the form of frames are the same in all of them.
 * **no**: the host never sends it to that guest: either the guest does not understand it, and an operation that needs
   it raises a `NotSupportedError` that names it, or no operation needs it. Other hosts may.
 
-In the last column **yes** means that our guest agent does what the message or key says, **ignored** that it takes
-it and does nothing, **refused** that it answers ERROR unless the value is empty, **no** that it does not know it.
+In the last column **yes** means that this project's guest agent implements the message or key, **ignored** that it
+accepts it and does nothing, **refused** that it answers ERROR unless the value is empty, **no** that it does not implement it.
 Which of them need HELLO or `vc.api` is in [its protocol](guest-protocol.md)."""
 
 #: What the guest sends, and how the host takes it.
@@ -87,7 +89,7 @@ def guest_keys() -> dict[str, dict[str, str]]:
 
 def page() -> str:
     """Return the page."""
-    parts = [_ABOUT, "## Messages from the host", _table(_HEAD_MESSAGES, _messages())]
+    parts = [_NOTE, _ABOUT, "## Messages from the host", _table(_HEAD_MESSAGES, _messages())]
     parts += ["## Messages from the guest", _table(("code", "message", "host"), _events())]
     parts += ["## Keys", _table(_HEAD_KEYS, _keys())]
     return "\n\n".join(parts) + "\n"

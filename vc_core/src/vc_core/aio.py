@@ -1,6 +1,6 @@
 """The async API: every function performs one operation.
 
-``vc_core.sync``, the blocking API, is made from this module: see ``tools/generate_sync.py``. Operations are
+``vc_core.sync``, the blocking API, is made from this module by ``./dev generate``. Operations are
 imported when a function first needs them, so that looking at pods stays fast.
 """
 

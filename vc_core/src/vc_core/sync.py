@@ -1,4 +1,4 @@
-"""The blocking API, made from ``vc_core.aio`` by ``tools/generate_sync.py``."""
+"""The blocking API, made from ``vc_core.aio`` by ``./dev generate``."""
 
 from __future__ import annotations
 
