@@ -100,7 +100,7 @@ WAYS = {
 }
 
 #: A hypervisor whose VM is a process, from the page that shows how to write one.
-PAGE = Path(__file__).parents[2] / "docs/how-to/write-a-hypervisor.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/write-a-hypervisor.md"
 NAP = """
 {hypervisor}
 

@@ -20,7 +20,7 @@ import pytest
 
 from vc_core.testing import census
 
-CONFTEST = Path(__file__).parents[2] / "conftest.py"
+CONFTEST = Path(__file__).parents[3] / "conftest.py"
 
 
 @contextmanager
