@@ -28,8 +28,8 @@ codes and the form of frames are the same in all of them.
   it raises a `NotSupportedError` that names it, or no operation needs it. Other hosts may.
 
 In the last column **yes** means that this project's guest agent implements the message or key, **ignored** that it
-accepts it and does nothing, **refused** that it answers ERROR unless the value is empty, **no** that it does not implement it.
-Which of them need HELLO or `vc.api` is in [its protocol](guest-protocol.md)."""
+accepts it and does nothing, **refused** that it answers ERROR unless the value is empty, **no** that it does not
+implement it. Which of them need HELLO or `vc.api` is in [its protocol](guest-protocol.md)."""
 
 #: What the guest sends, and how the host takes it.
 _FROM_GUEST = {
