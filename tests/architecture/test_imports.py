@@ -100,6 +100,12 @@ def test_a_plugin_imports_the_core_through_the_door_for_drivers(plugin: Path) ->
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
+def test_the_tests_of_a_plugin_import_the_core_through_its_doors(plugin: Path) -> None:
+    for path in sources(plugin / "tests"):
+        assert doors(path) <= DOORS_OF_TESTS, f"{path} imports {', '.join(doors(path) - DOORS_OF_TESTS)}"
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
 def test_a_plugin_imports_no_other_plugin(plugin: Path) -> None:
     own = {package.name for package in (plugin / "src").iterdir()}
     for path in sources(plugin / "src"):

@@ -14,10 +14,8 @@ import pytest
 
 from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core.driver import AgentCapability, Cmd, Confinement, EnvVar, GuestContainer, RLimit, TerminalSize
-from vc_core.engine import guest_image
 from vc_core.errors import CommandError
-from vc_core.store.roots import Roots
-from vc_core.testing import Plugins
+from vc_core.testing import built_guest
 from vc_core.testing.process_io import RecordedIO
 from vc_hypervisor_qemu.host import find_binary
 
@@ -77,9 +75,7 @@ def guest(tmp_path_factory, request):
     make_agent = request.getfixturevalue("make_agent")
     directory = tmp_path_factory.mktemp("vm")
     make_root_fs(directory / "share" / "c1" / "rootfs")
-    plugins = Plugins()
-    wanted = guest_image.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
-    image = asyncio.run(guest_image.find_or_build(plugins, "debian", wanted, guest_image.no_progress))
+    image = built_guest("hyperstart")
     argv = [str(find_binary("")), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256"]
     argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", " ".join(image.kernel_params)]

@@ -16,9 +16,8 @@ from needs import require
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
-from vc_core.driver import Boot, GuestImage, GuestPayload, GuestRequest, HypervisorConfig, PodContext, Resources
-from vc_core.store.roots import Roots
-from vc_core.testing import Plugins
+from vc_core.driver import Boot, GuestImage, GuestPayload, HypervisorConfig, PodContext, Resources
+from vc_core.testing import built_guest
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
@@ -85,25 +84,11 @@ def make(tmp_path: Path, unbootable: Boot) -> MakeHypervisor:
 @pytest.fixture(scope="session")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
     """The Debian guest with a small program as init, which answers on the channel "test" (guest_init.c)."""
-    import asyncio
-
     require("musl-gcc")
     init = tmp_path_factory.mktemp("guest") / "init"
     source = Path(__file__).with_name("guest_init.c")
     subprocess.run(["musl-gcc", "-static", "-Os", "-Wall", "-Werror", "-s", "-o", init, source], check=True)
-    request = GuestRequest(
-        agent="qemu-driver-test",
-        payload=GuestPayload(files={"/init": str(init)}, modules=MODULES),
-        architecture="x86_64",
-        cache_dir=Roots.from_environment().cache / "guests",
-    )
-
-    async def find_or_build() -> GuestImage:
-        driver = Plugins().guest("debian")
-        builder = driver.create(driver.config({}))
-        return await builder.find(request) or await builder.build(request, lambda phrase, done: None)
-
-    return asyncio.run(find_or_build())
+    return built_guest("qemu-driver-test", GuestPayload(files={"/init": str(init)}, modules=MODULES))
 
 
 @pytest.fixture(scope="session")

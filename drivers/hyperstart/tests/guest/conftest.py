@@ -1,6 +1,5 @@
 """The real guest agent in a VM, driven by raw sockets: independent of the host driver."""
 
-import asyncio
 import json
 import platform
 import shutil
@@ -18,9 +17,7 @@ import pytest
 from needs import require
 from vc_agent_hyperstart.codec import Code, StreamControlType
 from vc_agent_hyperstart.plugin import HyperstartPlugin
-from vc_core.driver import GuestRequest
-from vc_core.store.roots import Roots
-from vc_guest_debian.plugin import DebianPlugin
+from vc_core.testing import built_guest
 
 DRIVER = Path(__file__).parents[2]
 
@@ -329,13 +326,7 @@ def build_image(machine, **payload):
     """Return a guest for a machine; ``payload`` is what differs from the usual payload."""
     plugin = HyperstartPlugin()
     usual = plugin.vc_agent_guest(plugin.vc_agent_config({}))
-    request = GuestRequest("hyperstart", replace(usual, **payload), machine, Roots.from_environment().cache / "guests")
-    builder = DebianPlugin().vc_guest_create(DebianPlugin().vc_guest_config({}))
-
-    async def find_or_build():
-        return await builder.find(request) or await builder.build(request, lambda text, share: None)
-
-    return asyncio.run(find_or_build())
+    return built_guest("hyperstart", replace(usual, **payload), architecture=machine)
 
 
 @pytest.fixture(scope="session")

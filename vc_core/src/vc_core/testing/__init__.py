@@ -1,4 +1,4 @@
-"""For tests of drivers: the contract that each kind of driver keeps, as pytest classes, and a census of leaks.
+"""For tests of drivers: the contract of each kind of driver, as pytest classes; built guests; a census of leaks.
 
 Subclass the class of your driver's kind in a test module of your own, and pytest runs the contract; see
 ``docs/how-to/write-a-hypervisor.md``. Needs the extra ``vc-core[testing]``.
@@ -17,6 +17,7 @@ from vc_core.testing.contract import (  # noqa: E402 - their asserts are only re
     PluginContract,
     SpawnerContract,
 )
+from vc_core.testing.guests import built_guest  # noqa: E402
 
 __all__ = [
     "AgentContract",
@@ -26,4 +27,5 @@ __all__ = [
     "PluginContract",
     "Plugins",
     "SpawnerContract",
+    "built_guest",
 ]
