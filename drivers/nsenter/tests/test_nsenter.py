@@ -102,7 +102,7 @@ def test_no_descriptor_comes_along(pid: int) -> None:
 
 
 @pytest.mark.root
-@settings(max_examples=25, timeout=None)
+@settings(max_examples=25, deadline=None)
 @given(argv=st.lists(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])), max_size=4))
 def test_arguments_arrive_byte_for_byte(pid: int, argv: list[str]) -> None:
     shown = subprocess.run(wrap(["printf", "%s\\0", *argv], pid), capture_output=True, check=True).stdout

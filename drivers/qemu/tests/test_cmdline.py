@@ -120,7 +120,7 @@ def test_a_comma_in_a_value_stays_in_the_value() -> None:
 
 
 @pytest.mark.needs("qemu")
-@settings(max_examples=20, timeout=None)
+@settings(max_examples=20, deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1))
 def test_qemu_reads_a_value_as_it_was_written(value: str) -> None:
     """QEMU's own answer: no escape is missing, and none is too much."""

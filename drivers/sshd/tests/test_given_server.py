@@ -117,7 +117,7 @@ def test_every_exit_code_and_signal_is_returned(make_agent: MakeAgent) -> None:
 def test_arguments_and_variables_arrive_byte_for_byte_with_and_without_a_spawner(
     make_agent: MakeAgent, root_fs: Path
 ) -> None:
-    @settings(max_examples=15, timeout=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(args=st.lists(ARGUMENT, max_size=4), value=ARGUMENT)
     def round_trip(args: list[str], value: str) -> None:
         script = 'printf "%s\\0" "$V" "$@"'
