@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.testing import distributions
+import distributions
 
 pytestmark = pytest.mark.slow
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import distributions
 import vc_core as vc
 from vc_core.host.processes import find_supervisors
 from vc_core.plugins import registry
@@ -18,7 +19,6 @@ from vc_core.plugins.examine import TIMEOUT, examine_installed
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
-from vc_core.testing import distributions
 
 #: Seconds that the examination of a driver that hangs may take here.
 HANG = 4.0

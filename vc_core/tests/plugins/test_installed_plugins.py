@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from vc_core.testing import distributions
+import distributions
 
 HYPERVISOR = """
     from vc_core.driver import hookimpl
