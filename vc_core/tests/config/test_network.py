@@ -10,7 +10,7 @@ import vc_core as vc
 from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
 from vc_core.config.pod import PodConfig
 from vc_core.driver.agent import GuestInterface, GuestNetwork, GuestRoute
-from vc_core.driver.context import context
+from vc_core.driver.context import PodContext
 from vc_core.driver.devices import NetworkInterface
 from vc_core.engine import assembly
 from vc_core.engine.guest_network import guest_network
@@ -105,7 +105,7 @@ def test_pods_have_different_addresses_on_the_wire_and_keep_them(mock_config: Ca
         config = PodConfig(
             id=pod_id, hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode=NetworkMode.USER, **fields)
         )
-        pod = context(config, Path("/nowhere"))
+        pod = PodContext.of(config, Path("/nowhere"))
         _, agent = assembly.drivers(plugins, config, pod)
         [interface] = [one for one in assembly.devices(config, agent) if isinstance(one, NetworkInterface)]
         return interface.mac

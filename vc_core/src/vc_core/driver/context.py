@@ -1,21 +1,17 @@
-"""What the core tells a driver about the pod it serves."""
+"""PodContext: the paths and settings of one pod, passed to its drivers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vc_core.config.ids import pod_uuid
 from vc_core.config.pod import HypervisorConfig, PodConfig, Resources
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What the VM boots. ``image`` is an initramfs or a disk; ``params`` is the kernel command line, in order."""
+    """What the VM boots. ``image``: an initramfs or a disk. ``params``: the kernel command line, in order."""
 
     kernel: Path
     image: Path
@@ -43,17 +39,17 @@ class PodContext:
     boot: Boot | None = None
     writable_dir: Path | None = None
 
-
-def context(config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodContext:
-    """Return what the drivers are told of a pod."""
-    writes = any(not mount.read_only for one in config.containers for mount in one.mounts)
-    return PodContext(
-        id=config.id,
-        uuid=pod_uuid(config.id),
-        run_dir=run_dir,
-        share_dir=run_dir / "share",
-        resources=config.vm_config,
-        hypervisor_config=config.hypervisor_config,
-        boot=boot,
-        writable_dir=run_dir / "writable" if writes else None,
-    )
+    @classmethod
+    def of(cls, config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodContext:
+        """Return the context of a pod; ``run_dir``: its run directory, which need not exist yet."""
+        writes = any(not mount.read_only for one in config.containers for mount in one.mounts)
+        return cls(
+            id=config.id,
+            uuid=pod_uuid(config.id),
+            run_dir=run_dir,
+            share_dir=run_dir / "share",
+            resources=config.vm_config,
+            hypervisor_config=config.hypervisor_config,
+            boot=boot,
+            writable_dir=run_dir / "writable" if writes else None,
+        )

@@ -24,7 +24,6 @@ from vc_core.store.roots import Roots
 
 if TYPE_CHECKING:
     from vc_core.plugins.registry import Plugins
-from vc_core.driver.context import context
 
 #: The capability that a hypervisor needs for each kind of device, and the noun of an error message.
 _NEEDED = (
@@ -100,7 +99,7 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
 
     Raises ConfigError, DriverError, PrivilegeError.
     """
-    hypervisor, agent = drivers(plugins, config, context(config, roots.pod_run_dir(config.id)))
+    hypervisor, agent = drivers(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
     _check_devices(config, hypervisor, devices(config, agent))
     if HypervisorCapability.PROCESS not in hypervisor.capabilities:
         return False

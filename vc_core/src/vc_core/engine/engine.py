@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.config.ids import pod_uuid
 from vc_core.driver.agent import Agent, AgentCapability, Process, ProcessIO, TerminalSize
-from vc_core.driver.context import PodContext, context
+from vc_core.driver.context import PodContext
 from vc_core.driver.guest import Progress
 from vc_core.driver.hypervisor import Hypervisor, VMExit
 from vc_core.engine import assembly, containers, guest_image
@@ -294,7 +294,7 @@ class Engine:
         config, what, pod_root = self._ledger.config, None, ""
         if self._share_dir is not None:
             what = await guest_image.resolve(self._plugins, config, self._store.roots.cache, progress)
-        pod = context(config, self._run_dir, what)
+        pod = PodContext.of(config, self._run_dir, what)
         if self._share_dir is not None:
             for directory in filter(None, (self._share_dir, pod.writable_dir)):
                 share.prepare(directory)
@@ -485,7 +485,7 @@ class Engine:
         self._containers = Containers(
             self._ledger, self._share_dir, writable if writable.exists() else None, self._spawn
         )
-        pod = context(self._ledger.config, self._run_dir)
+        pod = PodContext.of(self._ledger.config, self._run_dir)
         self._make_drivers(pod, self.record.saved_hypervisor, self.record.saved_agent)
         hypervisor, agent = self._drivers()
         if self.record.supervised:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vc_core.config.pod import PodConfig
 from vc_core.driver.agent import Agent, AgentCapability
-from vc_core.driver.context import PodContext, context
+from vc_core.driver.context import PodContext
 from vc_core.driver.devices import Channel, Device, SharedDirectory
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.kinds import PluginKind
@@ -36,7 +36,7 @@ class Subject:
 
     def pod(self) -> PodContext:
         """Return a pod none of whose directories exists, as at the creation of a pod."""
-        return context(PodConfig(id="contract"), self.directory / "run")
+        return PodContext.of(PodConfig(id="contract"), self.directory / "run")
 
     def create(self) -> object:
         """Return what the driver's create hook makes. Raises VCError."""

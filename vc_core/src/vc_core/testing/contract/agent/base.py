@@ -14,7 +14,7 @@ import pytest
 from vc_core.config.container import Cmd
 from vc_core.config.pod import PodConfig
 from vc_core.driver.agent import Agent, AgentCapability, GuestContainer, Process, TerminalSize
-from vc_core.driver.context import PodContext, context
+from vc_core.driver.context import PodContext
 from vc_core.driver.devices import Channel, GuestPort
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import HypervisorError
@@ -113,7 +113,7 @@ class AgentFixtures(PluginContract):
         run_dir = tmp_path / "run"
         (run_dir / "share" / self.root_fs).mkdir(parents=True)
         run_dir.chmod(0o700)
-        return context(PodConfig(id="contract"), run_dir)
+        return PodContext.of(PodConfig(id="contract"), run_dir)
 
     @pytest.fixture
     def make(self, driver: AgentDriver, options: Mapping[str, object], pod: PodContext) -> Callable[..., Agent]:

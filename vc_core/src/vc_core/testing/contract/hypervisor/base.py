@@ -13,7 +13,7 @@ import pytest
 
 from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
 from vc_core.config.pod import HypervisorConfig, PodConfig
-from vc_core.driver.context import Boot, PodContext, context
+from vc_core.driver.context import Boot, PodContext
 from vc_core.driver.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.driver.kinds import PluginKind
@@ -90,7 +90,7 @@ class HypervisorFixtures(PluginContract):
         run_dir = tmp_path / "run" / "contract"
         (run_dir / "share").mkdir(parents=True)
         run_dir.chmod(0o700)
-        return context(PodConfig(id="contract", hypervisor_config=hypervisor_config), run_dir, boot)
+        return PodContext.of(PodConfig(id="contract", hypervisor_config=hypervisor_config), run_dir, boot)
 
     @pytest.fixture
     def make(self, driver: HypervisorDriver, pod: PodContext) -> Make:
