@@ -19,7 +19,11 @@ PLUGINS = sorted(
 #: Libraries that are used in one place only, and that place.
 HOMES = {
     "stevedore": {"vc_core/src/vc_core/plugins/discovery.py"},
-    "pluggy": {"vc_core/src/vc_core/driver/hooks/_markers.py", "vc_core/src/vc_core/plugins/registry.py"},
+    "pluggy": {
+        "vc_core/src/vc_core/driver/hooks/_markers.py",
+        "vc_core/src/vc_core/plugins/registry.py",
+        "vc_core/src/vc_core/plugins/rules.py",
+    },
 }
 
 #: What a driver may import of vc_core; test packages of drivers also DOORS_OF_TESTS.

@@ -120,7 +120,7 @@ SABOTAGE = {
     def at_creation(self, pod):
         pod.run_dir.mkdir(parents=True, exist_ok=True)
 """,
-        "making_objects_does_nothing_else",
+        "create_has_no_side_effects",
     ),
     "StartsAProcessWhenMade": (
         """(_Hypervisor):
@@ -128,7 +128,7 @@ SABOTAGE = {
         import subprocess
         subprocess.run(["true"])
 """,
-        "making_objects_does_nothing_else",
+        "create_has_no_side_effects",
     ),
     "RaisesItsOwn": (
         """(_Hypervisor):

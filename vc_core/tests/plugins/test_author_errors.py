@@ -102,7 +102,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     Path("/tmp/vc-author-error").unlink(missing_ok=True)
-    return {one["name"]: "; ".join(one["faults"]) for one in json.loads(done.stdout)}
+    return {one["name"]: "; ".join(one["violations"]) for one in json.loads(done.stdout)}
 
 
 def test_a_good_one_is_good(said: dict[str, str]) -> None:

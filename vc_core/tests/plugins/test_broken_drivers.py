@@ -15,7 +15,7 @@ import distributions
 import vc_core as vc
 from vc_core.host.processes import find_supervisors
 from vc_core.plugins import registry
-from vc_core.plugins.examine import TIMEOUT, examine_installed
+from vc_core.plugins.check_runner import TIMEOUT, check_installed
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
@@ -85,7 +85,7 @@ SNAG = """
                 raise SystemExit(3)
 """
 
-#: How it goes bad -> what the examination reports; "" where nothing can be seen without stopping a VM.
+#: How it goes bad -> what the check reports; "" where nothing can be seen without stopping a VM.
 WAYS = {
     "import fails": "RuntimeError: bad day",
     "import hangs": f"hangs ({HANG:g} s) in this step: loading it",
@@ -191,10 +191,10 @@ def states_in(listed: str) -> dict[str, str]:
     return {pod["id"]: pod["state"] for pod in json.loads(listed)}
 
 
-def faults(*names: str, timeout: float = TIMEOUT) -> dict[str, str]:
+def violations(*names: str, timeout: float = TIMEOUT) -> dict[str, str]:
     """Return what is wrong with installed drivers, by their names; "" where nothing is."""
-    found = examine_installed(names, promises=True, timeout=timeout)
-    return {one.name: "; ".join(one.faults) for one in found}
+    found = check_installed(names, contract=True, timeout=timeout)
+    return {one.name: "; ".join(one.violations) for one in found}
 
 
 def test_the_driver_is_good_before_it_turns(turn: Turn) -> None:
@@ -202,7 +202,7 @@ def test_the_driver_is_good_before_it_turns(turn: Turn) -> None:
     pod.start()
     pod.stop()
     pod.delete()
-    assert faults("turncoat") == {"turncoat": ""}
+    assert violations("turncoat") == {"turncoat": ""}
 
 
 @pytest.mark.parametrize(
@@ -224,9 +224,9 @@ def test_a_driver_gone_bad_harms_no_other_and_its_pods_can_be_deleted(turn: Turn
     other.delete(force=True)
 
     if "hangs" in way:
-        found = faults("turncoat", timeout=HANG)
+        found = violations("turncoat", timeout=HANG)
     else:
-        found = faults("turncoat", "mock")
+        found = violations("turncoat", "mock")
         assert found.pop("mock") == ""
     assert fault in found["turncoat"]
     assert bool(found["turncoat"]) == bool(fault)
@@ -245,7 +245,7 @@ def test_a_driver_that_ends_its_process_ends_no_command(virtc: Virtc) -> None:
     assert states_in(virtc("pod", "list", "--json", **bad)) == {"ready": "ready", "running": "running"}
     assert json.loads(virtc("pod", "status", "--json", "running", **bad))["state"] == "running"
     examined = json.loads(virtc("drivers", "--check", "--json", status=1, **bad))
-    found = {one["name"]: "; ".join(one["faults"]) for one in examined}
+    found = {one["name"]: "; ".join(one["violations"]) for one in examined}
     assert WAYS["import crashes"] in found.pop("turncoat")
     assert set(found.values()) == {""}
     for name in ("running", "ready"):
@@ -285,7 +285,7 @@ def test_a_driver_that_was_uninstalled_harms_no_other(turn: Turn, site: Path, mo
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(site)])
     monkeypatch.delenv("PYTHONPATH")
     assert states() == {"p1": "running"}
-    assert faults("mock") == {"mock": ""}
+    assert violations("mock") == {"mock": ""}
     vc.delete_pod("p1", force=True)
     assert states() == {}
 
@@ -295,7 +295,7 @@ def test_a_driver_that_is_offered_twice_harms_no_other(turn: Turn, site: Path, m
     monkeypatch.syspath_prepend(site / "rival")
     monkeypatch.setenv("PYTHONPATH", f"{site}:{site}/rival")
     assert states() == {"p1": "running"}
-    found = faults("turncoat", "mock")
+    found = violations("turncoat", "mock")
     assert "stranger-rival 7.8 and stranger-turncoat 7.8" in found["turncoat"]
     assert found["mock"] == ""
     vc.delete_pod("p1", force=True)

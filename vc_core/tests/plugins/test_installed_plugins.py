@@ -77,7 +77,8 @@ def run(site: Path, tmp_path: Path) -> Callable[..., Any]:
     """Return a function that runs statements in a fresh process and returns what they assign to ``result``."""
 
     def run(statements: str, site: Path = site) -> Any:
-        program = "import json\nfrom vc_core.plugins.registry import *\nplugins = Plugins()\n"
+        program = "import json\nfrom vc_core.driver import PluginKind\nfrom vc_core.plugins.registry import Plugins\n"
+        program += "plugins = Plugins()\n"
         program += textwrap.dedent(statements) + "\nprint(json.dumps(result))"
         done = subprocess.run(
             [sys.executable, "-B", "-c", program],
@@ -196,23 +197,23 @@ def test_an_installed_extension_works_beside_a_broken_one(run: Callable[..., Any
 
 
 @pytest.mark.slow
-def test_every_installed_plugin_is_examined_apart_from_the_others(run: Callable[..., Any]) -> None:
+def test_every_installed_plugin_is_checked_apart_from_the_others(run: Callable[..., Any]) -> None:
     rows = run("""
         import dataclasses
-        from vc_core.plugins.registry.examine import examine_installed
-        result = [dataclasses.astuple(one) for one in examine_installed(promises=True)]
+        from vc_core.plugins.check_runner import check_installed
+        result = [dataclasses.astuple(one) for one in check_installed(contract=True)]
     """)
     ours = [row for row in rows if row[2].startswith("stranger-")]
     assert {(kind, name, distribution) for kind, name, distribution, *_ in ours} == {
         (group[:-1], entry_point, f"stranger-{name}") for name, (group, entry_point, _) in PROJECTS.items()
     }
     assert {version for _, _, _, version, *_ in ours} == {distributions.VERSION}
-    faults = {name: faults for _, name, _, _, _, faults in ours}
-    assert [name for name in faults if not faults[name]] == ["telling"]
-    assert "RuntimeError: no licence" in faults["broken"][0]
-    assert "stranger-twice-a 7.8 and stranger-twice-b 7.8" in faults["twice"][0]
-    assert any("accepts option 'no-such-option'" in fault for fault in faults["good"])
-    assert any("returned 'no hypervisor' from vc_hypervisor_create" in fault for fault in faults["good"])
+    violations = {name: violations for _, name, _, _, _, violations in ours}
+    assert [name for name in violations if not violations[name]] == ["telling"]
+    assert "RuntimeError: no licence" in violations["broken"][0]
+    assert "stranger-twice-a 7.8 and stranger-twice-b 7.8" in violations["twice"][0]
+    assert any("accepts option 'no-such-option'" in one for one in violations["good"])
+    assert any("returned 'no hypervisor' from vc_hypervisor_create" in one for one in violations["good"])
 
 
 def test_a_driver_is_seen_as_soon_as_it_is_installed_and_no_cache_is_written(

@@ -222,7 +222,7 @@ def test_a_hook_of_another_kind_is_refused() -> None:
     class Both(GoodHypervisor, GoodSpawner):
         pass
 
-    assert "implements vc_spawner_create, which is no hook of a hypervisor driver" in refusal(HYPERVISOR, Both())
+    assert "implements vc_spawner_create, which is not a hook of a hypervisor driver" in refusal(HYPERVISOR, Both())
 
 
 def test_an_argument_that_the_specification_does_not_have_is_refused() -> None:
@@ -284,7 +284,7 @@ def test_a_driver_cannot_wrap_hooks() -> None:
 
 def test_a_name_is_added_once() -> None:
     plugins = added(HYPERVISOR, GoodHypervisor())
-    with pytest.raises(DriverConflictError, match="hypervisor driver 'x' added by the program is in use already"):
+    with pytest.raises(DriverConflictError, match="hypervisor driver 'x' added by the program is already loaded"):
         plugins.add_driver(HYPERVISOR, "x", GoodHypervisor())
 
 
@@ -463,7 +463,7 @@ def test_waiting_for_notifications_has_an_end(gate: Gate, caplog: pytest.LogCapt
 def test_notifications_that_pile_up_are_dropped_and_said_so(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("vc_core.plugins.registry._NOTIFICATIONS_MAX", 2)
+    monkeypatch.setattr("vc_core.plugins.notifications._PENDING_MAX", 2)
     plugins = added(EXTENSION, gate)
     plugins.notify_pod_transition("p1", "", "0")
     assert gate.called.wait(2)

@@ -19,10 +19,10 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
     Example: virtc drivers --check qemu
     """
     from vc_core.errors import DriverNotFoundError
+    from vc_core.plugins.check_runner import check_installed
     from vc_core.plugins.discovery import INSTALL_DEFAULTS, how_to_install
-    from vc_core.plugins.examine import examine_installed
 
-    found = examine_installed(names, promises=check)
+    found = check_installed(names, contract=check)
     if missing := sorted(set(names) - {one.name for one in found}):
         raise DriverNotFoundError(f"no driver {missing[0]!r} is installed; {how_to_install(missing[0])}")
     if not any(one.kind != "extension" for one in found) and not names:
@@ -33,11 +33,11 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
         headers = ("KIND", "NAME", "DISTRIBUTION", "VERSION", "USABLE", "CONTRACT")
         rows = [
             (one.kind, one.name, one.distribution, one.version,
-             "; ".join(one.problems) or "yes", "broken" if one.faults else "kept")
+             "; ".join(one.problems) or "yes", "broken" if one.violations else "kept")
             for one in found
         ]  # fmt: skip
         shown = len(headers) if check else len(headers) - 1
         output.print_table(headers[:shown], [row[:shown] for row in rows])
-        for fault in (fault for one in found for fault in one.faults if check):
-            click.echo(output.printable(fault))
-    return 1 if check and any(one.faults for one in found) else 0
+        for violation in (violation for one in found for violation in one.violations if check):
+            click.echo(output.printable(violation))
+    return 1 if check and any(one.violations for one in found) else 0

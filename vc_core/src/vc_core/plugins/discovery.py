@@ -1,8 +1,8 @@
-"""Which installed distribution supplies a plug-in, and the loading of one: the only module that imports stevedore.
+"""Finds the installed distribution that supplies a plug-in, and loads the plug-in with stevedore.
 
 Entry points are read from the installed distributions each time a :class:`Catalogue` is made, not from stevedore's
-cache in ``~/.cache/python-entrypoints``: that cache tells times apart in steps of about two minutes, so it can hide a
-driver that was installed a moment ago, and looking at what is installed should not write files.
+cache in ``~/.cache/python-entrypoints``: that cache compares times in steps of about two minutes, so it can hide a
+driver that was installed a moment ago, and listing drivers should not write files.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from stevedore.extension import Extension
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverConflictError, DriverLoadError
 
-#: What authors of plug-ins get wrong first.
-NO_CLASS = "an entry point names a class without required arguments"
+#: Part of the error for an entry point that does not name a class: the first mistake of most authors of plug-ins.
+NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
 
 _log = logging.getLogger(__name__)
-
 
 #: The distribution of this project that offers each plug-in, for errors that name what to install. No name of a
 #: distribution is guessed from that of a driver: anyone can publish one that a misspelled driver name leads to.
@@ -45,7 +44,7 @@ INSTALL_DEFAULTS = "'pip install virtcontainers' installs the default ones"
 
 
 def how_to_install(name: str, kind: PluginKind | None = None) -> str:
-    """Return the half of a sentence that advises how to get a plug-in, of any kind if ``kind`` is None."""
+    """Return the half of a sentence that says how to install a plug-in, of any kind if ``kind`` is None."""
     for (published_kind, published_name), distribution in _PUBLISHED.items():
         if published_name == name and kind in (None, published_kind):
             return f"'pip install {distribution}' installs it"
@@ -63,18 +62,19 @@ def _suppliers(entry_points: Sequence[EntryPoint]) -> str:
     return " and ".join(sorted("{} {}".format(*supplier(entry_point)) for entry_point in entry_points))
 
 
-def in_a_line(error: BaseException) -> str:
-    """Return an exception of somebody else's code as part of a sentence."""
+def one_line(error: BaseException) -> str:
+    """Return the type and text of an exception on one line, for an error that quotes it."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 class _OneDriver(DriverManager[object]):
-    """stevedore's manager of one driver, given the entry points instead of its cache of them."""
+    """stevedore's manager of one driver, with entry points that are given instead of read from stevedore's cache."""
 
     def __init__(self, kind: PluginKind, name: str, entry_points: list[EntryPoint]) -> None:
         self._candidates = entry_points
 
         def clash(_group: str, _name: str, _found: list[Extension[object]]) -> NoReturn:
+            """Refuse a name that two distributions offer. Raises DriverConflictError."""
             raise DriverConflictError(
                 f"{kind.noun} {name!r} is offered by {_suppliers(entry_points)}; uninstall all but one",
                 kind=kind,
@@ -88,47 +88,48 @@ class _OneDriver(DriverManager[object]):
 
 
 class Catalogue:
-    """What the installed distributions offered when this object was made. Nothing of theirs is imported for it."""
+    """The entry points of the distributions that were installed when this object was made; it imports none of them."""
 
     def __init__(self) -> None:
         found: dict[tuple[str, str, str], EntryPoint] = {}
         for distribution in importlib.metadata.distributions():
             try:
-                ours = [entry for entry in distribution.entry_points if entry.group.startswith("vc_core.")]
-                if not ours:
+                offered = [entry for entry in distribution.entry_points if entry.group.startswith("vc_core.")]
+                if not offered:
                     continue
-                metadata = distribution.metadata  # read once, for it is parsed each time
+                metadata = distribution.metadata  # read once: each access parses it
                 if not (metadata["Name"] and metadata["Version"]):
                     raise ValueError("it has no name or version")
-                for entry in ours:
-                    # A distribution that is found twice on sys.path counts once: the first is what gets imported.
+                for entry in offered:
+                    # A distribution that is twice on sys.path counts once: Python imports the first.
                     found.setdefault((entry.group, entry.name, metadata["Name"]), entry)
             except Exception as error:  # one distribution's broken metadata must not hide the others
                 where = distribution.locate_file("")
-                _log.warning("passed over a distribution in %s that cannot be read: %s", where, in_a_line(error))
+                _log.warning("skipped a distribution in %s whose metadata cannot be read: %s", where, one_line(error))
         self._found = found.values()
 
     def offers(self, kind: PluginKind) -> list[EntryPoint]:
-        """Return every entry point of one kind, sorted by name; a name that two distributions offer is there twice."""
+        """Return the entry points of one kind, sorted by name; a name that two distributions offer appears twice."""
         return sorted((entry for entry in self._found if entry.group == kind.group), key=lambda entry: entry.name)
 
     def load(self, kind: PluginKind, name: str) -> tuple[object, EntryPoint]:
-        """Import and instantiate the plug-in ``name``, which must be among :meth:`offers`.
+        """Return the plug-in ``name``, imported and instantiated, and its entry point.
 
-        Raises DriverConflictError when two distributions offer it, DriverLoadError when it cannot be imported or made.
+        ``name`` must be among :meth:`offers`. Raises DriverConflictError when two distributions offer it,
+        DriverLoadError when it cannot be imported or made.
         """
         entry_points = [entry for entry in self.offers(kind) if entry.name == name]
         try:
             manager = _OneDriver(kind, name, entry_points)
         except DriverConflictError:
             raise
-        except (Exception, SystemExit) as error:  # stevedore lets SystemExit and AssertionError of an import pass
-            hint = f"{NO_CLASS}; " if isinstance(error, TypeError) else ""
+        except (Exception, SystemExit) as error:  # stevedore does not catch SystemExit
+            hint = f"{NOT_A_CLASS_MESSAGE}; " if isinstance(error, TypeError) else ""
             raise DriverLoadError(
                 f"{kind.noun} {name!r} of {_suppliers(entry_points)} failed to load "
-                f"({entry_points[0].value}: {in_a_line(error)}); {hint}repair or uninstall it",
+                f"({entry_points[0].value}: {one_line(error)}); {hint}repair or uninstall it",
                 kind=kind,
                 name=name,
             ) from error
-        # Not manager.driver: that is the class when the object is falsy.
+        # Not manager.driver: for an object that is falsy, that is its class.
         return manager.extensions[0].obj, entry_points[0]

@@ -1,10 +1,14 @@
-"""Typed faces of loaded drivers: one class for each kind."""
+"""Typed faces of loaded drivers, one class for each kind: they call hooks and check what these return.
+
+pluggy returns ``Any``. A value of the wrong type, whether a driver or the wrapper of an extension returned it, ends
+here as a DriverContractError that names the distribution and the hook.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 from vc_core.config.defaults import DEFAULT_GUEST
 from vc_core.driver.agent import Agent
@@ -13,17 +17,12 @@ from vc_core.driver.guest import GuestBuilder, GuestPayload
 from vc_core.driver.hypervisor import Hypervisor
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.spawner import Spawner
-from vc_core.errors import (
-    DriverContractError,
-)
-
-if TYPE_CHECKING:
-    from vc_core.plugins.registry import Plugins
+from vc_core.errors import DriverContractError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedPlugin:
-    """A plug-in object and where it came from; ``distribution`` is empty for one that the program added."""
+    """A plug-in object and the distribution that supplied it, "" for one that the program added."""
 
     kind: PluginKind
     name: str
@@ -35,14 +34,14 @@ class LoadedPlugin:
         origin = f"of {self.distribution} {self.version}" if self.distribution else "added by the program"
         return f"{self.kind.noun} {self.name!r} {origin}"
 
-    def fault(self, what: str) -> DriverContractError:
-        """Return the error that says how this plug-in breaks its specification."""
-        return DriverContractError(f"{self} {what}", kind=self.kind, name=self.name)
+    def contract_error(self, clause: str) -> DriverContractError:
+        """Return the error whose sentence is this plug-in and ``clause``, such as "wraps vc_driver_probe"."""
+        return DriverContractError(f"{self} {clause}", kind=self.kind, name=self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class DriverInfo:
-    """A plug-in that is there: what it is called, and who supplied it (nobody, if the program added it)."""
+    """An available plug-in: its kind and name, and the distribution that supplies it, "" if the program added it."""
 
     kind: PluginKind
     name: str
@@ -50,14 +49,24 @@ class DriverInfo:
     version: str
 
 
+class CallHook(Protocol):
+    """Calls a hook of one plug-in through the wrappers of all extensions, and returns its result unchecked.
+
+    Raises the hook's VCError, and DriverContractError in the place of any other exception.
+    """
+
+    def __call__(self, hook: str, plugin: LoadedPlugin, **arguments: object) -> object:
+        """Call ``hook`` of ``plugin``."""
+
+
 class BaseDriver:
-    """What the typed faces share."""
+    """Base of the typed faces. Each method calls one hook; any of them also raises the hook's own VCError."""
 
     kind: ClassVar[PluginKind]
 
-    def __init__(self, plugins: Plugins, plugin: LoadedPlugin) -> None:
-        self._plugins = plugins
+    def __init__(self, plugin: LoadedPlugin, call: CallHook) -> None:
         self._plugin = plugin
+        self._call_hook = call
 
     def __str__(self) -> str:
         return str(self._plugin)
@@ -75,7 +84,7 @@ class BaseDriver:
     def config(self, options: Mapping[str, object]) -> object:
         """Return the driver's own frozen configuration.
 
-        Raises ConfigError for an unknown option or a bad value, DriverContractError.
+        Raises ConfigError for an unknown option or an invalid value, DriverContractError for a result of None.
         """
         hook = f"vc_{self.kind}_config"
         config = self._call(hook, options=options)
@@ -84,7 +93,10 @@ class BaseDriver:
         return config
 
     def probe(self) -> list[str]:
-        """Return one sentence for each thing that keeps the driver from working on this host."""
+        """Return one sentence for each condition that keeps the driver from working on this host.
+
+        Raises DriverContractError for a result that is not a sequence of strings.
+        """
         hook = "vc_driver_probe"
         problems = self._call(hook)
         if problems is None:  # the driver does not implement this optional hook
@@ -98,10 +110,10 @@ class BaseDriver:
         return list(problems)
 
     def _call(self, hook: str, **arguments: object) -> object:
-        return self._plugins.call_one(hook, self._plugin, **arguments)
+        return self._call_hook(hook, self._plugin, **arguments)
 
     def _wrong(self, hook: str, value: object, wanted: str) -> DriverContractError:
-        return self._plugin.fault(f"returned {value!r} from {hook}, which must return {wanted}")
+        return self._plugin.contract_error(f"returned {value!r} from {hook}, which must return {wanted}")
 
 
 class HypervisorDriver(BaseDriver):
@@ -110,7 +122,11 @@ class HypervisorDriver(BaseDriver):
     kind = PluginKind.HYPERVISOR
 
     def create(self, pod: PodContext, config: object, saved: Mapping[str, object] | None) -> Hypervisor:
-        """Return the object that controls one pod's VM; see ``vc_hypervisor_create``."""
+        """Return the object that controls one pod's VM; see ``vc_hypervisor_create``.
+
+        Raises ConfigError when the driver cannot serve the pod, DriverContractError for a result that is not a
+        Hypervisor.
+        """
         hook = "vc_hypervisor_create"
         made = self._call(hook, pod=pod, config=config, saved=saved)
         if not isinstance(made, Hypervisor):
@@ -118,7 +134,10 @@ class HypervisorDriver(BaseDriver):
         return made
 
     def guest(self) -> str:
-        """Return the name of the guest driver that builds what its VMs boot; see ``vc_hypervisor_guest``."""
+        """Return the name of the guest driver that builds what this hypervisor's VMs boot; see ``vc_hypervisor_guest``.
+
+        Raises DriverContractError for a result that is not a string.
+        """
         hook = "vc_hypervisor_guest"
         name = self._call(hook)
         if name is None:  # the driver does not implement this optional hook
@@ -136,7 +155,10 @@ class AgentDriver(BaseDriver):
     def create(
         self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
     ) -> Agent:
-        """Return the object that reaches into one pod's guest; see ``vc_agent_create``."""
+        """Return the object that talks to one pod's guest; see ``vc_agent_create``.
+
+        Raises ConfigError when the driver cannot serve the pod, DriverContractError for a result that is not an Agent.
+        """
         hook = "vc_agent_create"
         made = self._call(hook, pod=pod, config=config, spawner=spawner, saved=saved)
         if not isinstance(made, Agent):
@@ -144,7 +166,10 @@ class AgentDriver(BaseDriver):
         return made
 
     def guest(self, config: object) -> GuestPayload | None:
-        """Return what the agent needs inside a guest, or None if it runs in no built guest; see ``vc_agent_guest``."""
+        """Return what the agent needs inside a built guest, None if it runs in none; see ``vc_agent_guest``.
+
+        Raises GuestError when a file is missing, DriverContractError for a result that is neither.
+        """
         hook = "vc_agent_guest"
         payload = self._call(hook, config=config)
         if payload is not None and not isinstance(payload, GuestPayload):
@@ -158,7 +183,10 @@ class SpawnerDriver(BaseDriver):
     kind = PluginKind.SPAWNER
 
     def create(self, config: object) -> Spawner:
-        """Return the object that wraps commands; see ``vc_spawner_create``."""
+        """Return the object that wraps commands; see ``vc_spawner_create``.
+
+        Raises DriverContractError for a result that is not a Spawner.
+        """
         hook = "vc_spawner_create"
         made = self._call(hook, config=config)
         if not isinstance(made, Spawner):
@@ -172,9 +200,20 @@ class GuestDriver(BaseDriver):
     kind = PluginKind.GUEST
 
     def create(self, config: object) -> GuestBuilder:
-        """Return the object that builds guests; see ``vc_guest_create``."""
+        """Return the object that builds guests; see ``vc_guest_create``.
+
+        Raises DriverContractError for a result that is not a GuestBuilder.
+        """
         hook = "vc_guest_create"
         made = self._call(hook, config=config)
         if not isinstance(made, GuestBuilder):
             raise self._wrong(hook, made, "a vc_core.driver.GuestBuilder")
         return made
+
+
+Driver = HypervisorDriver | AgentDriver | SpawnerDriver | GuestDriver
+
+#: The face of each kind of driver.
+FACES: dict[PluginKind, type[Driver]] = {
+    face.kind: face for face in (HypervisorDriver, AgentDriver, SpawnerDriver, GuestDriver)
+}

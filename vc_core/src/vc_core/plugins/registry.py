@@ -1,9 +1,8 @@
-"""Finds plug-ins, holds them to their hook specifications, and calls them: one :class:`Plugins` per runtime.
+"""Finds plug-ins, validates them against their hook specifications, and calls them: one :class:`Plugins` per runtime.
 
-stevedore (in ``_discovery``) answers which installed distribution supplies the driver called "qemu" and loads that one;
-pluggy answers whether what it supplied keeps the hook specification, and carries a call to it through the wrappers of
-extensions. pluggy returns ``Any``; the typed faces (:class:`HypervisorDriver` and its siblings) check every value, so
-that a driver's mistake ends as a DriverContractError that names distribution and hook.
+stevedore (in ``discovery``) finds the installed distribution that supplies the driver called "qemu" and loads that
+driver; pluggy validates it against the hook specifications and carries each call to it through the wrappers of
+extensions. The typed faces (in ``drivers``) check what a hook returns.
 """
 
 from __future__ import annotations
@@ -11,130 +10,54 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pluggy
 
 from vc_core.driver.hooks import PROJECT, AgentSpec, DriverSpec, ExtensionSpec, GuestSpec, HypervisorSpec, SpawnerSpec
 from vc_core.driver.kinds import PluginKind
-from vc_core.errors import (
-    DriverConflictError,
-    DriverError,
-    DriverLoadError,
-    DriverNotFoundError,
-    VCError,
+from vc_core.errors import DriverConflictError, DriverError, DriverLoadError, DriverNotFoundError, VCError
+from vc_core.plugins.discovery import (
+    INSTALL_DEFAULTS,
+    NOT_A_CLASS_MESSAGE,
+    Catalogue,
+    how_to_install,
+    one_line,
+    supplier,
 )
-from vc_core.plugins.discovery import INSTALL_DEFAULTS, NO_CLASS, Catalogue, how_to_install, in_a_line, supplier
 from vc_core.plugins.drivers import (
+    FACES,
     AgentDriver,
     BaseDriver,
+    Driver,
     DriverInfo,
     GuestDriver,
     HypervisorDriver,
     LoadedPlugin,
     SpawnerDriver,
 )
-from vc_core.plugins.rules import OPTIONAL, REQUIRED
+from vc_core.plugins.notifications import HookTimeoutError, Notifications, with_timeout
+from vc_core.plugins.rules import OPTIONAL, REQUIRED, violations
 
-__all__ = [
-    "AgentDriver",
-    "DriverInfo",
-    "GuestDriver",
-    "HypervisorDriver",
-    "PluginKind",
-    "Plugins",
-    "SpawnerDriver",
-]
-
-#: Seconds for an extension to be imported, and to return from a notification.
+#: Seconds that importing an extension, or one of its hooks, may take.
 EXTENSION_TIMEOUT = 3.0
 
-#: Seconds that a process waits, before it ends, for the notifications that it has not delivered: time for one extension
-#: that hangs and is disabled, and for the others.
+#: Seconds that a process blocks, before it ends, until its notifications are delivered: time for one extension that
+#: hangs and is disabled, and for the others.
 DRAIN_TIMEOUT = 2 * EXTENSION_TIMEOUT
 
-#: Most notifications that wait for an extension which is slow, but not slow enough to be disabled.
-_NOTIFICATIONS_MAX = 1000
-
 _log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-
-class _OverrunError(Exception):
-    """An extension does not return."""
-
-
-def _in_time(function: Callable[[], _T]) -> _T:
-    """Call an extension's code, which must not hold us up for ever. Raises what it raises, and _OverrunError.
-
-    A call that overruns is left behind in its thread, which keeps no process from ending.
-    """
-    outcome: Future[_T] = Future()
-
-    def call() -> None:
-        try:
-            outcome.set_result(function())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=call, name="extension", daemon=True).start()
-    if not wait([outcome], EXTENSION_TIMEOUT).done:
-        raise _OverrunError
-    return outcome.result()
-
-
-class _Notifications:
-    """Delivers notifications in their order, on one thread that lives as long as some wait. Used by several threads."""
-
-    def __init__(self, deliver: Callable[[str, Mapping[str, object]], None]) -> None:
-        self._deliver = deliver
-        self._changed = threading.Condition()
-        self._waiting: deque[tuple[str, Mapping[str, object]]] = deque()
-        self._delivering = False
-
-    def put(self, hook: str, arguments: Mapping[str, object]) -> None:
-        """Queue a call of a hook; one that finds the queue full is logged and dropped. Returns at once."""
-        with self._changed:
-            if len(self._waiting) == _NOTIFICATIONS_MAX:
-                _log.error("the extensions are too slow: %s with %s is not delivered", hook, arguments)
-                return
-            self._waiting.append((hook, arguments))
-            if not self._delivering:
-                self._delivering = True
-                threading.Thread(target=self._work, name="notifications", daemon=True).start()
-
-    def drain(self, timeout: float) -> None:
-        """Block until all are delivered, ``timeout`` seconds at most; what remains then is logged."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: not self._delivering, timeout):
-                _log.error("%d notifications of extensions are not delivered after %g s", len(self._waiting), timeout)
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                if not self._waiting:
-                    self._delivering = False
-                    self._changed.notify_all()
-                    return
-                hook, arguments = self._waiting.popleft()
-            try:
-                self._deliver(hook, arguments)
-            except Exception:
-                _log.exception("%s cannot be delivered", hook)
-
 
 _D = TypeVar("_D", bound=BaseDriver)
 
 
 class Plugins:
-    """The plug-ins of one runtime. Making one costs little; distributions are looked at when a name is asked for.
+    """The plug-ins of one runtime. Cheap to make: installed distributions are read when a name is first looked up.
 
     May be used from several threads. A driver is loaded at its first use, extensions before the first hook is called.
+    The hooks of drivers run on the calling thread; extensions are imported, and notified, on threads of their own.
     """
 
     def __init__(self) -> None:
@@ -143,57 +66,62 @@ class Plugins:
         self._plugins: dict[tuple[PluginKind, str], LoadedPlugin] = {}
         self._broken_extensions: dict[str, DriverError] = {}
         self._extensions_loaded = False
-        self._notifications = _Notifications(self._deliver)
+        self._notifications = Notifications(self._deliver)
         self._manager = pluggy.PluginManager(PROJECT)
         for spec in (HypervisorSpec, AgentSpec, SpawnerSpec, GuestSpec, DriverSpec, ExtensionSpec):
             self._manager.add_hookspecs(spec)
 
     def names(self, kind: PluginKind) -> list[str]:
-        """Return the names of all plug-ins of one kind, sorted. Imports none of them."""
+        """Return the sorted names of all plug-ins of one kind, without importing any of them."""
         with self._lock:
             added = {name for added_kind, name in self._plugins if added_kind is kind}
             return sorted(added | {entry.name for entry in self._installed().offers(kind)})
 
     def hypervisor(self, name: str) -> HypervisorDriver:
-        """Return the hypervisor driver ``name``.
-
-        Raises DriverNotFoundError, DriverConflictError, DriverLoadError, DriverContractError; so do the next three.
-        """
-        return self._driver(HypervisorDriver, name)
+        """Return the hypervisor driver ``name``, loaded. Raises DriverError as :meth:`driver` does."""
+        return self._face(HypervisorDriver, name)
 
     def agent(self, name: str) -> AgentDriver:
-        """Return the agent driver ``name``."""
-        return self._driver(AgentDriver, name)
+        """Return the agent driver ``name``, loaded. Raises DriverError as :meth:`driver` does."""
+        return self._face(AgentDriver, name)
 
     def spawner(self, name: str) -> SpawnerDriver:
-        """Return the spawner driver ``name``."""
-        return self._driver(SpawnerDriver, name)
+        """Return the spawner driver ``name``, loaded. Raises DriverError as :meth:`driver` does."""
+        return self._face(SpawnerDriver, name)
 
     def guest(self, name: str) -> GuestDriver:
-        """Return the guest driver ``name``."""
-        return self._driver(GuestDriver, name)
+        """Return the guest driver ``name``, loaded. Raises DriverError as :meth:`driver` does."""
+        return self._face(GuestDriver, name)
+
+    def driver(self, kind: PluginKind, name: str) -> Driver:
+        """Return the driver ``name``, loaded; ``kind`` is any but EXTENSION.
+
+        Raises DriverNotFoundError when no distribution offers it, DriverConflictError when two do, DriverLoadError
+        when it cannot be imported or made, DriverContractError when it breaks its hook specification.
+        """
+        return self._face(FACES[kind], name)
 
     def add_driver(self, kind: PluginKind, name: str, plugin: object) -> None:
-        """Add a plug-in object, of a driver or an extension, that no distribution offers or instead of one that does.
+        """Add a plug-in object, of a driver or an extension, which hides an installed one of the same kind and name.
 
-        For programs that bring their own driver, and for tests. Raises DriverConflictError if ``name`` was already
-        loaded or added, DriverContractError.
+        Called by programs that bring their own driver, and by tests. Raises DriverConflictError if ``name`` was already
+        loaded or added, DriverContractError if the object breaks its hook specification.
         """
         kind = PluginKind(kind)
         with self._lock:
             if (kind, name) in self._plugins:
-                raise DriverConflictError(f"{self._plugins[kind, name]} is in use already", kind=kind, name=name)
+                raise DriverConflictError(f"{self._plugins[kind, name]} is already loaded", kind=kind, name=name)
             self._register(LoadedPlugin(kind, name, "", "", plugin))
 
     def extension(self, name: str) -> None:
-        """Load an extension, to see whether it can be. Raises DriverError as :meth:`hypervisor` does."""
-        self._load_extensions()
+        """Load an extension. Called to validate one; raises DriverError as :meth:`driver` does."""
+        self.load_extensions()
         if name in self._broken_extensions:
             raise self._broken_extensions[name]
         self._load(PluginKind.EXTENSION, name)
 
     def installed(self) -> list[DriverInfo]:
-        """Return what is there of all kinds, imported or not; a name that two distributions offer is there twice."""
+        """Return all added and installed plug-ins, loaded or not; a name that two distributions offer appears twice."""
         with self._lock:
             found = [DriverInfo(one.kind, one.name, "", "") for one in self._plugins.values() if not one.distribution]
             added = {(one.kind, one.name) for one in found}
@@ -206,8 +134,8 @@ class Plugins:
     def notify_pod_transition(self, pod_id: str, old: str, new: str) -> None:
         """Notify every extension that a pod changed its state; see ``vc_pod_transition``.
 
-        Called by the process that wrote the new state. Never raises, and returns at once: a thread delivers the
-        notifications of this object, of pods and containers, in the order of these calls. See :meth:`drain`.
+        Called by the process that wrote the new state. Never raises, and returns at once: one thread delivers this
+        object's notifications, of pods and containers alike, in the order of these calls. See :meth:`drain`.
         """
         self._notifications.put("vc_pod_transition", {"pod_id": pod_id, "old": old, "new": new})
 
@@ -217,26 +145,38 @@ class Plugins:
         self._notifications.put("vc_container_transition", arguments)
 
     def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
-        """Block until all notifications are delivered, ``timeout`` seconds at most. Never raises.
+        """Block until all notifications are delivered, for ``timeout`` seconds at most. Never raises.
 
-        Called at the end of a process, or of an operation, that wrote states; not on an event loop that serves others.
+        Called at the end of a process, or of an operation, that wrote states; never on an event loop with other work.
         """
         self._notifications.drain(timeout)
 
     def load_extensions(self) -> None:
-        """Load all extensions, unless they are; each may take ``EXTENSION_TIMEOUT`` seconds. Never raises.
+        """Load all extensions once, each within ``EXTENSION_TIMEOUT`` seconds; log those that fail. Never raises.
 
-        The first call of a hook does it too. Called beforehand where hooks are called on an event loop.
+        The first call of a hook does this too, and blocks meanwhile. Called beforehand where hooks are called on an
+        event loop.
         """
-        self._load_extensions()
+        with self._lock:
+            if self._extensions_loaded:
+                return
+            self._extensions_loaded = True
+            for name in self.names(PluginKind.EXTENSION):
+                try:
+                    self._load(PluginKind.EXTENSION, name)
+                except DriverError as error:
+                    self._broken_extensions[name] = error
+                    _log.warning("extension skipped: %s", error)
 
-    def call_one(self, hook: str, plugin: LoadedPlugin, **arguments: object) -> Any:
-        """Call one driver's hook through the wrappers of all extensions, and return what comes out.
+    def _face(self, face: type[_D], name: str) -> _D:
+        return face(self._load(face.kind, name), self._call_hook)
 
-        Called by the typed faces only. The set of those left out is made anew for each call: a stored one would let
-        drivers in that are registered later. Raises the hook's own VCError, DriverContractError from anything else.
+    def _call_hook(self, hook: str, plugin: LoadedPlugin, **arguments: object) -> object:
+        """Call one driver's hook through the wrappers of all extensions; see ``CallHook``.
+
+        The set of plug-ins left out is made for each call: a stored one would let in drivers that are registered later.
         """
-        self._load_extensions()
+        self.load_extensions()
         others = [
             other.obj for other in self._registered() if other is not plugin and other.kind is not PluginKind.EXTENSION
         ]
@@ -248,13 +188,13 @@ class Plugins:
         except (Exception, SystemExit) as error:
             wrappers = [impl.plugin_name for impl in caller.get_hookimpls() if impl.wrapper]
             around = f" (wrapped by {', '.join(wrappers)})" if wrappers else ""
-            raise plugin.fault(
-                f"raised {in_a_line(error)} from {hook}{around}; hooks may raise only VCError"
+            raise plugin.contract_error(
+                f"raised {one_line(error)} from {hook}{around}; hooks may raise only VCError"
             ) from error
 
     def _deliver(self, hook: str, arguments: Mapping[str, object]) -> None:
-        """Call a hook of every extension. Called on the thread of the notifications."""
-        self._load_extensions()
+        """Call a hook of every extension, each on a thread of its own. Runs on the thread of the notifications."""
+        self.load_extensions()
         plugins = self._registered()
         for extension in plugins:
             if extension.kind is not PluginKind.EXTENSION:
@@ -264,13 +204,13 @@ class Plugins:
             if not caller.get_hookimpls():
                 continue
             try:
-                _in_time(partial(caller, **arguments))
-            except _OverrunError:
+                with_timeout(partial(caller, **arguments), EXTENSION_TIMEOUT)
+            except HookTimeoutError:
                 self._drop(extension)
-                overrun = "%s: hook %s did not return within %g s; the extension is disabled"
-                _log.error(overrun, extension, hook, EXTENSION_TIMEOUT)
-            except BaseException:  # whatever it raises on a thread of its own, KeyboardInterrupt and SystemExit too
-                _log.exception("%s raised from %s; passed over", extension, hook)
+                message = "%s: hook %s did not return within %g s; the extension is disabled"
+                _log.error(message, extension, hook, EXTENSION_TIMEOUT)
+            except BaseException:  # SystemExit and KeyboardInterrupt too: raised on a thread, they end nothing
+                _log.exception("%s raised from %s; the exception is ignored", extension, hook)
 
     def _drop(self, plugin: LoadedPlugin) -> None:
         with self._lock:
@@ -286,25 +226,23 @@ class Plugins:
             self._catalogue = Catalogue()
         return self._catalogue
 
-    def _driver(self, face: type[_D], name: str) -> _D:
-        return face(self, self._load(face.kind, name))
-
     def _load(self, kind: PluginKind, name: str) -> LoadedPlugin:
-        """Return a plug-in, loaded at most once."""
+        """Return a plug-in, loaded at most once. Raises DriverError as :meth:`driver` does."""
         with self._lock:
             if (kind, name) in self._plugins:
                 return self._plugins[kind, name]
             if name not in self.names(kind):
-                self._catalogue = None  # it may have been installed since
+                self._catalogue = None  # it may have been installed after the catalogue was made
                 available = self.names(kind)
                 if name not in available:
                     raise DriverNotFoundError(self._not_found(kind, name, available), kind=kind, name=name)
             load = partial(self._installed().load, kind, name)
             try:
-                obj, entry_point = _in_time(load) if kind is PluginKind.EXTENSION else load()
-            except _OverrunError as error:
-                what = f"extension {name!r} is not loaded after {EXTENSION_TIMEOUT:g} s; repair or uninstall it"
-                raise DriverLoadError(what, kind=kind, name=name) from error
+                is_extension = kind is PluginKind.EXTENSION
+                obj, entry_point = with_timeout(load, EXTENSION_TIMEOUT) if is_extension else load()
+            except HookTimeoutError as error:
+                message = f"extension {name!r} did not load within {EXTENSION_TIMEOUT:g} s; repair or uninstall it"
+                raise DriverLoadError(message, kind=kind, name=name) from error
             return self._register(LoadedPlugin(kind, name, *supplier(entry_point), obj))
 
     def _not_found(self, kind: PluginKind, name: str, available: Sequence[str]) -> str:
@@ -313,72 +251,31 @@ class Plugins:
         installed = f"installed: {', '.join(available)}" if available else f"no {kind.noun} is installed"
         return f"there is no {kind.noun} {name!r} ({installed}); {how_to_install(name, kind)}"
 
-    def _load_extensions(self) -> None:
-        with self._lock:
-            if self._extensions_loaded:
-                return
-            self._extensions_loaded = True
-            for name in self.names(PluginKind.EXTENSION):
-                try:
-                    self._load(PluginKind.EXTENSION, name)
-                except DriverError as error:
-                    self._broken_extensions[name] = error
-                    _log.warning("passed over: %s", error)
-
     def _register(self, plugin: LoadedPlugin) -> LoadedPlugin:
-        """Hand a plug-in object to pluggy and hold it to its specification; a faulty one leaves no trace.
+        """Register a plug-in object with pluggy and validate it; unregister it if it breaks a rule.
 
         Raises DriverContractError.
         """
         obj = plugin.obj
         if obj is None or inspect.isclass(obj) or inspect.ismodule(obj):
-            raise plugin.fault(f"is {obj!r}; {NO_CLASS}")
+            raise plugin.contract_error(f"is {obj!r}; {NOT_A_CLASS_MESSAGE}")
         if type(obj).__eq__ is not object.__eq__:
-            # pluggy keeps plug-ins in sets and compares them: two that are equal would be taken for one.
-            raise plugin.fault(
+            # pluggy keeps plug-ins in sets and compares them: it would take two equal ones for one.
+            raise plugin.contract_error(
                 f"is an object of {type(obj).__name__}, which defines __eq__; it must compare by identity"
             )
         label = f"{plugin.kind}:{plugin.name}"
         try:
             self._manager.register(obj, label)
             self._manager.check_pending()
-            faults = list(self._faults(plugin))
+            broken = list(violations(self._manager, plugin))
         except (pluggy.PluginValidationError, ValueError) as error:
             self._manager.unregister(name=label)
             what = " ".join(str(error).split())
             hooks = ", ".join(sorted(REQUIRED[plugin.kind] | OPTIONAL[plugin.kind]))
-            raise plugin.fault(f"does not keep its specification: {what}; its hooks can be {hooks}") from error
-        if faults:
+            raise plugin.contract_error(f"breaks its specification: {what}; its hooks can be {hooks}") from error
+        if broken:
             self._manager.unregister(name=label)
-            raise plugin.fault("; ".join(faults))
+            raise plugin.contract_error("; ".join(broken))
         self._plugins[plugin.kind, plugin.name] = plugin
         return plugin
-
-    def _faults(self, plugin: LoadedPlugin) -> Iterator[str]:
-        """Yield what pluggy accepts and this project does not."""
-        kind = plugin.kind
-        allowed = REQUIRED[kind] | OPTIONAL[kind]
-        implemented = set()
-        for caller in self._manager.get_hookcallers(plugin.obj) or ():
-            hook = caller.name
-            implemented.add(hook)
-            for impl in caller.get_hookimpls():
-                if impl.plugin is not plugin.obj or not caller.has_spec():
-                    continue
-                if kind is PluginKind.EXTENSION:
-                    if hook not in allowed and not impl.wrapper:
-                        yield f"implements {hook}, which an extension may only wrap (hookimpl(wrapper=True))"
-                elif hook not in allowed:
-                    yield f"implements {hook}, which is no hook of a {kind.noun}"
-                elif impl.wrapper or impl.hookwrapper:
-                    yield f"wraps {hook}, which only an extension may"
-                if inspect.iscoroutinefunction(impl.function) or inspect.isasyncgenfunction(impl.function):
-                    yield f"implements {hook} with async def; hooks are synchronous"
-                for argument in inspect.signature(impl.function).parameters.values():
-                    if argument.kind is not argument.POSITIONAL_OR_KEYWORD or argument.default is not argument.empty:
-                        yield (
-                            f"declares argument {str(argument)!r} of {hook}, which pluggy may never fill in; "
-                            "name arguments as the specification does, without default"
-                        )
-        for hook in sorted(REQUIRED[kind] - implemented):
-            yield f"does not implement {hook}, which is required; mark the method with vc_core.driver.hookimpl"

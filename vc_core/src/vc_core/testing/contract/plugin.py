@@ -12,7 +12,8 @@ import pytest
 
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import VCError
-from vc_core.plugins.promises import PROMISES, Driver, Promise, Subject, driver, keeps
+from vc_core.plugins.checks import CHECKS, Check, DriverUnderTest, run_check
+from vc_core.plugins.drivers import Driver
 from vc_core.plugins.registry import Plugins
 from vc_core.testing import census
 from vc_core.testing.contract.running import unwritten_methods_fail
@@ -75,7 +76,7 @@ class PluginContract(Contract):
     @pytest.fixture
     def driver(self) -> Driver:
         """The driver under test."""
-        return driver(Plugins(), self.kind, self.driver_name)
+        return Plugins().driver(self.kind, self.driver_name)
 
     @pytest.fixture
     def options(self) -> Mapping[str, object]:
@@ -87,7 +88,7 @@ class PluginContract(Contract):
         """Return a driver for a plug-in object that no distribution offers, for the fixture :meth:`driver`."""
         plugins = Plugins()
         plugins.add_driver(cls.kind, cls.driver_name or "injected", plugin)
-        return driver(plugins, cls.kind, cls.driver_name or "injected")
+        return plugins.driver(cls.kind, cls.driver_name or "injected")
 
     @pytest.fixture(autouse=True)
     def usable_here(self, driver: Driver) -> None:
@@ -96,10 +97,10 @@ class PluginContract(Contract):
             if problems := driver.probe():
                 pytest.skip("; ".join(problems))
 
-    @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     def test_it_keeps_the_promises_that_any_installed_driver_is_held_to(
-        self, driver: Driver, options: Mapping[str, object], promise: Promise, tmp_path: Path
+        self, driver: Driver, options: Mapping[str, object], check: Check, tmp_path: Path
     ) -> None:
         with unwritten_methods_fail():
-            if faults := keeps(promise, Subject(driver, options, tmp_path)):
-                pytest.fail("\n".join(faults), pytrace=False)
+            if violations := run_check(check, DriverUnderTest(driver, options, tmp_path)):
+                pytest.fail("\n".join(violations), pytrace=False)

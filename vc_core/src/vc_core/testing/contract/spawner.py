@@ -9,7 +9,7 @@ import pytest
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.spawner import Spawner, SpawnTarget
 from vc_core.errors import ConfigError
-from vc_core.plugins.audit import heard
+from vc_core.plugins.audit import record_side_effects
 from vc_core.plugins.drivers import SpawnerDriver
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import unwritten_methods_fail
@@ -51,7 +51,7 @@ class SpawnerContract(PluginContract):
 
     def test_wrapping_only_computes(self, spawner: Spawner) -> None:
         argv = ["echo", "x"]
-        with heard() as events, unwritten_methods_fail():
+        with record_side_effects() as events, unwritten_methods_fail():
             assert spawner.wrap(argv, TARGET) == spawner.wrap(tuple(argv), TARGET)
         assert events == []
         assert argv == ["echo", "x"]

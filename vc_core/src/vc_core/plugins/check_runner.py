@@ -1,0 +1,121 @@
+"""Checks installed plug-ins, each in a process of its own (``python -m vc_core.plugins.check_runner KIND NAME``).
+
+So a plug-in that hangs, exits or crashes is one line in the table of ``virtc drivers`` and nothing more.
+``vc_core.testing.PluginContract`` runs the same checks on a driver in development, one test for each of :data:`CHECKS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.driver.kinds import PluginKind
+from vc_core.errors import VCError
+from vc_core.plugins.checks import CHECKS, DriverUnderTest, run_check
+from vc_core.plugins.drivers import DriverInfo
+from vc_core.plugins.registry import Plugins
+
+#: Seconds to check one plug-in; a good one takes a fraction of a second, most of it Python's own start.
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """The result of checking one plug-in, in sentences.
+
+    ``problems`` keep it from working on this host. ``violations`` break its contract, on any host. A plug-in that
+    cannot be loaded or checked has a sentence in both.
+    """
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    problems: tuple[str, ...]
+    violations: tuple[str, ...]
+
+
+def check_installed(
+    names: tuple[str, ...] = (), *, contract: bool = False, timeout: float = TIMEOUT
+) -> list[CheckReport]:
+    """Return one report for each installed plug-in, of those with one of ``names`` if any are given.
+
+    Called by ``virtc drivers``. ``contract``: run :data:`CHECKS` too, besides loading and probing each driver.
+    ``timeout``: seconds for each plug-in; they are checked in parallel.
+    """
+    found = [one for one in Plugins().installed() if not names or one.name in names]
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda one: _check_in_process(one, contract, timeout), found))
+
+
+def _check_in_process(one: DriverInfo, contract: bool, timeout: float) -> CheckReport:
+    module = ["-m", "vc_core.plugins.check_runner", str(one.kind), one.name]
+    command = [sys.executable, "-P", *module, *(["--contract"] * contract)]
+    timed_out = False
+    # A process group of its own, so that the processes that a driver starts are killed with it.
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            timed_out, output = True, error.output or b""
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    lines = output.decode(errors="replace").splitlines()
+    try:
+        found = json.loads(lines[-1])
+        problems, violations = tuple(found["problems"]), tuple(found["violations"])
+    except (IndexError, ValueError, TypeError):  # it ended in the step that the last line names
+        step = lines[-1] if lines else "starting"
+        how = f"hangs ({timeout:g} s)" if timed_out else "ends the process"
+        plugin = f"{one.kind.noun} {one.name!r} of {one.distribution} {one.version}"
+        problems = violations = (f"{plugin} {how} in this step: {step}; repair or uninstall it",)
+    return CheckReport(one.kind, one.name, one.distribution, one.version, problems, violations)
+
+
+def _check(kind: PluginKind, name: str, contract: bool, on_step: Callable[[str], None]) -> dict[str, list[str]]:
+    """Check a plug-in in this process; ``on_step`` is called with the name of each step before it."""
+    plugins = Plugins()
+    problems: list[str] = []
+    violations: list[str] = []
+    on_step("loading it")
+    try:
+        if kind is PluginKind.EXTENSION:
+            plugins.extension(name)
+            return {"problems": problems, "violations": violations}
+        driver = plugins.driver(kind, name)
+        on_step("vc_driver_probe")
+        problems = driver.probe()
+    except VCError as error:
+        return {"problems": [str(error)], "violations": [str(error)]}
+    with tempfile.TemporaryDirectory(prefix="vc-check-") as directory:
+        tested = DriverUnderTest(driver, {}, Path(directory))
+        for check in CHECKS if contract else ():
+            on_step(check.__name__.replace("_", " "))
+            violations += run_check(check, tested)
+    return {"problems": problems, "violations": violations}
+
+
+def main() -> None:
+    """Check the plug-in that the arguments name, and print each step and, last, the result as one line of JSON."""
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # a driver's prints must not mix with the result
+    with os.fdopen(stdout, "w", encoding="utf-8") as out:
+        kind, name, *more = sys.argv[1:]
+        found = _check(PluginKind(kind), name, bool(more), lambda step: print(step, file=out, flush=True))
+        print(json.dumps(found), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Runs the code of extensions on threads of its own: calls with a timeout, and a queue of notifications."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+#: Notifications that a queue holds at most while an extension is slow, but not slow enough to be disabled.
+_PENDING_MAX = 1000
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class HookTimeoutError(Exception):
+    """An extension's code did not return within its timeout. Never leaves ``vc_core.plugins``."""
+
+
+def with_timeout(function: Callable[[], _T], timeout: float) -> _T:
+    """Return the result of ``function``, called on a new thread while the calling thread blocks.
+
+    Called by the registry to import an extension and to call its hooks. ``timeout``: seconds. Raises what ``function``
+    raises, and HookTimeoutError when the timeout expires: the call then goes on in its daemon thread, which does not
+    keep the process from ending.
+    """
+    outcome: Future[_T] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, name="extension", daemon=True).start()
+    if not wait([outcome], timeout).done:
+        raise HookTimeoutError
+    return outcome.result()
+
+
+class Notifications:
+    """An ordered queue of notifications and the thread that delivers them.
+
+    :meth:`put` and :meth:`drain` may be called from any thread. ``deliver`` is called on one daemon thread, which
+    :meth:`put` starts when the queue was empty and which ends when the queue is empty again.
+    """
+
+    def __init__(self, deliver: Callable[[str, Mapping[str, object]], None]) -> None:
+        """``deliver`` calls the hook of the given name, with the given arguments, of every extension."""
+        self._deliver = deliver
+        self._changed = threading.Condition()
+        self._pending: deque[tuple[str, Mapping[str, object]]] = deque()
+        self._delivering = False
+
+    def put(self, hook: str, arguments: Mapping[str, object]) -> None:
+        """Queue a call of a hook and return at once; if the queue is full, log the notification and drop it."""
+        with self._changed:
+            if len(self._pending) == _PENDING_MAX:
+                _log.error("the extensions are too slow: %s with %s is not delivered", hook, arguments)
+                return
+            self._pending.append((hook, arguments))
+            if not self._delivering:
+                self._delivering = True
+                threading.Thread(target=self._run, name="notifications", daemon=True).start()
+
+    def drain(self, timeout: float) -> None:
+        """Block until all notifications are delivered, for ``timeout`` seconds at most; log the number of the rest."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._delivering, timeout):
+                _log.error("%d notifications of extensions are not delivered after %g s", len(self._pending), timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._pending:
+                    self._delivering = False
+                    self._changed.notify_all()
+                    return
+                hook, arguments = self._pending.popleft()
+            try:
+                self._deliver(hook, arguments)
+            except Exception:
+                _log.exception("%s cannot be delivered", hook)
