@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from vc_core.config.container import Cmd
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit
 from vc_core.driver.devices import Device, DiskLocation
+from vc_core.driver.kinds import PluginKind, unsupported
 from vc_core.results import ContainerUsage
 
 
@@ -280,7 +282,4 @@ class Agent(ABC):
         """Return JSON-able facts from which the driver's create hook makes an object for the same guest."""
 
 
-def _unsupported(agent: Agent, what: str) -> Exception:
-    from vc_core.errors import NotSupportedError
-
-    return NotSupportedError(f"agent driver {type(agent).__name__} cannot {what}")
+_unsupported = partial(unsupported, PluginKind.AGENT)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+from vc_core.driver.kinds import PluginKind, unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,4 @@ class GuestBuilder(ABC):
         raise _unsupported(self, "remove what it built")
 
 
-def _unsupported(builder: GuestBuilder, what: str) -> Exception:
-    from vc_core.errors import NotSupportedError
-
-    return NotSupportedError(f"guest driver {type(builder).__name__} cannot {what}")
+_unsupported = partial(unsupported, PluginKind.GUEST)

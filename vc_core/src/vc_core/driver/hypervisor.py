@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from vc_core.config.network import PortForward
 from vc_core.driver.devices import BlockDevice, Device, DiskLocation
+from vc_core.driver.kinds import PluginKind, unsupported
 from vc_core.driver.process import ProcessIdentity
 
 
@@ -152,7 +154,4 @@ class Hypervisor(ABC):
         """Release this object's sockets and tasks; the VM runs on. Called before the owning process ends."""
 
 
-def _unsupported(hypervisor: Hypervisor, what: str) -> Exception:
-    from vc_core.errors import NotSupportedError
-
-    return NotSupportedError(f"hypervisor driver {type(hypervisor).__name__} cannot {what}")
+_unsupported = partial(unsupported, PluginKind.HYPERVISOR)

@@ -1,8 +1,10 @@
-"""The kinds of plug-in, and the entry-point group of each."""
+"""The kinds of plug-in, and what follows from a kind: its entry-point group and its noun in messages."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+from vc_core.errors import NotSupportedError
 
 
 class PluginKind(StrEnum):
@@ -21,5 +23,10 @@ class PluginKind(StrEnum):
 
     @property
     def noun(self) -> str:
-        """What a sentence calls a plug-in of this kind."""
+        """The noun for a plug-in of this kind in messages, such as "agent driver"."""
         return str(self) if self is PluginKind.EXTENSION else f"{self} driver"
+
+
+def unsupported(kind: PluginKind, driver: object, action: str) -> NotSupportedError:
+    """Return the error that the default of an optional method raises; ``action``: such as "pause a VM"."""
+    return NotSupportedError(f"{kind.noun} {type(driver).__name__} cannot {action}")
