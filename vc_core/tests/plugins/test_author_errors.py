@@ -41,7 +41,7 @@ MAKE = "def vc_spawner_create(self, config):"
 #: What is wrong -> what makes it so of what is good, and what the author must be told.
 MISTAKES = {
     "no-such-module": (
-        ("from vc_core.driver.hooks", "from vc_core.hooks"),
+        ("from vc_core.driver import hookimpl", "from vc_core.hooks import hookimpl"),
         ["No module named 'vc_core.hooks'", "repair"],
     ),
     "no-such-class": (
