@@ -93,7 +93,7 @@ def api() -> str:
         *map(_dataclass, asked),
         _values(vc.NetworkMode),
         "## Results",
-        *map(_dataclass, [*_defined_in(results), vc.ContainerUsage]),
+        *map(_dataclass, _defined_in(results)),
         "## States",
         _values(vc.State),
         "## Errors",

@@ -1,26 +1,26 @@
-"""Every error that this project raises.
+"""The errors that this project raises.
 
 ::
 
     VCError
-     +-- ConfigError (ValueError)            a value that cannot be accepted, before anything was done
-     +-- StateError                          the pod or container is not in a state that allows this
+     +-- ConfigError (ValueError)            a value is not valid; raised before anything is done
+     +-- StateError                          the state of the pod or container does not allow the operation
      +-- PodNotFoundError (LookupError)
      +-- PodExistsError
      +-- ContainerNotFoundError (LookupError)
      +-- ContainerExistsError
-     +-- StorageError                        a record or directory of ours cannot be read or written
+     +-- StorageError                        a file below the state or run root cannot be read or written
      +-- PrivilegeError (PermissionError)    the operation needs rights that this process lacks
-     +-- BusyError (TimeoutError)            another operation holds the pod
-     +-- NotSupportedError                   the driver says that it cannot do this
-     +-- CommandTimeoutError (TimeoutError)  the command ran longer than the caller allowed; it was killed
+     +-- BusyError (TimeoutError)            another operation holds the pod's lock
+     +-- NotSupportedError                   the driver does not support the operation
+     +-- CommandTimeoutError (TimeoutError)  the command ran longer than its timeout and was killed
      +-- SupervisorError                     the pod's supervisor did not start or does not answer
-     |    +-- SupervisorLostError            it went away while it worked for us
+     |    +-- SupervisorLostError            it ended while it performed the operation
      +-- DriverError
      |    +-- DriverNotFoundError (LookupError)
      |    +-- DriverConflictError            two distributions offer the same name
      |    +-- DriverLoadError                the driver cannot be imported
-     |    +-- DriverContractError            the driver does not keep its hook specification
+     |    +-- DriverContractError            the driver breaks its hook specification
      +-- HypervisorError
      |    +-- VMStartError
      |    +-- VMTimeoutError (TimeoutError)
@@ -31,7 +31,7 @@
      |    +-- CommandError                   the guest could not start a command
      +-- GuestError                          a guest kernel and initramfs cannot be built
 
-A driver raises only these, always ``from`` the cause. The text of an error is one sentence that names the thing, the
+A driver raises only these, always ``from`` the cause. The text of an error is one sentence that names the object, its
 value and what to do.
 """
 
@@ -43,9 +43,9 @@ from typing import Any, ClassVar
 class VCError(Exception):
     """Base of all errors of this project.
 
-    ``details`` are the class's own typed attributes; they and the text are all that crosses from the supervisor to
-    the caller (:meth:`to_wire`, :func:`error_from_wire`). The text can be sent, stored and printed as UTF-8: bytes of a
-    file's name that are not, which Python holds as lone surrogates (PEP 383), become escapes.
+    ``details`` names the class's own typed attributes. The supervisor sends only these and the text to the caller
+    (:meth:`to_wire`, :func:`error_from_wire`). The text can always be encoded as UTF-8: bytes of a file's name that are
+    not valid UTF-8, which Python represents as lone surrogates (PEP 383), are replaced by escapes.
     """
 
     details: ClassVar[tuple[str, ...]] = ()
@@ -58,21 +58,21 @@ class VCError(Exception):
             raise TypeError(f"{type(self).__name__} has no detail {', '.join(sorted(details))}")
 
     def to_wire(self) -> dict[str, Any]:
-        """Return this error as JSON-able data, for the supervisor to send."""
-        known = next(cls for cls in type(self).__mro__ if issubclass(cls, VCError) and cls.__module__ == __name__)
+        """Return this error as JSON-able data. Called by the supervisor to send it to the caller."""
+        public = next(cls for cls in type(self).__mro__ if issubclass(cls, VCError) and cls.__module__ == __name__)
         return {
-            "type": known.__name__,
+            "type": public.__name__,
             "message": str(self),
-            "details": {name: getattr(self, name) for name in known.details},
+            "details": {name: getattr(self, name) for name in public.details},
         }
 
 
 class ConfigError(VCError, ValueError):
-    """A value that cannot be accepted; nothing was done."""
+    """A value is not valid; nothing was done."""
 
 
 class StateError(VCError):
-    """The pod or container is in ``state``; the operation wants one of ``wanted``."""
+    """The pod or container is in ``state``; the operation needs it in one of ``wanted``."""
 
     details = ("state", "wanted")
     state: str | None
@@ -96,7 +96,7 @@ class ContainerExistsError(VCError):
 
 
 class StorageError(VCError):
-    """A record or directory of ours cannot be read or written."""
+    """A file or directory below the state or run root cannot be read or written."""
 
 
 class PrivilegeError(VCError, PermissionError):
@@ -104,17 +104,17 @@ class PrivilegeError(VCError, PermissionError):
 
 
 class BusyError(VCError, TimeoutError):
-    """Another operation holds the pod, and did not let go within the timeout."""
+    """Another operation holds the pod's lock and did not release it within the timeout."""
 
 
 class NotSupportedError(VCError):
-    """The driver says that it cannot do this."""
+    """The driver does not support the operation."""
 
 
 class CommandTimeoutError(VCError, TimeoutError):
-    """A command ran longer than the caller allowed; it was killed in the guest.
+    """A command ran longer than its timeout and was killed in the guest.
 
-    ``stdout`` and ``stderr`` hold what was captured until then.
+    ``stdout`` and ``stderr`` hold the output that was captured until then.
     """
 
     stdout: bytes = b""
@@ -126,11 +126,11 @@ class SupervisorError(VCError):
 
 
 class SupervisorLostError(SupervisorError):
-    """The pod's supervisor went away while it worked for this caller; the pod itself may run on."""
+    """The pod's supervisor ended while it performed the operation; the pod itself may still run."""
 
 
 class DriverError(VCError):
-    """Something is wrong with a driver; ``kind`` and ``name`` say which."""
+    """The driver ``name`` of kind ``kind`` cannot be used."""
 
     details = ("kind", "name")
     kind: str | None
@@ -150,7 +150,7 @@ class DriverLoadError(DriverError):
 
 
 class DriverContractError(DriverError):
-    """The driver does not keep its hook specification."""
+    """The driver breaks its hook specification."""
 
 
 class HypervisorError(VCError):
@@ -158,11 +158,11 @@ class HypervisorError(VCError):
 
 
 class VMStartError(HypervisorError):
-    """The virtual machine did not start; the text carries the hypervisor's own words."""
+    """The virtual machine did not start; the text quotes the hypervisor's messages."""
 
 
 class VMTimeoutError(HypervisorError, TimeoutError):
-    """The hypervisor did not do its work within the timeout."""
+    """The hypervisor did not finish the operation within the timeout."""
 
 
 class AgentError(VCError):
@@ -174,7 +174,7 @@ class AgentConnectError(AgentError):
 
 
 class AgentProtocolError(AgentError):
-    """The guest sent something that its protocol does not allow; the channel is dead."""
+    """The guest sent a message that its protocol does not allow; the channel was closed."""
 
 
 class AgentTimeoutError(AgentError, TimeoutError):
@@ -184,7 +184,7 @@ class AgentTimeoutError(AgentError, TimeoutError):
 class CommandError(AgentError):
     """The guest could not start a command.
 
-    ``exit_code`` is what a shell would report: 127 not found, 126 not executable, 125 set-up failure.
+    ``exit_code`` is that of a shell: 127 for not found, 126 for not executable, 125 for a failed set-up.
     """
 
     details = ("exit_code",)
@@ -196,7 +196,7 @@ class GuestError(VCError):
 
 
 def error_from_wire(wire: dict[str, Any]) -> VCError:
-    """Return the error that :meth:`VCError.to_wire` described, for the caller's side to raise."""
+    """Return the error that :meth:`VCError.to_wire` made ``wire`` from. Called by the client, which raises it."""
     cls = globals().get(wire["type"])
     if not (isinstance(cls, type) and issubclass(cls, VCError)):
         cls = VCError

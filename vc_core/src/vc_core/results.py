@@ -1,4 +1,4 @@
-"""What operations return: frozen data."""
+"""Results of operations: frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vc_core.states import State
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How a command ended; captured output in bytes (empty where the caller took it elsewhere)."""
+    """The exit code of a command and its captured output in bytes, empty where the output was not captured."""
 
     exit_code: int
     stdout: bytes = b""
@@ -19,7 +19,7 @@ class ExecResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerStatus:
-    """A container's state. Times are seconds since the epoch; ``log_path`` is "" when nothing was logged."""
+    """The state of a container. Times are seconds since the epoch; ``log_path`` is "" when it has no log."""
 
     id: str
     state: State
@@ -32,12 +32,11 @@ class ContainerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodStatus:
-    """A pod's state, derived from its record and from whether its VM lives.
+    """The state of a pod, derived from its record and from whether its VM's process exists.
 
-    ``acceleration`` ("kvm", "tcg", ...) and ``isolation`` ("hardware", "none") are "" until the pod ran once.
-    ``console_path`` names the log of the guest's console, "" when there is none. ``forwards``: ports of
-    127.0.0.1 that lead into the guest while it runs. ``warnings``: what its agent does less well with this guest than
-    callers expect, in one sentence each.
+    ``acceleration`` ("kvm", "tcg", ...) and ``isolation`` ("hardware", "none") are "" until the pod was started once.
+    ``console_path``: the log of the guest's console, "" when there is none. ``forwards``: ports of 127.0.0.1 that are
+    forwarded to the guest while it runs. ``warnings``: one sentence for each limitation of the agent with this guest.
     """
 
     id: str
@@ -56,11 +55,11 @@ class PodStatus:
 
 @dataclass(frozen=True, slots=True)
 class ContainerUsage:
-    """What a container's processes used so far, and use now. None where the guest cannot tell."""
+    """Resources that a container's processes have used and use now; None where the guest does not report a value."""
 
-    cpu_seconds: float | None = None
-    memory: int | None = None  #: bytes, in use now
-    memory_limit: int | None = None  #: bytes; None: no limit but the VM's
-    pids: int | None = None  #: processes and threads that there are now
+    cpu_seconds: float | None = None  #: seconds of processor time used so far
+    memory: int | None = None  #: bytes in use now
+    memory_limit: int | None = None  #: bytes; None: limited by the VM only
+    pids: int | None = None  #: processes and threads that exist now
     read: int | None = None  #: bytes read from disks
     written: int | None = None  #: bytes written to disks

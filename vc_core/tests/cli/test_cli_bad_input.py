@@ -31,7 +31,7 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
         ("--cpus -1", 2, "-1"),
         ("--network bridge", 2, "'bridge'"),
         ("--network none --publish 80", 1, "forwards need network mode user"),
-        ("--network tap", 1, "a device goes with mode tap"),
+        ("--network tap", 1, "network mode tap needs a device"),
         ("--publish 80:eighty", 2, "port forward '80:eighty' is not of the form [HOST:]GUEST[/udp]"),
         ("--publish 99999", 2, "guest_port of a port forward is 99999"),
         ("--publish 80", 1, "a network, which hypervisor 'mock' does not have"),

@@ -1,4 +1,4 @@
-"""Configuration of a container, its command and its mounts: frozen, validated when made."""
+"""ContainerConfig: the configuration of a container, its command and its mounts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit, full_capabilitie
 from vc_core.config.values import check_count, check_texts, join_parts, path_text, set_fields, split_parts
 from vc_core.errors import ConfigError
 
-#: Bytes of arguments and environment of one command, together: one message to the supervisor carries them.
+#: Bytes of the arguments and environment of one command together, at most: one message carries them to the supervisor.
 COMMAND_BYTES_MAX = 128 * 1024
 
 _ENV_NAME = re.compile(r"[^=\0]+")
@@ -26,7 +26,7 @@ class EnvVar:
 
     @classmethod
     def parse(cls, text: str) -> EnvVar:
-        """Return the variable that ``NAME=VALUE`` says. Raises ConfigError."""
+        """Return the variable given as ``NAME=VALUE``. Raises ConfigError."""
         var, separator, value = text.partition("=")
         if not separator:
             raise ConfigError(f"environment variable {text!r} is not of the form NAME=VALUE")
@@ -38,7 +38,7 @@ class EnvVar:
     def __post_init__(self) -> None:
         check_texts("environment variable", (self.var, self.value))
         if not _ENV_NAME.fullmatch(self.var):
-            raise ConfigError(f"environment variable name {self.var!r} is not valid: it is empty or contains '='")
+            raise ConfigError(f"environment variable name {self.var!r} is empty or contains '='; give NAME=VALUE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,8 @@ class Cmd:
     """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``."""
 
     args: Sequence[str] = ()  #: program and arguments
-    envs: Sequence[EnvVar] = ()  #: its environment; a PATH is added if there is none
-    work_dir: str = "/"  #: directory that it starts in
+    envs: Sequence[EnvVar] = ()  #: its environment; a default PATH is added if it has none
+    work_dir: str = "/"  #: its working directory
     user: str = ""  #: name or number in the container; empty: root
     group: str = ""  #: name or number; empty: the user's own
     additional_groups: Sequence[str] = ()  #: names or numbers, besides those that list the user
@@ -71,10 +71,10 @@ class Cmd:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A file or directory of the host, ``source``, seen in a container at the absolute path ``target``.
+    """A file or directory of the host, ``source``, mounted in a container on the absolute path ``target``.
 
-    Unless ``read_only``, the container can write: owners and modes that it gives are kept in extended attributes of
-    the host's files, so that it cannot plant a set-user-id program or a device there.
+    Unless ``read_only``, the container can write to it. Owners and modes that it sets are stored in extended attributes
+    of the host's files, so that it cannot leave a set-user-id program or a device on the host.
     """
 
     source: str
@@ -91,7 +91,7 @@ class Mount:
 
     @classmethod
     def parse(cls, text: str) -> Mount:
-        """Return the mount that ``SOURCE:TARGET``, or ``SOURCE:TARGET:rw``, says. Raises ConfigError."""
+        """Return the mount given as ``SOURCE:TARGET`` or ``SOURCE:TARGET:rw``. Raises ConfigError."""
         (source, target), read_only = split_parts("mount", text, "SOURCE:TARGET", access=True)
         return cls(source, target, read_only)
 
@@ -103,29 +103,31 @@ class Mount:
 class ContainerConfig:
     """One container of a pod.
 
-    ``root_fs`` is a directory on the host: the container's root, or a bundle that holds it as ``rootfs/``; or a disk,
-    an image file or block device with ext4, squashfs, erofs or xfs on it. It is shared read-only; what the container
-    writes stays in the guest and is lost with it. With ``writable_root_fs`` it goes to the disk, which nobody else may
-    use then; a directory cannot be written to, because a guest could plant set-user-id programs there.
+    ``root_fs`` is a directory on the host, which is the container's root or a bundle with a directory ``rootfs/``; or
+    a disk: an image file or block device with ext4, squashfs, erofs or xfs on it. It is attached read-only: the
+    container's writes go to an overlay in the guest and are lost with the guest. With ``writable_root_fs`` they go to
+    the disk, which must not be used elsewhere meanwhile. A directory is never writable, because a guest could leave
+    set-user-id programs in it.
 
-    ``interactive`` with ``console``, the path of a terminal of the caller's (a pty), runs the container's command on
-    that terminal; without ``console`` the container's input stays open for whoever starts it in the foreground.
+    With ``interactive`` and ``console``, the path of a terminal (a pty) of the caller, the container's command runs on
+    that terminal. With ``interactive`` alone, its input stays open and is connected to the client that starts it in the
+    foreground.
     """
 
     id: str  #: unique in its pod
-    root_fs: str = ""  #: its root, or what holds it as ``rootfs/``
-    cmd: Cmd = field(default_factory=Cmd)  #: its first process: the container ends with it
+    root_fs: str = ""  #: its root file system
+    cmd: Cmd = field(default_factory=Cmd)  #: its main process; the container ends with it
     interactive: bool = False  #: its input stays open
-    console: str = ""  #: terminal that it runs on
-    mounts: Sequence[Mount] = ()  #: files and directories of the host that it sees
+    console: str = ""  #: path of the terminal that it runs on
+    mounts: Sequence[Mount] = ()  #: files and directories of the host in it
     read_only: bool = False  #: it cannot write to its root file system
-    writable_root_fs: bool = False  #: what it writes there goes to the disk that is its root
-    overlay_size: int = 0  #: MiB that it can write there otherwise, in the VM's memory; 0: half of that
-    memory: int = 0  #: MiB that its processes may use together; 0: no limit but the VM's
-    pids: int = 0  #: processes that it may have; 0: no limit but the VM's
-    rlimits: Sequence[RLimit] = ()  #: limits of each of its processes
-    capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: that its root user has (capabilities(7)); "ALL" for all
-    no_new_privs: bool = True  #: set-user-id programs give no rights
+    writable_root_fs: bool = False  #: its writes go to the disk that is its root
+    overlay_size: int = 0  #: MiB of its overlay, in the VM's memory; 0: half of that memory
+    memory: int = 0  #: MiB for all of its processes; 0: limited by the VM only
+    pids: int = 0  #: most processes and threads; 0: limited by the VM only
+    rlimits: Sequence[RLimit] = ()  #: resource limits of each of its processes
+    capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: capabilities(7) of its root user; "ALL" for all
+    no_new_privs: bool = True  #: set-user-id programs grant no rights
 
     def __post_init__(self) -> None:
         check_id("container", self.id)

@@ -1,8 +1,8 @@
-"""What a caller gets who does not choose."""
+"""Default values of configuration fields."""
 
 DEFAULT_HYPERVISOR = "qemu"
 DEFAULT_AGENT = "hyperstart"
 DEFAULT_GUEST = "debian"
 
-#: PATH of a container's command where the caller gives none.
+#: PATH of a command whose environment has no PATH.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

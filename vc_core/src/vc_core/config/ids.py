@@ -1,4 +1,4 @@
-"""The rule for ids of pods and containers, and the UUID that follows from a pod's id."""
+"""Validates ids of pods and containers, and derives a pod's UUID from its id."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from vc_core.errors import ConfigError
 #: Letters, digits, ``_.-``, starting with a letter or digit, 64 characters at most. No id can be ``.`` or ``..``.
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
-#: Namespace of the UUIDs that hypervisors get (RFC 4122, name-based).
+#: Namespace of the pods' name-based UUIDs (RFC 4122).
 _UUID_NAMESPACE = uuid.UUID("6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11")
 
 
 def check_id(what: str, value: str) -> str:
-    """Return ``value`` if it may be the id of ``what`` ("pod", "container").
-
-    Raises ConfigError.
-    """
+    """Return ``value`` if it is valid as the id of ``what`` ("pod", "container"). Raises ConfigError."""
     if not isinstance(value, str) or not ID_PATTERN.fullmatch(value):
         raise ConfigError(
             f"{what} id {value!r} is not valid: use 1 to 64 letters, digits, '_', '.' or '-', "
@@ -28,10 +25,10 @@ def check_id(what: str, value: str) -> str:
 
 
 def new_id() -> str:
-    """Return a fresh id for a pod whose caller gave none."""
+    """Return a new, random id, for a pod that was configured without one."""
     return str(uuid.uuid4())
 
 
 def pod_uuid(pod_id: str) -> str:
-    """Return the UUID of a pod, always the same for an id. Called for what drivers get, and to find a pod's VM."""
+    """Return the UUID derived from a pod's id. Passed to drivers, and used to find the process of the pod's VM."""
     return str(uuid.uuid5(_UUID_NAMESPACE, pod_id))

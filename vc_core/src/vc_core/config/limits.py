@@ -1,4 +1,4 @@
-"""What bounds a container's processes inside the guest: capabilities and resource limits."""
+"""RLimit, and the names of capabilities: what limits a container's processes in the guest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESOURCES = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rs
 #: All capabilities, in the order of their numbers (linux/capability.h of Linux 5.9 and later).
 CAPABILITIES = tuple(f"CAP_{name}" for name in _IN_ORDER.split())
 
-#: What the field gives to containers by default (Docker, Podman and containerd agree on these within one or two).
+#: Capabilities of containers by default: those of Docker, which Podman and containerd share but for one or two.
 DEFAULT_CAPABILITIES = tuple(f"CAP_{name}" for name in _USUAL.split())
 
 #: Names of resource limits: those of setrlimit(2) in lower case without ``RLIMIT_``.
@@ -32,7 +32,7 @@ RLIMITS = frozenset(_RESOURCES.split())
 
 @dataclass(frozen=True, slots=True)
 class RLimit:
-    """A limit of each process of a container (setrlimit(2)): ``name`` such as "nofile"; None means no limit."""
+    """A resource limit (setrlimit(2)) of each process of a container. ``name``: such as "nofile"; None: no limit."""
 
     name: str
     soft: int | None
@@ -47,11 +47,11 @@ class RLimit:
                     f"limit {self.name} has the value {value!r}; give a whole number, or None for no limit"
                 )
         if self.hard is not None and (self.soft is None or self.soft > self.hard):
-            raise ConfigError(f"limit {str(self)!r} has a soft value above the hard one")
+            raise ConfigError(f"limit {str(self)!r} has a soft value above the hard value; give SOFT at most HARD")
 
     @classmethod
     def parse(cls, text: str) -> RLimit:
-        """Return what ``NAME=VALUE`` or ``NAME=SOFT:HARD`` says; "unlimited" for no limit. Raises ConfigError."""
+        """Return the limit given as ``NAME=VALUE`` or ``NAME=SOFT:HARD``; "unlimited": no limit. Raises ConfigError."""
         match = re.fullmatch(r"(\w+)=(\d{1,19}|unlimited)(?::(\d{1,19}|unlimited))?", text, re.ASCII)
         if not match:
             raise ConfigError(f"limit {text!r} is not of the form NAME=VALUE or NAME=SOFT:HARD")
@@ -64,7 +64,7 @@ class RLimit:
 
 
 def full_capabilities(names: Iterable[str]) -> tuple[str, ...]:
-    """Return capabilities by their full names, in the kernel's order; "ALL" stands for all. Raises ConfigError."""
+    """Return the full names of capabilities, in the kernel's order; "ALL" is all of them. Raises ConfigError."""
     wanted = {f"CAP_{name.upper().removeprefix('CAP_')}" for name in names}
     if unknown := sorted(wanted - {"CAP_ALL", *CAPABILITIES}):
         raise ConfigError(f"capability {unknown[0]!r} is unknown; see capabilities(7) for their names")

@@ -1,6 +1,6 @@
-"""A pod's network: what callers ask for, and what its guest is told of it.
+"""NetworkConfig: the network that a caller configures for a pod.
 
-A pod has no network unless it asks for one. Addresses are checked with :mod:`ipaddress`.
+The addresses and routes that the agent configures in the guest are ``vc_core.driver.GuestNetwork``.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _PROTOCOLS = ("tcp", "udp")
 
 
 class NetworkMode(StrEnum):
-    """How a pod is connected."""
+    """How a pod is connected to a network."""
 
-    NONE = "none"  #: not at all
-    USER = "user"  #: by the hypervisor's own translation of addresses, without rights on the host
+    NONE = "none"  #: not connected
+    USER = "user"  #: by address translation inside the hypervisor, which needs no rights on the host
     TAP = "tap"  #: by a tap device that exists on the host
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class PortForward:
-    """A port of the host, on 127.0.0.1 only, that leads to a port of the guest. A ``host_port`` of 0 is chosen."""
+    """A port of the host, on 127.0.0.1 only, forwarded to a port of the guest. ``host_port`` 0: any free port."""
 
     guest_port: int
     host_port: int = 0
@@ -46,7 +46,7 @@ class PortForward:
 
     @classmethod
     def parse(cls, text: str) -> PortForward:
-        """Return the forward that ``[HOST:]GUEST[/udp]`` says. Raises ConfigError."""
+        """Return the forward given as ``[HOST:]GUEST[/udp]``. Raises ConfigError."""
         match = re.fullmatch(r"(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?", text, re.ASCII)
         if not match:
             raise ConfigError(f"port forward {text!r} is not of the form [HOST:]GUEST[/udp]")
@@ -58,11 +58,11 @@ class PortForward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
-    """How a pod is connected to a network; by default not at all."""
+    """The network of a pod; by default it has none."""
 
     mode: NetworkMode = NetworkMode.NONE  #: none, user or tap
-    forwards: Sequence[PortForward] = ()  #: with mode user: ports of the host that lead into the guest
-    restrict: bool = True  #: with mode user: the guest reaches nothing, it can only answer
+    forwards: Sequence[PortForward] = ()  #: with mode user: ports of the host forwarded to the guest
+    restrict: bool = True  #: with mode user: the guest cannot open connections, only answer
     device: str = ""  #: with mode tap: the host's tap device
     addresses: Sequence[str] = ()  #: of the guest, with prefix length; mode user has one by default
     gateway: str = ""  #: of the guest's default route; mode user has one by default, unless restricted
@@ -85,31 +85,30 @@ class NetworkConfig:
         for address in (*self.dns, *([self.gateway] if self.gateway else [])):
             _check_address("gateway or name server", address, "ip_address")
         if self.mac and not _MAC.fullmatch(self.mac):
-            raise ConfigError(
-                f"mac of the network is {self.mac!r}; give one like 52:54:00:12:34:56, not a multicast one"
-            )
+            raise ConfigError(f"mac of the network is {self.mac!r}; give a unicast address such as 52:54:00:12:34:56")
         if self.mtu and not 576 <= self.mtu <= 65535:
             raise ConfigError(f"mtu of the network is {self.mtu!r}; give 576 to 65535 bytes, or 0 for the default")
 
     def _check_mode(self) -> None:
         mode = self.mode
         if self.forwards and mode is not NetworkMode.USER:
-            raise ConfigError(f"forwards need network mode user, and this one is {mode}")
-        if bool(self.device) != (mode is NetworkMode.TAP):
-            raise ConfigError(f"network mode {mode} with device {self.device!r}; a device goes with mode tap, always")
+            raise ConfigError(f"forwards need network mode user, but the mode is {mode}")
+        if self.device and mode is not NetworkMode.TAP:
+            raise ConfigError(f"device {self.device!r} needs network mode tap, but the mode is {mode}")
+        if mode is NetworkMode.TAP and not self.device:
+            raise ConfigError("network mode tap needs a device; give the name of a tap device of the host")
         if len(self.device.encode()) > _INTERFACE_NAME_MAX or re.search(r"[\s/]", self.device):
             raise ConfigError(
-                f"network device {self.device!r} is no name of an interface ({_INTERFACE_NAME_MAX} bytes at most)"
+                f"network device {self.device!r} is not a name of an interface; "
+                f"give {_INTERFACE_NAME_MAX} bytes at most, without spaces and '/'"
             )
         given = {"addresses", "gateway", "dns", "mac", "mtu"}
         if mode is NetworkMode.NONE and (set_ := sorted(name for name in given if getattr(self, name))):
-            raise ConfigError(
-                f"{', '.join(set_)} of the network: network mode none has no such thing; give mode user or tap"
-            )
+            raise ConfigError(f"network mode none takes no {', '.join(set_)}; give mode user or tap")
 
 
 def _check_address(what: str, text: str, form: str) -> None:
-    import ipaddress  # not at the top, because looking at pods does not need it
+    import ipaddress  # here, because listing pods does not need it
 
     try:
         getattr(ipaddress, form)(text)

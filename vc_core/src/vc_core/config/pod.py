@@ -1,7 +1,4 @@
-"""What callers say about pods, containers and commands: frozen, validated when made.
-
-Names are those of virtcontainers v0.1.0 in snake_case. Sequences may be given as any sequence and are kept as tuples.
-"""
+"""PodConfig: the configuration of a pod, its VM, volumes and sockets."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class Param:
 
     @classmethod
     def parse(cls, text: str) -> Param:
-        """Return the parameter that ``KEY`` or ``KEY=VALUE`` says."""
+        """Return the parameter given as ``KEY`` or ``KEY=VALUE``."""
         key, _, value = text.partition("=")
         return cls(key, value)
 
@@ -41,7 +38,7 @@ class Param:
 class Volume:
     """A host directory that the guest can mount by ``mount_tag`` (31 bytes at most); for containers see :class:`Mount`.
 
-    Unless ``read_only``, the guest can write, under the same rules as for a mount.
+    Unless ``read_only``, the guest can write to it, under the same rules as for a mount.
     """
 
     mount_tag: str
@@ -59,7 +56,7 @@ class Volume:
 
     @classmethod
     def parse(cls, text: str) -> Volume:
-        """Return the volume that ``TAG:PATH``, or ``TAG:PATH:rw``, says. Raises ConfigError."""
+        """Return the volume given as ``TAG:PATH`` or ``TAG:PATH:rw``. Raises ConfigError."""
         (tag, path), read_only = split_parts("volume", text, "TAG:PATH", access=True)
         return cls(tag, path, read_only)
 
@@ -71,7 +68,7 @@ class Volume:
 class Socket:
     """A socket on the host that a program in the VM reaches as the serial port ``name``.
 
-    ``id`` is unique in the pod; ``device_id`` is v0.1.0's, and drivers name their devices themselves.
+    ``id`` is unique in the pod. ``device_id`` is kept from v0.1.0 and not used: drivers choose the names of devices.
     """
 
     device_id: str
@@ -86,7 +83,7 @@ class Socket:
 
     @classmethod
     def parse(cls, text: str) -> Socket:
-        """Return the socket that ``DEVICE:ID:PATH:NAME`` says. Raises ConfigError."""
+        """Return the socket given as ``DEVICE:ID:PATH:NAME``. Raises ConfigError."""
         parts, _ = split_parts("socket", text, "DEVICE:ID:PATH:NAME")
         return cls(*parts)
 
@@ -96,7 +93,7 @@ class Socket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What the VM gets. Zero means the default of the hypervisor driver."""
+    """The size of the VM; zero means the default of the hypervisor driver."""
 
     vcpus: int = 0  #: virtual CPUs
     memory: int = 0  #: MiB
@@ -108,18 +105,18 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HypervisorConfig:
-    """How the VM is made.
+    """Settings of the VM and of the drivers that make it.
 
     Empty ``kernel_path`` and ``image_path`` mean the guest that the driver ``guest`` builds; empty ``hypervisor_path``
-    the driver's own default. ``options`` and ``guest_options`` go to the drivers, which validate them.
+    means the driver's default. ``options`` and ``guest_options`` are passed to the drivers, which validate them.
     """
 
-    kernel_path: str = ""  #: what the VM boots
+    kernel_path: str = ""  #: kernel that the VM boots
     image_path: str = ""  #: initramfs, or a disk where the driver takes one
     hypervisor_path: str = ""  #: the program; a bare name is looked up in PATH
-    kernel_params: Sequence[Param] = ()  #: added after those that guest and hypervisor need
-    hypervisor_params: Sequence[Param] = ()  #: of those that the driver allows
-    guest: str = ""  #: name of a driver; empty: the one that the hypervisor names, mostly "debian"
+    kernel_params: Sequence[Param] = ()  #: appended to those that guest and hypervisor need
+    hypervisor_params: Sequence[Param] = ()  #: only those that the driver allows
+    guest: str = ""  #: name of a guest driver; empty: the one that the hypervisor driver names
     guest_options: Mapping[str, Any] = field(default_factory=dict)  #: of the guest driver
     options: Mapping[str, Any] = field(default_factory=dict)  #: of the hypervisor driver
 
@@ -145,16 +142,16 @@ class PodConfig:
     """A pod: one VM and the containers that run in it. An empty ``id`` means a new UUID."""
 
     id: str = ""  #: letters, digits and ``_.-``, 64 at most
-    vm_config: Resources = field(default_factory=Resources)  #: how large the VM is
-    hypervisor_type: str = DEFAULT_HYPERVISOR  #: name of a driver
-    hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)  #: how it is made
-    agent_type: str = DEFAULT_AGENT  #: name of a driver
-    agent_config: Any = field(default_factory=dict)  #: a mapping, or the driver's own configuration object
-    root_fs: str = ""  #: the pod's own root file system, for commands in it; empty: the guest's
-    volumes: Sequence[Volume] = ()  #: directories that programs in the guest can mount
-    sockets: Sequence[Socket] = ()  #: serial ports of the guest that are sockets here
-    containers: Sequence[ContainerConfig] = ()  #: those that exist from the beginning
-    network: NetworkConfig = field(default_factory=NetworkConfig)  #: how it is connected; by default not at all
+    vm_config: Resources = field(default_factory=Resources)  #: size of the VM
+    hypervisor_type: str = DEFAULT_HYPERVISOR  #: name of a hypervisor driver
+    hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)  #: settings of the VM
+    agent_type: str = DEFAULT_AGENT  #: name of an agent driver
+    agent_config: Any = field(default_factory=dict)  #: agent driver's options: mapping or configuration object
+    root_fs: str = ""  #: root file system of commands in the pod itself; empty: the guest's
+    volumes: Sequence[Volume] = ()  #: host directories that programs in the guest can mount
+    sockets: Sequence[Socket] = ()  #: host sockets that are serial ports of the guest
+    containers: Sequence[ContainerConfig] = ()  #: containers that are created with the pod
+    network: NetworkConfig = field(default_factory=NetworkConfig)  #: its network; by default none
 
     def __post_init__(self) -> None:
         if self.id:
@@ -176,12 +173,16 @@ class PodConfig:
                     raise ConfigError(f"{what} {name!r} is used twice in one pod")
 
     def with_id(self, pod_id: str) -> PodConfig:
-        """Return this configuration under another id."""
+        """Return this configuration with another id. Raises ConfigError for an id that is not valid."""
         return replace(self, id=pod_id)
 
 
 def _agent_options(config: Any) -> dict[str, Any]:
-    """Return an agent's options as a mapping, from a mapping or from a driver's own frozen configuration."""
+    """Return an agent's options, given as a mapping, as an object with ``to_mapping()``, or as None for no options.
+
+    ``to_mapping`` is what a driver's own configuration class has, so that callers can pass a checked and completed
+    object of it. Raises ConfigError for anything else.
+    """
     if config is None:
         return {}
     if isinstance(config, Mapping):

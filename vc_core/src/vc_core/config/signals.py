@@ -1,4 +1,4 @@
-"""Signals by name or number, as Linux numbers them, on the host as in the guest."""
+"""Converts signals given by name or number to Linux' numbers, which host and guest share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 from vc_core.errors import ConfigError
 
-#: The highest number (signal(7): SIGRTMAX).
+#: The highest signal number (signal(7), SIGRTMAX).
 _LAST = 64
 
 

@@ -1,4 +1,4 @@
-"""Checks that the configuration's dataclasses share."""
+"""Validation of fields and of ``A:B`` texts, shared by the configuration's dataclasses."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from vc_core.errors import ConfigError
 
 
 def set_fields(instance: object, **values: object) -> None:
-    """Set fields of a frozen dataclass; called by its ``__post_init__``."""
+    """Set fields of a frozen dataclass. Called by its ``__post_init__`` only."""
     for name, value in values.items():
         object.__setattr__(instance, name, value)
 
 
 def check_texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return strings as a tuple. Raises ConfigError, which calls them ``what``, unless all are UTF-8 without NUL."""
+    """Return ``values`` as a tuple of strings; ``what`` names them in errors.
+
+    Raises ConfigError for a single string, an element that is not a string, a NUL character, or a string that cannot be
+    encoded as UTF-8.
+    """
     if isinstance(values, str):
         raise ConfigError(f"{what} is the string {values!r}; give a list of strings")
     texts = tuple(values)
@@ -35,28 +39,32 @@ def check_texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
 
 
 def path_text(path: Any) -> str:
-    """Return a path given as str or PathLike as absolute text, for processes that work elsewhere; empty stays empty.
+    """Return a str or PathLike as an absolute path, because other processes use it; an empty one stays empty.
 
-    Raises ConfigError for a path that is not in UTF-8.
+    Raises ConfigError for a path that cannot be encoded as UTF-8.
     """
     text = path if isinstance(path, str) else str(path)
     absolute = str(Path(text).absolute()) if text else ""
     try:
         absolute.encode()
     except UnicodeEncodeError:
-        # Records and requests are JSON.
-        raise ConfigError(f"path {absolute!r} is not in UTF-8; rename it, or give a link to it") from None
+        # Records and requests are JSON in UTF-8.
+        raise ConfigError(f"path {absolute!r} is not valid UTF-8; rename it, or give a link to it") from None
     return absolute
 
 
 def check_count(name: str, value: object) -> None:
-    """Raise ConfigError unless a value is a whole number that fits in 31 bits."""
+    """Raise ConfigError unless ``value`` is a whole number from 0 to 2**31 - 1; ``name`` names it in the error."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
         raise ConfigError(f"{name} is {value!r}; give a whole number, 0 for the default")
 
 
 def split_parts(what: str, text: str, form: str, access: bool = False) -> tuple[list[str], bool]:
-    """Return the parts of a text such as ``TAG:PATH``, and whether it means read-only access (``:rw`` at its end)."""
+    """Return the parts of ``text``, which has the form ``form`` (such as "TAG:PATH"), and whether access is read-only.
+
+    ``access``: the text may end with ``:ro`` or ``:rw``; read-only is the default. ``what`` names the text in errors.
+    Raises ConfigError when the number of parts differs from that of ``form``, or one is empty.
+    """
     parts = text.split(":")
     read_only = not access or parts[-1] not in ("rw", "ro") or parts.pop() == "ro"
     if len(parts) != form.count(":") + 1 or not all(parts):
@@ -65,5 +73,5 @@ def split_parts(what: str, text: str, form: str, access: bool = False) -> tuple[
 
 
 def join_parts(*parts: str, read_only: bool = True) -> str:
-    """Return what :func:`split_parts` splits."""
+    """Return the text that :func:`split_parts` splits into these parts."""
     return ":".join((*parts, *([] if read_only else ["rw"])))
