@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from vc_agent_hyperstart import HyperstartConfig, plugin
-from vc_core.driver import Channel, PodConfig, SharedDirectory, Volume
+from vc_core import PodConfig
+from vc_core.driver import Channel, SharedDirectory, Volume
 from vc_core.errors import ConfigError, GuestError
 from vc_core.testing import Plugins
 
@@ -33,12 +34,15 @@ SOCKETS = [
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sock_name": "x"}, "'sock_name' is unknown; use one of sock_ctl_name, "),
-        ({"sock_ctl_name": 1}, "sock_ctl_name is 1"),
+        ({"sock_name": "x"}, "has no option 'sock_name'; it has sock_ctl_name, "),
+        ({"sock_ctl_name": 1}, "sock_ctl_name of agent hyperstart is 1; give text"),
         ({"volumes": "data:/srv"}, "give a list"),
-        ({"volumes": [{"tag": "data"}]}, "'tag' is unknown"),
-        ({"volumes": [{"mount_tag": "data"}]}, "missing"),
-        ({"volumes": ["data:/srv"]}, "give Volume objects"),
+        ({"volumes": [{"tag": "data"}]}, "option volumes of agent hyperstart has no option 'tag'"),
+        (
+            {"volumes": [{"mount_tag": "data"}]},
+            "option host_path of an entry of option volumes of agent hyperstart is missing",
+        ),
+        ({"volumes": ["data:/srv"]}, "give mappings of mount_tag, host_path, read_only"),
         ({"sockets": SOCKETS[:1]}, "has 1 entries; give two"),
         ({"sockets": SOCKETS, "sock_ctl_name": "/run/a"}, "exclude each other"),
     ],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
+from vc_core.driver import read_options
 from vc_core.errors import ConfigError
 
 #: Debian policy, section 5.6.7: lower-case letters, digits, ``+ - .``, at least two, the first a letter or digit.
@@ -26,17 +26,15 @@ class DebianConfig:
 
     def __post_init__(self) -> None:
         name = self.kernel_package
-        if not isinstance(name, str) or (name and not PACKAGE_NAME.fullmatch(name)):
-            raise ConfigError(f"kernel_package is {name!r}; give the name of a Debian package")
-        if not isinstance(self.lockdown, bool):
-            raise ConfigError(f"lockdown is {self.lockdown!r}; give True or False")
+        if name and not PACKAGE_NAME.fullmatch(name):
+            raise ConfigError(
+                f"option kernel_package of guest driver debian is {name!r}; give the name of a Debian package"
+            )
 
     @classmethod
-    def from_options(cls, options: Mapping[str, object]) -> DebianConfig:
-        """Return the configuration that the options say. Raises ConfigError for an unknown option or a bad value."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise ConfigError(f"guest driver debian has no option {name!r}; it has {', '.join(known)}")
-        values: dict[str, Any] = dict(options)
-        return cls(**values)
+    def from_mapping(cls, options: Mapping[str, object]) -> DebianConfig:
+        """Return the configuration that ``options`` describe.
+
+        Raises ConfigError for an unknown option or a bad value, naming both.
+        """
+        return read_options(cls, options, "guest driver debian")

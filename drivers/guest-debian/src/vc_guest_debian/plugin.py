@@ -16,7 +16,7 @@ class DebianPlugin:
     @hookimpl
     def vc_guest_config(self, options: Mapping[str, object]) -> DebianConfig:
         """Turn options into a DebianConfig."""
-        return DebianConfig.from_options(options)
+        return DebianConfig.from_mapping(options)
 
     @hookimpl
     def vc_guest_create(self, config: DebianConfig) -> GuestBuilder:

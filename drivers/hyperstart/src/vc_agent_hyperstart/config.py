@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from vc_core.driver import Socket, Volume
+from vc_core.driver import Socket, Volume, read_options
 from vc_core.errors import ConfigError
 
 
@@ -28,22 +28,26 @@ class HyperstartConfig:
         for name in ("sock_ctl_name", "sock_tty_name"):
             value = getattr(self, name)
             if not isinstance(value, str) or "\0" in value:
-                raise ConfigError(f"hyperstart option {name} is {value!r}; give a path")
+                raise ConfigError(f"option {name} of agent hyperstart is {value!r}; give a path")
         object.__setattr__(self, "volumes", _items("volumes", self.volumes, Volume))
         object.__setattr__(self, "sockets", _items("sockets", self.sockets, Socket))
         if len(self.sockets) not in (0, 2):
             raise ConfigError(
-                f"hyperstart option sockets has {len(self.sockets)} entries; "
+                f"option sockets of agent hyperstart has {len(self.sockets)} entries; "
                 "give two, for control and stream channel, or none"
             )
         if self.sockets and (self.sock_ctl_name or self.sock_tty_name):
-            raise ConfigError("hyperstart options sockets and sock_ctl_name or sock_tty_name exclude each other")
+            raise ConfigError(
+                "options sockets and sock_ctl_name or sock_tty_name of agent hyperstart exclude each other"
+            )
 
     @classmethod
-    def from_mapping(cls, options: Mapping[str, Any]) -> HyperstartConfig:
-        """Return the configuration that ``options`` describe. Raises ConfigError for unknown keys and bad values."""
-        _known("hyperstart option", options, cls)
-        return cls(**options)
+    def from_mapping(cls, options: Mapping[str, object]) -> HyperstartConfig:
+        """Return the configuration that ``options`` describe.
+
+        Raises ConfigError for an unknown option or a bad value, naming both.
+        """
+        return read_options(cls, options, "agent hyperstart")
 
     def to_mapping(self) -> dict[str, object]:
         """Return JSON-able options, from which :meth:`from_mapping` makes an equal configuration."""
@@ -52,26 +56,11 @@ class HyperstartConfig:
         }
 
 
-def _known(what: str, mapping: Mapping[str, object], cls: type) -> None:
-    names = [field.name for field in fields(cls)]
-    for key in mapping:
-        if key not in names:
-            raise ConfigError(f"{what} {key!r} is unknown; use one of {', '.join(names)}")
-
-
 def _items(name: str, values: Any, cls: type) -> tuple[Any, ...]:
-    """Return a list of ``cls``, whose members may be given as mappings."""
-    if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence):
-        raise ConfigError(f"hyperstart option {name} is {values!r}; give a list")
-    items = []
+    """Return a list of ``cls`` as a tuple. Raises ConfigError."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigError(f"option {name} of agent hyperstart is {values!r}; give a list")
     for value in values:
-        if isinstance(value, Mapping):
-            _known(f"key of hyperstart option {name}", value, cls)
-            try:
-                value = cls(**value)
-            except TypeError as error:
-                raise ConfigError(f"hyperstart option {name} holds {dict(value)!r}: {error}") from error
         if not isinstance(value, cls):
-            raise ConfigError(f"hyperstart option {name} holds {value!r}; give {cls.__name__} objects or mappings")
-        items.append(value)
-    return tuple(items)
+            raise ConfigError(f"option {name} of agent hyperstart holds {value!r}; give {cls.__name__} objects")
+    return tuple(values)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from vc_core.errors import ConfigError
+from vc_core.driver import read_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +24,4 @@ class MockConfig:
 
         Raises ConfigError for an unknown option or a value that is not text.
         """
-        known = [field.name for field in fields(cls)]
-        texts: dict[str, str] = {}
-        for name, value in options.items():
-            if name not in known:
-                raise ConfigError(f"hypervisor mock has no option {name!r}; it has {', '.join(known)}")
-            if not isinstance(value, str):
-                raise ConfigError(f"option {name} of hypervisor mock is {value!r}; give the text of an error")
-            texts[name] = value
-        return cls(**texts)
+        return read_options(cls, options, "hypervisor mock")

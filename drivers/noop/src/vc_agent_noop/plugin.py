@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vc_agent_noop.agent import NoopAgent
-from vc_core.driver import PodContext, Spawner, hookimpl
-from vc_core.errors import ConfigError
+from vc_core.driver import PodContext, Spawner, hookimpl, read_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +20,7 @@ class NoopPlugin:
     @hookimpl
     def vc_agent_config(self, options: Mapping[str, object]) -> NoopConfig:
         """Return the configuration. Raises ConfigError for any option."""
-        if options:
-            raise ConfigError(f"agent noop has no option {next(iter(options))!r}; it has none")
-        return NoopConfig()
+        return read_options(NoopConfig, options, "agent noop")
 
     @hookimpl
     def vc_agent_create(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
+from vc_core.driver import read_options
 from vc_core.errors import ConfigError
 
 #: Value of ``root`` and ``work_dir``: that of the container's first process.
 TARGET = "target"
-
-_FLAGS = {"true": True, "false": False}
 
 #: Largest number of a user or group; the kernel reserves the next one (setuid(2)).
 _ID_MAX = 2**32 - 2
@@ -35,31 +33,25 @@ class NsenterConfig:
     program: str = "nsenter"
 
     def __post_init__(self) -> None:
-        for name in ("user_namespace", "cgroup"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ConfigError(f"nsenter option {name} is {value!r}; give true or false")
         for name in ("root", "work_dir"):
             value = getattr(self, name)
-            if not isinstance(value, str) or "\0" in value or not (value in ("", TARGET) or value.startswith("/")):
-                raise ConfigError(f"nsenter option {name} is {value!r}; give {TARGET!r} or an absolute path")
+            if "\0" in value or not (value in ("", TARGET) or value.startswith("/")):
+                raise _bad(name, value, f"{TARGET!r} or an absolute path")
         for name in ("user", "group"):
             value = getattr(self, name)
-            number = isinstance(value, int) and not isinstance(value, bool)
-            if value is not None and not (number and 0 <= value <= _ID_MAX):
-                raise ConfigError(f"nsenter option {name} is {value!r}; give a number from 0 to {_ID_MAX}")
-        if not isinstance(self.program, str) or not self.program or "\0" in self.program:
-            raise ConfigError(f"nsenter option program is {self.program!r}; give a name or a path")
+            if value is not None and not 0 <= value <= _ID_MAX:
+                raise _bad(name, value, f"a number from 0 to {_ID_MAX}")
+        if not self.program or "\0" in self.program:
+            raise _bad("program", self.program, "a name or a path")
 
     @classmethod
-    def from_mapping(cls, options: Mapping[str, Any]) -> NsenterConfig:
-        """Return the configuration that ``options`` describe, values as text too. Raises ConfigError."""
-        known = {field.name for field in fields(cls)}
-        values = dict(options)
-        for name, value in options.items():
-            if name not in known:
-                raise ConfigError(f"nsenter option {name!r} is unknown; use one of {', '.join(sorted(known))}")
-            if name in ("user_namespace", "cgroup") and isinstance(value, str):
-                values[name] = _FLAGS.get(value.lower(), value)
-            elif name in ("user", "group") and isinstance(value, str) and value.isdecimal():
-                values[name] = int(value)
-        return cls(**values)
+    def from_mapping(cls, options: Mapping[str, object]) -> NsenterConfig:
+        """Return the configuration that ``options`` describe.
+
+        Raises ConfigError for an unknown option or a bad value, naming both.
+        """
+        return read_options(cls, options, "spawner nsenter")
+
+
+def _bad(name: str, value: object, give: str) -> ConfigError:
+    return ConfigError(f"option {name} of spawner nsenter is {value!r}; give {give}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
+from vc_core.driver import read_options
 from vc_core.errors import ConfigError
 
 #: Machine types that the driver knows how to drive (``qemu-system-x86_64 -machine help``).
@@ -47,15 +48,7 @@ class QemuConfig:
 
         Raises ConfigError for an unknown option or a bad value, naming both.
         """
-        known = [field.name for field in fields(cls)]
-        texts: dict[str, str] = {}
-        for name, value in options.items():
-            if name not in known:
-                raise ConfigError(f"hypervisor qemu has no option {name!r}; it has {', '.join(known)}")
-            if not isinstance(value, str):
-                raise ConfigError(f"option {name} of hypervisor qemu is {value!r}; give text")
-            texts[name] = value
-        return cls(**texts)
+        return read_options(cls, options, "hypervisor qemu")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

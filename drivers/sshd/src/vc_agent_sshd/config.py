@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from vc_core.driver import read_options
 from vc_core.errors import ConfigError
 
 #: Values of ``protocol``, as in Go's net.Dial.
@@ -43,13 +44,13 @@ class SshdConfig:
         for name in ("username", "priv_key_file", "server", "host_key", "spawner"):
             value = getattr(self, name)
             if not isinstance(value, str) or "\0" in value:
-                raise ConfigError(f"sshd option {name} is {value!r}; give a text")
+                raise ConfigError(f"option {name} of agent sshd is {value!r}; give a text")
         if not isinstance(self.spawner_options, Mapping):
-            raise ConfigError(f"sshd option spawner_options is {self.spawner_options!r}; give a mapping")
+            raise ConfigError(f"option spawner_options of agent sshd is {self.spawner_options!r}; give a mapping")
         object.__setattr__(self, "spawner_options", dict(self.spawner_options))
         object.__setattr__(self, "port", _port(self.port))
         if self.protocol not in PROTOCOLS:
-            raise ConfigError(f"sshd option protocol is {self.protocol!r}; give {', '.join(PROTOCOLS)}")
+            raise ConfigError(f"option protocol of agent sshd is {self.protocol!r}; give {', '.join(PROTOCOLS)}")
         if self.server:
             self._check_given()
         else:
@@ -58,7 +59,7 @@ class SshdConfig:
     def _check_given(self) -> None:
         for name, what in (("priv_key_file", "the private key to log in with"), ("host_key", "the server's key")):
             if not getattr(self, name):
-                raise ConfigError(f"sshd option {name} is missing for server {self.server!r}; give {what}")
+                raise ConfigError(f"option {name} of agent sshd is missing for server {self.server!r}; give {what}")
         object.__setattr__(self, "priv_key_file", str(Path(self.priv_key_file).absolute()))
         if not self.host_key_is_text:
             object.__setattr__(self, "host_key", str(Path(self.host_key).absolute()))
@@ -66,14 +67,16 @@ class SshdConfig:
     def _check_managed(self) -> None:
         if self.username not in ("", "root"):
             raise ConfigError(
-                f"sshd option username is {self.username!r}, but a guest of the pod's own has only the user root"
+                f"option username of agent sshd is {self.username!r}, but the pod's own guest has only the user root"
             )
         given = {"priv_key_file": self.priv_key_file, "host_key": self.host_key}
         if self.port != DEFAULT_PORT:
             given["port"] = str(self.port)
         for name, value in given.items():
             if value:
-                raise ConfigError(f"sshd option {name} is {value!r} without a server; name the server that it is for")
+                raise ConfigError(
+                    f"option {name} of agent sshd is {value!r} without a server; name the server that it is for"
+                )
 
     @property
     def host_key_is_text(self) -> bool:
@@ -81,13 +84,12 @@ class SshdConfig:
         return self.host_key.startswith(_KEY_PREFIXES)
 
     @classmethod
-    def from_mapping(cls, options: Mapping[str, Any]) -> SshdConfig:
-        """Return the configuration that ``options`` describe. Raises ConfigError for unknown keys and bad values."""
-        known = {one.name for one in fields(cls)}
-        for name in options:
-            if name not in known:
-                raise ConfigError(f"sshd option {name!r} is unknown; use one of {', '.join(sorted(known))}")
-        return cls(**options)
+    def from_mapping(cls, options: Mapping[str, object]) -> SshdConfig:
+        """Return the configuration that ``options`` describe.
+
+        Raises ConfigError for an unknown option or a bad value, naming both.
+        """
+        return read_options(cls, options, "agent sshd")
 
     def to_mapping(self) -> dict[str, object]:
         """Return JSON-able options, from which :meth:`from_mapping` makes an equal configuration."""
@@ -101,5 +103,5 @@ def _port(value: object) -> int:
     if value == "":
         return DEFAULT_PORT
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
-        raise ConfigError(f"sshd option port is {value!r}; give a number from 1 to 65535")
+        raise ConfigError(f"option port of agent sshd is {value!r}; give a number from 1 to 65535")
     return value

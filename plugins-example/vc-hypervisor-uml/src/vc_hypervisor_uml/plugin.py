@@ -3,60 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from vc_core.driver import GuestBuilder, Hypervisor, PodContext, hookimpl
-from vc_core.errors import ConfigError
+from vc_core.driver import GuestBuilder, Hypervisor, PodContext, hookimpl, read_options
 from vc_hypervisor_uml import package
 
 
+@dataclass(frozen=True, slots=True)
+class UmlConfig:
+    """The drivers have no options."""
+
+
 class UmlPlugin:
-    """Hypervisor driver ``uml``. It has no options."""
+    """Implements the hooks of the hypervisor driver ``uml``."""
 
     @hookimpl
-    def vc_hypervisor_config(self, options: Mapping[str, object]) -> Mapping[str, object]:
-        """Refuse every option."""
-        return _none("hypervisor", options)
+    def vc_hypervisor_config(self, options: Mapping[str, object]) -> UmlConfig:
+        """Return the configuration. Raises ConfigError for any option."""
+        return read_options(UmlConfig, options, "hypervisor uml")
 
     @hookimpl
     def vc_hypervisor_create(self, pod: PodContext, saved: Mapping[str, object] | None) -> Hypervisor:
-        """Make the object that controls one pod's VM."""
+        """Return the object that controls one pod's VM. Raises ConfigError, HypervisorError."""
         from vc_hypervisor_uml.hypervisor import UmlHypervisor
 
         return UmlHypervisor(pod, saved)
 
     @hookimpl
     def vc_hypervisor_guest(self) -> str:
-        """Boot guests of our own: Debian's usual kernels are no programs."""
+        """Return the guest driver of this distribution: the kernels that ``debian`` builds are not programs."""
         return "uml"
 
     @hookimpl
     def vc_driver_probe(self) -> Sequence[str]:
-        """Say whether the kernel is missing."""
+        """Return why the kernel is missing or does not work on this host."""
         return package.problems()
 
 
 class UmlGuestPlugin:
-    """Guest driver ``uml``. It has no options."""
+    """Implements the hooks of the guest driver ``uml``."""
 
     @hookimpl
-    def vc_guest_config(self, options: Mapping[str, object]) -> Mapping[str, object]:
-        """Refuse every option."""
-        return _none("guest driver", options)
+    def vc_guest_config(self, options: Mapping[str, object]) -> UmlConfig:
+        """Return the configuration. Raises ConfigError for any option."""
+        return read_options(UmlConfig, options, "guest driver uml")
 
     @hookimpl
     def vc_guest_create(self) -> GuestBuilder:
-        """Make a builder."""
+        """Return the builder."""
         from vc_hypervisor_uml.guest import UmlBuilder
 
         return UmlBuilder()
 
     @hookimpl
     def vc_driver_probe(self) -> Sequence[str]:
-        """Say whether the kernel is missing."""
+        """Return why the kernel is missing or does not work on this host."""
         return package.problems()
-
-
-def _none(what: str, options: Mapping[str, object]) -> Mapping[str, object]:
-    for name in options:
-        raise ConfigError(f"{what} uml has no option {name!r}; it has none")
-    return options

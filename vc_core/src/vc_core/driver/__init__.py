@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
     from vc_core.driver.kinds import PluginKind
+    from vc_core.driver.options import read_options
     from vc_core.driver.process import ProcessIdentity, boot_id
     from vc_core.driver.spawner import Spawner, SpawnTarget
     from vc_core.driver.vm_process import VMProcess
@@ -115,6 +116,7 @@ _HOMES = {
     "HypervisorCapability": "driver.hypervisor",
     "VMExit": "driver.hypervisor",
     "PluginKind": "driver.kinds",
+    "read_options": "driver.options",
     "ProcessIdentity": "driver.process",
     "boot_id": "driver.process",
     "SpawnTarget": "driver.spawner",
@@ -189,6 +191,7 @@ __all__ = [
     "capture",
     "hookimpl",
     "initramfs",
+    "read_options",
     "vm_process",
 ]
 
