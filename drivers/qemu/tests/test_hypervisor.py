@@ -351,7 +351,7 @@ def test_a_run_directory_that_cannot_be_used_is_reported(make: Make, tmp_path: P
     hypervisor = make()
     in_the_way = tmp_path / "run" / "p1" / "qemu.pipe"
     in_the_way.mkdir()
-    failing(hypervisor, VMStartError, "run directory '.*p1' cannot be used: .*qemu.pipe")
+    failing(hypervisor, VMStartError, "the VM of pod 'p1' cannot be started: .*qemu.pipe")
     assert left_in(tmp_path) == ["qemu.pipe"]
     in_the_way.rmdir()
     in_the_way.parent.rmdir()
@@ -387,7 +387,7 @@ def test_stop_ends_the_vm_and_leaves_only_its_logs(make: Make, tmp_path: Path) -
     async def use(pid: int) -> None:
         await hypervisor.stop(10)
         assert not Path(f"/proc/{pid}").exists()
-        assert await hypervisor.wait() == VMExit(expected=True, reason="QEMU was told to quit")
+        assert await hypervisor.wait() == VMExit(expected=True, reason="QEMU was asked to quit")
         assert left_in(tmp_path) == ["console.log", "qemu.log"]
         assert not place.exists()
 
@@ -546,7 +546,7 @@ def test_another_process_takes_over_a_vm_whose_owner_was_killed(make: Make, owne
         (await hypervisor.open_channel("test")).close()
         await hypervisor.pause()
         await hypervisor.stop(10)
-        assert await waiting == VMExit(True, "QEMU was told to quit")
+        assert await waiting == VMExit(True, "QEMU was asked to quit")
         await hypervisor.aclose()
 
     asyncio.run(run())
@@ -563,7 +563,7 @@ def test_the_end_of_a_vm_of_another_owner_is_noticed(make: Make, owner: Owner, u
         await asyncio.sleep(0)
         os.kill(saved["process"]["pid"], signal.SIGKILL)
         async with asyncio.timeout(1):
-            assert await waiting == VMExit(False, "QEMU ended, and only its parent knows how")
+            assert await waiting == VMExit(False, "QEMU ended, and only its parent can learn its exit status")
         await hypervisor.stop(1)
         await hypervisor.aclose()
 
@@ -591,7 +591,7 @@ def test_a_vm_that_ended_unwatched_is_over(make: Make, owner: Owner, unbootable:
 
     async def run() -> None:
         hypervisor = make(boot=None, saved=saved)
-        assert await hypervisor.wait() == VMExit(False, "QEMU ended while nobody watched it")
+        assert await hypervisor.wait() == VMExit(False, "QEMU ended while no process watched it")
         with pytest.raises(HypervisorError, match="has ended"):
             await hypervisor.open_channel("test")
         await hypervisor.stop(1)
@@ -610,14 +610,14 @@ def test_a_process_that_only_has_the_same_pid_is_left_alone(make: Make, changed:
     async def run() -> None:
         hypervisor = make(boot=None, saved=saved)
         await hypervisor.stop(1)
-        assert (await hypervisor.wait()).reason == "QEMU ended while nobody watched it"
+        assert (await hypervisor.wait()).reason == "QEMU ended while no process watched it"
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("saved", [{"process": 1}, {"process": {}, "channels": {}}, {"process": {}, "channels": []}])
-def test_damaged_facts_are_reported(make: Make, saved: dict[str, object]) -> None:
-    with pytest.raises(HypervisorError, match="saved of the VM of pod 'p1' is damaged"):
+def test_a_damaged_record_is_refused(make: Make, saved: dict[str, object]) -> None:
+    with pytest.raises(HypervisorError, match="saved state of the VM of pod 'p1' is damaged"):
         make(saved=saved)
 
 

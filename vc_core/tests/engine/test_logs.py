@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.driver.capture import Capture
+from vc_core.driver.console_log import ConsoleLog
 from vc_core.driver.rotating import RotatingFile
 from vc_core.engine.logs import ContainerLog
 from vc_core.errors import StorageError
@@ -142,16 +142,16 @@ def test_a_capture_survives_a_disk_that_refuses_for_a_while(
 ) -> None:
     async def run() -> None:
         reading, writing = os.pipe()
-        capture = Capture(tmp_path / "log", 200)
-        capture.start(reading)
+        log = ConsoleLog(tmp_path / "log", 200)
+        log.start(reading)
         for piece in (b"x" * 90, b"y" * 90, b"z" * 90):
             os.write(writing, piece)
             if piece[:1] == b"y":
                 with refused(monkeypatch, function):
-                    capture.drain()
-            capture.drain()
+                    log.drain()
+            log.drain()
         os.close(writing)
-        capture.close()
+        log.close()
 
     asyncio.run(run())
     assert (tmp_path / "log").read_bytes() == b"z" * 90
@@ -160,10 +160,10 @@ def test_a_capture_survives_a_disk_that_refuses_for_a_while(
 def test_a_capture_takes_a_source_that_breaks_as_one_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         reading, writing = os.pipe()
-        capture = Capture(tmp_path / "log")
-        capture.start(reading)
+        log = ConsoleLog(tmp_path / "log")
+        log.start(reading)
         with refused(monkeypatch, "read", errno.ECONNRESET):
-            capture.drain()
+            log.drain()
         os.close(writing)
 
     asyncio.run(run())
@@ -175,7 +175,7 @@ def test_a_capture_that_cannot_open_its_file_uses_the_descriptor_up(tmp_path: Pa
         reading, writing = os.pipe()
         (tmp_path / "log").mkdir()
         with pytest.raises(IsADirectoryError):
-            Capture(tmp_path / "log").start(reading)
+            ConsoleLog(tmp_path / "log").start(reading)
         with pytest.raises(BrokenPipeError):
             os.write(writing, b"x")
         os.close(writing)

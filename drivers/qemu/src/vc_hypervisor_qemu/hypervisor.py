@@ -1,4 +1,4 @@
-"""The Hypervisor of one pod: from its devices to a QEMU process, and from what was saved back to that process."""
+"""The Hypervisor of one pod: starts QEMU with the pod's devices, or controls a QEMU that an earlier process started."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from vc_core.driver import (
@@ -16,16 +16,15 @@ from vc_core.driver import (
     Device,
     DiskLocation,
     GuestPort,
-    Hypervisor,
     HypervisorCapability,
     PodContext,
     PortForward,
+    ProcessHypervisor,
     ProcessIdentity,
-    VMExit,
-    capture,
+    console_log,
     vm_process,
 )
-from vc_core.errors import HypervisorError, NotSupportedError, StateError, VCError, VMStartError, VMTimeoutError
+from vc_core.errors import HypervisorError, NotSupportedError, VMStartError, VMTimeoutError
 from vc_hypervisor_qemu import (
     acceleration,
     cmdline,
@@ -41,8 +40,8 @@ from vc_hypervisor_qemu import (
 )
 from vc_hypervisor_qemu.config import SCSI, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
-from vc_hypervisor_qemu.facts import Facts
 from vc_hypervisor_qemu.monitor import Command, Monitor, RefusedError
+from vc_hypervisor_qemu.record import VmRecord
 from vc_hypervisor_qemu.rundir import RunDir
 from vc_hypervisor_qemu.vm import Vm
 
@@ -62,18 +61,20 @@ _CAPABILITIES = frozenset(
 _CONSOLE_LINES = 10
 
 
-class QemuHypervisor(Hypervisor):
+class QemuHypervisor(ProcessHypervisor[Vm]):
     """One pod's VM: a QEMU process that outlives this object.
 
     The run directory is QEMU's working directory. Every socket is made and listened on before QEMU starts, which
     inherits it: no connection comes too early, and a later owner connects in the same way.
     """
 
+    program = "QEMU"
+
     def __init__(self, pod: PodContext, config: QemuConfig, saved: Mapping[str, object] | None) -> None:
-        self._pod, self._config, self._files = pod, config, RunDir(pod.run_dir)
+        super().__init__(pod)
+        self._config, self._files = config, RunDir(pod.run_dir)
         self._devices: list[Device] = []
-        self._facts: Facts | None = None
-        self._vm: Vm | None = None
+        self._record: VmRecord | None = None
         self._disks_busy = asyncio.Lock()
         self._made: list[Path] = []  # files to remove when the VM has ended
         if saved is None:
@@ -83,11 +84,11 @@ class QemuHypervisor(Hypervisor):
             cmdline.check_hypervisor_params(pod.hypervisor_config.hypervisor_params)
         elif saved:
             try:
-                self._facts = Facts.from_mapping(saved)
+                self._record = VmRecord.from_mapping(saved)
             except ValueError as error:
-                raise HypervisorError(f"what was saved of the VM of pod {pod.id!r} is damaged: {error}") from error
+                raise HypervisorError(f"the saved state of the VM of pod {pod.id!r} is damaged: {error}") from error
             sockets_made = (self._files.socket(cmdline.MONITOR), self._files.socket(cmdline.CONSOLE))
-            channels = map(Path, self._facts.channels.values())
+            channels = map(Path, self._record.channels.values())
             self._made = [*sockets_made, *channels, self._files.messages, self._files.pid_file]
 
     @property
@@ -97,41 +98,41 @@ class QemuHypervisor(Hypervisor):
 
     @property
     def acceleration(self) -> str:
-        """How the VM executes code: "kvm" or "tcg"."""
-        return self._facts.acceleration if self._facts else "none"
+        """Return "kvm" or "tcg" (emulation); "none" before prepare."""
+        return self._record.acceleration if self._record else "none"
 
     @property
     def isolation(self) -> str:
         """Return "hardware" under KVM, "none" under emulation, for which QEMU promises nothing.
 
-        It speaks of the virtual machine alone. QEMU itself has the rights of whoever started it, apart from the system
-        calls that its own sandbox takes away.
+        This is about the virtual machine alone. QEMU's process has the rights of the user who started it, except for
+        the system calls that its own sandbox forbids.
         """
         return "hardware" if self.acceleration == "kvm" else "none"
 
     def identity(self) -> ProcessIdentity | None:
-        """Return the QEMU process; None before there is one."""
-        return self._facts.process if self._facts else None
+        """Return the QEMU process; None before prepare."""
+        return self._record.process if self._record else None
 
     def save(self) -> Mapping[str, object]:
-        """Return what another process needs to control this VM; nothing before there is one."""
-        return self._facts.to_mapping() if self._facts else {}
+        """Return what another process needs to control this VM; empty before prepare."""
+        return self._record.to_mapping() if self._record else {}
 
     def console_tail(self) -> str:
         """Return the last lines of the guest's console."""
-        return capture.tail(self._files.console_log, _CONSOLE_LINES)
+        return console_log.tail(self._files.console_log, _CONSOLE_LINES)
 
     def add_device(self, device: Device) -> None:
-        """Note a device. Raises ConfigError for one that QEMU cannot have beside those noted before."""
+        """Add a device to the VM. Raises ConfigError if QEMU cannot have it beside those added before, StateError."""
         self._require_new("add a device")
         devices.check(device, self._devices, self._config)
         self._devices.append(device)
 
     async def prepare(self, timeout: float) -> None:
-        """Start QEMU with a VM that is stopped.
+        """Start QEMU with a VM whose CPUs are stopped.
 
-        Raises ConfigError for files that are not what they should be, VMStartError with QEMU's own words,
-        VMTimeoutError.
+        Raises ConfigError for a kernel, image, disk or network that QEMU cannot use, VMStartError with QEMU's own
+        message, VMTimeoutError, StateError.
         """
         self._require_new("prepare it")
         clock = asyncio.get_running_loop().time
@@ -141,112 +142,88 @@ class QemuHypervisor(Hypervisor):
         accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, timeout / 2)
         placed = self._place_disks(boot)
         params = tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator)
-        try:
+        async with self._undoing():
             vm, pid, channels = self._launch(binary, accelerator, params, tuple(placed.values()))
             status = await self._command(vm, "query-status", end - clock())
             forwards = await self._forwards(vm, end - clock())
             process = ProcessIdentity.of(pid)
             if process is None or not isinstance(status, dict) or status.get("status") != "prelaunch":
                 raise VMStartError(f"QEMU's VM is not ready to start: {status!r}")
-        except BaseException as error:
-            await self._undo()
-            if isinstance(error, OSError) and not isinstance(error, VCError):
-                raise VMStartError(f"run directory {str(self._files.path)!r} cannot be used: {error}") from error
-            raise
         names = [device.name for device in self._devices if isinstance(device, GuestPort)]
         of_network = len(forwards) - len(names)
         ports = {name: one.host_port for name, one in zip(names, forwards[of_network:], strict=True)}
-        self._facts = Facts(
+        self._record = VmRecord(
             process, accelerator, channels, ports, list(forwards[:of_network]), placed, next_target=len(placed)
         )
 
     async def start(self, timeout: float) -> None:
-        """Let the VM run. Raises VMStartError with QEMU's own words, VMTimeoutError."""
+        """Start the VM's CPUs. Raises VMStartError with QEMU's own message, VMTimeoutError, HypervisorError."""
         await self._command(self._controlled("start it"), "cont", timeout)
 
-    async def stop(self, timeout: float) -> None:
-        """End the VM: QEMU is asked, then told, then killed. Files go with it, but for the logs."""
-        vm = self._attached()
-        if vm is not None:
-            await vm.end(timeout)
-            await vm.aclose()
-        try:
-            self._remove_files()
-        except OSError as error:
-            raise HypervisorError(f"what the VM of pod {self._pod.id!r} left cannot be removed: {error}") from error
-
     async def pause(self) -> None:
-        """Suspend the VM."""
+        """Stop the VM's CPUs. Raises HypervisorError, VMTimeoutError."""
         await self._controlled("pause it").monitor.execute("stop")
 
     async def resume(self) -> None:
-        """Continue the VM."""
+        """Let the VM's CPUs run again. Raises HypervisorError, VMTimeoutError."""
         await self._controlled("resume it").monitor.execute("cont")
-
-    async def wait(self) -> VMExit:
-        """Return when QEMU has ended."""
-        vm = self._attached()
-        if vm is None:
-            return VMExit(expected=False, reason="QEMU ended while nobody watched it")
-        return await vm.wait()
 
     async def open_channel(self, name: str) -> socket.socket:
         """Return a connection to a channel, or to a GuestPort.
 
-        QEMU serves one connection to a channel at a time; the next one waits for its turn. It takes every connection
-        to a port, asks the guest then, and hangs up at once if nothing listens there (yet): that is for the caller to
-        try again.
+        QEMU serves one connection to a channel at a time; the next one waits until that is closed. It accepts every
+        connection to a port, then connects to the guest, and closes the connection if the guest does not listen there
+        (yet); the caller should then open it again. Raises HypervisorError.
         """
         self._controlled(f"open channel {name!r}")
-        assert self._facts is not None
-        facts = self._facts
-        if name in facts.ports:
-            return await hostnet.connect(facts.ports[name])
-        if name not in facts.channels:
-            known = ", ".join(map(repr, (*facts.channels, *facts.ports))) or "none"
-            raise HypervisorError(f"the VM of pod {self._pod.id!r} has no channel {name!r}; it has {known}")
-        return sockets.connect(Path(facts.channels[name]), facts.process.pid)
+        assert self._record is not None
+        record = self._record
+        if name in record.ports:
+            return await hostnet.connect(record.ports[name])
+        if name not in record.channels:
+            names = ", ".join(map(repr, (*record.channels, *record.ports))) or "none"
+            raise HypervisorError(f"the VM of pod {self._pod.id!r} has no channel {name!r}; it has {names}")
+        return sockets.connect(Path(record.channels[name]), record.process.pid)
 
     async def forwards(self) -> tuple[PortForward, ...]:
-        """Return the ports of the host that lead into the guest because the pod's network asks for it."""
-        return tuple(self._facts.forwards) if self._facts else ()
+        """Return the forwards that the pod's network asks for, each with its port of the host; empty before prepare."""
+        return tuple(self._record.forwards) if self._record else ()
 
     def disk_location(self, device_id: str) -> DiskLocation:
         """Return where the guest finds a disk. Raises HypervisorError for one that the VM does not have."""
-        disk = self._facts.disks.get(device_id) if self._facts else None
+        disk = self._record.disks.get(device_id) if self._record else None
         if disk is None:
             raise HypervisorError(f"the VM of pod {self._pod.id!r} has no disk {device_id!r}")
         return disk.location
 
     async def attach(self, device: BlockDevice, timeout: float) -> None:
-        """Give a disk to the VM. Raises ConfigError for a file that cannot be one, HypervisorError, VMTimeoutError."""
+        """Add a disk to the running VM.
+
+        Raises ConfigError for a file that cannot be a disk, NotSupportedError for a VM without a SCSI bus,
+        HypervisorError, VMTimeoutError.
+        """
         self._require_hotplug()
         devices.check(device, (), self._config)
-        async with self._disk_work(f"attach disk {device.id!r}", timeout) as (monitor, facts):
-            if (there := facts.disks.get(device.id)) is not None:
-                if there.is_for(device):
+        async with self._disk_work(f"attach disk {device.id!r}", timeout) as (monitor, record):
+            if (present := record.disks.get(device.id)) is not None:
+                if present.is_for(device):
                     return
-                raise HypervisorError(f"disk {device.id!r} of pod {self._pod.id!r} is {there.path!r} already")
-            slot = disks.free_target(facts.disks, facts.next_target)
+                raise HypervisorError(f"disk {device.id!r} of pod {self._pod.id!r} is {present.path!r} already")
+            slot = disks.free_target(record.disks, record.next_target)
             disk = disks.place(device, slot, self._config)
             await hotplug.plug(monitor, disk)
-            facts.disks[device.id], facts.next_target = disk, slot + 1
+            record.disks[device.id], record.next_target = disk, slot + 1
 
     async def detach(self, device_id: str, timeout: float) -> None:
-        """Take a disk from the VM. Raises HypervisorError, VMTimeoutError."""
-        self._require_hotplug()
-        async with self._disk_work(f"detach disk {device_id!r}", timeout) as (monitor, facts):
-            if device_id in facts.disks:
-                await hotplug.unplug(monitor, facts.disks[device_id])
-                del facts.disks[device_id]
+        """Remove a disk from the running VM.
 
-    async def aclose(self) -> None:
-        """Release connections and descriptors; the VM runs on."""
-        vm = self._vm
-        if vm is not None:
-            if vm.alive:
-                self._vm = None  # a stop that comes after all takes it over anew
-            await vm.aclose()
+        Raises NotSupportedError for a VM without a SCSI bus, HypervisorError, VMTimeoutError.
+        """
+        self._require_hotplug()
+        async with self._disk_work(f"detach disk {device_id!r}", timeout) as (monitor, record):
+            if device_id in record.disks:
+                await hotplug.unplug(monitor, record.disks[device_id])
+                del record.disks[device_id]
 
     def _place_disks(self, boot: Boot) -> dict[str, Disk]:
         """Return a new VM's disks by their ids. Raises ConfigError for a file that cannot be one."""
@@ -270,11 +247,12 @@ class QemuHypervisor(Hypervisor):
             for name, path in paths.items():
                 inherited[name] = stack.enter_context(sockets.listen(path)).fileno()
                 self._made.append(path)
-            for left in (files.messages, files.pid_file):
-                left.unlink(missing_ok=True)
+            for old in (files.messages, files.pid_file):
+                old.unlink(missing_ok=True)
             os.mkfifo(files.messages, 0o600)
             self._made += [files.messages, files.pid_file]
-            # Opened for reading too: QEMU's messages then outlive us, and a full pipe costs messages, not time.
+            # Opened for reading too, so that QEMU can write after this process has ended; a full pipe then loses
+            # messages, and does not make QEMU wait.
             messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             stack.callback(os.close, messages)
             tap = None
@@ -291,7 +269,7 @@ class QemuHypervisor(Hypervisor):
         return self._vm, pid, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
 
     async def _forwards(self, vm: Vm, timeout: float) -> Sequence[PortForward]:
-        """Return what is forwarded into a VM that starts, with the host's ports, some of which QEMU has chosen."""
+        """Return the forwards into a VM that is starting, with the ports of the host, some of which QEMU has chosen."""
         wanted = network.forwards(self._devices)
         if not wanted:
             return ()
@@ -301,7 +279,10 @@ class QemuHypervisor(Hypervisor):
     async def _command(
         self, vm: Vm, command: Command, timeout: float, arguments: Mapping[str, object] | None = None
     ) -> object:
-        """Execute a command while QEMU starts. Raises VMStartError with QEMU's own words if it ended instead."""
+        """Execute a command while QEMU starts.
+
+        Raises VMStartError with QEMU's own message if it ended instead, VMTimeoutError.
+        """
         not_started = f"the VM of pod {self._pod.id!r} did not start"
         try:
             return await vm.monitor.execute(command, timeout, arguments)
@@ -310,52 +291,33 @@ class QemuHypervisor(Hypervisor):
         except HypervisorError as error:
             raise VMStartError(f"{not_started}: {await vm.last_words() or error}") from error
 
-    async def _undo(self) -> None:
-        """Leave nothing of a failed prepare; the process is gone before anything else can interrupt us."""
-        vm, self._vm = self._vm, None
-        try:
-            if vm is not None:
-                vm.kill()
-                await vm.aclose()
-        finally:
-            for undo in (self._remove_files, self._discard_logs):
-                with suppress(OSError):
-                    undo()
-
     def _discard_logs(self) -> None:
         for log in (self._files.console_log, self._files.messages_log):
-            capture.discard(log)
+            console_log.discard(log)
 
     def _remove_files(self) -> None:
         while self._made:
             self._made.pop().unlink(missing_ok=True)
 
-    def _attached(self) -> Vm | None:
-        """Return the VM, taken over if need be; None if it has ended, or never was."""
-        if self._vm is None and self._facts is not None:
-            pidfd = self._facts.process.open_pidfd()
-            if pidfd is not None:
-                self._vm = Vm(self._files, self._facts.process.pid, pidfd)
-        return self._vm
-
-    def _controlled(self, doing: str) -> Vm:
-        vm = self._attached()
-        if vm is None or not vm.alive:
-            raise HypervisorError(f"the VM of pod {self._pod.id!r} has ended; to {doing} it must live")
-        return vm
+    def _take_over(self, pidfd: int) -> Vm:
+        assert self._record is not None
+        return Vm(self._files, self._record.process.pid, pidfd)
 
     @asynccontextmanager
-    async def _disk_work(self, doing: str, timeout: float) -> AsyncIterator[tuple[Monitor, Facts]]:
-        """Lend what works on the VM's disks, to one at a time."""
+    async def _disk_work(self, action: str, timeout: float) -> AsyncIterator[tuple[Monitor, VmRecord]]:
+        """Yield the monitor and the record of the VM's disks, to one task at a time.
+
+        Raises HypervisorError when QEMU refuses a command of the body, VMTimeoutError.
+        """
         try:
             async with asyncio.timeout(timeout), self._disks_busy:
-                vm = self._controlled(doing)
-                assert self._facts is not None
-                yield vm.monitor, self._facts
+                vm = self._controlled(action)
+                assert self._record is not None
+                yield vm.monitor, self._record
         except RefusedError as error:
-            raise HypervisorError(f"cannot {doing} of pod {self._pod.id!r}: {error}") from error
+            raise HypervisorError(f"cannot {action} of pod {self._pod.id!r}: {error}") from error
         except TimeoutError as error:
-            raise VMTimeoutError(f"cannot {doing} of pod {self._pod.id!r} within {timeout:g} s") from error
+            raise VMTimeoutError(f"cannot {action} of pod {self._pod.id!r} within {timeout:g} s") from error
 
     def _require_hotplug(self) -> None:
         if self._config.disk_bus != SCSI:
@@ -363,7 +325,3 @@ class QemuHypervisor(Hypervisor):
                 f"the disks of pod {self._pod.id!r} cannot change while it runs, because its hypervisor has the option "
                 f"disk_bus={self._config.disk_bus}; choose {SCSI}"
             )
-
-    def _require_new(self, doing: str) -> None:
-        if self._vm is not None or self._facts is not None:
-            raise StateError(f"the VM of pod {self._pod.id!r} is there already; it is too late to {doing}")

@@ -1,7 +1,7 @@
-"""What a driver is written against: ``from vc_core.driver import Hypervisor, hookimpl``.
+"""All that a driver imports from the core: ``from vc_core.driver import Hypervisor, hookimpl``.
 
-The one door for authors of drivers, besides ``vc_core.errors`` and, in tests, ``vc_core.testing``. A name is loaded on
-its first use. The modules ``capture``, ``initramfs`` and ``vm_process`` are helpers, used by their qualified names.
+A driver may import only this package, ``vc_core.errors`` and, in tests, ``vc_core.testing``. A name is loaded on its
+first use. The modules ``console_log``, ``initramfs`` and ``vm_process`` are helpers, used by their qualified names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLIMITS, RLimit
     from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
     from vc_core.config.pod import HypervisorConfig, Param, Resources, Socket, Volume
-    from vc_core.driver import capture, initramfs, vm_process
+    from vc_core.driver import console_log, initramfs, vm_process
     from vc_core.driver.agent import (
         Agent,
         AgentCapability,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         ProcessIO,
         TerminalSize,
     )
-    from vc_core.driver.capture import Capture
+    from vc_core.driver.console_log import ConsoleLog
     from vc_core.driver.context import Boot, PodContext
     from vc_core.driver.devices import (
         BlockDevice,
@@ -55,11 +55,12 @@ if TYPE_CHECKING:
     from vc_core.driver.kinds import PluginKind
     from vc_core.driver.options import read_options
     from vc_core.driver.process import ProcessIdentity, boot_id
+    from vc_core.driver.process_hypervisor import ControlledVM, ProcessHypervisor
     from vc_core.driver.spawner import Spawner, SpawnTarget
     from vc_core.driver.vm_process import VMProcess
     from vc_core.results import ContainerUsage
 
-#: Where each name comes from.
+#: The module that defines each name.
 _HOMES = {
     "Cmd": "config.container",
     "EnvVar": "config.container",
@@ -89,7 +90,7 @@ _HOMES = {
     "Process": "driver.agent",
     "ProcessIO": "driver.agent",
     "TerminalSize": "driver.agent",
-    "Capture": "driver.capture",
+    "ConsoleLog": "driver.console_log",
     "Boot": "driver.context",
     "PodContext": "driver.context",
     "BlockDevice": "driver.devices",
@@ -119,13 +120,15 @@ _HOMES = {
     "read_options": "driver.options",
     "ProcessIdentity": "driver.process",
     "boot_id": "driver.process",
+    "ControlledVM": "driver.process_hypervisor",
+    "ProcessHypervisor": "driver.process_hypervisor",
     "SpawnTarget": "driver.spawner",
     "Spawner": "driver.spawner",
     "VMProcess": "driver.vm_process",
     "ContainerUsage": "results",
 }
 
-_HELPERS = ("capture", "initramfs", "vm_process")
+_HELPERS = ("console_log", "initramfs", "vm_process")
 
 __all__ = [
     "CAPABILITIES",
@@ -137,11 +140,12 @@ __all__ = [
     "BlockDevice",
     "Boot",
     "BuiltGuest",
-    "Capture",
     "Channel",
     "Cmd",
     "Confinement",
+    "ConsoleLog",
     "ContainerUsage",
+    "ControlledVM",
     "Device",
     "DiskLocation",
     "DriverSpec",
@@ -173,6 +177,7 @@ __all__ = [
     "PodContext",
     "PortForward",
     "Process",
+    "ProcessHypervisor",
     "ProcessIO",
     "ProcessIdentity",
     "Progress",
@@ -188,7 +193,7 @@ __all__ = [
     "VMProcess",
     "Volume",
     "boot_id",
-    "capture",
+    "console_log",
     "hookimpl",
     "initramfs",
     "read_options",
@@ -196,7 +201,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker would take every name for one that this finds
+if not TYPE_CHECKING:  # with this function a type checker would accept every name
 
     def __getattr__(name: str) -> object:
         if name in _HELPERS:

@@ -1,4 +1,4 @@
-"""What a guest's console and its hypervisor say, kept in files that cannot grow without bound: for drivers."""
+"""Logs of a guest's console and of a hypervisor's messages: files of bounded size, written by the VM's owner."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from pathlib import Path
 
 from vc_core.driver.rotating import RotatingFile, former
 
-#: Bytes that one capture keeps at most, in both its files together.
+#: Bytes that one log keeps at most, in both its files together.
 CAPACITY = 1024 * 1024
 
+#: Bytes that one read takes.
 _CHUNK = 65536
-#: Bytes that are looked at for the last lines.
+#: Bytes at the end of a log that are searched for its last lines.
 _TAIL = 8192
-#: What a terminal could take for a command, and what has no glyph; the console is the guest's to write.
+#: Sequences that a terminal could execute, and characters without a glyph; the guest chooses what its console prints.
 _UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\n -~\u00a1-\u2027\u2030-\u2065\u206a-\ud7ff]")
 
 
-class Capture:
-    """Copies a stream to ``path``; a full file becomes ``path.1`` in place of the one before."""
+class ConsoleLog:
+    """Copies what a descriptor yields to ``path``; a full file is renamed to ``path.1``, replacing the former one.
+
+    ``capacity``: bytes of both files together, at most.
+    """
 
     def __init__(self, path: Path, capacity: int = CAPACITY) -> None:
         self._path, self._capacity = path, capacity
@@ -29,9 +33,9 @@ class Capture:
         self._file: RotatingFile
 
     def start(self, source: int) -> None:
-        """Read the descriptor ``source`` until it ends; it is used up in any case. Called once, in the event loop.
+        """Copy from the descriptor ``source`` until it ends; this object closes it in any case.
 
-        Raises OSError when the file cannot be opened.
+        Called once, in the event loop that the copying then runs in. Raises OSError when the file cannot be opened.
         """
         try:
             self._file = RotatingFile(self._path, self._capacity)
@@ -40,23 +44,23 @@ class Capture:
             raise
         self._source = source
         os.set_blocking(source, False)
-        asyncio.get_running_loop().add_reader(source, self._take)
+        asyncio.get_running_loop().add_reader(source, self._read)
 
     def drain(self) -> None:
-        """Take all that has arrived. Called when the other side has ended."""
-        while self._take():
+        """Copy all that has arrived. Called when the VM's process has ended, so that nothing more arrives."""
+        while self._read():
             pass
 
     def close(self) -> None:
-        """Stop; the files stay."""
+        """Close the descriptor and the file, which stays. May be called again."""
         if self._source != -1:
             asyncio.get_running_loop().remove_reader(self._source)
             os.close(self._source)
             self._file.close()
             self._source = -1
 
-    def _take(self) -> bool:
-        """Take one piece of what has arrived; return whether there may be more."""
+    def _read(self) -> bool:
+        """Copy one chunk; return whether more may have arrived."""
         if self._source == -1:
             return False
         try:
@@ -64,21 +68,24 @@ class Capture:
         except BlockingIOError:
             return False
         except OSError:
-            data = b""  # the other side has gone: as good as an end
+            data = b""  # the other end was closed with an error: as good as an end
         if data:
-            self._keep(data)
+            self._write(data)
         else:
             self.close()
         return bool(data)
 
-    def _keep(self, data: bytes) -> None:
-        with suppress(OSError):  # a full disk costs the log, not the VM
+    def _write(self, data: bytes) -> None:
+        with suppress(OSError):  # a full disk loses output, and does not stop the VM
             self._file.make_room(len(data))
             self._file.append(data)
 
 
 def tail(path: Path, lines: int) -> str:
-    """Return the last lines of a capture that hold anything, fit for a terminal."""
+    """Return the last ``lines`` lines of the log at ``path`` that are not blank, without what a terminal could execute.
+
+    Called for error messages and ``Hypervisor.console_tail``. Empty if there is no log.
+    """
     data = b""
     for part in (former(path), path):
         with suppress(OSError), part.open("rb") as file:
@@ -89,6 +96,6 @@ def tail(path: Path, lines: int) -> str:
 
 
 def discard(path: Path) -> None:
-    """Remove what an earlier VM's capture left. Called before a new VM starts."""
+    """Remove the files of the log at ``path``. Called before a new VM starts. Raises OSError."""
     for part in (former(path), path):
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a process must know to control a VM, whoever made it."""
+"""VmRecord: what `save` returns of a VM, with which any process can control it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vc_hypervisor_qemu.disks import Disk
 
 
 @dataclass(slots=True)
-class Facts:
-    """JSON-able facts of one VM; those that came later than others have a default, for VMs of an older driver."""
+class VmRecord:
+    """The JSON-able record of one VM. Fields that were added later have a default, for VMs of an older driver."""
 
     process: ProcessIdentity
     acceleration: str
@@ -24,10 +24,10 @@ class Facts:
     next_target: int = 0  #: where the search for a free SCSI target begins
 
     @classmethod
-    def from_mapping(cls, saved: Mapping[str, object]) -> Facts:
-        """Return what :meth:`to_mapping` wrote. Raises ValueError when it is damaged."""
+    def from_mapping(cls, saved: Mapping[str, object]) -> VmRecord:
+        """Return the record that :meth:`to_mapping` returned. Raises ValueError when it is damaged."""
         return msgspec.convert(saved, cls)
 
     def to_mapping(self) -> dict[str, object]:
-        """Return what JSON can hold."""
+        """Return the record as values that JSON has."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""A channel is sent no faster than the guest reads."""
+"""The host sends into a channel no faster than the guest reads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from vc_hypervisor_uml.line import Line
+from vc_hypervisor_uml.channel import ChannelEnd
 
-#: Bytes of which Linux' terminal holds back the line: 4095 without the last 127.
-_STUCK = 3968
+#: Bytes at which Linux' terminal throttles the line: 4095 without the last 127.
+_THROTTLED = 3968
 
 
 class Guest:
@@ -20,9 +20,9 @@ class Guest:
     def __init__(self) -> None:
         ours, self.data = socket.socketpair()
         theirs, self.receipts = socket.socketpair()
-        for end in (self.data, self.receipts):
-            end.setblocking(False)
-        self.line = Line(ours, theirs)
+        for other in (self.data, self.receipts):
+            other.setblocking(False)
+        self.end = ChannelEnd(ours, theirs)
 
     async def read(self) -> bytes:
         data = await asyncio.get_running_loop().sock_recv(self.data, 65536)
@@ -30,7 +30,7 @@ class Guest:
         return data
 
     async def aclose(self) -> None:
-        await self.line.aclose()
+        await self.end.aclose()
         self.data.close()
         self.receipts.close()
 
@@ -47,11 +47,11 @@ def run(test: Callable[[Guest], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_all_arrives_in_order_both_ways() -> None:
+def test_all_bytes_arrive_in_order_both_ways() -> None:
     async def test(guest: Guest) -> None:
         loop = asyncio.get_running_loop()
         data = bytes(range(256)) * 400
-        with await guest.line.open() as user:
+        with await guest.end.open() as user:
             sending = asyncio.create_task(loop.sock_sendall(user, data))
             arrived = b""
             while len(arrived) < len(data):
@@ -64,24 +64,24 @@ def test_all_arrives_in_order_both_ways() -> None:
     run(test)
 
 
-def test_a_guest_that_does_not_read_is_not_sent_more_than_its_terminal_holds_even_by_two_owners() -> None:
+def test_two_owners_together_send_less_than_throttles_a_guest_that_does_not_read() -> None:
     async def test(guest: Guest) -> None:
         loop = asyncio.get_running_loop()
-        with await guest.line.open() as user:
+        with await guest.end.open() as user:
             user.send(bytes(100000))
             sent = len(await loop.sock_recv(guest.data, 65536))
-            with pytest.raises(TimeoutError):  # for there is no event to say that no more comes
+            with pytest.raises(TimeoutError):  # there is no event for "no more is sent"
                 async with asyncio.timeout(0.2):
                     await loop.sock_recv(guest.data, 65536)
-            assert 0 < 2 * sent < _STUCK
+            assert 0 < 2 * sent < _THROTTLED
 
     run(test)
 
 
-def test_a_new_user_cuts_off_the_one_before() -> None:
+def test_a_new_connection_ends_the_former_one() -> None:
     async def test(guest: Guest) -> None:
         loop = asyncio.get_running_loop()
-        with await guest.line.open() as former, await guest.line.open() as user:
+        with await guest.end.open() as former, await guest.end.open() as user:
             assert await loop.sock_recv(former, 100) == b""
             await loop.sock_sendall(guest.data, b"for you")
             assert await loop.sock_recv(user, 100) == b"for you"
@@ -89,9 +89,9 @@ def test_a_new_user_cuts_off_the_one_before() -> None:
     run(test)
 
 
-def test_the_end_of_the_vm_is_the_end_of_the_channel() -> None:
+def test_the_end_of_the_vm_ends_the_connection() -> None:
     async def test(guest: Guest) -> None:
-        with await guest.line.open() as user:
+        with await guest.end.open() as user:
             guest.data.close()
             assert await asyncio.get_running_loop().sock_recv(user, 100) == b""
 

@@ -1,8 +1,8 @@
-"""One channel over two serial lines, sent no faster than the guest reads.
+"""ChannelEnd: one channel over two serial lines, on which the host sends no faster than the guest reads.
 
-Linux' own driver of User Mode Linux' lines (arch/um/drivers/chan_kern.c) stops for good once the terminal in the guest
-has held back a line, which it does when fewer than 128 of its 4096 bytes are free. So no more may ever be on the way:
-on a second line the guest tells how much it has read.
+Linux' driver of User Mode Linux' serial lines (arch/um/drivers/chan_kern.c) never reads from a line again once the
+terminal in the guest has throttled it, which happens when fewer than 128 of its 4096 bytes are free. So fewer bytes
+than that must be on the way: on a second line the guest sends receipts for what it has read.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import asyncio
 import socket
 from contextlib import suppress
 
-#: Bytes that may be on the way to the guest. Twice as much fits: who takes a channel over does not know how much its
-#: former owner had sent.
+#: Bytes that may be on the way to the guest. Twice as many fit, because a process that takes a channel over cannot find
+#: out how many bytes of its former owner are still on the way.
 _WINDOW = 1920
 
 _CHUNK = 65536
-#: What the guest sends when it has read something: how many bytes, big-endian.
+#: Bytes of a receipt: the number of bytes that the guest has read, big-endian.
 _RECEIPT = 4
 
 
-class Line:
-    """Our end of a channel, kept while its user comes and goes. Lives in one event loop.
+class ChannelEnd:
+    """The host's end of a channel, to which one user at a time is connected. Must be made in a running event loop.
 
-    ``data`` and ``receipts`` are our ends of the two lines, used up.
+    ``data`` and ``receipts`` are the host's ends of the two lines; :meth:`aclose` closes them.
     """
 
     def __init__(self, data: socket.socket, receipts: socket.socket) -> None:
@@ -36,8 +36,8 @@ class Line:
         self._watcher = asyncio.create_task(self._take_receipts())
 
     async def open(self) -> socket.socket:
-        """Return a socket that is the channel, for one user at a time: the one before is cut off."""
-        await self._cut_off()
+        """Return a socket that is connected to the channel; that of the former user ends. Raises OSError."""
+        await self._disconnect()
         ours, users = socket.socketpair()
         for end in (ours, users):
             end.setblocking(False)
@@ -46,20 +46,20 @@ class Line:
         return users
 
     async def aclose(self) -> None:
-        """Release everything."""
-        await self._cut_off()
+        """Close the user's connection and the two lines. May be called again."""
+        await self._disconnect()
         self._watcher.cancel()
         await asyncio.wait({self._watcher})
         self._data.close()
         self._receipts.close()
 
-    async def _cut_off(self) -> None:
+    async def _disconnect(self) -> None:
         if self._user is not None:
             self._user.cancel()
             await asyncio.wait({self._user})
 
     async def _serve(self, user: socket.socket) -> None:
-        """Carry bytes both ways until one side ends."""
+        """Copy bytes both ways until one side ends."""
         ways = {asyncio.create_task(self._to_guest(user)), asyncio.create_task(self._from_guest(user))}
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -92,7 +92,7 @@ class Line:
                 waiting += data
                 whole = len(waiting) - len(waiting) % _RECEIPT
                 for start in range(0, whole, _RECEIPT):
-                    # Some may be for what a former owner sent.
+                    # Receipts for what a former owner sent may be among them.
                     self._sent = max(0, self._sent - int.from_bytes(waiting[start : start + _RECEIPT], "big"))
                 waiting = waiting[whole:]
                 self._read.set()

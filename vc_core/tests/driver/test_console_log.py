@@ -1,4 +1,4 @@
-"""Output of consoles and hypervisors, kept within bounds."""
+"""Logs of consoles and hypervisors stay below their capacity, and a quote of them is harmless to a terminal."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.driver.capture import Capture, discard, tail
+from vc_core.driver.console_log import ConsoleLog, discard, tail
 
 
 def feed(path: Path, data: bytes, capacity: int = 1000) -> None:
-    """Send data through a pipe in pieces of 100 bytes, and let a capture take it to the end."""
+    """Send data through a pipe in pieces of 100 bytes, and copy all of it to a log."""
 
     async def run() -> None:
         reading, writing = os.pipe()
-        capture = Capture(path, capacity)
+        log = ConsoleLog(path, capacity)
         try:
-            capture.start(reading)
+            log.start(reading)
             for start in range(0, len(data), 100):
                 os.write(writing, data[start : start + 100])
-                capture.drain()
+                log.drain()
         finally:
             os.close(writing)
-            capture.drain()
-            capture.close()
+            log.drain()
+            log.close()
 
     asyncio.run(run())
 
 
-def test_what_comes_is_kept(tmp_path: Path) -> None:
+def test_a_log_holds_what_was_written_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     feed(tmp_path / "log", b"first\nlast\n")
     assert (tmp_path / "log").read_bytes() == b"first\nlast\n"
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
-def test_it_is_taken_as_it_comes(tmp_path: Path) -> None:
+def test_output_is_copied_as_soon_as_it_arrives(tmp_path: Path) -> None:
     async def run() -> None:
         reading, writing = os.pipe()
-        capture = Capture(tmp_path / "log")
-        capture.start(reading)
+        log = ConsoleLog(tmp_path / "log")
+        log.start(reading)
         os.write(writing, b"now")
         await asyncio.sleep(0)
         await asyncio.sleep(0)  # the loop has looked at its descriptors once
         assert (tmp_path / "log").read_bytes() == b"now"
         os.close(writing)
-        capture.close()
+        log.close()
 
     asyncio.run(run())
 
 
-def test_a_flood_leaves_its_end_within_the_capacity(tmp_path: Path) -> None:
+def test_of_more_output_than_the_capacity_the_log_keeps_the_end(tmp_path: Path) -> None:
     data = b"".join(b"%09d\n" % number for number in range(10_000))
     feed(tmp_path / "log", data)
     kept = (tmp_path / "log.1").read_bytes() + (tmp_path / "log").read_bytes()
@@ -60,7 +60,7 @@ def test_a_flood_leaves_its_end_within_the_capacity(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.1"]
 
 
-def test_a_second_owner_appends(tmp_path: Path) -> None:
+def test_a_second_owner_appends_to_the_log(tmp_path: Path) -> None:
     feed(tmp_path / "log", b"one\n")
     feed(tmp_path / "log", b"two\n")
     assert tail(tmp_path / "log", 5) == "one\ntwo"
@@ -72,7 +72,7 @@ def test_the_tail_spans_both_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("output", "shown"),
     [
         (b"\n\n  a \r\n\n", "a"),
         (b"\x1b[31mred\x1b[0m\x07\x00", "red"),
@@ -82,12 +82,12 @@ def test_the_tail_spans_both_files(tmp_path: Path) -> None:
         (b"", ""),
     ],
 )
-def test_the_tail_is_fit_for_a_terminal(tmp_path: Path, said: bytes, shown: str) -> None:
-    (tmp_path / "log").write_bytes(said)
+def test_the_tail_holds_nothing_that_a_terminal_executes(tmp_path: Path, output: bytes, shown: str) -> None:
+    (tmp_path / "log").write_bytes(output)
     assert tail(tmp_path / "log", 5) == shown
 
 
-def test_the_tail_of_nothing_is_empty(tmp_path: Path) -> None:
+def test_the_tail_of_a_missing_log_is_empty(tmp_path: Path) -> None:
     assert tail(tmp_path / "log", 5) == ""
 
 
