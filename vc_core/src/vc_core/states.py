@@ -1,8 +1,9 @@
-"""The states of pods and containers, and the moves between them, as data."""
+"""The states of pods and containers, the moves between them, and what each operation requires of them, as data."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from dataclasses import dataclass
+from enum import Enum, StrEnum, unique
 
 from vc_core.errors import StateError
 
@@ -14,7 +15,7 @@ class State(StrEnum):
     RUNNING = "running"  #: the VM (of a pod) or the main process (of a container) runs
     PAUSED = "paused"  #: the VM is suspended
     STOPPED = "stopped"  #: it ran and ended; can be started again
-    FAILED = "failed"  #: an operation failed and its clean-up failed too; the reason says what is left
+    FAILED = "failed"  #: an operation failed and its clean-up failed too; the reason names what is left
 
 
 #: Every move that is allowed, by the state it starts from. Any state may also become FAILED.
@@ -26,12 +27,54 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.FAILED: frozenset({State.RUNNING, State.STOPPED}),
 }
 
+#: States in which the VM (or the main process) exists.
+LIVE_STATES = frozenset({State.RUNNING, State.PAUSED})
+
+#: States of what can be stopped: a pod that failed may have a VM.
+STOPPABLE_STATES = LIVE_STATES | {State.FAILED}
+
+#: States of what can be started or deleted.
+STOPPED_STATES = frozenset({State.READY, State.STOPPED, State.FAILED})
+
+_RUNNING = frozenset({State.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What one operation requires.
+
+    ``wording`` names the operation in a message; ``{}`` in it stands for what the operation acts on.
+    """
+
+    wording: str
+    pod: frozenset[State] | None  #: states of the pod that allow it; None: all
+    container: frozenset[State] | None = None  #: states of the container that allow it; None: all, or no container
+
+
+@unique
+class Action(Enum):
+    """Every operation that requires a state; the client checks it before a request, the engine before the work."""
+
+    START_POD = Precondition("starting {}", STOPPED_STATES)
+    STOP_POD = Precondition("stopping {}", STOPPABLE_STATES)
+    DELETE_POD = Precondition("deleting {} without force", STOPPED_STATES)
+    ENTER_POD = Precondition("entering {}", _RUNNING)
+    START_CONTAINER = Precondition("starting {}", _RUNNING, STOPPED_STATES)
+    STOP_CONTAINER = Precondition("stopping {}", _RUNNING, _RUNNING)
+    KILL_CONTAINER = Precondition("sending a signal to {}", _RUNNING, _RUNNING)
+    DELETE_CONTAINER = Precondition("deleting {} without force", None, STOPPED_STATES)
+    ENTER_CONTAINER = Precondition("entering {}", _RUNNING, _RUNNING)
+    RESIZE_CONTAINER = Precondition("resizing the terminal of {}", _RUNNING, _RUNNING)
+    SIGNAL_PROCESS = Precondition("sending a signal in {}", _RUNNING)
+    RESIZE_PROCESS = Precondition("resizing a terminal in {}", _RUNNING)
+    STATS_CONTAINER = Precondition("measuring what {} uses", _RUNNING, _RUNNING)
+    WAIT_CONTAINER = Precondition("waiting for the end of {}", None, frozenset({State.RUNNING, State.STOPPED}))
+
 
 def require_state(thing: str, state: State, wanted: frozenset[State], doing: str) -> None:
-    """Raise unless ``state`` is one of ``wanted``; called at the start of every operation.
+    """Raise StateError unless ``state`` is one of ``wanted``.
 
     ``thing`` names the pod or container ("pod 'p1'"), ``doing`` the operation ("starting it").
-    Raises StateError.
     """
     if state not in wanted:
         names = [str(one) for one in State if one in wanted]
@@ -39,7 +82,7 @@ def require_state(thing: str, state: State, wanted: frozenset[State], doing: str
 
 
 def move(thing: str, old: State, new: State) -> State:
-    """Return ``new`` if the transition table allows the move, for whoever commits a state.
+    """Return ``new`` if the transition table allows the move. Called before a state is committed.
 
     Raises StateError.
     """

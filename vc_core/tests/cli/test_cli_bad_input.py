@@ -70,14 +70,14 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
     ],
     "container start": [
         ("nope 1", 1, NO_POD),
-        ("idle 1", 1, "pod 'idle' is ready; starting a container"),
+        ("idle 1", 1, "pod 'idle' is ready; starting container '1'"),
         ("busy 1", 1, "container '1' of pod 'busy' is running; starting it"),
         ("-i busy 1", 125, "container '1' of pod 'busy' is running; starting it"),
         ("-t busy 1", 125, "-t needs a terminal"),
     ],
     "container stop": [
         ("nope 1", 1, NO_POD),
-        ("idle 1", 1, "pod 'idle' is ready; stopping a container"),
+        ("idle 1", 1, "pod 'idle' is ready; stopping container '1'"),
         ("busy nope", 1, "has no container 'nope'"),
     ],
     "container delete": [
@@ -89,11 +89,11 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
     "container wait": [
         ("nope 1", 1, NO_POD),
         ("idle nope", 1, NO_CONTAINER),
-        ("idle 1", 1, "container '1' of pod 'idle' is ready; waiting for its end"),
+        ("idle 1", 1, "container '1' of pod 'idle' is ready; waiting for the end of it"),
     ],
     "container kill": [
         ("nope 1", 1, NO_POD),
-        ("idle 1", 1, "pod 'idle' is ready; sending a signal"),
+        ("idle 1", 1, "pod 'idle' is ready; sending a signal to container '1'"),
         ("busy nope", 1, "has no container 'nope'"),
         ("busy 1 --signal SIGFLY", 1, "signal 'SIGFLY' is unknown; give a name such as SIGTERM"),
         ("busy 1 --signal 65", 1, "signal '65' is unknown"),
@@ -102,12 +102,12 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
     "container stats": [
         ("nope 1", 1, NO_POD),
         ("idle nope", 1, NO_CONTAINER),
-        ("idle 1", 1, "container '1' of pod 'idle' is ready; looking at what it uses"),
+        ("idle 1", 1, "pod 'idle' is ready; measuring what container '1' uses"),
         ("busy 1", 1, "cannot tell what containers use"),
     ],
     "container enter": [
         ("nope 1 -- ls", 125, NO_POD),
-        ("idle 1 -- ls", 125, "pod 'idle' is ready; entering it"),
+        ("idle 1 -- ls", 125, "pod 'idle' is ready; entering container '1'"),
         ("busy nope -- ls", 125, "has no container 'nope'"),
         ("busy 1 --env x -- ls", 125, "'x' is not of the form NAME=VALUE"),
         ("busy 1 --timeout -1 -- ls", 125, "timeout is -1.0"),

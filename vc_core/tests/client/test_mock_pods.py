@@ -249,8 +249,8 @@ def test_a_container_id_can_be_used_once_in_a_pod(mock_config: Callable[..., vc.
 @pytest.mark.parametrize(
     ("operation", "says"),
     [
-        (lambda one: one.start(), "pod 'p1' is ready; starting a container"),
-        (lambda one: one.stop(), "pod 'p1' is ready; stopping a container"),
+        (lambda one: one.start(), "pod 'p1' is ready; starting container 'c1'"),
+        (lambda one: one.stop(), "pod 'p1' is ready; stopping container 'c1'"),
         (lambda one: one.wait(), "container 'c1' of pod 'p1' is ready; waiting"),
         (lambda one: one.enter(vc.Cmd(args=["ls"])), "pod 'p1' is ready; entering"),
     ],

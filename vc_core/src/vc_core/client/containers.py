@@ -18,19 +18,11 @@ from vc_core.config.signals import number
 from vc_core.errors import CommandTimeoutError, ConfigError, StateError, SupervisorLostError
 from vc_core.host import paths
 from vc_core.results import ContainerUsage, ExecResult
-from vc_core.states import State, require_state
+from vc_core.states import Action, State
 from vc_core.store import files
 from vc_core.store.records import PodRecord
-from vc_core.store.status import effective, find_container
+from vc_core.store.status import effective, find_container, require
 from vc_core.store.store import Store
-
-_RUNNING = frozenset({State.RUNNING})
-_AT_REST = frozenset({State.READY, State.STOPPED, State.FAILED})
-
-
-def _require(record: PodRecord, container_id: str, wanted: frozenset[State], doing: str) -> None:
-    container = find_container(record, container_id)
-    require_state(f"container {container_id!r} of pod {record.id!r}", container.state, wanted, doing)
 
 
 def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
@@ -49,8 +41,7 @@ def start_container(pod_id: str, container_id: str, foreground: Foreground | Non
     With a foreground its exit code is returned when it ended, else None at once.
     """
     record = effective(Store.here().read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, _RUNNING, "starting a container")
-    _require(record, container_id, _AT_REST, "starting it")
+    require(record, Action.START_CONTAINER, container_id)
     message = {"op": "start_container", "container": container_id}
     if foreground is None:
         yield from _ask(record, message)
@@ -67,8 +58,7 @@ def stop_container(
 ) -> Operation[None]:
     """Stop a running container. ``timeout``: seconds until it is killed (default 10); ``force`` kills at once."""
     record = effective(Store.here().read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, _RUNNING, "stopping a container")
-    _require(record, container_id, _RUNNING, "stopping it")
+    require(record, Action.STOP_CONTAINER, container_id)
     message = {"op": "stop_container", "container": container_id, "timeout": timeout, "force": force}
     yield from _ask(record, message, timeout or 0.0)
 
@@ -77,8 +67,7 @@ def kill_container(pod_id: str, container_id: str, signal: int | str) -> Operati
     """Send a signal, by name or number, to the main process of a running container."""
     signum = number(signal)
     record = effective(Store.here().read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, _RUNNING, "sending a signal")
-    _require(record, container_id, _RUNNING, "sending it a signal")
+    require(record, Action.KILL_CONTAINER, container_id)
     yield from _ask(record, {"op": "kill_container", "container": container_id, "signal": signum})
 
 
@@ -87,14 +76,14 @@ def delete_container(pod_id: str, container_id: str, force: bool = False) -> Ope
     record = effective(Store.here().read(pod_id))
     find_container(record, container_id)
     if not force:
-        _require(record, container_id, _AT_REST, "deleting it without force")
+        require(record, Action.DELETE_CONTAINER, container_id)
     yield from _ask(record, {"op": "delete_container", "container": container_id, "force": force})
 
 
 def stats_container(pod_id: str, container_id: str) -> Operation[ContainerUsage]:
     """Return what a running container uses."""
     record = effective(Store.here().read(pod_id))
-    _require(record, container_id, _RUNNING, "looking at what it uses")
+    require(record, Action.STATS_CONTAINER, container_id)
     answer = yield from _ask(record, {"op": "stats", "container": container_id})
     return msgspec.convert(answer, ContainerUsage)
 
@@ -102,7 +91,7 @@ def stats_container(pod_id: str, container_id: str) -> Operation[ContainerUsage]
 def wait_container(pod_id: str, container_id: str) -> Operation[int]:
     """Return a container's exit code once it ended; a supervisor that is lost meanwhile is replaced."""
     record = effective(Store.here().read(pod_id))
-    _require(record, container_id, frozenset({State.RUNNING, State.STOPPED}), "waiting for its end")
+    require(record, Action.WAIT_CONTAINER, container_id)
     while find_container(record, container_id).state is State.RUNNING:
         answered = False
         if record.supervised:
@@ -150,8 +139,7 @@ def enter_container(
     signals: Signals | None = None,
 ) -> Operation[ExecResult]:
     """Run a command in a running container and return how it ended."""
-    record = _to_enter(pod_id, cmd, timeout)
-    _require(record, container_id, _RUNNING, "entering it")
+    record = _to_enter(pod_id, cmd, timeout, container_id)
     where = f"container {container_id!r}"
     return (
         yield from _execute(record, container_id, where, cmd, Stdio(stdin, stdout, stderr), timeout, terminal, signals)
@@ -174,13 +162,13 @@ def enter_pod(
     return (yield from _execute(record, "", where, cmd, Stdio(stdin, stdout, stderr), timeout, terminal, signals))
 
 
-def _to_enter(pod_id: str, cmd: Cmd, timeout: float | None) -> PodRecord:
+def _to_enter(pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = "") -> PodRecord:
     if not cmd.args:
         raise ConfigError("the command is empty; give cmd.args")
     if timeout is not None and timeout <= 0:
         raise ConfigError(f"timeout is {timeout!r}; give a positive number of seconds")
     record = effective(Store.here().read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, _RUNNING, "entering it")
+    require(record, Action.ENTER_CONTAINER if container_id else Action.ENTER_POD, container_id)
     return record
 
 

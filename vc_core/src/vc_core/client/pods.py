@@ -15,9 +15,9 @@ from vc_core.config.ids import new_id, pod_uuid
 from vc_core.config.pod import PodConfig
 from vc_core.driver.guest import Progress
 from vc_core.errors import StateError, StorageError, SupervisorError, VCError
-from vc_core.states import State, require_state
+from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
-from vc_core.store.status import effective, vm_identity
+from vc_core.store.status import effective, require, vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
 
@@ -83,7 +83,7 @@ def start_pod(
     """
     store = Store.here()
     record = effective(store.read(pod_id))
-    require_state(f"pod {pod_id!r}", record.state, frozenset({State.READY, State.STOPPED, State.FAILED}), "starting it")
+    require(record, Action.START_POD)
 
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and progress is not None:
@@ -112,9 +112,7 @@ def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> 
     """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked."""
     store = Store.here()
     record = effective(store.read(pod_id))
-    require_state(
-        f"pod {pod_id!r}", record.state, frozenset({State.RUNNING, State.PAUSED, State.FAILED}), "stopping it"
-    )
+    require(record, Action.STOP_POD)
     link = yield from connect(store, record)
     yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
 
@@ -135,13 +133,12 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
         yield from _end_by_force(store, pod_id)
     else:
         record = effective(store.read(pod_id))
-        allowed = frozenset({State.READY, State.STOPPED, State.FAILED})
-        require_state(f"pod {pod_id!r}", record.state, allowed, "deleting it without force")
+        require(record, Action.DELETE_POD)
         identity = vm_identity(record)
         if identity is not None and identity.alive():
             raise StateError(
                 f"pod {pod_id!r} is {record.state} but its VM still runs; stop it first, or delete it with --force",
-                state=str(record.state), wanted=sorted(allowed),
+                state=str(record.state), wanted=sorted(STOPPED_STATES),
             )  # fmt: skip
 
     def work() -> None:

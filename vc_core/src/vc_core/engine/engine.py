@@ -39,9 +39,9 @@ from vc_core.errors import (
 )
 from vc_core.host import paths, processes, rootfs, share
 from vc_core.results import ContainerUsage
-from vc_core.states import State, move, require_state
+from vc_core.states import LIVE_STATES, STOPPABLE_STATES, Action, State, move
 from vc_core.store.records import PodRecord
-from vc_core.store.status import UNWATCHED, ended, vm_identity
+from vc_core.store.status import UNWATCHED, ended, require, vm_identity
 from vc_core.store.store import Store
 
 if TYPE_CHECKING:
@@ -70,10 +70,6 @@ _CHANNEL_ERRORS = (AgentConnectError, AgentProtocolError)
 
 #: Seconds between the first sign of a VM's end and the end of its process, at most.
 _ENDING = 0.5
-
-_AT_REST = frozenset({State.READY, State.STOPPED, State.FAILED})
-_AT_WORK = frozenset({State.RUNNING, State.PAUSED, State.FAILED})
-_RUNNING = frozenset({State.RUNNING})
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -146,7 +142,7 @@ class Engine:
         On any failure, and when cancelled, everything is undone and the pod is what it was, with the error raised.
         """
         async with self._operation:
-            require_state(self._ledger.name, self.record.state, _AT_REST, "starting it")
+            require(self.record, Action.START_POD)
             before = self.record.state, self.record.reason
             if self._hypervisor is not None:  # the pod failed, but its VM still runs
                 await self._take_down(STOP_TIMEOUT, ask_guest=False)
@@ -165,7 +161,7 @@ class Engine:
         Raises HypervisorError when the VM cannot be ended; the pod is then ``failed``.
         """
         async with self._operation:
-            require_state(self._ledger.name, self.record.state, _AT_WORK, "stopping it")
+            require(self.record, Action.STOP_POD)
             self._ledger.commit(intent="stop")
             try:
                 await self._take_down(STOP_TIMEOUT if timeout is None else timeout, ask_guest=not force)
@@ -189,9 +185,7 @@ class Engine:
         A command that is not found ends with 127, one that is not executable with 126, and its error output says so.
         Raises StateError, CommandError, AgentError, HypervisorError when the VM ends meanwhile.
         """
-        agent = self._running_agent(f"entering container {container_id!r}" if container_id else "entering it")
-        if container_id:
-            self._require_container(container_id, _RUNNING, "entering it")
+        agent = self._running_agent(Action.ENTER_CONTAINER if container_id else Action.ENTER_POD, container_id)
         try:
             return await containers.run(
                 agent, container_id, cmd, io, terminal, self._while_vm_lives, control, AGENT_TIMEOUT
@@ -204,11 +198,11 @@ class Engine:
 
     async def signal(self, target: Process, signum: int) -> None:
         """Send a signal to a process that :meth:`exec` named."""
-        await self._while_vm_lives(self._running_agent("sending a signal").signal(target, signum, AGENT_TIMEOUT))
+        await self._while_vm_lives(self._running_agent(Action.SIGNAL_PROCESS).signal(target, signum, AGENT_TIMEOUT))
 
     async def resize(self, target: Process, size: TerminalSize) -> None:
         """Change the size of a process' terminal."""
-        agent = self._running_agent("resizing a terminal")
+        agent = self._running_agent(Action.RESIZE_PROCESS)
         await self._while_vm_lives(agent.resize(target, size.rows, size.columns, AGENT_TIMEOUT))
 
     # -- operations on containers ----------------------------------------------------------------------------------
@@ -223,16 +217,14 @@ class Engine:
     async def start_container(self, container_id: str, attachment: Attachment | None) -> None:
         """Start a container of the running pod, for the first time or again. Raises StateError, CommandError."""
         async with self._operation:
-            agent = self._running_agent(f"starting container {container_id!r}")
-            self._require_container(container_id, _AT_REST, "starting it")
+            agent = self._running_agent(Action.START_CONTAINER, container_id)
             config = self._ledger.container_config(container_id)
             hypervisor, _ = self._drivers()
             await self._while_vm_lives(self._containers.start(hypervisor, agent, config, attachment, AGENT_TIMEOUT))
 
     async def stop_container(self, container_id: str, timeout: float | None, force: bool) -> None:
         """Stop a running container: SIGTERM, and SIGKILL after ``timeout`` seconds (default 10) or with ``force``."""
-        agent = self._running_agent(f"stopping container {container_id!r}")
-        self._require_container(container_id, _RUNNING, "stopping it")
+        agent = self._running_agent(Action.STOP_CONTAINER, container_id)
         seconds = 0.0 if force else STOP_TIMEOUT if timeout is None else timeout
         await self._while_vm_lives(self._containers.stop(agent, container_id, seconds, AGENT_TIMEOUT))
 
@@ -241,7 +233,7 @@ class Engine:
         if force and self._ledger.container(container_id).state is State.RUNNING:
             await self.stop_container(container_id, None, force=True)
         async with self._operation:
-            self._require_container(container_id, _AT_REST, "deleting it without force")
+            require(self.record, Action.DELETE_CONTAINER, container_id)
             if self._agent is not None:
                 if self._ledger.container(container_id).process:
                     await self._while_vm_lives(self._agent.remove_container(container_id, AGENT_TIMEOUT))
@@ -256,25 +248,23 @@ class Engine:
 
     async def stats_container(self, container_id: str) -> ContainerUsage:
         """Return what a running container uses. Raises StateError, NotSupportedError, AgentError."""
-        agent = self._running_agent(f"looking at container {container_id!r}")
-        self._require_container(container_id, _RUNNING, "looking at what it uses")
+        agent = self._running_agent(Action.STATS_CONTAINER, container_id)
         return await self._while_vm_lives(agent.stats(container_id, AGENT_TIMEOUT))
 
     async def wait_container(self, container_id: str) -> int | None:
         """Return a container's exit code once it ended; None if it ended without one (with its VM)."""
-        self._require_container(container_id, frozenset({State.RUNNING, State.STOPPED}), "waiting for its end")
+        require(self.record, Action.WAIT_CONTAINER, container_id)
         await self._containers.wait(container_id)
         return self._ledger.container(container_id).exit_code
 
     async def signal_container(self, container_id: str, signum: int) -> None:
         """Send a signal to a container's main process."""
-        self._ledger.container(container_id)
-        agent = self._running_agent("sending a signal")
+        agent = self._running_agent(Action.KILL_CONTAINER, container_id)
         await self._while_vm_lives(agent.signal_container(container_id, signum, AGENT_TIMEOUT))
 
     async def resize_container(self, container_id: str, size: TerminalSize) -> None:
         """Change the size of the terminal of a container's main process."""
-        self._require_container(container_id, _RUNNING, "resizing its terminal")
+        require(self.record, Action.RESIZE_CONTAINER, container_id)
         await self.resize(self._containers.process(container_id), size)
 
     def open_log(self, container_id: str) -> ContainerLog:
@@ -283,10 +273,6 @@ class Engine:
         Raises ContainerNotFoundError, StorageError.
         """
         return self._ledger.open_log(container_id)
-
-    def _require_container(self, container_id: str, wanted: frozenset[State], doing: str) -> None:
-        state = self._ledger.container(container_id).state
-        require_state(f"container {container_id!r} of {self._ledger.name}", state, wanted, doing)
 
     # -- start -----------------------------------------------------------------------------------------------------
 
@@ -472,12 +458,12 @@ class Engine:
         if record.intent == "start":
             await self._kill_leftovers()
             self._ledger.commit(intent="", vm=None, saved_hypervisor=None, saved_agent=None)
-        elif record.supervised and record.state in _AT_WORK:
+        elif record.supervised and record.state in STOPPABLE_STATES:
             if identity is not None and identity.alive():
                 await self._take_over()
             elif record.state is not State.FAILED:
                 self._ledger.commit_ended(UNWATCHED)
-        elif not record.supervised and record.state in (State.RUNNING, State.PAUSED):
+        elif not record.supervised and record.state in LIVE_STATES:
             await self._take_over()
 
     async def _take_over(self) -> None:
@@ -531,8 +517,8 @@ class Engine:
         assert self._agent is not None
         return self._hypervisor, self._agent
 
-    def _running_agent(self, doing: str) -> Agent:
-        require_state(self._ledger.name, self.record.state, _RUNNING, doing)
+    def _running_agent(self, action: Action, container_id: str = "") -> Agent:
+        require(self.record, action, container_id)
         if self._agent is None:
             raise StorageError(f"{self._ledger.name} is running but has no agent; stop it")
         return self._agent

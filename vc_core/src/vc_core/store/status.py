@@ -9,7 +9,7 @@ import msgspec
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import ContainerNotFoundError, StorageError
 from vc_core.results import ContainerStatus, PodStatus
-from vc_core.states import State
+from vc_core.states import LIVE_STATES, Action, State, require_state
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
@@ -30,7 +30,7 @@ def vm_identity(record: PodRecord) -> ProcessIdentity | None:
 
 def effective(record: PodRecord) -> PodRecord:
     """Return the record as it should read now: a pod whose VM has gone is stopped, and so are its containers."""
-    if not record.supervised or record.state not in (State.RUNNING, State.PAUSED):
+    if not record.supervised or record.state not in LIVE_STATES:
         return record
     identity = vm_identity(record)
     if identity is not None and identity.alive():
@@ -47,12 +47,26 @@ def find_container(record: PodRecord, container_id: str) -> ContainerRecord:
         raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {known}") from None
 
 
+def require(record: PodRecord, action: Action, container_id: str = "") -> None:
+    """Refuse an operation that the states of a pod, and of its container ``container_id`` if given, do not allow.
+
+    Called by the client with the effective record, and by the engine again, with the pod's lock held.
+    Raises StateError, ContainerNotFoundError.
+    """
+    needed, pod, name = action.value, f"pod {record.id!r}", f"container {container_id!r}"
+    container = find_container(record, container_id) if container_id else None
+    if needed.pod is not None:
+        require_state(pod, record.state, needed.pod, needed.wording.format(name if container else "it"))
+    if container is not None and needed.container is not None:
+        require_state(f"{name} of {pod}", container.state, needed.container, needed.wording.format("it"))
+
+
 def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodRecord:
     """Return the record of a pod whose VM has ended. ``ended_at`` is in seconds since the epoch, None if unknown."""
     containers = {}
     for name, container in record.containers.items():
         changes: dict[str, object] = {"process": ""}
-        if container.state in (State.RUNNING, State.PAUSED):
+        if container.state in LIVE_STATES:
             changes |= {"state": State.STOPPED, "reason": container.reason or reason, "ended_at": ended_at}
         containers[name] = msgspec.structs.replace(container, **changes)
     return msgspec.structs.replace(
