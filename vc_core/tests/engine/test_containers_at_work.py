@@ -116,7 +116,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every root be an ext4 disk, and nothing be mounted."""
     root = rootfs.RootFs(tmp_path / "disk.img", "ext4")
     monkeypatch.setattr(rootfs, "resolve", lambda _: root)
-    monkeypatch.setattr(share, "remove", lambda *_: None)
+    monkeypatch.setattr(share, "unbind", lambda *_: None)
 
 
 def refuse(*_: object) -> None:
@@ -154,7 +154,7 @@ def test_a_failed_start_raises_its_own_error_though_undoing_it_fails_as_well(
         pod = Pod(store, tmp_path)
         pod.agent.fails = CommandError("no such program", exit_code=127)
         pod.hypervisor.refuses_to_detach = True
-        monkeypatch.setattr(share, "remove", refuse)
+        monkeypatch.setattr(share, "unbind", refuse)
         with pytest.raises(CommandError, match="no such program"):
             await pod.start()
         assert pod.io.closed

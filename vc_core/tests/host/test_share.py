@@ -39,8 +39,8 @@ def test_the_guest_can_read_what_is_shared_whatever_the_umask(tmp_path: Path, bo
     (source / "dir").mkdir(parents=True)
     (source / "file").touch()
     directory.mkdir(mode=0o700)
-    assert share.add(directory, "c1/rootfs", source / "dir") == "c1/rootfs"
-    assert share.add(directory, "c1/mounts/0", source / "file") == "c1/mounts/0"
+    assert share.bind_into(directory, "c1/rootfs", source / "dir") == "c1/rootfs"
+    assert share.bind_into(directory, "c1/mounts/0", source / "file") == "c1/mounts/0"
     for name, wanted in (("c1", 0o755), ("c1/rootfs", 0o755), ("c1/mounts", 0o755), ("c1/mounts/0", 0o644)):
         assert mode(directory / name) == wanted
     assert bound == [(source / "dir", directory / "c1/rootfs"), (source / "file", directory / "c1/mounts/0")]
@@ -51,8 +51,8 @@ def test_what_an_earlier_attempt_made_serves_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "share").mkdir()
     for _ in range(2):
-        share.add(tmp_path / "share", "c1/rootfs", tmp_path / "dir")
-        share.add(tmp_path / "share", "c1/mounts/0", Path(__file__))
+        share.bind_into(tmp_path / "share", "c1/rootfs", tmp_path / "dir")
+        share.bind_into(tmp_path / "share", "c1/mounts/0", Path(__file__))
     assert (tmp_path / "share/c1/rootfs").is_dir()
     assert (tmp_path / "share/c1/mounts/0").is_file()
 
@@ -60,4 +60,4 @@ def test_what_an_earlier_attempt_made_serves_as_it_is(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     (tmp_path / "share").write_text("no directory")
     with pytest.raises(StorageError, match="cannot be shared with the guest: Not a directory"):
-        share.add(tmp_path / "share", "c1/rootfs", tmp_path)
+        share.bind_into(tmp_path / "share", "c1/rootfs", tmp_path)

@@ -192,7 +192,7 @@ class Containers:
         """Take back what a container was given of the host's files."""
         for directory in (self._share_dir, self._writable_dir):
             if directory is not None:
-                share.remove(directory, container_id)
+                share.unbind(directory, container_id)
 
     def _streams(self, config: ContainerConfig, attachment: Attachment | None) -> tuple[Any, TerminalSize | None]:
         if attachment is not None:
@@ -210,7 +210,7 @@ class Containers:
         root = await asyncio.to_thread(rootfs.resolve, config)  # its file server may be slow
         disk = root_disk(config, root)
         if disk is None:
-            return share.add(self._share_dir, f"{config.id}/rootfs", root.path), None
+            return share.bind_into(self._share_dir, f"{config.id}/rootfs", root.path), None
         if AgentCapability.DISKS not in agent.capabilities:
             raise NotSupportedError(
                 f"rootfs of container {config.id!r} is the disk {config.root_fs!r}, and the agent of its pod can use "
@@ -234,7 +234,7 @@ class Containers:
                     f"container {config.id!r} wants to write to {mount.source!r}, but its pod was started without "
                     "writable mounts; stop and start the pod"
                 )
-            place = share.add(directory, f"{config.id}/mounts/{number}", Path(mount.source), mount.read_only)
+            place = share.bind_into(directory, f"{config.id}/mounts/{number}", Path(mount.source), mount.read_only)
             shared.append(GuestMount(place, mount.target, mount.read_only))
         return tuple(shared)
 

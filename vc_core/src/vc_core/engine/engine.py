@@ -283,10 +283,10 @@ class Engine:
         pod = PodContext.of(config, self._run_dir, what)
         if self._share_dir is not None:
             for directory in filter(None, (self._share_dir, pod.writable_dir)):
-                share.prepare(directory)
+                share.make_shared_dir(directory)
             if config.root_fs:
                 root_fs = await asyncio.to_thread(rootfs.resolve_directory, "rootfs of the pod", config.root_fs)
-                pod_root = share.add(self._share_dir, f"{_POD_ROOT}/rootfs", root_fs)
+                pod_root = share.bind_into(self._share_dir, f"{_POD_ROOT}/rootfs", root_fs)
         self._containers = Containers(self._ledger, self._share_dir, pod.writable_dir, self._spawn)
         self._make_drivers(pod)
         hypervisor, agent = self._drivers()
@@ -380,7 +380,7 @@ class Engine:
         finally:
             self._containers.stopping = False
         if self.record.supervised:
-            share.dismantle(self._run_dir)
+            share.unmount_all(self._run_dir)
 
     async def _release_drivers(self) -> None:
         agent, hypervisor = self._agent, self._hypervisor
@@ -504,7 +504,7 @@ class Engine:
             _log.warning("pod %s: killing process %d of a start that was not finished", self.record.id, identity.pid)
             if not await asyncio.to_thread(identity.kill, VM_TIMEOUT):
                 raise StateError(f"process {identity.pid} of {self._ledger.name} cannot be killed; try again later")
-        share.dismantle(self._run_dir)
+        share.unmount_all(self._run_dir)
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 

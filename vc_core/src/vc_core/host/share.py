@@ -22,7 +22,7 @@ from vc_core.store import files
 _SAFE = mounts.MS_NOSUID | mounts.MS_NODEV
 
 
-def prepare(directory: Path) -> None:
+def make_shared_dir(directory: Path) -> None:
     """Make a shared directory. Called at a pod's start, in its mount namespace. Raises StorageError."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -33,7 +33,7 @@ def prepare(directory: Path) -> None:
         raise StorageError(f"shared directory {str(directory)!r} cannot be made: {error.strerror}") from error
 
 
-def add(directory: Path, place: str, source: Path, read_only: bool = True) -> str:
+def bind_into(directory: Path, place: str, source: Path, read_only: bool = True) -> str:
     """Bind a file or directory of the host at ``place`` below a shared directory, and return ``place``.
 
     Called before a container starts. Raises StorageError.
@@ -74,20 +74,19 @@ def _make_file(path: Path) -> None:
             os.close(fd)
 
 
-def remove(directory: Path, container_id: str) -> None:
-    """Unbind all that a container was given. Called when it ended. Raises StorageError."""
-    _unmount_all(directory / container_id)
+def unbind(directory: Path, container_id: str) -> None:
+    """Unbind all that a container was given and remove its mount points. Called when it ended. Raises StorageError."""
+    unmount_all(directory / container_id)
     files.remove_tree(directory / container_id)
 
 
-def dismantle(directory: Path) -> None:
-    """Unmount everything. Called when the pod has stopped, after the VM ended. Raises StorageError."""
-    _unmount_all(directory)
+def unmount_all(directory: Path) -> None:
+    """Unmount everything at and below a directory.
 
-
-def _unmount_all(path: Path) -> None:
+    Called for a pod's run directory when the pod has stopped, after the VM ended. Raises StorageError.
+    """
     try:
-        for point in mounts.mounted_below(path):
+        for point in mounts.mounted_below(directory):
             mounts.unmount(point)
     except OSError as error:
         raise StorageError(f"{error.filename!r} cannot be unmounted: {error.strerror}") from error
