@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from vc_core.engine.logs import ContainerLog
-from vc_core.engine.streams import CHUNK, AttachedIO, ConsoleIO, Input, LoggedIO, Output
+from vc_core.engine.streams import CHUNK, AttachedIO, ConsoleIO, FdReader, FdWriter, LoggedIO
 from vc_core.errors import ConfigError
 
 #: Seconds for what happens at once.
@@ -51,7 +51,7 @@ def terminal() -> Iterator[tuple[int, str]]:
         os.close(master)
 
 
-async def read_all(end: Input) -> bytes:
+async def read_all(end: FdReader) -> bytes:
     data = b""
     while piece := await end.read():
         data += piece
@@ -62,7 +62,7 @@ async def read_all(end: Input) -> bytes:
 def test_an_input_returns_what_comes_and_then_the_end(pair: Pair) -> None:
     async def work() -> None:
         reading, writing = pair()
-        end = Input(reading)
+        end = FdReader(reading)
         waiting = asyncio.create_task(end.read())
         await asyncio.sleep(0)
         os.write(writing, b"later")
@@ -79,7 +79,7 @@ def test_an_input_returns_what_comes_and_then_the_end(pair: Pair) -> None:
 def test_an_input_reads_a_file_in_pieces(tmp_path: Path) -> None:
     async def work() -> None:
         (tmp_path / "input").write_bytes(b"x" * (CHUNK + 1))
-        end = Input(os.open(tmp_path / "input", os.O_RDONLY))
+        end = FdReader(os.open(tmp_path / "input", os.O_RDONLY))
         assert [len(await end.read()) for _ in range(3)] == [CHUNK, 1, 0]
         end.close()
 
@@ -88,7 +88,7 @@ def test_an_input_reads_a_file_in_pieces(tmp_path: Path) -> None:
 
 def test_an_input_that_cannot_be_read_is_at_its_end(tmp_path: Path) -> None:
     async def work() -> None:
-        end = Input(os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT))
+        end = FdReader(os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT))
         assert await end.read() == b""
         end.close()
 
@@ -99,7 +99,7 @@ def test_an_input_whose_peer_resets_the_connection_is_at_its_end() -> None:
     async def work() -> None:
         ours, theirs = socket.socketpair()
         ours.send(b"unread, so that the close is a reset")
-        end = Input(ours.detach())
+        end = FdReader(ours.detach())
         theirs.close()
         assert await end.read() == b""
         end.close()
@@ -109,7 +109,7 @@ def test_an_input_whose_peer_resets_the_connection_is_at_its_end() -> None:
 
 def test_the_callers_own_pipe_stays_blocking() -> None:
     reading, writing = os.pipe()
-    ours = [Input(os.dup(reading)), Output(os.dup(writing))]
+    ours = [FdReader(os.dup(reading)), FdWriter(os.dup(writing))]
     assert os.get_blocking(reading)
     assert os.get_blocking(writing)
     for end in ours:
@@ -122,7 +122,7 @@ def test_the_callers_own_pipe_stays_blocking() -> None:
 def test_an_output_waits_for_a_reader_that_is_behind_and_loses_nothing(pair: Pair) -> None:
     async def work() -> None:
         reading, writing = pair()
-        source, end = Input(reading), Output(writing)
+        source, end = FdReader(reading), FdWriter(writing)
         data = os.urandom(3 * 1024 * 1024)
         writer = asyncio.create_task(end.write(data))
         taken = b""
@@ -138,7 +138,7 @@ def test_an_output_waits_for_a_reader_that_is_behind_and_loses_nothing(pair: Pai
 
 def test_an_output_writes_a_file(tmp_path: Path) -> None:
     async def work() -> None:
-        end = Output(os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT))
+        end = FdWriter(os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT))
         assert await end.write(b"all")
         end.close()
 
@@ -150,7 +150,7 @@ def test_an_output_writes_a_file(tmp_path: Path) -> None:
 def test_an_output_without_a_reader_is_broken_from_then_on(pair: Pair) -> None:
     async def work() -> None:
         reading, writing = pair()
-        end = Output(writing)
+        end = FdWriter(writing)
         assert await end.write(b"x")
         os.close(reading)
         assert not await end.write(b"x")
@@ -166,7 +166,7 @@ def test_an_output_on_a_full_disk_is_broken(tmp_path: Path, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     async def work() -> None:
-        end = Output(os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT))
+        end = FdWriter(os.open(tmp_path / "output", os.O_WRONLY | os.O_CREAT))
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", full)
             assert not await end.write(b"x")
@@ -183,7 +183,7 @@ def test_a_pipe_that_cannot_be_opened_anew_is_broken_from_the_start(monkeypatch:
         (ours, writing), (reading, theirs) = os.pipe(), os.pipe()
         with monkeypatch.context() as patch:
             patch.setattr(os, "open", gone)
-            source, end = Input(ours), Output(theirs)
+            source, end = FdReader(ours), FdWriter(theirs)
         assert end.broken
         assert not await end.write(b"x")
         assert await source.read() == b""
@@ -195,7 +195,7 @@ def test_a_pipe_that_cannot_be_opened_anew_is_broken_from_the_start(monkeypatch:
     run(work())
 
 
-@pytest.mark.parametrize("kind", [Input, Output])
+@pytest.mark.parametrize("kind", [FdReader, FdWriter])
 def test_a_descriptor_of_another_kind_is_refused_and_closed(kind: type) -> None:  # the census counts
     with pytest.raises(ConfigError, match="must be a pipe, a socket, a terminal or a regular file"):
         kind(os.open("/dev/zero", os.O_RDWR))
@@ -204,7 +204,7 @@ def test_a_descriptor_of_another_kind_is_refused_and_closed(kind: type) -> None:
 def attached(log: ContainerLog | None = None) -> tuple[AttachedIO, int, int, int]:
     """Return streams with the caller's ends of stdin, stdout and stderr."""
     (stdin, feed), (out, stdout), (err, stderr) = os.pipe(), os.pipe(), os.pipe()
-    return AttachedIO(Input(stdin), Output(stdout), Output(stderr), log), feed, out, err
+    return AttachedIO(FdReader(stdin), FdWriter(stdout), FdWriter(stderr), log), feed, out, err
 
 
 def test_attached_streams_carry_each_to_its_place() -> None:

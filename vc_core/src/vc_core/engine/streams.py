@@ -19,7 +19,7 @@ from vc_core.errors import ConfigError
 CHUNK = 64 * 1024
 
 
-class Input:
+class FdReader:
     """One end of a pipe, socket or file that a process' input comes from. Takes over the descriptor."""
 
     def __init__(self, fd: int) -> None:
@@ -46,7 +46,7 @@ class Input:
         self._end.close()
 
 
-class Output:
+class FdWriter:
     """One end of a pipe, socket or file that a process' output goes to. Takes over the descriptor."""
 
     def __init__(self, fd: int) -> None:
@@ -157,7 +157,7 @@ class AttachedIO(ProcessIO):
     ``on_broken`` is called once, when a reader turns out to have gone.
     """
 
-    def __init__(self, stdin: Input | None, stdout: Output | None, stderr: Output | None,
+    def __init__(self, stdin: FdReader | None, stdout: FdWriter | None, stderr: FdWriter | None,
                  log: ContainerLog | None = None) -> None:  # fmt: skip
         self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
         self.has_input = stdin is not None
@@ -175,7 +175,7 @@ class AttachedIO(ProcessIO):
         """Pass error output on."""
         await self._write(self._stderr, data)
 
-    async def _write(self, output: Output | None, data: bytes) -> None:
+    async def _write(self, output: FdWriter | None, data: bytes) -> None:
         if output is not None and await output.write(data):
             return
         if output is not None and self.on_broken is not None:
@@ -213,7 +213,7 @@ class ConsoleIO(AttachedIO):
             why = error.strerror if isinstance(error, OSError) else "it is not a terminal"
             raise ConfigError(f"console {path!r} cannot be used: {why}") from error
         self._terminal: int | None = ends[2]
-        super().__init__(Input(ends[0]), Output(ends[1]), None)
+        super().__init__(FdReader(ends[0]), FdWriter(ends[1]), None)
 
     def close(self) -> None:
         """Give the terminal back as it was. Idempotent."""

@@ -18,7 +18,7 @@ from vc_core.driver.agent import Process, TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.engine import Engine
 from vc_core.engine.logs import ContainerLog
-from vc_core.engine.streams import AttachedIO, Input, Output, ready
+from vc_core.engine.streams import AttachedIO, FdReader, FdWriter, ready
 from vc_core.errors import ConfigError, SupervisorError, VCError
 from vc_core.supervisor import wire
 
@@ -77,7 +77,7 @@ class Connection:
         fds = [self._fds.pop(0) if kind == _DESCRIPTOR and self._fds else None for kind in kinds]
         ends: list[Any] = []
         try:
-            for fd, end in zip(fds, (Input, Output, Output), strict=True):
+            for fd, end in zip(fds, (FdReader, FdWriter, FdWriter), strict=True):
                 ends.append(None if fd is None else end(fd))
         except ConfigError:
             for opened in (*ends, log):
