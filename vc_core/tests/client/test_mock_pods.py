@@ -408,7 +408,7 @@ def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_r
     vc.run_pod(mock_config())
     store = Store(roots)
     store.write(msgspec.structs.replace(store.read("p1"), supervised=True))
-    monkeypatch.setattr(containers, "effective", lambda record: record)
+    monkeypatch.setattr(containers, "effective_record", lambda record: record)
 
     def ask(*_: object):
         return code

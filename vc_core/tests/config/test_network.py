@@ -106,8 +106,8 @@ def test_pods_have_different_addresses_on_the_wire_and_keep_them(mock_config: Ca
             id=pod_id, hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode=NetworkMode.USER, **fields)
         )
         pod = PodContext.of(config, Path("/nowhere"))
-        _, agent = assembly.drivers(plugins, config, pod)
-        [interface] = [one for one in assembly.devices(config, agent) if isinstance(one, NetworkInterface)]
+        _, agent = assembly.make_drivers(plugins, config, pod)
+        [interface] = [one for one in assembly.devices_of(config, agent) if isinstance(one, NetworkInterface)]
         return interface.mac
 
     assert mac("a") == mac("a") != mac("b")

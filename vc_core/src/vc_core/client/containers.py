@@ -21,14 +21,14 @@ from vc_core.results import ContainerUsage, ExecResult
 from vc_core.states import Action, State
 from vc_core.store import files
 from vc_core.store.records import PodRecord
-from vc_core.store.status import effective, find_container, require
+from vc_core.store.status import effective_record, find_container, require
 from vc_core.store.store import Store
 
 
 def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
     """Add a container to a pod, whether it runs or not; it is not started. Return its id."""
     store = Store.here()
-    record = effective(store.read(pod_id))
+    record = effective_record(store.read(pod_id))
     if record.supervised:
         paths.check_container(config, store.roots)
     yield from _ask(record, {"op": "create_container", "config": msgspec.to_builtins(config)})
@@ -40,7 +40,7 @@ def start_container(pod_id: str, container_id: str, foreground: Foreground | Non
 
     With a foreground its exit code is returned when it ended, else None at once.
     """
-    record = effective(Store.here().read(pod_id))
+    record = effective_record(Store.here().read(pod_id))
     require(record, Action.START_CONTAINER, container_id)
     message = {"op": "start_container", "container": container_id}
     if foreground is None:
@@ -57,7 +57,7 @@ def stop_container(
     pod_id: str, container_id: str, timeout: float | None = None, force: bool = False
 ) -> Operation[None]:
     """Stop a running container. ``timeout``: seconds until it is killed (default 10); ``force`` kills at once."""
-    record = effective(Store.here().read(pod_id))
+    record = effective_record(Store.here().read(pod_id))
     require(record, Action.STOP_CONTAINER, container_id)
     message = {"op": "stop_container", "container": container_id, "timeout": timeout, "force": force}
     yield from _ask(record, message, timeout or 0.0)
@@ -66,14 +66,14 @@ def stop_container(
 def kill_container(pod_id: str, container_id: str, signal: int | str) -> Operation[None]:
     """Send a signal, by name or number, to the main process of a running container."""
     signum = number(signal)
-    record = effective(Store.here().read(pod_id))
+    record = effective_record(Store.here().read(pod_id))
     require(record, Action.KILL_CONTAINER, container_id)
     yield from _ask(record, {"op": "kill_container", "container": container_id, "signal": signum})
 
 
 def delete_container(pod_id: str, container_id: str, force: bool = False) -> Operation[None]:
     """Delete a container that does not run; with ``force`` kill it first."""
-    record = effective(Store.here().read(pod_id))
+    record = effective_record(Store.here().read(pod_id))
     find_container(record, container_id)
     if not force:
         require(record, Action.DELETE_CONTAINER, container_id)
@@ -82,7 +82,7 @@ def delete_container(pod_id: str, container_id: str, force: bool = False) -> Ope
 
 def stats_container(pod_id: str, container_id: str) -> Operation[ContainerUsage]:
     """Return what a running container uses."""
-    record = effective(Store.here().read(pod_id))
+    record = effective_record(Store.here().read(pod_id))
     require(record, Action.STATS_CONTAINER, container_id)
     answer = yield from _ask(record, {"op": "stats", "container": container_id})
     return msgspec.convert(answer, ContainerUsage)
@@ -90,7 +90,7 @@ def stats_container(pod_id: str, container_id: str) -> Operation[ContainerUsage]
 
 def wait_container(pod_id: str, container_id: str) -> Operation[int]:
     """Return a container's exit code once it ended; a supervisor that is lost meanwhile is replaced."""
-    record = effective(Store.here().read(pod_id))
+    record = effective_record(Store.here().read(pod_id))
     require(record, Action.WAIT_CONTAINER, container_id)
     while find_container(record, container_id).state is State.RUNNING:
         answered = False
@@ -102,7 +102,7 @@ def wait_container(pod_id: str, container_id: str) -> Operation[int]:
                 answered = True
         else:
             yield from _watch(pod_id, container_id)
-        record = effective(Store.here().read(pod_id))
+        record = effective_record(Store.here().read(pod_id))
         if answered:  # the record may say so later, when the disk takes it
             break
     ended = find_container(record, container_id)
@@ -167,7 +167,7 @@ def _to_enter(pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = 
         raise ConfigError("the command is empty; give cmd.args")
     if timeout is not None and timeout <= 0:
         raise ConfigError(f"timeout is {timeout!r}; give a positive number of seconds")
-    record = effective(Store.here().read(pod_id))
+    record = effective_record(Store.here().read(pod_id))
     require(record, Action.ENTER_CONTAINER if container_id else Action.ENTER_POD, container_id)
     return record
 

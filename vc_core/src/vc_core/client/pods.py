@@ -17,7 +17,7 @@ from vc_core.driver.guest import Progress
 from vc_core.errors import StateError, StorageError, SupervisorError, VCError
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
-from vc_core.store.status import effective, require, vm_identity
+from vc_core.store.status import effective_record, require, vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
 
@@ -82,7 +82,7 @@ def start_pod(
     when it ended, else None at once.
     """
     store = Store.here()
-    record = effective(store.read(pod_id))
+    record = effective_record(store.read(pod_id))
     require(record, Action.START_POD)
 
     def on_event(event: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def _progress_timeout(timeout: float | None) -> float:
 def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> Operation[None]:
     """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked."""
     store = Store.here()
-    record = effective(store.read(pod_id))
+    record = effective_record(store.read(pod_id))
     require(record, Action.STOP_POD)
     link = yield from connect(store, record)
     yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
@@ -132,7 +132,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
     if force:
         yield from _end_by_force(store, pod_id)
     else:
-        record = effective(store.read(pod_id))
+        record = effective_record(store.read(pod_id))
         require(record, Action.DELETE_POD)
         identity = vm_identity(record)
         if identity is not None and identity.alive():
@@ -157,7 +157,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
 
 def _not_running(store: Store, pod_id: str, force: bool) -> State:
     """Return the pod's state, read under its lock; raises StateError when somebody has started it meanwhile."""
-    record = effective(store.read(pod_id))
+    record = effective_record(store.read(pod_id))
     if record.state in (State.RUNNING, State.PAUSED) and (record.supervised or not force):
         raise StateError(f"pod {pod_id!r} was started meanwhile", state=str(record.state), wanted=[])
     return record.state
@@ -167,7 +167,7 @@ def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
     """Make sure that nothing of a pod runs, by every means from asking to killing."""
     record: PodRecord | None = None
     try:
-        record = effective(store.read(pod_id))
+        record = effective_record(store.read(pod_id))
     except StorageError:
         if not store.exists(pod_id):
             raise

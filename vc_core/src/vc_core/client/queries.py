@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.results import ContainerStatus, PodStatus
-from vc_core.store.status import all_pods, container_status, effective, find_container, pod_status
+from vc_core.store.status import all_pods, container_status, effective_record, find_container, pod_status
 from vc_core.store.store import Store
 
 
@@ -26,7 +26,7 @@ def status_container(pod_id: str, container_id: str) -> Operation[ContainerStatu
     store = Store.here()
 
     def look() -> ContainerStatus:
-        record = effective(store.read(pod_id))
+        record = effective_record(store.read(pod_id))
         return container_status(store.roots, pod_id, container_id, find_container(record, container_id))
 
     status: ContainerStatus = yield InThread(look)

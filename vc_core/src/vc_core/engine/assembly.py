@@ -35,7 +35,7 @@ _NEEDED = (
 )
 
 
-def drivers(
+def make_drivers(
     plugins: Plugins,
     config: PodConfig,
     pod: PodContext,
@@ -61,7 +61,7 @@ def _spawner(plugins: Plugins, agent_config: object) -> Spawner | None:
     return spawner.create(spawner.config(getattr(agent_config, "spawner_options", {})))
 
 
-def devices(config: PodConfig, agent: Agent) -> list[Device]:
+def devices_of(config: PodConfig, agent: Agent) -> list[Device]:
     """Return what a pod's VM has besides disks: what the agent needs, and what the caller asked for."""
     return [
         *agent.devices(),
@@ -71,7 +71,7 @@ def devices(config: PodConfig, agent: Agent) -> list[Device]:
     ]
 
 
-def disks(config: PodConfig) -> list[BlockDevice]:
+def disks_of(config: PodConfig) -> list[BlockDevice]:
     """Return the disks that are roots of a pod's containers. Raises ConfigError when a root cannot be used."""
     return [disk for one in config.containers if (disk := root_disk(one, rootfs.resolve(one))) is not None]
 
@@ -99,8 +99,8 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
 
     Raises ConfigError, DriverError, PrivilegeError.
     """
-    hypervisor, agent = drivers(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
-    _check_devices(config, hypervisor, devices(config, agent))
+    hypervisor, agent = make_drivers(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
+    _check_devices(config, hypervisor, devices_of(config, agent))
     if HypervisorCapability.PROCESS not in hypervisor.capabilities:
         return False
     if os.geteuid() != 0:
@@ -110,7 +110,7 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     if not config.hypervisor_config.kernel_path:
         plugins.guest(guest_driver(plugins, config))
     paths.check_pod(config, roots)
-    _check_devices(config, hypervisor, disks(config))
+    _check_devices(config, hypervisor, disks_of(config))
     return True
 
 

@@ -290,8 +290,8 @@ class Engine:
         self._containers = Containers(self._ledger, self._share_dir, pod.writable_dir, self._spawn)
         self._make_drivers(pod)
         hypervisor, agent = self._drivers()
-        disks = await asyncio.to_thread(assembly.disks, config) if self._share_dir else []
-        for device in (*assembly.devices(config, agent), *disks):
+        disks = await asyncio.to_thread(assembly.disks_of, config) if self._share_dir else []
+        for device in (*assembly.devices_of(config, agent), *disks):
             hypervisor.add_device(device)
         progress("starting the VM", None)
         await agent.prepare()
@@ -509,7 +509,7 @@ class Engine:
     # -- helpers ---------------------------------------------------------------------------------------------------
 
     def _make_drivers(self, pod: PodContext, *saved: Mapping[str, Any] | None) -> None:
-        self._hypervisor, self._agent = assembly.drivers(self._plugins, self._ledger.config, pod, *saved)
+        self._hypervisor, self._agent = assembly.make_drivers(self._plugins, self._ledger.config, pod, *saved)
         self._at_rest.clear()
 
     def _drivers(self) -> tuple[Hypervisor, Agent]:

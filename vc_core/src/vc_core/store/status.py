@@ -28,7 +28,7 @@ def vm_identity(record: PodRecord) -> ProcessIdentity | None:
         raise StorageError(f"the record of pod {record.id!r} is broken: its VM identity is {record.vm!r}") from error
 
 
-def effective(record: PodRecord) -> PodRecord:
+def effective_record(record: PodRecord) -> PodRecord:
     """Return the record as it should read now: a pod whose VM has gone is stopped, and so are its containers."""
     if not record.supervised or record.state not in LIVE_STATES:
         return record
@@ -77,7 +77,7 @@ def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodR
 
 def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
     """Return what ``status_pod`` tells of a record."""
-    now = effective(record)
+    now = effective_record(record)
     console = roots.pod_run_dir(record.id) / "console.log"
     return PodStatus(
         id=now.id,
