@@ -136,14 +136,14 @@ SABOTAGE = {
         async def stop(self, timeout):
             raise RuntimeError("bad day")
 """,
-        "test_a_vm_that_never_was_can_be_stopped",
+        "test_a_vm_that_was_never_prepared_can_be_stopped",
     ),
     "ClaimsTooLittle": (
         """(_Hypervisor):
     class hypervisor(MockHypervisor):
         capabilities = frozenset()
 """,
-        "test_what_it_does_not_claim_is_not_supported[pause]",
+        "test_an_operation_without_its_capability_is_not_supported[pause]",
     ),
     "ClaimsTooMuch": (
         """(_Hypervisor):
@@ -158,7 +158,7 @@ SABOTAGE = {
     class hypervisor(MockHypervisor):
         isolation = "hardware"
 """,
-        "test_it_claims_no_isolation_under_emulation",
+        "test_no_isolation_is_claimed_under_emulation",
     ),
     "ForgetsTheWaiters": (
         """(_Hypervisor):
@@ -166,7 +166,7 @@ SABOTAGE = {
         async def wait(self):
             return await super().wait() and None
 """,
-        "test_a_vm_runs_until_it_is_stopped_and_whoever_waits_is_told",
+        "test_a_vm_runs_until_it_is_stopped_and_then_every_wait_returns",
     ),
     "LeaksADescriptor": (
         """(_Hypervisor):
@@ -175,7 +175,7 @@ SABOTAGE = {
             await super().prepare(timeout)
             os.open("/dev/null", os.O_RDONLY)
 """,
-        "test_its_process_is_known_from_prepare_on_and_gone_after_stop",
+        "test_the_process_of_a_vm_exists_from_prepare_on_and_is_gone_after_stop",
     ),
     "SavesWhatIsNoJson": (
         """(_Hypervisor):
@@ -187,7 +187,7 @@ SABOTAGE = {
     ),
     "StrikesAPromiseOut": (
         """(_Hypervisor):
-    test_a_vm_that_never_was_can_be_stopped = None
+    test_a_vm_that_was_never_prepared_can_be_stopped = None
 """,
         "test_no_promise_was_struck_out",
     ),
@@ -200,14 +200,14 @@ SABOTAGE = {
     "GivesNoReason": (
         """(_Hypervisor):
     @pytest.mark.xfail
-    def test_a_vm_that_never_was_can_be_stopped(self): pass
+    def test_a_vm_that_was_never_prepared_can_be_stopped(self): pass
 """,
         "test_no_promise_was_struck_out",
     ),
     "GivesAReason": (
         """(_Hypervisor):
     @pytest.mark.xfail(reason="issue 7")
-    def test_a_vm_that_never_was_can_be_stopped(self): assert False
+    def test_a_vm_that_was_never_prepared_can_be_stopped(self): assert False
 """,
         "",
     ),
@@ -217,7 +217,7 @@ SABOTAGE = {
         async def wait(self, process):
             return await super().wait(process) and 0
 """,
-        "test_a_container_runs_until_it_is_killed_and_whoever_waits_is_told",
+        "test_a_container_runs_until_it_is_killed_and_then_every_wait_returns",
     ),
     "ForgetsAtTakingOver": (
         """(_Agent):
@@ -261,7 +261,7 @@ SABOTAGE = {
     def wrap(self, argv, target):
         return ["enter", str(target.pid), *argv]
 """,
-        "test_a_target_that_cannot_be_one_is_refused[1]",
+        "test_an_invalid_target_is_refused[1]",
     ),
 }
 

@@ -65,7 +65,7 @@ class GuestContract(PluginContract):
         assert not impossible.cache_dir.exists()
         assert self._listed(builder, impossible.cache_dir) == []
 
-    def test_removing_a_guest_that_is_not_there_is_an_error_of_ours(
+    def test_removing_a_guest_that_does_not_exist_raises_a_guest_error(
         self, builder: GuestBuilder, impossible: GuestRequest
     ) -> None:
         with pytest.raises((GuestError, NotSupportedError)):

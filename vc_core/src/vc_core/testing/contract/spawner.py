@@ -57,6 +57,6 @@ class SpawnerContract(PluginContract):
         assert argv == ["echo", "x"]
 
     @pytest.mark.parametrize("pid", [1, 0, -1])
-    def test_a_target_that_cannot_be_one_is_refused(self, spawner: Spawner, pid: int) -> None:
+    def test_an_invalid_target_is_refused(self, spawner: Spawner, pid: int) -> None:
         with unwritten_methods_fail(), pytest.raises(ConfigError, match=str(pid)):
             spawner.wrap(["true"], SpawnTarget("c1", pid))

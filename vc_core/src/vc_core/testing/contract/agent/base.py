@@ -54,7 +54,7 @@ class Commands:
     flood: tuple[str, ...] = ("sh", "-c", f"head -c {MUCH} /dev/zero")
 
 
-class _Wire:
+class Wire:
     """The channels between one agent and its guest, to be cut."""
 
     def __init__(self, guest: RunningGuest) -> None:
@@ -130,11 +130,11 @@ class AgentFixtures(PluginContract):
             return [device.name for device in agent.devices() if isinstance(device, (Channel, GuestPort))]
 
     @asynccontextmanager
-    async def _connected(self, make: Callable[..., Agent], guest: StartGuest) -> AsyncIterator[tuple[Agent, _Wire]]:
+    async def _connected(self, make: Callable[..., Agent], guest: StartGuest) -> AsyncIterator[tuple[Agent, Wire]]:
         agent = make()
         await agent.prepare()
         async with guest() as running:
-            wire = _Wire(running)
+            wire = Wire(running)
             try:
                 await agent.connect(wire.open_channel, TIMEOUT)
                 await agent.start_pod("contract", "", TIMEOUT)

@@ -47,7 +47,7 @@ class CommandRuns(AgentFixtures):
 
         run(main())
 
-    def test_a_stalled_reader_holds_up_nobody_else(self, make: Callable[..., Agent], guest: StartGuest) -> None:
+    def test_a_stalled_reader_delays_no_other_process(self, make: Callable[..., Agent], guest: StartGuest) -> None:
         async def main() -> None:
             async with self._with_container(make, guest, AgentCapability.STREAMS) as agent:
                 stalled = RecordedIO(stalled=True)

@@ -49,7 +49,7 @@ class Connection(AgentFixtures):
     """How an agent reaches its guest, and what it does when it cannot."""
 
     @pytest.mark.parametrize("behaviour", ["silent", "closes", "noise", "zeros", "text", "refuses"])
-    def test_a_guest_that_is_none_is_an_error_of_ours_in_time_and_leaves_nothing(
+    def test_a_peer_that_is_not_a_guest_raises_a_vc_error_in_time_and_leaves_nothing(
         self, make: Callable[..., Agent], behaviour: str
     ) -> None:
         if not self._channels(make()):
@@ -70,7 +70,7 @@ class Connection(AgentFixtures):
 
         run(main())
 
-    def test_reaching_for_the_guest_can_be_cancelled(self, make: Callable[..., Agent]) -> None:
+    def test_connecting_to_the_guest_can_be_cancelled(self, make: Callable[..., Agent]) -> None:
         async def main() -> None:
             agent = make()
             await agent.prepare()
@@ -92,7 +92,7 @@ class Connection(AgentFixtures):
 
         run(main())
 
-    def test_a_lost_guest_fails_what_is_under_way_and_is_told(
+    def test_a_lost_guest_fails_the_calls_under_way_and_is_reported(
         self, make: Callable[..., Agent], guest: StartGuest
     ) -> None:
         if not self._channels(make()):

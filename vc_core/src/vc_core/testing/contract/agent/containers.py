@@ -19,7 +19,7 @@ from vc_core.testing.contract.running import TIMEOUT, run
 class Containers(AgentFixtures):
     """The life of a container."""
 
-    def test_a_container_runs_until_it_is_killed_and_whoever_waits_is_told(
+    def test_a_container_runs_until_it_is_killed_and_then_every_wait_returns(
         self, make: Callable[..., Agent], guest: StartGuest
     ) -> None:
         async def main() -> None:
@@ -51,7 +51,7 @@ class Containers(AgentFixtures):
 
         run(main())
 
-    def test_a_process_that_nobody_started_is_an_error_of_ours(
+    def test_waiting_for_a_process_that_was_never_started_raises_a_vc_error(
         self, make: Callable[..., Agent], guest: StartGuest
     ) -> None:
         async def main() -> None:
@@ -74,7 +74,7 @@ class Containers(AgentFixtures):
 
         run(main())
 
-    def test_what_a_container_uses_is_told(self, make: Callable[..., Agent], guest: StartGuest) -> None:
+    def test_the_usage_of_a_container_is_reported(self, make: Callable[..., Agent], guest: StartGuest) -> None:
         async def main() -> None:
             async with self._with_container(make, guest) as agent:
                 if AgentCapability.STATS in agent.capabilities:

@@ -47,7 +47,7 @@ class TakeOver(AgentFixtures):
         run(main())
 
     @pytest.mark.parametrize("saved", [{"contract": 1}, {"processes": 7}, {"version": 10**9}], ids=str)
-    def test_facts_that_another_version_saved_are_at_worst_an_error_of_ours(
+    def test_state_that_another_version_saved_raises_at_worst_a_vc_error(
         self, make: Callable[..., Agent], saved: Mapping[str, object]
     ) -> None:
         async def main() -> None:

@@ -32,7 +32,7 @@ MAC = "52:54:00:12:34:56"
 Make = Callable[..., Hypervisor]
 
 
-def _devices(directory: Path) -> Mapping[HypervisorCapability, Device]:
+def sample_devices(directory: Path) -> Mapping[HypervisorCapability, Device]:
     """Return a device of each kind by the capability that it needs; ``directory`` holds what they show."""
     disk = directory / "disk"
     disk.write_bytes(bytes(1 << 20))
@@ -50,7 +50,7 @@ def _devices(directory: Path) -> Mapping[HypervisorCapability, Device]:
 
 
 @asynccontextmanager
-async def _running(make: Make, *devices: Device) -> AsyncIterator[Hypervisor]:
+async def running_vm(make: Make, *devices: Device) -> AsyncIterator[Hypervisor]:
     """Give a VM that was started; end it whatever happens."""
     vm = make()
     for device in devices:
@@ -64,7 +64,7 @@ async def _running(make: Make, *devices: Device) -> AsyncIterator[Hypervisor]:
         await vm.aclose()
 
 
-def _saved(vm: Hypervisor) -> Any:
+def saved_state(vm: Hypervisor) -> Any:
     """Return what a VM's owner saves, as another process reads it."""
     return json.loads(json.dumps(dict(vm.save())))
 

@@ -13,7 +13,7 @@ import pytest
 from vc_core.driver.devices import BlockDevice
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.errors import ConfigError, HypervisorError, NotSupportedError
-from vc_core.testing.contract.hypervisor.base import HypervisorFixtures, Make, _devices, _running, _saved
+from vc_core.testing.contract.hypervisor.base import HypervisorFixtures, Make, running_vm, sample_devices, saved_state
 from vc_core.testing.contract.running import TIMEOUT, run, unwritten_methods_fail
 
 #: The capabilities of which each allows one kind of device.
@@ -30,10 +30,10 @@ class Devices(HypervisorFixtures):
     """The devices that a hypervisor attaches, as far as it claims to."""
 
     @pytest.mark.parametrize("capability", _FOR_DEVICES)
-    def test_a_device_is_taken_if_it_claims_so_and_else_refused(
+    def test_a_device_is_accepted_if_its_capability_is_claimed_and_else_refused(
         self, make: Make, tmp_path: Path, capability: HypervisorCapability
     ) -> None:
-        device = _devices(tmp_path)[capability]
+        device = sample_devices(tmp_path)[capability]
         vm = make()
         with unwritten_methods_fail():
             if capability in vm.capabilities:
@@ -48,7 +48,7 @@ class Devices(HypervisorFixtures):
         able(HypervisorCapability.CHANNELS)
 
         async def main() -> None:
-            async with _running(make, _devices(tmp_path)[HypervisorCapability.CHANNELS]) as vm:
+            async with running_vm(make, sample_devices(tmp_path)[HypervisorCapability.CHANNELS]) as vm:
                 for _ in range(2):
                     with await vm.open_channel("org.contract.0") as channel:
                         assert channel.gettimeout() == 0
@@ -58,16 +58,16 @@ class Devices(HypervisorFixtures):
 
         run(main())
 
-    def test_a_disk_has_a_place_in_the_guest(
+    def test_a_disk_has_a_location_in_the_guest(
         self, make: Make, able: Callable[[HypervisorCapability], None], tmp_path: Path
     ) -> None:
         able(HypervisorCapability.BLOCK_DEVICES)
 
         async def main() -> None:
-            async with _running(make, _devices(tmp_path)[HypervisorCapability.BLOCK_DEVICES]) as vm:
+            async with running_vm(make, sample_devices(tmp_path)[HypervisorCapability.BLOCK_DEVICES]) as vm:
                 place = vm.disk_location("contract")
                 assert bool(place.name) != bool(place.scsi), "give either a name or a SCSI address"
-                assert make(_saved(vm)).disk_location("contract") == place
+                assert make(saved_state(vm)).disk_location("contract") == place
 
         run(main())
 
@@ -75,12 +75,12 @@ class Devices(HypervisorFixtures):
         self, make: Make, able: Callable[[HypervisorCapability], None], tmp_path: Path
     ) -> None:
         able(HypervisorCapability.HOTPLUG)
-        disk = _devices(tmp_path)[HypervisorCapability.BLOCK_DEVICES]
+        disk = sample_devices(tmp_path)[HypervisorCapability.BLOCK_DEVICES]
         assert isinstance(disk, BlockDevice)
         content = disk.host_path.read_bytes()
 
         async def main() -> None:
-            async with _running(make, replace(disk, id="other")) as vm:
+            async with running_vm(make, replace(disk, id="other")) as vm:
                 for _ in range(2):
                     await vm.attach(disk, TIMEOUT)
                 assert vm.disk_location("contract") != vm.disk_location("other")
@@ -88,23 +88,23 @@ class Devices(HypervisorFixtures):
                     await vm.detach("contract", TIMEOUT)
                 await vm.detach("no-such-disk", TIMEOUT)
                 await vm.attach(disk, TIMEOUT)
-                assert make(_saved(vm)).disk_location("contract") == vm.disk_location("contract")
+                assert make(saved_state(vm)).disk_location("contract") == vm.disk_location("contract")
 
         run(main())
         assert disk.host_path.read_bytes() == content
 
-    def test_a_forwarded_port_is_told_and_open_on_this_host(
+    def test_a_forwarded_port_is_reported_and_open_on_this_host(
         self, make: Make, able: Callable[[HypervisorCapability], None], tmp_path: Path
     ) -> None:
         able(HypervisorCapability.NETWORK)
-        interface = _devices(tmp_path)[HypervisorCapability.NETWORK]
+        interface = sample_devices(tmp_path)[HypervisorCapability.NETWORK]
 
         async def main() -> None:
             try:
                 make().add_device(interface)
             except (ConfigError, NotSupportedError):
                 pytest.skip("it has no user network")
-            async with _running(make, interface) as vm:
+            async with running_vm(make, interface) as vm:
                 (forward,) = await vm.forwards()
                 assert (forward.guest_port, forward.protocol) == (80, "tcp")
                 assert forward.host_port
@@ -113,13 +113,13 @@ class Devices(HypervisorFixtures):
 
         run(main())
 
-    def test_a_port_of_the_guest_is_a_channel_or_an_error_of_ours(
+    def test_a_port_of_the_guest_is_a_channel_or_raises_a_hypervisor_error(
         self, make: Make, able: Callable[[HypervisorCapability], None], tmp_path: Path
     ) -> None:
         able(HypervisorCapability.GUEST_PORTS)
 
         async def main() -> None:
-            async with _running(make, _devices(tmp_path)[HypervisorCapability.GUEST_PORTS]) as vm:
+            async with running_vm(make, sample_devices(tmp_path)[HypervisorCapability.GUEST_PORTS]) as vm:
                 with suppress(HypervisorError):  # nobody listens in a guest that has not booted
                     (await vm.open_channel("contract-port")).close()
 

@@ -51,7 +51,7 @@ class Failures(HypervisorFixtures):
 
         run(main())
 
-    def test_what_it_cannot_boot_is_an_error_of_ours_and_leaves_nothing(
+    def test_a_missing_kernel_raises_a_vc_error_and_leaves_nothing(
         self, make: Make, pod: PodContext, tmp_path: Path
     ) -> None:
         if pod.boot is None:
@@ -72,7 +72,7 @@ class Failures(HypervisorFixtures):
     @pytest.mark.parametrize(
         "saved", [{"contract": 1}, {"process": None}, {"process": {"pid": "x"}}, {"version": 10**9}], ids=str
     )
-    def test_facts_that_another_version_saved_are_at_worst_an_error_of_ours(
+    def test_state_that_another_version_saved_raises_at_worst_a_vc_error(
         self, make: Make, saved: Mapping[str, object]
     ) -> None:
         async def main() -> None:

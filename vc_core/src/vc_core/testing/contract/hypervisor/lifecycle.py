@@ -15,7 +15,7 @@ from vc_core.driver.devices import BlockDevice, SharedDirectory
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.errors import NotSupportedError, VCError
 from vc_core.host.processes import find_vms
-from vc_core.testing.contract.hypervisor.base import STOP, HypervisorFixtures, Make, _running, _saved
+from vc_core.testing.contract.hypervisor.base import STOP, HypervisorFixtures, Make, running_vm, saved_state
 from vc_core.testing.contract.running import TIMEOUT, run
 from vc_core.testing.slowness import scaled
 
@@ -32,7 +32,7 @@ _OPERATIONS: Mapping[HypervisorCapability, Callable[[Hypervisor], Awaitable[obje
 class Lifecycle(HypervisorFixtures):
     """The life of a VM: before it is there, while it runs, and its end."""
 
-    def test_a_vm_that_never_was_can_be_stopped(self, make: Make) -> None:
+    def test_a_vm_that_was_never_prepared_can_be_stopped(self, make: Make) -> None:
         async def main() -> None:
             vm = make()
             await vm.stop(STOP)
@@ -42,7 +42,9 @@ class Lifecycle(HypervisorFixtures):
         run(main())
 
     @pytest.mark.parametrize("capability", _OPERATIONS)
-    def test_what_it_does_not_claim_is_not_supported(self, make: Make, capability: HypervisorCapability) -> None:
+    def test_an_operation_without_its_capability_is_not_supported(
+        self, make: Make, capability: HypervisorCapability
+    ) -> None:
         async def main() -> None:
             vm = make()
             if capability in vm.capabilities:
@@ -52,30 +54,30 @@ class Lifecycle(HypervisorFixtures):
 
         run(main())
 
-    def test_it_claims_no_isolation_under_emulation(self, make: Make) -> None:
+    def test_no_isolation_is_claimed_under_emulation(self, make: Make) -> None:
         async def main() -> None:
-            async with _running(make) as vm:
+            async with running_vm(make) as vm:
                 assert vm.isolation in ("hardware", "none")
                 if vm.acceleration in ("tcg", "none"):
                     assert vm.isolation == "none"
 
         run(main())
 
-    def test_its_process_is_found_by_the_run_directory_and_the_uuid_of_the_pod(
+    def test_the_process_of_a_vm_is_found_by_the_run_directory_and_the_uuid_of_the_pod(
         self, make: Make, pod: PodContext, able: Callable[[HypervisorCapability], None]
     ) -> None:
         able(HypervisorCapability.PROCESS)
 
         async def main() -> None:
-            async with _running(make) as vm:
+            async with running_vm(make) as vm:
                 assert vm.identity() in find_vms(pod.run_dir, pod.uuid)
                 assert find_vms(pod.run_dir.parent, pod.uuid) == []
 
         run(main())
 
-    def test_a_vm_runs_until_it_is_stopped_and_whoever_waits_is_told(self, make: Make) -> None:
+    def test_a_vm_runs_until_it_is_stopped_and_then_every_wait_returns(self, make: Make) -> None:
         async def main() -> None:
-            async with _running(make) as vm:
+            async with running_vm(make) as vm:
                 waiting = [asyncio.create_task(vm.wait()) for _ in range(2)]
                 done, _ = await asyncio.wait(waiting, timeout=0.1)
                 assert not done, "it was said to have ended while it ran"
@@ -88,7 +90,7 @@ class Lifecycle(HypervisorFixtures):
 
         run(main())
 
-    def test_its_process_is_known_from_prepare_on_and_gone_after_stop(self, make: Make) -> None:
+    def test_the_process_of_a_vm_exists_from_prepare_on_and_is_gone_after_stop(self, make: Make) -> None:
         async def main() -> None:
             vm = make()
             try:
@@ -96,7 +98,7 @@ class Lifecycle(HypervisorFixtures):
                 identity = vm.identity()
                 assert (identity is not None) == (HypervisorCapability.PROCESS in vm.capabilities)
                 assert identity is None or identity.alive()
-                assert _saved(vm) == json.loads(json.dumps(_saved(vm)))
+                assert saved_state(vm) == json.loads(json.dumps(saved_state(vm)))
                 await vm.start(TIMEOUT)
                 assert vm.identity() == identity
             finally:
@@ -106,12 +108,12 @@ class Lifecycle(HypervisorFixtures):
 
         run(main())
 
-    def test_steps_out_of_order_are_errors_of_ours_and_do_no_harm(self, make: Make, tmp_path: Path) -> None:
+    def test_steps_out_of_order_raise_a_vc_error_and_do_no_harm(self, make: Make, tmp_path: Path) -> None:
         async def main() -> None:
             vm = make()
             with pytest.raises(VCError):
                 await vm.start(STOP)
-            async with _running(make) as vm:
+            async with running_vm(make) as vm:
                 with pytest.raises(VCError):
                     await vm.prepare(STOP)
                 with pytest.raises(VCError):
@@ -124,13 +126,13 @@ class Lifecycle(HypervisorFixtures):
 
         run(main())
 
-    def test_the_death_of_its_process_is_noticed_at_once(
+    def test_the_death_of_the_process_of_a_vm_is_noticed_at_once(
         self, make: Make, able: Callable[[HypervisorCapability], None]
     ) -> None:
         able(HypervisorCapability.PROCESS)
 
         async def main() -> None:
-            async with _running(make) as vm:
+            async with running_vm(make) as vm:
                 waiting = asyncio.create_task(vm.wait())
                 await asyncio.sleep(0)
                 identity = vm.identity()
@@ -143,17 +145,17 @@ class Lifecycle(HypervisorFixtures):
 
         run(main())
 
-    def test_it_can_be_paused_and_resumed_by_whoever_controls_it(
+    def test_a_vm_can_be_paused_and_resumed_also_by_its_next_owner(
         self, make: Make, able: Callable[[HypervisorCapability], None]
     ) -> None:
         able(HypervisorCapability.PAUSE)
 
         async def main() -> None:
-            async with _running(make) as vm:
+            async with running_vm(make) as vm:
                 await vm.pause()
                 await vm.resume()
                 await vm.pause()
-                saved = _saved(vm)
+                saved = saved_state(vm)
                 await vm.aclose()
                 heir = make(saved)
                 try:

@@ -10,7 +10,14 @@ import pytest
 
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.process import ProcessIdentity
-from vc_core.testing.contract.hypervisor.base import STOP, HypervisorFixtures, Make, _devices, _running, _saved
+from vc_core.testing.contract.hypervisor.base import (
+    STOP,
+    HypervisorFixtures,
+    Make,
+    running_vm,
+    sample_devices,
+    saved_state,
+)
 from vc_core.testing.contract.running import TIMEOUT, run, run_elsewhere
 
 
@@ -21,7 +28,7 @@ class TakeOver(HypervisorFixtures):
     def test_the_vm_of_an_owner_that_was_killed_is_controlled_through_what_it_saved(
         self, make: Make, tmp_path: Path, step: str
     ) -> None:
-        channel = _devices(tmp_path)[HypervisorCapability.CHANNELS]
+        channel = sample_devices(tmp_path)[HypervisorCapability.CHANNELS]
 
         async def own() -> Mapping[str, object]:
             vm = make()
@@ -46,7 +53,7 @@ class TakeOver(HypervisorFixtures):
                 if HypervisorCapability.PAUSE in vm.capabilities and step == "started":
                     await vm.pause()
                     await vm.resume()
-                assert _saved(vm) is not None
+                assert saved_state(vm) is not None
                 waiting = asyncio.create_task(vm.wait())
                 await vm.stop(STOP)
                 assert (await waiting).expected
@@ -61,18 +68,18 @@ class TakeOver(HypervisorFixtures):
             if owned["identity"] is not None:
                 ProcessIdentity.from_mapping(owned["identity"]).kill(STOP)
 
-    def test_an_owner_that_lets_go_leaves_the_vm_running(
+    def test_a_vm_keeps_running_when_its_owner_closes(
         self, make: Make, able: Callable[[HypervisorCapability], None]
     ) -> None:
         able(HypervisorCapability.PROCESS)
 
         async def main() -> None:
-            async with _running(make) as vm:
+            async with running_vm(make) as vm:
                 identity = vm.identity()
                 await vm.aclose()
                 assert identity is not None
                 assert identity.alive()
-                heir = make(_saved(vm))
+                heir = make(saved_state(vm))
                 try:
                     assert heir.identity() == identity
                 finally:
