@@ -18,6 +18,7 @@ from vc_core.errors import StateError, StorageError, VCError
 from vc_core.store import files
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
+from vc_core.supervisor.messages import Answer
 
 
 def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config: Callable[..., vc.PodConfig]) -> None:
@@ -411,7 +412,7 @@ def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_r
     monkeypatch.setattr(containers, "effective_record", lambda record: record)
 
     def ask(*_: object):
-        return code
+        return Answer(exit_code=code)
         yield
 
     monkeypatch.setattr(containers, "_ask", ask)

@@ -15,13 +15,13 @@ from vc_core.errors import ConfigError
 @pytest.mark.parametrize("nothing", [None, subprocess.DEVNULL, b""])
 def test_no_input_needs_no_descriptor(nothing: object) -> None:
     stdio = Stdio(nothing, subprocess.DEVNULL, subprocess.DEVNULL)  # type: ignore[arg-type] # parametrised
-    assert stdio.kinds == ["none", "none", "none"]
+    assert stdio.passed == (False, False, False)
     assert stdio.fds == []
 
 
 def test_a_null_device_means_none() -> None:
     with Path(os.devnull).open("r+b", buffering=0) as null:
-        assert Stdio(null, null, null).kinds == ["none", "none", "none"]
+        assert Stdio(null, null, null).passed == (False, False, False)
 
 
 def test_pipes_and_files_pass_through_as_they_are(tmp_path: Path) -> None:

@@ -6,17 +6,32 @@ import asyncio
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 
-from vc_core.client.link import Link
+from vc_core.client.link import Link, result
 from vc_core.driver.agent import TerminalSize
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import AttachedIO, ready
 from vc_core.errors import ConfigError, NotSupportedError, SupervisorError
 from vc_core.supervisor import wire
-from vc_core.supervisor.service import Connection, serve
+from vc_core.supervisor.client_request import ClientRequest
+from vc_core.supervisor.messages import (
+    Answer,
+    Control,
+    Failure,
+    Progress,
+    Reply,
+    Request,
+    Resize,
+    Signal,
+    Start,
+    Stop,
+    Streams,
+    WaitContainer,
+)
+from vc_core.supervisor.service import serve
 
 #: Seconds for what happens at once.
 TIMEOUT = 5.0
@@ -32,14 +47,31 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-async def say(sock: socket.socket, message: dict[str, Any]) -> None:
-    """Send a client's message, once the supervisor has room for it, and let the supervisor run."""
+async def send(sock: socket.socket, message: Control | bytes) -> None:
+    """Send a client's message, or one of another version as bytes, once the supervisor has room, and let it run."""
     while True:
         try:
-            wire.send(sock, message)
+            if isinstance(message, bytes):
+                sock.send(message)
+            else:
+                wire.send(sock, message)
             return await asyncio.sleep(0)
         except BlockingIOError:
             await ready(sock.fileno(), writing=True)
+
+
+def size(rows: int) -> Resize:
+    return Resize(size=TerminalSize(rows, 80))
+
+
+async def replies(link: Link) -> list[Reply]:
+    """Return what a supervisor sends until, and with, its answer."""
+    received: list[Reply] = []
+    while not received or not isinstance(received[-1], Answer | Failure):
+        if (message := link.poll()) is not None:
+            received.append(message)
+        await asyncio.sleep(0)
+    return received
 
 
 def run(work) -> None:
@@ -67,17 +99,17 @@ class SlowEngine:
             self.withdrawn.set()
 
 
-@pytest.mark.parametrize("message", [{"resize": {"rows": 1, "columns": 2}}, {"signal": 15}, {"nonsense": 1}])
-def test_a_client_that_leaves_withdraws_its_request_however_much_it_said_before(message: dict[str, Any]) -> None:
+@pytest.mark.parametrize("message", [size(1), Signal(number=15), b'{"nonsense": 1}', b"nonsense"], ids=str)
+def test_a_client_that_leaves_withdraws_its_request_however_much_it_sent_before(message: Control | bytes):
     async def work() -> None:
         ours, theirs = pair()
         engine = SlowEngine()
         serving = asyncio.create_task(serve(engine, theirs))  # type: ignore[arg-type]
-        wire.send(ours, {"op": "wait", "container": "c1"})
+        wire.send(ours, WaitContainer(container="c1"))
         await engine.waiting.wait()
-        wire.receive(ours)  # the greeting: with it unread, the end would be a reset, which overtakes what was sent
+        wire.receive(ours, bytes)  # the greeting: unread, it makes the end a reset, which overtakes what was sent
         for _ in range(MANY):
-            await say(ours, message)
+            await send(ours, message)
         ours.close()
         await engine.withdrawn.wait()
         await serving
@@ -88,19 +120,20 @@ def test_a_client_that_leaves_withdraws_its_request_however_much_it_said_before(
 def test_a_process_gets_the_last_size_and_each_signal_once_that_were_sent_before_it_ran() -> None:
     async def work() -> None:
         ours, theirs = pair()
-        connection = Connection(theirs)
-        listening = asyncio.create_task(connection.listen())
+        client = ClientRequest(theirs)
+        listening = asyncio.create_task(client.listen())
         for number in range(MANY):
-            await say(ours, {"resize": {"rows": number, "columns": 80}})
-            await say(ours, {"signal": (15, 2)[number % 2]})
-        for nonsense in ({"signal": 0}, {"signal": 65}, {"signal": "9"}, {"resize": 1}, {}):
-            await say(ours, nonsense)
+            await send(ours, size(number))
+            await send(ours, Signal(number=(15, 2)[number % 2]))
+        for nonsense in (0, 65, "9", None):
+            await send(ours, msgspec.json.encode({"kind": "Signal", "number": nonsense}))
+        await send(ours, msgspec.json.encode({"kind": "Resize", "size": 1}))
         ours.close()
         await listening
         got: list[object] = []
         done = asyncio.Event()
 
-        async def send(signum: int) -> None:
+        async def signal(signum: int) -> None:
             got.append(signum)
             if signum == 2:
                 done.set()
@@ -109,10 +142,10 @@ def test_a_process_gets_the_last_size_and_each_signal_once_that_were_sent_before
         async def resize(size: TerminalSize) -> None:
             got.append(size)
 
-        connection.wire_process(AttachedIO(None, None, None), send, resize)
+        client.forward_signals(AttachedIO(None, None, None), signal, resize)
         await done.wait()
         assert got == [TerminalSize(MANY - 1, 80), 15, 2]
-        connection.close()
+        client.close()
 
     run(work())
 
@@ -120,30 +153,30 @@ def test_a_process_gets_the_last_size_and_each_signal_once_that_were_sent_before
 def test_a_signal_that_comes_while_another_is_sent_is_sent_after_it() -> None:
     async def work() -> None:
         ours, theirs = pair()
-        connection = Connection(theirs)
-        listening = asyncio.create_task(connection.listen())
+        client = ClientRequest(theirs)
+        listening = asyncio.create_task(client.listen())
         got: list[int] = []
         first, last = asyncio.Event(), asyncio.Event()
 
-        async def send(signum: int) -> None:
+        async def signal(signum: int) -> None:
             got.append(signum)
             first.set()
             if signum == 9:
                 last.set()
             elif len(got) == 1:
-                wire.send(ours, {"signal": 15})
-                wire.send(ours, {"signal": 9})
+                wire.send(ours, Signal(number=15))
+                wire.send(ours, Signal(number=9))
                 ours.close()
                 await listening
 
         async def resize(_: TerminalSize) -> None:
             pytest.fail("no size was sent")
 
-        connection.wire_process(AttachedIO(None, None, None), send, resize)
-        wire.send(ours, {"signal": 15})
+        client.forward_signals(AttachedIO(None, None, None), signal, resize)
+        wire.send(ours, Signal(number=15))
         await last.wait()
         assert got == [15, 15, 9]
-        connection.close()
+        client.close()
 
     run(work())
 
@@ -151,20 +184,14 @@ def test_a_signal_that_comes_while_another_is_sent_is_sent_after_it() -> None:
 def test_an_answer_waits_for_a_client_that_is_behind_with_its_events() -> None:
     async def work() -> None:
         ours, theirs = pair()
-        connection = Connection(theirs)
+        client = ClientRequest(theirs)
         for _ in range(1000):
-            connection.tell("progress", phrase="x" * 1000)
-        answering = asyncio.create_task(connection.answer({"result": 7}))
+            client.send_event(Progress(phrase="x" * 1000))
+        answering = asyncio.create_task(client.answer(Answer(exit_code=7)))
         await asyncio.sleep(0)
-        replies = []
-        link = Link(ours, None)
-        while not replies or "event" in replies[-1]:
-            if (message := link.poll()) is not None:
-                replies.append(message)
-            await asyncio.sleep(0)
-        assert replies[-1] == {"result": 7}
+        assert (await replies(Link(ours, None)))[-1] == Answer(exit_code=7)
         await answering
-        connection.close()
+        client.close()
         ours.close()
 
     run(work())
@@ -174,8 +201,8 @@ def test_descriptors_that_come_with_nonsense_are_closed() -> None:  # the census
     ours, theirs = pair()
     with Path(os.devnull).open(encoding="utf-8") as null:
         socket.send_fds(ours, [b"nonsense"], [null.fileno()] * 3)
-    with pytest.raises(SupervisorError, match="cannot be understood"):
-        wire.receive(theirs)
+    with pytest.raises(SupervisorError, match="is not valid: JSON is malformed"):
+        wire.receive(theirs, msgspec.json.Decoder(Request).decode)
     ours.close()
     theirs.close()
 
@@ -183,28 +210,88 @@ def test_descriptors_that_come_with_nonsense_are_closed() -> None:  # the census
 def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path) -> None:  # the census counts
     async def work() -> None:
         ours, theirs = pair()
-        connection = Connection(theirs)
+        client = ClientRequest(theirs)
         reading, writing = os.pipe()
         null = os.open(os.devnull, os.O_RDWR)
-        wire.send(ours, {"op": "start"}, [reading, null, writing])
+        wire.send(ours, Start(), [reading, null, writing])
         os.close(null)
-        await connection.request()
+        await client.request()
         with pytest.raises(ConfigError):
-            connection.streams(["fd", "fd", "fd"], ContainerLog(tmp_path / "output.log"))
+            client.streams(Streams(passed=(True, True, True)), ContainerLog(tmp_path / "output.log"))
         os.close(reading)
         os.close(writing)
-        connection.close()
+        client.close()
         ours.close()
 
     run(work())
 
 
-def test_what_a_supervisor_does_not_take_yet_is_kept_by_its_client() -> None:
+def test_a_signal_that_a_supervisor_does_not_take_yet_is_kept_by_its_client():
     ours, theirs = pair()
     link = Link(ours, None)
-    messages = [{"signal": 9, "padding": "x" * 1000}] * 1000
+    messages: list[Control] = [Signal(number=9)] * 10_000
     rest = link.offer(messages)
-    assert 0 < len(rest) < 1000
+    assert 0 < len(rest) < len(messages)
     theirs.close()
     assert link.offer(rest) == []
     ours.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (b"nonsense", "JSON is malformed"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b"{}", "missing required field `kind`"),
+        (b'{"kind": "Dance"}', "Invalid value 'Dance'"),
+        (b'{"kind": "Stop", "quickly": true}', "unknown field `quickly`"),
+        (b'{"kind": "Stop", "force": 1}', r"Expected `bool`, got `int` - at `\$\.force`"),
+        (b'{"kind": "Exec", "container": "c", "cmd": {"args": []}}', "missing required field `streams`"),
+        (b'{"kind": "WaitContainer", "container": "\xff"}', "utf-8"),
+        (b"[" * 10_000, "recursion"),
+    ],
+)
+def test_a_request_that_is_not_valid_is_answered_with_one_sentence(
+    message: bytes, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        ours, theirs = pair()
+        serving = asyncio.create_task(serve(SlowEngine(), theirs))  # type: ignore[arg-type]
+        ours.send(message)
+        link = Link(ours, None)
+        failure = (await replies(link))[-1]
+        assert isinstance(failure, Failure)
+        assert failure.type == "SupervisorError"
+        with pytest.raises(SupervisorError, match=rf"^a message is not valid: .*{says}.*different versions$"):
+            result(failure)
+        await serving
+        ours.close()
+
+    run(work())
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_request_with_fewer_descriptors_than_it_names_is_refused_and_they_are_closed():  # the census counts
+    async def work() -> None:
+        ours, theirs = pair()
+        client = ClientRequest(theirs)
+        reading, writing = os.pipe()
+        wire.send(ours, Start(), [reading])
+        await client.request()
+        with pytest.raises(SupervisorError, match="names 2 descriptors and has 1"):
+            client.streams(Streams(passed=(True, False, True)))
+        os.close(reading)
+        os.close(writing)
+        client.close()
+        ours.close()
+
+    run(work())
+
+
+def test_each_message_is_the_same_after_its_journey():
+    ours, theirs = pair()
+    for message in (Stop(timeout=3, force=True), WaitContainer(container="c"), Stop()):
+        wire.send(ours, message)
+        assert wire.receive(theirs, msgspec.json.Decoder(Request).decode) == (message, [])
+    ours.close()
+    theirs.close()

@@ -13,6 +13,7 @@ from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
+    from vc_core.supervisor.messages import Started
 
 _EMULATED = (
     "virtc: notice: the VM runs under emulation (tcg), because KVM does not work here: it is slow, and isolates nothing"
@@ -82,7 +83,7 @@ def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: flo
     with foreground(on_terminal) as ours, output.ShownProgress() as progress:
         wanted = Foreground(CONTAINER_ID, 0, 1, 2, ours.signals, ours.terminal)
 
-        def started(event: dict[str, Any]) -> None:
+        def started(event: Started) -> None:
             progress.stop()
             ours.begin()
 
@@ -110,8 +111,8 @@ def _created(pod_id: str, quiet: bool) -> None:
     click.echo(pod_id if quiet else f"Created pod {pod_id}")
 
 
-def _notice(event: dict[str, Any]) -> None:
-    if event["acceleration"] == "tcg":
+def _notice(event: Started) -> None:
+    if event.acceleration == "tcg":
         click.echo(_EMULATED, err=True)
 
 

@@ -1,4 +1,4 @@
-"""How an operation reaches the one who may change a pod: its supervisor, or an engine of our own.
+"""Connects an operation to the pod's supervisor, or runs the engine in this process for pods that need none.
 
 Everything here is written as operations (see ``interpreters``).
 """
@@ -24,23 +24,24 @@ from vc_core.store.records import PodRecord
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
+from vc_core.supervisor.ready import BUSY, OK
 
 #: Seconds for a supervisor to start, take over its pod, and greet.
 SUPERVISOR_TIMEOUT = 20.0
 
-#: How often a supervisor may die silently while it starts before we give up; somebody must be killing it.
-_KILLED_MAX = 5
+#: Attempts to start a supervisor before giving up when each is killed by a signal.
+_START_ATTEMPTS = 5
 
 
 def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operation[Link]:
     """Return a greeted connection for the pod; starts its supervisor if it needs one and has none.
 
     ``record`` is the effective one; ``to_start`` says that its VM is about to start.
-    Raises BusyError, SupervisorError, and whatever keeps a supervisor from starting.
+    Raises BusyError, SupervisorError, and what keeps a supervisor from starting.
     """
-    at_rest = record.state in (State.READY, State.STOPPED) and not record.intent
-    if not record.supervised or (at_rest and not to_start):
-        link = yield from _serve_ourselves(store, record.id)
+    idle = record.state in (State.READY, State.STOPPED) and not record.intent
+    if not record.supervised or (idle and not to_start):
+        link = yield from _serve_here(store, record.id)
         return link
     deadline = time.monotonic() + SUPERVISOR_TIMEOUT
     killed = 0
@@ -52,12 +53,16 @@ def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operatio
             raise BusyError(f"pod {record.id!r} is busy with another operation; try again")
         if not (yield from _start_supervisor(record, deadline)):
             killed += 1
-            if killed == _KILLED_MAX:
+            if killed == _START_ATTEMPTS:
                 raise SupervisorError(f"the supervisor of pod {record.id!r} was killed {killed} times while it started")
 
 
 def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Link | None]:
-    """Return a greeted connection to the pod's supervisor, or None if it has none."""
+    """Return a greeted connection to the pod's supervisor, or None if it has none.
+
+    ``deadline`` (of time.monotonic) is for its greeting. Raises BusyError when it has too many clients, SupervisorError
+    when it does not greet in time.
+    """
     try:
         directory = os.open(
             store.roots.pod_run_dir(pod_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -82,7 +87,7 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
         yield from link.receive(deadline)
     except SupervisorLostError:
         yield from link.close()
-        return None  # it was about to end, and never saw us
+        return None  # it was about to end, and did not accept the connection
     except BaseException:
         yield from link.close()
         raise
@@ -90,7 +95,10 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
 
 
 def _start_supervisor(record: PodRecord, deadline: float) -> Operation[bool]:
-    """Start a supervisor and return when it serves, or when it says that another one may; False if it was killed."""
+    """Start a supervisor; return when it serves or found that the pod is busy, with another one perhaps.
+
+    Returns False if it was killed by a signal. Raises SupervisorError, and the error that keeps it from serving.
+    """
     ready, ready_end = os.pipe()
     errors, errors_end = os.pipe()
     try:
@@ -108,7 +116,7 @@ def _start_supervisor(record: PodRecord, deadline: float) -> Operation[bool]:
         else:
             raise SupervisorError(f"the supervisor of pod {record.id!r} did not get ready in time")
         if not answer:
-            # Whatever was started has ended; before it was ready, it said here why.
+            # The process has ended; before it is ready, its error output comes here.
             why = os.read(errors, wire.PACKET_MAX).decode(errors="replace").strip().rpartition("\n")[2]
             if not why:
                 return False
@@ -116,13 +124,13 @@ def _start_supervisor(record: PodRecord, deadline: float) -> Operation[bool]:
     finally:
         os.close(ready)
         os.close(errors)
-    if answer not in (b"ok", b"busy"):
+    if answer not in (OK, BUSY):
         raise error_from_wire(msgspec.json.decode(answer))
     return True
 
 
 def _spawn(record: PodRecord, ready: int, errors: int) -> None:
-    """Start a supervisor as nobody's child: in a new mount namespace, or in that of the VM that it takes over."""
+    """Start a supervisor, as a child of init, in a new mount namespace or in that of the VM that it takes over."""
     identity = vm_identity(record)
     if identity is not None and identity.alive():
         namespace = ["nsenter", f"--mount=/proc/{identity.pid}/ns/mnt", "--"]
@@ -132,16 +140,24 @@ def _spawn(record: PodRecord, ready: int, errors: int) -> None:
     try:
         subprocess.run(
             ["setsid", "--fork", *namespace, *python],
-            pass_fds=[ready], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, check=True, cwd="/",
-        )  # fmt: skip
+            pass_fds=[ready],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            check=True,
+            cwd="/",
+        )
     except (OSError, subprocess.CalledProcessError) as error:
         raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error}") from error
 
 
-def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
-    """Serve one request in a thread of this process, with the same code as a supervisor, under the pod's lock."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
+def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
+    """Serve one request in a thread of this process, with the same code as a supervisor, under the pod's lock.
+
+    Raises BusyError when another operation holds the lock, StorageError.
+    """
+    client_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client_end.setblocking(False)
     failed: list[VCError] = []
 
     def work() -> None:
@@ -156,7 +172,7 @@ def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
         async def one() -> None:
             engine = await Engine.open(store, pod_id, plugins)
             try:
-                await serve(engine, theirs)
+                await serve(engine, server_end)
             finally:
                 await engine.aclose()
 
@@ -169,11 +185,11 @@ def _serve_ourselves(store: Store, pod_id: str) -> Operation[Link]:
         except VCError as error:
             failed.append(error)
         finally:
-            theirs.close()
+            server_end.close()
 
     thread = threading.Thread(target=work, name=f"pod {pod_id}")
     thread.start()
-    link = Link(ours, None, thread)
+    link = Link(client_end, None, thread)
     try:
         yield from link.receive(time.monotonic() + SUPERVISOR_TIMEOUT)
     except BaseException as error:

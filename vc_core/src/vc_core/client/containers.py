@@ -1,21 +1,19 @@
-"""The operations of the API that act on containers, and on what runs in pods; each written once, as all are."""
+"""The operations of the API that act on containers, and commands in pods; each written once, for both interpreters."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any
-
-import msgspec
 
 from vc_core.client.connect import connect
-from vc_core.client.foreground import Foreground, Signals, attend, converse, exit_code
+from vc_core.client.foreground import Foreground, Signals, attend, no_exit_code, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import request
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.config.signals import number
-from vc_core.errors import CommandTimeoutError, ConfigError, StateError, SupervisorLostError
+from vc_core.driver.agent import TerminalSize
+from vc_core.errors import CommandTimeoutError, ConfigError, SupervisorLostError
 from vc_core.host import paths
 from vc_core.results import ContainerUsage, ExecResult
 from vc_core.states import Action, State
@@ -23,15 +21,31 @@ from vc_core.store import files
 from vc_core.store.records import PodRecord
 from vc_core.store.status import effective_record, find_container, require
 from vc_core.store.store import Store
+from vc_core.supervisor.messages import (
+    Answer,
+    CreateContainer,
+    DeleteContainer,
+    Exec,
+    KillContainer,
+    Request,
+    StartContainer,
+    StatsContainer,
+    StopContainer,
+    Streams,
+    WaitContainer,
+)
 
 
 def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
-    """Add a container to a pod, whether it runs or not; it is not started. Return its id."""
+    """Add a container to a pod, whether it runs or not; it is not started. Return its id.
+
+    Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
+    """
     store = Store.here()
     record = effective_record(store.read(pod_id))
     if record.supervised:
         paths.check_container(config, store.roots)
-    yield from _ask(record, {"op": "create_container", "config": msgspec.to_builtins(config)})
+    yield from _ask(store, record, CreateContainer(config=config))
     return config.id
 
 
@@ -39,85 +53,108 @@ def start_container(pod_id: str, container_id: str, foreground: Foreground | Non
     """Start a container of a running pod, for the first time or again.
 
     With a foreground its exit code is returned when it ended, else None at once.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError; StateError in the foreground for a
+    container that ended without an exit code.
     """
-    record = effective_record(Store.here().read(pod_id))
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
     require(record, Action.START_CONTAINER, container_id)
-    message = {"op": "start_container", "container": container_id}
     if foreground is None:
-        yield from _ask(record, message)
+        yield from _ask(store, record, StartContainer(container=container_id))
         return None
-    link = yield from connect(Store.here(), record)
+    link = yield from connect(store, record)
     try:
-        return (yield from attend(link, message, foreground))
+        code = yield from attend(
+            link, lambda streams: StartContainer(container=container_id, streams=streams), foreground
+        )
     finally:
         yield from link.close()
+    if code is None:
+        raise no_exit_code(store, pod_id, container_id)
+    return code
 
 
 def stop_container(
     pod_id: str, container_id: str, timeout: float | None = None, force: bool = False
 ) -> Operation[None]:
-    """Stop a running container. ``timeout``: seconds until it is killed (default 10); ``force`` kills at once."""
-    record = effective_record(Store.here().read(pod_id))
+    """Stop a running container. ``timeout``: seconds until it is killed (default 10); ``force`` kills at once.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError.
+    """
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
     require(record, Action.STOP_CONTAINER, container_id)
-    message = {"op": "stop_container", "container": container_id, "timeout": timeout, "force": force}
-    yield from _ask(record, message, timeout or 0.0)
+    message = StopContainer(container=container_id, timeout=timeout, force=force)
+    yield from _ask(store, record, message, timeout or 0.0)
 
 
 def kill_container(pod_id: str, container_id: str, signal: int | str) -> Operation[None]:
-    """Send a signal, by name or number, to the main process of a running container."""
+    """Send a signal, by name or number, to the main process of a running container.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError for an unknown signal.
+    """
     signum = number(signal)
-    record = effective_record(Store.here().read(pod_id))
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
     require(record, Action.KILL_CONTAINER, container_id)
-    yield from _ask(record, {"op": "kill_container", "container": container_id, "signal": signum})
+    yield from _ask(store, record, KillContainer(container=container_id, signal=signum))
 
 
 def delete_container(pod_id: str, container_id: str, force: bool = False) -> Operation[None]:
-    """Delete a container that does not run; with ``force`` kill it first."""
-    record = effective_record(Store.here().read(pod_id))
+    """Delete a container that does not run; with ``force`` kill it first.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError.
+    """
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
     find_container(record, container_id)
     if not force:
         require(record, Action.DELETE_CONTAINER, container_id)
-    yield from _ask(record, {"op": "delete_container", "container": container_id, "force": force})
+    yield from _ask(store, record, DeleteContainer(container=container_id, force=force))
 
 
 def stats_container(pod_id: str, container_id: str) -> Operation[ContainerUsage]:
-    """Return what a running container uses."""
-    record = effective_record(Store.here().read(pod_id))
+    """Return what a running container uses.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError.
+    """
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
     require(record, Action.STATS_CONTAINER, container_id)
-    answer = yield from _ask(record, {"op": "stats", "container": container_id})
-    return msgspec.convert(answer, ContainerUsage)
+    answer = yield from _ask(store, record, StatsContainer(container=container_id))
+    assert answer.usage is not None
+    return answer.usage
 
 
 def wait_container(pod_id: str, container_id: str) -> Operation[int]:
-    """Return a container's exit code once it ended; a supervisor that is lost meanwhile is replaced."""
-    record = effective_record(Store.here().read(pod_id))
+    """Return a container's exit code once it ended; a supervisor that is lost meanwhile is replaced.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError for one that never ran or ended without an exit code.
+    """
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
     require(record, Action.WAIT_CONTAINER, container_id)
     while find_container(record, container_id).state is State.RUNNING:
         answered = False
         if record.supervised:
             with suppress(SupervisorLostError):
-                code = yield from _ask(record, {"op": "wait", "container": container_id}, None)
-                if code is not None:
-                    return int(code)
+                answer = yield from _ask(store, record, WaitContainer(container=container_id), None)
+                if answer.exit_code is not None:
+                    return answer.exit_code
                 answered = True
         else:
-            yield from _watch(pod_id, container_id)
-        record = effective_record(Store.here().read(pod_id))
-        if answered:  # the record may say so later, when the disk takes it
+            yield from _watch(store, pod_id, container_id)
+        record = effective_record(store.read(pod_id))
+        if answered:  # the record may follow later, when the disk takes it
             break
-    ended = find_container(record, container_id)
-    if ended.exit_code is None:
-        raise StateError(
-            f"container {container_id!r} of pod {pod_id!r} ended without an exit code: "
-            f"{ended.reason or 'its pod was stopped'}",
-            state=str(ended.state), wanted=[],
-        )  # fmt: skip
-    return ended.exit_code
+    code = find_container(record, container_id).exit_code
+    if code is None:
+        raise no_exit_code(store, pod_id, container_id)
+    return code
 
 
-def _watch(pod_id: str, container_id: str) -> Operation[None]:
-    """Return when a container of a pod without a supervisor has ended: whoever ends it writes so."""
-    store = Store.here()
+def _watch(store: Store, pod_id: str, container_id: str) -> Operation[None]:
+    """Return when a container of a pod without a supervisor has ended: the process that ends it writes the record."""
     watch = files.watch(store.roots.pod_state_dir(pod_id))
     try:
         while find_container(store.read(pod_id), container_id).state is State.RUNNING:
@@ -135,15 +172,17 @@ def enter_container(
     stdout: Output = None,
     stderr: Output = None,
     timeout: float | None = None,
-    terminal: dict[str, int] | None = None,
+    terminal: TerminalSize | None = None,
     signals: Signals | None = None,
 ) -> Operation[ExecResult]:
-    """Run a command in a running container and return how it ended."""
-    record = _to_enter(pod_id, cmd, timeout, container_id)
-    where = f"container {container_id!r}"
-    return (
-        yield from _execute(record, container_id, where, cmd, Stdio(stdin, stdout, stderr), timeout, terminal, signals)
-    )
+    """Run a command in a running container and return how it ended.
+
+    Raises what :func:`enter_pod` raises, and ContainerNotFoundError.
+    """
+    store = Store.here()
+    record = _to_enter(store, pod_id, cmd, timeout, container_id)
+    stdio = Stdio(stdin, stdout, stderr)
+    return (yield from _execute(store, record, container_id, cmd, stdio, timeout, terminal, signals))
 
 
 def enter_pod(
@@ -153,54 +192,63 @@ def enter_pod(
     stdout: Output = None,
     stderr: Output = None,
     timeout: float | None = None,
-    terminal: dict[str, int] | None = None,
+    terminal: TerminalSize | None = None,
     signals: Signals | None = None,
 ) -> Operation[ExecResult]:
-    """Run a command in a running pod, outside of its containers, and return how it ended."""
-    record = _to_enter(pod_id, cmd, timeout)
-    where = f"pod {pod_id!r}"
-    return (yield from _execute(record, "", where, cmd, Stdio(stdin, stdout, stderr), timeout, terminal, signals))
+    """Run a command in a running pod, outside of its containers, and return how it ended.
+
+    Raises PodNotFoundError, StateError, ConfigError, CommandError, CommandTimeoutError, SupervisorLostError,
+    HypervisorError when the VM ends meanwhile, NotSupportedError.
+    """
+    store = Store.here()
+    record = _to_enter(store, pod_id, cmd, timeout)
+    stdio = Stdio(stdin, stdout, stderr)
+    return (yield from _execute(store, record, "", cmd, stdio, timeout, terminal, signals))
 
 
-def _to_enter(pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = "") -> PodRecord:
+def _to_enter(store: Store, pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = "") -> PodRecord:
+    """Return the record of a pod in which a command may run. Raises ConfigError, PodNotFoundError, StateError."""
     if not cmd.args:
         raise ConfigError("the command is empty; give cmd.args")
     if timeout is not None and timeout <= 0:
         raise ConfigError(f"timeout is {timeout!r}; give a positive number of seconds")
-    record = effective_record(Store.here().read(pod_id))
+    record = effective_record(store.read(pod_id))
     require(record, Action.ENTER_CONTAINER if container_id else Action.ENTER_POD, container_id)
     return record
 
 
 def _execute(
+    store: Store,
     record: PodRecord,
     container_id: str,
-    where: str,
     cmd: Cmd,
     stdio: Stdio,
     timeout: float | None,
-    terminal: dict[str, int] | None,
+    terminal: TerminalSize | None,
     signals: Signals | None,
 ) -> Operation[ExecResult]:
-    message = {"op": "exec", "container": container_id, "cmd": msgspec.to_builtins(cmd), "terminal": terminal}
+    """Run a command, in the pod itself for an empty ``container_id``, and close ``stdio``."""
+    request = Exec(container=container_id, cmd=cmd, streams=Streams(passed=stdio.passed, terminal=terminal))
     try:
-        link = yield from connect(Store.here(), record)
+        link = yield from connect(store, record)
         try:
-            code, timed_out = yield from converse(link, message, stdio, timeout, signals)
+            answer, timed_out = yield from run_with_streams(link, request, stdio, timeout, signals)
         finally:
             yield from link.close()
     finally:
         stdio.close()
     if timed_out:
+        where = f"container {container_id!r}" if container_id else f"pod {record.id!r}"
         error = CommandTimeoutError(f"command {cmd.args[0]!r} in {where} did not end in {timeout} s and was killed")
         error.stdout, error.stderr = stdio.stdout, stdio.stderr
         raise error
-    return ExecResult(exit_code(code, f"command {cmd.args[0]!r}"), stdio.stdout, stdio.stderr)
+    assert answer.exit_code is not None
+    return ExecResult(answer.exit_code, stdio.stdout, stdio.stderr)
 
 
-def _ask(record: PodRecord, message: dict[str, Any], timeout: float | None = 0.0) -> Operation[Any]:
-    """Send one request without streams and return its result; ``timeout`` None waits for ever."""
-    link = yield from connect(Store.here(), record)
+def _ask(store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0) -> Operation[Answer]:
+    """Send one request without streams and return its answer; ``timeout`` as for :func:`request`."""
+    link = yield from connect(store, record)
     try:
         return (yield from request(link, message, timeout))
     finally:

@@ -6,55 +6,28 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from vc_core.client.interpreters import Operation, Ready
-from vc_core.client.link import _GRACE, Link, result
+from vc_core.client.link import ANSWER_GRACE, Link, final_reply, result
 from vc_core.client.stdio import Output, Stdin, Stdio
-from vc_core.errors import (
-    SupervisorError,
+from vc_core.driver.agent import TerminalSize
+from vc_core.errors import StateError, SupervisorError, VCError
+from vc_core.store.status import effective_record, find_container
+from vc_core.store.store import Store
+from vc_core.supervisor.messages import (
+    Answer,
+    Control,
+    Event,
+    Exec,
+    Failure,
+    Resize,
+    Signal,
+    Start,
+    StartContainer,
+    Streams,
 )
-
-
-def converse(
-    link: Link,
-    message: dict[str, Any],
-    stdio: Stdio,
-    timeout: float | None = None,
-    signals: Signals | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
-) -> Operation[tuple[Any, bool]]:
-    """Send a request with streams; carry them until the result is there and all output was taken.
-
-    Returns the result and whether ``timeout`` (seconds) passed, upon which the process was killed.
-    """
-    link.send({**message, "stdio": stdio.kinds}, stdio.fds)
-    stdio.sent()
-    sock = link.sock.fileno()
-    deadline = None if timeout is None else time.monotonic() + timeout
-    timed_out, reply = False, None
-    unsent: list[dict[str, Any]] = []
-    while reply is None or stdio.outputs_open:
-        reading = [*stdio.reading, *([sock] if reply is None else []), *([signals.fd] if signals else [])]
-        writing = [*stdio.writing, *([sock] if unsent and reply is None else [])]
-        ready: set[int] = yield Ready(read=reading, write=writing, deadline=deadline)
-        if not ready:
-            if timed_out:
-                raise SupervisorError("a command that was killed did not end; the guest may hang")
-            timed_out, deadline = True, time.monotonic() + _GRACE
-            unsent.append({"signal": 9})
-        stdio.pump(ready)
-        if signals and signals.fd in ready:
-            unsent += signals.take()
-        if reply is None:
-            unsent = link.offer(unsent)
-        if sock in ready and (heard := link.poll()) is not None:
-            if "event" not in heard:
-                reply = heard
-            elif on_event is not None:
-                on_event(heard)
-    return result(reply), timed_out
 
 
 class Signals:
@@ -66,24 +39,24 @@ class Signals:
     def __init__(self, fd: int, terminal: int | None = None) -> None:
         self.fd, self._terminal = fd, terminal
 
-    def take(self) -> list[dict[str, Any]]:
-        """Return what to tell the supervisor of the signals that came since the last call."""
+    def take(self) -> list[Control]:
+        """Return a message to the supervisor for each signal that came since the last call."""
         try:
             numbers = os.read(self.fd, 64)  # the bytes of signal.set_wakeup_fd
         except BlockingIOError:
             return []
         return [self._message(number) for number in numbers]
 
-    def _message(self, number: int) -> dict[str, Any]:
+    def _message(self, number: int) -> Control:
         if number == signal.SIGWINCH and self._terminal is not None:
-            return {"resize": terminal_size(self._terminal)}
-        return {"signal": number}
+            return Resize(size=terminal_size(self._terminal))
+        return Signal(number=number)
 
 
-def terminal_size(fd: int) -> dict[str, int]:
-    """Return the size of the terminal open as ``fd``, as requests carry it."""
+def terminal_size(fd: int) -> TerminalSize:
+    """Return the size of the terminal open as ``fd``."""
     size = os.get_terminal_size(fd)
-    return {"rows": size.lines, "columns": size.columns}
+    return TerminalSize(size.lines, size.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,27 +68,73 @@ class Foreground:
     stdout: Output
     stderr: Output
     signals: Signals | None = None
-    terminal: dict[str, int] | None = None
+    terminal: TerminalSize | None = None
+
+
+def run_with_streams(
+    link: Link,
+    request: Start | StartContainer | Exec,
+    stdio: Stdio,
+    timeout: float | None = None,
+    signals: Signals | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Operation[tuple[Answer, bool]]:
+    """Send a request with streams; carry them until the answer is there and all output was taken.
+
+    Returns the answer and whether ``timeout`` (seconds) passed, upon which the process was killed.
+    Raises what the supervisor raised, SupervisorLostError, SupervisorError for a killed process that does not end.
+    """
+    link.send(request, stdio.fds)
+    stdio.sent()
+    sock = link.sock.fileno()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    timed_out = False
+    final: Answer | Failure | None = None
+    unsent: list[Control] = []
+    while final is None or stdio.outputs_open:
+        reading = [*stdio.reading, *([sock] if final is None else []), *([signals.fd] if signals else [])]
+        writing = [*stdio.writing, *([sock] if unsent and final is None else [])]
+        ready: set[int] = yield Ready(read=reading, write=writing, deadline=deadline)
+        if not ready:
+            if timed_out:
+                raise SupervisorError("a command that was killed did not end; the guest may hang")
+            timed_out, deadline = True, time.monotonic() + ANSWER_GRACE
+            unsent.append(Signal(number=signal.SIGKILL))
+        stdio.pump(ready)
+        if signals and signals.fd in ready:
+            unsent += signals.take()
+        if final is None:
+            unsent = link.offer(unsent)
+        if sock in ready and (reply := link.poll()) is not None:
+            final = final_reply(reply, on_event)
+    return result(final), timed_out
 
 
 def attend(
     link: Link,
-    message: dict[str, Any],
+    make_request: Callable[[Streams], Start | StartContainer],
     foreground: Foreground,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
-) -> Operation[int]:
-    """Send a request that starts a container in the foreground; return its exit code when it ended."""
+    on_event: Callable[[Event], None] | None = None,
+) -> Operation[int | None]:
+    """Send a request that starts a container in the foreground; return its exit code when it ended, None without one.
+
+    Raises what :func:`run_with_streams` raises.
+    """
     stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr)
     try:
-        message = {**message, "container": foreground.container_id, "terminal": foreground.terminal}
-        code, _ = yield from converse(link, message, stdio, None, foreground.signals, on_event)
+        request = make_request(Streams(passed=stdio.passed, terminal=foreground.terminal))
+        answer, _ = yield from run_with_streams(link, request, stdio, None, foreground.signals, on_event)
     finally:
         stdio.close()
-    return exit_code(code, f"container {foreground.container_id!r}")
+    return answer.exit_code
 
 
-def exit_code(code: Any, what: str) -> int:
-    """Return the exit code in a result. Raises SupervisorError when there is none."""
-    if not isinstance(code, int):
-        raise SupervisorError(f"{what} ended without an exit code: its pod was stopped or its VM ended")
-    return code
+def no_exit_code(store: Store, pod_id: str, container_id: str) -> StateError:
+    """Return the error of a caller who waits for a container that ended without an exit code, with the reason."""
+    state, reason = "", "its pod was deleted"
+    with suppress(VCError):
+        ended = find_container(effective_record(store.read(pod_id)), container_id)
+        state, reason = str(ended.state), ended.reason or "its pod was stopped"
+    return StateError(
+        f"container {container_id!r} of pod {pod_id!r} ended without an exit code: {reason}", state=state, wanted=[]
+    )

@@ -1,6 +1,6 @@
 """The two small interpreters of operations: one blocking, one async.
 
-Every operation of this library is written once, as a generator that yields the few things that differ: waiting for
+Every operation of this library is written once, as a generator that yields the few steps that differ: waiting for
 descriptors (:class:`Ready`) and calling a function that may block (:class:`InThread`). Cancelling an async call, and an
 exception such as KeyboardInterrupt in a blocking one, is thrown into the generator where it waits; what the
 generator yields after that, to clean up, is still performed.
@@ -36,53 +36,53 @@ class InThread:
     function: Callable[[], Any]
 
 
-Request = Ready | InThread
+Step = Ready | InThread
 
-#: An operation: yields requests, is sent their answers, returns its result.
-Operation = Generator[Request, Any, _T]
+#: An operation: yields steps, is sent their answers, returns its result.
+Operation = Generator[Step, Any, _T]
 
 
 def run_blocking(operation: Operation[_T]) -> _T:
-    """Perform an operation in this thread and return its result."""
+    """Perform an operation in this thread and return its result. Raises what the operation raises."""
     answer: Any = None
     error: BaseException | None = None
     while True:
         try:
-            request = operation.send(answer) if error is None else operation.throw(error)
+            step = operation.send(answer) if error is None else operation.throw(error)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return] # typeshed: StopIteration.value is Any
         answer = error = None
         try:
-            answer = _wait(request) if isinstance(request, Ready) else request.function()
+            answer = _wait(step) if isinstance(step, Ready) else step.function()
         except BaseException as caught:
             error = caught
 
 
-def _wait(request: Ready) -> set[int]:
+def _wait(step: Ready) -> set[int]:
     poll = select.poll()
-    for fd in request.read:
+    for fd in step.read:
         poll.register(fd, select.POLLIN)
-    for fd in request.write:
+    for fd in step.write:
         poll.register(fd, select.POLLOUT)
-    timeout = None if request.deadline is None else max(0.0, request.deadline - time.monotonic()) * 1000
+    timeout = None if step.deadline is None else max(0.0, step.deadline - time.monotonic()) * 1000
     return {fd for fd, _ in poll.poll(timeout)}
 
 
 async def run_async(operation: Operation[_T]) -> _T:
-    """Perform an operation on the running event loop and return its result."""
+    """Perform an operation on the running event loop and return its result. Raises what the operation raises."""
     answer: Any = None
     error: BaseException | None = None
     while True:
         try:
-            request = operation.send(answer) if error is None else operation.throw(error)
+            step = operation.send(answer) if error is None else operation.throw(error)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return] # typeshed: StopIteration.value is Any
         answer = error = None
         try:
-            if isinstance(request, Ready):
-                answer = await _wait_async(request)
+            if isinstance(step, Ready):
+                answer = await _wait_async(step)
             else:
-                answer = await _in_thread(request.function)
+                answer = await _in_thread(step.function)
         except BaseException as caught:
             error = caught
 
@@ -99,7 +99,7 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
         raise
 
 
-async def _wait_async(request: Ready) -> set[int]:
+async def _wait_async(step: Ready) -> set[int]:
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -111,18 +111,18 @@ async def _wait_async(request: Ready) -> set[int]:
         if not first.done():
             first.set_result(None)
 
-    for fd in request.read:
+    for fd in step.read:
         loop.add_reader(fd, note, fd)
-    for fd in request.write:
+    for fd in step.write:
         loop.add_writer(fd, note, fd)
-    timeout = None if request.deadline is None else max(0.0, request.deadline - time.monotonic())
+    timeout = None if step.deadline is None else max(0.0, step.deadline - time.monotonic())
     try:
         await asyncio.wait_for(first, timeout)
     except TimeoutError:
         pass
     finally:
-        for fd in request.read:
+        for fd in step.read:
             loop.remove_reader(fd)
-        for fd in request.write:
+        for fd in step.write:
             loop.remove_writer(fd)
     return ready

@@ -6,31 +6,38 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.errors import SupervisorError, SupervisorLostError, error_from_wire
 from vc_core.supervisor import wire
+from vc_core.supervisor.messages import Answer, Control, Event, Failure, Greeting, Reply, Request
 
 #: Seconds that a supervisor has, beyond an operation's own timeouts, before it counts as hung.
-_GRACE = 30.0
+ANSWER_GRACE = 30.0
+
+_decode_reply: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
 
 
 class Link:
-    """A greeted connection to whoever serves the pod; ``pidfd`` of the supervisor, or None where there is none."""
+    """A greeted connection to what serves the pod.
+
+    ``pidfd``: of its supervisor, or None when ``thread`` of this process serves it.
+    """
 
     def __init__(self, sock: socket.socket, pidfd: int | None, thread: threading.Thread | None = None) -> None:
         self.sock, self._pidfd, self._thread = sock, pidfd, thread
 
-    def send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        """Send a message. Raises SupervisorLostError."""
+    def send(self, request: Request, fds: Sequence[int] = ()) -> None:
+        """Send the request, with descriptors. Raises SupervisorLostError, SupervisorError for one that is too long."""
         try:
-            wire.send(self.sock, message, fds or [])
+            wire.send(self.sock, request, fds)
         except OSError as error:
             raise SupervisorLostError(f"the pod's supervisor went away: {error.strerror}") from error
 
-    def offer(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def offer(self, messages: list[Control]) -> list[Control]:
         """Send messages as far as the supervisor takes them now; return the rest.
 
         A supervisor that has gone takes them all: what it answered before, or that it did not, is read from the link.
@@ -44,7 +51,7 @@ class Link:
                 break
         return []
 
-    def receive(self, deadline: float | None) -> Operation[dict[str, Any]]:
+    def receive(self, deadline: float | None) -> Operation[Reply]:
         """Return the next message. Raises SupervisorLostError, and SupervisorError at the deadline."""
         while True:
             if not (yield Ready(read=[self.sock.fileno()], deadline=deadline)):
@@ -53,10 +60,10 @@ class Link:
             if message is not None:
                 return message
 
-    def poll(self) -> dict[str, Any] | None:
-        """Return a message that is there, or None. Raises SupervisorLostError."""
+    def poll(self) -> Reply | None:
+        """Return a message that is there, or None. Raises SupervisorLostError, SupervisorError for nonsense."""
         try:
-            message, fds = wire.receive(self.sock)
+            message, fds = wire.receive(self.sock, _decode_reply)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -74,7 +81,7 @@ class Link:
         return bool((yield Ready(read=[self._pidfd], deadline=time.monotonic() + timeout)))
 
     def close(self) -> Operation[None]:
-        """Close the connection; wait for a service of our own to end."""
+        """Close the connection; wait until a thread of this process that served it has ended."""
         self.sock.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
@@ -84,27 +91,32 @@ class Link:
 
 
 def request(
-    link: Link,
-    message: dict[str, Any],
-    timeout: float | None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
-) -> Operation[Any]:
-    """Send a request without streams and return its result; any message renews the deadline of ``timeout`` seconds.
+    link: Link, message: Request, timeout: float | None, on_event: Callable[[Event], None] | None = None
+) -> Operation[Answer]:
+    """Send a request without streams and return its answer.
 
+    ``timeout``: seconds of silence that the operation itself may need; None for any. Each event begins them anew.
     Raises what the supervisor raised, SupervisorLostError, SupervisorError.
     """
     link.send(message)
     while True:
-        deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
+        deadline = None if timeout is None else time.monotonic() + timeout + ANSWER_GRACE
         reply = yield from link.receive(deadline)
-        if "event" not in reply:
-            return result(reply)
-        if on_event is not None:
-            on_event(reply)
+        if (final := final_reply(reply, on_event)) is not None:
+            return result(final)
 
 
-def result(reply: dict[str, Any]) -> Any:
-    """Return what a final reply holds, or raise its error."""
-    if "error" in reply:
-        raise error_from_wire(reply["error"])
-    return reply.get("result")
+def final_reply(reply: Reply, on_event: Callable[[Event], None] | None) -> Answer | Failure | None:
+    """Return a reply that ends the request; else None, after ``on_event`` was called with an event."""
+    if isinstance(reply, Answer | Failure):
+        return reply
+    if on_event is not None and not isinstance(reply, Greeting):
+        on_event(reply)
+    return None
+
+
+def result(reply: Answer | Failure) -> Answer:
+    """Return the answer. Raises the error of a failure."""
+    if isinstance(reply, Failure):
+        raise error_from_wire(msgspec.structs.asdict(reply))
+    return reply

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from vc_core.client.connect import connect, find_supervisor
-from vc_core.client.foreground import Foreground, attend
+from vc_core.client.foreground import Foreground, attend, no_exit_code
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import Link, request
 from vc_core.config.ids import new_id, pod_uuid
 from vc_core.config.pod import PodConfig
 from vc_core.driver.guest import Progress
 from vc_core.errors import StateError, StorageError, SupervisorError, VCError
+from vc_core.host import processes
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.status import effective_record, require, vm_identity
 from vc_core.store.store import Store
+from vc_core.supervisor.messages import Event, Start, Started, Stop
+from vc_core.supervisor.messages import Progress as ProgressEvent
 from vc_core.supervisor.wire import LOG_NAME
 
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
@@ -29,16 +33,18 @@ _FORCE_TIMEOUT = 10.0
 
 
 def create_pod(config: PodConfig) -> Operation[str]:
-    """Create a pod and its containers; nothing is started. Return its id."""
-    config = config if config.id else config.with_id(new_id())
+    """Create a pod and its containers; nothing is started. Return its id.
 
+    Raises ConfigError, PodExistsError, DriverError, PrivilegeError, StorageError; nothing is left behind then.
+    """
+    config = config if config.id else config.with_id(new_id())
+    store = Store.here()
     made: list[str] = []
 
     def work() -> str:
         from vc_core.engine import assembly
         from vc_core.plugins.registry import Plugins
 
-        store = Store.here()
         supervised = assembly.check(Plugins(), config, store.roots)
         record = PodRecord(
             id=config.id,
@@ -59,7 +65,7 @@ def create_pod(config: PodConfig) -> Operation[str]:
     except BaseException:
         if made:  # cancelled while it was being made
             with suppress(VCError):
-                yield InThread(lambda: _remove(Store.here(), config.id))
+                yield InThread(lambda: _remove(store, config.id))
         raise
     return pod_id
 
@@ -74,33 +80,44 @@ def start_pod(
     timeout: float | None = None,
     foreground: Foreground | None = None,
     progress: Progress | None = None,
-    started: Callable[[dict[str, Any]], None] | None = None,
+    started: Callable[[Started], None] | None = None,
 ) -> Operation[int | None]:
     """Start a pod and its containers.
 
-    ``timeout``: seconds that the guest has to get ready. With a foreground the exit code of its container is returned
-    when it ended, else None at once.
+    ``timeout``: seconds that the guest has to get ready. ``progress`` and ``started`` are called with the supervisor's
+    events. With a foreground the exit code of its container is returned when it ended, else None at once.
+    Raises PodNotFoundError, StateError, and what keeps the pod from starting; StateError in the foreground for a
+    container that ended without an exit code.
     """
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.START_POD)
 
-    def on_event(event: dict[str, Any]) -> None:
-        if event["event"] == "progress" and progress is not None:
-            progress(event["phrase"], event["fraction"])
-        elif event["event"] == "started" and started is not None:
+    def on_event(event: Event) -> None:
+        if isinstance(event, ProgressEvent):
+            if progress is not None:
+                progress(event.phrase, event.fraction)
+        elif started is not None:
             started(event)
 
     link = yield from connect(store, record, to_start=True)
-    message = {"op": "start", "ready_timeout": timeout}
     try:
-        if foreground is not None:
-            return (yield from attend(link, message, foreground, on_event))
-        # No end of its own: building a guest may take minutes, and says so in its progress.
-        yield from request(link, message, _progress_timeout(timeout), on_event)
-        return None
+        if foreground is None:
+            # No end of its own: building a guest may take minutes, in which the supervisor sends progress.
+            yield from request(link, Start(ready_timeout=timeout), _progress_timeout(timeout), on_event)
+            return None
+        container_id = foreground.container_id
+        code = yield from attend(
+            link,
+            lambda streams: Start(ready_timeout=timeout, container=container_id, streams=streams),
+            foreground,
+            on_event,
+        )
     finally:
         yield from link.close()
+    if code is None:
+        raise no_exit_code(store, pod_id, container_id)
+    return code
 
 
 def _progress_timeout(timeout: float | None) -> float:
@@ -109,7 +126,10 @@ def _progress_timeout(timeout: float | None) -> float:
 
 
 def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> Operation[None]:
-    """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked."""
+    """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked.
+
+    Raises PodNotFoundError, StateError, HypervisorError, SupervisorError.
+    """
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.STOP_POD)
@@ -119,7 +139,7 @@ def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> 
 
 def _stop(link: Link, timeout: float | None, force: bool, answer_timeout: float) -> Operation[None]:
     try:
-        yield from request(link, {"op": "stop", "timeout": timeout, "force": force}, answer_timeout)
+        yield from request(link, Stop(timeout=timeout, force=force), answer_timeout)
         if not (yield from link.wait_gone(_GONE_TIMEOUT)):
             raise SupervisorError("the pod stopped but its supervisor did not end; 'virtc pod delete --force' ends it")
     finally:
@@ -127,7 +147,10 @@ def _stop(link: Link, timeout: float | None, force: bool, answer_timeout: float)
 
 
 def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
-    """Delete a pod that does not run; with ``force`` whatever its state, stopping or killing it first."""
+    """Delete a pod that does not run; with ``force`` a pod in any state, after it was stopped or killed.
+
+    Raises PodNotFoundError, StateError, StorageError, and SupervisorError for a process that cannot be killed.
+    """
     store = Store.here()
     if force:
         yield from _end_by_force(store, pod_id)
@@ -156,7 +179,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
 
 
 def _not_running(store: Store, pod_id: str, force: bool) -> State:
-    """Return the pod's state, read under its lock; raises StateError when somebody has started it meanwhile."""
+    """Return the pod's state, read under its lock; raises StateError when it was started meanwhile."""
     record = effective_record(store.read(pod_id))
     if record.state in (State.RUNNING, State.PAUSED) and (record.supervised or not force):
         raise StateError(f"pod {pod_id!r} was started meanwhile", state=str(record.state), wanted=[])
@@ -164,7 +187,7 @@ def _not_running(store: Store, pod_id: str, force: bool) -> State:
 
 
 def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
-    """Make sure that nothing of a pod runs, by every means from asking to killing."""
+    """End all processes of a pod: ask its supervisor to stop it, then kill what still runs. Raises SupervisorError."""
     record: PodRecord | None = None
     try:
         record = effective_record(store.read(pod_id))
@@ -184,20 +207,13 @@ def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
 
 def _stop_elsewhere(pod_id: str) -> None:
     """Stop a pod that has no supervisor in a process of its own, because its driver may hang."""
-    import subprocess
-    import sys
-
     command = [sys.executable, "-P", "-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id]
+    null = subprocess.DEVNULL
     with suppress(subprocess.TimeoutExpired):
-        subprocess.run(
-            command, timeout=_FORCE_TIMEOUT,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        subprocess.run(command, timeout=_FORCE_TIMEOUT, stdin=null, stdout=null, stderr=null)
 
 
 def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:
-    from vc_core.host import processes
-
     run_dir = store.roots.pod_run_dir(pod_id)
     doomed = {*processes.find_supervisors(pod_id, run_dir / LOG_NAME), *processes.find_vms(run_dir, pod_uuid(pod_id))}
     if record is not None and (identity := vm_identity(record)) is not None:
@@ -213,13 +229,17 @@ def run_pod(
     foreground: Foreground | None = None,
     progress: Progress | None = None,
     created: Callable[[str], None] | None = None,
-    started: Callable[[dict[str, Any]], None] | None = None,
+    started: Callable[[Started], None] | None = None,
 ) -> Operation[tuple[str, int | None]]:
-    """Create a pod and start it; if that fails, delete it. Return its id, and the exit code of a foreground."""
+    """Create a pod and start it; if that fails, delete it. Return its id, and the exit code of a foreground.
+
+    ``created`` is called with the pod's id, ``started`` with the supervisor's event. Raises what :func:`create_pod` and
+    :func:`start_pod` raise.
+    """
     pod_id = yield from create_pod(config)
     running = False
 
-    def on_started(event: dict[str, Any]) -> None:
+    def on_started(event: Started) -> None:
         nonlocal running
         running = True
         if started is not None:

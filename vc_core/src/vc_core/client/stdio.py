@@ -1,7 +1,7 @@
 """The caller's end of a command's streams: what may be given as stdin, stdout and stderr, and how it is carried.
 
-Pipes, sockets and regular files go to the supervisor as they are, so it reads and writes them without this process.
-Bytes, captured output, terminals and everything else are carried here, through pipes of our own.
+Pipes, sockets and regular files are passed to the supervisor, which reads and writes them without this process.
+Bytes, captured output, terminals and everything else are copied here, from and to pipes whose other ends are passed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ _CHUNK = 64 * 1024
 
 
 class Stdio:
-    """The three streams of one command.
+    """The caller's side of one command's three streams.
 
-    ``kinds`` and ``fds`` go into the request; :meth:`sent` is called when they did. ``reading`` and ``writing`` are the
-    descriptors that the operation must wait for, and :meth:`pump` moves what is ready.
+    ``passed`` goes into the request and ``fds`` beside it; :meth:`sent` is called afterwards. ``reading`` and
+    ``writing`` are the descriptors that the operation must wait for, and :meth:`pump` copies what is ready.
+    Raises ConfigError for a value that is not a stream.
     """
 
     def __init__(self, stdin: Stdin, stdout: Output, stderr: Output) -> None:
-        self.kinds: list[str] = []
+        self._passed: list[bool] = []  # of stdin, stdout, stderr
         self.fds: list[int] = []
-        self._ours: list[int] = []  # the supervisor's ends of our pipes, closed once they are sent
+        self._to_send: list[int] = []  # the supervisor's ends of our pipes, closed once they are sent
         self._sources: dict[int, _Copy] = {}  # by the descriptor that is read next
         self._sinks: dict[int, _Copy] = {}  # by the descriptor that is written next
         self._captured: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
@@ -42,6 +43,12 @@ class Stdio:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def passed(self) -> tuple[bool, bool, bool]:
+        """Whether there is a descriptor among ``fds`` for stdin, stdout and stderr."""
+        stdin, stdout, stderr = self._passed
+        return stdin, stdout, stderr
 
     @property
     def reading(self) -> list[int]:
@@ -55,27 +62,27 @@ class Stdio:
 
     @property
     def stdout(self) -> bytes:
-        """What was captured of the output."""
+        """The captured output."""
         return bytes(self._captured["stdout"])
 
     @property
     def stderr(self) -> bytes:
-        """What was captured of the error output."""
+        """The captured error output."""
         return bytes(self._captured["stderr"])
 
     @property
     def outputs_open(self) -> bool:
-        """Tell whether output may still come through this process."""
+        """Whether output may still come through this process."""
         return any(copy.is_output for copy in (*self._sources.values(), *self._sinks.values()))
 
     def sent(self) -> None:
-        """Close the ends that the supervisor has now."""
-        for fd in self._ours:
+        """Close this process' copies of the descriptors that the supervisor has now."""
+        for fd in self._to_send:
             os.close(fd)
-        self._ours.clear()
+        self._to_send.clear()
 
     def pump(self, ready: set[int]) -> None:
-        """Move what can be moved."""
+        """Read from and write to the descriptors that are ready; others are left alone."""
         for fd in ready:
             if copy := self._sources.pop(fd, None):
                 copy.read()
@@ -94,7 +101,7 @@ class Stdio:
             self._sources[copy.source] = copy
 
     def close(self) -> None:
-        """Close everything of ours. Idempotent."""
+        """Close all pipes that were made here; the caller's descriptors stay open. Idempotent."""
         self.sent()
         for copy in (*self._sources.values(), *self._sinks.values()):
             copy.close()
@@ -104,57 +111,61 @@ class Stdio:
     def _add_stdin(self, stdin: Stdin) -> None:
         if isinstance(stdin, bytes | bytearray | memoryview):
             if stdin:
-                copy = _Copy(-1, self._pipe(reader_is_ours=False), is_output=False)
+                copy = _Copy(-1, self._pipe(keep_reader=False), is_output=False)
                 copy.pending.append(memoryview(bytes(stdin)))
                 copy.ended = True
                 self._queue(copy)
             else:
-                self._none()
+                self._passed.append(False)
             return
         fd = None if stdin is None or stdin == subprocess.DEVNULL else _descriptor("stdin", stdin)
         if fd is None or _is_null(fd):
-            self._none()
+            self._passed.append(False)
         elif _passes_through(fd):
             self._pass(fd)
         else:
-            self._queue(_Copy(fd, self._pipe(reader_is_ours=False), is_output=False, keep_source=True))
+            self._queue(_Copy(fd, self._pipe(keep_reader=False), is_output=False, keep_source=True))
 
     def _add_output(self, name: str, target: Output) -> None:
-        if name == "stderr" and target == subprocess.STDOUT and not isinstance(target, bool):
+        if name == "stderr" and target == subprocess.STDOUT:
             raise ConfigError("stderr=STDOUT is not possible: the guest keeps the two apart; pass the same descriptor")
         if target is None or target == subprocess.PIPE:
-            self._queue(_Copy(self._pipe(reader_is_ours=True), -1, is_output=True, into=self._captured[name]))
+            self._queue(_Copy(self._pipe(keep_reader=True), -1, is_output=True, into=self._captured[name]))
             return
         fd = None if target == subprocess.DEVNULL else _descriptor(name, target)
         if fd is None or _is_null(fd):
-            self._none()
+            self._passed.append(False)
         elif _passes_through(fd):
             self._pass(fd)
         else:
-            self._queue(_Copy(self._pipe(reader_is_ours=True), fd, is_output=True, keep_sink=True))
-
-    def _none(self) -> None:
-        self.kinds.append("none")
+            self._queue(_Copy(self._pipe(keep_reader=True), fd, is_output=True, keep_sink=True))
 
     def _pass(self, fd: int) -> None:
-        self.kinds.append("fd")
+        self._passed.append(True)
         self.fds.append(fd)
 
-    def _pipe(self, reader_is_ours: bool) -> int:
-        """Make a pipe, note one end for the supervisor, return ours, non-blocking."""
+    def _pipe(self, keep_reader: bool) -> int:
+        """Make a pipe; pass one end to the supervisor and return the other, non-blocking. The caller closes it."""
         reader, writer = os.pipe()
-        ours, theirs = (reader, writer) if reader_is_ours else (writer, reader)
-        os.set_blocking(ours, False)
-        self._ours.append(theirs)
-        self._pass(theirs)
-        return ours
+        kept, passed = (reader, writer) if keep_reader else (writer, reader)
+        os.set_blocking(kept, False)
+        self._to_send.append(passed)
+        self._pass(passed)
+        return kept
 
 
 class _Copy:
-    """One direction that this process carries: from ``source`` to ``sink``, or from or to memory where one is -1."""
+    """One direction that this process copies: from ``source`` to ``sink``, or from or to memory where one is -1."""
 
-    def __init__(self, source: int, sink: int, is_output: bool, into: bytearray | None = None,
-                 keep_source: bool = False, keep_sink: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        source: int,
+        sink: int,
+        is_output: bool,
+        into: bytearray | None = None,
+        keep_source: bool = False,
+        keep_sink: bool = False,
+    ) -> None:
         self.source, self.sink, self.is_output = source, sink, is_output
         self._into, self._keep_source, self._keep_sink = into, keep_source, keep_sink
         self.pending: deque[memoryview] = deque()

@@ -1,8 +1,8 @@
 """The supervisor process: ``python -m vc_core.supervisor POD``, in the pod's mount namespace.
 
-Holds the pod's lock, looks after its VM, serves clients on a socket in the pod's run directory, and ends when the pod
-is at rest and nobody is being served. Started by ``vc_core.client.connect``, which hands down a pipe as
-``--ready FD`` and reads from it ``ok``, ``busy``, or an error as JSON.
+Holds the pod's lock, watches its VM, serves clients on a socket in the pod's run directory, and ends when the pod is
+stopped and no request is being served. Started by ``vc_core.client.connect``, which passes a pipe as ``--ready FD`` and
+reads from it ``ok``, ``busy``, or an error as JSON.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from vc_core.errors import BusyError, VCError
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
-from vc_core.supervisor.ready import BUSY, tell, tell_error
+from vc_core.supervisor.ready import BUSY, send_error, send_status
 
-#: Seconds that a supervisor waits for the lock before it tells its client to look again for another supervisor.
+#: Seconds that a supervisor waits for the lock before its starter looks again for another supervisor.
 _LOCK_TIMEOUT = 1.0
 
 
@@ -30,18 +30,18 @@ def main(argv: list[str]) -> int:
             store.read(pod_id)
             _serve(store, pod_id, ready)
     except BusyError:
-        tell(ready, BUSY)
+        send_status(ready, BUSY)
     except VCError as error:
-        tell_error(ready, error)
+        send_error(ready, error)
         return 1
     return 0
 
 
 def _serve(store: Store, pod_id: str, ready: int) -> None:
-    """Listen and supervise, with the pod's lock held. Raises VCError only while nobody was told that we are ready."""
+    """Listen and supervise, with the pod's lock held. Raises VCError only before it was ready."""
     run_dir = store.make_run_dir(pod_id)
     directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    # Whoever left a socket here is dead, or would hold the lock.
+    # A socket that is here was left by a dead supervisor: a live one would hold the lock.
     (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
     listener = wire.listen(directory)
     _detach()
@@ -58,7 +58,7 @@ def _serve(store: Store, pod_id: str, ready: int) -> None:
 
 
 def _detach() -> None:
-    """Leave the client's directory, terminal and input; its error output is ours until we are ready."""
+    """Leave the starter's directory, terminal and signals; log to its error output until the supervisor is ready."""
     import logging
 
     os.chdir("/")

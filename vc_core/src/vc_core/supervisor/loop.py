@@ -1,4 +1,4 @@
-"""The supervisor's event loop: accept clients until the pod is at rest and nobody is served."""
+"""Accepts clients; returns when the pod is stopped and no request is being served."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from vc_core.engine.engine import Engine
 from vc_core.errors import VCError
 from vc_core.plugins.registry import Plugins
 from vc_core.store.store import Store
-from vc_core.supervisor.ready import OK, tell
+from vc_core.supervisor.ready import OK, send_status
 from vc_core.supervisor.service import serve
 from vc_core.supervisor.wire import LOG_NAME
 
-#: Seconds that a supervisor of a resting pod waits for the client that started it.
-_FIRST_CLIENT = 5.0
+#: Seconds that the supervisor of a pod which does not run waits for the client that started it.
+_FIRST_CLIENT_TIMEOUT = 5.0
 
 _log = logging.getLogger(__name__)
 
 
 async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int, run_dir: Path) -> None:
-    """Look after one pod. Called with its lock held and its socket listening; returns when there is nothing to do.
+    """Supervise one pod. Called with its lock held and its socket listening.
 
-    ``ready`` is the pipe to the client that started this process.
+    ``ready`` is the pipe to the client that started this process. Raises VCError before it was ready.
     """
     plugins = Plugins()
     try:
         await _supervise(store, pod_id, plugins, listener, ready, run_dir)
     finally:
-        plugins.drain()  # nothing else is served by this loop any more
+        plugins.drain()  # no request is being served any more
 
 
 async def _supervise(
@@ -40,7 +40,7 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     engine = await Engine.open(store, pod_id, plugins)
     _log_to(run_dir / LOG_NAME)
-    tell(ready, OK)
+    send_status(ready, OK)
     clients: set[asyncio.Task[None]] = set()
     changed = asyncio.Event()
 
@@ -78,7 +78,7 @@ async def _supervise(
 
 
 def _log_to(path: Path) -> None:
-    """Say from here on in a log what went to the client until now."""
+    """Direct this process' output and error output to a log, instead of to the client that started it."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     for stream in (1, 2):
         os.dup2(log, stream)
@@ -87,6 +87,6 @@ def _log_to(path: Path) -> None:
 
 async def _first_client(changed: asyncio.Event) -> None:
     try:
-        await asyncio.wait_for(changed.wait(), _FIRST_CLIENT)
+        await asyncio.wait_for(changed.wait(), _FIRST_CLIENT_TIMEOUT)
     except TimeoutError:
         return

@@ -1,4 +1,4 @@
-"""What a supervisor says once to the client that started it, through a pipe: ``ok``, ``busy``, or an error."""
+"""The one message that a new supervisor writes to its starter's pipe: ``ok``, ``busy``, or an error."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vc_core.errors import VCError
 OK, BUSY = b"ok", b"busy"
 
 
-def tell(fd: int, what: bytes) -> None:
-    """Say it and close the pipe; a client that has gone is no concern of the pod."""
+def send_status(fd: int, status: bytes) -> None:
+    """Write the message and close the pipe. A client that has gone is ignored: the pod does not depend on it."""
     with suppress(BrokenPipeError):
-        os.write(fd, what)
+        os.write(fd, status)
     os.close(fd)
 
 
-def tell_error(fd: int, error: VCError) -> None:
-    """Say why there will be no supervisor."""
-    tell(fd, msgspec.json.encode(error.to_wire()))
+def send_error(fd: int, error: VCError) -> None:
+    """Write why the supervisor cannot serve, and close the pipe."""
+    send_status(fd, msgspec.json.encode(error.to_wire()))

@@ -1,12 +1,11 @@
-"""How clients and supervisors talk: one JSON message per packet, descriptors beside it.
+"""How clients and supervisors exchange messages: one in JSON per packet, descriptors beside it.
 
 The socket is a unix socket of type SOCK_SEQPACKET, one connection per request:
 
-1. the supervisor greets: ``{"supervisor": pid}``; a connection that ends before was never served: try again;
-2. the client sends its request, ``{"op": name, ...}``, with descriptors in the order of the request's ``stdio``;
-3. the supervisor sends any number of ``{"event": name, ...}``, then one ``{"result": value}`` or ``{"error": {...}}``;
-4. meanwhile the client may send ``{"signal": n}`` and ``{"resize": {"rows": n, "columns": n}}``; closing its end
-   withdraws the request.
+1. the supervisor sends a Greeting; a connection that ends before was never served: try again;
+2. the client sends its Request, with descriptors for those of its streams that it passes;
+3. the supervisor sends any number of Events, then one Answer or Failure;
+4. meanwhile the client may send Signals and Resizes; closing its end withdraws the request.
 """
 
 from __future__ import annotations
@@ -14,12 +13,15 @@ from __future__ import annotations
 import array
 import os
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from vc_core.errors import StorageError, SupervisorError
+from vc_core.supervisor.messages import Message
+
+_T = TypeVar("_T")
 
 #: Largest packet (bytes); the kernel's default for socket buffers is 208 KiB.
 PACKET_MAX = 192 * 1024
@@ -33,15 +35,17 @@ SOCKET_NAME = "supervisor.sock"
 #: File name of the supervisor's log beside it.
 LOG_NAME = "supervisor.log"
 
+_encoder = msgspec.json.Encoder()
 
-def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+
+def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
     """Send one message.
 
-    Raises BlockingIOError when a non-blocking peer is behind, SupervisorError when the message is too long or holds
-    text that is not in UTF-8.
+    Raises BlockingIOError when the receiver of a non-blocking socket is behind, OSError when it has closed its end,
+    SupervisorError when the message is too long or holds text that is not in UTF-8.
     """
     try:
-        data = msgspec.json.encode(message)
+        data = _encoder.encode(message)
     except UnicodeEncodeError as error:
         raise SupervisorError(
             f"a message with the text {error.object!r}, which is not in UTF-8, is not sent"
@@ -52,10 +56,11 @@ def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) 
     sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
 
 
-def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+def receive(sock: socket.socket, decode: Callable[[bytes], _T]) -> tuple[_T | None, list[int]]:
     """Return the next message, None at the end, and the descriptors that came with it, which the caller must close.
 
-    Raises BlockingIOError when there is none yet, SupervisorError for nonsense.
+    ``decode`` makes the message of JSON; it raises MsgspecError. Raises BlockingIOError when there is no message yet,
+    OSError when the sender reset the connection, SupervisorError for a packet that is not such a message.
     """
     numbers = array.array("i")
     size = socket.CMSG_SPACE(FDS_MAX * numbers.itemsize)
@@ -69,13 +74,15 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     try:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise SupervisorError("a message is too long")
-        return msgspec.json.decode(data, type=dict[str, Any]), fds
-    except (SupervisorError, msgspec.MsgspecError) as error:
+        return decode(data), fds
+    except (SupervisorError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         for fd in fds:
             os.close(fd)
         if isinstance(error, SupervisorError):
             raise
-        raise SupervisorError(f"a message cannot be understood: {error}") from error
+        raise SupervisorError(
+            f"a message is not valid: {error}; client and supervisor may be of different versions"
+        ) from error
 
 
 def listen(directory: int) -> socket.socket:

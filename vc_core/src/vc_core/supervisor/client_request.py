@@ -1,0 +1,184 @@
+"""One client's connection: its request, the streams and events that go with it, and its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import msgspec
+
+from vc_core.driver.agent import TerminalSize
+from vc_core.engine.logs import ContainerLog
+from vc_core.engine.streams import AttachedIO, FdReader, FdWriter, ready
+from vc_core.errors import ConfigError, SupervisorError, VCError
+from vc_core.supervisor import wire
+from vc_core.supervisor.messages import Answer, Control, Event, Failure, Greeting, Request, Resize, Signal, Streams
+
+_T = TypeVar("_T")
+
+#: The key of the terminal's size among the pending signals, whose numbers begin with 1.
+_RESIZE = 0
+
+#: Seconds that a client which is behind with its events has to make room for its answer.
+_ANSWER_TIMEOUT = 10.0
+
+#: Seconds between the end of a killed client's pipes and the end of its connection, at most.
+_CLIENT_EXIT_GRACE = 0.2
+
+_log = logging.getLogger(__name__)
+
+_decode_request: Callable[[bytes], Request] = msgspec.json.Decoder(Request).decode
+_decode_control: Callable[[bytes], Control] = msgspec.json.Decoder(Control).decode
+
+
+class ClientRequest:
+    """One client's request: its streams, the events sent to the client, and the signals received from it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        sock.setblocking(False)
+        self._fds: list[int] = []
+        #: Signals, and the terminal's last size, that the process has not got yet; set while there are any.
+        self._pending: dict[int, TerminalSize | None] = {}
+        self._received = asyncio.Event()
+        self._left = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def greet(self) -> None:
+        """Send the greeting; the client may now send its request. Raises OSError when it has gone."""
+        wire.send(self._sock, Greeting(supervisor=os.getpid()))
+
+    async def request(self) -> Request | None:
+        """Return the client's request, None when it left. Raises SupervisorError for a message that is not one."""
+        message, self._fds = await self._receive(_decode_request)
+        return message
+
+    async def _receive(self, decode: Callable[[bytes], _T]) -> tuple[_T | None, list[int]]:
+        while True:
+            try:
+                return wire.receive(self._sock, decode)
+            except BlockingIOError:
+                await ready(self._sock.fileno(), writing=False)
+            except OSError:
+                return None, []
+
+    def streams(self, streams: Streams, log: ContainerLog | None = None) -> AttachedIO:
+        """Return the request's streams as a process' stdin, stdout and stderr, with ``log`` closed as they are.
+
+        Raises ConfigError for a descriptor that cannot be used, SupervisorError when the request came with fewer
+        descriptors than it names: then all are closed.
+        """
+        ends: list[Any] = []
+        try:
+            if len(self._fds) < sum(streams.passed):
+                raise SupervisorError(f"a request names {sum(streams.passed)} descriptors and has {len(self._fds)}")
+            for passed, end in zip(streams.passed, (FdReader, FdWriter, FdWriter), strict=True):
+                ends.append(end(self._fds.pop(0)) if passed else None)
+        except (ConfigError, SupervisorError):
+            for opened in (*ends, log):
+                if opened is not None:
+                    opened.close()
+            self._close_descriptors()
+            raise
+        stdin, stdout, stderr = ends
+        return AttachedIO(stdin, stdout, stderr, log)
+
+    def send_event(self, event: Event) -> None:
+        """Send an event; one that a slow or gone client does not take is dropped."""
+        with suppress(OSError):
+            wire.send(self._sock, event)
+
+    async def answer(self, message: Answer | Failure) -> None:
+        """Send the result or error, once a client that is behind takes it; one that has gone gets none."""
+        with suppress(OSError):  # of which TimeoutError is one
+            async with asyncio.timeout(_ANSWER_TIMEOUT):
+                while True:
+                    try:
+                        return wire.send(self._sock, message)
+                    except BlockingIOError:
+                        await ready(self._sock.fileno(), writing=True)
+
+    async def listen(self) -> None:
+        """Receive what the client sends while its request is served; return when it leaves.
+
+        Waits for nothing but the client, so that its leaving is seen whatever its process does. A message that is not
+        valid is ignored, as a client of another version may send it.
+        """
+        while True:
+            try:
+                message, fds = await self._receive(_decode_control)
+            except SupervisorError as error:
+                _log.info("ignored: %s", error)
+                continue
+            for fd in fds:
+                os.close(fd)
+            if message is None:
+                self._left.set()
+                return
+            self._keep(message)
+
+    def _keep(self, message: Control) -> None:
+        """Keep a signal or a size until the process gets it.
+
+        Of sizes the last one counts, and a signal that is pending already is merged with it, as in a kernel: so what is
+        kept has a bound, however fast the client and however slow the guest.
+        """
+        match message:
+            case Resize(size=size):
+                self._pending[_RESIZE] = size
+            case Signal(number=number):
+                self._pending[number] = None
+        self._received.set()
+
+    def forward_signals(
+        self,
+        io: AttachedIO,
+        send: Callable[[int], Awaitable[None]],
+        resize: Callable[[TerminalSize], Awaitable[None]],
+    ) -> None:
+        """Forward the client's signals and sizes to the process that uses ``io``, and SIGPIPE when nothing reads it.
+
+        What the client sent before there was a process comes first. A client that was killed leaves no reader either,
+        but then its request is withdrawn, and the service decides what becomes of the process.
+        """
+
+        async def forward() -> None:
+            while await self._received.wait():
+                self._received.clear()
+                while self._pending:
+                    signum = next(iter(self._pending))
+                    size = self._pending.pop(signum)
+                    with suppress(VCError):
+                        await (send(signum) if size is None else resize(size))
+
+        async def sigpipe() -> None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), _CLIENT_EXIT_GRACE)
+            if not self._left.is_set():
+                with suppress(VCError):
+                    await send(signal.SIGPIPE)
+
+        self._begin(forward())
+        io.on_broken = lambda: self._begin(sigpipe())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(task := asyncio.create_task(work))
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Close the connection, and the descriptors that no process uses."""
+        for task in self._tasks:
+            task.cancel()
+        self._sock.close()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []

@@ -1,0 +1,178 @@
+"""The messages between a client and a supervisor; ``wire`` carries them, with descriptors beside the requests.
+
+Supervisors run as long as their pods do, so a client may be of a newer version than the supervisor that it meets:
+fields that have their default are not sent, and one that the receiver has no use for is refused by its name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from vc_core.config.container import Cmd, ContainerConfig
+from vc_core.driver.agent import TerminalSize
+from vc_core.errors import VCError
+from vc_core.results import ContainerUsage
+
+
+class Message(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind", tag=True):
+    """Base of all messages; each is a JSON object whose ``kind`` is the name of its class."""
+
+
+class Streams(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The streams of a process: which of stdin, stdout and stderr come as descriptors beside the request, in order."""
+
+    passed: tuple[bool, bool, bool]
+    terminal: TerminalSize | None = None  #: its size, for a process that runs on a terminal
+
+
+# -- requests, from a client -------------------------------------------------------------------------------------------
+
+
+class Start(Message):
+    """Start the pod. With ``streams`` the request is answered when ``container`` ended."""
+
+    ready_timeout: float | None = None  #: seconds that the guest has to get ready
+    container: str = ""
+    streams: Streams | None = None
+
+
+class Stop(Message):
+    """Stop the pod."""
+
+    timeout: float | None = None  #: seconds until the VM is killed
+    force: bool = False
+
+
+class Exec(Message):
+    """Run a command in a container, or in the pod itself for an empty id; answered when it ended."""
+
+    container: str
+    cmd: Cmd
+    streams: Streams
+
+
+class CreateContainer(Message):
+    """Add a container to the pod."""
+
+    config: ContainerConfig
+
+
+class StartContainer(Message):
+    """Start a container. With ``streams`` the request is answered when it ended."""
+
+    container: str
+    streams: Streams | None = None
+
+
+class StopContainer(Message):
+    """Stop a container."""
+
+    container: str
+    timeout: float | None = None  #: seconds until it is killed
+    force: bool = False
+
+
+class KillContainer(Message):
+    """Send a signal to a container's main process."""
+
+    container: str
+    signal: int
+
+
+class DeleteContainer(Message):
+    """Delete a container."""
+
+    container: str
+    force: bool = False
+
+
+class StatsContainer(Message):
+    """Ask what a container uses."""
+
+    container: str
+
+
+class WaitContainer(Message):
+    """Ask for a container's exit code; answered when it ended."""
+
+    container: str
+
+
+Request = (
+    Start
+    | Stop
+    | Exec
+    | CreateContainer
+    | StartContainer
+    | StopContainer
+    | KillContainer
+    | DeleteContainer
+    | StatsContainer
+    | WaitContainer
+)
+
+
+# -- what a client sends while its request is served -------------------------------------------------------------------
+
+
+class Signal(Message):
+    """A signal for the request's process: a number of signal(7), where the real-time ones end at 64."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+
+class Resize(Message):
+    """The new size of the terminal of the request's process."""
+
+    size: TerminalSize
+
+
+Control = Signal | Resize
+
+
+# -- replies, from a supervisor ----------------------------------------------------------------------------------------
+
+
+class Greeting(Message):
+    """The first message: this supervisor, by its process id, serves the client."""
+
+    supervisor: int
+
+
+class Progress(Message):
+    """How far a start is: a phrase, and how much of it is done (0 to 1), or None."""
+
+    phrase: str
+    fraction: float | None = None
+
+
+class Started(Message):
+    """The pod, container or command runs. ``acceleration`` is that of the pod's VM, as in its status."""
+
+    acceleration: str = ""
+
+
+class Answer(Message):
+    """The last message to a request that succeeded, with what it asked for."""
+
+    exit_code: int | None = None
+    usage: ContainerUsage | None = None
+
+
+class Failure(Message):
+    """The last message to a request that failed: an error as :meth:`VCError.to_wire` describes it."""
+
+    type: str
+    message: str
+    details: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, error: VCError) -> Failure:
+        """Return the message that carries an error."""
+        return cls(**error.to_wire())
+
+
+Event = Progress | Started
+Reply = Greeting | Event | Answer | Failure
