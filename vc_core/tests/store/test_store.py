@@ -79,6 +79,12 @@ def test_a_strange_record_is_refused_and_left_alone(two_pods: Store, change: dic
     assert path.read_bytes() == before
 
 
+def test_a_record_with_text_that_is_not_utf8_breaks_its_own_pod_only(two_pods: Store) -> None:
+    path = two_pods.roots.pod_state_dir("a") / "state.json"
+    path.write_bytes(path.read_bytes().replace(b'"ready"', b'"\xff"', 1))
+    assert [pod.state for pod in vc.list_pods()] == ["failed", "ready"]
+
+
 @pytest.mark.parametrize("where", [(), ("vm_config",), ("hypervisor_config",)])
 def test_an_unknown_key_of_a_configuration_is_refused(two_pods: Store, where: tuple[str, ...]) -> None:
     path = two_pods.roots.pod_state_dir("a") / "config.json"

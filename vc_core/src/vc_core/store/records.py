@@ -85,7 +85,7 @@ def decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:
             )
         record = msgspec.json.decode(data, type=wanted)
         unknown = _unknown_key(msgspec.json.decode(data), msgspec.to_builtins(record))
-    except (msgspec.MsgspecError, ConfigError, RecursionError) as error:
+    except (msgspec.MsgspecError, ConfigError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(f"{path!r} is broken: {error}") from error
     if unknown:
         raise StorageError(f"{path!r} is broken: it has the unknown key {unknown!r}")
