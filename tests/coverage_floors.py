@@ -28,8 +28,8 @@ def shares(report: dict[str, Any]) -> dict[str, float]:
 
 def main(report: str) -> int:
     """Print share and floor of each package, and return 1 if a package is below its floor or has none."""
-    found = shares(json.loads(Path(report).read_text()))
-    floors: dict[str, float] = tomllib.loads(FLOORS.read_text())
+    found = shares(json.loads(Path(report).read_text(encoding="utf-8")))
+    floors: dict[str, float] = tomllib.loads(FLOORS.read_text(encoding="utf-8"))
     below = [package for package in sorted(found | floors) if found.get(package, 0) < floors.get(package, 101)]
     for package in sorted(found | floors):
         print(f"{package:24} {found.get(package, 0):5.1f} % of lines, floor {floors.get(package, 'missing')}")
