@@ -248,7 +248,7 @@ def test_a_signal_that_a_supervisor_does_not_take_yet_is_kept_by_its_client():
         (b'{"kind": "Stop", "force": 1}', r"Expected `bool`, got `int` - at `\$\.force`"),
         (b'{"kind": "Exec", "container": "c", "cmd": {"args": []}}', "missing required field `streams`"),
         (b'{"kind": "WaitContainer", "container": "\xff"}', "utf-8"),
-        (b"[" * 10_000, "recursion"),
+        (b'{"kind": "CreateContainer", "config": {"x": ' + b"[" * 10_000, "recursion"),
     ],
 )
 def test_a_request_that_is_not_valid_is_answered_with_one_sentence(
