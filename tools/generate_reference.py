@@ -73,7 +73,8 @@ def api() -> str:
     """Return the page of everything that ``vc_core`` exports."""
     functions = [value for name, value in vars(sync).items() if inspect.isfunction(value) and name in vc.__all__]
     about_containers = [function for function in functions if "container" in function.__name__]
-    about_pods = [function for function in functions if function not in about_containers]
+    about_guests = [function for function in functions if "guest" in function.__name__]
+    about_pods = [one for one in functions if one not in about_containers and one not in about_guests]
     asked = [
         cls for module in (pod, container, limits, network) for cls in _defined_in(module) if cls.__name__ in vc.__all__
     ]
@@ -86,6 +87,9 @@ def api() -> str:
         "## Containers",
         *map(_function, about_containers),
         _object(sync.Container),
+        "## Guests",
+        "What a pod boots is built at its first start, unless its configuration names a kernel and an image.",
+        *map(_function, about_guests),
         "## Types of arguments",
         _table(("name", "is", "meaning"), [_alias(stdio, "Stdin"), _alias(stdio, "Output"), _alias(guest, "Progress")]),
         "## Configuration",
@@ -93,7 +97,7 @@ def api() -> str:
         *map(_dataclass, asked),
         _values(vc.NetworkMode),
         "## Results",
-        *map(_dataclass, _defined_in(results)),
+        *map(_dataclass, [*_defined_in(results), vc.GuestImage, vc.BuiltGuest]),
         "## States",
         _values(vc.State),
         "## Errors",

@@ -1,4 +1,4 @@
-"""Makes the blocking API, ``vc_core.sync``, from the async one; ``tools/generate.py`` writes it."""
+"""Generates the blocking API, ``vc_core.sync``, from the async one; ``tools/generate.py`` writes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CORE = Path(__file__).parents[1] / "vc_core/src/vc_core"
 #: The file that holds the blocking API.
 PATH = _CORE / "sync.py"
 
-#: What becomes what, in this order.
+#: Patterns and their replacements, applied in this order.
 _CHANGES = (
     (
         r'^"""The async API: .*?^"""\n',

@@ -1,13 +1,13 @@
 """Containers that run inside a virtual machine per pod: the blocking API.
 
-``vc_core.aio`` has the same functions as coroutines. What is imported here is loaded on first use, so that a program
-that only lists pods stays fast.
+``vc_core.aio`` has the same functions as coroutines. A name is loaded on its first use, so that a program that only
+lists pods stays fast.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from vc_core.config.limits import RLimit
     from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
     from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
+    from vc_core.driver.guest import BuiltGuest, GuestImage
     from vc_core.errors import (
+        AgentConnectError,
         AgentError,
+        AgentTimeoutError,
         BusyError,
         CommandError,
         CommandTimeoutError,
@@ -37,19 +40,23 @@ if TYPE_CHECKING:
         SupervisorLostError,
         VCError,
         VMStartError,
+        VMTimeoutError,
     )
     from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus
     from vc_core.states import State
     from vc_core.sync import (
         Container,
         Pod,
+        build_guest,
         create_container,
         create_pod,
         delete_container,
+        delete_guest,
         delete_pod,
         enter_container,
         enter_pod,
         kill_container,
+        list_guests,
         list_pods,
         run_pod,
         start_container,
@@ -62,11 +69,81 @@ if TYPE_CHECKING:
         wait_container,
     )
 
-#: Where the names of this package come from.
-_MODULES = ("errors", "results", "states", "sync", "config.pod", "config.container", "config.limits", "config.network")
+#: The module of each name.
+_MODULES = {
+    "Cmd": "config.container",
+    "ContainerConfig": "config.container",
+    "EnvVar": "config.container",
+    "Mount": "config.container",
+    "RLimit": "config.limits",
+    "NetworkConfig": "config.network",
+    "NetworkMode": "config.network",
+    "PortForward": "config.network",
+    "HypervisorConfig": "config.pod",
+    "Param": "config.pod",
+    "PodConfig": "config.pod",
+    "Resources": "config.pod",
+    "Socket": "config.pod",
+    "Volume": "config.pod",
+    "BuiltGuest": "driver.guest",
+    "GuestImage": "driver.guest",
+    "AgentConnectError": "errors",
+    "AgentError": "errors",
+    "AgentTimeoutError": "errors",
+    "BusyError": "errors",
+    "CommandError": "errors",
+    "CommandTimeoutError": "errors",
+    "ConfigError": "errors",
+    "ContainerExistsError": "errors",
+    "ContainerNotFoundError": "errors",
+    "DriverError": "errors",
+    "GuestError": "errors",
+    "HypervisorError": "errors",
+    "NotSupportedError": "errors",
+    "PodExistsError": "errors",
+    "PodNotFoundError": "errors",
+    "PrivilegeError": "errors",
+    "StateError": "errors",
+    "StorageError": "errors",
+    "SupervisorError": "errors",
+    "SupervisorLostError": "errors",
+    "VCError": "errors",
+    "VMStartError": "errors",
+    "VMTimeoutError": "errors",
+    "ContainerStatus": "results",
+    "ContainerUsage": "results",
+    "ExecResult": "results",
+    "PodStatus": "results",
+    "State": "states",
+    "Container": "sync",
+    "Pod": "sync",
+    "build_guest": "sync",
+    "create_container": "sync",
+    "create_pod": "sync",
+    "delete_container": "sync",
+    "delete_guest": "sync",
+    "delete_pod": "sync",
+    "enter_container": "sync",
+    "enter_pod": "sync",
+    "kill_container": "sync",
+    "list_guests": "sync",
+    "list_pods": "sync",
+    "run_pod": "sync",
+    "start_container": "sync",
+    "start_pod": "sync",
+    "stats_container": "sync",
+    "status_container": "sync",
+    "status_pod": "sync",
+    "stop_container": "sync",
+    "stop_pod": "sync",
+    "wait_container": "sync",
+}
 
 __all__ = [
+    "AgentConnectError",
     "AgentError",
+    "AgentTimeoutError",
+    "BuiltGuest",
     "BusyError",
     "Cmd",
     "CommandError",
@@ -82,6 +159,7 @@ __all__ = [
     "EnvVar",
     "ExecResult",
     "GuestError",
+    "GuestImage",
     "HypervisorConfig",
     "HypervisorError",
     "Mount",
@@ -106,14 +184,18 @@ __all__ = [
     "SupervisorLostError",
     "VCError",
     "VMStartError",
+    "VMTimeoutError",
     "Volume",
+    "build_guest",
     "create_container",
     "create_pod",
     "delete_container",
+    "delete_guest",
     "delete_pod",
     "enter_container",
     "enter_pod",
     "kill_container",
+    "list_guests",
     "list_pods",
     "run_pod",
     "start_container",
@@ -127,11 +209,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for module in _MODULES:
-            found = vars(import_module(f"{__name__}.{module}")).get(name)
-            if found is not None:
-                globals()[name] = found
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take every name for one that this finds
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """The async API: every function performs one operation.
 
-``vc_core.sync``, the blocking API, is made from this module by ``./dev generate``. Operations are
-imported when a function first needs them, so that looking at pods stays fast.
+``vc_core.sync``, the blocking API, is generated from this module by ``./dev generate``.
 """
 
 from __future__ import annotations
@@ -10,22 +9,25 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_async
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
 from vc_core.errors import PodNotFoundError, VCError
-from vc_core.results import ContainerStatus, ExecResult, PodStatus
+from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus
 from vc_core.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vc_core.client.stdio import Output, Stdin
     from vc_core.config.container import Cmd, ContainerConfig
     from vc_core.config.pod import PodConfig
-    from vc_core.driver.guest import Progress
-    from vc_core.results import ContainerUsage
+    from vc_core.driver.guest import BuiltGuest, GuestImage, Progress
 
 
 class Pod:
-    """A pod by its ``id``; its operations as methods. As a context manager it is stopped and deleted on leaving."""
+    """A pod by its ``id``; its operations as methods. As a context manager it is stopped and deleted at its end."""
 
     def __init__(self, pod_id: str) -> None:
         self.id = pod_id
@@ -34,7 +36,7 @@ class Pod:
         return f"Pod({self.id!r})"
 
     def container(self, container_id: str) -> Container:
-        """Return a container of the pod by its id, without looking whether there is one."""
+        """Return a container of the pod by its id, without a check that it exists."""
         return Container(self.id, container_id)
 
     async def start(self, *, timeout: float | None = None, progress: Progress | None = None) -> None:
@@ -92,7 +94,7 @@ class Pod:
     ) -> None:
         with suppress(PodNotFoundError):
             if (await self.status()).state in (State.RUNNING, State.PAUSED):
-                with suppress(VCError):  # what does not stop is killed
+                with suppress(VCError):  # a pod that does not stop is killed below
                     await self.stop()
             await self.delete(force=True)
 
@@ -153,12 +155,10 @@ class Container:
 async def create_pod(config: PodConfig) -> Pod:
     """Create a pod and its containers; nothing is started.
 
-    Returns the pod. Raises ConfigError for what could never start, PodExistsError for an id that is taken,
+    Returns the pod. Raises ConfigError for a pod that could never start, PodExistsError for an id that is taken,
     DriverError, PrivilegeError where the hypervisor needs root, StorageError; nothing is left behind then.
     """
-    from vc_core.client.pods import create_pod
-
-    return Pod(await run_async(create_pod(config)))
+    return Pod(await run_async(client.pods.create_pod(config)))
 
 
 async def start_pod(pod_id: str, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -166,35 +166,30 @@ async def start_pod(pod_id: str, *, timeout: float | None = None, progress: Prog
 
     ``timeout``: seconds that the guest has to get ready (default 60). ``progress``: called with a phrase and how much
     of it is done (0 to 1, or None) while the guest is built on first use and while the VM starts.
-    Returns the pod. Raises PodNotFoundError, StateError, and whatever kept it from starting (VMStartError,
-    AgentTimeoutError, CommandError, GuestError ...); the pod is then what it was.
+    Returns the pod. Raises PodNotFoundError, StateError, and the error that kept it from starting, such as
+    VMStartError, VMTimeoutError, AgentConnectError, AgentTimeoutError, CommandError or GuestError; the pod is then what
+    it was.
     """
-    from vc_core.client.pods import start_pod
-
-    await run_async(start_pod(pod_id, timeout, None, progress))
+    await run_async(client.pods.start_pod(pod_id, timeout, None, progress))
     return Pod(pod_id)
 
 
 async def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = False) -> Pod:
-    """Stop a running or failed pod: its containers end, the guest powers off, the VM's process is gone.
+    """Stop a running or failed pod: its containers end, the guest powers off, the VM's process ends.
 
     ``timeout``: seconds until the VM is killed (default 10). ``force``: do not ask the guest.
     Returns the pod. Raises PodNotFoundError, StateError, HypervisorError.
     """
-    from vc_core.client.pods import stop_pod
-
-    await run_async(stop_pod(pod_id, timeout, force))
+    await run_async(client.pods.stop_pod(pod_id, timeout, force))
     return Pod(pod_id)
 
 
 async def delete_pod(pod_id: str, *, force: bool = False) -> None:
-    """Delete a pod that does not run. ``force``: whatever its state; what runs is killed.
+    """Delete a pod that does not run. ``force``: in any state; a pod that runs is stopped or killed first.
 
-    Raises PodNotFoundError, StateError, StorageError.
+    Raises PodNotFoundError, StateError, StorageError, SupervisorError for a process that cannot be killed.
     """
-    from vc_core.client.pods import delete_pod
-
-    await run_async(delete_pod(pod_id, force))
+    await run_async(client.pods.delete_pod(pod_id, force))
 
 
 async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -203,19 +198,17 @@ async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: 
     ``timeout`` and ``progress`` as for :func:`start_pod`. Returns the pod. Raises what :func:`create_pod` and
     :func:`start_pod` raise.
     """
-    from vc_core.client.pods import run_pod
-
-    pod_id, _ = await run_async(run_pod(config, timeout, None, progress))
+    pod_id, _ = await run_async(client.pods.run_pod(config, timeout, None, progress))
     return Pod(pod_id)
 
 
 async def list_pods() -> list[PodStatus]:
-    """Return the status of every pod, sorted by id; talks to no guest. Raises StorageError."""
+    """Return the status of every pod, sorted by id, from their records. Raises StorageError."""
     return await run_async(queries.list_pods())
 
 
 async def status_pod(pod_id: str) -> PodStatus:
-    """Return a pod's status; talks to no guest. Raises PodNotFoundError, StorageError."""
+    """Return a pod's status, from its record. Raises PodNotFoundError, StorageError."""
     return await run_async(queries.status_pod(pod_id))
 
 
@@ -233,9 +226,7 @@ async def enter_pod(
     It runs in the root file system ``PodConfig.root_fs`` where one is given, else in the guest's own. Arguments, result
     and errors are those of :func:`enter_container`, and NotSupportedError from an agent that cannot do this.
     """
-    from vc_core.client import containers
-
-    return await run_async(containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
+    return await run_async(client.containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
 
 
 async def create_container(pod_id: str, config: ContainerConfig) -> Container:
@@ -243,9 +234,7 @@ async def create_container(pod_id: str, config: ContainerConfig) -> Container:
 
     Returns the container. Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
     """
-    from vc_core.client import containers
-
-    return Container(pod_id, await run_async(containers.create_container(pod_id, config)))
+    return Container(pod_id, await run_async(client.containers.create_container(pod_id, config)))
 
 
 async def start_container(pod_id: str, container_id: str) -> Container:
@@ -253,9 +242,7 @@ async def start_container(pod_id: str, container_id: str) -> Container:
 
     Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError.
     """
-    from vc_core.client import containers
-
-    await run_async(containers.start_container(pod_id, container_id))
+    await run_async(client.containers.start_container(pod_id, container_id))
     return Container(pod_id, container_id)
 
 
@@ -266,21 +253,17 @@ async def stop_container(
 
     ``force``: kill at once. Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError.
     """
-    from vc_core.client import containers
-
-    await run_async(containers.stop_container(pod_id, container_id, timeout, force))
+    await run_async(client.containers.stop_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
 
 
 async def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM") -> None:
-    """Send a signal to the main process of a running container, and do not wait for what comes of it.
+    """Send a signal to the main process of a running container, and do not wait for its effect.
 
     ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, ContainerNotFoundError,
-    StateError, ConfigError for a signal that there is not.
+    StateError, ConfigError for a signal that does not exist.
     """
-    from vc_core.client import containers
-
-    await run_async(containers.kill_container(pod_id, container_id, signal))
+    await run_async(client.containers.kill_container(pod_id, container_id, signal))
 
 
 async def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:
@@ -288,24 +271,23 @@ async def delete_container(pod_id: str, container_id: str, *, force: bool = Fals
 
     Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError.
     """
-    from vc_core.client import containers
-
-    await run_async(containers.delete_container(pod_id, container_id, force))
+    await run_async(client.containers.delete_container(pod_id, container_id, force))
 
 
 async def status_container(pod_id: str, container_id: str) -> ContainerStatus:
-    """Return a container's status; talks to no guest. Raises PodNotFoundError, ContainerNotFoundError, StorageError."""
+    """Return a container's status, from its pod's record.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StorageError.
+    """
     return await run_async(queries.status_container(pod_id, container_id))
 
 
 async def stats_container(pod_id: str, container_id: str) -> ContainerUsage:
-    """Return what the processes of a running container used so far, and use now.
+    """Return the resources that the processes of a running container used so far, and use now.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot tell.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot.
     """
-    from vc_core.client import containers
-
-    return await run_async(containers.stats_container(pod_id, container_id))
+    return await run_async(client.containers.stats_container(pod_id, container_id))
 
 
 async def wait_container(pod_id: str, container_id: str) -> int:
@@ -314,9 +296,7 @@ async def wait_container(pod_id: str, container_id: str) -> int:
     A container that ended before is no error. Raises PodNotFoundError, ContainerNotFoundError, StateError for one that
     never ran or that ended without an exit code, because its pod was stopped or its VM ended.
     """
-    from vc_core.client import containers
-
-    return await run_async(containers.wait_container(pod_id, container_id))
+    return await run_async(client.containers.wait_container(pod_id, container_id))
 
 
 async def enter_container(
@@ -338,6 +318,39 @@ async def enter_container(
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
     up, CommandTimeoutError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
-    from vc_core.client import containers
+    return await run_async(client.containers.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))
 
-    return await run_async(containers.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))
+
+async def build_guest(
+    *,
+    agent_type: str = DEFAULT_AGENT,
+    agent_config: Mapping[str, object] | None = None,
+    guest: str = DEFAULT_GUEST,
+    guest_options: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+) -> GuestImage:
+    """Build the guest that pods of an agent boot, with the newest kernel of the distribution.
+
+    Pods build it at their first start by themselves; this renews it. The arguments are those fields of ``PodConfig``
+    and ``HypervisorConfig`` that choose a guest; ``progress`` as for :func:`start_pod`.
+    Returns the image. Raises ConfigError for an agent that brings no guest, DriverError, GuestError.
+    """
+    operation = client.guests.build_guest(agent_type, agent_config or {}, guest, guest_options or {}, progress)
+    return await run_async(operation)
+
+
+async def list_guests(*, guest: str = DEFAULT_GUEST) -> list[BuiltGuest]:
+    """Return the guests that a driver built, newest last.
+
+    ``guest``: the driver. Raises DriverError, NotSupportedError from a driver that cannot list them.
+    """
+    return await run_async(client.guests.list_guests(guest))
+
+
+async def delete_guest(key: str, *, guest: str = DEFAULT_GUEST) -> None:
+    """Delete a built guest; pods that boot it again build it again, and running pods are not touched.
+
+    ``key``: as :func:`list_guests` returns it. ``guest``: the driver that built it. Raises GuestError for a guest that
+    does not exist, DriverError, NotSupportedError from a driver that cannot delete them.
+    """
+    await run_async(client.guests.delete_guest(key, guest))

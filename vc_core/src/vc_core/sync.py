@@ -6,22 +6,25 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
 from vc_core.errors import PodNotFoundError, VCError
-from vc_core.results import ContainerStatus, ExecResult, PodStatus
+from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus
 from vc_core.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vc_core.client.stdio import Output, Stdin
     from vc_core.config.container import Cmd, ContainerConfig
     from vc_core.config.pod import PodConfig
-    from vc_core.driver.guest import Progress
-    from vc_core.results import ContainerUsage
+    from vc_core.driver.guest import BuiltGuest, GuestImage, Progress
 
 
 class Pod:
-    """A pod by its ``id``; its operations as methods. As a context manager it is stopped and deleted on leaving."""
+    """A pod by its ``id``; its operations as methods. As a context manager it is stopped and deleted at its end."""
 
     def __init__(self, pod_id: str) -> None:
         self.id = pod_id
@@ -30,7 +33,7 @@ class Pod:
         return f"Pod({self.id!r})"
 
     def container(self, container_id: str) -> Container:
-        """Return a container of the pod by its id, without looking whether there is one."""
+        """Return a container of the pod by its id, without a check that it exists."""
         return Container(self.id, container_id)
 
     def start(self, *, timeout: float | None = None, progress: Progress | None = None) -> None:
@@ -86,7 +89,7 @@ class Pod:
     ) -> None:
         with suppress(PodNotFoundError):
             if (self.status()).state in (State.RUNNING, State.PAUSED):
-                with suppress(VCError):  # what does not stop is killed
+                with suppress(VCError):  # a pod that does not stop is killed below
                     self.stop()
             self.delete(force=True)
 
@@ -145,12 +148,10 @@ class Container:
 def create_pod(config: PodConfig) -> Pod:
     """Create a pod and its containers; nothing is started.
 
-    Returns the pod. Raises ConfigError for what could never start, PodExistsError for an id that is taken,
+    Returns the pod. Raises ConfigError for a pod that could never start, PodExistsError for an id that is taken,
     DriverError, PrivilegeError where the hypervisor needs root, StorageError; nothing is left behind then.
     """
-    from vc_core.client.pods import create_pod
-
-    return Pod(run_blocking(create_pod(config)))
+    return Pod(run_blocking(client.pods.create_pod(config)))
 
 
 def start_pod(pod_id: str, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -158,35 +159,30 @@ def start_pod(pod_id: str, *, timeout: float | None = None, progress: Progress |
 
     ``timeout``: seconds that the guest has to get ready (default 60). ``progress``: called with a phrase and how much
     of it is done (0 to 1, or None) while the guest is built on first use and while the VM starts.
-    Returns the pod. Raises PodNotFoundError, StateError, and whatever kept it from starting (VMStartError,
-    AgentTimeoutError, CommandError, GuestError ...); the pod is then what it was.
+    Returns the pod. Raises PodNotFoundError, StateError, and the error that kept it from starting, such as
+    VMStartError, VMTimeoutError, AgentConnectError, AgentTimeoutError, CommandError or GuestError; the pod is then what
+    it was.
     """
-    from vc_core.client.pods import start_pod
-
-    run_blocking(start_pod(pod_id, timeout, None, progress))
+    run_blocking(client.pods.start_pod(pod_id, timeout, None, progress))
     return Pod(pod_id)
 
 
 def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = False) -> Pod:
-    """Stop a running or failed pod: its containers end, the guest powers off, the VM's process is gone.
+    """Stop a running or failed pod: its containers end, the guest powers off, the VM's process ends.
 
     ``timeout``: seconds until the VM is killed (default 10). ``force``: do not ask the guest.
     Returns the pod. Raises PodNotFoundError, StateError, HypervisorError.
     """
-    from vc_core.client.pods import stop_pod
-
-    run_blocking(stop_pod(pod_id, timeout, force))
+    run_blocking(client.pods.stop_pod(pod_id, timeout, force))
     return Pod(pod_id)
 
 
 def delete_pod(pod_id: str, *, force: bool = False) -> None:
-    """Delete a pod that does not run. ``force``: whatever its state; what runs is killed.
+    """Delete a pod that does not run. ``force``: in any state; a pod that runs is stopped or killed first.
 
-    Raises PodNotFoundError, StateError, StorageError.
+    Raises PodNotFoundError, StateError, StorageError, SupervisorError for a process that cannot be killed.
     """
-    from vc_core.client.pods import delete_pod
-
-    run_blocking(delete_pod(pod_id, force))
+    run_blocking(client.pods.delete_pod(pod_id, force))
 
 
 def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -195,19 +191,17 @@ def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progre
     ``timeout`` and ``progress`` as for :func:`start_pod`. Returns the pod. Raises what :func:`create_pod` and
     :func:`start_pod` raise.
     """
-    from vc_core.client.pods import run_pod
-
-    pod_id, _ = run_blocking(run_pod(config, timeout, None, progress))
+    pod_id, _ = run_blocking(client.pods.run_pod(config, timeout, None, progress))
     return Pod(pod_id)
 
 
 def list_pods() -> list[PodStatus]:
-    """Return the status of every pod, sorted by id; talks to no guest. Raises StorageError."""
+    """Return the status of every pod, sorted by id, from their records. Raises StorageError."""
     return run_blocking(queries.list_pods())
 
 
 def status_pod(pod_id: str) -> PodStatus:
-    """Return a pod's status; talks to no guest. Raises PodNotFoundError, StorageError."""
+    """Return a pod's status, from its record. Raises PodNotFoundError, StorageError."""
     return run_blocking(queries.status_pod(pod_id))
 
 
@@ -225,9 +219,7 @@ def enter_pod(
     It runs in the root file system ``PodConfig.root_fs`` where one is given, else in the guest's own. Arguments, result
     and errors are those of :func:`enter_container`, and NotSupportedError from an agent that cannot do this.
     """
-    from vc_core.client import containers
-
-    return run_blocking(containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
+    return run_blocking(client.containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
 
 
 def create_container(pod_id: str, config: ContainerConfig) -> Container:
@@ -235,9 +227,7 @@ def create_container(pod_id: str, config: ContainerConfig) -> Container:
 
     Returns the container. Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
     """
-    from vc_core.client import containers
-
-    return Container(pod_id, run_blocking(containers.create_container(pod_id, config)))
+    return Container(pod_id, run_blocking(client.containers.create_container(pod_id, config)))
 
 
 def start_container(pod_id: str, container_id: str) -> Container:
@@ -245,9 +235,7 @@ def start_container(pod_id: str, container_id: str) -> Container:
 
     Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError.
     """
-    from vc_core.client import containers
-
-    run_blocking(containers.start_container(pod_id, container_id))
+    run_blocking(client.containers.start_container(pod_id, container_id))
     return Container(pod_id, container_id)
 
 
@@ -256,21 +244,17 @@ def stop_container(pod_id: str, container_id: str, *, timeout: float | None = No
 
     ``force``: kill at once. Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError.
     """
-    from vc_core.client import containers
-
-    run_blocking(containers.stop_container(pod_id, container_id, timeout, force))
+    run_blocking(client.containers.stop_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
 
 
 def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM") -> None:
-    """Send a signal to the main process of a running container, and do not wait for what comes of it.
+    """Send a signal to the main process of a running container, and do not wait for its effect.
 
     ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, ContainerNotFoundError,
-    StateError, ConfigError for a signal that there is not.
+    StateError, ConfigError for a signal that does not exist.
     """
-    from vc_core.client import containers
-
-    run_blocking(containers.kill_container(pod_id, container_id, signal))
+    run_blocking(client.containers.kill_container(pod_id, container_id, signal))
 
 
 def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:
@@ -278,24 +262,23 @@ def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> 
 
     Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError.
     """
-    from vc_core.client import containers
-
-    run_blocking(containers.delete_container(pod_id, container_id, force))
+    run_blocking(client.containers.delete_container(pod_id, container_id, force))
 
 
 def status_container(pod_id: str, container_id: str) -> ContainerStatus:
-    """Return a container's status; talks to no guest. Raises PodNotFoundError, ContainerNotFoundError, StorageError."""
+    """Return a container's status, from its pod's record.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StorageError.
+    """
     return run_blocking(queries.status_container(pod_id, container_id))
 
 
 def stats_container(pod_id: str, container_id: str) -> ContainerUsage:
-    """Return what the processes of a running container used so far, and use now.
+    """Return the resources that the processes of a running container used so far, and use now.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot tell.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot.
     """
-    from vc_core.client import containers
-
-    return run_blocking(containers.stats_container(pod_id, container_id))
+    return run_blocking(client.containers.stats_container(pod_id, container_id))
 
 
 def wait_container(pod_id: str, container_id: str) -> int:
@@ -304,9 +287,7 @@ def wait_container(pod_id: str, container_id: str) -> int:
     A container that ended before is no error. Raises PodNotFoundError, ContainerNotFoundError, StateError for one that
     never ran or that ended without an exit code, because its pod was stopped or its VM ended.
     """
-    from vc_core.client import containers
-
-    return run_blocking(containers.wait_container(pod_id, container_id))
+    return run_blocking(client.containers.wait_container(pod_id, container_id))
 
 
 def enter_container(
@@ -328,6 +309,39 @@ def enter_container(
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
     up, CommandTimeoutError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
-    from vc_core.client import containers
+    return run_blocking(client.containers.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))
 
-    return run_blocking(containers.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))
+
+def build_guest(
+    *,
+    agent_type: str = DEFAULT_AGENT,
+    agent_config: Mapping[str, object] | None = None,
+    guest: str = DEFAULT_GUEST,
+    guest_options: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+) -> GuestImage:
+    """Build the guest that pods of an agent boot, with the newest kernel of the distribution.
+
+    Pods build it at their first start by themselves; this renews it. The arguments are those fields of ``PodConfig``
+    and ``HypervisorConfig`` that choose a guest; ``progress`` as for :func:`start_pod`.
+    Returns the image. Raises ConfigError for an agent that brings no guest, DriverError, GuestError.
+    """
+    operation = client.guests.build_guest(agent_type, agent_config or {}, guest, guest_options or {}, progress)
+    return run_blocking(operation)
+
+
+def list_guests(*, guest: str = DEFAULT_GUEST) -> list[BuiltGuest]:
+    """Return the guests that a driver built, newest last.
+
+    ``guest``: the driver. Raises DriverError, NotSupportedError from a driver that cannot list them.
+    """
+    return run_blocking(client.guests.list_guests(guest))
+
+
+def delete_guest(key: str, *, guest: str = DEFAULT_GUEST) -> None:
+    """Delete a built guest; pods that boot it again build it again, and running pods are not touched.
+
+    ``key``: as :func:`list_guests` returns it. ``guest``: the driver that built it. Raises GuestError for a guest that
+    does not exist, DriverError, NotSupportedError from a driver that cannot delete them.
+    """
+    run_blocking(client.guests.delete_guest(key, guest))

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
+import vc_core
 from vc_core.cli import options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
-
-if TYPE_CHECKING:
-    from vc_core.driver.guest import GuestBuilder
 
 _driver_option = click.option(
     "--guest", "guest_type", default=DEFAULT_GUEST, show_default=True, help="The driver that builds it."
@@ -34,16 +29,13 @@ def build(agent: str, guest_type: str, guest_options: tuple[str, ...]) -> None:
 
     Example: virtc guest build
     """
-    import asyncio
-
-    from vc_core.engine import guest_image
-    from vc_core.plugins.registry import Plugins
-
-    plugins = Plugins()
-    request = guest_image.guest_request(plugins, agent, {}, _cache())
-    builder = guest_image.builder(plugins, guest_type, options.mapping("--guest-option", guest_options))
     with output.ShownProgress() as progress:
-        image = asyncio.run(builder.build(request, progress))
+        image = vc_core.build_guest(
+            agent_type=agent,
+            guest=guest_type,
+            guest_options=options.mapping("--guest-option", guest_options),
+            progress=progress,
+        )
     click.echo(f"kernel     {image.kernel}\ninitramfs  {image.initramfs}")
 
 
@@ -56,8 +48,7 @@ def list_(guest_type: str, as_json: bool, quiet: bool) -> None:
 
     Example: virtc guest list
     """
-    found = _builder(guest_type).list(_guests())
-    found.sort(key=lambda one: one.directory.stat().st_mtime)
+    found = vc_core.list_guests(guest=guest_type)
     if as_json:
         output.print_json(found)
     elif quiet:
@@ -80,23 +71,5 @@ def remove(keys: tuple[str, ...], every: bool, guest_type: str) -> None:
     """
     if bool(keys) == every:
         raise click.UsageError("name the guests to remove, or give --all")
-    builder = _builder(guest_type)
-    for key in [one.key for one in builder.list(_guests())] if every else keys:
-        builder.remove(_guests(), key)
-
-
-def _builder(guest_type: str) -> GuestBuilder:
-    from vc_core.engine import guest_image
-    from vc_core.plugins.registry import Plugins
-
-    return guest_image.builder(Plugins(), guest_type, {})
-
-
-def _cache() -> Path:
-    from vc_core.store.roots import Roots
-
-    return Roots.from_environment().cache
-
-
-def _guests() -> Path:
-    return _cache() / "guests"
+    for key in [one.key for one in vc_core.list_guests(guest=guest_type)] if every else keys:
+        vc_core.delete_guest(key, guest=guest_type)
