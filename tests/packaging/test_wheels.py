@@ -49,6 +49,14 @@ def test_the_agents_wheel_carries_the_guest_agent_compiled(installed: Path) -> N
     assert binary.stat().st_size < 200_000
 
 
+def test_the_cores_wheel_carries_the_templates_of_new_drivers(installed: Path) -> None:
+    source = ROOT / "vc_core/src/vc_core/cli/templates"
+    shipped = installed / "vc_core/cli/templates"
+    wanted = {path.relative_to(source) for path in source.rglob("*.tmpl")}
+    assert wanted
+    assert {path.relative_to(shipped) for path in shipped.rglob("*.tmpl")} == wanted
+
+
 def test_a_driver_with_a_package_for_tests_ships_it(installed: Path) -> None:
     for module in ("vc_agent_hyperstart/testing/fake_guest.py", "vc_agent_sshd/testing/openssh.py"):
         assert (installed / module).is_file()

@@ -1,7 +1,9 @@
-"""``virtc new-driver`` writes distributions that install, whose tests run and say what is still to be written."""
+"""``virtc new-driver`` writes distributions that install, whose tests run and name what is still to be written."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import subprocess
@@ -106,6 +108,64 @@ def test_nothing_is_overwritten(written: Path) -> None:
 def test_it_is_written_where_the_caller_says(tmp_path: Path) -> None:
     assert virtc("new-driver", "spawner", "x", "--directory", "a/b", cwd=tmp_path).returncode == 0
     assert (tmp_path / "a/b/src/vc_spawner_x/spawner.py").is_file()
+
+
+def abstract_methods(base: type) -> dict[str, str]:
+    """Return the signature of each abstract method of a base class, as its source has it."""
+    found = {}
+    for name in base.__abstractmethods__:  # type: ignore[attr-defined] # of an abstract base class
+        member = vars(base)[name]
+        function = getattr(member, "fget", member)
+        found[name] = ("async " * inspect.iscoroutinefunction(function)) + str(inspect.signature(function))
+    return found
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_a_template_has_each_abstract_method_with_its_signature(kind: str) -> None:
+    base = OBJECTS[kind]
+    text = scaffold.files(PluginKind(kind), "x")[f"src/vc_{kind}_x/{kind}.py"]
+    cls = next(node for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
+    methods = [node for node in cls.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    written = {
+        one.name: ast.unparse(
+            ast.parse(
+                f"{'async ' * isinstance(one, ast.AsyncFunctionDef)}def f("
+                f"{ast.unparse(one.args)}) -> {ast.unparse(one.returns)}: ..."
+            )
+        )
+        for one in methods
+        if one.name != "__init__" and one.returns is not None
+    }
+    expected = {
+        name: ast.unparse(ast.parse(signature.replace("(", "def f(", 1).replace("'", "") + ": ..."))
+        for name, signature in abstract_methods(base).items()
+    }
+    assert written == expected
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_a_template_names_the_methods_that_may_be_added(kind: str) -> None:
+    base = OBJECTS[kind]
+    text = scaffold.files(PluginKind(kind), "x")[f"src/vc_{kind}_x/{kind}.py"]
+    named = re.search(r"It may have more methods of \w+: ([\w,\s]+)\.", text)
+    more = {name for name, value in vars(base).items() if inspect.isfunction(value)} - base.__abstractmethods__
+    assert set(re.findall(r"\w+", named[1]) if named else []) == more
+
+
+@pytest.mark.parametrize("kind", PluginKind)
+def test_what_is_written_imports_of_the_core_what_drivers_may(kind: PluginKind) -> None:
+    modules = {
+        str(node.module)
+        for path, text in scaffold.files(kind, "x").items()
+        if path.endswith(".py")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert {one for one in modules if one.startswith("vc_core")} <= {
+        "vc_core.driver",
+        "vc_core.errors",
+        "vc_core.testing",
+    }
 
 
 @pytest.mark.parametrize("name", ["", "Qemu", "a_b", "-a", "a--b", "a/b", "a\nb"])

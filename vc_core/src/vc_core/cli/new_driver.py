@@ -1,4 +1,4 @@
-"""``virtc new-driver``: the beginning of somebody's own plug-in."""
+"""``virtc new-driver``: writes the source of a new plug-in, for its author to complete."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ from pathlib import Path
 
 import click
 
-#: The kinds of plug-in (``vc_core.driver.PluginKind``, which costs too much to import for every command).
-KINDS = ("hypervisor", "agent", "spawner", "guest", "extension")
+from vc_core.driver.kinds import PluginKind
+from vc_core.errors import ConfigError, StorageError
 
 
 @click.command("new-driver")
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", type=click.Choice([str(kind) for kind in PluginKind]))
 @click.argument("name")
 @click.option(
     "--directory", metavar="DIR", type=click.Path(path_type=Path), help="Where to write.  [default: vc-KIND-NAME]"
 )
 def new_driver(kind: str, name: str, directory: Path | None) -> None:
-    """Write the source of a new driver, whose tests say what is still to be written.
+    """Write the source of a new driver, whose tests name what is still to be written.
 
     Example: virtc new-driver hypervisor uml
     """
     from vc_core.cli import scaffold
-    from vc_core.driver.kinds import PluginKind
-    from vc_core.errors import ConfigError, StorageError
 
     files = scaffold.files(PluginKind(kind), name)
     directory = directory or Path(f"vc-{kind}-{name}")
