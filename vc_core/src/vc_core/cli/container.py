@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vc_core
+from vc_core import client
 from vc_core.cli import options, output
+from vc_core.cli.foreground import foreground
+from vc_core.client.interpreters import run_blocking
 
 if TYPE_CHECKING:
     from vc_core.config.container import ContainerConfig
@@ -34,9 +38,7 @@ def create(
 
     Example: virtc container create POD --id web --rootfs /srv/web -- httpd -f
     """
-    from vc_core.sync import create_container
-
-    create_container(pod_id, container(container_id, cmd))
+    vc_core.create_container(pod_id, container(container_id, cmd))
     click.echo(container_id if quiet else f"Created container {container_id}")
 
 
@@ -53,20 +55,15 @@ def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, 
 
     Example: virtc container start POD web
     """
-    from vc_core.cli.foreground import foreground
-    from vc_core.client import containers
-    from vc_core.client.foreground import Foreground
-    from vc_core.client.interpreters import run_blocking
-
     if not (interactive or on_terminal):
-        run_blocking(containers.start_container(pod_id, container_id))
+        run_blocking(client.containers.start_container(pod_id, container_id))
         _say(f"Container {container_id} started", quiet)
         return 0
     output.expect_command()
-    with foreground(on_terminal) as ours:
-        ours.begin()
-        wanted = Foreground(container_id, 0, 1, 2, ours.signals, ours.terminal)
-        code = run_blocking(containers.start_container(pod_id, container_id, wanted))
+    with foreground(on_terminal) as forwarding:
+        forwarding.begin()
+        wanted = client.foreground.Foreground(container_id, 0, 1, 2, forwarding.signals, forwarding.terminal)
+        code = run_blocking(client.containers.start_container(pod_id, container_id, wanted))
     assert code is not None
     return code
 
@@ -82,9 +79,7 @@ def stop(pod_id: str, container_id: str, timeout: float | None, force: bool, qui
 
     Example: virtc container stop POD web
     """
-    from vc_core.sync import stop_container
-
-    stop_container(pod_id, container_id, timeout=timeout, force=force)
+    vc_core.stop_container(pod_id, container_id, timeout=timeout, force=force)
     _say(f"Container {container_id} stopped", quiet)
 
 
@@ -98,9 +93,7 @@ def kill(pod_id: str, container_id: str, signal: str, quiet: bool) -> None:
 
     Example: virtc container kill --signal HUP POD web
     """
-    from vc_core.sync import kill_container
-
-    kill_container(pod_id, container_id, signal)
+    vc_core.kill_container(pod_id, container_id, signal)
     _say(f"Container {container_id} was sent {signal}", quiet)
 
 
@@ -114,9 +107,7 @@ def delete(pod_id: str, container_id: str, force: bool, quiet: bool) -> None:
 
     Example: virtc container delete POD web
     """
-    from vc_core.sync import delete_container
-
-    delete_container(pod_id, container_id, force=force)
+    vc_core.delete_container(pod_id, container_id, force=force)
     _say(f"Container {container_id} deleted", quiet)
 
 
@@ -128,9 +119,7 @@ def wait(pod_id: str, container_id: str) -> None:
 
     Example: virtc container wait POD web
     """
-    from vc_core.sync import wait_container
-
-    click.echo(str(wait_container(pod_id, container_id)))
+    click.echo(str(vc_core.wait_container(pod_id, container_id)))
 
 
 @container.command()
@@ -142,9 +131,7 @@ def status(pod_id: str, container_id: str, as_json: bool) -> None:
 
     Example: virtc container status POD web
     """
-    from vc_core.sync import status_container
-
-    found = status_container(pod_id, container_id)
+    found = vc_core.status_container(pod_id, container_id)
     if as_json:
         output.print_json(found)
         return
@@ -172,9 +159,7 @@ def stats(pod_id: str, container_id: str, as_json: bool) -> None:
 
     Example: virtc container stats POD web
     """
-    from vc_core.sync import stats_container
-
-    found = stats_container(pod_id, container_id)
+    found = vc_core.stats_container(pod_id, container_id)
     if as_json:
         output.print_json(found)
         return
@@ -207,16 +192,12 @@ def enter(
 
     Example: virtc container enter POD CONTAINER -- ls -l /
     """
-    from vc_core.cli.foreground import foreground
-    from vc_core.client import containers
-    from vc_core.client.interpreters import run_blocking
-
     output.expect_command()
     wanted = options.command(cmd, argv, envs, user, workdir)
-    with foreground(on_terminal) as ours:
-        ours.begin()
-        operation = containers.enter_container(
-            pod_id, container_id, wanted, 0, 1, 2, timeout, ours.terminal, ours.signals
+    with foreground(on_terminal) as forwarding:
+        forwarding.begin()
+        operation = client.containers.enter_container(
+            pod_id, container_id, wanted, 0, 1, 2, timeout, forwarding.terminal, forwarding.signals
         )
         return run_blocking(operation).exit_code
 

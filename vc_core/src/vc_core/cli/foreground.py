@@ -1,4 +1,4 @@
-"""A command in the foreground: its streams are ours, and so are its signals and, if wanted, its terminal."""
+"""A command in the foreground: this process' signals and terminal are forwarded to it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vc_core.client.foreground import Signals, terminal_size
+from vc_core import client
 from vc_core.errors import ConfigError
 
-#: What a terminal or a manager of processes sends to end, interrupt or inform a program; SIGTSTP and SIGCONT stay ours.
+#: Signals that a terminal or a service manager sends to a program; SIGTSTP and SIGCONT keep their effect on virtc.
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-class Foreground:
-    """This process' signals and terminal, lent to a process in the guest once :meth:`begin` was called."""
+class Forwarding:
+    """Forwards this process' signals and terminal to a process in the guest, from :meth:`begin` on."""
 
     def __init__(self, reader: int, writer: int, on_terminal: bool) -> None:
-        self.signals = Signals(reader, 0 if on_terminal else None)
-        #: Size of the terminal, as operations take it; None without one.
-        self.terminal = terminal_size(0) if on_terminal else None
+        self.signals = client.foreground.Signals(reader, 0 if on_terminal else None)
+        #: Size of the terminal; None without one.
+        self.terminal = client.foreground.terminal_size(0) if on_terminal else None
         self._writer, self._on_terminal = writer, on_terminal
 
     def begin(self) -> None:
-        """From now on signals, and what is typed, are the guest process' own."""
+        """Forward signals from now on, and put the terminal into raw mode."""
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for signum in (*_FORWARDED, *((signal.SIGWINCH,) if self._on_terminal else ())):
             signal.signal(signum, lambda number, frame: None)
@@ -33,22 +33,22 @@ class Foreground:
             import termios
             import tty
 
-            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is the guest process' own
+            tty.setraw(0, termios.TCSADRAIN)  # keeps what was typed ahead
 
 
 @contextmanager
-def foreground(on_terminal: bool) -> Iterator[Foreground]:
-    """Give a Foreground; afterwards, whatever happened, signals and terminal are what they were.
+def foreground(on_terminal: bool) -> Iterator[Forwarding]:
+    """Give a Forwarding; restore signals and terminal afterwards, whatever happened.
 
-    Raises ConfigError when a terminal is wanted and stdin is none.
+    Raises ConfigError when a terminal is wanted and standard input is not one.
     """
     if on_terminal and not os.isatty(0):
-        raise ConfigError("-t needs a terminal, and the standard input is none; leave -t out")
+        raise ConfigError("-t needs a terminal, but standard input is not one; omit -t")
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     handlers = {signum: signal.getsignal(signum) for signum in (*_FORWARDED, signal.SIGWINCH)}
     modes = _terminal_modes() if on_terminal else None
     try:
-        yield Foreground(reader, writer, on_terminal)
+        yield Forwarding(reader, writer, on_terminal)
     finally:
         signal.set_wakeup_fd(-1)
         for signum, handler in handlers.items():

@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+import vc_core
+from vc_core.errors import ConfigError, VCError
 
 if TYPE_CHECKING:
     from vc_core.config.container import Cmd, ContainerConfig
@@ -38,9 +42,10 @@ class CommandLine(click.Command):
 def command(
     text: str | None, argv: tuple[str, ...], envs: tuple[str, ...] = (), user: str = "", workdir: str = "/"
 ) -> Cmd:
-    """Return the command given as ``-- CMD ARG...`` (taken as it is) or as one string (split as a shell does)."""
-    from vc_core.config.container import Cmd, EnvVar
+    """Return the command given as ``-- CMD ARG...`` (taken as it is) or as one string (split as a shell does).
 
+    Raises click.UsageError.
+    """
     if text is not None and argv:
         raise click.UsageError("give the command either after -- or as one string, not both")
     try:
@@ -49,7 +54,7 @@ def command(
         raise click.UsageError(f"the command {text!r} cannot be split as a shell does: {error}") from error
     if not args or not args[0]:
         raise click.UsageError("the command is empty")
-    return Cmd(args=args, envs=[EnvVar.parse(env) for env in envs], user=user, work_dir=workdir)
+    return vc_core.Cmd(args=args, envs=[vc_core.EnvVar.parse(env) for env in envs], user=user, work_dir=workdir)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -60,7 +65,7 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 
 
 def mapping(option: str, items: tuple[str, ...]) -> dict[str, object]:
-    """Return the mapping that a repeated ``NAME=VALUE`` option gives."""
+    """Return the mapping that a repeated ``NAME=VALUE`` option describes. Raises click.UsageError."""
     return dict(_pair(option, item) for item in items)
 
 
@@ -71,7 +76,6 @@ def _pods(context: click.Context, parameter: click.Parameter, begun: str) -> lis
 
 
 def _containers(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    from vc_core.errors import VCError
     from vc_core.store.store import Store
 
     pod = context.params.get("pod_id") or context.meta.get("pod_id")
@@ -116,9 +120,7 @@ def identifier(name: str, option: str, what: str) -> Callable[[Callable[..., Any
 
 
 def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...]) -> list[_T]:
-    """Return what the values of a repeatable option say; several may stand in one, as v0.1.0 had them."""
-    from vc_core.errors import ConfigError
-
+    """Return the parsed values of a repeatable option; one may hold several, separated by blanks, as in v0.1.0."""
     try:
         return [parse(word) for text in texts for word in text.split()]
     except ConfigError as error:
@@ -179,52 +181,59 @@ _CONTAINER_OPTIONS = (
 )
 
 
-def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that describe a container; the command gets ``container``, which makes its ContainerConfig.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerOptions:
+    """The values of the options that describe a container, by the names of their parameters."""
 
-    That is called with the container's id, its command as one string or None, and further fields.
-    """
+    bundle: str
+    argv: tuple[str, ...]
+    envs: tuple[str, ...]
+    user: str
+    workdir: str
+    mounts: tuple[str, ...]
+    read_only: bool
+    writable_rootfs: bool
+    overlay_size: int
+    memory_limit: int
+    pids_limit: int
+    ulimits: tuple[str, ...]
+    cap_add: tuple[str, ...]
+    cap_drop: tuple[str, ...]
+    new_privileges: bool
+
+    def config(self, container_id: str, text: str | None, **more: Any) -> ContainerConfig:
+        """Return the configuration of a container.
+
+        ``text``: its command as one string, or None; ``more``: further fields. Raises ConfigError, click.UsageError.
+        """
+        return vc_core.ContainerConfig(
+            id=container_id,
+            root_fs=self.bundle,
+            cmd=command(text, self.argv, self.envs, self.user, self.workdir),
+            mounts=parsed("--mount", vc_core.Mount.parse, self.mounts),
+            read_only=self.read_only,
+            writable_root_fs=self.writable_rootfs,
+            overlay_size=self.overlay_size,
+            memory=self.memory_limit,
+            pids=self.pids_limit,
+            rlimits=parsed("--ulimit", vc_core.RLimit.parse, self.ulimits),
+            capabilities=_capabilities(self.cap_add, self.cap_drop),
+            no_new_privs=not self.new_privileges,
+            **more,
+        )
+
+
+def take(wanted: type[_T], given: dict[str, Any]) -> _T:
+    """Return a dataclass of options, whose fields are taken out of a command's parameters."""
+    return wanted(**{one.name: given.pop(one.name) for one in fields(wanted)})  # type: ignore[arg-type]
+
+
+def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a container; the command gets ``container``, :meth:`ContainerOptions.config`."""
 
     @functools.wraps(function)
-    def build(
-        bundle: str,
-        argv: tuple[str, ...],
-        envs: tuple[str, ...],
-        user: str,
-        workdir: str,
-        mounts: tuple[str, ...],
-        read_only: bool,
-        writable_rootfs: bool,
-        overlay_size: int,
-        memory_limit: int,
-        pids_limit: int,
-        ulimits: tuple[str, ...],
-        cap_add: tuple[str, ...],
-        cap_drop: tuple[str, ...],
-        new_privileges: bool,
-        **rest: Any,
-    ) -> Any:
-        def container(container_id: str, text: str | None, **more: Any) -> ContainerConfig:
-            from vc_core.config.container import ContainerConfig, Mount
-            from vc_core.config.limits import RLimit
-
-            return ContainerConfig(
-                id=container_id,
-                root_fs=bundle,
-                cmd=command(text, argv, envs, user, workdir),
-                mounts=parsed("--mount", Mount.parse, mounts),
-                read_only=read_only,
-                writable_root_fs=writable_rootfs,
-                overlay_size=overlay_size,
-                memory=memory_limit,
-                pids=pids_limit,
-                rlimits=parsed("--ulimit", RLimit.parse, ulimits),
-                capabilities=_capabilities(cap_add, cap_drop),
-                no_new_privs=not new_privileges,
-                **more,
-            )
-
-        return function(container=container, **rest)
+    def build(**given: Any) -> Any:
+        return function(container=take(ContainerOptions, given).config, **given)
 
     decorated: Callable[..., Any] = build
     for option in reversed(_CONTAINER_OPTIONS):
@@ -235,7 +244,6 @@ def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
 def _capabilities(added: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]:
     """Return the usual capabilities without those that are dropped, and with those that are added."""
     from vc_core.config.limits import DEFAULT_CAPABILITIES, full_capabilities
-    from vc_core.errors import ConfigError
 
     try:
         more, less = full_capabilities(added), full_capabilities(dropped)

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import vc_core
+from vc_core import client
 from vc_core.cli import options, output
 from vc_core.cli.container import container_details
+from vc_core.cli.foreground import foreground
 from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
+from vc_core.client.interpreters import run_blocking
+from vc_core.errors import PodNotFoundError, VCError
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
@@ -38,9 +43,7 @@ def create(config: PodConfig, quiet: bool) -> None:
 
     Example: virtc pod create --bundle /srv/busybox -- sleep 1000
     """
-    from vc_core.sync import create_pod
-
-    _created(create_pod(config).id, quiet)
+    _created(vc_core.create_pod(config).id, quiet)
 
 
 @pod.command(cls=options.CommandLine)
@@ -59,36 +62,29 @@ def run(
 
     Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
     """
-    from vc_core.client.interpreters import run_blocking
-    from vc_core.client.pods import run_pod
-
     if interactive or on_terminal:
         return _foreground(config, on_terminal, remove, timeout)
     if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
     with output.ShownProgress() as progress:
-        operation = run_pod(config, timeout, None, progress, None, None if quiet else _notice)
+        operation = client.pods.run_pod(config, timeout, None, progress, None, None if quiet else _notice)
         pod_id, _ = run_blocking(operation)
     _created(pod_id, quiet)
     return 0
 
 
 def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: float | None) -> int:
-    from vc_core.cli.foreground import foreground
-    from vc_core.client.foreground import Foreground
-    from vc_core.client.interpreters import run_blocking
-    from vc_core.client.pods import run_pod
 
     created: list[str] = []
-    with foreground(on_terminal) as ours, output.ShownProgress() as progress:
-        wanted = Foreground(CONTAINER_ID, 0, 1, 2, ours.signals, ours.terminal)
+    with foreground(on_terminal) as forwarding, output.ShownProgress() as progress:
+        wanted = client.foreground.Foreground(CONTAINER_ID, 0, 1, 2, forwarding.signals, forwarding.terminal)
 
         def started(event: Started) -> None:
             progress.stop()
-            ours.begin()
+            forwarding.begin()
 
         try:
-            _, code = run_blocking(run_pod(config, timeout, wanted, progress, created.append, started))
+            _, code = run_blocking(client.pods.run_pod(config, timeout, wanted, progress, created.append, started))
         finally:
             if remove and created:
                 _delete_if_there(created[0])
@@ -97,10 +93,7 @@ def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: flo
 
 
 def _delete_if_there(pod_id: str) -> None:
-    from vc_core.errors import PodNotFoundError, VCError
-    from vc_core.sync import Pod
-
-    pod = Pod(pod_id)
+    pod = vc_core.Pod(pod_id)
     with suppress(PodNotFoundError):  # its start failed, and took it away
         with suppress(VCError):
             pod.stop()  # so that the guest is done with the disks that it writes to
@@ -125,11 +118,8 @@ def start(pod_id: str, timeout: float | None, quiet: bool) -> None:
 
     Example: virtc pod start POD
     """
-    from vc_core.client.interpreters import run_blocking
-    from vc_core.client.pods import start_pod
-
     with output.ShownProgress() as progress:
-        run_blocking(start_pod(pod_id, timeout, None, progress, None if quiet else _notice))
+        run_blocking(client.pods.start_pod(pod_id, timeout, None, progress, None if quiet else _notice))
 
 
 @pod.command()
@@ -141,9 +131,7 @@ def stop(pod_id: str, timeout: float | None, force: bool) -> None:
 
     Example: virtc pod stop POD
     """
-    from vc_core.sync import stop_pod
-
-    stop_pod(pod_id, timeout=timeout, force=force)
+    vc_core.stop_pod(pod_id, timeout=timeout, force=force)
 
 
 @pod.command()
@@ -154,9 +142,7 @@ def delete(pod_id: str, force: bool) -> None:
 
     Example: virtc pod delete POD
     """
-    from vc_core.sync import delete_pod
-
-    delete_pod(pod_id, force=force)
+    vc_core.delete_pod(pod_id, force=force)
 
 
 @pod.command(name="list")
@@ -167,9 +153,7 @@ def list_(as_json: bool, quiet: bool) -> None:
 
     Example: virtc pod list
     """
-    from vc_core.sync import list_pods
-
-    pods = list_pods()
+    pods = vc_core.list_pods()
     if as_json:
         output.print_json(pods)
     elif quiet:
@@ -186,9 +170,7 @@ def status(pod_id: str, as_json: bool) -> None:
 
     Example: virtc pod status POD
     """
-    from vc_core.sync import status_pod
-
-    found = status_pod(pod_id)
+    found = vc_core.status_pod(pod_id)
     if as_json:
         output.print_json(found)
         return
@@ -230,15 +212,13 @@ def enter(
 
     Example: virtc pod enter POD -- busybox ps
     """
-    from vc_core.cli.foreground import foreground
-    from vc_core.client import containers
-    from vc_core.client.interpreters import run_blocking
-
     output.expect_command()
     wanted = options.command(cmd, argv, envs, user, workdir)
-    with foreground(on_terminal) as ours:
-        ours.begin()
-        operation = containers.enter_pod(pod_id, wanted, 0, 1, 2, timeout, ours.terminal, ours.signals)
+    with foreground(on_terminal) as forwarding:
+        forwarding.begin()
+        operation = client.containers.enter_pod(
+            pod_id, wanted, 0, 1, 2, timeout, forwarding.terminal, forwarding.signals
+        )
         return run_blocking(operation).exit_code
 
 

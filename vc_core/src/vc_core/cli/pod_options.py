@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+import vc_core
 from vc_core.cli import options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 
 if TYPE_CHECKING:
     from vc_core.config.container import ContainerConfig
+    from vc_core.config.network import NetworkConfig
+    from vc_core.config.pod import HypervisorConfig, PodConfig
 
 #: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
 CONTAINER_ID = "1"
@@ -111,78 +115,98 @@ _OPTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodOptions:
+    """The values of the options that describe a pod, by the names of their parameters."""
+
+    pod_id: str
+    agent: str
+    hypervisor: str
+    guest: str
+    kernel: str
+    image: str
+    hypervisor_path: str
+    kernel_params: tuple[str, ...]
+    hypervisor_options: tuple[str, ...]
+    agent_options: tuple[str, ...]
+    volumes: tuple[str, ...]
+    sockets: tuple[str, ...]
+    cpus: int
+    memory: int
+    init_cmd: str | None
+    console: str
+    pod_rootfs: str
+    network: str | None
+    forwards: tuple[str, ...]
+    outbound: bool
+    tap: str
+    addresses: tuple[str, ...]
+    gateway: str
+    dns: tuple[str, ...]
+    guest_options: tuple[str, ...]
+    sock_ctl_name: str
+    sock_tty_name: str
+    server: str
+    port: str
+    username: str
+    priv_key_file: str
+    host_key: str
+    spawner: str
+
+    def config(self, container: ContainerConfig) -> PodConfig:
+        """Return the configuration of a pod with one container. Raises ConfigError, click.UsageError."""
+        return vc_core.PodConfig(
+            id=self.pod_id,
+            vm_config=vc_core.Resources(vcpus=self.cpus, memory=self.memory),
+            hypervisor_type=self.hypervisor,
+            hypervisor_config=self._hypervisor_config(),
+            agent_type=self.agent,
+            agent_config=self._agent_config(),
+            root_fs=self.pod_rootfs,
+            volumes=options.parsed("--volume", vc_core.Volume.parse, self.volumes),
+            sockets=options.parsed("--socket", vc_core.Socket.parse, self.sockets),
+            containers=[container],
+            network=self._network_config(),
+        )
+
+    def _hypervisor_config(self) -> HypervisorConfig:
+        return vc_core.HypervisorConfig(
+            kernel_path=self.kernel,
+            image_path=self.image,
+            hypervisor_path=self.hypervisor_path,
+            kernel_params=[vc_core.Param.parse(text) for text in self.kernel_params],
+            guest=self.guest,
+            guest_options=options.mapping("--guest-option", self.guest_options),
+            options=options.mapping("--hypervisor-option", self.hypervisor_options),
+        )
+
+    def _agent_config(self) -> dict[str, object]:
+        flags = {name: value for _, name, *_ in _AGENT_FLAGS if (value := getattr(self, name))}
+        return options.mapping("--agent-option", self.agent_options) | flags
+
+    def _network_config(self) -> NetworkConfig:
+        implied = "tap" if self.tap else "user" if self.forwards or self.outbound else "none"
+        return vc_core.NetworkConfig(
+            mode=vc_core.NetworkMode(self.network or implied),
+            forwards=options.parsed("--publish", vc_core.PortForward.parse, self.forwards),
+            restrict=not self.outbound,
+            device=self.tap,
+            addresses=self.addresses,
+            gateway=self.gateway,
+            dns=self.dns,
+        )
+
+
 def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that describe a pod; the command gets a PodConfig."""
+    """Add the options that describe a pod; the command gets ``config``, its PodConfig."""
 
     @functools.wraps(function)
-    def build(
-        pod_id: str,
-        agent: str,
-        hypervisor: str,
-        guest: str,
-        kernel: str,
-        image: str,
-        hypervisor_path: str,
-        kernel_params: tuple[str, ...],
-        hypervisor_options: tuple[str, ...],
-        agent_options: tuple[str, ...],
-        volumes: tuple[str, ...],
-        sockets: tuple[str, ...],
-        cpus: int,
-        memory: int,
-        init_cmd: str | None,
-        console: str,
-        pod_rootfs: str,
-        network: str | None,
-        forwards: tuple[str, ...],
-        outbound: bool,
-        tap: str,
-        addresses: tuple[str, ...],
-        gateway: str,
-        dns: tuple[str, ...],
-        guest_options: tuple[str, ...],
-        container: Callable[..., ContainerConfig],
-        **rest: Any,
-    ) -> Any:
-        from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
-        from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
-
-        if rest.get("interactive") or rest.get("on_terminal"):
+    def build(container: Callable[..., ContainerConfig], **given: Any) -> Any:
+        if given.get("interactive") or given.get("on_terminal"):
             output.expect_command()
-        agent_config = options.mapping("--agent-option", agent_options)
-        for _, name, *_ in _AGENT_FLAGS:
-            if value := rest.pop(name):
-                agent_config[name] = value
-        config = PodConfig(
-            id=pod_id,
-            vm_config=Resources(vcpus=cpus, memory=memory),
-            hypervisor_type=hypervisor,
-            hypervisor_config=HypervisorConfig(
-                kernel_path=kernel,
-                image_path=image,
-                hypervisor_path=hypervisor_path,
-                kernel_params=[Param.parse(text) for text in kernel_params],
-                guest=guest,
-                guest_options=options.mapping("--guest-option", guest_options),
-                options=options.mapping("--hypervisor-option", hypervisor_options),
-            ),
-            agent_type=agent,
-            agent_config=agent_config,
-            root_fs=pod_rootfs,
-            volumes=options.parsed("--volume", Volume.parse, volumes),
-            sockets=options.parsed("--socket", Socket.parse, sockets),
-            containers=[container(CONTAINER_ID, init_cmd, interactive=bool(console), console=console)],
-            network=NetworkConfig(
-                mode=NetworkMode(network or ("tap" if tap else "user" if forwards or outbound else "none")),
-                forwards=options.parsed("--publish", PortForward.parse, forwards),
-                restrict=not outbound,
-                device=tap,
-                addresses=addresses,
-                gateway=gateway,
-                dns=dns,
-            ),
-        )
-        return function(config, **rest)
+        chosen = options.take(PodOptions, given)
+        only = container(CONTAINER_ID, chosen.init_cmd, interactive=bool(chosen.console), console=chosen.console)
+        return function(config=chosen.config(only), **given)
 
     decorated = options.describes_container(build)
     for option in reversed(_OPTIONS):
