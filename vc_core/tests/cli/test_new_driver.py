@@ -56,9 +56,13 @@ def report(written: Path, site: Path) -> str:
     """What pytest says of all their tests."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rA", "--import-mode=importlib", "-p", "no:cacheprovider", written],
-        env={**os.environ, "PYTHONPATH": str(site), "COLUMNS": "300"}, cwd=written,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": str(site), "COLUMNS": "300"},
+        cwd=written,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 1, done.stdout
     return done.stdout
 
@@ -93,9 +97,13 @@ def test_what_is_written_is_in_good_style_and_typed(written: Path) -> None:
         *(["mypy", "--strict", str(folder / "src")] for folder in written.iterdir()),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=written, capture_output=True, text=True, timeout=300,
+            [sys.executable, "-m", *command],
+            cwd=written,
+            capture_output=True,
+            text=True,
+            timeout=300,
             env={**os.environ, "MYPYPATH": f"{command[-1]}"},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stdout
 
 

@@ -1,4 +1,4 @@
-"""``virtc completion``: what a shell needs to complete our commands."""
+"""``virtc completion``: prints the script with which a shell completes virtc's commands."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def completion(context: click.Context, shell: str) -> None:
 
     Example: eval "$(virtc completion bash)"
     """
-    made_by = get_completion_class(shell)
-    assert made_by is not None, "click knows the shells of the choice"
-    click.echo(made_by(context.find_root().command, {}, "virtc", "_VIRTC_COMPLETE").source())
+    completer = get_completion_class(shell)
+    assert completer is not None, "click completes the shells of the choice"
+    click.echo(completer(context.find_root().command, {}, "virtc", "_VIRTC_COMPLETE").source())

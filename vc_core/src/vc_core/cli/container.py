@@ -57,7 +57,7 @@ def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, 
     """
     if not (interactive or on_terminal):
         run_blocking(client.containers.start_container(pod_id, container_id))
-        _say(f"Container {container_id} started", quiet)
+        _notify(f"Container {container_id} started", quiet)
         return 0
     output.expect_command()
     with foreground(on_terminal) as forwarding:
@@ -80,13 +80,13 @@ def stop(pod_id: str, container_id: str, timeout: float | None, force: bool, qui
     Example: virtc container stop POD web
     """
     vc_core.stop_container(pod_id, container_id, timeout=timeout, force=force)
-    _say(f"Container {container_id} stopped", quiet)
+    _notify(f"Container {container_id} stopped", quiet)
 
 
 @container.command()
 @options.pod_of_container
 @options.container_id
-@click.option("-s", "--signal", default="SIGTERM", show_default=True, help="Which one, by name or number.")
+@click.option("-s", "--signal", default="SIGTERM", show_default=True, help="The signal, by name or number.")
 @options.quiet_option
 def kill(pod_id: str, container_id: str, signal: str, quiet: bool) -> None:
     """Send a signal to the main process of a running container.
@@ -94,7 +94,7 @@ def kill(pod_id: str, container_id: str, signal: str, quiet: bool) -> None:
     Example: virtc container kill --signal HUP POD web
     """
     vc_core.kill_container(pod_id, container_id, signal)
-    _say(f"Container {container_id} was sent {signal}", quiet)
+    _notify(f"Container {container_id} was sent {signal}", quiet)
 
 
 @container.command()
@@ -108,7 +108,7 @@ def delete(pod_id: str, container_id: str, force: bool, quiet: bool) -> None:
     Example: virtc container delete POD web
     """
     vc_core.delete_container(pod_id, container_id, force=force)
-    _say(f"Container {container_id} deleted", quiet)
+    _notify(f"Container {container_id} deleted", quiet)
 
 
 @container.command()
@@ -139,7 +139,7 @@ def status(pod_id: str, container_id: str, as_json: bool) -> None:
     output.print_details(container_details(found))
 
 
-#: What ``container stats`` shows, and how.
+#: The columns of ``container stats``: title, field of ContainerUsage, format.
 _USAGE = (
     ("CPU", "cpu_seconds", "{:.3f}s"),
     ("MEMORY", "memory", "{}"),
@@ -203,12 +203,12 @@ def enter(
 
 
 def container_details(one: Any) -> list[tuple[str, str, str]]:
-    """Return the rows that say more of a container than its state; empty values are left out when printed."""
-    what = f"container {one.id}"
+    """Return the rows with a container's details besides its state; empty values are left out when printed."""
+    name = f"container {one.id}"
     code = "" if one.exit_code is None else str(one.exit_code)
-    return [(what, "reason", one.reason), (what, "exit code", code), (what, "log", one.log_path)]
+    return [(name, "reason", one.reason), (name, "exit code", code), (name, "log", one.log_path)]
 
 
-def _say(text: str, quiet: bool) -> None:
+def _notify(text: str, quiet: bool) -> None:
     if not quiet:
         click.echo(text)

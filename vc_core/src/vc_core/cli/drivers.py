@@ -1,10 +1,11 @@
-"""``virtc drivers``: what is installed, whether it can work here, and whether it keeps its contract."""
+"""``virtc drivers``: lists the installed drivers, whether they can work here and keep their contract."""
 
 from __future__ import annotations
 
 import click
 
 from vc_core.cli import output
+from vc_core.errors import DriverNotFoundError
 
 
 @click.command()
@@ -18,7 +19,6 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
 
     Example: virtc drivers --check qemu
     """
-    from vc_core.errors import DriverNotFoundError
     from vc_core.plugins.check_runner import check_installed
     from vc_core.plugins.discovery import INSTALL_DEFAULTS, how_to_install
 

@@ -1,4 +1,4 @@
-"""The top of the command, and how every error leaves it: one sentence on stderr, and an exit code."""
+"""The top of the command: prints an error as one sentence on stderr, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Return the exit code: the command's own, 1 or 125 for our failures, 2 for wrong usage, 130 when interrupted."""
+    """Return the exit code: the command's own, 1 or 125 for a failure, 2 for wrong usage, 130 when interrupted."""
     context: click.Context | None = None
     if "_VIRTC_COMPLETE" in os.environ:
         from click.shell_completion import shell_complete
@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:
-        # Whoever read our output has left; so do we, without the interpreter's own complaint at exit.
+        # The reader of the output has gone; end without the interpreter's own error message at exit.
         sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lives until the process ends
         return 1
     except VCError as error:

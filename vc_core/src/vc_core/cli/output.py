@@ -1,4 +1,4 @@
-"""What virtc prints: tables, JSON, progress."""
+"""Prints tables, JSON and progress."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import click
 
-#: Characters that change the order of what is shown (Unicode TR 9), dangerous in names that others choose.
+#: Characters that change the order of the text around them (Unicode TR 9), dangerous in names that others choose.
 _BIDIRECTIONAL = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 @dataclass(slots=True)
 class Invocation:
-    """One run of virtc. ``runs_command``: it ends with a guest command's exit code, so our failures must differ."""
+    """One run of virtc. ``runs_command``: it exits with a guest command's code, so virtc's own failures must differ."""
 
     debug: bool = False
     runs_command: bool = False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
 CONTAINER_ID = "1"
 
-#: Options of agents that v0.1.0 had flags for, and the server's key, which it did not check: flag, option, and help.
+#: Options of agents that v0.1.0 had flags for, and the server's key, which it did not check: flag, option, value, help.
 _AGENT_FLAGS = (
     ("--hyper-ctl-sock-name", "sock_ctl_name", "PATH", "Control socket of the hyperstart agent."),
     ("--hyper-tty-sock-name", "sock_tty_name", "PATH", "Stream socket of the hyperstart agent."),
@@ -99,7 +99,7 @@ _OPTIONS = (
         help="Option of that driver; repeatable.",
     ),
     click.option("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
-    click.option("--guest", default="", help="Driver that builds the guest.  [default: as the hypervisor says]"),
+    click.option("--guest", default="", help="Driver that builds the guest.  [default: the hypervisor's]"),
     options.guest_option,
     click.option(
         "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --image)."

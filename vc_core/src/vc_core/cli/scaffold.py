@@ -55,7 +55,7 @@ def _names(kind: PluginKind, name: str) -> dict[str, str]:
 
 def _templates(directory: Traversable) -> dict[str, str]:
     """Return the text of each template below a directory, by the path of the file that is made of it."""
-    found = {}
+    found: dict[str, str] = {}
     for entry in directory.iterdir():
         if entry.is_dir():
             found |= {f"{entry.name}/{path}": text for path, text in _templates(entry).items()}

@@ -36,7 +36,7 @@ _START_ATTEMPTS = 5
 def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operation[Link]:
     """Return a greeted connection for the pod; starts its supervisor if it needs one and has none.
 
-    ``record`` is the effective one; ``to_start`` says that its VM is about to start.
+    ``record`` is the effective one; ``to_start``: its VM is about to start.
     Raises BusyError, SupervisorError, and what keeps a supervisor from starting.
     """
     idle = record.state in (State.READY, State.STOPPED) and not record.intent

@@ -130,7 +130,7 @@ def attend(
 
 
 def no_exit_code(store: Store, pod_id: str, container_id: str) -> StateError:
-    """Return the error of a caller who waits for a container that ended without an exit code, with the reason."""
+    """Return the error for a container that ended without an exit code, with the reason from its record."""
     state, reason = "", "its pod was deleted"
     with suppress(VCError):
         ended = find_container(effective_record(store.read(pod_id)), container_id)

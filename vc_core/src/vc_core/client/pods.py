@@ -161,8 +161,9 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
         if identity is not None and identity.alive():
             raise StateError(
                 f"pod {pod_id!r} is {record.state} but its VM still runs; stop it first, or delete it with --force",
-                state=str(record.state), wanted=sorted(STOPPED_STATES),
-            )  # fmt: skip
+                state=str(record.state),
+                wanted=sorted(STOPPED_STATES),
+            )
 
     def work() -> None:
         with store.locked(pod_id):

@@ -1,4 +1,4 @@
-"""Operations that only look: they read records and /proc, and import as little as that needs."""
+"""Operations that only read records and /proc; they import as little as that needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vc_core.store.store import Store
 
 
 def list_pods() -> Operation[list[PodStatus]]:
-    """Return the status of every pod, sorted by id."""
+    """Return the status of every pod, sorted by id. Raises StorageError."""
     pods: list[PodStatus] = yield InThread(lambda: all_pods(Store.here()))
     return pods
 
