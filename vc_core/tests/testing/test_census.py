@@ -44,12 +44,12 @@ def child(root: Path) -> Iterator[str]:
 def zombie(root: Path) -> Iterator[str]:
     process = subprocess.Popen(["true"])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    yield f"process {process.pid} (ended, not waited for)"
+    yield f"process {process.pid} (zombie)"
     process.wait()
 
 
 def start_orphan(root: Path, seconds: str) -> int:
-    """Start a process that nobody here is the parent of, and that names the root in its environment only."""
+    """Start a process that is not a child of this one, and that names the root in its environment only."""
     started = subprocess.run(
         ["sh", "-c", f"sleep {seconds} </dev/null >/dev/null 2>&1 & echo $!"],
         env={**os.environ, "VIRTCONTAINERS_ROOT": str(root / "state")},

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from vc_core.testing.slowness import scaled
 
-#: What was found: a key that stays the same as long as the thing lives, and a description.
+#: The things found: a key that stays the same as long as the thing exists, and a description.
 Census = dict[tuple[object, ...], str]
 
-#: Seconds that a thing may take to go away after the test, and seconds from one look to the next.
-_GRACE, _LOOK = scaled(1.0), 0.02
+#: Seconds in which a thing must be gone after the test, and seconds between two polls.
+_GRACE, _POLL_INTERVAL = scaled(1.0), 0.02
 
 #: Our default roots (``/run/virtcontainers`` and so on) hold this name; no test may mount anything there either.
 _PRODUCT = "virtcontainers"
@@ -43,8 +43,8 @@ def unchanged(root: Path, files: Iterable[Path] = ()) -> Iterator[None]:
     while left := {key: text for key, text in take(root, files).items() if key not in before}:
         if time.monotonic() > end:
             raise AssertionError("\n  ".join(["left behind:", *sorted(left.values())]))
-        gc.collect()  # what hangs in a cycle of references is released late, but it is released
-        threading.Event().wait(_LOOK)
+        gc.collect()  # objects in a cycle of references are released only now
+        threading.Event().wait(_POLL_INTERVAL)
 
 
 def take(root: Path, files: Iterable[Path] = ()) -> Census:
@@ -69,7 +69,7 @@ def _descriptors() -> Census:
 
 
 def _processes(root: bytes) -> Census:
-    """Find this process' children, even dead ones that nobody waited for, and every process that names ``root``."""
+    """Find this process' children, zombies included, and every process that names ``root``."""
     children = set()
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):
@@ -77,7 +77,7 @@ def _processes(root: bytes) -> Census:
     found: Census = {}
     for process in Path("/proc").iterdir():
         pid = process.name
-        # A process may end or belong to somebody else at every step.
+        # At every step the process may have ended, or belong to another user.
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             if not pid.isdecimal() or _ends_with_another(process):
                 continue
@@ -85,13 +85,13 @@ def _processes(root: bytes) -> Census:
             if pid in children or root in arguments or root in (process / "environ").read_bytes():
                 stat = (process / "stat").read_bytes()
                 start_time = stat[stat.rindex(b")") :].split()[20].decode()
-                words = arguments.replace(b"\0", b" ").decode(errors="replace").strip() or "ended, not waited for"
+                words = arguments.replace(b"\0", b" ").decode(errors="replace").strip() or "zombie"
                 found["process", pid, start_time] = f"process {pid} ({words})"
     return found
 
 
 def _ends_with_another(process: Path) -> bool:
-    """Tell whether a process is in a pid namespace of another one, with whose first process it ends."""
+    """Return whether a process is in another pid namespace and not its first: the kernel ends it with the first."""
     status = (process / "status").read_bytes()
     numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()  # one for each namespace, outermost first
     return len(numbers) > 1 and numbers[-1] != b"1"

@@ -8,9 +8,9 @@ from vc_core.driver.agent import ProcessIO
 
 
 class RecordedIO(ProcessIO):
-    """Gives ``stdin`` in pieces, then its end, and keeps the output.
+    """Returns ``stdin`` in pieces, then the end of file, and keeps the output.
 
-    With ``stdin`` None there is what :meth:`give` gives, and no end. Output is taken while ``flowing`` is set.
+    With ``stdin`` None the input is the data of :meth:`give`, without an end. Writes block until ``flowing`` is set.
     """
 
     def __init__(self, stdin: bytes | None = b"", *, piece: int = 65536, stalled: bool = False) -> None:
@@ -30,32 +30,32 @@ class RecordedIO(ProcessIO):
         self._changed.set()
 
     async def read_stdin(self) -> bytes:
-        """Return the next piece."""
+        """Return the next piece of the input, b"" at its end."""
         while self._endless and not self._stdin:
             await self._change()
         piece, self._stdin = self._stdin[: self._piece], self._stdin[self._piece :]
         return bytes(piece)
 
     async def write_stdout(self, data: bytes) -> None:
-        """Keep output, once it flows."""
+        """Keep output once ``flowing`` is set."""
         await self.flowing.wait()
         self.stdout += data
         self._changed.set()
 
     async def write_stderr(self, data: bytes) -> None:
-        """Keep error output, once it flows."""
+        """Keep error output once ``flowing`` is set."""
         await self.flowing.wait()
         self.stderr += data
         self._changed.set()
 
     async def until(self, size: int) -> bytes:
-        """Return the output once it has that many bytes. The caller sets the timeout."""
+        """Return the output once it holds ``size`` bytes. The caller sets the timeout."""
         while len(self.stdout) < size:
             await self._change()
         return bytes(self.stdout)
 
     async def until_error(self, text: bytes) -> None:
-        """Return once the error output holds that. The caller sets the timeout."""
+        """Return once the error output contains ``text``. The caller sets the timeout."""
         while text not in self.stderr:
             await self._change()
 

@@ -1,4 +1,4 @@
-"""How much slower this host is than the ones for which the limits of tests were chosen."""
+"""The factor by which limits of time in tests are multiplied on a slow host."""
 
 from __future__ import annotations
 

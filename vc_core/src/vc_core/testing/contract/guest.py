@@ -1,4 +1,4 @@
-"""What a guest driver promises."""
+"""The contract of guest builders."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _no_progress(phrase: str, fraction: float | None) -> None:
 
 
 class GuestContract(PluginContract):
-    """Subclass this for a guest driver, and set ``driver_name``.
+    """Subclass this for a guest builder, and set ``driver_name``.
 
-    Override :meth:`wanted` with a request that can be built here to have a build tested; ``build_timeout`` is how many
-    seconds it may take.
+    Override :meth:`wanted` with a request that can be built on this host to have a build tested; ``build_timeout`` is
+    the timeout of a build in seconds.
     """
 
     kind = PluginKind.GUEST
@@ -40,7 +40,7 @@ class GuestContract(PluginContract):
 
     @pytest.fixture
     def wanted(self, tmp_path: Path) -> GuestRequest | None:
-        """A request that can be built, with a cache of its own below ``tmp_path``; None: no build is tested."""
+        """A request that can be built, with its own cache below ``tmp_path``; None if no build is tested."""
         return None
 
     @pytest.fixture
@@ -75,7 +75,7 @@ class GuestContract(PluginContract):
         self, builder: GuestBuilder, wanted: GuestRequest | None
     ) -> None:
         if wanted is None:
-            pytest.skip("the fixture wanted gives no request that can be built here")
+            pytest.skip("the fixture wanted returns no request")
         image = run(builder.build(wanted, _no_progress), self.build_timeout)
         assert image.kernel.is_file()
         assert image.initramfs.is_file()
@@ -89,15 +89,15 @@ class GuestContract(PluginContract):
         self, builder: GuestBuilder, wanted: GuestRequest | None
     ) -> None:
         if wanted is None:
-            pytest.skip("the fixture wanted gives no request that can be built here")
+            pytest.skip("the fixture wanted returns no request")
         request = wanted
 
         async def main() -> None:
             begun = asyncio.Event()
             building = asyncio.create_task(builder.build(request, lambda phrase, fraction: begun.set()))
-            saying = asyncio.create_task(begun.wait())
-            await asyncio.wait({building, saying}, return_when=asyncio.FIRST_COMPLETED)
-            saying.cancel()
+            beginning = asyncio.create_task(begun.wait())
+            await asyncio.wait({building, beginning}, return_when=asyncio.FIRST_COMPLETED)
+            beginning.cancel()
             building.cancel()
             try:
                 await building

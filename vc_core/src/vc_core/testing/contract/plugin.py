@@ -1,4 +1,4 @@
-"""What every plug-in promises, of whatever kind."""
+"""The parts of the contract that all kinds of plug-ins share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _tests(cls: type) -> set[str]:
 
 
 class Contract:
-    """A contract: what its subclasses share."""
+    """Base of all contracts: the census of leaks, and the test that no promise was replaced."""
 
     kind: ClassVar[PluginKind]
 
@@ -58,7 +58,7 @@ class Contract:
 
 
 class ExtensionContract(Contract):
-    """What an extension promises: to keep the specification of its hooks."""
+    """The contract of extensions: they keep the specification of their hooks. Set ``driver_name``."""
 
     kind = PluginKind.EXTENSION
 
@@ -67,10 +67,10 @@ class ExtensionContract(Contract):
 
 
 class PluginContract(Contract):
-    """What every driver promises. Subclassed by the contracts of the kinds.
+    """The contract of every driver; base of the contracts of the four kinds.
 
-    Set ``driver_name``; or override the fixture :meth:`driver` with what :meth:`injected` makes of a plug-in object
-    that no distribution offers. Override :meth:`options` if the driver cannot do without options.
+    Set ``driver_name``; for a plug-in object that no distribution offers, override the fixture :meth:`driver` with the
+    result of :meth:`injected`. Override :meth:`options` if the driver requires options.
     """
 
     @pytest.fixture
@@ -85,14 +85,14 @@ class PluginContract(Contract):
 
     @classmethod
     def injected(cls, plugin: object) -> Driver:
-        """Return a driver for a plug-in object that no distribution offers, for the fixture :meth:`driver`."""
+        """Return the driver of a plug-in object that no distribution offers. Called by the fixture :meth:`driver`."""
         plugins = Plugins()
         plugins.add_driver(cls.kind, cls.driver_name or "injected", plugin)
         return plugins.driver(cls.kind, cls.driver_name or "injected")
 
     @pytest.fixture(autouse=True)
     def usable_here(self, driver: Driver) -> None:
-        """Skip every test, with the driver's own reason, on a host on which it reports that it cannot work."""
+        """Skip every test on a host on which the driver's probe returns problems; they are the reason."""
         with suppress(VCError, NotImplementedError):  # a broken probe breaks a promise below
             if problems := driver.probe():
                 pytest.skip("; ".join(problems))

@@ -1,4 +1,4 @@
-"""How the contract's tests run a driver's async methods: with a timeout, and in a process that is killed."""
+"""Runs a driver's async methods for the contract's tests: with a timeout, or in a process that is then killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from vc_core.testing.slowness import scaled
 
-#: Seconds for what should take a moment, on a host that is busy; only a driver that hangs takes them.
+#: Timeout in seconds of an operation that takes less than one, long enough for a busy host.
 TIMEOUT = scaled(60.0)
 
 _T = TypeVar("_T")
@@ -42,11 +42,11 @@ def run(main: Coroutine[Any, Any, _T], timeout: float = TIMEOUT) -> _T:
 
 
 def run_elsewhere(main: Main) -> Any:
-    """Run a coroutine in another process; return its result, which went through JSON, when that process was killed.
+    """Run a coroutine in another process, kill that process, and return the result, which is sent as JSON.
 
-    It gets SIGKILL as soon as it has the result, so nothing of it is closed or saved in good order.
+    The process receives SIGKILL as soon as it has sent the result, so it closes and saves nothing.
     """
-    context = multiprocessing.get_context("fork")  # as the only one it can run what no module holds
+    context = multiprocessing.get_context("fork")  # the only method that can run a local function
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(main, theirs), daemon=True)
     process.start()
@@ -75,6 +75,6 @@ def _answer(main: Main, connection: Connection) -> None:
             connection.send({"missing": str(error)})
         except Exception as error:
             connection.send({"error": repr(error)})
-        await asyncio.Event().wait()  # for the end by SIGKILL
+        await asyncio.Event().wait()  # until SIGKILL
 
     asyncio.run(answer())

@@ -1,4 +1,4 @@
-"""What a spawner promises."""
+"""The contract of spawners."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vc_core.plugins.drivers import SpawnerDriver
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import unwritten_methods_fail
 
-#: Commands with everything that a shell, or a program that reads options, would take for its own.
+#: Commands with every character that a shell, and every word that an option parser, would interpret.
 COMMANDS = (
     ["true"],
     ["sh", "-c", "echo 'a  b' \"$HOME\"; exit 3"],

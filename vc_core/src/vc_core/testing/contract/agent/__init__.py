@@ -1,4 +1,4 @@
-"""What an agent promises."""
+"""The contract of agents, put together from its parts."""
 
 from vc_core.testing.contract.agent.base import IN_TIME, MUCH, Commands, RunningGuest, StartGuest
 from vc_core.testing.contract.agent.commands import CommandRuns
@@ -8,9 +8,10 @@ from vc_core.testing.contract.agent.take_over import TakeOver
 
 
 class AgentContract(Connection, Containers, CommandRuns, TakeOver):
-    """Subclass this for an agent, set ``driver_name``, and override :meth:`guest`.
+    """Subclass this for an agent, set ``driver_name``, and override the fixture ``guest``.
 
-    ``commands`` are what the containers of that guest run, ``root_fs`` where their root is below the shared directory.
+    ``commands`` are the commands that the containers of that guest run; ``root_fs`` is the path of the containers' root
+    below the shared directory.
     """
 
 

@@ -1,4 +1,4 @@
-"""The fixtures of an agent's contract, and what its parts share."""
+"""Fixtures and helpers that the parts of an agent's contract share."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import TIMEOUT, unwritten_methods_fail
 from vc_core.testing.process_io import RecordedIO
 
-#: Seconds that a guest which never answers gets, and in which an agent must have noticed.
+#: Timeout in seconds given to an agent whose guest never answers, and seconds in which the agent must have raised.
 SHORT, IN_TIME = 0.5, 10.0
 
 
-#: More than fits into any buffer on the way.
+#: Bytes: more than the buffers between a process and the agent hold.
 MUCH = 300_000
 
 
 class RunningGuest(Protocol):
-    """A guest that runs, or a fake of one."""
+    """A running guest, or a fake of one."""
 
     async def open_channel(self, name: str) -> socket.socket:
         """Return a connected, non-blocking socket to one of the agent's channels, as a hypervisor does."""
@@ -55,7 +55,7 @@ class Commands:
 
 
 class Wire:
-    """The channels between one agent and its guest, to be cut."""
+    """The channels between one agent and its guest; tests cut them."""
 
     def __init__(self, guest: RunningGuest) -> None:
         self._guest = guest
@@ -63,6 +63,7 @@ class Wire:
         self._gone = False
 
     async def open_channel(self, name: str) -> socket.socket:
+        """Return a channel of the guest. Raises HypervisorError after :meth:`lose`."""
         if self._gone:
             raise HypervisorError(f"channel {name} cannot be opened")
         channel = await self._guest.open_channel(name)
@@ -70,22 +71,24 @@ class Wire:
         return channel
 
     def lose(self) -> None:
-        """Cut what there is, and let nobody reach the guest again."""
+        """Cut the open channels and refuse new ones."""
         self._gone = True
         self.cut()
 
     def cut(self) -> None:
+        """Shut the open channels down, as the end of the agent's process does."""
         for channel in self._sockets:
             with suppress(OSError):
                 channel.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        """Close this end's duplicates of the channels."""
         for channel in self._sockets:
             channel.close()
 
 
 class AgentFixtures(PluginContract):
-    """What the parts of the contract run with; subclass :class:`AgentContract` to give other fixtures."""
+    """Fixtures of all parts; a subclass of :class:`AgentContract` overrides them."""
 
     kind = PluginKind.AGENT
     commands = Commands()
@@ -97,7 +100,7 @@ class AgentFixtures(PluginContract):
 
         class NoGuest:
             async def open_channel(self, name: str) -> socket.socket:
-                raise HypervisorError(f"nobody answers on {name}")
+                raise HypervisorError(f"no guest answers on {name}")
 
         @asynccontextmanager
         async def start() -> AsyncIterator[RunningGuest]:
@@ -117,7 +120,7 @@ class AgentFixtures(PluginContract):
 
     @pytest.fixture
     def make(self, driver: AgentDriver, options: Mapping[str, object], pod: PodContext) -> Callable[..., Agent]:
-        """A function that makes the agent's object, or with ``saved`` that of a later process."""
+        """A function that makes the agent object: a new one, or one that takes over what another has ``saved``."""
 
         def make(saved: Mapping[str, object] | None = None) -> Agent:
             return driver.create(pod, driver.config(options), None, saved)
@@ -149,7 +152,7 @@ class AgentFixtures(PluginContract):
     ) -> AsyncIterator[Agent]:
         async with self._connected(make, guest) as (agent, _):
             if capability is not None and capability not in agent.capabilities:
-                pytest.skip(f"it does not claim to have {capability}")
+                pytest.skip(f"the agent does not claim to have {capability}")
             await self._start(agent)
             yield agent
 

@@ -1,4 +1,4 @@
-"""The commands that an agent runs in a container or in the pod, as far as it claims to."""
+"""Commands in a container or in the pod, each kind tested if the agent claims its capability."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vc_core.testing.process_io import RecordedIO
 
 
 class CommandRuns(AgentFixtures):
-    """The commands that an agent runs in a container or in the pod, as far as it claims to."""
+    """Commands in a container or in the pod, each kind tested if the agent claims its capability."""
 
     def test_a_command_ends_with_its_own_exit_code(self, make: Callable[..., Agent], guest: StartGuest) -> None:
         async def main() -> None:

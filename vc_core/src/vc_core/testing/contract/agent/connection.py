@@ -1,4 +1,4 @@
-"""How an agent reaches its guest, and what it does when it cannot."""
+"""Connecting to the guest, and losing it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vc_core.testing.contract.running import TIMEOUT, run
 
 @contextmanager
 def _peer(behaviour: str) -> Iterator[RunningGuest]:
-    """Give a guest whose every channel behaves the same bad way."""
+    """Give a guest all of whose channels show the same fault: ``behaviour``."""
     ends: list[socket.socket] = []
     gone = False
     noise = {"noise": bytes(range(256)) * 64, "zeros": bytes(1 << 20), "text": b"SSH-9.9-no\r\n" * 1000}
@@ -46,7 +46,7 @@ def _peer(behaviour: str) -> Iterator[RunningGuest]:
 
 
 class Connection(AgentFixtures):
-    """How an agent reaches its guest, and what it does when it cannot."""
+    """Connecting to the guest, and losing it."""
 
     @pytest.mark.parametrize("behaviour", ["silent", "closes", "noise", "zeros", "text", "refuses"])
     def test_a_peer_that_is_not_a_guest_raises_a_vc_error_in_time_and_leaves_nothing(

@@ -28,7 +28,7 @@ class Containers(AgentFixtures):
                 assert process.container_id == "c1"
                 waiting = [asyncio.create_task(agent.wait(process)) for _ in range(2)]
                 done, _ = await asyncio.wait(waiting, timeout=0.1)
-                assert not done, "it was said to have ended while it ran"
+                assert not done, "wait() returned while the container ran"
                 await agent.signal_container("c1", signal.SIGKILL, TIMEOUT)
                 assert await asyncio.gather(*waiting) == [128 + signal.SIGKILL] * 2
                 assert await agent.wait(process) == 128 + signal.SIGKILL
@@ -69,7 +69,7 @@ class Containers(AgentFixtures):
                 process = await self._start(agent)
                 await agent.stop_pod(TIMEOUT)
                 async with asyncio.timeout(TIMEOUT):
-                    with suppress(AgentError):  # the guest is gone, perhaps before it could say how it ended
+                    with suppress(AgentError):  # the guest may have ended before it sent the exit code
                         assert await agent.wait(process) != 0
 
         run(main())

@@ -1,4 +1,4 @@
-"""The guest of a process that ended is served by another one."""
+"""A guest outlives the process that controls it; an agent in another process takes it over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vc_core.testing.process_io import RecordedIO
 
 
 class TakeOver(AgentFixtures):
-    """The guest of a process that ended is served by another one."""
+    """A guest outlives the process that controls it; an agent in another process takes it over."""
 
     def test_another_agent_takes_over_through_what_was_saved(
         self, make: Callable[..., Agent], guest: StartGuest
@@ -26,12 +26,12 @@ class TakeOver(AgentFixtures):
         async def main() -> None:
             async with self._connected(make, guest) as (first, wire):
                 if AgentCapability.REATTACH not in first.capabilities:
-                    pytest.skip(f"it does not claim to have {AgentCapability.REATTACH}")
+                    pytest.skip(f"the agent does not claim to have {AgentCapability.REATTACH}")
                 process = await self._start(first)
                 waiting = asyncio.create_task(first.wait(process))
                 await asyncio.sleep(0)
                 saved = json.loads(json.dumps(dict(first.save())))
-                wire.cut()  # as the end of the first one's process does
+                wire.cut()  # as the end of the first agent's process does
                 await first.aclose()
                 with pytest.raises(AgentError):
                     await waiting

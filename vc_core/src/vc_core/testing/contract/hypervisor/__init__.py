@@ -1,4 +1,4 @@
-"""What a hypervisor promises."""
+"""The contract of hypervisors, put together from its parts."""
 
 from vc_core.testing.contract.hypervisor.devices import Devices
 from vc_core.testing.contract.hypervisor.failures import Failures
@@ -10,9 +10,9 @@ from vc_core.testing.contract.hypervisor.whole_pod import WholePod
 class HypervisorContract(Lifecycle, Failures, TakeOver, Devices, WholePod):
     """Subclass this for a hypervisor, and set ``driver_name``.
 
-    Override :meth:`boot` if it boots anything; a kernel that halts at once is enough. Most tests make a VM of their
-    own. A hypervisor with the capability PROCESS is also tried through the whole product, with the pod of
-    :meth:`pod_config`; that needs root, a distribution that offers the driver, and the agent ``noop``.
+    Override the fixture ``boot`` if the hypervisor boots anything; a kernel that halts at once is enough. Most tests
+    make a VM of their own. A hypervisor with the capability PROCESS is also tested through the public API, with the pod
+    of the fixture ``pod_config``; that needs root, an installed distribution of the driver, and the agent ``noop``.
     """
 
 

@@ -1,4 +1,4 @@
-"""The fixtures of a hypervisor's contract, and what its parts share."""
+"""Fixtures and helpers that the parts of a hypervisor's contract share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import TIMEOUT
 from vc_core.testing.slowness import scaled
 
-#: Seconds that a VM gets to end; a driver may use all of them only for one that resists.
+#: Seconds in which a VM must stop; a driver may use all of them only if the VM does not react.
 STOP = scaled(10.0)
 
 
@@ -33,7 +33,7 @@ Make = Callable[..., Hypervisor]
 
 
 def sample_devices(directory: Path) -> Mapping[HypervisorCapability, Device]:
-    """Return a device of each kind by the capability that it needs; ``directory`` holds what they show."""
+    """Return a device of each kind by the capability that it needs; their files are made in ``directory``."""
     disk = directory / "disk"
     disk.write_bytes(bytes(1 << 20))
     shared = directory / "shared"
@@ -51,7 +51,7 @@ def sample_devices(directory: Path) -> Mapping[HypervisorCapability, Device]:
 
 @asynccontextmanager
 async def running_vm(make: Make, *devices: Device) -> AsyncIterator[Hypervisor]:
-    """Give a VM that was started; end it whatever happens."""
+    """Make a VM, attach the devices and start it; stop and close it at the end of the block, on an exception too."""
     vm = make()
     for device in devices:
         vm.add_device(device)
@@ -65,18 +65,18 @@ async def running_vm(make: Make, *devices: Device) -> AsyncIterator[Hypervisor]:
 
 
 def saved_state(vm: Hypervisor) -> Any:
-    """Return what a VM's owner saves, as another process reads it."""
+    """Return what ``vm.save()`` returns, through JSON, as another process reads it."""
     return json.loads(json.dumps(dict(vm.save())))
 
 
 class HypervisorFixtures(PluginContract):
-    """What the parts of the contract run with; subclass :class:`HypervisorContract` to give other fixtures."""
+    """Fixtures of all parts; a subclass of :class:`HypervisorContract` overrides them."""
 
     kind = PluginKind.HYPERVISOR
 
     @pytest.fixture
     def boot(self) -> Boot | None:
-        """What the VMs boot."""
+        """The kernel and image that the VMs boot, None if the hypervisor boots nothing."""
         return None
 
     @pytest.fixture
@@ -94,7 +94,7 @@ class HypervisorFixtures(PluginContract):
 
     @pytest.fixture
     def make(self, driver: HypervisorDriver, pod: PodContext) -> Make:
-        """A function that makes the object for the pod's VM: a new one, or with ``saved`` of one that is there."""
+        """A function that makes the hypervisor object of a new VM of the pod, or of the VM that ``saved`` describes."""
 
         def make(saved: Mapping[str, object] | None = None, pod: PodContext = pod) -> Hypervisor:
             config = driver.config(pod.hypervisor_config.options)
@@ -104,10 +104,10 @@ class HypervisorFixtures(PluginContract):
 
     @pytest.fixture
     def able(self, make: Make) -> Callable[[HypervisorCapability], None]:
-        """A function that skips the test of a hypervisor without a capability."""
+        """A function that skips the test if the hypervisor does not claim a capability."""
 
         def able(capability: HypervisorCapability) -> None:
             if capability not in make().capabilities:
-                pytest.skip(f"it does not claim to have {capability}")
+                pytest.skip(f"the hypervisor does not claim to have {capability}")
 
         return able

@@ -1,4 +1,4 @@
-"""The devices that a hypervisor attaches, as far as it claims to."""
+"""Devices, each kind tested if the hypervisor claims its capability."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vc_core.errors import ConfigError, HypervisorError, NotSupportedError
 from vc_core.testing.contract.hypervisor.base import HypervisorFixtures, Make, running_vm, sample_devices, saved_state
 from vc_core.testing.contract.running import TIMEOUT, run, unwritten_methods_fail
 
-#: The capabilities of which each allows one kind of device.
+#: The capabilities that each allow one kind of device.
 _FOR_DEVICES = (
     HypervisorCapability.CHANNELS,
     HypervisorCapability.SHARED_DIRECTORIES,
@@ -27,7 +27,7 @@ _FOR_DEVICES = (
 
 
 class Devices(HypervisorFixtures):
-    """The devices that a hypervisor attaches, as far as it claims to."""
+    """Devices, each kind tested if the hypervisor claims its capability."""
 
     @pytest.mark.parametrize("capability", _FOR_DEVICES)
     def test_a_device_is_accepted_if_its_capability_is_claimed_and_else_refused(
@@ -103,7 +103,7 @@ class Devices(HypervisorFixtures):
             try:
                 make().add_device(interface)
             except (ConfigError, NotSupportedError):
-                pytest.skip("it has no user network")
+                pytest.skip("the hypervisor has no user network")
             async with running_vm(make, interface) as vm:
                 (forward,) = await vm.forwards()
                 assert (forward.guest_port, forward.protocol) == (80, "tcp")
@@ -120,7 +120,7 @@ class Devices(HypervisorFixtures):
 
         async def main() -> None:
             async with running_vm(make, sample_devices(tmp_path)[HypervisorCapability.GUEST_PORTS]) as vm:
-                with suppress(HypervisorError):  # nobody listens in a guest that has not booted
+                with suppress(HypervisorError):  # nothing listens in a guest that has not booted
                     (await vm.open_channel("contract-port")).close()
 
         run(main())

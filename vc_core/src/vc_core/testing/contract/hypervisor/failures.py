@@ -41,7 +41,7 @@ class Failures(HypervisorFixtures):
             vm = make()
             try:
                 async with asyncio.timeout(scaled(10)):
-                    with suppress(VCError):  # a hypervisor may be that fast
+                    with suppress(VCError):  # a fast hypervisor succeeds
                         await vm.prepare(0.001)
             finally:
                 await vm.stop(STOP)
@@ -55,7 +55,7 @@ class Failures(HypervisorFixtures):
         self, make: Make, pod: PodContext, tmp_path: Path
     ) -> None:
         if pod.boot is None:
-            pytest.skip("it boots nothing")
+            pytest.skip("the hypervisor boots nothing")
         boot = replace(pod.boot, kernel=tmp_path / "no-such-kernel")
 
         async def main() -> None:

@@ -1,4 +1,4 @@
-"""The life of a VM: before it is there, while it runs, and its end."""
+"""The life of a VM, from before it is prepared to its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vc_core.testing.contract.hypervisor.base import STOP, HypervisorFixtures, M
 from vc_core.testing.contract.running import TIMEOUT, run
 from vc_core.testing.slowness import scaled
 
-#: What each capability allows, for a hypervisor that was only just made.
+#: An operation that needs each capability, called on a hypervisor whose VM was not prepared.
 _OPERATIONS: Mapping[HypervisorCapability, Callable[[Hypervisor], Awaitable[object]]] = {
     HypervisorCapability.PAUSE: lambda vm: vm.pause(),
     HypervisorCapability.CHANNELS: lambda vm: vm.open_channel("org.contract.0"),
@@ -30,7 +30,7 @@ _OPERATIONS: Mapping[HypervisorCapability, Callable[[Hypervisor], Awaitable[obje
 
 
 class Lifecycle(HypervisorFixtures):
-    """The life of a VM: before it is there, while it runs, and its end."""
+    """The life of a VM, from before it is prepared to its end."""
 
     def test_a_vm_that_was_never_prepared_can_be_stopped(self, make: Make) -> None:
         async def main() -> None:
@@ -48,7 +48,7 @@ class Lifecycle(HypervisorFixtures):
         async def main() -> None:
             vm = make()
             if capability in vm.capabilities:
-                pytest.skip(f"it claims to have {capability}")
+                pytest.skip(f"the hypervisor claims to have {capability}")
             with pytest.raises(NotSupportedError):
                 await _OPERATIONS[capability](vm)
 
@@ -80,7 +80,7 @@ class Lifecycle(HypervisorFixtures):
             async with running_vm(make) as vm:
                 waiting = [asyncio.create_task(vm.wait()) for _ in range(2)]
                 done, _ = await asyncio.wait(waiting, timeout=0.1)
-                assert not done, "it was said to have ended while it ran"
+                assert not done, "wait() returned while the VM ran"
                 await vm.stop(STOP)
                 for exit_ in [*await asyncio.gather(*waiting), await vm.wait()]:
                     assert isinstance(exit_, VMExit)

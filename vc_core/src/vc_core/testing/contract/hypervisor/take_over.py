@@ -1,4 +1,4 @@
-"""The VM of a process that ended is controlled by another one."""
+"""A VM outlives the process that controls it; another process takes it over."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vc_core.testing.contract.running import TIMEOUT, run, run_elsewhere
 
 
 class TakeOver(HypervisorFixtures):
-    """The VM of a process that ended is controlled by another one."""
+    """A VM outlives the process that controls it; another process takes it over."""
 
     @pytest.mark.parametrize("step", ["prepared", "started"])
     def test_the_vm_of_an_owner_that_was_killed_is_controlled_through_what_it_saved(

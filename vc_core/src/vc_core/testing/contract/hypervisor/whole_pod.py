@@ -1,4 +1,4 @@
-"""A pod of the hypervisor, run through the whole product."""
+"""A pod of the hypervisor, run through the public API."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vc_core.testing.contract.hypervisor.base import STOP, HypervisorFixtures, M
 
 
 class WholePod(HypervisorFixtures):
-    """A pod of the hypervisor, run through the whole product."""
+    """A pod of the hypervisor, run through the public API."""
 
     @pytest.fixture
     def pod_config(self, tmp_path: Path, boot: Boot | None, hypervisor_config: HypervisorConfig) -> PodConfig:
-        """A pod of this hypervisor, to be run through the API; here with the agent ``noop`` and no containers."""
+        """The pod that the test runs through the API; by default of the agent ``noop`` and without containers."""
         kernel, image = (boot.kernel, boot.image) if boot else (tmp_path / "kernel", tmp_path / "image")
         for file in (kernel, image):
             file.touch()
@@ -41,14 +41,14 @@ class WholePod(HypervisorFixtures):
     ) -> None:
         able(HypervisorCapability.PROCESS)
         if not self.driver_name or os.geteuid() != 0:
-            pytest.skip("it needs root, and a driver that is installed")
+            pytest.skip("needs root and an installed driver")
         monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path_factory.mktemp("root")))
         log = Roots.from_environment().pod_run_dir(pod_config.id) / LOG_NAME
         pod = vc_core.run_pod(pod_config)
         try:
             before = pod.status()
             supervisors = find_supervisors(pod.id, log)
-            assert supervisors, "it has none"
+            assert supervisors, "the pod has no supervisor"
             for supervisor in supervisors:
                 assert supervisor.kill(STOP)
             status = pod.status()
