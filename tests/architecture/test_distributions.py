@@ -88,7 +88,7 @@ def test_a_package_for_tests_brings_pytest_as_an_extra_only(folder: Path) -> Non
 
 
 @each(ALL_IN_ONE, CORE, *PLUGINS)
-def test_what_every_distribution_says_is_the_same(folder: Path) -> None:
+def test_the_shared_metadata_of_every_distribution_is_the_same(folder: Path) -> None:
     made = settings(folder)
     assert made["build-system"] == {"requires": ["hatchling>=1.27,<2"], "build-backend": "hatchling.build"}
     project = made["project"]
@@ -108,7 +108,7 @@ def test_every_page_for_newcomers_leads_to_the_repository_that_the_distributions
 
 @each(CORE, *PLUGINS)
 def test_every_package_is_one(folder: Path) -> None:
-    """Without __init__.py an editable install succeeds and imports nothing; without py.typed nobody sees the types."""
+    """Without __init__.py an editable install imports nothing; without py.typed type checkers ignore the types."""
     packages = [path for path in (folder / "src").iterdir() if path.name != "__pycache__"]
     assert len(packages) == 1
     assert (packages[0] / "py.typed").is_file()
@@ -117,7 +117,7 @@ def test_every_package_is_one(folder: Path) -> None:
 
 
 @each(*PLUGINS)
-def test_the_name_says_which_slot_a_driver_fills(folder: Path) -> None:
+def test_the_name_of_a_driver_distribution_contains_its_kind(folder: Path) -> None:
     project = settings(folder)["project"]
     _, kind, name = project["name"].split("-", 2)
     package = project["name"].replace("-", "_")

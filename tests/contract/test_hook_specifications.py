@@ -42,19 +42,21 @@ def test_every_specification_is_looked_at() -> None:
 
 
 @each_hook
-def test_it_is_marked_and_named_after_its_kind(spec: type, function: Callable[..., Any]) -> None:
+def test_a_hook_is_marked_and_named_after_its_kind(spec: type, function: Callable[..., Any]) -> None:
     assert options(function)
     assert function.__name__.startswith(PREFIXES[spec])
 
 
 @each_hook
-def test_one_driver_answers_and_all_extensions_are_told(spec: type, function: Callable[..., Any]) -> None:
+def test_a_driver_hook_has_one_result_and_a_hook_of_extensions_is_called_for_each(
+    spec: type, function: Callable[..., Any]
+) -> None:
     assert options(function)["firstresult"] is (spec is not hooks.ExtensionSpec)
     assert not options(function)["historic"]
 
 
 @each_hook
-def test_it_is_synchronous(spec: type, function: Callable[..., Any]) -> None:
+def test_a_hook_is_synchronous(spec: type, function: Callable[..., Any]) -> None:
     assert not inspect.iscoroutinefunction(function)
 
 
@@ -69,7 +71,9 @@ def test_every_argument_is_positional_typed_and_without_default(spec: type, func
 
 
 @each_hook
-def test_it_says_who_calls_it_and_what_comes_back(spec: type, function: Callable[..., Any]) -> None:
+def test_the_docstring_of_a_hook_describes_caller_arguments_and_result(
+    spec: type, function: Callable[..., Any]
+) -> None:
     text = inspect.getdoc(function) or ""
     assert "Called:" in text
     assert "Returns" in text

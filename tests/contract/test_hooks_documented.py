@@ -1,4 +1,4 @@
-"""docs/reference/hooks.md says what the live hook specifications say."""
+"""docs/reference/hooks.md agrees with the hook specifications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract kit finds what it is there to find: drivers that were sabotaged on purpose."""
+"""The contract kit finds drivers that break the contract: each is sabotaged on purpose."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ SABOTAGE = {
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Which tests fail in which class, and what pytest says of it, under ""."""
+    """The failed tests of each class; pytest's whole output under ""."""
     folder = tmp_path_factory.mktemp("sabotage")
     module = folder / "test_sabotage.py"
     module.write_text(
@@ -301,7 +301,7 @@ def test_a_broken_promise_is_found(failures: dict[str, set[str]], name: str) -> 
     assert any(promise in test for test in failures[name]), failures[name]
 
 
-def test_what_is_not_written_yet_is_said_in_one_line(failures: dict[str, set[str]]) -> None:
+def test_a_method_that_is_not_written_yet_fails_with_one_line(failures: dict[str, set[str]]) -> None:
     assert "still to be written: start_container: start the container's process" in {
         line.removeprefix("E   Failed: ") for line in failures[""]
     }

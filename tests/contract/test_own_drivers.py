@@ -1,4 +1,4 @@
-"""The drivers of this repository are found and loaded like a stranger's."""
+"""The drivers of this repository are found and loaded like those of any other distribution."""
 
 from __future__ import annotations
 

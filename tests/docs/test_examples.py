@@ -1,4 +1,4 @@
-"""The examples of the documentation do what the documentation says."""
+"""The examples of the documentation work as documented."""
 
 from __future__ import annotations
 

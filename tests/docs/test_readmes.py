@@ -1,4 +1,4 @@
-"""The distributions' readmes say what their code says."""
+"""The distributions' readmes list all options and files of their code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page that maps the names of v0.1.0 to ours is complete, and every name of ours on it exists."""
+"""The page that maps the names of v0.1.0 to today's is complete, and every one of today's exists."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_name_of_v0_1_0_has_one_row_and_no_row_has_another_name() -> None:
     assert sorted(name for theirs, *_ in ROWS for name in CODE.findall(theirs)) == sorted(NAMES)
 
 
-def test_every_row_says_what_became_of_the_name_and_what_differs() -> None:
+def test_every_row_gives_the_new_name_and_the_differences() -> None:
     for row in ROWS:
         _, ours, differs = row
         assert differs, row
@@ -70,7 +70,7 @@ def test_every_row_says_what_became_of_the_name_and_what_differs() -> None:
         assert all(OURS.match(name) for name in names), row
 
 
-def test_every_name_of_ours_exists() -> None:
+def test_every_new_name_exists() -> None:
     names = {name for name in CODE.findall(PAGE) if OURS.match(name)}
     assert {"vc_core.Cmd.args", "virtc pod run --bundle"} <= names
     assert not sorted(name for name in names if not exists(name))

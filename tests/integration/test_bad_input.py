@@ -1,4 +1,4 @@
-"""What cannot work is said in one clear sentence, and leaves nothing behind."""
+"""A pod that cannot work is refused with one sentence, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def guest() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def silent_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an initramfs whose init says one line on the console and then nothing to anybody."""
+    """Return an initramfs whose init prints one line on the console and then only sleeps."""
     require("busybox", "cpio")
     top = tmp_path_factory.mktemp("silent")
     (top / "dev").mkdir()
@@ -50,11 +50,11 @@ def silent_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refused(*words: str, code: int = 1) -> str:
     """Run virtc, which must fail in one sentence and leave nothing; return the sentence."""
     done = virtc("pod", "run", "--id", "bad", *words)
-    said = done.stderr.decode()
-    assert done.returncode == code, said
+    stderr = done.stderr.decode()
+    assert done.returncode == code, stderr
     assert done.stdout == b""
-    lines = said.splitlines()
-    assert len(lines) == 1, said
+    lines = stderr.splitlines()
+    assert len(lines) == 1, stderr
     assert vc.list_pods() == []
     assert supervisors("bad") == []
     run_dir = Roots.from_environment().pod_run_dir("bad")
@@ -101,30 +101,30 @@ def _made(path: Path) -> Path:
 def test_what_cannot_work_is_refused_in_one_sentence(
     what: str, bundle: Path, tmp_path: Path, guest: dict[str, str]
 ) -> None:
-    make, says = BEFORE_ANYTHING_STARTS[what]
+    make, message = BEFORE_ANYTHING_STARTS[what]
     words = make(tmp_path, guest)
     if "--bundle" not in words:
         words += ["--bundle", str(bundle)]
-    assert says in refused(*words, "--", "true")
+    assert message in refused(*words, "--", "true")
 
 
 @pytest.mark.vm
 def test_a_command_that_is_not_in_the_container_fails_the_run(bundle: Path) -> None:
-    said = refused("--bundle", str(bundle), "--", "no-such-command")
-    assert "no-such-command" in said.replace("virtc: notice", "")
+    stderr = refused("--bundle", str(bundle), "--", "no-such-command")
+    assert "no-such-command" in stderr.replace("virtc: notice", "")
 
 
 @pytest.mark.vm
 @pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
-def test_in_the_foreground_the_exit_code_says_why(bundle: Path, command: str, code: int) -> None:
+def test_in_the_foreground_the_exit_code_gives_the_cause(bundle: Path, command: str, code: int) -> None:
     assert command in refused("-i", "--bundle", str(bundle), "--", command, code=code)
 
 
 @pytest.mark.vm
-def test_a_guest_that_never_gets_ready_is_given_up_with_what_its_console_said(
+def test_a_guest_that_never_gets_ready_is_an_error_with_the_end_of_its_console(
     bundle: Path, guest: dict[str, str], silent_image: Path
 ) -> None:
-    said = refused(
+    stderr = refused(
         "--bundle",
         str(bundle),
         "--kernel",
@@ -136,12 +136,12 @@ def test_a_guest_that_never_gets_ready_is_given_up_with_what_its_console_said(
         "--",
         "true",
     )
-    assert "did not get ready" in said
-    assert "I am not an agent" in said
+    assert "did not get ready" in stderr
+    assert "I am not an agent" in stderr
 
 
 @pytest.mark.vm
-def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
+def test_a_kernel_that_panics_is_an_error_with_the_end_of_its_console(
     bundle: Path, guest: dict[str, str], tmp_path: Path
 ) -> None:
     """An archive without /init: the kernel has no root and panics; with panic=-1 and -no-reboot QEMU ends."""
@@ -150,16 +150,16 @@ def test_a_kernel_that_panics_is_reported_with_what_its_console_said(
         ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tmp_path, input=b"empty\n", capture_output=True, check=True
     )
     (tmp_path / "image").write_bytes(archive.stdout)
-    said = refused(
+    stderr = refused(
         "--bundle", str(bundle), "--kernel", guest["kernel"], "--image", str(tmp_path / "image"),
         "--kernel-param", "panic=-1", "--", "true",
     )  # fmt: skip
-    assert "panicked: VFS: Unable to mount root" in said
+    assert "panicked: VFS: Unable to mount root" in stderr
 
 
 @pytest.mark.needs("user namespaces")
 def test_a_pod_needs_root_where_a_machine_needs_it(bundle: Path) -> None:
-    # In a user namespace without a mapping this process is nobody, and can still read the files of this checkout.
+    # Without a mapping this process has the user id of nobody, and can still read the files of this checkout.
     done = subprocess.run(
         ["unshare", "--user", virtc_path(), "pod", "create", "--bundle", str(bundle)],
         capture_output=True,

@@ -55,13 +55,13 @@ def sh(where: vc.Container, script: str, **cmd: Any) -> vc.ExecResult:
 
 
 def test_a_container_has_the_usual_capabilities_and_its_commands_too(confined: Make) -> None:
-    made = confined("sh", "-c", "grep Cap /proc/self/status; touch /tmp/said; exec sleep 1000")
+    made = confined("sh", "-c", "grep Cap /proc/self/status; touch /tmp/status; exec sleep 1000")
     made.start()
-    of_command = sh(made, "until [ -e /tmp/said ]; do usleep 10000; done; grep Cap /proc/self/status").stdout
-    for said in (of_command, Path(made.status().log_path).read_bytes()):
-        bits = {line.split()[0]: int(line.split()[1], 16) for line in said.decode().splitlines()}
-        assert bits["CapEff:"] == bits["CapPrm:"] == bits["CapBnd:"] == 0xA80425FB, said
-        assert bits["CapInh:"] == bits["CapAmb:"] == 0, said
+    of_command = sh(made, "until [ -e /tmp/status ]; do usleep 10000; done; grep Cap /proc/self/status").stdout
+    for status in (of_command, Path(made.status().log_path).read_bytes()):
+        bits = {line.split()[0]: int(line.split()[1], 16) for line in status.decode().splitlines()}
+        assert bits["CapEff:"] == bits["CapPrm:"] == bits["CapBnd:"] == 0xA80425FB, status
+        assert bits["CapInh:"] == bits["CapAmb:"] == 0, status
 
 
 def test_a_container_cannot_mount_load_modules_or_reboot(confined: Make) -> None:
@@ -105,7 +105,7 @@ def test_a_container_that_takes_too_much_memory_is_killed_and_no_other(confined:
     assert pod.status().state is vc.State.RUNNING
 
 
-def test_a_command_in_it_counts_as_well(confined: Make) -> None:
+def test_a_command_in_a_container_counts_towards_its_limits(confined: Make) -> None:
     made = confined(memory=32)
     made.start()
     assert sh(made, "exec tail -c 200m /dev/zero").exit_code == 137

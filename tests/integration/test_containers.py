@@ -73,7 +73,7 @@ def test_a_container_that_ignores_to_be_stopped_is_killed_at_the_timeout(added: 
     assert one.status().exit_code == 128 + 9
 
 
-def test_everybody_who_waits_gets_the_exit_code(added: Added) -> None:
+def test_every_wait_returns_the_exit_code(added: Added) -> None:
     one = added("job", "sh", "-c", "read line; exit 9")
     command = [virtc_path(), "container", "start", "-i", "shared", "job"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
@@ -91,7 +91,7 @@ def test_everybody_who_waits_gets_the_exit_code(added: Added) -> None:
     assert one.wait() == 9
 
 
-def test_who_waits_does_not_notice_that_the_supervisor_was_lost(bundle: Path) -> None:
+def test_a_wait_survives_the_loss_of_the_supervisor(bundle: Path) -> None:
     script = "until [ -e /tmp/go ]; do usleep 10000; done; exit 6"
     codes: list[int] = []
     with vc.run_pod(pod_config(id="patient", containers=[container(bundle, "sh", "-c", script)])) as pod:
@@ -105,7 +105,7 @@ def test_who_waits_does_not_notice_that_the_supervisor_was_lost(bundle: Path) ->
     assert codes == [6]
 
 
-def test_waiting_for_a_container_that_ends_with_its_pod_says_so(bundle: Path) -> None:
+def test_waiting_for_a_container_that_ends_with_its_pod_is_an_error_with_that_reason(bundle: Path) -> None:
     failures: list[str] = []
 
     def wait() -> None:
@@ -124,7 +124,7 @@ def test_waiting_for_a_container_that_ends_with_its_pod_says_so(bundle: Path) ->
     assert "ended without an exit code" in failures[0]
 
 
-def test_a_container_that_cannot_start_says_why_and_stays_ready(added: Added) -> None:
+def test_a_container_that_cannot_start_is_an_error_with_the_reason_and_stays_ready(added: Added) -> None:
     one = added("broken", "no-such-command")
     with pytest.raises(vc.CommandError, match="no-such-command"):
         one.start()
@@ -142,7 +142,7 @@ def test_a_container_starts_while_the_output_of_another_floods(added: Added) -> 
 
 
 def test_the_command_does_the_same(pod: vc.Pod, bundle: Path) -> None:
-    said = [
+    outputs = [
         virtc("container", *words).stdout
         for words in (
             ("create", "shared", "--id", "cli", "--rootfs", str(bundle), "--", "sleep", "1000"),
@@ -154,9 +154,9 @@ def test_the_command_does_the_same(pod: vc.Pod, bundle: Path) -> None:
             ("delete", "shared", "cli"),
         )
     ]
-    assert said[:2] == [b"Created container cli\n", b"Container cli started\n"]
-    assert said[2].startswith(b"CONTAINER ID  STATE\ncli           running\n")
-    assert said[3:] == [b"in\n", b"Container cli stopped\n", b"143\n", b"Container cli deleted\n"]
+    assert outputs[:2] == [b"Created container cli\n", b"Container cli started\n"]
+    assert outputs[2].startswith(b"CONTAINER ID  STATE\ncli           running\n")
+    assert outputs[3:] == [b"in\n", b"Container cli stopped\n", b"143\n", b"Container cli deleted\n"]
 
 
 @pytest.mark.parametrize("wanted", ["hup", 10, "SIGUSR2"])

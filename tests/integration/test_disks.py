@@ -100,7 +100,7 @@ def test_a_read_only_root_on_a_disk_cannot_be_written(disk_pod: vc.Pod, disks: d
 
 
 @pytest.mark.qemu  # the only one that is given disks while it runs
-def test_a_supervisor_that_takes_over_still_knows_the_disks(disks: dict[str, Path]) -> None:
+def test_a_supervisor_that_takes_over_finds_the_disks(disks: dict[str, Path]) -> None:
     config = pod_config(id="taken", containers=[container("first", disks["ext4"])])
     with vc.run_pod(config) as pod:
         made = pod.create_container(container("later", disks["squashfs"]))

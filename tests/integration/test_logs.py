@@ -29,5 +29,5 @@ def test_no_byte_is_lost_or_repeated_when_supervisors_die(bundle: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
             pod.enter(vc.Cmd(args=["true"]))
         assert pod.container("c1").wait() == 0
-        said = log.read_text(encoding="utf-8").splitlines()
-    assert said == [str(number) for number in range(1, _LINES + 1)]
+        lines = log.read_text(encoding="utf-8").splitlines()
+    assert lines == [str(number) for number in range(1, _LINES + 1)]

@@ -125,7 +125,7 @@ def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ("--mount /does/not/exist:/x", "/does/not/exist"),
         ("--mount /proc:/x", "never shown to a guest"),
@@ -135,9 +135,9 @@ def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod)
         ("--console /etc/passwd", "/etc/passwd"),
     ],
 )
-def test_what_may_not_be_mounted_is_refused_in_one_sentence(bundle: Path, words: str, says: str) -> None:
+def test_what_may_not_be_mounted_is_refused_in_one_sentence(bundle: Path, words: str, message: str) -> None:
     done = virtc("pod", "run", "--id", "bad", "--bundle", str(bundle), *words.split(), "--", "true")
     assert done.returncode == 1
-    assert says in done.stderr.decode()
+    assert message in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
     assert [one.id for one in vc.list_pods() if one.id == "bad"] == []

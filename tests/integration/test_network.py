@@ -37,9 +37,9 @@ def test_a_forwarded_port_leads_to_the_container(connected: vc.Pod) -> None:
     assert (forward.guest_port, forward.protocol) == (80, "tcp")
     end = time.monotonic() + 30
     # Before the guest listens QEMU takes a connection, and closes it.
-    while (said := _line_from(forward.host_port)) == b"" and time.monotonic() < end:
+    while (output := _line_from(forward.host_port)) == b"" and time.monotonic() < end:
         pass
-    assert said == b"hello\n"
+    assert output == b"hello\n"
 
 
 def _line_from(port: int) -> bytes:
@@ -50,9 +50,9 @@ def _line_from(port: int) -> bytes:
             return b""
 
 
-def test_status_shows_where_it_is(connected: vc.Pod) -> None:
-    said = virtc("pod", "status", "connected").stdout.decode()
-    assert re.search(r"^pod +port 80/tcp +127\.0\.0\.1:\d+$", said, flags=re.MULTILINE), said
+def test_status_shows_where_a_forwarded_port_is(connected: vc.Pod) -> None:
+    output = virtc("pod", "status", "connected").stdout.decode()
+    assert re.search(r"^pod +port 80/tcp +127\.0\.0\.1:\d+$", output, flags=re.MULTILINE), output
 
 
 def test_nothing_else_of_this_host_listens_for_it(connected: vc.Pod) -> None:
@@ -65,9 +65,11 @@ def test_nothing_else_of_this_host_listens_for_it(connected: vc.Pod) -> None:
 
 
 def test_the_guest_has_its_address_and_no_way_out(connected: vc.Pod) -> None:
-    said = connected.container("c1").enter(vc.Cmd(args=["sh", "-c", "ip -4 addr show eth0; ip route"])).stdout.decode()
-    assert "10.0.2.15/24" in said
-    assert "default" not in said
+    output = (
+        connected.container("c1").enter(vc.Cmd(args=["sh", "-c", "ip -4 addr show eth0; ip route"])).stdout.decode()
+    )
+    assert "10.0.2.15/24" in output
+    assert "default" not in output
 
 
 def test_a_restricted_guest_reaches_nothing_of_the_host(connected: vc.Pod) -> None:
@@ -80,7 +82,7 @@ def test_a_restricted_guest_reaches_nothing_of_the_host(connected: vc.Pod) -> No
             server.accept()
 
 
-def test_an_open_guest_reaches_the_host_and_its_containers_know_a_name_server(bundle: Path) -> None:
+def test_an_open_guest_reaches_the_host_and_its_containers_have_a_name_server(bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = vc.PodConfig(
             id="open",
@@ -102,14 +104,14 @@ def _answered(server: socket.socket) -> bytes:
     server.settimeout(40)
     client, _ = server.accept()
     with client, client.makefile("rwb") as lines:
-        said: bytes = lines.readline()
+        output: bytes = lines.readline()
         lines.write(b"bye\n")
-        return said
+        return output
 
 
 def test_a_pod_without_a_network_has_no_interface_but_its_own_loopback(pod: vc.Pod) -> None:
-    said = pod.enter_container("c1", vc.Cmd(args=["ls", "/sys/class/net"])).stdout
-    assert said == b"lo\n"
+    output = pod.enter_container("c1", vc.Cmd(args=["ls", "/sys/class/net"])).stdout
+    assert output == b"lo\n"
 
 
 def test_a_port_of_the_host_that_is_taken_is_named(bundle: Path) -> None:

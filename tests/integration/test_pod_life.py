@@ -97,7 +97,7 @@ def test_two_containers_of_a_pod_share_processes_but_not_files(bundle: Path) -> 
 
 
 def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path) -> None:
-    """The guest tells every process to end; what does not obey ends with the machine."""
+    """The guest sends SIGTERM to every process; one that ignores it ends with the machine."""
     pod = vc.run_pod(pod_config(id="amid", containers=[container(bundle)]))
     outcomes: list[object] = []
 
@@ -173,7 +173,7 @@ def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store
     pod.delete(force=True)
 
 
-def test_status_needs_nobody_to_notice_that_a_machine_has_gone(bundle: Path, store: Store) -> None:
+def test_status_finds_out_itself_that_a_machine_has_ended(bundle: Path, store: Store) -> None:
     pod = vc.run_pod(pod_config(id="gone", containers=[container(bundle)]))
     vm, supervisor = vm_pid(store, "gone"), supervisors("gone")[0]
     os.kill(supervisor, signal.SIGKILL)
@@ -366,7 +366,7 @@ def test_async_pods_are_the_same_pods(bundle: Path) -> None:
     asyncio.run(main())
 
 
-def test_why_a_supervisor_cannot_be_started_is_said(
+def test_a_supervisor_that_cannot_be_started_is_an_error_with_the_reason(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod = vc.create_pod(pod_config(id="unstartable", containers=[container(bundle)]))
@@ -399,14 +399,14 @@ def test_a_pod_runs_on_the_other_machines_too(bundle: Path, machine: str) -> Non
 
 @pytest.mark.qemu
 @pytest.mark.parametrize(
-    ("wanted", "says"),
+    ("wanted", "message"),
     [
         (vc.HypervisorConfig(options={"machine": "isapc"}), "'isapc'; it can be q35, pc, microvm"),
         (vc.HypervisorConfig(hypervisor_path="/usr/bin/qemu-system-aarch64"), "is not QEMU for this host"),
         (vc.HypervisorConfig(hypervisor_params=[vc.Param("-monitor", "stdio")]), "'-monitor' is not allowed"),
     ],
 )
-def test_a_machine_that_cannot_be_is_refused(bundle: Path, wanted: vc.HypervisorConfig, says: str) -> None:
-    with pytest.raises(vc.ConfigError, match=says):
+def test_a_machine_that_cannot_be_is_refused(bundle: Path, wanted: vc.HypervisorConfig, message: str) -> None:
+    with pytest.raises(vc.ConfigError, match=message):
         vc.run_pod(pod_config(hypervisor_config=wanted, containers=[container(bundle)]))
     assert vc.list_pods() == []

@@ -80,27 +80,27 @@ def test_user_and_directory_are_as_asked(pod: vc.Pod) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cmd", "code", "says"),
+    ("cmd", "code", "message"),
     [
         (vc.Cmd(args=["no-such-command"]), 127, "no-such-command"),
         (vc.Cmd(args=["/etc/passwd"]), 126, "/etc/passwd"),
     ],
 )
 def test_a_command_that_cannot_run_is_127_or_126_with_one_sentence(
-    pod: vc.Pod, cmd: vc.Cmd, code: int, says: str
+    pod: vc.Pod, cmd: vc.Cmd, code: int, message: str
 ) -> None:
     result = pod.enter_container("c1", cmd)
     assert result.exit_code == code
-    assert says in result.stderr.decode()
+    assert message in result.stderr.decode()
     assert result.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("cmd", "says"),
+    ("cmd", "message"),
     [(vc.Cmd(args=["ls"], work_dir="/nope"), "/nope"), (vc.Cmd(args=["ls"], user="nobody9"), "nobody9")],
 )
-def test_a_command_that_cannot_be_set_up_is_an_error_that_says_why(pod: vc.Pod, cmd: vc.Cmd, says: str) -> None:
-    with pytest.raises(vc.CommandError, match=says) as caught:
+def test_a_command_that_cannot_be_set_up_is_an_error_with_the_reason(pod: vc.Pod, cmd: vc.Cmd, message: str) -> None:
+    with pytest.raises(vc.CommandError, match=message) as caught:
         pod.enter_container("c1", cmd)
     assert caught.value.exit_code == 125
 
@@ -162,7 +162,7 @@ def test_a_reader_that_has_gone_ends_a_command_that_writes(pod: vc.Pod) -> None:
     assert ended == [128 + 13]
 
 
-def test_a_command_is_killed_at_its_timeout_and_what_it_said_is_kept(pod: vc.Pod) -> None:
+def test_a_command_is_killed_at_its_timeout_and_its_output_is_kept(pod: vc.Pod) -> None:
     with within(5):
         with pytest.raises(vc.CommandTimeoutError, match="did not end in 1 s") as caught:
             sh(pod, "echo before; exec sleep 4321", timeout=1)
@@ -239,7 +239,7 @@ def test_signals_to_the_client_reach_the_command(pod: vc.Pod) -> None:
         assert client.wait(20) == 3
 
 
-def test_status_says_what_the_isolation_is_worth(pod: vc.Pod) -> None:
+def test_status_shows_the_isolation_and_the_acceleration(pod: vc.Pod) -> None:
     status = pod.status()
     assert status.state == "running"
     assert (status.acceleration, status.isolation) in {("tcg", "none"), ("kvm", "hardware"), ("ptrace", "none")}

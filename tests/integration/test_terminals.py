@@ -28,7 +28,7 @@ class Terminal:
 
     def __init__(self, *arguments: str, rows: int = 30, columns: int = 100) -> None:
         self._screen, self.line = pty.openpty()
-        self.said = b""
+        self.output = b""
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self.line)
         self.client = subprocess.Popen(
@@ -43,11 +43,11 @@ class Terminal:
 
     def expect(self, text: str, timeout: float = 20) -> None:
         end = time.monotonic() + timeout
-        while text.encode() not in self.said:
+        while text.encode() not in self.output:
             ready, _, _ = select.select([self._screen], [], [], max(0, end - time.monotonic()))
-            assert ready, f"{text!r} was not said, but {self.said!r}"
-            self.said += os.read(self._screen, 4096)
-        self.said = self.said.split(text.encode(), 1)[1]
+            assert ready, f"{text!r} was not printed, but {self.output!r}"
+            self.output += os.read(self._screen, 4096)
+        self.output = self.output.split(text.encode(), 1)[1]
 
     def close(self) -> None:
         self.client.kill()
@@ -102,7 +102,7 @@ def test_the_terminal_is_what_it_was_afterwards(shell: Terminal) -> None:
     assert termios.tcgetattr(shell.line) == shell.before
 
 
-def test_the_terminal_is_restored_when_virtc_is_told_to_end(pod: vc.Pod) -> None:
+def test_the_terminal_is_restored_when_virtc_is_terminated(pod: vc.Pod) -> None:
     terminal = Terminal("container", "enter", "-t", "shared", "c1", "--", "sleep", "1000")
     end = time.monotonic() + 20
     while termios.tcgetattr(terminal.line) == terminal.before:
@@ -125,10 +125,10 @@ def test_a_container_runs_on_the_console_of_the_caller(bundle: Path) -> None:
     )
     with vc.run_pod(pod_config(containers=[one])) as pod:
         os.write(screen, b"echo on''console\n")
-        said = b""
-        while b"onconsole\r\n" not in said:
-            assert select.select([screen], [], [], 20)[0], said
-            said += os.read(screen, 4096)
+        output = b""
+        while b"onconsole\r\n" not in output:
+            assert select.select([screen], [], [], 20)[0], output
+            output += os.read(screen, 4096)
         os.write(screen, b"exit 3\n")
         assert pod.container("c1").wait() == 3
     os.close(screen)

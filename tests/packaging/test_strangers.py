@@ -1,4 +1,4 @@
-"""The example plug-ins, installed and tested as a stranger would: with what they name, and nothing else of ours."""
+"""The example plug-ins, installed and tested by themselves: with the dependencies that they name and nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 EXAMPLES = sorted(path.parent for path in ROOT.glob("plugins-example/*/pyproject.toml"))
 
-#: Where each distribution of ours is, by its name.
+#: The folder of each distribution of this repository, by its name.
 OURS = {
     tomllib.loads(path.read_text())["project"]["name"]: path.parent
     for path in [ROOT / "vc_core/pyproject.toml", *ROOT.glob("drivers/*/pyproject.toml")]

@@ -48,8 +48,8 @@ def test_processes_that_race_on_the_same_pods_break_nothing(tmp_path: Path, monk
         subprocess.Popen([sys.executable, "-c", WORK, str(seed)], stderr=subprocess.PIPE, encoding="utf-8")
         for seed in range(5)
     ]
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 5, "\n".join(said)
+    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 5, "\n".join(errors)
     for pod in vc.list_pods():
         vc.delete_pod(pod.id, force=True)
     assert [path for path in (tmp_path / "root").rglob("*") if not path.is_dir()] == []

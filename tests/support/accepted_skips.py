@@ -19,7 +19,7 @@ SEPARATOR = " => "
 
 
 def read(path: Path) -> list[tuple[re.Pattern[str], re.Pattern[str]]]:
-    """Return the pairs of patterns of a list. Raises ValueError with the line that is none."""
+    """Return the pairs of patterns of a list. Raises ValueError with the line that is not a pair."""
     pairs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip() or line.startswith("#"):

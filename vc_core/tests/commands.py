@@ -17,7 +17,7 @@ MOCK = ("--hypervisor", "mock", "--agent", "noop")
 
 
 def virtc_process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as it is installed."""
+    """Run the installed command in a new process."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("virtc")), *arguments],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,

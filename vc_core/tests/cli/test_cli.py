@@ -68,7 +68,7 @@ def test_enter_exits_as_the_command_does_and_prints_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "message"),
     [
         (("pod", "status", "nope"), 1, "no pod has the id 'nope'"),
         (("pod", "start", "nope"), 1, "no pod has the id 'nope'"),
@@ -85,11 +85,11 @@ def test_enter_exits_as_the_command_does_and_prints_nothing_else() -> None:
         (("pod", "create", *MOCK, "--kernel", "/boot/x"), 1, "image_path is empty"),
     ],
 )
-def test_a_failure_is_one_sentence_on_stderr_and_an_exit_code(words: tuple[str, ...], code: int, says: str) -> None:
+def test_a_failure_is_one_sentence_on_stderr_and_an_exit_code(words: tuple[str, ...], code: int, message: str) -> None:
     done = virtc(*words)
     assert done.returncode == code
     assert done.stdout == ""
-    assert says in done.stderr
+    assert message in done.stderr
     assert done.stderr.startswith("virtc: ")
     assert done.stderr.count("\n") == 1
 
@@ -123,8 +123,8 @@ def test_containers_are_created_started_stopped_and_deleted() -> None:
     virtc("pod", "run", *MOCK, "--id", "p1")
     create = virtc("container", "create", "p1", "--id", "c2", "--", "sleep", "1")
     assert (create.stdout, create.stderr, create.returncode) == ("Created container c2\n", "", 0)
-    said = [virtc("container", word, "--pod-id", "p1", "--id", "c2").stdout for word in ("start", "stop", "delete")]
-    assert said == ["Container c2 started\n", "Container c2 stopped\n", "Container c2 deleted\n"]
+    outputs = [virtc("container", word, "--pod-id", "p1", "--id", "c2").stdout for word in ("start", "stop", "delete")]
+    assert outputs == ["Container c2 started\n", "Container c2 stopped\n", "Container c2 deleted\n"]
     virtc("pod", "stop", "p1")
 
 

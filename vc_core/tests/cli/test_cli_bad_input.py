@@ -1,4 +1,4 @@
-"""A table per command of what cannot work: each case one sentence, an exit code, and nothing changed."""
+"""A table per command of invalid input: each case prints one sentence, exits with a code, and changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import vc_core as vc
 NO_POD = "no pod has the id 'nope'"
 NO_CONTAINER = "pod 'idle' has no container 'nope'; it has '1'"
 
-#: Words, exit code, what the sentence says. Pod "idle" is ready, pod "busy" runs; both have a container "1".
+#: Words, exit code, a part of the message. Pod "idle" is ready, pod "busy" runs; both have a container "1".
 CASES: dict[str, list[tuple[str, int, str]]] = {
     "pod create": [
         ("--id idle", 1, "a pod with the id 'idle' exists"),
@@ -129,13 +129,15 @@ def pods(mock_config: Callable[..., vc.PodConfig]) -> Iterator[list[vc.PodStatus
 
 
 @pytest.mark.parametrize("command", CASES)
-def test_what_cannot_work_is_said_in_one_sentence_and_changes_nothing(command: str, pods: list[vc.PodStatus]) -> None:
-    for words, code, says in CASES[command]:
+def test_a_command_that_cannot_work_is_refused_with_one_sentence_and_changes_nothing(
+    command: str, pods: list[vc.PodStatus]
+) -> None:
+    for words, code, message in CASES[command]:
         mock = MOCK if command in ("pod create", "pod run") else ()
         done = virtc(*command.split(), *mock, *words.split())
         case = f"virtc {command} {words}: {done}"
         assert done.returncode == code, case
-        assert says in done.stderr, case
+        assert message in done.stderr, case
         assert done.stdout == "", case
         sentence = done.stderr if code != 2 else done.stderr[done.stderr.index("Error: ") :]
         assert sentence.count("\n") == 1, case

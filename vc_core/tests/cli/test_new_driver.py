@@ -53,7 +53,7 @@ def site(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(written: Path, site: Path) -> str:
-    """What pytest says of all their tests."""
+    """The output of pytest for the tests of all of them."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rA", "--import-mode=importlib", "-p", "no:cacheprovider", written],
         env={**os.environ, "PYTHONPATH": str(site), "COLUMNS": "300"},
@@ -90,7 +90,7 @@ def test_an_extension_is_whole_from_the_start(report: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_written_is_in_good_style_and_typed(written: Path) -> None:
+def test_a_generated_driver_passes_ruff_and_mypy(written: Path) -> None:
     for command in (
         ["ruff", "check", "--isolated", "--line-length=120", "--select=E,F,I,UP,B,D1,D4,RUF", "--ignore=D1", "."],
         ["ruff", "format", "--isolated", "--line-length=120", "--check", "."],
@@ -107,13 +107,13 @@ def test_what_is_written_is_in_good_style_and_typed(written: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_nothing_is_overwritten(written: Path) -> None:
+def test_new_driver_overwrites_nothing(written: Path) -> None:
     done = virtc("new-driver", "agent", "my-own", cwd=written)
     assert done.returncode == 1
     assert done.stderr == "virtc: 'vc-agent-my-own' exists; give a --directory that does not\n"
 
 
-def test_it_is_written_where_the_caller_says(tmp_path: Path) -> None:
+def test_a_driver_is_written_into_the_directory_of_the_option(tmp_path: Path) -> None:
     assert virtc("new-driver", "spawner", "x", "--directory", "a/b", cwd=tmp_path).returncode == 0
     assert (tmp_path / "a/b/src/vc_spawner_x/spawner.py").is_file()
 

@@ -1,4 +1,4 @@
-"""An operation behaves alike under both interpreters."""
+"""An operation behaves the same under both interpreters."""
 
 from __future__ import annotations
 

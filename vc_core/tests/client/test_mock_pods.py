@@ -137,7 +137,7 @@ def test_a_start_whose_undoing_fails_is_failed_and_can_be_tried_again(mock_confi
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "message"),
     [
         (lambda: vc.PodConfig(hypervisor_type="nope"), "nope"),
         (lambda: vc.PodConfig(hypervisor_type="mock", agent_type="nope"), "nope"),
@@ -150,8 +150,8 @@ def test_a_start_whose_undoing_fails_is_failed_and_can_be_tried_again(mock_confi
         (lambda: vc.PodConfig(hypervisor_type="mock", agent_type="hyperstart"), "needs channels"),
     ],
 )
-def test_what_could_never_start_is_refused_when_it_is_created(config: Callable[[], vc.PodConfig], says: str) -> None:
-    with pytest.raises(VCError, match=says):
+def test_what_could_never_start_is_refused_when_it_is_created(config: Callable[[], vc.PodConfig], message: str) -> None:
+    with pytest.raises(VCError, match=message):
         vc.create_pod(config())
     assert vc.list_pods() == []
 
@@ -248,7 +248,7 @@ def test_a_container_id_can_be_used_once_in_a_pod(mock_config: Callable[..., vc.
 
 
 @pytest.mark.parametrize(
-    ("operation", "says"),
+    ("operation", "message"),
     [
         (lambda one: one.start(), "pod 'p1' is ready; starting container 'c1'"),
         (lambda one: one.stop(), "pod 'p1' is ready; stopping container 'c1'"),
@@ -257,10 +257,10 @@ def test_a_container_id_can_be_used_once_in_a_pod(mock_config: Callable[..., vc.
     ],
 )
 def test_a_container_of_a_pod_that_does_not_run_refuses(
-    mock_config: Callable[..., vc.PodConfig], operation: Callable[[vc.Container], object], says: str
+    mock_config: Callable[..., vc.PodConfig], operation: Callable[[vc.Container], object], message: str
 ) -> None:
     pod = vc.create_pod(mock_config())
-    with pytest.raises(StateError, match=says):
+    with pytest.raises(StateError, match=message):
         operation(pod.container("c1"))
 
 
@@ -293,7 +293,7 @@ def test_a_running_container_is_deleted_only_by_force(mock_config: Callable[...,
         assert pod.status().containers == ()
 
 
-def test_everybody_who_waits_gets_the_exit_code(mock_config: Callable[..., vc.PodConfig]) -> None:
+def test_every_wait_returns_the_exit_code(mock_config: Callable[..., vc.PodConfig]) -> None:
     codes: list[int] = []
     with vc.run_pod(mock_config()) as pod:
         waiters = [threading.Thread(target=lambda: codes.append(pod.container("c1").wait())) for _ in range(3)]
@@ -366,7 +366,7 @@ def shown(*words: str) -> list[str]:
 
 @pytest.fixture
 def disk_fills(monkeypatch: pytest.MonkeyPatch):
-    """Return a function after which a number of records can be written, and no more."""
+    """Return a function that lets only a number of further records be written."""
     write = files.write_atomic
 
     def fills(records: int) -> None:

@@ -1,4 +1,4 @@
-"""What a caller may give as a command's streams."""
+"""The arguments that a command's streams accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers may say, and how they are told that they may not."""
+"""Which configurations are valid, and the errors of those that are not."""
 
 from __future__ import annotations
 

@@ -33,13 +33,13 @@ def test_a_forward_is_read_and_printed(text: str, forward: PortForward) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "80:0", "70000", "1:70000", "1:2:3", "80/icmp", "-1", "80 ", "٣"])
-def test_what_is_no_forward_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_forward_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         PortForward.parse(text)
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"mode": "bridge"}, "bridge"),
         ({"mode": "none", "forwards": [PortForward(80)]}, "forwards"),
@@ -56,10 +56,10 @@ def test_what_is_no_forward_is_refused(text: str) -> None:
         ({"mode": "none", "dns": ["8.8.8.8"]}, "dns"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(fields: dict[str, Any], says: str) -> None:
+def test_a_network_that_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         NetworkConfig(**fields)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_pod_has_no_network_unless_it_asks_for_one() -> None:
@@ -92,7 +92,7 @@ def test_an_open_guest_in_another_network_has_that_ones(address: str, gateway: s
     assert network.dns == dns
 
 
-def test_a_tap_guest_has_what_its_caller_says_and_nothing_else() -> None:
+def test_a_tap_guest_has_what_its_configuration_lists_and_nothing_else() -> None:
     wanted = NetworkConfig(mode=NetworkMode.TAP, device="tap0", addresses=["192.0.2.7/24", "2001:db8::7/64"], mtu=1400)
     network = guest_network(wanted)
     assert network == GuestNetwork((GuestInterface("eth0", ("192.0.2.7/24", "2001:db8::7/64"), 1400),))

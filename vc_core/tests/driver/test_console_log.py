@@ -36,7 +36,7 @@ def test_a_log_holds_what_was_written_and_only_its_owner_can_read_it(tmp_path: P
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
-def test_output_is_copied_as_soon_as_it_arrives(tmp_path: Path) -> None:
+def test_output_is_written_to_the_file_unchanged(tmp_path: Path) -> None:
     async def run() -> None:
         reading, writing = os.pipe()
         log = ConsoleLog(tmp_path / "log")

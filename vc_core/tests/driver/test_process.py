@@ -1,4 +1,4 @@
-"""Nobody but the very process that is meant is ever signalled."""
+"""A signal reaches only the process that its identity describes, never one that reused its pid."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_identity_survives_json(sleeper: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.parametrize("change", [{"start_time": 1}, {"boot_id": "another"}, {"pid": 1}, {"pid": 0}, {"pid": -1}])
-def test_a_pid_that_belongs_to_somebody_else_is_never_signalled(
+def test_a_pid_that_was_reused_by_another_process_is_never_signalled(
     sleeper: subprocess.Popen[bytes], change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[object] = []

@@ -1,4 +1,4 @@
-"""What a pod's VM is put together from is checked before anything is stored."""
+"""The drivers and devices of a pod are checked before anything is stored."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class FakeHypervisor:
 
 
 class FakeAgent:
-    """Starts containers until it is told to fail; one that is killed ends with 137."""
+    """Starts containers until the test makes it fail; one that is killed ends with 137."""
 
     capabilities = frozenset({AgentCapability.DISKS, AgentCapability.LIMITS})
 
@@ -84,7 +84,7 @@ class FakeIO:
 
 
 class Silence:
-    """Extensions that nobody installed."""
+    """No extensions."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
@@ -194,7 +194,7 @@ def test_what_the_drivers_save_is_recorded_with_the_start(store: Store, tmp_path
     asyncio.run(run())
 
 
-def test_an_exit_code_reaches_who_waits_though_the_disk_is_full_and_is_recorded_with_the_next_change(
+def test_every_wait_returns_the_exit_code_though_the_disk_is_full_and_the_next_change_records_it(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""What is left of a start that was interrupted is killed, and nothing else."""
+"""Processes left by an interrupted start are killed, and no others."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Pair = Callable[[], tuple[int, int]]
 
 
 def socket_pair() -> tuple[int, int]:
-    """Return two connected sockets, used up by whoever closes the descriptors."""
+    """Return two connected sockets; the caller closes them."""
     one, other = socket.socketpair()
     return one.detach(), other.detach()
 
@@ -252,10 +252,10 @@ def test_what_a_reader_that_has_gone_does_not_take_goes_to_the_log_and_is_report
     assert (tmp_path / "output.log").read_bytes() == b"one,two,three"
 
 
-def test_output_that_nobody_wants_goes_to_the_log_and_breaks_nothing(tmp_path: Path) -> None:
+def test_output_without_a_reader_goes_to_the_log_and_breaks_nothing(tmp_path: Path) -> None:
     async def work() -> None:
         io = AttachedIO(None, None, None, ContainerLog(tmp_path / "output.log"))
-        io.on_broken = lambda: pytest.fail("nobody was there to leave")
+        io.on_broken = lambda: pytest.fail("no reader was attached")
         await io.write_stdout(b"kept")
         io.close()
 

@@ -1,4 +1,4 @@
-"""What of the host a guest may never see, or never write to."""
+"""Which host paths a guest may not see, or not write to."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, kind: 
 
 
 @pytest.mark.needs("mke2fs")
-def test_an_ext4_disk_is_told_from_what_it_begins_with(tmp_path: Path) -> None:
+def test_an_ext4_disk_is_recognised_by_its_first_bytes(tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"
     with disk.open("wb") as file:
         file.truncate(8 << 20)
@@ -49,7 +49,7 @@ def test_an_ext4_disk_is_told_from_what_it_begins_with(tmp_path: Path) -> None:
     ("fstype", "offset", "begins"),
     [("squashfs", 0, b"hsqs"), ("xfs", 0, b"XFSB"), ("erofs", 1024, (0xE0F5E1E2).to_bytes(4, "little"))],
 )
-def test_other_disks_are_told_too(tmp_path: Path, fstype: str, offset: int, begins: bytes) -> None:
+def test_disks_of_other_formats_are_recognised(tmp_path: Path, fstype: str, offset: int, begins: bytes) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(offset) + begins + bytes(4096))
     assert rootfs.resolve(container(disk)).fstype == fstype

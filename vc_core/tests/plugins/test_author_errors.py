@@ -1,4 +1,4 @@
-"""What somebody reads whose first driver is not right yet: who it is about, which hook, and what to do."""
+"""The errors of a driver that is not right yet: they name the driver, the hook, and what to do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GOOD = """
 
 MAKE = "def vc_spawner_create(self, config):"
 
-#: What is wrong -> what makes it so of what is good, and what the author must be told.
+#: The mistake -> the replacement in GOOD that makes it, and words that the error must hold.
 MISTAKES = {
     "no-such-module": (
         ("from vc_core.driver import hookimpl", "from vc_core.hooks import hookimpl"),
@@ -89,8 +89,8 @@ MISTAKES = {
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What ``virtc drivers --check`` says of each, all of them installed."""
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The output of ``virtc drivers --check`` for each, all of them installed."""
     site = tmp_path_factory.mktemp("site")
     for name, ((good, bad), _) in MISTAKES.items():
         assert good in GOOD
@@ -105,11 +105,11 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {one["name"]: "; ".join(one["violations"]) for one in json.loads(done.stdout)}
 
 
-def test_a_good_one_is_good(said: dict[str, str]) -> None:
-    assert said["good"] == ""
+def test_a_good_driver_has_no_violations(reported: dict[str, str]) -> None:
+    assert reported["good"] == ""
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_explained(said: dict[str, str], name: str) -> None:
+def test_a_mistake_of_an_author_is_explained(reported: dict[str, str], name: str) -> None:
     for word in [f"spawner driver {name!r} of stranger-{name} 7.8", *MISTAKES[name][1]]:
-        assert word in said[name]
+        assert word in reported[name]

@@ -1,4 +1,4 @@
-"""A driver that goes bad, in whatever way, harms no other, and its own pods can be listed, looked at and deleted."""
+"""A driver that breaks, in whatever way, harms no other; its own pods can still be listed, inspected and deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vc_core.supervisor.wire import LOG_NAME
 #: Seconds that the examination of a driver that hangs may take here.
 HANG = 4.0
 
-#: A hypervisor as good as mock, until the environment says how it goes bad.
+#: A hypervisor that works as mock does, until a variable of the environment names how it breaks.
 TURNCOAT = """
     import os, threading, time
     from vc_core.driver import hookimpl
@@ -140,7 +140,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def forget_strangers() -> None:
-    """Let the next import of a plug-in of ours run its module again."""
+    """Let the next import of a plug-in of this test run its module again."""
     for name in [name for name in sys.modules if name.startswith("stranger_")]:
         del sys.modules[name]
 

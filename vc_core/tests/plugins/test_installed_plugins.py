@@ -185,14 +185,14 @@ def test_a_wrong_return_value_names_the_distribution(run: Callable[..., Any]) ->
 
 
 def test_an_installed_extension_works_beside_a_broken_one(run: Callable[..., Any]) -> None:
-    told, config = run("""
+    printed, config = run("""
         import contextlib, io
         with contextlib.redirect_stdout(io.StringIO()) as out:
             plugins.notify_pod_transition("p1", "ready", "running")
             plugins.drain()
         result = out.getvalue(), plugins.hypervisor("good").config({})
     """)
-    assert told == "p1 ready running\n"
+    assert printed == "p1 ready running\n"
     assert config == {"wrapped": {}}
 
 

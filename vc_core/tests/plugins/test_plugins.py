@@ -30,7 +30,7 @@ POD = PodContext("p1", "uuid", Path("/run/p1"), Path("/run/p1/share"), Resources
 
 def empty(interface: type) -> Any:
     """Return an object of an abstract base class with all its methods there and none of them working."""
-    body = dict.fromkeys(getattr(interface, "__abstractmethods__"), None)  # noqa: B009 - mypy knows no such attribute
+    body = dict.fromkeys(getattr(interface, "__abstractmethods__"), None)  # noqa: B009 - mypy has no such attribute
     return type(f"Empty{interface.__name__}", (interface,), body)()
 
 
@@ -136,7 +136,7 @@ def test_a_wrong_return_value_is_named_with_driver_and_hook(
     assert repr(returned) in str(caught.value)
 
 
-def test_a_probe_tells_the_problems_of_this_host() -> None:
+def test_a_probe_returns_the_problems_of_this_host() -> None:
     assert broken(HYPERVISOR, "vc_driver_probe", ("install qemu",)).hypervisor("x").probe() == ["install qemu"]
 
 
@@ -171,7 +171,7 @@ def test_a_hook_that_raises_a_foreign_error_breaks_the_contract(raised: BaseExce
     assert caught.value.__cause__ is raised
 
 
-def test_an_error_of_ours_passes_through_a_hook_unchanged() -> None:
+def test_a_vc_error_passes_through_a_hook_unchanged() -> None:
     raised = ConfigError("option 'colour' is unknown")
 
     class Raising(GoodHypervisor):
@@ -298,7 +298,7 @@ def test_an_added_driver_takes_the_place_of_an_installed_one() -> None:
     assert [info.distribution for info in plugins.installed() if info.name == "mock"] == [""]
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_installed_ones() -> None:
     with pytest.raises(DriverNotFoundError) as caught:
         added(HYPERVISOR, GoodHypervisor()).hypervisor("xen")
     assert "no hypervisor driver 'xen'" in str(caught.value)
@@ -314,7 +314,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         (SPAWNER, "nsenter", "vc-spawner-nsenter"),
     ],
 )
-def test_a_missing_driver_of_this_project_is_answered_with_its_distribution(
+def test_a_missing_driver_of_this_project_is_an_error_that_names_its_distribution(
     kind: PluginKind, name: str, distribution: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.metadata.distributions", list)
@@ -357,22 +357,22 @@ def test_selection_survives_late_registration() -> None:
 
 
 class Recorder:
-    """An extension that remembers what it was told."""
+    """An extension that records the calls of its hooks."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, ...]] = []
+        self.calls: list[tuple[str, ...]] = []
 
     @hookimpl
     def vc_pod_transition(self, pod_id: str, old: str, new: str) -> None:
-        self.told.append((pod_id, old, new))
+        self.calls.append((pod_id, old, new))
 
     @hookimpl
     def vc_container_transition(self, pod_id: str, container_id: str, old: str, new: str) -> None:
-        self.told.append((pod_id, container_id, old, new))
+        self.calls.append((pod_id, container_id, old, new))
 
 
 class Raiser:
-    """An extension that raises whatever it is told."""
+    """An extension whose every hook raises."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -382,12 +382,12 @@ class Raiser:
         raise self.error
 
 
-def test_extensions_are_told_of_transitions() -> None:
+def test_extensions_are_notified_of_transitions() -> None:
     plugins = added(EXTENSION, recorder := Recorder())
     plugins.notify_pod_transition("p1", "ready", "running")
     plugins.notify_container_transition("p1", "c1", "running", "stopped")
     plugins.drain()
-    assert recorder.told == [("p1", "ready", "running"), ("p1", "c1", "running", "stopped")]
+    assert recorder.calls == [("p1", "ready", "running"), ("p1", "c1", "running", "stopped")]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no disk"), SystemExit(1), KeyboardInterrupt()])
@@ -402,7 +402,7 @@ def test_an_extension_that_raises_does_not_silence_the_others(
     with caplog.at_level(logging.ERROR):
         plugins.notify_pod_transition("p1", "ready", "running")
         plugins.drain()
-    assert before.told == after.told == [("p1", "ready", "running")]
+    assert before.calls == after.calls == [("p1", "ready", "running")]
     assert "extension 'raising' added by the program raised from vc_pod_transition" in caplog.text
 
 
@@ -431,10 +431,10 @@ def test_a_notification_does_not_wait_for_the_extensions(gate: Gate) -> None:
     for number in range(20):
         plugins.notify_pod_transition("p1", str(number), str(number + 1))
     assert gate.called.wait(2)
-    assert recorder.told == []
+    assert recorder.calls == []
     gate.may.set()
     plugins.drain()
-    assert recorder.told == [("p1", str(number), str(number + 1)) for number in range(20)]
+    assert recorder.calls == [("p1", str(number), str(number + 1)) for number in range(20)]
 
 
 def test_an_extension_that_hangs_is_disabled_and_the_others_get_every_notification(
@@ -446,7 +446,7 @@ def test_an_extension_that_hangs_is_disabled_and_the_others_get_every_notificati
     for state in ("running", "stopped"):
         plugins.notify_pod_transition("p1", "ready", state)
     plugins.drain()
-    assert [new for _, _, new in recorder.told] == ["running", "stopped"]
+    assert [new for _, _, new in recorder.calls] == ["running", "stopped"]
     assert "hook vc_pod_transition did not return within 0.05 s; the extension is disabled" in caplog.text
     assert caplog.text.count("did not return") == 1
 
@@ -460,7 +460,7 @@ def test_waiting_for_notifications_has_an_end(gate: Gate, caplog: pytest.LogCapt
     assert "1 notifications of extensions are not delivered after 0.01 s" in caplog.text
 
 
-def test_notifications_that_pile_up_are_dropped_and_said_so(
+def test_notifications_that_pile_up_are_dropped_with_a_warning(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("vc_core.plugins.notifications._PENDING_MAX", 2)
@@ -519,7 +519,7 @@ def test_an_extension_cannot_answer_for_a_driver() -> None:
     assert "implements vc_hypervisor_config, which an extension may only wrap" in refusal(EXTENSION, GoodHypervisor())
 
 
-def test_plugins_of_two_runtimes_know_nothing_of_each_other() -> None:
+def test_plugins_of_two_runtimes_share_nothing() -> None:
     added(HYPERVISOR, GoodHypervisor())
     with pytest.raises(DriverNotFoundError):
         Plugins().hypervisor("x")

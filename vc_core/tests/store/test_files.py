@@ -1,4 +1,4 @@
-"""Files below our roots: whole or not at all, no links, no other mounts."""
+"""Files below the roots: written atomically; links and other mounts are not followed."""
 
 from __future__ import annotations
 

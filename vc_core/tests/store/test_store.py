@@ -61,7 +61,7 @@ def test_a_record_cut_at_any_byte_breaks_its_own_pod_only(two_pods: Store) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"schema": 2}, "newer version"),
         ({"surprise": 1}, "surprise"),
@@ -70,11 +70,11 @@ def test_a_record_cut_at_any_byte_breaks_its_own_pod_only(two_pods: Store) -> No
         ({"containers": 3}, "containers"),
     ],
 )
-def test_a_strange_record_is_refused_and_left_alone(two_pods: Store, change: dict[str, object], says: str) -> None:
+def test_a_strange_record_is_refused_and_left_alone(two_pods: Store, change: dict[str, object], message: str) -> None:
     path = two_pods.roots.pod_state_dir("a") / "state.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     before = path.read_bytes()
-    with pytest.raises(StorageError, match=says):
+    with pytest.raises(StorageError, match=message):
         two_pods.read("a")
     assert path.read_bytes() == before
 
@@ -121,7 +121,7 @@ def test_deleting_leaves_no_file(two_pods: Store, tmp_path: Path) -> None:
     assert list((two_pods.roots.state / "pods").iterdir()) == []
 
 
-def test_a_pod_that_cannot_be_stored_says_why_though_what_was_written_cannot_be_removed(
+def test_a_pod_that_cannot_be_stored_is_an_error_with_the_reason_though_what_was_written_cannot_be_removed(
     store: Store, mock_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -85,7 +85,7 @@ def run(work) -> None:
 
 
 class SlowEngine:
-    """An engine whose containers do not end; notes when nobody waits for them any more."""
+    """An engine whose containers do not end; it records the waits that were cancelled."""
 
     def __init__(self) -> None:
         self.waiting = asyncio.Event()
