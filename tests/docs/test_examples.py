@@ -37,9 +37,15 @@ class Reader:
     def run(self, language: str, text: str) -> str:
         command = ["sh", "-eu", "-c", text] if language == "sh" else [sys.executable, "-c", text]
         done = subprocess.run(
-            command, cwd=self._where, env=self._environment, encoding="utf-8", timeout=120,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command,
+            cwd=self._where,
+            env=self._environment,
+            encoding="utf-8",
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert done.returncode == 0, f"{text}\n{done.stdout}"
         return done.stdout
 

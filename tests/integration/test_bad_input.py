@@ -151,9 +151,17 @@ def test_a_kernel_that_panics_is_an_error_with_the_end_of_its_console(
     )
     (tmp_path / "image").write_bytes(archive.stdout)
     stderr = refused(
-        "--bundle", str(bundle), "--kernel", guest["kernel"], "--image", str(tmp_path / "image"),
-        "--kernel-param", "panic=-1", "--", "true",
-    )  # fmt: skip
+        "--bundle",
+        str(bundle),
+        "--kernel",
+        guest["kernel"],
+        "--image",
+        str(tmp_path / "image"),
+        "--kernel-param",
+        "panic=-1",
+        "--",
+        "true",
+    )
     assert "panicked: VFS: Unable to mount root" in stderr
 
 

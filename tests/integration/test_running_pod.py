@@ -69,8 +69,10 @@ def test_output_and_error_output_are_kept_apart(pod: vc.Pod) -> None:
 
 def test_arguments_and_environment_arrive_byte_for_byte(pod: vc.Pod) -> None:
     words = ["", " ", "a b", "'", '"', "$(id)", ";", "-n", "\n", "ä", "\\"]
-    cmd = vc.Cmd(args=["sh", "-c", 'for word; do printf "%s|" "$word"; done; printf %s "$V"', "sh", *words],
-                 envs=[vc.EnvVar("V", "x=y\n")])  # fmt: skip
+    cmd = vc.Cmd(
+        args=["sh", "-c", 'for word; do printf "%s|" "$word"; done; printf %s "$V"', "sh", *words],
+        envs=[vc.EnvVar("V", "x=y\n")],
+    )
     assert pod.enter_container("c1", cmd).stdout.decode() == "|".join(words) + "|x=y\n"
 
 

@@ -72,8 +72,9 @@ def test_the_network_is_as_asked(pod: vc.Pod) -> None:
 
 
 def test_a_container_is_added_stopped_and_removed(pod: vc.Pod, bundle: Path) -> None:
-    pod.create_container(container(bundle, "sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done",
-                                   container_id="c3"))  # fmt: skip
+    pod.create_container(
+        container(bundle, "sh", "-c", "trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done", container_id="c3")
+    )
     vc.start_container("ssh", "c3")
     vc.stop_container("ssh", "c3")
     assert vc.status_container("ssh", "c3").exit_code == 9
@@ -90,8 +91,7 @@ def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store) -> None:
 
 
 def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store) -> None:
-    inodes = {os.readlink(f"/proc/{vm_pid(store, 'ssh')}/fd/{fd}")  # noqa: PTH115 - no path
-              for fd in os.listdir(f"/proc/{vm_pid(store, 'ssh')}/fd")}  # noqa: PTH208  # fmt: skip
+    inodes = {str(fd.readlink()) for fd in Path(f"/proc/{vm_pid(store, 'ssh')}/fd").iterdir()}
     listening = [
         line.split()
         for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()

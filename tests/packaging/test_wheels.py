@@ -65,9 +65,13 @@ def test_a_driver_with_a_package_for_tests_ships_it(installed: Path) -> None:
 def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path) -> None:
     script = "import vc_core, sys; from vc_core.cli import main; print(vc_core.__file__); main()"
     done = subprocess.run(
-        [sys.executable, "-c", script, "drivers"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", script, "drivers"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.startswith(str(installed)), done.stdout
     for name in ("qemu", "mock", "hyperstart", "noop", "debian"):
         assert any(line.split()[1] == name for line in done.stdout.splitlines()[2:]), done.stdout

@@ -20,8 +20,11 @@ def virtc_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command in a new process."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("virtc")), *arguments],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
 
 
 def virtc(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -82,9 +82,12 @@ def test_an_open_guest_has_a_route_and_a_name_server() -> None:
 
 @pytest.mark.parametrize(
     ("address", "gateway", "dns"),
-    [("192.168.7.9/24", "192.168.7.2", ("192.168.7.3",)), ("172.16.9.9/16", "172.16.2.2", ("172.16.2.3",)),
-     ("fec0::9/64", "", ())],
-)  # fmt: skip
+    [
+        ("192.168.7.9/24", "192.168.7.2", ("192.168.7.3",)),
+        ("172.16.9.9/16", "172.16.2.2", ("172.16.2.3",)),
+        ("fec0::9/64", "", ()),
+    ],
+)
 def test_an_open_guest_in_another_network_has_that_ones(address: str, gateway: str, dns: tuple[str, ...]) -> None:
     network = guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False, addresses=[address]))
     assert network is not None

@@ -116,15 +116,22 @@ def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_pa
     (tmp_path / "vc_core/__init__.py").touch()
     (tmp_path / "vc_core/supervisor.py").write_text("import sys; print(flush=True); sys.stdin.read()")
     ours = [*supervisor_arguments("p1"), "7"]
-    others = [["-I", "-c", "import sys; print(flush=True); sys.stdin.read()", *ours], [*ours, "x"], [*ours[:-1], "x"],
-              [*supervisor_arguments("p2"), "7"]]  # fmt: skip
+    others = [
+        ["-I", "-c", "import sys; print(flush=True); sys.stdin.read()", *ours],
+        [*ours, "x"],
+        [*ours[:-1], "x"],
+        [*supervisor_arguments("p2"), "7"],
+    ]
     with (tmp_path / "log").open("wb") as log, ExitStack() as stack:
         pids = []
         for words in (ours, *others):
             child = subprocess.Popen(
-                [sys.executable, *words], env={"PYTHONPATH": str(tmp_path)}, stderr=log,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            )  # fmt: skip
+                [sys.executable, *words],
+                env={"PYTHONPATH": str(tmp_path)},
+                stderr=log,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
             stack.enter_context(child)
             stack.callback(child.kill)
             assert child.stdout is not None

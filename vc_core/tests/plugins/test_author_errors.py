@@ -98,8 +98,11 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     distributions.install(site, "good", "spawners", "good", GOOD)
     done = subprocess.run(
         [Path(sys.executable).with_name("virtc"), "drivers", "--check", "--json"],
-        env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 1, done.stderr
     Path("/tmp/vc-author-error").unlink(missing_ok=True)
     return {one["name"]: "; ".join(one["violations"]) for one in json.loads(done.stdout)}

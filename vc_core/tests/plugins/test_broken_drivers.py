@@ -171,8 +171,11 @@ def virtc(site: Path, tmp_path: Path) -> Virtc:
         done = subprocess.run(
             [Path(sys.executable).with_name("virtc"), *arguments],
             env={**os.environ, "PYTHONPATH": str(site), "VIRTCONTAINERS_ROOT": str(tmp_path / "root"), **environment},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
         assert done.returncode == status, done.stderr
         return done.stdout
 
