@@ -1,3 +1,5 @@
+"""Bounds of a container: capabilities, limits of memory, processes and CPU, and resource limits."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Networks of pods: which configurations are valid, and what the guest and the hypervisor get of them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

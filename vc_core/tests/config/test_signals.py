@@ -1,3 +1,5 @@
+"""Names and numbers of signals."""
+
 from __future__ import annotations
 
 import pytest

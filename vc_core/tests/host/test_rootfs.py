@@ -1,3 +1,5 @@
+"""Where a container's root is: a directory, a bundle or a disk, recognised by its content."""
+
 from __future__ import annotations
 
 import subprocess
