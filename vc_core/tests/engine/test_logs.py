@@ -110,7 +110,7 @@ def test_a_death_after_half_a_rotation_repeats_nothing_of_what_is_in_the_log(
 @pytest.mark.parametrize("function", ["open", "mkdir"])
 def test_a_log_that_cannot_be_opened_is_an_error_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
-):
+) -> None:
     with refused(monkeypatch, function, errno.ENOSPC), pytest.raises(StorageError, match="No space left"):
         ContainerLog(tmp_path / "c1/output.log")
 
@@ -195,7 +195,7 @@ def test_a_container_log_is_capped(tmp_path: Path) -> None:
     assert files[0].read_bytes().endswith(b"00000999\n")
 
 
-def test_a_log_shows_its_next_owner_how_many_bytes_of_each_stream_it_holds(tmp_path: Path):
+def test_a_log_shows_its_next_owner_how_many_bytes_of_each_stream_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "c/output.log"
     first = ContainerLog(path, cap=1000)
     for _ in range(40):  # the log is begun anew meanwhile
@@ -239,7 +239,7 @@ def test_a_death_between_two_files_of_a_log_loses_and_repeats_nothing(tmp_path: 
     after.close()
 
 
-def test_a_log_without_a_count_shows_no_number_of_bytes(tmp_path: Path):
+def test_a_log_without_a_count_shows_no_number_of_bytes(tmp_path: Path) -> None:
     log = ContainerLog(tmp_path / "output.log")
     log.write(b"of a process in a client's foreground")
     log.close()

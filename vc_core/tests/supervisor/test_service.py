@@ -100,7 +100,7 @@ class SlowEngine:
 
 
 @pytest.mark.parametrize("message", [size(1), Signal(number=15), b'{"nonsense": 1}', b"nonsense"], ids=str)
-def test_a_client_that_leaves_withdraws_its_request_however_much_it_sent_before(message: Control | bytes):
+def test_a_client_that_leaves_withdraws_its_request_however_much_it_sent_before(message: Control | bytes) -> None:
     async def work() -> None:
         ours, theirs = pair()
         engine = SlowEngine()
@@ -226,7 +226,7 @@ def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path) -> None
     run(work())
 
 
-def test_a_signal_that_a_supervisor_does_not_take_yet_is_kept_by_its_client():
+def test_a_signal_that_a_supervisor_does_not_take_yet_is_kept_by_its_client() -> None:
     ours, theirs = pair()
     link = Link(ours, None)
     messages: list[Control] = [Signal(number=9)] * 10_000
@@ -271,7 +271,7 @@ def test_a_request_that_is_not_valid_is_answered_with_one_sentence(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_a_request_with_fewer_descriptors_than_it_names_is_refused_and_they_are_closed():  # the census counts
+def test_a_request_with_fewer_descriptors_than_it_names_is_refused_and_they_are_closed() -> None:  # the census counts
     async def work() -> None:
         ours, theirs = pair()
         client = ClientRequest(theirs)
@@ -288,7 +288,7 @@ def test_a_request_with_fewer_descriptors_than_it_names_is_refused_and_they_are_
     run(work())
 
 
-def test_each_message_is_the_same_after_its_journey():
+def test_each_message_is_the_same_after_its_journey() -> None:
     ours, theirs = pair()
     for message in (Stop(timeout=3, force=True), WaitContainer(container="c"), Stop()):
         wire.send(ours, message)
