@@ -103,7 +103,7 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
         ("nope 1", 1, NO_POD),
         ("idle nope", 1, NO_CONTAINER),
         ("idle 1", 1, "pod 'idle' is ready; measuring what container '1' uses"),
-        ("busy 1", 1, "cannot tell what containers use"),
+        ("busy 1", 1, "cannot measure what containers use"),
     ],
     "container enter": [
         ("nope 1 -- ls", 125, NO_POD),

@@ -1,24 +1,27 @@
-"""The Agent interface: what a driver's ``vc_agent_create`` returns."""
+"""Agent: runs containers and commands in one pod's guest. A driver's ``vc_agent_create`` returns one."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from vc_core.config.container import Cmd
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit
 from vc_core.driver.devices import Device, DiskLocation
-from vc_core.driver.kinds import PluginKind, unsupported
+from vc_core.driver.unsupported import unsupported
 from vc_core.results import ContainerUsage
 
 
 @dataclass(frozen=True, slots=True)
 class GuestInterface:
-    """A network interface as an agent configures it in the guest; addresses have a prefix length."""
+    """A network interface that an agent configures in the guest.
+
+    ``addresses``: each with its prefix length. ``mtu``: bytes; 0 leaves the guest's default.
+    """
 
     device: str
     addresses: tuple[str, ...]
@@ -36,21 +39,25 @@ class GuestRoute:
 
 @dataclass(frozen=True, slots=True)
 class GuestNetwork:
-    """The network that an agent configures in the guest. ``dns``: what containers find in /etc/resolv.conf."""
+    """The network that an agent configures in the guest. ``dns``: the name servers for containers' /etc/resolv.conf."""
 
     interfaces: tuple[GuestInterface, ...] = ()
     routes: tuple[GuestRoute, ...] = ()
     dns: tuple[str, ...] = ()
 
 
-#: Returns a connected, non-blocking socket to the channel of that name (``Hypervisor.open_channel``).
+#: Returns a connected, non-blocking socket to the channel of that name (``Hypervisor.open_channel``). Raises
+#: HypervisorError.
 OpenChannel = Callable[[str], Awaitable[socket.socket]]
 
 
 class AgentCapability(StrEnum):
-    """What an agent can do beyond starting and stopping a pod's containers."""
+    """What an agent can do beyond starting and stopping a pod's containers.
 
-    EXEC = "exec"  #: exec really runs commands
+    The core calls an optional method only if its capability is there.
+    """
+
+    EXEC = "exec"  #: exec runs commands, and does not only pretend to
     STREAMS = "streams"  #: output arrives and input is delivered
     SIGNAL = "signal"  #: signals reach any process, not only a container's first
     TERMINAL = "terminal"  #: processes can have a terminal
@@ -65,17 +72,17 @@ class AgentCapability(StrEnum):
 
 
 class ProcessIO(ABC):
-    """Where one process' input comes from and its output goes; given by the core to the agent.
+    """The input and output of one process; the core passes it to the agent, which calls its methods.
 
-    The agent awaits each call: a write that takes long is how a slow reader holds back this one stream, and the agent
-    must not let it hold back any other.
+    The agent awaits each call. A write waits until the reader has room: the agent then stops this one stream, and must
+    not stop any other.
     """
 
-    #: False if the input is at its end from the start; an agent may then tell the guest so at once.
+    #: False if the input is at its end from the start; an agent may then close the process' input at once.
     has_input: bool = True
 
-    #: For a process that is taken over: bytes of output and of error output that a former owner has taken, where that
-    #: is known. An agent that can tell goes on after them.
+    #: For a process that is taken over: bytes of output and of error output that a former owner has read; None if the
+    #: core has no record of that. An agent that counts bytes sends those after them.
     taken: tuple[int, int] | None = None
 
     @abstractmethod
@@ -84,11 +91,11 @@ class ProcessIO(ABC):
 
     @abstractmethod
     async def write_stdout(self, data: bytes) -> None:
-        """Take output of the process. Never raises: a reader that has gone swallows what follows."""
+        """Write output of the process. Raises nothing: once the reader has closed its end, output is discarded."""
 
     @abstractmethod
     async def write_stderr(self, data: bytes) -> None:
-        """Take error output of the process. Never raises."""
+        """Write error output of the process. Raises nothing, like :meth:`write_stdout`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ class TerminalSize:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Names one process in the guest: of ``container_id``, ``process_id`` chosen by the agent."""
+    """Identifies one process in the guest: one of ``container_id``, by a ``process_id`` that the agent chose."""
 
     container_id: str
     process_id: str
@@ -109,10 +116,10 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class GuestMount:
-    """A file or directory of the host in a container: ``source`` below the shared directory ("c1/mounts/0").
+    """A file or directory of the host to mount in a container: ``source`` below the shared directory ("c1/mounts/0").
 
-    ``target`` is an absolute path in the container, made if it is missing. Unless ``read_only``, ``source`` lies below
-    the pod's writable shared directory instead.
+    ``target`` is an absolute path in the container, which the agent makes if it is missing. Unless ``read_only``,
+    ``source`` is below the pod's writable shared directory instead.
     """
 
     source: str
@@ -122,7 +129,7 @@ class GuestMount:
 
 @dataclass(frozen=True, slots=True)
 class GuestDisk:
-    """A disk that is a container's root: where the guest finds it, and its file system ("ext4", "squashfs"...)."""
+    """A disk that is a container's root: its place in the guest, and its file system ("ext4", "squashfs"...)."""
 
     location: DiskLocation
     fstype: str
@@ -130,7 +137,7 @@ class GuestDisk:
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What a container's processes may do, those started in it later too; fields as those of ContainerConfig."""
+    """What the processes of a container may do, including those of exec. The fields are those of ContainerConfig."""
 
     read_only: bool = False
     overlay_size: int = 0  #: MiB
@@ -145,9 +152,9 @@ class Confinement:
 class GuestContainer:
     """A container as the agent sees it.
 
-    ``root_fs`` is where the container's root is found below the pod's shared directory ("c1/rootfs"); it is "" when the
-    root is a ``disk``, which the container writes to itself with ``writable_root_fs``, and not to an overlay. ``cmd``
-    is what to run; ``terminal`` the size of the terminal that it runs on, None for no terminal.
+    ``root_fs`` is the path of the container's root below the pod's shared directory ("c1/rootfs"); it is "" when the
+    root is a ``disk``. With ``writable_root_fs`` the container writes to that disk itself, else to an overlay. ``cmd``
+    is the command to run; ``terminal`` the size of the terminal that it runs on, None for no terminal.
     """
 
     id: str
@@ -161,11 +168,11 @@ class GuestContainer:
 
 
 class Agent(ABC):
-    """Reaches into one pod's running guest.
+    """Runs containers and commands in one pod's guest.
 
-    The core makes one through the driver's hook, gives the devices it names to the hypervisor, starts the VM, then
-    calls :meth:`connect` and :meth:`start_pod`. A later process makes another with ``saved``: :meth:`connect` then
-    takes over the same guest, and the core calls :meth:`adopt` for each container that ran.
+    The core makes one through the driver's hook, adds the agent's :meth:`devices` to the VM, starts the VM, then calls
+    :meth:`connect` and :meth:`start_pod`. A later process makes another with ``saved``: :meth:`connect` then takes over
+    the same guest, and the core calls :meth:`adopt` for each container that ran.
 
     Every method raises only ``VCError`` subclasses. ``timeout`` arguments are seconds from the call.
     """
@@ -173,113 +180,143 @@ class Agent(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> frozenset[AgentCapability]:
-        """What this agent can do. May grow after connect, when the guest has told what it is."""
+        """Return what this agent can do. Read when a pod is created and before each optional operation.
+
+        After connect there may be more, because only the guest can report them.
+        """
 
     @abstractmethod
     def devices(self) -> Sequence[Device]:
-        """Return the devices that the agent needs in the VM. Called before the VM is prepared."""
+        """Return the devices that the agent needs in the VM. Called before the VM is prepared; does no I/O."""
 
     async def prepare(self) -> None:  # noqa: B027
-        """Make on the host what the guest finds when it boots, such as keys in a directory that :meth:`devices` shares.
+        """Write the files that the guest reads when it boots, such as keys in a directory that :meth:`devices` shares.
 
-        Called at each start of a pod, before its VM is prepared; by default there is nothing to make. What is made
-        belongs below the pod's ``run_dir``. Raises AgentError, StorageError.
+        Called at each start of a pod, before its VM is prepared; by default it does nothing. The files must be below
+        the pod's ``run_dir``. Raises AgentError, StorageError.
         """
 
     @abstractmethod
     async def connect(self, open_channel: OpenChannel, timeout: float) -> None:
-        """Reach the agent in the guest, and make sure that it is there.
+        """Connect to the agent in the guest, and return once it has answered.
 
-        Called once per object: after the VM's start, or with ``saved`` on a VM that runs.
+        Called once per object: after the VM's start, or with ``saved`` when the VM runs already. ``open_channel``
+        connects to one of :meth:`devices`, and may be called again after a lost connection.
         Raises AgentConnectError, AgentTimeoutError, AgentProtocolError.
         """
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Drop the connection; guest and containers run on. Pending calls fail with AgentConnectError."""
+        """Close the connection; guest and containers run on. Pending calls fail with AgentConnectError.
+
+        Called before the owning process ends, and after the VM has ended.
+        """
 
     @abstractmethod
     async def start_pod(self, hostname: str, root_fs: str, timeout: float, network: GuestNetwork | None = None) -> None:
         """Prepare the guest for containers (host name, shared directory, network). Called once per VM, after connect.
 
-        ``root_fs``: where the pod's own root file system lies below the shared directory, "" when it has none.
+        ``root_fs``: the path of the pod's own root file system below the shared directory, "" when it has none.
         ``network``: what to configure, None when the pod has no network; only with Capability NETWORK.
-        Raises NotSupportedError when the agent cannot give a pod a root of its own.
+        Raises NotSupportedError when the agent cannot give a pod a root of its own, AgentError.
         """
 
     @abstractmethod
     async def stop_pod(self, timeout: float) -> None:
-        """Ask the guest to end everything and power off. The core stops the VM afterwards in any case."""
+        """Ask the guest to end all processes and power off. The core stops the VM afterwards in any case.
+
+        Called when a running pod is stopped. Raises AgentError.
+        """
 
     @abstractmethod
     async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
-        """Start a container's process, wired to ``io``, and return its name.
+        """Start a container's first process, connected to ``io``, and return its identifier.
 
-        Raises CommandError when the guest says why the command cannot start.
+        Called when a pod or a container starts. Raises CommandError with the guest's reason when the command cannot
+        start, AgentError.
         """
 
     @abstractmethod
     async def exec(
         self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
     ) -> Process:
-        """Start a further process in a running container, wired to ``io``; with ``terminal`` on one of that size.
+        """Start a further process in a running container, connected to ``io``, and return its identifier.
 
-        An empty ``container_id`` means the pod itself: its own root file system, else the guest's.
-        Raises CommandError when the guest says why the command cannot start, NotSupportedError for the pod itself
-        without Capability POD.
+        Called for each command that a client executes. An empty ``container_id`` means the pod itself: its own root
+        file system, else the guest's. ``terminal``: the size of the terminal that it runs on, None for no terminal.
+        Raises CommandError with the guest's reason when the command cannot start, AgentError, NotSupportedError for
+        the pod itself without Capability POD.
         """
 
     @abstractmethod
     async def wait(self, process: Process) -> int:
-        """Return the exit code (128+n for death by signal n) once the process ended and all its output was taken.
+        """Return the exit code (128+n for death by signal n) once the process ended and all its output was written.
 
-        Any number of callers may wait, before and after the end. Raises AgentError when the guest is lost.
+        Any number of callers may wait, before and after the end. Raises AgentError when the connection is lost.
         """
 
     @abstractmethod
     async def signal_container(self, container_id: str, signal: int, timeout: float) -> None:
-        """Send a signal to a container's first process; no error if it has just ended."""
+        """Send a signal to a container's first process; no error if it has just ended.
+
+        Called when a client signals or stops a container. Raises AgentError.
+        """
 
     async def signal(self, process: Process, signal: int, timeout: float) -> None:
-        """Send a signal to a process; no error if it has just ended. Only with Capability SIGNAL."""
-        raise _unsupported(self, "send signals to single processes")
+        """Send a signal to a process; no error if it has just ended. Only with Capability SIGNAL.
+
+        Called when the client of a command forwards a signal, and to kill a command whose client has gone or whose
+        timeout has passed. Raises AgentError; NotSupportedError by default.
+        """
+        raise unsupported("agent", self, "send signals to single processes")
 
     async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
-        """Tell a process' terminal its size. Only with Capability TERMINAL."""
-        raise _unsupported(self, "resize terminals")
+        """Set the size, in characters, of a process' terminal. Only with Capability TERMINAL.
+
+        Called when the size of the client's terminal has changed. Raises AgentError; NotSupportedError by default.
+        """
+        raise unsupported("agent", self, "resize terminals")
 
     async def adopt(self, process: Process, io: ProcessIO) -> None:
-        """Wire a process that an earlier owner started to ``io``. Only with Capability REATTACH, after connect.
+        """Connect ``io`` to a process that an earlier owner started. Only with Capability REATTACH.
 
-        :meth:`wait` then works as if this object had started it. Raises AgentError if the guest does not know it.
+        Called after connect for each container that ran. :meth:`wait` then works as if this object had started it.
+        Raises AgentError if the guest has no such process; NotSupportedError by default.
         """
-        raise _unsupported(self, "take over running processes")
+        raise unsupported("agent", self, "take over running processes")
 
     async def remove_container(self, container_id: str, timeout: float) -> None:  # noqa: B027
-        """Free what the guest holds for a container that ended. Called before it is started again or deleted."""
+        """Release what the guest holds for a container that has ended. By default there is nothing to release.
+
+        Called before such a container is started again or deleted, and after a start that failed. Raises AgentError.
+        """
 
     async def stats(self, container_id: str, timeout: float) -> ContainerUsage:
-        """Return what a running container used so far. Only with Capability STATS."""
-        raise _unsupported(self, "tell what containers use")
+        """Return the CPU time, memory and processes of a running container. Only with Capability STATS.
+
+        Called when a client asks for a container's statistics. Raises AgentError; NotSupportedError by default.
+        """
+        raise unsupported("agent", self, "measure what containers use")
 
     async def wait_lost(self) -> str:
-        """Return one sentence when the guest can no longer be reached; never returns on a good connection."""
-        import asyncio
+        """Return one sentence once the connection to the guest is lost and cannot be made again.
 
+        Called once after connect; the core then marks the pod as failed. By default it never returns.
+        """
         await asyncio.Event().wait()
-        raise AssertionError("an event that nobody sets was set")
+        raise AssertionError("an event without a setter was set")
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Say in one sentence each what this guest does less well than callers expect; shown by status.
+        """Return one sentence for each limitation of this guest that callers do not expect; status shows them.
 
-        Valid from connect on. By default there is nothing to say.
+        Read after connect. By default there are none.
         """
         return ()
 
     @abstractmethod
     def save(self) -> Mapping[str, object]:
-        """Return JSON-able facts from which the driver's create hook makes an object for the same guest."""
+        """Return a JSON-able mapping from which the driver's create hook makes an object for the same guest.
 
-
-_unsupported = partial(unsupported, PluginKind.AGENT)
+        Called after each operation that may change it, and committed to disk. Does no I/O.
+        """

@@ -11,7 +11,7 @@ from vc_core.config.pod import HypervisorConfig, PodConfig, Resources
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What the VM boots. ``image``: an initramfs or a disk. ``params``: the kernel command line, in order."""
+    """What a VM boots. ``image`` is an initramfs or a disk; ``params`` are the kernel's command line, in order."""
 
     kernel: Path
     image: Path
@@ -23,15 +23,15 @@ class Boot:
 class PodContext:
     """A frozen view of a pod, for a driver's create hook.
 
-    ``run_dir`` is the driver's to use while the pod runs: sockets and pid files go there, it is private to the pod's
-    owner and removed with the pod. ``share_dir`` is the host directory whose sub-directories are the containers' root
-    file systems; an agent that shares files offers it to the guest. ``boot`` is None for a hypervisor that boots
-    nothing, and whenever an object is made only to re-attach. ``writable_dir`` is a second host directory like
+    ``run_dir``: a directory in which the drivers keep sockets and files while the pod runs; only the pod's owner has
+    access, and the core removes it with the pod. ``share_dir``: the host directory whose sub-directories are the
+    containers' root file systems; an agent that shares files adds it to the VM. ``boot``: None for a hypervisor that
+    boots nothing, and when the object is made to take over a VM. ``writable_dir``: a second host directory like
     ``share_dir``, for mounts that containers may write to; None when no container of the pod has any.
     """
 
     id: str
-    uuid: str  #: derived from the id; an argument of the VM's process, by which the core finds it
+    uuid: str  #: derived from the id; an argument of the VM's process, by which the core finds that
     run_dir: Path
     share_dir: Path
     resources: Resources

@@ -1,4 +1,4 @@
-"""Devices that the core asks a hypervisor to give to a VM. Plain data; drivers read it."""
+"""The devices that the core and agents ask a hypervisor to add to a VM. Plain data."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vc_core.config.network import NetworkConfig
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A named byte channel between host and guest.
+    """A named byte channel between host and guest: the channel of libvirt, a port of virtio-serial.
 
-    The guest finds it by ``name`` (a virtio-serial port name where the machine has names); the host opens it with
-    ``Hypervisor.open_channel(name)``. ``id`` is unique within the pod: a letter, then letters, digits, ``-._``.
-    ``host_path`` is where the hypervisor should listen when the caller chose a place; None leaves it to the driver.
+    The guest finds it by ``name``; the host opens it with ``Hypervisor.open_channel(name)``. ``id`` is unique within
+    the pod: a letter, then letters, digits, ``-._``. ``host_path``: the path of the socket that the hypervisor listens
+    on; None leaves it to the driver.
     """
 
     id: str
@@ -33,9 +33,9 @@ class SharedDirectory:
 
 @dataclass(frozen=True, slots=True)
 class BlockDevice:
-    """A file or block device of the host that the guest sees as a disk, raw whatever its first bytes say.
+    """A file or block device of the host that the guest sees as a disk; never interpreted as an image format.
 
-    ``id`` is unique within the pod, like a channel's. Where in the guest it is tells ``Hypervisor.disk_location(id)``.
+    ``id`` is unique within the pod, like a channel's. ``Hypervisor.disk_location(id)`` returns its place in the guest.
     """
 
     id: str
@@ -55,7 +55,7 @@ class NetworkInterface:
 class GuestPort:
     """A TCP port of the guest that ``Hypervisor.open_channel(name)`` connects to, from this host only.
 
-    It works whatever network the pod has or has not.
+    It works with any network of the pod, and without one.
     """
 
     name: str
@@ -67,7 +67,7 @@ Device = Channel | SharedDirectory | BlockDevice | NetworkInterface | GuestPort
 
 @dataclass(frozen=True, slots=True)
 class DiskLocation:
-    """Where the guest finds a disk: by the name of a device file below /dev, or by its SCSI target and unit ("0:1")."""
+    """The place of a disk in the guest: the name of a device file below /dev, or a SCSI target and unit ("0:1")."""
 
     name: str = ""
     scsi: str = ""

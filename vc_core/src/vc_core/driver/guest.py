@@ -1,14 +1,13 @@
-"""The GuestBuilder interface: what a driver's ``vc_guest_create`` returns."""
+"""GuestBuilder: builds the kernel and initramfs of guests. A driver's ``vc_guest_create`` returns one."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from vc_core.driver.kinds import PluginKind, unsupported
+from vc_core.driver.unsupported import unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +15,11 @@ class GuestPayload:
     """What an agent needs inside a guest; returned by the hook ``vc_agent_guest``, used by a GuestBuilder.
 
     ``files`` maps paths in the guest to files on the host (executable bits are kept); one of them must be ``/init``,
-    which the kernel starts as pid 1. ``modules`` names kernel modules; the builder adds what they depend on, and lists
-    them in load order in ``/lib/modules/load`` (one absolute path a line), which ``/init`` must load. Each entry of
-    ``later`` is such a list under a name, in ``/lib/modules/load.NAME``: modules for ``/init`` to load when they are
-    needed, because loading takes time at every boot.
-    ``packages`` names packages of the guest's distribution.
+    which the kernel starts as pid 1. ``modules`` names kernel modules; the builder adds those that they depend on, and
+    lists all in load order in ``/lib/modules/load`` (one absolute path a line), which ``/init`` must load. Each entry
+    of ``later`` is such a list under a name, in ``/lib/modules/load.NAME``: modules for ``/init`` to load when they
+    are needed, because loading takes time at every boot.
+    ``packages`` names packages of the guest's distribution. ``kernel_params`` are added to the kernel's command line.
     """
 
     files: Mapping[str, str]
@@ -30,7 +29,8 @@ class GuestPayload:
     kernel_params: Sequence[str] = ()
 
 
-#: Called with one short phrase ("unpacking the kernel") and how much of the whole is done (0 to 1), or None if unknown.
+#: Called with a short phrase ("unpacking the kernel") and the part of the whole that is done, from 0 to 1; None if that
+#: cannot be computed.
 Progress = Callable[[str, float | None], None]
 
 
@@ -69,22 +69,30 @@ class GuestBuilder(ABC):
 
     @abstractmethod
     async def find(self, request: GuestRequest) -> GuestImage | None:
-        """Return the built guest for exactly this request, or None. Called at every pod start: fast, no network."""
+        """Return the built guest for exactly this request, or None.
+
+        Called at every start of a pod: fast, without the network. Raises GuestError for a guest that is damaged or a
+        file of the payload that cannot be read.
+        """
 
     @abstractmethod
     async def build(self, request: GuestRequest, progress: Progress) -> GuestImage:
-        """Build the guest afresh and return it; concurrent builders of one request do not disturb each other.
+        """Build the guest, even if there is one, and return it. Several processes may build one request at a time.
 
-        Called when find returned None, and by ``virtc guest build``. Raises GuestError with what to do.
+        Called when find returned None, and by ``virtc guest build``. ``progress`` may be called at any time before the
+        return. Raises GuestError with what to do.
         """
 
     def list(self, cache_dir: Path) -> list[BuiltGuest]:
-        """Return the guests that this driver built into a cache. Called by ``virtc guest list``."""
-        raise _unsupported(self, "list what it built")
+        """Return the guests that this driver has built into a cache. Called by ``virtc guest list`` and ``remove``.
+
+        Raises GuestError for a guest that is damaged; NotSupportedError by default.
+        """
+        raise unsupported("guest", self, "list what it built")
 
     def remove(self, cache_dir: Path, key: str) -> None:
-        """Remove a built guest; VMs that booted it run on. Called by ``virtc guest remove``. Raises GuestError."""
-        raise _unsupported(self, "remove what it built")
+        """Remove the built guest ``key``; VMs that booted it run on. Called by ``virtc guest remove``.
 
-
-_unsupported = partial(unsupported, PluginKind.GUEST)
+        Raises GuestError if there is no such guest; NotSupportedError by default.
+        """
+        raise unsupported("guest", self, "remove what it built")

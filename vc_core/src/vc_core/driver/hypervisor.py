@@ -1,4 +1,4 @@
-"""The Hypervisor interface: what a driver's ``vc_hypervisor_create`` returns."""
+"""Hypervisor: controls the virtual machine of one pod. A driver's ``vc_hypervisor_create`` returns one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from vc_core.config.network import PortForward
 from vc_core.driver.devices import BlockDevice, Device, DiskLocation
-from vc_core.driver.kinds import PluginKind, unsupported
 from vc_core.driver.process import ProcessIdentity
+from vc_core.driver.unsupported import unsupported
 
 
 class HypervisorCapability(StrEnum):
-    """What a hypervisor can do beyond starting and stopping a VM."""
+    """What a hypervisor can do beyond starting and stopping a VM.
+
+    The core calls an optional method only if its capability is there.
+    """
 
     PROCESS = "process"  #: the VM is a host process: it outlives its creator and gets a supervisor
     CHANNELS = "channels"  #: open_channel works
@@ -30,7 +32,7 @@ class HypervisorCapability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VMExit:
-    """How a VM ended. ``expected`` is true when a ``stop`` asked for it; ``reason`` is one sentence."""
+    """How a VM ended. ``expected``: because of ``stop``. ``reason``: one sentence for errors and status."""
 
     expected: bool
     reason: str
@@ -40,9 +42,10 @@ class Hypervisor(ABC):
     """One pod's virtual machine.
 
     The core makes one through the driver's hook, calls :meth:`add_device` for every device, then :meth:`prepare`,
-    commits :meth:`save` and :meth:`identity` to disk, and only then :meth:`start`. A later process makes another one
-    with ``saved`` set to what :meth:`save` returned: it controls the same VM, and the core does not call
-    ``add_device``, ``prepare`` or ``start`` on it.
+    commits :meth:`save` and :meth:`identity` to disk, and only then calls :meth:`start`. A later process makes another
+    one with ``saved`` set to what :meth:`save` returned: it controls the same VM, and the core does not call
+    ``add_device``, ``prepare`` or ``start`` on it. A driver whose VM is a process of the host can derive from
+    :class:`ProcessHypervisor`, which has the parts that are the same for all of them.
 
     Every method raises only ``VCError`` subclasses. All ``timeout`` arguments are seconds from the call.
     """
@@ -50,108 +53,135 @@ class Hypervisor(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> frozenset[HypervisorCapability]:
-        """What this hypervisor can do; the same for every pod of one configuration."""
+        """Return what this hypervisor can do; the same for every pod of one configuration.
+
+        Read when a pod is created, and before each optional operation.
+        """
 
     @abstractmethod
     def add_device(self, device: Device) -> None:
-        """Note a device for the VM. Called before prepare; does no I/O.
+        """Add a device to the VM that :meth:`prepare` will make. Called once per device, before prepare; does no I/O.
 
-        Raises ConfigError for a device that no VM of this kind could have.
+        Raises ConfigError for a device that no VM of this kind can have, StateError after prepare.
         """
 
     @abstractmethod
     async def prepare(self, timeout: float) -> None:
-        """Bring the VM into being, with nothing running in it yet.
+        """Make the VM, with its CPUs stopped.
 
-        Called once, at the start of a pod's start. On failure nothing may be left. A VM that is a process has the pod's
-        run directory as its working directory and the pod's UUID as an argument, alone or as ``NAME=UUID``: so the core
-        finds and kills it if this process dies before :meth:`identity` is recorded.
-        Raises VMStartError with the hypervisor's own words, VMTimeoutError.
+        Called once, when a pod starts. On failure the driver removes all that it made. A VM that is a process has the
+        pod's run directory as its working directory and the pod's UUID as an argument, alone or as ``NAME=UUID``: by
+        these the core finds and kills it if this process dies before :meth:`identity` is recorded.
+        Raises ConfigError, VMStartError with the hypervisor's own message, VMTimeoutError,
+        StateError when called twice.
         """
 
     @abstractmethod
     async def start(self, timeout: float) -> None:
-        """Let the VM run. Called once, after the core committed :meth:`save` and :meth:`identity`."""
+        """Start the VM's CPUs. Called once, after the core committed :meth:`save` and :meth:`identity`.
+
+        Raises VMStartError with the hypervisor's own message, VMTimeoutError, HypervisorError when the VM has ended.
+        """
 
     @abstractmethod
     async def stop(self, timeout: float) -> None:
         """End the VM and release what :meth:`prepare` made, within ``timeout`` seconds.
 
         Called when a pod is stopped, and to clean up after any failure: it accepts every state, and ending an ended
-        VM is no error. The driver asks politely first and kills when time runs short.
-        Raises HypervisorError when the VM still lives.
+        VM is no error. The driver asks the VM to end first, and kills it before the timeout.
+        Raises HypervisorError when the VM has not ended, or when what prepare made cannot be removed.
         """
 
     async def pause(self) -> None:
-        """Suspend the VM. Only with Capability PAUSE."""
-        raise _unsupported(self, "pause a VM")
+        """Stop the VM's CPUs. Only with Capability PAUSE.
+
+        Called when a running pod is paused. Raises HypervisorError; NotSupportedError by default.
+        """
+        raise unsupported("hypervisor", self, "pause a VM")
 
     async def resume(self) -> None:
-        """Continue a suspended VM. Only with Capability PAUSE."""
-        raise _unsupported(self, "resume a VM")
+        """Start the CPUs of a paused VM again; no error if they run. Only with Capability PAUSE.
+
+        Called when a paused pod is resumed. Raises HypervisorError; NotSupportedError by default.
+        """
+        raise unsupported("hypervisor", self, "resume a VM")
 
     @abstractmethod
     async def wait(self) -> VMExit:
-        """Return when the VM has ended, by an event and not by polling. Any number of callers may wait."""
+        """Return when the VM has ended, by an event and not by polling.
+
+        Called as soon as the VM is started or taken over. Any number of callers may wait.
+        Raises HypervisorError when :meth:`aclose` is called before the end.
+        """
 
     async def open_channel(self, name: str) -> socket.socket:
         """Return a connected, non-blocking socket to the guest's channel ``name``. Only with Capability CHANNELS.
 
-        Called by the core on behalf of the agent, again after a lost connection. With Capability GUEST_PORTS the name
-        may be that of a GuestPort. Raises HypervisorError.
+        Called when the agent connects, and again after a lost connection; the agent closes the socket. With Capability
+        GUEST_PORTS the name may be that of a GuestPort. Raises HypervisorError; NotSupportedError by default.
         """
-        raise _unsupported(self, "open channels into a VM")
+        raise unsupported("hypervisor", self, "open channels into a VM")
 
     def disk_location(self, device_id: str) -> DiskLocation:
-        """Return where the guest finds a disk. Valid from prepare or attach on. Only with Capability BLOCK_DEVICES."""
-        raise _unsupported(self, "give disks to a VM")
+        """Return where the guest finds the disk ``device_id``. Only with Capability BLOCK_DEVICES.
+
+        Called after prepare or attach, before a container on the disk starts. Raises HypervisorError for a disk that
+        the VM does not have; NotSupportedError by default.
+        """
+        raise unsupported("hypervisor", self, "give disks to a VM")
 
     async def attach(self, device: BlockDevice, timeout: float) -> None:
-        """Give a further disk to a VM that runs. Only with Capability HOTPLUG.
+        """Add a disk to a running VM. Only with Capability HOTPLUG.
 
-        Called before a container that has one starts on a running pod; the core commits :meth:`save` afterwards. A
-        disk that is there already is no error. Raises HypervisorError.
+        Called before a container with a disk starts on a running pod; the core commits :meth:`save` afterwards. A
+        disk that the VM has already is no error. Raises ConfigError for a file that cannot be a disk, HypervisorError,
+        VMTimeoutError; NotSupportedError by default.
         """
-        raise _unsupported(self, "give disks to a VM that runs")
+        raise unsupported("hypervisor", self, "give disks to a VM that runs")
 
     async def detach(self, device_id: str, timeout: float) -> None:
-        """Take a disk from a VM that runs. Only with Capability HOTPLUG.
+        """Remove a disk from a running VM. Only with Capability HOTPLUG.
 
-        Called when the container that has it is gone; one that is not there is no error. Raises HypervisorError.
+        Called when the container on it has ended and the guest has unmounted it. A disk that the VM does not have is no
+        error. Raises HypervisorError, VMTimeoutError; NotSupportedError by default.
         """
-        raise _unsupported(self, "take disks from a VM that runs")
+        raise unsupported("hypervisor", self, "take disks from a VM that runs")
 
     async def forwards(self) -> tuple[PortForward, ...]:
-        """Return the pod's forwarded ports, with the ports of the host that were chosen. Valid from start on.
+        """Return the pod's forwarded ports, each with its port of the host. Only with Capability NETWORK.
 
-        Called by the core after :meth:`start` when the pod asked for any. Only with Capability NETWORK.
+        Called once after :meth:`start` if the pod's network has forwards. Raises HypervisorError; NotSupportedError by
+        default.
         """
-        raise _unsupported(self, "forward ports")
+        raise unsupported("hypervisor", self, "forward ports")
 
     @abstractmethod
     def identity(self) -> ProcessIdentity | None:
-        """Return the VM's process, or None for a hypervisor without one. Valid from prepare on."""
+        """Return the VM's process; None before prepare, and for a hypervisor without one.
+
+        Called after prepare, and in a process that takes over the VM. Does no I/O.
+        """
 
     @abstractmethod
     def save(self) -> Mapping[str, object]:
-        """Return JSON-able facts from which the driver's create hook makes an object for the same VM."""
+        """Return a JSON-able mapping from which the driver's create hook makes an object for the same VM.
+
+        Called after prepare, attach and detach, and committed to disk. Does no I/O.
+        """
 
     def console_tail(self) -> str:
-        """Return the last lines that the guest's console printed, for error messages. May be empty."""
+        """Return the last lines of the guest's console, at most about ten. Called for error messages. May be empty."""
         return ""
 
     @property
     def acceleration(self) -> str:
-        """Return how the VM executes code: "kvm", "tcg", "none"... Shown by status. Valid from prepare on."""
+        """Return how the VM executes code: "kvm", "tcg", "none"... Read after prepare; status shows it."""
         return "none"
 
     @property
     def isolation(self) -> str:
-        """Return what the VM's boundary is worth: "hardware" or "none". Never claim more than holds."""
+        """Return what isolates the VM from the host: "hardware" or "none". Read after prepare; status shows it."""
         return "none"
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to release is a good default
         """Release this object's sockets and tasks; the VM runs on. Called before the owning process ends."""
-
-
-_unsupported = partial(unsupported, PluginKind.HYPERVISOR)

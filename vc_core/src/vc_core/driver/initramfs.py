@@ -1,4 +1,4 @@
-"""Writes an initramfs: a cpio archive in the format newc, the same bytes for the same contents. For Guest drivers.
+"""Writes an initramfs: a cpio archive in the format newc, the same bytes for the same contents. For guest drivers.
 
 The format holds owners, modes and links as plain numbers, so no rights are needed to write it (Linux,
 Documentation/driver-api/early-userspace/buffer-format.rst).
@@ -30,9 +30,9 @@ _DIRECTORY = Entry(stat.S_IFDIR | 0o755)
 
 
 def pack(files: Mapping[str, Entry]) -> Iterator[bytes]:
-    """Yield the archive of ``files`` (by absolute path) in pieces; directories that they need are added.
+    """Yield the archive of ``files`` (by absolute path) in pieces, with the directories that hold them.
 
-    Everything belongs to root and carries the time 0, in the order of the paths.
+    All entries belong to root, have the time 0, and are in the order of their paths.
     """
     entries = {
         str(parent): _DIRECTORY for path in files for parent in PurePosixPath(path).parents if parent.name

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from vc_core.errors import NotSupportedError
-
 
 class PluginKind(StrEnum):
     """The kinds of plug-in; four of them are drivers."""
@@ -25,8 +23,3 @@ class PluginKind(StrEnum):
     def noun(self) -> str:
         """The noun for a plug-in of this kind in messages, such as "agent driver"."""
         return str(self) if self is PluginKind.EXTENSION else f"{self} driver"
-
-
-def unsupported(kind: PluginKind, driver: object, action: str) -> NotSupportedError:
-    """Return the error that the default of an optional method raises; ``action``: such as "pause a VM"."""
-    return NotSupportedError(f"{kind.noun} {type(driver).__name__} cannot {action}")

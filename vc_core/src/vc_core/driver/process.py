@@ -1,7 +1,6 @@
-"""Who a process is, so that nobody else is ever signalled, and how to end it.
+"""Identifies a process beyond the reuse of pids (pid, start time, boot id) and signals it through a pidfd.
 
-A pid alone is no identity: it is used again after the process ended. Identity here is pid, start time and boot id, and
-signals go through a pidfd that was checked after it was opened. A zombie is dead.
+The pidfd is checked after it was opened, so that no other process is ever signalled. A zombie counts as ended.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def boot_id() -> str:
 
 
 def stat_fields(pid: int) -> list[str] | None:
-    """Return the fields of ``/proc/PID/stat`` from the third (state) on, or None if there is no such process."""
+    """Return the fields of ``/proc/PID/stat`` from the third (state) on, or None if there is no process ``pid``."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -38,7 +37,7 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> ProcessIdentity | None:
-        """Return the identity of a process that lives now, or None if it does not (any more)."""
+        """Return the identity of the process that has this pid now, or None if there is none or it is a zombie."""
         fields = stat_fields(pid)
         if fields is None or fields[0] in "ZX":
             return None
@@ -46,21 +45,22 @@ class ProcessIdentity:
 
     @classmethod
     def from_mapping(cls, mapping: dict[str, object]) -> ProcessIdentity:
-        """Return the identity that :meth:`to_mapping` wrote."""
+        """Return the identity that :meth:`to_mapping` returned. Raises KeyError, ValueError when it is damaged."""
         return cls(int(str(mapping["pid"])), int(str(mapping["start_time"])), str(mapping["boot_id"]))
 
     def to_mapping(self) -> dict[str, object]:
-        """Return JSON-able facts."""
+        """Return the identity as values that JSON has."""
         return asdict(self)
 
     def alive(self) -> bool:
-        """Tell whether this very process still lives."""
+        """Return whether this very process has not ended."""
         return self.pid > 1 and ProcessIdentity.of(self.pid) == self
 
     def open_pidfd(self) -> int | None:
-        """Return a pidfd of this very process for the caller to close, or None if it is gone.
+        """Return a pidfd of this very process for the caller to close, or None if there is no such process any more.
 
-        A process whose first thread has ended looks like a zombie while others still run; its pidfd says when all did.
+        A zombie has one as well, because a process whose first thread has ended while others run looks the same; the
+        pidfd becomes readable once all threads have ended.
         """
         try:
             pidfd = os.pidfd_open(self.pid)
@@ -73,7 +73,7 @@ class ProcessIdentity:
         return pidfd
 
     def send(self, signum: int) -> bool:
-        """Send a signal to this very process; return whether it was still there."""
+        """Send a signal to this very process; return whether it was delivered."""
         pidfd = self.open_pidfd()
         if pidfd is None:
             return False

@@ -1,4 +1,4 @@
-"""A file that is appended to and cannot grow without bound: for a container's log, a console's, a hypervisor's."""
+"""A file of bounded size that is appended to: for the logs of containers, consoles and hypervisors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 class RotatingFile:
-    """Appends to ``path``; once that holds half of the capacity it becomes ``path.1``, in place of the one before."""
+    """Appends to ``path``, which is renamed to ``path.1``, replacing the former one, at half of the capacity."""
 
     def __init__(self, path: Path, capacity: int) -> None:
-        """Open the file, or make it. ``capacity``: bytes in both files together, at most. Raises OSError."""
+        """Open or create the file. ``capacity``: bytes in both files together, at most. Raises OSError."""
         self._path, self._half = path, capacity // 2
         self._fd = _open(path)
         self._note_file()
@@ -19,8 +19,8 @@ class RotatingFile:
     def make_room(self, length: int) -> None:
         """Begin a new file if ``length`` more bytes do not fit. Called before each :meth:`append`.
 
-        Raises OSError: then the file is still the one that it was, maybe under its second name already, and the next
-        call tries again.
+        Raises OSError: :meth:`append` then still writes to the old file, which may have been renamed, and the next call
+        tries again.
         """
         if self._fd < 0 or not self.size or self.size + length <= self._half:
             return
@@ -31,7 +31,7 @@ class RotatingFile:
         self._note_file()
 
     def append(self, data: bytes) -> None:
-        """Append bytes, less of them if the disk takes no more. Raises OSError, also once it is closed."""
+        """Append bytes; only the first of them if the disk is full. Raises OSError, also after :meth:`close`."""
         self.size += os.write(self._fd, data)
 
     def close(self) -> None:
@@ -42,12 +42,12 @@ class RotatingFile:
 
     def _note_file(self) -> None:
         status = os.fstat(self._fd)
-        #: Of the file that is appended to: its inode, and its size in bytes.
+        #: Inode and size in bytes of the file that is appended to.
         self.inode, self.size = status.st_ino, status.st_size
 
 
 def former(path: Path) -> Path:
-    """Return where the file before this one is."""
+    """Return the path of the full file that a rotation renamed."""
     return path.with_name(f"{path.name}.1")
 
 

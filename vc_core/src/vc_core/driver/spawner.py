@@ -1,4 +1,4 @@
-"""The Spawner interface: what a driver's ``vc_spawner_create`` returns."""
+"""Spawner: wraps commands for one container of a guest. A driver's ``vc_spawner_create`` returns one."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class Spawner(ABC):
     def wrap(self, argv: Sequence[str], target: SpawnTarget) -> list[str]:
         """Return the argument vector that runs ``argv`` inside ``target``, byte for byte. Called for each exec.
 
-        Raises ConfigError for a target that cannot be one (pid 1 or less).
+        Raises ConfigError for a target with a pid of 1 or less, which is not a container's.
         """

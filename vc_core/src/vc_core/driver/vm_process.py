@@ -1,4 +1,4 @@
-"""The process of a VM: its start, its end, and the signals that it gets. For drivers whose VM is a process."""
+"""Starts, signals and watches the process of a VM. For drivers whose VM is a process of the host."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from vc_core.errors import VMStartError
 
-#: All that a hypervisor learns of our environment; what else is in it may be secret, and shows in /proc.
+#: The environment of a hypervisor. No other variables are passed on: they may be secret, and /proc shows them.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
-#: Bytes of a core dump, soft and hard: less than fits into a file, and the one value with which the kernel starts no
-#: program to take the dump either (``do_coredump`` in Linux' fs/coredump.c; zero does not count there).
+#: Bytes of a core dump, soft and hard: too few for any dump in a file, and the one value with which the kernel does not
+#: pipe the dump to a program either (``do_coredump`` in Linux' fs/coredump.c; with zero it does).
 _NO_CORE = (1, 1)
 
-#: Seconds that a process may take to vanish after SIGKILL, where nobody can wait longer.
+#: Seconds that :meth:`VMProcess.kill` blocks at most for a process to end after SIGKILL.
 _KILLED = 5.0
 
 
@@ -30,10 +30,10 @@ def spawn(
 ) -> tuple[int, int]:
     """Start a program in ``directory`` and return its pid and a pidfd to close.
 
-    ``output``: descriptor for all that it says. ``inherited``: descriptors that it gets under the same numbers.
-    ``stdin``: descriptor for its input, by default the null device. The program is the leader of a session of its own,
-    so that no terminal's signals reach it. It dumps no core: that would be what the guest has in memory, in a file of
-    the host. Raises VMStartError.
+    ``output``: descriptor for its output and error output. ``inherited``: descriptors that it gets under the same
+    numbers. ``stdin``: descriptor for its input, by default the null device. The program is the leader of a session of
+    its own, so that no terminal's signals reach it. It dumps no core, because that would write the guest's memory to a
+    file of the host. Raises VMStartError.
     """
     try:
         child = subprocess.Popen(
@@ -56,17 +56,21 @@ def spawn(
         child.kill()
         child.wait()
         raise VMStartError(f"{argv[0]} cannot be watched: {error.strerror}") from error
-    child.returncode = 0  # from here on the pidfd stands for it: it may outlive us, which Popen would complain of
+    child.returncode = 0  # it may outlive this process, and Popen warns about a child that was not waited for
     return child.pid, pidfd
 
 
 class VMProcess:
-    """The process of a VM, started by us or by a former owner, watched through its pidfd. Lives in one event loop."""
+    """The process of a VM, which this process or a former owner started, watched through its pidfd.
+
+    Must be made in the event loop that it is used in; :meth:`close` closes the pidfd.
+    """
 
     def __init__(self, pidfd: int) -> None:
         self._pidfd = pidfd
         self._loop = asyncio.get_running_loop()
-        #: Resolves when the process has ended: to how, or to "" where only its parent may know.
+        #: Resolves when the process has ended: to how ("exited with status 1"), or to "" if it is not this process'
+        #: child, because only the parent gets the exit status. Cancelled by :meth:`close`.
         self.ended: asyncio.Future[str] = self._loop.create_future()
         self._loop.add_reader(pidfd, self._on_end)
 
@@ -77,12 +81,12 @@ class VMProcess:
                 signal.pidfd_send_signal(self._pidfd, signum)
 
     async def wait(self, timeout: float) -> bool:
-        """Wait for the end, ``timeout`` seconds at most; return whether it came."""
+        """Wait for the end, ``timeout`` seconds at most; return whether the process has ended."""
         await asyncio.wait({self.ended}, timeout=max(0.0, timeout))
         return self.ended.done()
 
     def kill(self) -> None:
-        """End the process at once, blocking for the moment that takes: for clean-ups that must not be interrupted."""
+        """SIGKILL the process and block until it has ended, so that no cancellation comes between."""
         self.signal(signal.SIGKILL)
         if not self.ended.done():
             poll = select.poll()
@@ -91,7 +95,7 @@ class VMProcess:
                 self._on_end()
 
     def close(self) -> None:
-        """Stop watching; the process runs on."""
+        """Close the pidfd; the process runs on. May be called again."""
         if self._pidfd != -1:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -105,7 +109,7 @@ class VMProcess:
 
 
 def reap(pidfd: int) -> str:
-    """Return how a process that has ended did so, "" if it is not our child; a child leaves no zombie behind."""
+    """Wait for a process that has ended, so that no zombie stays, and return how it ended; "" if it is not a child."""
     try:
         info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except ChildProcessError:
