@@ -412,6 +412,8 @@ def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_r
     monkeypatch.setattr(containers, "effective_record", lambda record: record)
 
     def ask(*_: object):
+        if code is None:
+            raise StateError("it ended without an exit code", state="stopped", wanted=[])
         return Answer(exit_code=code)
         yield
 

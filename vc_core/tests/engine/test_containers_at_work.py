@@ -14,6 +14,7 @@ from vc_core.driver.agent import AgentCapability, Process
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
+from vc_core.engine.machine import Machine
 from vc_core.errors import AgentError, CommandError, HypervisorError, StorageError
 from vc_core.host import rootfs, share
 from vc_core.states import State
@@ -103,12 +104,11 @@ class Pod:
         store.create(pod, record)
         self.ledger = Ledger(store, "p1", Silence())  # type: ignore[arg-type]
         self.hypervisor, self.agent, self.io = FakeHypervisor(), FakeAgent(), FakeIO()
+        self.machine = Machine(self.ledger, self.hypervisor, self.agent)  # type: ignore[arg-type]
         self.containers = Containers(self.ledger, tmp_path / "share", None, asyncio.create_task)
 
     async def start(self) -> None:
-        await self.containers.start(
-            self.hypervisor, self.agent, self.config, Attachment(self.io), 5.0  # type: ignore[arg-type]
-        )  # fmt: skip
+        await self.containers.start(self.machine, self.config, Attachment(self.io))  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

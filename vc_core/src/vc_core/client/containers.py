@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from vc_core.client.connect import connect
-from vc_core.client.foreground import Foreground, Signals, attend, no_exit_code, run_with_streams
+from vc_core.client.foreground import Foreground, Signals, attend, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import request
 from vc_core.client.stdio import Output, Stdin, Stdio
@@ -19,7 +19,7 @@ from vc_core.results import ContainerUsage, ExecResult
 from vc_core.states import Action, State
 from vc_core.store import files
 from vc_core.store.records import PodRecord
-from vc_core.store.status import effective_record, find_container, require
+from vc_core.store.status import effective_record, exit_code, find_container, require
 from vc_core.store.store import Store
 from vc_core.supervisor.messages import (
     Answer,
@@ -64,14 +64,13 @@ def start_container(pod_id: str, container_id: str, foreground: Foreground | Non
         return None
     link = yield from connect(store, record)
     try:
-        code = yield from attend(
-            link, lambda streams: StartContainer(container=container_id, streams=streams), foreground
-        )
+
+        def start(streams: Streams) -> StartContainer:
+            return StartContainer(container=container_id, streams=streams)
+
+        return (yield from attend(link, start, foreground))
     finally:
         yield from link.close()
-    if code is None:
-        raise no_exit_code(store, pod_id, container_id)
-    return code
 
 
 def stop_container(
@@ -135,22 +134,14 @@ def wait_container(pod_id: str, container_id: str) -> Operation[int]:
     record = effective_record(store.read(pod_id))
     require(record, Action.WAIT_CONTAINER, container_id)
     while find_container(record, container_id).state is State.RUNNING:
-        answered = False
         if record.supervised:
             with suppress(SupervisorLostError):
                 answer = yield from _ask(store, record, WaitContainer(container=container_id), None)
-                if answer.exit_code is not None:
-                    return answer.exit_code
-                answered = True
+                return answer.code
         else:
             yield from _watch(store, pod_id, container_id)
         record = effective_record(store.read(pod_id))
-        if answered:  # the record may follow later, when the disk takes it
-            break
-    code = find_container(record, container_id).exit_code
-    if code is None:
-        raise no_exit_code(store, pod_id, container_id)
-    return code
+    return exit_code(record, container_id)
 
 
 def _watch(store: Store, pod_id: str, container_id: str) -> Operation[None]:
@@ -242,8 +233,7 @@ def _execute(
         error = CommandTimeoutError(f"command {cmd.args[0]!r} in {where} did not end in {timeout} s and was killed")
         error.stdout, error.stderr = stdio.stdout, stdio.stderr
         raise error
-    assert answer.exit_code is not None
-    return ExecResult(answer.exit_code, stdio.stdout, stdio.stderr)
+    return ExecResult(answer.code, stdio.stdout, stdio.stderr)
 
 
 def _ask(store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0) -> Operation[Answer]:

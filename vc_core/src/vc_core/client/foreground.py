@@ -6,16 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import ANSWER_GRACE, Link, final_reply, result
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.driver.agent import TerminalSize
-from vc_core.errors import StateError, SupervisorError, VCError
-from vc_core.store.status import effective_record, find_container
-from vc_core.store.store import Store
+from vc_core.errors import SupervisorError
 from vc_core.supervisor.messages import (
     Answer,
     Control,
@@ -115,8 +112,8 @@ def attend(
     make_request: Callable[[Streams], Start | StartContainer],
     foreground: Foreground,
     on_event: Callable[[Event], None] | None = None,
-) -> Operation[int | None]:
-    """Send a request that starts a container in the foreground; return its exit code when it ended, None without one.
+) -> Operation[int]:
+    """Send a request that starts a container in the foreground; return its exit code when it ended.
 
     Raises what :func:`run_with_streams` raises.
     """
@@ -126,15 +123,4 @@ def attend(
         answer, _ = yield from run_with_streams(link, request, stdio, None, foreground.signals, on_event)
     finally:
         stdio.close()
-    return answer.exit_code
-
-
-def no_exit_code(store: Store, pod_id: str, container_id: str) -> StateError:
-    """Return the error for a container that ended without an exit code, with the reason from its record."""
-    state, reason = "", "its pod was deleted"
-    with suppress(VCError):
-        ended = find_container(effective_record(store.read(pod_id)), container_id)
-        state, reason = str(ended.state), ended.reason or "its pod was stopped"
-    return StateError(
-        f"container {container_id!r} of pod {pod_id!r} ended without an exit code: {reason}", state=state, wanted=[]
-    )
+    return answer.code

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vc_core.client.connect import connect, find_supervisor
-from vc_core.client.foreground import Foreground, attend, no_exit_code
+from vc_core.client.foreground import Foreground, attend
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import Link, request
 from vc_core.config.ids import new_id, pod_uuid
@@ -21,7 +21,7 @@ from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.status import effective_record, require, vm_identity
 from vc_core.store.store import Store
-from vc_core.supervisor.messages import Event, Start, Started, Stop
+from vc_core.supervisor.messages import Event, Start, Started, Stop, Streams
 from vc_core.supervisor.messages import Progress as ProgressEvent
 from vc_core.supervisor.wire import LOG_NAME
 
@@ -107,17 +107,13 @@ def start_pod(
             yield from request(link, Start(ready_timeout=timeout), _progress_timeout(timeout), on_event)
             return None
         container_id = foreground.container_id
-        code = yield from attend(
-            link,
-            lambda streams: Start(ready_timeout=timeout, container=container_id, streams=streams),
-            foreground,
-            on_event,
-        )
+
+        def start(streams: Streams) -> Start:
+            return Start(ready_timeout=timeout, container=container_id, streams=streams)
+
+        return (yield from attend(link, start, foreground, on_event))
     finally:
         yield from link.close()
-    if code is None:
-        raise no_exit_code(store, pod_id, container_id)
-    return code
 
 
 def _progress_timeout(timeout: float | None) -> float:

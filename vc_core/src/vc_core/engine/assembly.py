@@ -18,7 +18,7 @@ from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.driver.spawner import Spawner
 from vc_core.engine.guest_image import guest_driver
 from vc_core.errors import ConfigError, DriverContractError, PrivilegeError
-from vc_core.host import paths, rootfs
+from vc_core.host import paths
 from vc_core.host.rootfs import RootFs
 from vc_core.store.roots import Roots
 
@@ -71,9 +71,10 @@ def devices_of(config: PodConfig, agent: Agent) -> list[Device]:
     ]
 
 
-def disks_of(config: PodConfig) -> list[BlockDevice]:
-    """Return the disks that are roots of a pod's containers. Raises ConfigError when a root cannot be used."""
-    return [disk for one in config.containers if (disk := root_disk(one, rootfs.resolve(one))) is not None]
+def disks_of(config: PodConfig, found: Iterable[RootFs]) -> list[BlockDevice]:
+    """Return the disks among the roots that were ``found`` for a pod's containers, in their order."""
+    disks = (root_disk(container, root) for container, root in zip(config.containers, found, strict=True))
+    return [disk for disk in disks if disk is not None]
 
 
 def root_disk(container: ContainerConfig, root: RootFs) -> BlockDevice | None:
@@ -109,8 +110,7 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
         )
     if not config.hypervisor_config.kernel_path:
         plugins.guest(guest_driver(plugins, config))
-    paths.check_pod(config, roots)
-    _check_devices(config, hypervisor, disks_of(config))
+    _check_devices(config, hypervisor, disks_of(config, paths.check_pod(config, roots)))
     return True
 
 

@@ -1,18 +1,17 @@
-"""The containers of a pod that run: their processes in the guest, their streams, and who waits for their ends."""
+"""The running containers of one pod: main processes, streams, and the tasks that record how they end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from vc_core.config.container import Cmd, ContainerConfig, EnvVar
-from vc_core.config.defaults import DEFAULT_PATH
+from vc_core.config.container import ContainerConfig
 from vc_core.driver.agent import (
     Agent,
     AgentCapability,
@@ -21,28 +20,18 @@ from vc_core.driver.agent import (
     GuestDisk,
     GuestMount,
     Process,
-    ProcessIO,
     TerminalSize,
 )
-from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
+from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.ledger import Ledger
-from vc_core.engine.streams import ConsoleIO, LoggedIO
+from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, with_path
+from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
 from vc_core.host import rootfs, share
 from vc_core.states import State
 
-#: Signals (signal(7)) that end a container: politely, and for good.
-_SIGTERM, _SIGKILL = 15, 9
-
 _log = logging.getLogger(__name__)
-
-
-class ClosableIO(Protocol):
-    """A process' streams that own descriptors."""
-
-    def close(self) -> None:
-        """Release them."""
 
 
 @dataclass(slots=True)
@@ -56,14 +45,21 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """The streams of a container that starts in somebody's foreground; ``terminal`` its size if it is on a terminal."""
+    """The streams of a container that starts in a client's foreground.
 
-    io: Any
+    ``terminal``: the size of the terminal that it runs on, None for no terminal.
+    """
+
+    io: AttachedIO
     terminal: TerminalSize | None = None
 
 
 class Containers:
-    """The running containers of one pod. Made with its engine; ``share_dir`` is None where nothing is shared."""
+    """The running containers of one pod.
+
+    Made with the engine, and anew at each start and takeover. ``share_dir`` and ``writable_dir`` are the pod's shared
+    directories, None where nothing is shared; ``spawn`` runs a task until the engine is closed.
+    """
 
     def __init__(
         self,
@@ -74,30 +70,27 @@ class Containers:
     ) -> None:
         self._ledger, self._share_dir, self._writable_dir, self._spawn = ledger, share_dir, writable_dir, spawn
         self._running: dict[str, _Running] = {}
-        #: While the pod is taken down: what ends now did not end by itself.
+        #: True while the pod is taken down: containers that end meanwhile did not end by themselves.
         self.stopping = False
 
-    async def start(
-        self,
-        hypervisor: Hypervisor,
-        agent: Agent,
-        config: ContainerConfig,
-        attachment: Attachment | None,
-        timeout: float,
-    ) -> None:
-        """Start a container, for the first time or again.
+    async def start(self, machine: Machine, config: ContainerConfig, attachment: Attachment | None) -> None:
+        """Start a container, for the first time or again. Takes over the streams of ``attachment``.
 
-        Raises ConfigError, StorageError, CommandError and other AgentErrors; nothing is left then.
+        Raises ConfigError, NotSupportedError, StorageError, HypervisorError, CommandError and other AgentErrors;
+        nothing of the start is left then.
         """
+        agent = machine.agent
         confinement = _confinement(agent, config)
         io, terminal = self._streams(config, attachment)
         process: Process | None = None
         try:
             if self._ledger.container(config.id).process:
-                await agent.remove_container(config.id, timeout)
-                with suppress(StorageError):  # the guest may not have let go of all yet, and then what is there serves
+                await agent.remove_container(config.id, AGENT_TIMEOUT)
+                # The VM may still hold files open there, so that unmounting fails (EBUSY). What is bound is the same
+                # as before and serves this start: share.bind_into leaves it as it is.
+                with suppress(StorageError):
                     self.unshare(config.id)
-            root_fs, disk = await self._give_root(hypervisor, agent, config, timeout)
+            root_fs, disk = await self._attach_root(machine, config)
             guest = GuestContainer(
                 id=config.id,
                 root_fs=root_fs,
@@ -108,39 +101,46 @@ class Containers:
                 writable_root_fs=config.writable_root_fs,
                 confinement=confinement,
             )
-            process = await agent.start_container(guest, io, timeout)
+            process = await agent.start_container(guest, io, AGENT_TIMEOUT)
             self._ledger.commit_container(
-                config.id, saved(hypervisor, agent),
-                state=State.RUNNING, reason="", exit_code=None, started_at=time.time(), ended_at=None,
+                config.id,
+                machine.saved(),
+                state=State.RUNNING,
+                reason="",
+                exit_code=None,
+                started_at=time.time(),
+                ended_at=None,
                 process=process.process_id,
-            )  # fmt: skip
+            )
         except BaseException:
             io.close()
-            await asyncio.shield(self._undo_start(hypervisor, agent, config, process, timeout))
+            await asyncio.shield(self._undo_start(machine, config.id, process))
             raise
         self._watch(agent, config.id, process, io)
 
-    async def _undo_start(
-        self, hypervisor: Hypervisor, agent: Agent, config: ContainerConfig, process: Process | None, timeout: float
-    ) -> None:
-        """Leave nothing of a start that failed. What cannot be undone is left for the pod's end: the failure counts."""
-        if process is not None:  # it runs, and the disk does not take that
+    async def _undo_start(self, machine: Machine, container_id: str, process: Process | None) -> None:
+        """Leave nothing of a start that failed. What cannot be undone stays until the pod ends: the failure counts."""
+        agent = machine.agent
+        if process is not None:  # it runs, but could not be recorded
             with suppress(VCError, TimeoutError):
-                await agent.signal_container(config.id, _SIGKILL, timeout)
-                async with asyncio.timeout(timeout):
+                await agent.signal_container(container_id, SIGKILL, AGENT_TIMEOUT)
+                async with asyncio.timeout(AGENT_TIMEOUT):
                     await agent.wait(process)
-                await agent.remove_container(config.id, timeout)
+                await agent.remove_container(container_id, AGENT_TIMEOUT)
         with suppress(VCError):
-            await self.take_root(hypervisor, config, timeout)
+            await self.detach_root(machine, container_id)
         with suppress(VCError):
-            self.unshare(config.id)
+            self.unshare(container_id)
 
-    async def take_over(self, agent: Agent, container_id: str) -> None:
-        """Look after a container that an earlier owner started."""
+    async def take_over(self, machine: Machine, container_id: str) -> None:
+        """Log and wait for a container that a former owner started. One that the agent has lost is recorded as ended.
+
+        Raises StorageError.
+        """
         process = Process(container_id, self._ledger.container(container_id).process)
         io = LoggedIO(self._ledger.open_log(container_id, resumed=True))
         try:
-            await agent.adopt(process, io)
+            await machine.agent.adopt(process, io)
         except (AgentError, NotSupportedError) as error:
             io.close()
             reason = f"it was lost with the former supervisor: {error}"
@@ -149,15 +149,18 @@ class Containers:
             io.close()
             raise
         else:
-            self._watch(agent, container_id, process, io)
+            self._watch(machine.agent, container_id, process, io)
 
-    async def stop(self, agent: Agent, container_id: str, seconds: float, timeout: float) -> None:
-        """End a running container: SIGTERM, and SIGKILL after some ``seconds``. Each exchange may take ``timeout``."""
+    async def stop(self, machine: Machine, container_id: str, patience: float) -> None:
+        """End a running container: SIGTERM, and SIGKILL after ``patience`` seconds, or at once if that is 0.
+
+        Raises AgentError if it does not end even then.
+        """
         watch = self._running[container_id].watch
-        for signum, patience in ((_SIGTERM, seconds), (_SIGKILL, timeout)):
-            if patience:
-                await agent.signal_container(container_id, signum, timeout)
-                done, _ = await asyncio.wait({watch}, timeout=patience)
+        for signum, seconds in ((SIGTERM, patience), (SIGKILL, AGENT_TIMEOUT)):
+            if seconds:
+                await machine.agent.signal_container(container_id, signum, AGENT_TIMEOUT)
+                done, _ = await asyncio.wait({watch}, timeout=seconds)
                 if done:
                     return
         raise AgentError(f"container {container_id!r} does not end even when killed")
@@ -169,11 +172,11 @@ class Containers:
             await asyncio.wait({running.watch})
 
     def process(self, container_id: str) -> Process:
-        """Return the main process of a running container."""
+        """Return the main process of a running container. Raises KeyError for one that does not run."""
         return self._running[container_id].process
 
     async def finish(self) -> None:
-        """Release everything after the guest ended."""
+        """Record the ends of all containers and release their streams. Called after the VM ended."""
         watches = [running.watch for running in self._running.values()]
         if watches:
             _, pending = await asyncio.wait(watches, timeout=1)
@@ -189,41 +192,43 @@ class Containers:
         self._running.clear()
 
     def unshare(self, container_id: str) -> None:
-        """Take back what a container was given of the host's files."""
+        """Unbind what a container was given of the host's files. Raises StorageError."""
         for directory in (self._share_dir, self._writable_dir):
             if directory is not None:
                 share.unbind(directory, container_id)
 
-    def _streams(self, config: ContainerConfig, attachment: Attachment | None) -> tuple[Any, TerminalSize | None]:
+    def _streams(
+        self, config: ContainerConfig, attachment: Attachment | None
+    ) -> tuple[ClosableIO, TerminalSize | None]:
         if attachment is not None:
             return attachment.io, attachment.terminal
         if config.console:
             return ConsoleIO(config.console), TerminalSize()
         return LoggedIO(self._ledger.open_log(config.id), keep_stdin_open=config.interactive), None
 
-    async def _give_root(
-        self, hypervisor: Hypervisor, agent: Agent, config: ContainerConfig, timeout: float
-    ) -> tuple[str, GuestDisk | None]:
-        """Give the guest a container's root: its place below the shared directory, or else the disk that it is."""
+    async def _attach_root(self, machine: Machine, config: ContainerConfig) -> tuple[str, GuestDisk | None]:
+        """Share a container's root with the guest; return its place below the shared directory, or else its disk."""
         if self._share_dir is None:
             return config.root_fs, None
-        root = await asyncio.to_thread(rootfs.resolve, config)  # its file server may be slow
+        # Resolved again, right before it is used: the path may have changed since the pod was created, or since its VM
+        # got its disks. On a thread, because its file server may be slow.
+        root = await asyncio.to_thread(rootfs.resolve, config)
         disk = root_disk(config, root)
         if disk is None:
             return share.bind_into(self._share_dir, f"{config.id}/rootfs", root.path), None
-        if AgentCapability.DISKS not in agent.capabilities:
+        if AgentCapability.DISKS not in machine.agent.capabilities:
             raise NotSupportedError(
                 f"rootfs of container {config.id!r} is the disk {config.root_fs!r}, and the agent of its pod can use "
                 "directories only; unpack it"
             )
-        if HypervisorCapability.HOTPLUG in hypervisor.capabilities:
-            await hypervisor.attach(disk, timeout)
-        return "", GuestDisk(hypervisor.disk_location(disk.id), root.fstype)
+        if HypervisorCapability.HOTPLUG in machine.hypervisor.capabilities:
+            await machine.hypervisor.attach(disk, AGENT_TIMEOUT)
+        return "", GuestDisk(machine.hypervisor.disk_location(disk.id), root.fstype)
 
-    async def take_root(self, hypervisor: Hypervisor, config: ContainerConfig, timeout: float) -> None:
-        """Take the disk that is a container's root from the VM again, if that is possible while it runs."""
-        if HypervisorCapability.HOTPLUG in hypervisor.capabilities:
-            await hypervisor.detach(disk_id(config.id), timeout)
+    async def detach_root(self, machine: Machine, container_id: str) -> None:
+        """Detach a container's root from the VM, if it is a disk and the VM can. Raises HypervisorError."""
+        if HypervisorCapability.HOTPLUG in machine.hypervisor.capabilities:
+            await machine.hypervisor.detach(disk_id(container_id), AGENT_TIMEOUT)
 
     def _share_mounts(self, config: ContainerConfig) -> tuple[GuestMount, ...]:
         shared = []
@@ -260,32 +265,6 @@ class Containers:
             self._running.pop(container_id, None)
 
 
-async def run(
-    agent: Agent,
-    container_id: str,
-    cmd: Cmd,
-    io: ProcessIO,
-    terminal: TerminalSize | None,
-    guarded: Callable[[Awaitable[Any]], Awaitable[Any]],
-    control: Callable[[Process], None] | None,
-    timeout: float,
-) -> int:
-    """Run a further command in a container (or, for an empty id, in the pod) and return its exit code.
-
-    ``guarded`` awaits with an eye on the VM. ``control`` is told the process once it runs. Cancelling kills it.
-    """
-    process: Process = await guarded(agent.exec(container_id, with_path(cmd), io, timeout, terminal))
-    try:
-        if control is not None:
-            control(process)
-        code: int = await guarded(agent.wait(process))
-    except asyncio.CancelledError:
-        with suppress(VCError):
-            await asyncio.shield(agent.signal(process, _SIGKILL, timeout))
-        raise
-    return code
-
-
 def _confinement(agent: Agent, config: ContainerConfig) -> Confinement:
     """Return what a container's processes may do. Raises NotSupportedError for limits that the agent cannot set."""
     wanted = {one.name: getattr(config, one.name) for one in fields(Confinement)}
@@ -296,15 +275,3 @@ def _confinement(agent: Agent, config: ContainerConfig) -> Confinement:
                 f"container {config.id!r} has {', '.join(asked)}, which the agent of its pod cannot set; leave it out"
             )
     return Confinement(**wanted)
-
-
-def saved(hypervisor: Hypervisor, agent: Agent) -> dict[str, Any]:
-    """Return what a pod's record keeps of its drivers, for whoever takes the pod over."""
-    return {"saved_hypervisor": dict(hypervisor.save()), "saved_agent": dict(agent.save())}
-
-
-def with_path(cmd: Cmd) -> Cmd:
-    """Return a command that has a PATH, whatever the agent's own default would be."""
-    if any(env.var == "PATH" for env in cmd.envs):
-        return cmd
-    return replace(cmd, envs=(EnvVar("PATH", DEFAULT_PATH), *cmd.envs))

@@ -8,6 +8,7 @@ import socket
 import stat
 import termios
 import tty
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -124,7 +125,15 @@ async def ready(fd: int, writing: bool) -> None:
         remove(fd)
 
 
-class LoggedIO(ProcessIO):
+class ClosableIO(ProcessIO):
+    """A process' streams on the host, which own descriptors."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the descriptors. Idempotent."""
+
+
+class LoggedIO(ClosableIO):
     """A detached container: no input, output to its log, which says whether it ran before, with a former owner."""
 
     def __init__(self, log: ContainerLog, keep_stdin_open: bool = False) -> None:
@@ -151,7 +160,7 @@ class LoggedIO(ProcessIO):
         self._log.close()
 
 
-class AttachedIO(ProcessIO):
+class AttachedIO(ClosableIO):
     """A process in somebody's foreground. What its reader no longer takes goes to ``log``, or nowhere.
 
     ``on_broken`` is called once, when a reader turns out to have gone.

@@ -8,6 +8,7 @@ from vc_core.config.container import ContainerConfig
 from vc_core.config.pod import PodConfig
 from vc_core.errors import ConfigError
 from vc_core.host import rootfs
+from vc_core.host.rootfs import RootFs
 from vc_core.store.roots import Roots
 
 #: Kernel interfaces, and what they are mounted on: no files, and no boundary would hold with them.
@@ -17,26 +18,33 @@ _NEVER = tuple(map(Path, ("/proc", "/sys", "/dev")))
 _NOT_WRITABLE = tuple(map(Path, ("/boot", "/etc", "/run", "/usr", "/var/run")))
 
 
-def check_pod(config: PodConfig, roots: Roots) -> None:
-    """Refuse a pod that asks for what cannot or may not be shared. Raises ConfigError."""
+def check_pod(config: PodConfig, roots: Roots) -> list[RootFs]:
+    """Refuse a pod with paths that cannot or may not be shared, and return the roots of its containers, in order.
+
+    Called before the pod is stored; each start resolves the roots again, because they may change. Raises ConfigError.
+    """
     if config.root_fs:
         rootfs.resolve_directory("rootfs of the pod", config.root_fs)
-    for container in config.containers:
-        check_container(container, roots)
+    found = [check_container(container, roots) for container in config.containers]
     for volume in config.volumes:
         what = f"volume {volume.mount_tag!r}"
         if not Path(volume.host_path).is_dir():
             raise ConfigError(f"{what}: {volume.host_path!r} is not a directory")
         _check(what, volume.host_path, volume.read_only, roots)
+    return found
 
 
-def check_container(config: ContainerConfig, roots: Roots) -> None:
-    """Refuse a container without a command or root, or with mounts that may not be. Raises ConfigError."""
+def check_container(config: ContainerConfig, roots: Roots) -> RootFs:
+    """Refuse a container without a command or root, or with mounts that may not be, and return its root.
+
+    Raises ConfigError.
+    """
     if not config.cmd.args:
         raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
-    rootfs.resolve(config)
+    root = rootfs.resolve(config)
     for mount in config.mounts:
         _check(f"mount of container {config.id!r}", mount.source, mount.read_only, roots)
+    return root
 
 
 def _check(what: str, source: str, read_only: bool, roots: Roots) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from vc_core.driver.process import ProcessIdentity
-from vc_core.errors import ContainerNotFoundError, StorageError
+from vc_core.errors import ContainerNotFoundError, StateError, StorageError
 from vc_core.results import ContainerStatus, PodStatus
 from vc_core.states import LIVE_STATES, Action, State, require_state
 from vc_core.store.records import ContainerRecord, PodRecord
@@ -59,6 +59,19 @@ def require(record: PodRecord, action: Action, container_id: str = "") -> None:
         require_state(pod, record.state, needed.pod, needed.wording.format(name if container else "it"))
     if container is not None and needed.container is not None:
         require_state(f"{name} of {pod}", container.state, needed.container, needed.wording.format("it"))
+
+
+def exit_code(record: PodRecord, container_id: str) -> int:
+    """Return the exit code of a container that ended. Raises StateError if it has none, ContainerNotFoundError."""
+    container = find_container(record, container_id)
+    if container.exit_code is None:
+        reason = container.reason or "its pod was stopped"
+        raise StateError(
+            f"container {container_id!r} of pod {record.id!r} ended without an exit code: {reason}",
+            state=str(container.state),
+            wanted=[],
+        )
+    return container.exit_code
 
 
 def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodRecord:

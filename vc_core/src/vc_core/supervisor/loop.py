@@ -64,7 +64,7 @@ async def _supervise(
     try:
         await _first_client(changed)
         while True:
-            await engine.wait_at_rest()
+            await engine.wait_idle()
             if not clients:
                 break
             changed.clear()

@@ -160,6 +160,12 @@ class Answer(Message):
     exit_code: int | None = None
     usage: ContainerUsage | None = None
 
+    @property
+    def code(self) -> int:
+        """The exit code, for a request whose answer has one."""
+        assert self.exit_code is not None
+        return self.exit_code
+
 
 class Failure(Message):
     """The last message to a request that failed: an error as :meth:`VCError.to_wire` describes it."""

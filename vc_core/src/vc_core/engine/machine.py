@@ -1,0 +1,220 @@
+"""Controls one pod's VM and the agent in its guest, through the objects that the drivers made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from vc_core.config.container import Cmd, EnvVar
+from vc_core.config.defaults import DEFAULT_PATH
+from vc_core.driver.agent import Agent, AgentCapability, Process, ProcessIO, TerminalSize
+from vc_core.driver.devices import BlockDevice
+from vc_core.driver.hypervisor import Hypervisor, VMExit
+from vc_core.engine.assembly import devices_of
+from vc_core.engine.guest_network import guest_network
+from vc_core.engine.ledger import Ledger
+from vc_core.errors import (
+    AgentConnectError,
+    AgentError,
+    AgentProtocolError,
+    HypervisorError,
+    NotSupportedError,
+    VCError,
+    VMStartError,
+)
+
+#: Seconds for the VM's process to come up, and for one exchange with it.
+VM_TIMEOUT = 10.0
+#: Seconds for one exchange with the agent, and for taking over its channels.
+AGENT_TIMEOUT = 10.0
+
+#: Seconds that the VM's process may take to end after its channels broke.
+_VM_EXIT_GRACE = 0.5
+
+#: Least time in seconds for the hypervisor to end the VM, when the guest has used up the time.
+_VM_STOP_MIN = 1.0
+
+#: Errors of an agent that can be the first sign of a VM's end.
+_CHANNEL_ERRORS = (AgentConnectError, AgentProtocolError)
+
+#: Lines of the guest's console in an error.
+_CONSOLE_LINES = 4
+
+#: Numbers of signals in the guest (signal(7)).
+SIGTERM, SIGKILL = 15, 9
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Machine:
+    """A VM and the agent in its guest, from the making of the drivers' objects to their release.
+
+    To start a VM, the owner calls :meth:`prepare`, commits :meth:`facts`, then calls :meth:`start`, :meth:`connect` and
+    :meth:`start_pod`; to take over a VM that runs, :meth:`reconnect` alone. One task of the owner awaits :meth:`wait`
+    from the start on, or from the takeover on if the VM is a process.
+    """
+
+    def __init__(self, ledger: Ledger, hypervisor: Hypervisor, agent: Agent) -> None:
+        self._ledger, self.hypervisor, self.agent = ledger, hypervisor, agent
+        self._vm_exit: asyncio.Future[VMExit] = asyncio.get_running_loop().create_future()
+
+    async def prepare(self, disks: Sequence[BlockDevice]) -> None:
+        """Make the VM with its devices; nothing runs in it yet. ``disks`` are the roots of containers.
+
+        Raises ConfigError, HypervisorError, AgentError, StorageError; the owner then calls :meth:`take_down`.
+        """
+        for device in (*devices_of(self._ledger.config, self.agent), *disks):
+            self.hypervisor.add_device(device)
+        # The agent first: a directory that it shares with the guest must exist when the VM's process opens it.
+        await self.agent.prepare()
+        await self.hypervisor.prepare(VM_TIMEOUT)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the pod's record holds of a prepared VM. The owner commits it before :meth:`start`."""
+        identity = self.hypervisor.identity()
+        return {
+            "vm": identity.to_mapping() if identity else None,
+            "acceleration": self.hypervisor.acceleration,
+            "isolation": self.hypervisor.isolation,
+            **self.saved(),
+        }
+
+    def saved(self) -> dict[str, Any]:
+        """Return what the pod's record holds for a later process that takes this machine over."""
+        return {"saved_hypervisor": dict(self.hypervisor.save()), "saved_agent": dict(self.agent.save())}
+
+    async def start(self) -> None:
+        """Let the VM run. Raises HypervisorError."""
+        await self.hypervisor.start(VM_TIMEOUT)
+
+    async def connect(self, timeout: float) -> None:
+        """Wait until the agent in a guest that boots answers, ``timeout`` seconds at most.
+
+        Raises AgentError with the end of the guest's console, VMStartError when the VM ends first.
+        """
+        try:
+            await self.reconnect(timeout)
+        except AgentError as error:
+            console = self._console_tail() or "; the guest's console is empty"
+            raise type(error)(f"the guest of {self._ledger.name} did not get ready: {error}{console}") from error
+
+    async def reconnect(self, timeout: float) -> None:
+        """Reach the agent in a guest that runs, within ``timeout`` seconds. Raises AgentError, HypervisorError."""
+        await self.while_alive(self.agent.connect(self.hypervisor.open_channel, timeout))
+
+    async def start_pod(self, pod_root: str) -> None:
+        """Prepare the guest for containers.
+
+        ``pod_root``: where the pod's own root lies below the shared directory, "" when it has none.
+        Raises NotSupportedError, AgentError, VMStartError.
+        """
+        network = guest_network(self._ledger.config.network)
+        if network is not None and AgentCapability.NETWORK not in self.agent.capabilities:
+            raise NotSupportedError(
+                f"{self._ledger.name} has a network, which its agent {self._ledger.record.agent!r} cannot configure in "
+                "the guest; leave it out"
+            )
+        await self.while_alive(self.agent.start_pod(self._ledger.record.id, pod_root, AGENT_TIMEOUT, network))
+
+    async def exec(
+        self,
+        container_id: str,
+        cmd: Cmd,
+        io: ProcessIO,
+        terminal: TerminalSize | None,
+        on_started: Callable[[Process], None] | None,
+    ) -> int:
+        """Run a further command in a container, or for an empty id in the pod, and return its exit code.
+
+        ``on_started`` is called with the process once it has started. Cancelling kills the process.
+        Raises CommandError and other AgentErrors, NotSupportedError, HypervisorError when the VM ends first.
+        """
+        starting = self.agent.exec(container_id, with_path(cmd), io, AGENT_TIMEOUT, terminal)
+        process = await self.while_alive(starting)
+        try:
+            if on_started is not None:
+                on_started(process)
+            return await self.while_alive(self.agent.wait(process))
+        except asyncio.CancelledError:
+            with suppress(VCError):
+                await asyncio.shield(self.agent.signal(process, SIGKILL, AGENT_TIMEOUT))
+            raise
+
+    async def wait(self) -> VMExit:
+        """Return how the VM ended, once it has. Called once; :meth:`while_alive` relies on it."""
+        vm_exit = await self.hypervisor.wait()
+        self._vm_exit.set_result(vm_exit)
+        return vm_exit
+
+    async def while_alive(self, work: Awaitable[_T]) -> _T:
+        """Await ``work``, but no longer than the VM lives.
+
+        Raises HypervisorError when the VM ends first, VMStartError if that is during the pod's start.
+        """
+        task = asyncio.ensure_future(work)
+        either: set[asyncio.Future[Any]] = {task, self._vm_exit}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await _cancel(task)
+            raise
+        if task.done() and not (isinstance(task.exception(), _CHANNEL_ERRORS) and await self.is_ending()):
+            return task.result()
+        await _cancel(task)
+        starting, reason = self._ledger.record.intent == "start", self._vm_exit.result().reason
+        console = self._console_tail() if starting else ""
+        kind = VMStartError if starting else HypervisorError
+        raise kind(f"the VM of {self._ledger.name} ended: {reason}{console}")
+
+    async def is_ending(self) -> bool:
+        """Return whether the VM has ended or ends at once: its channels break a moment before its process ends."""
+        done, _ = await asyncio.wait({self._vm_exit}, timeout=_VM_EXIT_GRACE)
+        return bool(done)
+
+    async def take_down(self, timeout: float, ask_guest: bool) -> None:
+        """End guest and VM within about ``timeout`` seconds. With ``ask_guest`` the guest may end by itself first.
+
+        Raises HypervisorError: the VM may live on, and this may be called again.
+        """
+        began = time.monotonic()
+        # A guest whose VM is no process here does not end with it: it is asked in any case.
+        if ask_guest or not self._ledger.record.supervised:
+            try:
+                # Half of the time is for the guest; the other half is for processes that must be killed.
+                await self.while_alive(self.agent.stop_pod(timeout / 2))
+            except VCError as error:
+                if not self._vm_exit.done():
+                    _log.warning("pod %s: the guest did not stop by itself: %s", self._ledger.record.id, error)
+        await self.hypervisor.stop(max(_VM_STOP_MIN, timeout - (time.monotonic() - began)))
+
+    async def release(self) -> None:
+        """Release the drivers' objects; a VM that runs goes on running. Failures are logged."""
+        for driver in (self.agent, self.hypervisor):
+            try:
+                await driver.aclose()
+            except VCError as error:
+                _log.warning("pod %s: %s", self._ledger.record.id, error)
+
+    def _console_tail(self) -> str:
+        """Return the last lines of the guest's console as the end of a sentence, or "" if there are no lines."""
+        lines = [line.strip() for line in self.hypervisor.console_tail().splitlines() if line.strip()]
+        return f"; the guest's console ends with: {' | '.join(lines[-_CONSOLE_LINES:])}" if lines else ""
+
+
+def with_path(cmd: Cmd) -> Cmd:
+    """Return a command that has a PATH, whatever the agent's own default would be."""
+    if any(env.var == "PATH" for env in cmd.envs):
+        return cmd
+    return replace(cmd, envs=(EnvVar("PATH", DEFAULT_PATH), *cmd.envs))
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError, VCError):
+        await task

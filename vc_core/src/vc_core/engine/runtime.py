@@ -1,0 +1,233 @@
+"""What runs of one pod: brings its machine and containers up and down, takes them over, and watches for their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vc_core.config.ids import pod_uuid
+from vc_core.driver.context import PodContext
+from vc_core.driver.devices import BlockDevice
+from vc_core.driver.guest import Progress
+from vc_core.engine import assembly, guest_image
+from vc_core.engine.containers import Attachment, Containers
+from vc_core.engine.ledger import Ledger
+from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine
+from vc_core.errors import StateError, VCError
+from vc_core.host import processes, rootfs, share
+from vc_core.states import LIVE_STATES, STOPPABLE_STATES, State, move
+from vc_core.store.status import UNWATCHED, vm_identity
+from vc_core.store.store import Store
+
+if TYPE_CHECKING:
+    from vc_core.plugins.registry import Plugins
+
+#: Where the pod's own root file system lies below its shared directory; no container can have this id.
+_POD_ROOT = ".pod"
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Runtime:
+    """The machine and the containers of one pod, and the tasks that watch them.
+
+    The engine calls all methods with ``operation``, the lock of its operations, held, or where no operation can run;
+    a task that finds the VM ended takes it.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger, plugins: Plugins, operation: asyncio.Lock) -> None:
+        self._ledger, self._plugins, self._operation = ledger, plugins, operation
+        self._cache = store.roots.cache
+        self._run_dir = store.make_run_dir(ledger.record.id)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        #: The pod's VM with its agent; None while there is none.
+        self.machine: Machine | None = None
+        #: Set while there is no machine.
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.containers = Containers(ledger, self._share_dir, None, self._spawn)
+
+    @property
+    def _share_dir(self) -> Path | None:
+        """The directory shared with the guest; None where no process could share it."""
+        return self._run_dir / "share" if self._ledger.record.supervised else None
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    async def start(self, progress: Progress, attached: Mapping[str, Attachment], ready_timeout: float) -> None:
+        """Start the VM and all containers; ``ready_timeout``: seconds that the guest has to get ready.
+
+        Whatever it raises, the engine then calls :meth:`take_down`.
+        """
+        config = self._ledger.config
+        pod, pod_root = await self._make_context(progress)
+        self.containers = Containers(self._ledger, self._share_dir, pod.writable_dir, self._spawn)
+        machine = self._make_machine(pod)
+        disks: list[BlockDevice] = []
+        if self._share_dir is not None:
+            found = map(rootfs.resolve, config.containers)  # evaluated on the thread: their file server may be slow
+            disks = await asyncio.to_thread(assembly.disks_of, config, found)
+        progress("starting the VM", None)
+        await machine.prepare(disks)
+        self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
+        await machine.start()
+        self._spawn(self._watch_vm(machine))
+        if config.network.forwards:
+            self._ledger.commit(forwards=list(await machine.while_alive(machine.hypervisor.forwards())))
+        progress("waiting for the guest", None)
+        await machine.connect(ready_timeout)
+        await machine.start_pod(pod_root)
+        for container in config.containers:
+            await machine.while_alive(self.containers.start(machine, container, attached.get(container.id)))
+        running = move(self._ledger.name, self._ledger.record.state, State.RUNNING)
+        warnings = list(machine.agent.warnings)
+        self._ledger.commit(state=running, reason="", intent="", warnings=warnings, **machine.saved())
+        self._spawn(self._watch_agent(machine))
+
+    async def _make_context(self, progress: Progress) -> tuple[PodContext, str]:
+        """Return what the drivers get, with all directories made, and where the pod's own root is in the shared one."""
+        config = self._ledger.config
+        if self._share_dir is None:
+            return PodContext.of(config, self._run_dir), ""
+        boot = await guest_image.resolve(self._plugins, config, self._cache, progress)
+        pod = PodContext.of(config, self._run_dir, boot)
+        for directory in filter(None, (self._share_dir, pod.writable_dir)):
+            share.make_shared_dir(directory)
+        if not config.root_fs:
+            return pod, ""
+        root_fs = await asyncio.to_thread(rootfs.resolve_directory, "rootfs of the pod", config.root_fs)
+        return pod, share.bind_into(self._share_dir, f"{_POD_ROOT}/rootfs", root_fs)
+
+    def _make_machine(self, pod: PodContext, *saved: Mapping[str, Any] | None) -> Machine:
+        drivers = assembly.make_drivers(self._plugins, self._ledger.config, pod, *saved)
+        self.machine = Machine(self._ledger, *drivers)
+        self.idle.clear()
+        return self.machine
+
+    # -- end -------------------------------------------------------------------------------------------------------
+
+    async def take_down(self, timeout: float, ask_guest: bool) -> None:
+        """End guest and VM, if there are any, and release all that ends with them.
+
+        ``timeout``: seconds, about. Raises HypervisorError, StorageError; this may then be called again.
+        """
+        self.containers.stopping = True
+        try:
+            if self.machine is not None:
+                await self.machine.take_down(timeout, ask_guest)
+            await self._release_machine()
+            await self.containers.finish()
+        finally:
+            self.containers.stopping = False
+        if self._ledger.record.supervised:
+            share.unmount_all(self._run_dir)
+
+    async def _release_machine(self) -> None:
+        machine, self.machine = self.machine, None
+        self.idle.set()
+        if machine is not None:
+            await machine.release()
+
+    async def aclose(self) -> None:
+        """End the tasks and release machine and streams; VM and containers run on."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._release_machine()
+        self.containers.close()
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    async def _watch_vm(self, machine: Machine) -> None:
+        """Record it when the VM ends by itself, and release everything."""
+        vm_exit = await machine.wait()
+        async with self._operation:
+            if self.machine is not machine:
+                return  # an operation took it down
+            try:
+                await self.take_down(VM_TIMEOUT, ask_guest=False)
+            except VCError as error:
+                _log.error("cleaning up after the VM of pod %s: %s", self._ledger.record.id, error)
+            self._ledger.commit_ended(vm_exit.reason)
+
+    async def _watch_agent(self, machine: Machine) -> None:
+        """Record it when the agent is lost while the VM lives."""
+        reason = await machine.agent.wait_lost()
+        if self.machine is machine and not await machine.is_ending() and self._ledger.record.state is State.RUNNING:
+            self._ledger.commit(state=State.FAILED, reason=f"the agent in the guest is lost: {reason}")
+
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("pod %s: a watching task failed", self._ledger.record.id, exc_info=task.exception())
+
+    # -- after a former owner --------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Make record and reality agree after the former owner ended, before any operation.
+
+        What it left half done is undone, a VM that runs is taken over. Raises StorageError, StateError, DriverError.
+        """
+        record = self._ledger.record
+        if record.intent == "start":
+            await self.kill_leftovers()
+            self._ledger.commit(intent="", vm=None, saved_hypervisor=None, saved_agent=None)
+        elif record.supervised and record.state in STOPPABLE_STATES:
+            identity = vm_identity(record)
+            if identity is not None and identity.alive():
+                await self._take_over()
+            elif record.state is not State.FAILED:
+                self._ledger.commit_ended(UNWATCHED)
+        elif not record.supervised and record.state in LIVE_STATES:
+            await self._take_over()
+
+    async def _take_over(self) -> None:
+        record, writable = self._ledger.record, self._run_dir / "writable"
+        self.containers = Containers(
+            self._ledger, self._share_dir, writable if writable.exists() else None, self._spawn
+        )
+        pod = PodContext.of(self._ledger.config, self._run_dir)
+        machine = self._make_machine(pod, record.saved_hypervisor, record.saved_agent)
+        if record.supervised:
+            self._spawn(self._watch_vm(machine))
+        if record.state is State.FAILED:
+            return
+        try:
+            await machine.reconnect(AGENT_TIMEOUT)
+        except VCError as error:
+            self._ledger.commit(state=State.FAILED, reason=f"its agent cannot be reached: {error}", intent="")
+            return
+        for name, container in record.containers.items():
+            if container.state is State.RUNNING:
+                await self.containers.take_over(machine, name)
+        self._ledger.commit(intent="", **machine.saved())
+        self._spawn(self._watch_agent(machine))
+
+    async def kill_leftovers(self) -> None:
+        """Kill the VM of a start that was interrupted, recorded or not. Called before a start, too.
+
+        Only a start that was interrupted leaves a VM unrecorded, so only then all processes are examined.
+        Raises StateError for a process that cannot be killed, StorageError.
+        """
+        record = self._ledger.record
+        if not record.supervised:
+            return
+        leftovers = {recorded} if (recorded := vm_identity(record)) else set()
+        if record.intent == "start":
+            found = await asyncio.to_thread(processes.find_vms, self._run_dir, pod_uuid(record.id))
+            leftovers.update(found)
+        for identity in leftovers:
+            _log.warning("pod %s: killing process %d of a start that was not finished", record.id, identity.pid)
+            if not await asyncio.to_thread(identity.kill, VM_TIMEOUT):
+                raise StateError(f"process {identity.pid} of {self._ledger.name} cannot be killed; try again later")
+        share.unmount_all(self._run_dir)
