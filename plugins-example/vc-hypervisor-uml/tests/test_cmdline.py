@@ -21,7 +21,7 @@ def told(pod: PodContext, *devices: Device, params: tuple[str, ...] = ()) -> lis
     return words[words.index("vc.pod=p1") + 1 :]
 
 
-def test_each_channel_has_two_serial_lines_and_the_guest_is_told_which(pod: PodContext) -> None:
+def test_each_channel_has_two_serial_lines_which_a_parameter_names(pod: PodContext) -> None:
     assert told(pod, Channel("a", "org.a"), Channel("b", "org.b"))[:6] == [
         *("ssl0=fd:10", "ssl1=fd:11", "vc.channel.org.a=/dev/ttyS0,/dev/ttyS1"),
         *("ssl2=fd:10", "ssl3=fd:11", "vc.channel.org.b=/dev/ttyS2,/dev/ttyS3"),
@@ -37,11 +37,11 @@ def test_hostfs_begins_at_the_one_directory_that_holds_all_shares(pod: PodContex
     assert told(pod, volume, share)[:2] == ["hostfs=/", "vc.share.v=hostfs:/srv"]
 
 
-def test_without_shares_there_is_nothing_to_mount(pod: PodContext) -> None:
+def test_without_shares_the_guest_can_mount_nothing(pod: PodContext) -> None:
     assert told(pod) == ["hostfs=none"]
 
 
-def test_disks_are_data_and_written_only_where_asked(pod: PodContext) -> None:
+def test_disks_are_raw_and_read_only_by_default(pod: PodContext) -> None:
     disks = (BlockDevice("a", Path("/d/a")), BlockDevice("b", Path("/d/b"), read_only=False))
     assert told(pod, *disks)[:2] == ["ubd0rd=/d/a", "ubd1d=/d/b"]
     assert cmdline.disk_names(disks) == {"a": "ubda", "b": "ubdb"}
@@ -71,14 +71,14 @@ def test_a_line_that_the_kernel_would_cut_is_refused(pod: PodContext) -> None:
         "--x",
     ],
 )
-def test_callers_cannot_say_what_the_hosts_side_would_take_for_itself(param: str) -> None:
+def test_parameters_that_user_mode_linux_reads_itself_are_refused(param: str) -> None:
     config = HypervisorConfig(kernel_params=[Param.parse(param)])
     with pytest.raises(ConfigError, match=param.partition("=")[0]):
         cmdline.check_caller_params(config)
 
 
 @pytest.mark.parametrize("param", ["loglevel=7", "panic=5", "systemd.unit=x", "debug_boot_weak_hash"])
-def test_callers_can_say_anything_else(param: str) -> None:
+def test_other_parameters_of_callers_are_accepted(param: str) -> None:
     cmdline.check_caller_params(HypervisorConfig(kernel_params=[Param.parse(param)]))
 
 
@@ -92,7 +92,7 @@ def test_callers_can_say_anything_else(param: str) -> None:
         (BlockDevice("d", Path("/cow:/backing")), "colon"),
     ],
 )
-def test_a_device_that_cannot_be_told_of_is_refused_by_name(device: Device, says: str) -> None:
+def test_a_device_that_no_parameter_can_describe_is_refused_by_name(device: Device, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         cmdline.check_device(device, [])
 

@@ -40,7 +40,7 @@ def attempt(directory: Path, statement: str) -> str:
         "os.mknod('new', 0o104755)",
     ],
 )
-def test_what_would_plant_something_is_not_permitted(tmp_path: Path, statement: str) -> None:
+def test_set_user_id_files_and_devices_cannot_be_made(tmp_path: Path, statement: str) -> None:
     (tmp_path / "file").touch(0o644)
     assert "PermissionError" in attempt(tmp_path, statement)
     assert [(one.name, stat.S_IMODE(one.stat().st_mode)) for one in tmp_path.iterdir()] == [("file", 0o644)]
@@ -77,6 +77,6 @@ def test_system_calls_of_another_architecture_are_not_permitted(tmp_path: Path) 
         "os.mkdir('new', 0o755)",
     ],
 )
-def test_what_files_are_for_is_permitted(tmp_path: Path, statement: str) -> None:
+def test_other_changes_of_files_are_permitted(tmp_path: Path, statement: str) -> None:
     (tmp_path / "file").touch(0o644)
     assert attempt(tmp_path, statement) == ""

@@ -60,7 +60,7 @@ def test_a_guest_that_powers_off_ends_its_vm(pod: PodContext, booting: Callable[
     assert b"\nbye" in (pod.run_dir / "console.log").read_bytes()
 
 
-def test_a_panic_is_told_in_the_kernels_own_words(pod: PodContext, booting: Callable[[str], Boot]) -> None:
+def test_the_reason_of_a_panic_is_the_kernels_own_message(pod: PodContext, booting: Callable[[str], Boot]) -> None:
     exit_, _ = end_of(pod, booting("exit 3"))
     assert exit_.reason == "the guest's kernel panicked: Attempted to kill init! exitcode=0x00000300"
 
@@ -94,7 +94,7 @@ def test_the_guest_sees_shares_disks_and_only_what_it_may_write(
     assert disk.read_bytes() == before
 
 
-def test_a_channel_goes_to_the_device_that_the_guest_is_told(pod: PodContext, booting: Callable[[str], Boot]) -> None:
+def test_a_channel_is_the_serial_line_that_a_parameter_names(pod: PodContext, booting: Callable[[str], Boot]) -> None:
     boot = booting("exec </dev/ttyS0 >/dev/ttyS0; /bin/busybox stty raw -echo; echo ready; exec /bin/busybox cat")
 
     async def main() -> None:
@@ -108,9 +108,7 @@ def test_a_channel_goes_to_the_device_that_the_guest_is_told(pod: PodContext, bo
     asyncio.run(main())
 
 
-def test_the_death_of_the_kernel_alone_leaves_none_of_its_helpers(
-    pod: PodContext, booting: Callable[[str], Boot]
-) -> None:
+def test_a_kernel_that_is_killed_alone_leaves_no_helpers(pod: PodContext, booting: Callable[[str], Boot]) -> None:
     async def main() -> None:
         boot = booting("/bin/busybox sleep 1000 & echo up >/dev/ttyS0; while :; do :; done")
         async with running(pod, boot, Channel("c", "org.c")) as vm, asyncio.timeout(TIMEOUT):
@@ -142,14 +140,14 @@ def in_directory(process: Path, directory: Path) -> bool:
         (Resources(), HypervisorConfig(hypervisor_path="/bin/true"), "give kernel_path"),
     ],
 )
-def test_what_it_cannot_be_is_refused_at_creation(
+def test_resources_and_programs_that_a_vm_cannot_have_are_refused_at_creation(
     pod: PodContext, resources: Resources, config: HypervisorConfig, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         UmlHypervisor(replace(pod, resources=resources, hypervisor_config=config), None)
 
 
-def test_more_memory_than_there_is_room_for_is_refused(pod: PodContext, booting: Callable[[str], Boot]) -> None:
+def test_more_memory_than_dev_shm_has_room_for_is_refused(pod: PodContext, booting: Callable[[str], Boot]) -> None:
     async def main() -> None:
         vm = UmlHypervisor(replace(pod, resources=Resources(memory=10**7), boot=booting("")), None)
         with pytest.raises(ConfigError, match="/dev/shm"):

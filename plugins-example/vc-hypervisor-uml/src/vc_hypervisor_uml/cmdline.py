@@ -1,4 +1,4 @@
-"""The kernel's command line: all that User Mode Linux is told, its host's side and the guest alike. Pure."""
+"""The kernel's command line, for User Mode Linux' side of the host and for the guest. Pure: does no I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from vc_core.driver import BlockDevice, Channel, Device, HypervisorConfig, PodContext, SharedDirectory
 from vc_core.errors import ConfigError
 
-#: MiB of a pod that asks for none.
+#: MiB of a pod without a value for memory.
 DEFAULT_MEMORY = 512
 
 #: Name of the directory below the run directory where the kernel puts a pid file and the socket of its management
@@ -22,39 +22,39 @@ UMID = "uml"
 #: Bytes: COMMAND_LINE_SIZE of arch/um in Linux.
 COMMAND_LINE_MAX = 4095
 
-#: How many a VM can have: half of its serial lines, and disks (NR_PORTS and MAX_DEV of arch/um/drivers in Linux).
+#: How many a VM can have: half of its serial lines (NR_PORTS), and disks (MAX_DEV of Linux' arch/um/drivers).
 _DEVICES_MAX = {Channel: 32, BlockDevice: 16}
 
-#: What the program itself takes for a word to it, as it lists with ``--help``, and what decides which program is pid 1.
-#: A caller who could say these of a kernel would reach files and processes of the host with them.
+#: Parameters that the program itself reads (it lists them with ``--help``), and those that select the program of pid 1.
+#: With them a caller could reach files and processes of the host.
 _NOT_FOR_CALLERS = re.compile(
     r"-.*|(ssl|ubd|udb|eth|vec).*|con(\d.*)?|iomem|mem|umid|uml_dir|initrd|console|mconsole|xterm|debug|hostfs"
     r"|fake_ide|nosysemu|tty_.*|virtio_uml\..*|init|rdinit|root(fstype|flags)?|vc\..*"
 )
 
-#: What would end a word, or quote it, on the kernel's command line.
+#: Characters that end a word or quote it on the kernel's command line.
 _BREAKS = re.compile(r"""[\s"'\\\x00-\x1f\x7f]""")
 
 
 def check_caller_params(config: HypervisorConfig) -> None:
-    """Refuse parameters of the caller that would say something to the host's side. Raises ConfigError."""
+    """Refuse parameters of the caller that User Mode Linux itself reads. Raises ConfigError."""
     for param in config.kernel_params:
         text = word("kernel parameter", str(param))
         key = text.partition("=")[0]
         if _NOT_FOR_CALLERS.fullmatch(key):
-            raise ConfigError(f"kernel parameter {key!r} is not allowed: User Mode Linux takes it as its own")
+            raise ConfigError(f"kernel parameter {key!r} is not allowed: User Mode Linux reads it itself; omit it")
     if config.hypervisor_params:
-        raise ConfigError("hypervisor uml has no hypervisor_params; leave them out")
+        raise ConfigError("hypervisor uml has no hypervisor_params; omit them")
 
 
 def check_device(device: Device, others: Sequence[Device]) -> None:
-    """Refuse a device that cannot be had beside ``others``. Raises ConfigError."""
+    """Refuse a device that a VM cannot have beside ``others``. Raises ConfigError."""
     if isinstance(device, Channel):
         word("channel", device.name)
         if device.host_path is not None:
             raise ConfigError(
-                f"channel {device.name!r} is wanted at {str(device.host_path)!r}, but hypervisor uml has no sockets in "
-                "the file system; leave the path out"
+                f"channel {device.name!r} has the path {str(device.host_path)!r}, but hypervisor uml makes no sockets "
+                "in the file system; omit the path"
             )
     elif isinstance(device, SharedDirectory):
         word("mount tag", device.tag)
@@ -78,11 +78,11 @@ def disk_names(devices: Sequence[Device]) -> dict[str, str]:
 
 
 def argv(pod: PodContext, devices: Sequence[Device], lines: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return the argument vector of a pod's kernel, which works in the pod's run directory.
+    """Return the argument vector of a pod's kernel, whose working directory is the pod's run directory.
 
     ``lines``: by the names of channels, the descriptors that the program inherits for the serial lines of each.
-    The pod's id is in it as ``vc.pod=ID`` for people, its UUID as ``vc.uuid=UUID`` for the core, which finds the
-    process by it. Raises ConfigError for what cannot be said on a command line.
+    It contains the pod's id, as ``vc.pod=ID``, for people, and its UUID, as ``vc.uuid=UUID``, by which the core finds
+    the process. Raises ConfigError for a value that cannot be on a command line, and for too long a line.
     """
     assert pod.boot is not None, "the core resolves what a new VM boots"
     channels = [device for device in devices if isinstance(device, Channel)]
@@ -92,7 +92,7 @@ def argv(pod: PodContext, devices: Sequence[Device], lines: Mapping[str, Sequenc
         f"umid={UMID}",
         "uml_dir=.",
         f"initrd={word('image', str(pod.boot.image))}",
-        # A reboot is an end. What the kernel says is on the standard output; nothing else is opened unasked.
+        # A reboot ends the VM. The console is the standard output; the kernel opens no other consoles and lines.
         *("noreboot", "quiet", "con=null", "con0=null,fd:1", "ssl=null"),
         f"vc.uuid={pod.uuid}",
         f"vc.pod={pod.id}",
@@ -103,29 +103,33 @@ def argv(pod: PodContext, devices: Sequence[Device], lines: Mapping[str, Sequenc
         words += [f"ssl{port}=fd:{descriptor}" for port, descriptor in numbered.items()]
         words.append(f"vc.channel.{channel.name}=" + ",".join(f"/dev/ttyS{port}" for port in numbered))
     for number, disk in enumerate(disks):
-        # "d": it is data, whatever its first bytes say.
+        # "d": data; the kernel does not look for a copy-on-write header in its first bytes.
         words.append(f"ubd{number}{'r' if disk.read_only else ''}d={disk.host_path}")
     words += [*_shares(pod.run_dir, devices), *pod.boot.params]
     if len(line := " ".join(words)) > COMMAND_LINE_MAX:
-        raise ConfigError(f"the kernel's command line has {len(line)} bytes; {COMMAND_LINE_MAX} at most: give it less")
+        raise ConfigError(
+            f"the kernel's command line has {len(line)} bytes; {COMMAND_LINE_MAX} at most: omit parameters or mounts"
+        )
     return [str(pod.boot.kernel), *words]
 
 
 def _shares(run_dir: Path, devices: Sequence[Device]) -> list[str]:
-    """Return what is said of shared directories. hostfs begins at the one directory that holds them all.
+    """Return the parameters for shared directories. hostfs begins at the one directory that holds them all.
 
-    The run directory is where the program works, so what lies below is told from there and shows the guest no more.
+    A path below the run directory, where the program runs, is relative to it, so that the guest does not see the rest.
     """
     shares = {device.tag: device.host_path for device in devices if isinstance(device, SharedDirectory)}
     if not shares:
-        return ["hostfs=none"]  # no such directory: there is nothing to be mounted
+        return ["hostfs=none"]  # a directory that does not exist: the guest can mount nothing
     top = Path(os.path.commonpath(shares.values()))
-    told = top.relative_to(run_dir) if top.is_relative_to(run_dir) else top
-    return [f"hostfs={told}", *(f"vc.share.{tag}=hostfs:/{path.relative_to(top)}" for tag, path in shares.items())]
+    shown = top.relative_to(run_dir) if top.is_relative_to(run_dir) else top
+    return [f"hostfs={shown}", *(f"vc.share.{tag}=hostfs:/{path.relative_to(top)}" for tag, path in shares.items())]
 
 
 def word(what: str, text: str) -> str:
-    """Return one word of the command line. Raises ConfigError for what the kernel would read as several."""
+    """Return ``text`` as one word of the command line. Raises ConfigError if the kernel would read several words."""
     if not text or _BREAKS.search(text):
-        raise ConfigError(f"{what} {text!r} cannot be said to a kernel; use no spaces, quotes and control characters")
+        raise ConfigError(
+            f"{what} {text!r} cannot be on a kernel's command line; use no spaces, quotes and control characters"
+        )
     return text

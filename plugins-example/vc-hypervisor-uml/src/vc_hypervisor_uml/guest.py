@@ -19,7 +19,7 @@ from vc_core.driver import BuiltGuest, GuestBuilder, GuestImage, GuestRequest, P
 from vc_core.errors import ConfigError, GuestError
 from vc_hypervisor_uml import package
 
-#: Raise it whenever the same request makes another guest.
+#: To be raised when the same request makes a different guest.
 _FORMAT = 1
 
 _INITRAMFS, _MANIFEST = "initramfs", "manifest.json"
@@ -30,10 +30,10 @@ _LOAD_LIST = "/lib/modules/load"
 #: Without the self-tests of its ciphers the kernel boots 0.2 s faster.
 _KERNEL_PARAMS = ("cryptomgr.notests",)
 
-#: Files of packages that no guest needs: texts for people.
+#: Files of packages that are left out: documentation and translations.
 _TEXTS = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/lintian/", "/usr/share/locale/")
 
-#: Seconds for asking a program one question.
+#: Seconds for one call of a program.
 _TIMEOUT = 30.0
 
 
@@ -41,12 +41,12 @@ class UmlBuilder(GuestBuilder):
     """Builds guests for the kernel of the package user-mode-linux."""
 
     async def find(self, request: GuestRequest) -> GuestImage | None:
-        """Return the guest that was built for this request and this kernel."""
+        """Return the guest that was built for this request and this kernel, or None. Raises GuestError."""
         kernel, directory = _place(request)
         return _image(request, kernel, directory) if (directory / _INITRAMFS).exists() else None
 
     async def build(self, request: GuestRequest, progress: Progress) -> GuestImage:
-        """Build the guest from what is installed on this host; nothing is downloaded."""
+        """Build the guest from what is installed on this host; nothing is downloaded. Raises GuestError."""
         kernel, directory = _place(request)
         progress("assembling the initramfs", None)
         manifest, files = await asyncio.to_thread(_contents, request, kernel)
@@ -59,11 +59,11 @@ class UmlBuilder(GuestBuilder):
         return _image(request, kernel, directory)
 
     def list(self, cache_dir: Path) -> list[BuiltGuest]:
-        """Return every guest in the cache."""
+        """Return every guest in the cache. Raises GuestError for a damaged one."""
         return [_described(one.parent) for one in (cache_dir / "uml").glob(f"*/{_INITRAMFS}")]
 
     def remove(self, cache_dir: Path, key: str) -> None:
-        """Remove a guest; a VM has read its own when it booted."""
+        """Remove a guest; VMs that booted it have read it already. Raises GuestError if there is no such guest."""
         directory = _directory(cache_dir, key)
         if key not in [one.key for one in self.list(cache_dir)]:
             raise GuestError(f"there is no guest {key!r}; see virtc guest list --guest uml")
@@ -73,7 +73,7 @@ class UmlBuilder(GuestBuilder):
 
 
 def _place(request: GuestRequest) -> tuple[Path, Path]:
-    """Return the kernel that is there, and the directory of the guest for it."""
+    """Return the installed kernel, and the directory of the guest for it. Raises GuestError."""
     try:
         kernel = package.find_kernel()
     except ConfigError as error:
@@ -86,8 +86,8 @@ def _image(request: GuestRequest, kernel: Path, directory: Path) -> GuestImage:
 
 
 def _contents(request: GuestRequest, kernel: Path) -> tuple[dict[str, object], dict[str, initramfs.Entry]]:
-    """Return a guest's manifest and files. Writes nothing; blocks."""
-    payload, version = request.payload, _ask(str(kernel), "--version").strip()
+    """Return a guest's manifest and files. Writes nothing; blocks. Raises GuestError."""
+    payload, version = request.payload, _run(str(kernel), "--version").strip()
     try:
         files = {
             **_package_files(payload.packages),
@@ -95,12 +95,12 @@ def _contents(request: GuestRequest, kernel: Path) -> tuple[dict[str, object], d
             **{path: _read(Path(source).resolve()) for path, source in payload.files.items()},
         }
     except OSError as error:
-        raise GuestError(f"what the guest is made of cannot be read: {error}") from error
+        raise GuestError(f"a file for the guest cannot be read: {error}") from error
     return {"agent": request.agent, "made_from": [f"{kernel.name} {version}", *payload.packages]}, files
 
 
 def _key(request: GuestRequest, kernel: Path) -> str:
-    """Return the name of the guest for a request and a kernel, which is taken for another one when it was replaced."""
+    """Return the key of the guest for a request and a kernel, another one for a replaced kernel. Raises GuestError."""
     payload = request.payload
     try:
         binary = kernel.stat()
@@ -109,7 +109,7 @@ def _key(request: GuestRequest, kernel: Path) -> str:
             for path, source in sorted(payload.files.items())
         }
     except OSError as error:
-        raise GuestError(f"what the guest is made of cannot be read: {error}") from error
+        raise GuestError(f"a file for the guest cannot be read: {error}") from error
     modules = [list(payload.modules), {name: list(names) for name, names in sorted(payload.later.items())}]
     inputs = [_FORMAT, request.agent, files, modules, list(payload.packages), binary.st_size, binary.st_mtime_ns]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
@@ -125,14 +125,14 @@ def _described(directory: Path) -> BuiltGuest:
         size = (directory / _INITRAMFS).stat().st_size
         return BuiltGuest(directory.name, manifest["agent"], tuple(manifest["made_from"]), directory, size)
     except (OSError, ValueError, KeyError) as error:
-        raise GuestError(f"the guest {directory.name!r} is broken ({error}); remove {str(directory)!r}") from error
+        raise GuestError(f"the guest {directory.name!r} is damaged ({error}); remove {str(directory)!r}") from error
 
 
 def _modules(root: Path, names: Sequence[str], later: Mapping[str, Sequence[str]]) -> dict[str, initramfs.Entry]:
-    """Return the named modules and what they need, with the lists of them.
+    """Return the named modules and those that they depend on, with the load lists.
 
-    Those that this kernel does not have are left out: it has no PCI bus and no such hardware, and its own devices are
-    built in.
+    Modules that this kernel does not have are left out: they are for hardware that it does not have either, and its own
+    devices are built in.
     """
     needs = _dependencies(root)
     files: dict[str, initramfs.Entry] = {}
@@ -156,10 +156,10 @@ def _dependencies(root: Path) -> dict[str, list[str]]:
 
 
 def _package_files(names: Iterable[str]) -> dict[str, initramfs.Entry]:
-    """Return the files of packages that are installed on this host; what these depend on is not added."""
+    """Return the files of packages that are installed on this host, without their dependencies. Raises GuestError."""
     files = {}
     for name in names:
-        for line in _ask("dpkg-query", "--listfiles", name).splitlines():
+        for line in _run("dpkg-query", "--listfiles", name).splitlines():
             path = Path(line)
             if path.is_file() and not line.startswith(_TEXTS):
                 files[line] = _read(path)
@@ -173,7 +173,7 @@ def _read(path: Path) -> initramfs.Entry:
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all. Raises OSError."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with new.open("wb") as file:
@@ -183,8 +183,8 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
         new.unlink(missing_ok=True)
 
 
-def _ask(*argv: str) -> str:
-    """Return a program's output, which names files. Raises GuestError with its own words when it fails."""
+def _run(*argv: str) -> str:
+    """Run a program and return its output. Raises GuestError with the program's own message when it fails."""
     try:
         done = subprocess.run(argv, capture_output=True, timeout=_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,4 +1,4 @@
-"""What Debian's package user-mode-linux installed on this host: a kernel that is a program, and its modules."""
+"""Finds the kernel and the modules of Debian's package user-mode-linux on this host."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from vc_core.errors import ConfigError
 from vc_hypervisor_uml import registers
 
-#: The machine (``uname -m``) of which the package's kernel is.
+#: The machine (``uname -m``) that the package's kernel runs on.
 _MACHINE = "x86_64"
 
-#: Where the package has modules, in a directory for the kernel's version.
+#: The package's modules, in a directory for each version of the kernel.
 MODULES = Path("/usr/lib/uml/modules")
 
 
 def problems() -> list[str]:
-    """Return one sentence for each thing that keeps the drivers from working on this host. Starts no process."""
+    """Return one sentence for each reason why the drivers cannot work on this host. Starts no process."""
     try:
         find_kernel()
     except ConfigError as error:
@@ -49,6 +49,6 @@ def library(kernel: Path) -> Path | None:
 
 
 def _check_machine() -> None:
-    """Refuse any machine but the one whose system calls seccomp.py has. Raises ConfigError."""
+    """Refuse any machine but the one whose system calls seccomp.py lists. Raises ConfigError."""
     if (machine := platform.machine()) != _MACHINE:
         raise ConfigError(f"hypervisor uml works on {_MACHINE} only, but this host is {machine}; use hypervisor qemu")

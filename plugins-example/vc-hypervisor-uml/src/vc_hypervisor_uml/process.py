@@ -1,4 +1,4 @@
-"""How the kernel's processes are started: in a pid namespace of their own, restricted, and waiting at a gate."""
+"""Starts the kernel's processes: in a pid namespace of their own, under a seccomp filter, and stopped by a pipe."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vc_hypervisor_uml import seccomp
 _CLONE_NEWPID = 0x20000000
 _PIDFD_GETFD = 438
 
-#: The first process of the namespace waits for a line, and then for the kernel, whose orphans it inherits. The guest's
-#: own mask is the one that counts for files which it makes on the host.
+#: The first process of the namespace waits for a line, then runs the kernel and waits for its end; orphans in the
+#: namespace become its children. Its umask is 0, so that files made on the host have the modes that the guest gives.
 _FIRST = 'read -r _ && umask 0 && "$@" </dev/null; exit $?'
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,10 +25,12 @@ _T = TypeVar("_T")
 
 
 def start(argv: Sequence[str], directory: Path, waiting: int, output: int, inherited: Sequence[int]) -> tuple[int, int]:
-    """Start the first process of a new pid namespace, which runs ``argv`` when a line comes from ``waiting``.
+    """Start the first process of a new pid namespace, which runs ``argv`` once it has read a line from ``waiting``.
 
-    User Mode Linux has helpers that outlive it when it is killed. The end of a namespace's first process is the end of
-    all others in it, and they are gone before it is seen to be. Returns its pid and a pidfd to close.
+    User Mode Linux has helpers that outlive it when it is killed. When a namespace's first process ends, the host's
+    kernel kills all others in it, before the parent is notified (pid_namespaces(7)). ``output``: descriptor for the
+    output of all. ``inherited``: descriptors that they get under the same numbers. Returns the first process' pid and a
+    pidfd to close.
     Raises VMStartError, OSError.
     """
     command = ["/bin/sh", "-c", _FIRST, "sh", *argv]
@@ -36,7 +38,7 @@ def start(argv: Sequence[str], directory: Path, waiting: int, output: int, inher
 
 
 def take(pidfd: int, number: int) -> int:
-    """Return a copy of another process' descriptor ``number``. Raises OSError."""
+    """Return a copy of the descriptor ``number`` of the process ``pidfd`` (pidfd_getfd(2)). Raises OSError."""
     taken = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
     if taken == -1:
         raise _error()
@@ -44,9 +46,9 @@ def take(pidfd: int, number: int) -> int:
 
 
 def _isolated(work: Callable[[], _T]) -> _T:
-    """Do work whose children are born in a new pid namespace, and restricted.
+    """Return ``work()``, whose children are in a new pid namespace and under the seccomp filter.
 
-    In a thread of its own, which ends with it: that is all whose children are concerned (unshare(2), seccomp(2)).
+    It runs in a thread that ends afterwards: both apply only to children of that thread (unshare(2), seccomp(2)).
     """
 
     def run() -> _T:

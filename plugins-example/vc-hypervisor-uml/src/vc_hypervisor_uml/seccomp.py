@@ -1,8 +1,8 @@
-"""What the kernel's process may not ask of the host, whoever in the guest asks for it: nothing may be planted.
+"""The filter of system calls (seccomp(2)) that the kernel's processes run under.
 
-hostfs makes and changes files of the host as the guest says, with the rights of the process. This filter of system
-calls (seccomp(2)) keeps two things out of directories that a guest can write to: programs that run as their owner, and
-device files. It is no wall against a guest's kernel that was broken into.
+hostfs makes and changes files of the host at the guest's request, with the rights of the process. The filter keeps two
+things out of directories that a guest can write to: set-user-id programs, and device files. It does not contain a
+guest's kernel that an attacker controls.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ _X86_64 = 0xC000003E
 #: Where struct seccomp_data has the call's number, the architecture, and the lower half of the first argument.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
-#: What the numbers of the x32 ABI have besides (<asm/unistd_x32.h>): other numbers for the same calls, on the same
-#: architecture.
+#: The bit of the x32 ABI (<asm/unistd_x32.h>), which has other numbers for the same calls on the same architecture.
 _X32 = 0x40000000
 
 #: Instructions of <linux/filter.h>: load a word, return, jump if equal, jump if any bit is set.
 _LOAD, _RETURN, _IF_EQUAL, _IF_ANY = 0x20, 0x06, 0x15, 0x45
 
-#: Mode bits: set-user-id and set-group-id; and the one that, of what mknod makes, devices alone have (stat(2)).
+#: Mode bits: set-user-id and set-group-id; and the one that, of what mknod makes, only devices have (stat(2)).
 _SET_ID = 0o6000
 _DEVICE = 0o020000
 
-#: Flags of open(2) without which it takes no mode: O_CREAT and __O_TMPFILE.
+#: Flags of open(2) without which it has no mode argument: O_CREAT and __O_TMPFILE.
 _CREATE = 0o100 | 0o20000000
 
 #: By the numbers of x86-64: which argument is the mode, and which of its bits are refused.
@@ -46,7 +45,7 @@ _MODES = {
     133: (1, _SET_ID | _DEVICE),  # mknod
     259: (2, _SET_ID | _DEVICE),  # mknodat
 }
-#: Of those that have a mode only with certain flags, the argument that holds the flags.
+#: Calls that have a mode only with certain flags: which argument holds the flags.
 _FLAGS = {2: 1, 257: 2}
 
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -57,7 +56,7 @@ class _Program(ctypes.Structure):
 
 
 def restrict_thread() -> None:
-    """Put the calling thread under the filter, and all processes that it will start. Raises OSError."""
+    """Put the calling thread, and all processes that it starts later, under the filter. Raises OSError."""
     instructions = _filter()
     program = _Program(len(instructions) // _INSTRUCTION.size, instructions)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -67,7 +66,7 @@ def restrict_thread() -> None:
 
 
 def _filter() -> bytes:
-    """Return the filter's instructions. A jump names how many to pass over, if it is true and if not.
+    """Return the filter's instructions. A jump has the numbers of instructions to skip, if it is true and if not.
 
     Calls of another architecture or ABI have other numbers and are all refused.
     """
