@@ -17,7 +17,7 @@ from vc_core.driver import GuestImage
 from vc_core.errors import GuestError
 from vc_guest_debian import tools
 from vc_guest_debian.builder import DebianBuilder
-from vc_guest_debian.cache import list_guests, remove_guest
+from vc_guest_debian.cache import Cache
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_guest_boots_the_unpacked_kernel_and_holds_agent_and_modules(
+def test_a_guest_has_the_decompressed_kernel_the_agent_and_the_modules(
     maker: Maker, tmp_path: Path, module_files: Mapping[str, bytes]
 ) -> None:
     image = maker.build(kernel_params=("vc.api=4244",), later={"sums": ("virtio", "checksum")}, modules=("virtio_pci",))
@@ -52,7 +52,7 @@ def test_a_guest_boots_the_unpacked_kernel_and_holds_agent_and_modules(
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_file_of_the_agent_comes_to_lie_below_usr_as_debian_has_it(maker: Maker) -> None:
+def test_a_file_of_the_agent_in_lib_is_moved_below_usr(maker: Maker) -> None:
     image = maker.build(files={**maker.payload.files, "/bin/tool": "/bin/true", "/etc/x": "/bin/true"})
     paths = [line.split(maxsplit=8)[8] for line in listing(image.initramfs)]
     assert {"bin -> usr/bin", "usr/bin/tool", "lib -> usr/lib", "usr/lib/modules/load", "etc/x"} <= set(paths)
@@ -67,12 +67,19 @@ def test_the_same_inputs_make_the_same_bytes(maker: Maker, tmp_path: Path) -> No
     assert first.kernel.parent.name == second.kernel.parent.name
 
 
-def test_packages_come_with_their_libraries_below_usr_and_without_what_no_guest_needs(
+def test_packages_come_with_their_libraries_below_usr_and_without_manuals_and_maintenance(
     maker: Maker, tmp_path: Path, repository: Repository
 ) -> None:
-    repository.add("server", "1.0", {
-        "usr/sbin/server": b"server", "usr/share/man/man8/server.8": b"text", "bin/tool": "../usr/sbin/server",
-    }, depends="libserver, adduser")  # fmt: skip
+    repository.add(
+        "server",
+        "1.0",
+        {
+            "usr/sbin/server": b"server",
+            "usr/share/man/man8/server.8": b"text",
+            "bin/tool": "../usr/sbin/server",
+        },
+        depends="libserver, adduser",
+    )
     repository.add("libserver", "2:1.0", {"lib/libserver.so": b"library"})
     repository.add("adduser", "3.0", {"usr/sbin/adduser": b"perl"})
     image = maker.build(packages=("server",))
@@ -87,7 +94,7 @@ def test_packages_come_with_their_libraries_below_usr_and_without_what_no_guest_
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_guest_without_lockdown_can_be_asked_for(maker: Maker) -> None:
+def test_the_option_lockdown_false_omits_the_kernel_parameter(maker: Maker) -> None:
     locked = maker.build()
     maker.config = type(maker.config)(lockdown=False)
     assert maker.find() is None
@@ -148,7 +155,7 @@ def test_a_newer_kernel_makes_a_new_guest_and_leaves_the_old_one(
     new = maker.build()
     assert maker.find() == new != old
     assert old.kernel.is_file()
-    assert {guest.image().kernel for guest in list_guests(maker.cache_dir)} == {old.kernel, new.kernel}
+    assert {guest.image().kernel for guest in Cache(maker.cache_dir).guests()} == {old.kernel, new.kernel}
 
 
 def test_a_package_that_was_downloaded_is_used_again(maker: Maker, repository: Repository) -> None:
@@ -172,14 +179,14 @@ def test_a_damaged_download_is_fetched_again_once_it_is_seen(maker: Maker, failu
     assert package.read_bytes() == whole
 
 
-def test_downloads_that_no_guest_is_made_from_go(
+def test_downloads_that_no_guest_is_made_from_are_removed(
     maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
 ) -> None:
     maker.build()
     repository.add_kernel("1:1.2.3-2", kernel_files(module_files))
     maker.build()
-    (old, _) = sorted(list_guests(maker.cache_dir), key=lambda guest: guest.package_files)
-    remove_guest(maker.cache_dir, old.key)
+    (old, _) = sorted(Cache(maker.cache_dir).guests(), key=lambda guest: guest.package_files)
+    Cache(maker.cache_dir).remove(old.key)
     maker.build()
     assert {path.name for path in maker.cache_dir.glob("debian/downloads/*")} == {
         f"linux-image-{KERNEL}_1%3a1.2.3-2_amd64.deb",
@@ -188,22 +195,22 @@ def test_downloads_that_no_guest_is_made_from_go(
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_removed_guest_is_gone(maker: Maker) -> None:
+def test_a_removed_guest_is_not_found(maker: Maker) -> None:
     maker.build()
-    (guest,) = list_guests(maker.cache_dir)
-    remove_guest(maker.cache_dir, guest.key)
+    (guest,) = Cache(maker.cache_dir).guests()
+    Cache(maker.cache_dir).remove(guest.key)
     assert maker.find() is None
-    assert list_guests(maker.cache_dir) == []
+    assert Cache(maker.cache_dir).guests() == []
     assert not guest.directory.exists()
     with pytest.raises(GuestError, match=f"no guest '{guest.key}'"):
-        remove_guest(maker.cache_dir, guest.key)
+        Cache(maker.cache_dir).remove(guest.key)
 
 
 @pytest.mark.parametrize("key", ["", ".", "..", "../guests", "a/b"])
 def test_nothing_but_a_guest_can_be_removed(maker: Maker, key: str) -> None:
     maker.cache_dir.joinpath("debian/guests").mkdir(parents=True)
     with pytest.raises(GuestError, match="no guest"):
-        remove_guest(maker.cache_dir, key)
+        Cache(maker.cache_dir).remove(key)
     assert maker.cache_dir.joinpath("debian/guests").is_dir()
 
 
@@ -211,7 +218,7 @@ def test_nothing_but_a_guest_can_be_removed(maker: Maker, key: str) -> None:
 
 
 @pytest.mark.usefixtures("repository")
-def test_of_builders_of_one_guest_one_builds_and_all_have_it(maker: Maker) -> None:
+def test_of_several_builders_of_one_guest_one_builds_and_all_return_it(maker: Maker) -> None:
     phrases = [Phrases() for _ in range(3)]
 
     async def main() -> list[GuestImage]:
@@ -224,7 +231,7 @@ def test_of_builders_of_one_guest_one_builds_and_all_have_it(maker: Maker) -> No
 
 
 @pytest.mark.usefixtures("repository")
-def test_builders_of_different_guests_each_have_their_own(maker: Maker) -> None:
+def test_builders_of_different_guests_each_return_their_own(maker: Maker) -> None:
     async def main() -> list[GuestImage]:
         requests = [maker.request(modules=modules) for modules in (("share",), ("checksum",))]
         return await asyncio.gather(*(DebianBuilder(maker.config).build(request, Phrases()) for request in requests))
@@ -235,7 +242,7 @@ def test_builders_of_different_guests_each_have_their_own(maker: Maker) -> None:
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_builder_that_gives_up_waiting_does_not_keep_the_next_from_building(maker: Maker) -> None:
+def test_a_builder_that_is_cancelled_while_waiting_does_not_block_the_next(maker: Maker) -> None:
     async def main() -> GuestImage:
         builds, waits = asyncio.Event(), asyncio.Event()
         builder = DebianBuilder(maker.config)
@@ -302,7 +309,7 @@ def failure(maker: Maker, **changes: Any) -> str:
     with pytest.raises(GuestError) as error:
         maker.build(**changes)
     assert maker.left_overs() == []
-    assert list_guests(maker.cache_dir) == []
+    assert Cache(maker.cache_dir).guests() == []
     assert maker.find() is None
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -327,7 +334,7 @@ def test_without_a_network_the_error_is_about_the_network(maker: Maker, use_sour
     assert "Connection refused" in text
 
 
-def test_a_source_that_cannot_be_reached_does_not_keep_the_others_from_serving(
+def test_a_source_that_cannot_be_reached_does_not_prevent_a_build_from_the_others(
     maker: Maker, repository: Repository, use_sources: Callable[..., None]
 ) -> None:
     use_sources(
@@ -338,15 +345,13 @@ def test_a_source_that_cannot_be_reached_does_not_keep_the_others_from_serving(
     assert maker.build() == maker.find()
 
 
-def test_packages_that_nobody_signed_are_refused(
-    maker: Maker, repository: Repository, use_sources: Callable[..., None]
-) -> None:
+def test_unsigned_packages_are_refused(maker: Maker, repository: Repository, use_sources: Callable[..., None]) -> None:
     use_sources(f"deb [arch=amd64] file:{repository.directory} ./")
     failure(maker)
     assert not list(maker.cache_dir.glob("debian/downloads/*.deb"))
 
 
-def test_a_package_that_is_not_what_the_lists_say_is_refused(maker: Maker, repository: Repository) -> None:
+def test_a_package_with_another_hash_than_in_the_lists_is_refused(maker: Maker, repository: Repository) -> None:
     (package,) = repository.directory.glob(f"linux-image-{KERNEL}_*")
     package.write_bytes(bytes(package.stat().st_size))
     assert f"cannot download linux-image-{KERNEL}=1:1.2.3-1" in failure(maker)
@@ -354,12 +359,12 @@ def test_a_package_that_is_not_what_the_lists_say_is_refused(maker: Maker, repos
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_package_that_is_no_kernel_is_an_error_that_says_what_to_do(maker: Maker) -> None:
+def test_a_package_without_a_kernel_is_an_error_that_says_what_to_do(maker: Maker) -> None:
     maker.config = type(maker.config)(kernel_package="linux-base")
     assert "kernel_package" in failure(maker)
 
 
-def test_a_kernel_package_that_holds_no_kernel_is_an_error_that_says_what_to_do(
+def test_a_kernel_package_that_contains_no_kernel_is_an_error_that_says_what_to_do(
     maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
 ) -> None:
     files = kernel_files(module_files)
@@ -368,7 +373,9 @@ def test_a_kernel_package_that_holds_no_kernel_is_an_error_that_says_what_to_do(
     assert "kernel_package" in failure(maker)
 
 
-def test_a_damaged_kernel_is_no_guest(maker: Maker, repository: Repository, module_files: Mapping[str, bytes]) -> None:
+def test_a_damaged_kernel_makes_no_guest(
+    maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
+) -> None:
     repository.add_kernel("1:1.2.3-2", kernel_files(module_files, image=bytes(0x202) + b"HdrS" + b"\xff" * 200))
     assert "damaged" in failure(maker)
 
@@ -391,13 +398,13 @@ def test_a_cache_that_cannot_be_written_is_named(maker: Maker) -> None:
         ({"/init": "/bin/true", "/lib/modules/load.x": "/bin/true"}, "a file for '/lib/modules/load.x'"),
     ],
 )
-def test_a_payload_that_cannot_be_is_refused_before_anything_is_done(maker: Maker, files: object, message: str) -> None:
+def test_a_bad_payload_is_refused_before_anything_is_done(maker: Maker, files: object, message: str) -> None:
     with pytest.raises(GuestError, match=message):
         maker.build(files=files)
     assert not maker.cache_dir.exists()
 
 
-def test_a_machine_that_nobody_knows_is_named(maker: Maker) -> None:
+def test_an_unsupported_machine_is_refused_by_name(maker: Maker) -> None:
     request = maker.request()
     strange = type(request)(request.agent, request.payload, "pdp11", request.cache_dir)
     with pytest.raises(GuestError, match="machine 'pdp11', only for x86_64, aarch64"):
@@ -434,7 +441,7 @@ def test_hooks_of_the_hosts_apt_do_not_run(
     assert not mark.exists()
 
 
-def test_lists_that_the_host_has_are_used(
+def test_the_hosts_lists_are_used(
     maker: Maker, repository: Repository, use_sources: Callable[..., None], tmp_path: Path
 ) -> None:
     source = f"deb [trusted=yes arch=amd64] file:{repository.directory} ./"

@@ -33,16 +33,16 @@ def piped(*argv: str) -> bytes:
         pytest.param(lambda: piped("lz4", "-l", "-9", "-c") + SIZE, id="lz4"),
     ],
 )
-def test_a_packed_kernel_that_pvh_can_enter_is_unpacked(payload: Callable[[], bytes]) -> None:
+def test_a_compressed_kernel_with_a_pvh_entry_is_decompressed(payload: Callable[[], bytes]) -> None:
     assert bootable_kernel(bz_image(payload())) == PVH_KERNEL
 
 
-def test_a_kernel_without_a_pvh_entry_stays_as_it_is() -> None:
+def test_a_kernel_without_a_pvh_entry_is_not_changed() -> None:
     image = bz_image(packed(elf(note(b"Xen\0", 17, b"other"))))
     assert bootable_kernel(image) == image
 
 
-def test_an_image_that_is_no_bzimage_stays_as_it_is() -> None:
+def test_an_image_that_is_not_a_bzimage_is_not_changed() -> None:
     image = b"MZ" + bytes(4000)
     assert bootable_kernel(image) == image
 

@@ -27,11 +27,11 @@ def names(root: Path, *wanted: str) -> list[str]:
     return lists(root, {"": wanted})[""]
 
 
-def test_what_a_module_depends_on_is_loaded_before_it_and_only_once(root: Path) -> None:
+def test_dependencies_of_a_module_are_loaded_before_it_and_only_once(root: Path) -> None:
     assert names(root, "virtio_pci", "virtio_rng") == ["virtio_ring", "virtio", "virtio_pci", "virtio-rng"]
 
 
-def test_what_a_module_only_says_it_wants_is_loaded_before_it(root: Path) -> None:
+def test_soft_dependencies_of_a_module_are_loaded_before_it(root: Path) -> None:
     assert names(root, "share") == ["virtio_ring", "virtio", "checksum", "share"]
 
 
@@ -45,18 +45,18 @@ def test_modules_that_are_packaged_below_usr_are_found(root: Path) -> None:
     assert names(root, "virtio") == ["virtio_ring", "virtio"]
 
 
-def test_a_list_for_later_holds_what_is_not_loaded_at_boot(root: Path) -> None:
+def test_a_list_for_later_omits_what_is_loaded_at_boot(root: Path) -> None:
     assert lists(root, {"": ["virtio"], "shares": ["share"], "nothing": []}) == {
         **{"": ["virtio_ring", "virtio"], "shares": ["checksum", "share"], "nothing": []}
     }
 
 
-def test_a_module_that_the_kernel_has_not_is_named(root: Path) -> None:
+def test_a_module_that_the_kernel_does_not_have_is_named(root: Path) -> None:
     with pytest.raises(GuestError, match=rf"^the kernel {KERNEL} has no module 'nonesuch'$"):
         names(root, "virtio", "nonesuch")
 
 
-def test_what_cannot_be_a_module_is_never_passed_to_a_tool(root: Path) -> None:
+def test_a_name_that_cannot_be_a_module_is_never_passed_to_a_tool(root: Path) -> None:
     with pytest.raises(GuestError, match="'--config=x' is not the name of a kernel module"):
         names(root, "--config=x")
     with pytest.raises(GuestError, match=r"'\.\./x' is not the name of a list of kernel modules"):

@@ -24,16 +24,20 @@ def test_options_become_the_configuration() -> None:
     )
 
 
+def test_an_option_of_the_command_line_is_text() -> None:
+    assert DebianPlugin().vc_guest_config({"lockdown": "false"}) == DebianConfig(lockdown=False)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"kernel": "x"}, "no option 'kernel'; it has kernel_package, lockdown"),
-        ({"kernel_package": "--help"}, "kernel_package is '--help'"),
-        ({"kernel_package": None}, "kernel_package is None"),
-        ({"lockdown": "no"}, "lockdown is 'no'"),
+        ({"kernel_package": "--help"}, "option kernel_package of guest driver debian is '--help'; give the name of"),
+        ({"kernel_package": None}, "option kernel_package of guest driver debian is None; give text"),
+        ({"lockdown": "no"}, "option lockdown of guest driver debian is 'no'; give true or false"),
     ],
 )
-def test_an_option_that_cannot_be_is_named_with_its_value(options: dict[str, object], message: str) -> None:
+def test_a_bad_option_is_named_with_its_value(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DebianPlugin().vc_guest_config(options)
 

@@ -35,15 +35,19 @@ def real_guest(tmp_path_factory: pytest.TempPathFactory) -> GuestImage:
     for name in ("proc", "sys"):
         (directory / name).write_bytes(b"")
     payload = GuestPayload(
-        {"/init": str(init), "/bin/busybox": busybox, "/proc/.keep": str(directory / "proc"),
-         "/sys/.keep": str(directory / "sys")},
+        {
+            "/init": str(init),
+            "/bin/busybox": busybox,
+            "/proc/.keep": str(directory / "proc"),
+            "/sys/.keep": str(directory / "sys"),
+        },
         modules=MODULES,
-    )  # fmt: skip
+    )
     return Maker(payload, directory / "cache").build()
 
 
 @pytest.mark.vm
-def test_the_real_kernel_boots_loads_the_modules_and_speaks_on_the_console(real_guest: GuestImage) -> None:
+def test_the_real_kernel_boots_loads_the_modules_and_prints_to_the_console(real_guest: GuestImage) -> None:
     params = ("console=ttyS0", "quiet", "panic=-1", *real_guest.kernel_params)
     argv = [
         "qemu-system-x86_64",
@@ -69,5 +73,5 @@ def test_the_real_kernel_boots_loads_the_modules_and_speaks_on_the_console(real_
 
 
 @pytest.mark.vm
-def test_the_real_kernel_is_entered_by_pvh(real_guest: GuestImage) -> None:
+def test_the_real_kernel_has_a_pvh_entry(real_guest: GuestImage) -> None:
     assert real_guest.kernel.read_bytes().startswith(b"\x7fELF")

@@ -31,7 +31,7 @@ def ends(pid: int) -> bool:
         os.close(pidfd)
 
 
-def test_a_tool_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Path) -> None:
+def test_a_tool_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
     pids: list[int] = []
     with pytest.raises(GuestError, match=r"^cannot wait for it: sh took more than 0\.5 seconds$"):
         asyncio.run(
@@ -47,7 +47,7 @@ def test_a_tool_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Pat
     assert all(map(ends, pids))
 
 
-def test_a_tool_that_is_given_up_is_killed_with_what_it_started(tmp_path: Path) -> None:
+def test_a_tool_whose_call_is_cancelled_is_killed_with_its_children(tmp_path: Path) -> None:
     pids: list[int] = []
 
     async def main() -> None:
@@ -68,7 +68,7 @@ def test_a_tool_that_is_given_up_is_killed_with_what_it_started(tmp_path: Path) 
     assert all(map(ends, pids))
 
 
-def test_a_tool_ends_with_the_builder_that_is_killed(tmp_path: Path) -> None:
+def test_a_tool_is_killed_with_its_builder(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Gets Debian packages with the host's own apt: its sources, keys, proxies and verification, but none of its state.
+"""Downloads Debian packages with the host's apt: its sources, keys, proxies and verification, but none of its state.
 
-apt checks every package against the signed lists. The host's lists are tried first; a host without them, or with lists
-so old that the packages are gone, gets lists of its own in the cache.
+apt checks every package against the signed lists. The host's lists are tried first. If the host has none, or they are
+so old that their packages have been removed from the archive, lists are fetched into the cache.
 """
 
 from __future__ import annotations
@@ -60,29 +60,33 @@ class Apt:
             self._command += ["-o", f"{name}={value}"]
 
     async def update(self) -> None:
-        """Fetch the lists, if they are not the host's.
+        """Fetch the lists, unless they are the host's.
 
-        Raises ToolError when not every list could be fetched; those that could are in use.
+        Raises ToolError when a list cannot be fetched; :meth:`closure` then uses those that could.
         """
         if self._own_lists:
             await run(
                 [*self._command, "update"],
-                purpose="fetch the lists of packages", timeout=_UPDATE_TIMEOUT, cwd=self._directory,
-            )  # fmt: skip
+                purpose="fetch the lists of packages",
+                timeout=_UPDATE_TIMEOUT,
+                cwd=self._directory,
+            )
 
     async def closure(self, names: Sequence[str]) -> list[Package]:
-        """Return the named packages and all that they depend on, at their current versions. Raises ToolError."""
+        """Return the named packages and all their dependencies, at their current versions. Raises ToolError."""
         output = await run(
             [*self._command, "install", "--print-uris", "-qq", "--yes", "--no-install-recommends", "--", *names],
-            purpose=f"find the package {' '.join(names)}", timeout=_RESOLVE_TIMEOUT, cwd=self._directory,
-        )  # fmt: skip
+            purpose=f"find the package {' '.join(names)}",
+            timeout=_RESOLVE_TIMEOUT,
+            cwd=self._directory,
+        )
         # A line for each package: 'URI' FILE SIZE HASH
         return sorted(Package(line.split()[1]) for line in output.splitlines() if line.startswith("'"))
 
     async def download(self, packages: Sequence[Package], directory: Path, progress: Callable[[float], None]) -> None:
-        """Put the packages' files into ``directory``; those already there in full are not fetched again.
+        """Download the packages' files into ``directory``, except those that are there with the right size.
 
-        ``progress``: called with the share that is done, 0 to 1. Raises ToolError.
+        ``progress``: called with the part that is done, 0 to 1. Raises ToolError, GuestError when a file is missing.
         """
 
         def on_line(line: str) -> None:
@@ -93,8 +97,11 @@ class Apt:
         versions = [f"{package.name}={package.version}" for package in packages]
         await run(
             [*self._command, "-o", "APT::Status-Fd=1", "download", "--", *versions],
-            purpose=f"download {', '.join(versions)}", timeout=_DOWNLOAD_TIMEOUT, cwd=directory, on_line=on_line,
-        )  # fmt: skip
+            purpose=f"download {', '.join(versions)}",
+            timeout=_DOWNLOAD_TIMEOUT,
+            cwd=directory,
+            on_line=on_line,
+        )
         for package in packages:
             if not (directory / package.file_name).is_file():
-                raise GuestError(f"apt-get left no file {package.file_name} in {directory}")
+                raise GuestError(f"apt-get did not write the file {package.file_name} to {directory}")

@@ -1,4 +1,4 @@
-"""What differs between machines, as a table."""
+"""The table of machines for which guests can be built."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _ARCHITECTURES = {
 
 
 def architecture(machine: str) -> Architecture:
-    """Return the table's row for a machine (``uname -m``). Raises GuestError for one that is not in it."""
+    """Return the row for a machine (``uname -m``). Raises GuestError for a machine that is not in the table."""
     try:
         return _ARCHITECTURES[machine]
     except KeyError:
-        known = ", ".join(_ARCHITECTURES)
-        raise GuestError(f"no guest can be built for the machine {machine!r}, only for {known}") from None
+        machines = ", ".join(_ARCHITECTURES)
+        raise GuestError(f"no guest can be built for the machine {machine!r}, only for {machines}") from None

@@ -1,4 +1,4 @@
-"""The builder: what is done in which order."""
+"""DebianBuilder: finds and builds guests. The other modules each do one step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vc_guest_debian.modules import load_lists
 from vc_guest_debian.recipe import Recipe
 from vc_guest_debian.tools import NEEDED, ToolError, require_tool, run
 
-_UNPACK_TIMEOUT = 300.0  #: seconds a package; takes three
+_UNPACK_TIMEOUT = 300.0  #: seconds for one package, which takes three
 
 _T = TypeVar("_T")
 
@@ -32,23 +32,26 @@ class DebianBuilder(GuestBuilder):
         self._config = config
 
     async def find(self, request: GuestRequest) -> GuestImage | None:
-        """Return the built guest for this request; reads the payload's files and a few small ones."""
+        """Return the built guest for this request, or None; reads the payload's files and a few small ones.
+
+        Raises GuestError.
+        """
         guest = Cache(request.cache_dir).find(Recipe.of(request, self._config).request_key())
         return guest.image() if guest else None
 
     def list(self, cache_dir: Path) -> list[BuiltGuest]:
-        """Return every whole guest."""
+        """Return every guest that is complete."""
         return [
             BuiltGuest(one.key, one.agent, one.package_files, one.directory, one.size)
             for one in Cache(cache_dir).guests()
         ]
 
     def remove(self, cache_dir: Path, key: str) -> None:
-        """Remove the guest with a content key."""
+        """Remove the guest with a content key. Raises GuestError when there is none."""
         Cache(cache_dir).remove(key)
 
     async def build(self, request: GuestRequest, progress: Progress) -> GuestImage:
-        """Build the guest from the packages' current versions."""
+        """Build the guest from the packages' current versions. Raises GuestError."""
         for tool in NEEDED:
             require_tool(tool)
         recipe = Recipe.of(request, self._config)
@@ -63,7 +66,7 @@ async def _build(recipe: Recipe, cache: Cache, progress: Progress) -> GuestImage
     before = cache.stamp(request_key)
     async with cache.building(lambda: progress("waiting for another build", None)) as work_dir:
         if cache.stamp(request_key) != before and (guest := cache.find(request_key)):
-            return guest.image()  # built while this one waited
+            return guest.image()  # another process has built it while this one waited
         packages = await fetch(recipe, cache.apt, cache.downloads, progress)
         progress("unpacking the kernel", 0.6)
         kernel_root = await _unpack(packages.kernel, cache.downloads, work_dir / "kernel")
@@ -94,17 +97,19 @@ async def _unpack(packages: Sequence[Package], downloads: Path, root: Path) -> P
         try:
             await run(
                 ["dpkg-deb", "--extract", str(file), str(root)],
-                purpose=f"unpack {package.file_name}", timeout=_UNPACK_TIMEOUT, cwd=root.parent,
-            )  # fmt: skip
+                purpose=f"unpack {package.file_name}",
+                timeout=_UNPACK_TIMEOUT,
+                cwd=root.parent,
+            )
         except ToolError:
             with suppress(OSError):
-                file.unlink()  # apt would take it for good again, because it has the right size
+                file.unlink()  # it has the right size, so apt would not download it again
             raise
     return root
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:
-    """Run work in a thread and, unlike asyncio.to_thread, be sure that it has ended on every way out."""
+    """Run ``work`` in a thread; unlike asyncio.to_thread, when cancelled wait for its end, and only then raise."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)

@@ -1,11 +1,11 @@
-"""The cache of built guests: what is in it is whole, whoever was interrupted.
+"""The cache of built guests. A guest in it is complete, even after a builder was interrupted.
 
 ::
 
-    debian/lock                   held by the one that builds
-    debian/work-XXXXXXXX/         what a builder works in; of a dead one when nobody holds the lock
+    debian/lock                   locked by the process that builds
+    debian/work-XXXXXXXX/         its working directory; a remainder if the file is not locked
     debian/downloads/             package files that the guests below were made from
-    debian/apt/                   what apt keeps: the lists of packages, where the host has none
+    debian/apt/                   apt's files: the lists of packages if the host has none
     debian/guests/CONTENT/        kernel, initramfs, manifest.json
     debian/requests/REQUEST       symbolic link to the guest that serves the request
 """
@@ -29,14 +29,14 @@ from vc_guest_debian.tools import run
 
 _LOCK_TIMEOUT = 3600.0  #: seconds; another builder may have a slow network
 
-_FULL = 1 << 20  #: bytes that are free when there is no space left, for what we write
+_FULL = 1 << 20  #: bytes: with fewer free, a failed build is taken to have run out of space
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
 class CachedGuest:
-    """One built guest: its content key, where it is, for which agent, from which package files; ``size`` in bytes."""
+    """One built guest: its content key, directory, agent and package files; ``size`` in bytes."""
 
     key: str
     directory: Path
@@ -46,12 +46,12 @@ class CachedGuest:
     size: int
 
     def image(self) -> GuestImage:
-        """Return it as a hypervisor boots it."""
+        """Return the kernel, initramfs and kernel parameters that a hypervisor boots."""
         return GuestImage(self.directory / "kernel", self.directory / "initramfs", self.kernel_params)
 
 
 class Cache:
-    """The guests of this driver below one cache directory. Making the object touches nothing."""
+    """The guests of this driver below one cache directory. Making the object does no I/O."""
 
     def __init__(self, cache_dir: Path) -> None:
         self._root = cache_dir / "debian"
@@ -61,7 +61,7 @@ class Cache:
         self._requests = self._root / "requests"
 
     def find(self, request_key: str) -> CachedGuest | None:
-        """Return the guest that serves a request if it is whole, as far as sizes tell, else None."""
+        """Return the guest for a request if all its files are present with the recorded sizes, else None."""
         try:
             return self._load(self._guests / (self._requests / request_key).readlink().name)
         except OSError:
@@ -75,7 +75,7 @@ class Cache:
             return None
 
     def guests(self) -> list[CachedGuest]:
-        """Return every whole guest."""
+        """Return every guest that is complete."""
         try:
             directories = sorted(self._guests.iterdir())
         except OSError:
@@ -84,7 +84,7 @@ class Cache:
 
     @staticmethod
     def _load(directory: Path) -> CachedGuest | None:
-        """Return the guest in a directory, or None if it is not whole."""
+        """Return the guest in a directory, or None if it is not complete."""
         try:
             manifest = json.loads((directory / MANIFEST).read_bytes())
             sizes = manifest["sizes"]
@@ -103,10 +103,10 @@ class Cache:
 
     @contextlib.asynccontextmanager
     async def building(self, waiting: Callable[[], None]) -> AsyncIterator[Path]:
-        """Yield a fresh directory to build in, as the only builder; it is removed afterwards.
+        """Lock the cache and yield a new directory to build in, which is removed afterwards.
 
-        What dead builders left and guests that are not whole are removed first. ``waiting`` is called when another
-        builder has to end before. Raises GuestError.
+        Directories of builders that were killed, and guests that are not complete, are removed first. ``waiting`` is
+        called if another process has the lock. Raises GuestError.
         """
         for directory in (self.apt, self.downloads, self._guests, self._requests):
             directory.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ class Cache:
             try:
                 yield work_dir
             except (OSError, GuestError) as error:
-                # Not every tool says so when there is no space.
+                # Not every tool reports that there is no space.
                 if shutil.disk_usage(work_dir).free < _FULL:
                     raise GuestError(f"no space is left in {self._root}; a build takes some 600 MiB") from error
                 raise
@@ -126,7 +126,10 @@ class Cache:
                 shutil.rmtree(work_dir, ignore_errors=True)
 
     def publish(self, work_dir: Path, request_key: str, content_key: str, built: Path) -> CachedGuest:
-        """Make the guest in the directory ``built`` the one that serves a request. Only for the builder."""
+        """Move the guest in the directory ``built`` into the cache, as the one for a request. Only in :meth:`building`.
+
+        Raises GuestError, OSError.
+        """
         target = self._guests / content_key
         if not target.exists():
             built.rename(target)
@@ -135,49 +138,37 @@ class Cache:
         pointer.rename(self._requests / request_key)
         guest = self._load(target)
         if guest is None:
-            raise GuestError(f"the guest just built in {target} is not whole: is something else writing there?")
+            raise GuestError(f"the guest just built in {target} is not complete: does another program write there?")
         return guest
 
     def prune_downloads(self) -> None:
-        """Remove the package files that no guest was made from. Only for the builder."""
+        """Remove the package files that no guest was made from. Only in :meth:`building`."""
         wanted = {name for guest in self.guests() for name in guest.package_files}
         for file in self.downloads.iterdir():
             if file.name not in wanted:
                 file.unlink()
 
     def remove(self, key: str) -> None:
-        """Remove a guest and what points to it. Raises GuestError when there is none with this content key."""
+        """Remove a guest and the links to it. Raises GuestError when there is none with this content key."""
         if key not in (guest.key for guest in self.guests()):
             raise GuestError(f"there is no guest {key!r} in {self._guests}")
-        grave = self._root / f"work-{secrets.token_hex(4)}"
+        removed = self._root / f"work-{secrets.token_hex(4)}"
         try:
             for pointer in self._requests.iterdir():
                 if pointer.readlink().name == key:
                     pointer.unlink()
-            (self._guests / key).rename(grave)  # at once, so that nobody finds half of it
-            shutil.rmtree(grave, ignore_errors=True)
+            (self._guests / key).rename(removed)  # atomic, so that no process finds a part of it
+            shutil.rmtree(removed, ignore_errors=True)
         except OSError as error:
             raise GuestError(f"cannot remove the guest {key}: {error}") from error
 
 
-def list_guests(cache_dir: Path) -> list[CachedGuest]:
-    """Return every guest that this driver built into a cache directory."""
-    return Cache(cache_dir).guests()
-
-
-def remove_guest(cache_dir: Path, key: str) -> None:
-    """Remove the guest with a content key from a cache directory; running VMs keep what they booted.
-
-    Raises GuestError when there is none.
-    """
-    Cache(cache_dir).remove(key)
-
-
 @contextlib.asynccontextmanager
 async def _locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None]:
-    """Hold the exclusive lock on a file; ``waiting`` is called when another process has it.
+    """Hold the exclusive lock on a file; ``waiting`` is called when another process has it. Raises GuestError, OSError.
 
-    flock(2) cannot be awaited, but flock(1) can, and the lock that it gets belongs to the descriptor that we share.
+    flock(2) cannot be awaited, but the program flock(1) can. Its lock belongs to the open file, which it inherits from
+    this process, and so outlives the program.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -187,8 +178,11 @@ async def _locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None
             waiting()
             await run(
                 ["flock", "--exclusive", str(descriptor)],
-                purpose="wait for another build", timeout=_LOCK_TIMEOUT, cwd=path.parent, pass_fds=[descriptor],
-            )  # fmt: skip
+                purpose="wait for another build",
+                timeout=_LOCK_TIMEOUT,
+                cwd=path.parent,
+                pass_fds=[descriptor],
+            )
         yield
     finally:
         os.close(descriptor)

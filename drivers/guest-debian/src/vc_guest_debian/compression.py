@@ -1,4 +1,4 @@
-"""Unpacks what Debian packs kernels and modules with."""
+"""Decompresses Debian's kernels and modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from vc_core.errors import GuestError
 from vc_guest_debian.tools import require_tool
 
-_TOOL_TIMEOUT = 120.0  #: seconds; takes about one
+_TOOL_TIMEOUT = 120.0  #: seconds; one call takes about one
 
 
 def _with_tool(name: str) -> Callable[[bytes], bytes]:
@@ -22,7 +22,7 @@ def _with_tool(name: str) -> Callable[[bytes], bytes]:
     return unpack
 
 
-#: First bytes of each format (Linux, lib/decompress.c, compressed_formats), and what unpacks it.
+#: First bytes of each format (Linux, lib/decompress.c, compressed_formats), and the function that decompresses it.
 _FORMATS: dict[bytes, Callable[[bytes], bytes]] = {
     b"\x1f\x8b": gzip.decompress,
     b"BZh": bz2.decompress,
@@ -34,7 +34,7 @@ _FORMATS: dict[bytes, Callable[[bytes], bytes]] = {
 
 
 def decompress(data: bytes, what: str) -> bytes:
-    """Return ``data`` unpacked, or as it is when it is packed in no known format; ``what`` it is, for errors.
+    """Return ``data`` decompressed, or unchanged if it is in none of the formats. ``what``: its name in errors.
 
     Blocks: call it in a thread. Raises GuestError when it is damaged or the tool for its format is missing.
     """

@@ -1,4 +1,4 @@
-"""The driver's options."""
+"""Options of the driver ``debian``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from vc_core.driver import read_options
 from vc_core.errors import ConfigError
 
-#: Debian policy, section 5.6.7: lower-case letters, digits, ``+ - .``, at least two, the first a letter or digit.
+#: Debian policy, section 5.6.7: at least two lower-case letters, digits, ``+ - .``, of which the first is a letter or
+#: digit.
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianConfig:
-    """Options of the Guest driver ``debian``.
+    """Options of the guest driver ``debian``.
 
     ``kernel_package``: the package that is, or depends on, the kernel; empty means the architecture's usual one.
     ``lockdown``: the guest's kernel protects itself from the guest's root (kernel_lockdown(7), confidentiality).

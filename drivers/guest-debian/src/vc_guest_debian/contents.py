@@ -1,4 +1,4 @@
-"""What goes into a guest: the kernel as it is booted, and the files of the initramfs."""
+"""Writes the two files of a guest: its kernel and its initramfs."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from vc_core.errors import GuestError
 from vc_guest_debian.compression import decompress
 from vc_guest_debian.kernel import bootable_kernel
 
-#: Where the initramfs lists its modules in load order, and with .NAME those of another list than that for the boot; see
+#: The file in the initramfs that lists its modules in load order; with .NAME, one of the lists for later. See
 #: vc_core.driver.GuestPayload.
 LOAD_LIST = "/lib/modules/load"
 
-#: Of the packages that an agent asks for, the files that no guest needs: texts for people, character sets.
+#: Files of the agent's packages that are left out: documentation, translations, character sets.
 _LEFT_OUT = re.compile(r"/usr/share/(doc|info|lintian|locale|man)/|/usr/lib/[^/]+/gconv/")
 
-#: Directories that Debian has below /usr, with links to them in /. Packages may still name them the old way.
+#: Directories that Debian has below /usr, with links to them in /. Some packages still have files in /bin or /lib.
 _BELOW_USR = frozenset({"bin", "lib", "lib32", "lib64", "libx32", "sbin"})
 
 
 def write_kernel(root: Path, target: Path) -> None:
-    """Write the kernel of the packages unpacked in ``root``. Blocks. Raises GuestError, OSError."""
+    """Write the kernel of the packages that are unpacked in ``root``. Blocks. Raises GuestError, OSError."""
     images = sorted((root / "boot").glob("vmlinu[xz]-*"))
     if not images:
-        raise GuestError("the kernel package holds no kernel: name another with the option kernel_package")
+        raise GuestError("the kernel package contains no kernel; give another with the option kernel_package")
     target.write_bytes(bootable_kernel(images[0].read_bytes()))
 
 
 def write_initramfs(
     lists: Mapping[str, Sequence[Path]], packages_root: Path, payload: Mapping[str, initramfs.Entry], target: Path
 ) -> None:
-    """Write the initramfs: modules and their lists, what was unpacked of packages, and the agent's own files over them.
+    """Write the initramfs: the unpacked packages, modules and their lists, and the agent's files, which replace others.
 
     The list for the boot has the name "". Blocks. Raises GuestError, OSError.
     """
@@ -50,12 +50,12 @@ def write_initramfs(
 
 
 def _path(module: Path) -> str:
-    """Return where in the guest a module lies, whatever it is packed with."""
+    """Return the path of a module in the guest, where it is not compressed."""
     return f"/lib/modules/{module.name.partition('.ko')[0]}.ko"
 
 
 def _package_files(root: Path) -> dict[str, initramfs.Entry]:
-    """Return the files that were unpacked below ``root``, by their path in the guest."""
+    """Return the files below ``root``, by their paths in the guest."""
     files = {}
     for path in root.rglob("*"):
         name = f"/{path.relative_to(root)}"
@@ -70,7 +70,7 @@ def _package_files(root: Path) -> dict[str, initramfs.Entry]:
 
 
 def _below_usr(files: Mapping[str, initramfs.Entry]) -> dict[str, initramfs.Entry]:
-    """Move what is in directories that Debian has below /usr there, and leave links to them.
+    """Move the files of directories that Debian has below /usr there, and put links in their places.
 
     The kernel unpacks in the archive's order: a link must not come before what is written through it.
     """
@@ -81,7 +81,7 @@ def _below_usr(files: Mapping[str, initramfs.Entry]) -> dict[str, initramfs.Entr
             moved[path] = entry
         elif path != f"/{top}":
             moved[f"/usr{path}"] = entry
-    # Whether they were moved there, or named there by the packages of a newer release.
+    # The directories below /usr that have files, moved by this function or packed there by a newer release.
     for top in {path.split("/")[2] for path in moved if path.startswith("/usr/")} & set(_BELOW_USR):
         moved[f"/{top}"] = initramfs.Entry(stat.S_IFLNK | 0o777, f"usr/{top}".encode())
     return moved

@@ -1,4 +1,4 @@
-"""Decides which packages make a guest, and gets them."""
+"""Selects the packages that a guest is made from, and downloads them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vc_guest_debian.apt import Apt, Package
 from vc_guest_debian.recipe import Recipe
 from vc_guest_debian.tools import ToolError
 
-#: Of what a kernel package depends on, the packages that hold the kernel and its modules; Debian has both in one.
+#: Dependencies of a kernel package that contain the kernel or its modules; Debian has both in one package.
 _KERNEL_PARTS = re.compile(r"linux-(image|binary|modules)-.*")
 
-#: Dependencies that serve only to configure packages, which is not done here: no maintainer script runs. They are left
-#: out unless the agent asks for them by name; of what OpenSSH depends on, they are more than half.
+#: Dependencies that only maintainer scripts need, which do not run here. They are left out unless the agent asks for
+#: them by name; more than half of OpenSSH's dependencies are of this kind.
 _MAINTENANCE = re.compile(
     r"adduser|debconf(-.*)?|debianutils|dpkg|init-system-helpers|libgdbm.*|libpam-(modules|runtime).*|libperl5\..*"
     r"|libsemanage.*|libsepol\d|lib.*-perl|lsb-base|openssh-client|passwd|perl(-.*)?|procps|runit-helper"
@@ -28,7 +28,7 @@ _MAINTENANCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """What a guest is made from: the kernel's packages, and those of the agent."""
+    """The packages that a guest is made from: those of the kernel, and those of the agent."""
 
     kernel: list[Package]
     agent: list[Package]
@@ -39,9 +39,9 @@ class Packages:
 
 
 async def fetch(recipe: Recipe, apt_dir: Path, downloads: Path, progress: Progress) -> Packages:
-    """Get what the recipe needs, at its current version, into ``downloads``.
+    """Download the current versions of a recipe's packages to ``downloads``, and return them.
 
-    The host's package lists are tried first, then lists of our own in ``apt_dir``. Raises GuestError.
+    The host's package lists are tried first, then lists that are fetched to ``apt_dir``. Raises GuestError.
     """
     with contextlib.suppress(ToolError):
         return await _fetch_by(Apt(apt_dir, recipe.architecture, own_lists=False), recipe, downloads, progress)
@@ -51,7 +51,7 @@ async def fetch(recipe: Recipe, apt_dir: Path, downloads: Path, progress: Progre
     try:
         await apt.update()
     except ToolError as error:
-        missing_lists = error  # perhaps only of sources that are not needed
+        missing_lists = error  # perhaps only lists of sources that the recipe does not need
     try:
         return await _fetch_by(apt, recipe, downloads, progress)
     except ToolError as error:
@@ -70,8 +70,8 @@ async def _fetch_by(apt: Apt, recipe: Recipe, downloads: Path, progress: Progres
     )
     if not packages.kernel:
         raise GuestError(
-            f"the package {recipe.kernel_package} holds no kernel and depends on none: "
-            "name another with the option kernel_package"
+            f"the package {recipe.kernel_package} contains no kernel and depends on none; "
+            "give another with the option kernel_package"
         )
     downloading = _part(progress, "downloading packages", 0.05, 0.6)
     downloading(0)
@@ -80,5 +80,5 @@ async def _fetch_by(apt: Apt, recipe: Recipe, downloads: Path, progress: Progres
 
 
 def _part(progress: Progress, phrase: str, begin: float, end: float) -> Callable[[float], None]:
-    """Return a progress of one step, which is the part of the whole from ``begin`` to ``end``."""
+    """Return a callback for the progress of one step, which takes the whole from ``begin`` to ``end``."""
     return lambda share: progress(phrase, begin + share * (end - begin))

@@ -1,7 +1,7 @@
-"""Makes of Debian's kernel image one that QEMU enters directly.
+"""Extracts from Debian's kernel image the ELF file that QEMU can boot directly.
 
-A bzImage is entered through real mode and unpacks itself, which is slow under emulation. It holds the kernel proper as
-a packed ELF file, which QEMU, as other hypervisors, starts in protected mode by the PVH protocol.
+A bzImage starts in real mode and decompresses itself, which is slow under emulation. It contains the kernel proper as a
+compressed ELF file, which QEMU and other hypervisors start in protected mode by the PVH protocol.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _PVH_NOTE = (b"Xen\0", 18)
 
 
 def bootable_kernel(image: bytes) -> bytes:
-    """Return the ELF kernel of a bzImage if that can be entered by PVH, else the image as it is.
+    """Return the ELF kernel in a bzImage if it has a PVH entry point, else the image unchanged.
 
-    Blocks for about a second: call it in a thread. Raises GuestError when the packed kernel is damaged.
+    Blocks for about a second: call it in a thread. Raises GuestError when the compressed kernel is damaged.
     """
     if image[_MAGIC[0] :].startswith(_MAGIC[1]) and struct.unpack_from("<H", image, _VERSION)[0] >= 0x208:
         kernel = _payload(image)
@@ -35,19 +35,19 @@ def bootable_kernel(image: bytes) -> bytes:
 
 
 def _payload(image: bytes) -> bytes:
-    """Return the unpacked payload of a bzImage."""
+    """Return the decompressed payload of a bzImage. Raises GuestError."""
     offset, length = struct.unpack_from("<II", image, _PAYLOAD)
     start = ((image[_SETUP_SECTS] or 4) + 1) * _SECTOR + offset
     packed = image[start : start + length]
-    # The last four bytes are the unpacked size: gzip's own trailer, added by the kernel's build to any other format.
+    # The last four bytes are the decompressed size: part of gzip, and appended by the kernel's build to other formats.
     kernel = decompress(packed if packed.startswith(b"\x1f\x8b") else packed[:-4], "the kernel")
     if len(packed) != length or struct.unpack("<I", packed[-4:])[0] != len(kernel):
-        raise GuestError("the kernel image is damaged: it does not hold as many bytes as its header says")
+        raise GuestError("the kernel image is damaged: its size is not the one in its header")
     return kernel
 
 
 def _has_pvh_entry(kernel: bytes) -> bool:
-    """Tell whether a file is a 64-bit little-endian ELF file with a PVH note (elf(5))."""
+    """Return whether ``kernel`` is a 64-bit little-endian ELF file with a PVH note (elf(5))."""
     if not kernel.startswith(b"\x7fELF\x02\x01"):
         return False
     (table,) = struct.unpack_from("<Q", kernel, 32)

@@ -1,4 +1,4 @@
-"""Finds the kernel modules that a guest needs, with all they depend on, in the order to load them."""
+"""Finds the kernel modules that a guest needs, with their dependencies, in the order to load them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from vc_core.errors import GuestError
 from vc_guest_debian.tools import ToolError, run
 
-_TIMEOUT = 120.0  #: seconds; takes one
+_TIMEOUT = 120.0  #: seconds; one call takes one
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _INSMOD = re.compile(r"insmod (.+?\.ko(?:\.[a-z0-9]+)?)(?:\s|$)")
@@ -17,11 +17,11 @@ _NOT_FOUND = re.compile(r"Module (\S+) not found")
 
 
 async def load_lists(root: Path, lists: Mapping[str, Sequence[str]], work_dir: Path) -> dict[str, list[Path]]:
-    """Return for each list of modules the files to load: theirs and of all that they depend on, dependencies first.
+    """Return for each list of modules the files of these and of their dependencies, in load order.
 
-    ``root``: where a kernel package was unpacked. The modules may be named by aliases; built-in ones have no file. The
-    list called "" is loaded before any other, which therefore lacks what is in that.
-    Raises GuestError naming a module that the kernel has not.
+    ``root``: the directory of an unpacked kernel package. The modules may be named by aliases; built-in ones have no
+    file. The list called "" is loaded before the others, which therefore omit its files.
+    Raises GuestError with the name of a module that the kernel does not have.
     """
     for list_name, names in lists.items():
         if list_name and not _NAME.fullmatch(list_name):
@@ -44,8 +44,10 @@ async def _in_load_order(root: Path, version: str, names: Sequence[str], no_conf
     try:
         output = await run(
             ["modprobe", "-d", str(root), "-S", version, "-C", str(no_config), "--show-depends", "-a", *names],
-            purpose="find the kernel's modules", timeout=_TIMEOUT, cwd=no_config,
-        )  # fmt: skip
+            purpose="find the kernel's modules",
+            timeout=_TIMEOUT,
+            cwd=no_config,
+        )
     except ToolError as error:
         unknown = _NOT_FOUND.search(error.stderr)
         if unknown is None:
@@ -56,14 +58,14 @@ async def _in_load_order(root: Path, version: str, names: Sequence[str], no_conf
 
 
 def _kernel_version(root: Path) -> str:
-    """Return the version of the kernel unpacked in ``root``, and make its modules findable for any version of kmod.
+    """Return the version of the kernel in ``root``, and link its modules so that any version of kmod finds them.
 
-    Packages hold them below ``/lib`` or ``/usr/lib``, and kmod looks below one of the two.
+    Packages have them below ``/lib`` or ``/usr/lib``, and kmod reads one of the two. Raises GuestError.
     """
     lib, usr_lib = root / "lib/modules", root / "usr/lib/modules"
     present, other = (usr_lib, lib) if usr_lib.is_dir() else (lib, usr_lib)
     if not present.is_dir():
-        raise GuestError("the kernel package holds no kernel modules: name another with the option kernel_package")
+        raise GuestError("the kernel package contains no kernel modules; give another with the option kernel_package")
     other.parent.mkdir(parents=True, exist_ok=True)
     other.symlink_to(present)
     (version,) = (entry.name for entry in present.iterdir())

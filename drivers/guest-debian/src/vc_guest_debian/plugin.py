@@ -1,4 +1,4 @@
-"""The plug-in class that the entry point names."""
+"""The plug-in class of the driver ``debian``."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from vc_guest_debian.tools import missing_tools
 
 
 class DebianPlugin:
-    """The Guest driver ``debian``."""
+    """Implements the hooks of a guest driver."""
 
     @hookimpl
     def vc_guest_config(self, options: Mapping[str, object]) -> DebianConfig:
-        """Turn options into a DebianConfig."""
+        """Return the configuration that ``options`` describe. Raises ConfigError."""
         return DebianConfig.from_mapping(options)
 
     @hookimpl
     def vc_guest_create(self, config: DebianConfig) -> GuestBuilder:
-        """Make a builder."""
+        """Return the builder."""
         return DebianBuilder(config)
 
     @hookimpl
     def vc_driver_probe(self) -> Sequence[str]:
-        """Name the tools that are missing."""
+        """Return one sentence for each tool that is missing."""
         return missing_tools()

@@ -1,4 +1,4 @@
-"""What a guest is made from, and the keys that follow from it."""
+"""Recipe: the inputs of a build, and the keys that are computed from them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from vc_guest_debian.architectures import architecture
 from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
 from vc_guest_debian.contents import LOAD_LIST
 
-#: Raise it whenever the same recipe makes another guest.
+#: To be raised when the same recipe makes a different guest.
 _FORMAT = 3
 
-#: Modules of every guest, whatever its agent: the bus that all devices of the VM sit on, and its source of entropy.
+#: Modules of every guest: the bus of all the VM's devices, and its source of entropy.
 _BASE_MODULES = ("virtio_pci", "virtio_rng")
 
-#: Kernel parameters that follow from what Debian's kernel is; those that follow from the machine are the hypervisor's.
-#: Without the self-tests of its ciphers it boots 0.3 s faster under emulation.
+#: Kernel parameters for Debian's kernel; the hypervisor adds those for its machine. Without the self-tests of its
+#: ciphers it boots 0.3 s faster under emulation.
 _KERNEL_PARAMS = ("cryptomgr.notests",)
 
-#: kernel_lockdown(7): the guest's root can neither read nor change its running kernel, and loads only Debian's own
-#: modules. It can also not trace its kernel, and because the kernel then prepares no tracing, boots 0.1 s faster.
+#: kernel_lockdown(7): the guest's root can neither read nor change the running kernel, nor trace it, and can load only
+#: modules that Debian signed. Because the kernel prepares no tracing, it boots 0.1 s faster.
 _LOCKDOWN = ("lockdown=confidentiality",)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides how a guest turns out, but for the versions of the packages. Holds the payload's files."""
+    """All inputs of a build except the versions of the packages. Contains the payload's files."""
 
     agent: str
     architecture: str
@@ -81,7 +81,7 @@ class Recipe:
         }
 
     def request_key(self) -> str:
-        """Return the key under which a guest is found without knowing the packages' versions."""
+        """Return the key by which a guest is found; the versions of the packages are not part of it."""
         return _key(self.inputs())
 
     def content_key(self, package_files: Sequence[str]) -> str:
@@ -96,7 +96,7 @@ def _key(inputs: dict[str, object]) -> str:
 def _read(path: str, host_path: str) -> initramfs.Entry:
     root, *parts = path.split("/")
     if root or not parts or not {"", ".", ".."}.isdisjoint(parts) or path.partition(".")[0] == LOAD_LIST:
-        raise GuestError(f"the payload has a file for {path!r}, which is no place for one: give a plain absolute path")
+        raise GuestError(f"the payload has a file for {path!r}, which is not possible; give another absolute path")
     try:
         source = Path(host_path)
         return initramfs.file_entry(source.read_bytes(), executable=bool(source.stat().st_mode & 0o111))

@@ -1,4 +1,4 @@
-"""Runs the Debian tools that do the work: found, bounded in time, killed with everything they started."""
+"""Finds the Debian tools that do the work, and runs them with a timeout, after which all their processes are killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vc_core.errors import GuestError
 
-#: The Debian package of each tool. A plain user's PATH lacks the directories of some.
+#: The Debian package of each tool.
 PACKAGES = {
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
@@ -25,21 +25,21 @@ PACKAGES = {
     "lz4": "lz4",
 }
 
-#: Tools without which no guest can be built; the others are wanted by some kernels only.
+#: Tools without which no guest can be built; only some kernels need the others.
 NEEDED = ("apt-get", "dpkg-deb", "depmod", "modprobe", "flock", "setpriv")
 
-#: What the tools of an unusual PATH are also looked up in.
+#: Directories that tools are looked up in after PATH, because that of a plain user lacks some of them.
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ToolError(GuestError):
-    """A tool failed; ``stderr`` is what it said."""
+    """A tool failed; ``stderr`` is its error output."""
 
     stderr = ""
 
 
 def find_tool(name: str) -> str | None:
-    """Return the path of a tool, or None."""
+    """Return the path of a tool, or None if it is not installed."""
     return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), _SYSTEM_PATH)))
 
 
@@ -48,7 +48,7 @@ def _missing(name: str) -> str:
 
 
 def require_tool(name: str) -> str:
-    """Return the path of a tool. Raises GuestError naming its package."""
+    """Return the path of a tool. Raises GuestError with the package to install."""
     path = find_tool(name)
     if path is None:
         raise GuestError(_missing(name))
@@ -69,17 +69,17 @@ async def run(
     on_line: Callable[[str], None] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> str:
-    """Run a tool to its end and return what it printed.
+    """Run a tool and return its output.
 
     ``argv[0]`` is looked up as a tool. ``purpose`` completes "cannot ..." in the error. ``timeout``: seconds.
-    ``cwd``: also where the tool keeps its temporary files. ``on_line``: called with each line as it is printed.
-    ``pass_fds``: descriptors that it gets under the same numbers.
-    Raises ToolError with the tool's own words when it fails, GuestError when it is missing or not done in time. On
-    every way out that is not its normal end, the tool and all that it started are killed.
+    ``cwd``: the tool's working directory, and that of its temporary files. ``on_line``: called with each line as it is
+    printed. ``pass_fds``: descriptors that it gets under the same numbers.
+    Raises ToolError with the tool's own message when it fails, GuestError when it is missing or takes too long. If this
+    function raises or is cancelled before the tool has ended, the tool and all processes of its session are killed.
     """
     with tempfile.TemporaryFile(dir=cwd) as errors:
         process = await asyncio.create_subprocess_exec(
-            # Should this process itself be killed, the tool is too.
+            # If this process is killed, so is the tool.
             *(require_tool("setpriv"), "--pdeathsig", "KILL", "--"),
             require_tool(argv[0]),
             *argv[1:],
@@ -117,7 +117,7 @@ async def run(
 
 
 def _complaint(stderr: str) -> str:
-    """Return the first error of a tool's error output: what follows it is mostly consequence."""
+    """Return the first error of a tool's error output; those after it are mostly its consequences."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     # apt marks lines with "E: " and "W: ", kmod with "ERROR: " and "WARNING: "; others do not mark them.
     errors = [line for line in lines if line.startswith("E: ")] or [
