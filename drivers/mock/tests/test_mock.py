@@ -143,7 +143,7 @@ def test_each_step_fails_on_request(
     asyncio.run(life())
 
 
-def test_capabilities_are_honest(tmp_path: Path) -> None:
+def test_devices_and_methods_match_the_capabilities(tmp_path: Path) -> None:
     vm = make(tmp_path)
     assert HypervisorCapability.PROCESS not in vm.capabilities
     assert HypervisorCapability.CHANNELS not in vm.capabilities

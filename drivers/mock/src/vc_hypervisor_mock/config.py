@@ -10,7 +10,7 @@ from vc_core.driver import read_options
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MockConfig:
-    """Options of the hypervisor ``mock``: the text of the error that each step raises; empty lets the step succeed."""
+    """Options of the hypervisor ``mock``: the text of the error that each step raises; with "" the step succeeds."""
 
     fail_prepare: str = ""
     fail_start: str = ""
@@ -20,8 +20,8 @@ class MockConfig:
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, object]) -> MockConfig:
-        """Return the configuration that ``HypervisorConfig.options`` describe.
+        """Return the configuration that ``options`` describe.
 
-        Raises ConfigError for an unknown option or a value that is not text.
+        Raises ConfigError for an unknown option or a bad value, naming both.
         """
         return read_options(cls, options, "hypervisor mock")

@@ -1,4 +1,4 @@
-"""A virtual machine that is a record."""
+"""MockHypervisor: a virtual machine that is a record in memory, for tests."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class MockHypervisor(Hypervisor):
 
     @property
     def capabilities(self) -> frozenset[HypervisorCapability]:
-        """The VM can be paused, and accepts shared directories, which no guest reads."""
+        """Return PAUSE and SHARED_DIRECTORIES; no guest reads the directories."""
         return frozenset({HypervisorCapability.PAUSE, HypervisorCapability.SHARED_DIRECTORIES})
 
     def add_device(self, device: Device) -> None:
-        """Accept a shared directory. Raises ConfigError for any other device: there is no guest to use it."""
+        """Accept a shared directory. Raises ConfigError for another device, which needs a guest; StateError."""
         if isinstance(device, Channel):
             raise ConfigError(
                 f"hypervisor mock has no guest at the other end of channel {device.name!r}; "
@@ -57,34 +57,34 @@ class MockHypervisor(Hypervisor):
         self._require(_Phase.NEW, "add a device")
 
     async def prepare(self, timeout: float) -> None:
-        """Make the VM. Raises StateError, VMStartError on request."""
+        """Make the VM. Raises StateError; VMStartError with the option fail_prepare."""
         self._require(_Phase.NEW, "prepare")
         if self._config.fail_prepare:
             raise VMStartError(self._config.fail_prepare)
         self._phase = _Phase.PREPARED
 
     async def start(self, timeout: float) -> None:
-        """Run the VM. Raises StateError, VMStartError on request."""
+        """Run the VM. Raises StateError; VMStartError with the option fail_start."""
         self._require(_Phase.PREPARED, "start")
         if self._config.fail_start:
             raise VMStartError(self._config.fail_start)
         self._phase = _Phase.RUNNING
 
     async def stop(self, timeout: float) -> None:
-        """End the VM in any state. Raises HypervisorError on request."""
+        """End the VM in any state. Raises HypervisorError with the option fail_stop."""
         if self._config.fail_stop:
             raise HypervisorError(self._config.fail_stop)
         self._phase = _Phase.ENDED
         self._ended.set()
 
     async def pause(self) -> None:
-        """Suspend the VM. Raises StateError, HypervisorError on request."""
+        """Pause the VM. Raises StateError; HypervisorError with the option fail_pause."""
         self._require(_Phase.RUNNING, "pause")
         if self._config.fail_pause:
             raise HypervisorError(self._config.fail_pause)
 
     async def resume(self) -> None:
-        """Continue the VM, suspended or not. Raises StateError, HypervisorError on request."""
+        """Resume the VM, paused or not. Raises StateError; HypervisorError with the option fail_resume."""
         self._require(_Phase.RUNNING, "resume")
         if self._config.fail_resume:
             raise HypervisorError(self._config.fail_resume)
@@ -102,10 +102,10 @@ class MockHypervisor(Hypervisor):
         """Return whether the VM has ended."""
         return {"ended": self._phase is _Phase.ENDED}
 
-    def _require(self, phase: _Phase, doing: str) -> None:
+    def _require(self, phase: _Phase, action: str) -> None:
         if self._phase is not phase:
             raise StateError(
-                f"the VM of pod {self._pod_id} is {self._phase}; to {doing} it must be {phase}",
+                f"the VM of pod {self._pod_id} is {self._phase}; to {action} it must be {phase}",
                 state=str(self._phase),
                 wanted=[str(phase)],
             )
