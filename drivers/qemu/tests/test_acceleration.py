@@ -63,30 +63,30 @@ def test_kvm_is_used_where_a_kernel_boots_under_it(world: World) -> None:
 
 
 @pytest.mark.parametrize("flags", ["fpu vmx", "svm fpu"])
-def test_both_makers_virtualization_counts(world: World, flags: str) -> None:
+def test_vmx_and_svm_both_allow_kvm(world: World, flags: str) -> None:
     world.cpu(flags)
     assert world.choose() == "kvm"
 
 
 @pytest.mark.parametrize("flags", ["fpu sse2", "vmxoff svm_lock", ""])
-def test_without_virtualization_in_the_cpu_nothing_is_tried(world: World, flags: str) -> None:
+def test_without_virtualization_in_the_cpu_no_trial_is_made(world: World, flags: str) -> None:
     world.cpu(flags)
     assert world.choose() == "tcg"
     assert world.starts() == []
 
 
-def test_without_the_device_nothing_is_tried(world: World) -> None:
+def test_without_the_device_no_trial_is_made(world: World) -> None:
     world.host.kvm.unlink()
     assert world.choose() == "tcg"
     assert world.starts() == []
 
 
-def test_emulation_can_be_asked_for(world: World) -> None:
+def test_the_option_tcg_selects_emulation_without_a_trial(world: World) -> None:
     assert world.choose("tcg") == "tcg"
     assert world.starts() == []
 
 
-def test_kvm_that_hangs_is_found_out_within_the_timeout(world: World) -> None:
+def test_a_kvm_that_hangs_is_given_up_at_the_timeout(world: World) -> None:
     world.qemu("exec sleep 1000")
     with within(2):
         assert world.choose(timeout=0.3) == "tcg"
@@ -107,13 +107,13 @@ def test_demanding_kvm_where_it_does_not_work_is_an_error_with_the_reason(world:
 
 
 @pytest.mark.parametrize(("does", "verdict"), [("echo 'Run /init as init process'", "kvm"), ("exit 1", "tcg")])
-def test_an_outcome_is_remembered(world: World, does: str, verdict: str) -> None:
+def test_the_outcome_of_a_trial_is_recorded(world: World, does: str, verdict: str) -> None:
     world.qemu(does)
     assert [world.choose(), world.choose()] == [verdict, verdict]
     assert len(world.starts()) == 1
 
 
-def test_no_verdict_lasts_that_was_made_in_haste(world: World) -> None:
+def test_a_failure_within_a_shortened_timeout_is_not_recorded(world: World) -> None:
     idle = world.directory / "idle"
     world.qemu(f"[ ! -e {idle} ] && exec sleep 1000; echo 'Run /init as init process'")
     assert world.choose(timeout=0.2) == "tcg"
@@ -121,7 +121,7 @@ def test_no_verdict_lasts_that_was_made_in_haste(world: World) -> None:
     assert world.choose() == "kvm"
 
 
-def test_a_trial_that_outlives_its_pods_supervisor_can_be_told_to_be_the_pods(world: World) -> None:
+def test_a_trial_that_outlives_its_supervisor_is_found_as_a_process_of_the_pod(world: World) -> None:
     world.qemu(f"pwd >{world.directory}/cwd; exit 1")
     world.choose()
     assert world.starts()[0].startswith("-name guest=p1 ")
@@ -145,21 +145,21 @@ def test_after_a_boot_of_the_host_it_is_tried_again(world: World, monkeypatch: p
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"boot": 1}', '{"outcomes": []}', "null"])
-def test_a_broken_memory_is_no_obstacle(world: World, content: str) -> None:
+def test_a_damaged_record_of_outcomes_is_ignored(world: World, content: str) -> None:
     world.cache.write_text(content, encoding="utf-8")
     assert world.choose() == "kvm"
     assert world.choose() == "kvm"
     assert len(world.starts()) == 1
 
 
-def test_a_memory_that_cannot_be_written_is_no_obstacle(world: World) -> None:
+def test_a_record_of_outcomes_that_cannot_be_written_is_no_error(world: World) -> None:
     world.cache.mkdir()
     assert world.choose() == "kvm"
     assert [path.name for path in world.cache.parent.glob("acceleration.json*")] == ["acceleration.json"]
 
 
 @pytest.mark.vm
-def test_a_kernel_that_works_comes_to_life_in_the_trial(guest_boot: Boot, tmp_path: Path) -> None:
+def test_a_kernel_that_works_passes_the_trial(guest_boot: Boot, tmp_path: Path) -> None:
     """Under emulation, which works on every host: it is the trial that is tried."""
     assert asyncio.run(trial(pod(tmp_path / "p1"), QemuConfig(), find_binary(""), guest_boot.kernel, "tcg", 30)) == ""
 
@@ -168,7 +168,7 @@ def test_a_kernel_that_does_not_work_fails_the_trial(unbootable: Boot, tmp_path:
     assert asyncio.run(trial(pod(tmp_path / "p1"), QemuConfig(), find_binary(""), unbootable.kernel, "tcg", 1)) != ""
 
 
-def test_an_outcome_that_cannot_be_remembered_costs_nothing_but_the_next_trial(
+def test_an_outcome_that_cannot_be_recorded_is_found_again_by_the_next_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_only(*_: object, **__: object) -> None:

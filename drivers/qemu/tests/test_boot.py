@@ -28,7 +28,7 @@ def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(
     shared = tmp_path / "a, b"
     shared.mkdir()
     (shared / "greeting").write_text("hello from the host\n", encoding="utf-8")
-    # The longest command line that is accepted; one byte more, and the kernel would hang without a word.
+    # The longest command line that is accepted; one byte more, and the kernel would hang without a message.
     rate = kernel_params(QemuConfig(), HypervisorConfig(), "tcg")
     room = COMMAND_LINE_MAX - len(command_line((*rate, *guest_boot.params, "vc.note=")))
     note = f"vc.note={'x,y=z'.ljust(room, '.')}"
@@ -115,7 +115,7 @@ def test_a_kernel_that_cannot_mount_its_disk_is_quoted(make: Make, guest_boot: B
     asyncio.run(run())
 
 
-def test_how_a_guest_ended_is_told(make: Make, guest_boot: Boot, tmp_path: Path) -> None:
+def test_the_reason_of_a_guests_end_is_returned(make: Make, guest_boot: Boot, tmp_path: Path) -> None:
     """Three guests at once, which do not meet; QEMU ends them all by exiting with status 0."""
 
     async def end_by(command: str) -> tuple[VMExit, str]:

@@ -53,7 +53,7 @@ def driver(device: str) -> str:
     return json.loads(device)["driver"] if device.startswith("{") else device.split(",")[0]
 
 
-def test_the_pods_id_stands_in_the_name() -> None:
+def test_the_name_of_the_vm_contains_the_pods_id() -> None:
     assert values(cmdline.argv(request()), "-name") == ["guest=p1,debug-threads=on"]
     assert values(cmdline.argv(request()), "-uuid") == [UUID]
 
@@ -101,12 +101,15 @@ def test_a_writable_share_maps_owners_modes_and_links_to_attributes() -> None:
     assert values(argv, "-fsdev") == ["local,id=share0,path=/d,security_model=mapped-xattr,multidevs=remap"]
 
 
-def test_a_disk_is_read_as_it_is_and_no_initramfs_beside_it() -> None:
+def test_an_image_that_is_a_disk_is_raw_and_there_is_no_initramfs() -> None:
     argv = cmdline.argv(request(boot=Boot(Path("/k"), Path("/a,read-only=off"), False, ("root=/dev/vda",))))
     [backend] = map(json.loads, values(argv, "-blockdev"))
     assert backend.pop("file") == {
-        "driver": "file", "filename": "/a,read-only=off", "read-only": True, "auto-read-only": False
-    }  # fmt: skip
+        "driver": "file",
+        "filename": "/a,read-only=off",
+        "read-only": True,
+        "auto-read-only": False,
+    }
     assert backend == {"driver": "raw", "node-name": "image", "read-only": True, "auto-read-only": False}
     assert [driver(device) for device in values(argv, "-device")][1] == "virtio-blk-pci"
     assert values(argv, "-append")[0].endswith(" root=/dev/vda")
@@ -126,10 +129,24 @@ def test_qemu_reads_a_value_as_it_was_written(value: str) -> None:
     """QEMU's own answer: no escape is missing, and none is too much."""
     commands = [{"execute": name} for name in ("qmp_capabilities", "query-name", "quit")]
     ran = subprocess.run(
-        ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio",
-         "-name", options("", {"guest": value, "debug-threads": "on"})],
-        input="".join(map(json.dumps, commands)), capture_output=True, encoding="utf-8", check=True, timeout=20,
-    )  # fmt: skip
+        [
+            "qemu-system-x86_64",
+            "-machine",
+            "none",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-qmp",
+            "stdio",
+            "-name",
+            options("", {"guest": value, "debug-threads": "on"}),
+        ],
+        input="".join(map(json.dumps, commands)),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=20,
+    )
     answers = [json.loads(line) for line in ran.stdout.splitlines()]
     assert {"return": {"name": value}} in answers
 
@@ -164,7 +181,7 @@ def test_a_channel_id_that_qemu_would_refuse_is_refused_first(id: str) -> None:
         (SharedDirectory("t", Path("/a")), SharedDirectory("t", Path("/b"))),
     ],
 )
-def test_two_devices_that_the_guest_could_not_tell_apart_are_refused(one: Device, other: Device) -> None:
+def test_two_devices_with_one_identifier_are_refused(one: Device, other: Device) -> None:
     with pytest.raises(ConfigError, match="two devices have the"):
         devices.check(one, [other], QemuConfig())
 
@@ -187,7 +204,7 @@ def test_a_harmless_option_of_the_caller_is_passed_on(name: str, value: str, das
     assert values(argv, f"-{name}") == [value]
 
 
-def test_every_option_that_is_allowed_is_tried() -> None:
+def test_the_test_above_covers_every_option_that_is_allowed() -> None:
     assert {f"-{name}" for name, _ in HARMLESS} == set(cmdline.HYPERVISOR_PARAMS)
 
 
@@ -219,6 +236,6 @@ def test_an_option_that_reaches_the_host_is_refused(key: str) -> None:
         cmdline.argv(request(hypervisor_params=[Param(key, "x")]))
 
 
-def test_a_uuid_that_is_none_is_refused() -> None:
+def test_a_uuid_of_another_form_is_refused() -> None:
     with pytest.raises(ConfigError, match="uuid"):
         cmdline.argv(request(uuid="x,y"))

@@ -23,7 +23,7 @@ def test_a_device_of_a_derived_class_counts_as_one_of_its_kind() -> None:
         devices.check(Channel("c", "org.c"), channels, QemuConfig())
 
 
-def test_what_is_no_device_is_refused_by_its_name() -> None:
+def test_an_object_that_is_not_a_device_is_refused_by_its_name() -> None:
     device: Any = "a channel"
     with pytest.raises(ConfigError, match="cannot give a str to a VM"):
         devices.check(device, (), QemuConfig())

@@ -71,7 +71,7 @@ def opened(pid: int, disk: BlockDevice) -> set[int]:
         ("c", "/a", "two devices have the id 'c'"),
     ],
 )
-def test_a_disk_that_qemu_cannot_be_told_of_is_refused(id: str, path: str, text: str) -> None:
+def test_a_disk_with_an_id_or_path_that_qemu_cannot_read_is_refused(id: str, path: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         devices.check(BlockDevice(id, Path(path)), [Channel("c", "n")], QemuConfig())
 
@@ -85,7 +85,7 @@ def test_what_is_neither_file_nor_block_device_is_refused(make: Make, tmp_path: 
             asyncio.run(hypervisor.prepare(10))
 
 
-def test_there_is_an_end_to_scsi_targets() -> None:
+def test_a_disk_beyond_the_last_scsi_target_is_refused() -> None:
     full = {str(slot): disks.Disk(slot, "file", "/d", True, DiskLocation()) for slot in range(256)}
     with pytest.raises(HypervisorError, match="256 disks already"):
         disks.free_target(full, 7)
@@ -140,7 +140,7 @@ def test_a_block_device_can_be_a_disk(make: Make, loop_device: BlockDevice) -> N
     live(hypervisor, use)
 
 
-def test_pods_share_a_disk_that_nobody_writes_to(make: Make, disk_of: MakeDisk, tmp_path: Path) -> None:
+def test_pods_share_a_disk_that_no_pod_writes_to(make: Make, disk_of: MakeDisk, tmp_path: Path) -> None:
     first, second = make(), make(run_dir=tmp_path / "run" / "p2")
     writer = make(run_dir=tmp_path / "run" / "p3")
     for reader in (first, second):
@@ -160,7 +160,7 @@ def test_pods_share_a_disk_that_nobody_writes_to(make: Make, disk_of: MakeDisk, 
 # -- disks that come and go --------------------------------------------------------------------------------------------
 
 
-def test_a_disk_comes_and_goes_once_however_often_it_is_asked_for(make: Make, disk_of: MakeDisk) -> None:
+def test_a_second_attach_or_detach_of_a_disk_does_nothing(make: Make, disk_of: MakeDisk) -> None:
     hypervisor = make()
     cold, hot = disk_of("cold"), disk_of("hot", read_only=False)
     hypervisor.add_device(cold)
@@ -186,7 +186,7 @@ def test_a_disk_comes_and_goes_once_however_often_it_is_asked_for(make: Make, di
     live(hypervisor, use)
 
 
-def test_what_a_killed_owner_did_not_save_is_no_obstacle(make: Make, disk_of: MakeDisk) -> None:
+def test_a_disk_that_a_killed_owner_did_not_save_is_replaced(make: Make, disk_of: MakeDisk) -> None:
     hypervisor = make()
 
     async def use(pid: int) -> None:
@@ -202,7 +202,7 @@ def test_what_a_killed_owner_did_not_save_is_no_obstacle(make: Make, disk_of: Ma
     live(hypervisor, use)
 
 
-def test_several_disks_can_come_at_once(make: Make, disk_of: MakeDisk) -> None:
+def test_several_disks_can_be_attached_at_once(make: Make, disk_of: MakeDisk) -> None:
     hypervisor = make()
 
     async def use(pid: int) -> None:
@@ -214,7 +214,7 @@ def test_several_disks_can_come_at_once(make: Make, disk_of: MakeDisk) -> None:
     live(hypervisor, use)
 
 
-def test_a_disk_that_another_pod_writes_to_is_refused_in_qemus_words(
+def test_a_disk_that_another_pod_writes_to_is_refused_with_qemus_message(
     make: Make, disk_of: MakeDisk, tmp_path: Path
 ) -> None:
     hypervisor, other = make(), make(run_dir=tmp_path / "run" / "p2")
@@ -234,7 +234,7 @@ def test_a_disk_that_another_pod_writes_to_is_refused_in_qemus_words(
     live(hypervisor, use)
 
 
-def test_a_file_that_is_not_there_is_refused(make: Make, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_as_a_disk(make: Make, tmp_path: Path) -> None:
     hypervisor = make()
 
     async def use(pid: int) -> None:
@@ -244,7 +244,7 @@ def test_a_file_that_is_not_there_is_refused(make: Make, tmp_path: Path) -> None
     live(hypervisor, use)
 
 
-def test_disks_of_a_bus_that_cannot_change_stay(make: Make, disk_of: MakeDisk) -> None:
+def test_virtio_disks_can_be_neither_attached_nor_detached(make: Make, disk_of: MakeDisk) -> None:
     hypervisor = make(options={"disk_bus": "virtio"})
     assert HypervisorCapability.HOTPLUG not in hypervisor.capabilities
     assert HypervisorCapability.HOTPLUG in make().capabilities
@@ -258,7 +258,7 @@ def test_disks_of_a_bus_that_cannot_change_stay(make: Make, disk_of: MakeDisk) -
 
 @pytest.mark.vm
 @pytest.mark.parametrize("machine", ["q35", "microvm"])
-def test_a_guest_finds_disks_that_come_while_it_runs_and_misses_those_that_go(
+def test_a_running_guest_sees_disks_appear_and_disappear(
     make: Make, guest_boot: Boot, disk_of: MakeDisk, machine: str
 ) -> None:
     async def run() -> None:

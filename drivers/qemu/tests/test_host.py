@@ -19,7 +19,7 @@ def binary(path: Path, mode: int = 0o755) -> str:
 
 
 @pytest.mark.needs("qemu")
-def test_qemu_is_found_in_path_when_none_is_named() -> None:
+def test_without_a_hypervisor_path_qemu_is_looked_up_in_path() -> None:
     assert host.find_binary("").name == "qemu-system-x86_64"
 
 
@@ -28,12 +28,12 @@ def test_a_missing_qemu_is_reported_with_the_package_to_install(monkeypatch: pyt
     assert host.problems() == ["qemu-system-x86_64 is not installed; on Debian: apt install qemu-system-x86"]
 
 
-def test_a_host_whose_machines_are_unknown_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_of_an_unsupported_architecture_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    assert host.problems() == ["hypervisor qemu drives x86_64 machines; this host is riscv64"]
+    assert host.problems() == ["hypervisor qemu supports x86_64; this host is riscv64"]
 
 
-def test_a_named_qemu_is_taken(tmp_path: Path) -> None:
+def test_the_hypervisor_path_selects_qemu(tmp_path: Path) -> None:
     given = binary(tmp_path / "qemu-system-x86_64")
     assert host.find_binary(given) == Path(given)
 
@@ -62,23 +62,23 @@ def test_what_is_not_qemu_for_this_host_is_refused(tmp_path: Path, name: str, mo
         host.find_binary(binary(tmp_path / name, mode))
 
 
-def test_a_binary_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_binary_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         host.find_binary(str(tmp_path / "qemu-system-x86_64"))
 
 
-def test_sane_resources_are_accepted() -> None:
+def test_resources_that_the_host_has_are_accepted() -> None:
     host.check_resources(Resources())
     host.check_resources(Resources(memory=64, vcpus=8))
 
 
 @pytest.mark.parametrize("memory", [1, 63, 10**9])
-def test_absurd_memory_is_refused(memory: int) -> None:
+def test_memory_that_no_vm_on_this_host_can_have_is_refused(memory: int) -> None:
     with pytest.raises(ConfigError, match=f"memory is {memory} MiB; give 64 to"):
         host.check_resources(Resources(memory=memory))
 
 
-def test_absurdly_many_cpus_are_refused() -> None:
+def test_more_than_four_times_the_cpus_of_the_host_are_refused() -> None:
     most = max(8, 4 * (os.cpu_count() or 1))
     host.check_resources(Resources(vcpus=most))
     with pytest.raises(ConfigError, match=f"vcpus is {most + 1}; on this host give {most} at most"):
@@ -92,13 +92,13 @@ def test_a_kernel_and_an_initramfs_are_accepted(unbootable: Boot, tmp_path: Path
     assert host.check_boot(elf) is elf
 
 
-def test_a_pod_with_nothing_to_boot_is_refused() -> None:
+def test_a_pod_without_a_kernel_and_image_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a kernel"):
         host.check_boot(None)
 
 
 @pytest.mark.parametrize("which", ["kernel", "image"])
-def test_a_file_that_cannot_be_one_is_refused(unbootable: Boot, tmp_path: Path, which: str) -> None:
+def test_a_kernel_or_image_that_cannot_be_read_is_refused(unbootable: Boot, tmp_path: Path, which: str) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "directory").mkdir()
     for name, text in (("missing", "does not exist"), ("directory", "not a regular file"), ("empty", "is empty")):
@@ -107,6 +107,6 @@ def test_a_file_that_cannot_be_one_is_refused(unbootable: Boot, tmp_path: Path, 
             host.check_boot(Boot(**paths, image_is_initramfs=True, params=()))
 
 
-def test_a_kernel_that_is_none_is_refused(unbootable: Boot) -> None:
+def test_a_file_that_is_not_a_kernel_is_refused(unbootable: Boot) -> None:
     with pytest.raises(ConfigError, match="neither an ELF vmlinux nor a bzImage"):
         host.check_boot(Boot(Path(__file__), unbootable.image, True, ()))

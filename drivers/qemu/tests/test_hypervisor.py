@@ -87,7 +87,7 @@ def test_isolation_by_hardware_is_claimed_for_kvm_only(make: Make) -> None:
     assert (hypervisor.acceleration, hypervisor.isolation) == ("kvm", "hardware")
 
 
-def test_qemu_is_sandboxed_and_sees_nothing_of_its_creators_world(
+def test_qemu_is_sandboxed_and_inherits_no_environment_and_no_other_descriptors(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "hush")
@@ -138,7 +138,7 @@ def test_a_share_is_exactly_the_directory_that_was_named(make: Make, tmp_path: P
     live(hypervisor, use)
 
 
-def test_no_path_is_too_long(tmp_path: Path, make: Make) -> None:
+def test_a_long_run_directory_has_working_sockets(tmp_path: Path, make: Make) -> None:
     deep = tmp_path / ("d" * 200)
     hypervisor = make(run_dir=deep)
     hypervisor.add_device(Channel("c0", "test", deep / "chosen.sock"))
@@ -184,7 +184,7 @@ def target(descriptor: Path) -> Path | None:
         return None
 
 
-def test_a_disk_is_read_only_and_never_taken_for_another_format(make: Make, disk: Boot, tmp_path: Path) -> None:
+def test_a_disk_is_read_only_and_its_format_is_not_probed(make: Make, disk: Boot, tmp_path: Path) -> None:
     with disk.image.open("r+b") as file:
         file.write(b"QFI\xfb\x00\x00\x00\x03")  # what QEMU would take for an image that can name other files
     content = hashlib.sha256(disk.image.read_bytes()).digest()
@@ -228,7 +228,7 @@ def test_pods_share_a_disk(make: Make, disk: Boot, tmp_path: Path) -> None:
         ("rtc", "base=2030-01-01T00:00:00,clock=vm,driftfix=slew"),
     ],
 )
-def test_qemu_takes_each_parameter_that_a_caller_may_give(make: Make, name: str, value: str) -> None:
+def test_qemu_accepts_each_parameter_that_a_caller_may_give(make: Make, name: str, value: str) -> None:
     async def use(pid: int) -> None:
         assert f"\0-{name}\0{value}\0" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
 
@@ -262,14 +262,16 @@ def failing(hypervisor: QemuHypervisor, error: type[VCError], text: str, timeout
     asyncio.run(run())
 
 
-def test_a_kernel_that_qemu_cannot_load_is_reported_in_its_words(make: Make, tmp_path: Path, unbootable: Boot) -> None:
+def test_a_kernel_that_qemu_cannot_load_is_reported_with_qemus_message(
+    make: Make, tmp_path: Path, unbootable: Boot
+) -> None:
     (tmp_path / "vmlinux").write_bytes(b"\x7fELF" + bytes(1000))
     text = r"pod 'p1' did not start: QEMU exited with status 1: qemu-system-x86_64: .*(kernel|ELF)"
     failing(make(Boot(tmp_path / "vmlinux", unbootable.image, True, ())), VMStartError, text)
     assert left_in(tmp_path) == []
 
 
-def test_a_share_that_is_not_there_is_reported_in_qemus_words(make: Make, tmp_path: Path) -> None:
+def test_a_missing_share_is_reported_with_qemus_message(make: Make, tmp_path: Path) -> None:
     hypervisor = make()
     hypervisor.add_device(SharedDirectory("t", tmp_path / "missing"))
     failing(hypervisor, VMStartError, "QEMU exited with status 1: .*missing.*No such file or directory")
@@ -290,7 +292,7 @@ def test_a_qemu_that_dies_by_a_signal_is_reported(make: Make, tmp_path: Path) ->
     assert left_in(tmp_path) == []
 
 
-def test_a_qemu_that_floods_its_output_is_reported_by_its_last_words(make: Make, tmp_path: Path) -> None:
+def test_a_qemu_that_floods_its_output_is_reported_with_its_last_lines(make: Make, tmp_path: Path) -> None:
     does = "i=0; while [ $i -lt 900 ]; do echo line $i >&2; i=$((i+1)); done; exit 3"
     failing(make(hypervisor_path=fake_qemu(tmp_path, does)), VMStartError, "status 3: line 897; line 898; line 899$")
     assert left_in(tmp_path) == []
@@ -318,15 +320,13 @@ def test_a_prepare_that_is_cancelled_leaves_nothing(make: Make, tmp_path: Path) 
     assert left_in(tmp_path) == []
 
 
-def test_files_that_are_not_what_they_should_be_are_refused_before_anything_starts(
-    make: Make, tmp_path: Path, unbootable: Boot
-) -> None:
+def test_a_bad_kernel_or_image_is_refused_before_qemu_starts(make: Make, tmp_path: Path, unbootable: Boot) -> None:
     failing(make(Boot(Path(__file__), unbootable.image, True, ())), ConfigError, "neither an ELF")
     failing(make(Boot(unbootable.kernel, unbootable.image, True, ("a b",))), ConfigError, "kernel parameter")
     assert left_in(tmp_path) == []
 
 
-def test_what_no_vm_can_have_is_refused_when_the_object_is_made(make: Make) -> None:
+def test_resources_and_parameters_are_checked_when_the_object_is_made(make: Make) -> None:
     with pytest.raises(ConfigError, match="memory"):
         make(resources=Resources(memory=1))
     with pytest.raises(ConfigError, match="init"):
@@ -335,14 +335,14 @@ def test_what_no_vm_can_have_is_refused_when_the_object_is_made(make: Make) -> N
         make(hypervisor_path="/usr/bin/qemu-system-aarch64")
 
 
-def test_the_chosen_place_of_a_channel_must_be_free(make: Make, tmp_path: Path) -> None:
+def test_a_channels_path_that_is_in_use_is_refused(make: Make, tmp_path: Path) -> None:
     place = tmp_path / "chosen.sock"
     hypervisor = make()
     hypervisor.add_device(Channel("c0", "test", place))
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.bind(str(place))
         stranger.listen()
-        failing(hypervisor, VMStartError, "chosen.sock' cannot be made: somebody listens there")
+        failing(hypervisor, VMStartError, "chosen.sock' cannot be made: a process listens there")
     assert place.is_socket()
     assert left_in(tmp_path) == []
 
@@ -358,7 +358,7 @@ def test_a_run_directory_that_cannot_be_used_is_reported(make: Make, tmp_path: P
     failing(hypervisor, VMStartError, "monitor.sock' cannot be made: No such file")
 
 
-def test_stale_files_of_an_earlier_vm_are_no_obstacle(make: Make, tmp_path: Path) -> None:
+def test_stale_files_of_an_earlier_vm_are_replaced(make: Make, tmp_path: Path) -> None:
     run_dir = tmp_path / "run" / "p1"
     run_dir.mkdir(parents=True)
     for name in ("monitor.sock", "console.sock"):
@@ -419,7 +419,7 @@ def test_a_frozen_qemu_is_killed_within_the_timeout(make: Make) -> None:
     live(hypervisor, use)
 
 
-def test_a_frozen_qemu_does_not_hold_its_owner(make: Make) -> None:
+def test_closing_the_object_of_a_frozen_qemu_returns(make: Make) -> None:
     async def run() -> None:
         hypervisor = make()
         await hypervisor.prepare(10)
@@ -437,7 +437,7 @@ def test_a_frozen_qemu_does_not_hold_its_owner(make: Make) -> None:
     asyncio.run(run())
 
 
-def test_a_killed_qemu_is_noticed_within_a_second_by_all_who_wait(make: Make) -> None:
+def test_all_waits_return_within_a_second_after_qemu_was_killed(make: Make) -> None:
     hypervisor = make()
     hypervisor.add_device(Channel("c0", "test"))
 
@@ -457,7 +457,7 @@ def test_a_killed_qemu_is_noticed_within_a_second_by_all_who_wait(make: Make) ->
     live(hypervisor, use)
 
 
-def test_a_qemu_that_was_terminated_says_by_whom(make: Make) -> None:
+def test_the_reason_of_a_terminated_qemu_contains_its_message_about_the_signal(make: Make) -> None:
     hypervisor = make()
 
     async def use(pid: int) -> None:
@@ -471,7 +471,7 @@ def test_a_qemu_that_was_terminated_says_by_whom(make: Make) -> None:
     live(hypervisor, use)
 
 
-def test_a_vm_that_died_before_its_start_says_so(make: Make) -> None:
+def test_starting_a_vm_that_has_ended_is_an_error_that_says_so(make: Make) -> None:
     hypervisor = make()
 
     async def use(pid: int) -> None:
@@ -482,7 +482,7 @@ def test_a_vm_that_died_before_its_start_says_so(make: Make) -> None:
     live(hypervisor, use)
 
 
-def test_closing_the_object_leaves_the_vm_and_releases_those_who_wait(make: Make) -> None:
+def test_closing_the_object_leaves_the_vm_and_ends_all_waits(make: Make) -> None:
     async def run() -> None:
         hypervisor = make()
         await hypervisor.prepare(10)
@@ -552,7 +552,7 @@ def test_another_process_takes_over_a_vm_whose_owner_was_killed(make: Make, owne
     asyncio.run(run())
 
 
-def test_the_end_of_a_vm_of_another_owner_is_noticed(make: Make, owner: Owner, unbootable: Boot) -> None:
+def test_the_end_of_a_vm_that_another_process_started_is_noticed(make: Make, owner: Owner, unbootable: Boot) -> None:
     child, saved = owner(unbootable)
     child.kill()
     child.wait()
@@ -584,7 +584,9 @@ def test_a_vm_can_be_stopped_while_another_owner_holds_its_monitor(make: Make, o
     assert child.wait(10) == 0
 
 
-def test_a_vm_that_ended_unwatched_is_over(make: Make, owner: Owner, unbootable: Boot, tmp_path: Path) -> None:
+def test_a_vm_that_ended_while_no_process_watched_it_counts_as_ended(
+    make: Make, owner: Owner, unbootable: Boot, tmp_path: Path
+) -> None:
     child, saved = owner(unbootable)
     os.kill(saved["process"]["pid"], signal.SIGKILL)
     assert child.wait(10) == 0
@@ -602,7 +604,7 @@ def test_a_vm_that_ended_unwatched_is_over(make: Make, owner: Owner, unbootable:
 
 
 @pytest.mark.parametrize("changed", [{"boot_id": "another boot"}, {"start_time": 1}])
-def test_a_process_that_only_has_the_same_pid_is_left_alone(make: Make, changed: dict[str, object]) -> None:
+def test_a_process_that_only_has_the_same_pid_is_not_signalled(make: Make, changed: dict[str, object]) -> None:
     identity = ProcessIdentity.of(os.getpid())
     assert identity is not None
     saved = {"process": {**identity.to_mapping(), **changed}, "acceleration": "tcg", "channels": {}}
@@ -621,7 +623,7 @@ def test_a_damaged_record_is_refused(make: Make, saved: dict[str, object]) -> No
         make(saved=saved)
 
 
-def test_life_after_life_leaves_nothing(make: Make) -> None:
+def test_ten_vms_in_a_row_leave_no_descriptors(make: Make) -> None:
     """Descriptors are counted here, after each life; the census of each test counts processes, too."""
 
     async def run() -> None:

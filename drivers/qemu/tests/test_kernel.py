@@ -19,7 +19,7 @@ def test_parameters_follow_the_drivers_own_in_their_order() -> None:
     assert command_line(("vc.api=4244", "loglevel=7", "debug")) == f"{DEFAULTS} vc.api=4244 loglevel=7 debug"
 
 
-def test_a_value_may_hold_equals_signs_commas_and_brackets() -> None:
+def test_a_value_may_contain_equals_signs_commas_and_brackets() -> None:
     assert command_line(["a=b=c,d:[e]/f"]) == f"{DEFAULTS} a=b=c,d:[e]/f"
 
 
@@ -39,7 +39,7 @@ def test_an_accepted_word_is_one_word_of_printable_ascii(word: str) -> None:
     assert all("!" <= character <= "~" for character in word)
 
 
-def test_2047_bytes_are_taken_and_2048_are_not() -> None:
+def test_2047_bytes_are_accepted_and_2048_are_not() -> None:
     room = COMMAND_LINE_MAX - len(DEFAULTS) - len(" x=")
     assert len(command_line(["x=" + "y" * room])) == COMMAND_LINE_MAX
     with pytest.raises(ConfigError, match="have 2048 bytes together; 2047 at most"):

@@ -74,7 +74,7 @@ def ask(tmp_path: Path, serve: Serve, timeout: float = 5) -> object:
     ],
     ids=["silent", "half a greeting", "no capabilities", "no answer"],
 )
-def test_a_qemu_that_falls_silent_is_given_up_at_the_timeout(tmp_path: Path, serve: Serve) -> None:
+def test_a_qemu_that_does_not_answer_is_an_error_at_the_timeout(tmp_path: Path, serve: Serve) -> None:
     with within(1), pytest.raises(VMTimeoutError, match=r"does not answer 'query-status' within 0\.3 s"):
         ask(tmp_path, serve, timeout=0.3)
 
@@ -97,12 +97,12 @@ def test_a_qemu_that_falls_silent_is_given_up_at_the_timeout(tmp_path: Path, ser
         "gone before the answer",
     ],
 )
-def test_a_qemu_that_speaks_nonsense_or_hangs_up_is_an_error_at_once(tmp_path: Path, serve: Serve) -> None:
+def test_a_qemu_that_sends_nonsense_or_closes_the_connection_is_an_error_at_once(tmp_path: Path, serve: Serve) -> None:
     with within(2), pytest.raises(HypervisorError, match="query-status"):
         ask(tmp_path, serve)
 
 
-def test_the_error_carries_qemus_own_words(tmp_path: Path) -> None:
+def test_the_error_contains_qemus_own_message(tmp_path: Path) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await sends(GREETING, READY)(reader, writer)
         command = json.loads(await reader.read(4096))
@@ -110,7 +110,7 @@ def test_the_error_carries_qemus_own_words(tmp_path: Path) -> None:
         writer.write(json.dumps(answer).encode() + b"\n")
         await reader.read()
 
-    with pytest.raises(HypervisorError, match="QEMU does not do 'query-status': the moon is full"):
+    with pytest.raises(HypervisorError, match="QEMU refuses 'query-status': the moon is full"):
         ask(tmp_path, serve)
 
 
@@ -145,12 +145,14 @@ def test_a_lost_connection_is_made_again_with_the_next_command(tmp_path: Path) -
         ("blockdev-add", {"driver": "nbd"}),
     ],
 )
-def test_a_command_that_is_not_ours_to_give_is_never_sent(tmp_path: Path, command: Any, arguments: Any) -> None:
-    with pytest.raises(HypervisorError, match=f"'{command}' is no command that this driver gives"):
+def test_a_command_that_is_not_on_the_list_is_never_sent(tmp_path: Path, command: Any, arguments: Any) -> None:
+    with pytest.raises(HypervisorError, match=f"'{command}' is not a command that this driver sends"):
         asyncio.run(Monitor(tmp_path / "qmp", os.getpid()).execute(command, arguments=arguments))
 
 
-def test_a_device_that_does_not_go_is_given_up_at_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_released_is_an_error_at_the_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vc_hypervisor_qemu.monitor.COMMAND_TIMEOUT", 0.3)
     other = b'{"event": "DEVICE_DELETED", "data": {"device": "other", "path": "/"}, "timestamp": {}}\n'
 
@@ -181,13 +183,13 @@ def test_an_event_storm_costs_no_memory(tmp_path: Path) -> None:
     assert asyncio.run(run()) == ("guest-reset", 1)
 
 
-def test_a_connection_that_fails_is_closed_though_hanging_up_fails_as_well(  # the census counts
+def test_a_connection_that_fails_is_closed_even_if_disconnecting_fails_as_well(  # the census counts
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def cancelled(_: object) -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr("vc_hypervisor_qemu.monitor._hang_up", cancelled)
+    monkeypatch.setattr("vc_hypervisor_qemu.monitor._disconnect", cancelled)
 
     async def run() -> None:
         async with fake_qemu(tmp_path / "qmp", sends(b"nonsense\n")) as monitor:

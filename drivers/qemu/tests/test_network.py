@@ -72,11 +72,11 @@ def arguments(*wanted: Device) -> list[str]:
     return [argument for argument in network.arguments(wanted, 7) if not argument.startswith("-")]
 
 
-def test_a_vm_has_no_interface_unless_one_is_asked_for() -> None:
+def test_a_vm_has_no_interface_by_default() -> None:
     assert arguments(Channel("c", "n"), NetworkInterface(NetworkConfig(), MAC)) == []
 
 
-def test_a_user_network_reaches_nothing_and_has_no_ipv6_unless_asked() -> None:
+def test_a_user_network_is_restricted_and_has_no_ipv6_by_default() -> None:
     assert arguments(user()) == [
         "user,id=net0,restrict=on,ipv4=on,ipv6=off",
         f"virtio-net-pci,netdev=net0,mac={MAC},romfile=,disable-legacy=on",
@@ -92,14 +92,14 @@ def test_a_user_network_is_that_of_the_guests_addresses() -> None:
     )
 
 
-def test_ports_for_the_host_share_a_user_network() -> None:
+def test_guest_ports_share_a_user_network() -> None:
     netdev, device = arguments(GuestPort("ssh", 22), user(forwards=[PortForward(53, 5353, "udp")]))
     assert netdev.endswith(",hostfwd=udp:127.0.0.1:5353-:53,hostfwd=tcp:127.0.0.1:0-:22")
     assert MAC in device
 
 
 @pytest.mark.parametrize(("others", "before"), [((), 0), ((tap("t"),), 2)])
-def test_ports_for_the_host_have_an_interface_of_their_own_where_there_is_no_user_network(
+def test_guest_ports_have_an_interface_of_their_own_without_a_user_network(
     others: tuple[Device, ...], before: int
 ) -> None:
     found = arguments(GuestPort("ssh", 22), *others)
@@ -111,7 +111,7 @@ def test_ports_for_the_host_have_an_interface_of_their_own_where_there_is_no_use
     assert found[:before] == expected[:before]
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_a_network_that_cannot_work_is_refused() -> None:
     with pytest.raises(ConfigError, match="tcp port 80 of the host is forwarded twice"):
         devices.check(user(forwards=[PortForward(1, 80), PortForward(2, 80)]), (), QemuConfig())
     with pytest.raises(ConfigError, match="give an IPv4 address too"):
@@ -124,7 +124,7 @@ def test_what_cannot_work_is_refused() -> None:
         devices.check(GuestPort("n", 0), (), QemuConfig())
 
 
-def test_ports_are_read_from_what_qemu_says() -> None:
+def test_ports_are_read_from_qemus_answer() -> None:
     usernet = """Hub -1 (net0):\r
   Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r
   TCP[ESTABLISHED]   12       127.0.0.1 40000       10.0.2.15    80     0     0\r
@@ -134,9 +134,11 @@ def test_ports_are_read_from_what_qemu_says() -> None:
 """
     wanted = (PortForward(80), PortForward(80, 2222), PortForward(80, 0, "udp"))
     assert network.chosen(wanted, usernet) == (
-        PortForward(80, 38715), PortForward(80, 2222), PortForward(80, 43057, "udp")
-    )  # fmt: skip
-    with pytest.raises(HypervisorError, match="which ports of the host"):
+        PortForward(80, 38715),
+        PortForward(80, 2222),
+        PortForward(80, 43057, "udp"),
+    )
+    with pytest.raises(HypervisorError, match="does not list the ports of the host"):
         network.chosen((PortForward(81),), usernet)
 
 
@@ -192,7 +194,7 @@ def failing(hypervisor: QemuHypervisor, text: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_a_port_of_the_host_that_is_taken_is_named(make: Make, tmp_path: Path, protocol: str) -> None:
+def test_a_port_of_the_host_that_is_in_use_is_refused_by_its_number(make: Make, tmp_path: Path, protocol: str) -> None:
     async def use(pid: int) -> None:
         [taken] = await first.forwards()
         second = make(run_dir=tmp_path / "run" / "p2")
@@ -205,7 +207,7 @@ def test_a_port_of_the_host_that_is_taken_is_named(make: Make, tmp_path: Path, p
     live(first, use)
 
 
-def test_a_port_that_is_taken_at_the_last_moment_is_named_in_qemus_words(
+def test_a_port_that_another_process_takes_meanwhile_is_reported_with_qemus_message(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hostnet, "check_free", lambda forwards: None)
@@ -216,8 +218,11 @@ def test_a_port_that_is_taken_at_the_last_moment_is_named_in_qemus_words(
         failing(hypervisor, f"did not start: QEMU exited with status 1: .*'tcp:127.0.0.1:{port}-:80'")
 
 
-def test_a_network_device_that_cannot_be_used_is_named(make: Make) -> None:
-    for name, text in (("vcnone", "device 'vcnone' does not exist; make it"), ("lo", "device 'lo' is no tap device")):
+def test_a_network_device_that_cannot_be_used_is_refused_by_name(make: Make) -> None:
+    for name, text in (
+        ("vcnone", "device 'vcnone' does not exist; make it"),
+        ("lo", "device 'lo' is not a tap device"),
+    ):
         hypervisor = make()
         hypervisor.add_device(tap(name))
         failing(hypervisor, text)
@@ -230,7 +235,7 @@ def test_a_tap_device_serves_one_vm(make: Make, tap_device: str, tmp_path: Path)
         hypervisor.add_device(tap(tap_device))
 
     async def use(pid: int) -> None:
-        with pytest.raises(VMStartError, match=f"device '{tap_device}' cannot be opened: something else uses it"):
+        with pytest.raises(VMStartError, match=f"device '{tap_device}' cannot be opened: another process uses it"):
             await second.prepare(10)
 
     live(first, use)
@@ -258,7 +263,7 @@ def service() -> Iterator[int]:
 
 
 @pytest.mark.vm
-def test_a_user_network_leads_into_the_guest_and_out_of_it_where_that_is_asked_for(
+def test_a_user_network_forwards_ports_and_reaches_the_host_if_not_restricted(
     make: Make, guest_boot: Boot, service: int
 ) -> None:
     async def run() -> None:
@@ -286,7 +291,7 @@ def test_a_user_network_leads_into_the_guest_and_out_of_it_where_that_is_asked_f
 @pytest.mark.vm
 @pytest.mark.root
 @pytest.mark.parametrize("machine", ["pc", "microvm"])
-def test_a_guest_on_a_tap_device_has_a_second_interface_for_the_host_alone(
+def test_a_guest_on_a_tap_device_has_a_second_interface_for_guest_ports(
     make: Make, guest_boot: Boot, tap_device: str, service: int, machine: str
 ) -> None:
     async def run() -> None:

@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     return directory / "x.sock"
 
 
-def test_no_path_is_too_long(path: Path) -> None:
+def test_a_long_run_directory_has_working_sockets(path: Path) -> None:
     with sockets.listen(path) as server, sockets.connect(path, PID_1) as client:
         assert len(str(path)) > 107
         accepted, _ = server.accept()
@@ -31,7 +31,7 @@ def test_no_path_is_too_long(path: Path) -> None:
             assert client.recv(5) == b"hello"
 
 
-def test_only_this_user_may_connect(path: Path) -> None:
+def test_only_this_user_can_connect(path: Path) -> None:
     with sockets.listen(path):
         assert path.stat().st_mode & 0o777 == 0o600
 
@@ -41,20 +41,20 @@ def test_a_connection_does_not_block(path: Path) -> None:
         assert client.gettimeout() == 0
 
 
-def test_a_socket_that_nobody_listens_on_is_replaced(path: Path) -> None:
+def test_a_socket_that_no_process_listens_on_is_replaced(path: Path) -> None:
     sockets.listen(path).close()
     with sockets.listen(path), sockets.connect(path, PID_1):
         pass
 
 
-def test_a_socket_that_somebody_listens_on_is_left_alone(path: Path) -> None:
+def test_a_socket_that_a_process_listens_on_is_not_touched(path: Path) -> None:
     with sockets.listen(path):
-        with pytest.raises(VMStartError, match="somebody listens there"):
+        with pytest.raises(VMStartError, match="a process listens there"):
             sockets.listen(path)
         sockets.connect(path, PID_1).close()
 
 
-def test_a_file_or_a_link_in_the_place_of_a_socket_is_left_alone(path: Path, tmp_path: Path) -> None:
+def test_a_file_or_a_link_in_the_place_of_a_socket_is_not_touched(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_text("precious", encoding="utf-8")
     path.symlink_to(target)
@@ -68,7 +68,7 @@ def test_a_file_or_a_link_in_the_place_of_a_socket_is_left_alone(path: Path, tmp
 
 
 @pytest.mark.parametrize("make_dead", [lambda path: None, lambda path: sockets.listen(path).close()])
-def test_a_socket_with_nobody_behind_it_cannot_be_connected_to(path: Path, make_dead: object) -> None:
+def test_connecting_to_a_socket_that_no_process_listens_on_is_an_error(path: Path, make_dead: object) -> None:
     assert callable(make_dead)
     make_dead(path)
     with pytest.raises(HypervisorError, match=r"x\.sock' cannot be connected to"):
@@ -92,10 +92,10 @@ def test_a_connection_to_another_process_than_the_pods_qemu_is_refused(path: Pat
         stranger.stdin.close()
 
 
-def test_a_crowded_socket_is_reported_at_once(path: Path) -> None:
+def test_a_socket_with_a_full_queue_is_an_error_at_once(path: Path) -> None:
     with sockets.listen(path):
         waiting = [sockets.connect(path, PID_1) for _ in range(2)]  # listen(1) lets two wait
-        with pytest.raises(HypervisorError, match="too many wait for it"):
+        with pytest.raises(HypervisorError, match="too many connections wait for QEMU"):
             sockets.connect(path, PID_1)
         for client in waiting:
             client.close()

@@ -32,12 +32,12 @@ def test_the_rate_measured_in_a_moment_is_that_of_a_longer_time(monkeypatch: pyt
     assert tsc.measure() == pytest.approx(quick, rel=100e-6)
 
 
-def test_an_emulated_guest_is_told_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emulated_guest_has_a_parameter_with_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tsc, "measure", lambda: 2596128)
     assert kernel_params() == ("tsc_early_khz=2596128",)
 
 
-def test_a_guest_under_kvm_is_told_nothing() -> None:
+def test_a_guest_under_kvm_has_no_parameter_for_the_rate() -> None:
     assert kernel_params("kvm") == ()
 
 
@@ -47,14 +47,14 @@ def test_a_guest_that_counts_instructions_has_a_counter_of_nanoseconds(key: str)
 
 
 @pytest.mark.parametrize("machine", ["q35", "pc"])
-def test_where_the_counter_cannot_be_read_a_kernel_measures_as_ever(
+def test_if_the_counter_cannot_be_read_the_kernel_measures_the_rate_itself(
     monkeypatch: pytest.MonkeyPatch, machine: str
 ) -> None:
     refuse(monkeypatch)
     assert kernel_params("tcg", machine) == ()
 
 
-def test_where_the_counter_cannot_be_read_no_microvm_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_counter_cannot_be_read_a_microvm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch)
     with pytest.raises(VMStartError, match=r"microvm cannot be emulated here, .* cannot be read: .*Permission denied"):
         kernel_params("tcg", "microvm")

@@ -1,7 +1,7 @@
-"""Hardware virtualization or emulation: chosen by what works on this host, not by what exists.
+"""Chooses hardware virtualization or emulation by what works on this host, not by what exists.
 
-A host can have ``/dev/kvm`` and not be able to run a VM: a virtual machine without nested virtualization accepts one,
-runs its firmware and hangs. So the last word is a real boot of the pod's kernel, whose outcome is remembered.
+A host can have ``/dev/kvm`` and still fail to run a VM: inside a virtual machine without nested virtualization, KVM
+creates one, which runs its firmware and hangs. So the pod's kernel is really booted once, and the outcome is recorded.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from vc_hypervisor_qemu import cmdline
 from vc_hypervisor_qemu.arguments import options
 from vc_hypervisor_qemu.config import QemuConfig
 
-#: Seconds in which a kernel must show that it runs; under working KVM it needs less than one.
+#: Seconds in which a kernel must print one of :data:`_ALIVE`; under working KVM it needs less than one.
 TRIAL_TIMEOUT = 5.0
 
-#: MiB of the VM that tries it, and what its kernel is told: to show all it says, and to give up where it finds no root.
+#: MiB of the VM of a trial, and the command line of its kernel: print everything, and reset where there is no root.
 _TRIAL_MEMORY = 256
 _TRIAL_PARAMS = "console=ttyS0 panic=-1 reboot=t"
 
-#: What a kernel says when it has initialized itself and looks for its first program (init/main.c, init/do_mounts.c).
+#: Lines that a kernel prints when it has initialized itself and looks for its first program (Linux' init/main.c,
+#: init/do_mounts.c).
 _ALIVE = (b"Unable to mount root fs", b"Run /init as init process", b"Run /sbin/init as init process")
 
 #: CPU features without which KVM cannot work on x86 (Intel, AMD), as /proc/cpuinfo names them.
@@ -36,13 +37,13 @@ _VIRTUALIZATION = {b"vmx", b"svm"}
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where to look; tests look elsewhere."""
+    """The files that show whether KVM can work; tests pass others."""
 
     kvm: Path = Path("/dev/kvm")
     cpuinfo: Path = Path("/proc/cpuinfo")
 
     def obstacle(self) -> str:
-        """Return why KVM cannot work here, or "" if nothing speaks against it."""
+        """Return why KVM cannot work here, or "" if it may work."""
         try:
             os.close(os.open(self.kvm, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
@@ -59,12 +60,12 @@ async def choose(
 ) -> str:
     """Return the accelerator for a pod's VM, "kvm" or "tcg". Called before each VM is created.
 
-    Outcomes of trials are remembered beside the pods' run directories; a trial takes ``timeout`` seconds at most.
-    Raises VMStartError when the configuration demands KVM and it does not work.
+    Outcomes of trials are recorded beside the pods' run directories; a trial takes ``timeout`` seconds at most.
+    Raises VMStartError when the option accel is "kvm" and KVM does not work.
     """
     if config.accel == "tcg":
         return "tcg"
-    obstacle = (host or Host()).obstacle() or await _remembered_trial(pod, config, binary, kernel, timeout)
+    obstacle = (host or Host()).obstacle() or await _recorded_trial(pod, config, binary, kernel, timeout)
     if not obstacle:
         return "kvm"
     if config.accel == "kvm":
@@ -75,9 +76,9 @@ async def choose(
 async def trial(
     pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, accelerator: str, timeout: float
 ) -> str:
-    """Boot ``kernel`` alone under ``accelerator``; return why it does not come to life, or "" if it does.
+    """Boot ``kernel`` alone under ``accelerator``; return "" if it runs within ``timeout`` seconds, else why not.
 
-    Should we be killed meanwhile, the process is found and ended as a leftover of the pod.
+    If this process is killed meanwhile, the core finds QEMU by its working directory and arguments, and ends it.
     Raises VMStartError when QEMU cannot be started at all.
     """
     argv = [
@@ -99,40 +100,40 @@ async def trial(
     process = VMProcess(pidfd)
     try:
         async with asyncio.timeout(timeout):
-            return await _first_sign(pipe)
+            return await _wait_for_kernel(pipe)
     except TimeoutError:
-        return f"a kernel does not come to life under {accelerator} within {timeout:g} s"
+        return f"a kernel does not start under {accelerator} within {timeout:g} s"
     finally:
         process.kill()
         process.close()
 
 
-async def _first_sign(pipe: IO[bytes]) -> str:
-    """Return "" as soon as the kernel lives; at the end of the output, QEMU's last words. Closes ``pipe``."""
+async def _wait_for_kernel(pipe: IO[bytes]) -> str:
+    """Return "" once the kernel has printed one of _ALIVE, else QEMU's last line when it ends. Closes ``pipe``."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), pipe
     )
-    said = b""
+    output = b""
     try:
         while chunk := await reader.read(65536):
-            said = said[-65536:] + chunk
-            if any(sign in said for sign in _ALIVE):
+            output = output[-65536:] + chunk
+            if any(sign in output for sign in _ALIVE):
                 return ""
     finally:
         transport.close()
-    words = said.decode(errors="replace").split("\n")
-    return f"QEMU gave up: {next((line.strip() for line in reversed(words) if line.strip()), 'without a word')}"
+    lines = output.decode(errors="replace").split("\n")
+    return f"QEMU gave up: {next((line.strip() for line in reversed(lines) if line.strip()), 'without a message')}"
 
 
-async def _remembered_trial(pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, timeout: float) -> str:
-    """Return the outcome of a KVM trial: the one of this boot, QEMU and kernel if there was one, else of a new one."""
+async def _recorded_trial(pod: PodContext, config: QemuConfig, binary: Path, kernel: Path, timeout: float) -> str:
+    """Return the recorded outcome of a KVM trial in this boot, with this QEMU and kernel, else that of a new trial."""
     key = f"{_version(binary)} {_version(kernel)} {config.machine} {config.cpu}"
     cache, this_boot = pod.run_dir.parent / "acceleration.json", boot_id()
     outcomes = _read(cache, this_boot)
     if key not in outcomes:
         outcomes[key] = await trial(pod, config, binary, kernel, "kvm", min(timeout, TRIAL_TIMEOUT))
-        if not outcomes[key] or timeout >= TRIAL_TIMEOUT:  # no lasting verdict for want of time
+        if not outcomes[key] or timeout >= TRIAL_TIMEOUT:  # a failure in less than the full time is not recorded
             _write(cache, this_boot, outcomes)
     return outcomes[key]
 
@@ -143,18 +144,18 @@ def _version(path: Path) -> str:
 
 
 def _read(cache: Path, this_boot: str) -> dict[str, str]:
-    """Return the remembered outcomes of this boot; none if the file is missing or broken."""
+    """Return the recorded outcomes of this boot; none if the file is missing or damaged."""
     try:
-        known = json.loads(cache.read_bytes())
-        if known["boot"] == this_boot:
-            return {str(key): str(outcome) for key, outcome in known["outcomes"].items()}
+        recorded = json.loads(cache.read_bytes())
+        if recorded["boot"] == this_boot:
+            return {str(key): str(outcome) for key, outcome in recorded["outcomes"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     return {}
 
 
 def _write(cache: Path, this_boot: str, outcomes: dict[str, str]) -> None:
-    """Remember; where that fails, the next start tries again."""
+    """Record the outcomes. If that fails, the next start makes a trial again."""
     new = cache.with_name(f"{cache.name}.{os.getpid()}")
     try:
         new.write_text(json.dumps({"boot": this_boot, "outcomes": outcomes}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How one argument of QEMU is written: the one place where values are escaped."""
+"""Writes one argument of QEMU: the only place where values are escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vc_core.errors import ConfigError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-#: For every virtio device: no guest of ours needs the virtio of before 2016, whose code is the older and larger part.
+#: For every virtio device: guests need no virtio from before version 1.0 (2016), whose code is older and larger.
 MODERN = {"disable-legacy": "on"}
 
 
@@ -24,8 +24,8 @@ def text(what: str, value: object) -> str:
 def options(first: str, values: Mapping[str, str] | Iterable[tuple[str, str]]) -> str:
     """Return QEMU's ``first,key=value,...`` with every value escaped; ``values`` are pairs where a key comes twice.
 
-    QEMU ends a value at a comma unless it is doubled; unescaped, a path could add options of its own, and the last of
-    two equal keys wins.
+    QEMU ends a value at a comma unless it is doubled; unescaped, a path with a comma could add options, and of two
+    equal keys QEMU takes the last. Raises ConfigError for a control character.
     """
     items = values.items() if isinstance(values, Mapping) else values
     pairs = [f"{key}={text(key, value).replace(',', ',,')}" for key, value in items]

@@ -1,4 +1,4 @@
-"""QEMU's argument vector. Pure: everything that QEMU is told passes through here, and nothing is looked up."""
+"""QEMU's argument vector, made from the pod, its devices and its disks. Pure: does no I/O."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PID_FILE = "qemu.pid"
 #: Names of the sockets that every VM has; each channel has one more.
 MONITOR, CONSOLE = "monitor", "console"
 
-#: What else a caller may tell QEMU, and in which form: options and values that name no file, socket, process or device
-#: of the host. Other values of these could: with ``-global`` a property ``romfile`` shows any file to the guest, and
-#: the ``rrfile`` of ``-icount`` overwrites any.
+#: The options of QEMU that a caller may give, and the form of their values: those that name no file, socket, process or
+#: device of the host. Other values of these could: with ``-global`` a property ``romfile`` shows any file to the guest,
+#: and the ``rrfile`` of ``-icount`` overwrites any.
 HYPERVISOR_PARAMS = {
     "-global": ("DRIVER.PROPERTY=VALUE, all of letters, digits, '-' and '_'", r"[\w-]+\.[\w-]+=[\w-]+"),
     "-icount": ("[shift=]N|auto[,align=on|off][,sleep=on|off]", r"(shift=)?(\d+|auto)(,(align|sleep)=(on|off))*"),
@@ -37,14 +37,15 @@ HYPERVISOR_PARAMS = {
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
-#: Filters of system calls that QEMU needs no more once it runs (qemu(1), -sandbox).
+#: Filters for system calls that QEMU does not need once it runs (qemu(1), -sandbox).
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
-#: All that QEMU can emulate, but for the promise that ``rep movsb`` is fast (ERMS). It goes byte by byte here, and a
-#: kernel that is promised otherwise copies by it alone; without, copies in the guest take less than half the time.
+#: All that QEMU can emulate, except for the feature bit of a fast ``rep movsb`` (ERMS). QEMU emulates that byte by
+#: byte, and a kernel that sees the bit copies by this instruction alone; without the bit, copies in the guest take less
+#: than half the time.
 _TCG_CPU = "max,-erms"
 
-#: SMM is for secure boot, the VMware port for its tools, USB and a core dump of the guest for nobody here.
+#: SMM is for secure boot, the VMware port for its tools; no guest uses them, USB, or a core dump of its memory.
 _PC_OPTIONS = dict.fromkeys(("usb", "vmport", "smm", "dump-guest-core"), "off")
 
 #: Options of each machine type. A microvm gets PCI, so that its devices are those of the others and need no other
@@ -60,9 +61,9 @@ _MACHINE_OPTIONS = {
 class Request:
     """All that the argument vector depends on.
 
-    ``kernel_params`` are what this driver found out that a kernel should know. ``sockets`` maps MONITOR, CONSOLE and
-    each channel's ``socket_name`` to descriptors of listening sockets, and ``tap`` is one of the pod's tap device;
-    QEMU inherits them. ``disks`` are the BlockDevices, in their places.
+    ``kernel_params``: what this driver has measured for the kernel (``tsc``). ``sockets`` maps MONITOR, CONSOLE and
+    each channel's ``socket_name`` to descriptors of listening sockets, and ``tap`` is a descriptor of the pod's tap
+    device; QEMU inherits them. ``disks``: the BlockDevices, each in its place.
     """
 
     pod: PodContext
@@ -77,10 +78,10 @@ class Request:
 
 
 def argv(request: Request) -> list[str]:
-    """Return the argument vector of the pod's QEMU; its VM is created stopped.
+    """Return the argument vector of the pod's QEMU, which makes a VM whose CPUs are stopped.
 
-    The pod's id is in it as ``guest=ID`` after ``-name`` for people, its UUID after ``-uuid`` for the core, which finds
-    the process by it. Raises ConfigError for a value that QEMU cannot be told.
+    It contains the pod's id, as ``guest=ID`` after ``-name``, for people, and its UUID, after ``-uuid``, by which the
+    core finds the process. Raises ConfigError for a value that cannot be in an argument.
     """
     pod, boot = request.pod, request.pod.boot
     assert boot is not None, "the core resolves what a new VM boots"
@@ -114,7 +115,7 @@ def argv(request: Request) -> list[str]:
 
 
 def machine(config: QemuConfig, accelerator: str) -> list[str]:
-    """Return the options that say which machine is virtualized, and how its CPUs execute code."""
+    """Return the options that select the machine type, and how its CPUs execute code."""
     return [
         "-machine",
         options(config.machine, {"accel": accelerator, **_MACHINE_OPTIONS[config.machine]}),
@@ -148,15 +149,15 @@ def _devices(request: Request) -> Iterator[str]:
 
 
 def _share(device: SharedDirectory) -> dict[str, str]:
-    # Read-only, the guest sees owners, modes and links as they are. Where it may write, they are kept in extended
-    # attributes, so that it can make no set-user-id program, device or link on the host.
+    # In a read-only share the guest sees the host's owners, modes and links. In a writable one QEMU keeps them in
+    # extended attributes, so that the guest cannot make a set-user-id program, device or link on the host.
     access = {"security_model": "none", "readonly": "on"} if device.read_only else {"security_model": "mapped-xattr"}
     # Inode numbers stay unique when a share spans file systems.
     return {"path": str(device.host_path), **access, "multidevs": "remap"}
 
 
 def _image(boot: Boot) -> Iterator[str]:
-    """Return the arguments for the image; as a disk it comes before all others, so that the guest has it as vda."""
+    """Return the arguments for the image; if it is a disk, it precedes all others, so that it is vda in the guest."""
     image = text("image", boot.image)
     if boot.image_is_initramfs:
         yield from ("-initrd", image)
@@ -182,7 +183,7 @@ def _socket(request: Request, name: str) -> list[str]:
 
 
 def check_hypervisor_params(params: Sequence[Param]) -> None:
-    """Refuse what no caller may tell QEMU. Raises ConfigError."""
+    """Refuse options that callers may not give to QEMU. Raises ConfigError."""
     list(_hypervisor_params(params))
 
 

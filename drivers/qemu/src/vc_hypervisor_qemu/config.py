@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from vc_core.driver import read_options
 from vc_core.errors import ConfigError
 
-#: Machine types that the driver knows how to drive (``qemu-system-x86_64 -machine help``).
+#: Machine types that the driver supports (``qemu-system-x86_64 -machine help``).
 MACHINES = ("q35", "pc", "microvm")
 
-#: How the VM may execute code: what works best, hardware virtualization, or emulation.
+#: How the VM executes code: by the fastest way that works, hardware virtualization, or emulation.
 ACCELERATORS = ("auto", "kvm", "tcg")
 
-#: How disks are connected: by a SCSI controller, where they can come and go while the VM runs, or each as a virtio
-#: device.
+#: How disks are connected: to a SCSI controller, where they can be added and removed while the VM runs, or each as a
+#: virtio device.
 SCSI, VIRTIO = DISK_BUSES = ("scsi", "virtio")
 
 #: A CPU model with features switched on or off, as ``-cpu`` takes it ("Haswell,-rtm", "max,la57=off").
@@ -25,7 +25,7 @@ _CPU = re.compile(r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuConfig:
-    """How QEMU is run, beyond what ``HypervisorConfig`` says of any hypervisor."""
+    """The options of QEMU, beyond the fields of ``HypervisorConfig``."""
 
     machine: str = "q35"  #: machine type, one of MACHINES
     accel: str = "auto"  #: one of ACCELERATORS

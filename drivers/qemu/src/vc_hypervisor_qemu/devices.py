@@ -1,4 +1,4 @@
-"""Which devices a VM can have, and beside which others."""
+"""Checks which devices a VM can have, and beside which others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vc_hypervisor_qemu.arguments import text
 from vc_hypervisor_qemu.config import VIRTIO, QemuConfig
 
 #: How many of each kind a VM can have: ports of one serial device, targets of one SCSI controller, and of the bus's 30
-#: slots (measured on 7.2) those that are not kept for the devices of which there is one.
+#: slots (measured on QEMU 7.2) those that are left by the devices of which there is one.
 _MOST: dict[type[Device], int] = {
     Channel: 30,
     SharedDirectory: 24,
@@ -21,7 +21,7 @@ _MOST: dict[type[Device], int] = {
     GuestPort: 30,
 }
 
-#: What is unique among a VM's devices, whatever their kinds: what QEMU, the guest or the core knows them by.
+#: Fields that are unique among all devices of a VM, because QEMU, the guest or the core identifies them by these.
 _UNIQUE = ("id", "name", "tag")
 
 #: QEMU's rule for ids (``id_wellformed`` in its util/id.c).
@@ -29,7 +29,7 @@ _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 
 
 def check(device: Device, others: Sequence[Device], config: QemuConfig) -> None:
-    """Refuse a device that a VM cannot be given beside ``others``. Called before a VM has it. Raises ConfigError."""
+    """Refuse a device that a VM cannot have beside ``others``. Called before it is added. Raises ConfigError."""
     kind = _kind(device, config)
     most = _MOST[kind]
     if sum(_kind(other, config) is kind for other in others) == most:
@@ -46,7 +46,7 @@ def check(device: Device, others: Sequence[Device], config: QemuConfig) -> None:
     if isinstance(device, NetworkInterface):
         network.check(device.config)
     if isinstance(device, GuestPort):
-        PortForward(device.port)  # which refuses what is no port
+        PortForward(device.port)  # raises ConfigError for a number that is not a port
     for key in _UNIQUE:
         value = text(key, getattr(device, key, ""))
         if value and any(getattr(other, key, None) == value for other in others):
@@ -54,9 +54,9 @@ def check(device: Device, others: Sequence[Device], config: QemuConfig) -> None:
 
 
 def _kind(device: Device, config: QemuConfig) -> type[Device]:
-    """Return what a device competes with for places: disks with shared directories if they are on the same bus.
+    """Return the kind whose places a device takes: a disk takes one of shared directories if it is on the same bus.
 
-    Raises ConfigError for what is none of the kinds of devices.
+    Raises ConfigError for an object that is not a device of these kinds.
     """
     if isinstance(device, BlockDevice) and config.disk_bus == VIRTIO:
         return SharedDirectory

@@ -1,4 +1,4 @@
-"""A VM's disks: where each is, and how QEMU is told of it. The same values do on its command line and over QMP."""
+"""A VM's disks: their places, and the arguments for QEMU, which are the same on its command line and over QMP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vc_hypervisor_qemu.config import SCSI, QemuConfig
 #: SCSI targets of a controller (VIRTIO_SCSI_MAX_TARGET of QEMU's hw/scsi/virtio-scsi.c, and target 0).
 TARGETS = 256
 
-#: The SCSI controller of every VM that can have such disks: later it could not be added.
+#: The SCSI controller, which every VM with the option disk_bus=scsi has from the start: it cannot be added later.
 CONTROLLER = {"driver": "virtio-scsi-pci", "id": "scsi", **MODERN}
 
 
@@ -24,36 +24,36 @@ class Disk:
     """A disk in its place: SCSI target or number ``slot``. JSON-able."""
 
     slot: int
-    driver: str  #: QEMU's, for the kind of file
+    driver: str  #: QEMU's block driver for the kind of file
     path: str
     read_only: bool
     location: DiskLocation
 
     @property
     def name(self) -> str:
-        """What QEMU knows the disk by, and what is behind it."""
+        """QEMU's id of the device, and of the block node behind it."""
         return f"disk{self.slot}"
 
     @property
     def backend(self) -> dict[str, object]:
-        """What is behind the disk: arguments of blockdev-add (QEMU's qapi/block-core.json)."""
+        """The block node behind the disk: arguments of blockdev-add (QEMU's qapi/block-core.json)."""
         return backend(self.name, self.driver, self.path, self.read_only)
 
     @property
     def device(self) -> dict[str, object]:
-        """What the guest sees: arguments of device_add."""
+        """The device that the guest sees: arguments of device_add."""
         if self.location.scsi:
             place = {"bus": f"{CONTROLLER['id']}.0", "scsi-id": self.slot, "lun": 0}
             return {"driver": "scsi-hd", "id": self.name, "drive": self.name, **place}
         return {"driver": "virtio-blk-pci", "id": self.name, "drive": self.name, **MODERN}
 
     def is_for(self, device: BlockDevice) -> bool:
-        """Tell whether this is the disk that is asked for."""
+        """Return whether this disk has the file and the access of ``device``."""
         return (self.path, self.read_only) == (str(device.host_path), device.read_only)
 
 
 def check_path(path: Path) -> None:
-    """Refuse the path of a disk that QEMU cannot be told, in JSON. Raises ConfigError."""
+    """Refuse the path of a disk that JSON for QEMU cannot hold. Raises ConfigError."""
     try:
         text("host path", path).encode()
     except UnicodeEncodeError as error:
@@ -61,9 +61,9 @@ def check_path(path: Path) -> None:
 
 
 def place(device: BlockDevice, slot: int, config: QemuConfig, before: int = 0) -> Disk:
-    """Return a disk in a place; ``before``: how many virtio disks the guest counts before the first of these.
+    """Return a disk in the place ``slot``; ``before``: the number of virtio disks that precede the first of these.
 
-    Raises ConfigError if there is no such file.
+    Raises ConfigError if its path is not a file or block device.
     """
     if config.disk_bus == SCSI:
         location = DiskLocation(scsi=f"{slot}:0")
@@ -73,9 +73,10 @@ def place(device: BlockDevice, slot: int, config: QemuConfig, before: int = 0) -
 
 
 def free_target(taken: Mapping[str, Disk], first: int) -> int:
-    """Return a free SCSI target, from ``first`` on in a circle: a guest may not know yet that a former disk has gone.
+    """Return the first free SCSI target from ``first`` on, with 0 after the last one.
 
-    Raises HypervisorError if there is none.
+    So a target is not used again soon: a guest may not have noticed yet that its former disk was removed.
+    Raises HypervisorError if all targets are in use.
     """
     slots = {disk.slot for disk in taken.values()}
     for target in range(first, first + TARGETS):
@@ -85,10 +86,10 @@ def free_target(taken: Mapping[str, Disk], first: int) -> int:
 
 
 def backend(name: str, driver: str, path: str, read_only: bool) -> dict[str, object]:
-    """Return what is behind a disk: a file or block device of the host, raw.
+    """Return the block node of a raw file or block device of the host.
 
-    The format is said, never probed: what looks like another one could name any file of the host as its backing.
-    QEMU locks the file by its default, so that one who writes shares it with nobody, and any number of readers do.
+    The format is fixed, never probed: data that looks like another format could name any file of the host as its
+    backing. QEMU locks the file: several VMs can read it, and a VM that writes to it is its only user.
     """
     file = {"driver": driver, "filename": path, "read-only": read_only, "auto-read-only": False}
     return {"driver": "raw", "node-name": name, "read-only": read_only, "auto-read-only": False, "file": file}

@@ -1,4 +1,4 @@
-"""What this host offers: the QEMU binary, memory and CPUs; and whether files are what a VM can be made of."""
+"""Finds QEMU on this host, and checks the memory, CPUs, kernel, image and disks that a pod asks for."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pathlib import Path
 from vc_core.driver import Boot, Resources
 from vc_core.errors import ConfigError
 
-#: Architectures (``uname -m``) whose machines this driver knows.
+#: Architectures (``uname -m``) that this driver supports.
 ARCHITECTURES = ("x86_64",)
 
-#: MiB. With less, no kernel of a distribution comes to its init.
+#: MiB. With less, no kernel of a distribution starts its init.
 MEMORY_MIN = 64
 
-#: Virtual CPUs that may be asked for on any host; more must not exceed four times what the host has.
+#: Virtual CPUs that a pod may have on any host; a larger number must not exceed four times the CPUs of the host.
 VCPUS_ANYWHERE = 8
 
-#: First bytes of an ELF file, and where the Linux boot protocol puts its own magic in a bzImage
+#: First bytes of an ELF file, and the places of the Linux boot protocol's magic in a bzImage
 #: (Documentation/arch/x86/boot.rst: 0x55AA at 0x1fe, "HdrS" at 0x202).
 _ELF = b"\x7fELF"
 _BOOT_FLAG, _HEADER = slice(0x1FE, 0x200), slice(0x202, 0x206)
 
 
 def problems() -> list[str]:
-    """Return one sentence for each thing that keeps the driver from working on this host. Starts no process."""
+    """Return one sentence for each reason why the driver cannot work on this host. Starts no process."""
     machine = platform.machine()
     if machine not in ARCHITECTURES:
-        return [f"hypervisor qemu drives {', '.join(ARCHITECTURES)} machines; this host is {machine}"]
+        return [f"hypervisor qemu supports {', '.join(ARCHITECTURES)}; this host is {machine}"]
     try:
         find_binary("")
     except ConfigError as error:
@@ -41,11 +41,11 @@ def problems() -> list[str]:
 def find_binary(given: str) -> Path:
     """Return the absolute path of QEMU: ``HypervisorConfig.hypervisor_path``, in PATH if that is a bare name or empty.
 
-    Raises ConfigError when there is none, or when it is not QEMU for this host's architecture.
+    Raises ConfigError when it is not installed, or is not QEMU for this host's architecture.
     """
     machine = platform.machine()
     if machine not in ARCHITECTURES:
-        raise ConfigError(f"hypervisor qemu drives {', '.join(ARCHITECTURES)} machines; this host is {machine}")
+        raise ConfigError(f"hypervisor qemu supports {', '.join(ARCHITECTURES)}; this host is {machine}")
     names = (f"qemu-system-{machine}", "qemu-kvm", "kvm")
     if given and Path(given).name not in names:
         raise ConfigError(f"hypervisor_path {given!r} is not QEMU for this host; its name must be {' or '.join(names)}")
@@ -64,7 +64,7 @@ def find_binary(given: str) -> Path:
 
 
 def check_resources(resources: Resources) -> None:
-    """Refuse memory and CPUs that no VM on this host can have. Raises ConfigError."""
+    """Refuse memory and CPUs that no VM on this host can have. Called when a pod is created. Raises ConfigError."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1024 * 1024)
     if resources.memory and not MEMORY_MIN <= resources.memory <= memory:
         raise ConfigError(f"memory is {resources.memory} MiB; give {MEMORY_MIN} to {memory} MiB, which this host has")
@@ -74,7 +74,7 @@ def check_resources(resources: Resources) -> None:
 
 
 def check_boot(boot: Boot | None) -> Boot:
-    """Return what a VM boots, if QEMU can boot it. Raises ConfigError."""
+    """Return ``boot`` if QEMU can boot its kernel and image. Raises ConfigError."""
     if boot is None:
         raise ConfigError("hypervisor qemu needs a kernel and an image to boot")
     _head("image", boot.image, 1)
@@ -85,7 +85,7 @@ def check_boot(boot: Boot | None) -> Boot:
 
 
 def disk_driver(path: Path) -> str:
-    """Return QEMU's driver for what is behind a disk. Raises ConfigError if that is no file and no block device."""
+    """Return QEMU's block driver for a disk's file. Raises ConfigError if it is neither a file nor a block device."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the host gives to a VM's network: tap devices, which are opened here for QEMU to inherit, and ports."""
+"""The host's side of a VM's network: opens tap devices for QEMU to inherit, checks and connects to its ports."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from vc_core.driver import PortForward
 from vc_core.errors import HypervisorError, VMStartError
 from vc_hypervisor_qemu.network import LOOPBACK
 
-#: The kernel's door to tap devices (Documentation/networking/tuntap.rst), and the interfaces that there are.
+#: The device file of tap devices (Linux' Documentation/networking/tuntap.rst), and the host's interfaces.
 _TUN, _INTERFACES = Path("/dev/net/tun"), Path("/sys/class/net")
 
-#: The ioctl that ties a descriptor to a device, with its flags (linux/if_tun.h), in a struct ifreq (linux/if.h).
+#: The ioctl that attaches a descriptor to a device, its flags (linux/if_tun.h), and struct ifreq (linux/if.h).
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x2, 0x100, 0x1000, 0x4000
 _IFREQ = struct.Struct("16sH22x")
 
-#: Seconds for a connection to QEMU on this host, which takes it without asking the guest.
+#: Seconds for a connection to QEMU on this host, which accepts it before it connects to the guest.
 _CONNECTED = 5.0
 
 
 def open_tap(name: str) -> int:
-    """Return a descriptor of the tap device ``name``, which passes frames with the header that virtio puts before them.
+    """Return a descriptor of the tap device ``name``, for frames with the header that virtio puts before them.
 
     Called when a VM is prepared. Raises VMStartError if there is no such device, or if it is in use.
     """
     interface = _INTERFACES / name
-    if not interface.exists():  # asked for, it would be made, and nobody would be at its other end
+    if not interface.exists():  # the ioctl would make it, connected to nothing
         raise VMStartError(f"network device {name!r} does not exist; make it: ip tuntap add dev {name} mode tap")
     try:
         flags = int((interface / "tun_flags").read_text(encoding="utf-8"), 16)
     except FileNotFoundError:
         flags = 0
     if flags & (_IFF_TAP | _IFF_MULTI_QUEUE) != _IFF_TAP:
-        raise VMStartError(f"network device {name!r} is no tap device, or one of many queues; make one for the pod")
+        raise VMStartError(f"network device {name!r} is not a tap device with a single queue; make one for the pod")
     try:
         tap = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -49,19 +49,19 @@ def open_tap(name: str) -> int:
             os.close(tap)
             raise
     except OSError as error:
-        why = "something else uses it" if error.errno == errno.EBUSY else error.strerror
+        why = "another process uses it" if error.errno == errno.EBUSY else error.strerror
         raise VMStartError(f"network device {name!r} cannot be opened: {why}") from error
     return tap
 
 
 def check_free(forwards: Iterable[PortForward]) -> None:
-    """Refuse ports of the host that QEMU could not have. Called just before it starts. Raises VMStartError.
+    """Refuse ports of the host that are in use. Called just before QEMU starts. Raises VMStartError.
 
-    QEMU would share a UDP port with another QEMU, without a word.
+    QEMU itself would share a UDP port with another QEMU without an error.
     """
     for one in forwards:
         with socket.socket(type=socket.SOCK_DGRAM if one.protocol == "udp" else socket.SOCK_STREAM) as probe:
-            if one.protocol == "tcp":  # connections that have ended are no obstacle
+            if one.protocol == "tcp":  # connections in TIME_WAIT do not count
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((LOOPBACK, one.host_port))

@@ -1,4 +1,4 @@
-"""Disks that come and go while a VM runs."""
+"""Adds disks to a running VM, and removes them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vc_hypervisor_qemu.monitor import Monitor, RefusedError
 
 
 async def plug(monitor: Monitor, disk: Disk) -> None:
-    """Give a SCSI disk to a VM. On failure nothing of it is left. Raises HypervisorError."""
-    await unplug(monitor, disk)  # what an owner left there that was killed before it could save
+    """Add a SCSI disk to a running VM. On failure the VM is as before. Raises HypervisorError."""
+    await unplug(monitor, disk)  # an owner that was killed before it saved may have left one there
     try:
         await monitor.execute("blockdev-add", arguments=disk.backend)
         await monitor.execute("device_add", arguments=disk.device)
@@ -22,10 +22,10 @@ async def plug(monitor: Monitor, disk: Disk) -> None:
 
 
 async def unplug(monitor: Monitor, disk: Disk) -> None:
-    """Take a SCSI disk from a VM; its file is free then. One that is not there is no error. Raises HypervisorError."""
-    there = await monitor.remove_device(disk.name)
+    """Remove a SCSI disk from a VM and close its file. No error if the VM has no such disk. Raises HypervisorError."""
+    present = await monitor.remove_device(disk.name)
     try:
         await monitor.execute("blockdev-del", arguments={"node-name": disk.name})
     except RefusedError:
-        if there:
+        if present:
             raise

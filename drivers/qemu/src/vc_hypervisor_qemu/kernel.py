@@ -1,4 +1,4 @@
-"""The kernel's command line: which parameters a QEMU guest needs, and what callers may add."""
+"""The kernel's command line: the parameters that a QEMU guest needs, and those that callers may add."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from vc_core.driver import HypervisorConfig
 from vc_core.errors import ConfigError
 
-#: Bytes. Measured on x86_64: 2047 boot, 2048 hang without a word (COMMAND_LINE_SIZE counts the final NUL).
+#: Bytes. Measured on x86_64: with 2047 a kernel boots, with 2048 it hangs without a message (COMMAND_LINE_SIZE of
+#: Linux' arch/x86 counts the final NUL).
 COMMAND_LINE_MAX = 2047
 
-#: What every guest of this driver gets, before anything else so that all else wins. The names are those of
-#: Documentation/admin-guide/kernel-parameters.txt of Linux. A panic ends the VM at once, by a reset that QEMU
-#: turns into its exit; the others save about 0.4 s of 2 s under emulation: no self-tests of ciphers, no
-#: waiting for grace periods, no calibration of a clock that QEMU gives, no patching for one CPU.
+#: The first parameters of every guest; of two equal ones the kernel takes the last, so others override them. They are
+#: described in Linux' Documentation/admin-guide/kernel-parameters.txt. A panic ends the VM at once, by a reset, at
+#: which QEMU exits; the others save about 0.4 s of 2 s under emulation: no self-tests of ciphers, no waiting for grace
+#: periods, no calibration of a clock whose rate QEMU provides, no patching for one CPU.
 DEFAULT_PARAMS = (
     "console=ttyS0",
     "quiet",
@@ -27,7 +28,7 @@ DEFAULT_PARAMS = (
     "rcupdate.rcu_expedited=1",
 )
 
-#: What decides which program is pid 1. Callers may say so only of a kernel and image of their own.
+#: Parameters that select the program of pid 1. Callers may give them only with a kernel and image of their own.
 _BOOT_KEYS = frozenset({"init", "rdinit", "root"})
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
@@ -36,9 +37,9 @@ _VALUE = re.compile(r"[!#-&(-\[\]-~]*", re.ASCII)
 
 
 def check_caller_params(config: HypervisorConfig) -> None:
-    """Refuse kernel parameters of the caller that would boot something else than the pod. Called before any I/O.
+    """Refuse kernel parameters of the caller that would boot a program other than the pod's agent.
 
-    Raises ConfigError.
+    Called when a pod is created, before any I/O. Raises ConfigError.
     """
     for param in config.kernel_params:
         word = "=".join(filter(None, (param.key, param.value)))
@@ -51,9 +52,9 @@ def check_caller_params(config: HypervisorConfig) -> None:
 
 
 def command_line(params: Iterable[str]) -> str:
-    """Return the kernel's command line: this driver's parameters, then ``params`` in their order (the last one wins).
+    """Return the kernel's command line: this driver's parameters, then ``params`` in their order.
 
-    Raises ConfigError for a parameter that the kernel would read as something else, and for too long a line.
+    Raises ConfigError for a parameter that the kernel would read as another or as several, and for too long a line.
     """
     words = [*DEFAULT_PARAMS, *params]
     for word in words:
@@ -61,7 +62,7 @@ def command_line(params: Iterable[str]) -> str:
     line = " ".join(words)
     if len(line) > COMMAND_LINE_MAX:
         raise ConfigError(
-            f"the kernel parameters have {len(line)} bytes together; {COMMAND_LINE_MAX} at most: leave some out"
+            f"the kernel parameters have {len(line)} bytes together; {COMMAND_LINE_MAX} at most: omit some"
         )
     return line
 

@@ -1,4 +1,4 @@
-"""QEMU's monitor: the only module that speaks QMP, and the list of what may be said."""
+"""Monitor: sends commands to QEMU's monitor (QMP). No other module does, and no other commands are sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vc_hypervisor_qemu import sockets
 #: Seconds for one command; QEMU answers within milliseconds unless something is wrong.
 COMMAND_TIMEOUT = 5.0
 
-#: QMP can run programs on the host; we never say anything but this.
+#: The commands that this driver sends. Others can do anything on the host with QEMU's rights.
 Command = Literal[
     "blockdev-add",
     "blockdev-del",
@@ -29,8 +29,8 @@ Command = Literal[
     "stop",
 ]
 
-#: What the arguments of commands that can do much else must have in them. The monitor for humans tells which ports are
-#: forwarded, which QMP does not.
+#: Arguments that limit the commands which can do more than this driver needs. The monitor for humans returns which
+#: ports are forwarded; QMP has no command for that.
 _REQUIRED = {
     "blockdev-add": {"driver": "raw"},
     "device_add": {"driver": "scsi-hd"},
@@ -42,7 +42,7 @@ _MESSAGE_MAX = 64 * 1024
 
 
 class RefusedError(HypervisorError):
-    """QEMU does not do what it was told, and answers why."""
+    """QEMU answered a command with an error."""
 
 
 class Monitor:
@@ -60,33 +60,36 @@ class Monitor:
     async def execute(
         self, command: Command, timeout: float = COMMAND_TIMEOUT, arguments: Mapping[str, object] | None = None
     ) -> object:
-        """Return QEMU's answer to a command, within ``timeout`` seconds. Raises HypervisorError, VMTimeoutError."""
+        """Send a command and return QEMU's answer, within ``timeout`` seconds.
+
+        Raises RefusedError for an error of QEMU's, VMTimeoutError, HypervisorError.
+        """
         required = _REQUIRED.get(command, {}).items()
         if command not in get_args(Command) or not required <= (arguments or {}).items():
-            raise HypervisorError(f"{command!r} is no command that this driver gives, or not with {arguments}")
+            raise HypervisorError(f"{command!r} is not a command that this driver sends, or not with {arguments}")
         async with self._client_for(command, timeout) as client:
             return await client.execute(command, dict(arguments or {}))
 
     async def remove_device(self, id: str) -> bool:
-        """Take a device from the VM, and return when it has gone: whether it was there before.
+        """Remove a device from the VM, wait until the guest has released it, and return whether it was there.
 
-        Raises HypervisorError, VMTimeoutError.
+        Raises RefusedError for an error of QEMU's, VMTimeoutError, HypervisorError.
         """
         async with self._client_for("device_del", COMMAND_TIMEOUT) as client:
-            with client.listener("DEVICE_DELETED", lambda event: _data(event).get("device") == id) as gone:
+            with client.listener("DEVICE_DELETED", lambda event: _data(event).get("device") == id) as removed:
                 try:
                     await client.execute("device_del", {"id": id})
                 except ExecuteError as error:
                     if error.error_class != "DeviceNotFound":
                         raise
                     return False
-                await gone.get()
+                await removed.get()
         return True
 
     async def shutdown_reason(self, timeout: float) -> str:
-        """Return why QEMU said that it would end (``ShutdownCause`` in its qapi/run-state.json), or "" if it did not.
+        """Return the cause in QEMU's SHUTDOWN event (``ShutdownCause`` in its qapi/run-state.json), "" without one.
 
-        Called when the process has ended; what it said before is taken within ``timeout`` seconds.
+        Called when the process has ended; takes ``timeout`` seconds at most to read what it sent before.
         """
         client = self._client
         with suppress(TimeoutError):
@@ -98,23 +101,26 @@ class Monitor:
         return ""
 
     async def aclose(self) -> None:
-        """Hang up; the VM runs on."""
+        """Close the connection; the VM runs on."""
         client, self._client = self._client, None
         if client is not None:
-            await _hang_up(client)
+            await _disconnect(client)
 
     @asynccontextmanager
     async def _client_for(self, command: Command, timeout: float) -> AsyncIterator[QMPClient]:
-        """Lend the connection for a command, for ``timeout`` seconds; errors become those of the driver."""
+        """Yield the connection for a command, for ``timeout`` seconds; turn errors into those of the driver.
+
+        Raises RefusedError, VMTimeoutError, HypervisorError.
+        """
         try:
             async with asyncio.timeout(timeout):
                 yield await self._connected()
         except TimeoutError as error:
             raise VMTimeoutError(f"QEMU does not answer {command!r} within {timeout:.3g} s") from error
         except ExecuteError as error:
-            raise RefusedError(f"QEMU does not do {command!r}: {error}") from error
-        except (QMPError, AssertionError) as error:  # it asserts that a connection outlives the moment it was made in
-            raise HypervisorError(f"QEMU does not do {command!r}: {error}") from error
+            raise RefusedError(f"QEMU refuses {command!r}: {error}") from error
+        except (QMPError, AssertionError) as error:  # qemu.qmp asserts that a new connection is still open
+            raise HypervisorError(f"QEMU did not answer {command!r}: {error}") from error
 
     async def _connected(self) -> QMPClient:
         async with self._connecting:
@@ -127,7 +133,7 @@ class Monitor:
                     await client.connect(connection)
                 except BaseException:
                     try:
-                        await _hang_up(client)
+                        await _disconnect(client)
                     finally:
                         connection.close()
                     raise
@@ -140,7 +146,7 @@ def _data(event: Message) -> Mapping[str, object]:
     return data if isinstance(data, dict) else {}
 
 
-async def _hang_up(client: QMPClient) -> None:
-    # How the connection ended is of no interest any more; qemu.qmp raises it here, whatever it was.
+async def _disconnect(client: QMPClient) -> None:
+    # qemu.qmp raises here how the connection ended, which the caller does not need.
     with suppress(QMPError, OSError, EOFError):
         await client.disconnect()

@@ -1,7 +1,7 @@
-"""A VM's network interfaces and forwarded ports, as QEMU is told of them and as it tells of them. Pure.
+"""A VM's network interfaces and forwarded ports: QEMU's arguments for them, and its answer about ports. Pure.
 
-A pod has up to two interfaces: its own, which the guest finds first, and one for the ports that only the host reaches.
-With QEMU's user network they are one.
+A pod has up to two interfaces: that of its network, which the guest finds first, and one for GuestPorts, to which only
+the host connects. With QEMU's user network one interface serves both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOOPBACK = "127.0.0.1"
 #: Interfaces that a VM has at most.
 INTERFACES_MAX = 2
 
-#: Of the interface for the host alone, which nobody else sees: locally administered (IEEE 802, second bit).
+#: MAC of the interface for GuestPorts, which no network sees: locally administered (IEEE 802, second bit).
 _PRIVATE_MAC = "02:00:00:00:00:01"
 
 #: A forwarded port in the answer to ``info usernet`` (slirp_connection_info of libslirp): protocol, descriptor, address
@@ -31,7 +31,7 @@ _FORWARD = re.compile(rf"^ *(TCP|UDP)\[HOST_FORWARD\] +\d+ +{re.escape(LOOPBACK)
 
 
 def check(config: NetworkConfig) -> None:
-    """Refuse a network that QEMU cannot give. Raises ConfigError."""
+    """Refuse a network that QEMU cannot provide. Raises ConfigError."""
     if config.mode is NetworkMode.USER and config.addresses and not _first_of(config, 4):
         raise ConfigError(
             f"addresses {', '.join(config.addresses)} of a user network: with hypervisor qemu give an IPv4 address too"
@@ -43,13 +43,13 @@ def check(config: NetworkConfig) -> None:
 
 
 def forwards(devices: Sequence[Device]) -> tuple[PortForward, ...]:
-    """Return what is forwarded into a VM: what its pod's network asks for, then each GuestPort, in their order."""
+    """Return the ports forwarded into a VM: those of its pod's network, then each GuestPort, in their order."""
     network = tuple(one for device in _interfaces(devices) for one in device.config.forwards)
     return (*network, *(PortForward(device.port) for device in devices if isinstance(device, GuestPort)))
 
 
 def tap_device(devices: Sequence[Device]) -> str:
-    """Return the name of the tap device that a VM is connected to, "" for none."""
+    """Return the name of the tap device that a VM is connected to, "" without one."""
     return next((device.config.device for device in _interfaces(devices)), "")
 
 
@@ -69,7 +69,7 @@ def arguments(devices: Sequence[Device], tap: int | None) -> Iterator[str]:
 def chosen(wanted: Sequence[PortForward], usernet: str) -> tuple[PortForward, ...]:
     """Return ``wanted`` with the host's ports that QEMU chose, from its answer to ``info usernet``.
 
-    Raises HypervisorError when that does not have them all.
+    Raises HypervisorError when a port is missing in that answer.
     """
     given = {(one.protocol, one.host_port) for one in wanted}
     free = defaultdict(list)
@@ -82,7 +82,7 @@ def chosen(wanted: Sequence[PortForward], usernet: str) -> tuple[PortForward, ..
             one if one.host_port else replace(one, host_port=free[one.protocol, one.guest_port].pop()) for one in wanted
         )
     except IndexError as error:
-        raise HypervisorError(f"QEMU does not tell which ports of the host it forwards: {usernet!r}") from error
+        raise HypervisorError(f"QEMU does not list the ports of the host that it forwards: {usernet!r}") from error
 
 
 def _interfaces(devices: Sequence[Device]) -> Iterator[NetworkInterface]:
@@ -99,7 +99,7 @@ def _interface(id: str, mac: str, kind: str, *values: tuple[str, str]) -> Iterat
 
 
 def _user(config: NetworkConfig, wanted: Sequence[PortForward]) -> Iterator[tuple[str, str]]:
-    """Return the options of a user network; it has IPv6 only for a guest that has such an address."""
+    """Return the options of a user network; it has IPv6 only if the guest has an IPv6 address."""
     v4, v6 = _first_of(config, 4), _first_of(config, 6)
     yield from (("restrict", "on" if config.restrict else "off"), ("ipv4", "on"), ("ipv6", "on" if v6 else "off"))
     if v4:
@@ -108,7 +108,7 @@ def _user(config: NetworkConfig, wanted: Sequence[PortForward]) -> Iterator[tupl
         yield "ipv6-net", str(v6.network)
     if config.gateway:
         yield "ipv6-host" if ":" in config.gateway else "host", config.gateway
-    guest = v4.ip if v4 else ""  # empty: the address that QEMU gives
+    guest = v4.ip if v4 else ""  # empty: the address that QEMU assigns
     for one in wanted:
         yield "hostfwd", f"{one.protocol}:{LOOPBACK}:{one.host_port}-{guest}:{one.guest_port}"
 

@@ -15,18 +15,18 @@ class QemuPlugin:
 
     @hookimpl
     def vc_hypervisor_config(self, options: Mapping[str, object]) -> QemuConfig:
-        """Turn options into a QemuConfig."""
+        """Return the configuration that ``options`` describe. Raises ConfigError."""
         return QemuConfig.from_mapping(options)
 
     @hookimpl
     def vc_hypervisor_create(
         self, pod: PodContext, config: object, saved: Mapping[str, object] | None
     ) -> QemuHypervisor:
-        """Make the object that controls one pod's QEMU."""
+        """Return the object that controls one pod's QEMU. Raises ConfigError, HypervisorError."""
         assert isinstance(config, QemuConfig), "the core passes what vc_hypervisor_config returned"
         return QemuHypervisor(pod, config, saved)
 
     @hookimpl
     def vc_driver_probe(self) -> Sequence[str]:
-        """Say what keeps QEMU from working on this host."""
+        """Return why QEMU cannot work on this host, in one sentence for each reason."""
         return problems()

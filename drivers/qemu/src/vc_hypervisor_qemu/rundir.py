@@ -1,4 +1,4 @@
-"""What belongs to one VM in the pod's run directory."""
+"""RunDir: the paths of one VM's files in the pod's run directory."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from vc_hypervisor_qemu.cmdline import PID_FILE
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """Names, and nothing else; ``path`` is also QEMU's working directory."""
+    """The paths of the files; makes none. ``path`` is also QEMU's working directory."""
 
     path: Path
 
     def socket(self, name: str) -> Path:
-        """Return where a socket is; the names are those of ``cmdline``."""
+        """Return the path of a socket; the names are those of ``cmdline``."""
         return self.path / f"{name}.sock"
 
     @property
     def messages(self) -> Path:
-        """The pipe that QEMU writes messages to. It holds some while nobody reads, and never makes QEMU wait."""
+        """The pipe that QEMU writes messages to. It holds 64 KiB while no owner reads; QEMU discards the rest."""
         return self.path / "qemu.pipe"
 
     @property
     def messages_log(self) -> Path:
-        """What came out of that pipe."""
+        """The log of QEMU's messages, copied from that pipe."""
         return self.path / "qemu.log"
 
     @property
     def console_log(self) -> Path:
-        """What came from the guest's console."""
+        """The log of the guest's console."""
         return self.path / "console.log"
 
     @property
     def pid_file(self) -> Path:
-        """Written and locked by QEMU."""
+        """The pid file that QEMU writes and locks."""
         return self.path / PID_FILE

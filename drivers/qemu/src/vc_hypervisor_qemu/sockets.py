@@ -1,4 +1,4 @@
-"""Unix sockets between us and QEMU: made by us before QEMU starts, so that nobody ever waits for one to appear."""
+"""Unix sockets to QEMU: made before QEMU starts, which inherits them, so that no process waits for one to appear."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UCRED = struct.Struct("3i")
 def listen(path: Path) -> socket.socket:
     """Return a listening socket at ``path``, for QEMU to inherit; only this user can connect to it.
 
-    A socket there that nobody listens on is replaced. Raises VMStartError.
+    A socket there that no process listens on is replaced. Raises VMStartError.
     """
     try:
         remove_stale(path)
@@ -40,7 +40,8 @@ def listen(path: Path) -> socket.socket:
 def connect(path: Path, pid: int) -> socket.socket:
     """Return a non-blocking socket connected to ``path``, where the QEMU process ``pid`` must listen.
 
-    Until QEMU has come to its listening sockets, they count as ours, who made them. Raises HypervisorError.
+    Until QEMU calls listen(2) on a socket that it inherited, the kernel names this process as its owner, which made it.
+    Raises HypervisorError.
     """
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -54,13 +55,13 @@ def connect(path: Path, pid: int) -> socket.socket:
         client.close()
         if not isinstance(error, OSError):
             raise
-        why = "too many wait for it" if isinstance(error, BlockingIOError) else error.strerror
+        why = "too many connections wait for QEMU" if isinstance(error, BlockingIOError) else error.strerror
         raise HypervisorError(f"socket {str(path)!r} cannot be connected to: {why}") from error
     return client
 
 
 def remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on, if there is one. Raises OSError if ``path`` is anything else."""
+    """Remove a socket that no process listens on, if there is one. Raises OSError if ``path`` is anything else."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise FileExistsError(17, "there is a file of that name")
@@ -74,13 +75,13 @@ def remove_stale(path: Path) -> None:
             path.unlink()
             return
         except BlockingIOError:
-            pass  # its queue is full: somebody listens
-    raise FileExistsError(17, "somebody listens there")
+            pass  # its queue is full: a process listens
+    raise FileExistsError(17, "a process listens there")
 
 
 @contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """Yield a name of ``path`` that fits into a socket address (107 bytes, unix(7)), however long ``path`` is."""
+    """Yield a name of ``path`` that fits into a socket address (107 bytes, unix(7)), for a ``path`` of any length."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"

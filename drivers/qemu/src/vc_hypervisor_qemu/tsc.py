@@ -1,9 +1,9 @@
-"""The rate of an emulated guest's time stamp counter, which its kernel is told instead of having to find out.
+"""Measures the rate of an emulated guest's time stamp counter, for a parameter of its kernel.
 
-A kernel measures that rate against an older timer. On a busy host this goes wrong: by one part in a thousand (seen on
-q35), or, where the PIT is the only such timer as on a microvm, altogether, and then the kernel hangs without a word.
-But the guest's counter is the host's (``cpu_get_ticks`` in QEMU's softmmu/cpu-timers.c), whose rate can be had here in
-5 ms to a few parts in a million.
+Without the parameter a kernel measures that rate against an older timer. On a busy host this fails: by one part in a
+thousand (seen on q35), or completely where the PIT is the only such timer, as on a microvm; the kernel then hangs
+without a message. The guest's counter is that of the host (``cpu_get_ticks`` in QEMU's softmmu/cpu-timers.c), whose
+rate can be measured here in 5 ms to a few parts in a million.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from vc_hypervisor_qemu.config import QemuConfig
 #: kHz with ``-icount``, which makes the guest's counter count nanoseconds (``icount_get`` in accel/tcg of QEMU).
 ICOUNT_RATE = 1_000_000
 
-#: Nanoseconds between the two readings, and how many tries make one.
+#: Nanoseconds between the two readings, and the number of tries for each.
 _SPAN, _TRIES = 5_000_000, 8
 
-#: A function that returns the counter: rdtsc; shl rdx, 32; or rax, rdx; ret. No library of Python's or libc reads it.
+#: A function that returns the counter: rdtsc; shl rdx, 32; or rax, rdx; ret. Neither Python nor libc reads it.
 _READ_COUNTER = bytes.fromhex("0f31 48c1e220 4809d0 c3")
 
 
 def kernel_params(qemu: QemuConfig, config: HypervisorConfig, accelerator: str) -> tuple[str, ...]:
-    """Return the kernel parameters that tell the rate; none under KVM, whose guests have a clock of the host's.
+    """Return the kernel parameters with the rate; none under KVM, whose guests read the host's clock.
 
-    Called before each VM is created. Where the rate cannot be had, a kernel measures as ever, on machines that let it;
-    raises VMStartError for the others.
+    Called before each VM is made. If the rate cannot be measured here, the guest's kernel measures it itself.
+    Raises VMStartError for a microvm, where it cannot do that.
     """
     if accelerator == "kvm":
         return ()
@@ -60,7 +60,7 @@ def measure() -> int:
 
 
 def _read(counter: Callable[[], int]) -> tuple[float, int]:
-    """Return one moment in nanoseconds and in ticks: of several tries the one that the least came between."""
+    """Return one moment in nanoseconds and in ticks: of several tries the one that took the shortest time."""
     tries = []
     for _ in range(_TRIES):
         before, ticks, after = time.monotonic_ns(), counter(), time.monotonic_ns()
