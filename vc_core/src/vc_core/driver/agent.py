@@ -100,7 +100,7 @@ class ProcessIO(ABC):
 
 @dataclass(frozen=True, slots=True)
 class TerminalSize:
-    """The size of a process' terminal in characters; zeros mean unknown."""
+    """The size of a process' terminal in characters; zeros mean that it is not known."""
 
     rows: int = 0
     columns: int = 0
@@ -265,8 +265,8 @@ class Agent(ABC):
     async def signal(self, process: Process, signal: int, timeout: float) -> None:
         """Send a signal to a process; no error if it has just ended. Only with Capability SIGNAL.
 
-        Called when the client of a command forwards a signal, and to kill a command whose client has gone or whose
-        timeout has passed. Raises AgentError; NotSupportedError by default.
+        Called when the client of a command forwards a signal, and to kill a command whose client has disconnected or
+        whose timeout has passed. Raises AgentError; NotSupportedError by default.
         """
         raise unsupported("agent", self, "send signals to single processes")
 

@@ -1,4 +1,4 @@
-"""pluggy's markers under this project's name; the only way in which drivers meet pluggy."""
+"""pluggy's markers with this project's name; drivers do not import pluggy itself."""
 
 import pluggy
 

@@ -13,8 +13,8 @@ class DriverSpec(Protocol):
 
     @hookspec(firstresult=True)
     def vc_driver_probe(self) -> Sequence[str]:
-        """Say what keeps the driver from working on this host.
+        """Return why the driver cannot work on this host.
 
         Called: by ``virtc drivers``. Cheap: looks at files, starts no process.
-        Returns one sentence per problem, each with what to do; empty means usable.
+        Returns one sentence for each reason, with what to do; empty means that it works.
         """

@@ -14,7 +14,7 @@ class GuestSpec(Protocol):
 
     @hookspec(firstresult=True)
     def vc_guest_config(self, options: Mapping[str, object]) -> object:
-        """Turn options into the driver's own frozen configuration.
+        """Turn options into the driver's own frozen configuration; see :func:`vc_core.driver.read_options`.
 
         Called: before a builder is made. ``options``: the builder's options as the caller gave them.
         Returns the configuration; never None. Raises ConfigError for an unknown option or a bad value, naming both.

@@ -15,9 +15,9 @@ class HypervisorSpec(Protocol):
 
     @hookspec(firstresult=True)
     def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
-        """Turn options into the driver's own frozen configuration.
+        """Turn options into the driver's own frozen configuration; see :func:`vc_core.driver.read_options`.
 
-        Called: when a pod is created, and whenever a hypervisor object is about to be made.
+        Called: when a pod is created, and before each call of ``vc_hypervisor_create``.
         ``options``: ``HypervisorConfig.options`` as the caller gave them.
         Returns the configuration, which is passed to ``vc_hypervisor_create``; never None.
         Raises ConfigError for an unknown option or a bad value, naming both.
@@ -35,8 +35,8 @@ class HypervisorSpec(Protocol):
 
     @hookspec(firstresult=True)
     def vc_hypervisor_guest(self) -> str:
-        """Name the guest driver that builds what this hypervisor's VMs boot.
+        """Return the name of the guest driver that builds what this hypervisor's VMs boot.
 
         Called: when a pod that names no guest driver, kernel and image is created, and at its start.
-        Returns the name. Without this hook it is ``debian``, whose kernels are for virtual hardware.
+        Without this hook it is ``debian``, whose kernels are for virtual hardware.
         """

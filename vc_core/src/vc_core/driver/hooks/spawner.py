@@ -14,9 +14,9 @@ class SpawnerSpec(Protocol):
 
     @hookspec(firstresult=True)
     def vc_spawner_config(self, options: Mapping[str, object]) -> object:
-        """Turn options into the driver's own frozen configuration.
+        """Turn options into the driver's own frozen configuration; see :func:`vc_core.driver.read_options`.
 
-        Called: when a pod that names the spawner is created, and whenever a spawner object is about to be made.
+        Called: when a pod with this spawner is created, and before each call of ``vc_spawner_create``.
         ``options``: the spawner's options as the caller gave them.
         Returns the configuration; never None. Raises ConfigError for an unknown option or a bad value, naming both.
         """
