@@ -1,4 +1,4 @@
-"""What a pod's VM is put together from: its drivers, their devices, and the network that its guest is told of."""
+"""Makes the driver objects of a pod, lists the devices of its VM, and refuses a pod that could never start."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def make_drivers(
     saved_hypervisor: Mapping[str, object] | None = None,
     saved_agent: Mapping[str, object] | None = None,
 ) -> tuple[Hypervisor, Agent]:
-    """Return the objects that work for a pod, new or with what former ones saved. Raises ConfigError, DriverError."""
+    """Return a pod's hypervisor and agent objects, for a new VM or with what the objects of a running one saved.
+
+    Raises ConfigError, DriverError.
+    """
     hypervisor = plugins.hypervisor(config.hypervisor_type)
     agent = plugins.agent(config.agent_type)
     agent_config = agent.config(config.agent_config)
@@ -53,7 +56,10 @@ def make_drivers(
 
 
 def _spawner(plugins: Plugins, agent_config: object) -> Spawner | None:
-    """Return the spawner that an agent's configuration names in ``spawner``, if any, made with ``spawner_options``."""
+    """Return the spawner that an agent's configuration names in ``spawner``, if any, made with ``spawner_options``.
+
+    Raises ConfigError, DriverError.
+    """
     name = getattr(agent_config, "spawner", "")
     if not name:
         return None
@@ -62,7 +68,7 @@ def _spawner(plugins: Plugins, agent_config: object) -> Spawner | None:
 
 
 def devices_of(config: PodConfig, agent: Agent) -> list[Device]:
-    """Return what a pod's VM has besides disks: what the agent needs, and what the caller asked for."""
+    """Return the devices of a pod's VM without its disks: those that the agent needs and those of the configuration."""
     return [
         *agent.devices(),
         *(SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in config.volumes),
@@ -85,12 +91,12 @@ def root_disk(container: ContainerConfig, root: RootFs) -> BlockDevice | None:
 
 
 def disk_id(container_id: str) -> str:
-    """Return the id of the disk that is a container's root, should it be one."""
+    """Return the id that a container's root has as a disk of the VM."""
     return f"root-{container_id}"
 
 
 def _interface(config: PodConfig) -> NetworkInterface:
-    # 52:54:00 is what QEMU and libvirt give to virtual machines; the rest tells pods apart.
+    # 52:54:00 is the prefix that QEMU and libvirt give to virtual machines; the rest differs between pods.
     own = hashlib.sha256(config.id.encode()).hexdigest()
     return NetworkInterface(config.network, config.network.mac or f"52:54:00:{own[:2]}:{own[2:4]}:{own[4:6]}")
 
@@ -98,6 +104,7 @@ def _interface(config: PodConfig) -> NetworkInterface:
 def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     """Refuse a pod that could never start, before anything is stored; return whether it needs a supervisor.
 
+    It does if its VM is a process.
     Raises ConfigError, DriverError, PrivilegeError.
     """
     hypervisor, agent = make_drivers(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
@@ -124,8 +131,9 @@ def _check_devices(config: PodConfig, hypervisor: Hypervisor, wanted: Iterable[D
         if needed is None:
             raise DriverContractError(
                 f"agent driver {config.agent_type!r} asks for {device!r}, which is no device of vc_core.driver.devices",
-                kind="agent", name=config.agent_type,
-            )  # fmt: skip
+                kind="agent",
+                name=config.agent_type,
+            )
         if needed not in hypervisor.capabilities:
             raise ConfigError(
                 f"the pod needs {what}, which hypervisor {config.hypervisor_type!r} does not have; "

@@ -1,10 +1,10 @@
-"""What a pod's VM boots: the caller's kernel and image, or the guest that a Guest driver builds for the agent."""
+"""Resolves what a pod's VM boots: the caller's kernel and image, or the guest that a guest driver builds."""
 
 from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,11 @@ _INITRAMFS_MAGICS = (
 )
 
 
-_NONE: Mapping[str, object] = {}
-
-
 def guest_request(plugins: Plugins, agent_type: str, options: dict[str, object], cache: Path) -> GuestRequest:
-    """Return what a Guest driver must build for an agent. Raises ConfigError when the agent brings no guest."""
+    """Return the request that a guest driver builds an agent's guest from. ``options``: those of the agent.
+
+    Raises ConfigError when the agent brings no guest, DriverError.
+    """
     agent = plugins.agent(agent_type)
     payload = agent.guest(agent.config(options))
     if payload is None:
@@ -40,7 +40,7 @@ def guest_request(plugins: Plugins, agent_type: str, options: dict[str, object],
 
 
 async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Progress) -> Boot:
-    """Return what the pod's VM boots, building the guest if there is none yet. Called at each start of a pod.
+    """Return what the pod's VM boots; a guest that is not built yet is built. Called at each start of a pod.
 
     Raises ConfigError, GuestError, DriverError.
     """
@@ -56,20 +56,27 @@ async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Pr
 
 
 def guest_driver(plugins: Plugins, config: PodConfig) -> str:
-    """Return the name of the Guest driver that a pod's guest is built by: the caller's choice or the hypervisor's."""
+    """Return the name of the guest driver for a pod: the caller's choice, else the hypervisor's.
+
+    Raises DriverError.
+    """
     return config.hypervisor_config.guest or plugins.hypervisor(config.hypervisor_type).guest()
 
 
 async def find_or_build(
-    plugins: Plugins, guest: str, request: GuestRequest, progress: Progress, options: Mapping[str, object] = _NONE
+    plugins: Plugins,
+    guest: str,
+    request: GuestRequest,
+    progress: Progress,
+    options: Mapping[str, object] | None = None,
 ) -> GuestImage:
-    """Return the built guest for a request, building it on first use."""
-    made = builder(plugins, guest, options)
+    """Return the built guest for a request, building it on first use. Raises ConfigError, GuestError, DriverError."""
+    made = builder(plugins, guest, options or {})
     return await made.find(request) or await made.build(request, progress)
 
 
 def builder(plugins: Plugins, guest: str, options: Mapping[str, object]) -> GuestBuilder:
-    """Return the builder of a Guest driver. Raises ConfigError for options that it does not have."""
+    """Return the builder of a guest driver. Raises ConfigError for unknown options, DriverError."""
     driver = plugins.guest(guest)
     return driver.create(driver.config(options))
 
@@ -93,7 +100,3 @@ def _regular_file(what: str, text: str) -> Path:
     except OSError as error:
         raise ConfigError(f"{what} {text!r} cannot be read: {error.strerror}") from error
     return path
-
-
-#: For callers who watch nothing.
-no_progress: Callable[[str, float | None], None] = lambda phrase, fraction: None  # noqa: E731 - a constant

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from vc_core.config.network import NetworkConfig, NetworkMode
 from vc_core.driver.agent import GuestInterface, GuestNetwork, GuestRoute
 
-if TYPE_CHECKING:
-    pass
-
-
 #: The name of the pod's network interface in the guest: Linux counts interfaces of one driver from zero.
 _INTERFACE = "eth0"
 
-#: The guest's address in a user network where the caller says nothing, and the parts of an address that stand for
-#: gateway and name server there (QEMU's manual, "Network options", -netdev user; its net/slirp.c for other networks).
+#: The guest's address in a user network unless the caller gives one, and the host parts of the addresses of gateway
+#: and name server there (QEMU's manual, "Network options", -netdev user; its net/slirp.c for other networks).
 _USER_ADDRESS, _USER_GATEWAY, _USER_DNS = "10.0.2.15/24", 0x0202, 0x0203
 
 
 def guest_network(network: NetworkConfig) -> GuestNetwork | None:
-    """Return what the agent configures in the guest; None for a pod without a network."""
+    """Return the network that the agent configures in the guest; None for a pod without one."""
     if network.mode is NetworkMode.NONE:
         return None
     addresses, gateway, dns = network.addresses, network.gateway, network.dns

@@ -1,4 +1,4 @@
-"""A pod's record and configuration as its one writer sees them: every change goes to disk, then to the extensions."""
+"""One pod's record and configuration: every change goes to disk first, then to memory, then to the extensions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """The state of one pod, for whoever holds its lock."""
+    """Reads and writes one pod's record and configuration. The caller holds the pod's lock, so it is the only writer.
+
+    Making one raises PodNotFoundError, StorageError.
+    """
 
     def __init__(self, store: Store, pod_id: str, plugins: Plugins) -> None:
         self._store, self._plugins = store, plugins
@@ -32,7 +35,7 @@ class Ledger:
         self.record: PodRecord = store.read(pod_id)
         self._written = self.record
         config = store.read_config(pod_id)
-        #: What the caller asked for. A container that has no record was half added or half removed.
+        #: The caller's configuration. A container that has no record was half added or half removed, and left out here.
         self.config: PodConfig = replace(config, containers=[one for one in config.containers if self._has(one.id)])
 
     def _has(self, container_id: str) -> bool:
@@ -53,7 +56,10 @@ class Ledger:
         self._commit(msgspec.structs.replace(self.record, **changes))
 
     def commit_container(self, container_id: str, of_pod: Mapping[str, Any], **changes: Any) -> None:
-        """Change the record of one container, and with it ``of_pod`` in that of the pod. Raises StorageError."""
+        """Change the record of one container and, in the same write, the fields ``of_pod`` of the pod's record.
+
+        Raises StorageError.
+        """
         self._commit(self._with_container(container_id, of_pod, changes))
 
     def note_end(self, container_id: str, **changes: Any) -> None:
@@ -78,12 +84,12 @@ class Ledger:
         self._commit(msgspec.structs.replace(record, state=state, reason=reason))
 
     def flush(self) -> None:
-        """Write what the disk has refused so far. Called before the record is given up. Raises StorageError."""
+        """Write what the disk has refused so far. Called when the engine is closed. Raises StorageError."""
         if self.record is not self._written:
             self._commit(self.record)
 
     def _note(self, record: PodRecord) -> None:
-        """Record a fact, which is true whether the disk takes it or not. Raises StorageError."""
+        """Record a fact that holds even if it cannot be written: memory has it in any case. Raises StorageError."""
         self.record = record
         self._commit(record)
 
@@ -102,7 +108,7 @@ class Ledger:
         return find_container(self.record, container_id)
 
     def container_config(self, container_id: str) -> ContainerConfig:
-        """Return what the caller asked of a container. Raises ContainerNotFoundError."""
+        """Return the configuration of a container. Raises ContainerNotFoundError."""
         self.container(container_id)
         return next(one for one in self.config.containers if one.id == container_id)
 
@@ -118,7 +124,7 @@ class Ledger:
         self.config = config_of_pod
 
     def remove_container(self, container_id: str) -> None:
-        """Forget a container and its log. Raises StorageError; the container is still there then."""
+        """Remove a container and its log. Raises StorageError; the container is still there then."""
         self._store.remove_container_files(self.record.id, container_id)
         self.commit(containers={name: one for name, one in self.record.containers.items() if name != container_id})
         self.config = replace(self.config, containers=[one for one in self.config.containers if self._has(one.id)])
@@ -126,7 +132,7 @@ class Ledger:
             self._store.write_config(self.config)
 
     def open_log(self, container_id: str, resumed: bool = False) -> ContainerLog:
-        """Return a container's log, opened for a process that starts, or with ``resumed`` for one that ran before.
+        """Return a container's log, opened for a process that starts, or with ``resumed`` for one that is taken over.
 
         The caller closes it. Raises ContainerNotFoundError, StorageError.
         """

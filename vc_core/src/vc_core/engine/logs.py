@@ -1,4 +1,4 @@
-"""The logs of containers."""
+"""The logs of containers: capped files that a new supervisor continues without losing or repeating a byte."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vc_core.errors import StorageError
 LOG_BYTES_MAX = 16 * 1024 * 1024
 
 #: What is noted before bytes are appended to a log: its inode and size, the bytes of output and of error output that
-#: came before, how many follow, and of which of the two.
+#: were logged before, how many bytes follow, and to which of the two they belong (0: output, 1: error output).
 _NOTE = struct.Struct("=6Q")
 
 
 class ContainerLog:
     """A container's log: output and error output, in the order of arrival, capped.
 
-    Before each append it notes beside the log what it is about to do, so that after a sudden death the size of the log
-    tells whoever comes next, to the byte, how much of each stream is in it.
+    Before each append it notes beside the log what it is about to append. After a supervisor's sudden end this note and
+    the log's size let the next supervisor compute exactly how many bytes of each stream the log holds.
     """
 
     def __init__(self, path: Path, cap: int = LOG_BYTES_MAX, resumed: bool = False) -> None:
-        """Open the log of a process that starts, or with ``resumed`` of one that a former owner logged until now.
+        """Open the log of a process that starts, or with ``resumed`` of one that a former owner logged.
 
         ``cap``: bytes in the log's two files together. Raises StorageError.
         """
-        #: Bytes of output and error output that the former owner took, None if there was none or it noted nothing.
+        #: Bytes of output and error output that the former owner logged; None without a former owner or its note.
         self.taken: tuple[int, int] | None = None
         self._counted = [0, 0]
         try:
@@ -48,7 +48,7 @@ class ContainerLog:
             raise StorageError(f"log {str(path)!r} cannot be opened: {error.strerror}") from error
 
     def _resume(self, path: Path) -> None:
-        """Go on counting where the former owner ended."""
+        """Continue the former owner's counts. Raises OSError."""
         note = os.pread(self._notes, _NOTE.size, 0)
         if len(note) < _NOTE.size:
             return
@@ -60,10 +60,10 @@ class ContainerLog:
                 return
 
     def write(self, data: bytes, stream: int | None = None) -> None:
-        """Append bytes, of output (0) or error output (1) where they are counted.
+        """Append bytes; ``stream`` is 0 for output, 1 for error output, None where they are not counted.
 
-        What a full disk refuses is lost, so that the container can go on. It counts all the same: the guest does not
-        send it again.
+        Never raises: bytes that a full disk refuses are lost, so that the container can go on. They are counted all the
+        same, because the guest does not send them again.
         """
         before = tuple(self._counted)
         if stream is not None:

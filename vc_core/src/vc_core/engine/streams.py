@@ -1,4 +1,4 @@
-"""Where processes in the guest read and write on the host: descriptors that a client handed over, and log files."""
+"""The host's ends of the streams of processes in the guest: descriptors from clients, terminals, and log files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from vc_core.driver.agent import ProcessIO
 from vc_core.engine.logs import ContainerLog
 from vc_core.errors import ConfigError
 
-#: Most bytes taken from an input at once; also the window of the guest's streams.
+#: Most bytes that one read takes (ProcessIO.read_stdin allows no more).
 CHUNK = 64 * 1024
 
 
 class FdReader:
-    """One end of a pipe, socket or file that a process' input comes from. Takes over the descriptor."""
+    """Reads a process' input from a pipe, socket, terminal or file. Takes over the descriptor.
+
+    Raises ConfigError for a descriptor of another kind, and closes it.
+    """
 
     def __init__(self, fd: int) -> None:
         self._end = _End(fd, os.O_RDONLY)
 
     async def read(self) -> bytes:
-        """Return the next bytes, empty at the end or when the other side is broken."""
+        """Return the next bytes, empty at the end of input or after an error."""
         end = self._end
         try:
             if end.is_file:
@@ -48,14 +51,17 @@ class FdReader:
 
 
 class FdWriter:
-    """One end of a pipe, socket or file that a process' output goes to. Takes over the descriptor."""
+    """Writes a process' output to a pipe, socket, terminal or file. Takes over the descriptor.
+
+    Raises ConfigError for a descriptor of another kind, and closes it.
+    """
 
     def __init__(self, fd: int) -> None:
         self._end = _End(fd, os.O_WRONLY)
         self.broken = self._end.fd < 0
 
     async def write(self, data: bytes) -> bool:
-        """Write all of it; return False when nobody reads any more."""
+        """Write all of it; return False when the reader has gone."""
         end, view = self._end, memoryview(data)
         try:
             while view and not self.broken:
@@ -79,7 +85,7 @@ class FdWriter:
 
 
 class _End:
-    """A descriptor, made fit for an event loop without changing the caller's own open file description."""
+    """A descriptor, prepared for an event loop without a change to the open file description that the caller shares."""
 
     def __init__(self, fd: int, mode: int) -> None:
         self.socket: socket.socket | None = None
@@ -92,7 +98,7 @@ class _End:
             try:
                 reopened = os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             except OSError:
-                reopened = -1  # the other end has gone already
+                reopened = -1  # ENXIO: the reader of the pipe has gone
             os.close(fd)
             fd = reopened
         elif not self.is_file:
@@ -109,7 +115,7 @@ class _End:
 
 
 async def ready(fd: int, writing: bool) -> None:
-    """Wait until a descriptor can be read or written."""
+    """Wait until a descriptor can be read, or with ``writing`` written."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     add, remove = (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
@@ -134,7 +140,10 @@ class ClosableIO(ProcessIO):
 
 
 class LoggedIO(ClosableIO):
-    """A detached container: no input, output to its log, which says whether it ran before, with a former owner."""
+    """The streams of a detached container: no input, output to its log.
+
+    ``taken`` is the log's: for a container that is taken over, what the former owner logged.
+    """
 
     def __init__(self, log: ContainerLog, keep_stdin_open: bool = False) -> None:
         self._log, self._keep_stdin_open = log, keep_stdin_open
@@ -142,7 +151,7 @@ class LoggedIO(ClosableIO):
         self.taken = log.taken
 
     async def read_stdin(self) -> bytes:
-        """Return the end of input, or never."""
+        """Return the end of input; with ``keep_stdin_open`` never return."""
         if self._keep_stdin_open:
             await asyncio.Event().wait()
         return b""
@@ -161,13 +170,19 @@ class LoggedIO(ClosableIO):
 
 
 class AttachedIO(ClosableIO):
-    """A process in somebody's foreground. What its reader no longer takes goes to ``log``, or nowhere.
+    """The streams of a process in a client's foreground.
 
-    ``on_broken`` is called once, when a reader turns out to have gone.
+    Output whose reader has gone is written to ``log``, if there is one, else dropped. ``on_broken`` is called once,
+    when a write finds that a reader has gone.
     """
 
-    def __init__(self, stdin: FdReader | None, stdout: FdWriter | None, stderr: FdWriter | None,
-                 log: ContainerLog | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        stdin: FdReader | None,
+        stdout: FdWriter | None,
+        stderr: FdWriter | None,
+        log: ContainerLog | None = None,
+    ) -> None:
         self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
         self.has_input = stdin is not None
         self.on_broken: Callable[[], None] | None = None
@@ -177,11 +192,11 @@ class AttachedIO(ClosableIO):
         return await self._stdin.read() if self._stdin else b""
 
     async def write_stdout(self, data: bytes) -> None:
-        """Pass output on."""
+        """Write output."""
         await self._write(self._stdout, data)
 
     async def write_stderr(self, data: bytes) -> None:
-        """Pass error output on."""
+        """Write error output."""
         await self._write(self._stderr, data)
 
     async def _write(self, output: FdWriter | None, data: bytes) -> None:
@@ -193,7 +208,7 @@ class AttachedIO(ClosableIO):
         self.log(data)
 
     def log(self, data: bytes) -> None:
-        """Put output into the log, if there is one."""
+        """Write output to the log, if there is one."""
         if self._log is not None:
             self._log.write(data)
 
@@ -205,7 +220,7 @@ class AttachedIO(ClosableIO):
 
 
 class ConsoleIO(AttachedIO):
-    """A process on a terminal of the caller's, which passes bytes unchanged meanwhile: the guest's does the rest."""
+    """The streams of a process on a terminal of the caller, in raw mode meanwhile: the guest's terminal edits lines."""
 
     def __init__(self, path: str) -> None:
         """Open the terminal, once for each direction. Raises ConfigError."""
@@ -213,7 +228,7 @@ class ConsoleIO(AttachedIO):
         try:
             for mode in (os.O_RDONLY, os.O_WRONLY):
                 ends.append(os.open(path, mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
-            ends.append(os.dup(ends[0]))  # to give the terminal back with
+            ends.append(os.dup(ends[0]))  # for close() to restore the modes
             self._modes = termios.tcgetattr(ends[0])
             tty.setraw(ends[0], termios.TCSADRAIN)
         except (OSError, termios.error) as error:
@@ -225,10 +240,10 @@ class ConsoleIO(AttachedIO):
         super().__init__(FdReader(ends[0]), FdWriter(ends[1]), None)
 
     def close(self) -> None:
-        """Give the terminal back as it was. Idempotent."""
+        """Restore the terminal's modes. Idempotent."""
         super().close()
         if self._terminal is not None:
-            with suppress(termios.error):  # the caller has closed it
+            with suppress(termios.error):  # the caller has closed the terminal
                 termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._modes)
             os.close(self._terminal)
             self._terminal = None

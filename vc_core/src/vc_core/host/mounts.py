@@ -1,4 +1,4 @@
-"""mount(2) and umount2(2), which Python does not offer. Only ever called in a pod's own mount namespace."""
+"""mount(2) and umount2(2), which Python does not offer. Called only in a pod's own mount namespace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-# From <sys/mount.h>; the values are part of Linux' stable interface.
+# From <sys/mount.h>; the values are part of Linux' stable interface. The last one is umount2's UMOUNT_NOFOLLOW.
 MS_RDONLY, MS_NOSUID, MS_NODEV = 0x1, 0x2, 0x4
 MS_REMOUNT, MS_BIND, MS_SHARED = 0x20, 0x1000, 0x100000
 _UMOUNT_NOFOLLOW = 0x8
@@ -41,9 +41,9 @@ def unmount(target: Path) -> None:
 
 
 def mounted_below(path: Path) -> list[Path]:
-    """Return the mount points at and below ``path`` in this namespace, deepest and latest first."""
+    """Return the mount points at and below ``path`` in this namespace, the latest first. Raises OSError."""
     top = os.fsencode(path.resolve())
-    # proc(5): the fifth field is the mount point. Any bytes can be in it, and mounts of all others are there as well.
+    # proc(5): the fifth field is the mount point. It can hold any bytes, and the file lists other programs' mounts too.
     fields = (line.split(b" ")[4] for line in _MOUNTINFO.read_bytes().splitlines())
     points = [_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field) for field in fields]
     return [Path(os.fsdecode(point)) for point in reversed(points) if point == top or point.startswith(top + b"/")]

@@ -1,4 +1,4 @@
-"""What of the host may be shown to a guest: checked when a caller asks for it, before anything is stored or started."""
+"""Decides which files of the host may be shared with a guest, before a pod or container is stored."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vc_core.host import rootfs
 from vc_core.host.rootfs import RootFs
 from vc_core.store.roots import Roots
 
-#: Kernel interfaces, and what they are mounted on: no files, and no boundary would hold with them.
+#: Where kernel interfaces are mounted: they are no files, and a guest that reaches them is not confined.
 _NEVER = tuple(map(Path, ("/proc", "/sys", "/dev")))
 
-#: What this host itself runs on; a guest may look at it where a caller insists, but not write to it.
+#: Directories that this host itself runs on: a guest may read there if a caller asks for it, but never write.
 _NOT_WRITABLE = tuple(map(Path, ("/boot", "/etc", "/run", "/usr", "/var/run")))
 
 
@@ -48,7 +48,7 @@ def check_container(config: ContainerConfig, roots: Roots) -> RootFs:
 
 
 def _check(what: str, source: str, read_only: bool, roots: Roots) -> None:
-    """Look at the path after all links are followed, so that no link hides where it leads."""
+    """Refuse a source that no guest may use; links are followed first, so they hide nothing. Raises ConfigError."""
     try:
         path = Path(source).resolve(strict=True)
     except OSError as error:

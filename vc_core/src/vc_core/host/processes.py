@@ -1,4 +1,4 @@
-"""Finds the processes of a pod on this host."""
+"""Finds the supervisors and VMs of a pod among the processes of this host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def find_supervisors(pod_id: str, log: Path) -> list[ProcessIdentity]:
     """Return the supervisors of a pod whose error output goes to the file ``log``, started by this user.
 
     Called by a forced delete, to kill a supervisor that does not answer. The argument vector must be that of a
-    supervisor, word for word; the log tells apart the supervisors of two state roots that have a pod of the same id.
+    supervisor, word for word; the log distinguishes supervisors of pods of the same id in two state roots.
     """
     wanted = list(map(str.encode, supervisor_arguments(pod_id)))
     return list(_users_of(log, "fd/2", lambda words: words[1:-1] == wanted and words[-1].isdigit()))
@@ -33,7 +33,7 @@ def find_vms(run_dir: Path, pod_uuid: str) -> list[ProcessIdentity]:
     Called to find a VM whose creator died before it could record it. A hypervisor driver gives the VM's process
     ``run_dir`` as its working directory and ``PodContext.uuid`` as an argument, alone (``-uuid UUID``) or as the value
     of a name (``vc.uuid=UUID``). The pod's id is no such marker: people write it in arguments of their own programs.
-    The UUID follows from the id, so the directory tells apart the VMs of two state roots.
+    The UUID follows from the id, so the directory distinguishes VMs of pods of the same id in two state roots.
     """
     marker = pod_uuid.encode()
     return list(_users_of(run_dir, "cwd", lambda words: any(word.rpartition(b"=")[2] == marker for word in words)))
@@ -42,8 +42,8 @@ def find_vms(run_dir: Path, pod_uuid: str) -> list[ProcessIdentity]:
 def _users_of(path: Path, link: str, wanted: Callable[[list[bytes]], bool]) -> Iterator[ProcessIdentity]:
     """Yield every process of this user with ``wanted`` arguments whose ``/proc/PID/LINK`` is the file ``path``.
 
-    The files themselves are compared, for their names differ between mount namespaces. The arguments come first: to
-    follow the link of any process may take as long as its file server does.
+    The files themselves are compared, because their names differ between mount namespaces. The arguments are compared
+    first, because following the link of a process may take as long as its file server does.
     """
     try:
         file = path.stat()
@@ -55,7 +55,7 @@ def _users_of(path: Path, link: str, wanted: Callable[[list[bytes]], bool]) -> I
         try:
             if not wanted(_arguments(entry)):
                 continue
-            # Pids are reused: all that follows is of one process if that lives in the end.
+            # Pids are reused: all that follows is about one process if that is alive after it.
             identity = ProcessIdentity.of(int(entry.name))
             if not wanted(_arguments(entry)) or _user(entry) != os.geteuid():
                 continue

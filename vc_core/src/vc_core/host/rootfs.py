@@ -1,4 +1,4 @@
-"""What a caller names as a container's root: a directory, or a disk with a file system on it."""
+"""Resolves the path that a caller gives as a container's root: a directory, or a disk with a file system on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAGICS = {
 
 @dataclass(frozen=True, slots=True)
 class RootFs:
-    """Where a root is on the host; ``fstype`` is "" for a directory, else what is on the disk."""
+    """Where a root is on the host; ``fstype`` is "" for a directory, else the type of the disk's file system."""
 
     path: Path
     fstype: str = ""
@@ -29,8 +29,8 @@ class RootFs:
 def resolve(container: ContainerConfig) -> RootFs:
     """Return a container's root: ``root_fs/rootfs`` if that is a directory, else ``root_fs``.
 
-    Called when a container is created and again when it starts. Raises ConfigError when there is none, when it is
-    empty, or a disk without a file system that guests know.
+    Called when a container is created and again when it starts. Raises ConfigError for one that is missing, not given,
+    empty, or a disk without a file system that guests can mount.
     """
     what = f"rootfs of container {container.id!r}"
     if not container.root_fs:

@@ -1,11 +1,11 @@
-"""The directories that a pod shares with its guest: below them, what each container is given of the host's files.
+"""The directories that a pod shares with its guest: below them, the host's files that its containers use are bound.
 
-Made in the pod's own mount namespace, so nothing is ever mounted in the host's. Each is a shared mount, so that what is
-bound there later also appears for a VM that lives in a copy of the namespace.
+They are made in the pod's own mount namespace, so nothing is ever mounted in the host's. Each is a shared mount: a
+later bind there also appears for a VM that lives in a copy of the namespace.
 
-The supervisor calls all this on its event loop, although it blocks for some system calls: a thread could not be stopped
-when an operation is cancelled, and would bind what the clean-up has just unbound. The caller has examined a root on
-another thread before it is bound here.
+The supervisor calls these functions on its event loop, although they block for some system calls: a thread cannot be
+stopped when an operation is cancelled, and would bind what the clean-up has just unbound. The caller has resolved a
+root on another thread before it is bound here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from vc_core.errors import StorageError
 from vc_core.host import mounts
 from vc_core.store import files
 
-#: What a guest may never use of the host's files, whatever it manages to put there.
+#: Set-user-id programs and devices have no effect below a shared directory, even if a guest manages to make some there.
 _SAFE = mounts.MS_NOSUID | mounts.MS_NODEV
 
 
 def make_shared_dir(directory: Path) -> None:
-    """Make a shared directory. Called at a pod's start, in its mount namespace. Raises StorageError."""
+    """Make a shared directory, unless it is one already. Called at a pod's start. Raises StorageError."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         if not mounts.mounted_below(directory):
@@ -36,7 +36,7 @@ def make_shared_dir(directory: Path) -> None:
 def bind_into(directory: Path, place: str, source: Path, read_only: bool = True) -> str:
     """Bind a file or directory of the host at ``place`` below a shared directory, and return ``place``.
 
-    Called before a container starts. Raises StorageError.
+    Called before a container starts. A mount that is there already is left as it is. Raises StorageError.
     """
     target = directory / place
     try:
@@ -51,9 +51,9 @@ def bind_into(directory: Path, place: str, source: Path, read_only: bool = True)
 
 
 def _make_directory(path: Path) -> None:
-    """Make a directory that every user of the guest can enter, whatever our umask, unless there is one. Raises OSError.
+    """Make a directory that every user of the guest can enter, whatever the umask, unless there is one. Raises OSError.
 
-    A mode never follows a link: the guest may write to the directory above.
+    The mode is set through a descriptor that follows no link, because the guest may write to the directory above.
     """
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)

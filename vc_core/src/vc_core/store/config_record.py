@@ -1,4 +1,4 @@
-"""The file ``config.json``: what the caller asked for."""
+"""The file ``config.json``: the configuration that the caller gave."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def encode_config(config: PodConfig) -> bytes:
 
 
 def decode_config(data: bytes, path: str) -> PodConfig:
-    """Return the configuration in a file. Raises StorageError."""
+    """Return the configuration that a file holds; ``path`` names the file in errors. Raises StorageError."""
     return decode(data, path, ConfigRecord).config

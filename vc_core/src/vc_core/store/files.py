@@ -1,4 +1,4 @@
-"""Files below our own roots: written whole or not at all, opened without following links, removed without surprises."""
+"""Files below the roots: replaced as a whole, opened without following links, removed without crossing a mount."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from vc_core.errors import StorageError
 
-#: No record of ours comes near this size (bytes); what is larger is not ours.
+#: Bytes. No record comes near this size: what is larger was not written by :func:`write_atomic`.
 _READ_MAX = 16 * 1024 * 1024
 
 
 def write_atomic(directory: Path, name: str, data: bytes) -> None:
     """Replace a file so that a reader, and a crash at any moment, sees the old or the new content, whole.
 
-    Called with the pod's lock held, so the temporary name needs no uniqueness. Raises StorageError; the old file
-    stands.
+    Called with the pod's lock held, so the temporary name needs no uniqueness. Raises StorageError; the old file is
+    unchanged then.
     """
     temporary = f".{name}.new"
     try:
@@ -45,7 +45,7 @@ def write_atomic(directory: Path, name: str, data: bytes) -> None:
 
 
 def read_whole(path: Path) -> bytes:
-    """Return a file's content. Raises FileNotFoundError when it is not there, StorageError otherwise."""
+    """Return a file's content. Raises FileNotFoundError when there is no file, StorageError for other failures."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -54,7 +54,7 @@ def read_whole(path: Path) -> bytes:
                 raise StorageError(f"{str(path)!r} is not a regular file")
             if status.st_size > _READ_MAX:
                 raise StorageError(f"{str(path)!r} is larger than {_READ_MAX} bytes")
-            # Our files are replaced, never changed, and far smaller than what one read(2) returns.
+            # Records are replaced, never changed, and far smaller than what one read(2) returns.
             return os.read(fd, status.st_size)
         finally:
             os.close(fd)
@@ -65,7 +65,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def sync_directory(path: Path) -> None:
-    """Make a rename or removal in a directory survive a crash."""
+    """Make a rename or removal in a directory survive a crash. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -74,7 +74,7 @@ def sync_directory(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory of ours and all below it, never what is mounted there and never through a link.
+    """Remove a directory and all below it, but nothing on another mount, and nothing through a link.
 
     A bind mount can have its source's device number, so the mount id of every directory is compared. No error if
     there is nothing. Raises StorageError, with everything on the other mount untouched.
@@ -117,7 +117,7 @@ def _mount_id(fd: int) -> str:
     for line in Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="utf-8").splitlines():
         if line.startswith("mnt_id:"):
             return line.split()[1]
-    raise StorageError("this kernel does not tell the mount of an open file (/proc/self/fdinfo has no mnt_id)")
+    raise StorageError("this kernel does not show the mount of an open file (/proc/self/fdinfo has no mnt_id)")
 
 
 # From <sys/inotify.h>; the values are part of Linux' stable interface.
@@ -125,7 +125,7 @@ _IN_MOVED_TO, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x80, 0x400, 0x800
 
 
 def watch(directory: Path) -> int:
-    """Return a descriptor that becomes readable when a file is replaced in a directory, or the directory goes.
+    """Return a descriptor that becomes readable when a file is replaced in a directory, or the directory is removed.
 
     The caller closes it. Raises StorageError. (Python offers no inotify(7).)
     """

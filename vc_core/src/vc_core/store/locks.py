@@ -1,8 +1,9 @@
 """One lock per pod: an flock on a file that dies with its holder.
 
-The holder is whoever may change the pod: a client for the time of one operation, the supervisor for as long as the pod
-runs. The last act of deleting a pod is to unlink its lock file; whoever gets a lock therefore makes sure that the
-path still names the file it locked, and starts again if not, so two can never hold "the" lock on different files.
+The holder is the only process that may change the pod: a client for the time of one operation, the supervisor for as
+long as the pod runs. The last step of deleting a pod is to unlink its lock file. A process that gets a lock therefore
+checks that the path still names the file that it locked, and starts again if not: otherwise two processes could hold
+the lock on different files.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ class PodLock:
         self._path = path
 
     def release(self) -> None:
-        """Let go. Idempotent."""
+        """Release the lock. Idempotent."""
         self._file.close()
 
     def unlink(self) -> None:
-        """Remove the file, as the last act before letting go of a pod that is no more."""
+        """Unlink the lock file. Called after a pod's files are removed, before the lock is released. Raises OSError."""
         self._path.unlink(missing_ok=True)
 
 
 def acquire(path: Path, timeout: float, busy: str) -> PodLock:
     """Wait for the lock on ``path`` for ``timeout`` seconds at most and return it.
 
-    ``busy`` is the text of the error when somebody else keeps it. Raises BusyError, StorageError.
+    ``busy`` is the text of the error when another process keeps it. Raises BusyError, StorageError.
     """
     lock = _try(path)
     if lock is None and timeout > 0:
@@ -72,7 +73,7 @@ def _try(path: Path) -> PodLock | None:
 
 
 def _wait(path: Path, timeout: float) -> PodLock | None:
-    """Wait in a thread, since flock(2) knows no time-out; one that comes too late lets go at once."""
+    """Wait in a thread, because flock(2) has no timeout; a lock that the thread gets too late is released at once."""
     guard, given_up, got = threading.Lock(), threading.Event(), []
 
     def work() -> None:

@@ -1,7 +1,7 @@
-"""What the store keeps of a pod's life (``state.json``), and how its files are read and written.
+"""The file ``state.json``: the state of a pod and its containers; and how the store's files are encoded and decoded.
 
-Every file carries a schema number; one of a newer schema, or with keys that this version does not know, is refused and
-left alone. ``config_record`` has the other file, apart from this one because looking at pods does not need it.
+Every file carries a schema number; one of a newer schema, or with unknown keys, is refused and left unchanged.
+``config_record`` has the other file, in a module of its own because listing pods does not need it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from vc_core.config.network import PortForward
 from vc_core.errors import ConfigError, StorageError
 from vc_core.states import State
 
+#: The schema of the files that this version writes, and the newest that it reads.
 SCHEMA = 1
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What became of one container.
+    """The state of one container.
 
     ``process`` is the agent's name for its main process, as long as the guest holds the container, ended or not.
     """
@@ -32,11 +33,11 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What became of a pod.
+    """The state of a pod.
 
-    ``supervised``: its VM is a process, so a supervisor looks after it while it runs. ``intent``: an operation that was
-    begun and whose end is not recorded yet. ``vm``: the VM's process identity. ``saved_*``: the drivers' own facts.
-    ``forwards``: ports of this host that lead into the guest. ``warnings``: what the agent has to say of that guest.
+    ``supervised``: its VM is a process, so it has a supervisor while it runs. ``intent``: an operation that was begun
+    and whose end is not recorded yet. ``vm``: the VM's process identity. ``saved_*``: what the drivers' objects need to
+    take the VM over. ``forwards``: ports of this host that lead into the guest. ``warnings``: those of the agent.
     """
 
     schema: int = SCHEMA
@@ -64,7 +65,7 @@ def encode(record: msgspec.Struct) -> bytes:
 
 
 def decode_pod(data: bytes, path: str) -> PodRecord:
-    """Return the record in ``state.json``. Raises StorageError."""
+    """Return the record that ``state.json`` holds; ``path`` names the file in errors. Raises StorageError."""
     return decode(data, path, PodRecord)
 
 
@@ -81,7 +82,7 @@ def decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:
         schema = msgspec.json.decode(data, type=_Schema).schema
         if schema > SCHEMA:
             raise StorageError(
-                f"{path!r} was written by a newer version (schema {schema}; this one knows {SCHEMA}); use that version"
+                f"{path!r} was written by a newer version (schema {schema}; this one reads {SCHEMA}); use that version"
             )
         record = msgspec.json.decode(data, type=wanted)
         unknown = _unknown_key(msgspec.json.decode(data), msgspec.to_builtins(record))
@@ -93,7 +94,10 @@ def decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:
 
 
 def _unknown_key(raw: object, kept: object) -> str:
-    """Return the first key of ``raw`` that decoding dropped, or "": msgspec ignores unknown keys of dataclasses."""
+    """Return the first key of ``raw`` that decoding dropped, or "".
+
+    msgspec refuses unknown keys of its Structs (``forbid_unknown_fields``), but ignores those of dataclasses.
+    """
     if isinstance(raw, dict) and isinstance(kept, dict):
         for key, value in raw.items():
             if found := _unknown_key(value, kept[key]) if key in kept else key:

@@ -1,4 +1,4 @@
-"""Where state, run-time files and built guests live."""
+"""The directories of state, run-time files and built guests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from vc_core.errors import StorageError
 
-#: Moves both roots (to its sub-directories ``state`` and ``run``), for tests and for several worlds on one host.
+#: Moves both roots (to its sub-directories ``state`` and ``run``), for tests and for separate sets of pods on one host.
 ROOT_VARIABLE = "VIRTCONTAINERS_ROOT"
 
-#: Moves the cache of built guests, which several worlds can share.
+#: Moves the cache of built guests, which several roots can share.
 CACHE_VARIABLE = "VIRTCONTAINERS_CACHE"
 
 _APPLICATION = "virtcontainers"
@@ -39,7 +39,7 @@ class Roots:
             import platformdirs
 
             state = platformdirs.user_state_path(_APPLICATION)
-            # Without a runtime directory of the user's own, what platformdirs offers lies in /tmp, where others write.
+            # Without XDG_RUNTIME_DIR the path that platformdirs returns may lie in /tmp, where other users write.
             runtime = os.environ.get("XDG_RUNTIME_DIR")
             run = platformdirs.user_runtime_path(_APPLICATION) if runtime else state / "run"
             default_cache = platformdirs.user_cache_path(_APPLICATION)
@@ -65,10 +65,10 @@ class Roots:
 
 
 def private_directory(path: Path) -> Path:
-    """Make a directory that only its owner can enter, or make sure that an existing one is such; return it.
+    """Make a directory that only its owner can enter, or check that an existing one is safe; return it.
 
-    Called for the roots and what lies directly below them, before anything is written there.
-    Raises StorageError if it cannot be made, is a link, belongs to somebody else or is open to others.
+    Called for the roots and the directories directly below them, before anything is written there.
+    Raises StorageError if it cannot be made, is a link, belongs to another user or is writable by others.
     """
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

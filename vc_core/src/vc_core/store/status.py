@@ -1,4 +1,7 @@
-"""The effective state of a pod, from its record and /proc; never talks to a guest and never writes."""
+"""Derives the state of a pod from its record and /proc, and checks what an operation requires of it.
+
+Nothing here connects to a guest or writes.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
 
-#: Why a pod is stopped though nobody saw it end.
+#: The reason of a pod that is found stopped although its end was not recorded.
 UNWATCHED = "the VM ended while nothing watched it"
 
 
 def vm_identity(record: PodRecord) -> ProcessIdentity | None:
-    """Return the identity of the pod's VM as recorded, or None. Raises StorageError for nonsense."""
+    """Return the recorded identity of the pod's VM, None if there is none. Raises StorageError for a broken one."""
     if record.vm is None:
         return None
     try:
@@ -29,7 +32,10 @@ def vm_identity(record: PodRecord) -> ProcessIdentity | None:
 
 
 def effective_record(record: PodRecord) -> PodRecord:
-    """Return the record as it should read now: a pod whose VM has gone is stopped, and so are its containers."""
+    """Return the record as it should read now: a pod whose VM has ended is stopped, and so are its containers.
+
+    Raises StorageError for a broken record.
+    """
     if not record.supervised or record.state not in LIVE_STATES:
         return record
     identity = vm_identity(record)
@@ -43,8 +49,8 @@ def find_container(record: PodRecord, container_id: str) -> ContainerRecord:
     try:
         return record.containers[container_id]
     except KeyError:
-        known = ", ".join(map(repr, record.containers)) or "none"
-        raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {known}") from None
+        names = ", ".join(map(repr, record.containers)) or "none"
+        raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {names}") from None
 
 
 def require(record: PodRecord, action: Action, container_id: str = "") -> None:
@@ -83,13 +89,21 @@ def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodR
             changes |= {"state": State.STOPPED, "reason": container.reason or reason, "ended_at": ended_at}
         containers[name] = msgspec.structs.replace(container, **changes)
     return msgspec.structs.replace(
-        record, state=State.STOPPED, reason=reason, intent="", vm=None, containers=containers,
-        saved_hypervisor=None, saved_agent=None, forwards=[], warnings=[],
-    )  # fmt: skip
+        record,
+        state=State.STOPPED,
+        reason=reason,
+        intent="",
+        vm=None,
+        containers=containers,
+        saved_hypervisor=None,
+        saved_agent=None,
+        forwards=[],
+        warnings=[],
+    )
 
 
 def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
-    """Return what ``status_pod`` tells of a record."""
+    """Return the PodStatus of a record. Raises StorageError for a broken one."""
     now = effective_record(record)
     console = roots.pod_run_dir(record.id) / "console.log"
     return PodStatus(
@@ -109,7 +123,7 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
 
 
 def container_status(roots: Roots, pod_id: str, container_id: str, record: ContainerRecord) -> ContainerStatus:
-    """Return what ``status_container`` tells of a record."""
+    """Return the ContainerStatus of a record."""
     log = container_log(roots, pod_id, container_id)
     return ContainerStatus(
         id=container_id,
@@ -123,12 +137,12 @@ def container_status(roots: Roots, pod_id: str, container_id: str, record: Conta
 
 
 def container_log(roots: Roots, pod_id: str, container_id: str) -> Path:
-    """Return where a container's output is logged."""
+    """Return the path of a container's log."""
     return roots.pod_state_dir(pod_id) / "containers" / container_id / "output.log"
 
 
 def all_pods(store: Store) -> list[PodStatus]:
-    """Return the status of every pod; one whose record is broken is ``failed`` and says why."""
+    """Return the status of every pod; one with a broken record is ``failed``, with the reason. Raises StorageError."""
     found = []
     for pod_id in store.ids():
         try:
@@ -136,5 +150,5 @@ def all_pods(store: Store) -> list[PodStatus]:
         except StorageError as error:
             found.append(PodStatus(id=pod_id, state=State.FAILED, reason=str(error)))
         except LookupError:
-            continue  # deleted since we listed it
+            continue  # it was deleted meanwhile
     return found

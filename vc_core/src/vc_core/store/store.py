@@ -20,7 +20,7 @@ from vc_core.store.roots import Roots, private_directory
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
 
-#: How long an operation waits for another one on the same pod (seconds).
+#: Seconds that an operation waits for another one on the same pod.
 LOCK_TIMEOUT = 10.0
 
 
@@ -32,11 +32,14 @@ class Store:
 
     @classmethod
     def here(cls) -> Store:
-        """Return the store of this user and environment. Called at the start of every operation."""
+        """Return the store of this user and environment. Called at the start of every operation.
+
+        Raises StorageError.
+        """
         return cls(Roots.from_environment())
 
     def ids(self) -> list[str]:
-        """Return the ids of all pods, sorted."""
+        """Return the ids of all pods, sorted. Raises StorageError."""
         try:
             names = [path.name for path in (self.roots.state / "pods").iterdir()]
         except FileNotFoundError:
@@ -47,9 +50,9 @@ class Store:
 
     @contextmanager
     def locked(self, pod_id: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
-        """Hold a pod's lock, having waited for it ``timeout`` seconds at most. The pod need not exist.
+        """Hold a pod's lock, after waiting for it ``timeout`` seconds at most. The pod need not exist.
 
-        The lock's file goes when there is no pod (any more) in the end. Raises BusyError.
+        The lock file is removed if there is no pod in the end. Raises BusyError, StorageError, ConfigError (bad id).
         """
         check_id("pod", pod_id)
         private_directory(self.roots.state)
@@ -60,13 +63,13 @@ class Store:
         finally:
             try:
                 if not self.exists(pod_id):
-                    with suppress(OSError):  # it is empty, and serves the next pod of this id
+                    with suppress(OSError):  # an empty file is left, and serves the next pod of this id
                         lock.unlink()
             finally:
                 lock.release()
 
     def read(self, pod_id: str) -> PodRecord:
-        """Return what became of a pod. Raises PodNotFoundError, StorageError."""
+        """Return a pod's record. Raises ConfigError for a bad id, PodNotFoundError, StorageError."""
         path = self.roots.pod_state_dir(check_id("pod", pod_id)) / "state.json"
         record = records.decode_pod(self._read(pod_id, path), str(path))
         if record.id != pod_id:
@@ -74,14 +77,14 @@ class Store:
         return record
 
     def read_config(self, pod_id: str) -> PodConfig:
-        """Return what the caller asked for. Raises PodNotFoundError, StorageError."""
+        """Return a pod's configuration. Raises ConfigError for a bad id, PodNotFoundError, StorageError."""
         from vc_core.store.config_record import decode_config
 
         path = self.roots.pod_state_dir(check_id("pod", pod_id)) / "config.json"
         return decode_config(self._read(pod_id, path), str(path))
 
     def _read(self, pod_id: str, path: Path) -> bytes:
-        for _ in range(2):  # one pod may have gone, and another of its id come, between two looks
+        for _ in range(2):  # the pod may be deleted, and another of its id created, between two looks
             try:
                 return files.read_whole(path)
             except FileNotFoundError:
@@ -90,11 +93,14 @@ class Store:
         raise StorageError(f"record {str(path)!r} of pod {pod_id!r} is missing; delete the pod with --force")
 
     def exists(self, pod_id: str) -> bool:
-        """Tell whether there is a pod of this id, whole or broken."""
+        """Return whether there is a pod of this id, whole or broken. Raises ConfigError for a bad id."""
         return self.roots.pod_state_dir(check_id("pod", pod_id)).is_dir()
 
     def create(self, config: PodConfig, record: PodRecord) -> None:
-        """Add a pod: all of it or nothing. Called with the lock held. Raises PodExistsError, StorageError."""
+        """Add a pod, as a whole or not at all. Called with the lock held.
+
+        Raises PodExistsError, ConfigError for text that cannot be stored, StorageError.
+        """
         from vc_core.store.config_record import encode_config
 
         pods = private_directory(self.roots.state / "pods")
@@ -116,17 +122,20 @@ class Store:
             raise StorageError(f"pod {config.id!r} cannot be stored in {str(pods)!r}: {error.strerror}") from error
 
     def write(self, record: PodRecord) -> None:
-        """Replace the record of a pod. Called with the lock held. Raises StorageError; the old record stands."""
+        """Replace the record of a pod. Called with the lock held. Raises StorageError; the old record is kept then."""
         files.write_atomic(self.roots.pod_state_dir(record.id), "state.json", records.encode(record))
 
     def write_config(self, config: PodConfig) -> None:
-        """Replace the configuration of a pod. Called with the lock held. Raises StorageError."""
+        """Replace the configuration of a pod. Called with the lock held. Raises ConfigError, StorageError."""
         from vc_core.store.config_record import encode_config
 
         files.write_atomic(self.roots.pod_state_dir(config.id), "config.json", encode_config(config))
 
     def make_run_dir(self, pod_id: str) -> Path:
-        """Make a pod's directory below the run root, or find it; return it. Called with the lock held."""
+        """Make a pod's directory below the run root, if there is none; return it. Called with the lock held.
+
+        Raises StorageError.
+        """
         private_directory(self.roots.run)
         private_directory(self.roots.run / "pods")
         return private_directory(self.roots.pod_run_dir(pod_id))
@@ -136,7 +145,7 @@ class Store:
         files.remove_tree(self.roots.pod_state_dir(pod_id) / "containers" / container_id)
 
     def remove(self, pod_id: str) -> None:
-        """Remove all files of a pod but its lock, whatever they hold. Called with the lock held.
+        """Remove all files of a pod except its lock. Called with the lock held.
 
         Raises StorageError.
         """
