@@ -71,14 +71,14 @@ class Action(Enum):
     WAIT_CONTAINER = Precondition("waiting for the end of {}", None, frozenset({State.RUNNING, State.STOPPED}))
 
 
-def require_state(thing: str, state: State, wanted: frozenset[State], doing: str) -> None:
+def require_state(thing: str, state: State, wanted: frozenset[State], action: str) -> None:
     """Raise StateError unless ``state`` is one of ``wanted``.
 
-    ``thing`` names the pod or container ("pod 'p1'"), ``doing`` the operation ("starting it").
+    ``thing`` names the pod or container ("pod 'p1'"), ``action`` the operation ("starting it").
     """
     if state not in wanted:
         names = [str(one) for one in State if one in wanted]
-        raise StateError(f"{thing} is {state}; {doing} needs it {' or '.join(names)}", state=str(state), wanted=names)
+        raise StateError(f"{thing} is {state}; {action} needs it {' or '.join(names)}", state=str(state), wanted=names)
 
 
 def move(thing: str, old: State, new: State) -> State:

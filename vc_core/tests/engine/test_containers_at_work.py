@@ -98,9 +98,14 @@ class Pod:
         self.config = vc.ContainerConfig(id="c1", cmd=vc.Cmd(args=["true"]), root_fs=str(tmp_path / "disk.img"))
         pod = vc.PodConfig(id="p1", hypervisor_type="mock", agent_type="noop", containers=[self.config])
         record = PodRecord(
-            id="p1", state=State.RUNNING, hypervisor="mock", agent="noop", supervised=True, created_at=time.time(),
+            id="p1",
+            state=State.RUNNING,
+            hypervisor="mock",
+            agent="noop",
+            supervised=True,
+            created_at=time.time(),
             containers={"c1": ContainerRecord()},
-        )  # fmt: skip
+        )
         store.create(pod, record)
         self.ledger = Ledger(store, "p1", Silence())  # type: ignore[arg-type]
         self.hypervisor, self.agent, self.io = FakeHypervisor(), FakeAgent(), FakeIO()

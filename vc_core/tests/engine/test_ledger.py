@@ -61,9 +61,14 @@ def ledger(store: Store, mock_config, extensions: Extensions) -> Ledger:
     """Return the ledger of a running pod with one container."""
     config = mock_config()
     record = PodRecord(
-        id="p1", state=State.RUNNING, hypervisor="mock", agent="noop", supervised=False, created_at=time.time(),
+        id="p1",
+        state=State.RUNNING,
+        hypervisor="mock",
+        agent="noop",
+        supervised=False,
+        created_at=time.time(),
         containers={"c1": ContainerRecord(state=State.RUNNING)},
-    )  # fmt: skip
+    )
     store.create(config, record)
     return Ledger(store, "p1", extensions)  # type: ignore[arg-type]
 
