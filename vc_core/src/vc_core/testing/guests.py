@@ -6,7 +6,7 @@ import asyncio
 import platform
 
 from vc_core.driver.guest import GuestImage, GuestPayload, GuestRequest
-from vc_core.engine.guest_image import find_or_build, guest_request, no_progress
+from vc_core.engine.guest_image import find_or_build, guest_request
 from vc_core.plugins.registry import Plugins
 from vc_core.store.roots import Roots
 
@@ -26,4 +26,4 @@ def built_guest(
     if payload is None:
         payload = guest_request(plugins, agent, {}, cache).payload
     request = GuestRequest(agent, payload, architecture or platform.machine(), cache / "guests")
-    return asyncio.run(find_or_build(plugins, builder, request, no_progress))
+    return asyncio.run(find_or_build(plugins, builder, request, lambda phrase, fraction: None))
