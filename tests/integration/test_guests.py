@@ -23,12 +23,23 @@ def test_a_guest_is_built_on_first_use_listed_and_removed(
         pod_config(containers=[container(bundle)]), progress=lambda phrase, fraction: phrases.append(phrase)
     ) as pod:
         assert "assembling the initramfs" in phrases
-        keys = virtc("guest", "list", "-q").stdout.decode().split()
-        assert len(keys) == 1
-        assert json.loads(virtc("guest", "list", "--json").stdout)[0]["agent"] == "hyperstart"
-        assert virtc("guest", "remove", keys[0]).returncode == 0
+        (built,) = vc.list_guests()
+        assert built.agent == "hyperstart"
+        assert [one["key"] for one in json.loads(virtc("guest", "list", "--json").stdout)] == [built.key]
+        vc.delete_guest(built.key)
+        assert vc.list_guests() == []
         assert virtc("guest", "list", "-q").stdout == b""
         assert pod.enter_container("c1", vc.Cmd(args=["echo", "alive"])).stdout == b"alive\n"
+
+
+def test_a_guest_is_built_afresh_for_the_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIRTCONTAINERS_CACHE", str(tmp_path / "cache"))
+    phrases: list[str] = []
+    image = vc.build_guest(progress=lambda phrase, fraction: phrases.append(phrase))
+    assert "assembling the initramfs" in phrases
+    assert image.kernel.is_file()
+    (built,) = vc.list_guests()
+    assert image.initramfs.is_relative_to(built.directory)
 
 
 def test_a_guest_that_is_not_there_is_named() -> None:
