@@ -14,13 +14,16 @@ import vc_core
 from vc_core.errors import ConfigError, VCError
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from vc_core.config.container import Cmd, ContainerConfig
 
 _T = TypeVar("_T")
+_Options = TypeVar("_Options", bound="DataclassInstance")
 
 _COUNT = click.IntRange(min=0)
 
-#: What runs when the caller names no command; v0.1.0's default.
+#: The command of a container whose caller gives none; v0.1.0's default.
 DEFAULT_COMMAND = "echo"
 
 
@@ -28,14 +31,14 @@ class CommandLine(click.Command):
     """A command that takes another command after ``--``, byte for byte, as the parameter ``argv``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set what follows ``--`` aside before anything is parsed."""
+        """Set aside the words after ``--`` before the others are parsed."""
         own, argv = (args[: args.index("--")], args[args.index("--") + 1 :]) if "--" in args else (args, [])
         rest = super().parse_args(ctx, own)
         ctx.params["argv"] = tuple(argv)
         return rest
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """Show in the usage line what may follow."""
+        """Add the command after ``--`` to the usage line."""
         return [*super().collect_usage_pieces(ctx), "[-- CMD ARG...]"]
 
 
@@ -223,9 +226,9 @@ class ContainerOptions:
         )
 
 
-def take(wanted: type[_T], given: dict[str, Any]) -> _T:
+def take(wanted: type[_Options], given: dict[str, Any]) -> _Options:
     """Return a dataclass of options, whose fields are taken out of a command's parameters."""
-    return wanted(**{one.name: given.pop(one.name) for one in fields(wanted)})  # type: ignore[arg-type]
+    return wanted(**{one.name: given.pop(one.name) for one in fields(wanted)})
 
 
 def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
