@@ -66,7 +66,7 @@ def users_of(library: str) -> set[str]:
 
 def doors(path: Path) -> set[str]:
     """Return from which modules of vc_core a file imports; those of vc_core.testing count as one."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import vc_core as vc
 from vc_core import aio, sync
 from vc_core.client import containers
+from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.pods import create_pod
 from vc_core.errors import StateError, StorageError, VCError
 from vc_core.store import files
@@ -365,14 +367,14 @@ def shown(*words: str) -> list[str]:
 
 
 @pytest.fixture
-def disk_fills(monkeypatch: pytest.MonkeyPatch):
+def disk_fills(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Return a function that lets only a number of further records be written."""
     write = files.write_atomic
 
     def fills(records: int) -> None:
         left = iter(range(records))
 
-        def write_or_refuse(directory, name: str, data: bytes) -> None:
+        def write_or_refuse(directory: Path, name: str, data: bytes) -> None:
             if next(left, None) is None:
                 raise StorageError("No space left on device")
             write(directory, name, data)
@@ -382,7 +384,9 @@ def disk_fills(monkeypatch: pytest.MonkeyPatch):
     return fills
 
 
-def test_a_start_that_fails_raises_its_own_error_though_its_undoing_cannot_be_recorded(mock_config, disk_fills) -> None:
+def test_a_start_that_fails_raises_its_own_error_though_its_undoing_cannot_be_recorded(
+    mock_config: Callable[..., vc.PodConfig], disk_fills: Callable[[int], None]
+) -> None:
     pod = vc.create_pod(mock_config(fail_prepare="no luck"))
     disk_fills(1)  # the intent to start
     with pytest.raises(VCError, match="no luck"):
@@ -393,7 +397,9 @@ def test_a_start_that_fails_raises_its_own_error_though_its_undoing_cannot_be_re
     assert pod.status().state == "ready"
 
 
-def test_a_stop_that_fails_raises_its_own_error_though_that_cannot_be_recorded(mock_config, disk_fills) -> None:
+def test_a_stop_that_fails_raises_its_own_error_though_that_cannot_be_recorded(
+    mock_config: Callable[..., vc.PodConfig], disk_fills: Callable[[int], None]
+) -> None:
     pod = vc.run_pod(mock_config(fail_stop="stuck"))
     disk_fills(2)  # the supervisor's own, and the intent to stop
     with pytest.raises(VCError, match="stuck"):
@@ -404,18 +410,18 @@ def test_a_stop_that_fails_raises_its_own_error_though_that_cannot_be_recorded(m
 
 @pytest.mark.parametrize("code", [7, None])
 def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_running(
-    mock_config, roots: Roots, monkeypatch: pytest.MonkeyPatch, code: int | None
+    mock_config: Callable[..., vc.PodConfig], roots: Roots, monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
     vc.run_pod(mock_config())
     store = Store(roots)
     store.write(msgspec.structs.replace(store.read("p1"), supervised=True))
     monkeypatch.setattr(containers, "effective_record", lambda record: record)
 
-    def ask(*_: object):
+    def ask(*_: object) -> Operation[Answer]:
+        yield InThread(lambda: None)
         if code is None:
             raise StateError("it ended without an exit code", state="stopped", wanted=[])
         return Answer(exit_code=code)
-        yield
 
     monkeypatch.setattr(containers, "_ask", ask)
     if code is None:
@@ -425,9 +431,12 @@ def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_r
         assert vc.wait_container("p1", "c1") == code
 
 
-def test_a_creation_that_is_cancelled_raises_that_though_the_pod_cannot_be_removed(mock_config) -> None:
+def test_a_creation_that_is_cancelled_raises_that_though_the_pod_cannot_be_removed(
+    mock_config: Callable[..., vc.PodConfig],
+) -> None:
     making = create_pod(mock_config())
     step = making.send(None)
+    assert isinstance(step, InThread)
     step.function()
     step = making.throw(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):

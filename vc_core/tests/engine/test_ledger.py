@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
 
     @contextmanager
     def full(name: str) -> Iterator[None]:
-        def refuse(directory, file_name, data) -> None:
+        def refuse(directory: Path, file_name: str, data: bytes) -> None:
             if file_name == name:
                 raise StorageError("No space left on device")
             write(directory, file_name, data)
@@ -57,7 +58,7 @@ def extensions() -> Extensions:
 
 
 @pytest.fixture
-def ledger(store: Store, mock_config, extensions: Extensions) -> Ledger:
+def ledger(store: Store, mock_config: Callable[..., vc.PodConfig], extensions: Extensions) -> Ledger:
     """Return the ledger of a running pod with one container."""
     config = mock_config()
     record = PodRecord(
@@ -78,7 +79,7 @@ def container(container_id: str) -> vc.ContainerConfig:
 
 
 def test_a_change_that_the_disk_refuses_is_not_made_in_memory_either(
-    ledger: Ledger, full_disk: FullDisk, extensions
+    ledger: Ledger, full_disk: FullDisk, extensions: Extensions
 ) -> None:
     with full_disk("state.json"):
         with pytest.raises(StorageError):

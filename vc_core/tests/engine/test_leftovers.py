@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,7 +21,7 @@ from vc_core.store.store import Store
 
 
 @pytest.fixture
-def pod(mock_config, store: Store) -> str:
+def pod(mock_config: Callable[..., vc.PodConfig], store: Store) -> str:
     """A pod whose VM would be a process."""
     pod_id = vc.create_pod(mock_config()).id
     store.write(msgspec.structs.replace(store.read(pod_id), supervised=True))
@@ -79,7 +79,12 @@ def test_processes_are_examined_only_after_a_start_that_was_interrupted(
     pod: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans: list[Path] = []
-    monkeypatch.setattr(processes, "find_vms", lambda run_dir, uuid: scans.append(run_dir) or [])
+
+    def scan(run_dir: Path, uuid: str) -> list[ProcessIdentity]:
+        scans.append(run_dir)
+        return []
+
+    monkeypatch.setattr(processes, "find_vms", scan)
 
     async def main() -> None:
         engine = await Engine.open(store, pod, Plugins())

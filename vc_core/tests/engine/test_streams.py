@@ -8,9 +8,10 @@ import os
 import pty
 import socket
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def socket_pair() -> tuple[int, int]:
     return one.detach(), other.detach()
 
 
-def run(work) -> None:
+def run(work: Coroutine[Any, Any, None]) -> None:
     """Run a test's coroutine, which must not take longer than the timeout."""
 
     async def timed() -> None:
@@ -109,7 +110,7 @@ def test_an_input_whose_peer_resets_the_connection_is_at_its_end() -> None:
 
 def test_the_callers_own_pipe_stays_blocking() -> None:
     reading, writing = os.pipe()
-    ours = [FdReader(os.dup(reading)), FdWriter(os.dup(writing))]
+    ours: list[FdReader | FdWriter] = [FdReader(os.dup(reading)), FdWriter(os.dup(writing))]
     assert os.get_blocking(reading)
     assert os.get_blocking(writing)
     for end in ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def test_deleting_leaves_no_file(two_pods: Store, tmp_path: Path) -> None:
 
 
 def test_a_pod_that_cannot_be_stored_is_an_error_with_the_reason_though_what_was_written_cannot_be_removed(
-    store: Store, mock_config, monkeypatch: pytest.MonkeyPatch
+    store: Store, mock_config: Callable[..., vc.PodConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         monkeypatch.setattr(files, "remove_tree", stay)

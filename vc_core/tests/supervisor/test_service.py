@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -74,7 +76,7 @@ async def replies(link: Link) -> list[Reply]:
     return received
 
 
-def run(work) -> None:
+def run(work: Coroutine[Any, Any, None]) -> None:
     """Run a test's coroutine, which must not take longer than the timeout."""
 
     async def timed() -> None:
@@ -207,7 +209,7 @@ def test_descriptors_that_come_with_nonsense_are_closed() -> None:  # the census
     theirs.close()
 
 
-def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path) -> None:  # the census counts
+def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path: Path) -> None:  # the census counts
     async def work() -> None:
         ours, theirs = pair()
         client = ClientRequest(theirs)

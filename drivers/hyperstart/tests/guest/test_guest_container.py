@@ -129,8 +129,8 @@ def test_the_environment_is_that_of_the_command_over_defaults(host) -> None:
 
 def test_path_is_the_command_s_own(host) -> None:
     assert output(host, "busybox", "echo", "found", envs=[{"env": "PATH", "value": "/nowhere:/bin"}]) == "found\n"
-    command = {"container": "c1", "process": {"stdio": 5, "stderr": 6, "args": ["sh"]}}
-    command["process"]["envs"] = [{"env": "PATH", "value": "/etc"}]
+    process = {"stdio": 5, "stderr": 6, "args": ["sh"], "envs": [{"env": "PATH", "value": "/etc"}]}
+    command = {"container": "c1", "process": process}
     assert host.refused(Code.EXECCMD, command)["exit_code"] == 127
 
 

@@ -84,7 +84,8 @@ def test_errors_carry_no_payload(old) -> None:
     ):
         assert old.call(code) == (Code.ERROR, b"")
     assert old.call(Code.SIGNAL, {"stdio": 1, "signal": 9}) == (Code.ERROR, b"")
-    for pod in (b"", b"{", {"hostname": "x", "containers": None}, {"containers": []}, {"hostname": "x", "unknown": 1}):
+    wrong: list[object] = [{"hostname": "x", "containers": None}, {"containers": []}, {"hostname": "x", "unknown": 1}]
+    for pod in (b"", b"{", *wrong):
         assert old.call(Code.STARTPOD, pod) == (Code.ERROR, b"")
     assert old.call(Code.NEWCONTAINER, container("c1", 1, "true")) == (Code.ERROR, b"")
     assert old.call(Code.GETVERSION) == (Code.ACK, struct.pack(">I", 4242))

@@ -16,6 +16,7 @@ import vc_core as vc
 from vc_core import aio
 from vc_core.cli.main import virtc
 from vc_core.client import guests
+from vc_core.client.interpreters import InThread
 from vc_core.driver import BuiltGuest, GuestBuilder, GuestImage, GuestPayload, GuestRequest, Progress, hookimpl
 from vc_core.driver.kinds import PluginKind
 from vc_core.plugins.registry import Plugins
@@ -168,7 +169,7 @@ def test_an_interrupt_of_a_blocking_build_cancels_its_builder(builder: type[Buil
     operation.send(None)
     assert builder.building.wait(TIMEOUT)
     step = operation.throw(KeyboardInterrupt())
-    assert isinstance(step, guests.InThread)
+    assert isinstance(step, InThread)
     step.function()
     with pytest.raises(KeyboardInterrupt):
         operation.send(None)
