@@ -1,1 +1,1 @@
-"""How drivers and extensions are found, validated and called."""
+"""Finds, validates, checks and calls drivers and extensions."""

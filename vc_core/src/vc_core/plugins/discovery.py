@@ -44,7 +44,7 @@ INSTALL_DEFAULTS = "'pip install virtcontainers' installs the default ones"
 
 
 def how_to_install(name: str, kind: PluginKind | None = None) -> str:
-    """Return the half of a sentence that says how to install a plug-in, of any kind if ``kind`` is None."""
+    """Return the second half of an error: how to install plug-in ``name``, of any kind if ``kind`` is None."""
     for (published_kind, published_name), distribution in _PUBLISHED.items():
         if published_name == name and kind in (None, published_kind):
             return f"'pip install {distribution}' installs it"
