@@ -139,12 +139,9 @@ class ContainerConfig:
             self,
             rlimits=tuple(self.rlimits),
             capabilities=full_capabilities(check_texts("capabilities", self.capabilities)),
-        )
-        set_fields(
-            self,
             root_fs=path_text(self.root_fs),
             console=path_text(self.console),
             mounts=tuple(self.mounts),
         )
         if self.console and not self.interactive:
-            raise ConfigError(f"container {self.id!r} has the console {self.console!r} but is not interactive")
+            raise ConfigError(f"container {self.id!r} has console {self.console!r}, which needs interactive; set both")

@@ -24,8 +24,8 @@ NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
 
 _log = logging.getLogger(__name__)
 
-#: The distribution of this project that offers each plug-in, for errors that name what to install. No name of a
-#: distribution is guessed from that of a driver: anyone can publish one that a misspelled driver name leads to.
+#: The distribution of this project that offers each plug-in, for errors that name what to install. For other names no
+#: distribution is guessed: anyone can publish one under a name that a misspelt driver name leads to.
 _PUBLISHED = {
     (PluginKind.HYPERVISOR, "qemu"): "vc-hypervisor-qemu",
     (PluginKind.HYPERVISOR, "mock"): "vc-hypervisor-mock",
