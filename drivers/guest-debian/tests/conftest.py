@@ -1,4 +1,4 @@
-"""Fixtures: a repository with a made-up kernel as the only one that apt knows, and a maker of guests."""
+"""Fixtures: a repository with a made-up kernel, which is apt's only source, and a maker of guests."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def maker(place: Path) -> Maker:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_running(place: Path) -> Iterator[None]:
-    """Fail a test after which a process still knows its directory."""
+    """Fail a test after which a process still has its directory as an argument."""
     yield
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

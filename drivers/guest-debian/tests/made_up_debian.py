@@ -1,4 +1,4 @@
-"""A small Debian of our own: real packages in a real repository, made for the tests; only the kernel is made up."""
+"""A small Debian for the tests: real packages in a real repository; only the kernel is made up."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def unpack(archive: Path, target: Path) -> Path:
 
 
 def listing(archive: Path) -> Sequence[str]:
-    """Return what the system's own cpio says about an initramfs, a line for each file."""
+    """Return the listing of an initramfs by the system's own cpio, a line for each file."""
     with archive.open("rb") as file:
         argv = ["cpio", "--list", "--verbose", "--numeric-uid-gid", "--quiet"]
         listed = subprocess.run(argv, stdin=file, check=True, capture_output=True)

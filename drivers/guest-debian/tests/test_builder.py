@@ -1,4 +1,4 @@
-"""Guests built with the real tools from a repository of our own, whose kernel is made up."""
+"""Guests built with the real tools from a repository of the tests, whose kernel is made up."""
 
 import asyncio
 import os
@@ -467,7 +467,7 @@ from vc_core.driver import GuestPayload
 from pathlib import Path
 print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2])).build().kernel)
 """
-    # A plain user who can read this checkout, wherever it lies, and write no more than any other.
+    # A plain user who can read this checkout, in any directory, and has no more rights than others.
     reading = [f"--{kind}=-all,+dac_read_search" for kind in ("bounding-set", "inh-caps", "ambient-caps")]
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reading, "--no-new-privs"]
     argv += [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]

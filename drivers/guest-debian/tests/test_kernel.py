@@ -1,4 +1,4 @@
-"""Getting the kernel out of what Debian's package holds."""
+"""Extracting the kernel from the image of Debian's package."""
 
 import bz2
 import gzip

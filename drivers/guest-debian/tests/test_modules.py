@@ -1,4 +1,4 @@
-"""Which modules are loaded, in which order: decided by the system's own kmod on a made-up tree."""
+"""The modules to load and their order, computed by the system's own kmod from a made-up tree."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the core sees of the driver before it builds anything."""
+"""The plug-in: options, the probe, and the builder."""
 
 from pathlib import Path
 

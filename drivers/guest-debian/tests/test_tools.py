@@ -1,4 +1,4 @@
-"""However a tool's run ends, the tool ends with it."""
+"""When the call of a tool ends, in whatever way, the tool has ended too."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ import pytest
 from vc_core.errors import GuestError
 from vc_guest_debian.tools import ToolError, run
 
-#: A tool that starts another process, says who both are, and never ends.
+#: A tool that starts another process, prints both pids, and never ends.
 HANGS = ["sh", "-c", "sleep 1000 & echo $$ $!; wait"]
 
 
@@ -84,16 +84,16 @@ asyncio.run(run(["sh", "-c", "echo $$; exec sleep 1000"], purpose="wait", timeou
 
 
 @pytest.mark.parametrize(
-    ("said", "text"),
+    ("output", "text"),
     [
         ("W: a warning\\nE: the cause\\nE: the consequence", "cannot go on: the cause"),
         ("tool: WARNING: so what\\ntool: the cause\\nhelp", "cannot go on: tool: the cause"),
         ("", "cannot go on: sh ended with exit code 3"),
     ],
 )
-def test_a_tool_that_fails_is_quoted(said: str, text: str, tmp_path: Path) -> None:
+def test_a_tool_that_fails_is_quoted(output: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(ToolError) as error:
-        asyncio.run(run(["sh", "-c", f"printf '{said}' >&2; exit 3"], purpose="go on", timeout=60, cwd=tmp_path))
+        asyncio.run(run(["sh", "-c", f"printf '{output}' >&2; exit 3"], purpose="go on", timeout=60, cwd=tmp_path))
     assert str(error.value) == text
 
 

@@ -1,4 +1,4 @@
-"""Pods for QEMU: some that only come to their paused machine, and some that boot a guest."""
+"""Fixtures: pods for QEMU, of which some only prepare a VM that is never started, and some boot a guest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODULES = ("virtio_console", "9pnet_virtio", "9p", "virtio_blk", "virtio_scsi", 
 
 @pytest.fixture(scope="session")
 def unbootable(tmp_path_factory: pytest.TempPathFactory) -> Boot:
-    """A kernel and initramfs that QEMU loads, and that nobody must start."""
+    """A kernel and initramfs that QEMU loads but cannot run; the VM must not be started."""
     directory = tmp_path_factory.mktemp("unbootable")
     kernel = bytearray(8192)
     kernel[0x1F1] = 1  # sectors of set-up code

@@ -1,4 +1,4 @@
-/* Init of the test guest: loads its modules, says READY on the channel "test", and does what it is told there.
+/* Init of the test guest: loads its modules, sends READY on the channel "test", and executes commands from there.
  * A line of the host is a command: the name of a file is answered with its first line; see main for the others. */
 
 #include <arpa/inet.h>
@@ -103,7 +103,7 @@ static const char *listen_at(const char *ip, int port)
 	return "LISTENING";
 }
 
-/* Tries to connect; says what happened within a second. */
+/* Tries to connect; returns REACHED or the error within a second. */
 static const char *reach(const char *ip, int port)
 {
 	struct sockaddr_in address = address_of(ip, port);
@@ -111,12 +111,12 @@ static const char *reach(const char *ip, int port)
 	int client = socket(AF_INET, SOCK_STREAM, 0);
 
 	setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-	const char *said = connect(client, (struct sockaddr *)&address, sizeof address) ? strerror(errno) : "REACHED";
+	const char *result = connect(client, (struct sockaddr *)&address, sizeof address) ? strerror(errno) : "REACHED";
 	close(client);
-	return said;
+	return result;
 }
 
-/* Fills in the name of the disk at a SCSI target and unit once it can be opened, or "" once there is none. */
+/* Writes the name of the disk at a SCSI target and unit once it can be opened, or "" once there is no such disk. */
 static void find_disk(const char *address, int wanted, char *name, size_t size)
 {
 	char pattern[128], path[64];

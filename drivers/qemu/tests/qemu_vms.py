@@ -1,4 +1,4 @@
-"""What the tests do with VMs: prepare one that stays stopped, or boot the test guest and talk with it."""
+"""Helpers: prepare a VM that is never started, or boot the test guest and send it commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pid_of(hypervisor: QemuHypervisor) -> int:
 
 
 async def receive(channel: socket.socket, timeout: float) -> str:
-    """Return the guest's next line; it says one for each command."""
+    """Return the guest's next line; it sends one for each command."""
     line = b""
     async with asyncio.timeout(timeout):
         while not line.endswith(b"\n"):
@@ -49,7 +49,7 @@ async def ask(channel: socket.socket, command: str) -> str:
 
 @asynccontextmanager
 async def booted(hypervisor: QemuHypervisor) -> AsyncIterator[socket.socket]:
-    """Boot; yield the channel on which the guest does what it is told; end the VM whatever happened."""
+    """Boot; yield the channel on which the guest executes commands; end the VM in any case."""
     try:
         await hypervisor.prepare(20)
         with await hypervisor.open_channel("test") as channel:

@@ -1,4 +1,4 @@
-"""KVM only where it works: what is looked at, what is tried, and what is remembered."""
+"""KVM is chosen only where it works; the outcome of each trial is recorded."""
 
 from __future__ import annotations
 

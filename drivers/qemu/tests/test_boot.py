@@ -1,4 +1,4 @@
-"""Real boots of a Debian guest, with guest_init.c in it."""
+"""Real boots of a Debian guest with the init of guest_init.c."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""QEMU's argument vector, and what a real QEMU reads in it."""
+"""QEMU's argument vector, and how a real QEMU reads it."""
 
 from __future__ import annotations
 

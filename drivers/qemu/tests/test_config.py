@@ -1,4 +1,4 @@
-"""Options, and what the plug-in makes of them."""
+"""Options and their errors, through the plug-in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which devices a VM can have."""
+"""The devices that a VM can have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Disks: what QEMU makes of them, how they come and go, and what a guest sees of them."""
+"""Disks: in QEMU, in a guest, and added and removed while a VM runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a VM can be made of on this host."""
+"""The checks of QEMU, memory, CPUs, kernel and image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a VM with a real QEMU, which stays stopped: no guest runs here."""
+"""The life cycle of a VM in a real QEMU; its CPUs stay stopped, so no guest runs here."""
 
 from __future__ import annotations
 
@@ -102,8 +102,12 @@ def test_qemu_is_sandboxed_and_inherits_no_environment_and_no_other_descriptors(
         assert "Max core file size 1 1 bytes" in " ".join((process / "limits").read_text(encoding="utf-8").split())
         assert os.getsid(pid) == pid
         files = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
-        known = {"/dev/null", "/dev/urandom", *(str(tmp_path / "run/p1" / name) for name in ("qemu.pid", "qemu.pipe"))}
-        assert {file for file in files if file.startswith("/")} <= known
+        expected = {
+            "/dev/null",
+            "/dev/urandom",
+            *(str(tmp_path / "run/p1" / name) for name in ("qemu.pid", "qemu.pipe")),
+        }
+        assert {file for file in files if file.startswith("/")} <= expected
 
     with (tmp_path / "open").open(encoding="utf-8") as file:
         os.set_inheritable(file.fileno(), True)
@@ -191,7 +195,7 @@ def test_a_disk_is_read_only_and_its_format_is_not_probed(make: Make, disk: Boot
     hypervisor = make(disk)
 
     async def use(pid: int) -> None:
-        await hypervisor.aclose()  # QEMU's monitor is ours now
+        await hypervisor.aclose()  # QEMU's monitor has no other client now
         monitor = QMPClient()
         await monitor.connect(sockets.connect(tmp_path / "run" / "p1" / "monitor.sock", pid))
         try:

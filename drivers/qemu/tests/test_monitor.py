@@ -1,4 +1,4 @@
-"""The monitor against a QEMU that misbehaves. How it behaves is tested with a real one, in test_hypervisor.py."""
+"""The monitor against a fake QEMU that misbehaves; test_hypervisor.py has the tests with a real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks and forwarded ports: what QEMU makes of them, what is refused, and guests that answer."""
+"""Networks and forwarded ports: arguments, errors, and guests that are connected to."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def listeners(pid: int) -> set[tuple[str, str, int]]:
 
 @pytest.fixture
 def tap_device() -> Iterator[str]:
-    """A tap device of the host, 198.51.100.1, that nobody uses."""
+    """A tap device of the host, 198.51.100.1, that no process uses."""
     require("ip", "/dev/net/tun")
     name = f"vct{os.getpid()}"
     subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap"], check=True)
@@ -65,7 +65,7 @@ def tap_device() -> Iterator[str]:
         subprocess.run(["ip", "link", "delete", name], check=True)
 
 
-# -- what QEMU is told -------------------------------------------------------------------------------------------------
+# -- QEMU's arguments --------------------------------------------------------------------------------------------------
 
 
 def arguments(*wanted: Device) -> list[str]:

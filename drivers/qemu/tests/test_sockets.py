@@ -1,4 +1,4 @@
-"""Sockets at paths of any length, with nobody else at the other end."""
+"""Sockets at paths of any length, which only QEMU can listen on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from vc_core.errors import HypervisorError, VMStartError
 from vc_hypervisor_qemu import sockets
 
-PID_1 = 1  #: not us
+PID_1 = 1  #: not this process
 
 
 @pytest.fixture

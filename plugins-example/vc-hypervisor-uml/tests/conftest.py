@@ -1,4 +1,4 @@
-"""What the tests share: a guest that does nothing, and one that answers on its first channel."""
+"""Fixtures: a guest that does nothing, and one that answers on its first channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel is told."""
+"""The kernel's command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vc_core.errors import ConfigError
 from vc_hypervisor_uml import cmdline
 
 
-def told(pod: PodContext, *devices: Device, params: tuple[str, ...] = ()) -> list[str]:
+def parameters(pod: PodContext, *devices: Device, params: tuple[str, ...] = ()) -> list[str]:
     """Return the words after those that every VM gets."""
     pod = replace(pod, boot=Boot(Path("/k"), Path("/i"), True, params))
     lines = {device.name: [10, 11] for device in devices if isinstance(device, Channel)}
@@ -22,7 +22,7 @@ def told(pod: PodContext, *devices: Device, params: tuple[str, ...] = ()) -> lis
 
 
 def test_each_channel_has_two_serial_lines_which_a_parameter_names(pod: PodContext) -> None:
-    assert told(pod, Channel("a", "org.a"), Channel("b", "org.b"))[:6] == [
+    assert parameters(pod, Channel("a", "org.a"), Channel("b", "org.b"))[:6] == [
         *("ssl0=fd:10", "ssl1=fd:11", "vc.channel.org.a=/dev/ttyS0,/dev/ttyS1"),
         *("ssl2=fd:10", "ssl3=fd:11", "vc.channel.org.b=/dev/ttyS2,/dev/ttyS3"),
     ]
@@ -30,30 +30,30 @@ def test_each_channel_has_two_serial_lines_which_a_parameter_names(pod: PodConte
 
 def test_hostfs_begins_at_the_one_directory_that_holds_all_shares(pod: PodContext) -> None:
     share = SharedDirectory("s", pod.share_dir)
-    assert told(pod, share) == ["hostfs=share", "vc.share.s=hostfs:/."]
+    assert parameters(pod, share) == ["hostfs=share", "vc.share.s=hostfs:/."]
     writable = SharedDirectory("w", pod.run_dir / "writable", read_only=False)
-    assert told(pod, share, writable) == ["hostfs=.", "vc.share.s=hostfs:/share", "vc.share.w=hostfs:/writable"]
+    assert parameters(pod, share, writable) == ["hostfs=.", "vc.share.s=hostfs:/share", "vc.share.w=hostfs:/writable"]
     volume = SharedDirectory("v", Path("/srv"))
-    assert told(pod, volume, share)[:2] == ["hostfs=/", "vc.share.v=hostfs:/srv"]
+    assert parameters(pod, volume, share)[:2] == ["hostfs=/", "vc.share.v=hostfs:/srv"]
 
 
 def test_without_shares_the_guest_can_mount_nothing(pod: PodContext) -> None:
-    assert told(pod) == ["hostfs=none"]
+    assert parameters(pod) == ["hostfs=none"]
 
 
 def test_disks_are_raw_and_read_only_by_default(pod: PodContext) -> None:
     disks = (BlockDevice("a", Path("/d/a")), BlockDevice("b", Path("/d/b"), read_only=False))
-    assert told(pod, *disks)[:2] == ["ubd0rd=/d/a", "ubd1d=/d/b"]
+    assert parameters(pod, *disks)[:2] == ["ubd0rd=/d/a", "ubd1d=/d/b"]
     assert cmdline.disk_names(disks) == {"a": "ubda", "b": "ubdb"}
 
 
 def test_the_callers_parameters_come_last(pod: PodContext) -> None:
-    assert told(pod, params=("quiet", "x=1"))[-2:] == ["quiet", "x=1"]
+    assert parameters(pod, params=("quiet", "x=1"))[-2:] == ["quiet", "x=1"]
 
 
 def test_a_line_that_the_kernel_would_cut_is_refused(pod: PodContext) -> None:
     with pytest.raises(ConfigError, match="4095 at most"):
-        told(pod, params=("x=" + "1" * 4000,))
+        parameters(pod, params=("x=" + "1" * 4000,))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a process under the filter cannot do, seen from outside."""
+"""The filter of system calls: what a process under it can do and cannot do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that really run: how they end, what they say, and what of them is left."""
+"""Kernels that really run: their ends, their consoles, and what remains of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def running(pod: PodContext, boot: Boot, *devices: Device) -> AsyncIterato
 
 
 def end_of(pod: PodContext, boot: Boot, *devices: Device) -> tuple[VMExit, str]:
-    """Run a VM to its end; return how it ended and what its console said last."""
+    """Run a VM to its end; return how it ended and the last lines of its console."""
 
     async def main() -> tuple[VMExit, str]:
         async with running(pod, boot, *devices) as vm, asyncio.timeout(TIMEOUT):
@@ -89,8 +89,8 @@ def test_the_guest_sees_shares_disks_and_only_what_it_may_write(
     script = """
         /bin/busybox mkdir /s; /bin/busybox mount -t hostfs none /s -o /.; /bin/busybox cat /s/file
         /bin/busybox head -n 1 /dev/ubda; echo over >/dev/ubda; /bin/busybox poweroff -f"""
-    _, said = end_of(pod, booting(script), SharedDirectory("s", pod.share_dir), BlockDevice("d", disk))
-    assert "shared\non a disk\n" in said
+    _, console = end_of(pod, booting(script), SharedDirectory("s", pod.share_dir), BlockDevice("d", disk))
+    assert "shared\non a disk\n" in console
     assert disk.read_bytes() == before
 
 
