@@ -1,1 +1,1 @@
-"""Measures what docs/reference/benchmarks.md shows: ratios to something that does the same work, in one run."""
+"""Measures the figures of docs/reference/benchmarks.md: ratios to a program that does the same work, in one run."""

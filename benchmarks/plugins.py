@@ -1,4 +1,4 @@
-"""What the plug-in machinery costs: to list names, to load the first driver, to call a hook."""
+"""The costs of plug-ins: listing names, loading the first driver, calling a hook."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 
 from benchmarks.ratio import Ratio
 
-#: In a process of its own, so that nothing is imported or cached before: the medians of both, ours first.
+#: The beginning of each program. A program has a process of its own, so that nothing is imported or cached before; it
+#: prints the medians of both, that of this project first.
 _PROGRAM = """
 import importlib, importlib.metadata, json, statistics, sys, time
-from vc_core.driver import PluginKind, Plugins
+from vc_core.driver import PluginKind
+from vc_core.plugins.registry import Plugins
 
 def timed(work):
     began = time.perf_counter()
@@ -49,7 +51,7 @@ turns(2000, lambda: driver.config({}), lambda: plugin.vc_hypervisor_config({}))
 
 
 def measure(folder: Path) -> list[Ratio]:
-    """Return all rows. ``folder`` is for distributions that are installed only for this."""
+    """Return all rows. ``folder`` is for distributions that are installed only for these measurements."""
     rows = []
     for wanted in (7, 100):
         path = folder / str(wanted)
@@ -67,9 +69,10 @@ def measure(folder: Path) -> list[Ratio]:
         rows.append(Ratio(what, "`importlib.metadata.entry_points()`", ours, other, 8, 15))
     loads = [(float(_run(_LOAD, folder, "ours")), float(_run(_LOAD, folder))) for _ in range(15)]
     ours, other = (statistics.median(times) for times in zip(*loads, strict=True))
-    rows.append(Ratio("first load of the driver mock, names known", "import its module", ours, other, 3, 15))
+    rows.append(Ratio("first load of the driver mock, names listed before", "import its module", ours, other, 3, 15))
     ours, other = json.loads(_run(_CALL, folder))
-    rows.append(Ratio("a hook call through the typed face", "the same method called directly", ours, other, 10, 2000))
+    what = "a hook call through the typed methods of a driver"
+    rows.append(Ratio(what, "the same method called directly", ours, other, 10, 2000))
     return rows
 
 
@@ -80,5 +83,5 @@ def _run(measured: str, path: Path, *arguments: str) -> str:
 
 
 def _count(path: Path) -> int:
-    """Return how many plug-ins are installed, with those in a directory."""
+    """Return the number of installed plug-ins, including those in a directory."""
     return int(_run("print(len(Plugins().installed()))", path))

@@ -1,4 +1,4 @@
-"""A measurement against something that does the same work."""
+"""The result of one comparison with a program that does the same work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Ratio:
-    """One row: what was measured, against what, medians in seconds, and how much it may be at most."""
+    """One row: what was measured, against what, the medians in seconds, and the highest ratio that is allowed."""
 
     what: str
     against: str
@@ -25,7 +25,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """A row that could not be measured on this host, and why."""
+    """A row that could not be measured on this host, with the reason."""
 
     what: str
     reason: str
@@ -33,13 +33,13 @@ class Unmeasured:
 
 @dataclass
 class Table:
-    """The rows that were measured and those that were not; and single figures."""
+    """The rows that were measured, those that could not be, and sentences with single figures."""
 
     rows: list[Ratio | Unmeasured] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
 
     def add(self, what: str, measure: Callable[[], Iterable[Ratio | str]]) -> None:
-        """Measure; what fails becomes a row that carries the reason, and does not keep others from being measured."""
+        """Call ``measure`` and add what it yields. An exception becomes a row with the reason; nothing is raised."""
         try:
             for one in measure():
                 if isinstance(one, str):
@@ -52,11 +52,11 @@ class Table:
 
     @property
     def holds(self) -> bool:
-        """Whether every row was measured and every budget holds."""
+        """Whether every row was measured and no ratio is above its limit."""
         return all(isinstance(row, Ratio) and row.value <= row.at_most for row in self.rows)
 
 
 def pairs(rounds: int, ours: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
-    """Return the medians of both, measured in turns so that a noisy moment meets both."""
+    """Return the medians of both in seconds, measured in turns, so that other load of the host affects both."""
     times = [(ours(), other()) for _ in range(rounds)]
     return statistics.median(one for one, _ in times), statistics.median(two for _, two in times)

@@ -1,4 +1,4 @@
-"""The agent sshd, next to the other agent and to OpenSSH's own client."""
+"""The agent sshd, compared with the agent hyperstart and with OpenSSH's own client."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import vc_core as vc
+from benchmarks.bare import ACCELERATOR, EMULATED
 from benchmarks.ratio import Ratio, pairs
 from vc_core.engine import guest_image
 from vc_core.plugins.registry import Plugins
@@ -19,12 +20,15 @@ from vc_core.store.store import Store
 
 VIRTC = str(Path(sys.executable).with_name("virtc"))
 
-#: The program; for "true" the guest's shell would start none.
+#: A path, because the guest's shell starts no program for the word "true".
 TRUE = "/bin/true"
+
+#: Options of ``virtc pod run`` that choose the accelerator.
+QEMU_OPTION = ("--hypervisor-option", f"accel={ACCELERATOR}")
 
 
 def cold_start(bundle: Path) -> Ratio:
-    """A pod of either agent to the first byte of its container."""
+    """From the start of ``virtc`` to the container's first byte, with either agent."""
     rounds = 3
     medians = pairs(rounds, lambda: first_byte(bundle, "--agent", "sshd"), lambda: first_byte(bundle))
     return Ratio(
@@ -35,10 +39,11 @@ def cold_start(bundle: Path) -> Ratio:
 
 
 def exec_true(bundle: Path, folder: Path) -> Ratio:
-    """``enter_pod`` in one process, against ``ssh`` over a connection that it keeps, both to the same guest."""
+    """``enter_pod`` in one process, against ``ssh`` over a connection that stays open, both to the same guest."""
     rounds, command = 50, vc.Cmd(args=[TRUE])
     sleeper = vc.ContainerConfig(id="c", root_fs=str(bundle), cmd=vc.Cmd(args=["sleep", "10000"]))
-    with vc.run_pod(vc.PodConfig(agent_type="sshd", containers=[sleeper])) as pod, master(pod.id, folder) as ssh:
+    config = vc.PodConfig(agent_type="sshd", hypervisor_config=EMULATED, containers=[sleeper])
+    with vc.run_pod(config) as pod, master(pod.id, folder) as ssh:
 
         def ours() -> float:
             began = time.monotonic()
@@ -60,9 +65,9 @@ def exec_true(bundle: Path, folder: Path) -> Ratio:
 
 
 def first_byte(bundle: Path, *options: str) -> float:
-    """Return the seconds from starting ``virtc pod run -i`` to the container's first byte."""
+    """Return the seconds from the start of ``virtc pod run -i`` to the container's first byte."""
     began = time.monotonic()
-    command = [VIRTC, "pod", "run", "-i", "--rm", "--bundle", str(bundle), *options, "--", "echo", "x"]
+    command = [VIRTC, "pod", "run", "-i", "--rm", "--bundle", str(bundle), *QEMU_OPTION, *options, "--", "echo", "x"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"x"
@@ -70,7 +75,7 @@ def first_byte(bundle: Path, *options: str) -> float:
 
 
 def sizes(plugins: Plugins) -> str:
-    """Tell how much the kernel reads for an agent's guest besides itself."""
+    """Return a sentence with the sizes of the initramfs of both agents' guests."""
     found = []
     for agent in ("hyperstart", "sshd"):
         request = guest_image.guest_request(plugins, agent, {}, Roots.from_environment().cache)
@@ -81,7 +86,7 @@ def sizes(plugins: Plugins) -> str:
 
 @contextmanager
 def master(pod_id: str, folder: Path) -> Iterator[list[str]]:
-    """Keep a connection of ssh to a pod's guest, and give the command that uses it."""
+    """Open a connection of ssh to a pod's guest, and yield the command that uses it."""
     store = Store.here()
     record, keys = store.read(pod_id), store.roots.pod_run_dir(pod_id) / "ssh"
     assert record.vm is not None

@@ -1,4 +1,4 @@
-"""Streams of one VM: through the agent, and over a bare virtio-serial port that `cat` serves, in turns."""
+"""Streams of one VM: through the agent, and over a bare virtio-serial port that `cat` reads or writes, in turns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
+from benchmarks.bare import ACCELERATOR
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.plugin import GUEST_AGENT
@@ -34,7 +35,7 @@ _PORT = "bench"
 
 
 class Counter(ProcessIO):
-    """Gives so many bytes of input, and counts output."""
+    """Supplies ``size`` bytes of input, and counts output."""
 
     def __init__(self, size: int = 0) -> None:
         self.has_input = size > 0
@@ -49,16 +50,16 @@ class Counter(ProcessIO):
         return _BLOCK[:count]
 
     async def write_stdout(self, data: bytes) -> None:
-        """Count, and keep the beginning."""
+        """Count, and keep the first block."""
         self.output = self.output or data
         self.received += len(data)
 
     async def write_stderr(self, data: bytes) -> None:
-        """Drop it."""
+        """Drop the data."""
 
 
 class StreamVm:
-    """The built guest with one container, the agent connected to it, and one more port than the agent needs."""
+    """The built guest with one container, the agent connected to it, and one port besides those of the agent."""
 
     def __init__(self, image: GuestImage, bundle: Path, folder: Path) -> None:
         self._folder = folder / "streams"
@@ -69,7 +70,7 @@ class StreamVm:
         )  # fmt: skip
         self._agent = HyperstartAgent(pod, HyperstartConfig(), None)
         arguments = [
-            str(find_binary("")), *machine(QemuConfig(), "tcg"), "-m", "512", "-nodefaults", "-no-user-config",
+            str(find_binary("")), *machine(QemuConfig(), ACCELERATOR), "-m", "512", "-nodefaults", "-no-user-config",
             "-no-reboot", "-display", "none", "-device", "virtio-serial-pci",
             "-fsdev", "local,id=share,path=share,security_model=none,readonly=on",
             "-device", "virtio-9p-pci,fsdev=share,mount_tag=hyperShared",
@@ -118,13 +119,13 @@ class StreamVm:
         assert await self._agent.wait(process) == 0
 
     async def _beside(self, work: Callable[[], None], script: str) -> None:
-        """Run a script in the guest itself and ``work`` in a thread here; the script finds the port as $port."""
+        """Run a script in the guest itself and ``work`` in a thread here; $port of the script is the port's device."""
         find = f"for port in /sys/class/virtio-ports/*; do grep -qx {_PORT} $port/name && break; done; "
         find += "port=/dev/${port##*/}; "
         aliases = "".join(f"alias {name}='/bin/busybox {name}'; " for name in ("cat", "dd", "grep", "head"))
         await asyncio.gather(asyncio.to_thread(work), self._run("", aliases + "\n" + find + script, Counter()))
 
-    # What is measured.
+    # The measured work.
 
     async def out(self) -> None:
         """Guest to host, through the agent."""
@@ -135,12 +136,12 @@ class StreamVm:
     async def bare_out(self) -> None:
         """Guest to host, over the port."""
 
-        def take() -> None:
+        def drain() -> None:
             received, buffer = 0, bytearray(2 * len(_BLOCK))
             while received < SIZE:
                 received += self._port.recv_into(buffer)
 
-        await self._beside(take, f"dd if=/dev/zero bs=64k count={SIZE >> 16} 2>/dev/null | cat >$port")
+        await self._beside(drain, f"dd if=/dev/zero bs=64k count={SIZE >> 16} 2>/dev/null | cat >$port")
 
     async def into(self) -> None:
         """Host to guest, through the agent."""
@@ -149,13 +150,13 @@ class StreamVm:
     async def bare_into(self) -> None:
         """Host to guest, over the port."""
 
-        def give() -> None:
+        def fill() -> None:
             for _ in range(SIZE // len(_BLOCK)):
                 self._port.sendall(_BLOCK)
-            self._port.shutdown(socket.SHUT_WR)  # which the guest sees as the end, after all of it
+            self._port.shutdown(socket.SHUT_WR)  # the guest reads the end of the file after all bytes
             assert self._port.recv(1) == b""
 
-        await self._beside(give, "cat <$port | cat >/dev/null")
+        await self._beside(fill, "cat <$port | cat >/dev/null")
         self._port.close()
         await self._open_port()
 
@@ -180,7 +181,7 @@ async def _medians(ours: Callable[[], Awaitable[None]], other: Callable[[], Awai
 
 
 async def measure(image: GuestImage, bundle: Path, folder: Path) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Return the medians of both directions in seconds, ours and bare, and sentences about the guest agent."""
+    """Return the medians of both directions in seconds, agent and bare port, and sentences about the guest agent."""
     async with StreamVm(image, bundle, folder) as vm:
         before = await vm.agent_memory()
         medians = {

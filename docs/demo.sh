@@ -1,5 +1,5 @@
 #!/bin/sh
-# The demonstration behind ./dev demo: the main job of virtc, each command shown before it runs.
+# The demonstration that ./dev demo runs: the main operations of virtc. It prints each command before it runs it.
 set -eu
 
 work=$(mktemp -d)
@@ -28,7 +28,7 @@ expect() {
 title "A guest to boot: built once from Debian packages"
 show virtc guest build
 
-title "A bundle: a directory that holds a root file system"
+title "A bundle: a directory that contains a root file system"
 mkdir -p "$work/bundle/rootfs/bin"
 cp "$(command -v busybox)" "$work/bundle/rootfs/bin/"
 chroot "$work/bundle/rootfs" /bin/busybox --install -s /bin
@@ -39,11 +39,11 @@ show virtc pod run --id "$pod" --bundle "$work/bundle" -- sleep 1000
 show virtc pod list
 show virtc pod status "$pod"
 
-title "Its kernel is not this host's"
+title "The kernel of the pod is not that of the host"
 show uname -r
 show virtc container enter "$pod" 1 -- uname -a
 
-title "Processes and host name are the pod's own"
+title "The pod has its own processes and host name"
 show virtc container enter "$pod" 1 -- ps
 show virtc container enter "$pod" 1 -- hostname
 
@@ -58,7 +58,7 @@ show virtc pod stop "$pod"
 show virtc pod list
 show virtc pod delete "$pod"
 
-title "In the foreground, and gone afterwards"
+title "A pod in the foreground, deleted afterwards"
 show virtc pod run -i --rm --bundle "$work/bundle" -- echo "hello from a virtual machine"
 show virtc pod list
 

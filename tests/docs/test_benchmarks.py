@@ -1,4 +1,4 @@
-"""`./dev bench` measures what it can: a row that fails carries its reason, and the others are measured."""
+"""`./dev bench` measures all that it can on a host."""
 
 from __future__ import annotations
 
@@ -24,8 +24,26 @@ print("holds" if table.holds else "does not hold")
 """
 
 
+#: In a process of its own: what a test imports of this folder would stay imported.
+COUNT = """
+from pathlib import Path
+from benchmarks import plugins
+print(plugins._count(Path("none")))
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
+
+
+def test_the_measured_programs_find_what_they_import_of_the_core() -> None:
+    done = run(COUNT)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+
+
 def test_a_row_that_fails_carries_its_reason_and_the_others_are_measured() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
+    done = run(PROGRAM)
     lines = done.stdout.splitlines()
     assert "| uml | not measured: this host's CPU has AMX / and no room | | | | | |" in lines, done.stderr
     assert "| lists | python | 2.00 | 8 | 2 | 1 | 15 |" in lines
