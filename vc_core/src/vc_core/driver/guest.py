@@ -29,8 +29,7 @@ class GuestPayload:
     kernel_params: Sequence[str] = ()
 
 
-#: Called with a short phrase ("unpacking the kernel") and the part of the whole that is done, from 0 to 1; None if that
-#: cannot be computed.
+#: Called with a short phrase ("unpacking the kernel") and the part of the work that is done (0 to 1), or None.
 Progress = Callable[[str, float | None], None]
 
 

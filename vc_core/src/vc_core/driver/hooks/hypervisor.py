@@ -38,5 +38,5 @@ class HypervisorSpec(Protocol):
         """Return the name of the guest driver that builds what this hypervisor's VMs boot.
 
         Called: when a pod that names no guest driver, kernel and image is created, and at its start.
-        Without this hook it is ``debian``, whose kernels are for virtual hardware.
+        Returns the name; without this hook it is ``debian``, whose kernels are for virtual hardware.
         """
