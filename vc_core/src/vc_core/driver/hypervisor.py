@@ -60,7 +60,7 @@ class Hypervisor(ABC):
 
     @abstractmethod
     def add_device(self, device: Device) -> None:
-        """Add a device to the VM that :meth:`prepare` will make. Called once per device, before prepare; does no I/O.
+        """Add a device to the VM that is to be made. Called once per device, before prepare; does no I/O.
 
         Raises ConfigError for a device that no VM of this kind can have, StateError after prepare.
         """
@@ -85,7 +85,7 @@ class Hypervisor(ABC):
 
     @abstractmethod
     async def stop(self, timeout: float) -> None:
-        """End the VM and release what :meth:`prepare` made, within ``timeout`` seconds.
+        """End the VM and release what prepare made, within ``timeout`` seconds.
 
         Called when a pod is stopped, and to clean up after any failure: it accepts every state, and ending an ended
         VM is no error. The driver asks the VM to end first, and kills it before the timeout.
