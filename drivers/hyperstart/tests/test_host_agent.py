@@ -20,7 +20,7 @@ from vc_core.driver import (
     EnvVar,
     GuestContainer,
     GuestMount,
-    Process,
+    GuestProcessId,
     SharedDirectory,
     TerminalSize,
 )
@@ -161,7 +161,7 @@ def test_wait_for_a_process_that_never_was_is_an_error(make_agent) -> None:
         async with pod(make_agent) as (_, agent):
             for name in ("123", "nonsense"):
                 with pytest.raises(AgentError, match="no process"):
-                    await agent.wait(Process("c1", name))
+                    await agent.wait(GuestProcessId("c1", name))
 
     run(main())
 

@@ -16,9 +16,9 @@ from vc_core.driver import (
     AgentCapability,
     Cmd,
     GuestContainer,
+    GuestProcessId,
     HypervisorConfig,
     PodContext,
-    Process,
     ProcessIO,
     Resources,
 )
@@ -58,7 +58,7 @@ async def connected(saved: Mapping[str, object] | None = None) -> Agent:
     return agent
 
 
-async def runs(agent: Agent, process: Process) -> bool:
+async def runs(agent: Agent, process: GuestProcessId) -> bool:
     """Tell whether a wait for the process does not return."""
     waiting = asyncio.create_task(agent.wait(process))
     for _ in range(3):  # turns of the event loop; a wait that can return does so in the first

@@ -19,7 +19,17 @@ from hypothesis import strategies as st
 
 from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.testing.openssh import Server, reserved_port, serve
-from vc_core.driver import Cmd, Confinement, EnvVar, GuestContainer, GuestMount, Process, RLimit, Spawner, TerminalSize
+from vc_core.driver import (
+    Cmd,
+    Confinement,
+    EnvVar,
+    GuestContainer,
+    GuestMount,
+    GuestProcessId,
+    RLimit,
+    Spawner,
+    TerminalSize,
+)
 from vc_core.errors import AgentConnectError, AgentError, CommandError, ConfigError, NotSupportedError
 from vc_core.testing.process_io import RecordedIO
 from vc_spawner_nsenter.plugin import NsenterPlugin
@@ -455,7 +465,7 @@ def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAg
             everything = b"".join(b"%d\n" % number for number in range(2000)) + b"end\n"
             assert bytes(io.stdout + rest.stdout) == everything
             with pytest.raises(AgentError, match="c9"):
-                await second.adopt(Process("c9", "first"), RecordedIO())
+                await second.adopt(GuestProcessId("c9", "first"), RecordedIO())
 
     play(work)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import vc_core as vc
-from vc_core.driver.agent import AgentCapability, Process
+from vc_core.driver.agent import AgentCapability, GuestProcessId
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
@@ -57,12 +57,12 @@ class FakeAgent:
         self.end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.removed: list[str] = []
 
-    async def start_container(self, container: Any, io: Any, timeout: float) -> Process:
+    async def start_container(self, container: Any, io: Any, timeout: float) -> GuestProcessId:
         if self.fails is not None:
             raise self.fails
-        return Process(container.id, "first")
+        return GuestProcessId(container.id, "first")
 
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         return await asyncio.shield(self.end)
 
     async def signal_container(self, container_id: str, signal: int, timeout: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import vc_core as vc
-from vc_core.driver.agent import Process
+from vc_core.driver.agent import GuestProcessId
 from vc_core.driver.hypervisor import VMExit
 from vc_core.engine.machine import Machine
 from vc_core.errors import AgentConnectError, AgentError, HypervisorError, VMStartError
@@ -45,14 +45,14 @@ class FakeAgent:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def exec(self, container_id: str, *_: object) -> Process:
-        return Process(container_id, "1")
+    async def exec(self, container_id: str, *_: object) -> GuestProcessId:
+        return GuestProcessId(container_id, "1")
 
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def signal(self, process: Process, signum: int, timeout: float) -> None:
+    async def signal(self, process: GuestProcessId, signum: int, timeout: float) -> None:
         self.asked.append(f"signal {signum}")
 
     async def stop_pod(self, timeout: float) -> None:

@@ -38,9 +38,9 @@ from vc_core.driver import (
     Device,
     GuestContainer,
     GuestNetwork,
+    GuestProcessId,
     OpenChannel,
     PodContext,
-    Process,
     ProcessIO,
     SharedDirectory,
     TerminalSize,
@@ -219,7 +219,7 @@ class HyperstartAgent(Agent):
 
     # Containers.
 
-    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> GuestProcessId:
         """Send NEWCONTAINER.
 
         Raises NotSupportedError, ConfigError, CommandError if its program cannot be executed, else AgentError.
@@ -244,7 +244,7 @@ class HyperstartAgent(Agent):
             # The pod ended with its last container before the guest read the command.
             await self._start_pod_again(timeout)
             await start()
-        return Process(container.id, str(self._processes.first[container.id].names.stdio))
+        return GuestProcessId(container.id, str(self._processes.first[container.id].names.stdio))
 
     async def _start_pod_again(self, timeout: float) -> None:
         assert self._start_pod is not None, "a pod that ended was started"
@@ -277,7 +277,7 @@ class HyperstartAgent(Agent):
 
     async def exec(
         self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
-    ) -> Process:
+    ) -> GuestProcessId:
         """Send EXECCMD.
 
         Raises NotSupportedError, ConfigError, CommandError if the program cannot be executed, else AgentError.
@@ -290,9 +290,9 @@ class HyperstartAgent(Agent):
         process = await self._processes.start(
             guest_id, cmd, io, timeout, terminal, lambda spec: ExecCommand(guest_id, spec), init=False
         )
-        return Process(container_id, str(process.names.stdio))
+        return GuestProcessId(container_id, str(process.names.stdio))
 
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         """Return a process' exit code once it has ended and its output was written. Raises AgentError."""
         return await self._processes.wait(process)
 
@@ -300,14 +300,14 @@ class HyperstartAgent(Agent):
         """Send KILLCONTAINER. Raises AgentError."""
         await self._processes.signal_container(container_id, signal, timeout)
 
-    async def signal(self, process: Process, signal: int, timeout: float) -> None:
+    async def signal(self, process: GuestProcessId, signal: int, timeout: float) -> None:
         """Send a signal to one process. Raises NotSupportedError if the guest cannot, AgentError."""
         await self._processes.signal(process, signal, timeout)
 
-    async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
+    async def resize(self, process: GuestProcessId, rows: int, columns: int, timeout: float) -> None:
         """Send WINSIZE. Raises AgentError."""
         await self._processes.resize(process, rows, columns, timeout)
 
-    async def adopt(self, process: Process, io: ProcessIO) -> None:
+    async def adopt(self, process: GuestProcessId, io: ProcessIO) -> None:
         """Attach streams to a container's process that a former host started. Raises AgentError."""
         self._takeover.adopt(process, io)

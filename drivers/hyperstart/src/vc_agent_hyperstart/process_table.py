@@ -22,7 +22,7 @@ from vc_agent_hyperstart.requests import (
     WinSize,
     WinSizeById,
 )
-from vc_core.driver import Cmd, Process, ProcessIO, TerminalSize
+from vc_core.driver import Cmd, GuestProcessId, ProcessIO, TerminalSize
 from vc_core.errors import AgentError, CommandError, ConfigError, NotSupportedError
 
 #: Seconds for a request that no caller waits for, such as the kill of a process whose start was cancelled.
@@ -119,7 +119,7 @@ class ProcessTable:
         if event.event == "finished" and process is not None:
             process.on_status(event.status)
 
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         """Return a process' exit code once it has ended and its output was written. Raises AgentError."""
         self._connection.check_connected()
         stdio, streams = stdio_of(process), self._connection.streams
@@ -140,7 +140,7 @@ class ProcessTable:
                 if first is None or not first.ended:
                     raise
 
-    async def signal(self, process: Process, signal: int, timeout: float) -> None:
+    async def signal(self, process: GuestProcessId, signal: int, timeout: float) -> None:
         """Send a signal to a process, unless it has ended. Raises NotSupportedError if the guest cannot, AgentError."""
         running = self._running(process)
         if running is None:
@@ -161,7 +161,7 @@ class ProcessTable:
             if not running.ended:
                 raise
 
-    async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
+    async def resize(self, process: GuestProcessId, rows: int, columns: int, timeout: float) -> None:
         """Send WINSIZE, unless the process has ended. Raises AgentError."""
         running = self._running(process)
         if running is not None:
@@ -174,7 +174,7 @@ class ProcessTable:
             request = WinSizeById(names.container, str(names.stdio), rows, columns)
         await self._connection.call(request, timeout)
 
-    def _running(self, process: Process) -> GuestProcess | None:
+    def _running(self, process: GuestProcessId) -> GuestProcess | None:
         """Return a process, or None if the guest has reported its end. Raises AgentError if it never existed."""
         self._connection.check()
         stdio, streams = stdio_of(process), self._connection.streams
@@ -193,13 +193,13 @@ class ProcessTable:
                 streams.remove(process)
 
 
-def stdio_of(process: Process) -> int:
+def stdio_of(process: GuestProcessId) -> int:
     """Return the number of a process' ``stdio``, which is its id. Raises AgentError for an id that is no number."""
     if not process.process_id.isdecimal():
         raise no_process(process)
     return int(process.process_id)
 
 
-def no_process(process: Process) -> AgentError:
+def no_process(process: GuestProcessId) -> AgentError:
     """Return the error for a process that the guest does not have."""
     return AgentError(f"the guest has no process {process.process_id!r} of container {process.container_id!r}")

@@ -11,7 +11,7 @@ from vc_agent_hyperstart.guest_process import DiscardIO, GuestProcess
 from vc_agent_hyperstart.process_table import TIMEOUT, ProcessTable, no_process, stdio_of
 from vc_agent_hyperstart.replies import ProcessNames, ProcessReport
 from vc_agent_hyperstart.requests import Signal
-from vc_core.driver import Process, ProcessIO
+from vc_core.driver import GuestProcessId, ProcessIO
 
 
 class Takeover:
@@ -48,7 +48,7 @@ class Takeover:
         else:
             self._adopt(process, report, DiscardIO())
 
-    def adopt(self, process: Process, io: ProcessIO) -> None:
+    def adopt(self, process: GuestProcessId, io: ProcessIO) -> None:
         """Attach ``io`` to the first process of a container. Raises AgentError for one that was not collected."""
         self._connection.check()
         stdio = stdio_of(process)

@@ -13,8 +13,8 @@ from vc_core.driver import (
     Device,
     GuestContainer,
     GuestNetwork,
+    GuestProcessId,
     OpenChannel,
-    Process,
     ProcessIO,
     TerminalSize,
 )
@@ -92,21 +92,21 @@ class NoopAgent(Agent):
         for record in self._records.values():
             record.end(128 + signals.SIGKILL)
 
-    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> GuestProcessId:
         """Add a record of a running container. Raises AgentError if there is one already."""
         record = self._records.get(container.id)
         if record is not None and record.exit_code is None:
             raise AgentError(f"container {container.id!r} runs already; stop it before it is started again")
         self._records[container.id] = _Record()
-        return Process(container.id, _FIRST)
+        return GuestProcessId(container.id, _FIRST)
 
     async def exec(
         self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
-    ) -> Process:
+    ) -> GuestProcessId:
         """Return a process that has ended with exit code 0."""
-        return Process(container_id, _COMMAND)
+        return GuestProcessId(container_id, _COMMAND)
 
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         """Return 0 for a command; for a container its exit code, once a signal or the pod's stop has ended it.
 
         Raises AgentError for an unknown container, AgentConnectError when the agent is closed.
@@ -127,7 +127,7 @@ class NoopAgent(Agent):
         if record is not None and signal not in _HARMLESS:
             record.end(128 + signal)
 
-    async def adopt(self, process: Process, io: ProcessIO) -> None:
+    async def adopt(self, process: GuestProcessId, io: ProcessIO) -> None:
         """Add a container of a former host: one that runs, unless ``saved`` holds its exit code."""
         self._records.setdefault(process.container_id, _Record())
 

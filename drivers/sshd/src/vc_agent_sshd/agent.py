@@ -24,9 +24,9 @@ from vc_core.driver import (
     GuestContainer,
     GuestNetwork,
     GuestPort,
+    GuestProcessId,
     OpenChannel,
     PodContext,
-    Process,
     ProcessIO,
     SharedDirectory,
     Spawner,
@@ -189,14 +189,14 @@ class SshdAgent(Agent):
 
     # Containers.
 
-    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> GuestProcessId:
         """Start a container in namespaces of its own.
 
         Raises NotSupportedError, ConfigError, CommandError if its program cannot be executed, else AgentError.
         """
         return await self._containers.start(container, io, self._hostname, timeout)
 
-    async def adopt(self, process: Process, io: ProcessIO) -> None:
+    async def adopt(self, process: GuestProcessId, io: ProcessIO) -> None:
         """Attach to the streams of a container that a former host started. Raises AgentError."""
         await self._containers.attach(process.container_id, io)
 
@@ -212,27 +212,27 @@ class SshdAgent(Agent):
 
     async def exec(
         self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
-    ) -> Process:
+    ) -> GuestProcessId:
         """Run a command: in a container through the spawner; without a spawner or a container, in the guest itself.
 
         Raises ConfigError, NotSupportedError, AgentError.
         """
         return await self._commands.start(container_id, cmd, io, timeout, terminal)
 
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         """Return a process' exit code once it has ended and its output was written. Raises AgentError."""
         if process.process_id == FIRST:
             return await self._containers.wait(process)
         return await self._commands.wait(process)
 
-    async def signal(self, process: Process, signal: int, timeout: float) -> None:
+    async def signal(self, process: GuestProcessId, signal: int, timeout: float) -> None:
         """Send a signal to a process. Raises AgentError."""
         if process.process_id == FIRST:
             await self._containers.signal(process.container_id, signal, timeout)
         else:
             await self._commands.signal(process, signal, timeout)
 
-    async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
+    async def resize(self, process: GuestProcessId, rows: int, columns: int, timeout: float) -> None:
         """Set the size of a process' terminal. Raises AgentError."""
         owner = self._containers if process.process_id == FIRST else self._commands
         owner.resize(process, TerminalSize(rows, columns))

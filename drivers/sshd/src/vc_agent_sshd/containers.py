@@ -13,7 +13,7 @@ from types import MappingProxyType
 from vc_agent_sshd import shell
 from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls, failure
 from vc_agent_sshd.session import Session
-from vc_core.driver import Confinement, EnvVar, GuestContainer, Process, ProcessIO, RLimit, TerminalSize
+from vc_core.driver import Confinement, EnvVar, GuestContainer, GuestProcessId, ProcessIO, RLimit, TerminalSize
 from vc_core.errors import (
     AgentConnectError,
     AgentError,
@@ -90,7 +90,7 @@ class Containers:
         self._mounted: set[str] = set()  #: tags of shares that are mounted in the guest
         self._closing = False
 
-    async def start(self, container: GuestContainer, io: ProcessIO, hostname: str, timeout: float) -> Process:
+    async def start(self, container: GuestContainer, io: ProcessIO, hostname: str, timeout: float) -> GuestProcessId:
         """Start a container in namespaces of its own; its streams are those of the session that starts it.
 
         Raises NotSupportedError, ConfigError, CommandError if its program cannot be executed, else AgentError.
@@ -119,7 +119,7 @@ class Containers:
             raise CommandError(f"cannot run {container.cmd.args[0][:200]!r} in {what}: {reason}", exit_code=code)
         end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._watch(container.id, io, session, words, spec, end, has_input)
-        return Process(container.id, FIRST)
+        return GuestProcessId(container.id, FIRST)
 
     async def _source(self, tag: str, path: str, timeout: float) -> str:
         """Mount a share and return where ``path`` of it is in the guest; an absolute path is one of the guest itself.
@@ -217,7 +217,7 @@ class Containers:
             raise AgentError(f"container {container_id!r} does not run")
         return container
 
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         """Return a container's exit code once it has ended and its output was written.
 
         Raises AgentError for a container that there is not, AgentConnectError when the guest is lost.
@@ -230,7 +230,7 @@ class Containers:
         if container is None or not container.end.done() or container.end.exception():
             await self._calls.run_script(timeout, "signal_container", container_id, str(int(signal)))
 
-    def resize(self, process: Process, size: TerminalSize) -> None:
+    def resize(self, process: GuestProcessId, size: TerminalSize) -> None:
         """Set the size of a container's terminal, unless it has ended. Raises AgentError."""
         container = self._find(process)
         if not container.end.done():
@@ -241,14 +241,14 @@ class Containers:
         await self._calls.run_script(timeout, "remove", container_id)
         self._containers.pop(container_id, None)
 
-    def _find(self, process: Process) -> Container:
+    def _find(self, process: GuestProcessId) -> Container:
         container = self._containers.get(process.container_id)
         if container is None:
             raise no_process(process)
         return container
 
 
-def no_process(process: Process) -> AgentError:
+def no_process(process: GuestProcessId) -> AgentError:
     """Return the error for a process that the guest does not have."""
     return AgentError(f"the guest has no process {process.process_id!r} of container {process.container_id!r}")
 

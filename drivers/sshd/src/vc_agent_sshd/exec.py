@@ -11,7 +11,7 @@ from vc_agent_sshd import shell
 from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls
 from vc_agent_sshd.containers import Containers, no_process
 from vc_agent_sshd.session import Session
-from vc_core.driver import Cmd, Process, ProcessIO, Spawner, SpawnTarget, TerminalSize
+from vc_core.driver import Cmd, GuestProcessId, ProcessIO, Spawner, SpawnTarget, TerminalSize
 from vc_core.errors import AgentConnectError, AgentError
 
 #: Processes that have ended whose exit codes are kept.
@@ -36,7 +36,7 @@ class Commands:
 
     async def start(
         self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None
-    ) -> Process:
+    ) -> GuestProcessId:
         """Run a command: in a container through the spawner; without a spawner or a container, in the guest itself.
 
         Raises ConfigError, NotSupportedError, AgentError.
@@ -52,7 +52,7 @@ class Commands:
         if not first.isdecimal():
             session.close()
             raise AgentError(f"cannot run {what} in the guest: {first or await session.error_output()}")
-        process = Process(container_id, secrets.token_hex(8))
+        process = GuestProcessId(container_id, secrets.token_hex(8))
         end = self._calls.spawn(session.carry(io))
         end.add_done_callback(lambda task: task.cancelled() or task.exception())  # there need not be a waiter
         self._forget_ended()
@@ -81,7 +81,7 @@ class Commands:
         for name in ended[:-_ENDED_MAX]:
             del self._commands[name]
 
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         """Return a process' exit code once it has ended and its output was written.
 
         Raises AgentError for a process that there is not, AgentConnectError when the connection is lost or closed.
@@ -94,19 +94,19 @@ class Commands:
                 raise AgentConnectError(f"the agent of pod {self._pod_id!r} was closed") from None
             raise
 
-    async def signal(self, process: Process, signal: int, timeout: float) -> None:
+    async def signal(self, process: GuestProcessId, signal: int, timeout: float) -> None:
         """Send a signal to a process, unless it has ended. Raises AgentError."""
         command = self._find(process)
         if not command.end.done():
             await self._calls.run_script(timeout, "signal_command", str(command.pid), str(int(signal)))
 
-    def resize(self, process: Process, size: TerminalSize) -> None:
+    def resize(self, process: GuestProcessId, size: TerminalSize) -> None:
         """Set the size of a process' terminal, unless it has ended. Raises AgentError."""
         command = self._find(process)
         if not command.end.done():
             command.session.resize(size)
 
-    def _find(self, process: Process) -> _Command:
+    def _find(self, process: GuestProcessId) -> _Command:
         command = self._commands.get(process.process_id)
         if command is None:
             raise no_process(process)

@@ -107,7 +107,7 @@ class TerminalSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class GuestProcessId:
     """Identifies one process in the guest: one of ``container_id``, by a ``process_id`` that the agent chose."""
 
     container_id: str
@@ -229,7 +229,7 @@ class Agent(ABC):
         """
 
     @abstractmethod
-    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> Process:
+    async def start_container(self, container: GuestContainer, io: ProcessIO, timeout: float) -> GuestProcessId:
         """Start a container's first process, connected to ``io``, and return its identifier.
 
         Called when a pod or a container starts. Raises CommandError with the guest's reason when the command cannot
@@ -239,7 +239,7 @@ class Agent(ABC):
     @abstractmethod
     async def exec(
         self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
-    ) -> Process:
+    ) -> GuestProcessId:
         """Start a further process in a running container, connected to ``io``, and return its identifier.
 
         Called for each command that a client executes. An empty ``container_id`` means the pod itself: its own root
@@ -249,7 +249,7 @@ class Agent(ABC):
         """
 
     @abstractmethod
-    async def wait(self, process: Process) -> int:
+    async def wait(self, process: GuestProcessId) -> int:
         """Return the exit code (128+n for death by signal n) once the process ended and all its output was written.
 
         Any number of callers may wait, before and after the end. Raises AgentError when the connection is lost.
@@ -262,7 +262,7 @@ class Agent(ABC):
         Called when a client signals or stops a container. Raises AgentError.
         """
 
-    async def signal(self, process: Process, signal: int, timeout: float) -> None:
+    async def signal(self, process: GuestProcessId, signal: int, timeout: float) -> None:
         """Send a signal to a process; no error if it has just ended. Only with Capability SIGNAL.
 
         Called when the client of a command forwards a signal, and to kill a command whose client has disconnected or
@@ -270,14 +270,14 @@ class Agent(ABC):
         """
         raise unsupported("agent", self, "send signals to single processes")
 
-    async def resize(self, process: Process, rows: int, columns: int, timeout: float) -> None:
+    async def resize(self, process: GuestProcessId, rows: int, columns: int, timeout: float) -> None:
         """Set the size, in characters, of a process' terminal. Only with Capability TERMINAL.
 
         Called when the size of the client's terminal has changed. Raises AgentError; NotSupportedError by default.
         """
         raise unsupported("agent", self, "resize terminals")
 
-    async def adopt(self, process: Process, io: ProcessIO) -> None:
+    async def adopt(self, process: GuestProcessId, io: ProcessIO) -> None:
         """Connect ``io`` to a process that an earlier owner started. Only with Capability REATTACH.
 
         Called after connect for each container that ran. :meth:`wait` then works as if this object had started it.

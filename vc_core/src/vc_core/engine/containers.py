@@ -19,7 +19,7 @@ from vc_core.driver.agent import (
     GuestContainer,
     GuestDisk,
     GuestMount,
-    Process,
+    GuestProcessId,
     TerminalSize,
 )
 from vc_core.driver.hypervisor import HypervisorCapability
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 class _Running:
     """A container's main process: its name at the agent, its streams, and the task that waits for its end."""
 
-    process: Process
+    process: GuestProcessId
     io: ClosableIO
     watch: asyncio.Task[None]
 
@@ -82,7 +82,7 @@ class Containers:
         agent = machine.agent
         confinement = _confinement(agent, config)
         io, terminal = self._streams(config, attachment)
-        process: Process | None = None
+        process: GuestProcessId | None = None
         try:
             if self._ledger.container(config.id).process:
                 await agent.remove_container(config.id, AGENT_TIMEOUT)
@@ -118,7 +118,7 @@ class Containers:
             raise
         self._watch(agent, config.id, process, io)
 
-    async def _undo_start(self, machine: Machine, container_id: str, process: Process | None) -> None:
+    async def _undo_start(self, machine: Machine, container_id: str, process: GuestProcessId | None) -> None:
         """Leave nothing of a start that failed. What cannot be undone stays until the pod ends: the failure counts."""
         agent = machine.agent
         if process is not None:  # it runs, but could not be recorded
@@ -137,7 +137,7 @@ class Containers:
 
         Raises StorageError.
         """
-        process = Process(container_id, self._ledger.container(container_id).process)
+        process = GuestProcessId(container_id, self._ledger.container(container_id).process)
         io = LoggedIO(self._ledger.open_log(container_id, resumed=True))
         try:
             await machine.agent.adopt(process, io)
@@ -171,7 +171,7 @@ class Containers:
         if running is not None:
             await asyncio.wait({running.watch})
 
-    def process(self, container_id: str) -> Process:
+    def process(self, container_id: str) -> GuestProcessId:
         """Return the main process of a running container. Raises KeyError for one that does not run."""
         return self._running[container_id].process
 
@@ -243,11 +243,11 @@ class Containers:
             shared.append(GuestMount(place, mount.target, mount.read_only))
         return tuple(shared)
 
-    def _watch(self, agent: Agent, container_id: str, process: Process, io: ClosableIO) -> None:
+    def _watch(self, agent: Agent, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:
         watch = self._spawn(self._wait_end(agent, container_id, process, io))
         self._running[container_id] = _Running(process, io, watch)
 
-    async def _wait_end(self, agent: Agent, container_id: str, process: Process, io: ClosableIO) -> None:
+    async def _wait_end(self, agent: Agent, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:
         code: int | None = None
         try:
             code = await agent.wait(process)

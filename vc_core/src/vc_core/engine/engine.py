@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vc_core.config.container import Cmd, ContainerConfig
-from vc_core.driver.agent import Process, ProcessIO, TerminalSize
+from vc_core.driver.agent import GuestProcessId, ProcessIO, TerminalSize
 from vc_core.driver.guest import Progress
 from vc_core.engine.containers import Attachment
 from vc_core.engine.ledger import Ledger
@@ -148,7 +148,7 @@ class Engine:
         cmd: Cmd,
         io: ProcessIO,
         terminal: TerminalSize | None = None,
-        on_started: Callable[[Process], None] | None = None,
+        on_started: Callable[[GuestProcessId], None] | None = None,
     ) -> int:
         """Run a command in a running container, or for an empty id in the pod, and return its exit code.
 
@@ -166,12 +166,12 @@ class Engine:
             await io.write_stderr(f"{error}\n".encode())
             return error.exit_code
 
-    async def signal(self, target: Process, signum: int) -> None:
+    async def signal(self, target: GuestProcessId, signum: int) -> None:
         """Send a signal to a process that :meth:`exec` named. Raises StateError, NotSupportedError, AgentError."""
         machine = self._require_machine(Action.SIGNAL_PROCESS)
         await machine.while_alive(machine.agent.signal(target, signum, AGENT_TIMEOUT))
 
-    async def resize(self, target: Process, size: TerminalSize) -> None:
+    async def resize(self, target: GuestProcessId, size: TerminalSize) -> None:
         """Change the size of a process' terminal. Raises StateError, NotSupportedError, AgentError."""
         machine = self._require_machine(Action.RESIZE_PROCESS)
         await machine.while_alive(machine.agent.resize(target, size.rows, size.columns, AGENT_TIMEOUT))

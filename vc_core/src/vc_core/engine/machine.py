@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from vc_core.config.container import Cmd, EnvVar
 from vc_core.config.defaults import DEFAULT_PATH
-from vc_core.driver.agent import Agent, AgentCapability, Process, ProcessIO, TerminalSize
+from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId, ProcessIO, TerminalSize
 from vc_core.driver.devices import BlockDevice
 from vc_core.driver.hypervisor import Hypervisor, VMExit
 from vc_core.engine.assembly import devices_of
@@ -128,7 +128,7 @@ class Machine:
         cmd: Cmd,
         io: ProcessIO,
         terminal: TerminalSize | None,
-        on_started: Callable[[Process], None] | None,
+        on_started: Callable[[GuestProcessId], None] | None,
     ) -> int:
         """Run a further command in a container, or for an empty id in the pod, and return its exit code.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import assert_never
 
-from vc_core.driver.agent import Process, TerminalSize
+from vc_core.driver.agent import GuestProcessId, TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.engine import Engine
 from vc_core.errors import SupervisorError, VCError
@@ -158,7 +158,7 @@ async def _foreground(engine: Engine, client: ClientRequest, container_id: str, 
 async def _exec(engine: Engine, client: ClientRequest, request: Exec) -> Answer:
     io = client.streams(request.streams)
 
-    def on_started(process: Process) -> None:
+    def on_started(process: GuestProcessId) -> None:
         async def send(signum: int) -> None:
             await engine.signal(process, signum)
 

@@ -13,7 +13,7 @@ import pytest
 
 from vc_core.config.container import Cmd
 from vc_core.config.pod import PodConfig
-from vc_core.driver.agent import Agent, AgentCapability, GuestContainer, Process, TerminalSize
+from vc_core.driver.agent import Agent, AgentCapability, GuestContainer, GuestProcessId, TerminalSize
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import Channel, GuestPort
 from vc_core.driver.kinds import PluginKind
@@ -156,6 +156,6 @@ class AgentFixtures(PluginContract):
             await self._start(agent)
             yield agent
 
-    async def _start(self, agent: Agent, terminal: TerminalSize | None = None) -> Process:
+    async def _start(self, agent: Agent, terminal: TerminalSize | None = None) -> GuestProcessId:
         container = GuestContainer("c1", self.root_fs, Cmd(args=self.commands.run_on), terminal)
         return await agent.start_container(container, RecordedIO(None), TIMEOUT)

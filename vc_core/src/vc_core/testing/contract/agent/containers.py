@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from vc_core.driver.agent import Agent, AgentCapability, Process
+from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId
 from vc_core.errors import AgentError, NotSupportedError, VCError
 from vc_core.results import ContainerUsage
 from vc_core.testing.contract.agent.base import AgentFixtures, StartGuest
@@ -57,7 +57,7 @@ class Containers(AgentFixtures):
         async def main() -> None:
             async with self._connected(make, guest) as (agent, _):
                 with pytest.raises(VCError):
-                    await agent.wait(Process("no-such-container", "0"))
+                    await agent.wait(GuestProcessId("no-such-container", "0"))
 
         run(main())
 
