@@ -97,7 +97,7 @@ def build(root: Path, version: str) -> list[Path]:
         licence = folder / "LICENSE"  # each archive carries the text; hatchling would store a link as a link
         shutil.copy(root / "LICENSE", licence)
         try:
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
         finally:
             licence.unlink()
         if done.returncode:
@@ -121,7 +121,7 @@ def _is_of(path: Path, folder: Path) -> bool:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise ReleaseError(f"git {arguments[0]}: {done.stderr.strip()}")
     return done.stdout

@@ -80,7 +80,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound(folder: Path) -> None:
 def test_a_package_for_tests_brings_pytest_as_an_extra_only(folder: Path) -> None:
     project = settings(folder)["project"]
     provider = "pytest" if folder.name == "vc_core" else "vc-core[testing]"
-    modules = [path.read_text() for path in (folder / "src").glob("*/testing/**/*.py")]
+    modules = [path.read_text(encoding="utf-8") for path in (folder / "src").glob("*/testing/**/*.py")]
     needed = [provider] if any(re.search("^(import|from) pytest", text, re.MULTILINE) for text in modules) else []
     extra = project.get("optional-dependencies", {}).get("testing", [])
     assert [requirement.split(">=")[0] for requirement in extra] == needed

@@ -41,7 +41,7 @@ def test_a_driver_s_readme_has_all_its_options(folder: str, plugin: Any) -> None
 
 
 def test_the_guest_agent_s_readme_has_all_its_files() -> None:
-    page = (DRIVERS / "hyperstart/README.md").read_text()
+    page = (DRIVERS / "hyperstart/README.md").read_text(encoding="utf-8")
     assert sorted(first_column(page, "files")) == sorted(
         path.stem for path in (DRIVERS / "hyperstart/guest").glob("*.c")
     )

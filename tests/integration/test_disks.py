@@ -115,7 +115,7 @@ def test_a_supervisor_that_takes_over_finds_the_disks(disks: dict[str, Path]) ->
 
 
 def test_a_file_that_is_no_disk_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("x" * 10000)
+    (tmp_path / "text").write_text("x" * 10000, encoding="utf-8")
     done = virtc("pod", "run", "--bundle", str(tmp_path / "text"), "--", "true")
     assert done.returncode == 1
     assert b"neither a directory nor a disk" in done.stderr

@@ -20,14 +20,14 @@ EXAMPLES = sorted(path.parent for path in ROOT.glob("plugins-example/*/pyproject
 
 #: The folder of each distribution of this repository, by its name.
 OURS = {
-    tomllib.loads(path.read_text())["project"]["name"]: path.parent
+    tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"]: path.parent
     for path in [ROOT / "vc_core/pyproject.toml", *ROOT.glob("drivers/*/pyproject.toml")]
 }
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_an_example_is_installed_and_tested_with_what_it_names_and_nothing_else(example: Path, tmp_path: Path) -> None:
-    project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((example / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = project["dependencies"] + project["optional-dependencies"]["test"]
     needed = {name for text in requirements if (name := re.split(r"[\[<>=]", text)[0]) in OURS}
     copy = tmp_path / example.name
@@ -61,5 +61,5 @@ def test_an_example_is_installed_and_tested_with_what_it_names_and_nothing_else(
         ],
     ]
     for command in commands:
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, encoding="utf-8", timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr

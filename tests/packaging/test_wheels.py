@@ -69,7 +69,7 @@ def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path) -
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert done.stdout.startswith(str(installed)), done.stdout

@@ -18,8 +18,10 @@ def install(site: Path, name: str, group: str, entry_point: str, source: str) ->
     """
     module = f"stranger_{name.replace('-', '_')}"
     site.mkdir(parents=True, exist_ok=True)
-    (site / f"{module}.py").write_text(textwrap.dedent(source))
+    (site / f"{module}.py").write_text(textwrap.dedent(source), encoding="utf-8")
     info = site / f"{module}-{VERSION}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: stranger-{name}\nVersion: {VERSION}\n")
-    (info / "entry_points.txt").write_text(f"[vc_core.{group}]\n{entry_point} = {module}:Plugin\n")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: stranger-{name}\nVersion: {VERSION}\n", encoding="utf-8"
+    )
+    (info / "entry_points.txt").write_text(f"[vc_core.{group}]\n{entry_point} = {module}:Plugin\n", encoding="utf-8")

@@ -62,7 +62,7 @@ def test_the_real_kernel_boots_loads_the_modules_and_prints_to_the_console(real_
     ]
     argv += ["-display", "none", "-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci"]
     argv += ["-kernel", str(real_guest.kernel), "-initrd", str(real_guest.initramfs), "-append", " ".join(params)]
-    vm = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60)
+    vm = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=True, timeout=60)
     lines = vm.stdout.splitlines()
     # Some releases have a part of virtio built in; that it works is seen by what needs it.
     modules = {*MODULES, "virtio_rng"} - {"virtio_console"}

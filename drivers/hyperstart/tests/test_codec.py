@@ -168,7 +168,7 @@ def test_a_marker_is_another_one_at_each_takeover() -> None:
 
 def enumerated(member: str) -> dict[str, int]:
     """Return the one enumeration in the guest agent's C that has this member."""
-    sources = [path.read_text() for path in sorted(GUEST.glob("*.[ch]"))]
+    sources = [path.read_text(encoding="utf-8") for path in sorted(GUEST.glob("*.[ch]"))]
     bodies = [body for text in sources for body in re.findall(r"^enum \w+ \{(.*?)\};", text, re.DOTALL | re.MULTILINE)]
     (found,) = [values for body in bodies if member in (values := dict(re.findall(r"(\w+) = (\d+)", body)))]
     return {name: int(value) for name, value in found.items()}

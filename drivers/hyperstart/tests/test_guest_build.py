@@ -45,7 +45,7 @@ def test_the_agent_is_one_small_static_program(hook, project) -> None:
 
 
 def test_it_refuses_to_run_as_an_ordinary_process(hook, project) -> None:
-    ran = subprocess.run([hook.build_guest_agent(project)], capture_output=True, text=True, timeout=10)
+    ran = subprocess.run([hook.build_guest_agent(project)], capture_output=True, encoding="utf-8", timeout=10)
     assert (ran.returncode, ran.stderr) == (1, "this is the first process of a virtual machine\n")
 
 
@@ -77,7 +77,7 @@ def test_for_another_machine_the_compiler_to_install_is_named(hook, project, mon
 
 
 def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd) -> None:
-    (project / "guest/main.c").write_text("int main(void) { return nonsense; }\n")
+    (project / "guest/main.c").write_text("int main(void) { return nonsense; }\n", encoding="utf-8")
     with pytest.raises(RuntimeError, match="could not compile the guest agent"):
         hook.build_guest_agent(project)
     assert re.search("main.c:1:.*nonsense", capfd.readouterr().err)

@@ -26,7 +26,7 @@ OBJECTS = {"hypervisor": Hypervisor, "agent": Agent, "spawner": Spawner, "guest"
 
 def virtc(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("virtc")), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def report(written: Path, site: Path) -> str:
         cwd=written,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
     assert done.returncode == 1, done.stdout
@@ -100,7 +100,7 @@ def test_a_generated_driver_passes_ruff_and_mypy(written: Path) -> None:
             [sys.executable, "-m", *command],
             cwd=written,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=300,
             env={**os.environ, "MYPYPATH": f"{command[-1]}"},
         )

@@ -114,7 +114,7 @@ def test_a_vm_of_another_user_is_not_found(tmp_path: Path, monkeypatch: pytest.M
 def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_path: Path) -> None:
     (tmp_path / "vc_core").mkdir()
     (tmp_path / "vc_core/__init__.py").touch()
-    (tmp_path / "vc_core/supervisor.py").write_text("import sys; print(flush=True); sys.stdin.read()")
+    (tmp_path / "vc_core/supervisor.py").write_text("import sys; print(flush=True); sys.stdin.read()", encoding="utf-8")
     ours = [*supervisor_arguments("p1"), "7"]
     others = [
         ["-I", "-c", "import sys; print(flush=True); sys.stdin.read()", *ours],

@@ -58,6 +58,6 @@ def test_what_an_earlier_attempt_made_serves_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "share").write_text("no directory")
+    (tmp_path / "share").write_text("no directory", encoding="utf-8")
     with pytest.raises(StorageError, match="cannot be shared with the guest: Not a directory"):
         share.bind_into(tmp_path / "share", "c1/rootfs", tmp_path)

@@ -100,7 +100,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         [Path(sys.executable).with_name("virtc"), "drivers", "--check", "--json"],
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert done.returncode == 1, done.stderr

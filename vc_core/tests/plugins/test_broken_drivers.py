@@ -132,7 +132,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = tmp_path_factory.mktemp("site")
     distributions.install(site, "turncoat", "hypervisors", "turncoat", TURNCOAT)
     distributions.install(site, "snag", "extensions", "snag", SNAG)
-    hypervisor = next(block for block in PAGE.read_text().split("```") if "class NapHypervisor" in block)
+    hypervisor = next(
+        block for block in PAGE.read_text(encoding="utf-8").split("```") if "class NapHypervisor" in block
+    )
     source = hypervisor.removeprefix("python").replace("from vc_hypervisor_nap.config import NapConfig", "")
     distributions.install(site, "nap", "hypervisors", "nap", NAP.format(hypervisor=source.strip()))
     distributions.install(site / "rival", "rival", "hypervisors", "turncoat", TURNCOAT)
@@ -173,7 +175,7 @@ def virtc(site: Path, tmp_path: Path) -> Virtc:
             env={**os.environ, "PYTHONPATH": str(site), "VIRTCONTAINERS_ROOT": str(tmp_path / "root"), **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=100,
         )
         assert done.returncode == status, done.stderr

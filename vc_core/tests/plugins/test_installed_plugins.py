@@ -84,7 +84,7 @@ def run(site: Path, tmp_path: Path) -> Callable[..., Any]:
             [sys.executable, "-B", "-c", program],
             env={**os.environ, "PYTHONPATH": str(site), "XDG_CACHE_HOME": str(tmp_path / "cache")},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
@@ -262,12 +262,12 @@ def test_a_distribution_whose_metadata_is_damaged_hides_no_other(
     damaged = tmp_path / "damaged"
     info = damaged / "stranger_damaged-1.dist-info"
     info.mkdir(parents=True)
-    (info / "entry_points.txt").write_text("[vc_core.hypervisors]\ndamaged = damaged:Plugin\n")
-    (info / "METADATA").write_text("Name: stranger-damaged\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[vc_core.hypervisors]\ndamaged = damaged:Plugin\n", encoding="utf-8")
+    (info / "METADATA").write_text("Name: stranger-damaged\nVersion: 1\n", encoding="utf-8")
     if file == "METADATA":
         (info / file).unlink()
     else:
-        (info / file).write_text("[vc_core.hypervisors]\ndamaged\n")
+        (info / file).write_text("[vc_core.hypervisors]\ndamaged\n", encoding="utf-8")
     names = run("result = plugins.names(PluginKind.HYPERVISOR)", Path(f"{damaged}:{site}"))
     assert "good" in names
     assert "damaged" not in names

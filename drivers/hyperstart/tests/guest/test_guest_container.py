@@ -191,10 +191,10 @@ def test_an_identity_that_the_agent_cannot_hold_is_refused(host, extended, make_
     root = extended.directory / "share/crowded/rootfs"
     if not root.exists():
         make_root(root)
-        with (root / "etc/passwd").open("a") as passwd:
+        with (root / "etc/passwd").open("a", encoding="utf-8") as passwd:
             passwd.write(f"{LONG}:x:2000:2000::/home/bob:/bin/sh\njoiner:x:2002:2002::/home/bob:/bin/sh\n")
             passwd.write(f"far:x:2001:2001::/{'y' * 255}:/bin/sh\n")
-        with (root / "etc/group").open("a") as group:
+        with (root / "etc/group").open("a", encoding="utf-8") as group:
             group.write("".join(f"g{number}:x:{number}:joiner\n" for number in range(3000, 3257)))
     stdio = host.start_container("crowded", "sleep", "1000", image="crowded")
     command = {"container": "crowded", "process": {"stdio": 5, "stderr": 6, "args": ["id"], **process}}

@@ -191,4 +191,4 @@ def test_a_version_that_there_never_was_is_refused_at_boot(tmp_path_factory, gue
     directory = tmp_path_factory.mktemp("vm")
     with pytest.raises((AssertionError, ConnectionError)), boot(directory, guest_image, ("vc.api=1", "console=ttyS0")):
         pass
-    assert "vc.api=1 is not between 4242 and 4244" in (directory / "console").read_text()
+    assert "vc.api=1 is not between 4242 and 4244" in (directory / "console").read_text(encoding="utf-8")

@@ -34,7 +34,7 @@ def includes(path):
 def symbols(path, *options):
     """Return the names of an object's external symbols that ``nm`` prints with these options."""
     command = ["nm", "--portability", "--extern-only", *options, path]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
     return {line.split()[0] for line in output.splitlines()}
 
 

@@ -139,8 +139,8 @@ def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host, shared)
 def test_what_the_host_changes_in_a_mount_is_seen_at_once(host, shared) -> None:
     start_with(host, "m3", ("one/dir", "/data", READ_ONLY))
     assert output(host, "m3", "cat /data/inside; ls /data") == "inside\ninside\n"
-    (shared / "dir/inside").write_text("changed, and longer\n")
-    (shared / "dir/added").write_text("added\n")
+    (shared / "dir/inside").write_text("changed, and longer\n", encoding="utf-8")
+    (shared / "dir/added").write_text("added\n", encoding="utf-8")
     assert output(host, "m3", "cat /data/inside /data/added; ls /data") == (
         "changed, and longer\nadded\nadded\ninside\n"
     )
@@ -160,8 +160,8 @@ def test_a_writable_mount_is_written_through_to_the_host(host, extended) -> None
     (extended.directory / "writable/w1").mkdir()
     start_with(host, "m5", ("w1", "/data", {"writable": True}))
     output(host, "m5", "echo hello >/data/file; mkdir /data/dir; mv /data/file /data/dir/; chmod 600 /data/dir/file")
-    assert (extended.directory / "writable/w1/dir/file").read_text() == "hello\n"
-    (extended.directory / "writable/w1/reply").write_text("from the host\n")
+    assert (extended.directory / "writable/w1/dir/file").read_text(encoding="utf-8") == "hello\n"
+    (extended.directory / "writable/w1/reply").write_text("from the host\n", encoding="utf-8")
     assert output(host, "m5", "cat /data/reply; stat -c %a /data/dir/file") == "from the host\n600\n"
     end(host, "m5")
 

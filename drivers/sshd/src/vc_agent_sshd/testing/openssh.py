@@ -26,7 +26,7 @@ class Server:
     @property
     def host_key(self) -> str:
         """The server's public key."""
-        return (self.directory / "host-key.pub").read_text()
+        return (self.directory / "host-key.pub").read_text(encoding="utf-8")
 
     def options(self, **more: object) -> dict[str, object]:
         """Return the options of the agent sshd for this server."""
