@@ -12,6 +12,8 @@ import pytest
 
 import needs
 
+pytestmark = pytest.mark.slow
+
 Session = Callable[..., subprocess.CompletedProcess[str]]
 
 SUPPORT = Path(__file__).parent
@@ -109,7 +111,7 @@ def test_a_module_that_is_skipped_fails_a_run_of_continuous_integration_too(sess
 def test_an_accepted_skip_and_an_expected_failure_fail_no_run(session: Session) -> None:
     text = """
 def test_it():
-    pytest.skip("it does not claim to have pause")
+    pytest.skip("the hypervisor does not claim to have pause")
 
 @pytest.mark.xfail(reason="later")
 def test_other():

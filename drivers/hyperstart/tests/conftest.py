@@ -29,3 +29,10 @@ def make_agent(
 def make_agent_fixture():
     """A function that makes an agent for a pod that has no VM."""
     return make_agent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the contract that let many peers misbehave: each waits for a timeout."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and "test_whatever_the_guest_does_each_call_ends" in item.name:
+            item.add_marker(pytest.mark.slow)

@@ -126,6 +126,7 @@ def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent) -> None:
     run(main())
 
 
+@pytest.mark.slow
 def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agent) -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.SILENT, at=Code.EXECCMD) as guest:

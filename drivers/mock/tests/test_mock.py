@@ -154,6 +154,7 @@ def test_devices_and_methods_match_the_capabilities(tmp_path: Path) -> None:
     assert (vm.isolation, vm.acceleration) == ("none", "none")
 
 
+@pytest.mark.slow
 def test_thousands_of_vms_are_cheap(tmp_path: Path) -> None:
     async def lives() -> None:
         for _ in range(5000):

@@ -164,6 +164,7 @@ def test_a_kernel_that_works_passes_the_trial(guest_boot: Boot, tmp_path: Path) 
     assert asyncio.run(trial(pod(tmp_path / "p1"), QemuConfig(), find_binary(""), guest_boot.kernel, "tcg", 30)) == ""
 
 
+@pytest.mark.slow
 def test_a_kernel_that_does_not_work_fails_the_trial(unbootable: Boot, tmp_path: Path) -> None:
     assert asyncio.run(trial(pod(tmp_path / "p1"), QemuConfig(), find_binary(""), unbootable.kernel, "tcg", 1)) != ""
 

@@ -122,6 +122,7 @@ def test_a_comma_in_a_value_stays_in_the_value() -> None:
     assert "mount_tag=t,,readonly=off," in values(argv, "-device")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("qemu")
 @settings(max_examples=20, deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1))

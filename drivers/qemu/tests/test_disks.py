@@ -202,6 +202,7 @@ def test_a_disk_that_a_killed_owner_did_not_save_is_replaced(make: Make, disk_of
     live(hypervisor, use)
 
 
+@pytest.mark.slow
 def test_several_disks_can_be_attached_at_once(make: Make, disk_of: MakeDisk) -> None:
     hypervisor = make()
 

@@ -146,6 +146,7 @@ def test_a_key_that_the_server_refuses_is_an_error_and_nothing_else_is_tried(
     play(work)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("greeting", [b"", b"220 mail.example ESMTP\r\n"])
 def test_a_stolen_port_lets_the_timeout_pass(pod: PodContext, tmp_path: Path, greeting: bytes) -> None:
     async def work() -> None:
@@ -226,6 +227,7 @@ def test_a_command_without_an_exit_code_fails(pod: PodContext, tmp_path: Path) -
     play(work)
 
 
+@pytest.mark.slow
 def test_a_flood_instead_of_the_first_line_is_refused(pod: PodContext, tmp_path: Path) -> None:
     async def work() -> None:
         async def flood(process: asyncssh.SSHServerProcess[bytes]) -> None:

@@ -19,6 +19,7 @@ def test_create_prints_the_pod_s_id() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("Created pod p1\n", "", 0)
 
 
+@pytest.mark.slow
 def test_run_prints_the_pod_s_id() -> None:
     assert virtc_process("pod", "run", *MOCK, "--id", "p1").stdout == "Created pod p1\n"
     assert virtc_process("pod", "delete", "--force", "p1").returncode == 0
@@ -59,6 +60,7 @@ def test_ids_may_be_options_as_in_v0_1_0() -> None:
         assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
+@pytest.mark.slow
 def test_enter_exits_as_the_command_does_and_prints_nothing_else() -> None:
     virtc_process("pod", "run", *MOCK, "--id", "p1")
     for words in (("p1", "1", "--", "true"), ("--pod-id", "p1", "--id", "1", "--cmd", "true")):

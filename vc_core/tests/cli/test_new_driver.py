@@ -107,6 +107,7 @@ def test_a_generated_driver_passes_ruff_and_mypy(written: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_new_driver_overwrites_nothing(written: Path) -> None:
     done = virtc("new-driver", "agent", "my-own", cwd=written)
     assert done.returncode == 1

@@ -328,6 +328,7 @@ def test_no_operation_on_a_pod_that_is_not_there_leaves_a_lock(roots: Roots) -> 
     assert [path for path in roots.state.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_pod(mock_config: Callable[..., vc.PodConfig]) -> None:
     async def main() -> None:
         for number in range(20):

@@ -20,6 +20,8 @@ from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
 
+pytestmark = pytest.mark.slow
+
 #: Seconds that the examination of a driver that hangs may take here.
 HANG = 4.0
 

@@ -216,6 +216,7 @@ def test_every_installed_plugin_is_checked_apart_from_the_others(run: Callable[.
     assert any("returned 'no hypervisor' from vc_hypervisor_create" in one for one in violations["good"])
 
 
+@pytest.mark.slow
 def test_a_driver_is_seen_as_soon_as_it_is_installed_and_no_cache_is_written(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 GUEST = Path(__file__).parents[2] / "guest"
 
 #: The files of the agent from the bottom up: each may use only those that come before it.

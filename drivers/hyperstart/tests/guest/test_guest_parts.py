@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 SOURCES = [path for path in (HERE.parents[1] / "guest").glob("*.c") if path.stem != "main"]
 TIMEOUT = 60
