@@ -16,6 +16,12 @@ BUSYBOX = Path("/bin/busybox")
 _DEVICES = "/bin/busybox mount -t devtmpfs dev /dev"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marks of these tests for a run of them alone, outside of the repository that acts on them."""
+    for mark in ("vm(hypervisor): boots a kernel", "root: needs root", "needs(name, ...): needs these programs"):
+        config.addinivalue_line("markers", mark)
+
+
 @pytest.fixture(scope="session")
 def booting(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Boot]:
     """Return a function that makes a guest whose first process is a shell script; it may have a file ``/program``."""
