@@ -33,6 +33,7 @@ class Reader:
         pip = {"TARGET": site, "UPGRADE": "1", "NO_DEPS": "1", "NO_INDEX": "1", "NO_BUILD_ISOLATION": "0"}
         self._environment |= {f"PIP_{name}": value for name, value in pip.items()}
         self._environment |= {"PYTHONPATH": site, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment.pop("PYTHONWARNDEFAULTENCODING", None)  # pip would warn of its own files
 
     def run(self, language: str, text: str) -> str:
         command = ["sh", "-eu", "-c", text] if language == "sh" else [sys.executable, "-c", text]

@@ -70,7 +70,10 @@ class Lifecycle(HypervisorFixtures):
 
         async def main() -> None:
             async with running_vm(make) as vm:
-                assert vm.identity() in find_vms(pod.run_dir, pod.uuid)
+                async with asyncio.timeout(scaled(2)):
+                    # A program that changes its directory or runs another one first may be seen before that.
+                    while vm.identity() not in find_vms(pod.run_dir, pod.uuid):
+                        await asyncio.sleep(0)
                 assert find_vms(pod.run_dir.parent, pod.uuid) == []
 
         run(main())
