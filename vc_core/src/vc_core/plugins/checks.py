@@ -17,6 +17,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import ConfigError, GuestError, VCError
 from vc_core.plugins.audit import record_side_effects
+from vc_core.plugins.discovery import one_line
 from vc_core.plugins.drivers import AgentDriver, Driver, GuestDriver, HypervisorDriver, SpawnerDriver
 
 #: A name that no driver uses for an option.
@@ -181,7 +182,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def run_check(check: Check, tested: DriverUnderTest) -> list[str]:
-    """Return one sentence for each violation that ``check`` finds, or the text of a VCError that the driver raised.
+    """Return one sentence for each violation that ``check`` finds, or for an exception that the driver raised.
 
     Called by ``virtc drivers`` for installed drivers and by ``vc_core.testing.PluginContract`` for one in development.
     """
@@ -189,3 +190,5 @@ def run_check(check: Check, tested: DriverUnderTest) -> list[str]:
         return [f"{tested.driver} {clause}" for clause in check(tested)]
     except VCError as error:
         return [str(error)]
+    except Exception as error:  # of a method that is not written yet, or any other
+        return [f"{tested.driver} raises {one_line(error)}; a driver raises only VCErrors"]

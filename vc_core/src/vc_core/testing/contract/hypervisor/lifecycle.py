@@ -72,7 +72,7 @@ class Lifecycle(HypervisorFixtures):
             async with running_vm(make) as vm:
                 async with asyncio.timeout(scaled(2)):
                     # A program that changes its directory or runs another one first may be seen before that.
-                    while vm.identity() not in find_vms(pod.run_dir, pod.uuid):
+                    while vm.identity() not in find_vms(pod.run_dir, pod.uuid):  # noqa: ASYNC110 - there is no event
                         await asyncio.sleep(0)
                 assert find_vms(pod.run_dir.parent, pod.uuid) == []
 

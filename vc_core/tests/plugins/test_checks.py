@@ -1,0 +1,34 @@
+"""The checks of installed drivers, on drivers that break."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vc_agent_noop.agent import NoopAgent
+from vc_agent_noop.plugin import NoopPlugin
+from vc_core.driver import Device, PodContext, Spawner, hookimpl
+from vc_core.driver.kinds import PluginKind
+from vc_core.plugins.checks import CHECKS, DriverUnderTest, run_check
+from vc_core.plugins.registry import Plugins
+
+
+class Unwritten(NoopAgent):
+    def devices(self) -> Sequence[Device]:
+        raise NotImplementedError("devices: Return the devices that the agent needs in the VM")
+
+
+class UnwrittenPlugin(NoopPlugin):
+    @hookimpl
+    def vc_agent_create(
+        self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
+    ) -> Unwritten:
+        return Unwritten(saved)
+
+
+def test_an_exception_of_a_driver_is_a_violation_in_one_sentence_and_ends_no_check(tmp_path: Path) -> None:
+    plugins = Plugins()
+    plugins.add_driver(PluginKind.AGENT, "unwritten", UnwrittenPlugin())
+    tested = DriverUnderTest(plugins.agent("unwritten"), {}, tmp_path)
+    found = [sentence for check in CHECKS for sentence in run_check(check, tested)]
+    assert any("raises NotImplementedError: devices:" in sentence for sentence in found)
