@@ -13,22 +13,22 @@ from vc_core.plugins.checks import CHECKS, DriverUnderTest, run_check
 from vc_core.plugins.registry import Plugins
 
 
-class Unwritten(NoopAgent):
+class Faulty(NoopAgent):
     def devices(self) -> Sequence[Device]:
-        raise NotImplementedError("devices: Return the devices that the agent needs in the VM")
+        raise RuntimeError("no devices")
 
 
-class UnwrittenPlugin(NoopPlugin):
+class FaultyPlugin(NoopPlugin):
     @hookimpl
     def vc_agent_create(
         self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
-    ) -> Unwritten:
-        return Unwritten(saved)
+    ) -> Faulty:
+        return Faulty(saved)
 
 
 def test_an_exception_of_a_driver_is_a_violation_in_one_sentence_and_ends_no_check(tmp_path: Path) -> None:
     plugins = Plugins()
-    plugins.add_driver(PluginKind.AGENT, "unwritten", UnwrittenPlugin())
-    tested = DriverUnderTest(plugins.agent("unwritten"), {}, tmp_path)
+    plugins.add_driver(PluginKind.AGENT, "faulty", FaultyPlugin())
+    tested = DriverUnderTest(plugins.agent("faulty"), {}, tmp_path)
     found = [sentence for check in CHECKS for sentence in run_check(check, tested)]
-    assert any("raises NotImplementedError: devices:" in sentence for sentence in found)
+    assert any("raises RuntimeError: no devices; a driver raises only VCErrors" in sentence for sentence in found)

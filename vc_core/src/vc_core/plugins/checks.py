@@ -190,5 +190,7 @@ def run_check(check: Check, tested: DriverUnderTest) -> list[str]:
         return [f"{tested.driver} {clause}" for clause in check(tested)]
     except VCError as error:
         return [str(error)]
-    except Exception as error:  # of a method that is not written yet, or any other
+    except NotImplementedError as error:
+        return [f"{tested.driver} lacks {one_line(error).partition(': ')[2]}"]
+    except Exception as error:
         return [f"{tested.driver} raises {one_line(error)}; a driver raises only VCErrors"]
