@@ -116,13 +116,19 @@ def test_a_kernel_that_is_killed_alone_leaves_no_helpers(pod: PodContext, bootin
                 assert await asyncio.get_running_loop().sock_recv(channel, 1) == b"u"
             processes = [int(one.name) for one in Path("/proc").iterdir() if in_directory(one, pod.run_dir)]
             assert len(processes) > 4, "the shell, the kernel, its helpers, the guest's processes"
-            kernel = min(set(processes) - {vm.save()["process"]["pid"]})  # type: ignore[index] # it is a mapping
+            shell = vm.save()["process"]["pid"]  # type: ignore[index] # it is a mapping
+            (kernel,) = [one for one in processes if parent(one) == shell]
             os.kill(kernel, 9)
             exit_ = await vm.wait()
             assert "137" in exit_.reason
             assert [one for one in Path("/proc").iterdir() if in_directory(one, pod.run_dir)] == []
 
     asyncio.run(main())
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process (proc(5), the fourth field of ``/proc/PID/stat``)."""
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
 
 
 def in_directory(process: Path, directory: Path) -> bool:

@@ -7,6 +7,7 @@ import inspect
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -442,3 +443,19 @@ def test_a_creation_that_is_cancelled_raises_that_though_the_pod_cannot_be_remov
     step = making.throw(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         making.throw(StorageError("it stays"))
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, float("nan"), float("inf"), 1e9, "5", True])
+def test_a_timeout_that_no_wait_can_take_is_refused_before_a_pod_is_made(
+    mock_config: Callable[..., vc.PodConfig], timeout: Any
+) -> None:
+    with pytest.raises(vc.ConfigError, match=r"timeout is .*; give a number of seconds, more than 0 and at most"):
+        vc.run_pod(mock_config(), timeout=timeout)
+    assert vc.list_pods() == []
+
+
+def test_a_pod_is_stopped_with_a_timeout_of_0_and_not_with_less(mock_config: Callable[..., vc.PodConfig]) -> None:
+    pod = vc.run_pod(mock_config())
+    with pytest.raises(vc.ConfigError, match="0 or more"):
+        pod.stop(timeout=-1)
+    pod.stop(timeout=0)

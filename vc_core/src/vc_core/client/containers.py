@@ -12,6 +12,7 @@ from vc_core.client.link import request
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.config.signals import number
+from vc_core.config.values import check_timeout
 from vc_core.driver.agent import TerminalSize
 from vc_core.errors import CommandTimeoutError, ConfigError, SupervisorLostError
 from vc_core.host import paths
@@ -83,6 +84,7 @@ def stop_container(
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.STOP_CONTAINER, container_id)
+    check_timeout(timeout, "0 or more")
     message = StopContainer(container=container_id, timeout=timeout, force=force)
     yield from _ask(store, record, message, timeout or 0.0)
 
@@ -201,8 +203,7 @@ def _to_enter(store: Store, pod_id: str, cmd: Cmd, timeout: float | None, contai
     """Return the record of a pod in which a command may run. Raises ConfigError, PodNotFoundError, StateError."""
     if not cmd.args:
         raise ConfigError("the command is empty; give cmd.args")
-    if timeout is not None and timeout <= 0:
-        raise ConfigError(f"timeout is {timeout!r}; give a positive number of seconds")
+    check_timeout(timeout)
     record = effective_record(store.read(pod_id))
     require(record, Action.ENTER_CONTAINER if container_id else Action.ENTER_POD, container_id)
     return record

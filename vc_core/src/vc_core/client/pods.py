@@ -14,6 +14,7 @@ from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import Link, request
 from vc_core.config.ids import new_id, pod_uuid
 from vc_core.config.pod import PodConfig
+from vc_core.config.values import check_timeout
 from vc_core.driver.guest import Progress
 from vc_core.errors import StateError, StorageError, SupervisorError, VCError
 from vc_core.host import processes
@@ -92,6 +93,7 @@ def start_pod(
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.START_POD)
+    check_timeout(timeout)
 
     def on_event(event: Event) -> None:
         if isinstance(event, ProgressEvent):
@@ -129,6 +131,7 @@ def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> 
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.STOP_POD)
+    check_timeout(timeout, "0 or more")
     link = yield from connect(store, record)
     yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
 
@@ -233,6 +236,7 @@ def run_pod(
     ``created`` is called with the pod's id, ``started`` with the supervisor's event. Raises what :func:`create_pod` and
     :func:`start_pod` raise.
     """
+    check_timeout(timeout)
     pod_id = yield from create_pod(config)
     running = False
 

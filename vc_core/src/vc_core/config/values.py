@@ -8,6 +8,9 @@ from typing import Any
 
 from vc_core.errors import ConfigError
 
+#: Seconds that a caller may wait at most: 23 days. poll(2) takes milliseconds as an int.
+TIMEOUT_MAX = 2_000_000
+
 
 def set_fields(instance: object, **values: object) -> None:
     """Set fields of a frozen dataclass. Called by its ``__post_init__`` only."""
@@ -75,3 +78,15 @@ def split_parts(what: str, text: str, form: str, access: bool = False) -> tuple[
 def join_parts(*parts: str, read_only: bool = True) -> str:
     """Return the text that :func:`split_parts` splits into these parts."""
     return ":".join((*parts, *([] if read_only else ["rw"])))
+
+
+def check_timeout(timeout: float | None, least: str = "more than 0") -> None:
+    """Raise ConfigError unless ``timeout`` is None or a number of seconds that a wait can take.
+
+    ``least`` is "more than 0", or "0 or more" where no patience has a meaning.
+    """
+    if timeout is None:
+        return
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not number or not (timeout > 0 or (timeout == 0 and least == "0 or more")) or timeout > TIMEOUT_MAX:
+        raise ConfigError(f"timeout is {timeout!r}; give a number of seconds, {least} and at most {TIMEOUT_MAX}")
