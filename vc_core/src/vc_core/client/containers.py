@@ -84,7 +84,7 @@ def stop_container(
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.STOP_CONTAINER, container_id)
-    check_timeout(timeout, "0 or more")
+    check_timeout(timeout, zero=True)
     message = StopContainer(container=container_id, timeout=timeout, force=force)
     yield from _ask(store, record, message, timeout or 0.0)
 

@@ -131,7 +131,7 @@ def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> 
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.STOP_POD)
-    check_timeout(timeout, "0 or more")
+    check_timeout(timeout, zero=True)
     link = yield from connect(store, record)
     yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
 
