@@ -160,7 +160,7 @@ def test_the_fixture_counts_around_each_test_and_spares_fixtures_of_wider_scope(
             def test_second_user(machine): ...
             def test_leak(machine):
                 global leak
-                leak = open("/dev/null")
+                leak = open("/dev/null", encoding="utf-8")
             def test_after(): ...
         """),
         encoding="utf-8",

@@ -61,38 +61,42 @@ def take(root: Path, files: Iterable[Path] = ()) -> Census:
 
 def _descriptors() -> Census:
     found: Census = {}
-    for descriptor in Path("/proc/self/fd").iterdir():
+    for descriptor in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):  # the one that listed the directory
-            target = str(descriptor.readlink())
-            found["descriptor", descriptor.name, target] = f"descriptor {descriptor.name} of {target}"
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+            found["descriptor", descriptor, target] = f"descriptor {descriptor} of {target}"
     return found
 
 
 def _processes(root: bytes) -> Census:
     """Find this process' children, zombies included, and every process that names ``root``."""
     children = set()
-    for task in Path("/proc/self/task").iterdir():
+    for task in os.listdir("/proc/self/task"):
         with suppress(FileNotFoundError):
-            children.update((task / "children").read_text(encoding="utf-8").split())
+            children.update(_read(f"/proc/self/task/{task}/children").decode().split())
     found: Census = {}
-    for process in Path("/proc").iterdir():
-        pid = process.name
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
         # At every step the process may have ended, or belong to another user.
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if not pid.isdecimal() or _ends_with_another(process):
+            arguments = _read(f"/proc/{pid}/cmdline")
+            if pid not in children and root not in arguments and root not in _read(f"/proc/{pid}/environ"):
                 continue
-            arguments = (process / "cmdline").read_bytes()
-            if pid in children or root in arguments or root in (process / "environ").read_bytes():
-                stat = (process / "stat").read_bytes()
+            if not _ends_with_another(pid):
+                stat = _read(f"/proc/{pid}/stat")
                 start_time = stat[stat.rindex(b")") :].split()[20].decode()
                 words = arguments.replace(b"\0", b" ").decode(errors="replace").strip() or "zombie"
                 found["process", pid, start_time] = f"process {pid} ({words})"
     return found
 
 
-def _ends_with_another(process: Path) -> bool:
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
+def _ends_with_another(pid: str) -> bool:
     """Return whether a process is in another pid namespace and not its first: the kernel ends it with the first."""
-    status = (process / "status").read_bytes()
+    status = _read(f"/proc/{pid}/status")
     numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()  # one for each namespace, outermost first
     return len(numbers) > 1 and numbers[-1] != b"1"
 
