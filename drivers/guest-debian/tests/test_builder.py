@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Mapping
@@ -15,7 +16,7 @@ from made_up_debian import KERNEL, PVH_KERNEL, Maker, Phrases, Repository, kerne
 
 from vc_core.driver import GuestImage
 from vc_core.errors import GuestError
-from vc_guest_debian import tools
+from vc_guest_debian import integrity, tools
 from vc_guest_debian.builder import DebianBuilder
 from vc_guest_debian.cache import Cache
 
@@ -135,7 +136,11 @@ def test_any_other_request_finds_nothing(maker: Maker, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("name", ["kernel", "initramfs", "manifest.json"])
-@pytest.mark.parametrize("damage", [Path.unlink, lambda file: os.truncate(file, 10)], ids=["missing", "cut short"])
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, lambda file: os.truncate(file, 10), lambda file: file.write_bytes(bytes(file.stat().st_size))],
+    ids=["missing", "cut short", "changed"],
+)
 def test_a_damaged_guest_is_not_found_and_the_next_build_repairs_it(
     maker: Maker, name: str, damage: Callable[[Path], object]
 ) -> None:
@@ -144,6 +149,66 @@ def test_a_damaged_guest_is_not_found_and_the_next_build_repairs_it(
     assert maker.find() is None
     assert maker.build() == whole == maker.find()
     assert whole.kernel.read_bytes() == PVH_KERNEL
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_guest_is_read_again_only_after_its_files_changed_or_the_host_booted(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = maker.build()
+    read: list[str] = []
+    real = integrity.hash_of
+
+    def hash_of(path: Path) -> str:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(integrity, "hash_of", hash_of)
+    for _ in range(2):
+        assert maker.find() == image
+    assert read == ["kernel", "initramfs"]
+    os.utime(image.kernel)
+    assert maker.find() == image
+    assert read == ["kernel", "initramfs"] * 2
+    verified = image.kernel.with_name("verified")
+    verified.write_text(
+        verified.read_text(encoding="ascii").replace('"boot": "', '"boot": "another '), encoding="ascii"
+    )
+    assert maker.find() == image
+    assert read == ["kernel", "initramfs"] * 3
+
+
+@pytest.mark.usefixtures("repository")
+def test_no_other_user_can_enter_the_cache_whatever_the_umask(maker: Maker) -> None:
+    before = os.umask(0)
+    try:
+        image = maker.build()
+    finally:
+        os.umask(before)
+    assert maker.find() == image
+    for path in maker.cache_dir.glob("debian/**"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0 or maker.cache_dir / "debian/apt" in path.parents, path
+    assert stat.S_IMODE((maker.cache_dir / "debian").stat().st_mode) == 0o700
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("part", ["", "guests", "requests"])
+def test_the_cache_of_another_user_is_refused(maker: Maker, part: str) -> None:
+    maker.build()
+    os.chown(maker.cache_dir / "debian" / part, 65534, -1)
+    for use in (maker.find, maker.build):
+        with pytest.raises(GuestError, match=r"belongs to user 65534; remove it, or set VIRTCONTAINERS_CACHE"):
+            use()
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("name", ["", "kernel", "initramfs", "manifest.json"])
+def test_a_guest_that_others_can_write_is_not_found_and_the_next_build_replaces_it(maker: Maker, name: str) -> None:
+    image = maker.build()
+    (image.kernel.parent / name).chmod(0o777)
+    assert maker.find() is None
+    assert maker.build() == image == maker.find()
 
 
 def test_a_newer_kernel_makes_a_new_guest_and_leaves_the_old_one(
@@ -166,15 +231,12 @@ def test_a_package_that_was_downloaded_is_used_again(maker: Maker, repository: R
 
 
 @pytest.mark.usefixtures("repository")
-@pytest.mark.parametrize("failures", [0, 1], ids=["cut short", "changed"])
-def test_a_damaged_download_is_fetched_again_once_it_is_seen(maker: Maker, failures: int) -> None:
+@pytest.mark.parametrize("missing", [0, 1], ids=["changed", "cut short"])
+def test_a_damaged_download_is_fetched_again(maker: Maker, missing: int) -> None:
     image = maker.build()
     (package,) = maker.cache_dir.glob(f"debian/downloads/linux-image-{KERNEL}_*")
     whole = package.read_bytes()
-    package.write_bytes(bytes(len(whole) - 1 + failures))
-    for _ in range(failures):
-        with pytest.raises(GuestError, match=f"cannot unpack linux-image-{KERNEL}_"):
-            maker.build()
+    package.write_bytes(bytes(len(whole) - missing))
     assert maker.build() == image
     assert package.read_bytes() == whole
 
@@ -473,9 +535,11 @@ print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), P
     argv += [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "HOME": str(elsewhere), "TMPDIR": str(elsewhere)}
     built = subprocess.run(argv, env=env, check=True, capture_output=True, encoding="utf-8", timeout=TIMEOUT)
-    image = maker.find()
-    assert image is not None
-    assert built.stdout.strip() == str(image.kernel)
+    with pytest.raises(GuestError, match="belongs to user 65534"):
+        maker.find()
+    kernel = Path(built.stdout.strip())
+    assert kernel.is_relative_to(maker.cache_dir)
+    assert kernel.read_bytes() == PVH_KERNEL
     assert list(elsewhere.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from vc_core.errors import StorageError
 from vc_core.store import files
-from vc_core.store.roots import private_directory
+from vc_core.store.roots import guest_cache, private_directory
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -95,3 +95,15 @@ def test_a_root_that_is_a_link_is_refused(tmp_path: Path) -> None:
 
 def test_a_root_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert private_directory(tmp_path / "a/b").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_cache_that_others_can_write_is_refused_with_the_variable_that_moves_it(tmp_path: Path) -> None:
+    cache = guest_cache(tmp_path / "cache")
+    assert cache.stat().st_mode & 0o777 == 0o700
+    for directory in (cache, tmp_path / "cache"):
+        directory.chmod(0o777)
+        with pytest.raises(StorageError, match=f"{directory}' is writable by others; run: chmod 700"):
+            guest_cache(tmp_path / "cache")
+    (tmp_path / "link").symlink_to(cache)
+    with pytest.raises(StorageError, match="is not a directory; move it away or set VIRTCONTAINERS_CACHE"):
+        guest_cache(tmp_path / "link")

@@ -6,12 +6,14 @@ so old that their packages have been removed from the archive, lists are fetched
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from vc_core.errors import GuestError
+from vc_guest_debian import integrity
 from vc_guest_debian.tools import run
 
 _UPDATE_TIMEOUT = 600.0  #: seconds; some 10 MB
@@ -21,9 +23,26 @@ _DOWNLOAD_TIMEOUT = 3600.0  #: seconds; some 70 MB
 
 @dataclass(frozen=True, slots=True, order=True)
 class Package:
-    """One package of a certain version, as apt names its file: ``name_version_architecture.deb``."""
+    """One package of a certain version, as apt names its file: ``name_version_architecture.deb``.
+
+    ``sha256``: of that file, in hexadecimal digits, from the lists that apt verified.
+    """
 
     file_name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, line: str) -> Package:
+        """Return the package of a line that ``apt-get --print-uris`` printed: 'URI' FILE SIZE SHA256:HASH.
+
+        Raises GuestError for a package whose hash the lists do not hold.
+        """
+        _, file_name, _, *hashes = line.split()
+        for one in hashes:
+            kind, _, value = one.partition(":")
+            if kind == "SHA256":
+                return cls(file_name, value)
+        raise GuestError(f"the lists of packages hold no SHA-256 of {file_name}; run: apt-get update")
 
     @property
     def name(self) -> str:
@@ -80,13 +99,13 @@ class Apt:
             timeout=_RESOLVE_TIMEOUT,
             cwd=self._directory,
         )
-        # A line for each package: 'URI' FILE SIZE HASH
-        return sorted(Package(line.split()[1]) for line in output.splitlines() if line.startswith("'"))
+        return sorted(Package.of(line) for line in output.splitlines() if line.startswith("'"))
 
     async def download(self, packages: Sequence[Package], directory: Path, progress: Callable[[float], None]) -> None:
-        """Download the packages' files into ``directory``, except those that are there with the right size.
+        """Download the packages' files into ``directory``, except those that are there with the right content.
 
-        ``progress``: called with the part that is done, 0 to 1. Raises ToolError, GuestError when a file is missing.
+        ``progress``: called with the part that is done, 0 to 1. Raises ToolError, GuestError for a file that apt did
+        not write, or whose hash is not the one in the lists.
         """
 
         def on_line(line: str) -> None:
@@ -94,6 +113,9 @@ class Apt:
             if line.startswith("dlstatus:"):
                 progress(float(line.split(":")[2]) / 100)
 
+        present = [package for package in packages if (directory / package.file_name).exists()]
+        for package in await asyncio.to_thread(_damaged, present, directory):
+            (directory / package.file_name).unlink()  # apt keeps what has the right size
         versions = [f"{package.name}={package.version}" for package in packages]
         await run(
             [*self._command, "-o", "APT::Status-Fd=1", "download", "--", *versions],
@@ -102,6 +124,17 @@ class Apt:
             cwd=directory,
             on_line=on_line,
         )
-        for package in packages:
-            if not (directory / package.file_name).is_file():
-                raise GuestError(f"apt-get did not write the file {package.file_name} to {directory}")
+        for package in await asyncio.to_thread(_damaged, packages, directory):
+            raise GuestError(
+                f"the file {package.file_name} that apt-get wrote to {directory} is not the one in its lists"
+            )
+
+
+def _damaged(packages: Sequence[Package], directory: Path) -> list[Package]:
+    """Return the packages whose files in a directory do not have the recorded content. Blocks. Raises OSError."""
+    found = []
+    for package in packages:
+        file = directory / package.file_name
+        if not file.is_file() or integrity.hash_of(file) != package.sha256:
+            found.append(package)
+    return found

@@ -1,17 +1,21 @@
 """The cache of built guests. A guest in it is complete, even after a builder was interrupted.
 
+Only its owner can enter its directories, and a process of another user refuses it: who can write to a kernel in it
+can run code in every guest.
+
 ::
 
     debian/lock                   locked by the process that builds
     debian/work-XXXXXXXX/         its working directory; a remainder if the file is not locked
     debian/downloads/             package files that the guests below were made from
     debian/apt/                   apt's files: the lists of packages if the host has none
-    debian/guests/CONTENT/        kernel, initramfs, manifest.json
+    debian/guests/CONTENT/        kernel, initramfs, manifest.json; "verified": see integrity.py
     debian/requests/REQUEST       symbolic link to the guest that serves the request
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -19,12 +23,13 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.driver import GuestImage
 from vc_core.errors import GuestError
+from vc_guest_debian import integrity
 from vc_guest_debian.tools import run
 
 _LOCK_TIMEOUT = 3600.0  #: seconds; another builder may have a slow network
@@ -33,16 +38,19 @@ _FULL = 1 << 20  #: bytes: with fewer free, a failed build is taken to have run 
 
 MANIFEST = "manifest.json"
 
+FILES = ("kernel", "initramfs")  #: of every guest
+
 
 @dataclass(frozen=True, slots=True)
 class CachedGuest:
-    """One built guest: its content key, directory, agent and package files; ``size`` in bytes."""
+    """One built guest: its content key, directory, agent, package files, and its files' hashes; ``size`` in bytes."""
 
     key: str
     directory: Path
     agent: str
     package_files: tuple[str, ...]
     kernel_params: tuple[str, ...]
+    sha256: Mapping[str, str]
     size: int
 
     def image(self) -> GuestImage:
@@ -61,9 +69,14 @@ class Cache:
         self._requests = self._root / "requests"
 
     def find(self, request_key: str) -> CachedGuest | None:
-        """Return the guest for a request if all its files are present with the recorded sizes, else None."""
+        """Return the guest for a request if all its files are present with the recorded content, else None.
+
+        Blocks: what was not verified since the host booted is read. Raises GuestError for another user's cache.
+        """
         try:
-            return self._load(self._guests / (self._requests / request_key).readlink().name)
+            for directory in (self._root, self._guests, self._requests):
+                integrity.require_private(directory)
+            return self._verified(self._guests / (self._requests / request_key).readlink().name)
         except OSError:
             return None
 
@@ -82,12 +95,22 @@ class Cache:
             return []
         return [guest for directory in directories if (guest := self._load(directory))]
 
+    def _verified(self, directory: Path) -> CachedGuest | None:
+        """Return the guest in a directory, or None if its files are not those that were built. Raises OSError."""
+        guest = self._load(directory)
+        return guest if guest and integrity.verify(directory, guest.sha256) else None
+
+    def _damaged(self) -> list[Path]:
+        return [directory for directory in self._guests.iterdir() if self._verified(directory) is None]
+
     @staticmethod
     def _load(directory: Path) -> CachedGuest | None:
-        """Return the guest in a directory, or None if it is not complete."""
+        """Return the guest in a directory, or None if it is not complete, or another user can write to it."""
         try:
+            for path in (directory, *map(directory.joinpath, (MANIFEST, *FILES))):
+                integrity.require_private(path)
             manifest = json.loads((directory / MANIFEST).read_bytes())
-            sizes = manifest["sizes"]
+            sizes = {name: manifest["sizes"][name] for name in FILES}
             if any((directory / name).stat().st_size != size for name, size in sizes.items()):
                 return None
             return CachedGuest(
@@ -96,9 +119,10 @@ class Cache:
                 agent=manifest["agent"],
                 package_files=tuple(manifest["package_files"]),
                 kernel_params=tuple(manifest["kernel_params"]),
+                sha256={name: manifest["sha256"][name] for name in FILES},
                 size=sum(sizes.values()),
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, GuestError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     @contextlib.asynccontextmanager
@@ -108,10 +132,12 @@ class Cache:
         Directories of builders that were killed, and guests that are not complete, are removed first. ``waiting`` is
         called if another process has the lock. Raises GuestError.
         """
-        for directory in (self.apt, self.downloads, self._guests, self._requests):
-            directory.mkdir(parents=True, exist_ok=True)
+        self._root.parent.mkdir(parents=True, exist_ok=True)
+        for directory in (self._root, self.apt, self.downloads, self._guests, self._requests):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            integrity.require_private(directory)
         async with _locked(self._root / "lock", waiting):
-            damaged = [guest for guest in self._guests.iterdir() if self._load(guest) is None]
+            damaged = await asyncio.to_thread(self._damaged)
             for remains in (*self._root.glob("work-*"), *damaged):
                 shutil.rmtree(remains, ignore_errors=True)
             work_dir = Path(tempfile.mkdtemp(prefix="work-", dir=self._root))
@@ -130,6 +156,8 @@ class Cache:
 
         Raises GuestError, OSError.
         """
+        for name in (MANIFEST, *FILES):
+            (built / name).chmod(0o644)
         target = self._guests / content_key
         if not target.exists():
             built.rename(target)

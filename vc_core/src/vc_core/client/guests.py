@@ -15,7 +15,7 @@ from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.driver.guest import BuiltGuest, GuestBuilder, GuestImage, Progress
 from vc_core.engine import guest_image
 from vc_core.plugins.registry import Plugins
-from vc_core.store.roots import Roots
+from vc_core.store.roots import Roots, guest_cache
 
 _T = TypeVar("_T")
 
@@ -63,7 +63,7 @@ def delete_guest(key: str, guest: str) -> Operation[None]:
 
 def _builder(guest: str) -> tuple[GuestBuilder, Path]:
     """Return a driver's builder, and the directory of the guests that it built."""
-    return guest_image.builder(Plugins(), guest, {}), Roots.from_environment().cache / "guests"
+    return guest_image.builder(Plugins(), guest, {}), guest_cache(Roots.from_environment().cache)
 
 
 def _built_at(guest: BuiltGuest) -> float:

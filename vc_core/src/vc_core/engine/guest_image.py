@@ -12,6 +12,7 @@ from vc_core.config.pod import HypervisorConfig, PodConfig
 from vc_core.driver.context import Boot
 from vc_core.driver.guest import GuestBuilder, GuestImage, GuestRequest, Progress
 from vc_core.errors import ConfigError
+from vc_core.store.roots import guest_cache
 
 if TYPE_CHECKING:
     from vc_core.plugins.registry import Plugins
@@ -30,13 +31,15 @@ _INITRAMFS_MAGICS = (
 def guest_request(plugins: Plugins, agent_type: str, options: dict[str, object], cache: Path) -> GuestRequest:
     """Return the request that a guest driver builds an agent's guest from. ``options``: those of the agent.
 
-    Raises ConfigError when the agent brings no guest, DriverError.
+    Raises ConfigError when the agent brings no guest, StorageError for a cache that other users can write, DriverError.
     """
     agent = plugins.agent(agent_type)
     payload = agent.guest(agent.config(options))
     if payload is None:
         raise ConfigError(f"agent {agent_type!r} brings no guest; give kernel_path and image_path")
-    return GuestRequest(agent=agent_type, payload=payload, architecture=platform.machine(), cache_dir=cache / "guests")
+    return GuestRequest(
+        agent=agent_type, payload=payload, architecture=platform.machine(), cache_dir=guest_cache(cache)
+    )
 
 
 async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Progress) -> Boot:

@@ -64,10 +64,11 @@ class Roots:
         return self.run / "pods" / pod_id
 
 
-def private_directory(path: Path) -> Path:
+def private_directory(path: Path, variable: str = ROOT_VARIABLE) -> Path:
     """Make a directory that only its owner can enter, or check that an existing one is safe; return it.
 
-    Called for the roots and the directories directly below them, before anything is written there.
+    Called for the roots and the directories directly below them, before anything is written there. ``variable``: the
+    environment variable that moves it, for errors.
     Raises StorageError if it cannot be made, is a link, belongs to another user or is writable by others.
     """
     try:
@@ -76,14 +77,20 @@ def private_directory(path: Path) -> Path:
         status = path.lstat()
     except OSError as error:
         raise StorageError(
-            f"directory {str(path)!r} cannot be made: {error.strerror}; make it writable or set {ROOT_VARIABLE}"
+            f"directory {str(path)!r} cannot be made: {error.strerror}; make it writable or set {variable}"
         ) from error
     if not stat.S_ISDIR(status.st_mode):
-        raise StorageError(f"{str(path)!r} is not a directory; move it away or set {ROOT_VARIABLE}")
+        raise StorageError(f"{str(path)!r} is not a directory; move it away or set {variable}")
     if status.st_uid != os.geteuid():
-        raise StorageError(
-            f"directory {str(path)!r} belongs to user {status.st_uid}; set {ROOT_VARIABLE} to one of yours"
-        )
+        raise StorageError(f"directory {str(path)!r} belongs to user {status.st_uid}; set {variable} to one of yours")
     if status.st_mode & 0o022:
         raise StorageError(f"directory {str(path)!r} is writable by others; run: chmod 700 {path}")
     return path
+
+
+def guest_cache(cache: Path) -> Path:
+    """Return the directory of built guests below a cache, both made or checked as by :func:`private_directory`.
+
+    Called before a guest driver looks for a guest, or builds one: who can write there can run code in every guest.
+    """
+    return private_directory(private_directory(cache, CACHE_VARIABLE) / "guests", CACHE_VARIABLE)
