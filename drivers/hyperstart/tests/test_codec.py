@@ -2,6 +2,7 @@ import itertools
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -48,14 +49,18 @@ cuts_strategy = st.lists(st.integers(0, 10**6), max_size=40)
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @given(frames=frames_strategy, cuts=cuts_strategy)
-def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(frame_format, frames, cuts) -> None:
+def test_frames_come_out_as_they_went_in_however_the_bytes_are_cut(
+    frame_format: FrameFormat, frames: list[tuple[int, bytes]], cuts: list[int]
+) -> None:
     data = b"".join(frame_format.encode(key, payload) for key, payload in frames)
     assert decode(frame_format, chunks(data, cuts)) == (frames, None)
 
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @given(data=st.binary(max_size=400), cuts=cuts_strategy)
-def test_any_bytes_give_the_same_frames_and_the_same_error_however_they_are_cut(frame_format, data, cuts) -> None:
+def test_any_bytes_give_the_same_frames_and_the_same_error_however_they_are_cut(
+    frame_format: FrameFormat, data: bytes, cuts: list[int]
+) -> None:
     assert decode(frame_format, chunks(data, cuts)) == decode(frame_format, [data])
 
 
@@ -71,7 +76,7 @@ headers = st.builds(
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @given(lies=st.lists(headers, max_size=6), filler=st.integers(0, 3), cuts=cuts_strategy)
 def test_garbage_raises_nothing_but_a_protocol_error_and_no_more_than_a_frame_is_kept(
-    frame_format, lies, filler, cuts
+    frame_format: FrameFormat, lies: list[tuple[int, int, bytes]], filler: int, cuts: list[int]
 ) -> None:
     data = b"".join(frame_format.header.pack(key, length) + rest for key, length, rest in lies)
     data += bytes([255]) * (filler * frame_format.limit // 2)
@@ -88,8 +93,11 @@ def test_garbage_raises_nothing_but_a_protocol_error_and_no_more_than_a_frame_is
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
 @pytest.mark.parametrize("length", [0, 4, 7, "header - 1", "limit + 1", 2**31, 2**32 - 1])
-def test_a_length_that_no_frame_can_have_fails_the_decoder_for_good(frame_format, length) -> None:
-    length = {"header - 1": frame_format.header.size - 1, "limit + 1": frame_format.limit + 1}.get(length, length)
+def test_a_length_that_no_frame_can_have_fails_the_decoder_for_good(
+    frame_format: FrameFormat, length: int | str
+) -> None:
+    if isinstance(length, str):
+        length = {"header - 1": frame_format.header.size - 1, "limit + 1": frame_format.limit + 1}[length]
     decoder = FrameDecoder(frame_format, lambda key, payload: pytest.fail("there is no frame"))
     with pytest.raises(AgentProtocolError, match=f"length {length};"):
         decoder.feed(frame_format.header.pack(1, length))
@@ -98,14 +106,14 @@ def test_a_length_that_no_frame_can_have_fails_the_decoder_for_good(frame_format
 
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
-def test_the_longest_and_the_shortest_frame_are_accepted(frame_format) -> None:
+def test_the_longest_and_the_shortest_frame_are_accepted(frame_format: FrameFormat) -> None:
     longest = bytes(frame_format.limit - frame_format.header.size)
     data = frame_format.encode(1, longest) + frame_format.encode(2)
     assert decode(frame_format, [data]) == ([(1, longest), (2, b"")], None)
 
 
 @pytest.mark.parametrize("frame_format", FORMATS, ids=lambda f: f.name)
-def test_frames_before_a_bad_one_are_delivered(frame_format) -> None:
+def test_frames_before_a_bad_one_are_delivered(frame_format: FrameFormat) -> None:
     frames, error = decode(frame_format, [frame_format.encode(7, b"good") + frame_format.header.pack(1, 3)])
     assert frames == [(7, b"good")]
     assert error is not None
@@ -116,7 +124,7 @@ def test_a_long_frame_in_single_bytes_is_parsed_without_looking_at_it_again_and_
     parsed = 0
 
     class Counting(FrameDecoder):
-        def _parse(self, view, header):
+        def _parse(self, view: memoryview, header: Any) -> Any:
             nonlocal parsed
             parsed += 1
             return super()._parse(view, header)
@@ -131,7 +139,9 @@ def test_a_long_frame_in_single_bytes_is_parsed_without_looking_at_it_again_and_
 
 
 @given(kind=st.sampled_from(StreamControlType), stream=st.integers(0, 2**64 - 1), value=st.integers(0, 2**64 - 1))
-def test_a_stream_control_frame_is_decoded_to_what_was_encoded(kind, stream, value) -> None:
+def test_a_stream_control_frame_is_decoded_to_what_was_encoded(
+    kind: StreamControlType, stream: int, value: int
+) -> None:
     control = StreamControl(kind, stream, value)
     ((sequence, payload),), error = decode(STREAM, [control.encode()])
     assert (sequence, error) == (0, None)
@@ -141,13 +151,15 @@ def test_a_stream_control_frame_is_decoded_to_what_was_encoded(kind, stream, val
 @pytest.mark.parametrize(
     "payload", [b"", bytes(16), bytes(18), struct.pack(">BQQ", 0, 1, 1), struct.pack(">BQQ", 9, 1, 1)]
 )
-def test_a_stream_control_frame_of_another_size_or_type_is_refused(payload) -> None:
+def test_a_stream_control_frame_of_another_size_or_type_is_refused(payload: bytes) -> None:
     with pytest.raises(AgentProtocolError):
         StreamControl.decode(payload)
 
 
 @given(before=st.binary(max_size=200), after=st.binary(max_size=50), cuts=cuts_strategy)
-def test_the_scanner_finds_the_marker_at_any_position_and_returns_what_follows(before, after, cuts) -> None:
+def test_the_scanner_finds_the_marker_at_any_position_and_returns_what_follows(
+    before: bytes, after: bytes, cuts: list[int]
+) -> None:
     marker = sync_marker(bytes(range(16)))
     scanner, rest = SyncScanner(marker), None
     for piece in chunks(before + marker[:20] + marker + after, cuts):

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,7 +19,7 @@ DRIVER = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def hook():
+def hook() -> ModuleType:
     spec = importlib.util.spec_from_file_location("hatch_build", DRIVER / "hatch_build.py")
     assert spec is not None
     assert spec.loader is not None
@@ -28,7 +29,7 @@ def hook():
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path: Path) -> Path:
     """A copy of what the hook reads."""
     require("musl-gcc", "gcc", "readelf")
     shutil.copytree(DRIVER / "guest", tmp_path / "guest")
@@ -36,7 +37,7 @@ def project(tmp_path):
     return tmp_path
 
 
-def test_the_agent_is_one_small_static_program(hook, project) -> None:
+def test_the_agent_is_one_small_static_program(hook: ModuleType, project: Path) -> None:
     binary = hook.build_guest_agent(project)
     assert binary.stat().st_size < 200 * 1024
     assert os.access(binary, os.X_OK)
@@ -44,12 +45,14 @@ def test_the_agent_is_one_small_static_program(hook, project) -> None:
     assert sorted(path.name for path in binary.parent.iterdir()) == ["init", "init.sha256"]
 
 
-def test_it_refuses_to_run_as_an_ordinary_process(hook, project) -> None:
+def test_it_refuses_to_run_as_an_ordinary_process(hook: ModuleType, project: Path) -> None:
     ran = subprocess.run([hook.build_guest_agent(project)], capture_output=True, encoding="utf-8", timeout=10)
     assert (ran.returncode, ran.stderr) == (1, "this is the first process of a virtual machine\n")
 
 
-def test_it_is_compiled_again_only_when_a_source_changed(hook, project, monkeypatch) -> None:
+def test_it_is_compiled_again_only_when_a_source_changed(
+    hook: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     binary = hook.build_guest_agent(project)
     first = binary.stat().st_ino
     with monkeypatch.context() as without_compiler:
@@ -62,13 +65,17 @@ def test_it_is_compiled_again_only_when_a_source_changed(hook, project, monkeypa
     assert b"very first" in hook.build_guest_agent(project).read_bytes()
 
 
-def test_without_compiler_and_binary_the_package_to_install_is_named(hook, project, monkeypatch) -> None:
+def test_without_compiler_and_binary_the_package_to_install_is_named(
+    hook: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RuntimeError, match="install the Debian package musl-tools"):
         hook.build_guest_agent(project)
 
 
-def test_for_another_machine_the_compiler_to_install_is_named(hook, project, monkeypatch) -> None:
+def test_for_another_machine_the_compiler_to_install_is_named(
+    hook: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")
     other = "x86_64" if platform.machine() == "aarch64" else "aarch64"
     package = f"gcc-{other.replace('_', '-')}-linux-gnu"
@@ -76,7 +83,9 @@ def test_for_another_machine_the_compiler_to_install_is_named(hook, project, mon
         hook.build_guest_agent(project, other)
 
 
-def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd) -> None:
+def test_a_source_that_does_not_compile_leaves_no_binary(
+    hook: ModuleType, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (project / "guest/main.c").write_text("int main(void) { return nonsense; }\n", encoding="utf-8")
     with pytest.raises(RuntimeError, match="could not compile the guest agent"):
         hook.build_guest_agent(project)
@@ -85,7 +94,7 @@ def test_a_source_that_does_not_compile_leaves_no_binary(hook, project, capfd) -
 
 
 @pytest.mark.parametrize("standard", ["c11", "gnu17"])
-def test_the_sources_compile_without_a_warning_with_another_compiler(project, standard) -> None:
+def test_the_sources_compile_without_a_warning_with_another_compiler(project: Path, standard: str) -> None:
     sources = sorted(str(path) for path in (project / "guest").glob("*.c"))
     flags = [f"-std={standard}", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-fsyntax-only"]
     subprocess.run(["gcc", *flags, *sources], check=True)

@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hyperstart_agents import make_agent
 
+from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
@@ -37,12 +40,12 @@ GUESTS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(main) -> None:
+def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 30))
 
 
 @contextlib.asynccontextmanager
-async def pod(make_agent, **guest_options):
+async def pod(**guest_options: Any) -> AsyncIterator[tuple[FakeHyperstart, HyperstartAgent]]:
     """A guest with a started pod, whose container c1 sleeps, and the agent connected to it."""
     async with FakeHyperstart(**guest_options) as guest:
         agent = make_agent()
@@ -57,20 +60,22 @@ async def pod(make_agent, **guest_options):
         assert guest.violations == []
 
 
-async def command(agent, *args, stdin=b"", terminal=None):
+async def command(
+    agent: HyperstartAgent, *args: str, stdin: bytes = b"", terminal: TerminalSize | None = None
+) -> tuple[int, RecordedIO]:
     io = RecordedIO(stdin)
     process = await agent.exec("c1", Cmd(args=args), io, TIMEOUT, terminal=terminal)
     return await agent.wait(process), io
 
 
 @pytest.fixture(params=GUESTS)
-def guest_options(request):
+def guest_options(request: pytest.FixtureRequest) -> dict[str, Any]:
     return GUESTS[request.param]
 
 
-def test_exec_gives_output_on_the_right_stream_and_the_exit_code(make_agent, guest_options) -> None:
+def test_exec_gives_output_on_the_right_stream_and_the_exit_code(guest_options: dict[str, Any]) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (_, agent):
+        async with pod(**guest_options) as (_, agent):
             status, io = await command(agent, "echo", "hello", "world")
             assert (status, bytes(io.stdout), bytes(io.stderr)) == (0, b"hello world\n", b"")
             status, io = await command(agent, "warn", "oh")
@@ -82,9 +87,9 @@ def test_exec_gives_output_on_the_right_stream_and_the_exit_code(make_agent, gue
 
 
 @pytest.mark.parametrize("size", [0, 1, WINDOW - 1, WINDOW, WINDOW + 1, 2_000_000])
-def test_output_of_any_size_is_exact_when_wait_returns(make_agent, guest_options, size) -> None:
+def test_output_of_any_size_is_exact_when_wait_returns(guest_options: dict[str, Any], size: int) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (_, agent):
+        async with pod(**guest_options) as (_, agent):
             status, io = await command(agent, "pattern", str(size))
             assert status == 0
             assert io.stdout == pattern(size)
@@ -93,9 +98,9 @@ def test_output_of_any_size_is_exact_when_wait_returns(make_agent, guest_options
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 65535, 65536, 65537])
-def test_input_of_any_size_arrives_and_ends(make_agent, guest_options, size) -> None:
+def test_input_of_any_size_arrives_and_ends(guest_options: dict[str, Any], size: int) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (_, agent):
+        async with pod(**guest_options) as (_, agent):
             status, io = await command(agent, "cat", stdin=pattern(size))
             assert status == 0
             assert io.stdout == pattern(size)
@@ -103,22 +108,22 @@ def test_input_of_any_size_arrives_and_ends(make_agent, guest_options, size) -> 
     run(main())
 
 
-def test_both_ends_of_many_commands_at_once_keep_apart(make_agent) -> None:
-    async def one(agent, number) -> None:
+def test_both_ends_of_many_commands_at_once_keep_apart() -> None:
+    async def one(agent: HyperstartAgent, number: int) -> None:
         data = pattern(50_000 + number)[number:]
         status, io = await command(agent, "cat", stdin=data)
         assert (status, bytes(io.stdout)) == (0, data)
 
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             await asyncio.gather(*(one(agent, number) for number in range(50)))
 
     run(main())
 
 
-def test_a_stalled_reader_stalls_only_its_own_stream_and_loses_nothing(make_agent) -> None:
+def test_a_stalled_reader_stalls_only_its_own_stream_and_loses_nothing() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             io = RecordedIO(stalled=True)
             stalled = await agent.exec("c1", Cmd(args=["pattern", "1000000"]), io, TIMEOUT)
             status, other = await command(agent, "pattern", "300000")
@@ -132,9 +137,9 @@ def test_a_stalled_reader_stalls_only_its_own_stream_and_loses_nothing(make_agen
     run(main())
 
 
-def test_a_program_that_does_not_read_gets_no_more_input_than_the_window(make_agent) -> None:
+def test_a_program_that_does_not_read_gets_no_more_input_than_the_window() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(bytes(10_000_000)), TIMEOUT)
             deaf = guest.processes[int(process.process_id)]
             while deaf.received < WINDOW:
@@ -146,9 +151,9 @@ def test_a_program_that_does_not_read_gets_no_more_input_than_the_window(make_ag
     run(main())
 
 
-def test_wait_may_be_called_by_many_and_after_the_end(make_agent) -> None:
+def test_wait_may_be_called_by_many_and_after_the_end() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             process = await agent.exec("c1", Cmd(args=["exit", "5"]), RecordedIO(), TIMEOUT)
             assert set(await asyncio.gather(agent.wait(process), agent.wait(process))) == {5}
             assert await agent.wait(process) == 5
@@ -156,9 +161,9 @@ def test_wait_may_be_called_by_many_and_after_the_end(make_agent) -> None:
     run(main())
 
 
-def test_wait_for_a_process_that_never_was_is_an_error(make_agent) -> None:
+def test_wait_for_a_process_that_never_was_is_an_error() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             for name in ("123", "nonsense"):
                 with pytest.raises(AgentError, match="no process"):
                     await agent.wait(GuestProcessId("c1", name))
@@ -166,9 +171,9 @@ def test_wait_for_a_process_that_never_was_is_an_error(make_agent) -> None:
     run(main())
 
 
-def test_a_command_that_cannot_start_is_a_command_error_with_the_exit_code_and_the_guests_reason(make_agent) -> None:
+def test_a_command_that_cannot_start_is_a_command_error_with_the_exit_code_and_the_guests_reason() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             with pytest.raises(
                 CommandError, match=r"cannot run 'nope' in container 'c1': nope cannot be run"
             ) as caught:
@@ -178,9 +183,9 @@ def test_a_command_that_cannot_start_is_a_command_error_with_the_exit_code_and_t
     run(main())
 
 
-def test_a_command_that_cannot_start_in_an_original_ends_with_its_exit_code(make_agent) -> None:
+def test_a_command_that_cannot_start_in_an_original_ends_with_its_exit_code() -> None:
     async def main() -> None:
-        async with pod(make_agent, ours=False) as (_, agent):
+        async with pod(ours=False) as (_, agent):
             status, io = await command(agent, "nope")
             assert status == 127
             assert b"No such file" in io.stderr
@@ -188,9 +193,9 @@ def test_a_command_that_cannot_start_in_an_original_ends_with_its_exit_code(make
     run(main())
 
 
-def test_a_command_without_a_program_is_refused_before_the_guest_hears_of_it(make_agent) -> None:
+def test_a_command_without_a_program_is_refused_before_the_guest_hears_of_it() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             before = len(guest.commands)
             with pytest.raises(ConfigError, match="no args"):
                 await agent.exec("c1", Cmd(), RecordedIO(), TIMEOUT)
@@ -199,9 +204,9 @@ def test_a_command_without_a_program_is_refused_before_the_guest_hears_of_it(mak
     run(main())
 
 
-def test_the_request_for_a_process_holds_the_command_and_nothing_empty(make_agent) -> None:
+def test_the_request_for_a_process_holds_the_command_and_nothing_empty() -> None:
     async def main() -> None:
-        async with pod(make_agent, ours=False) as (guest, agent):
+        async with pod(ours=False) as (guest, agent):
             cmd = Cmd(
                 args=["true", "ü\n"],
                 envs=[EnvVar("A", "b=c")],
@@ -229,10 +234,10 @@ def test_the_request_for_a_process_holds_the_command_and_nothing_empty(make_agen
 
 
 def test_input_that_is_at_its_end_from_the_start_costs_no_frame_if_the_guest_supports_it(
-    make_agent, guest_options
+    guest_options: dict[str, Any],
 ) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (guest, agent):
+        async with pod(**guest_options) as (guest, agent):
             io = RecordedIO()
             io.has_input = False
             process = await agent.exec("c1", Cmd(args=["count"]), io, TIMEOUT)
@@ -244,9 +249,9 @@ def test_input_that_is_at_its_end_from_the_start_costs_no_frame_if_the_guest_sup
     run(main())
 
 
-def test_the_overlay_is_asked_for_only_where_the_guest_has_it(make_agent, guest_options) -> None:
+def test_the_overlay_is_asked_for_only_where_the_guest_has_it(guest_options: dict[str, Any]) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (guest, _):
+        async with pod(**guest_options) as (guest, _):
             (payload,) = [payload for code, payload in guest.commands if code == Code.NEWCONTAINER]
             container = json.loads(payload)
             assert (container["id"], container["image"], container["rootfs"]) == ("c1", "c1", "rootfs")
@@ -256,9 +261,9 @@ def test_the_overlay_is_asked_for_only_where_the_guest_has_it(make_agent, guest_
 
 
 @pytest.mark.parametrize("root_fs", ["", "/c1", "c1/../../etc", ".."])
-def test_a_root_file_system_outside_the_share_is_refused(make_agent, root_fs) -> None:
+def test_a_root_file_system_outside_the_share_is_refused(root_fs: str) -> None:
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             container = GuestContainer("c2", root_fs, Cmd(args=["true"]))
             with pytest.raises(ConfigError, match="not below the share"):
                 await agent.start_container(container, RecordedIO(), TIMEOUT)
@@ -266,9 +271,9 @@ def test_a_root_file_system_outside_the_share_is_refused(make_agent, root_fs) ->
     run(main())
 
 
-def test_death_by_signal_is_128_plus_its_number(make_agent) -> None:
+def test_death_by_signal_is_128_plus_its_number() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
             await agent.signal(process, 15, TIMEOUT)
             assert await agent.wait(process) == 128 + 15
@@ -277,9 +282,9 @@ def test_death_by_signal_is_128_plus_its_number(make_agent) -> None:
 
 
 @pytest.mark.parametrize("api", [4243, 4244])
-def test_late_originals_signal_any_process(make_agent, api) -> None:
+def test_late_originals_signal_any_process(api: int) -> None:
     async def main() -> None:
-        async with pod(make_agent, ours=False, api=api) as (guest, agent):
+        async with pod(ours=False, api=api) as (guest, agent):
             assert AgentCapability.SIGNAL in agent.capabilities
             process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
             await agent.signal(process, 15, TIMEOUT)
@@ -289,9 +294,9 @@ def test_late_originals_signal_any_process(make_agent, api) -> None:
     run(main())
 
 
-def test_an_original_of_2016_signals_only_a_containers_first_process(make_agent) -> None:
+def test_an_original_of_2016_signals_only_a_containers_first_process() -> None:
     async def main() -> None:
-        async with pod(make_agent, ours=False) as (_, agent):
+        async with pod(ours=False) as (_, agent):
             assert AgentCapability.SIGNAL not in agent.capabilities
             container = GuestContainer("c2", "c2", Cmd(args=["sleep"]))
             first = await agent.start_container(container, RecordedIO(None), TIMEOUT)
@@ -304,9 +309,9 @@ def test_an_original_of_2016_signals_only_a_containers_first_process(make_agent)
     run(main())
 
 
-def test_signals_and_sizes_for_what_has_just_ended_are_no_errors(make_agent, guest_options) -> None:
+def test_signals_and_sizes_for_what_has_just_ended_are_no_errors(guest_options: dict[str, Any]) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (_, agent):
+        async with pod(**guest_options) as (_, agent):
             container = GuestContainer("c2", "c2", Cmd(args=["true"]), terminal=TerminalSize())
             process = await agent.start_container(container, RecordedIO(None), TIMEOUT)
             await agent.wait(process)
@@ -317,18 +322,18 @@ def test_signals_and_sizes_for_what_has_just_ended_are_no_errors(make_agent, gue
     run(main())
 
 
-def test_a_signal_to_a_container_that_never_was_is_an_error(make_agent, guest_options) -> None:
+def test_a_signal_to_a_container_that_never_was_is_an_error(guest_options: dict[str, Any]) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (_, agent):
+        async with pod(**guest_options) as (_, agent):
             with pytest.raises(AgentError, match="KILLCONTAINER"):
                 await agent.signal_container("c9", 15, TIMEOUT)
 
     run(main())
 
 
-def test_a_terminal_has_one_output_gets_its_size_and_ends_with_control_d(make_agent, guest_options) -> None:
+def test_a_terminal_has_one_output_gets_its_size_and_ends_with_control_d(guest_options: dict[str, Any]) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (guest, agent):
+        async with pod(**guest_options) as (guest, agent):
             io = RecordedIO(b"hello\n")
             process = await agent.exec("c1", Cmd(args=["cat"]), io, TIMEOUT, terminal=TerminalSize(33, 99))
             inside = guest.processes[int(process.process_id)]
@@ -343,9 +348,9 @@ def test_a_terminal_has_one_output_gets_its_size_and_ends_with_control_d(make_ag
     run(main())
 
 
-def test_a_container_can_start_again_after_it_was_removed(make_agent, guest_options) -> None:
+def test_a_container_can_start_again_after_it_was_removed(guest_options: dict[str, Any]) -> None:
     async def main() -> None:
-        async with pod(make_agent, **guest_options) as (_, agent):
+        async with pod(**guest_options) as (_, agent):
             for status in (3, 4):
                 container = GuestContainer("c2", "c2", Cmd(args=["exit", str(status)]))
                 process = await agent.start_container(container, RecordedIO(), TIMEOUT)
@@ -355,18 +360,18 @@ def test_a_container_can_start_again_after_it_was_removed(make_agent, guest_opti
     run(main())
 
 
-def test_a_container_that_runs_cannot_be_removed(make_agent) -> None:
+def test_a_container_that_runs_cannot_be_removed() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             with pytest.raises(AgentError, match="runs"):
                 await agent.remove_container("c1", TIMEOUT)
 
     run(main())
 
 
-def test_a_container_starts_after_the_last_one_of_an_original_pod_has_ended(make_agent) -> None:
+def test_a_container_starts_after_the_last_one_of_an_original_pod_has_ended() -> None:
     async def main() -> None:
-        async with pod(make_agent, ours=False) as (guest, agent):
+        async with pod(ours=False) as (guest, agent):
             await agent.signal_container("c1", 9, TIMEOUT)
             for status in (6, 7):
                 container = GuestContainer("c2", "c2", Cmd(args=["exit", str(status)]))
@@ -377,7 +382,7 @@ def test_a_container_starts_after_the_last_one_of_an_original_pod_has_ended(make
     run(main())
 
 
-def test_a_guest_that_powers_off_instead_of_an_answer_has_stopped(make_agent) -> None:
+def test_a_guest_that_powers_off_instead_of_an_answer_has_stopped() -> None:
     async def main() -> None:
         for misbehaviour in (None, Misbehaviour.EOF):
             async with FakeHyperstart(misbehaviour=misbehaviour, at=Code.DESTROYPOD) as guest:
@@ -391,7 +396,7 @@ def test_a_guest_that_powers_off_instead_of_an_answer_has_stopped(make_agent) ->
     run(main())
 
 
-def test_a_guest_that_was_lost_before_cannot_be_stopped(make_agent) -> None:
+def test_a_guest_that_was_lost_before_cannot_be_stopped() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent()
@@ -405,7 +410,7 @@ def test_a_guest_that_was_lost_before_cannot_be_stopped(make_agent) -> None:
     run(main())
 
 
-def test_calls_that_wait_when_the_agent_is_closed_fail(make_agent) -> None:
+def test_calls_that_wait_when_the_agent_is_closed_fail() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent()
@@ -425,7 +430,7 @@ def test_calls_that_wait_when_the_agent_is_closed_fail(make_agent) -> None:
     run(main())
 
 
-def test_calls_of_an_agent_that_is_not_connected_raise_that(make_agent) -> None:
+def test_calls_of_an_agent_that_is_not_connected_raise_that() -> None:
     async def main() -> None:
         agent = make_agent()
         with pytest.raises(AgentConnectError, match="not connected"):
@@ -435,7 +440,7 @@ def test_calls_of_an_agent_that_is_not_connected_raise_that(make_agent) -> None:
     run(main())
 
 
-def test_a_guest_of_an_unknown_version_is_refused(make_agent) -> None:
+def test_a_guest_of_an_unknown_version_is_refused() -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=4999) as guest:
             with pytest.raises(AgentConnectError, match="4999; use one of 4242 to 4244"):
@@ -444,7 +449,7 @@ def test_a_guest_of_an_unknown_version_is_refused(make_agent) -> None:
     run(main())
 
 
-def test_the_agent_asks_for_two_channels_and_the_share_twice(make_agent) -> None:
+def test_the_agent_asks_for_two_channels_and_the_share_twice() -> None:
     control, stream, share, live = make_agent().devices()
     assert control == Channel("charch0", "sh.hyper.channel.0")
     assert stream == Channel("charch1", "sh.hyper.channel.1")
@@ -452,7 +457,7 @@ def test_the_agent_asks_for_two_channels_and_the_share_twice(make_agent) -> None
     assert live == SharedDirectory("hyperLive", Path("/nonexistent/share"), read_only=True)
 
 
-def test_a_pod_with_writable_mounts_has_a_writable_share_for_them(make_agent) -> None:
+def test_a_pod_with_writable_mounts_has_a_writable_share_for_them() -> None:
     assert make_agent(writable_dir=Path("/nonexistent/writable")).devices()[-1] == SharedDirectory(
         "hyperWritable", Path("/nonexistent/writable"), read_only=False
     )
@@ -461,7 +466,7 @@ def test_a_pod_with_writable_mounts_has_a_writable_share_for_them(make_agent) ->
 MOUNTS = (GuestMount("c2/mounts/0", "/etc/data"), GuestMount("c2/mounts/1", "/var/data", read_only=False))
 
 
-def test_mounts_are_maps_of_the_share_and_of_the_writable_directory(make_agent) -> None:
+def test_mounts_are_maps_of_the_share_and_of_the_writable_directory() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent(writable_dir=Path("/nonexistent/writable"))
@@ -485,9 +490,9 @@ def test_mounts_are_maps_of_the_share_and_of_the_writable_directory(make_agent) 
     run(main())
 
 
-def test_a_writable_mount_needs_a_pod_with_a_writable_directory(make_agent) -> None:
+def test_a_writable_mount_needs_a_pod_with_a_writable_directory() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             container = GuestContainer("c2", "c2/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS)
             with pytest.raises(ConfigError, match="mount '/var/data' of container 'c2' is writable, but its pod"):
                 await agent.start_container(container, RecordedIO(None), TIMEOUT)
@@ -496,9 +501,9 @@ def test_a_writable_mount_needs_a_pod_with_a_writable_directory(make_agent) -> N
     run(main())
 
 
-def test_an_original_has_read_only_mounts_only(make_agent) -> None:
+def test_an_original_has_read_only_mounts_only() -> None:
     async def main() -> None:
-        async with pod(make_agent, ours=False) as (guest, agent):
+        async with pod(ours=False) as (guest, agent):
             container = GuestContainer("c2", "c2/rootfs", Cmd(args=["sleep"]), mounts=MOUNTS[:1])
             await agent.start_container(container, RecordedIO(None), TIMEOUT)
             assert json.loads(guest.commands[-1][1])["fsmap"] == [
@@ -512,9 +517,9 @@ def test_an_original_has_read_only_mounts_only(make_agent) -> None:
 
 
 @pytest.mark.parametrize("name", ["ours", "4243", "4244"])
-def test_a_command_can_run_in_the_pod_itself(make_agent, name) -> None:
+def test_a_command_can_run_in_the_pod_itself(name: str) -> None:
     async def main() -> None:
-        async with pod(make_agent, **GUESTS[name]) as (guest, agent):
+        async with pod(**GUESTS[name]) as (guest, agent):
             assert AgentCapability.POD in agent.capabilities
             process = await agent.exec("", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
             assert process.container_id == ""
@@ -526,9 +531,9 @@ def test_a_command_can_run_in_the_pod_itself(make_agent, name) -> None:
     run(main())
 
 
-def test_an_original_of_2016_runs_commands_only_in_containers(make_agent) -> None:
+def test_an_original_of_2016_runs_commands_only_in_containers() -> None:
     async def main() -> None:
-        async with pod(make_agent, ours=False) as (_, agent):
+        async with pod(ours=False) as (_, agent):
             assert AgentCapability.POD not in agent.capabilities
             with pytest.raises(NotSupportedError, match="only in containers"):
                 await agent.exec("", Cmd(args=["true"]), RecordedIO(), TIMEOUT)
@@ -537,7 +542,7 @@ def test_an_original_of_2016_runs_commands_only_in_containers(make_agent) -> Non
 
 
 @pytest.mark.parametrize("name", ["2016", "4243", "4244"])
-def test_an_original_gives_a_pod_no_root_file_system(make_agent, name) -> None:
+def test_an_original_gives_a_pod_no_root_file_system(name: str) -> None:
     async def main() -> None:
         async with FakeHyperstart(**GUESTS[name]) as guest:
             agent = make_agent()
@@ -551,9 +556,9 @@ def test_an_original_gives_a_pod_no_root_file_system(make_agent, name) -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc", "..", "c2/../../etc"])
-def test_a_mount_from_outside_the_share_is_refused(make_agent, path) -> None:
+def test_a_mount_from_outside_the_share_is_refused(path: str) -> None:
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             container = GuestContainer("c2", "c2", Cmd(args=["true"]), mounts=(GuestMount(path, "/x"),))
             with pytest.raises(ConfigError, match="not below the share"):
                 await agent.start_container(container, RecordedIO(), TIMEOUT)

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
+from hyperstart_agents import make_agent
 
+from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
 from vc_core.driver import (
@@ -38,12 +41,12 @@ GUESTS: dict[str, dict[str, Any]] = {
 ORIGINALS = ["2016", "4243", "4244"]
 
 
-def run(main) -> None:
+def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 30))
 
 
 @contextlib.asynccontextmanager
-async def connected(make_agent, name="ours", **options):
+async def connected(name: str = "ours", **options: Any) -> AsyncIterator[tuple[FakeHyperstart, HyperstartAgent]]:
     async with FakeHyperstart(**GUESTS[name], **options) as guest:
         agent = make_agent()
         await agent.connect(guest.open_channel, TIMEOUT)
@@ -55,18 +58,18 @@ async def connected(make_agent, name="ours", **options):
 
 
 @contextlib.asynccontextmanager
-async def pod(make_agent, name="ours", **options):
-    async with connected(make_agent, name, **options) as (guest, agent):
+async def pod(name: str = "ours", **options: Any) -> AsyncIterator[tuple[FakeHyperstart, HyperstartAgent]]:
+    async with connected(name, **options) as (guest, agent):
         await agent.start_pod("p1", "", TIMEOUT)
         await agent.start_container(container(), RecordedIO(None), TIMEOUT)
         yield guest, agent
 
 
-def container(name="c1", **fields) -> GuestContainer:
+def container(name: str = "c1", **fields: Any) -> GuestContainer:
     return GuestContainer(name, "" if "disk" in fields else f"{name}/rootfs", Cmd(args=["sleep"]), **fields)
 
 
-def last(guest, code) -> dict[str, Any]:
+def last(guest: FakeHyperstart, code: int) -> dict[str, Any]:
     found: list[dict[str, Any]] = [json.loads(payload) for number, payload in guest.commands if number == code]
     return found[-1]
 
@@ -84,9 +87,9 @@ BOUNDS = Confinement(
 )
 
 
-def test_the_bounds_of_a_container_are_sent_to_this_project_s_guest(make_agent) -> None:
+def test_the_bounds_of_a_container_are_sent_to_this_project_s_guest() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             assert {AgentCapability.LIMITS, AgentCapability.STATS} <= agent.capabilities
             await agent.start_container(container("c2", confinement=BOUNDS), RecordedIO(None), TIMEOUT)
             sent = last(guest, Code.NEWCONTAINER)
@@ -100,9 +103,9 @@ def test_the_bounds_of_a_container_are_sent_to_this_project_s_guest(make_agent) 
     run(main())
 
 
-def test_by_default_a_container_of_ours_has_the_usual_capabilities_and_gains_none(make_agent) -> None:
+def test_by_default_a_container_of_ours_has_the_usual_capabilities_and_gains_none() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, _):
+        async with pod() as (guest, _):
             sent = last(guest, Code.NEWCONTAINER)
             assert sent["capabilities"] == list(DEFAULT_CAPABILITIES)
             assert sent["noNewPrivs"] is True
@@ -112,9 +115,11 @@ def test_by_default_a_container_of_ours_has_the_usual_capabilities_and_gains_non
 
 
 @pytest.mark.parametrize(("capabilities", "expected"), [((), []), (CAPABILITIES, None)], ids=["none", "all"])
-def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(make_agent, capabilities, expected) -> None:
+def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(
+    capabilities: tuple[str, ...], expected: list[str] | None
+) -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             bounds = Confinement(capabilities=capabilities)
             await agent.start_container(container("c2", confinement=bounds), RecordedIO(None), TIMEOUT)
             assert last(guest, Code.NEWCONTAINER).get("capabilities") == expected
@@ -123,9 +128,9 @@ def test_no_capabilities_are_an_empty_list_and_all_of_them_no_list(make_agent, c
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_containers_of_an_original_have_all_capabilities_and_the_default_is_no_error(make_agent, name) -> None:
+def test_containers_of_an_original_have_all_capabilities_and_the_default_is_no_error(name: str) -> None:
     async def main() -> None:
-        async with pod(make_agent, name) as (guest, agent):
+        async with pod(name) as (guest, agent):
             assert AgentCapability.LIMITS not in agent.capabilities
             for chosen in (Confinement(), Confinement(capabilities=CAPABILITIES, no_new_privs=False)):
                 await agent.start_container(container("c2", confinement=chosen), RecordedIO(None), TIMEOUT)
@@ -149,9 +154,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", ORIGINALS)
 @pytest.mark.parametrize("field", CHANGES)
-def test_what_an_original_cannot_bound_is_refused_by_name(make_agent, name, field) -> None:
+def test_what_an_original_cannot_bound_is_refused_by_name(name: str, field: str) -> None:
     async def main() -> None:
-        async with pod(make_agent, name) as (guest, agent):
+        async with pod(name) as (guest, agent):
             before = len(guest.commands)
             asked = container("c2", confinement=CHANGES[field])
             if (field, name) == ("read_only", "4244"):
@@ -161,15 +166,17 @@ def test_what_an_original_cannot_bound_is_refused_by_name(make_agent, name, fiel
             with pytest.raises(NotSupportedError, match=f"^{field} of container 'c2' needs .* original hyperstart of"):
                 await agent.start_container(asked, RecordedIO(None), TIMEOUT)
             assert len(guest.commands) == before
-            assert len(agent.save()["processes"]) == 1
+            processes = agent.save()["processes"]
+            assert isinstance(processes, list)
+            assert len(processes) == 1
 
     run(main())
 
 
-def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it(make_agent) -> None:
+def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it() -> None:
     async def main() -> None:
         fewer = set(FEATURES) - {"confinement", "stats", "overlay"}
-        async with pod(make_agent, features=fewer) as (guest, agent):
+        async with pod(features=fewer) as (guest, agent):
             assert {AgentCapability.LIMITS, AgentCapability.STATS} & agent.capabilities == set()
             assert set(last(guest, Code.NEWCONTAINER)) == {"id", "image", "rootfs", "process", "initialize"}
             bounds = Confinement(memory=64)
@@ -191,10 +198,10 @@ def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it(make_agent) ->
 )
 @pytest.mark.parametrize("writable", [False, True])
 def test_a_root_that_is_a_disk_is_sent_by_its_location_and_file_system(
-    make_agent, location, image, addr, writable
+    location: DiskLocation, image: str, addr: str, writable: bool
 ) -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             assert AgentCapability.DISKS in agent.capabilities
             asked = container("c2", disk=GuestDisk(location, "ext4"), writable_root_fs=writable)
             await agent.start_container(asked, RecordedIO(None), TIMEOUT)
@@ -206,9 +213,9 @@ def test_a_root_that_is_a_disk_is_sent_by_its_location_and_file_system(
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_an_original_only_has_disks_that_it_may_write_to(make_agent, name) -> None:
+def test_an_original_only_has_disks_that_it_may_write_to(name: str) -> None:
     async def main() -> None:
-        async with pod(make_agent, name) as (guest, agent):
+        async with pod(name) as (guest, agent):
             disk = GuestDisk(DiskLocation(name="vda"), "ext4")
             with pytest.raises(NotSupportedError, match=r"writes to the disk .* set writable_root_fs"):
                 await agent.start_container(container("c2", disk=disk), RecordedIO(None), TIMEOUT)
@@ -219,9 +226,9 @@ def test_an_original_only_has_disks_that_it_may_write_to(make_agent, name) -> No
     run(main())
 
 
-def test_a_directory_is_no_root_to_write_to(make_agent) -> None:
+def test_a_directory_is_no_root_to_write_to() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (_, agent):
+        async with pod() as (_, agent):
             with pytest.raises(ConfigError, match="only for a root that is a disk"):
                 await agent.start_container(container("c2", writable_root_fs=True), RecordedIO(None), TIMEOUT)
 
@@ -232,7 +239,7 @@ def test_a_directory_is_no_root_to_write_to(make_agent) -> None:
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_the_network_is_sent_with_the_pod(make_agent, name) -> None:
+def test_the_network_is_sent_with_the_pod(name: str) -> None:
     network = GuestNetwork(
         (GuestInterface("eth0", ("10.0.2.15/24",)), GuestInterface("eth1", ("10.1.0.1/16", "10.2.0.1/16"))),
         (GuestRoute("default", "10.0.2.2", "eth0"), GuestRoute("10.3.0.0/16", "", "eth1")),
@@ -240,7 +247,7 @@ def test_the_network_is_sent_with_the_pod(make_agent, name) -> None:
     )
 
     async def main() -> None:
-        async with connected(make_agent, name) as (guest, agent):
+        async with connected(name) as (guest, agent):
             assert AgentCapability.NETWORK in agent.capabilities
             await agent.start_pod("p1", "", TIMEOUT, network)
             sent = last(guest, Code.STARTPOD)
@@ -275,9 +282,11 @@ LATER_NETWORKS = {
 
 @pytest.mark.parametrize("name", GUESTS)
 @pytest.mark.parametrize(("network", "problem"), LATER_NETWORKS.values(), ids=LATER_NETWORKS)
-def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(make_agent, name, network, problem) -> None:
+def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(
+    name: str, network: GuestNetwork, problem: str
+) -> None:
     async def main() -> None:
-        async with connected(make_agent, name) as (guest, agent):
+        async with connected(name) as (guest, agent):
             if problem and name != "ours":
                 with pytest.raises(NotSupportedError, match=problem):
                     await agent.start_pod("p1", "", TIMEOUT, network)
@@ -289,11 +298,11 @@ def test_an_original_has_ipv4_and_short_name_servers_and_ours_has_all(make_agent
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_the_mtu_came_with_4244(make_agent, name) -> None:
+def test_the_mtu_came_with_4244(name: str) -> None:
     network = GuestNetwork((GuestInterface("eth0", ("10.0.2.15/24",), 1400),))
 
     async def main() -> None:
-        async with connected(make_agent, name) as (guest, agent):
+        async with connected(name) as (guest, agent):
             if name in ("ours", "4244"):
                 await agent.start_pod("p1", "", TIMEOUT, network)
                 assert last(guest, Code.STARTPOD)["interfaces"][0]["mtu"] == 1400
@@ -305,9 +314,9 @@ def test_the_mtu_came_with_4244(make_agent, name) -> None:
 
 
 @pytest.mark.parametrize("name", GUESTS)
-def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_sent(make_agent, name) -> None:
+def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_sent(name: str) -> None:
     async def main() -> None:
-        async with connected(make_agent, name) as (guest, agent):
+        async with connected(name) as (guest, agent):
             with pytest.raises(ConfigError, match=r"STARTPOD with \d+ bytes is too long"):
                 await agent.start_pod("x" * 1024 * 1024, "", TIMEOUT)
             assert Code.STARTPOD not in [code for code, _ in guest.commands]
@@ -318,9 +327,9 @@ def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_s
 # What containers use.
 
 
-def test_the_usage_of_a_container_is_returned_in_seconds_and_bytes(make_agent) -> None:
+def test_the_usage_of_a_container_is_returned_in_seconds_and_bytes() -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             assert await agent.stats("c1", TIMEOUT) == ContainerUsage(
                 cpu_seconds=1.5, memory=1 << 20, pids=2, read=0, written=0
             )
@@ -333,9 +342,9 @@ def test_the_usage_of_a_container_is_returned_in_seconds_and_bytes(make_agent) -
 
 
 @pytest.mark.parametrize("usage", [{"cpu": -1}, {"memory": "1"}, {"pids": 2**63}, {"read": 1.5}])
-def test_figures_that_cannot_be_are_a_protocol_error(make_agent, usage) -> None:
+def test_figures_that_cannot_be_are_a_protocol_error(usage: dict[str, Any]) -> None:
     async def main() -> None:
-        async with pod(make_agent) as (guest, agent):
+        async with pod() as (guest, agent):
             guest.usage = usage
             with pytest.raises(AgentProtocolError, match="reply to STATS that is not valid"):
                 await agent.stats("c1", TIMEOUT)
@@ -344,9 +353,9 @@ def test_figures_that_cannot_be_are_a_protocol_error(make_agent, usage) -> None:
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_an_original_does_not_support_the_usage_of_containers(make_agent, name) -> None:
+def test_an_original_does_not_support_the_usage_of_containers(name: str) -> None:
     async def main() -> None:
-        async with pod(make_agent, name) as (_, agent):
+        async with pod(name) as (_, agent):
             assert AgentCapability.STATS not in agent.capabilities
             with pytest.raises(NotSupportedError, match="STATS"):
                 await agent.stats("c1", TIMEOUT)

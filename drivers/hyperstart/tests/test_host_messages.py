@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,9 @@ names = text.filter(lambda name: name and "=" not in name)
 
 
 @given(args=st.lists(text, min_size=1, max_size=5), envs=st.lists(st.tuples(names, text), max_size=3), work_dir=text)
-def test_every_argument_and_variable_is_in_the_request_character_for_character(args, envs, work_dir) -> None:
+def test_every_argument_and_variable_is_in_the_request_character_for_character(
+    args: list[str], envs: list[tuple[str, str]], work_dir: str
+) -> None:
     cmd = Cmd(args=args, envs=[EnvVar(*env) for env in envs], work_dir=work_dir)
     spec = translate.process(Dialect(4242), cmd, (1, 2), None, has_input=True)
     process = json.loads(requests.ExecCommand("c1", spec).encode())["process"]
@@ -35,7 +38,7 @@ REPORT = {
 }  # fmt: skip
 
 
-def hello_reply(**changes) -> bytes:
+def hello_reply(**changes: Any) -> bytes:
     return json.dumps({"version": 1, "features": [], "processes": [REPORT | changes]}).encode()
 
 
@@ -49,19 +52,19 @@ def test_a_reply_to_hello_may_have_unknown_keys() -> None:
     [{"stdio": 0}, {"stdio": 2**53}, {"stdio": -1}, {"stdio": "1"}, {"stderr": -1}, {"received": -1},
      {"stdout_from": 2**63}, {"stdout_from": 1.5}, {"container": None}, {"init": 1}],
 )  # fmt: skip
-def test_a_report_with_an_impossible_value_is_a_protocol_error(changes) -> None:
+def test_a_report_with_an_impossible_value_is_a_protocol_error(changes: dict[str, Any]) -> None:
     with pytest.raises(AgentProtocolError, match="reply to HELLO that is not valid"):
         replies.decode("reply to HELLO", hello_reply(**changes), replies.HelloReply)
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", b'{"version": 1}'])
-def test_a_payload_that_is_no_reply_is_a_protocol_error(payload) -> None:
+def test_a_payload_that_is_no_reply_is_a_protocol_error(payload: bytes) -> None:
     with pytest.raises(AgentProtocolError):
         replies.decode("reply", payload, replies.HelloReply)
 
 
 @given(st.text(max_size=2000))
-def test_cleaned_text_is_short_and_printable(text) -> None:
+def test_cleaned_text_is_short_and_printable(text: str) -> None:
     cleaned = replies.clean(text)
     assert len(cleaned) <= 1024
     assert cleaned.isprintable()

@@ -2,9 +2,13 @@
 
 import asyncio
 import tracemalloc
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import pytest
+from hyperstart_agents import make_agent
 
+from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
@@ -20,11 +24,11 @@ TIMEOUT = 0.3
 LENGTHS = [0, 4, 7, 8, 2**31, 2**32 - 1]
 
 
-def run(main) -> None:
+def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 10 * TIMEOUT))
 
 
-async def started(agent, guest) -> None:
+async def started(agent: HyperstartAgent, guest: FakeHyperstart) -> None:
     await agent.connect(guest.open_channel, 5)
     await agent.start_pod("p1", "", 5)
     await agent.start_container(GuestContainer("c1", "c1", Cmd(args=["sleep"])), RecordedIO(None), 5)
@@ -60,7 +64,7 @@ BAD_LENGTHS = [
     ],
 )
 def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(
-    make_agent, misbehaviour, length, error, text
+    misbehaviour: Misbehaviour, length: int, error: type[Exception], text: str
 ) -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=misbehaviour, length=length) as guest:
@@ -85,7 +89,7 @@ def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(
     ],
 )
 def test_whatever_kills_a_channel_fails_every_call_and_resolves_wait_lost(
-    make_agent, misbehaviour, length, error, text
+    misbehaviour: Misbehaviour, length: int, error: type[Exception], text: str
 ) -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=misbehaviour, at=Code.EXECCMD, length=length) as guest:
@@ -106,7 +110,7 @@ def test_whatever_kills_a_channel_fails_every_call_and_resolves_wait_lost(
     run(main())
 
 
-def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent) -> None:
+def test_a_wait_for_a_process_fails_when_the_guest_is_lost() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent()
@@ -127,7 +131,7 @@ def test_a_wait_for_a_process_fails_when_the_guest_is_lost(make_agent) -> None:
 
 
 @pytest.mark.slow
-def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agent) -> None:
+def test_a_command_that_is_not_answered_times_out_and_so_does_the_next() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.SILENT, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -142,7 +146,7 @@ def test_a_command_that_is_not_answered_times_out_and_so_does_the_next(make_agen
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancellation"])
-def test_a_command_that_starts_after_its_caller_left_is_killed(make_agent, how) -> None:
+def test_a_command_that_starts_after_its_caller_left_is_killed(how: Misbehaviour) -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.LATE, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -165,7 +169,7 @@ def test_a_command_that_starts_after_its_caller_left_is_killed(make_agent, how) 
     run(main())
 
 
-def test_an_error_without_a_reason_names_the_command(make_agent) -> None:
+def test_an_error_without_a_reason_names_the_command() -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.ERROR, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -177,7 +181,7 @@ def test_an_error_without_a_reason_names_the_command(make_agent) -> None:
     run(main())
 
 
-def test_a_reason_is_shown_short_and_without_control_characters(make_agent) -> None:
+def test_a_reason_is_shown_short_and_without_control_characters() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.HOSTILE_REASON, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -193,7 +197,7 @@ def test_a_reason_is_shown_short_and_without_control_characters(make_agent) -> N
     run(main())
 
 
-def test_two_answers_to_one_command_fail_the_channel(make_agent) -> None:
+def test_two_answers_to_one_command_fail_the_channel() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.DOUBLE_REPLY, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -209,7 +213,7 @@ BOMBS = [Misbehaviour.JSON_DEPTH, Misbehaviour.JSON_WIDTH, Misbehaviour.JSON_DIG
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_memory(make_agent, bomb) -> None:
+def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_memory(bomb: Misbehaviour) -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=bomb, at=Code.HELLO) as guest:
             tracemalloc.start()
@@ -228,7 +232,9 @@ def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_
     [([], "lacks credit, "), (set(FEATURES) - {"sync"}, "lacks sync$")],
     ids=["no-feature", "without-sync"],
 )
-def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(make_agent, features, text) -> None:
+def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(
+    features: Sequence[str], text: str
+) -> None:
     async def main() -> None:
         async with FakeHyperstart(features=features) as guest:
             with pytest.raises(AgentProtocolError, match=text):
@@ -238,7 +244,7 @@ def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(
 
 
 @pytest.mark.parametrize("options", [{}, {"ours": False}, {"ours": False, "api": 4243}], ids=["ours", "2016", "4243"])
-def test_the_end_of_a_channel_is_never_the_success_of_a_process(make_agent, options) -> None:
+def test_the_end_of_a_channel_is_never_the_success_of_a_process(options: dict[str, Any]) -> None:
     async def main() -> None:
         how = Misbehaviour.EOF_BEFORE_STATUS
         async with FakeHyperstart(**options, misbehaviour=how, at=Code.EXECCMD) as guest:
@@ -253,7 +259,7 @@ def test_the_end_of_a_channel_is_never_the_success_of_a_process(make_agent, opti
     run(main())
 
 
-def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_agent) -> None:
+def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.NEVER_READS, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -276,7 +282,7 @@ def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory(make_
 
 @pytest.mark.slow
 def test_a_guest_that_sends_and_never_reads_is_disconnected_before_the_answers_fill_memory(
-    make_agent, monkeypatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A MiB of credit answers 4 GB of output, which takes a minute on a busy host.
     monkeypatch.setattr("vc_agent_hyperstart.streams._UNSENT_MAX", 64 * 1024)
@@ -294,7 +300,7 @@ def test_a_guest_that_sends_and_never_reads_is_disconnected_before_the_answers_f
     asyncio.run(asyncio.wait_for(main(), 60))
 
 
-async def flood(guest, sequence) -> None:
+async def flood(guest: FakeHyperstart, sequence: int) -> None:
     """Output of which none is beyond the window, as the host consumes it all."""
     while True:
         await guest.stream.drained()
@@ -302,7 +308,7 @@ async def flood(guest, sequence) -> None:
         await asyncio.sleep(0)
 
 
-def test_a_second_ready_does_no_harm(make_agent) -> None:
+def test_a_second_ready_does_no_harm() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.READY_AGAIN) as guest:
             agent = make_agent()
@@ -314,7 +320,7 @@ def test_a_second_ready_does_no_harm(make_agent) -> None:
     run(main())
 
 
-def test_frames_of_unknown_streams_are_dropped(make_agent) -> None:
+def test_frames_of_unknown_streams_are_dropped() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.UNKNOWN_SEQUENCES, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -328,7 +334,7 @@ def test_frames_of_unknown_streams_are_dropped(make_agent) -> None:
     run(main())
 
 
-def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_agent) -> None:
+def test_output_beyond_the_window_fails_the_channel_before_memory_grows() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -346,7 +352,7 @@ def test_output_beyond_the_window_fails_the_channel_before_memory_grows(make_age
     run(main())
 
 
-def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_answered(make_agent) -> None:
+def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_answered() -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.OUTPUT_FLOOD, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -367,7 +373,7 @@ def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_ans
     run(main())
 
 
-def test_credit_for_input_that_was_not_sent_fails_the_channel(make_agent) -> None:
+def test_credit_for_input_that_was_not_sent_fails_the_channel() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.BAD_CREDIT, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -380,7 +386,7 @@ def test_credit_for_input_that_was_not_sent_fails_the_channel(make_agent) -> Non
     run(main())
 
 
-def test_output_after_the_end_of_output_fails_the_channel(make_agent) -> None:
+def test_output_after_the_end_of_output_fails_the_channel() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.DATA_AFTER_END, at=Code.EXECCMD) as guest:
             agent = make_agent()
@@ -403,7 +409,7 @@ def test_output_after_the_end_of_output_fails_the_channel(make_agent) -> None:
         b'{"container": "c1", "process": "1", "event": "finished", "status": 256}',
     ],
 )
-def test_a_process_event_that_cannot_be_fails_the_channel(make_agent, event) -> None:
+def test_a_process_event_that_cannot_be_fails_the_channel(event: bytes) -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=4243) as guest:
             agent = make_agent()
@@ -415,7 +421,7 @@ def test_a_process_event_that_cannot_be_fails_the_channel(make_agent, event) -> 
     run(main())
 
 
-def test_the_end_of_an_unknown_process_is_ignored(make_agent) -> None:
+def test_the_end_of_an_unknown_process_is_ignored() -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=4243) as guest:
             agent = make_agent()

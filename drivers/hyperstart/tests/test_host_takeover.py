@@ -3,44 +3,48 @@
 import asyncio
 import json
 import socket
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import pytest
+from hyperstart_agents import make_agent
 
+from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.programs import pattern
 from vc_agent_hyperstart.testing.wire import CONTROL, STREAM, WINDOW
-from vc_core.driver import AgentCapability, Cmd, GuestContainer
+from vc_core.driver import AgentCapability, Cmd, GuestContainer, GuestProcessId, TerminalSize
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 
 TIMEOUT = 10
 
 
-def run(main) -> None:
+def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 30))
 
 
 class Host:
     """One host process: an agent, and its sockets to break."""
 
-    def __init__(self, agent, guest) -> None:
+    def __init__(self, agent: HyperstartAgent, guest: FakeHyperstart) -> None:
         self.agent = agent
         self._guest = guest
         self._sockets: dict[str, socket.socket] = {}
 
-    async def connect(self, timeout=TIMEOUT):
+    async def connect(self, timeout: float = TIMEOUT) -> HyperstartAgent:
         await self.agent.connect(self._open, timeout)
         return self.agent
 
-    async def _open(self, name):
+    async def _open(self, name: str) -> socket.socket:
         sock = await self._guest.open_channel(name)
         self._sockets[name] = sock.dup()
         return sock
 
-    async def die(self, halves=()):
+    async def die(self, halves: Mapping[str, bytes] | None = None) -> dict[str, Any]:
         """End as SIGKILL does: nothing more is sent, but for half frames that were on their way."""
-        saved = json.loads(json.dumps(self.agent.save()))
-        for name, half in dict(halves).items():
+        saved: dict[str, Any] = json.loads(json.dumps(self.agent.save()))
+        for name, half in (halves or {}).items():
             self._sockets[name].send(half)
         for sock in self._sockets.values():
             sock.shutdown(socket.SHUT_RDWR)
@@ -51,7 +55,9 @@ class Host:
         return saved
 
 
-async def first_host(make_agent, guest, *args, io, terminal=None):
+async def first_host(
+    guest: FakeHyperstart, *args: str, io: RecordedIO, terminal: TerminalSize | None = None
+) -> tuple[Host, GuestProcessId]:
     host = Host(make_agent(), guest)
     agent = await host.connect()
     await agent.start_pod("p1", "", TIMEOUT)
@@ -59,7 +65,7 @@ async def first_host(make_agent, guest, *args, io, terminal=None):
     return host, await agent.start_container(container, io, TIMEOUT)
 
 
-async def next_host(make_agent, guest, saved, timeout=TIMEOUT):
+async def next_host(guest: FakeHyperstart, saved: Mapping[str, object], timeout: float = TIMEOUT) -> HyperstartAgent:
     agent = make_agent(saved)
     await agent.connect(guest.open_channel, timeout)
     return agent
@@ -74,18 +80,20 @@ HALVES = {
 
 
 @pytest.mark.parametrize("halves", HALVES.values(), ids=HALVES)
-def test_output_goes_on_where_the_former_host_acknowledged_it_and_the_exit_code_arrives(make_agent, halves) -> None:
+def test_output_goes_on_where_the_former_host_acknowledged_it_and_the_exit_code_arrives(
+    halves: Mapping[str, bytes],
+) -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             before = RecordedIO()
-            host, process = await first_host(make_agent, guest, "pattern", "1000000", io=before)
+            host, process = await first_host(guest, "pattern", "1000000", io=before)
             await before.until(300_000)
             before.flowing.clear()
             saved = await host.die(halves)
             taken = guest.processes[int(process.process_id)].stdout.base
             assert 0 <= len(before.stdout) - taken < WINDOW
 
-            agent = await next_host(make_agent, guest, saved)
+            agent = await next_host(guest, saved)
             assert AgentCapability.REATTACH in agent.capabilities
             after = RecordedIO()
             await agent.adopt(process, after)
@@ -97,7 +105,7 @@ def test_output_goes_on_where_the_former_host_acknowledged_it_and_the_exit_code_
     run(main())
 
 
-def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice(make_agent) -> None:
+def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             first = make_agent()
@@ -110,7 +118,7 @@ def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice(make_agent)
             before.flowing.clear()
             saved = first.save()
             await first.aclose()
-            agent = await next_host(make_agent, guest, saved)
+            agent = await next_host(guest, saved)
             after = RecordedIO()
             await agent.adopt(process, after)
             assert await agent.wait(process) == 0
@@ -120,13 +128,13 @@ def test_a_host_that_leaves_in_order_leaves_no_byte_to_be_sent_twice(make_agent)
     run(main())
 
 
-def test_input_goes_on_with_what_the_guest_has_not_received(make_agent) -> None:
+def test_input_goes_on_with_what_the_guest_has_not_received() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
-            host, process = await first_host(make_agent, guest, "count", io=RecordedIO(None))
+            host, process = await first_host(guest, "count", io=RecordedIO(None))
             inside = guest.processes[int(process.process_id)]
             saved = await host.die()
-            agent = await next_host(make_agent, guest, saved)
+            agent = await next_host(guest, saved)
             after = RecordedIO(bytes(200_000))
             await agent.adopt(process, after)
             assert await agent.wait(process) == 0
@@ -138,12 +146,12 @@ def test_input_goes_on_with_what_the_guest_has_not_received(make_agent) -> None:
     run(main())
 
 
-def test_input_that_had_ended_is_not_sent_again(make_agent) -> None:
+def test_input_that_had_ended_is_not_sent_again() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
-            host, process = await first_host(make_agent, guest, "sleep", io=RecordedIO(b"all there is"))
+            host, process = await first_host(guest, "sleep", io=RecordedIO(b"all there is"))
             saved = await host.die()
-            agent = await next_host(make_agent, guest, saved)
+            agent = await next_host(guest, saved)
             await agent.adopt(process, RecordedIO(b"more"))
             await agent.signal(process, 9, TIMEOUT)
             assert await agent.wait(process) == 128 + 9
@@ -153,14 +161,14 @@ def test_input_that_had_ended_is_not_sent_again(make_agent) -> None:
     run(main())
 
 
-def test_the_exit_code_and_error_output_of_a_process_that_ended_meanwhile_arrive(make_agent) -> None:
+def test_the_exit_code_and_error_output_of_a_process_that_ended_meanwhile_arrive() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
-            host, process = await first_host(make_agent, guest, "warn", "last words", io=RecordedIO(stalled=True))
+            host, process = await first_host(guest, "warn", "last words", io=RecordedIO(stalled=True))
             inside = guest.processes[int(process.process_id)]
             saved = await host.die()
             await inside.task
-            agent = await next_host(make_agent, guest, saved)
+            agent = await next_host(guest, saved)
             io = RecordedIO()
             await agent.adopt(process, io)
             assert await agent.wait(process) == 0
@@ -172,17 +180,17 @@ def test_the_exit_code_and_error_output_of_a_process_that_ended_meanwhile_arrive
     run(main())
 
 
-def test_commands_of_the_former_host_are_killed_and_forgotten(make_agent) -> None:
+def test_commands_of_the_former_host_are_killed_and_forgotten() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
-            host, first = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
+            host, first = await first_host(guest, "sleep", io=RecordedIO(None))
             agent = host.agent
             running = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), TIMEOUT)
             await agent.exec("c1", Cmd(args=["pattern", "1000000"]), RecordedIO(stalled=True), TIMEOUT)
             orphans = [process for process in guest.processes.values() if not process.init]
             saved = await host.die()
 
-            agent = await next_host(make_agent, guest, saved)
+            agent = await next_host(guest, saved)
             await asyncio.gather(*(process.task for process in orphans))
             assert [process.status for process in orphans] == [128 + 9, 128 + 9]
             await agent.adopt(first, RecordedIO(None))
@@ -198,11 +206,11 @@ def test_commands_of_the_former_host_are_killed_and_forgotten(make_agent) -> Non
     run(main())
 
 
-def test_a_process_is_adopted_once_and_under_its_own_container(make_agent) -> None:
+def test_a_process_is_adopted_once_and_under_its_own_container() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
-            host, process = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
-            agent = await next_host(make_agent, guest, await host.die())
+            host, process = await first_host(guest, "sleep", io=RecordedIO(None))
+            agent = await next_host(guest, await host.die())
             for stranger in (type(process)("c2", process.process_id), type(process)("c1", "17")):
                 with pytest.raises(AgentError, match="no process"):
                     await agent.adopt(stranger, RecordedIO())
@@ -214,10 +222,10 @@ def test_a_process_is_adopted_once_and_under_its_own_container(make_agent) -> No
     run(main())
 
 
-def test_three_hosts_in_a_row_take_over_from_each_other(make_agent) -> None:
+def test_three_hosts_in_a_row_take_over_from_each_other() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
-            host, process = await first_host(make_agent, guest, "cat", io=RecordedIO(None))
+            host, process = await first_host(guest, "cat", io=RecordedIO(None))
             for _ in range(3):
                 saved = await host.die()
                 host = Host(make_agent(saved), guest)
@@ -231,10 +239,10 @@ def test_three_hosts_in_a_row_take_over_from_each_other(make_agent) -> None:
     run(main())
 
 
-def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next(make_agent) -> None:
+def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
-            host, process = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
+            host, process = await first_host(guest, "sleep", io=RecordedIO(None))
             saved = await host.die()
             # The marker of the host that died is answered to the one that comes after it.
             assert guest.control.marker is not None
@@ -245,7 +253,7 @@ def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next(make_agent
             for port in (guest.control, guest.stream):
                 await port.closed()
                 port.send_raw(marker)
-            agent = await next_host(make_agent, guest, saved)
+            agent = await next_host(guest, saved)
             await agent.adopt(process, RecordedIO(None))
             await agent.signal_container("c1", 15, TIMEOUT)
             assert await agent.wait(process) == 128 + 15
@@ -254,26 +262,26 @@ def test_a_host_that_dies_while_taking_over_does_not_disturb_the_next(make_agent
     run(main())
 
 
-def test_a_host_with_another_token_is_refused(make_agent) -> None:
+def test_a_host_with_another_token_is_refused() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
-            host, _ = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
+            host, _ = await first_host(guest, "sleep", io=RecordedIO(None))
             saved = await host.die()
             with pytest.raises(AgentTimeoutError):
-                await next_host(make_agent, guest, saved | {"token": "ab" * 16}, timeout=0.1)
+                await next_host(guest, saved | {"token": "ab" * 16}, timeout=0.1)
 
     run(main())
 
 
 @pytest.mark.parametrize("api", [4242, 4244])
-def test_an_original_is_taken_over_as_well_as_it_can_be(make_agent, api) -> None:
+def test_an_original_is_taken_over_as_well_as_it_can_be(api: int) -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
-            host, process = await first_host(make_agent, guest, "cat", io=RecordedIO(None))
+            host, process = await first_host(guest, "cat", io=RecordedIO(None))
             saved = await host.die()
             # An answer that the former host did not wait for.
             guest.control.send_raw(b"\0\0\0\x09\0\0\0\x08")
-            agent = await next_host(make_agent, guest, saved)
+            agent = await next_host(guest, saved)
             assert AgentCapability.REATTACH not in agent.capabilities
             io = RecordedIO(b"still there")
             await agent.adopt(process, io)
@@ -285,14 +293,14 @@ def test_an_original_is_taken_over_as_well_as_it_can_be(make_agent, api) -> None
     run(main())
 
 
-def test_an_original_left_in_the_middle_of_a_frame_is_a_protocol_error(make_agent) -> None:
+def test_an_original_left_in_the_middle_of_a_frame_is_a_protocol_error() -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False) as guest:
-            host, _ = await first_host(make_agent, guest, "sleep", io=RecordedIO(None))
+            host, _ = await first_host(guest, "sleep", io=RecordedIO(None))
             saved = await host.die()
             guest.control.send_raw(b"\0\0\0\x09\0\0")
             with pytest.raises(AgentProtocolError, match="length"):
-                await next_host(make_agent, guest, saved)
+                await next_host(guest, saved)
 
     run(main())
 
@@ -300,12 +308,12 @@ def test_an_original_left_in_the_middle_of_a_frame_is_a_protocol_error(make_agen
 @pytest.mark.parametrize(
     "saved", [{}, {"token": "x"}, {"token": "0" * 32, "dialect": 4242}, {"token": "0" * 32, "processes": [{}]}]
 )
-def test_a_saved_state_that_cannot_be_read_is_refused(make_agent, saved) -> None:
+def test_a_saved_state_that_cannot_be_read_is_refused(saved: Mapping[str, object]) -> None:
     with pytest.raises(ConfigError, match="saved state of the agent of pod 'p1'"):
         make_agent(saved)
 
 
-def test_what_was_saved_before_the_guest_answered_makes_an_agent_that_greets_it(make_agent) -> None:
+def test_what_was_saved_before_the_guest_answered_makes_an_agent_that_greets_it() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent(make_agent().save())

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from hyperstart_agents import make_agent
 
+from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.streams import StreamChannel
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
@@ -34,11 +37,11 @@ NETWORK = GuestNetwork(
 )
 
 
-def run(main) -> None:
+def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 30))
 
 
-async def started(make_agent, guest):
+async def started(guest: FakeHyperstart) -> HyperstartAgent:
     agent = make_agent()
     await agent.connect(guest.open_channel, TIMEOUT)
     await agent.start_pod("p1", "", TIMEOUT)
@@ -46,17 +49,17 @@ async def started(make_agent, guest):
     return agent
 
 
-def sent(guest, code) -> list[Any]:
+def sent(guest: FakeHyperstart, code: int) -> list[Any]:
     return [json.loads(payload) for number, payload in guest.commands if number == code]
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_input_goes_in_frames_of_at_most_512_bytes_with_one_ping_between(make_agent, api) -> None:
+def test_input_goes_in_frames_of_at_most_512_bytes_with_one_ping_between(api: int) -> None:
     """The original keeps 512 bytes of a process' input and drops the rest without a word."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             before = len(guest.commands)
             io = RecordedIO(pattern(5000))
             process = await agent.exec("c1", Cmd(args=["cat"]), io, TIMEOUT)
@@ -71,12 +74,12 @@ def test_input_goes_in_frames_of_at_most_512_bytes_with_one_ping_between(make_ag
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_no_frame_of_input_is_longer_than_4096_bytes(make_agent, api) -> None:
+def test_no_frame_of_input_is_longer_than_4096_bytes(api: int) -> None:
     """A longer one ends the original's pid 1, and the VM with it."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             for terminal in (None, TerminalSize()):
                 data = pattern(20_000).replace(b"\x04", b"\x05")
                 io = RecordedIO(data)
@@ -103,12 +106,12 @@ def test_stream_numbers_are_below_2_to_the_53() -> None:
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(make_agent, api) -> None:
+def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(api: int) -> None:
     """The original refuses a process without a terminal whose stderr is 0."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT)
             await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT, terminal=TerminalSize(2, 3))
             plain, terminal = [command["process"] for command in sent(guest, Code.EXECCMD)]
@@ -120,7 +123,7 @@ def test_stderr_has_a_stream_of_its_own_where_there_is_no_terminal(make_agent, a
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_no_request_has_a_key_that_the_guest_does_not_support(make_agent, api) -> None:
+def test_no_request_has_a_key_that_the_guest_does_not_support(api: int) -> None:
     """The original answers ERROR to unknown keys, and skips what follows one in a process. The fake guest does too."""
 
     async def main() -> None:
@@ -146,12 +149,12 @@ def test_no_request_has_a_key_that_the_guest_does_not_support(make_agent, api) -
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_empty_lists_are_left_out(make_agent, api) -> None:
+def test_empty_lists_are_left_out(api: int) -> None:
     """The original takes null for a list as an error, and ``"ports":[]`` breaks the container."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             (container,) = sent(guest, Code.NEWCONTAINER)
             assert [key for key, value in container.items() if value in ([], None, {})] == []
             assert set(container) == {"id", "image", "rootfs", "process", "initialize"}
@@ -160,7 +163,7 @@ def test_empty_lists_are_left_out(make_agent, api) -> None:
     run(main())
 
 
-def test_a_pod_always_has_a_host_name(make_agent) -> None:
+def test_a_pod_always_has_a_host_name() -> None:
     """Without one the original never answers STARTPOD."""
 
     async def main() -> None:
@@ -177,12 +180,12 @@ def test_a_pod_always_has_a_host_name(make_agent) -> None:
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_signals_are_numbers(make_agent, api) -> None:
+def test_signals_are_numbers(api: int) -> None:
     """The original reads a signal that is a string as 0: ACK, and nothing happens."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             await agent.signal_container("c1", 15, TIMEOUT)
             assert sent(guest, Code.KILLCONTAINER) == [{"container": "c1", "signal": 15}]
             await agent.aclose()
@@ -191,12 +194,12 @@ def test_signals_are_numbers(make_agent, api) -> None:
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_no_input_goes_out_before_the_process_is_acknowledged(make_agent, api) -> None:
+def test_no_input_goes_out_before_the_process_is_acknowledged(api: int) -> None:
     """The original answers input of an unknown stream by an empty frame, which the host would take for the end."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api, misbehaviour=Misbehaviour.LATE, at=Code.EXECCMD) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             io = RecordedIO(b"hello")
             starting = asyncio.create_task(agent.exec("c1", Cmd(args=["cat"]), io, TIMEOUT))
             while not sent(guest, Code.EXECCMD):  # noqa: ASYNC110 - the guest has no event for a command
@@ -212,12 +215,12 @@ def test_no_input_goes_out_before_the_process_is_acknowledged(make_agent, api) -
     run(main())
 
 
-def test_destroypod_that_is_never_answered_ends_at_its_timeout(make_agent) -> None:
+def test_destroypod_that_is_never_answered_ends_at_its_timeout() -> None:
     """The original waits for ever for a process that handles SIGTERM and stays."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.SILENT, at=Code.DESTROYPOD) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             with pytest.raises(AgentTimeoutError, match=r"DESTROYPOD within 0\.1 s"):
                 await agent.stop_pod(0.1)
             await agent.aclose()
@@ -226,12 +229,12 @@ def test_destroypod_that_is_never_answered_ends_at_its_timeout(make_agent) -> No
 
 
 @pytest.mark.parametrize("options", [{"ours": False}, {}], ids=["original", "ours"])
-def test_containers_are_not_initialized(make_agent, options) -> None:
+def test_containers_are_not_initialized(options: dict[str, Any]) -> None:
     """``initialize`` makes the original write into the root file system, which is a read-only share."""
 
     async def main() -> None:
         async with FakeHyperstart(**options) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             assert [container["initialize"] for container in sent(guest, Code.NEWCONTAINER)] == [False]
             await agent.aclose()
 
@@ -239,7 +242,7 @@ def test_containers_are_not_initialized(make_agent, options) -> None:
 
 
 @pytest.mark.parametrize("taken_over", [False, True], ids=["same-host", "next-host"])
-def test_a_pod_that_ended_with_its_last_container_is_started_again_as_it_was(make_agent, taken_over) -> None:
+def test_a_pod_that_ended_with_its_last_container_is_started_again_as_it_was(taken_over: bool) -> None:
     """The original forgets the pod (PODFINISHED), its network and its share, but the VM stays."""
 
     async def main() -> None:
@@ -269,12 +272,12 @@ def test_a_pod_that_ended_with_its_last_container_is_started_again_as_it_was(mak
     run(main())
 
 
-def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged(make_agent) -> None:
+def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged() -> None:
     """The original reads little at once, and a host that writes on and on blocks on a full port: NEXT paces it."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.NO_NEXT, at=Code.EXECCMD) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             pieces = []
             count, guest.control._on_bytes = guest.control._on_bytes, lambda size: pieces.append(size)
             with pytest.raises(AgentTimeoutError):
@@ -287,18 +290,18 @@ def test_commands_go_in_pieces_of_512_bytes_that_the_guest_has_acknowledged(make
 
 
 @pytest.mark.parametrize("api", ORIGINALS)
-def test_a_warning_says_that_an_original_may_drop_input(make_agent, api) -> None:
+def test_a_warning_says_that_an_original_may_drop_input(api: int) -> None:
     """The original drops what a slow reader has not taken, and no host can know."""
 
     async def main() -> None:
         async with FakeHyperstart(ours=False, api=api) as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             [warning] = agent.warnings
             assert str(api) in warning
             assert "drops input" in warning
             await agent.aclose()
         async with FakeHyperstart() as guest:
-            agent = await started(make_agent, guest)
+            agent = await started(guest)
             assert agent.warnings == ()
             await agent.aclose()
 

@@ -1,13 +1,16 @@
 """The guest agent on another machine than the one it was written on."""
 
+from collections.abc import Callable
+
 import pytest
+from guest_vm import VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 
 pytestmark = pytest.mark.vm
 
 
-def test_the_agent_works_on_aarch64(aarch64, new_host) -> None:
+def test_the_agent_works_on_aarch64(aarch64: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(aarch64)
     host.hello()
     host.ok(Code.STARTPOD, {"hostname": "arm", "shareDir": "share", "containers": []})

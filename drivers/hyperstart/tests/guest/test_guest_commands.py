@@ -1,16 +1,18 @@
 """Commands after HELLO: the pod, its containers, and the reasons of commands that fail."""
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from guest_vm import VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 
 pytestmark = pytest.mark.vm
 
 
-def test_hello_answers_with_every_feature_of_the_protocol(host) -> None:
+def test_hello_answers_with_every_feature_of_the_protocol(host: RawHost) -> None:
     answer = host.hello()
     assert answer["version"] == 1
     assert set(answer["features"]) >= {
@@ -19,7 +21,7 @@ def test_hello_answers_with_every_feature_of_the_protocol(host) -> None:
     }
 
 
-def test_hello_lists_the_processes_that_the_host_has_not_released(host) -> None:
+def test_hello_lists_the_processes_that_the_host_has_not_released(host: RawHost) -> None:
     stdio = host.exec("c1", "sh", "-c", "echo out; read line; echo err >&2; exit 3")
     host.send_stream(stdio, b"line\n")
     host.wait_for(lambda: stdio in host.status)
@@ -35,38 +37,38 @@ def test_hello_lists_the_processes_that_the_host_has_not_released(host) -> None:
 
 
 @pytest.mark.parametrize("token", ["ff" * 16, "00", "zz" * 16, ""])
-def test_hello_with_another_token_is_refused(host, token) -> None:
+def test_hello_with_another_token_is_refused(host: RawHost, token: str) -> None:
     assert host.refused(Code.HELLO, {"version": 1, "token": token})
 
 
-def test_the_version_is_that_of_2016(host) -> None:
+def test_the_version_is_that_of_2016(host: RawHost) -> None:
     assert host.ok(Code.GETVERSION) == struct.pack(">I", 4242)
 
 
-def test_ping_getpod_and_ready_are_acknowledged_without_next(host) -> None:
+def test_ping_getpod_and_ready_are_acknowledged_without_next(host: RawHost) -> None:
     for code in (Code.PING, Code.GETPOD, Code.READY):
         host.send(code)
         assert host.frame() == (Code.ACK, b"")
 
 
 @pytest.mark.parametrize("code", [3, 5, 7, 9, 10, 13, 14, 23, 99, 4095, 2**32 - 1])
-def test_an_unknown_command_is_refused(host, code) -> None:
+def test_an_unknown_command_is_refused(host: RawHost, code: int) -> None:
     assert str(code) in host.refused(code)["reason"]
     host.ok(Code.PING)
 
 
-def test_a_second_pod_is_refused(host) -> None:
+def test_a_second_pod_is_refused(host: RawHost) -> None:
     pod = {"hostname": "other", "shareDir": "share", "containers": []}
     assert host.refused(Code.STARTPOD, pod) == {"reason": "a pod is started already"}
 
 
-def test_a_container_id_in_use_is_refused(host) -> None:
+def test_a_container_id_in_use_is_refused(host: RawHost) -> None:
     process = {"stdio": 11, "stderr": 12, "args": ["true"]}
     container = {"id": "c1", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
     assert host.refused(Code.NEWCONTAINER, container) == {"reason": "container 'c1' exists already"}
 
 
-def test_a_stream_number_in_use_is_refused(host) -> None:
+def test_a_stream_number_in_use_is_refused(host: RawHost) -> None:
     stdio = host.exec("c1", "sleep", "1000")
     for process in ({"stdio": stdio, "stderr": 7}, {"stdio": 7, "stderr": stdio}):
         command = {"container": "c1", "process": {**process, "args": ["true"]}}
@@ -97,7 +99,9 @@ def test_a_stream_number_in_use_is_refused(host) -> None:
         ),
     ],
 )
-def test_a_command_that_cannot_start_is_an_error_with_reason_and_exit_code(host, process, reason, code) -> None:
+def test_a_command_that_cannot_start_is_an_error_with_reason_and_exit_code(
+    host: RawHost, process: dict[str, Any], reason: str, code: int
+) -> None:
     stdio, stderr = host.new_streams()
     command = {"container": "c1", "process": {"stdio": stdio, "stderr": stderr, **process}}
     assert host.refused(Code.EXECCMD, command) == {"reason": reason, "exit_code": code}
@@ -121,17 +125,17 @@ def test_a_command_that_cannot_start_is_an_error_with_reason_and_exit_code(host,
         ({"args": ["nul\0"]}, "the message is not valid JSON: a NUL character in a string"),
     ],
 )
-def test_a_process_that_makes_no_sense_is_refused(host, process, reason) -> None:
+def test_a_process_that_makes_no_sense_is_refused(host: RawHost, process: dict[str, Any], reason: str) -> None:
     command = {"container": "c1", "process": {"stdio": 5, "stderr": 6, **process}}
     assert host.refused(Code.EXECCMD, command) == {"reason": reason}
 
 
-def test_exec_in_an_unknown_container_is_refused(host) -> None:
+def test_exec_in_an_unknown_container_is_refused(host: RawHost) -> None:
     command = {"container": "c9", "process": {"stdio": 5, "stderr": 6, "args": ["true"]}}
     assert host.refused(Code.EXECCMD, command) == {"reason": "there is no container 'c9'", "exit_code": 125}
 
 
-def test_a_container_that_cannot_start_leaves_its_name_and_streams_free(host) -> None:
+def test_a_container_that_cannot_start_leaves_its_name_and_streams_free(host: RawHost) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["nosuch"]}
     container = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
     missing = "root 'base/nowhere' in the shared directory: No such file or directory"
@@ -142,7 +146,7 @@ def test_a_container_that_cannot_start_leaves_its_name_and_streams_free(host) ->
     host.ok(Code.REMOVECONTAINER, {"container": "c2"})
 
 
-def test_the_root_must_be_below_the_shared_directory(host) -> None:
+def test_the_root_must_be_below_the_shared_directory(host: RawHost) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     for image in ("../..", "/", "base/../../etc"):
         container = {"id": "c2", "image": image, "overlay": True, "process": process}
@@ -151,7 +155,7 @@ def test_the_root_must_be_below_the_shared_directory(host) -> None:
         )
 
 
-def test_a_container_that_runs_cannot_be_removed_and_one_that_ended_can(host) -> None:
+def test_a_container_that_runs_cannot_be_removed_and_one_that_ended_can(host: RawHost) -> None:
     stdio = host.start_container("c2", "sleep", "1000")
     assert host.refused(Code.REMOVECONTAINER, {"container": "c2"}) == {"reason": "container 'c2' still runs"}
     host.ok(Code.KILLCONTAINER, {"container": "c2", "signal": 15})
@@ -167,7 +171,7 @@ def test_a_container_that_runs_cannot_be_removed_and_one_that_ended_can(host) ->
     assert host.refused(Code.REMOVECONTAINER, {"container": "c2"}) == gone
 
 
-def test_the_end_of_a_container_is_the_end_of_its_processes(host) -> None:
+def test_the_end_of_a_container_is_the_end_of_its_processes(host: RawHost) -> None:
     host.start_container("c2", "sh", "-c", "(sleep 1000; echo never) & read line", process={"envs": []})
     other = host.exec("c2", "sleep", "1000")
     host.ok(Code.KILLCONTAINER, {"container": "c2", "signal": 9})
@@ -176,7 +180,7 @@ def test_the_end_of_a_container_is_the_end_of_its_processes(host) -> None:
     host.ok(Code.REMOVECONTAINER, {"container": "c2"})
 
 
-def test_a_signal_reaches_the_process_of_a_stream(host) -> None:
+def test_a_signal_reaches_the_process_of_a_stream(host: RawHost) -> None:
     stdio = host.exec("c1", "sh", "-c", 'trap "echo caught; exit 5" USR1; echo ready; while :; do read line; done')
     host.wait_for(lambda: host.output.get(stdio))
     host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 10})
@@ -185,7 +189,7 @@ def test_a_signal_reaches_the_process_of_a_stream(host) -> None:
     assert host.refused(Code.SIGNAL, {"stdio": 999, "signal": 10}) == {"reason": "there is no process with stream 999"}
 
 
-def test_a_process_without_an_id_is_not_found_by_it(host) -> None:
+def test_a_process_without_an_id_is_not_found_by_it(host: RawHost) -> None:
     for process in ({}, {"process": ""}):
         assert host.refused(Code.SIGNALPROCESS, {"container": "c1", "signal": 9, **process}) == {
             "reason": "there is no process '' in container 'c1'"
@@ -193,16 +197,16 @@ def test_a_process_without_an_id_is_not_found_by_it(host) -> None:
 
 
 @pytest.mark.parametrize("signal", [1, 9, 15, 34])
-def test_death_by_signal_is_128_and_its_number(host, signal) -> None:
+def test_death_by_signal_is_128_and_its_number(host: RawHost, signal: int) -> None:
     assert host.run("c1", "sh", "-c", f"kill -{signal} $$")[0] == 128 + signal
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 255])
-def test_the_exit_code_is_the_program_s(host, code) -> None:
+def test_the_exit_code_is_the_program_s(host: RawHost, code: int) -> None:
     assert host.run("c1", "sh", "-c", f"exit {code}")[0] == code
 
 
-def test_a_failed_pod_starts_nothing_and_can_be_tried_again(fresh, new_host) -> None:
+def test_a_failed_pod_starts_nothing_and_can_be_tried_again(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(fresh)
     host.hello()
     usual: dict[str, Any] = {"image": "base", "rootfs": "rootfs", "overlay": True}
@@ -222,8 +226,8 @@ def test_a_failed_pod_starts_nothing_and_can_be_tried_again(fresh, new_host) -> 
     assert b"nosuch" not in host.run("good", "ps")[1]
 
 
-def test_what_came_and_went_leaves_no_files_memory_or_mounts_in_the_guest(host) -> None:
-    def census():
+def test_what_came_and_went_leaves_no_files_memory_or_mounts_in_the_guest(host: RawHost) -> None:
+    def census() -> tuple[int, int]:
         script = "cut -f1 /proc/sys/fs/file-nr; grep -E '^(AnonPages|Shmem):' /proc/meminfo"
         words = host.run("c1", "sh", "-c", script)[1].split()
         return int(words[0]), int(words[2]) + int(words[5])

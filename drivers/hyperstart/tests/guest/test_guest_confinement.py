@@ -3,9 +3,12 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from guest_vm import VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 
@@ -15,11 +18,11 @@ CHOWN, KILL, SETUID, SYS_ADMIN = 0, 5, 7, 21
 
 
 @pytest.fixture
-def confined(host):
+def confined(host: RawHost) -> Iterator[Callable[..., str]]:
     """Start containers that sleep, with whatever bounds them, and remove them."""
     names: list[str] = []
 
-    def start(*args, **bounds):
+    def start(*args: str, **bounds: Any) -> str:
         names.append(f"confined{len(names)}")
         host.start_container(names[-1], *(args or ("sleep", "1000000")), **bounds)
         return names[-1]
@@ -28,65 +31,71 @@ def confined(host):
     for name in names:
         host.call(Code.KILLCONTAINER, {"container": name, "signal": 9})
         (first,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name and each["init"])
-        host.wait_for(lambda stdio=first: stdio in host.status)
+        host.finish(first)
         host.ok(Code.REMOVECONTAINER, {"container": name})
 
 
-def in_guest(host, *args):
+def in_guest(host: RawHost, *args: str) -> str:
     """Run a command in the guest's own root, which sees everything, and return its output."""
     status, output, errors = host.run("", *args)
     assert (status, errors) == (0, b"")
     return output.decode()
 
 
-def status_of(host, container, *names, **process):
+def status_of(host: RawHost, container: str, *names: str, **process: Any) -> list[str]:
     """Return lines of /proc/PID/status of a process that joins a container."""
     lines = host.run(container, "cat", "/proc/self/status", **process)[1].decode().splitlines()
     found = dict(line.split(":\t") for line in lines if ":\t" in line)
     return [found[name] for name in names]
 
 
-def mask(*capabilities) -> str:
+def mask(*capabilities: int) -> str:
     return f"{sum(1 << each for each in capabilities):016x}"
 
 
-def test_a_read_only_root_cannot_be_written_but_what_is_mounted_in_it_can(host, confined) -> None:
+def test_a_read_only_root_cannot_be_written_but_what_is_mounted_in_it_can(
+    host: RawHost, confined: Callable[..., str]
+) -> None:
     name = confined(readOnly=True)
     assert host.run(name, "touch", "/file") == (1, b"", b"touch: /file: Read-only file system\n")
     assert host.run(name, "touch", "/dev/shm/file") == (0, b"", b"")
 
 
-def test_a_process_that_takes_more_memory_than_its_container_may_is_killed_and_no_other(host, confined) -> None:
+def test_a_process_that_takes_more_memory_than_its_container_may_is_killed_and_no_other(
+    host: RawHost, confined: Callable[..., str]
+) -> None:
     name = confined(memory=16)
     assert host.run(name, "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")[0] == 137
     assert host.run(name, "echo", "still") == (0, b"still\n", b"")
     assert host.run("c1", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1")[0] == 0
 
 
-def test_what_is_written_to_the_root_counts_as_the_container_s_memory(host, confined) -> None:
+def test_what_is_written_to_the_root_counts_as_the_container_s_memory(
+    host: RawHost, confined: Callable[..., str]
+) -> None:
     name = confined(memory=16)
     assert host.run(name, "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=64")[0] == 137
 
 
-def test_a_first_process_that_takes_too_much_memory_ends_with_137(host) -> None:
+def test_a_first_process_that_takes_too_much_memory_ends_with_137(host: RawHost) -> None:
     stdio = host.start_container("greedy", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1", memory=16)
     assert host.finish(stdio)[0] == 137
     host.ok(Code.REMOVECONTAINER, {"container": "greedy"})
 
 
-def test_a_container_has_no_more_processes_than_it_may(host, confined) -> None:
+def test_a_container_has_no_more_processes_than_it_may(host: RawHost, confined: Callable[..., str]) -> None:
     name = confined(pids=4)
     status, _, errors = host.run(name, "sh", "-c", "for i in 1 2 3 4 5; do sleep 1000000 & done")
     assert status != 0
     assert b"can't fork" in errors
-    full = {"container": name, "process": {"stdio": 5, "stderr": 6, "args": ["sleep", "9"]}}
+    full: dict[str, Any] = {"container": name, "process": {"stdio": 5, "stderr": 6, "args": ["sleep", "9"]}}
     # The shell has ended, so one more process fits.
     host.ok(Code.EXECCMD, full)
     full["process"].update(stdio=7, stderr=8)
     assert host.refused(Code.EXECCMD, full)["reason"] == f"container '{name}' has all the processes that it may"
 
 
-def test_resource_limits_are_those_of_every_process(host, confined) -> None:
+def test_resource_limits_are_those_of_every_process(host: RawHost, confined: Callable[..., str]) -> None:
     limits = [{"name": "nofile", "soft": 100, "hard": 200}, {"name": "core", "soft": 0}, {"name": "nproc"}]
     name = confined("sh", "-c", "cat /proc/self/limits; sleep 1000000", rlimits=limits)
     (first,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name)
@@ -98,7 +107,9 @@ def test_resource_limits_are_those_of_every_process(host, confined) -> None:
         assert values["Max processes"] == ["unlimited", "unlimited"]
 
 
-def test_root_has_the_container_s_capabilities_and_none_can_be_inherited(host, confined) -> None:
+def test_root_has_the_container_s_capabilities_and_none_can_be_inherited(
+    host: RawHost, confined: Callable[..., str]
+) -> None:
     name = confined(capabilities=["CAP_CHOWN", "CAP_KILL"])
     sets = status_of(host, name, "CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb")
     assert sets == [*[mask(CHOWN, KILL)] * 3, mask(), mask()]
@@ -106,25 +117,25 @@ def test_root_has_the_container_s_capabilities_and_none_can_be_inherited(host, c
     assert b"Operation not permitted" in host.run(name, "busybox", "chroot", "/", "true")[2]
 
 
-def test_another_user_than_root_has_no_capabilities(host, confined) -> None:
+def test_another_user_than_root_has_no_capabilities(host: RawHost, confined: Callable[..., str]) -> None:
     name = confined(capabilities=["CAP_CHOWN", "CAP_SETUID"])
     sets = status_of(host, name, "CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb", user="bob")
     assert sets == [mask(CHOWN, SETUID), *[mask()] * 4]
 
 
-def test_a_container_can_have_no_capabilities_at_all(host, confined) -> None:
+def test_a_container_can_have_no_capabilities_at_all(host: RawHost, confined: Callable[..., str]) -> None:
     name = confined(capabilities=[])
     assert status_of(host, name, "CapBnd", "CapPrm", "CapEff") == [mask()] * 3
     assert b"Operation not permitted" in host.run(name, "busybox", "chown", "5", "/tmp")[2]
 
 
-def test_without_a_list_of_capabilities_a_container_has_all(host, confined) -> None:
+def test_without_a_list_of_capabilities_a_container_has_all(host: RawHost, confined: Callable[..., str]) -> None:
     bounding = int(status_of(host, "c1", "CapBnd")[0], 16)
     assert bounding >> SYS_ADMIN & 1
     assert status_of(host, confined(), "CapEff", "NoNewPrivs") == [f"{bounding:016x}", "0"]
 
 
-def test_no_new_privileges_are_gained_if_the_container_forbids_it(host, confined) -> None:
+def test_no_new_privileges_are_gained_if_the_container_forbids_it(host: RawHost, confined: Callable[..., str]) -> None:
     name = confined("sh", "-c", "busybox grep NoNewPrivs /proc/self/status; sleep 1000000", noNewPrivs=True)
     (first,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name)
     host.wait_for(lambda: host.output.get(first) == b"NoNewPrivs:\t1\n")
@@ -133,7 +144,9 @@ def test_no_new_privileges_are_gained_if_the_container_forbids_it(host, confined
 
 
 @pytest.mark.parametrize("path", ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger"])
-def test_who_may_not_administer_the_system_cannot_do_it_by_files_of_proc(host, confined, path) -> None:
+def test_who_may_not_administer_the_system_cannot_do_it_by_files_of_proc(
+    host: RawHost, confined: Callable[..., str], path: str
+) -> None:
     name = confined(capabilities=["CAP_CHOWN"])
     status, _, errors = host.run(name, "sh", "-c", f"echo x > {path}")
     assert status != 0
@@ -151,13 +164,13 @@ def test_who_may_not_administer_the_system_cannot_do_it_by_files_of_proc(host, c
         ({"memory": 2**63}, "memory.max: 9223372036854775808 is too much"),
     ],
 )
-def test_a_bound_that_makes_no_sense_is_refused(host, bound, reason) -> None:
+def test_a_bound_that_makes_no_sense_is_refused(host: RawHost, bound: dict[str, Any], reason: str) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     container = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, **bound}
     assert host.refused(Code.NEWCONTAINER, container)["reason"] == reason
 
 
-def test_the_end_of_a_container_is_the_end_of_what_left_its_mount_namespace(host) -> None:
+def test_the_end_of_a_container_is_the_end_of_what_left_its_mount_namespace(host: RawHost) -> None:
     stdio = host.start_container(
         "leaver", "sh", "-c", "busybox unshare -m sleep 31415 & while ! busybox pidof sleep; do :; done >/dev/null"
     )
@@ -166,19 +179,21 @@ def test_the_end_of_a_container_is_the_end_of_what_left_its_mount_namespace(host
     assert "31415" not in in_guest(host, "ps")
 
 
-def test_a_removed_container_leaves_no_control_group(host) -> None:
+def test_a_removed_container_leaves_no_control_group(host: RawHost) -> None:
     before = in_guest(host, "find", "/run/vc/cgroup", "-type", "d")
     assert host.finish(host.start_container("brief", "true"))[0] == 0
     host.ok(Code.REMOVECONTAINER, {"container": "brief"})
     assert in_guest(host, "find", "/run/vc/cgroup", "-type", "d") == before
 
 
-def test_a_container_does_not_see_the_control_groups(host) -> None:
+def test_a_container_does_not_see_the_control_groups(host: RawHost) -> None:
     assert b"cgroup" not in host.run("c1", "mount")[1]
     assert host.run("c1", "ls", "/sys/fs/cgroup") == (0, b"", b"")
 
 
-def test_a_container_cannot_lift_its_bounds_in_a_user_namespace_of_its_own(host, extended, confined, tmp_path) -> None:
+def test_a_container_cannot_lift_its_bounds_in_a_user_namespace_of_its_own(
+    host: RawHost, extended: VM, confined: Callable[..., str], tmp_path: Path
+) -> None:
     source = Path(__file__).with_name("lift.c")
     subprocess.run(["musl-gcc", "-static", "-o", tmp_path / "lift", source], check=True)
     root = extended.directory / "share/lifter/rootfs"
@@ -190,7 +205,7 @@ def test_a_container_cannot_lift_its_bounds_in_a_user_namespace_of_its_own(host,
     assert "100" in in_guest(host, "sh", "-c", "cat /run/vc/cgroup/*/pids.max").split()
 
 
-def test_what_a_container_uses_is_reported(host, confined) -> None:
+def test_what_a_container_uses_is_reported(host: RawHost, confined: Callable[..., str]) -> None:
     name = confined(memory=64, pids=100)
     before = json.loads(host.ok(Code.STATS, {"container": name}))
     assert set(before) == {"cpu", "memory", "memoryLimit", "pids", "read", "written"}
@@ -202,11 +217,11 @@ def test_what_a_container_uses_is_reported(host, confined) -> None:
     assert after["cpu"] > before["cpu"]
 
 
-def test_without_a_bound_no_limit_is_reported(host) -> None:
+def test_without_a_bound_no_limit_is_reported(host: RawHost) -> None:
     assert "memoryLimit" not in json.loads(host.ok(Code.STATS, {"container": "c1"}))
 
 
-def test_usage_of_a_container_that_does_not_run_is_refused(host) -> None:
+def test_usage_of_a_container_that_does_not_run_is_refused(host: RawHost) -> None:
     assert host.refused(Code.STATS, {"container": "c9"}) == {"reason": "there is no container 'c9'"}
     assert host.finish(host.start_container("brief", "true"))[0] == 0
     assert host.refused(Code.STATS, {"container": "brief"}) == {"reason": "container 'brief' does not run"}

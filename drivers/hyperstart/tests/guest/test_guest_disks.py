@@ -1,29 +1,35 @@
 """Roots and volumes that are disks: virtio-blk by name, SCSI by address, there at the start or added later."""
 
+import platform
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from guest_vm import VM, Qmp, RawHost, build_image, make_root_fs, with_pod
 
 from needs import require
 from vc_agent_hyperstart.codec import Code
+from vc_core.driver import GuestImage
 
 pytestmark = pytest.mark.vm
 
 TOOLS = ("mkfs.ext4", "mksquashfs", "mkfs.erofs", "mkfs.xfs")
 
 
-def run(*args) -> None:
+def run(*args: str | Path) -> None:
     subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory, make_root):
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with images of one root file system in each format, and of two xfs with the same UUID."""
     require(*TOOLS)
     directory = tmp_path_factory.mktemp("images")
     root = directory / "root"
-    make_root(root / "rootfs")
+    make_root_fs(root / "rootfs")
     for name in ("dev", "proc", "sys"):
         (root / "rootfs" / name).mkdir()
     (root / "rootfs/tmp/seed").write_text("from the image", encoding="utf-8")
@@ -49,22 +55,22 @@ class Disks:
     def __init__(self) -> None:
         self.arguments = ["-device", "virtio-scsi-pci,id=scsi"]
 
-    def drive(self, file, read_only=True, name=None):
+    def drive(self, file: Path, read_only: bool = True, name: str | None = None) -> str:
         name = name or f"disk{len(self.arguments)}"
         access = "on" if read_only else "off"
         self.arguments += ["-drive", f"file={file},format=raw,if=none,id={name},readonly={access}"]
         return name
 
-    def blk(self, file, **more) -> None:
+    def blk(self, file: Path, **more: Any) -> None:
         self.arguments += ["-device", f"virtio-blk-pci,drive={self.drive(file, **more)}"]
 
-    def scsi(self, file, target, lun, **more) -> None:
+    def scsi(self, file: Path, target: int, lun: int, **more: Any) -> None:
         drive = self.drive(file, **more)
         self.arguments += ["-device", f"scsi-hd,drive={drive},bus=scsi.0,scsi-id={target},lun={lun}"]
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory, images, make_guest, boot_with_pod):
+def extended(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Iterator[VM]:
     """A VM with disks, some of them only in QEMU so far."""
     disks = Disks()
     disks.blk(images / "squashfs")
@@ -77,22 +83,22 @@ def extended(tmp_path_factory, images, make_guest, boot_with_pod):
     usual: dict[str, tuple[str, ...]] = {"disks": ("virtio_blk", "virtio_scsi", "sd_mod")}
     usual.update({name: (name,) for name in ("ext4", "squashfs", "erofs", "xfs")})
     directory = tmp_path_factory.mktemp("vm")
-    with boot_with_pod(directory, make_guest(later=usual), devices=disks.arguments) as vm:
+    with with_pod(directory, build_image(platform.machine(), later=usual), devices=disks.arguments) as vm:
         yield vm
 
 
-def container(host, name, *args, **spec):
+def container(host: RawHost, name: str, *args: str, **spec: Any) -> int:
     """Start a container without an overlay; return its stdio stream."""
     return host.start_container(name, *args, **{"overlay": False, **spec})
 
 
-def remove(host, name, stdio) -> None:
+def remove(host: RawHost, name: str, stdio: int) -> None:
     host.call(Code.KILLCONTAINER, {"container": name, "signal": 9})
     host.finish(stdio)
     host.ok(Code.REMOVECONTAINER, {"container": name})
 
 
-def output_of(host, *args, **spec):
+def output_of(host: RawHost, *args: str, **spec: Any) -> str:
     """Run a container to its end, and remove it."""
     stdio = container(host, "brief", *args, **spec)
     status, output, errors = host.finish(stdio)
@@ -112,12 +118,12 @@ EVERY_KIND = [
 
 
 @pytest.mark.parametrize("disk", EVERY_KIND, ids=lambda disk: f"{disk['fstype']}-{disk.get('addr') or disk['image']}")
-def test_a_root_on_a_disk_has_an_overlay_and_the_disk_never_changes(host, disk) -> None:
+def test_a_root_on_a_disk_has_an_overlay_and_the_disk_never_changes(host: RawHost, disk: dict[str, Any]) -> None:
     for _ in range(2):
         assert output_of(host, *WRITE, overlay=True, **disk) == "from the imagewritten\n"
 
 
-def test_without_an_overlay_the_container_writes_to_the_disk(host) -> None:
+def test_without_an_overlay_the_container_writes_to_the_disk(host: RawHost) -> None:
     disk = {"image": "vdb", "fstype": "ext4"}
     assert output_of(host, "sh", "-c", "echo kept > /kept", **disk) == ""
     assert output_of(host, "cat", "/kept", **disk) == "kept\n"
@@ -126,13 +132,15 @@ def test_without_an_overlay_the_container_writes_to_the_disk(host) -> None:
 @pytest.mark.parametrize(
     "disk", [{"image": "vdb", "fstype": "ext4", "readOnly": True}, {"image": "", "addr": "0:1", "fstype": "ext4"}]
 )
-def test_a_root_that_is_to_be_read_only_or_lies_on_a_read_only_disk_cannot_be_written(host, disk) -> None:
+def test_a_root_that_is_to_be_read_only_or_lies_on_a_read_only_disk_cannot_be_written(
+    host: RawHost, disk: dict[str, Any]
+) -> None:
     stdio = container(host, "reader", "sleep", "1000000", **disk)
     assert host.run("reader", "touch", "/tmp/new") == (1, b"", b"touch: /tmp/new: Read-only file system\n")
     remove(host, "reader", stdio)
 
 
-def test_device_files_of_an_image_are_of_no_use(host) -> None:
+def test_device_files_of_an_image_are_of_no_use(host: RawHost) -> None:
     script = "mkdir -p /d; test -e /d/zero || mknod /d/zero c 1 5; head -c 1 /d/zero"
     for overlay in (False, True):
         stdio = container(host, "maker", "sh", "-c", script, image="vdb", fstype="ext4", overlay=overlay)
@@ -157,13 +165,17 @@ def test_device_files_of_an_image_are_of_no_use(host) -> None:
         ({"image": "", "addr": "7:0", "fstype": "ext4"}, "the VM has no disk '7:0'"),
     ],
 )
-def test_a_disk_that_cannot_be_the_root_is_an_error_with_its_reason(host, spec, reason) -> None:
+def test_a_disk_that_cannot_be_the_root_is_an_error_with_its_reason(
+    host: RawHost, spec: dict[str, Any], reason: str
+) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     whole = {"id": "c2", "rootfs": "rootfs", "process": process, **spec}
     assert host.refused(Code.NEWCONTAINER, whole) == {"reason": reason}
 
 
-def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_else_waits(host, extended, qmp) -> None:
+def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_else_waits(
+    host: RawHost, extended: VM, qmp: Callable[[VM], Qmp]
+) -> None:
     stdio, stderr = host.new_streams()
     process = {"stdio": stdio, "stderr": stderr, "args": ["cat", "/tmp/seed"]}
     echo = host.exec("c1", "cat")
@@ -177,11 +189,11 @@ def test_a_disk_that_comes_while_the_guest_waits_for_it_is_found_and_nothing_els
     host.ok(Code.REMOVECONTAINER, {"container": "late"})
 
 
-def volume(**more):
+def volume(**more: Any) -> dict[str, Any]:
     return {"mount": "/vol", "fstype": "xfs", **more}
 
 
-def test_a_volume_is_a_directory_on_its_disk_without_devices_and_set_user_id_programs(host) -> None:
+def test_a_volume_is_a_directory_on_its_disk_without_devices_and_set_user_id_programs(host: RawHost) -> None:
     volumes = [volume(device="", addr="2:0")]
     assert output_of(host, "sh", "-c", "echo kept > /vol/kept", overlay=True, image="base", volumes=volumes) == ""
     (line,) = output_of(host, "busybox", "grep", " /vol ", "/proc/mounts", overlay=True, volumes=volumes).splitlines()
@@ -191,26 +203,26 @@ def test_a_volume_is_a_directory_on_its_disk_without_devices_and_set_user_id_pro
     assert output_of(host, "cat", "/vol/kept", overlay=True, volumes=volumes) == "kept\n"
 
 
-def test_a_volume_that_is_a_link_out_of_its_disk_is_refused(host) -> None:
+def test_a_volume_that_is_a_link_out_of_its_disk_is_refused(host: RawHost) -> None:
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     volumes = [{"mount": "/vol", "device": "", "addr": "0:1", "fstype": "ext4", "readOnly": True}]
     spec = {"id": "c2", "image": "base", "rootfs": "rootfs", "overlay": True, "process": process, "volumes": volumes}
     assert host.refused(Code.NEWCONTAINER, spec) == {"reason": "volume on '/vol': _data: Cross-device link"}
 
 
-def test_copies_of_one_disk_can_be_mounted_at_once(host) -> None:
+def test_copies_of_one_disk_can_be_mounted_at_once(host: RawHost) -> None:
     volumes = [volume(device="", addr="2:0"), volume(device="", addr="3:0", mount="/other")]
     assert output_of(host, "busybox", "stat", "-fc", "%T", "/vol", "/other", overlay=True, volumes=volumes)
 
 
-def test_a_read_only_volume_cannot_be_written(host) -> None:
+def test_a_read_only_volume_cannot_be_written(host: RawHost) -> None:
     volumes = [volume(device="", addr="2:0", readOnly=True)]
     stdio = host.start_container("reader", "touch", "/vol/new", volumes=volumes)
     assert host.finish(stdio) == (1, b"", b"touch: /vol/new: Read-only file system\n")
     host.ok(Code.REMOVECONTAINER, {"container": "reader"})
 
 
-def test_an_empty_volume_gets_what_the_image_has_in_its_place_on_the_first_start(host) -> None:
+def test_an_empty_volume_gets_what_the_image_has_in_its_place_on_the_first_start(host: RawHost) -> None:
     look = ("stat", "-c", "%n %F %a %s", "/tmp/seed", "/tmp/link")
     volumes = [volume(device="", addr="3:0", mount="/tmp", dockerVolume=True)]
     spec = {"image": "", "addr": "0:1", "fstype": "ext4", "overlay": True, "volumes": volumes}
@@ -223,13 +235,13 @@ def test_an_empty_volume_gets_what_the_image_has_in_its_place_on_the_first_start
 
 
 def test_a_disk_is_unmounted_before_power_off_and_its_modules_are_loaded_when_it_is_needed(
-    tmp_path_factory, images, guest_image, boot_with_pod, new_host
+    tmp_path_factory: pytest.TempPathFactory, images: Path, guest_image: GuestImage, new_host: Callable[[VM], RawHost]
 ) -> None:
     image = images / "ext4-alone"
     shutil.copy(images / "ext4-copy", image)
     disks = Disks()
     disks.blk(image, read_only=False)
-    with boot_with_pod(tmp_path_factory.mktemp("vm"), guest_image, devices=disks.arguments) as vm:
+    with with_pod(tmp_path_factory.mktemp("vm"), guest_image, devices=disks.arguments) as vm:
         host = new_host(vm)
         host.take_over()
         host.hello()

@@ -3,8 +3,10 @@
 import json
 import random
 import struct
+from collections.abc import Callable
 
 import pytest
+from guest_vm import VM, RawHost
 
 from vc_agent_hyperstart.codec import Code, StreamControlType
 
@@ -12,7 +14,7 @@ pytestmark = pytest.mark.vm
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, (1 << 20) + 1, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_a_command_of_impossible_length_is_an_error_until_the_next_takeover(host, length) -> None:
+def test_a_command_of_impossible_length_is_an_error_until_the_next_takeover(host: RawHost, length: int) -> None:
     host.control.sendall(struct.pack(">II", Code.PING, length))
     code, payload = host.reply()
     assert (code, json.loads(payload)["reason"].startswith("a command's length is impossible")) == (Code.ERROR, True)
@@ -25,13 +27,13 @@ def test_a_command_of_impossible_length_is_an_error_until_the_next_takeover(host
     host.ok(Code.PING)
 
 
-def test_a_command_of_one_mib_is_taken(host) -> None:
+def test_a_command_of_one_mib_is_taken(host: RawHost) -> None:
     host.ok(Code.PING, bytes((1 << 20) - 8))
     host.ok(Code.PING)
 
 
 @pytest.mark.parametrize("length", [0, 11, 65537, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_a_stream_frame_of_impossible_length_waits_for_a_takeover(host, length) -> None:
+def test_a_stream_frame_of_impossible_length_waits_for_a_takeover(host: RawHost, length: int) -> None:
     stdio = host.exec("c1", "cat")
     host.stream.sendall(struct.pack(">QI", stdio, length))
     host.send_stream(stdio, b"lost\n")
@@ -93,13 +95,13 @@ BAD_JSON = [
 
 
 @pytest.mark.parametrize("payload", BAD_JSON, ids=lambda payload: repr(payload[:12]))
-def test_bad_json_is_an_error(host, payload) -> None:
+def test_bad_json_is_an_error(host: RawHost, payload: bytes) -> None:
     for code in (Code.STARTPOD, Code.NEWCONTAINER, Code.EXECCMD, Code.KILLCONTAINER, Code.REMOVECONTAINER, Code.HELLO):
         assert host.refused(code, payload)["reason"]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_random_changes_of_good_commands_never_end_the_guest(host, seed) -> None:
+def test_random_changes_of_good_commands_never_end_the_guest(host: RawHost, seed: int) -> None:
     chance = random.Random(seed)
     process = {
         "stdio": 901,
@@ -152,7 +154,7 @@ def test_random_changes_of_good_commands_never_end_the_guest(host, seed) -> None
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_noise_on_both_channels_ends_with_a_takeover(host, seed) -> None:
+def test_noise_on_both_channels_ends_with_a_takeover(host: RawHost, seed: int) -> None:
     chance = random.Random(seed)
     for sock in (host.control, host.stream):
         for _ in range(20):
@@ -163,7 +165,9 @@ def test_noise_on_both_channels_ends_with_a_takeover(host, seed) -> None:
     assert host.run("c1", "echo", "well")[1] == b"well\n"
 
 
-def test_a_host_that_reads_no_answers_cannot_make_the_guest_grow(extended, new_host) -> None:
+def test_a_host_that_reads_no_answers_cannot_make_the_guest_grow(
+    extended: VM, new_host: Callable[[VM], RawHost]
+) -> None:
     host = new_host(extended)
     host.take_over()
     host.control.settimeout(1)
@@ -176,7 +180,9 @@ def test_a_host_that_reads_no_answers_cannot_make_the_guest_grow(extended, new_h
     host.ok(Code.PING)
 
 
-def test_signals_of_a_container_that_meet_a_process_before_its_execve_do_not_reach_the_agent(fresh, new_host) -> None:
+def test_signals_of_a_container_that_meet_a_process_before_its_execve_do_not_reach_the_agent(
+    fresh: VM, new_host: Callable[[VM], RawHost]
+) -> None:
     host = new_host(fresh)
     host.hello()
     host.ok(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []})

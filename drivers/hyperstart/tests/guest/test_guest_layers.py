@@ -29,19 +29,19 @@ FILES = sorted(GUEST.glob("*.[ch]"))
 SOURCES = [path for path in FILES if path.suffix == ".c"]
 
 
-def includes(path):
+def includes(path: Path) -> set[str]:
     return set(re.findall(r'^#include "(\w+)\.h"', path.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
-def symbols(path, *options):
+def symbols(path: Path, *options: str) -> set[str]:
     """Return the names of an object's external symbols that ``nm`` prints with these options."""
-    command = ["nm", "--portability", "--extern-only", *options, path]
+    command: list[str | Path] = ["nm", "--portability", "--extern-only", *options, path]
     output = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
     return {line.split()[0] for line in output.splitlines()}
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory):
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The object of each source by its name."""
     directory = tmp_path_factory.mktemp("objects")
     subprocess.run(["gcc", "-std=c11", "-D_GNU_SOURCE", "-c", *SOURCES], check=True, cwd=directory)
@@ -54,13 +54,13 @@ def test_every_file_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_file_includes_only_what_lies_below_it(path) -> None:
+def test_a_file_includes_only_what_lies_below_it(path: Path) -> None:
     below = set(LAYERS[: LAYERS.index(path.stem)])
     above = sorted(includes(path) - below - {path.stem})
     assert not above, f"{path.name} includes {', '.join(above)}, which come after it in LAYERS_TEXT of {__file__}"
 
 
-def test_a_file_uses_no_symbol_of_one_above_it(objects) -> None:
+def test_a_file_uses_no_symbol_of_one_above_it(objects: dict[str, Path]) -> None:
     homes = {symbol: stem for stem, path in objects.items() for symbol in symbols(path, "--defined-only")}
     upward = [
         f"{stem} uses {symbol} of {homes[symbol]}"
@@ -71,7 +71,7 @@ def test_a_file_uses_no_symbol_of_one_above_it(objects) -> None:
     assert not upward, f"these come after their users in LAYERS_TEXT of {__file__}"
 
 
-def test_the_symbols_of_the_agent_are_seen(objects) -> None:
+def test_the_symbols_of_the_agent_are_seen(objects: dict[str, Path]) -> None:
     assert {"main", "process_start", "failure"} <= {
         symbol for path in objects.values() for symbol in symbols(path, "--defined-only")
     }

@@ -1,10 +1,14 @@
 """The pod's network, and devices that the host adds while the VM runs."""
 
 import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from guest_vm import VM, Qmp, RawHost, booted, make_root_fs
 
 from vc_agent_hyperstart.codec import Code
+from vc_core.driver import GuestImage
 
 pytestmark = pytest.mark.vm
 
@@ -48,10 +52,10 @@ DEVICES = [
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory, guest_image, boot, raw_host):
+def extended(tmp_path_factory: pytest.TempPathFactory, guest_image: GuestImage) -> Iterator[VM]:
     """A VM with a network interface, and a pod that has a network."""
-    with boot(tmp_path_factory.mktemp("vm"), guest_image, devices=DEVICES) as vm:
-        host = raw_host(vm)
+    with booted(tmp_path_factory.mktemp("vm"), guest_image, devices=DEVICES) as vm:
+        host = RawHost(vm)
         host.hello()
         refused = {"portmappingWhiteLists": {"internalNetworks": ["10.0.0.0/8"]}}
         assert host.refused(Code.STARTPOD, {**POD, **refused}) == {
@@ -65,13 +69,13 @@ def extended(tmp_path_factory, guest_image, boot, raw_host):
         yield vm
 
 
-def ip(host, *args):
+def ip(host: RawHost, *args: str) -> str:
     status, output, errors = host.run("c1", "busybox", "ip", *args)
     assert (status, errors) == (0, b"")
     return output.decode()
 
 
-def test_an_interface_has_its_name_addresses_and_mtu_and_is_up(host) -> None:
+def test_an_interface_has_its_name_addresses_and_mtu_and_is_up(host: RawHost) -> None:
     text = ip(host, "addr", "show", "dev", "wan0")
     assert re.search(r"wan0: <[^>]*\bUP\b[^>]*> mtu 1400 ", text)
     assert "inet 10.0.2.15/24 brd 10.0.2.255 scope global wan0" in text
@@ -79,38 +83,40 @@ def test_an_interface_has_its_name_addresses_and_mtu_and_is_up(host) -> None:
 
 
 @pytest.mark.parametrize("peer", [GATEWAY, GATEWAY6, "127.0.0.1", "::1"])
-def test_the_network_is_reached(host, peer) -> None:
+def test_the_network_is_reached(host: RawHost, peer: str) -> None:
     status, output, errors = host.run("c1", "ping", "-c", "1", "-W", "10", peer)
     assert status == 0, (output, errors)
 
 
-def test_routes_are_those_that_were_asked_for(host) -> None:
+def test_routes_are_those_that_were_asked_for(host: RawHost) -> None:
     routes = [line.split() for line in ip(host, "route").splitlines()]
     assert ["default", "via", GATEWAY, "dev", "wan0"] in [route[:5] for route in routes]
     assert ["192.0.2.0/24", "dev", "wan0"] in [route[:3] for route in routes]
     assert f"default via {GATEWAY6} dev wan0" in ip(host, "-6", "route")
 
 
-def test_containers_and_the_guest_s_own_root_have_the_name_servers(host) -> None:
+def test_containers_and_the_guest_s_own_root_have_the_name_servers(host: RawHost) -> None:
     for container in ("c1", ""):
         assert host.run(container, "cat", "/etc/resolv.conf")[1] == RESOLVER
 
 
-def test_a_container_cannot_change_the_name_servers_of_others(host) -> None:
+def test_a_container_cannot_change_the_name_servers_of_others(host: RawHost) -> None:
     status, _, errors = host.run("c1", "sh", "-c", "echo nameserver 192.0.2.1 > /etc/resolv.conf")
     assert (status, errors) == (1, b"sh: can't create /etc/resolv.conf: Read-only file system\n")
 
 
-def test_a_link_to_what_is_not_there_gives_way_to_the_name_servers(host, extended, make_root) -> None:
+def test_a_link_to_what_is_not_there_gives_way_to_the_name_servers(host: RawHost, extended: VM) -> None:
     root = extended.directory / "share/linked/rootfs"
-    make_root(root)
+    make_root_fs(root)
     (root / "etc/resolv.conf").symlink_to("/run/somewhere/resolv.conf")
     stdio = host.start_container("linked", "cat", "/etc/resolv.conf", image="linked")
     assert host.finish(stdio) == (0, RESOLVER, b"")
     host.ok(Code.REMOVECONTAINER, {"container": "linked"})
 
 
-def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(host, extended, qmp) -> None:
+def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(
+    host: RawHost, extended: VM, qmp: Callable[[VM], Qmp]
+) -> None:
     qmp(extended)("device_add", driver="virtio-net-pci", netdev="n1", bus="room", id="nic")
     host.ok(
         Code.SETUPINTERFACE, {"device": "eth0", "ipAddress": "198.51.100.7", "netMask": "25", "newDeviceName": "lan0"}
@@ -138,7 +144,9 @@ def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(hos
         ({"ipAddresses": []}, "the interface has no 'device'"),
     ],
 )
-def test_an_interface_that_cannot_be_is_an_error_with_its_reason(host, interface, reason) -> None:
+def test_an_interface_that_cannot_be_is_an_error_with_its_reason(
+    host: RawHost, interface: dict[str, Any], reason: str
+) -> None:
     assert host.refused(Code.SETUPINTERFACE, interface) == {"reason": reason}
     host.ok(Code.SETUPINTERFACE, {"device": "wan0"})  # which trying to rename took down
 
@@ -153,12 +161,14 @@ def test_an_interface_that_cannot_be_is_an_error_with_its_reason(host, interface
         ({"dest": "10.9.0.0/16", "gateway": "192.168.7.1"}, "route to 10.9.0.0/16: Network unreachable"),
     ],
 )
-def test_a_route_that_cannot_be_is_an_error_with_its_reason(host, route, reason) -> None:
+def test_a_route_that_cannot_be_is_an_error_with_its_reason(host: RawHost, route: dict[str, Any], reason: str) -> None:
     assert host.refused(Code.SETUPROUTE, {"routes": [route]}) == {"reason": reason}
 
 
-def test_processors_and_memory_that_are_added_later_are_used(host, extended, qmp) -> None:
-    def total():
+def test_processors_and_memory_that_are_added_later_are_used(
+    host: RawHost, extended: VM, qmp: Callable[[VM], Qmp]
+) -> None:
+    def total() -> int:
         line = host.run("c1", "busybox", "grep", "MemTotal", "/proc/meminfo")[1]
         return int(line.split()[1])
 

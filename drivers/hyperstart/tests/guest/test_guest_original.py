@@ -3,8 +3,11 @@
 import os
 import struct
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from guest_vm import VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 
@@ -12,7 +15,7 @@ pytestmark = pytest.mark.vm
 
 
 @pytest.fixture
-def pod(old):
+def pod(old: RawHost) -> Iterator[RawHost]:
     """The host, with a pod whose container c1 sleeps; both are gone after the test."""
     pod = {"hostname": "old-pod", "shareDir": "share", "containers": [container("c1", 11, "sleep", "1000")]}
     assert old.call(Code.STARTPOD, pod) == (Code.ACK, b"")
@@ -23,27 +26,27 @@ def pod(old):
         old.events.append(old.frame())
 
 
-def container(name, stdio, *args, **more):
+def container(name: str, stdio: int, *args: str, **more: Any) -> dict[str, Any]:
     process = {"terminal": False, "stdio": stdio, "stderr": stdio + 1, "args": list(args), **more}
     return {"id": name, "image": "base", "rootfs": "rootfs", "overlay": True, "process": process}
 
 
-def command(stdio, *args, name="c1", **more):
+def command(stdio: int, *args: str, name: str = "c1", **more: Any) -> dict[str, Any]:
     process = {"terminal": False, "stdio": stdio, "stderr": stdio + 1, "args": list(args), **more}
     return {"container": name, "process": process}
 
 
-def ended(host, stdio):
+def ended(host: RawHost, stdio: int) -> tuple[int, bytes, bytes]:
     host.wait_for(lambda: stdio in host.status)
     return host.status.pop(stdio), host.output.pop(stdio, b""), host.output.pop(stdio + 1, b"")
 
 
-def test_ready_is_sent_once_a_boot(old) -> None:
+def test_ready_is_sent_once_a_boot(old: RawHost) -> None:
     old.send(Code.PING)
     assert [old.frame() for _ in range(2)] == [(Code.NEXT, struct.pack(">I", 8)), (Code.ACK, b"")]
 
 
-def test_the_next_values_add_up_to_the_bytes_sent(old) -> None:
+def test_the_next_values_add_up_to_the_bytes_sent(old: RawHost) -> None:
     message = struct.pack(">II", Code.PING, 8 + 5000) + bytes(5000)
     for byte in message[:20]:
         old.control.sendall(bytes([byte]))
@@ -55,7 +58,7 @@ def test_the_next_values_add_up_to_the_bytes_sent(old) -> None:
     assert old.nexts == len(message) + 1_000_008
 
 
-def test_bytes_are_acknowledged_before_the_frame_is_whole(old) -> None:
+def test_bytes_are_acknowledged_before_the_frame_is_whole(old: RawHost) -> None:
     message = struct.pack(">II", Code.PING, 8 + 1024) + bytes(1024)
     for start in range(0, len(message), 512):
         old.control.sendall(message[start : start + 512])
@@ -66,12 +69,12 @@ def test_bytes_are_acknowledged_before_the_frame_is_whole(old) -> None:
     assert old.frame() == (Code.ACK, b"")
 
 
-def test_pipelined_commands_are_answered_one_by_one(old) -> None:
+def test_pipelined_commands_are_answered_one_by_one(old: RawHost) -> None:
     old.control.sendall(struct.pack(">II", Code.PING, 8) * 3)
     assert [old.frame() for _ in range(6)] == [(Code.NEXT, struct.pack(">I", 8)), (Code.ACK, b"")] * 3
 
 
-def test_errors_carry_no_payload(old) -> None:
+def test_errors_carry_no_payload(old: RawHost) -> None:
     for code in (
         Code.STOPPOD,
         Code.RESTARTCONTAINER,
@@ -91,7 +94,7 @@ def test_errors_carry_no_payload(old) -> None:
     assert old.call(Code.GETVERSION) == (Code.ACK, struct.pack(">I", 4242))
 
 
-def test_podfinished_has_the_statuses_and_a_new_pod_can_start(old) -> None:
+def test_podfinished_has_the_statuses_and_a_new_pod_can_start(old: RawHost) -> None:
     for _ in range(2):
         containers = [container("c1", 11, "sh", "-c", "read x; exit 9"), container("c2", 13, "sh", "-c", "exit 4")]
         old.ok(Code.STARTPOD, {"hostname": "old-pod", "shareDir": "share", "containers": containers})
@@ -103,12 +106,12 @@ def test_podfinished_has_the_statuses_and_a_new_pod_can_start(old) -> None:
     assert ended(old, 21)[0] == 125
 
 
-def test_a_command_runs_and_its_end_is_an_empty_frame_and_the_status(pod) -> None:
+def test_a_command_runs_and_its_end_is_an_empty_frame_and_the_status(pod: RawHost) -> None:
     pod.ok(Code.EXECCMD, command(21, "sh", "-c", "echo out; echo err >&2; exit 5"))
     assert ended(pod, 21) == (5, b"out\n", b"err\n")
 
 
-def test_what_cannot_start_is_acknowledged_and_ends_with_its_code(pod) -> None:
+def test_what_cannot_start_is_acknowledged_and_ends_with_its_code(pod: RawHost) -> None:
     pod.ok(Code.EXECCMD, command(21, "nosuch"))
     assert ended(pod, 21) == (127, b"", b"nosuch: command not found in the container\n")
     pod.ok(Code.EXECCMD, command(21, "/etc/passwd"))
@@ -120,12 +123,12 @@ def test_what_cannot_start_is_acknowledged_and_ends_with_its_code(pod) -> None:
     assert ended(pod, 21) == (125, b"", b"")
 
 
-def test_death_by_signal_reports_zero(pod) -> None:
+def test_death_by_signal_reports_zero(pod: RawHost) -> None:
     pod.ok(Code.EXECCMD, command(21, "sh", "-c", "kill -9 $$"))
     assert ended(pod, 21)[0] == 0
 
 
-def test_a_child_that_keeps_the_output_open_delays_the_end(pod) -> None:
+def test_a_child_that_keeps_the_output_open_delays_the_end(pod: RawHost) -> None:
     pod.ok(Code.EXECCMD, command(21, "sh", "-c", "sleep 1000 & echo $! >/tmp/child; exit 3"))
     assert pod.quiet()
     pod.ok(Code.EXECCMD, command(31, "sh", "-c", "kill $(cat /tmp/child)"))
@@ -133,12 +136,15 @@ def test_a_child_that_keeps_the_output_open_delays_the_end(pod) -> None:
     assert ended(pod, 21)[0] == 3
 
 
-def test_input_larger_than_an_original_keeps_is_not_lost(pod) -> None:
+def test_input_larger_than_an_original_keeps_is_not_lost(pod: RawHost) -> None:
     data = os.urandom(3 << 20)
     pod.ok(Code.EXECCMD, command(21, "cat"))
-    sender = threading.Thread(
-        target=lambda: [pod.send_stream(21, data[i : i + 4084]) for i in range(0, len(data), 4084)]
-    )
+
+    def send() -> None:
+        for start in range(0, len(data), 4084):
+            pod.send_stream(21, data[start : start + 4084])
+
+    sender = threading.Thread(target=send)
     sender.start()
     pod.gives_credit = False
     received = b""
@@ -152,15 +158,15 @@ def test_input_larger_than_an_original_keeps_is_not_lost(pod) -> None:
     assert ended(pod, 21)[0] == 0
 
 
-def test_files_are_written_and_read(pod) -> None:
+def test_files_are_written_and_read(pod: RawHost) -> None:
     where = b'{"container":"c1","file":"/tmp/file"}'
     assert pod.call(Code.WRITEFILE, where + b"}bytes\0") == (Code.ACK, b"")
     assert pod.call(Code.READFILE, where) == (Code.ACK, b"}bytes\0")
     assert pod.call(Code.READFILE, {"container": "c9", "file": "/tmp/file"}) == (Code.ERROR, b"")
 
 
-def test_interfaces_and_routes_are_those_of_ipv4(pod) -> None:
-    def interface(address, mask):
+def test_interfaces_and_routes_are_those_of_ipv4(pod: RawHost) -> None:
+    def interface(address: str, mask: str) -> dict[str, Any]:
         return {"device": "lo", "ipAddresses": [{"ipAddress": address, "netMask": mask}]}
 
     assert pod.call(Code.SETUPINTERFACE, interface("198.51.100.5", "255.255.255.0")) == (Code.ACK, b"")
@@ -170,28 +176,30 @@ def test_interfaces_and_routes_are_those_of_ipv4(pod) -> None:
     assert b"192.0.2.0/24 dev lo" in ended(pod, 81)[1]
 
 
-def test_processors_and_memory_are_asked_for_without_an_answer_but_ack(pod) -> None:
+def test_processors_and_memory_are_asked_for_without_an_answer_but_ack(pod: RawHost) -> None:
     assert pod.call(Code.ONLINECPUMEM) == (Code.ACK, b"")
 
 
 @pytest.mark.parametrize("code", [23, 24, 25, 4097, 4098])
-def test_commands_of_later_hosts_are_errors(pod, code) -> None:
+def test_commands_of_later_hosts_are_errors(pod: RawHost, code: int) -> None:
     assert pod.call(code, {"container": "c1", "device": "lo"}) == (Code.ERROR, b"")
 
 
-def test_an_unknown_stream_is_closed(pod) -> None:
+def test_an_unknown_stream_is_closed(pod: RawHost) -> None:
     pod.send_stream(4711, b"x")
     assert pod.stream_frame() == (4711, b"")
 
 
-def test_a_signal_given_as_a_string_is_none(pod) -> None:
+def test_a_signal_given_as_a_string_is_none(pod: RawHost) -> None:
     pod.ok(Code.KILLCONTAINER, {"container": "c1", "signal": "9"})
     pod.ok(Code.EXECCMD, command(21, "true"))
     assert ended(pod, 21)[0] == 0
     assert pod.call(Code.KILLCONTAINER, {"container": "c9", "signal": 9}) == (Code.ERROR, b"")
 
 
-def test_a_half_command_of_a_host_that_left_does_not_harm_the_next(original, new_host) -> None:
+def test_a_half_command_of_a_host_that_left_does_not_harm_the_next(
+    original: VM, new_host: Callable[[VM], RawHost]
+) -> None:
     for cut in (1, 7, 8, 20):
         host = new_host(original)
         host.control.sendall((struct.pack(">II", Code.PING, 100) + bytes(50))[:cut])
@@ -205,7 +213,7 @@ def test_a_half_command_of_a_host_that_left_does_not_harm_the_next(original, new
         host.close()
 
 
-def test_output_waits_for_the_next_host(original, new_host) -> None:
+def test_output_waits_for_the_next_host(original: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(original)
     host.ok(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": [container("c1", 11, "sleep", "1000")]})
     host.ok(Code.EXECCMD, command(21, "sh", "-c", "read line; sleep 0.5; echo $line"))
@@ -217,7 +225,7 @@ def test_output_waits_for_the_next_host(original, new_host) -> None:
     assert host.frame() == (Code.PODFINISHED, bytes(4))
 
 
-def test_a_pod_that_cannot_start_powers_the_vm_off(fresh, new_host) -> None:
+def test_a_pod_that_cannot_start_powers_the_vm_off(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(fresh)
     missing = {**container("c1", 11, "true"), "image": "nowhere"}
     assert host.call(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": [missing]}) == (

@@ -3,6 +3,7 @@
 import json
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ TIMEOUT = 60
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory):
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
     """The function that runs one part and returns what it printed."""
     program = tmp_path_factory.mktemp("parts") / "parts"
     flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
@@ -23,7 +24,7 @@ def parts(tmp_path_factory):
     flags += ["-I", str(SOURCES[0].parent)]
     subprocess.run(["gcc", *flags, "-o", program, HERE / "parts.c", *SOURCES], check=True)
 
-    def run(part):
+    def run(part: str) -> bytes:
         result = subprocess.run([program, part], capture_output=True, timeout=TIMEOUT)
         assert result.returncode == 0, result.stderr.decode()
         return result.stdout
@@ -32,11 +33,11 @@ def parts(tmp_path_factory):
 
 
 @pytest.mark.root
-def test_a_full_root_file_system_fails_the_resolver_with_its_reason(parts) -> None:
+def test_a_full_root_file_system_fails_the_resolver_with_its_reason(parts: Callable[[str], bytes]) -> None:
     assert parts("resolver") == b"failed: /etc/resolv.conf: No space left on device\nno file\n"
 
 
-def test_an_event_for_which_the_control_channel_has_no_room_is_left_out_whole(parts) -> None:
+def test_an_event_for_which_the_control_channel_has_no_room_is_left_out_whole(parts: Callable[[str], bytes]) -> None:
     data = parts("frames")
     codes = []
     while data:

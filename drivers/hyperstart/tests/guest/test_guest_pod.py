@@ -3,8 +3,12 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
+from guest_vm import VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 
@@ -12,13 +16,13 @@ pytestmark = pytest.mark.vm
 
 
 @pytest.fixture(scope="module")
-def extended(original, raw_host):
+def extended(original: VM) -> VM:
     """A VM whose pod has a root of its own and directories for mounts, and a container c1 that sleeps."""
     root = original.directory / "share/pod/rootfs"
     (root / "bin").mkdir(parents=True)
     shutil.copy(original.directory / "share/base/rootfs/bin/busybox", root / "bin/busybox")
     (root / "whose").write_text("the pod's\n", encoding="utf-8")
-    host = raw_host(original)
+    host = RawHost(original)
     host.hello()
     pod = {"hostname": "pod-host", "shareDir": "share", "liveDir": "live", "writableDir": "writable", "containers": []}
     reason = host.refused(Code.STARTPOD, pod | {"root": "nosuch"})["reason"]
@@ -29,7 +33,7 @@ def extended(original, raw_host):
     return original
 
 
-def pod_output(host, script):
+def pod_output(host: RawHost, script: str) -> str:
     status, out, err = host.run("", "/bin/busybox", "sh", "-c", script)
     assert (status, err) == (0, b"")
     return out.decode()
@@ -38,11 +42,13 @@ def pod_output(host, script):
 # The pod itself.
 
 
-def test_a_command_without_a_container_runs_in_the_pod_s_own_root(host) -> None:
+def test_a_command_without_a_container_runs_in_the_pod_s_own_root(host: RawHost) -> None:
     assert pod_output(host, "cat /whose; pwd") == "the pod's\n/\n"
 
 
-def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_host_s(host, extended) -> None:
+def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_host_s(
+    host: RawHost, extended: VM
+) -> None:
     pod_output(host, "echo mine >/whose; echo new >/new")
     assert pod_output(host, "cat /whose /new") == "mine\nnew\n"
     root = extended.directory / "share/pod/rootfs"
@@ -50,7 +56,7 @@ def test_the_pod_s_root_is_writable_keeps_what_is_written_and_never_changes_the_
     assert (root / "whose").read_text(encoding="utf-8") == "the pod's\n"
 
 
-def test_the_pod_s_root_has_the_pod_s_namespaces_but_its_own_mounts(host) -> None:
+def test_the_pod_s_root_has_the_pod_s_namespaces_but_its_own_mounts(host: RawHost) -> None:
     script = "for name in pid ipc uts mnt; do readlink /proc/self/ns/$name; done; hostname; ls /dev"
     itself = pod_output(host, script).splitlines()
     container = host.run("c1", "sh", "-c", script)[1].decode().splitlines()
@@ -59,7 +65,7 @@ def test_the_pod_s_root_has_the_pod_s_namespaces_but_its_own_mounts(host) -> Non
     assert itself[4:] == container[4:]
 
 
-def test_a_command_of_the_pod_is_listed_and_signalled_like_any_other(host) -> None:
+def test_a_command_of_the_pod_is_listed_and_signalled_like_any_other(host: RawHost) -> None:
     stdio = host.exec("", "/bin/busybox", "sleep", "1000")
     (found,) = (each for each in host.hello()["processes"] if each["stdio"] == stdio)
     assert (found["container"], found["init"], found["ended"]) == ("", False, False)
@@ -67,11 +73,11 @@ def test_a_command_of_the_pod_is_listed_and_signalled_like_any_other(host) -> No
     assert host.finish(stdio)[0] == 128 + 15
 
 
-def test_the_pod_s_commands_have_terminals(host) -> None:
+def test_the_pod_s_commands_have_terminals(host: RawHost) -> None:
     assert host.run("", "/bin/busybox", "tty", terminal=True)[1] == b"/dev/pts/0\r\n"
 
 
-def test_the_pod_itself_is_no_container_that_can_be_killed_or_removed(host) -> None:
+def test_the_pod_itself_is_no_container_that_can_be_killed_or_removed(host: RawHost) -> None:
     for code in (Code.KILLCONTAINER, Code.REMOVECONTAINER):
         assert host.refused(code, {"container": "", "signal": 9})["reason"].endswith("has no 'container'")
     assert pod_output(host, "echo well") == "well\n"
@@ -80,26 +86,32 @@ def test_the_pod_itself_is_no_container_that_can_be_killed_or_removed(host) -> N
 # Mounts.
 
 
-def start_with(host, name, *mounts, args=("sleep", "1000000"), **more):
+def start_with(
+    host: RawHost,
+    name: str,
+    *mounts: tuple[str, str, dict[str, bool]],
+    args: Sequence[str] = ("sleep", "1000000"),
+    **more: Any,
+) -> int:
     """Start a container with mounts; each is (source, path, what else of it)."""
     fsmap = [{"source": source, "path": path, **keys} for source, path, keys in mounts]
     return host.start_container(name, *args, fsmap=fsmap, **more)
 
 
-def refused_with(host, *mounts, image="base"):
+def refused_with(host: RawHost, *mounts: tuple[str, str], image: str = "base") -> Any:
     fsmap = [{"source": source, "path": path, "readOnly": True} for source, path in mounts]
     process = {"stdio": 5, "stderr": 6, "args": ["true"]}
     container = {"id": "no", "image": image, "rootfs": "rootfs", "overlay": True, "process": process, "fsmap": fsmap}
     return host.refused(Code.NEWCONTAINER, container)["reason"]
 
 
-def output(host, name, script):
+def output(host: RawHost, name: str, script: str) -> str:
     status, out, err = host.run(name, "sh", "-c", script)
     assert (status, err) == (0, b"")
     return out.decode()
 
 
-def end(host, name) -> None:
+def end(host: RawHost, name: str) -> None:
     host.ok(Code.KILLCONTAINER, {"container": name, "signal": 9})
     (stdio,) = (each["stdio"] for each in host.hello()["processes"] if each["container"] == name and each["init"])
     host.finish(stdio)
@@ -107,7 +119,7 @@ def end(host, name) -> None:
 
 
 @pytest.fixture
-def shared(extended):
+def shared(extended: VM) -> Path:
     """Files of the host to be mounted: ``one/dir`` and ``one/file``."""
     one = extended.directory / "share/one"
     shutil.rmtree(one, ignore_errors=True)
@@ -120,13 +132,13 @@ def shared(extended):
 READ_ONLY = {"readOnly": True}
 
 
-def test_a_directory_and_a_file_are_seen_where_they_are_mounted(host, shared) -> None:
+def test_a_directory_and_a_file_are_seen_where_they_are_mounted(host: RawHost, shared: Path) -> None:
     start_with(host, "m1", ("one/dir", "/data/deep", READ_ONLY), ("one/file", "/etc/made", READ_ONLY))
     assert output(host, "m1", "cat /data/deep/inside /etc/made; ls /data/deep") == "inside\nfile\ninside\n"
     end(host, "m1")
 
 
-def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host, shared) -> None:
+def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host: RawHost, shared: Path) -> None:
     start_with(host, "m2", ("one/dir", "/data", READ_ONLY), ("one/file", "/etc/group", READ_ONLY))
     script = "echo x >/data/new; echo x >>/etc/group; rm /data/inside; chmod 777 /data; mount -o remount,rw,bind /data"
     status, _, err = host.run("m2", "sh", "-c", script + "; echo x >/data/new")
@@ -136,7 +148,7 @@ def test_a_read_only_mount_can_not_be_written_to_nor_made_writable(host, shared)
     end(host, "m2")
 
 
-def test_what_the_host_changes_in_a_mount_is_seen_at_once(host, shared) -> None:
+def test_what_the_host_changes_in_a_mount_is_seen_at_once(host: RawHost, shared: Path) -> None:
     start_with(host, "m3", ("one/dir", "/data", READ_ONLY))
     assert output(host, "m3", "cat /data/inside; ls /data") == "inside\ninside\n"
     (shared / "dir/inside").write_text("changed, and longer\n", encoding="utf-8")
@@ -149,14 +161,14 @@ def test_what_the_host_changes_in_a_mount_is_seen_at_once(host, shared) -> None:
     end(host, "m3")
 
 
-def test_mounts_are_made_in_order_so_one_may_lie_in_another(host, shared) -> None:
+def test_mounts_are_made_in_order_so_one_may_lie_in_another(host: RawHost, shared: Path) -> None:
     (shared / "dir/place").touch()
     start_with(host, "m4", ("one/dir", "/data", READ_ONLY), ("one/file", "/data/place", READ_ONLY))
     assert output(host, "m4", "cat /data/inside /data/place") == "inside\nfile\n"
     end(host, "m4")
 
 
-def test_a_writable_mount_is_written_through_to_the_host(host, extended) -> None:
+def test_a_writable_mount_is_written_through_to_the_host(host: RawHost, extended: VM) -> None:
     (extended.directory / "writable/w1").mkdir()
     start_with(host, "m5", ("w1", "/data", {"writable": True}))
     output(host, "m5", "echo hello >/data/file; mkdir /data/dir; mv /data/file /data/dir/; chmod 600 /data/dir/file")
@@ -166,14 +178,14 @@ def test_a_writable_mount_is_written_through_to_the_host(host, extended) -> None
     end(host, "m5")
 
 
-def test_a_writable_directory_can_be_mounted_read_only(host, extended) -> None:
+def test_a_writable_directory_can_be_mounted_read_only(host: RawHost, extended: VM) -> None:
     (extended.directory / "writable/w2").mkdir()
     start_with(host, "m6", ("w2", "/data", {"writable": True, "readOnly": True}))
     assert b"Read-only file system" in host.run("m6", "touch", "/data/x")[2]
     end(host, "m6")
 
 
-def test_nothing_that_a_container_writes_gives_it_power_on_the_host(host, extended) -> None:
+def test_nothing_that_a_container_writes_gives_it_power_on_the_host(host: RawHost, extended: VM) -> None:
     directory = extended.directory / "writable/w3"
     directory.mkdir()
     start_with(host, "m7", ("w3", "/data", {"writable": True}))
@@ -191,7 +203,9 @@ def test_nothing_that_a_container_writes_gives_it_power_on_the_host(host, extend
     end(host, "m7")
 
 
-def test_a_link_of_the_image_leads_a_mount_to_nowhere_outside_of_the_root(host, extended, shared) -> None:
+def test_a_link_of_the_image_leads_a_mount_to_nowhere_outside_of_the_root(
+    host: RawHost, extended: VM, shared: Path
+) -> None:
     """What is missing above a mount would be made through the link, and the mount be on top of it."""
     root = extended.directory / "share/linked/rootfs"
     (root / "bin").mkdir(parents=True)
@@ -225,12 +239,16 @@ def test_a_link_of_the_image_leads_a_mount_to_nowhere_outside_of_the_root(host, 
         ("one/dir", "/" + "x" * 300, f"mount target '/{'x' * 300}': Filename too long"),
     ],
 )
-def test_a_mount_that_cannot_be_made_is_an_error_with_its_reason(host, shared, source, target, reason) -> None:
+def test_a_mount_that_cannot_be_made_is_an_error_with_its_reason(
+    host: RawHost, shared: Path, source: str, target: str, reason: str
+) -> None:
     (shared / "out").symlink_to("/etc")
     assert refused_with(host, (source, target)) == reason
 
 
-def test_a_container_that_failed_to_start_for_a_missing_root_starts_when_it_is_there(host, extended) -> None:
+def test_a_container_that_failed_to_start_for_a_missing_root_starts_when_it_is_there(
+    host: RawHost, extended: VM
+) -> None:
     missing = {"id": "late", "image": "late", "rootfs": "rootfs", "overlay": True}
     process = {"stdio": 5, "stderr": 6, "args": ["/bin/busybox", "true"]}
     assert "No such file" in host.refused(Code.NEWCONTAINER, missing | {"process": process})["reason"]
@@ -244,7 +262,9 @@ def test_a_container_that_failed_to_start_for_a_missing_root_starts_when_it_is_t
 
 
 @pytest.mark.root
-def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(host, extended, tmp_path) -> None:
+def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(
+    host: RawHost, extended: VM, tmp_path: Path
+) -> None:
     """As the core adds a container to a running pod: below a shared mount, after the guest looked there."""
     place = extended.directory / "share/bound"
     for content in ("first", "second"):
@@ -262,8 +282,8 @@ def test_a_bind_mount_that_is_made_while_the_vm_runs_is_a_root_for_a_container(h
             place.rmdir()
 
 
-def test_a_container_starts_again_afresh_and_nothing_of_it_is_left(host, extended, shared) -> None:
-    def mounts_and_shared_memory():
+def test_a_container_starts_again_afresh_and_nothing_of_it_is_left(host: RawHost, extended: VM, shared: Path) -> None:
+    def mounts_and_shared_memory() -> int:
         lines = pod_output(host, "cat /proc/meminfo").splitlines()
         return int(next(line for line in lines if line.startswith("Shmem:")).split()[1])
 

@@ -2,8 +2,10 @@
 
 import select
 import socket
+from collections.abc import Callable
 
 import pytest
+from guest_vm import VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 from vc_core.testing.slowness import within
@@ -14,13 +16,13 @@ pytestmark = pytest.mark.vm
 DESTROY = 3
 
 
-def start(host, *args):
+def start(host: RawHost, *args: str) -> int:
     host.hello()
     host.ok(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []})
     return host.start_container("c1", *args)
 
 
-def test_a_pod_that_ignores_sigterm_ends_in_time(fresh, new_host) -> None:
+def test_a_pod_that_ignores_sigterm_ends_in_time(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(fresh)
     stdio = start(
         host, "sh", "-c", "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo up; while :; do sleep 1; done"
@@ -33,7 +35,7 @@ def test_a_pod_that_ignores_sigterm_ends_in_time(fresh, new_host) -> None:
         assert fresh.process.wait(20) == 0
 
 
-def test_last_words_arrive_and_the_vm_does_not_linger(fresh, new_host) -> None:
+def test_last_words_arrive_and_the_vm_does_not_linger(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(fresh)
     stdio = start(
         host, "sh", "-c", "trap 'head -c 300000 /dev/zero; echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done"
@@ -50,14 +52,14 @@ def test_last_words_arrive_and_the_vm_does_not_linger(fresh, new_host) -> None:
     assert "panic" not in fresh.console()
 
 
-def test_a_guest_without_a_pod_powers_off_at_once(fresh, new_host) -> None:
+def test_a_guest_without_a_pod_powers_off_at_once(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(fresh)
     host.send(Code.DESTROYPOD)
     assert host.reply() == (Code.ACK, b"")
     assert fresh.process.wait(20) == 0
 
 
-def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host) -> None:
+def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(fresh)
     start(host, "sleep", "1000")
     host.send(Code.DESTROYPOD)
@@ -65,7 +67,9 @@ def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh, new_host) -> 
     assert fresh.process.wait(20) == 0
 
 
-def test_a_host_with_a_port_for_receipts_gets_the_count_of_bytes_read(exchanged, new_host) -> None:
+def test_a_host_with_a_port_for_receipts_gets_the_count_of_bytes_read(
+    exchanged: VM, new_host: Callable[[VM], RawHost]
+) -> None:
     host = new_host(exchanged)
     with socket.socket(socket.AF_UNIX) as receipts:
         receipts.connect(str(exchanged.directory / "receipts"))
@@ -81,7 +85,7 @@ def test_a_host_with_a_port_for_receipts_gets_the_count_of_bytes_read(exchanged,
         assert received == 80
 
 
-def test_the_command_line_can_name_the_channels_devices(exchanged, new_host) -> None:
+def test_the_command_line_can_name_the_channels_devices(exchanged: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(exchanged)
     host.hello()
     host.send_stream(5, b"for no process")

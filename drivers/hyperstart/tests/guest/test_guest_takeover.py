@@ -2,21 +2,25 @@
 
 import hashlib
 import json
+import socket
 import struct
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from guest_vm import VM, RawHost
 
 from vc_agent_hyperstart.codec import Code, StreamControlType
 
 pytestmark = pytest.mark.vm
 
 
-def process_of(host, stdio):
+def process_of(host: RawHost, stdio: int) -> Any:
     return next((each for each in host.hello()["processes"] if each["stdio"] == stdio), None)
 
 
-def test_a_command_cut_anywhere_is_forgotten(host) -> None:
+def test_a_command_cut_anywhere_is_forgotten(host: RawHost) -> None:
     stdio, stderr = host.new_streams()
     payload = json.dumps({"container": "c1", "process": {"stdio": stdio, "stderr": stderr, "args": ["true"]}}).encode()
     frame = struct.pack(">II", Code.EXECCMD, 8 + len(payload)) + payload
@@ -27,7 +31,7 @@ def test_a_command_cut_anywhere_is_forgotten(host) -> None:
     assert process_of(host, stdio) is None
 
 
-def test_input_cut_anywhere_is_forgotten(host) -> None:
+def test_input_cut_anywhere_is_forgotten(host: RawHost) -> None:
     stdio = host.exec("c1", "cat")
     payload = b"\xffVCSYNC\0\xff and a half!"
     frame = struct.pack(">QI", stdio, 12 + len(payload)) + payload
@@ -45,7 +49,7 @@ def test_input_cut_anywhere_is_forgotten(host) -> None:
     assert b"VCSYNC" not in out
 
 
-def test_a_marker_in_pieces_is_found(host) -> None:
+def test_a_marker_in_pieces_is_found(host: RawHost) -> None:
     marker = host.MARKER + b"in parts"
     for cut in range(1, len(marker)):
         for sock in (host.stream, host.control):
@@ -56,7 +60,7 @@ def test_a_marker_in_pieces_is_found(host) -> None:
         host.ok(Code.PING)
 
 
-def test_a_marker_cut_by_a_marker_is_found(host) -> None:
+def test_a_marker_cut_by_a_marker_is_found(host: RawHost) -> None:
     for cut in range(1, len(host.MARKER) + 8):
         for sock in (host.stream, host.control):
             sock.sendall((host.MARKER + b"deadhost")[:cut])
@@ -64,7 +68,7 @@ def test_a_marker_cut_by_a_marker_is_found(host) -> None:
         host.ok(Code.PING)
 
 
-def read_until(sock, end):
+def read_until(sock: socket.socket, end: bytes) -> bytes:
     data = b""
     while not data.endswith(end):
         piece = sock.recv(1)
@@ -73,7 +77,7 @@ def read_until(sock, end):
     return data
 
 
-def test_no_stream_sends_anything_before_it_is_resumed(host) -> None:
+def test_no_stream_sends_anything_before_it_is_resumed(host: RawHost) -> None:
     stdio = host.exec("c1", "sh", "-c", "while read line; do echo $line; done")
     host.take_over()
     host.send_stream(stdio, b"one\n")
@@ -83,7 +87,7 @@ def test_no_stream_sends_anything_before_it_is_resumed(host) -> None:
     assert host.finish(stdio) == (0, b"one\n", b"")
 
 
-def test_output_is_sent_again_from_the_byte_that_the_host_names(host) -> None:
+def test_output_is_sent_again_from_the_byte_that_the_host_names(host: RawHost) -> None:
     host.gives_credit = False
     stdio = host.exec("c1", "sh", "-c", "head -c 2000000 /dev/urandom >/tmp/r; sha256sum </tmp/r >&2; cat /tmp/r")
     host.wait_for(lambda: len(host.output.get(stdio, b"")) > host.WINDOW - host.HELD)
@@ -105,7 +109,7 @@ def test_output_is_sent_again_from_the_byte_that_the_host_names(host) -> None:
     host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
 
 
-def test_the_end_is_sent_again_after_each_takeover_until_it_is_released(host) -> None:
+def test_the_end_is_sent_again_after_each_takeover_until_it_is_released(host: RawHost) -> None:
     stdio = host.exec("c1", "sh", "-c", "echo last words; exit 8")
     for _ in range(3):
         host.wait_for(lambda: stdio in host.status)
@@ -120,7 +124,7 @@ def test_the_end_is_sent_again_after_each_takeover_until_it_is_released(host) ->
     assert host.quiet()
 
 
-def test_an_ended_process_whose_error_output_is_not_resumed_is_reported(host) -> None:
+def test_an_ended_process_whose_error_output_is_not_resumed_is_reported(host: RawHost) -> None:
     stdio = host.exec("c1", "sh", "-c", "echo lost >&2; echo kept; exit 8")
     host.wait_for(lambda: stdio in host.status)
     host.take_over()
@@ -130,7 +134,7 @@ def test_an_ended_process_whose_error_output_is_not_resumed_is_reported(host) ->
     assert host.finish(stdio) == (8, b"kept\n", b"")
 
 
-def test_a_command_of_the_host_before_is_not_answered(host) -> None:
+def test_a_command_of_the_host_before_is_not_answered(host: RawHost) -> None:
     stdio, stderr = host.new_streams()
     host.send(Code.EXECCMD, {"container": "c1", "process": {"stdio": stdio, "stderr": stderr, "args": ["sleep", "9"]}})
     host.take_over()
@@ -144,7 +148,9 @@ def test_a_command_of_the_host_before_is_not_answered(host) -> None:
         host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
 
 
-def test_output_survives_hosts_that_die_in_the_middle_of_frames(extended, new_host) -> None:
+def test_output_survives_hosts_that_die_in_the_middle_of_frames(
+    extended: VM, new_host: Callable[[VM], RawHost]
+) -> None:
     host = new_host(extended)
     host.take_over()
     host.hello()
@@ -173,7 +179,7 @@ def test_output_survives_hosts_that_die_in_the_middle_of_frames(extended, new_ho
     assert hashlib.sha256(output).hexdigest() == host.run("c1", "cat", "/tmp/sum")[1].decode().split()[0]
 
 
-def test_a_guest_without_a_host_idles_and_loses_nothing(extended, new_host) -> None:
+def test_a_guest_without_a_host_idles_and_loses_nothing(extended: VM, new_host: Callable[[VM], RawHost]) -> None:
     host = new_host(extended)
     host.take_over()
     stdio = host.exec("c1", "sh", "-c", "head -c 1000000 /dev/urandom >/tmp/b; sha256sum </tmp/b >/tmp/sum; cat /tmp/b")
@@ -191,7 +197,7 @@ def test_a_guest_without_a_host_idles_and_loses_nothing(extended, new_host) -> N
     assert hashlib.sha256(out).hexdigest() == host.run("c1", "cat", "/tmp/sum")[1].decode().split()[0]
 
 
-def idle_share(vm, seconds):
+def idle_share(vm: VM, seconds: float) -> float:
     """Return which share of a processor the VM takes while nothing happens."""
     before = vm.cpu_seconds()
     threading.Event().wait(seconds)  # there is no event: that nothing happens is the point
