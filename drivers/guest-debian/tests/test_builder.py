@@ -1,34 +1,20 @@
 """Guests built with the real tools from a repository of the tests, whose kernel is made up."""
 
-import asyncio
 import os
-import shutil
-import signal
-import stat
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-from made_up_debian import KERNEL, PVH_KERNEL, Maker, Phrases, Repository, kernel_files, listing, unpack
+from made_up_debian import KERNEL, PVH_KERNEL, Maker, Repository, kernel_files, listing, unpack
 
-from vc_core.driver import GuestImage
 from vc_core.errors import GuestError
-from vc_guest_debian import integrity, tools
-from vc_guest_debian.builder import DebianBuilder
 from vc_guest_debian.cache import Cache
 
 pytestmark = pytest.mark.slow
 
-T = TypeVar("T")
-
 TIMEOUT = 60
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(asyncio.wait_for(main, TIMEOUT))
 
 
 # What a guest is
@@ -151,66 +137,6 @@ def test_a_damaged_guest_is_not_found_and_the_next_build_repairs_it(
     assert whole.kernel.read_bytes() == PVH_KERNEL
 
 
-@pytest.mark.usefixtures("repository")
-def test_a_guest_is_read_again_only_after_its_files_changed_or_the_host_booted(
-    maker: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = maker.build()
-    read: list[str] = []
-    real = integrity.hash_of
-
-    def hash_of(path: Path) -> str:
-        read.append(path.name)
-        return real(path)
-
-    monkeypatch.setattr(integrity, "hash_of", hash_of)
-    for _ in range(2):
-        assert maker.find() == image
-    assert read == ["kernel", "initramfs"]
-    os.utime(image.kernel)
-    assert maker.find() == image
-    assert read == ["kernel", "initramfs"] * 2
-    verified = image.kernel.with_name("verified")
-    verified.write_text(
-        verified.read_text(encoding="ascii").replace('"boot": "', '"boot": "another '), encoding="ascii"
-    )
-    assert maker.find() == image
-    assert read == ["kernel", "initramfs"] * 3
-
-
-@pytest.mark.usefixtures("repository")
-def test_no_other_user_can_enter_the_cache_whatever_the_umask(maker: Maker) -> None:
-    before = os.umask(0)
-    try:
-        image = maker.build()
-    finally:
-        os.umask(before)
-    assert maker.find() == image
-    for path in maker.cache_dir.glob("debian/**"):
-        assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0 or maker.cache_dir / "debian/apt" in path.parents, path
-    assert stat.S_IMODE((maker.cache_dir / "debian").stat().st_mode) == 0o700
-
-
-@pytest.mark.root
-@pytest.mark.usefixtures("repository")
-@pytest.mark.parametrize("part", ["", "guests", "requests"])
-def test_the_cache_of_another_user_is_refused(maker: Maker, part: str) -> None:
-    maker.build()
-    os.chown(maker.cache_dir / "debian" / part, 65534, -1)
-    for use in (maker.find, maker.build):
-        with pytest.raises(GuestError, match=r"belongs to user 65534; remove it, or set VIRTCONTAINERS_CACHE"):
-            use()
-
-
-@pytest.mark.usefixtures("repository")
-@pytest.mark.parametrize("name", ["", "kernel", "initramfs", "manifest.json"])
-def test_a_guest_that_others_can_write_is_not_found_and_the_next_build_replaces_it(maker: Maker, name: str) -> None:
-    image = maker.build()
-    (image.kernel.parent / name).chmod(0o777)
-    assert maker.find() is None
-    assert maker.build() == image == maker.find()
-
-
 def test_a_newer_kernel_makes_a_new_guest_and_leaves_the_old_one(
     maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
 ) -> None:
@@ -276,217 +202,6 @@ def test_nothing_but_a_guest_can_be_removed(maker: Maker, key: str) -> None:
     assert maker.cache_dir.joinpath("debian/guests").is_dir()
 
 
-# More than one at a time
-
-
-@pytest.mark.usefixtures("repository")
-def test_of_several_builders_of_one_guest_one_builds_and_all_return_it(maker: Maker) -> None:
-    phrases = [Phrases() for _ in range(3)]
-
-    async def main() -> list[GuestImage]:
-        builds = (DebianBuilder(maker.config).build(maker.request(), noted) for noted in phrases)
-        return await asyncio.gather(*builds)
-
-    images = run(main())
-    assert images == [maker.find()] * 3
-    assert sorted(noted.count("unpacking the kernel") for noted in phrases) == [0, 0, 1]
-
-
-@pytest.mark.usefixtures("repository")
-def test_builders_of_different_guests_each_return_their_own(maker: Maker) -> None:
-    async def main() -> list[GuestImage]:
-        requests = [maker.request(modules=modules) for modules in (("share",), ("checksum",))]
-        return await asyncio.gather(*(DebianBuilder(maker.config).build(request, Phrases()) for request in requests))
-
-    images = run(main())
-    assert images == [maker.find(modules=("share",)), maker.find(modules=("checksum",))]
-    assert images[0] != images[1]
-
-
-@pytest.mark.usefixtures("repository")
-def test_a_builder_that_is_cancelled_while_waiting_does_not_block_the_next(maker: Maker) -> None:
-    async def main() -> GuestImage:
-        builds, waits = asyncio.Event(), asyncio.Event()
-        builder = DebianBuilder(maker.config)
-        first = asyncio.create_task(builder.build(maker.request(), lambda *_: builds.set()))
-        await builds.wait()
-        second = asyncio.create_task(builder.build(maker.request(), lambda *_: waits.set()))
-        await waits.wait()
-        assert not first.done()
-        second.cancel()
-        await asyncio.gather(first, second, return_exceptions=True)
-        assert second.cancelled()
-        return await builder.build(maker.request(modules=()), Phrases())
-
-    assert run(main()) == maker.find(modules=())
-
-
-@pytest.mark.usefixtures("repository")
-@pytest.mark.parametrize("phrase", ["looking for the packages", "downloading packages", "unpacking the kernel"])
-def test_a_cancelled_build_leaves_nothing(maker: Maker, phrase: str) -> None:
-    async def main() -> None:
-        reached = asyncio.Event()
-
-        def progress(done: str, _share: float | None) -> None:
-            if done == phrase:
-                reached.set()
-
-        build = asyncio.create_task(DebianBuilder(maker.config).build(maker.request(), progress))
-        await reached.wait()
-        build.cancel()
-        await asyncio.gather(build, return_exceptions=True)
-        assert build.cancelled()
-
-    run(main())
-    assert maker.left_overs() == []
-    assert maker.find() is None
-
-
-@pytest.mark.usefixtures("repository")
-def test_what_a_killed_builder_left_is_removed_by_the_next(maker: Maker) -> None:
-    code = """
-import asyncio, os, signal, sys
-from made_up_debian import Maker
-from vc_core.driver import GuestPayload
-from pathlib import Path
-def progress(phrase, fraction):
-    if phrase == "assembling the initramfs":
-        os.kill(os.getpid(), signal.SIGKILL)
-Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2])).build(progress)
-"""
-    argv = [sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
-    killed = subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, timeout=TIMEOUT)
-    assert killed.returncode == -signal.SIGKILL
-    assert len(maker.left_overs()) == 1
-    assert maker.find() is None
-    assert maker.build() == maker.find()
-    assert maker.left_overs() == []
-
-
-# What goes wrong
-
-
-def failure(maker: Maker, **changes: Any) -> str:
-    """Return the text of the error with which a build ends, after which nothing may be left of it."""
-    with pytest.raises(GuestError) as error:
-        maker.build(**changes)
-    assert maker.left_overs() == []
-    assert Cache(maker.cache_dir).guests() == []
-    assert maker.find() is None
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-@pytest.mark.usefixtures("repository")
-def test_an_unknown_module_is_named(maker: Maker) -> None:
-    assert failure(maker, modules=("nonesuch",)) == f"the kernel {KERNEL} has no module 'nonesuch'"
-
-
-@pytest.mark.usefixtures("repository")
-def test_an_unknown_package_is_named(maker: Maker) -> None:
-    assert failure(maker, packages=("nonesuch",)) == (
-        "cannot find the package nonesuch: Unable to locate package nonesuch"
-    )
-
-
-def test_without_a_network_the_error_is_about_the_network(maker: Maker, use_sources: Callable[..., None]) -> None:
-    use_sources("deb [trusted=yes arch=amd64] http://127.0.0.1:9/debian stable main", 'Acquire::Retries "0";')
-    text = failure(maker)
-    assert text.startswith("cannot fetch the lists of packages: Failed to fetch http://127.0.0.1:9/")
-    assert "Connection refused" in text
-
-
-def test_a_source_that_cannot_be_reached_does_not_prevent_a_build_from_the_others(
-    maker: Maker, repository: Repository, use_sources: Callable[..., None]
-) -> None:
-    use_sources(
-        f"deb [trusted=yes arch=amd64] http://127.0.0.1:9/debian stable main\n"
-        f"deb [trusted=yes arch=amd64] file:{repository.directory} ./",
-        'Acquire::Retries "0";',
-    )
-    assert maker.build() == maker.find()
-
-
-def test_unsigned_packages_are_refused(maker: Maker, repository: Repository, use_sources: Callable[..., None]) -> None:
-    use_sources(f"deb [arch=amd64] file:{repository.directory} ./")
-    failure(maker)
-    assert not list(maker.cache_dir.glob("debian/downloads/*.deb"))
-
-
-def test_a_package_with_another_hash_than_in_the_lists_is_refused(maker: Maker, repository: Repository) -> None:
-    (package,) = repository.directory.glob(f"linux-image-{KERNEL}_*")
-    package.write_bytes(bytes(package.stat().st_size))
-    assert f"cannot download linux-image-{KERNEL}=1:1.2.3-1" in failure(maker)
-    assert not list(maker.cache_dir.glob(f"debian/downloads/linux-image-{KERNEL}_*.deb"))
-
-
-@pytest.mark.usefixtures("repository")
-def test_a_package_without_a_kernel_is_an_error_that_says_what_to_do(maker: Maker) -> None:
-    maker.config = type(maker.config)(kernel_package="linux-base")
-    assert "kernel_package" in failure(maker)
-
-
-def test_a_kernel_package_that_contains_no_kernel_is_an_error_that_says_what_to_do(
-    maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
-) -> None:
-    files = kernel_files(module_files)
-    del files[f"boot/vmlinuz-{KERNEL}"]
-    repository.add_kernel("1:1.2.3-2", files)
-    assert "kernel_package" in failure(maker)
-
-
-def test_a_damaged_kernel_makes_no_guest(
-    maker: Maker, repository: Repository, module_files: Mapping[str, bytes]
-) -> None:
-    repository.add_kernel("1:1.2.3-2", kernel_files(module_files, image=bytes(0x202) + b"HdrS" + b"\xff" * 200))
-    assert "damaged" in failure(maker)
-
-
-@pytest.mark.usefixtures("repository")
-def test_a_cache_that_cannot_be_written_is_named(maker: Maker) -> None:
-    maker.cache_dir.write_bytes(b"a file is in the way")
-    with pytest.raises(GuestError, match=f"^cannot build a guest in {maker.cache_dir}: "):
-        maker.build()
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"/sbin/agent": "/bin/true"}, "the payload of the agent 'tester' has no /init"),
-        ({"/init": "/nonesuch"}, "the guest's file /init cannot be read: .*/nonesuch"),
-        ({"/init": "/bin/true", "etc/x": "/bin/true"}, "a file for 'etc/x'"),
-        ({"/init": "/bin/true", "/../x": "/bin/true"}, "a file for '/../x'"),
-        ({"/init": "/bin/true", "/lib/modules/load": "/bin/true"}, "a file for '/lib/modules/load'"),
-        ({"/init": "/bin/true", "/lib/modules/load.x": "/bin/true"}, "a file for '/lib/modules/load.x'"),
-    ],
-)
-def test_a_bad_payload_is_refused_before_anything_is_done(maker: Maker, files: object, message: str) -> None:
-    with pytest.raises(GuestError, match=message):
-        maker.build(files=files)
-    assert not maker.cache_dir.exists()
-
-
-def test_an_unsupported_machine_is_refused_by_name(maker: Maker) -> None:
-    request = maker.request()
-    strange = type(request)(request.agent, request.payload, "pdp11", request.cache_dir)
-    with pytest.raises(GuestError, match="machine 'pdp11', only for x86_64, aarch64"):
-        run(DebianBuilder(maker.config).build(strange, Phrases()))
-
-
-@pytest.mark.usefixtures("repository")
-def test_a_missing_tool_is_named_before_anything_is_done(
-    maker: Maker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "bin").mkdir()
-    for tool in ("apt-get", "dpkg-deb", "flock", "setpriv"):
-        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or "")
-    monkeypatch.setattr(tools, "_SYSTEM_PATH", "")
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(GuestError, match=r"^depmod is not installed: install the Debian package kmod$"):
-        maker.build()
-    assert not maker.cache_dir.exists()
-
-
 # The host
 
 
@@ -541,29 +256,3 @@ print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), P
     assert kernel.is_relative_to(maker.cache_dir)
     assert kernel.read_bytes() == PVH_KERNEL
     assert list(elsewhere.iterdir()) == []
-
-
-@pytest.mark.root
-@pytest.mark.usefixtures("repository")
-def test_without_space_the_error_says_so(maker: Maker, tmp_path: Path) -> None:
-    maker.cache_dir.mkdir()
-    code = """
-import subprocess, sys
-from made_up_debian import Maker
-from vc_core.driver import GuestPayload
-from vc_core.errors import GuestError
-from pathlib import Path
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", sys.argv[2]], check=True)
-maker = Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sys.argv[2]))
-try:
-    maker.build()
-except GuestError as error:
-    print(error)
-print(maker.left_overs())
-"""
-    argv = ["unshare", "--mount", sys.executable, "-c", code, maker.payload.files["/init"], str(maker.cache_dir)]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    tried = subprocess.run(argv, env=env, check=True, capture_output=True, encoding="utf-8", timeout=TIMEOUT)
-    text, left = tried.stdout.splitlines()
-    assert text.startswith(f"no space is left in {maker.cache_dir}/debian; ")
-    assert left == "[]"

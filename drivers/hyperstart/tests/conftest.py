@@ -1,4 +1,4 @@
-"""Makes what the test modules share importable, and marks tests of the contract."""
+"""What the test modules share, and the marks of the contract's tests."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 HERE = Path(__file__).parent
 
 sys.path[:0] = [str(HERE), str(HERE / "guest")]  # what the test modules share is no package of its own
-pytest.register_assert_rewrite("guest_vm")
+pytest.register_assert_rewrite("guest_vm", "hyperstart_agents")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,13 +1,12 @@
 """What each guest is asked, in its own dialect, and what is refused because it cannot do it."""
 
-import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hyperstart_agents import make_agent
+from hyperstart_agents import GUESTS, TIMEOUT, make_agent, run
 
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import Code
@@ -30,19 +29,7 @@ from vc_core.driver import (
 from vc_core.errors import AgentError, AgentProtocolError, ConfigError, NotSupportedError
 from vc_core.testing.process_io import RecordedIO
 
-TIMEOUT = 10
-
-GUESTS: dict[str, dict[str, Any]] = {
-    "ours": {},
-    "2016": {"ours": False},
-    "4243": {"ours": False, "api": 4243},
-    "4244": {"ours": False, "api": 4244},
-}
 ORIGINALS = ["2016", "4243", "4244"]
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 30))
 
 
 @contextlib.asynccontextmanager

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hyperstart_agents import make_agent
+from hyperstart_agents import TIMEOUT, make_agent, run
 
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
@@ -16,12 +16,6 @@ from vc_agent_hyperstart.testing.wire import CONTROL, STREAM, WINDOW
 from vc_core.driver import AgentCapability, Cmd, GuestContainer, GuestProcessId, TerminalSize
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
-
-TIMEOUT = 10
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 30))
 
 
 class Host:

@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from hyperstart_agents import make_agent
+from hyperstart_agents import TIMEOUT, make_agent, run
 
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import Code
@@ -28,17 +27,11 @@ from vc_core.driver import (
 from vc_core.errors import AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 
-TIMEOUT = 10
-
 ORIGINALS = [4242, 4243, 4244]
 
 NETWORK = GuestNetwork(
     (GuestInterface("eth0", ("10.0.2.15/24",)),), (GuestRoute("default", "10.0.2.2", "eth0"),), ("10.0.2.3",)
 )
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 30))
 
 
 async def started(guest: FakeHyperstart) -> HyperstartAgent:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
+from vc_core.driver import Boot
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+
+Make = Callable[..., QemuHypervisor]
+Owner = Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]
 
 #: Seconds for a guest to come up where several do so at once, and for one answer of it.
 BOOT, ANSWER = 60, 10
@@ -25,6 +32,11 @@ def live(hypervisor: QemuHypervisor, use: Callable[[int], Awaitable[None]]) -> N
             await hypervisor.aclose()
 
     asyncio.run(run())
+
+
+def left_in(tmp_path: Path) -> list[str]:
+    """Return the names in the run directory of pod "p1"."""
+    return sorted(path.name for path in (tmp_path / "run" / "p1").iterdir())
 
 
 def pid_of(hypervisor: QemuHypervisor) -> int:

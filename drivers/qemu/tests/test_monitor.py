@@ -1,4 +1,4 @@
-"""The monitor against a fake QEMU that misbehaves; test_hypervisor.py has the tests with a real one."""
+"""The monitor against a fake QEMU that misbehaves; test_hypervisor.py and others have the tests with a real one."""
 
 from __future__ import annotations
 

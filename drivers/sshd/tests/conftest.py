@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.testing.openssh import Server, make_keys, serve
 from vc_core.driver import HypervisorConfig, PodContext, Resources, Spawner
+
+sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
 
 @pytest.fixture(scope="session")

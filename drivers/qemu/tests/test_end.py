@@ -1,0 +1,160 @@
+"""The end of a VM in a real QEMU, asked for or not; its CPUs stay stopped, so no guest runs here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from qemu_vms import Make, left_in, live, pid_of
+
+from vc_core.driver import (
+    Channel,
+    VMExit,
+)
+from vc_core.errors import HypervisorError, VMStartError
+from vc_core.testing.slowness import within
+
+pytestmark = pytest.mark.slow
+
+
+def test_stop_ends_the_vm_and_leaves_only_its_logs(make: Make, tmp_path: Path) -> None:
+    hypervisor = make()
+    place = tmp_path / "chosen.sock"
+    hypervisor.add_device(Channel("c0", "test", place))
+
+    async def use(pid: int) -> None:
+        await hypervisor.stop(10)
+        assert not Path(f"/proc/{pid}").exists()
+        assert await hypervisor.wait() == VMExit(expected=True, reason="QEMU was asked to quit")
+        assert left_in(tmp_path) == ["console.log", "qemu.log"]
+        assert not place.exists()
+
+    live(hypervisor, use)
+
+
+def test_stop_can_be_called_in_every_state(make: Make) -> None:
+    async def run() -> None:
+        hypervisor = make()
+        await hypervisor.stop(1)
+        await hypervisor.prepare(10)
+        await hypervisor.stop(10)
+        await hypervisor.stop(10)
+        await hypervisor.aclose()
+        await hypervisor.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_frozen_qemu_is_killed_within_the_timeout(make: Make) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        with within(2):
+            await hypervisor.stop(2)
+        assert await hypervisor.wait() == VMExit(True, "QEMU was killed by signal 9 (Killed)")
+
+    live(hypervisor, use)
+
+
+def test_closing_the_object_of_a_frozen_qemu_returns(make: Make) -> None:
+    async def run() -> None:
+        hypervisor = make()
+        await hypervisor.prepare(10)
+        os.kill(pid_of(hypervisor), signal.SIGSTOP)
+        pausing = asyncio.create_task(hypervisor.pause())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(1):
+            await hypervisor.aclose()
+        with pytest.raises(HypervisorError):
+            await pausing
+        later = make(saved=hypervisor.save())
+        await later.stop(2)
+        await later.aclose()
+
+    asyncio.run(run())
+
+
+def test_all_waits_return_within_a_second_after_qemu_was_killed(make: Make) -> None:
+    hypervisor = make()
+    hypervisor.add_device(Channel("c0", "test"))
+
+    async def use(pid: int) -> None:
+        waiting = [asyncio.create_task(hypervisor.wait()) for _ in range(3)]
+        with await hypervisor.open_channel("test") as channel:
+            await hypervisor.pause()  # QEMU has looked at its sockets
+            os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(1):
+                assert set(await asyncio.gather(*waiting)) == {VMExit(False, "QEMU was killed by signal 9 (Killed)")}
+                assert await asyncio.get_running_loop().sock_recv(channel, 1) == b""
+        assert await hypervisor.wait() == await waiting[0]
+        for refused in (hypervisor.pause, hypervisor.resume, lambda: hypervisor.open_channel("test")):
+            with pytest.raises(HypervisorError, match="has ended"):
+                await refused()
+
+    live(hypervisor, use)
+
+
+def test_the_reason_of_a_terminated_qemu_contains_its_message_about_the_signal(make: Make) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        os.kill(pid, signal.SIGTERM)
+        vm_exit = await hypervisor.wait()
+        assert not vm_exit.expected
+        assert f"QEMU exited with status 0: qemu-system-x86_64: terminating on signal 15 from pid {os.getpid()}" in (
+            vm_exit.reason
+        )
+
+    live(hypervisor, use)
+
+
+def test_starting_a_vm_that_has_ended_is_an_error_that_says_so(make: Make) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises((VMStartError, HypervisorError), match=r"killed by signal 9|has ended"):
+            await hypervisor.start(5)
+
+    live(hypervisor, use)
+
+
+def test_closing_the_object_leaves_the_vm_and_ends_all_waits(make: Make) -> None:
+    async def run() -> None:
+        hypervisor = make()
+        await hypervisor.prepare(10)
+        waiting = asyncio.create_task(hypervisor.wait())
+        await asyncio.sleep(0)
+        await hypervisor.aclose()
+        with pytest.raises(HypervisorError, match="was closed"):
+            await waiting
+        identity = hypervisor.identity()
+        assert identity is not None
+        assert identity.alive()
+        later = make(saved=json.loads(json.dumps(hypervisor.save())))
+        await later.stop(10)
+        await later.aclose()
+        assert not identity.alive()
+
+    asyncio.run(run())
+
+
+def test_ten_vms_in_a_row_leave_no_descriptors(make: Make) -> None:
+    """Descriptors are counted here, after each life; the census of each test counts processes, too."""
+
+    async def run() -> None:
+        counts = set()
+        for _ in range(10):
+            hypervisor = make()
+            await hypervisor.prepare(10)
+            await hypervisor.stop(10)
+            await hypervisor.aclose()
+            counts.add(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 - a count of entries, not paths
+        assert len(counts) == 1
+
+    asyncio.run(run())

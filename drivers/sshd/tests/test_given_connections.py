@@ -1,0 +1,144 @@
+"""Connections to a guest that the caller names, which are lost and made again: a real OpenSSH daemon on 127.0.0.1."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from given_server import (
+    TIMEOUT,
+    MakeAgent,
+    container,
+    no_channel,
+    outcome,
+    play,
+    sh,
+    spawner,
+    started,
+    taken_over,
+)
+
+from vc_agent_sshd.agent import SshdAgent
+from vc_agent_sshd.testing.openssh import Server, reserved_port, serve
+from vc_core.driver import (
+    GuestProcessId,
+)
+from vc_core.errors import AgentConnectError, AgentError
+from vc_core.testing.process_io import RecordedIO
+
+pytestmark = pytest.mark.root
+
+
+def test_another_process_takes_over_with_output_and_exit_code(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
+        script = "i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done; read x; echo $x; exit 7"
+        first, io, rest = make_agent(spawner()), RecordedIO(None), RecordedIO(None)
+        await first.connect(no_channel, TIMEOUT)
+        await first.start_pod("host1", "", TIMEOUT)
+        process = await first.start_container(container(root_fs, sh(script)), io, TIMEOUT)
+        await io.until(100)
+        await first.aclose()
+        with pytest.raises(AgentConnectError):
+            await first.wait(process)
+        async with taken_over(make_agent(spawner(), dict(first.save()))) as second:
+            await second.adopt(process, rest)
+            assert (await outcome(second, "c1", sh("echo in")))[1] == b"in\n"
+            rest.give(b"end\n")
+            assert await asyncio.wait_for(second.wait(process), TIMEOUT) == 7
+            everything = b"".join(b"%d\n" % number for number in range(2000)) + b"end\n"
+            assert bytes(io.stdout + rest.stdout) == everything
+            with pytest.raises(AgentError, match="c9"):
+                await second.adopt(GuestProcessId("c9", "first"), RecordedIO())
+
+    play(work)
+
+
+def test_a_container_that_ended_between_two_connections_is_not_lost(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
+        first = make_agent()
+        await first.connect(no_channel, TIMEOUT)
+        await first.start_pod("host1", "", TIMEOUT)
+        before = RecordedIO()
+        process = await first.start_container(container(root_fs, sh("sleep 1; echo last; exit 6")), before, TIMEOUT)
+        await first.aclose()
+        async with taken_over(make_agent()) as second:
+            await asyncio.sleep(1.5)
+            io = RecordedIO()
+            await second.adopt(process, io)
+            assert await asyncio.wait_for(second.wait(process), TIMEOUT) == 6
+            # On a busy host the agent may leave after the line was written.
+            assert bytes(before.stdout + io.stdout) == b"last\n"
+
+    play(work)
+
+
+async def connection_of(agent: SshdAgent) -> int:
+    """Return the daemon's process that serves an agent: the parent of the shell in which a command runs."""
+    _, out, _ = await outcome(agent, "", sh("cut -d' ' -f4 /proc/$PPID/stat"))
+    return int(out)
+
+
+def test_a_lost_connection_fails_the_command_and_the_next_one_has_a_new_connection(
+    make_agent: MakeAgent, root_fs: Path
+) -> None:
+    async def work() -> None:
+        io = RecordedIO(None)
+        async with started(make_agent(spawner())) as agent:
+            one = container(root_fs, sh("echo one; read x; echo $x; exit 5"))
+            process = await agent.start_container(one, io, TIMEOUT)
+            await io.until(4)
+            command = await agent.exec("", sh("sleep 1000"), RecordedIO(None), TIMEOUT)
+            os.kill(await connection_of(agent), signal.SIGKILL)
+            with pytest.raises(AgentConnectError, match="sh"):
+                await asyncio.wait_for(agent.wait(command), TIMEOUT)
+            assert (await outcome(agent, "", sh("echo back; pkill -f 'sleep 100[0]'")))[1] == b"back\n"
+            io.give(b"two\n")
+            assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 5
+            assert io.stdout == b"one\ntwo\n"
+
+    play(work)
+
+
+def test_a_server_that_does_not_come_back_is_reported_as_lost(
+    make_agent: MakeAgent, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc_agent_sshd.agent._RECONNECT_TIMEOUT", 0.5)
+
+    async def work() -> None:
+        with reserved_port() as port:
+            agent = make_agent(port=port)
+            with serve(server.directory, port):
+                await agent.connect(no_channel, TIMEOUT)
+                await agent.start_pod("host1", "", TIMEOUT)
+                command = await agent.exec("", sh("cat"), RecordedIO(None), TIMEOUT)
+                connection = await connection_of(agent)
+                await agent.stop_pod(TIMEOUT)
+            os.kill(connection, signal.SIGKILL)
+            assert "127.0.0.1" in await asyncio.wait_for(agent.wait_lost(), TIMEOUT)
+            with pytest.raises(AgentConnectError):
+                await agent.wait(command)
+            await agent.aclose()
+
+    play(work)
+
+
+def test_a_start_that_is_cancelled_leaves_no_container(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
+        async with started(make_agent()) as agent:
+            task = asyncio.create_task(
+                agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT)
+            )
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            while True:  # until what was on its way is undone
+                try:
+                    await agent.start_container(container(root_fs, sh("exit 2")), RecordedIO(), TIMEOUT)
+                    break
+                except AgentError:
+                    await asyncio.sleep(0.1)  # there is no event to wait for
+
+    play(work)
