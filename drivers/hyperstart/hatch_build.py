@@ -1,7 +1,8 @@
 """Build hook: compiles the guest agent in ``guest/`` to ``src/vc_agent_hyperstart/guest/init``.
 
 Runs for wheels and editable installs. The binary is static: it depends on the machine but on no libc. One that is there
-already is kept when ``init.sha256`` beside it names the same sources. Tests also compile it for other machines.
+already is kept when ``init.sha256`` beside it holds the hashes of the same sources and of this binary. Tests also
+compile it for other machines. The same sources and compiler make the same bytes, in whichever directory.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def build_guest_agent(root: Path, machine: str = platform.machine()) -> Path:
     stamp = binary.with_name(f"{name}.sha256")
     compiler, package = _compiler(machine)
     wanted = _fingerprint(machine, compiler, sources)
-    if binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8").strip() == wanted:
+    if binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == _stamp(wanted, binary):
         return binary
     if shutil.which(compiler) is None:
         raise RuntimeError(f"{compiler} is missing, and with it the guest agent: install the Debian package {package}")
@@ -63,8 +64,12 @@ def build_guest_agent(root: Path, machine: str = platform.machine()) -> Path:
         raise RuntimeError(f"{compiler} could not compile the guest agent, see its messages above") from error
     finally:
         fresh.unlink(missing_ok=True)
-    stamp.write_text(f"{wanted}\n", encoding="utf-8")
+    stamp.write_text(_stamp(wanted, binary), encoding="utf-8")
     return binary
+
+
+def _stamp(sources: str, binary: Path) -> str:
+    return f"{sources} sources\n{hashlib.sha256(binary.read_bytes()).hexdigest()} {binary.name}\n"
 
 
 def _compiler(machine: str) -> tuple[str, str]:

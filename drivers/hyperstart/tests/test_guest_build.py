@@ -65,6 +65,18 @@ def test_it_is_compiled_again_only_when_a_source_changed(
     assert b"very first" in hook.build_guest_agent(project).read_bytes()
 
 
+def test_the_same_sources_make_the_same_bytes_in_any_directory(hook: ModuleType, project: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(project / "guest", tmp_path / "another/project/guest").parent
+    assert hook.build_guest_agent(other).read_bytes() == hook.build_guest_agent(project).read_bytes()
+
+
+def test_a_binary_that_was_exchanged_is_compiled_again(hook: ModuleType, project: Path) -> None:
+    binary = hook.build_guest_agent(project)
+    built = binary.read_bytes()
+    binary.write_bytes(b"another program")
+    assert hook.build_guest_agent(project).read_bytes() == built
+
+
 def test_without_compiler_and_binary_the_package_to_install_is_named(
     hook: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
