@@ -22,10 +22,8 @@ from benchmarks.bare import EMULATED, BareVm, initramfs
 from benchmarks.ratio import Ratio, Table, pairs
 from benchmarks.streams import ROUNDS, SIZE, measure
 from vc_core.driver.guest import GuestImage
-from vc_core.engine import guest_image
 from vc_core.errors import ConfigError
-from vc_core.plugins.registry import Plugins
-from vc_core.store.roots import Roots
+from vc_core.testing import built_guest
 from vc_hypervisor_qemu.host import find_binary
 
 PAGE = Path(__file__).parents[1] / "docs/reference/benchmarks.md"
@@ -132,12 +130,11 @@ def world() -> Iterator[tuple[Path, Path]]:
 
 def main() -> int:
     """Measure, print and write the page. Return 0 if every row was measured and no ratio is above its limit."""
-    plugins, table = Plugins(), Table()
+    table = Table()
 
     @functools.cache
     def image() -> GuestImage:
-        request = guest_image.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
-        return asyncio.run(guest_image.find_or_build(plugins, "debian", request, lambda phrase, fraction: None))
+        return built_guest("hyperstart")
 
     with world() as (folder, bundle):
         table.add("`virtc pod run -i`", lambda: [cold_start(image(), bundle, folder)])
@@ -147,7 +144,7 @@ def main() -> int:
         table.add("a command's streams", lambda: streams(image(), bundle, folder))
         table.add("`virtc pod run -i --agent sshd`", lambda: [ssh.cold_start(bundle)])
         table.add("`enter_pod(... true)` with the agent `sshd`", lambda: [ssh.exec_true(bundle, folder)])
-        table.add("sizes of guests", lambda: [ssh.sizes(plugins)])
+        table.add("sizes of guests", lambda: [ssh.sizes()])
         table.add("plug-ins", lambda: plugin_costs.measure(folder))
     PAGE.write_text(page(table), encoding="utf-8")
     for row in table.rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import time
@@ -13,10 +12,8 @@ from pathlib import Path
 import vc_core as vc
 from benchmarks.bare import ACCELERATOR, EMULATED
 from benchmarks.ratio import Ratio, pairs
-from vc_core.engine import guest_image
-from vc_core.plugins.registry import Plugins
-from vc_core.store.roots import Roots
 from vc_core.store.store import Store
+from vc_core.testing import built_guest
 
 VIRTC = str(Path(sys.executable).with_name("virtc"))
 
@@ -74,13 +71,11 @@ def first_byte(bundle: Path, *options: str) -> float:
         return time.monotonic() - began
 
 
-def sizes(plugins: Plugins) -> str:
+def sizes() -> str:
     """Return a sentence with the sizes of the initramfs of both agents' guests."""
     found = []
     for agent in ("hyperstart", "sshd"):
-        request = guest_image.guest_request(plugins, agent, {}, Roots.from_environment().cache)
-        image = asyncio.run(guest_image.find_or_build(plugins, "debian", request, lambda phrase, fraction: None))
-        found.append(f"{image.initramfs.stat().st_size / 2**20:.1f} MiB for the agent `{agent}`")
+        found.append(f"{built_guest(agent).initramfs.stat().st_size / 2**20:.1f} MiB for the agent `{agent}`")
     return f"The initramfs of the built guest has {' and '.join(found)}."
 
 

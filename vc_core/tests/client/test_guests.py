@@ -195,7 +195,9 @@ def test_the_command_builds_lists_and_removes_guests() -> None:
     assert "guest-9/kernel" in run("build", "--agent", "with-guest")
     assert run("list").splitlines()[1].split() == ["guest-9", "made-up", "1.0", "air"]
     assert json.loads(run("list", "--json"))[0]["size"] == 2**20
-    run("build", "--agent", "with-guest")
+    image = json.loads(run("build", "--agent", "with-guest", "--json"))
+    assert sorted(image) == ["initramfs", "kernel", "kernel_params"]
+    assert Path(image["kernel"]).parent.name == "guest-8"
     assert run("list", "--quiet") == "guest-9\nguest-8\n"
     run("remove", "guest-9")
     assert run("list", "--quiet") == "guest-8\n"

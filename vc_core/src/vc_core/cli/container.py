@@ -9,7 +9,7 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import options, output
+from vc_core.cli import notices, options, output
 from vc_core.cli.foreground import foreground
 from vc_core.client.interpreters import run_blocking
 
@@ -63,7 +63,9 @@ def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, 
     with foreground(on_terminal) as forwarding:
         forwarding.begin()
         wanted = client.foreground.Foreground(container_id, 0, 1, 2, forwarding.signals, forwarding.terminal)
-        code = run_blocking(client.containers.start_container(pod_id, container_id, wanted))
+        code = run_blocking(
+            client.containers.start_container(pod_id, container_id, wanted, None if quiet else notices.of_foreground)
+        )
     assert code is not None
     return code
 
@@ -197,7 +199,16 @@ def enter(
     with foreground(on_terminal) as forwarding:
         forwarding.begin()
         operation = client.containers.enter_container(
-            pod_id, container_id, wanted, 0, 1, 2, timeout, forwarding.terminal, forwarding.signals
+            pod_id,
+            container_id,
+            wanted,
+            0,
+            1,
+            2,
+            timeout,
+            forwarding.terminal,
+            forwarding.signals,
+            notices.of_foreground,
         )
         return run_blocking(operation).exit_code
 

@@ -22,10 +22,11 @@ def guest() -> None:
 @click.option("--agent", default=DEFAULT_AGENT, show_default=True, help="The agent that the guest is for.")
 @_driver_option
 @options.guest_option
-def build(agent: str, guest_type: str, guest_options: tuple[str, ...]) -> None:
+@options.json_option
+def build(agent: str, guest_type: str, guest_options: tuple[str, ...], as_json: bool) -> None:
     """Build the guest for an agent with the newest kernel of the distribution, and print where it is.
 
-    Pods build it on first use by themselves; this renews it.
+    Pods build it on first use by themselves; this renews it. The JSON also has the parameters that the kernel needs.
 
     Example: virtc guest build
     """
@@ -36,7 +37,10 @@ def build(agent: str, guest_type: str, guest_options: tuple[str, ...]) -> None:
             guest_options=options.mapping("--guest-option", guest_options),
             progress=progress,
         )
-    click.echo(f"kernel     {image.kernel}\ninitramfs  {image.initramfs}")
+    if as_json:
+        output.print_json(image)
+    else:
+        click.echo(f"kernel     {image.kernel}\ninitramfs  {image.initramfs}")
 
 
 @guest.command(name="list")

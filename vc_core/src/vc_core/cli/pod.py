@@ -9,7 +9,7 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import options, output
+from vc_core.cli import notices, options, output
 from vc_core.cli.container import container_details
 from vc_core.cli.foreground import foreground
 from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
@@ -19,11 +19,6 @@ from vc_core.errors import PodNotFoundError, VCError
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
     from vc_core.supervisor.messages import Started
-
-_EMULATED = (
-    "virtc: notice: the VM runs under emulation (tcg), because KVM does not work here: it is slow, and isolates nothing"
-)
-
 
 _ready_timeout = click.option(
     "--timeout", type=float, metavar="SECONDS", help="How long the guest may take to get ready.  [default: 60]"
@@ -63,17 +58,17 @@ def run(
     Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
     """
     if interactive or on_terminal:
-        return _foreground(config, on_terminal, remove, timeout)
+        return _foreground(config, on_terminal, remove, timeout, quiet)
     if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
     with output.ShownProgress() as progress:
-        operation = client.pods.run_pod(config, timeout, None, progress, None, None if quiet else _notice)
+        operation = client.pods.run_pod(config, timeout, None, progress, None, None if quiet else notices.of_pod)
         pod_id, _ = run_blocking(operation)
     _created(pod_id, quiet)
     return 0
 
 
-def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: float | None) -> int:
+def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool) -> int:
 
     created: list[str] = []
     with foreground(on_terminal) as forwarding, output.ShownProgress() as progress:
@@ -81,6 +76,8 @@ def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: flo
 
         def started(event: Started) -> None:
             progress.stop()
+            if not quiet:
+                notices.of_pod_in_foreground(event)
             forwarding.begin()
 
         try:
@@ -104,11 +101,6 @@ def _created(pod_id: str, quiet: bool) -> None:
     click.echo(pod_id if quiet else f"Created pod {pod_id}")
 
 
-def _notice(event: Started) -> None:
-    if event.acceleration == "tcg":
-        click.echo(_EMULATED, err=True)
-
-
 @pod.command()
 @options.pod_id
 @_ready_timeout
@@ -119,7 +111,7 @@ def start(pod_id: str, timeout: float | None, quiet: bool) -> None:
     Example: virtc pod start POD
     """
     with output.ShownProgress() as progress:
-        run_blocking(client.pods.start_pod(pod_id, timeout, None, progress, None if quiet else _notice))
+        run_blocking(client.pods.start_pod(pod_id, timeout, None, progress, None if quiet else notices.of_pod))
 
 
 @pod.command()
@@ -217,7 +209,7 @@ def enter(
     with foreground(on_terminal) as forwarding:
         forwarding.begin()
         operation = client.containers.enter_pod(
-            pod_id, wanted, 0, 1, 2, timeout, forwarding.terminal, forwarding.signals
+            pod_id, wanted, 0, 1, 2, timeout, forwarding.terminal, forwarding.signals, notices.of_foreground
         )
         return run_blocking(operation).exit_code
 

@@ -19,9 +19,8 @@ from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.client.link import Link
 from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
 from vc_core.host.processes import supervisor_arguments
-from vc_core.states import State
 from vc_core.store.records import PodRecord
-from vc_core.store.status import vm_identity
+from vc_core.store.status import at_rest, vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.supervisor.ready import BUSY, OK
@@ -39,8 +38,7 @@ def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operatio
     ``record`` is the effective one; ``to_start``: its VM is about to start.
     Raises BusyError, SupervisorError, and what keeps a supervisor from starting.
     """
-    idle = record.state in (State.READY, State.STOPPED) and not record.intent
-    if not record.supervised or (idle and not to_start):
+    if not record.supervised or (at_rest(record) and not to_start):
         link = yield from _serve_here(store, record.id)
         return link
     deadline = time.monotonic() + SUPERVISOR_TIMEOUT

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from vc_core.client.connect import connect
-from vc_core.client.foreground import Foreground, Signals, attend, run_with_streams
+from vc_core.client.foreground import Foreground, Signals, attend, on_started, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import request
 from vc_core.client.stdio import Output, Stdin, Stdio
@@ -30,6 +31,7 @@ from vc_core.supervisor.messages import (
     KillContainer,
     Request,
     StartContainer,
+    Started,
     StatsContainer,
     StopContainer,
     Streams,
@@ -50,10 +52,15 @@ def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
     return config.id
 
 
-def start_container(pod_id: str, container_id: str, foreground: Foreground | None = None) -> Operation[int | None]:
+def start_container(
+    pod_id: str,
+    container_id: str,
+    foreground: Foreground | None = None,
+    started: Callable[[Started], None] | None = None,
+) -> Operation[int | None]:
     """Start a container of a running pod, for the first time or again.
 
-    With a foreground its exit code is returned when it ended, else None at once.
+    With a foreground its exit code is returned when it ended, else None at once; ``started`` is called meanwhile.
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError; StateError in the foreground for a
     container that ended without an exit code.
     """
@@ -69,7 +76,7 @@ def start_container(pod_id: str, container_id: str, foreground: Foreground | Non
         def start(streams: Streams) -> StartContainer:
             return StartContainer(container=container_id, streams=streams)
 
-        return (yield from attend(link, start, foreground))
+        return (yield from attend(link, start, foreground, on_started(started)))
     finally:
         yield from link.close()
 
@@ -167,15 +174,16 @@ def enter_container(
     timeout: float | None = None,
     terminal: TerminalSize | None = None,
     signals: Signals | None = None,
+    started: Callable[[Started], None] | None = None,
 ) -> Operation[ExecResult]:
-    """Run a command in a running container and return how it ended.
+    """Run a command in a running container and return how it ended. ``started`` is called once it runs.
 
     Raises what :func:`enter_pod` raises, and ContainerNotFoundError.
     """
     store = Store.here()
     record = _to_enter(store, pod_id, cmd, timeout, container_id)
     stdio = Stdio(stdin, stdout, stderr)
-    return (yield from _execute(store, record, container_id, cmd, stdio, timeout, terminal, signals))
+    return (yield from _execute(store, record, container_id, cmd, stdio, timeout, terminal, signals, started))
 
 
 def enter_pod(
@@ -187,16 +195,18 @@ def enter_pod(
     timeout: float | None = None,
     terminal: TerminalSize | None = None,
     signals: Signals | None = None,
+    started: Callable[[Started], None] | None = None,
 ) -> Operation[ExecResult]:
     """Run a command in a running pod, outside of its containers, and return how it ended.
 
+    ``started`` is called once it runs.
     Raises PodNotFoundError, StateError, ConfigError, CommandError, CommandTimeoutError, SupervisorLostError,
     HypervisorError when the VM ends meanwhile, NotSupportedError.
     """
     store = Store.here()
     record = _to_enter(store, pod_id, cmd, timeout)
     stdio = Stdio(stdin, stdout, stderr)
-    return (yield from _execute(store, record, "", cmd, stdio, timeout, terminal, signals))
+    return (yield from _execute(store, record, "", cmd, stdio, timeout, terminal, signals, started))
 
 
 def _to_enter(store: Store, pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = "") -> PodRecord:
@@ -218,13 +228,14 @@ def _execute(
     timeout: float | None,
     terminal: TerminalSize | None,
     signals: Signals | None,
+    started: Callable[[Started], None] | None,
 ) -> Operation[ExecResult]:
     """Run a command, in the pod itself for an empty ``container_id``, and close ``stdio``."""
     request = Exec(container=container_id, cmd=cmd, streams=Streams(passed=stdio.passed, terminal=terminal))
     try:
         link = yield from connect(store, record)
         try:
-            answer, timed_out = yield from run_with_streams(link, request, stdio, timeout, signals)
+            answer, timed_out = yield from run_with_streams(link, request, stdio, timeout, signals, on_started(started))
         finally:
             yield from link.close()
     finally:

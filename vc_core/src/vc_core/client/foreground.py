@@ -23,6 +23,7 @@ from vc_core.supervisor.messages import (
     Signal,
     Start,
     StartContainer,
+    Started,
     Streams,
 )
 
@@ -105,6 +106,16 @@ def run_with_streams(
         if sock in ready and (reply := link.poll()) is not None:
             final = final_reply(reply, on_event)
     return result(final), timed_out
+
+
+def on_started(started: Callable[[Started], None] | None) -> Callable[[Event], None]:
+    """Return what to call with each event of a request, which passes ``started`` the one that the process runs."""
+
+    def on_event(event: Event) -> None:
+        if started is not None and isinstance(event, Started):
+            started(event)
+
+    return on_event
 
 
 def attend(

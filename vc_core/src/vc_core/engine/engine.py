@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vc_core.config.container import Cmd, ContainerConfig
-from vc_core.driver.agent import GuestProcessId, ProcessIO, TerminalSize
+from vc_core.driver.agent import AgentCapability, GuestProcessId, ProcessIO, TerminalSize
 from vc_core.driver.guest import Progress
 from vc_core.engine.containers import Attachment
 from vc_core.engine.ledger import Ledger
@@ -56,6 +56,14 @@ class Engine:
     def record(self) -> PodRecord:
         """The pod's record as it is on disk."""
         return self._ledger.record
+
+    @property
+    def loses_streams(self) -> str:
+        """The name of the agent if it passes neither input nor output of processes; else empty, as without a VM."""
+        machine = self._runtime.machine
+        if machine is None or AgentCapability.STREAMS in machine.agent.capabilities:
+            return ""
+        return self.record.agent
 
     @classmethod
     async def open(cls, store: Store, pod_id: str, plugins: Plugins) -> Engine:

@@ -44,6 +44,14 @@ def effective_record(record: PodRecord) -> PodRecord:
     return ended(record, UNWATCHED)
 
 
+def at_rest(record: PodRecord) -> bool:
+    """Return whether a pod has no VM and no operation on it was interrupted. ``record`` is the effective one.
+
+    Called by clients: such a pod needs no supervisor, and leaves nothing on the host when it is deleted.
+    """
+    return record.state in (State.READY, State.STOPPED) and not record.intent and record.vm is None
+
+
 def find_container(record: PodRecord, container_id: str) -> ContainerRecord:
     """Return the record of one container. Raises ContainerNotFoundError."""
     try:

@@ -149,9 +149,13 @@ class Progress(Message):
 
 
 class Started(Message):
-    """The pod, container or command runs. ``acceleration`` is that of the pod's VM, as in its status."""
+    """The pod, container or command runs. ``acceleration`` is that of the pod's VM, as in its status.
+
+    ``loses_streams`` is the name of the agent if it passes neither input nor output of processes, else empty.
+    """
 
     acceleration: str = ""
+    loses_streams: str = ""
 
 
 class Answer(Message):

@@ -113,7 +113,7 @@ async def _start(engine: Engine, client: ClientRequest, request: Start) -> Answe
         await engine.start(progress, attached, request.ready_timeout)
     if attachment is not None:
         return await _foreground(engine, client, request.container, attachment)
-    client.send_event(Started(acceleration=engine.record.acceleration))
+    client.send_event(_started(engine))
     return Answer()
 
 
@@ -151,7 +151,7 @@ async def _foreground(engine: Engine, client: ClientRequest, container_id: str, 
         await engine.resize_container(container_id, size)
 
     client.forward_signals(attachment.io, send, resize)
-    client.send_event(Started(acceleration=engine.record.acceleration))
+    client.send_event(_started(engine))
     return Answer(exit_code=await engine.wait_container(container_id))
 
 
@@ -166,10 +166,14 @@ async def _exec(engine: Engine, client: ClientRequest, request: Exec) -> Answer:
             await engine.resize(process, size)
 
         client.forward_signals(io, send, resize)
-        client.send_event(Started())
+        client.send_event(_started(engine))
 
     try:
         code = await engine.exec(request.container, request.cmd, io, request.streams.terminal, on_started)
     finally:
         io.close()
     return Answer(exit_code=code)
+
+
+def _started(engine: Engine) -> Started:
+    return Started(acceleration=engine.record.acceleration, loses_streams=engine.loses_streams)
