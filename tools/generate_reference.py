@@ -47,7 +47,7 @@ guest, taken as it is. `virtc completion` makes a shell complete commands, optio
 _EXIT_CODES = (
     ("0", "it worked"),
     ("1", "it failed; one line on the standard error gives the reason"),
-    ("2", "its arguments are invalid: an unknown option, a missing argument, a value of the wrong form"),
+    ("2", "its arguments are invalid: an unknown option, a missing argument, a value of the wrong form (`enter`: 125)"),
     ("130, 143", "it received SIGINT or SIGTERM before anything ran in the guest"),
 )
 

@@ -108,7 +108,6 @@ def test_a_failure_is_one_sentence_on_stderr_and_an_exit_code(words: tuple[str, 
         ("pod", "create", "--init-cmd", "a", "--", "b"),
         ("pod", "run", "--rm"),
         ("pod", "status", "a", "--id", "b"),
-        ("container", "enter", "a"),
         ("container", "create", "a"),
         ("guest", "remove"),
         ("guest", "remove", "x", "--all"),
@@ -119,6 +118,13 @@ def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]) -> None:
     done = virtc(*words)
     assert done.returncode == 2
     assert "Usage: virtc" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("container", "enter", "a"), ("pod", "enter", "a", "--user")])
+def test_wrong_usage_where_a_command_s_own_exit_code_is_expected_is_exit_code_125(words: tuple[str, ...]) -> None:
+    done = virtc(*words)
+    assert done.returncode == 125
+    assert "Error: " in done.stderr
 
 
 def test_containers_are_created_started_stopped_and_deleted() -> None:

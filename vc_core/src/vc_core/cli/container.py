@@ -170,7 +170,7 @@ def stats(pod_id: str, container_id: str, as_json: bool) -> None:
     output.print_table([title for title, _, _ in _USAGE], [shown])
 
 
-@container.command(cls=options.CommandLine)
+@container.command(cls=options.EnterLine)
 @options.pod_of_container
 @options.container_id
 @options.command_option
@@ -194,7 +194,6 @@ def enter(
 
     Example: virtc container enter POD CONTAINER -- ls -l /
     """
-    output.expect_command()
     wanted = options.command(cmd, argv, envs, user, workdir)
     with foreground(on_terminal) as forwarding:
         forwarding.begin()

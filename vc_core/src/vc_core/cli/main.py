@@ -46,7 +46,7 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Return the exit code: the command's own, 1 or 125 for a failure, 2 for wrong usage, 130 when interrupted."""
+    """Return the exit code: the command's own, 1 or 125 for a failure, 2 or 125 for wrong usage, 130 if interrupted."""
     context: click.Context | None = None
     if "_VIRTC_COMPLETE" in os.environ:
         from click.shell_completion import shell_complete
@@ -61,7 +61,7 @@ def _run(arguments: list[str]) -> int:
         return exit_.exit_code
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return OWN_FAILURE if context is not None and context.obj.runs_command else error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import vc_core
+from vc_core.cli.output import Invocation
 from vc_core.errors import ConfigError, VCError
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ class CommandLine(click.Command):
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Add the command after ``--`` to the usage line."""
         return [*super().collect_usage_pieces(ctx), "[-- CMD ARG...]"]
+
+
+class EnterLine(CommandLine):
+    """A command line that exits as the command in the guest does, so that wrong usage of it must differ as well."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note before anything is parsed that the exit code is expected to be the command's."""
+        ctx.ensure_object(Invocation).runs_command = True
+        return super().parse_args(ctx, args)
 
 
 def command(

@@ -180,7 +180,7 @@ def status(pod_id: str, as_json: bool) -> None:
     output.print_details(details + [detail for one in found.containers for detail in container_details(one)])
 
 
-@pod.command(cls=options.CommandLine)
+@pod.command(cls=options.EnterLine)
 @options.pod_id
 @options.command_option
 @options.terminal_option
@@ -204,7 +204,6 @@ def enter(
 
     Example: virtc pod enter POD -- busybox ps
     """
-    output.expect_command()
     wanted = options.command(cmd, argv, envs, user, workdir)
     with foreground(on_terminal) as forwarding:
         forwarding.begin()
