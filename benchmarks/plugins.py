@@ -45,8 +45,8 @@ _CALL = """
 driver = Plugins().hypervisor("mock")
 from vc_hypervisor_mock.plugin import MockPlugin
 plugin = MockPlugin()
-driver.config({})
-turns(2000, lambda: driver.config({}), lambda: plugin.vc_hypervisor_config({}))
+driver.options_class()
+turns(2000, driver.options_class, plugin.vc_driver_options)
 """
 
 

@@ -16,9 +16,10 @@ def generated() -> Iterator[tuple[Path, str]]:
     The caller writes a file before it asks for the next one: the reference follows from the modules already written.
     """
     yield generate_sync.PATH, generate_sync.blocking()
+    import generate_options
     import generate_reference  # imports vc_core.sync
 
-    for path, page in generate_reference.PAGES.items():
+    for path, page in {**generate_reference.PAGES, **generate_options.PAGES}.items():
         yield path, page()
 
 

@@ -12,7 +12,7 @@ import pytest
 import vc_core
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
 from vc_core.driver.kinds import PluginKind
-from vc_core.plugins.discovery import how_to_install
+from vc_core.plugins.discovery import advice
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "vc_core"
@@ -132,7 +132,7 @@ def test_an_error_about_a_driver_that_is_not_installed_names_its_distribution(fo
     project = settings(folder)["project"]
     for kind in PluginKind:
         for name in project["entry-points"].get(kind.group, ()):
-            assert how_to_install(name, kind) == f"'pip install {project['name']}' installs it"
+            assert advice(name, [], kind) == f"'pip install {project['name']}' installs it"
 
 
 @each(*PLUGINS)

@@ -88,13 +88,6 @@ class _Spawner(SpawnerContract):
 
         class Plugin:
             @hookimpl
-            def vc_spawner_config(self, options):
-                if options:
-                    from vc_core.errors import ConfigError
-                    raise ConfigError(f"no option {min(options)}")
-                return "none"
-
-            @hookimpl
             def vc_spawner_create(self):
                 return Made()
 
@@ -106,14 +99,20 @@ SABOTAGE = {
     "GoodHypervisor": ("(_Hypervisor): pass", ""),
     "GoodAgent": ("(_Agent): pass", ""),
     "GoodSpawner": ("(_Spawner): pass", ""),
-    "TakesAnyOption": (
+    "DescribesNoOption": (
         """(_Hypervisor):
     class plugin(MockPlugin):
         @hookimpl
-        def vc_hypervisor_config(self):
-            return MockPlugin.vc_hypervisor_config(self, {})
+        def vc_driver_options(self):
+            from dataclasses import dataclass
+
+            @dataclass(frozen=True)
+            class Options(super().vc_driver_options()):
+                colour: str = "red"
+
+            return Options
 """,
-        "unknown_options_are_refused_by_name",
+        "options_are_described",
     ),
     "WritesWhenMade": (
         """(_Hypervisor):

@@ -8,7 +8,7 @@ from hyperstart_agents import make_agent
 
 from vc_agent_hyperstart import HyperstartConfig, plugin
 from vc_core import PodConfig
-from vc_core.driver import Channel, SharedDirectory, Volume
+from vc_core.driver import Channel, SharedDirectory, Volume, read_options
 from vc_core.errors import ConfigError, GuestError
 from vc_core.testing import Plugins
 
@@ -19,8 +19,8 @@ def test_options_become_the_configuration_and_back() -> None:
     options = {"sock_ctl_name": "/run/a", "volumes": [{"mount_tag": "data", "host_path": "/srv", "read_only": False}]}
     config = DRIVER.config(options)
     assert config == HyperstartConfig(sock_ctl_name="/run/a", volumes=[Volume("data", "/srv", read_only=False)])
-    assert config.to_mapping() == options
-    assert HyperstartConfig().to_mapping() == {}
+    assert PodConfig(agent_config=config).agent_config == options
+    assert PodConfig(agent_config=HyperstartConfig()).agent_config == {}
 
 
 def test_the_configuration_object_is_an_agent_config() -> None:
@@ -36,7 +36,7 @@ SOCKETS = [
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sock_name": "x"}, "has no option 'sock_name'; it has sock_ctl_name, "),
+        ({"sock_ctl": "x"}, r"has no option 'sock_ctl' \(did you mean 'sock_ctl_name'\?\); it has sock_ctl_name, "),
         ({"sock_ctl_name": 1}, "sock_ctl_name of agent hyperstart is 1; give text"),
         ({"volumes": "data:/srv"}, "give a list"),
         ({"volumes": [{"tag": "data"}]}, "option volumes of agent hyperstart has no option 'tag'"),
@@ -59,7 +59,7 @@ def test_sockets_and_volumes_become_devices() -> None:
         {"mount_tag": "data", "host_path": "/srv"},
         {"mount_tag": "more", "host_path": "/more", "read_only": False},
     ]
-    config = HyperstartConfig.from_mapping({"sockets": SOCKETS, "volumes": volumes})
+    config = read_options(HyperstartConfig, {"sockets": SOCKETS, "volumes": volumes}, "agent hyperstart")
     devices = make_agent(config=config).devices()
     channels = [device for device in devices[:2] if isinstance(device, Channel)]
     assert [(channel.id, channel.name, str(channel.host_path)) for channel in channels] == [

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from needs import require
 from vc_core.driver import SpawnTarget
 from vc_core.errors import ConfigError
-from vc_spawner_nsenter.plugin import NsenterPlugin
+from vc_core.testing import Plugins
+
+DRIVER = Plugins().spawner("nsenter")
 
 
 def wrap(argv: list[str], pid: int = 4711, **options: object) -> list[str]:
-    plugin = NsenterPlugin()
-    return plugin.vc_spawner_create(plugin.vc_spawner_config(options)).wrap(argv, SpawnTarget("c1", pid))
+    return DRIVER.create(DRIVER.config(options)).wrap(argv, SpawnTarget("c1", pid))
 
 
 def test_a_command_is_wrapped_as_in_v0_1_0_but_as_a_list() -> None:

@@ -16,7 +16,7 @@ from needs import require
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
-from vc_core.driver import Boot, GuestImage, GuestPayload, HypervisorConfig, PodContext, Resources
+from vc_core.driver import Boot, GuestImage, GuestPayload, HypervisorConfig, PodContext, Resources, read_options
 from vc_core.testing import built_guest
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
@@ -76,7 +76,7 @@ def make(tmp_path: Path, unbootable: Boot) -> MakeHypervisor:
             hypervisor_config=HypervisorConfig(**config),
             boot=boot,
         )
-        return QemuHypervisor(pod, QemuConfig.from_mapping(options or {}), saved)
+        return QemuHypervisor(pod, read_options(QemuConfig, options or {}, "hypervisor qemu"), saved)
 
     return make
 

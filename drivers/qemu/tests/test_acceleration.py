@@ -12,7 +12,7 @@ from vc_core.errors import VMStartError
 from vc_core.testing.slowness import within
 from vc_hypervisor_qemu import acceleration
 from vc_hypervisor_qemu.acceleration import Host, choose, trial
-from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.config import Accelerator, QemuConfig
 from vc_hypervisor_qemu.host import find_binary
 
 
@@ -47,7 +47,7 @@ class World:
         path = self.directory / "starts"
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
-    def choose(self, accel: str = "auto", timeout: float = 5) -> str:
+    def choose(self, accel: Accelerator = "auto", timeout: float = 5) -> str:
         config = QemuConfig(accel=accel)
         return asyncio.run(choose(self.pod, config, self.binary, self.kernel, timeout, self.host))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from qemu_vms import ANSWER, BOOT, ask, booted, receive
 
 from vc_core.driver import BlockDevice, Boot, Channel, HypervisorConfig, SharedDirectory, VMExit
-from vc_hypervisor_qemu.config import MACHINES, QemuConfig
+from vc_hypervisor_qemu.config import Machine, QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, command_line
 from vc_hypervisor_qemu.tsc import kernel_params
@@ -20,7 +21,7 @@ Make = Callable[..., QemuHypervisor]
 pytestmark = pytest.mark.vm
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", get_args(Machine))
 def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(
     make: Make, guest_boot: Boot, tmp_path: Path, machine: str
 ) -> None:

@@ -21,8 +21,8 @@ def test_options_become_the_configuration() -> None:
     [
         ({"speed": "high"}, "has no option 'speed'; it has machine, accel, cpu"),
         ({"accel": 1}, "option accel of hypervisor qemu is 1"),
-        ({"accel": "hvf"}, "'hvf'; it can be auto, kvm, tcg"),
-        ({"machine": "virt"}, "'virt'; it can be q35, pc, microvm"),
+        ({"accel": "hvf"}, "'hvf'; give auto, kvm or tcg"),
+        ({"machine": "virt"}, "'virt'; give q35, pc or microvm"),
         ({"cpu": "max,+"}, "option cpu"),
         ({"cpu": "max -daemonize"}, "option cpu"),
         ({"cpu": "max\n"}, "option cpu"),

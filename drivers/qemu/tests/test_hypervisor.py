@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from qemu.qmp import QMPClient
@@ -24,7 +24,7 @@ from vc_core.driver import (
 )
 from vc_core.errors import ConfigError, HypervisorError, StateError
 from vc_hypervisor_qemu import sockets
-from vc_hypervisor_qemu.config import DISK_BUSES, MACHINES
+from vc_hypervisor_qemu.config import DiskBus, Machine
 
 pytestmark = pytest.mark.slow
 
@@ -126,8 +126,8 @@ def test_a_long_run_directory_has_working_sockets(tmp_path: Path, make: Make) ->
     assert sorted(path.name for path in deep.iterdir()) == ["console.log", "qemu.log"]
 
 
-@pytest.mark.parametrize("bus", DISK_BUSES)
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("bus", get_args(DiskBus))
+@pytest.mark.parametrize("machine", get_args(Machine))
 def test_as_many_devices_as_are_accepted_fit_into_a_vm_beside_a_disk(
     make: Make, tmp_path: Path, disk: Boot, machine: str, bus: str
 ) -> None:

@@ -9,10 +9,10 @@ import pytest
 from vc_core.driver import HypervisorConfig, Param
 from vc_core.errors import VMStartError
 from vc_hypervisor_qemu import tsc
-from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.config import Machine, QemuConfig
 
 
-def kernel_params(accelerator: str = "tcg", machine: str = "q35", *params: Param) -> tuple[str, ...]:
+def kernel_params(accelerator: str = "tcg", machine: Machine = "q35", *params: Param) -> tuple[str, ...]:
     config = HypervisorConfig(hypervisor_params=params)
     return tsc.kernel_params(QemuConfig(machine=machine), config, accelerator)
 
@@ -48,7 +48,7 @@ def test_a_guest_that_counts_instructions_has_a_counter_of_nanoseconds(key: str)
 
 @pytest.mark.parametrize("machine", ["q35", "pc"])
 def test_if_the_counter_cannot_be_read_the_kernel_measures_the_rate_itself(
-    monkeypatch: pytest.MonkeyPatch, machine: str
+    monkeypatch: pytest.MonkeyPatch, machine: Machine
 ) -> None:
     refuse(monkeypatch)
     assert kernel_params("tcg", machine) == ()

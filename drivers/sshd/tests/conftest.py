@@ -16,7 +16,7 @@ from needs import require
 from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.testing.openssh import Server, make_keys, serve
-from vc_core.driver import HypervisorConfig, PodContext, Resources, Spawner
+from vc_core.driver import HypervisorConfig, PodContext, Resources, Spawner, read_options
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
@@ -69,6 +69,6 @@ def make_agent(server: Server, pod: PodContext) -> Callable[..., SshdAgent]:
     """Return a function that makes an agent for the server."""
 
     def make(spawner: Spawner | None = None, saved: dict[str, object] | None = None, **options: object) -> SshdAgent:
-        return SshdAgent(pod, SshdConfig.from_mapping(server.options(**options)), spawner, saved)
+        return SshdAgent(pod, read_options(SshdConfig, server.options(**options), "agent sshd"), spawner, saved)
 
     return make

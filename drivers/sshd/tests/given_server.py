@@ -17,6 +17,7 @@ from vc_core.driver import (
     Spawner,
 )
 from vc_core.testing.process_io import RecordedIO
+from vc_spawner_nsenter.config import NsenterConfig
 from vc_spawner_nsenter.plugin import NsenterPlugin
 
 MakeAgent = Callable[..., SshdAgent]
@@ -38,8 +39,7 @@ def namespace(kind: str, pid: int | str = "self") -> str:
 
 
 def spawner() -> Spawner:
-    plugin = NsenterPlugin()
-    return plugin.vc_spawner_create(plugin.vc_spawner_config({}))
+    return NsenterPlugin().vc_spawner_create(NsenterConfig())
 
 
 def sh(script: str, **more: Any) -> Cmd:

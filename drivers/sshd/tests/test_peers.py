@@ -14,7 +14,7 @@ import pytest
 
 from vc_agent_sshd.agent import PORT_NAME, SshdAgent
 from vc_agent_sshd.config import SshdConfig
-from vc_core.driver import Cmd, GuestPort, PodContext, SharedDirectory
+from vc_core.driver import Cmd, GuestPort, PodContext, SharedDirectory, read_options
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 
@@ -90,7 +90,7 @@ async def no_channel(name: str) -> socket.socket:
 
 
 def agent_for(pod: PodContext, peer: Peer, **options: object) -> SshdAgent:
-    return SshdAgent(pod, SshdConfig.from_mapping(peer.options(**options)), None, None)
+    return SshdAgent(pod, read_options(SshdConfig, peer.options(**options), "agent sshd"), None, None)
 
 
 def play(work: Callable[[], Any]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,26 +26,32 @@ from vc_core.store.roots import Roots
 TIMEOUT = 10.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    hang: bool = False
+    fail: bool = False
+
+
 class Builder(GuestBuilder):
     """Writes a directory for a guest; with the option ``hang`` its build does not end."""
 
     building = threading.Event()
     cancelled = threading.Event()
 
-    def __init__(self, options: Mapping[str, object]) -> None:
+    def __init__(self, options: Options) -> None:
         self._options = options
 
     async def find(self, request: GuestRequest) -> GuestImage | None:
         return None
 
     async def build(self, request: GuestRequest, progress: Progress) -> GuestImage:
-        if "hang" in self._options:
+        if self._options.hang:
             self.building.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 self.cancelled.set()
-        if "fail" in self._options:
+        if self._options.fail:
             raise vc.GuestError("there is no kernel")
         progress("unpacking", None)
         progress("packing", 0.5)
@@ -68,11 +74,11 @@ class Builder(GuestBuilder):
 
 class GuestPlugin:
     @hookimpl
-    def vc_guest_config(self, options: Mapping[str, object]) -> Mapping[str, object]:
-        return options
+    def vc_driver_options(self) -> type[Options]:
+        return Options
 
     @hookimpl
-    def vc_guest_create(self, config: Mapping[str, object]) -> GuestBuilder:
+    def vc_guest_create(self, config: Options) -> GuestBuilder:
         return Builder(config)
 
 
@@ -153,7 +159,7 @@ def test_an_error_of_the_callers_progress_ends_the_build() -> None:
 def test_cancelling_a_build_cancels_its_builder(builder: type[Builder]) -> None:
     async def work() -> None:
         building = asyncio.create_task(
-            aio.build_guest(agent_type="with-guest", guest="made-up", guest_options={"hang": 1})
+            aio.build_guest(agent_type="with-guest", guest="made-up", guest_options={"hang": True})
         )
         assert await asyncio.to_thread(builder.building.wait, TIMEOUT)
         building.cancel()
@@ -165,7 +171,7 @@ def test_cancelling_a_build_cancels_its_builder(builder: type[Builder]) -> None:
 
 
 def test_an_interrupt_of_a_blocking_build_cancels_its_builder(builder: type[Builder]) -> None:
-    operation = guests.build_guest("with-guest", {}, "made-up", {"hang": 1})
+    operation = guests.build_guest("with-guest", {}, "made-up", {"hang": True})
     operation.send(None)
     assert builder.building.wait(TIMEOUT)
     step = operation.throw(KeyboardInterrupt())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 
-from vc_core.driver import read_options
+from vc_core.driver.options import list_options, read_options
 from vc_core.errors import ConfigError
 
 
@@ -93,3 +95,54 @@ def test_a_driver_without_options_refuses_each_by_name() -> None:
     assert read_options(Nothing, {}, "agent toy") == Nothing()
     with pytest.raises(ConfigError, match="agent toy has no option 'x'; it has none"):
         read_options(Nothing, {"x": 1}, "agent toy")
+
+
+class Size(StrEnum):
+    BIG = "big"
+    SMALL = "small"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    server: Annotated[str, "the server"]
+    accel: Annotated[Literal["kvm", "tcg"], "how it runs"] = "kvm"
+    size: Annotated[Size, "how large it is"] = Size.BIG
+    program: Annotated[Path | None, "the program"] = None
+    ratio: Annotated[float, "a part of it"] = 0
+    shares: Annotated[Sequence[Share], "what it shares"] = ()
+    fast: bool = False
+
+
+def test_options_are_listed_with_type_default_and_description() -> None:
+    assert [(one.name, one.type, one.default_text, one.description) for one in list_options(Described)] == [
+        ("server", "text", "required", "the server"),
+        ("accel", "kvm or tcg", "kvm", "how it runs"),
+        ("size", "big or small", "big", "how large it is"),
+        ("program", "a path", "none", "the program"),
+        ("ratio", "a number", "0", "a part of it"),
+        ("shares", "a list of mappings with tag, writable", "none", "what it shares"),
+        ("fast", "true or false", "false", ""),
+    ]
+
+
+def test_a_choice_an_enumeration_and_a_path_are_read_from_text() -> None:
+    options = {"server": "s", "accel": "tcg", "size": "small", "program": "/bin/true"}
+    wanted = Described(server="s", accel="tcg", size=Size.SMALL, program=Path("/bin/true"))
+    assert read_options(Described, options, "hypervisor toy") == wanted
+    assert read_options(Described, {**options, "program": Path("/bin/true"), "size": Size.SMALL}, "x") == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"server": "s", "accel": "hvf"}, "option accel of hypervisor toy is 'hvf'; give kvm or tcg"),
+        ({"server": "s", "size": "huge"}, "option size of hypervisor toy is 'huge'; give big or small"),
+        ({"server": "s", "program": 7}, "option program of hypervisor toy is 7; give a path"),
+        ({}, "option server of hypervisor toy is missing; give text"),
+        ({"sever": "s"}, "hypervisor toy has no option 'sever' (did you mean 'server'?); it has server, accel, "),
+    ],
+)
+def test_an_error_about_a_described_option_says_what_to_give(options: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_options(Described, options, "hypervisor toy")
+    assert str(caught.value).startswith(text)

@@ -28,10 +28,6 @@ class Fussy:
         self._devices = devices
 
     @hookimpl
-    def vc_agent_config(self, options: dict[str, object]) -> object:
-        return _noop.config(options)
-
-    @hookimpl
     def vc_agent_create(self, pod: Any, config: object, spawner: Any, saved: Any) -> Any:
         agent = _noop.create(pod, config, spawner, saved)
         vars(agent)["devices"] = lambda: self._devices

@@ -15,15 +15,18 @@ import distributions
 pytestmark = pytest.mark.slow
 
 GOOD = """
+    from dataclasses import dataclass
+    from typing import Annotated
     from vc_core.driver import hookimpl
+
+    @dataclass(frozen=True)
+    class Options:
+        program: Annotated[str, "the program"] = "enter"
 
     class Plugin:
         @hookimpl
-        def vc_spawner_config(self, options):
-            if options:
-                from vc_core.errors import ConfigError
-                raise ConfigError(f"no option {min(options)}")
-            return "none"
+        def vc_driver_options(self):
+            return Options
 
         @hookimpl
         def vc_spawner_create(self, config):
@@ -67,7 +70,27 @@ MISTAKES = {
         ["from vc_spawner_create", "must return a vc_core.driver.Spawner"],
     ),
     "no-return": (("return Made()", "pass"), ["None from vc_spawner_create", "must return a vc_core.driver.Spawner"]),
-    "no-config": (('return "none"', "pass"), ["None from vc_spawner_config", "must return a configuration"]),
+    "no-dataclass": (
+        ("return Options", "return dict"),
+        ["returned <class 'dict'> from vc_driver_options", "must return a frozen dataclass"],
+    ),
+    "not-frozen": (("@dataclass(frozen=True)", "@dataclass"), ["must return a frozen dataclass"]),
+    "no-description": (
+        ('Annotated[str, "the program"]', "str"),
+        ["no description of option program", 'declare it as Annotated[type, "text"]'],
+    ),
+    "no-such-type": (('Annotated[str, "the program"]', "'Text'"), ["types cannot be read", "'Text' is not defined"]),
+    "other-default": (
+        ('= "enter"', "= 7"),
+        [
+            "refuses its own configuration's fields as options",
+            "program of spawner other-default is 7; give text",
+        ],
+    ),
+    "not-by-value": (
+        ("@dataclass(frozen=True)", "@dataclass(frozen=True, eq=False)"),
+        ["makes another configuration from the same options", "let it compare by value"],
+    ),
     "own-error": (
         ("return Made()", "raise OSError(2, 'no such file')"),
         ["FileNotFoundError: [Errno 2] no such file from vc_spawner_create", "hooks may raise only VCError"],
@@ -76,7 +99,6 @@ MISTAKES = {
         ("def wrap(", "def wrapp("),
         ["from vc_spawner_create", "abstract", "wrap"],
     ),
-    "any-option": (("if options:", "if False:"), ["accepts option 'no-such-option'", "raise ConfigError"]),
     "wraps": (
         (f"@hookimpl\n        {MAKE}", f"@hookimpl(wrapper=True)\n        {MAKE}\n            yield"),
         ["wraps vc_spawner_create", "only an extension may"],

@@ -51,9 +51,9 @@ TURNCOAT = """
 
     class Plugin(MockPlugin):
         @hookimpl
-        def vc_hypervisor_config(self, options):
-            turn("config")
-            return None if HOW == "config is nonsense" else super().vc_hypervisor_config(options)
+        def vc_driver_options(self):
+            turn("options")
+            return super().vc_driver_options()
 
         @hookimpl
         def vc_hypervisor_create(self, pod, config, saved):
@@ -95,7 +95,7 @@ WAYS = {
     "import crashes": "ends the process in this step: loading it",
     "probe hangs": f"hangs ({HANG:g} s) in this step: vc_driver_probe",
     "probe is nonsense": "returned {1: 2} from vc_driver_probe, which must return a list of strings",
-    "config fails": "raised RuntimeError: bad day from vc_hypervisor_config",
+    "options fails": "raised RuntimeError: bad day from vc_driver_options",
     "create is nonsense": "returned 'nonsense' from vc_hypervisor_create",
     "stop hangs": "",
     "stop crashes": "",
@@ -109,12 +109,6 @@ NAP = """
 from vc_core.driver import hookimpl
 
 class Plugin:
-    @hookimpl
-    def vc_hypervisor_config(self, options):
-        if options:
-            raise ConfigError(f"hypervisor nap has no option {{min(options)!r}}")
-        return "none"
-
     @hookimpl
     def vc_hypervisor_create(self, pod, config, saved):
         return NapHypervisor(pod, config, saved)

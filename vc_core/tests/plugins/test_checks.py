@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vc_agent_noop.agent import NoopAgent
 from vc_agent_noop.plugin import NoopPlugin
-from vc_core.driver import Device, PodContext, Spawner, hookimpl
+from vc_core.driver import Device, hookimpl
 from vc_core.driver.kinds import PluginKind
 from vc_core.plugins.checks import CHECKS, DriverUnderTest, run_check
 from vc_core.plugins.registry import Plugins
@@ -20,9 +20,7 @@ class Faulty(NoopAgent):
 
 class FaultyPlugin(NoopPlugin):
     @hookimpl
-    def vc_agent_create(
-        self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
-    ) -> Faulty:
+    def vc_agent_create(self, saved: Mapping[str, object] | None) -> Faulty:
         return Faulty(saved)
 
 

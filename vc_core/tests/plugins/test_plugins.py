@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
@@ -19,6 +19,7 @@ from vc_core.driver.guest import GuestBuilder, GuestPayload
 from vc_core.driver.hooks import hookimpl
 from vc_core.driver.hypervisor import Hypervisor
 from vc_core.driver.kinds import PluginKind
+from vc_core.driver.options import NoOptions
 from vc_core.driver.spawner import Spawner
 from vc_core.errors import ConfigError, DriverConflictError, DriverContractError, DriverNotFoundError, error_from_wire
 from vc_core.plugins.registry import Plugins
@@ -34,13 +35,32 @@ def empty(interface: type) -> Any:
     return type(f"Empty{interface.__name__}", (interface,), body)()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Colours:
+    colour: Annotated[str, "colour of the VM"] = "red"
+
+    def __post_init__(self) -> None:
+        if self.colour == "bad":
+            raise ValueError("bad day")
+
+
+@dataclasses.dataclass
+class NotFrozen:
+    colour: str = "red"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    colour: NoSuchType  # type: ignore[name-defined]  # noqa: F821
+
+
 class GoodHypervisor:
     def __init__(self) -> None:
         self.made: Hypervisor = empty(Hypervisor)
 
     @hookimpl
-    def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
-        return dict(options)
+    def vc_driver_options(self) -> object:
+        return Colours
 
     @hookimpl
     def vc_hypervisor_create(self, pod: PodContext, config: object, saved: Mapping[str, object] | None) -> Hypervisor:
@@ -49,10 +69,6 @@ class GoodHypervisor:
 
 class GoodAgent:
     @hookimpl
-    def vc_agent_config(self, options: Mapping[str, object]) -> object:
-        return dict(options)
-
-    @hookimpl
     def vc_agent_create(self) -> Agent:  # takes fewer arguments than specified
         agent: Agent = empty(Agent)
         return agent
@@ -60,20 +76,12 @@ class GoodAgent:
 
 class GoodSpawner:
     @hookimpl
-    def vc_spawner_config(self, options: Mapping[str, object]) -> object:
-        return dict(options)
-
-    @hookimpl
     def vc_spawner_create(self, config: object) -> Spawner:
         spawner: Spawner = empty(Spawner)
         return spawner
 
 
 class GoodGuest:
-    @hookimpl
-    def vc_guest_config(self, options: Mapping[str, object]) -> object:
-        return dict(options)
-
     @hookimpl
     def vc_guest_create(self, config: object) -> GuestBuilder:
         builder: GuestBuilder = empty(GuestBuilder)
@@ -112,7 +120,9 @@ def test_each_kind_of_driver_makes_its_object() -> None:
 
 
 WRONG_RETURNS: list[tuple[PluginKind, str, object, Callable[[Plugins], object]]] = [
-    (HYPERVISOR, "vc_hypervisor_config", None, lambda plugins: plugins.hypervisor("x").config({})),
+    (HYPERVISOR, "vc_driver_options", NotFrozen, lambda plugins: plugins.hypervisor("x").config({})),
+    (HYPERVISOR, "vc_driver_options", Colours(), lambda plugins: plugins.hypervisor("x").config({})),
+    (AGENT, "vc_driver_options", dict, lambda plugins: plugins.agent("x").config({})),
     (HYPERVISOR, "vc_hypervisor_create", None, lambda plugins: plugins.hypervisor("x").create(POD, {}, None)),
     (HYPERVISOR, "vc_hypervisor_create", "a VM", lambda plugins: plugins.hypervisor("x").create(POD, {}, None)),
     (HYPERVISOR, "vc_hypervisor_guest", 7, lambda plugins: plugins.hypervisor("x").guest()),
@@ -162,12 +172,12 @@ def test_an_agent_may_need_files_in_the_guest() -> None:
 def test_a_hook_that_raises_a_foreign_error_breaks_the_contract(raised: BaseException) -> None:
     class Raising(GoodHypervisor):
         @hookimpl
-        def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
+        def vc_driver_options(self) -> object:
             raise raised
 
     with pytest.raises(DriverContractError) as caught:
         added(HYPERVISOR, Raising()).hypervisor("x").config({})
-    assert f"raised {type(raised).__name__}: bad day from vc_hypervisor_config" in str(caught.value)
+    assert f"raised {type(raised).__name__}: bad day from vc_driver_options" in str(caught.value)
     assert caught.value.__cause__ is raised
 
 
@@ -176,7 +186,7 @@ def test_a_vc_error_passes_through_a_hook_unchanged() -> None:
 
     class Raising(GoodHypervisor):
         @hookimpl
-        def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
+        def vc_driver_options(self) -> object:
             raise raised
 
     with pytest.raises(ConfigError) as caught:
@@ -184,13 +194,31 @@ def test_a_vc_error_passes_through_a_hook_unchanged() -> None:
     assert caught.value is raised
 
 
+def test_a_driver_without_options_refuses_each_by_name() -> None:
+    agent = added(AGENT, GoodAgent()).agent("x")
+    assert agent.config({}) == NoOptions()
+    with pytest.raises(ConfigError, match="agent x has no option 'colour'; it has none"):
+        agent.config({"colour": "red"})
+
+
+def test_a_class_of_options_that_raises_a_foreign_error_breaks_the_contract() -> None:
+    with pytest.raises(DriverContractError, match="raised ValueError: bad day from Colours, the class of its options"):
+        added(HYPERVISOR, GoodHypervisor()).hypervisor("x").config({"colour": "bad"})
+
+
+def test_options_whose_types_cannot_be_read_break_the_contract() -> None:
+    plugins = broken(HYPERVISOR, "vc_driver_options", Unreadable)
+    with pytest.raises(DriverContractError, match=r"types cannot be read \(Unreadable: NameError: .*NoSuchType"):
+        plugins.hypervisor("x").config({})
+
+
 def test_an_async_hook_is_refused() -> None:
     class Async(GoodHypervisor):
         @hookimpl
-        async def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
-            return {}
+        async def vc_driver_options(self) -> object:
+            return Colours
 
-    assert "implements vc_hypervisor_config with async def" in refusal(HYPERVISOR, Async())
+    assert "implements vc_driver_options with async def" in refusal(HYPERVISOR, Async())
 
 
 def test_a_misspelt_hook_is_refused() -> None:
@@ -208,12 +236,11 @@ def test_a_hook_of_a_later_version_may_be_marked_optional() -> None:
         def vc_hypervisor_migrate(self) -> None:
             pass
 
-    assert added(HYPERVISOR, FromTheFuture()).hypervisor("x").config({}) == {}
+    assert added(HYPERVISOR, FromTheFuture()).hypervisor("x").config({}) == Colours()
 
 
 def test_missing_hooks_are_named() -> None:
     text = refusal(AGENT, object())
-    assert "does not implement vc_agent_config" in text
     assert "does not implement vc_agent_create" in text
     assert "vc_agent_guest" not in text
 
@@ -228,8 +255,8 @@ def test_a_hook_of_another_kind_is_refused() -> None:
 def test_an_argument_that_the_specification_does_not_have_is_refused() -> None:
     class Unknown(GoodHypervisor):
         @hookimpl
-        def vc_hypervisor_config(self, settings: Mapping[str, object]) -> object:
-            return settings
+        def vc_hypervisor_create(self, pod: PodContext, settings: object, saved: Any) -> Hypervisor:
+            return self.made
 
     assert "settings" in refusal(HYPERVISOR, Unknown())
 
@@ -270,7 +297,7 @@ def test_one_object_is_not_taken_for_two_plugins() -> None:
     plugins = added(HYPERVISOR, plugin := GoodHypervisor())
     with pytest.raises(DriverContractError, match="already registered"):
         plugins.add_driver(HYPERVISOR, "y", plugin)
-    assert plugins.hypervisor("x").config({}) == {}
+    assert plugins.hypervisor("x").config({}) == Colours()
 
 
 def test_a_driver_cannot_wrap_hooks() -> None:
@@ -516,7 +543,7 @@ def test_an_error_in_a_wrapper_names_the_extension() -> None:
 
 
 def test_an_extension_cannot_answer_for_a_driver() -> None:
-    assert "implements vc_hypervisor_config, which an extension may only wrap" in refusal(EXTENSION, GoodHypervisor())
+    assert "implements vc_driver_options, which an extension may only wrap" in refusal(EXTENSION, GoodHypervisor())
 
 
 def test_plugins_of_two_runtimes_share_nothing() -> None:

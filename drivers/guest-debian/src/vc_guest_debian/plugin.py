@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vc_core.driver import GuestBuilder, hookimpl
 from vc_guest_debian.builder import DebianBuilder
@@ -14,9 +14,9 @@ class DebianPlugin:
     """Implements the hooks of a guest driver."""
 
     @hookimpl
-    def vc_guest_config(self, options: Mapping[str, object]) -> DebianConfig:
-        """Return the configuration that ``options`` describe. Raises ConfigError."""
-        return DebianConfig.from_mapping(options)
+    def vc_driver_options(self) -> type[DebianConfig]:
+        """Return the class whose fields are the driver's options."""
+        return DebianConfig
 
     @hookimpl
     def vc_guest_create(self, config: DebianConfig) -> GuestBuilder:

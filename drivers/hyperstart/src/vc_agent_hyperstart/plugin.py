@@ -33,9 +33,9 @@ class HyperstartPlugin:
     """Agent driver ``hyperstart``."""
 
     @hookimpl
-    def vc_agent_config(self, options: Mapping[str, object]) -> HyperstartConfig:
-        """Return this driver's configuration. Raises ConfigError."""
-        return HyperstartConfig.from_mapping(options)
+    def vc_driver_options(self) -> type[HyperstartConfig]:
+        """Return the class whose fields are the driver's options."""
+        return HyperstartConfig
 
     @hookimpl
     def vc_agent_create(

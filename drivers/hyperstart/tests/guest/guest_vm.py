@@ -18,6 +18,7 @@ from typing import Any
 
 from needs import require
 from vc_agent_hyperstart.codec import Code, StreamControlType
+from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.plugin import HyperstartPlugin
 from vc_core.driver import GuestImage
 from vc_core.testing import built_guest
@@ -336,8 +337,7 @@ def load_build_hook() -> ModuleType:
 
 def build_image(machine: str, **payload: Any) -> GuestImage:
     """Return a guest for a machine; ``payload`` is what differs from the usual payload."""
-    plugin = HyperstartPlugin()
-    usual = plugin.vc_agent_guest(plugin.vc_agent_config({}))
+    usual = HyperstartPlugin().vc_agent_guest(HyperstartConfig())
     return built_guest("hyperstart", replace(usual, **payload), architecture=machine)
 
 

@@ -13,14 +13,14 @@ class MockPlugin:
     """Implements the hooks of a hypervisor driver."""
 
     @hookimpl
-    def vc_hypervisor_config(self, options: Mapping[str, object]) -> MockConfig:
-        """Return this driver's configuration. Raises ConfigError."""
-        return MockConfig.from_mapping(options)
+    def vc_driver_options(self) -> type[MockConfig]:
+        """Return the class whose fields are the driver's options."""
+        return MockConfig
 
     @hookimpl
     def vc_hypervisor_create(
         self, pod: PodContext, config: object, saved: Mapping[str, object] | None
     ) -> MockHypervisor:
         """Return the VM of one pod."""
-        assert isinstance(config, MockConfig), "the core passes what vc_hypervisor_config returned"
+        assert isinstance(config, MockConfig), "the core passes an object of vc_driver_options"
         return MockHypervisor(pod, config, saved)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from vc_core.driver import read_options
 from vc_core.errors import ConfigError
 
 #: Value of ``root`` and ``work_dir``: that of the container's first process.
@@ -17,20 +16,23 @@ _ID_MAX = 2**32 - 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NsenterConfig:
-    """Options of the spawner ``nsenter``; mount, UTS, IPC, network and PID namespaces are always entered.
+    """Options of the spawner ``nsenter``; mount, UTS, IPC, network and PID namespaces are always entered."""
 
-    ``user_namespace``, ``cgroup``: enter these namespaces too. ``root``, ``work_dir``: "target" for those of the
-    container's first process, or a directory of the guest; empty means the root of the mount namespace.
-    ``user``, ``group``: numbers to run as; None leaves them unchanged. ``program``: nsenter in the guest.
-    """
-
-    user_namespace: bool = False
-    cgroup: bool = False
-    root: str = ""
-    work_dir: str = ""
-    user: int | None = None
-    group: int | None = None
-    program: str = "nsenter"
+    user_namespace: Annotated[bool, "enter the user namespace too"] = False
+    cgroup: Annotated[bool, "enter the cgroup namespace too"] = False
+    root: Annotated[
+        str,
+        "root directory: target for that of the container's first process, or a directory of the guest; without it, "
+        "the root of the mount namespace",
+    ] = ""
+    work_dir: Annotated[
+        str,
+        "working directory: target for that of the container's first process, or a directory of the guest; without "
+        "it, the root",
+    ] = ""
+    user: Annotated[int | None, "number of the user to run as; without it, unchanged"] = None
+    group: Annotated[int | None, "number of the group to run as; without it, unchanged"] = None
+    program: Annotated[str, "nsenter in the guest: a name or a path"] = "nsenter"
 
     def __post_init__(self) -> None:
         for name in ("root", "work_dir"):
@@ -43,14 +45,6 @@ class NsenterConfig:
                 raise _bad(name, value, f"a number from 0 to {_ID_MAX}")
         if not self.program or "\0" in self.program:
             raise _bad("program", self.program, "a name or a path")
-
-    @classmethod
-    def from_mapping(cls, options: Mapping[str, object]) -> NsenterConfig:
-        """Return the configuration that ``options`` describe.
-
-        Raises ConfigError for an unknown option or a bad value, naming both.
-        """
-        return read_options(cls, options, "spawner nsenter")
 
 
 def _bad(name: str, value: object, give: str) -> ConfigError:

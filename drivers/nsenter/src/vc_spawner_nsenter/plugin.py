@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from vc_core.driver import Spawner, hookimpl
 from vc_spawner_nsenter.config import NsenterConfig
 from vc_spawner_nsenter.spawner import NsenterSpawner
@@ -13,9 +11,9 @@ class NsenterPlugin:
     """Spawner driver ``nsenter``. Its program is in the guest, so there is nothing to probe on the host."""
 
     @hookimpl
-    def vc_spawner_config(self, options: Mapping[str, object]) -> NsenterConfig:
-        """Return this driver's configuration. Raises ConfigError."""
-        return NsenterConfig.from_mapping(options)
+    def vc_driver_options(self) -> type[NsenterConfig]:
+        """Return the class whose fields are the driver's options."""
+        return NsenterConfig
 
     @hookimpl
     def vc_spawner_create(self, config: NsenterConfig) -> Spawner:

@@ -14,16 +14,16 @@ class QemuPlugin:
     """Implements the hooks of a hypervisor driver."""
 
     @hookimpl
-    def vc_hypervisor_config(self, options: Mapping[str, object]) -> QemuConfig:
-        """Return the configuration that ``options`` describe. Raises ConfigError."""
-        return QemuConfig.from_mapping(options)
+    def vc_driver_options(self) -> type[QemuConfig]:
+        """Return the class whose fields are the driver's options."""
+        return QemuConfig
 
     @hookimpl
     def vc_hypervisor_create(
         self, pod: PodContext, config: object, saved: Mapping[str, object] | None
     ) -> QemuHypervisor:
         """Return the object that controls one pod's QEMU. Raises ConfigError, HypervisorError."""
-        assert isinstance(config, QemuConfig), "the core passes what vc_hypervisor_config returned"
+        assert isinstance(config, QemuConfig), "the core passes an object of vc_driver_options"
         return QemuHypervisor(pod, config, saved)
 
     @hookimpl

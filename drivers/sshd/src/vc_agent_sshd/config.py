@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from vc_core.driver import read_options
 from vc_core.errors import ConfigError
-
-#: Values of ``protocol``, as in Go's net.Dial.
-PROTOCOLS = ("tcp", "tcp4", "tcp6")
 
 #: The port of SSH (RFC 4250, section 4.1).
 DEFAULT_PORT = 22
@@ -22,35 +18,39 @@ _KEY_PREFIXES = ("ssh-", "ecdsa-", "sk-")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshdConfig:
-    """Options of the agent ``sshd``.
+    """Options of the agent ``sshd``. Without a ``server`` the guest is the pod's own, and keys are made for it."""
 
-    Without a ``server`` the guest is the pod's own, and keys are made for it. With one, ``priv_key_file`` is the path
-    of the private key to log in with, ``host_key`` the server's public key, as text ("ssh-ed25519 AAAA...") or the path
-    of a file with one or more, and ``username`` the user to log in as, by default the user of this process.
-    ``protocol`` is "tcp", "tcp4" or "tcp6". ``spawner`` names the driver that wraps commands for a container, with
-    ``spawner_options``; without one they run in the guest itself.
-    """
-
-    username: str = ""
-    priv_key_file: str = ""
-    server: str = ""
-    port: int | str = DEFAULT_PORT
-    protocol: str = "tcp"
-    host_key: str = ""
-    spawner: str = ""
-    spawner_options: Mapping[str, Any] = field(default_factory=dict)
+    server: Annotated[
+        str,
+        "the server's name or address; without it, a guest of the pod's own. port, username, priv_key_file and "
+        "host_key go with it",
+    ] = ""
+    port: Annotated[int, "the server's port"] = DEFAULT_PORT
+    username: Annotated[
+        str,
+        "the user to log in as; without it, the user of this process, and root in a guest of the pod's own. Containers "
+        "need root; others can only run commands in the pod",
+    ] = ""
+    priv_key_file: Annotated[str, "path of the private key, without a passphrase; needed with a server"] = ""
+    host_key: Annotated[
+        str,
+        "the server's public key, ssh-ed25519 AAAA..., or the path of a file that holds one or more; needed with a "
+        "server",
+    ] = ""
+    protocol: Annotated[
+        Literal["tcp", "tcp4", "tcp6"], "tcp, or tcp4 or tcp6 for one kind of address (Go's net.Dial)"
+    ] = "tcp"
+    spawner: Annotated[str, "the driver that wraps commands for containers, such as nsenter"] = ""
+    spawner_options: Annotated[Mapping[str, Any], "the options of that driver"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("username", "priv_key_file", "server", "host_key", "spawner"):
             value = getattr(self, name)
-            if not isinstance(value, str) or "\0" in value:
-                raise ConfigError(f"option {name} of agent sshd is {value!r}; give a text")
-        if not isinstance(self.spawner_options, Mapping):
-            raise ConfigError(f"option spawner_options of agent sshd is {self.spawner_options!r}; give a mapping")
+            if "\0" in value:
+                raise ConfigError(f"option {name} of agent sshd is {value!r}; give text without NUL")
+        if not 0 < self.port < 65536:
+            raise ConfigError(f"option port of agent sshd is {self.port!r}; give a number from 1 to 65535")
         object.__setattr__(self, "spawner_options", dict(self.spawner_options))
-        object.__setattr__(self, "port", _port(self.port))
-        if self.protocol not in PROTOCOLS:
-            raise ConfigError(f"option protocol of agent sshd is {self.protocol!r}; give {', '.join(PROTOCOLS)}")
         if self.server:
             self._check_given()
         else:
@@ -82,26 +82,3 @@ class SshdConfig:
     def host_key_is_text(self) -> bool:
         """Whether ``host_key`` is the key itself and not the path of a file."""
         return self.host_key.startswith(_KEY_PREFIXES)
-
-    @classmethod
-    def from_mapping(cls, options: Mapping[str, object]) -> SshdConfig:
-        """Return the configuration that ``options`` describe.
-
-        Raises ConfigError for an unknown option or a bad value, naming both.
-        """
-        return read_options(cls, options, "agent sshd")
-
-    def to_mapping(self) -> dict[str, object]:
-        """Return JSON-able options, from which :meth:`from_mapping` makes an equal configuration."""
-        return {one.name: value for one in fields(self) if (value := getattr(self, one.name))}
-
-
-def _port(value: object) -> int:
-    """Return a port given as a number or, as in v0.1.0, as text; empty means the default. Raises ConfigError."""
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
-    if value == "":
-        return DEFAULT_PORT
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
-        raise ConfigError(f"option port of agent sshd is {value!r}; give a number from 1 to 65535")
-    return value

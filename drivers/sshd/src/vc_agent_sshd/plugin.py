@@ -25,9 +25,9 @@ class SshdPlugin:
     """Agent driver ``sshd``."""
 
     @hookimpl
-    def vc_agent_config(self, options: Mapping[str, object]) -> SshdConfig:
-        """Return this driver's configuration. Raises ConfigError."""
-        return SshdConfig.from_mapping(options)
+    def vc_driver_options(self) -> type[SshdConfig]:
+        """Return the class whose fields are the driver's options."""
+        return SshdConfig
 
     @hookimpl
     def vc_agent_create(

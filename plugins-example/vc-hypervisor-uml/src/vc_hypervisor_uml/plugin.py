@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from vc_core.driver import GuestBuilder, Hypervisor, PodContext, hookimpl, read_options
+from vc_core.driver import GuestBuilder, Hypervisor, PodContext, hookimpl
 from vc_hypervisor_uml import package
 
 
-@dataclass(frozen=True, slots=True)
-class UmlConfig:
-    """The drivers have no options."""
-
-
 class UmlPlugin:
-    """Implements the hooks of the hypervisor driver ``uml``."""
-
-    @hookimpl
-    def vc_hypervisor_config(self, options: Mapping[str, object]) -> UmlConfig:
-        """Return the configuration. Raises ConfigError for any option."""
-        return read_options(UmlConfig, options, "hypervisor uml")
+    """Implements the hooks of the hypervisor driver ``uml``, which has no options."""
 
     @hookimpl
     def vc_hypervisor_create(self, pod: PodContext, saved: Mapping[str, object] | None) -> Hypervisor:
@@ -41,12 +30,7 @@ class UmlPlugin:
 
 
 class UmlGuestPlugin:
-    """Implements the hooks of the guest driver ``uml``."""
-
-    @hookimpl
-    def vc_guest_config(self, options: Mapping[str, object]) -> UmlConfig:
-        """Return the configuration. Raises ConfigError for any option."""
-        return read_options(UmlConfig, options, "guest driver uml")
+    """Implements the hooks of the guest driver ``uml``, which has no options."""
 
     @hookimpl
     def vc_guest_create(self) -> GuestBuilder:

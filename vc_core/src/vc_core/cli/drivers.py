@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vc_core.cli import output
+from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverNotFoundError
+
+if TYPE_CHECKING:
+    from vc_core.driver.options import Option
+    from vc_core.plugins.check_runner import CheckReport
 
 
 @click.command()
@@ -15,16 +22,19 @@ from vc_core.errors import DriverNotFoundError
 def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
     """List the installed drivers: kind, name, distribution, version, and whether they can work on this host.
 
-    Each is looked at in a process of its own, so a broken one disturbs no other.
+    With names, only those, and their options. Each is looked at in a process of its own, so a broken one disturbs no
+    other.
 
-    Example: virtc drivers --check qemu
+    Example: virtc drivers qemu
     """
     from vc_core.plugins.check_runner import check_installed
-    from vc_core.plugins.discovery import INSTALL_DEFAULTS, how_to_install
+    from vc_core.plugins.discovery import INSTALL_DEFAULTS, advice
+    from vc_core.plugins.registry import Plugins
 
     found = check_installed(names, contract=check)
     if missing := sorted(set(names) - {one.name for one in found}):
-        raise DriverNotFoundError(f"no driver {missing[0]!r} is installed; {how_to_install(missing[0])}")
+        installed = {one.name for one in Plugins().installed()}
+        raise DriverNotFoundError(f"no driver {missing[0]!r} is installed; {advice(missing[0], installed)}")
     if not any(one.kind != "extension" for one in found) and not names:
         click.echo(f"virtc: no driver is installed; {INSTALL_DEFAULTS}", err=True)
     if as_json:
@@ -40,4 +50,26 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
         output.print_table(headers[:shown], [row[:shown] for row in rows])
         for violation in (violation for one in found for violation in one.violations if check):
             click.echo(output.printable(violation))
+        for one in found if names and not check else ():
+            _print_options(one)
     return 1 if check and any(one.violations for one in found) else 0
+
+
+def _print_options(driver: CheckReport) -> None:
+    """Print the options of a driver as a page of help does: name, description, type and default."""
+    from vc_core.cli.driver_options import FLAGS
+
+    kind = PluginKind(driver.kind)
+    if driver.options:
+        page = click.HelpFormatter(max_width=110)
+        page.write(f"\nOptions of {kind.noun} {driver.name} ({FLAGS[kind]}):\n")
+        page.indent()
+        page.write_dl([(one.name, output.printable(_description(one))) for one in driver.options])
+        click.echo(page.getvalue(), nl=False)
+    elif kind in FLAGS and not driver.problems:
+        click.echo(f"\n{kind.noun} {driver.name} has no options")
+
+
+def _description(option: Option) -> str:
+    default = "required" if option.required else f"default: {option.default_text}"
+    return f"{option.description}  [{option.type}; {default}]"

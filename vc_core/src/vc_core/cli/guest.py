@@ -30,11 +30,15 @@ def build(agent: str, guest_type: str, guest_options: tuple[str, ...], as_json: 
 
     Example: virtc guest build
     """
+    from vc_core.cli.driver_options import read_texts
+    from vc_core.driver.kinds import PluginKind
+
+    chosen = read_texts("--guest-option", guest_options, PluginKind.GUEST, guest_type)
     with output.ShownProgress() as progress:
         image = vc_core.build_guest(
             agent_type=agent,
             guest=guest_type,
-            guest_options=options.mapping("--guest-option", guest_options),
+            guest_options=chosen,
             progress=progress,
         )
     if as_json:

@@ -70,16 +70,12 @@ def command(
     return vc_core.Cmd(args=args, envs=[vc_core.EnvVar.parse(env) for env in envs], user=user, work_dir=workdir)
 
 
-def _pair(option: str, text: str) -> tuple[str, str]:
+def pair(option: str, text: str) -> tuple[str, str]:
+    """Return name and value of a ``NAME=VALUE``, of which only the value may be empty. Raises click.UsageError."""
     name, separator, value = text.partition("=")
-    if not separator or not name:
+    if not separator or not all(name.split(".")):
         raise click.UsageError(f"{option} {text!r} is not of the form NAME=VALUE")
     return name, value
-
-
-def mapping(option: str, items: tuple[str, ...]) -> dict[str, object]:
-    """Return the mapping that a repeated ``NAME=VALUE`` option describes. Raises click.UsageError."""
-    return dict(_pair(option, item) for item in items)
 
 
 def _pods(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
@@ -165,7 +161,7 @@ guest_option = click.option(
     "guest_options",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Option of the driver that builds the guest; repeatable.",
+    help="Option of the driver that builds the guest, see virtc drivers NAME; repeatable.",
 )
 mount_option = click.option(
     "--mount",

@@ -12,6 +12,7 @@ import click
 import vc_core
 from vc_core.cli import options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+from vc_core.driver.kinds import PluginKind
 
 if TYPE_CHECKING:
     from vc_core.config.container import ContainerConfig
@@ -87,7 +88,7 @@ _OPTIONS = (
         "agent_options",
         multiple=True,
         metavar="NAME=VALUE",
-        help="Option of that driver; repeatable.",
+        help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
     *(click.option(flag, name, default="", metavar=metavar, help=text) for flag, name, metavar, text in _AGENT_FLAGS),
     click.option("--hypervisor", default=DEFAULT_HYPERVISOR, show_default=True, help="Driver of the hypervisor."),
@@ -96,7 +97,7 @@ _OPTIONS = (
         "hypervisor_options",
         multiple=True,
         metavar="NAME=VALUE",
-        help="Option of that driver; repeatable.",
+        help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
     click.option("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
     click.option("--guest", default="", help="Driver that builds the guest.  [default: the hypervisor's]"),
@@ -170,19 +171,23 @@ class PodOptions:
         )
 
     def _hypervisor_config(self) -> HypervisorConfig:
+        from vc_core.cli.driver_options import guest_texts, read_texts
+
         return vc_core.HypervisorConfig(
             kernel_path=self.kernel,
             image_path=self.image,
             hypervisor_path=self.hypervisor_path,
             kernel_params=[vc_core.Param.parse(text) for text in self.kernel_params],
             guest=self.guest,
-            guest_options=options.mapping("--guest-option", self.guest_options),
-            options=options.mapping("--hypervisor-option", self.hypervisor_options),
+            guest_options=guest_texts("--guest-option", self.guest_options, self.guest, self.hypervisor),
+            options=read_texts("--hypervisor-option", self.hypervisor_options, PluginKind.HYPERVISOR, self.hypervisor),
         )
 
     def _agent_config(self) -> dict[str, object]:
+        from vc_core.cli.driver_options import read_texts
+
         flags = {name: value for _, name, *_ in _AGENT_FLAGS if (value := getattr(self, name))}
-        return options.mapping("--agent-option", self.agent_options) | flags
+        return read_texts("--agent-option", self.agent_options, PluginKind.AGENT, self.agent) | flags
 
     def _network_config(self) -> NetworkConfig:
         implied = "tap" if self.tap else "user" if self.forwards or self.outbound else "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from vc_core.config.container import ContainerConfig
@@ -178,16 +178,19 @@ class PodConfig:
 
 
 def _agent_options(config: Any) -> dict[str, Any]:
-    """Return an agent's options, given as a mapping, as an object with ``to_mapping()``, or as None for no options.
+    """Return an agent's options, given as a mapping, as an object of the driver's own class, or as None for no options.
 
-    ``to_mapping`` is what a driver's own configuration class has, so that callers can pass a checked and completed
-    object of it. Raises ConfigError for anything else.
+    That class is a dataclass whose fields are the options; those that have their default value are left out.
+    Raises ConfigError for anything else.
     """
     if config is None:
         return {}
     if isinstance(config, Mapping):
         return dict(config)
-    to_mapping = getattr(config, "to_mapping", None)
-    if to_mapping is None:
+    if not is_dataclass(config) or isinstance(config, type):
         raise ConfigError(f"agent_config is {config!r}; give a mapping or the driver's configuration object")
-    return dict(to_mapping())
+    usual = {
+        one.name: one.default if one.default_factory is MISSING else one.default_factory() for one in fields(config)
+    }
+    given = {name: value for name, value in asdict(config).items() if getattr(config, name) != usual[name]}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}

@@ -88,3 +88,10 @@ def check_timeout(timeout: float | None, zero: bool = False) -> None:
     if not number or not (timeout > 0 or (zero and timeout == 0)) or timeout > TIMEOUT_MAX:
         least = "0 or more" if zero else "more than 0"
         raise ConfigError(f"timeout is {timeout!r}; give a number of seconds, {least} and at most {TIMEOUT_MAX}")
+
+
+def similar_name(name: str, names: Iterable[str]) -> str:
+    """Return the one of ``names`` that resembles ``name`` most, "" if none does. For errors about a name."""
+    import difflib  # only an error needs it
+
+    return next(iter(difflib.get_close_matches(name, sorted(names), n=1)), "")

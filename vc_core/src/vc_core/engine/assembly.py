@@ -109,6 +109,8 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     """
     hypervisor, agent = make_drivers(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
     _check_devices(config, hypervisor, devices_of(config, agent))
+    if config.hypervisor_config.guest_options:
+        plugins.guest(guest_driver(plugins, config)).config(config.hypervisor_config.guest_options)
     if HypervisorCapability.PROCESS not in hypervisor.capabilities:
         return False
     if os.geteuid() != 0:

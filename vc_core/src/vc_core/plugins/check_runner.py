@@ -6,6 +6,7 @@ So a plug-in that hangs, exits or crashes is one line in the table of ``virtc dr
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -15,11 +16,13 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vc_core.driver.kinds import PluginKind
+from vc_core.driver.options import Option, list_options
 from vc_core.errors import VCError
+from vc_core.plugins import versions
 from vc_core.plugins.checks import CHECKS, DriverUnderTest, run_check
 from vc_core.plugins.drivers import DriverInfo
 from vc_core.plugins.registry import Plugins
@@ -30,7 +33,7 @@ TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The result of checking one plug-in, in sentences.
+    """The result of checking one plug-in, in sentences, and the options that it declares.
 
     ``problems`` keep it from working on this host. ``violations`` break its contract, on any host. A plug-in that
     cannot be loaded or checked has a sentence in both.
@@ -42,6 +45,16 @@ class CheckReport:
     version: str
     problems: tuple[str, ...]
     violations: tuple[str, ...]
+    options: tuple[Option, ...] = ()
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the process that checks a plug-in prints, as JSON: the fields of :class:`CheckReport` that it finds."""
+
+    problems: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    options: tuple[Option, ...] = ()
 
 
 def check_installed(
@@ -54,7 +67,21 @@ def check_installed(
     """
     found = [one for one in Plugins().installed() if not names or one.name in names]
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda one: _check_in_process(one, contract, timeout), found))
+        reports = list(pool.map(lambda one: _check_in_process(one, contract, timeout), found))
+    return [_with_requirements(report) for report in reports]
+
+
+def _with_requirements(report: CheckReport) -> CheckReport:
+    """Return a report with what is wrong with the requirements of the plug-in's distribution.
+
+    A requirement on another vc-core is in the report already: for that, the plug-in is refused when it is loaded.
+    """
+    distribution = importlib.metadata.distribution(report.distribution)
+    plugin = f"{PluginKind(report.kind).noun} {report.name!r} of {report.distribution} {report.version}"
+    unmet = [f"{plugin} {clause}" for clause in versions.unmet_requirements(distribution)]
+    clause = versions.missing_core_requirement(distribution)
+    violations = (*report.violations, *([f"{plugin} {clause}"] if clause else []))
+    return replace(report, problems=(*unmet, *report.problems), violations=violations)
 
 
 def _check_in_process(one: DriverInfo, contract: bool, timeout: float) -> CheckReport:
@@ -76,35 +103,40 @@ def _check_in_process(one: DriverInfo, contract: bool, timeout: float) -> CheckR
     try:
         found = json.loads(lines[-1])
         problems, violations = tuple(found["problems"]), tuple(found["violations"])
+        options = tuple(Option(**option) for option in found["options"])
     except (IndexError, ValueError, TypeError):  # it ended in the step that the last line names
         step = lines[-1] if lines else "starting"
         how = f"hangs ({timeout:g} s)" if timed_out else "ends the process"
         plugin = f"{one.kind.noun} {one.name!r} of {one.distribution} {one.version}"
         problems = violations = (f"{plugin} {how} in this step: {step}; repair or uninstall it",)
-    return CheckReport(one.kind, one.name, one.distribution, one.version, problems, violations)
+        options = ()
+    return CheckReport(one.kind, one.name, one.distribution, one.version, problems, violations, options)
 
 
-def _check(kind: PluginKind, name: str, contract: bool, on_step: Callable[[str], None]) -> dict[str, list[str]]:
+def _check(kind: PluginKind, name: str, contract: bool, on_step: Callable[[str], None]) -> _Found:
     """Check a plug-in in this process; ``on_step`` is called with the name of each step before it."""
     plugins = Plugins()
-    problems: list[str] = []
-    violations: list[str] = []
+    found = _Found()
     on_step("loading it")
     try:
         if kind is PluginKind.EXTENSION:
             plugins.extension(name)
-            return {"problems": problems, "violations": violations}
+            return found
         driver = plugins.driver(kind, name)
+        on_step("vc_driver_options")
+        found.options = list_options(driver.options_class())
         on_step("vc_driver_probe")
-        problems = driver.probe()
+        found.problems += driver.probe()
     except VCError as error:
-        return {"problems": [str(error)], "violations": [str(error)]}
+        found.problems.append(str(error))
+        found.violations.append(str(error))
+        return found
     with tempfile.TemporaryDirectory(prefix="vc-check-") as directory:
         tested = DriverUnderTest(driver, {}, Path(directory))
         for check in CHECKS if contract else ():
             on_step(check.__name__.replace("_", " "))
-            violations += run_check(check, tested)
-    return {"problems": problems, "violations": violations}
+            found.violations += run_check(check, tested)
+    return found
 
 
 def main() -> None:
@@ -114,7 +146,7 @@ def main() -> None:
     with os.fdopen(stdout, "w", encoding="utf-8") as out:
         kind, name, *more = sys.argv[1:]
         found = _check(PluginKind(kind), name, bool(more), lambda step: print(step, file=out, flush=True))
-        print(json.dumps(found), file=out, flush=True)
+        print(json.dumps(asdict(found), default=str), file=out, flush=True)
 
 
 if __name__ == "__main__":

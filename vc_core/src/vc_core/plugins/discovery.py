@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint
 from typing import NoReturn
 
 from stevedore.driver import DriverManager
 from stevedore.extension import Extension
 
+from vc_core.config.values import similar_name
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverConflictError, DriverLoadError
+from vc_core.plugins import versions
 
 #: Part of the error for an entry point that does not name a class: the first mistake of most authors of plug-ins.
 NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
@@ -26,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 #: The distribution of this project that offers each plug-in, for errors that name what to install. For other names no
 #: distribution is guessed: anyone can publish one under a name that a misspelt driver name leads to.
-_PUBLISHED = {
+PUBLISHED = {
     (PluginKind.HYPERVISOR, "qemu"): "vc-hypervisor-qemu",
     (PluginKind.HYPERVISOR, "mock"): "vc-hypervisor-mock",
     (PluginKind.HYPERVISOR, "uml"): "vc-hypervisor-uml",
@@ -43,12 +45,25 @@ _PUBLISHED = {
 INSTALL_DEFAULTS = "'pip install virtcontainers' installs the default ones"
 
 
-def how_to_install(name: str, kind: PluginKind | None = None) -> str:
-    """Return the second half of an error: how to install plug-in ``name``, of any kind if ``kind`` is None."""
-    for (published_kind, published_name), distribution in _PUBLISHED.items():
-        if published_name == name and kind in (None, published_kind):
-            return f"'pip install {distribution}' installs it"
-    return "correct the name, or install the distribution that offers it"
+def advice(name: str, installed: Iterable[str], kind: PluginKind | None = None) -> str:
+    """Return the second half of an error about a plug-in that is not installed: what to install, or a similar name.
+
+    ``installed``: the names that are. ``kind``: that of the plug-in, None for any.
+    """
+    published = {
+        published_name: distribution
+        for (published_kind, published_name), distribution in PUBLISHED.items()
+        if kind in (None, published_kind)
+    }
+    if name in published:
+        return f"'pip install {published[name]}' installs it"
+    installed = set(installed)
+    meant = similar_name(name, installed | published.keys())
+    if not meant:
+        return "correct the name, or install the distribution that offers it"
+    if meant in installed:
+        return f"did you mean {meant!r}?"
+    return f"did you mean {meant!r}, which 'pip install {published[meant]}' installs?"
 
 
 def supplier(entry_point: EntryPoint) -> tuple[str, str]:
@@ -116,9 +131,13 @@ class Catalogue:
         """Return the plug-in ``name``, imported and instantiated, and its entry point.
 
         ``name`` must be among :meth:`offers`. Raises DriverConflictError when two distributions offer it,
-        DriverLoadError when it cannot be imported or made.
+        DriverLoadError when it is for another version of the core, or cannot be imported or made.
         """
         entry_points = [entry for entry in self.offers(kind) if entry.name == name]
+        distribution = entry_points[0].dist
+        if distribution and len(entry_points) == 1 and (clause := versions.core_mismatch(distribution)):
+            message = f"{kind.noun} {name!r} of {_suppliers(entry_points)} {clause}"
+            raise DriverLoadError(message, kind=kind, name=name)
         try:
             manager = _OneDriver(kind, name, entry_points)
         except DriverConflictError:

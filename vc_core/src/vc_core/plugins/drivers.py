@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from vc_core.config.defaults import DEFAULT_GUEST
 from vc_core.driver.agent import Agent
@@ -16,8 +16,13 @@ from vc_core.driver.context import PodContext
 from vc_core.driver.guest import GuestBuilder, GuestPayload
 from vc_core.driver.hypervisor import Hypervisor
 from vc_core.driver.kinds import PluginKind
+from vc_core.driver.options import NoOptions, is_options_class, option_types, read_options
 from vc_core.driver.spawner import Spawner
-from vc_core.errors import DriverContractError
+from vc_core.errors import DriverContractError, VCError
+from vc_core.plugins.discovery import one_line
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,16 +86,45 @@ class BaseDriver:
         """The distribution that supplied the driver; empty for one that the program added."""
         return self._plugin.distribution
 
-    def config(self, options: Mapping[str, object]) -> object:
-        """Return the driver's own frozen configuration.
+    @property
+    def label(self) -> str:
+        """The driver in errors about its options, such as "hypervisor qemu"."""
+        return f"{self.kind.noun if self.kind is PluginKind.GUEST else self.kind} {self.name}"
 
-        Raises ConfigError for an unknown option or an invalid value, DriverContractError for a result of None.
+    def options_class(self) -> type[DataclassInstance]:
+        """Return the frozen dataclass whose fields are the driver's options; see ``vc_driver_options``.
+
+        Raises DriverContractError for a result that is not one, or whose types cannot be read.
         """
-        hook = f"vc_{self.kind}_config"
-        config = self._call(hook, options=options)
-        if config is None:
-            raise self._wrong(hook, config, "a configuration")
-        return config
+        hook = "vc_driver_options"
+        cls = self._call(hook)
+        if cls is None:  # the driver does not implement this optional hook
+            return NoOptions
+        if not is_options_class(cls):
+            raise self._wrong(hook, cls, "a frozen dataclass, the class and not an object of it")
+        try:
+            option_types(cls)
+        except Exception as error:  # a type is an expression of the driver, which may raise anything
+            raise self._plugin.contract_error(
+                f"declares options whose types cannot be read ({cls.__name__}: {one_line(error)})"
+            ) from error
+        return cls
+
+    def config(self, options: Mapping[str, object]) -> object:
+        """Return ``options`` as an object of :meth:`options_class`, which the other hooks are called with.
+
+        Raises ConfigError for an unknown option or an invalid value, DriverContractError as :meth:`options_class`
+        does, and in the place of any other exception that the class raises.
+        """
+        cls = self.options_class()
+        try:
+            return read_options(cls, options, self.label)
+        except VCError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._plugin.contract_error(
+                f"raised {one_line(error)} from {cls.__name__}, the class of its options; it may raise only ConfigError"
+            ) from error
 
     def probe(self) -> list[str]:
         """Return one sentence for each condition that keeps the driver from working on this host.

@@ -23,7 +23,7 @@ from vc_core.plugins.discovery import (
     INSTALL_DEFAULTS,
     NOT_A_CLASS_MESSAGE,
     Catalogue,
-    how_to_install,
+    advice,
     one_line,
     supplier,
 )
@@ -249,7 +249,7 @@ class Plugins:
         if not any(self.names(other) for other in PluginKind if other is not PluginKind.EXTENSION):
             return f"there is no {kind.noun} {name!r}, nor any other driver; {INSTALL_DEFAULTS}"
         installed = f"installed: {', '.join(available)}" if available else f"no {kind.noun} is installed"
-        return f"there is no {kind.noun} {name!r} ({installed}); {how_to_install(name, kind)}"
+        return f"there is no {kind.noun} {name!r} ({installed}); {advice(name, available, kind)}"
 
     def _register(self, plugin: LoadedPlugin) -> LoadedPlugin:
         """Register a plug-in object with pluggy and validate it; unregister it if it breaks a rule.

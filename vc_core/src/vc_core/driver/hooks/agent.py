@@ -16,23 +16,13 @@ class AgentSpec(Protocol):
     """What an Agent plug-in implements; ``vc_agent_guest`` is optional."""
 
     @hookspec(firstresult=True)
-    def vc_agent_config(self, options: Mapping[str, object]) -> object:
-        """Turn options into the driver's own frozen configuration; see :func:`vc_core.driver.read_options`.
-
-        Called: when a pod is created, and before each call of ``vc_agent_create``.
-        ``options``: ``PodConfig.agent_config`` as the caller gave it.
-        Returns the configuration, which is passed to the other hooks; never None.
-        Raises ConfigError for an unknown option or a bad value, naming both.
-        """
-
-    @hookspec(firstresult=True)
     def vc_agent_create(
         self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
     ) -> Agent:
         """Make the object that reaches into one pod's guest. Does no I/O.
 
         Called: once per start of a pod, and once in each process that takes over its VM.
-        ``pod``: the pod. ``config``: from ``vc_agent_config``. ``spawner``: the one of the agent's options, or None.
+        ``pod``: the pod. ``config``: see ``vc_driver_options``. ``spawner``: the one of the agent's options, or None.
         ``saved``: None for a new VM, else what ``Agent.save()`` returned, to take over that guest.
         Returns the object. Raises ConfigError when the pod cannot be served with this configuration.
         """
@@ -42,6 +32,6 @@ class AgentSpec(Protocol):
         """Return what the agent needs inside a guest, for a guest driver to build one.
 
         Called: when a pod that names no kernel and image starts, and by ``virtc guest build``.
-        ``config``: from ``vc_agent_config``.
+        ``config``: see ``vc_driver_options``.
         Returns the payload, or None when the agent runs in no built guest. Raises GuestError when a file is missing.
         """

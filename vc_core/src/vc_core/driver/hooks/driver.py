@@ -12,6 +12,18 @@ class DriverSpec(Protocol):
     """Optional hooks of every driver."""
 
     @hookspec(firstresult=True)
+    def vc_driver_options(self) -> type[object]:
+        """Return the class whose fields are the driver's options.
+
+        Called: when a pod is created, before each call of the create hook, and to list the options of the driver.
+        Returns a frozen dataclass. The type of a field is that of the option, and ``Annotated[type, "text"]``
+        describes it. The core reads the options into an object of the class (:mod:`vc_core.driver.options`), which is
+        the argument ``config`` of the other hooks, and refuses unknown options and values of other types.
+        ``__post_init__`` checks what types cannot express, and raises ConfigError that names option and value.
+        Without this hook the driver has no options.
+        """
+
+    @hookspec(firstresult=True)
     def vc_driver_probe(self) -> Sequence[str]:
         """Return why the driver cannot work on this host.
 

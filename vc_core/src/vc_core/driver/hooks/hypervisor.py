@@ -14,21 +14,11 @@ class HypervisorSpec(Protocol):
     """What a Hypervisor plug-in implements; ``vc_hypervisor_guest`` is optional."""
 
     @hookspec(firstresult=True)
-    def vc_hypervisor_config(self, options: Mapping[str, object]) -> object:
-        """Turn options into the driver's own frozen configuration; see :func:`vc_core.driver.read_options`.
-
-        Called: when a pod is created, and before each call of ``vc_hypervisor_create``.
-        ``options``: ``HypervisorConfig.options`` as the caller gave them.
-        Returns the configuration, which is passed to ``vc_hypervisor_create``; never None.
-        Raises ConfigError for an unknown option or a bad value, naming both.
-        """
-
-    @hookspec(firstresult=True)
     def vc_hypervisor_create(self, pod: PodContext, config: object, saved: Mapping[str, object] | None) -> Hypervisor:
         """Make the object that controls one pod's VM. Does no I/O.
 
         Called: once per start of a pod, and once in each process that takes over its VM.
-        ``pod``: the pod. ``config``: from ``vc_hypervisor_config``. ``saved``: None for a new VM, else what
+        ``pod``: the pod. ``config``: see ``vc_driver_options``. ``saved``: None for a new VM, else what
         ``Hypervisor.save()`` returned, to control that VM.
         Returns the object. Raises ConfigError when the pod cannot be served with this configuration.
         """
