@@ -51,7 +51,7 @@ def run_kit(folder: Path, head: str, classes: Mapping[str, Sabotage]) -> dict[st
     (folder / "conftest.py").write_text(_CONFTEST.format(promises=promises), encoding="utf-8")
     report = folder / "report.xml"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-o", "junit_logging=no",
+        [sys.executable, "-m", "pytest", "-q", "--tb=native", "-p", "no:cacheprovider", "-o", "junit_logging=no",
          f"--junitxml={report}", "--rootdir", folder, module],
         env=os.environ,
         stdin=subprocess.DEVNULL,
@@ -64,6 +64,7 @@ def run_kit(folder: Path, head: str, classes: Mapping[str, Sabotage]) -> dict[st
     failed: dict[str, dict[str, str]] = {name: {} for name in classes}
     for case in xml.etree.ElementTree.parse(report).iter("testcase"):
         name = case.get("classname", "").rpartition(".Test")[2]
+        assert name in classes, done.stdout  # pytest itself failed
         for kind in ("failure", "error"):
             if (found := case.find(kind)) is not None:
                 failed[name][case.get("name", "")] = f"{found.get('message', '')}\n{found.text}"

@@ -317,6 +317,7 @@ def test_a_message_that_is_longer_than_a_control_frame_is_refused_before_it_is_s
 def test_the_usage_of_a_container_is_returned_in_seconds_and_bytes() -> None:
     async def main() -> None:
         async with pod() as (guest, agent):
+            guest.usage = {"cpu": 1_500_000_000, "memory": 1 << 20, "pids": 2, "read": 0, "written": 0}
             assert await agent.stats("c1", TIMEOUT) == ContainerUsage(
                 cpu_seconds=1.5, memory=1 << 20, pids=2, read=0, written=0
             )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.testing.openssh import Server, make_keys, serve
 from vc_core.driver import HypervisorConfig, PodContext, Resources, Spawner, read_options
+from vc_core.testing.rootfs import make_root_fs
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
@@ -35,19 +34,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def root_fs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a root file system of busybox, with a user bob."""
     top = tmp_path_factory.mktemp("rootfs")
-    (top / "bin").mkdir()
-    require("busybox")
-    busybox = shutil.which("busybox")
-    assert busybox is not None
-    shutil.copy(busybox, top / "bin/busybox")
-    for applet in subprocess.run([busybox, "--list"], capture_output=True, encoding="utf-8", check=True).stdout.split():
-        if applet != "busybox":
-            (top / "bin" / applet).symlink_to("busybox")
-    (top / "etc").mkdir()
-    (top / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nbob:x:1000:1001::/home/bob:/bin/sh\n", encoding="utf-8")
-    (top / "etc/group").write_text("root:x:0:\nbob:x:1001:\naudio:x:29:bob,eve\nvideo:x:44:\n", encoding="utf-8")
+    make_root_fs(top)
     (top / "etc/plain").write_text("no program\n", encoding="utf-8")
-    top.chmod(0o755)
     return top
 
 

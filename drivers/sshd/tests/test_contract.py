@@ -8,13 +8,14 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vc_agent_sshd.testing.openssh import Server, reserved_port
-from vc_core.driver import Agent, HypervisorConfig, PodContext, Resources
-from vc_core.testing import AgentContract
+from vc_core.driver import Agent, HypervisorConfig, PodContext, Resources, Spawner
+from vc_core.testing import AgentContract, Plugins
 from vc_core.testing.contract.agent import RunningGuest, StartGuest
 
 pytestmark = pytest.mark.root
@@ -48,9 +49,22 @@ class Machine:
         return connection
 
 
-class TestGuestOfItsOwn(AgentContract):
+class OnThisHost(AgentContract):
+    """The agent with a real daemon on this host, whose containers are real too."""
+
     driver_name = "sshd"
 
+    @pytest.fixture
+    def spawner(self) -> Spawner:
+        driver = Plugins().spawner("nsenter")
+        return driver.create(driver.config({}))
+
+    def mount_source(self, pod: PodContext, path: str, *, read_only: bool) -> str:
+        top = pod.share_dir if read_only else pod.writable_dir  # no 9p here, but the same directories
+        return f"{top}/{path}"
+
+
+class TestGuestOfItsOwn(OnThisHost):
     @pytest.fixture
     def pod(self, tmp_path: Path, root_fs: Path) -> PodContext:
         run_dir = tmp_path / "run"
@@ -63,6 +77,7 @@ class TestGuestOfItsOwn(AgentContract):
             share_dir=run_dir / "share",
             resources=Resources(),
             hypervisor_config=HypervisorConfig(),
+            writable_dir=run_dir / "writable",
         )
 
     @pytest.fixture
@@ -84,9 +99,7 @@ class TestGuestOfItsOwn(AgentContract):
         return start
 
 
-class TestGivenServer(AgentContract):
-    driver_name = "sshd"
-
+class TestGivenServer(OnThisHost):
     @pytest.fixture
     def options(self, server: Server) -> Mapping[str, object]:
         return server.options()
@@ -94,7 +107,7 @@ class TestGivenServer(AgentContract):
     @pytest.fixture
     def pod(self, pod: PodContext, root_fs: Path) -> PodContext:
         type(self).root_fs = str(root_fs)
-        return pod
+        return replace(pod, writable_dir=pod.run_dir / "writable")
 
     @pytest.fixture
     def guest(self, server: Server, pod: PodContext) -> StartGuest:

@@ -10,7 +10,8 @@ from vc_core.driver.agent import ProcessIO
 class RecordedIO(ProcessIO):
     """Returns ``stdin`` in pieces, then the end of file, and keeps the output.
 
-    With ``stdin`` None the input is the data of :meth:`give`, without an end. Writes block until ``flowing`` is set.
+    With ``stdin`` None the input is the data of :meth:`give`, without an end until :meth:`end`. Writes block until
+    ``flowing`` is set.
     """
 
     def __init__(self, stdin: bytes | None = b"", *, piece: int = 65536, stalled: bool = False) -> None:
@@ -27,6 +28,11 @@ class RecordedIO(ProcessIO):
     def give(self, data: bytes) -> None:
         """Add input."""
         self._stdin = memoryview(bytes(self._stdin) + data)
+        self._changed.set()
+
+    def end(self) -> None:
+        """Let the input end behind what was given."""
+        self._endless = False
         self._changed.set()
 
     async def read_stdin(self) -> bytes:
@@ -53,6 +59,11 @@ class RecordedIO(ProcessIO):
         while len(self.stdout) < size:
             await self._change()
         return bytes(self.stdout)
+
+    async def until_text(self, text: bytes) -> None:
+        """Return once the output contains ``text``. The caller sets the timeout."""
+        while text not in self.stdout:
+            await self._change()
 
     async def until_error(self, text: bytes) -> None:
         """Return once the error output contains ``text``. The caller sets the timeout."""

@@ -13,9 +13,11 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from vc_agent_hyperstart.codec import Code, StreamControlType
+from vc_agent_hyperstart.testing.containers import FakeContainer, refusal
 from vc_agent_hyperstart.testing.keys import offences
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour, misbehave
 from vc_agent_hyperstart.testing.programs import ORIGINAL_FRAME_MAX, PROGRAMS, FakeProcess, Program
@@ -32,7 +34,8 @@ class FakeHyperstart:
 
     ``ours``: it answers HELLO; otherwise it is an original of version ``api``. ``misbehaviour`` begins with the first
     command of code ``at``; ``length`` is for BAD_*_LENGTH. ``programs`` are the commands that it can run, ``features``
-    those of its answer to HELLO.
+    those of its answer to HELLO, ``share`` and ``writable`` the directories of the host that are shared with it. Only
+    with ``share`` it refuses users, groups and directories that its containers do not have.
     """
 
     def __init__(
@@ -45,13 +48,16 @@ class FakeHyperstart:
         length: int = 0,
         programs: Mapping[str, Program] = PROGRAMS,
         features: Collection[str] = FEATURES,
+        share: Path | None = None,
+        writable: Path | None = None,
     ) -> None:
         self.extended = False  #: after HELLO
         self.commands: list[tuple[int, bytes]] = []  #: every control frame of the host
         self.frames: list[tuple[int, int]] = []  #: of the stream channel: sequence and length with header
         self.violations: list[str] = []
         self.processes: dict[int, FakeProcess] = {}
-        self.usage: dict[str, object] = {"cpu": 1_500_000_000, "memory": 1 << 20, "pids": 2, "read": 0, "written": 0}
+        self.hostname = ""
+        self.usage: dict[str, object] | None = None  #: what STATS returns instead of what is so
         self.powered_off = False
         self._ours = ours
         self._api = api
@@ -64,6 +70,8 @@ class FakeHyperstart:
         self._token: str | None = None
         self._pod = False
         self._containers: dict[str, FakeProcess] = {}
+        self._shares = share, writable
+        self._insides = {"": FakeContainer({}, *self._shares)}  #: what processes are in: the pod, and containers
         self._late: list[tuple[int, bytes]] = []
         self._background: list[asyncio.Task[None]] = []
         self.control = Port(">II", self._on_command, self._on_control_bytes, lambda: None, self.violations.append)
@@ -173,10 +181,14 @@ class FakeHyperstart:
         self._answer()
 
     def _stats(self, payload: bytes) -> None:
-        if not self.extended or json.loads(payload)["container"] not in self._containers:
+        container = json.loads(payload)["container"]
+        if not self.extended or container not in self._containers:
             self._refuse("there is no such container")
-        else:
-            self._answer(json.dumps(self.usage).encode())
+            return
+        running = [one for one in self.processes.values() if one.container == container and one.status is None]
+        worked = self._insides[container].worked
+        usage = {"cpu": worked, "memory": len(running) << 20, "pids": len(running), "read": 0, "written": 0}
+        self._answer(json.dumps(usage if self.usage is None else self.usage).encode())
 
     def _load(self, kind: str, payload: bytes) -> dict[str, Any]:
         """Return a decoded payload. Raises ValueError for keys that this guest does not support."""
@@ -208,6 +220,7 @@ class FakeHyperstart:
             self._refuse("the pod has started")
             return
         self._pod = True
+        self.hostname = pod["hostname"]
         self._answer()
 
     def _destroy_pod(self, payload: bytes) -> None:
@@ -223,6 +236,7 @@ class FakeHyperstart:
         if not self._pod or container["id"] in self._containers:
             self._refuse("there is no pod, or the container exists")
             return
+        self._insides[container["id"]] = FakeContainer(container, *self._shares)
         self._run(container["id"], container["process"], init=True)
 
     def _exec(self, payload: bytes) -> None:
@@ -253,7 +267,11 @@ class FakeHyperstart:
         if problem and self.extended:
             self._refuse(f"{spec['args'][0]} cannot be run", problem)
             return
-        process = FakeProcess(self, container, spec, init=init)
+        if self._shares[0] is not None and (reason := refusal(spec)):
+            self._refuse(reason, 125)
+            return
+        inside = self._insides.get(container) or self._insides[""]
+        process = FakeProcess(self, container, inside, spec, init=init)
         self.processes[process.stdio] = process
         if init:
             self._containers[container] = process
@@ -270,7 +288,7 @@ class FakeHyperstart:
         except asyncio.CancelledError:
             if not process.killed_by:
                 raise
-            status = 128 + process.killed_by if self.extended else 0
+            status = process.handled.get(process.killed_by, 128 + process.killed_by) if self.extended else 0
         process.status = status
         self._finish(process)
 
@@ -306,6 +324,7 @@ class FakeHyperstart:
         process = self.processes.get(int(size["process"]) if self._by_id else size["seq"])
         if process is not None:
             process.size = (size["row"], size["column"])
+            process.resized.set()
         self._answer()
 
     def _kill_container(self, payload: bytes) -> None:

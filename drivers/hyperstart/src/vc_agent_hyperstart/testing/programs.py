@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from vc_agent_hyperstart.codec import StreamControlType
+from vc_agent_hyperstart.testing.containers import FakeContainer, Identity
 from vc_agent_hyperstart.testing.wire import CREDIT_STEP, PAYLOAD_MAX, WINDOW, Port
 
 #: An original keeps this much input of a process, drops the rest, and dies of frames above the second figure.
@@ -21,6 +22,7 @@ class Guest(Protocol):
     """What a command needs of the guest that it runs in."""
 
     extended: bool
+    hostname: str
     violations: list[str]
     stream: Port
 
@@ -29,26 +31,39 @@ class Guest(Protocol):
 
 
 class FakeProcess:
-    """A command in the fake guest, as its program sees it."""
+    """A command in the fake guest, as its program sees it. ``inside``: what it is in, the pod or a container."""
 
-    def __init__(self, guest: Guest, container: str, spec: Mapping[str, Any], *, init: bool) -> None:
+    def __init__(
+        self, guest: Guest, container: str, inside: FakeContainer, spec: Mapping[str, Any], *, init: bool
+    ) -> None:
         self.container = container
+        self.inside = inside
+        self.hostname = guest.hostname
         self.init = init
         self.args: list[str] = spec["args"]
         self.env = {item["env"]: item["value"] for item in spec.get("envs", ())}
+        self.directory: str = spec.get("workdir") or "/"
         self.terminal: bool = spec["terminal"]
         self.stdio: int = spec["stdio"]
         self.size: tuple[int, int] | None = (spec["rows"], spec["columns"]) if "rows" in spec else None
+        self.resized = asyncio.Event()
         self.status: int | None = None
         self.killed_by = 0
+        self.handled: dict[int, int] = {}  #: signals that the program ends on by itself, with these exit codes
         self.received = self.consumed = self.credited = 0
         self.closed: bool = spec.get("noInput", False)
         self.task: asyncio.Task[None]
         self.stdout = Output(guest, self.stdio)
         self.stderr = Output(guest, spec["stderr"]) if spec["stderr"] else self.stdout
         self._guest = guest
+        self._spec = spec
         self._input = bytearray()
         self._changed = asyncio.Event()
+
+    @property
+    def identity(self) -> Identity:
+        """Who the process is. Raises LookupError for a user or group that the containers do not have."""
+        return Identity.of(self._spec)
 
     async def read(self, limit: int = PAYLOAD_MAX) -> bytes:
         """Return the next input, empty at its end."""
@@ -92,7 +107,7 @@ class FakeProcess:
         self._changed.set()
 
     def kill(self, signum: int) -> None:
-        """Take a signal; each but 0 ends the program."""
+        """Take a signal; each but 0 ends the program, with 128 and its number unless the program handles it."""
         if signum and self.status is None:
             self.killed_by = signum
             self.task.cancel()

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
-from vc_core.config.container import Cmd
+from vc_core.config.container import Cmd, ContainerConfig, Mount
 from vc_core.config.pod import PodConfig
-from vc_core.driver.agent import Agent, AgentCapability, GuestContainer, GuestProcessId, TerminalSize
+from vc_core.driver.agent import Agent, AgentCapability, GuestContainer, GuestProcessId, ProcessIO, TerminalSize
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import Channel, GuestPort
 from vc_core.driver.kinds import PluginKind
-from vc_core.errors import HypervisorError
+from vc_core.driver.spawner import Spawner
+from vc_core.errors import HypervisorError, VCError
 from vc_core.plugins.drivers import AgentDriver
+from vc_core.testing.contract.agent.probes import Commands
 from vc_core.testing.contract.plugin import PluginContract
 from vc_core.testing.contract.running import TIMEOUT, unwritten_methods_fail
 from vc_core.testing.process_io import RecordedIO
+from vc_core.testing.slowness import scaled
 
 #: Timeout in seconds given to an agent whose guest never answers, and seconds in which the agent must have raised.
 SHORT, IN_TIME = 0.5, 10.0
 
 
-#: Bytes: more than the buffers between a process and the agent hold.
-MUCH = 300_000
+#: The host name that the agent gives the guest.
+HOSTNAME = "contract"
+
+
+class Way(StrEnum):
+    """How a command is run: what is promised for one is promised for both."""
+
+    FIRST = "the first process of a container"
+    FURTHER = "a further process of a container"
 
 
 class RunningGuest(Protocol):
@@ -40,18 +52,6 @@ class RunningGuest(Protocol):
 
 #: Starts a guest; called after the agent's ``prepare``.
 StartGuest = Callable[[], AbstractAsyncContextManager[RunningGuest]]
-
-
-@dataclass(frozen=True, slots=True)
-class Commands:
-    """Commands for the guest: by default those of a container with a shell and the usual tools."""
-
-    succeed: tuple[str, ...] = ("true",)
-    exit_7: tuple[str, ...] = ("sh", "-c", "exit 7")
-    run_on: tuple[str, ...] = ("sleep", "100000")
-    copy: tuple[str, ...] = ("cat",)
-    warn: tuple[str, ...] = ("sh", "-c", "echo warning >&2")
-    flood: tuple[str, ...] = ("sh", "-c", f"head -c {MUCH} /dev/zero")
 
 
 class Wire:
@@ -94,6 +94,9 @@ class AgentFixtures(PluginContract):
     commands = Commands()
     root_fs = "c1/rootfs"
 
+    #: Seconds in which a command ends that has nothing to wait for.
+    ends_within = scaled(20.0)
+
     @pytest.fixture
     def guest(self, make: Callable[..., Agent]) -> StartGuest:
         """A function that starts a guest for the agent, or a fake of one: an async context manager."""
@@ -112,20 +115,33 @@ class AgentFixtures(PluginContract):
 
     @pytest.fixture
     def pod(self, tmp_path: Path) -> PodContext:
-        """The pod that the agent serves, with its directories."""
+        """The pod that the agent serves, with its directories; it has one that containers may write to."""
         run_dir = tmp_path / "run"
-        (run_dir / "share" / self.root_fs).mkdir(parents=True)
+        for directory in (f"share/{self.root_fs}", "writable"):
+            (run_dir / directory).mkdir(parents=True)
         run_dir.chmod(0o700)
-        return PodContext.of(PodConfig(id="contract"), run_dir)
+        writable = ContainerConfig(id="c1", root_fs="/", mounts=[Mount("/tmp", "/tmp", read_only=False)])
+        return PodContext.of(PodConfig(id="contract", containers=[writable]), run_dir)
 
     @pytest.fixture
-    def make(self, driver: AgentDriver, options: Mapping[str, object], pod: PodContext) -> Callable[..., Agent]:
+    def spawner(self) -> Spawner | None:
+        """The spawner that the agent is given, for one that cannot enter a container itself."""
+        return None
+
+    @pytest.fixture
+    def make(
+        self, driver: AgentDriver, options: Mapping[str, object], pod: PodContext, spawner: Spawner | None
+    ) -> Callable[..., Agent]:
         """A function that makes the agent object: a new one, or one that takes over what another has ``saved``."""
 
         def make(saved: Mapping[str, object] | None = None) -> Agent:
-            return driver.create(pod, driver.config(options), None, saved)
+            return driver.create(pod, driver.config(options), spawner, saved)
 
         return make
+
+    def mount_source(self, pod: PodContext, path: str, *, read_only: bool) -> str:
+        """Return ``GuestMount.source`` for a path below a shared directory of the pod; a fake may need another."""
+        return path
 
     @staticmethod
     def _channels(agent: Agent) -> list[str]:
@@ -140,7 +156,7 @@ class AgentFixtures(PluginContract):
             wire = Wire(running)
             try:
                 await agent.connect(wire.open_channel, TIMEOUT)
-                await agent.start_pod("contract", "", TIMEOUT)
+                await agent.start_pod(HOSTNAME, "", TIMEOUT)
                 yield agent, wire
             finally:
                 await agent.aclose()
@@ -148,14 +164,69 @@ class AgentFixtures(PluginContract):
 
     @asynccontextmanager
     async def _with_container(
-        self, make: Callable[..., Agent], guest: StartGuest, capability: AgentCapability | None = None
+        self, make: Callable[..., Agent], guest: StartGuest, *capabilities: AgentCapability
     ) -> AsyncIterator[Agent]:
+        """Give an agent whose container ``c1`` runs; skip the test unless the agent claims the capabilities."""
         async with self._connected(make, guest) as (agent, _):
-            if capability is not None and capability not in agent.capabilities:
-                pytest.skip(f"the agent does not claim to have {capability}")
+            for capability in capabilities:
+                self._require(agent, capability)
             await self._start(agent)
             yield agent
 
+    @staticmethod
+    def _require(agent: Agent, capability: AgentCapability) -> None:
+        if capability not in agent.capabilities:
+            pytest.skip(f"the agent does not claim to have {capability}")
+
     async def _start(self, agent: Agent, terminal: TerminalSize | None = None) -> GuestProcessId:
-        container = GuestContainer("c1", self.root_fs, Cmd(args=self.commands.run_on), terminal)
-        return await agent.start_container(container, RecordedIO(None), TIMEOUT)
+        return await self._start_container(agent, "c1", self.commands.run_on, RecordedIO(None), terminal=terminal)
+
+    async def _start_container(
+        self, agent: Agent, container_id: str, args: Sequence[str], io: ProcessIO, **more: Any
+    ) -> GuestProcessId:
+        """Start a container; ``more`` are further fields of its configuration or, with ``cmd``, its whole command."""
+        cmd = more.pop("cmd", None) or Cmd(args=args)
+        return await agent.start_container(GuestContainer(container_id, self.root_fs, cmd, **more), io, TIMEOUT)
+
+    async def _exit_code(self, agent: Agent, process: GuestProcessId, what: str) -> int:
+        """Return the exit code of a process that has nothing to wait for."""
+        try:
+            async with asyncio.timeout(self.ends_within):
+                return await agent.wait(process)
+        except TimeoutError:
+            pytest.fail(f"{what} did not end within {self.ends_within:g} s", pytrace=False)
+
+    async def _until(self, io: RecordedIO, text: bytes, what: str) -> None:
+        """Wait until a process has printed ``text``."""
+        try:
+            async with asyncio.timeout(self.ends_within):
+                await io.until_text(text)
+        except TimeoutError:
+            pytest.fail(f"{what} did not print {text!r} but {bytes(io.stdout)[-80:]!r}", pytrace=False)
+
+    async def _run(self, agent: Agent, way: Way, cmd: Cmd, io: RecordedIO, terminal: TerminalSize | None = None) -> int:
+        """Run a command to its end in one of the ways, and return its exit code."""
+        what = f"{way}, {cmd.args[:4]!r},"
+        if way is Way.FURTHER:
+            return await self._exit_code(agent, await agent.exec("c1", cmd, io, TIMEOUT, terminal), what)
+        container = GuestContainer("p1", self.root_fs, cmd, terminal)
+        try:
+            return await self._exit_code(agent, await agent.start_container(container, io, TIMEOUT), what)
+        finally:
+            with suppress(VCError):  # its start may have failed
+                await agent.signal_container("p1", signal.SIGKILL, TIMEOUT)
+            with suppress(VCError):
+                await agent.remove_container("p1", TIMEOUT)
+
+    async def _output(self, agent: Agent, way: Way, args: Sequence[str], **more: Any) -> bytes:
+        """Return what a command prints that succeeds; ``more`` are further fields of it."""
+        io = RecordedIO()
+        code = await self._run(agent, way, Cmd(args=args, **more), io)
+        what = f"{way}, {Cmd(args=args, **more)},"
+        assert code == 0, f"{what} ended with {code} and {bytes(io.stderr)[:200]!r}"
+        return bytes(io.stdout)
+
+    @staticmethod
+    def _ways(agent: Agent) -> list[Way]:
+        """Return the ways in which an agent runs commands in containers."""
+        return list(Way) if AgentCapability.ADD_CONTAINER in agent.capabilities else [Way.FURTHER]

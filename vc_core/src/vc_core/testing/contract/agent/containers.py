@@ -10,10 +10,10 @@ from contextlib import suppress
 import pytest
 
 from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId
-from vc_core.errors import AgentError, NotSupportedError, VCError
-from vc_core.results import ContainerUsage
+from vc_core.errors import AgentError, VCError
 from vc_core.testing.contract.agent.base import AgentFixtures, StartGuest
 from vc_core.testing.contract.running import TIMEOUT, run
+from vc_core.testing.process_io import RecordedIO
 
 
 class Containers(AgentFixtures):
@@ -74,13 +74,35 @@ class Containers(AgentFixtures):
 
         run(main())
 
-    def test_the_usage_of_a_container_is_reported(self, make: Callable[..., Agent], guest: StartGuest) -> None:
+    def test_a_signal_to_a_container_reaches_its_first_process_and_no_other_container(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
         async def main() -> None:
-            async with self._with_container(make, guest) as agent:
-                if AgentCapability.STATS in agent.capabilities:
-                    assert isinstance(await agent.stats("c1", TIMEOUT), ContainerUsage)
-                else:
-                    with pytest.raises(NotSupportedError):
-                        await agent.stats("c1", TIMEOUT)
+            async with self._connected(make, guest) as (agent, _):
+                processes = {}
+                for name in ("c1", "c2", "c3"):
+                    streams = AgentCapability.STREAMS in agent.capabilities
+                    io = RecordedIO(None)
+                    args = self.commands.heed if streams else self.commands.run_on
+                    processes[name] = await self._start_container(agent, name, args, io)
+                    if streams:
+                        await self._until(io, b"ready", f"container {name}")
+                waiting = {name: asyncio.create_task(agent.wait(process)) for name, process in processes.items()}
+                # Agents without streams cannot report that a process is ready to take these signals.
+                own = {signal.SIGUSR1: 10, signal.SIGTERM: 15} if streams else {}
+                sent = {**own, signal.SIGKILL: 128 + signal.SIGKILL}
+                for name, (number, code) in zip(("c2", "c3", "c1"), sent.items(), strict=False):
+                    await agent.signal_container(name, number, TIMEOUT)
+                    task = waiting.pop(name)
+                    done, _ = await asyncio.wait({task}, timeout=self.ends_within)
+                    others = [other for other, wait in waiting.items() if wait.done()]
+                    assert not others, f"{number.name} to container {name} ended container {others[0]}"
+                    assert done, f"{number.name} to container {name} did not end it"
+                    assert task.result() == code, (
+                        f"container {name} ended with {task.result()} on {number.name} instead of {code}"
+                    )
+                for name, wait in waiting.items():
+                    await agent.signal_container(name, signal.SIGKILL, TIMEOUT)
+                    assert await wait == 128 + signal.SIGKILL
 
         run(main())

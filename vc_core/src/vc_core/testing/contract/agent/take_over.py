@@ -28,6 +28,10 @@ class TakeOver(AgentFixtures):
                 if AgentCapability.REATTACH not in first.capabilities:
                     pytest.skip(f"the agent does not claim to have {AgentCapability.REATTACH}")
                 process = await self._start(first)
+                ended = None
+                if AgentCapability.EXEC in first.capabilities:
+                    # It may end before or after the first agent: its exit code is kept for the second in any case.
+                    ended = await self._start_container(first, "c2", (*self.commands.exit, "7"), RecordedIO())
                 waiting = asyncio.create_task(first.wait(process))
                 await asyncio.sleep(0)
                 saved = json.loads(json.dumps(dict(first.save())))
@@ -39,8 +43,13 @@ class TakeOver(AgentFixtures):
                 try:
                     await second.connect(wire.open_channel, TIMEOUT)
                     await second.adopt(process, RecordedIO(None))
+                    if ended is not None:
+                        await second.adopt(ended, RecordedIO())
+                        code = await self._exit_code(second, ended, "a container that ended under two owners")
+                        assert code == 7, f"a container that exits with 7 ended with {code} for its second owner"
                     await second.signal_container("c1", signal.SIGKILL, TIMEOUT)
-                    assert await second.wait(process) == 128 + signal.SIGKILL
+                    code = await self._exit_code(second, process, "a container that was killed by its second owner")
+                    assert code == 128 + signal.SIGKILL
                 finally:
                     await second.aclose()
 
