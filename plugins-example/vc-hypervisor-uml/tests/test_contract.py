@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vc_core.driver import Boot, GuestPayload, GuestRequest
+from vc_core.driver import GuestPayload, GuestRequest
 from vc_core.testing import GuestContract, HypervisorContract
 
 
@@ -16,10 +15,6 @@ from vc_core.testing import GuestContract, HypervisorContract
 @pytest.mark.root
 class TestHypervisor(HypervisorContract):
     driver_name = "uml"
-
-    @pytest.fixture
-    def boot(self, booting: Callable[[str], Boot]) -> Boot:
-        return booting("exec /bin/busybox sleep 100000")
 
 
 @pytest.mark.vm("uml")  # it needs the package that has the kernel

@@ -18,6 +18,7 @@ from vc_core.driver import (
     PodContext,
     ProcessHypervisor,
     ProcessIdentity,
+    SharedDirectory,
     console_log,
 )
 from vc_core.errors import ConfigError, HypervisorError, VMStartError
@@ -164,6 +165,8 @@ class UmlHypervisor(ProcessHypervisor[Vm]):
             argv = cmdline.argv(self._pod, self._devices, lines)
             if library := package.library(Path(argv[0])):
                 argv = ["/usr/bin/env", f"LD_PRELOAD={library}", *argv]
+            read_only = [one.host_path for one in self._devices if isinstance(one, SharedDirectory) and one.read_only]
+            argv = process.without_writing(argv, read_only)
             pid, pidfd = process.start(argv, self._pod.run_dir, waiting, output, inherited)
             self._vm = Vm(pidfd, console, self._log)
         identity = ProcessIdentity.of(pid)

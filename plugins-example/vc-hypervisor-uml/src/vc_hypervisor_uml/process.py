@@ -20,6 +20,17 @@ _PIDFD_GETFD = 438
 #: namespace become its children. Its umask is 0, so that files made on the host have the modes that the guest gives.
 _FIRST = 'read -r _ && umask 0 && "$@" </dev/null; exit $?'
 
+#: Makes the first ``$1`` of the directories that follow read-only, with what is mounted below them as it is, and runs
+#: the rest as a command.
+_READ_ONLY = """
+count=$1; shift
+while [ "$count" -gt 0 ]; do
+    mount --rbind "$1" "$1" && mount -o remount,bind,ro "$1" || exit
+    shift; count=$((count - 1))
+done
+exec "$@"
+"""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _T = TypeVar("_T")
 
@@ -35,6 +46,19 @@ def start(argv: Sequence[str], directory: Path, waiting: int, output: int, inher
     """
     command = ["/bin/sh", "-c", _FIRST, "sh", *argv]
     return _isolated(lambda: vm_process.spawn(command, directory, output, inherited, waiting))
+
+
+def without_writing(argv: Sequence[str], directories: Sequence[Path]) -> list[str]:
+    """Return a command that runs ``argv`` in a mount namespace of its own, where the directories are read-only.
+
+    hostfs itself cannot refuse to write: a guest's root can mount it again, for writing. The namespace is a slave of
+    the pod's, so what is bound in the directories later is there too. The first process, which is the VM's for the
+    core, stays in the pod's namespace.
+    """
+    if not directories:
+        return list(argv)
+    namespace = ["unshare", "--mount", "--propagation", "slave", "--"]
+    return [*namespace, "/bin/sh", "-c", _READ_ONLY, "sh", str(len(directories)), *map(str, directories), *argv]
 
 
 def take(pidfd: int, number: int) -> int:

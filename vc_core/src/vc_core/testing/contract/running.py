@@ -21,6 +21,12 @@ _T = TypeVar("_T")
 Main = Callable[[], Coroutine[Any, Any, Mapping[str, object]]]
 
 
+def promise(kept: object, broken: str) -> None:
+    """Fail the test with the sentence ``broken``, alone on its line, unless a promise was kept."""
+    if not kept:
+        pytest.fail(broken, pytrace=False)
+
+
 @contextmanager
 def unwritten_methods_fail() -> Iterator[None]:
     """Turn NotImplementedError, which a generated method raises until it is written, into a failure of one line."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,13 +17,19 @@ from vc_core.driver.context import Boot, PodContext
 from vc_core.driver.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.driver.kinds import PluginKind
+from vc_core.errors import ConfigError, DriverError, GuestError
 from vc_core.plugins.drivers import HypervisorDriver
 from vc_core.testing.contract.plugin import PluginContract
-from vc_core.testing.contract.running import TIMEOUT
+from vc_core.testing.contract.running import TIMEOUT, unwritten_methods_fail
+from vc_core.testing.probe import probing_guest
 from vc_core.testing.slowness import scaled
 
 #: Seconds in which a VM must stop; a driver may use all of them only if the VM does not react.
 STOP = scaled(10.0)
+
+
+#: Seconds from the end of a VM's process to the return of wait().
+LATE = scaled(1.0)
 
 
 MAC = "52:54:00:12:34:56"
@@ -74,10 +80,44 @@ class HypervisorFixtures(PluginContract):
 
     kind = PluginKind.HYPERVISOR
 
+    #: Seconds in which the probing guest boots under this hypervisor.
+    boot_timeout: ClassVar[float] = scaled(60.0)
+
     @pytest.fixture
-    def boot(self) -> Boot | None:
-        """The kernel and image that the VMs boot, None if the hypervisor boots nothing."""
-        return None
+    def capabilities(
+        self, driver: HypervisorDriver, options: Mapping[str, object], tmp_path: Path
+    ) -> Collection[HypervisorCapability]:
+        """What the hypervisor claims to be able to do."""
+        pod = PodContext.of(PodConfig(id="contract"), tmp_path / "no-run-dir")
+        with unwritten_methods_fail():
+            return driver.create(pod, driver.config(options), None).capabilities
+
+    @pytest.fixture
+    def probing_boot(self, driver: HypervisorDriver, capabilities: Collection[HypervisorCapability]) -> Boot:
+        """The probing guest, built by the guest driver that the hypervisor names; its tests need CHANNELS."""
+        if HypervisorCapability.CHANNELS not in capabilities:
+            pytest.skip(f"the hypervisor does not claim to have {HypervisorCapability.CHANNELS}")
+        try:
+            guest = probing_guest(driver.guest())
+        except (ConfigError, DriverError, GuestError) as error:
+            pytest.skip(f"the probing guest cannot be built: {error}")
+        return Boot(guest.kernel, guest.initramfs, True, guest.kernel_params)
+
+    @pytest.fixture
+    def boot(
+        self, request: pytest.FixtureRequest, capabilities: Collection[HypervisorCapability], tmp_path: Path
+    ) -> Boot:
+        """The kernel and image that the VMs boot: the probing guest, or for a hypervisor without channels empty files.
+
+        Override it for a hypervisor that boots neither.
+        """
+        if HypervisorCapability.CHANNELS in capabilities:
+            found: Boot = request.getfixturevalue("probing_boot")
+            return found
+        files = tmp_path / "empty-kernel", tmp_path / "empty-image"
+        for file in files:
+            file.touch()
+        return Boot(*files, image_is_initramfs=True, params=())
 
     @pytest.fixture
     def hypervisor_config(self, options: Mapping[str, object]) -> HypervisorConfig:
@@ -85,7 +125,7 @@ class HypervisorFixtures(PluginContract):
         return HypervisorConfig(options=options)
 
     @pytest.fixture
-    def pod(self, tmp_path: Path, boot: Boot | None, hypervisor_config: HypervisorConfig) -> PodContext:
+    def pod(self, tmp_path: Path, boot: Boot, hypervisor_config: HypervisorConfig) -> PodContext:
         """The pod whose VM is made, with its directories."""
         run_dir = tmp_path / "run" / "contract"
         (run_dir / "share").mkdir(parents=True)
@@ -103,11 +143,11 @@ class HypervisorFixtures(PluginContract):
         return make
 
     @pytest.fixture
-    def able(self, make: Make) -> Callable[[HypervisorCapability], None]:
+    def able(self, capabilities: Collection[HypervisorCapability]) -> Callable[[HypervisorCapability], None]:
         """A function that skips the test if the hypervisor does not claim a capability."""
 
         def able(capability: HypervisorCapability) -> None:
-            if capability not in make().capabilities:
+            if capability not in capabilities:
                 pytest.skip(f"the hypervisor does not claim to have {capability}")
 
         return able

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -92,26 +91,6 @@ class Devices(HypervisorFixtures):
 
         run(main())
         assert disk.host_path.read_bytes() == content
-
-    def test_a_forwarded_port_is_reported_and_open_on_this_host(
-        self, make: Make, able: Callable[[HypervisorCapability], None], tmp_path: Path
-    ) -> None:
-        able(HypervisorCapability.NETWORK)
-        interface = sample_devices(tmp_path)[HypervisorCapability.NETWORK]
-
-        async def main() -> None:
-            try:
-                make().add_device(interface)
-            except (ConfigError, NotSupportedError):
-                pytest.skip("the hypervisor has no user network")
-            async with running_vm(make, interface) as vm:
-                (forward,) = await vm.forwards()
-                assert (forward.guest_port, forward.protocol) == (80, "tcp")
-                assert forward.host_port
-                _, writer = await asyncio.open_connection("127.0.0.1", forward.host_port)
-                writer.close()
-
-        run(main())
 
     def test_a_port_of_the_guest_is_a_channel_or_raises_a_hypervisor_error(
         self, make: Make, able: Callable[[HypervisorCapability], None], tmp_path: Path

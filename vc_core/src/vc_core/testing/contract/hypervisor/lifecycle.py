@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from vc_core.driver.devices import BlockDevice, SharedDirectory
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.errors import NotSupportedError, VCError
 from vc_core.host.processes import find_vms
-from vc_core.testing.contract.hypervisor.base import STOP, HypervisorFixtures, Make, running_vm, saved_state
-from vc_core.testing.contract.running import TIMEOUT, run
+from vc_core.testing.contract.hypervisor.base import LATE, STOP, HypervisorFixtures, Make, running_vm, saved_state
+from vc_core.testing.contract.running import TIMEOUT, promise, run
 from vc_core.testing.slowness import scaled
 
 #: An operation that needs each capability, called on a hypervisor whose VM was not prepared.
@@ -141,8 +142,15 @@ class Lifecycle(HypervisorFixtures):
                 identity = vm.identity()
                 assert identity is not None
                 identity.send(signal.SIGKILL)
-                async with asyncio.timeout(scaled(5)):
-                    exit_ = await waiting
+                assert await asyncio.to_thread(identity.wait, STOP)
+                began = time.monotonic()
+                await asyncio.wait({waiting}, timeout=STOP)
+                late = time.monotonic() - began
+                promise(
+                    waiting.done() and late < LATE,
+                    f"wait() is late: it returned {late:.1f} s after the VM's process ended, or not at all",
+                )
+                exit_ = await waiting
                 assert not exit_.expected
                 assert exit_.reason
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,12 +22,9 @@ class WholePod(HypervisorFixtures):
     """A pod of the hypervisor, run through the public API."""
 
     @pytest.fixture
-    def pod_config(self, tmp_path: Path, boot: Boot | None, hypervisor_config: HypervisorConfig) -> PodConfig:
+    def pod_config(self, boot: Boot, hypervisor_config: HypervisorConfig) -> PodConfig:
         """The pod that the test runs through the API; by default of the agent ``noop`` and without containers."""
-        kernel, image = (boot.kernel, boot.image) if boot else (tmp_path / "kernel", tmp_path / "image")
-        for file in (kernel, image):
-            file.touch()
-        given = replace(hypervisor_config, kernel_path=str(kernel), image_path=str(image))
+        given = replace(hypervisor_config, kernel_path=str(boot.kernel), image_path=str(boot.image))
         return PodConfig(id="contract", hypervisor_type=self.driver_name, agent_type="noop", hypervisor_config=given)
 
     def test_a_pod_survives_the_death_of_its_supervisor(
