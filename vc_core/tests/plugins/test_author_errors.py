@@ -93,7 +93,7 @@ MISTAKES = {
     ),
     "own-error": (
         ("return Made()", "raise OSError(2, 'no such file')"),
-        ["FileNotFoundError: [Errno 2] no such file from vc_spawner_create", "hooks may raise only VCError"],
+        ["FileNotFoundError: [Errno 2] no such file from vc_spawner_create", "plug-ins may raise only VCErrors"],
     ),
     "abstract": (
         ("def wrap(", "def wrapp("),

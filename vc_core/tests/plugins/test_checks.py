@@ -25,7 +25,7 @@ class FaultyPlugin(NoopPlugin):
 
 
 def test_an_exception_of_a_driver_is_a_violation_in_one_sentence_and_ends_no_check(tmp_path: Path) -> None:
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     plugins.add_driver(PluginKind.AGENT, "faulty", FaultyPlugin())
     tested = DriverUnderTest(plugins.agent("faulty"), {}, tmp_path)
     found = [sentence for check in CHECKS for sentence in run_check(check, tested)]

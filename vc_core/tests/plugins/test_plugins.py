@@ -89,14 +89,14 @@ class GoodGuest:
 
 
 def added(kind: PluginKind, plugin: object) -> Plugins:
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     plugins.add_driver(kind, "x", plugin)
     return plugins
 
 
 def refusal(kind: PluginKind, plugin: object) -> str:
     """Return the text with which a plug-in is refused, after making sure that nothing of it stays behind."""
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     with pytest.raises(DriverContractError) as caught:
         plugins.add_driver(kind, "x", plugin)
     assert (caught.value.kind, caught.value.name) == (kind, "x")
@@ -316,9 +316,9 @@ def test_a_name_is_added_once() -> None:
 
 
 def test_an_added_driver_takes_the_place_of_an_installed_one() -> None:
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     assert [info.distribution for info in plugins.installed() if info.name == "mock"] == ["vc-hypervisor-mock"]
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     plugins.add_driver(HYPERVISOR, "mock", good := GoodHypervisor())
     assert plugins.hypervisor("mock").create(POD, {}, None) is good.made
     assert plugins.names(HYPERVISOR).count("mock") == 1
@@ -365,7 +365,7 @@ def test_an_error_of_a_driver_crosses_to_another_process_whole() -> None:
 
 
 def test_the_chosen_driver_answers_and_no_other() -> None:
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     first, second = GoodHypervisor(), GoodHypervisor()
     plugins.add_driver(HYPERVISOR, "first", first)
     plugins.add_driver(HYPERVISOR, "second", second)
@@ -374,7 +374,7 @@ def test_the_chosen_driver_answers_and_no_other() -> None:
 
 
 def test_selection_survives_late_registration() -> None:
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     first = GoodHypervisor()
     plugins.add_driver(HYPERVISOR, "first", first)
     driver = plugins.hypervisor("first")
@@ -421,7 +421,7 @@ def test_extensions_are_notified_of_transitions() -> None:
 def test_an_extension_that_raises_does_not_silence_the_others(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     before, after = Recorder(), Recorder()
     plugins.add_driver(EXTENSION, "before", before)
     plugins.add_driver(EXTENSION, "raising", Raiser(error))
@@ -513,7 +513,7 @@ class Decorator:
 
 
 def test_an_extension_wraps_what_any_driver_makes() -> None:
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     drivers = {name: GoodHypervisor() for name in ("a", "b")}
     wrapped = []
 
@@ -528,20 +528,6 @@ def test_an_extension_wraps_what_any_driver_makes() -> None:
     assert wrapped == [drivers["a"].made, drivers["b"].made]
 
 
-def test_what_a_wrapper_hands_out_is_checked_too() -> None:
-    plugins = added(HYPERVISOR, GoodHypervisor())
-    plugins.add_driver(EXTENSION, "log", Decorator(lambda made: None))
-    with pytest.raises(DriverContractError, match="returned None from vc_hypervisor_create"):
-        plugins.hypervisor("x").create(POD, {}, None)
-
-
-def test_an_error_in_a_wrapper_names_the_extension() -> None:
-    plugins = added(HYPERVISOR, GoodHypervisor())
-    plugins.add_driver(EXTENSION, "log", Decorator(lambda made: 1 // 0))
-    with pytest.raises(DriverContractError, match=r"vc_hypervisor_create \(wrapped by .*extension:log"):
-        plugins.hypervisor("x").create(POD, {}, None)
-
-
 def test_an_extension_cannot_answer_for_a_driver() -> None:
     assert "implements vc_driver_options, which an extension may only wrap" in refusal(EXTENSION, GoodHypervisor())
 
@@ -553,7 +539,7 @@ def test_plugins_of_two_runtimes_share_nothing() -> None:
 
 
 def test_threads_that_ask_at_once_get_one_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     drivers: set[object] = set()
     gate = threading.Barrier(8)
 

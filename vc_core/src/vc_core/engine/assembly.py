@@ -51,20 +51,19 @@ def make_drivers(
     agent_config = agent.config(config.agent_config)
     return (
         hypervisor.create(pod, hypervisor.config(config.hypervisor_config.options), saved_hypervisor),
-        agent.create(pod, agent_config, _spawner(plugins, agent_config), saved_agent),
+        agent.create(pod, agent_config, _spawner(plugins, *agent.spawner(agent_config)), saved_agent),
     )
 
 
-def _spawner(plugins: Plugins, agent_config: object) -> Spawner | None:
-    """Return the spawner that an agent's configuration names in ``spawner``, if any, made with ``spawner_options``.
+def _spawner(plugins: Plugins, name: str, options: Mapping[str, object]) -> Spawner | None:
+    """Return the spawner that an agent's configuration names, made with its options; None for no name.
 
     Raises ConfigError, DriverError.
     """
-    name = getattr(agent_config, "spawner", "")
     if not name:
         return None
     spawner = plugins.spawner(name)
-    return spawner.create(spawner.config(getattr(agent_config, "spawner_options", {})))
+    return spawner.create(spawner.config(options))
 
 
 def devices_of(config: PodConfig, agent: Agent) -> list[Device]:

@@ -115,7 +115,7 @@ def _check_in_process(one: DriverInfo, contract: bool, timeout: float) -> CheckR
 
 def _check(kind: PluginKind, name: str, contract: bool, on_step: Callable[[str], None]) -> _Found:
     """Check a plug-in in this process; ``on_step`` is called with the name of each step before it."""
-    plugins = Plugins()
+    plugins = Plugins(bare=True)
     found = _Found()
     on_step("loading it")
     try:

@@ -18,8 +18,9 @@ from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import list_options
 from vc_core.errors import ConfigError, GuestError, VCError
 from vc_core.plugins.audit import record_side_effects
-from vc_core.plugins.discovery import one_line
 from vc_core.plugins.drivers import AgentDriver, Driver, GuestDriver, HypervisorDriver, SpawnerDriver
+from vc_core.plugins.guard import from_signal
+from vc_core.plugins.quoting import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,5 +186,7 @@ def run_check(check: Check, tested: DriverUnderTest) -> list[str]:
         return [str(error)]
     except NotImplementedError as error:
         return [f"{tested.driver} lacks {one_line(error).partition(': ')[2]}"]
-    except Exception as error:
+    except BaseException as error:
+        if from_signal(error):
+            raise
         return [f"{tested.driver} raises {one_line(error)}; a driver raises only VCErrors"]

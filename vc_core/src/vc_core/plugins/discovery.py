@@ -20,6 +20,9 @@ from vc_core.config.values import similar_name
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverConflictError, DriverLoadError
 from vc_core.plugins import versions
+from vc_core.plugins.guard import from_signal
+from vc_core.plugins.quoting import one_line
+from vc_core.plugins.running_call import executing
 
 #: Part of the error for an entry point that does not name a class: the first mistake of most authors of plug-ins.
 NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
@@ -77,11 +80,6 @@ def _suppliers(entry_points: Sequence[EntryPoint]) -> str:
     return " and ".join(sorted("{} {}".format(*supplier(entry_point)) for entry_point in entry_points))
 
 
-def one_line(error: BaseException) -> str:
-    """Return the type and text of an exception on one line, for an error that quotes it."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
-
-
 class _OneDriver(DriverManager[object]):
     """stevedore's manager of one driver, with entry points that are given instead of read from stevedore's cache."""
 
@@ -127,6 +125,10 @@ class Catalogue:
         """Return the entry points of one kind, sorted by name; a name that two distributions offer appears twice."""
         return sorted((entry for entry in self._found if entry.group == kind.group), key=lambda entry: entry.name)
 
+    def suppliers(self, kind: PluginKind, name: str) -> str:
+        """Return names and versions of the distributions that offer a plug-in, for an error; "" if none does."""
+        return _suppliers([entry for entry in self.offers(kind) if entry.name == name])
+
     def load(self, kind: PluginKind, name: str) -> tuple[object, EntryPoint]:
         """Return the plug-in ``name``, imported and instantiated, and its entry point.
 
@@ -139,10 +141,13 @@ class Catalogue:
             message = f"{kind.noun} {name!r} of {_suppliers(entry_points)} {clause}"
             raise DriverLoadError(message, kind=kind, name=name)
         try:
-            manager = _OneDriver(kind, name, entry_points)
+            with executing(f"{kind.noun} {name!r} of {_suppliers(entry_points)} was loaded"):
+                manager = _OneDriver(kind, name, entry_points)
         except DriverConflictError:
             raise
-        except (Exception, SystemExit) as error:  # stevedore does not catch SystemExit
+        except BaseException as error:  # a plug-in's module may raise anything
+            if from_signal(error):
+                raise
             hint = f"{NOT_A_CLASS_MESSAGE}; " if isinstance(error, TypeError) else ""
             raise DriverLoadError(
                 f"{kind.noun} {name!r} of {_suppliers(entry_points)} failed to load "

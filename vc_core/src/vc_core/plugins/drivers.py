@@ -19,29 +19,13 @@ from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import NoOptions, is_options_class, option_types, read_options
 from vc_core.driver.spawner import Spawner
 from vc_core.errors import DriverContractError, VCError
-from vc_core.plugins.discovery import one_line
+from vc_core.plugins.guard import call, from_signal
+from vc_core.plugins.hook_calls import HookResult
+from vc_core.plugins.loaded import LoadedPlugin
+from vc_core.plugins.quoting import one_line, quoted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadedPlugin:
-    """A plug-in object and the distribution that supplied it, "" for one that the program added."""
-
-    kind: PluginKind
-    name: str
-    distribution: str
-    version: str
-    obj: object
-
-    def __str__(self) -> str:
-        origin = f"of {self.distribution} {self.version}" if self.distribution else "added by the program"
-        return f"{self.kind.noun} {self.name!r} {origin}"
-
-    def contract_error(self, clause: str) -> DriverContractError:
-        """Return the error whose sentence is this plug-in and ``clause``, such as "wraps vc_driver_probe"."""
-        return DriverContractError(f"{self} {clause}", kind=self.kind, name=self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +44,7 @@ class CallHook(Protocol):
     Raises the hook's VCError, and DriverContractError in the place of any other exception.
     """
 
-    def __call__(self, hook: str, plugin: LoadedPlugin, **arguments: object) -> object:
+    def __call__(self, hook: str, plugin: LoadedPlugin, **arguments: object) -> HookResult:
         """Call ``hook`` of ``plugin``."""
 
 
@@ -97,15 +81,16 @@ class BaseDriver:
         Raises DriverContractError for a result that is not one, or whose types cannot be read.
         """
         hook = "vc_driver_options"
-        cls = self._call(hook)
-        if cls is None:  # the driver does not implement this optional hook
+        result = self._call(hook)
+        if result.value is None:  # the driver does not implement this optional hook
             return NoOptions
-        if not is_options_class(cls):
-            raise self._wrong(hook, cls, "a frozen dataclass, the class and not an object of it")
+        if not is_options_class(result.value):
+            raise _wrong(hook, result, "a frozen dataclass, the class and not an object of it")
+        cls = result.value
         try:
             option_types(cls)
         except Exception as error:  # a type is an expression of the driver, which may raise anything
-            raise self._plugin.contract_error(
+            raise result.author.contract_error(
                 f"declares options whose types cannot be read ({cls.__name__}: {one_line(error)})"
             ) from error
         return cls
@@ -121,7 +106,9 @@ class BaseDriver:
             return read_options(cls, options, self.label)
         except VCError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if from_signal(error):
+                raise
             raise self._plugin.contract_error(
                 f"raised {one_line(error)} from {cls.__name__}, the class of its options; it may raise only ConfigError"
             ) from error
@@ -132,7 +119,8 @@ class BaseDriver:
         Raises DriverContractError for a result that is not a sequence of strings.
         """
         hook = "vc_driver_probe"
-        problems = self._call(hook)
+        result = self._call(hook)
+        problems = result.value
         if problems is None:  # the driver does not implement this optional hook
             return []
         if (
@@ -140,14 +128,17 @@ class BaseDriver:
             or isinstance(problems, str)
             or not all(isinstance(problem, str) for problem in problems)
         ):
-            raise self._wrong(hook, problems, "a list of strings")
+            raise _wrong(hook, result, "a list of strings")
         return list(problems)
 
-    def _call(self, hook: str, **arguments: object) -> object:
+    def _call(self, hook: str, **arguments: object) -> HookResult:
         return self._call_hook(hook, self._plugin, **arguments)
 
-    def _wrong(self, hook: str, value: object, wanted: str) -> DriverContractError:
-        return self._plugin.contract_error(f"returned {value!r} from {hook}, which must return {wanted}")
+
+def _wrong(hook: str, result: HookResult, wanted: str) -> DriverContractError:
+    """Return the error for a result of the wrong type, which names the plug-in that made it."""
+    where = f"its wrapper of {hook}" if result.author.kind is PluginKind.EXTENSION else hook
+    return result.author.contract_error(f"returned {quoted(result.value)} from {where}, which must return {wanted}")
 
 
 class HypervisorDriver(BaseDriver):
@@ -162,10 +153,10 @@ class HypervisorDriver(BaseDriver):
         Hypervisor.
         """
         hook = "vc_hypervisor_create"
-        made = self._call(hook, pod=pod, config=config, saved=saved)
-        if not isinstance(made, Hypervisor):
-            raise self._wrong(hook, made, "a vc_core.driver.Hypervisor")
-        return made
+        result = self._call(hook, pod=pod, config=config, saved=saved)
+        if not isinstance(result.value, Hypervisor):
+            raise _wrong(hook, result, "a vc_core.driver.Hypervisor")
+        return result.value
 
     def guest(self) -> str:
         """Return the name of the guest driver that builds what this hypervisor's VMs boot; see ``vc_hypervisor_guest``.
@@ -173,12 +164,12 @@ class HypervisorDriver(BaseDriver):
         Raises DriverContractError for a result that is not a string.
         """
         hook = "vc_hypervisor_guest"
-        name = self._call(hook)
-        if name is None:  # the driver does not implement this optional hook
+        result = self._call(hook)
+        if result.value is None:  # the driver does not implement this optional hook
             return DEFAULT_GUEST
-        if not isinstance(name, str):
-            raise self._wrong(hook, name, "the name of a guest driver")
-        return name
+        if not isinstance(result.value, str):
+            raise _wrong(hook, result, "the name of a guest driver")
+        return result.value
 
 
 class AgentDriver(BaseDriver):
@@ -194,10 +185,21 @@ class AgentDriver(BaseDriver):
         Raises ConfigError when the driver cannot serve the pod, DriverContractError for a result that is not an Agent.
         """
         hook = "vc_agent_create"
-        made = self._call(hook, pod=pod, config=config, spawner=spawner, saved=saved)
-        if not isinstance(made, Agent):
-            raise self._wrong(hook, made, "a vc_core.driver.Agent")
-        return made
+        result = self._call(hook, pod=pod, config=config, spawner=spawner, saved=saved)
+        if not isinstance(result.value, Agent):
+            raise _wrong(hook, result, "a vc_core.driver.Agent")
+        return result.value
+
+    def spawner(self, config: object) -> tuple[str, Mapping[str, object]]:
+        """Return the name of the spawner driver that the driver's configuration has in ``spawner``, and its options.
+
+        The name is "" if there is none. Raises DriverContractError when reading the configuration raises.
+        """
+
+        def read() -> tuple[str, Mapping[str, object]]:
+            return getattr(config, "spawner", ""), getattr(config, "spawner_options", {})
+
+        return call(self._plugin, "its configuration", read)
 
     def guest(self, config: object) -> GuestPayload | None:
         """Return what the agent needs inside a built guest, None if it runs in none; see ``vc_agent_guest``.
@@ -205,10 +207,10 @@ class AgentDriver(BaseDriver):
         Raises GuestError when a file is missing, DriverContractError for a result that is neither.
         """
         hook = "vc_agent_guest"
-        payload = self._call(hook, config=config)
-        if payload is not None and not isinstance(payload, GuestPayload):
-            raise self._wrong(hook, payload, "a vc_core.driver.GuestPayload or None")
-        return payload
+        result = self._call(hook, config=config)
+        if result.value is not None and not isinstance(result.value, GuestPayload):
+            raise _wrong(hook, result, "a vc_core.driver.GuestPayload or None")
+        return result.value
 
 
 class SpawnerDriver(BaseDriver):
@@ -222,10 +224,10 @@ class SpawnerDriver(BaseDriver):
         Raises DriverContractError for a result that is not a Spawner.
         """
         hook = "vc_spawner_create"
-        made = self._call(hook, config=config)
-        if not isinstance(made, Spawner):
-            raise self._wrong(hook, made, "a vc_core.driver.Spawner")
-        return made
+        result = self._call(hook, config=config)
+        if not isinstance(result.value, Spawner):
+            raise _wrong(hook, result, "a vc_core.driver.Spawner")
+        return result.value
 
 
 class GuestDriver(BaseDriver):
@@ -239,10 +241,10 @@ class GuestDriver(BaseDriver):
         Raises DriverContractError for a result that is not a GuestBuilder.
         """
         hook = "vc_guest_create"
-        made = self._call(hook, config=config)
-        if not isinstance(made, GuestBuilder):
-            raise self._wrong(hook, made, "a vc_core.driver.GuestBuilder")
-        return made
+        result = self._call(hook, config=config)
+        if not isinstance(result.value, GuestBuilder):
+            raise _wrong(hook, result, "a vc_core.driver.GuestBuilder")
+        return result.value
 
 
 Driver = HypervisorDriver | AgentDriver | SpawnerDriver | GuestDriver

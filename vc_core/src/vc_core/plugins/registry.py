@@ -18,15 +18,8 @@ import pluggy
 
 from vc_core.driver.hooks import PROJECT, AgentSpec, DriverSpec, ExtensionSpec, GuestSpec, HypervisorSpec, SpawnerSpec
 from vc_core.driver.kinds import PluginKind
-from vc_core.errors import DriverConflictError, DriverError, DriverLoadError, DriverNotFoundError, VCError
-from vc_core.plugins.discovery import (
-    INSTALL_DEFAULTS,
-    NOT_A_CLASS_MESSAGE,
-    Catalogue,
-    advice,
-    one_line,
-    supplier,
-)
+from vc_core.errors import DriverConflictError, DriverError, DriverLoadError, DriverNotFoundError
+from vc_core.plugins.discovery import INSTALL_DEFAULTS, NOT_A_CLASS_MESSAGE, Catalogue, advice, supplier
 from vc_core.plugins.drivers import (
     FACES,
     AgentDriver,
@@ -35,11 +28,15 @@ from vc_core.plugins.drivers import (
     DriverInfo,
     GuestDriver,
     HypervisorDriver,
-    LoadedPlugin,
     SpawnerDriver,
 )
+from vc_core.plugins.guard import call, guard
+from vc_core.plugins.hook_calls import HookResult, perform, track
+from vc_core.plugins.loaded import LoadedPlugin
 from vc_core.plugins.notifications import HookTimeoutError, Notifications, with_timeout
+from vc_core.plugins.quoting import one_line, quoted
 from vc_core.plugins.rules import OPTIONAL, REQUIRED, violations
+from vc_core.plugins.running_call import executing
 
 #: Seconds that importing an extension, or one of its hooks, may take.
 EXTENSION_TIMEOUT = 3.0
@@ -47,6 +44,10 @@ EXTENSION_TIMEOUT = 3.0
 #: Seconds that a process blocks, before it ends, until its notifications are delivered: time for one extension that
 #: hangs and is disabled, and for the others.
 DRAIN_TIMEOUT = 2 * EXTENSION_TIMEOUT
+
+#: Installed extensions that did not load, or hung, in this process: each name with its distributions. A command makes
+#: several ``Plugins``; none of them tries these again.
+_unusable: set[tuple[str, str]] = set()
 
 _log = logging.getLogger(__name__)
 
@@ -57,10 +58,16 @@ class Plugins:
     """The plug-ins of one runtime. Cheap to make: installed distributions are read when a name is first looked up.
 
     May be used from several threads. A driver is loaded at its first use, extensions before the first hook is called.
-    The hooks of drivers run on the calling thread; extensions are imported, and notified, on threads of their own.
+    The hooks of drivers run on the calling thread; extensions are imported, notified, and their wrappers executed, on
+    threads of their own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, bare: bool = False) -> None:
+        """With ``bare``, to check plug-ins: no installed extension is loaded, and objects are as the drivers made them.
+
+        An exception of such an object is then that of the driver.
+        """
+        self._bare = bare
         self._lock = threading.RLock()
         self._catalogue: Catalogue | None = None
         self._plugins: dict[tuple[PluginKind, str], LoadedPlugin] = {}
@@ -154,6 +161,7 @@ class Plugins:
     def load_extensions(self) -> None:
         """Load all extensions once, each within ``EXTENSION_TIMEOUT`` seconds; log those that fail. Never raises.
 
+        One that failed or hung in this process before, with another object of this class, is left out silently.
         The first call of a hook does this too, and blocks meanwhile. Called beforehand where hooks are called on an
         event loop.
         """
@@ -161,17 +169,23 @@ class Plugins:
             if self._extensions_loaded:
                 return
             self._extensions_loaded = True
+            if self._bare:
+                return
             for name in self.names(PluginKind.EXTENSION):
+                key = name, self._installed().suppliers(PluginKind.EXTENSION, name)
+                if key in _unusable:
+                    continue
                 try:
                     self._load(PluginKind.EXTENSION, name)
                 except DriverError as error:
                     self._broken_extensions[name] = error
+                    _unusable.add(key)
                     _log.warning("extension skipped: %s", error)
 
     def _face(self, face: type[_D], name: str) -> _D:
         return face(self._load(face.kind, name), self._call_hook)
 
-    def _call_hook(self, hook: str, plugin: LoadedPlugin, **arguments: object) -> object:
+    def _call_hook(self, hook: str, plugin: LoadedPlugin, **arguments: object) -> HookResult:
         """Call one driver's hook through the wrappers of all extensions; see ``CallHook``.
 
         The set of plug-ins left out is made for each call: a stored one would let in drivers that are registered later.
@@ -180,17 +194,10 @@ class Plugins:
         others = [
             other.obj for other in self._registered() if other is not plugin and other.kind is not PluginKind.EXTENSION
         ]
-        caller = self._manager.subset_hook_caller(hook, others)
-        try:
-            return caller(**arguments)
-        except VCError:
-            raise
-        except (Exception, SystemExit) as error:
-            wrappers = [impl.plugin_name for impl in caller.get_hookimpls() if impl.wrapper]
-            around = f" (wrapped by {', '.join(wrappers)})" if wrappers else ""
-            raise plugin.contract_error(
-                f"raised {one_line(error)} from {hook}{around}; hooks may raise only VCError"
-            ) from error
+        return perform(self._manager.subset_hook_caller(hook, others), plugin, arguments)
+
+    def _protect(self, plugin: LoadedPlugin, value: object) -> object:
+        return value if self._bare else guard(plugin, value)
 
     def _deliver(self, hook: str, arguments: Mapping[str, object]) -> None:
         """Call a hook of every extension, each on a thread of its own. Runs on the thread of the notifications."""
@@ -204,18 +211,22 @@ class Plugins:
             if not caller.get_hookimpls():
                 continue
             try:
-                with_timeout(partial(caller, **arguments), EXTENSION_TIMEOUT)
+                with executing(f"{extension} executed {hook}"):
+                    with_timeout(partial(caller, **arguments), EXTENSION_TIMEOUT)
             except HookTimeoutError:
-                self._drop(extension)
-                message = "%s: hook %s did not return within %g s; the extension is disabled"
-                _log.error(message, extension, hook, EXTENSION_TIMEOUT)
+                self._disable(extension, hook)
             except BaseException:  # SystemExit and KeyboardInterrupt too: raised on a thread, they end nothing
                 _log.exception("%s raised from %s; the exception is ignored", extension, hook)
 
-    def _drop(self, plugin: LoadedPlugin) -> None:
+    def _disable(self, extension: LoadedPlugin, hook: str) -> None:
+        """Unregister an extension whose hook, or wrapper of a hook, did not return in time."""
         with self._lock:
-            if self._plugins.pop((plugin.kind, plugin.name), None) is not None:
-                self._manager.unregister(plugin.obj)
+            if self._plugins.pop((extension.kind, extension.name), None) is not None:
+                self._manager.unregister(extension.obj)
+                if extension.distribution:
+                    _unusable.add((extension.name, f"{extension.distribution} {extension.version}"))
+        message = "%s: hook %s did not return within %g s; the extension is disabled"
+        _log.error(message, extension, hook, EXTENSION_TIMEOUT)
 
     def _registered(self) -> list[LoadedPlugin]:
         with self._lock:
@@ -241,7 +252,9 @@ class Plugins:
                 is_extension = kind is PluginKind.EXTENSION
                 obj, entry_point = with_timeout(load, EXTENSION_TIMEOUT) if is_extension else load()
             except HookTimeoutError as error:
-                message = f"extension {name!r} did not load within {EXTENSION_TIMEOUT:g} s; repair or uninstall it"
+                supplied = self._installed().suppliers(kind, name)
+                message = f"extension {name!r} of {supplied} did not load within {EXTENSION_TIMEOUT:g} s; "
+                message += "repair or uninstall it"
                 raise DriverLoadError(message, kind=kind, name=name) from error
             return self._register(LoadedPlugin(kind, name, *supplier(entry_point), obj))
 
@@ -256,26 +269,35 @@ class Plugins:
 
         Raises DriverContractError.
         """
+        label = f"{plugin.kind}:{plugin.name}"
+        try:
+            call(plugin, "an attribute", lambda: self._validate(plugin, label))
+        except BaseException:
+            self._manager.unregister(name=label)
+            raise
+        for caller in self._manager.get_hookcallers(plugin.obj) or ():
+            for impl in caller.get_hookimpls():
+                if impl.plugin is plugin.obj:
+                    track(impl, caller.name, plugin, self._protect, EXTENSION_TIMEOUT, self._disable)
+        self._plugins[plugin.kind, plugin.name] = plugin
+        return plugin
+
+    def _validate(self, plugin: LoadedPlugin, label: str) -> None:
+        """Register a plug-in object with pluggy, as ``label``, and validate it. Raises DriverContractError."""
         obj = plugin.obj
         if obj is None or inspect.isclass(obj) or inspect.ismodule(obj):
-            raise plugin.contract_error(f"is {obj!r}; {NOT_A_CLASS_MESSAGE}")
+            raise plugin.contract_error(f"is {quoted(obj)}; {NOT_A_CLASS_MESSAGE}")
         if type(obj).__eq__ is not object.__eq__:
             # pluggy keeps plug-ins in sets and compares them: it would take two equal ones for one.
             raise plugin.contract_error(
                 f"is an object of {type(obj).__name__}, which defines __eq__; it must compare by identity"
             )
-        label = f"{plugin.kind}:{plugin.name}"
         try:
             self._manager.register(obj, label)
             self._manager.check_pending()
-            broken = list(violations(self._manager, plugin))
         except (pluggy.PluginValidationError, ValueError) as error:
-            self._manager.unregister(name=label)
-            what = " ".join(str(error).split())
+            what = one_line(error).partition(": ")[2]
             hooks = ", ".join(sorted(REQUIRED[plugin.kind] | OPTIONAL[plugin.kind]))
             raise plugin.contract_error(f"breaks its specification: {what}; its hooks can be {hooks}") from error
-        if broken:
-            self._manager.unregister(name=label)
+        if broken := list(violations(self._manager, plugin)):
             raise plugin.contract_error("; ".join(broken))
-        self._plugins[plugin.kind, plugin.name] = plugin
-        return plugin

@@ -9,7 +9,7 @@ import pluggy
 
 from vc_core.driver.hooks import AgentSpec, DriverSpec, ExtensionSpec, GuestSpec, HypervisorSpec, SpawnerSpec
 from vc_core.driver.kinds import PluginKind
-from vc_core.plugins.drivers import LoadedPlugin
+from vc_core.plugins.loaded import LoadedPlugin
 
 
 def _hooks(*specs: type) -> frozenset[str]:

@@ -63,7 +63,7 @@ class ExtensionContract(Contract):
     kind = PluginKind.EXTENSION
 
     def test_it_is_found_and_keeps_its_specification(self) -> None:
-        Plugins().extension(self.driver_name)
+        Plugins(bare=True).extension(self.driver_name)
 
 
 class PluginContract(Contract):
@@ -76,7 +76,7 @@ class PluginContract(Contract):
     @pytest.fixture
     def driver(self) -> Driver:
         """The driver under test."""
-        return Plugins().driver(self.kind, self.driver_name)
+        return Plugins(bare=True).driver(self.kind, self.driver_name)
 
     @pytest.fixture
     def options(self) -> Mapping[str, object]:
@@ -86,7 +86,7 @@ class PluginContract(Contract):
     @classmethod
     def injected(cls, plugin: object) -> Driver:
         """Return the driver of a plug-in object that no distribution offers. Called by the fixture :meth:`driver`."""
-        plugins = Plugins()
+        plugins = Plugins(bare=True)
         plugins.add_driver(cls.kind, cls.driver_name or "injected", plugin)
         return plugins.driver(cls.kind, cls.driver_name or "injected")
 

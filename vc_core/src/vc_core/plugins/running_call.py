@@ -1,0 +1,88 @@
+"""Records which plug-in's code a process is executing, so that another process can name it when this one ended in it.
+
+A supervisor records its calls in a file in the pod's run directory: what was written last is there after ``os._exit``,
+a crash, or SIGKILL. It is written with pwrite(2) and not through a mapping, whose writer a full disk would kill.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+#: Name of the file in the pod's run directory.
+FILE_NAME = "supervisor.call"
+
+#: Bytes of the file: one line, padded with blanks so that each replaces the one before.
+_SIZE = 512
+
+_lock = threading.Lock()
+_executing: list[str] = []
+_file: int | None = None
+
+
+@contextmanager
+def record_in(run_dir: Path) -> Iterator[None]:
+    """Within the block, record the calls of this process in the run directory of its pod. Called by a supervisor.
+
+    The file is a new one, so that a client of a former supervisor reads what that one executed. A file that cannot be
+    made is done without.
+    """
+    global _file
+    path = run_dir / FILE_NAME
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        _file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        yield
+    finally:
+        with _lock:
+            file, _file = _file, None
+        if file is not None:
+            os.close(file)
+
+
+@contextmanager
+def executing(call: str) -> Iterator[None]:
+    """Record that a plug-in's code is being executed; ``call`` is a clause such as "hypervisor 'x' of x 1 ran start".
+
+    Of the blocks that several threads are in, the one that was entered last is recorded.
+    """
+    with _lock:
+        _executing.append(call)
+        _write()
+    try:
+        yield
+    finally:
+        with _lock:
+            _executing.remove(call)
+            _write()
+
+
+def _write() -> None:
+    if _file is not None:
+        text = _executing[-1] if _executing else ""
+        with suppress(OSError):
+            os.pwrite(_file, text.encode(errors="replace")[:_SIZE].ljust(_SIZE), 0)
+
+
+def open_record(run_dir: int) -> int | None:
+    """Return a descriptor of the record of the supervisor whose run directory is open as ``run_dir``; None for none.
+
+    The caller reads it with :func:`read`, and closes it.
+    """
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(FILE_NAME, flags, dir_fd=run_dir)
+    except OSError:
+        return None
+
+
+def read(record: int) -> str:
+    """Return the call that a supervisor is executing, or ended in, as a clause; "" if it executes its own code."""
+    try:
+        return os.pread(record, _SIZE, 0).decode(errors="replace").strip()
+    except OSError:
+        return ""
