@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from vc_core.cli import output
+
 _SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command()
+@click.command(cls=output.Command)
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
@@ -18,4 +20,4 @@ def completion(context: click.Context, shell: str) -> None:
     """
     completer = get_completion_class(shell)
     assert completer is not None, "click completes the shells of the choice"
-    click.echo(completer(context.find_root().command, {}, "virtc", "_VIRTC_COMPLETE").source())
+    output.echo(completer(context.find_root().command, {}, "virtc", "_VIRTC_COMPLETE").source())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vc_core.config.container import ContainerConfig
 
 
-@click.group()
+@click.group(cls=output.Group)
 def container() -> None:
     """Work with the containers of a pod."""
 
@@ -39,7 +39,7 @@ def create(
     Example: virtc container create POD --id web --rootfs /srv/web -- httpd -f
     """
     vc_core.create_container(pod_id, container(container_id, cmd))
-    click.echo(container_id if quiet else f"Created container {container_id}")
+    output.echo(container_id if quiet else f"Created container {container_id}")
 
 
 @container.command()
@@ -62,7 +62,9 @@ def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, 
     output.expect_command()
     with foreground(on_terminal) as forwarding:
         forwarding.begin()
-        wanted = client.foreground.Foreground(container_id, 0, 1, 2, forwarding.signals, forwarding.terminal)
+        wanted = client.foreground.Foreground(
+            container_id, 0, output.stdout_fd(), 2, forwarding.signals, forwarding.terminal
+        )
         code = run_blocking(
             client.containers.start_container(pod_id, container_id, wanted, None if quiet else notices.of_foreground)
         )
@@ -121,7 +123,7 @@ def wait(pod_id: str, container_id: str) -> None:
 
     Example: virtc container wait POD web
     """
-    click.echo(str(vc_core.wait_container(pod_id, container_id)))
+    output.echo(str(vc_core.wait_container(pod_id, container_id)))
 
 
 @container.command()
@@ -202,7 +204,7 @@ def enter(
             container_id,
             wanted,
             0,
-            1,
+            output.stdout_fd(),
             2,
             timeout,
             forwarding.terminal,
@@ -221,4 +223,4 @@ def container_details(one: Any) -> list[tuple[str, str, str]]:
 
 def _notify(text: str, quiet: bool) -> None:
     if not quiet:
-        click.echo(text)
+        output.echo(text)

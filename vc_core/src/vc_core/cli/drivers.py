@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vc_core.plugins.check_runner import CheckReport
 
 
-@click.command()
+@click.command(cls=output.Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--check", is_flag=True, help="Hold each driver to its contract; exit 1 when one breaks it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,7 +36,7 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
         installed = {one.name for one in Plugins().installed()}
         raise DriverNotFoundError(f"no driver {missing[0]!r} is installed; {advice(missing[0], installed)}")
     if not any(one.kind != "extension" for one in found) and not names:
-        click.echo(f"virtc: no driver is installed; {INSTALL_DEFAULTS}", err=True)
+        output.echo(f"virtc: no driver is installed; {INSTALL_DEFAULTS}", err=True)
     if as_json:
         output.print_json(found)
     else:
@@ -49,7 +49,7 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
         shown = len(headers) if check else len(headers) - 1
         output.print_table(headers[:shown], [row[:shown] for row in rows])
         for violation in (violation for one in found for violation in one.violations if check):
-            click.echo(output.printable(violation))
+            output.echo(output.printable(violation))
         for one in found if names and not check else ():
             _print_options(one)
     return 1 if check and any(one.violations for one in found) else 0
@@ -65,9 +65,9 @@ def _print_options(driver: CheckReport) -> None:
         page.write(f"\nOptions of {kind.noun} {driver.name} ({FLAGS[kind]}):\n")
         page.indent()
         page.write_dl([(one.name, output.printable(_description(one))) for one in driver.options])
-        click.echo(page.getvalue(), nl=False)
+        output.echo(page.getvalue(), nl=False)
     elif kind in FLAGS and not driver.problems:
-        click.echo(f"\n{kind.noun} {driver.name} has no options")
+        output.echo(f"\n{kind.noun} {driver.name} has no options")
 
 
 def _description(option: Option) -> str:

@@ -13,7 +13,7 @@ _driver_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=output.Group)
 def guest() -> None:
     """Build what virtual machines boot."""
 
@@ -44,7 +44,7 @@ def build(agent: str, guest_type: str, guest_options: tuple[str, ...], as_json: 
     if as_json:
         output.print_json(image)
     else:
-        click.echo(f"kernel     {image.kernel}\ninitramfs  {image.initramfs}")
+        output.echo(f"kernel     {image.kernel}\ninitramfs  {image.initramfs}")
 
 
 @guest.command(name="list")
@@ -60,7 +60,7 @@ def list_(guest_type: str, as_json: bool, quiet: bool) -> None:
     if as_json:
         output.print_json(found)
     elif quiet:
-        click.echo("".join(f"{one.key}\n" for one in found), nl=False)
+        output.echo("".join(f"{one.key}\n" for one in found), nl=False)
     else:
         rows = [(one.key, one.agent, f"{one.size / 2**20:.1f}", " ".join(one.made_from)) for one in found]
         output.print_table(("GUEST", "AGENT", "MIB", "MADE FROM"), rows)

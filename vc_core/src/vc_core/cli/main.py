@@ -11,14 +11,14 @@ import click
 
 from vc_core import __version__
 from vc_core.cli import completion, container, drivers, guest, new_driver, pod
-from vc_core.cli.output import Invocation, printable
+from vc_core.cli.output import Group, Invocation, discard_output, printable
 from vc_core.errors import CommandError, VCError
 
 #: Exit code when virtc itself fails where a command's own exit code is expected (as docker, podman and env(1) do).
 OWN_FAILURE = 125
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="virtc")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 @click.pass_context
@@ -66,7 +66,7 @@ def _run(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:
         # The reader of the output has gone; end without the interpreter's own error message at exit.
-        sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lives until the process ends
+        discard_output()
         return 1
     except VCError as error:
         invocation = context.obj if context is not None else Invocation()

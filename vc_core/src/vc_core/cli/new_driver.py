@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from vc_core.cli import output
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import ConfigError, StorageError
 
 
-@click.command("new-driver")
+@click.command("new-driver", cls=output.Command)
 @click.argument("kind", type=click.Choice([str(kind) for kind in PluginKind]))
 @click.argument("name")
 @click.option(
@@ -34,4 +35,4 @@ def new_driver(kind: str, name: str, directory: Path | None) -> None:
             file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{str(error.filename)!r} cannot be written: {error.strerror}") from error
-    click.echo(f"{directory}: install it with pip install -e '{directory}[test]', then run pytest in it")
+    output.echo(f"{directory}: install it with pip install -e '{directory}[test]', then run pytest in it")

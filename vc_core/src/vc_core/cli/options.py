@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import vc_core
+from vc_core.cli import output
 from vc_core.cli.output import Invocation
 from vc_core.errors import ConfigError, VCError
 
@@ -28,7 +29,7 @@ _COUNT = click.IntRange(min=0)
 DEFAULT_COMMAND = "echo"
 
 
-class CommandLine(click.Command):
+class CommandLine(output.Command):
     """A command that takes another command after ``--``, byte for byte, as the parameter ``argv``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -2,16 +2,79 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from pathlib import PurePath
-from typing import Any, Self
+from pathlib import Path, PurePath
+from typing import Any, Self, TextIO
 
 import click
 
+from vc_core.store.roots import fix_roots
+
 #: Characters that change the order of the text around them (Unicode TR 9), dangerous in names that others choose.
 _BIDIRECTIONAL = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+
+#: The standard output of virtc, once :func:`_claim_stdout` has taken it from the code of plug-ins.
+_stdout: TextIO | None = None
+
+
+def _claim_stdout() -> bool:
+    """Take the standard output from all other code of this process; return whether this process is one of virtc.
+
+    After that only :func:`echo` and the descriptor of :func:`stdout_fd` lead there. What a plug-in prints, and what a
+    library writes on descriptor 1, goes to standard error: virtc's output may be JSON, or that of a command. Where
+    ``sys.stdout`` is not that of the process, as in tests, nothing is changed.
+    """
+    global _stdout
+    former = sys.__stdout__
+    if _stdout is not None or former is None or sys.stdout is not former:
+        return _stdout is not None
+    fd = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+    _stdout = os.fdopen(fd, "w", encoding=former.encoding, errors=former.errors)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # standard error is closed
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), 1)
+    sys.stdout = sys.stderr
+    return True
+
+
+def stdout_fd() -> int:
+    """Return the descriptor of virtc's standard output."""
+    return 1 if _stdout is None else _stdout.fileno()
+
+
+def discard_output() -> None:
+    """Lead what is left of the output to the null device: its reader has gone. Called before virtc ends."""
+    with Path(os.devnull).open("wb") as null:
+        os.dup2(null.fileno(), stdout_fd())
+
+
+def echo(text: str = "", nl: bool = True, err: bool = False) -> None:
+    """Print on virtc's standard output, or with ``err`` on its standard error; ``nl``: end the line."""
+    click.echo(text, file=None if err else _stdout, nl=nl, err=err)
+
+
+class Command(click.Command):
+    """A command of virtc: before its function runs, no plug-in is loaded; after that, none can print or move roots."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        if _claim_stdout():
+            fix_roots()
+        return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
 
 
 @dataclass(slots=True)
@@ -40,14 +103,14 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     cells = [headers, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
-    click.echo("\n".join(lines))
+    echo("\n".join(lines))
 
 
 def print_details(rows: Sequence[tuple[str, str, str]]) -> None:
     """Print those of the rows (of what, which detail, its value) that have a value, after an empty line."""
     shown = [row for row in rows if row[2]]
     if shown:
-        click.echo()
+        echo()
         print_table(("OF", "DETAIL", "VALUE"), shown)
 
 
@@ -59,7 +122,7 @@ def print_json(value: Any) -> None:
         encoded = msgspec.json.encode(value, enc_hook=str)
     except UnicodeEncodeError:
         encoded = msgspec.json.encode(_as_utf8(value), enc_hook=str)
-    click.echo(msgspec.json.format(encoded, indent=2).decode())
+    echo(msgspec.json.format(encoded, indent=2).decode())
 
 
 def _as_utf8(value: Any) -> Any:

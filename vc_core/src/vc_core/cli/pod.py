@@ -25,7 +25,7 @@ _ready_timeout = click.option(
 )
 
 
-@click.group()
+@click.group(cls=output.Group)
 def pod() -> None:
     """Create, run, stop and delete pods."""
 
@@ -72,7 +72,9 @@ def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: flo
 
     created: list[str] = []
     with foreground(on_terminal) as forwarding, output.ShownProgress() as progress:
-        wanted = client.foreground.Foreground(CONTAINER_ID, 0, 1, 2, forwarding.signals, forwarding.terminal)
+        wanted = client.foreground.Foreground(
+            CONTAINER_ID, 0, output.stdout_fd(), 2, forwarding.signals, forwarding.terminal
+        )
 
         def started(event: Started) -> None:
             progress.stop()
@@ -98,7 +100,7 @@ def _delete_if_there(pod_id: str) -> None:
 
 
 def _created(pod_id: str, quiet: bool) -> None:
-    click.echo(pod_id if quiet else f"Created pod {pod_id}")
+    output.echo(pod_id if quiet else f"Created pod {pod_id}")
 
 
 @pod.command()
@@ -149,7 +151,7 @@ def list_(as_json: bool, quiet: bool) -> None:
     if as_json:
         output.print_json(pods)
     elif quiet:
-        click.echo("".join(f"{one.id}\n" for one in pods), nl=False)
+        output.echo("".join(f"{one.id}\n" for one in pods), nl=False)
     else:
         _print_pods(pods)
 
@@ -167,7 +169,7 @@ def status(pod_id: str, as_json: bool) -> None:
         output.print_json(found)
         return
     _print_pods([found])
-    click.echo()
+    output.echo()
     output.print_table(("CONTAINER ID", "STATE"), [(one.id, str(one.state)) for one in found.containers])
     details = [
         *(("pod", f"port {one.guest_port}/{one.protocol}", f"127.0.0.1:{one.host_port}") for one in found.forwards),
@@ -208,7 +210,15 @@ def enter(
     with foreground(on_terminal) as forwarding:
         forwarding.begin()
         operation = client.containers.enter_pod(
-            pod_id, wanted, 0, 1, 2, timeout, forwarding.terminal, forwarding.signals, notices.of_foreground
+            pod_id,
+            wanted,
+            0,
+            output.stdout_fd(),
+            2,
+            timeout,
+            forwarding.terminal,
+            forwarding.signals,
+            notices.of_foreground,
         )
         return run_blocking(operation).exit_code
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.errors import StorageError
@@ -20,18 +22,26 @@ _APPLICATION = "virtcontainers"
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """The state root (survives a reboot), the run root (need not) and the cache of built guests."""
+    """The state root (survives a reboot), the run root (need not) and the cache of built guests.
+
+    ``environment``: the process' environment when they were determined. The processes that an operation starts get it,
+    so that they use the same roots, whatever a plug-in changes in the process' own.
+    """
 
     state: Path
     run: Path
     cache: Path
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), compare=False, repr=False)
 
     @classmethod
     def from_environment(cls) -> Roots:
-        """Return the roots of this user and environment. Called at the start of every operation.
+        """Return the roots of this user and environment, or those that :func:`fix_roots` has fixed.
 
+        Called at the start of every operation.
         Raises StorageError for a root whose name is not UTF-8: records are JSON, and hold names of files below it.
         """
+        if _fixed is not None:
+            return _fixed
         moved, cache = os.environ.get(ROOT_VARIABLE), os.environ.get(CACHE_VARIABLE)
         if os.geteuid() == 0:
             state, run, default_cache = (Path(top, _APPLICATION) for top in ("/var/lib", "/run", "/var/cache"))
@@ -59,9 +69,27 @@ class Roots:
         """Return the directory that holds a pod's record and logs."""
         return self.state / "pods" / pod_id
 
+    def pod_lock(self, pod_id: str) -> Path:
+        """Return the file of a pod's lock, in a directory of its own."""
+        return self.state / "locks" / f"{pod_id}.lock"
+
     def pod_run_dir(self, pod_id: str) -> Path:
         """Return the directory that holds a pod's sockets and mount points."""
         return self.run / "pods" / pod_id
+
+
+#: The roots of this process, once they are fixed.
+_fixed: Roots | None = None
+
+
+def fix_roots() -> None:
+    """Let this process use the roots that it has now, whatever a plug-in changes in its environment later.
+
+    Called by virtc before it loads a plug-in. Where the roots are not valid, the first operation raises the error.
+    """
+    global _fixed
+    with suppress(StorageError):
+        _fixed = Roots.from_environment()
 
 
 def private_directory(path: Path, variable: str = ROOT_VARIABLE) -> Path:
