@@ -137,8 +137,8 @@ def test_only_what_has_the_arguments_of_a_supervisor_word_for_word_is_one(tmp_pa
             assert child.stdout is not None
             assert child.stdout.readline()
             pids.append(child.pid)
-        assert [one.pid for one in find_supervisors("p1", tmp_path / "log")] == pids[:1]
-        assert find_supervisors("p1", tmp_path) == []
+        assert [one.pid for one in find_supervisors("p1", tmp_path / "log", tmp_path / "lock")] == pids[:1]
+        assert find_supervisors("p1", tmp_path, tmp_path / "lock") == []
 
 
 def test_a_process_of_any_name_has_an_identity() -> None:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import distributions
 import vc_core as vc
+from vc_core.driver.process import ProcessIdentity
+from vc_core.errors import PodExistsError, SupervisorError, SupervisorLostError
 from vc_core.host.processes import find_supervisors
-from vc_core.plugins import registry
+from vc_core.plugins import registry, running_call
 from vc_core.plugins.check_runner import TIMEOUT, check_installed
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
+from vc_core.testing.slowness import within
 
 pytestmark = pytest.mark.slow
 
@@ -101,25 +107,77 @@ WAYS = {
     "stop crashes": "",
 }
 
-#: A hypervisor whose VM is a process, from the page that shows how to write one.
+#: A hypervisor whose VM is a process, from the page that shows how to write one; NAP names how it breaks.
 PAGE = Path(__file__).parents[3] / "docs/how-to/write-a-hypervisor.md"
 NAP = """
 {hypervisor}
 
+import asyncio, ctypes, os, threading
 from vc_core.driver import hookimpl
+
+HOW = os.environ.get("NAP", "")
+
+def turn(when):
+    if HOW == f"{{when}} hangs":
+        threading.Event().wait()
+    if HOW == f"{{when}} exits":
+        os._exit(3)
+    if HOW == f"{{when}} crashes":
+        ctypes.string_at(0)
+
+class Nap(NapHypervisor):
+    async def start(self, timeout):
+        turn("start")
+        if HOW == "start waits":
+            await asyncio.Event().wait()
+        await super().start(timeout)
 
 class Plugin:
     @hookimpl
     def vc_hypervisor_create(self, pod, config, saved):
-        return NapHypervisor(pod, config, saved)
+        turn("create")
+        return Nap(pod, config, saved)
 
-if how := os.environ.get("NAP"):
-    import threading
-    threading.Event().wait() if how == "hangs" else os._exit(3)
+turn("import")
+"""
+
+#: An extension that prints wherever it can, changes the environment, and does not load if a variable says so.
+LOUD = """
+    import os, subprocess, sys
+    from vc_core.driver import hookimpl
+
+    HOW = os.environ.get("LOUD", "")
+
+    def shout(where):
+        if HOW:
+            print(f"print in {where}")
+            os.write(1, f"write in {where}\\n".encode())
+            subprocess.run(["echo", f"child in {where}"])
+            sys.__stdout__.write(f"stream in {where}\\n")
+
+    class Plugin:
+        @hookimpl
+        def vc_pod_transition(self, pod_id, old, new):
+            shout("a notification")
+
+        @hookimpl(wrapper=True)
+        def vc_hypervisor_create(self):
+            shout("a wrapper")
+            if HOW == "wraps badly":
+                raise RuntimeError("bad day")
+            return (yield)
+
+    shout("the module")
+    if HOW == "moves":
+        os.environ["VIRTCONTAINERS_ROOT"] = "/nowhere"
+        os.chdir("/")
+    if HOW == "fails":
+        raise RuntimeError("bad day")
 """
 
 Turn = Callable[[str, str], None]
 Virtc = Callable[..., str]
+RunVirtc = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +191,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     source = hypervisor.removeprefix("python").replace("from vc_hypervisor_nap.config import NapConfig", "")
     distributions.install(site, "nap", "hypervisors", "nap", NAP.format(hypervisor=source.strip()))
+    distributions.install(site, "loud", "extensions", "loud", LOUD)
     distributions.install(site / "rival", "rival", "hypervisors", "turncoat", TURNCOAT)
     return site
 
@@ -147,6 +206,7 @@ def forget_strangers() -> None:
 def turn(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
     """Install all of them for this process and its children; return a function that makes one of them go bad."""
     monkeypatch.setattr(registry, "EXTENSION_TIMEOUT", 0.3)
+    monkeypatch.setattr(registry, "_unusable", set())
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site))
     forget_strangers()
@@ -162,11 +222,11 @@ def turn(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
 
 
 @pytest.fixture
-def virtc(site: Path, tmp_path: Path) -> Virtc:
-    """Return a function that runs the command with all of them installed and returns what it prints."""
+def run_virtc(site: Path, tmp_path: Path) -> RunVirtc:
+    """Return a function that runs the command with all of them installed."""
 
-    def run(*arguments: str, status: int = 0, **environment: str) -> str:
-        done = subprocess.run(
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [Path(sys.executable).with_name("virtc"), *arguments],
             env={**os.environ, "PYTHONPATH": str(site), "VIRTCONTAINERS_ROOT": str(tmp_path / "root"), **environment},
             stdin=subprocess.DEVNULL,
@@ -174,6 +234,16 @@ def virtc(site: Path, tmp_path: Path) -> Virtc:
             encoding="utf-8",
             timeout=100,
         )
+
+    return run
+
+
+@pytest.fixture
+def virtc(run_virtc: RunVirtc) -> Virtc:
+    """Return a function that runs the command with all of them installed and returns what it prints."""
+
+    def run(*arguments: str, status: int = 0, **environment: str) -> str:
+        done = run_virtc(*arguments, **environment)
         assert done.returncode == status, done.stderr
         return done.stdout
 
@@ -254,31 +324,207 @@ def test_a_driver_that_ends_its_process_ends_no_command(virtc: Virtc) -> None:
     assert states_in(virtc("pod", "list", "--json")) == {}
 
 
-@pytest.mark.root
-@pytest.mark.parametrize("way", ["hangs", "crashes"])
-def test_a_driver_gone_bad_cannot_keep_its_vm_after_its_supervisor_died(
-    turn: Turn, store: Store, tmp_path: Path, way: str
-) -> None:
+@pytest.fixture
+def nap(tmp_path: Path) -> vc.PodConfig:
+    """Return the configuration of a pod whose VM is a process that sleeps."""
     for name in ("kernel", "image"):
         (tmp_path / name).touch()
     (tmp_path / "bundle/rootfs/bin").mkdir(parents=True)
     hypervisor = vc.HypervisorConfig(kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"))
     container = vc.ContainerConfig(id="c1", root_fs=str(tmp_path / "bundle"), cmd=vc.Cmd(args=["sleep", "1000"]))
-    vc.run_pod(
-        vc.PodConfig(
-            id="p1", hypervisor_type="nap", hypervisor_config=hypervisor, agent_type="noop", containers=[container]
-        )
+    return vc.PodConfig(
+        id="p1", hypervisor_type="nap", hypervisor_config=hypervisor, agent_type="noop", containers=[container]
     )
-    (supervisor,) = find_supervisors("p1", store.roots.pod_run_dir("p1") / LOG_NAME)
+
+
+def supervisors(store: Store) -> list[ProcessIdentity]:
+    return find_supervisors("p1", store.roots.pod_run_dir("p1") / LOG_NAME, store.roots.pod_lock("p1"))
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds, for 10 s at most."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def record_of_call(store: Store) -> str:
+    """Return the call that the supervisor of the pod is executing."""
+    try:
+        return (store.roots.pod_run_dir("p1") / running_call.FILE_NAME).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
+@contextmanager
+def in_background(*operation: str) -> Iterator[subprocess.Popen[str]]:
+    """Run an operation of the API on the pod in another process, which is killed at the end if it still runs."""
+    code = "import sys, vc_core; getattr(vc_core, sys.argv[1])(*sys.argv[2:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *operation], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def delete_within(seconds: float) -> None:
+    with within(seconds):
+        vc.delete_pod("p1", force=True)
+    assert states() == {}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("way", ["import hangs", "import exits", "create hangs"])
+def test_a_driver_gone_bad_cannot_keep_its_vm_after_its_supervisor_died(
+    turn: Turn, store: Store, nap: vc.PodConfig, way: str
+) -> None:
+    vc.run_pod(nap)
+    (supervisor,) = supervisors(store)
     vm = vm_identity(store.read("p1"))
     assert vm is not None
     assert supervisor.kill(10)
     turn("NAP", way)
     assert states() == {"p1": "running"}
     assert vm.alive()
-    vc.delete_pod("p1", force=True)
+    delete_within(5)
     assert not vm.alive()
-    assert states() == {}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("way", ["import hangs", "create hangs"])
+def test_a_supervisor_that_hangs_before_it_is_ready_cannot_keep_its_pod(
+    turn: Turn, store: Store, nap: vc.PodConfig, way: str
+) -> None:
+    vc.run_pod(nap)
+    (supervisor,) = supervisors(store)
+    assert supervisor.kill(10)
+    turn("NAP", way)
+    with in_background("stop_pod", "p1") as client:
+        wait_until(lambda: "hypervisor driver 'nap'" in record_of_call(store))
+        assert len(supervisors(store)) == 1
+        delete_within(5)
+        _, error = client.communicate(timeout=30)
+        assert "PodNotFoundError: no pod has the id 'p1'" in error
+
+
+@pytest.mark.root
+def test_a_client_that_gives_up_ends_the_supervisor_that_it_started_and_says_what_hung(
+    turn: Turn, store: Store, nap: vc.PodConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc_core.client.connect.SUPERVISOR_TIMEOUT", 3.0)
+    vc.run_pod(nap)
+    (supervisor,) = supervisors(store)
+    assert supervisor.kill(10)
+    turn("NAP", "import hangs")
+    hung = "did not get ready in time while hypervisor driver 'nap' of stranger-nap 7.8 was loaded; it was killed"
+    with pytest.raises(SupervisorError, match=hung):
+        vc.stop_pod("p1")
+    assert supervisors(store) == []
+    turn("NAP", "")
+    vc.stop_pod("p1")
+    vc.delete_pod("p1")
+
+
+@pytest.mark.root
+def test_a_client_that_is_interrupted_ends_the_supervisor_that_it_started(
+    turn: Turn, store: Store, nap: vc.PodConfig
+) -> None:
+    vc.run_pod(nap)
+    (supervisor,) = supervisors(store)
+    assert supervisor.kill(10)
+    turn("NAP", "import hangs")
+    with in_background("stop_pod", "p1") as client:
+        wait_until(lambda: "hypervisor driver 'nap'" in record_of_call(store))
+        client.send_signal(signal.SIGINT)
+        client.wait(10)
+        wait_until(lambda: not supervisors(store))
+    delete_within(5)
+
+
+@pytest.mark.root
+def test_a_supervisor_that_is_stopped_by_a_signal_is_ended_by_a_forced_delete(
+    turn: Turn, store: Store, nap: vc.PodConfig
+) -> None:
+    vc.run_pod(nap)
+    (supervisor,) = supervisors(store)
+    os.kill(supervisor.pid, signal.SIGSTOP)
+    delete_within(5)
+    assert not supervisor.alive()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("way", ["start waits", "start hangs"])
+def test_a_start_that_hangs_is_ended_by_the_forced_delete_of_another_client(
+    turn: Turn, store: Store, nap: vc.PodConfig, way: str
+) -> None:
+    vc.create_pod(nap)
+    turn("NAP", way)
+    with in_background("start_pod", "p1") as starter:
+        wait_until(lambda: store.read("p1").vm)
+        delete_within(5)
+        assert starter.wait(10) != 0
+
+
+@pytest.mark.root
+def test_a_start_that_hangs_is_undone_by_the_stop_of_another_client(
+    turn: Turn, store: Store, nap: vc.PodConfig
+) -> None:
+    vc.create_pod(nap)
+    turn("NAP", "start waits")
+    with in_background("start_pod", "p1") as starter:
+        wait_until(lambda: store.read("p1").vm)
+        vm = vm_identity(store.read("p1"))
+        assert vm is not None
+        with within(5):
+            vc.stop_pod("p1")
+        assert states() == {"p1": "ready"}
+        assert not vm.alive()
+        _, error = starter.communicate(timeout=10)
+        assert "StateError: the start of pod 'p1' was aborted: the pod was stopped meanwhile" in error
+    vc.delete_pod("p1")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("way", ["exits", "crashes"])
+def test_a_supervisor_that_ends_in_a_driver_s_method_names_driver_and_method(
+    turn: Turn, store: Store, nap: vc.PodConfig, way: str
+) -> None:
+    vc.create_pod(nap)
+    turn("NAP", f"start {way}")
+    with pytest.raises(SupervisorLostError, match=r"hypervisor driver 'nap' of stranger-nap 7.8 executed start"):
+        vc.start_pod("p1")
+    assert states() == {"p1": "ready"}
+    vc.delete_pod("p1", force=True)
+
+
+@pytest.mark.root
+def test_a_supervisor_that_ends_while_a_driver_is_loaded_names_the_driver(
+    turn: Turn, store: Store, nap: vc.PodConfig
+) -> None:
+    vc.create_pod(nap)
+    vc.start_pod("p1")
+    (supervisor,) = supervisors(store)
+    assert supervisor.kill(10)
+    turn("NAP", "import exits")
+    with pytest.raises(
+        SupervisorError, match=r"the last time while hypervisor driver 'nap' of stranger-nap 7.8 was lo"
+    ):
+        vc.stop_pod("p1")
+    delete_within(5)
+
+
+@pytest.mark.root
+def test_a_pod_cannot_be_created_with_the_id_of_one_that_runs_and_that_is_said_at_once(
+    nap: vc.PodConfig, turn: Turn
+) -> None:
+    vc.run_pod(nap)
+    turn("NAP", "import hangs")
+    with within(1), pytest.raises(PodExistsError, match="a pod with the id 'p1' exists"):
+        vc.create_pod(nap)
+    vc.delete_pod("p1", force=True)
 
 
 def test_a_driver_that_was_uninstalled_harms_no_other(turn: Turn, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,3 +566,48 @@ def test_an_extension_that_hangs_holds_up_no_command(virtc: Virtc) -> None:
     virtc("pod", "start", "p1", **bad)
     virtc("pod", "delete", "--force", "p1", **bad)
     assert states_in(virtc("pod", "list", "--json", **bad)) == {}
+
+
+#: Creates and starts a pod that needs no virtual machine.
+RUN = ("pod", "run", "-q", "--id", "p1", "--hypervisor", "mock", "--agent", "noop")
+
+
+def test_what_a_plugin_changes_in_the_environment_moves_no_root(virtc: Virtc) -> None:
+    virtc(*RUN, LOUD="moves")
+    assert states_in(virtc("pod", "list", "--json", LOUD="moves")) == {"p1": "running"}
+    virtc("pod", "delete", "--force", "p1", LOUD="moves")
+    assert states_in(virtc("pod", "list", "--json")) == {}
+
+
+def test_a_driver_is_held_to_its_contract_without_the_wrappers_of_extensions(run_virtc: RunVirtc) -> None:
+    done = run_virtc(*RUN, LOUD="wraps badly")
+    assert done.returncode == 1
+    error = (
+        "extension 'loud' of stranger-loud 7.8 raised RuntimeError: bad day from its wrapper of vc_hypervisor_create"
+    )
+    assert error in done.stderr
+    checked = run_virtc("drivers", "--check", "--json", "mock", "loud", LOUD="wraps badly")
+    assert [one["violations"] for one in json.loads(checked.stdout)] == [[], []]
+
+
+def test_what_a_plugin_prints_is_on_standard_error(run_virtc: RunVirtc) -> None:
+    done = run_virtc(*RUN, LOUD="prints")
+    assert (done.returncode, done.stdout) == (0, "p1\n"), done.stderr
+    for where in ("the module", "a wrapper", "a notification"):
+        for how in ("print", "write", "child", "stream"):
+            assert f"{how} in {where}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"LOUD": "fails"}, "extension skipped: extension 'loud' of stranger-loud 7.8 failed to load"),
+        ({"SNAG": "import hangs"}, "extension skipped: extension 'snag' of stranger-snag 7.8 did not load within 3 s"),
+        ({"SNAG": "notification hangs"}, "extension 'snag' of stranger-snag 7.8: hook vc_pod_transition did not retu"),
+    ],
+    ids=str,
+)
+def test_a_broken_extension_is_said_once_in_a_command(run_virtc: RunVirtc, broken: dict[str, str], said: str) -> None:
+    done = run_virtc(*RUN, **broken)
+    assert (done.returncode, done.stdout) == (0, "p1\n")
+    assert done.stderr.count(said) == 1

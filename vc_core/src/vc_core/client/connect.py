@@ -18,7 +18,8 @@ import msgspec
 from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.client.link import Link
 from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
-from vc_core.host.processes import supervisor_arguments
+from vc_core.host.processes import find_starting_supervisor, supervisor_arguments
+from vc_core.plugins import running_call
 from vc_core.store.records import PodRecord
 from vc_core.store.status import at_rest, vm_identity
 from vc_core.store.store import Store
@@ -28,8 +29,11 @@ from vc_core.supervisor.ready import BUSY, OK
 #: Seconds for a supervisor to start, take over its pod, and greet.
 SUPERVISOR_TIMEOUT = 20.0
 
-#: Attempts to start a supervisor before giving up when each is killed by a signal.
+#: Attempts to start a supervisor before giving up when each ends without a message, as one that is killed.
 _START_ATTEMPTS = 5
+
+#: Seconds for a supervisor that is killed to end.
+_KILL_TIMEOUT = 10.0
 
 
 def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operation[Link]:
@@ -49,10 +53,13 @@ def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operatio
             return found
         if time.monotonic() > deadline:
             raise BusyError(f"pod {record.id!r} is busy with another operation; try again")
-        if not (yield from _start_supervisor(record, deadline)):
+        if not (yield from _start_supervisor(store, record, deadline)):
             killed += 1
             if killed == _START_ATTEMPTS:
-                raise SupervisorError(f"the supervisor of pod {record.id!r} was killed {killed} times while it started")
+                raise SupervisorError(
+                    f"the supervisor of pod {record.id!r} ended {killed} times while it started"
+                    f"{_last_call(store, record.id, ', the last time while ')}"
+                )
 
 
 def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Link | None]:
@@ -72,7 +79,7 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
     try:
         sock.connect(wire.socket_path(directory))
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        link = Link(sock, os.pidfd_open(struct.unpack("3i", credentials)[0]))
+        link = Link(sock, os.pidfd_open(struct.unpack("3i", credentials)[0]), calls=running_call.open_record(directory))
     except BlockingIOError as error:
         sock.close()
         raise BusyError(f"the supervisor of pod {pod_id!r} has too many clients; try again") from error
@@ -92,16 +99,18 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
     return link
 
 
-def _start_supervisor(record: PodRecord, deadline: float) -> Operation[bool]:
+def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Operation[bool]:
     """Start a supervisor; return when it serves or found that the pod is busy, with another one perhaps.
 
-    Returns False if it was killed by a signal. Raises SupervisorError, and the error that keeps it from serving.
+    Returns False if it ended without a message, or with its VM, in whose namespace it was to be. If this gives up
+    before the supervisor is ready, or is interrupted, the supervisor is killed. Raises SupervisorError, and the error
+    that keeps it from serving.
     """
     ready, ready_end = os.pipe()
     errors, errors_end = os.pipe()
     try:
         try:
-            yield InThread(lambda: _spawn(record, ready_end, errors_end))
+            enters: bool = yield InThread(lambda: _spawn(store, record, ready_end, errors_end))
         finally:
             os.close(ready_end)
             os.close(errors_end)
@@ -112,13 +121,18 @@ def _start_supervisor(record: PodRecord, deadline: float) -> Operation[bool]:
                 break
             answer += data
         else:
-            raise SupervisorError(f"the supervisor of pod {record.id!r} did not get ready in time")
+            hung = _last_call(store, record.id, " while ")
+            raise SupervisorError(f"the supervisor of pod {record.id!r} did not get ready in time{hung}; it was killed")
         if not answer:
             # The process has ended; before it is ready, its error output comes here.
             why = os.read(errors, wire.PACKET_MAX).decode(errors="replace").strip().rpartition("\n")[2]
-            if not why:
+            vm = vm_identity(record)
+            if not why or (enters and vm is not None and not vm.alive()):
                 return False
             raise SupervisorError(f"the supervisor of pod {record.id!r} cannot be started: {why}")
+    except BaseException:
+        yield InThread(lambda: _kill_starting(record.id, ready))
+        raise
     finally:
         os.close(ready)
         os.close(errors)
@@ -127,10 +141,39 @@ def _start_supervisor(record: PodRecord, deadline: float) -> Operation[bool]:
     return True
 
 
-def _spawn(record: PodRecord, ready: int, errors: int) -> None:
-    """Start a supervisor, as a child of init, in a new mount namespace or in that of the VM that it takes over."""
+def _kill_starting(pod_id: str, ready: int) -> None:
+    """Kill the supervisor whose ready pipe is read from ``ready``, if it still starts."""
+    for supervisor in find_starting_supervisor(pod_id, ready):
+        supervisor.kill(_KILL_TIMEOUT)
+
+
+def _last_call(store: Store, pod_id: str, before: str) -> str:
+    """Return ``before`` and the plug-in's call that the pod's supervisor is executing or ended in; "" for none."""
+    try:
+        directory = os.open(store.roots.pod_run_dir(pod_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        record = running_call.open_record(directory)
+    finally:
+        os.close(directory)
+    if record is None:
+        return ""
+    try:
+        call = running_call.read(record)
+    finally:
+        os.close(record)
+    return before + call if call else ""
+
+
+def _spawn(store: Store, record: PodRecord, ready: int, errors: int) -> bool:
+    """Start a supervisor, as a child of init, in a new mount namespace or in that of the VM that it takes over.
+
+    Returns whether it is that of the VM.
+    """
     identity = vm_identity(record)
-    if identity is not None and identity.alive():
+    enters = identity is not None and identity.alive()
+    if identity is not None and enters:
         namespace = ["nsenter", f"--mount=/proc/{identity.pid}/ns/mnt", "--"]
     else:
         namespace = ["unshare", "--mount", "--propagation", "private", "--"]
@@ -144,9 +187,11 @@ def _spawn(record: PodRecord, ready: int, errors: int) -> None:
             stderr=errors,
             check=True,
             cwd="/",
+            env=store.roots.environment,
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error}") from error
+    return enters
 
 
 def _serve_here(store: Store, pod_id: str) -> Operation[Link]:

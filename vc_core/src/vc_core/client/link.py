@@ -12,6 +12,7 @@ import msgspec
 
 from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.errors import SupervisorError, SupervisorLostError, error_from_wire
+from vc_core.plugins import running_call
 from vc_core.supervisor import wire
 from vc_core.supervisor.messages import Answer, Control, Event, Failure, Greeting, Reply, Request
 
@@ -24,11 +25,18 @@ _decode_reply: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
 class Link:
     """A greeted connection to what serves the pod.
 
-    ``pidfd``: of its supervisor, or None when ``thread`` of this process serves it.
+    ``pidfd``: of its supervisor, or None when ``thread`` of this process serves it. ``calls``: the record of the
+    supervisor's calls (``plugins.running_call``), if it has one.
     """
 
-    def __init__(self, sock: socket.socket, pidfd: int | None, thread: threading.Thread | None = None) -> None:
-        self.sock, self._pidfd, self._thread = sock, pidfd, thread
+    def __init__(
+        self,
+        sock: socket.socket,
+        pidfd: int | None,
+        thread: threading.Thread | None = None,
+        calls: int | None = None,
+    ) -> None:
+        self.sock, self._pidfd, self._thread, self._calls = sock, pidfd, thread, calls
 
     def send(self, request: Request, fds: Sequence[int] = ()) -> None:
         """Send the request, with descriptors. Raises SupervisorLostError, SupervisorError for one that is too long."""
@@ -55,7 +63,11 @@ class Link:
         """Return the next message. Raises SupervisorLostError, and SupervisorError at the deadline."""
         while True:
             if not (yield Ready(read=[self.sock.fileno()], deadline=deadline)):
-                raise SupervisorError("the pod's supervisor does not answer; 'virtc pod delete --force' ends the pod")
+                call = running_call.read(self._calls) if self._calls is not None else ""
+                raise SupervisorError(
+                    f"the pod's supervisor does not answer{f' while {call}' if call else ''}; "
+                    "'virtc pod delete --force' ends the pod"
+                )
             message = self.poll()
             if message is not None:
                 return message
@@ -71,7 +83,9 @@ class Link:
         for fd in fds:
             os.close(fd)
         if message is None:
-            raise SupervisorLostError("the pod's supervisor went away before it answered; the pod may run on")
+            call = running_call.read(self._calls) if self._calls is not None else ""
+            while_ = f"ended while {call}" if call else "went away before it answered"
+            raise SupervisorLostError(f"the pod's supervisor {while_}; the pod may run on")
         return message
 
     def wait_gone(self, timeout: float) -> Operation[bool]:
@@ -83,9 +97,9 @@ class Link:
     def close(self) -> Operation[None]:
         """Close the connection; wait until a thread of this process that served it has ended."""
         self.sock.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        for fd in filter(None, (self._pidfd, self._calls)):
+            os.close(fd)
+        self._pidfd = self._calls = None
         if self._thread is not None:
             yield InThread(self._thread.join)
 

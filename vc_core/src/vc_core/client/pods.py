@@ -5,32 +5,43 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from vc_core.client.connect import connect, find_supervisor
 from vc_core.client.foreground import Foreground, attend
 from vc_core.client.interpreters import InThread, Operation
-from vc_core.client.link import Link, request
+from vc_core.client.link import final_reply, request, result
 from vc_core.config.ids import new_id, pod_uuid
 from vc_core.config.pod import PodConfig
 from vc_core.config.values import check_timeout
 from vc_core.driver.guest import Progress
-from vc_core.errors import StateError, StorageError, SupervisorError, VCError
+from vc_core.driver.process import ProcessIdentity
+from vc_core.errors import BusyError, StateError, StorageError, SupervisorError, VCError
 from vc_core.host import processes
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.status import effective_record, require, vm_identity
-from vc_core.store.store import Store
+from vc_core.store.store import LOCK_TIMEOUT, Store
 from vc_core.supervisor.messages import Event, Start, Started, Stop, Streams
 from vc_core.supervisor.messages import Progress as ProgressEvent
 from vc_core.supervisor.wire import LOG_NAME
 
+if TYPE_CHECKING:
+    from vc_core.plugins.registry import Plugins
+
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
 _GONE_TIMEOUT = 10.0
 
-#: Seconds for a forced delete to be answered before the supervisor itself is killed.
-_FORCE_TIMEOUT = 10.0
+#: Seconds for a forced delete to be answered, and for the supervisor to end, before it is killed.
+_ASK_TIMEOUT = 3.0
+
+#: Seconds for a process that is killed to end.
+_KILL_TIMEOUT = 10.0
+
+#: Seconds for which a forced delete waits for the lock before it looks again for supervisors to kill.
+_LOCK_RETRY = 0.2
 
 
 def create_pod(config: PodConfig) -> Operation[str]:
@@ -38,15 +49,19 @@ def create_pod(config: PodConfig) -> Operation[str]:
 
     Raises ConfigError, PodExistsError, DriverError, PrivilegeError, StorageError; nothing is left behind then.
     """
-    config = config if config.id else config.with_id(new_id())
-    store = Store.here()
+    return (yield from _create(Store.here(), config if config.id else config.with_id(new_id())))
+
+
+def _create(store: Store, config: PodConfig) -> Operation[str]:
     made: list[str] = []
 
     def work() -> str:
         from vc_core.engine import assembly
         from vc_core.plugins.registry import Plugins
 
-        supervised = assembly.check(Plugins(), config, store.roots)
+        store.require_absent(config.id)  # before any plug-in is loaded; the lock of a pod that runs is held
+        plugins = Plugins()
+        supervised = assembly.check(plugins, config, store.roots)
         record = PodRecord(
             id=config.id,
             hypervisor=config.hypervisor_type,
@@ -58,7 +73,7 @@ def create_pod(config: PodConfig) -> Operation[str]:
         with store.locked(config.id):
             store.create(config, record)
         made.append(config.id)
-        _notify(config.id, "", State.READY)
+        _notify(plugins, config.id, "", State.READY)
         return config.id
 
     try:
@@ -90,7 +105,17 @@ def start_pod(
     Raises PodNotFoundError, StateError, and what keeps the pod from starting; StateError in the foreground for a
     container that ended without an exit code.
     """
-    store = Store.here()
+    return (yield from _start(Store.here(), pod_id, timeout, foreground, progress, started))
+
+
+def _start(
+    store: Store,
+    pod_id: str,
+    timeout: float | None,
+    foreground: Foreground | None,
+    progress: Progress | None,
+    started: Callable[[Started], None] | None,
+) -> Operation[int | None]:
     record = effective_record(store.read(pod_id))
     require(record, Action.START_POD)
     check_timeout(timeout)
@@ -124,21 +149,19 @@ def _progress_timeout(timeout: float | None) -> float:
 
 
 def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> Operation[None]:
-    """Stop a pod. ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked.
+    """Stop a pod, also one that is being started: its start is then undone.
 
+    ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked.
     Raises PodNotFoundError, StateError, HypervisorError, SupervisorError.
     """
     store = Store.here()
     record = effective_record(store.read(pod_id))
-    require(record, Action.STOP_POD)
+    if record.intent != "start":
+        require(record, Action.STOP_POD)
     check_timeout(timeout, zero=True)
     link = yield from connect(store, record)
-    yield from _stop(link, timeout, force, timeout if timeout is not None else 10.0)
-
-
-def _stop(link: Link, timeout: float | None, force: bool, answer_timeout: float) -> Operation[None]:
     try:
-        yield from request(link, Stop(timeout=timeout, force=force), answer_timeout)
+        yield from request(link, Stop(timeout=timeout, force=force), timeout if timeout is not None else 10.0)
         if not (yield from link.wait_gone(_GONE_TIMEOUT)):
             raise SupervisorError("the pod stopped but its supervisor did not end; 'virtc pod delete --force' ends it")
     finally:
@@ -150,11 +173,14 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
 
     Raises PodNotFoundError, StateError, StorageError, and SupervisorError for a process that cannot be killed.
     """
-    store = Store.here()
-    if force:
+    yield from _delete(Store.here(), pod_id, force)
+
+
+def _delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
+    record = None if force else effective_record(store.read(pod_id))
+    if record is None:
         yield from _end_by_force(store, pod_id)
     else:
-        record = effective_record(store.read(pod_id))
         require(record, Action.DELETE_POD)
         identity = vm_identity(record)
         if identity is not None and identity.alive():
@@ -165,7 +191,9 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
             )
 
     def work() -> None:
-        with store.locked(pod_id):
+        from vc_core.plugins.registry import Plugins
+
+        with _locked_by_force(store, pod_id) if force else store.locked(pod_id):
             try:
                 state = str(_not_running(store, pod_id, force))
             except StorageError:
@@ -173,7 +201,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
                     raise
                 state = str(State.FAILED)
             store.remove(pod_id)
-        _notify(pod_id, state, "")
+        _notify(Plugins(), pod_id, state, "")
 
     yield InThread(work)
 
@@ -194,33 +222,74 @@ def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
     except StorageError:
         if not store.exists(pod_id):
             raise
-    deadline = time.monotonic() + _FORCE_TIMEOUT
     if record is None or record.supervised:
         with suppress(VCError):
-            link = yield from find_supervisor(store, pod_id, deadline)
-            if link is not None:
-                yield from _stop(link, None, True, 0.0)
+            yield from _ask_to_stop(store, pod_id, time.monotonic() + _ASK_TIMEOUT)
     elif record.state in (State.RUNNING, State.PAUSED):
-        yield InThread(lambda: _stop_elsewhere(pod_id))
+        yield InThread(lambda: _stop_elsewhere(store, pod_id))
     yield InThread(lambda: _kill_all(store, pod_id, record))
 
 
-def _stop_elsewhere(pod_id: str) -> None:
+def _ask_to_stop(store: Store, pod_id: str, deadline: float) -> Operation[None]:
+    """Ask the pod's supervisor, if it has one, to stop it without its guest, and return when the supervisor has ended.
+
+    A start that is under way is aborted. Raises SupervisorError at the deadline, and what keeps the pod from stopping.
+    """
+    link = yield from find_supervisor(store, pod_id, deadline)
+    if link is None:
+        return
+    try:
+        link.send(Stop(timeout=None, force=True))
+        while (reply := final_reply((yield from link.receive(deadline)), None)) is None:
+            pass
+        result(reply)
+        yield from link.wait_gone(max(0.0, deadline - time.monotonic()))
+    finally:
+        yield from link.close()
+
+
+def _stop_elsewhere(store: Store, pod_id: str) -> None:
     """Stop a pod that has no supervisor in a process of its own, because its driver may hang."""
     command = [sys.executable, "-P", "-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id]
-    null = subprocess.DEVNULL
+    null, environment = subprocess.DEVNULL, store.roots.environment
     with suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, timeout=_FORCE_TIMEOUT, stdin=null, stdout=null, stderr=null)
+        subprocess.run(command, timeout=_ASK_TIMEOUT, stdin=null, stdout=null, stderr=null, env=environment)
 
 
 def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:
     run_dir = store.roots.pod_run_dir(pod_id)
-    doomed = {*processes.find_supervisors(pod_id, run_dir / LOG_NAME), *processes.find_vms(run_dir, pod_uuid(pod_id))}
+    doomed = {*_supervisors(store, pod_id), *processes.find_vms(run_dir, pod_uuid(pod_id))}
     if record is not None and (identity := vm_identity(record)) is not None:
         doomed.add(identity)
     for identity in doomed:
-        if not identity.kill(_FORCE_TIMEOUT):
-            raise SupervisorError(f"process {identity.pid} of pod {pod_id!r} does not end even when killed")
+        _kill(pod_id, identity)
+
+
+def _supervisors(store: Store, pod_id: str) -> list[ProcessIdentity]:
+    log = store.roots.pod_run_dir(pod_id) / LOG_NAME
+    return processes.find_supervisors(pod_id, log, store.roots.pod_lock(pod_id))
+
+
+def _kill(pod_id: str, process: ProcessIdentity) -> None:
+    if not process.kill(_KILL_TIMEOUT):
+        raise SupervisorError(f"process {process.pid} of pod {pod_id!r} does not end even when killed")
+
+
+@contextmanager
+def _locked_by_force(store: Store, pod_id: str) -> Iterator[None]:
+    """Hold a pod's lock; kill supervisors that other clients start meanwhile. Raises BusyError, SupervisorError."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(store.locked(pod_id, _LOCK_RETRY))
+                break
+            except BusyError:
+                if time.monotonic() > deadline:
+                    raise
+            for supervisor in _supervisors(store, pod_id):
+                _kill(pod_id, supervisor)
+        yield
 
 
 def run_pod(
@@ -237,7 +306,8 @@ def run_pod(
     :func:`start_pod` raise.
     """
     check_timeout(timeout)
-    pod_id = yield from create_pod(config)
+    store = Store.here()
+    pod_id = yield from _create(store, config if config.id else config.with_id(new_id()))
     running = False
 
     def on_started(event: Started) -> None:
@@ -249,19 +319,16 @@ def run_pod(
     try:
         if created is not None:
             created(pod_id)
-        code = yield from start_pod(pod_id, timeout, foreground, progress, on_started)
+        code = yield from _start(store, pod_id, timeout, foreground, progress, on_started)
     except BaseException:
         if foreground is None or not running:
             with suppress(VCError):
-                yield from delete_pod(pod_id, force=True)
+                yield from _delete(store, pod_id, force=True)
         raise
     return pod_id, code
 
 
-def _notify(pod_id: str, old: str, new: str) -> None:
+def _notify(plugins: Plugins, pod_id: str, old: str, new: str) -> None:
     """Notify extensions that a pod was created or deleted, and wait until they are: the process may end after this."""
-    from vc_core.plugins.registry import Plugins
-
-    plugins = Plugins()
     plugins.notify_pod_transition(pod_id, str(old), str(new))
     plugins.drain()

@@ -20,10 +20,10 @@ from vc_core.engine.ledger import Ledger
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.machine import AGENT_TIMEOUT, Machine
 from vc_core.engine.runtime import Runtime
-from vc_core.errors import CommandError, StorageError, VCError
+from vc_core.errors import CommandError, StateError, StorageError, VCError
 from vc_core.host import paths
 from vc_core.results import ContainerUsage
-from vc_core.states import Action, State
+from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
 from vc_core.store.status import ended, exit_code, require
 from vc_core.store.store import Store
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 READY_TIMEOUT = 60.0
 #: Seconds for a pod or a container to stop before it is killed.
 STOP_TIMEOUT = 10.0
+#: Seconds for the VM of a start that failed to end; it has nothing to lose.
+UNDO_TIMEOUT = 4.0
 
 #: Exit codes of a shell for a command that is not executable or not found (POSIX, "Exit Status for Commands"): entering
 #: with such a command is no error, but ends with this code.
@@ -50,6 +52,9 @@ class Engine:
         self._store = store
         self._ledger = Ledger(store, pod_id, plugins)
         self._operation = asyncio.Lock()
+        #: The task that starts the pod, while :meth:`stop` may abort it.
+        self._starting: asyncio.Task[object] | None = None
+        self._aborted = False
         self._runtime = Runtime(store, self._ledger, plugins, self._operation)
 
     @property
@@ -101,7 +106,7 @@ class Engine:
         """Start the VM and all containers. ``attached`` holds the streams of containers that run in a foreground.
 
         ``ready_timeout``: seconds that the guest has to get ready (default 60). On any failure, and when cancelled,
-        everything is undone and the pod is what it was, with the error raised.
+        everything is undone and the pod is what it was, with the error raised; StateError after :meth:`stop`.
         """
         async with self._operation:
             require(self.record, Action.START_POD)
@@ -111,11 +116,17 @@ class Engine:
             await self._runtime.kill_leftovers()
             former = ended(self.record, "its pod was started again")
             self._ledger.commit(intent="start", vm=None, containers=former.containers)
+            self._starting, self._aborted = asyncio.current_task(), False
             try:
                 await self._runtime.start(progress, attached, ready_timeout or READY_TIMEOUT)
             except BaseException as error:
                 await asyncio.shield(self._undo_start(before, error))
+                if self._aborted:
+                    message = f"the start of {self._ledger.name} was aborted: the pod was stopped meanwhile"
+                    raise StateError(message, state=str(self.record.state), wanted=[]) from error
                 raise
+            finally:
+                self._starting = None
 
     async def _undo_start(self, before: tuple[State, str], error: BaseException) -> None:
         """Leave nothing of a start that failed; the pod is what it was, or ``failed`` if even that does not work.
@@ -124,7 +135,7 @@ class Engine:
         """
         try:
             try:
-                await self._runtime.take_down(STOP_TIMEOUT, ask_guest=False)
+                await self._runtime.take_down(UNDO_TIMEOUT, ask_guest=False)
             except VCError as problem:
                 _log.error("undoing the start of pod %s: %s", self.record.id, problem)
                 reason = f"its start failed ({error}) and could not be undone: {problem}"
@@ -137,9 +148,16 @@ class Engine:
     async def stop(self, timeout: float | None, force: bool) -> None:
         """Stop all containers and the VM, within ``timeout`` seconds (default 10); with ``force`` without the guest.
 
+        A start that is under way is aborted, and this returns when it is undone.
         Raises StateError, and HypervisorError when the VM cannot be ended; the pod is then ``failed``.
         """
+        aborts = self._starting is not None
+        if self._starting is not None:
+            self._aborted = True
+            self._starting.cancel()
         async with self._operation:
+            if aborts and self.record.state in STOPPED_STATES - {State.FAILED}:
+                return
             require(self.record, Action.STOP_POD)
             self._ledger.commit(intent="stop")
             try:

@@ -56,7 +56,8 @@ class Store:
         """
         check_id("pod", pod_id)
         private_directory(self.roots.state)
-        path = private_directory(self.roots.state / "locks") / f"{pod_id}.lock"
+        path = self.roots.pod_lock(pod_id)
+        private_directory(path.parent)
         lock = locks.acquire(path, timeout, f"pod {pod_id!r} is busy with another operation; try again")
         try:
             yield
@@ -96,6 +97,14 @@ class Store:
         """Return whether there is a pod of this id, whole or broken. Raises ConfigError for a bad id."""
         return self.roots.pod_state_dir(check_id("pod", pod_id)).is_dir()
 
+    def require_absent(self, pod_id: str) -> None:
+        """Refuse the id of a pod that exists. Called before a pod is created, and again under its lock.
+
+        Raises ConfigError for a bad id, PodExistsError.
+        """
+        if self.exists(pod_id):
+            raise PodExistsError(f"a pod with the id {pod_id!r} exists; choose another id or delete it first")
+
     def create(self, config: PodConfig, record: PodRecord) -> None:
         """Add a pod, as a whole or not at all. Called with the lock held.
 
@@ -105,8 +114,7 @@ class Store:
 
         pods = private_directory(self.roots.state / "pods")
         target, building = pods / config.id, pods / f".{config.id}.new"
-        if target.exists():
-            raise PodExistsError(f"a pod with the id {config.id!r} exists; choose another id or delete it first")
+        self.require_absent(config.id)
         files.remove_tree(building)
         try:
             building.mkdir(mode=0o700)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 from vc_core.errors import BusyError, VCError
+from vc_core.plugins import running_call
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
-from vc_core.supervisor.ready import BUSY, send_error, send_status
+from vc_core.supervisor.ready import BUSY, READY_TIMEOUT, send_error, send_status
 
 #: Seconds that a supervisor waits for the lock before its starter looks again for another supervisor.
 _LOCK_TIMEOUT = 1.0
@@ -24,6 +26,8 @@ _LOCK_TIMEOUT = 1.0
 def main(argv: list[str]) -> int:
     """Run one supervisor and return its exit status."""
     pod_id, ready = argv[0], int(argv[argv.index("--ready") + 1])
+    # The default action of SIGALRM ends the process, whatever a plug-in does meanwhile.
+    signal.alarm(READY_TIMEOUT)
     store = Store(Roots.from_environment())
     try:
         with store.locked(pod_id, _LOCK_TIMEOUT):
@@ -44,28 +48,35 @@ def _serve(store: Store, pod_id: str, ready: int) -> None:
     # A socket that is here was left by a dead supervisor: a live one would hold the lock.
     (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
     listener = wire.listen(directory)
-    _detach()
+    _detach(run_dir / wire.LOG_NAME)
     try:
         import asyncio
 
         from vc_core.supervisor.loop import supervise
 
-        asyncio.run(supervise(store, pod_id, listener, ready, run_dir))
+        with running_call.record_in(run_dir):
+            asyncio.run(supervise(store, pod_id, listener, ready))
     finally:
         # The socket goes before the lock: a client that finds no socket starts a supervisor, which waits for the lock.
         (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
         listener.close()
 
 
-def _detach() -> None:
-    """Leave the starter's directory, terminal and signals; log to its error output until the supervisor is ready."""
+def _detach(log: Path) -> None:
+    """Leave the starter's directory, terminal, signals and output; what plug-ins print goes to the log, too."""
+    import faulthandler
     import logging
 
     os.chdir("/")
     os.umask(0o077)
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    for stream in (1, 2):
+        os.dup2(fd, stream)
+    os.close(fd)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    faulthandler.enable()  # the stack of a crash goes to the log
 
 
 if __name__ == "__main__":

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import signal
 import socket
-from pathlib import Path
 
 from vc_core.engine.engine import Engine
-from vc_core.errors import VCError
+from vc_core.errors import SupervisorError, VCError
+from vc_core.plugins.quoting import one_line
 from vc_core.plugins.registry import Plugins
 from vc_core.store.store import Store
 from vc_core.supervisor.ready import OK, send_status
 from vc_core.supervisor.service import serve
-from vc_core.supervisor.wire import LOG_NAME
 
 #: Seconds that the supervisor of a pod which does not run waits for the client that started it.
 _FIRST_CLIENT_TIMEOUT = 5.0
@@ -22,24 +21,32 @@ _FIRST_CLIENT_TIMEOUT = 5.0
 _log = logging.getLogger(__name__)
 
 
-async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int, run_dir: Path) -> None:
+async def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int) -> None:
     """Supervise one pod. Called with its lock held and its socket listening.
 
     ``ready`` is the pipe to the client that started this process. Raises VCError before it was ready.
     """
     plugins = Plugins()
     try:
-        await _supervise(store, pod_id, plugins, listener, ready, run_dir)
+        await _supervise(store, pod_id, plugins, listener, ready)
+    except VCError:
+        raise
+    except BaseException:  # SystemExit too, which a plug-in's task may raise
+        _log.exception("the supervisor ends by an exception")
+        raise
     finally:
         plugins.drain()  # no request is being served any more
 
 
-async def _supervise(
-    store: Store, pod_id: str, plugins: Plugins, listener: socket.socket, ready: int, run_dir: Path
-) -> None:
+async def _supervise(store: Store, pod_id: str, plugins: Plugins, listener: socket.socket, ready: int) -> None:
     loop = asyncio.get_running_loop()
-    engine = await Engine.open(store, pod_id, plugins)
-    _log_to(run_dir / LOG_NAME)
+    try:
+        engine = await Engine.open(store, pod_id, plugins)
+    except Exception as error:
+        if isinstance(error, VCError):
+            raise
+        raise SupervisorError(f"the supervisor of pod {pod_id!r} cannot be started: {one_line(error)}") from error
+    signal.alarm(0)  # see READY_TIMEOUT
     send_status(ready, OK)
     clients: set[asyncio.Task[None]] = set()
     changed = asyncio.Event()
@@ -75,14 +82,6 @@ async def _supervise(
             await engine.aclose()
         except VCError as error:
             _log.error("%s", error)
-
-
-def _log_to(path: Path) -> None:
-    """Direct this process' output and error output to a log, instead of to the client that started it."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    os.close(log)
 
 
 async def _first_client(changed: asyncio.Event) -> None:

@@ -11,6 +11,10 @@ from vc_core.errors import VCError
 
 OK, BUSY = b"ok", b"busy"
 
+#: Seconds that a supervisor may take to get ready. Then it ends by itself: its starter, which waits for a shorter time
+#: and kills it, was killed.
+READY_TIMEOUT = 30
+
 
 def send_status(fd: int, status: bytes) -> None:
     """Write the message and close the pipe. A client that has gone is ignored: the pod does not depend on it."""

@@ -39,11 +39,12 @@ class WholePod(HypervisorFixtures):
         if not self.driver_name or os.geteuid() != 0:
             pytest.skip("needs root and an installed driver")
         monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path_factory.mktemp("root")))
-        log = Roots.from_environment().pod_run_dir(pod_config.id) / LOG_NAME
+        roots = Roots.from_environment()
+        log, lock = roots.pod_run_dir(pod_config.id) / LOG_NAME, roots.pod_lock(pod_config.id)
         pod = vc_core.run_pod(pod_config)
         try:
             before = pod.status()
-            supervisors = find_supervisors(pod.id, log)
+            supervisors = find_supervisors(pod.id, log, lock)
             assert supervisors, "the pod has no supervisor"
             for supervisor in supervisors:
                 assert supervisor.kill(STOP)
