@@ -139,7 +139,7 @@ def test_an_error_about_a_driver_that_is_not_installed_names_its_distribution(fo
 def test_a_plugin_keeps_the_contract_of_its_kind(folder: Path) -> None:
     kind = settings(folder)["project"]["name"].split("-")[1].capitalize()
     contract = (folder / "tests" / "test_contract.py").read_text(encoding="utf-8")
-    assert re.search(rf"^class Test\w*\((Hyperstart|{kind})Contract\)", contract, re.MULTILINE)
+    assert re.search(rf"^class \w+\((Hyperstart|{kind})Contract\)", contract, re.MULTILINE)
 
 
 @each(CORE, *PLUGINS)
