@@ -28,11 +28,11 @@ MAC = "52:54:00:aa:bb:cc"
 
 
 def user(**config: Any) -> NetworkInterface:
-    return NetworkInterface(NetworkConfig(mode=NetworkMode.USER, **config), MAC)
+    return NetworkInterface.of(NetworkConfig(mode=NetworkMode.USER, **config), MAC)
 
 
 def tap(name: str) -> NetworkInterface:
-    return NetworkInterface(NetworkConfig(mode=NetworkMode.TAP, device=name), MAC)
+    return NetworkInterface.of(NetworkConfig(mode=NetworkMode.TAP, device=name), MAC)
 
 
 def listeners(pid: int) -> set[tuple[str, str, int]]:
@@ -63,6 +63,41 @@ def tap_device() -> Iterator[str]:
         yield name
     finally:
         subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+# -- the guest's addresses ---------------------------------------------------------------------------------------------
+
+
+def test_a_restricted_guest_has_an_address_and_no_way_out() -> None:
+    resolved = network.resolve(user())
+    assert (resolved.addresses, resolved.gateway, resolved.dns) == (("10.0.2.15/24",), "", ())
+
+
+@pytest.mark.parametrize(
+    ("addresses", "gateway", "dns"),
+    [
+        (["10.0.2.15/24"], "10.0.2.2", ("10.0.2.3",)),
+        (["192.168.7.9/24"], "192.168.7.2", ("192.168.7.3",)),
+        (["fec0::9/64", "172.16.9.9/16"], "172.16.2.2", ("172.16.2.3",)),
+        (["fec0::9/64"], "", ()),
+    ],
+)
+def test_an_open_guest_has_the_gateway_and_name_server_of_its_network(
+    addresses: list[str], gateway: str, dns: tuple[str, ...]
+) -> None:
+    resolved = network.resolve(user(restrict=False, addresses=addresses))
+    assert (resolved.addresses, resolved.gateway, resolved.dns) == (tuple(addresses), gateway, dns)
+
+
+def test_an_open_guest_without_a_configured_address_has_that_of_qemu() -> None:
+    resolved = network.resolve(user(restrict=False))
+    assert (resolved.addresses, resolved.gateway, resolved.dns) == (("10.0.2.15/24",), "10.0.2.2", ("10.0.2.3",))
+
+
+def test_what_the_caller_configured_is_kept() -> None:
+    wanted = user(restrict=False, addresses=["10.0.2.20/24"], gateway="10.0.2.9", dns=["10.0.2.8"])
+    assert network.resolve(wanted) == wanted
+    assert network.resolve(tap("tap0")) == tap("tap0")
 
 
 # -- QEMU's arguments --------------------------------------------------------------------------------------------------

@@ -11,11 +11,9 @@ import pytest
 import vc_core as vc
 from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
 from vc_core.config.pod import PodConfig
-from vc_core.driver.agent import GuestInterface, GuestNetwork, GuestRoute
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import NetworkInterface
 from vc_core.engine import assembly
-from vc_core.engine.guest_network import guest_network
 from vc_core.errors import ConfigError
 from vc_core.plugins.registry import Plugins
 
@@ -66,56 +64,22 @@ def test_a_network_that_cannot_be_is_refused(fields: dict[str, Any], message: st
 
 def test_a_pod_has_no_network_unless_it_asks_for_one() -> None:
     assert PodConfig().network.mode is NetworkMode.NONE
-    assert guest_network(NetworkConfig()) is None
-
-
-def test_a_restricted_guest_has_an_address_and_no_way_out() -> None:
-    assert guest_network(NetworkConfig(mode=NetworkMode.USER)) == GuestNetwork(
-        (GuestInterface("eth0", ("10.0.2.15/24",)),), (), ()
-    )
-
-
-def test_an_open_guest_has_a_route_and_a_name_server() -> None:
-    network = guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False))
-    assert network is not None
-    assert network.routes == (GuestRoute("default", "10.0.2.2", "eth0"),)
-    assert network.dns == ("10.0.2.3",)
-
-
-@pytest.mark.parametrize(
-    ("address", "gateway", "dns"),
-    [
-        ("192.168.7.9/24", "192.168.7.2", ("192.168.7.3",)),
-        ("172.16.9.9/16", "172.16.2.2", ("172.16.2.3",)),
-        ("fec0::9/64", "", ()),
-    ],
-)
-def test_an_open_guest_in_another_network_has_that_ones(address: str, gateway: str, dns: tuple[str, ...]) -> None:
-    network = guest_network(NetworkConfig(mode=NetworkMode.USER, restrict=False, addresses=[address]))
-    assert network is not None
-    assert [route.gateway for route in network.routes] == list(filter(None, [gateway]))
-    assert network.dns == dns
-
-
-def test_a_tap_guest_has_what_its_configuration_lists_and_nothing_else() -> None:
-    wanted = NetworkConfig(mode=NetworkMode.TAP, device="tap0", addresses=["192.0.2.7/24", "2001:db8::7/64"], mtu=1400)
-    network = guest_network(wanted)
-    assert network == GuestNetwork((GuestInterface("eth0", ("192.0.2.7/24", "2001:db8::7/64"), 1400),))
 
 
 def test_pods_have_different_addresses_on_the_wire_and_keep_them(mock_config: Callable[..., vc.PodConfig]) -> None:
     plugins = Plugins()
 
-    def mac(pod_id: str, **fields: Any) -> str:
+    def mac(pod_id: str, root: str = "/nowhere", **fields: Any) -> str:
         config = PodConfig(
             id=pod_id, hypervisor_type="mock", agent_type="noop", network=NetworkConfig(mode=NetworkMode.USER, **fields)
         )
-        pod = PodContext.of(config, Path("/nowhere"))
+        pod = PodContext.of(config, Path(root, pod_id))
         _, agent = assembly.make_drivers(plugins, config, pod)
-        [interface] = [one for one in assembly.devices_of(config, agent) if isinstance(one, NetworkInterface)]
+        [interface] = [one for one in assembly.devices_of(config, agent, pod) if isinstance(one, NetworkInterface)]
         return interface.mac
 
-    assert mac("a") == mac("a") != mac("b")
+    assert mac("a") == mac("a")
+    assert len({mac("a"), mac("b"), mac("a", root="/elsewhere")}) == 3
     assert mac("a").startswith("52:54:00:")
     assert mac("a", mac="52:54:00:12:34:56") == "52:54:00:12:34:56"
 

@@ -17,7 +17,7 @@ from vc_core.config.ids import pod_uuid
 from vc_core.driver.process import ProcessIdentity
 from vc_core.host.processes import find_supervisors, find_vms, supervisor_arguments
 
-UUID = pod_uuid("p1")
+UUID = pod_uuid(Path("/run/p1"))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def running(directory: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_vm_is_found_by_its_directory_and_the_uuid_of_its_pod(tmp_path: Path, words: list[str]) -> None:
     with running(tmp_path, *words) as child:
         assert find_vms(tmp_path, UUID) == [identity(child)]
-        assert find_vms(tmp_path, pod_uuid("p2")) == []
+        assert find_vms(tmp_path, pod_uuid(Path("/run/p2"))) == []
         assert find_vms(tmp_path.parent, UUID) == []
 
 

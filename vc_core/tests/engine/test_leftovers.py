@@ -41,7 +41,8 @@ def bystander(pod: str, store: Store) -> Iterator[ProcessIdentity]:
 def leftover(pod: str, store: Store) -> Iterator[ProcessIdentity]:
     """A VM's process that is in no record."""
     program = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    yield from started(store.roots.pod_run_dir(pod), *program, "-uuid", pod_uuid(pod))
+    run_dir = store.roots.pod_run_dir(pod)
+    yield from started(run_dir, *program, "-uuid", pod_uuid(run_dir))
 
 
 def started(directory: Path, *argv: str) -> Iterator[ProcessIdentity]:

@@ -17,6 +17,7 @@ from vc_core.driver import (
     DiskLocation,
     GuestPort,
     HypervisorCapability,
+    NetworkInterface,
     PodContext,
     PortForward,
     ProcessHypervisor,
@@ -184,6 +185,10 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             names = ", ".join(map(repr, (*record.channels, *record.ports))) or "none"
             raise HypervisorError(f"the VM of pod {self._pod.id!r} has no channel {name!r}; it has {names}")
         return sockets.connect(Path(record.channels[name]), record.process.pid)
+
+    def resolve_network(self, interface: NetworkInterface) -> NetworkInterface:
+        """Return the interface with the addresses of QEMU's user network where the caller gave none."""
+        return network.resolve(interface)
 
     async def forwards(self) -> tuple[PortForward, ...]:
         """Return the forwards that the pod's network asks for, each with its port of the host; empty before prepare."""

@@ -30,6 +30,11 @@ _PRIVATE_MAC = "02:00:00:00:00:01"
 _FORWARD = re.compile(rf"^ *(TCP|UDP)\[HOST_FORWARD\] +\d+ +{re.escape(LOOPBACK)} +(\d+) +\S+ +(\d+) ", re.MULTILINE)
 
 
+#: The guest's address in a user network unless the caller gives one, and the host parts of the addresses of gateway
+#: and name server there (QEMU's manual, "Network options", -netdev user; its net/slirp.c for other networks).
+_USER_ADDRESS, _USER_GATEWAY, _USER_DNS = "10.0.2.15/24", 0x0202, 0x0203
+
+
 def check(config: NetworkConfig) -> None:
     """Refuse a network that QEMU cannot provide. Raises ConfigError."""
     if config.mode is NetworkMode.USER and config.addresses and not _first_of(config, 4):
@@ -40,6 +45,29 @@ def check(config: NetworkConfig) -> None:
     if twice := {one for one in fixed if fixed.count(one) > 1}:
         protocol, port = min(twice)
         raise ConfigError(f"{protocol} port {port} of the host is forwarded twice; choose another host port")
+
+
+def resolve(interface: NetworkInterface) -> NetworkInterface:
+    """Return an interface with the addresses that QEMU's user network has by default; see ``resolve_network``."""
+    if interface.config.mode is not NetworkMode.USER:
+        return interface
+    resolved = replace(interface, addresses=interface.addresses or (_USER_ADDRESS,))
+    if interface.config.restrict:
+        return resolved
+    return replace(
+        resolved,
+        gateway=interface.gateway or _of_qemu(resolved.addresses, _USER_GATEWAY),
+        dns=interface.dns or tuple(filter(None, [_of_qemu(resolved.addresses, _USER_DNS)])),
+    )
+
+
+def _of_qemu(addresses: Sequence[str], part: int) -> str:
+    """Return an address that QEMU itself has in a user network, "" if the guest has no IPv4 there."""
+    for interface in map(ipaddress.ip_interface, addresses):
+        if isinstance(interface, ipaddress.IPv4Interface):
+            network = interface.network
+            return str(network.network_address + (part & int(network.hostmask)))
+    return ""
 
 
 def forwards(devices: Sequence[Device]) -> tuple[PortForward, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
@@ -40,8 +41,13 @@ _ASK_TIMEOUT = 3.0
 #: Seconds for a process that is killed to end.
 _KILL_TIMEOUT = 10.0
 
+#: Seconds for a driver to discard a VM that the core cannot find, the start of Python included.
+_DISCARD_TIMEOUT = 20.0
+
 #: Seconds for which a forced delete waits for the lock before it looks again for supervisors to kill.
 _LOCK_RETRY = 0.2
+
+_log = logging.getLogger(__name__)
 
 
 def create_pod(config: PodConfig) -> Operation[str]:
@@ -228,6 +234,8 @@ def _end_by_force(store: Store, pod_id: str) -> Operation[None]:
     elif record.state in (State.RUNNING, State.PAUSED):
         yield InThread(lambda: _stop_elsewhere(store, pod_id))
     yield InThread(lambda: _kill_all(store, pod_id, record))
+    if _may_have_left(store, pod_id):
+        yield InThread(lambda: _discard_elsewhere(store, pod_id))
 
 
 def _ask_to_stop(store: Store, pod_id: str, deadline: float) -> Operation[None]:
@@ -256,9 +264,36 @@ def _stop_elsewhere(store: Store, pod_id: str) -> None:
         subprocess.run(command, timeout=_ASK_TIMEOUT, stdin=null, stdout=null, stderr=null, env=environment)
 
 
+def _may_have_left(store: Store, pod_id: str) -> bool:
+    """Return whether a pod that is being deleted did not stop, so that a daemon of the host may still have its VM."""
+    try:
+        record = store.read(pod_id)
+    except StorageError:
+        return True
+    at_rest = record.state in (State.READY, State.STOPPED) and not record.intent and record.vm is None
+    return record.supervised and not at_rest
+
+
+def _discard_elsewhere(store: Store, pod_id: str) -> None:
+    """Let the pod's driver discard its VM in a process of its own, because it may hang; log why it does not."""
+    command = [sys.executable, "-P", "-m", "vc_core.engine.leftovers", pod_id]
+    null, environment = subprocess.DEVNULL, store.roots.environment
+    try:
+        done = subprocess.run(
+            command, timeout=_DISCARD_TIMEOUT, stdin=null, stdout=subprocess.PIPE, stderr=null, env=environment
+        )
+        problem = done.stdout.decode(errors="replace").strip()
+        if not problem and done.returncode:
+            problem = f"its hypervisor driver ended the process with status {done.returncode}"
+    except subprocess.TimeoutExpired:
+        problem = f"its hypervisor driver did not discard it within {_DISCARD_TIMEOUT:g} s"
+    if problem:
+        _log.warning("pod %s is deleted, but its VM may be left: %s", pod_id, problem)
+
+
 def _kill_all(store: Store, pod_id: str, record: PodRecord | None) -> None:
     run_dir = store.roots.pod_run_dir(pod_id)
-    doomed = {*_supervisors(store, pod_id), *processes.find_vms(run_dir, pod_uuid(pod_id))}
+    doomed = {*_supervisors(store, pod_id), *processes.find_vms(run_dir, pod_uuid(run_dir))}
     if record is not None and (identity := vm_identity(record)) is not None:
         doomed.add(identity)
     for identity in doomed:

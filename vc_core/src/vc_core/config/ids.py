@@ -1,9 +1,11 @@
-"""Validates ids of pods and containers, and derives a pod's UUID from its id."""
+"""Validates ids of pods and containers, and derives a pod's UUID from its run directory."""
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
+from pathlib import Path
 
 from vc_core.errors import ConfigError
 
@@ -29,6 +31,10 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def pod_uuid(pod_id: str) -> str:
-    """Return the UUID derived from a pod's id. Passed to drivers, and used to find the process of the pod's VM."""
-    return str(uuid.uuid5(_UUID_NAMESPACE, pod_id))
+def pod_uuid(run_dir: Path) -> str:
+    """Return the UUID of the pod whose run directory is ``run_dir``, by which its VM is found on this host.
+
+    It is derived from the directory's path, with links resolved, because pods of the same id in two state roots have
+    two run directories. So the VM is found even if the pod's record cannot be read.
+    """
+    return str(uuid.uuid5(_UUID_NAMESPACE, os.path.realpath(run_dir)))

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from vc_core.driver.options import read_options
     from vc_core.driver.process import ProcessIdentity, boot_id
     from vc_core.driver.process_hypervisor import ControlledVM, ProcessHypervisor
+    from vc_core.driver.proxies import AgentProxy, HypervisorProxy
     from vc_core.driver.spawner import Spawner, SpawnTarget
     from vc_core.driver.vm_process import VMProcess
     from vc_core.results import ContainerUsage
@@ -122,6 +123,8 @@ _HOMES = {
     "boot_id": "driver.process",
     "ControlledVM": "driver.process_hypervisor",
     "ProcessHypervisor": "driver.process_hypervisor",
+    "AgentProxy": "driver.proxies",
+    "HypervisorProxy": "driver.proxies",
     "SpawnTarget": "driver.spawner",
     "Spawner": "driver.spawner",
     "VMProcess": "driver.vm_process",
@@ -136,6 +139,7 @@ __all__ = [
     "RLIMITS",
     "Agent",
     "AgentCapability",
+    "AgentProxy",
     "AgentSpec",
     "BlockDevice",
     "Boot",
@@ -167,6 +171,7 @@ __all__ = [
     "Hypervisor",
     "HypervisorCapability",
     "HypervisorConfig",
+    "HypervisorProxy",
     "HypervisorSpec",
     "Mount",
     "NetworkConfig",

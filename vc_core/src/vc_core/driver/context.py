@@ -26,30 +26,42 @@ class PodContext:
     ``run_dir``: a directory in which the drivers keep sockets and files while the pod runs; only the pod's owner has
     access, and the core removes it with the pod. ``share_dir``: the host directory whose sub-directories are the
     containers' root file systems; an agent that shares files adds it to the VM. ``boot``: None for a hypervisor that
-    boots nothing, and when the object is made to take over a VM. ``writable_dir``: a second host directory like
-    ``share_dir``, for mounts that containers may write to; None when no container of the pod has any.
+    boots nothing, and when the object is made to take over or to discard a VM. ``writable_dir``: a second host
+    directory like ``share_dir``, for mounts that containers may write to; None when no container of the pod has any.
+
+    ``mount_namespace``: a path of the mount namespace in which ``share_dir`` and ``writable_dir`` have their content,
+    for setns(2) and ``nsenter --mount=PATH``. A process that the supervisor starts is in this namespace already; one
+    that a daemon starts must enter it before the VM opens a shared directory. The path is
+    ``/proc/PID/ns/mnt`` (namespaces(7)) of the supervisor, so it is valid in the host's pid namespace and as long as
+    the process lives that was given it; another supervisor of the same pod is given another path. The namespace
+    itself lasts as long as any process in it, such as the VM. None when no supervisor exists: while a pod is created,
+    for a pod whose VM is no process, and when a forced delete calls ``Hypervisor.discard``.
     """
 
     id: str
-    uuid: str  #: derived from the id; an argument of the VM's process, by which the core finds that
+    uuid: str  #: differs between all pods of the host, in any state root; the VM's process or daemon is given it
     run_dir: Path
     share_dir: Path
     resources: Resources
     hypervisor_config: HypervisorConfig
     boot: Boot | None = None
     writable_dir: Path | None = None
+    mount_namespace: Path | None = None
 
     @classmethod
-    def of(cls, config: PodConfig, run_dir: Path, boot: Boot | None = None) -> PodContext:
+    def of(
+        cls, config: PodConfig, run_dir: Path, boot: Boot | None = None, mount_namespace: Path | None = None
+    ) -> PodContext:
         """Return the context of a pod; ``run_dir``: its run directory, which need not exist yet."""
         writes = any(not mount.read_only for one in config.containers for mount in one.mounts)
         return cls(
             id=config.id,
-            uuid=pod_uuid(config.id),
+            uuid=pod_uuid(run_dir),
             run_dir=run_dir,
             share_dir=run_dir / "share",
             resources=config.vm_config,
             hypervisor_config=config.hypervisor_config,
             boot=boot,
             writable_dir=run_dir / "writable" if writes else None,
+            mount_namespace=mount_namespace,
         )

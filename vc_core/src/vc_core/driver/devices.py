@@ -45,10 +45,23 @@ class BlockDevice:
 
 @dataclass(frozen=True, slots=True)
 class NetworkInterface:
-    """The pod's network interface, ``eth0`` in the guest; ``mac`` is always given."""
+    """The pod's network interface, ``eth0`` in the guest; ``mac`` is always given.
+
+    ``addresses`` (each with its prefix length), ``gateway`` and ``dns`` are what the agent configures in the guest.
+    When the device is added to a VM, they are those of ``config``, empty where the caller gave none;
+    ``Hypervisor.resolve_network`` fills in those that the hypervisor's network has by default.
+    """
 
     config: NetworkConfig
     mac: str
+    addresses: tuple[str, ...] = ()
+    gateway: str = ""
+    dns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: NetworkConfig, mac: str) -> NetworkInterface:
+        """Return the interface of a configured network, with the addresses that the caller gave."""
+        return cls(config, mac, tuple(config.addresses), config.gateway, tuple(config.dns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vc_core.config.network import PortForward
-from vc_core.driver.devices import BlockDevice, Device, DiskLocation
+from vc_core.driver.devices import BlockDevice, Device, DiskLocation, NetworkInterface
 from vc_core.driver.process import ProcessIdentity
 from vc_core.driver.unsupported import unsupported
 
@@ -28,6 +28,7 @@ class HypervisorCapability(StrEnum):
     HOTPLUG = "hotplug"  #: attach and detach work, for disks of a VM that runs
     NETWORK = "network"  #: NetworkInterface devices work
     GUEST_PORTS = "guest-ports"  #: GuestPort devices work
+    DISCARD = "discard"  #: discard works; for VMs that a daemon starts, which the core cannot find itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Hypervisor(ABC):
     ``add_device``, ``prepare`` or ``start`` on it. A driver whose VM is a process of the host can derive from
     :class:`ProcessHypervisor`, which has the parts that are the same for all of them.
 
-    Every method raises only ``VCError`` subclasses. All ``timeout`` arguments are seconds from the call.
+    Every method raises only ``VCError`` subclasses. All ``timeout`` arguments are seconds from the call. The core
+    cancels a coroutine that takes longer, and ends a supervisor whose event loop a method blocks.
     """
 
     @property
@@ -71,7 +73,8 @@ class Hypervisor(ABC):
 
         Called once, when a pod starts. On failure the driver removes all that it made. A VM that is a process has the
         pod's run directory as its working directory and the pod's UUID as an argument, alone or as ``NAME=UUID``: by
-        these the core finds and kills it if this process dies before :meth:`identity` is recorded.
+        these the core finds and kills it if this process dies before :meth:`identity` is recorded. A driver whose VMs
+        a daemon starts gives the UUID to the daemon instead, and has Capability DISCARD.
         Raises ConfigError, VMStartError with the hypervisor's own message, VMTimeoutError,
         StateError when called twice.
         """
@@ -147,6 +150,15 @@ class Hypervisor(ABC):
         """
         raise unsupported("hypervisor", self, "take disks from a VM that runs")
 
+    def resolve_network(self, interface: NetworkInterface) -> NetworkInterface:
+        """Return the pod's interface with the addresses, gateway and name servers that the guest has on this network.
+
+        Called after prepare and before the agent configures the guest, for a pod with a network; does no I/O. What the
+        caller configured is kept. A gateway and name servers are left out where the guest must not reach them, as with
+        ``interface.config.restrict``. By default it returns ``interface``. Only with Capability NETWORK.
+        """
+        return interface
+
     async def forwards(self) -> tuple[PortForward, ...]:
         """Return the pod's forwarded ports, each with its port of the host. Only with Capability NETWORK.
 
@@ -154,6 +166,18 @@ class Hypervisor(ABC):
         default.
         """
         raise unsupported("hypervisor", self, "forward ports")
+
+    async def discard(self, timeout: float) -> None:
+        """End and remove this pod's VM, which an earlier process made. Only with Capability DISCARD.
+
+        Called on a new object, made without ``saved``, which has no VM and gets none: before a start or by a new
+        supervisor when an earlier start was interrupted, and by a forced delete of a pod that did not stop. The driver
+        finds the VM by ``PodContext.uuid``, and all else that prepare makes outside of ``run_dir``; that there is
+        nothing is no error. In a forced delete no supervisor exists, and a failure is logged: the pod is deleted.
+        Without the capability the core kills the processes whose working directory is the run directory and which have
+        the UUID as an argument. Raises HypervisorError when the VM has not ended; NotSupportedError by default.
+        """
+        raise unsupported("hypervisor", self, "find a VM that an earlier process made")
 
     @abstractmethod
     def identity(self) -> ProcessIdentity | None:

@@ -46,13 +46,21 @@ def make_drivers(
 
     Raises ConfigError, DriverError.
     """
-    hypervisor = plugins.hypervisor(config.hypervisor_type)
+    hypervisor = make_hypervisor(plugins, config, pod, saved_hypervisor)
     agent = plugins.agent(config.agent_type)
     agent_config = agent.config(config.agent_config)
-    return (
-        hypervisor.create(pod, hypervisor.config(config.hypervisor_config.options), saved_hypervisor),
-        agent.create(pod, agent_config, _spawner(plugins, *agent.spawner(agent_config)), saved_agent),
-    )
+    return hypervisor, agent.create(pod, agent_config, _spawner(plugins, *agent.spawner(agent_config)), saved_agent)
+
+
+def make_hypervisor(
+    plugins: Plugins, config: PodConfig, pod: PodContext, saved: Mapping[str, object] | None = None
+) -> Hypervisor:
+    """Return a pod's hypervisor object, for a new VM or with what the object of a running one saved.
+
+    Raises ConfigError, DriverError.
+    """
+    driver = plugins.hypervisor(config.hypervisor_type)
+    return driver.create(pod, driver.config(config.hypervisor_config.options), saved)
 
 
 def _spawner(plugins: Plugins, name: str, options: Mapping[str, object]) -> Spawner | None:
@@ -66,13 +74,13 @@ def _spawner(plugins: Plugins, name: str, options: Mapping[str, object]) -> Spaw
     return spawner.create(spawner.config(options))
 
 
-def devices_of(config: PodConfig, agent: Agent) -> list[Device]:
+def devices_of(config: PodConfig, agent: Agent, pod: PodContext) -> list[Device]:
     """Return the devices of a pod's VM without its disks: those that the agent needs and those of the configuration."""
     return [
         *agent.devices(),
         *(SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in config.volumes),
         *(Channel(one.id, one.name, Path(one.host_path)) for one in config.sockets),
-        *([_interface(config)] if config.network.mode is not NetworkMode.NONE else []),
+        *([_interface(config, pod)] if config.network.mode is not NetworkMode.NONE else []),
     ]
 
 
@@ -94,10 +102,10 @@ def disk_id(container_id: str) -> str:
     return f"root-{container_id}"
 
 
-def _interface(config: PodConfig) -> NetworkInterface:
-    # 52:54:00 is the prefix that QEMU and libvirt give to virtual machines; the rest differs between pods.
-    own = hashlib.sha256(config.id.encode()).hexdigest()
-    return NetworkInterface(config.network, config.network.mac or f"52:54:00:{own[:2]}:{own[2:4]}:{own[4:6]}")
+def _interface(config: PodConfig, pod: PodContext) -> NetworkInterface:
+    # 52:54:00 is the prefix that QEMU and libvirt give to virtual machines; the rest differs between pods of a host.
+    own = hashlib.sha256(pod.uuid.encode()).hexdigest()
+    return NetworkInterface.of(config.network, config.network.mac or f"52:54:00:{own[:2]}:{own[2:4]}:{own[4:6]}")
 
 
 def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
@@ -106,8 +114,9 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     It does if its VM is a process.
     Raises ConfigError, DriverError, PrivilegeError.
     """
-    hypervisor, agent = make_drivers(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
-    _check_devices(config, hypervisor, devices_of(config, agent))
+    pod = PodContext.of(config, roots.pod_run_dir(config.id))
+    hypervisor, agent = make_drivers(plugins, config, pod)
+    _check_devices(config, hypervisor, devices_of(config, agent, pod))
     if config.hypervisor_config.guest_options:
         plugins.guest(guest_driver(plugins, config)).config(config.hypervisor_config.guest_options)
     if HypervisorCapability.PROCESS not in hypervisor.capabilities:

@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 from vc_core.config.container import Cmd, EnvVar
 from vc_core.config.defaults import DEFAULT_PATH
 from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId, ProcessIO, TerminalSize
-from vc_core.driver.devices import BlockDevice
+from vc_core.driver.devices import Device, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, VMExit
-from vc_core.engine.assembly import devices_of
 from vc_core.engine.guest_network import guest_network
 from vc_core.engine.ledger import Ledger
 from vc_core.errors import (
@@ -62,15 +61,17 @@ class Machine:
 
     def __init__(self, ledger: Ledger, hypervisor: Hypervisor, agent: Agent) -> None:
         self._ledger, self.hypervisor, self.agent = ledger, hypervisor, agent
+        self._interface: NetworkInterface | None = None
         self._vm_exit: asyncio.Future[VMExit] = asyncio.get_running_loop().create_future()
 
-    async def prepare(self, disks: Sequence[BlockDevice]) -> None:
-        """Make the VM with its devices; nothing runs in it yet. ``disks`` are the roots of containers.
+    async def prepare(self, devices: Sequence[Device]) -> None:
+        """Make the VM with its devices, those of its agent among them; nothing runs in it yet.
 
         Raises ConfigError, HypervisorError, AgentError, StorageError; the owner then calls :meth:`take_down`.
         """
-        for device in (*devices_of(self._ledger.config, self.agent), *disks):
+        for device in devices:
             self.hypervisor.add_device(device)
+        self._interface = next((device for device in devices if isinstance(device, NetworkInterface)), None)
         # The agent first: a directory that it shares with the guest must exist when the VM's process opens it.
         await self.agent.prepare()
         await self.hypervisor.prepare(VM_TIMEOUT)
@@ -114,7 +115,7 @@ class Machine:
         ``pod_root``: where the pod's own root lies below the shared directory, "" when it has none.
         Raises NotSupportedError, AgentError, VMStartError.
         """
-        network = guest_network(self._ledger.config.network)
+        network = None if self._interface is None else guest_network(self.hypervisor, self._interface)
         if network is not None and AgentCapability.NETWORK not in self.agent.capabilities:
             raise NotSupportedError(
                 f"{self._ledger.name} has a network, which its agent {self._ledger.record.agent!r} cannot configure in "

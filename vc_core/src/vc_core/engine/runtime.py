@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vc_core.config.ids import pod_uuid
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import BlockDevice
 from vc_core.driver.guest import Progress
-from vc_core.engine import assembly, guest_image
+from vc_core.engine import assembly, guest_image, leftovers
 from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine
 from vc_core.errors import StateError, VCError
-from vc_core.host import processes, rootfs, share
+from vc_core.host import rootfs, share
 from vc_core.states import LIVE_STATES, STOPPABLE_STATES, State, move
 from vc_core.store.status import UNWATCHED, vm_identity
 from vc_core.store.store import Store
@@ -56,6 +56,11 @@ class Runtime:
         """The directory shared with the guest; None where no process could share it."""
         return self._run_dir / "share" if self._ledger.record.supervised else None
 
+    @property
+    def _mount_namespace(self) -> Path | None:
+        """The mount namespace of this process, which is the pod's if this is its supervisor; else None."""
+        return Path(f"/proc/{os.getpid()}/ns/mnt") if self._ledger.record.supervised else None
+
     # -- start -----------------------------------------------------------------------------------------------------
 
     async def start(self, progress: Progress, attached: Mapping[str, Attachment], ready_timeout: float) -> None:
@@ -72,7 +77,7 @@ class Runtime:
             found = map(rootfs.resolve, config.containers)  # evaluated on the thread: their file server may be slow
             disks = await asyncio.to_thread(assembly.disks_of, config, found)
         progress("starting the VM", None)
-        await machine.prepare(disks)
+        await machine.prepare([*assembly.devices_of(config, machine.agent, pod), *disks])
         self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
         await machine.start()
         self._spawn(self._watch_vm(machine))
@@ -94,7 +99,7 @@ class Runtime:
         if self._share_dir is None:
             return PodContext.of(config, self._run_dir), ""
         boot = await guest_image.resolve(self._plugins, config, self._cache, progress)
-        pod = PodContext.of(config, self._run_dir, boot)
+        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace)
         for directory in filter(None, (self._share_dir, pod.writable_dir)):
             share.make_shared_dir(directory)
         if not config.root_fs:
@@ -196,7 +201,7 @@ class Runtime:
         self.containers = Containers(
             self._ledger, self._share_dir, writable if writable.exists() else None, self._spawn
         )
-        pod = PodContext.of(self._ledger.config, self._run_dir)
+        pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
         machine = self._make_machine(pod, record.saved_hypervisor, record.saved_agent)
         if record.supervised:
             self._spawn(self._watch_vm(machine))
@@ -216,17 +221,18 @@ class Runtime:
     async def kill_leftovers(self) -> None:
         """Kill the VM of a start that was interrupted, recorded or not. Called before a start, too.
 
-        Only a start that was interrupted leaves a VM unrecorded, so only then all processes are examined.
-        Raises StateError for a process that cannot be killed, StorageError.
+        Only a start that was interrupted leaves a VM unrecorded, so only then it is discarded by its driver or looked
+        for among all processes. Raises StateError for a process that cannot be killed, StorageError, and what keeps the
+        driver from discarding the VM: ConfigError, DriverError, HypervisorError.
         """
         record = self._ledger.record
         if not record.supervised:
             return
-        leftovers = {recorded} if (recorded := vm_identity(record)) else set()
+        doomed = {recorded} if (recorded := vm_identity(record)) else set()
         if record.intent == "start":
-            found = await asyncio.to_thread(processes.find_vms, self._run_dir, pod_uuid(record.id))
-            leftovers.update(found)
-        for identity in leftovers:
+            pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
+            doomed.update(await leftovers.find_or_discard(self._plugins, self._ledger.config, pod))
+        for identity in doomed:
             _log.warning("pod %s: killing process %d of a start that was not finished", record.id, identity.pid)
             if not await asyncio.to_thread(identity.kill, VM_TIMEOUT):
                 raise StateError(f"process {identity.pid} of {self._ledger.name} cannot be killed; try again later")

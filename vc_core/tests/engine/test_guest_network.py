@@ -1,0 +1,63 @@
+"""The network that an agent configures in the guest is the one that the hypervisor resolved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from vc_core.config.network import NetworkConfig, NetworkMode
+from vc_core.driver.agent import GuestInterface, GuestNetwork, GuestRoute
+from vc_core.driver.devices import NetworkInterface
+from vc_core.driver.hypervisor import Hypervisor
+from vc_core.engine.guest_network import guest_network
+from vc_core.errors import HypervisorError
+
+TAP = NetworkConfig(mode=NetworkMode.TAP, device="tap0", addresses=["192.0.2.7/24", "2001:db8::7/64"], mtu=1400)
+USER = NetworkConfig(mode=NetworkMode.USER)
+
+
+class FakeHypervisor:
+    """A hypervisor whose network gives ``fields`` to the guest."""
+
+    def __init__(self, **fields: Any) -> None:
+        self._fields = fields
+
+    def resolve_network(self, interface: NetworkInterface) -> NetworkInterface:
+        return replace(interface, **self._fields)
+
+
+def network(config: NetworkConfig, hypervisor: object) -> GuestNetwork:
+    return guest_network(hypervisor, NetworkInterface.of(config, "52:54:00:00:00:01"))  # type: ignore[arg-type]
+
+
+def test_a_guest_has_what_its_configuration_lists_and_nothing_else_by_default() -> None:
+    class Default(FakeHypervisor):
+        resolve_network = Hypervisor.resolve_network  # type: ignore[assignment]
+
+    assert network(TAP, Default()) == GuestNetwork((GuestInterface("eth0", ("192.0.2.7/24", "2001:db8::7/64"), 1400),))
+
+
+def test_a_guest_has_the_addresses_gateway_and_name_servers_of_its_hypervisors_network() -> None:
+    hypervisor = FakeHypervisor(addresses=("192.168.122.9/24",), gateway="192.168.122.1", dns=("192.168.122.1",))
+    assert network(USER, hypervisor) == GuestNetwork(
+        (GuestInterface("eth0", ("192.168.122.9/24",)),),
+        (GuestRoute("default", "192.168.122.1", "eth0"),),
+        ("192.168.122.1",),
+    )
+
+
+@pytest.mark.parametrize("fields", [{"addresses": ("10.0.2",)}, {"gateway": "10.0.2.2/24"}, {"dns": ("dns",)}])
+def test_an_address_of_a_hypervisor_that_is_none_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(HypervisorError, match="resolve_network of the hypervisor returned"):
+        network(USER, FakeHypervisor(**fields))
+
+
+def test_a_hypervisor_that_resolves_nothing_is_refused() -> None:
+    class Wrong:
+        def resolve_network(self, interface: NetworkInterface) -> None:
+            return None
+
+    with pytest.raises(HypervisorError, match="resolve_network of the hypervisor returned None"):
+        network(USER, Wrong())
