@@ -1,8 +1,9 @@
-"""Processes left by an interrupted start are killed, and no others."""
+"""What an interrupted start left is ended, by the core or by the driver, and no other process."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import distributions
 import vc_core as vc
 from vc_core.config.ids import pod_uuid
 from vc_core.driver.process import ProcessIdentity
 from vc_core.engine.engine import Engine
+from vc_core.errors import HypervisorError
 from vc_core.host import processes
 from vc_core.plugins.registry import Plugins
 from vc_core.store.store import Store
@@ -99,3 +102,108 @@ def test_processes_are_examined_only_after_a_start_that_was_interrupted(
         store.write(msgspec.structs.replace(store.read(pod), intent="start"))
         asyncio.run(main())
     assert scans == [store.roots.pod_run_dir(pod)]
+
+
+#: A hypervisor whose VMs a daemon starts, a file each: nothing of a VM is a process that the core could find.
+DAEMON = """
+    import os
+    from pathlib import Path
+    from vc_core.driver import HypervisorCapability, hookimpl
+    from vc_core.errors import HypervisorError
+    from vc_hypervisor_mock import MockPlugin
+    from vc_hypervisor_mock.hypervisor import MockHypervisor
+
+    class DaemonHypervisor(MockHypervisor):
+        def __init__(self, pod, config, saved):
+            super().__init__(pod, config, saved)
+            self._vm = Path(os.environ["DAEMON_VMS"], pod.uuid)
+
+        @property
+        def capabilities(self):
+            return super().capabilities | {HypervisorCapability.DISCARD}
+
+        async def discard(self, timeout):
+            how = os.environ.get("DAEMON", "")
+            if how == "exits":
+                os._exit(3)
+            if how == "fails":
+                raise HypervisorError("the daemon does not answer")
+            self._vm.unlink(missing_ok=True)
+
+    class Plugin(MockPlugin):
+        @hookimpl
+        def vc_hypervisor_create(self, pod, config, saved):
+            return DaemonHypervisor(pod, config, saved)
+"""
+
+
+@pytest.fixture
+def daemon_vm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_config: Callable[..., vc.PodConfig], store: Store
+) -> Path:
+    """The VM that a daemon has of the pod "p1", whose start was interrupted; a file."""
+    distributions.install(tmp_path / "site", "daemon", "hypervisors", "daemon", DAEMON)
+    vms = tmp_path / "vms"
+    vms.mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("DAEMON_VMS", str(vms))
+    vc.create_pod(dataclasses.replace(mock_config(), hypervisor_type="daemon"))
+    store.write(msgspec.structs.replace(store.read("p1"), supervised=True, intent="start"))
+    vm = vms / pod_uuid(store.make_run_dir("p1"))
+    vm.touch()
+    return vm
+
+
+def recover(store: Store) -> None:
+    async def main() -> None:
+        engine = await Engine.open(store, "p1", Plugins())
+        await engine.aclose()
+
+    with store.locked("p1"):
+        asyncio.run(main())
+
+
+def test_the_next_owner_lets_the_driver_discard_what_a_daemon_has(daemon_vm: Path, store: Store) -> None:
+    recover(store)
+    assert not daemon_vm.exists()
+    assert store.read("p1").intent == ""
+
+
+def test_a_start_stays_interrupted_until_the_driver_has_discarded_its_vm(
+    daemon_vm: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAEMON", "fails")
+    with pytest.raises(HypervisorError, match="the daemon does not answer"):
+        recover(store)
+    assert daemon_vm.exists()
+    assert store.read("p1").intent == "start"
+
+
+@pytest.mark.slow
+def test_a_forced_delete_lets_the_driver_discard_what_a_daemon_has(daemon_vm: Path) -> None:
+    vc.delete_pod("p1", force=True)
+    assert not daemon_vm.exists()
+    assert vc.list_pods() == []
+
+
+@pytest.mark.slow
+def test_a_forced_delete_of_a_pod_with_a_broken_record_lets_the_driver_discard_what_a_daemon_has(
+    daemon_vm: Path, store: Store
+) -> None:
+    (store.roots.pod_state_dir("p1") / "state.json").write_text("{", encoding="utf-8")
+    vc.delete_pod("p1", force=True)
+    assert not daemon_vm.exists()
+    assert vc.list_pods() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "why"), [("fails", "the daemon does not answer"), ("exits", "status 3")])
+def test_a_forced_delete_logs_what_a_driver_cannot_discard_and_deletes_the_pod(
+    daemon_vm: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str, why: str
+) -> None:
+    monkeypatch.setenv("DAEMON", how)
+    vc.delete_pod("p1", force=True)
+    assert vc.list_pods() == []
+    assert any("pod p1 is deleted, but its VM may be left" in one.message for one in caplog.records)
+    assert why in caplog.text
