@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import msgspec
 
@@ -24,6 +25,7 @@ from vc_core.store.records import PodRecord
 from vc_core.store.status import at_rest, vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
+from vc_core.supervisor.messages import Failure
 from vc_core.supervisor.ready import BUSY, OK
 
 #: Seconds for a supervisor to start, take over its pod, and greet.
@@ -89,7 +91,7 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
     finally:
         os.close(directory)
     try:
-        yield from link.receive(deadline)
+        yield from link.greeted(deadline)
     except SupervisorLostError:
         yield from link.close()
         return None  # it was about to end, and did not accept the connection
@@ -202,14 +204,22 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
     client_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client_end.setblocking(False)
     failed: list[VCError] = []
+    served = threading.Event()
+
+    from vc_core.engine.engine import Engine
+    from vc_core.plugins import event_loop
+    from vc_core.plugins.registry import Plugins
+    from vc_core.supervisor.service import serve
+
+    def give_up(error: VCError) -> None:
+        """Answer in the place of a thread that a plug-in blocks, and leave it behind; it keeps the pod's lock."""
+        with suppress(OSError):
+            wire.send(server_end, Failure.of(error))
+        served.set()
+
+    watchdog = event_loop.Watchdog(give_up)
 
     def work() -> None:
-        import asyncio
-
-        from vc_core.engine.engine import Engine
-        from vc_core.plugins.registry import Plugins
-        from vc_core.supervisor.service import serve
-
         plugins = Plugins()
 
         async def one() -> None:
@@ -222,19 +232,24 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
         try:
             with store.locked(pod_id):
                 try:
-                    asyncio.run(one())
+                    event_loop.run(one(), watchdog)
                 finally:
                     plugins.drain()  # under the lock, so that notifications of the next operation come later
         except VCError as error:
             failed.append(error)
         finally:
             server_end.close()
+            served.set()
 
-    thread = threading.Thread(target=work, name=f"pod {pod_id}")
-    thread.start()
-    link = Link(client_end, None, thread)
+    def wait_served() -> None:
+        watchdog.hurry()  # the caller has its answer or wants none any more
+        served.wait()
+
+    # A daemon: the process must not wait for it when it is left behind.
+    threading.Thread(target=work, name=f"pod {pod_id}", daemon=True).start()
+    link = Link(client_end, None, wait_served)
     try:
-        yield from link.receive(time.monotonic() + SUPERVISOR_TIMEOUT)
+        yield from link.greeted(time.monotonic() + SUPERVISOR_TIMEOUT)
     except BaseException as error:
         yield from link.close()
         if failed and isinstance(error, SupervisorLostError):

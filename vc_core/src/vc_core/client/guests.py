@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections import deque
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.driver.guest import BuiltGuest, GuestBuilder, GuestImage, Progress
 from vc_core.engine import guest_image
+from vc_core.plugins import event_loop
 from vc_core.plugins.registry import Plugins
 from vc_core.store.roots import Roots, guest_cache
 
@@ -83,21 +85,27 @@ def _run_coroutine(work: Callable[[Progress], Coroutine[Any, Any, _T]], progress
 
     def note(phrase: str, fraction: float | None) -> None:
         steps.append((phrase, fraction))
-        with suppress(BlockingIOError):  # then there are bytes enough to wake the reader
+        with suppress(BlockingIOError, BrokenPipeError):  # then there are bytes enough to wake the reader, or it left
             os.write(writer, b"\0")
 
     loop = asyncio.new_event_loop()
     task = loop.create_task(work(note))
+    ended = threading.Event()
+    # Building may take any time; only a caller that is interrupted does not wait for a builder that blocks.
+    watchdog = event_loop.Watchdog(lambda error: ended.set(), math.inf)
 
     def run() -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(_settled(task))
+            event_loop.run(_settled(task), watchdog, loop)
         finally:
             os.close(writer)
+            ended.set()
 
-    thread = threading.Thread(target=run, name="guest")
-    thread.start()
+    def wait_ended() -> None:
+        watchdog.hurry()
+        ended.wait()
+
+    threading.Thread(target=run, name="guest", daemon=True).start()
     try:
         data = b"\0"
         while data:
@@ -112,7 +120,7 @@ def _run_coroutine(work: Callable[[Progress], Coroutine[Any, Any, _T]], progress
             loop.call_soon_threadsafe(task.cancel)
         raise
     finally:
-        yield InThread(thread.join)
+        yield InThread(wait_ended)
         os.close(reader)
     return task.result()
 

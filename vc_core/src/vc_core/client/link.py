@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -25,18 +24,25 @@ _decode_reply: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
 class Link:
     """A greeted connection to what serves the pod.
 
-    ``pidfd``: of its supervisor, or None when ``thread`` of this process serves it. ``calls``: the record of the
-    supervisor's calls (``plugins.running_call``), if it has one.
+    ``pidfd``: of its supervisor, or None when a thread of this process serves it. ``wait_served`` then waits until that
+    thread has nothing of the pod any more. ``calls``: the record of the supervisor's calls (``plugins.running_call``),
+    if it has one.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         pidfd: int | None,
-        thread: threading.Thread | None = None,
+        wait_served: Callable[[], None] | None = None,
         calls: int | None = None,
     ) -> None:
-        self.sock, self._pidfd, self._thread, self._calls = sock, pidfd, thread, calls
+        self.sock, self._pidfd, self._wait_served, self._calls = sock, pidfd, wait_served, calls
+
+    def greeted(self, deadline: float) -> Operation[None]:
+        """Wait for the greeting. Raises what keeps the pod from being served, and what :meth:`receive` raises."""
+        reply = yield from self.receive(deadline)
+        if isinstance(reply, Failure):
+            result(reply)
 
     def send(self, request: Request, fds: Sequence[int] = ()) -> None:
         """Send the request, with descriptors. Raises SupervisorLostError, SupervisorError for one that is too long."""
@@ -95,13 +101,13 @@ class Link:
         return bool((yield Ready(read=[self._pidfd], deadline=time.monotonic() + timeout)))
 
     def close(self) -> Operation[None]:
-        """Close the connection; wait until a thread of this process that served it has ended."""
+        """Close the connection; wait until a thread of this process that serves it has ended that."""
         self.sock.close()
         for fd in filter(None, (self._pidfd, self._calls)):
             os.close(fd)
         self._pidfd = self._calls = None
-        if self._thread is not None:
-            yield InThread(self._thread.join)
+        if self._wait_served is not None:
+            yield InThread(self._wait_served)
 
 
 def request(

@@ -7,8 +7,9 @@ it in a process of its own, because the driver may hang.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vc_core.config.pod import PodConfig
 from vc_core.driver.context import PodContext
@@ -52,15 +53,22 @@ async def find_or_discard(plugins: Plugins, config: PodConfig, pod: PodContext) 
 
 def main(pod_id: str) -> None:
     """Discard the VM of a pod that is being deleted by force; print a sentence if that fails."""
+    from vc_core.plugins import event_loop
     from vc_core.plugins.registry import Plugins
     from vc_core.store.store import Store
 
     try:
         store = Store.here()
         pod = PodContext.of(config := store.read_config(pod_id), store.roots.pod_run_dir(pod_id))
-        asyncio.run(discard(Plugins(), config, pod))
+        event_loop.run(discard(Plugins(), config, pod), event_loop.Watchdog(_fail))
     except VCError as error:
-        sys.stdout.write(f"{error}\n")
+        _fail(error)
+    os._exit(0)  # without the threads of a driver that hang
+
+
+def _fail(error: VCError) -> NoReturn:
+    os.write(1, f"{error}\n".encode())
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,10 @@ def _serve(store: Store, pod_id: str, ready: int) -> None:
     listener = wire.listen(directory)
     _detach(run_dir / wire.LOG_NAME)
     try:
-        import asyncio
-
         from vc_core.supervisor.loop import supervise
 
         with running_call.record_in(run_dir):
-            asyncio.run(supervise(store, pod_id, listener, ready))
+            supervise(store, pod_id, listener, ready)
     finally:
         # The socket goes before the lock: a client that finds no socket starts a supervisor, which waits for the lock.
         (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
