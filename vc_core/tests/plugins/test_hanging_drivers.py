@@ -1,0 +1,235 @@
+"""A driver that hangs, in whatever way, ends as an error that names it, and keeps no command and no process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import distributions
+import vc_core as vc
+from vc_core.driver.process import ProcessIdentity
+from vc_core.errors import BusyError, DriverContractError, SupervisorLostError
+from vc_core.host.processes import find_supervisors
+from vc_core.plugins import event_loop
+from vc_core.store.status import vm_identity
+from vc_core.store.store import Store
+from vc_core.supervisor.wire import LOG_NAME
+
+#: Seconds for what happens soon.
+SOON = 20.0
+
+#: A hypervisor that works as mock does, until the file that a variable names says which method blocks.
+BLOCKING = """
+    import os, threading
+    from pathlib import Path
+    from vc_core.driver import hookimpl
+    from vc_hypervisor_mock import MockPlugin
+    from vc_hypervisor_mock.hypervisor import MockHypervisor
+
+    END = threading.Event()
+
+    class BlockingHypervisor(MockHypervisor):
+        async def stop(self, timeout):
+            how = Path(os.environ["BLOCKING"])
+            if how.exists():
+                how.with_name("began").touch()
+                END.wait()
+            await super().stop(timeout)
+
+    class Plugin(MockPlugin):
+        @hookimpl
+        def vc_hypervisor_create(self, pod, config, saved):
+            return BlockingHypervisor(pod, config, saved)
+"""
+
+#: The hypervisor of the page that shows how to write one, whose VM is a process, with a stop that can block.
+PAGE = Path(__file__).parents[3] / "docs/how-to/write-a-hypervisor.md"
+NAP = """
+{hypervisor}
+
+import threading
+from pathlib import Path
+from vc_core.driver import hookimpl
+
+class BlockingNap(NapHypervisor):
+    async def stop(self, timeout):
+        how = Path(os.environ["BLOCKING"])
+        if how.exists():
+            how.with_name("began").touch()
+            threading.Event().wait()
+        await super().stop(timeout)
+
+class Plugin:
+    @hookimpl
+    def vc_hypervisor_config(self, options):
+        return "none"
+
+    @hookimpl
+    def vc_hypervisor_create(self, pod, config, saved):
+        return BlockingNap(pod, config, saved)
+"""
+
+
+@pytest.fixture
+def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that makes the method block once it exists; the file ``began`` beside it appears when it does."""
+    site = tmp_path / "site"
+    distributions.install(site, "blocking", "hypervisors", "blocking", BLOCKING)
+    text = next(one for one in PAGE.read_text(encoding="utf-8").split("```") if "class NapHypervisor" in one)
+    source = text.removeprefix("python").replace("from vc_hypervisor_nap.config import NapConfig", "")
+    distributions.install(site, "nap", "hypervisors", "blocking-nap", NAP.format(hypervisor=source.strip()))
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("BLOCKING", str(tmp_path / "block"))
+    yield tmp_path / "block"
+    if module := sys.modules.pop("stranger_blocking", None):
+        module.END.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("pod "):
+            thread.join(SOON)
+
+
+@pytest.fixture
+def running(block: Path) -> vc.Pod:
+    """A pod that runs in this process' drivers."""
+    return vc.run_pod(vc.PodConfig(id="p1", hypervisor_type="blocking", agent_type="noop"))
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_a_method_that_blocks_is_left_behind_with_an_error_that_names_it(
+    running: vc.Pod, block: Path, mock_config: Callable[..., vc.PodConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_loop, "BLOCK_TIMEOUT", 0.3)
+    monkeypatch.setattr(event_loop, "_INTERVAL", 0.05)
+    block.touch()
+    with pytest.raises(DriverContractError) as caught:
+        running.stop()
+    assert "hypervisor driver 'blocking' of stranger-blocking 7.8 blocks the event loop" in str(caught.value)
+    assert "BlockingHypervisor.stop" in str(caught.value)
+
+    other = vc.run_pod(mock_config("other"))
+    other.stop()
+    assert running.status().state == "running"
+
+    sys.modules["stranger_blocking"].END.set()  # the method returns after all: its thread ends the operation
+    wait_for(lambda: running.status().state == "stopped", "the pod never stopped")
+    running.delete()
+
+
+@pytest.mark.slow
+def test_a_pod_whose_thread_was_left_behind_is_busy_and_not_in_danger(
+    running: vc.Pod, block: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_loop, "BLOCK_TIMEOUT", 0.3)
+    monkeypatch.setattr(event_loop, "_INTERVAL", 0.05)
+    block.touch()
+    with pytest.raises(DriverContractError):
+        running.stop()
+    block.unlink()
+    with pytest.raises(BusyError):
+        running.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 1)])
+def test_a_command_ends_although_a_driver_blocks(
+    running: vc.Pod, block: Path, signum: signal.Signals | None, status: int
+) -> None:
+    block.touch()
+    virtc = Path(sys.executable).with_name("virtc")
+    with subprocess.Popen(
+        [virtc, "pod", "stop", "p1"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as command:
+        try:
+            if signum is not None:
+                wait_for(block.with_name("began").exists, "the command never called the driver")
+                command.send_signal(signum)
+            _, errors = command.communicate(timeout=SOON)
+        finally:
+            command.kill()
+    assert command.returncode == status, errors
+    if signum is None:
+        assert "hypervisor driver 'blocking' of stranger-blocking 7.8 blocks the event loop" in errors
+
+
+@pytest.fixture
+def supervised(block: Path, store: Store, tmp_path: Path) -> Iterator[tuple[ProcessIdentity, ProcessIdentity]]:
+    """The supervisor and the VM of the pod "p1"."""
+    for name in ("kernel", "image"):
+        (tmp_path / name).touch()
+    (tmp_path / "bundle/rootfs/bin").mkdir(parents=True)
+    hypervisor = vc.HypervisorConfig(kernel_path=str(tmp_path / "kernel"), image_path=str(tmp_path / "image"))
+    container = vc.ContainerConfig(id="c1", root_fs=str(tmp_path / "bundle"), cmd=vc.Cmd(args=["sleep", "1000"]))
+    vc.run_pod(
+        vc.PodConfig(
+            id="p1",
+            hypervisor_type="blocking-nap",
+            hypervisor_config=hypervisor,
+            agent_type="noop",
+            containers=[container],
+        )
+    )
+    (supervisor,) = find_supervisors("p1", store.roots.pod_run_dir("p1") / LOG_NAME)
+    vm = vm_identity(store.read("p1"))
+    assert vm is not None
+    yield supervisor, vm
+    block.unlink(missing_ok=True)
+    vc.delete_pod("p1", force=True)
+    assert not vm.alive()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_a_supervisor_that_a_driver_blocks_answers_ends_and_is_replaced(
+    supervised: tuple[ProcessIdentity, ProcessIdentity], block: Path
+) -> None:
+    supervisor, vm = supervised
+    block.touch()
+    with pytest.raises(DriverContractError) as caught:
+        vc.stop_pod("p1")
+    assert "hypervisor driver 'blocking-nap' of stranger-nap 7.8 blocks the event loop" in str(caught.value)
+    assert "BlockingNap.stop" in str(caught.value)
+    assert supervisor.wait(SOON)
+    assert vm.alive()
+    assert vc.status_pod("p1").state == "running"
+    block.unlink()
+    vc.stop_pod("p1")
+    assert vc.status_pod("p1").state == "stopped"
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_sigterm_ends_a_supervisor_that_a_driver_blocks(
+    supervised: tuple[ProcessIdentity, ProcessIdentity], block: Path
+) -> None:
+    supervisor, vm = supervised
+    block.touch()
+    errors: list[BaseException] = []
+
+    def stop() -> None:
+        try:
+            vc.stop_pod("p1")
+        except vc.VCError as error:
+            errors.append(error)
+
+    client = threading.Thread(target=stop)
+    client.start()
+    wait_for(block.with_name("began").exists, "the supervisor never called the driver")
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.wait(SOON)
+    client.join(SOON)
+    assert [type(error) for error in errors] == [SupervisorLostError]
+    assert vm.alive()
