@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import vc_core as vc
 from vc_core.driver import Hypervisor
 from vc_core.errors import HypervisorError
 from vc_extension_journal.journal import PATH_VARIABLE
-from vc_extension_journal.timed import timed
+from vc_extension_journal.timed import TimedHypervisor
 
 Lines = Callable[..., list[dict[str, Any]]]
 
@@ -89,12 +90,26 @@ def test_without_a_name_nothing_is_written(journal: Path, monkeypatch: pytest.Mo
     assert not journal.exists()
 
 
-def test_every_public_method_of_a_hypervisor_is_passed_on() -> None:
+def test_every_method_that_acts_on_a_vm_is_timed_and_passed_on() -> None:
+    noted, called = [], []
+
     class Inner:
         def __getattr__(self, name: str) -> Any:
-            return f"the inner {name}"
+            async def call(*arguments: object) -> None:
+                called.append((name, arguments))
 
-    wrapper = type(timed(cast(Hypervisor, Inner()), lambda *facts: None))
-    public = {name for name in vars(Hypervisor) if not name.startswith("_")}
-    assert public <= set(vars(wrapper))
-    assert not wrapper.__abstractmethods__
+            return call
+
+    async def main() -> None:
+        made: Any = TimedHypervisor(cast(Hypervisor, Inner()), lambda name, seconds, error: noted.append(name))
+        for name, arguments in acts:
+            await getattr(made, name)(*arguments)
+
+    acts: list[tuple[str, tuple[object, ...]]] = [
+        *((name, (7.0,)) for name in ("prepare", "start", "stop", "discard")),
+        *((name, ()) for name in ("pause", "resume")),
+        *((name, ("disk", 7.0)) for name in ("attach", "detach")),
+    ]
+    asyncio.run(main())
+    assert called == acts
+    assert noted == [name for name, _ in acts]

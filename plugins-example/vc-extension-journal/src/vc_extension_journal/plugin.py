@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from vc_core.driver import Hypervisor, PodContext, hookimpl
 from vc_extension_journal.journal import wanted, write
-from vc_extension_journal.timed import timed
+from vc_extension_journal.timed import TimedHypervisor
 
 
 class JournalPlugin:
@@ -24,7 +24,7 @@ class JournalPlugin:
 
     @hookimpl(wrapper=True)
     def vc_hypervisor_create(self, pod: PodContext) -> Generator[None, object, object]:
-        """Time every call of the hypervisor that the driver made."""
+        """Time each call that acts on the VM, of the hypervisor that the driver made."""
         made = yield
         if not wanted() or not isinstance(made, Hypervisor):
             return made  # the core says better than we could whose mistake the latter is
@@ -32,4 +32,4 @@ class JournalPlugin:
         def note(call: str, seconds: float, error: str | None) -> None:
             write("call", pod=pod.id, hypervisor=type(made).__name__, call=call, seconds=seconds, error=error)
 
-        return timed(made, note)
+        return TimedHypervisor(made, note)

@@ -1,66 +1,72 @@
-"""A hypervisor around any other, which notes how long each call took."""
+"""A hypervisor around any other, which notes how long each call that acts on the VM took."""
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from vc_core.driver import Hypervisor
+from vc_core.driver import BlockDevice, Hypervisor, HypervisorProxy
 
 #: Called with a method's name, the seconds it took, and the class of its exception or None.
 Note = Callable[[str, float, str | None], None]
 
 
-def timed(hypervisor: Hypervisor, note: Note) -> Hypervisor:
-    """Return a hypervisor that does what another does, and notes each call."""
-    made: Hypervisor = _Timed(hypervisor, note)
-    return made
+class TimedHypervisor(HypervisorProxy):
+    """A hypervisor that does what another does, and notes each call; what it does not override is passed on."""
 
+    def __init__(self, inner: Hypervisor, note: Note) -> None:
+        """Pass calls on to ``inner``, and call ``note`` after each."""
+        super().__init__(inner)
+        self._note = note
 
-def _init(self: Any, hypervisor: Hypervisor, note: Note) -> None:
-    self._inner, self._note = hypervisor, note
+    async def prepare(self, timeout: float) -> None:
+        """See :class:`Hypervisor`."""
+        with self._clock("prepare"):
+            await super().prepare(timeout)
 
+    async def start(self, timeout: float) -> None:
+        """See :class:`Hypervisor`."""
+        with self._clock("start"):
+            await super().start(timeout)
 
-@contextmanager
-def _clock(self: Any, name: str) -> Iterator[None]:
-    began, failure = time.monotonic(), None
-    try:
-        yield
-    except BaseException as error:
-        failure = type(error).__name__
-        raise
-    finally:
-        self._note(name, time.monotonic() - began, failure)
+    async def stop(self, timeout: float) -> None:
+        """See :class:`Hypervisor`."""
+        with self._clock("stop"):
+            await super().stop(timeout)
 
+    async def pause(self) -> None:
+        """See :class:`Hypervisor`."""
+        with self._clock("pause"):
+            await super().pause()
 
-def _around(name: str, member: object) -> object:
-    """Return what stands in for a member of the abstract base class."""
-    if isinstance(member, property):
-        return property(lambda self: getattr(self._inner, name))
-    if inspect.iscoroutinefunction(member):
+    async def resume(self) -> None:
+        """See :class:`Hypervisor`."""
+        with self._clock("resume"):
+            await super().resume()
 
-        async def call_async(self: Any, *arguments: Any, **named: Any) -> Any:
-            with _clock(self, name):
-                return await getattr(self._inner, name)(*arguments, **named)
+    async def attach(self, device: BlockDevice, timeout: float) -> None:
+        """See :class:`Hypervisor`."""
+        with self._clock("attach"):
+            await super().attach(device, timeout)
 
-        return call_async
+    async def detach(self, device_id: str, timeout: float) -> None:
+        """See :class:`Hypervisor`."""
+        with self._clock("detach"):
+            await super().detach(device_id, timeout)
 
-    def call(self: Any, *arguments: Any, **named: Any) -> Any:
-        with _clock(self, name):
-            return getattr(self._inner, name)(*arguments, **named)
+    async def discard(self, timeout: float) -> None:
+        """See :class:`Hypervisor`."""
+        with self._clock("discard"):
+            await super().discard(timeout)
 
-    return call
-
-
-#: Made from the base class as it is installed, so that methods which a later core adds are passed on too.
-_Timed: Any = type(
-    "TimedHypervisor",
-    (Hypervisor,),
-    {
-        "__init__": _init,
-        **{name: _around(name, member) for name, member in vars(Hypervisor).items() if not name.startswith("_")},
-    },
-)
+    @contextmanager
+    def _clock(self, name: str) -> Iterator[None]:
+        began, failure = time.monotonic(), None
+        try:
+            yield
+        except BaseException as error:
+            failure = type(error).__name__
+            raise
+        finally:
+            self._note(name, time.monotonic() - began, failure)

@@ -67,7 +67,7 @@ class NetworkConfig:
     addresses: Sequence[str] = ()  #: of the guest, with prefix length; mode user has one by default
     gateway: str = ""  #: of the guest's default route; mode user has one by default, unless restricted
     dns: Sequence[str] = ()  #: addresses of name servers; mode user has one by default, unless restricted
-    mac: str = ""  #: of the guest's interface, such as 52:54:00:12:34:56; empty: derived from the pod's id
+    mac: str = ""  #: of the guest's interface, such as 52:54:00:12:34:56; empty: derived from the pod's UUID
     mtu: int = 0  #: bytes; 0 for the default
 
     def __post_init__(self) -> None:

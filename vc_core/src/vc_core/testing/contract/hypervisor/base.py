@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -130,7 +131,8 @@ class HypervisorFixtures(PluginContract):
         run_dir = tmp_path / "run" / "contract"
         (run_dir / "share").mkdir(parents=True)
         run_dir.chmod(0o700)
-        return PodContext.of(PodConfig(id="contract", hypervisor_config=hypervisor_config), run_dir, boot)
+        namespace = Path(f"/proc/{os.getpid()}/ns/mnt") if os.geteuid() == 0 else None  # setns(2) needs root
+        return PodContext.of(PodConfig(id="contract", hypervisor_config=hypervisor_config), run_dir, boot, namespace)
 
     @pytest.fixture
     def make(self, driver: HypervisorDriver, pod: PodContext) -> Make:

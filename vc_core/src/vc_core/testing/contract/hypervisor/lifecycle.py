@@ -6,7 +6,9 @@ import asyncio
 import json
 import signal
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,15 @@ _OPERATIONS: Mapping[HypervisorCapability, Callable[[Hypervisor], Awaitable[obje
     HypervisorCapability.BLOCK_DEVICES: lambda vm: asyncio.to_thread(vm.disk_location, "contract"),
     HypervisorCapability.HOTPLUG: lambda vm: vm.attach(BlockDevice("contract", Path("/dev/null")), 1),
     HypervisorCapability.NETWORK: lambda vm: vm.forwards(),
+    HypervisorCapability.DISCARD: lambda vm: vm.discard(1),
 }
+
+
+async def _discard(make: Make, pod: PodContext) -> None:
+    """Discard a VM with a new object, as the core does after an interrupted start."""
+    finder = make(pod=pod)
+    await finder.discard(TIMEOUT)
+    await finder.aclose()
 
 
 class Lifecycle(HypervisorFixtures):
@@ -68,6 +78,8 @@ class Lifecycle(HypervisorFixtures):
         self, make: Make, pod: PodContext, able: Callable[[HypervisorCapability], None]
     ) -> None:
         able(HypervisorCapability.PROCESS)
+        if HypervisorCapability.DISCARD in make().capabilities:
+            pytest.skip("the hypervisor claims to have discard, and finds its VMs itself")
 
         async def main() -> None:
             async with running_vm(make) as vm:
@@ -76,6 +88,35 @@ class Lifecycle(HypervisorFixtures):
                     while vm.identity() not in find_vms(pod.run_dir, pod.uuid):  # noqa: ASYNC110 - there is no event
                         await asyncio.sleep(0)
                 assert find_vms(pod.run_dir.parent, pod.uuid) == []
+
+        run(main())
+
+    def test_a_vm_that_an_earlier_process_made_and_did_not_record_is_discarded(
+        self, make: Make, pod: PodContext, able: Callable[[HypervisorCapability], None]
+    ) -> None:
+        able(HypervisorCapability.DISCARD)
+
+        async def main() -> None:
+            vm = make()
+            try:
+                await vm.prepare(TIMEOUT)
+                await _discard(make, replace(pod, boot=None))
+                identity = vm.identity()
+                assert identity is None or not identity.alive()
+                assert not (await asyncio.wait_for(vm.wait(), STOP)).expected
+                await _discard(make, replace(pod, boot=None))  # where there is nothing
+            finally:
+                await vm.stop(STOP)
+                await vm.aclose()
+            again = make()  # the next start of the pod
+            try:
+                await again.prepare(TIMEOUT)
+                await _discard(make, replace(pod, uuid=str(uuid.uuid4()), boot=None))
+                identity = again.identity()
+                assert identity is None or identity.alive(), "discard ended the VM of another pod"
+            finally:
+                await again.stop(STOP)
+                await again.aclose()
 
         run(main())
 
