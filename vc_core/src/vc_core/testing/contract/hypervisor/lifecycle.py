@@ -79,7 +79,7 @@ class Lifecycle(HypervisorFixtures):
     ) -> None:
         able(HypervisorCapability.PROCESS)
         if HypervisorCapability.DISCARD in make().capabilities:
-            pytest.skip("the hypervisor claims to have discard, and finds its VMs itself")
+            pytest.skip("the hypervisor claims to have discard")  # it finds its VMs itself
 
         async def main() -> None:
             async with running_vm(make) as vm:
