@@ -15,9 +15,9 @@ import pytest
 import distributions
 import vc_core as vc
 from vc_core.driver.process import ProcessIdentity
-from vc_core.errors import BusyError, DriverContractError, SupervisorLostError
+from vc_core.errors import BusyError, DriverContractError, DriverLoadError, SupervisorLostError
 from vc_core.host.processes import find_supervisors
-from vc_core.plugins import event_loop
+from vc_core.plugins import event_loop, hook_calls, limits, registry
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
@@ -25,9 +25,9 @@ from vc_core.supervisor.wire import LOG_NAME
 #: Seconds for what happens soon.
 SOON = 20.0
 
-#: A hypervisor that works as mock does, until the file that a variable names says which method blocks.
+#: A hypervisor that works as mock does, until the file that a variable names says how it hangs.
 BLOCKING = """
-    import os, threading
+    import asyncio, os, threading
     from pathlib import Path
     from vc_core.driver import hookimpl
     from vc_hypervisor_mock import MockPlugin
@@ -35,18 +35,36 @@ BLOCKING = """
 
     END = threading.Event()
 
+    def begins(what):
+        file = Path(os.environ["BLOCKING"])
+        if file.exists() and file.read_text() == what:
+            file.with_name("began").touch()
+            return True
+
     class BlockingHypervisor(MockHypervisor):
         async def stop(self, timeout):
-            how = Path(os.environ["BLOCKING"])
-            if how.exists():
-                how.with_name("began").touch()
+            if begins("stop blocks"):
                 END.wait()
+            if begins("stop waits"):
+                await asyncio.Event().wait()
+            if begins("stop works in a thread"):
+                await asyncio.to_thread(END.wait)
+            while begins("stop ignores its cancellation"):
+                try:
+                    await asyncio.sleep(1000)
+                except asyncio.CancelledError:
+                    pass
             await super().stop(timeout)
 
     class Plugin(MockPlugin):
         @hookimpl
         def vc_hypervisor_create(self, pod, config, saved):
+            if begins("create blocks"):
+                END.wait()
             return BlockingHypervisor(pod, config, saved)
+
+    if begins("import blocks"):
+        END.wait()
 """
 
 #: The hypervisor of the page that shows how to write one, whose VM is a process, with a stop that can block.
@@ -79,7 +97,7 @@ class Plugin:
 
 @pytest.fixture
 def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file that makes the method block once it exists; the file ``began`` beside it appears when it does."""
+    """A file that makes a driver hang as it says; the file ``began`` beside it appears when it does."""
     site = tmp_path / "site"
     distributions.install(site, "blocking", "hypervisors", "blocking", BLOCKING)
     text = next(one for one in PAGE.read_text(encoding="utf-8").split("```") if "class NapHypervisor" in one)
@@ -92,14 +110,17 @@ def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     if module := sys.modules.pop("stranger_blocking", None):
         module.END.set()
     for thread in threading.enumerate():
-        if thread.name.startswith("pod "):
+        if thread.name.startswith(("pod ", "plug-in")):
             thread.join(SOON)
 
 
 @pytest.fixture
 def running(block: Path) -> vc.Pod:
     """A pod that runs in this process' drivers."""
-    return vc.run_pod(vc.PodConfig(id="p1", hypervisor_type="blocking", agent_type="noop"))
+    return vc.run_pod(CONFIG)
+
+
+CONFIG = vc.PodConfig(id="p1", hypervisor_type="blocking", agent_type="noop")
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -109,12 +130,59 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize(
+    ("how", "what_was_done"),
+    [
+        ("stop waits", "it was cancelled"),
+        ("stop works in a thread", "it was cancelled"),
+        ("stop ignores its cancellation", "it ignored its cancellation and was left behind"),
+    ],
+)
+def test_an_async_method_that_never_returns_ends_with_an_error_that_names_it(
+    running: vc.Pod, block: Path, monkeypatch: pytest.MonkeyPatch, how: str, what_was_done: str
+) -> None:
+    for name in ("MARGIN", "CANCEL_TIMEOUT"):
+        monkeypatch.setattr(limits, name, 0.1)
+    monkeypatch.setattr(event_loop, "_END_TIMEOUT", 0.1)
+    block.write_text(how)
+    with pytest.raises(DriverContractError) as caught:
+        running.stop(timeout=0.1)  # the VM gets a second at least
+    assert str(caught.value) == (
+        "hypervisor driver 'blocking' of stranger-blocking 7.8 did not return from stop within 1.1 s; " + what_was_done
+    )
+    assert running.status().state == "failed"
+    block.unlink()
+    running.delete(force=True)
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "sentence"),
+    [
+        (
+            "create blocks",
+            DriverContractError,
+            "of stranger-blocking 7.8 did not return from vc_hypervisor_create within",
+        ),
+        ("import blocks", DriverLoadError, "hypervisor driver 'blocking' did not load within 0.3 s"),
+    ],
+)
+def test_a_hook_or_an_import_that_never_returns_ends_with_an_error_that_names_it(
+    block: Path, monkeypatch: pytest.MonkeyPatch, how: str, error: type[vc.VCError], sentence: str
+) -> None:
+    monkeypatch.setattr(hook_calls, "HOOK_TIMEOUT", 0.3)
+    monkeypatch.setattr(registry, "LOAD_TIMEOUT", 0.3)
+    block.write_text(how)
+    with pytest.raises(error, match=sentence):
+        vc.create_pod(CONFIG)
+    assert vc.list_pods() == []
+
+
 def test_a_method_that_blocks_is_left_behind_with_an_error_that_names_it(
     running: vc.Pod, block: Path, mock_config: Callable[..., vc.PodConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_loop, "BLOCK_TIMEOUT", 0.3)
     monkeypatch.setattr(event_loop, "_INTERVAL", 0.05)
-    block.touch()
+    block.write_text("stop blocks")
     with pytest.raises(DriverContractError) as caught:
         running.stop()
     assert "hypervisor driver 'blocking' of stranger-blocking 7.8 blocks the event loop" in str(caught.value)
@@ -135,7 +203,7 @@ def test_a_pod_whose_thread_was_left_behind_is_busy_and_not_in_danger(
 ) -> None:
     monkeypatch.setattr(event_loop, "BLOCK_TIMEOUT", 0.3)
     monkeypatch.setattr(event_loop, "_INTERVAL", 0.05)
-    block.touch()
+    block.write_text("stop blocks")
     with pytest.raises(DriverContractError):
         running.stop()
     block.unlink()
@@ -144,14 +212,25 @@ def test_a_pod_whose_thread_was_left_behind_is_busy_and_not_in_danger(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 1)])
+@pytest.mark.parametrize(
+    ("how", "signum", "status"),
+    [
+        ("stop blocks", signal.SIGINT, 130),
+        ("stop blocks", signal.SIGTERM, 143),
+        ("stop blocks", None, 1),
+        ("create blocks", signal.SIGINT, 130),
+        ("import blocks", signal.SIGTERM, 143),
+    ],
+)
 def test_a_command_ends_although_a_driver_blocks(
-    running: vc.Pod, block: Path, signum: signal.Signals | None, status: int
+    running: vc.Pod, block: Path, how: str, signum: signal.Signals | None, status: int
 ) -> None:
-    block.touch()
+    block.write_text(how)
+    create = ["create", "--hypervisor", "blocking", "--agent", "noop"]
+    operation = ["stop", "p1"] if how.startswith("stop") else create
     virtc = Path(sys.executable).with_name("virtc")
     with subprocess.Popen(
-        [virtc, "pod", "stop", "p1"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+        [virtc, "pod", *operation], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
     ) as command:
         try:
             if signum is not None:
@@ -182,7 +261,7 @@ def supervised(block: Path, store: Store, tmp_path: Path) -> Iterator[tuple[Proc
             containers=[container],
         )
     )
-    (supervisor,) = find_supervisors("p1", store.roots.pod_run_dir("p1") / LOG_NAME)
+    (supervisor,) = find_supervisors("p1", store.roots.pod_run_dir("p1") / LOG_NAME, store.roots.pod_lock("p1"))
     vm = vm_identity(store.read("p1"))
     assert vm is not None
     yield supervisor, vm

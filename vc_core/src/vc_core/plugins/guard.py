@@ -25,6 +25,7 @@ from vc_core.driver.guest import GuestBuilder
 from vc_core.driver.hypervisor import Hypervisor
 from vc_core.driver.spawner import Spawner
 from vc_core.errors import VCError
+from vc_core.plugins.limits import OverrunError, limit, limited
 from vc_core.plugins.loaded import LoadedPlugin
 from vc_core.plugins.quoting import quoted
 from vc_core.plugins.running_call import executing
@@ -129,8 +130,9 @@ def _delegate(name: str, member: Any) -> object:
     """Return what stands for one member of an interface in a guarded class."""
     if isinstance(member, property):
         return _property(name, member)
-    method = _async_method if inspect.iscoroutinefunction(member) else _method
-    return wraps(member, updated=())(method(name, _types(get_type_hints(member).get("return"))))
+    types = _types(get_type_hints(member).get("return"))
+    method = _async_method(name, types, member) if inspect.iscoroutinefunction(member) else _method(name, types)
+    return wraps(member, updated=())(method)
 
 
 def _property(name: str, member: property) -> property:
@@ -154,24 +156,31 @@ def _method(name: str, types: tuple[type, ...]) -> Callable[..., object]:
     return method
 
 
-def _async_method(name: str, types: tuple[type, ...]) -> Callable[..., Awaitable[object]]:
+def _async_method(
+    name: str, types: tuple[type, ...], member: Callable[..., object]
+) -> Callable[..., Awaitable[object]]:
+    signature = inspect.signature(member)
+
     async def method(self: _Guarded, *arguments: object, **named: object) -> object:
         result = call(self._vc_plugin, name, lambda: getattr(self._vc_made, name)(*arguments, **named))
         if not isinstance(result, Awaitable):
             raise self._vc_plugin.contract_error(f"has a def {name}; the interface has an async def")
-        return _checked(self._vc_plugin, name, await _awaited(self._vc_plugin, name, result), types)
+        seconds = limit(name, signature.bind(self, *arguments, **named).arguments.get("timeout"))
+        return _checked(self._vc_plugin, name, await _awaited(self._vc_plugin, name, result, seconds), types)
 
     return method
 
 
-async def _awaited(plugin: LoadedPlugin, name: str, awaitable: Awaitable[object]) -> object:
-    """Await what an async method of a plug-in's object returned: the one place that does.
+async def _awaited(plugin: LoadedPlugin, name: str, awaitable: Awaitable[object], seconds: float | None) -> object:
+    """Await what an async method of a plug-in's object returned, for ``seconds`` at most: the one place that does.
 
     Raises VCError. A cancellation of this task passes; a CancelledError without one does not.
     """
     task = asyncio.current_task()
     try:
-        return await _stepped(awaitable, f"{plugin} executed {name}")
+        return await limited(_stepped(awaitable, f"{plugin} executed {name}"), seconds, name)
+    except OverrunError as error:
+        raise plugin.contract_error(error.clause) from error
     except BaseException as error:
         cancelled = isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling())
         closed = isinstance(error, GeneratorExit) and task is not _running_task()  # by the collector of garbage

@@ -21,6 +21,9 @@ from vc_core.plugins.loaded import LoadedPlugin
 from vc_core.plugins.notifications import HookTimeoutError, with_timeout
 from vc_core.plugins.running_call import executing
 
+#: Seconds that a driver's hook may take. It makes an object and does no I/O, but may import modules.
+HOOK_TIMEOUT = 10.0
+
 _Generator = Generator[None, object, object]
 
 #: Returns what the core, and the wrappers around, get for what a hook of a plug-in returned.
@@ -68,8 +71,15 @@ def track(impl: Any, hook: str, plugin: LoadedPlugin, protect: Protect, timeout:
 def _hook(
     function: Callable[..., object], hook: str, plugin: LoadedPlugin, protect: Protect, *arguments: object
 ) -> object:
-    """Call a driver's method for a hook."""
-    return call(plugin, hook, lambda: protect(plugin, function(*arguments)))
+    """Call a driver's method for a hook, on a thread of its own: it may hang.
+
+    Raises VCError: a DriverContractError when it does not return in time. It is then left behind on its thread.
+    """
+    try:
+        return with_timeout(lambda: call(plugin, hook, lambda: protect(plugin, function(*arguments))), HOOK_TIMEOUT)
+    except HookTimeoutError as error:
+        message = f"did not return from {hook} within {HOOK_TIMEOUT:g} s; repair or uninstall it"
+        raise plugin.contract_error(message) from error
 
 
 def _wrapper(

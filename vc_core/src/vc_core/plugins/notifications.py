@@ -1,4 +1,4 @@
-"""Runs the code of extensions on threads of its own: calls with a timeout, and a queue of notifications."""
+"""Runs the code of plug-ins on threads of its own: calls with a timeout, and a queue of notifications."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _T = TypeVar("_T")
 
 
 class HookTimeoutError(Exception):
-    """An extension's code did not return within its timeout. Never leaves ``vc_core.plugins``."""
+    """A plug-in's code did not return within its timeout. Never leaves ``vc_core.plugins``."""
 
 
 def with_timeout(function: Callable[[], _T], timeout: float) -> _T:
     """Return the result of ``function``, called on a new thread while the calling thread blocks.
 
-    Called by the registry to import an extension and to call its hooks. ``timeout``: seconds. Raises what ``function``
+    Called to import a plug-in and to call its hooks. ``timeout``: seconds. Raises what ``function``
     raises, and HookTimeoutError when the timeout expires: the call then goes on in its daemon thread, which does not
     keep the process from ending.
     """
@@ -36,7 +36,7 @@ def with_timeout(function: Callable[[], _T], timeout: float) -> _T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=call, name="extension", daemon=True).start()
+    threading.Thread(target=call, name="plug-in", daemon=True).start()
     if not wait([outcome], timeout).done:
         raise HookTimeoutError
     return outcome.result()

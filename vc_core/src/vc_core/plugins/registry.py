@@ -41,6 +41,9 @@ from vc_core.plugins.running_call import executing
 #: Seconds that importing an extension, or one of its hooks, may take.
 EXTENSION_TIMEOUT = 3.0
 
+#: Seconds that importing a driver may take; the modules of a large one take a second, more from a slow disk.
+LOAD_TIMEOUT = 15.0
+
 #: Seconds that a process blocks, before it ends, until its notifications are delivered: time for one extension that
 #: hangs and is disabled, and for the others.
 DRAIN_TIMEOUT = 2 * EXTENSION_TIMEOUT
@@ -58,8 +61,7 @@ class Plugins:
     """The plug-ins of one runtime. Cheap to make: installed distributions are read when a name is first looked up.
 
     May be used from several threads. A driver is loaded at its first use, extensions before the first hook is called.
-    The hooks of drivers run on the calling thread; extensions are imported, notified, and their wrappers executed, on
-    threads of their own.
+    Plug-ins are imported, their hooks called, extensions notified and their wrappers executed on threads of their own.
     """
 
     def __init__(self, *, bare: bool = False) -> None:
@@ -249,11 +251,11 @@ class Plugins:
                     raise DriverNotFoundError(self._not_found(kind, name, available), kind=kind, name=name)
             load = partial(self._installed().load, kind, name)
             try:
-                is_extension = kind is PluginKind.EXTENSION
-                obj, entry_point = with_timeout(load, EXTENSION_TIMEOUT) if is_extension else load()
+                timeout = EXTENSION_TIMEOUT if kind is PluginKind.EXTENSION else LOAD_TIMEOUT
+                obj, entry_point = with_timeout(load, timeout)
             except HookTimeoutError as error:
                 supplied = self._installed().suppliers(kind, name)
-                message = f"extension {name!r} of {supplied} did not load within {EXTENSION_TIMEOUT:g} s; "
+                message = f"{kind.noun} {name!r} of {supplied} did not load within {timeout:g} s; "
                 message += "repair or uninstall it"
                 raise DriverLoadError(message, kind=kind, name=name) from error
             return self._register(LoadedPlugin(kind, name, *supplier(entry_point), obj))
