@@ -21,6 +21,7 @@ from vc_core.client.link import Link
 from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
 from vc_core.host.processes import find_starting_supervisor, supervisor_arguments
 from vc_core.plugins import running_call
+from vc_core.store.locks import PodLock
 from vc_core.store.records import PodRecord
 from vc_core.store.status import at_rest, vm_identity
 from vc_core.store.store import Store
@@ -205,6 +206,7 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
     client_end.setblocking(False)
     failed: list[VCError] = []
     served = threading.Event()
+    held: list[PodLock] = []
 
     from vc_core.engine.engine import Engine
     from vc_core.plugins import event_loop
@@ -212,7 +214,12 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
     from vc_core.supervisor.service import serve
 
     def give_up(error: VCError) -> None:
-        """Answer in the place of a thread that a plug-in blocks, and leave it behind; it keeps the pod's lock."""
+        """Answer in the place of a thread that a plug-in blocks, and leave it behind, without the pod's lock.
+
+        If the plug-in returns after all, the thread can change the pod no more: its store refuses that.
+        """
+        for lock in held:
+            lock.release()
         with suppress(OSError):
             wire.send(server_end, Failure.of(error))
         served.set()
@@ -223,14 +230,15 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
         plugins = Plugins()
 
         async def one() -> None:
-            engine = await Engine.open(store, pod_id, plugins)
+            engine = await Engine.open(store.holding(*held), pod_id, plugins)
             try:
                 await serve(engine, server_end)
             finally:
                 await engine.aclose()
 
         try:
-            with store.locked(pod_id):
+            with store.locked(pod_id) as lock:
+                held.append(lock)
                 try:
                     event_loop.run(one(), watchdog)
                 finally:

@@ -23,8 +23,13 @@ class PodLock:
         self._file = os.fdopen(fd, "rb", buffering=0)
         self._path = path
 
+    @property
+    def held(self) -> bool:
+        """Whether it was not released yet."""
+        return not self._file.closed
+
     def release(self) -> None:
-        """Release the lock. Idempotent."""
+        """Release the lock. Idempotent; may be called by another thread than the one that got it."""
         self._file.close()
 
     def unlink(self) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vc_core.config.ids import ID_PATTERN, check_id
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError
 from vc_core.store import files, locks, records
+from vc_core.store.locks import PodLock
 from vc_core.store.records import PodRecord
 from vc_core.store.roots import Roots, private_directory
 
@@ -26,9 +27,13 @@ LOCK_TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Records of pods below ``roots``."""
+    """Records of pods below ``roots``.
+
+    ``lock``: of the one pod that is written to, for an engine that may lose it; see :meth:`holding`.
+    """
 
     roots: Roots
+    lock: PodLock | None = None
 
     @classmethod
     def here(cls) -> Store:
@@ -48,8 +53,16 @@ class Store:
             raise StorageError(f"{str(self.roots.state)!r} cannot be read: {error.strerror}") from error
         return sorted(name for name in names if ID_PATTERN.fullmatch(name))
 
+    def holding(self, lock: PodLock) -> Store:
+        """Return a store that writes records only until ``lock`` is released, which another thread may do."""
+        return replace(self, lock=lock)
+
+    def _require_lock(self, pod_id: str) -> None:
+        if self.lock is not None and not self.lock.held:
+            raise StorageError(f"pod {pod_id!r} is not changed: this operation was left behind, as it took too long")
+
     @contextmanager
-    def locked(self, pod_id: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    def locked(self, pod_id: str, timeout: float = LOCK_TIMEOUT) -> Iterator[PodLock]:
         """Hold a pod's lock, after waiting for it ``timeout`` seconds at most. The pod need not exist.
 
         The lock file is removed if there is no pod in the end. Raises BusyError, StorageError, ConfigError (bad id).
@@ -60,10 +73,10 @@ class Store:
         private_directory(path.parent)
         lock = locks.acquire(path, timeout, f"pod {pod_id!r} is busy with another operation; try again")
         try:
-            yield
+            yield lock
         finally:
             try:
-                if not self.exists(pod_id):
+                if lock.held and not self.exists(pod_id):
                     with suppress(OSError):  # an empty file is left, and serves the next pod of this id
                         lock.unlink()
             finally:
@@ -131,10 +144,12 @@ class Store:
 
     def write(self, record: PodRecord) -> None:
         """Replace the record of a pod. Called with the lock held. Raises StorageError; the old record is kept then."""
+        self._require_lock(record.id)
         files.write_atomic(self.roots.pod_state_dir(record.id), "state.json", records.encode(record))
 
     def write_config(self, config: PodConfig) -> None:
         """Replace the configuration of a pod. Called with the lock held. Raises ConfigError, StorageError."""
+        self._require_lock(config.id)
         from vc_core.store.config_record import encode_config
 
         files.write_atomic(self.roots.pod_state_dir(config.id), "config.json", encode_config(config))
@@ -150,6 +165,7 @@ class Store:
 
     def remove_container_files(self, pod_id: str, container_id: str) -> None:
         """Remove a container's log. Called with the lock held. Raises StorageError."""
+        self._require_lock(pod_id)
         files.remove_tree(self.roots.pod_state_dir(pod_id) / "containers" / container_id)
 
     def remove(self, pod_id: str) -> None:
