@@ -272,13 +272,17 @@ def test_only_the_time_in_which_a_coroutine_s_own_code_is_executed_is_recorded(t
     class Noting(MockHypervisor):
         async def start(self, timeout: float) -> None:
             look()
-            await asyncio.sleep(0.001)
+            waits.set()
+            await goes_on.wait()
             look()
+
+    waits, goes_on = asyncio.Event(), asyncio.Event()
 
     async def watch() -> None:
         task = asyncio.create_task(started(guard(PLUGIN, Noting.__new__(Noting))))
-        await asyncio.sleep(0)
+        await waits.wait()
         look()
+        goes_on.set()
         await task
         look()
 

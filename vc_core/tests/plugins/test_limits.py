@@ -69,6 +69,19 @@ def test_the_result_and_the_exception_of_a_method_pass() -> None:
         run(limited(failure(), 1.0, "start"))
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exception_that_would_end_the_event_loop_passes_to_the_caller(error: BaseException) -> None:
+    async def end() -> None:
+        raise error
+
+    async def main() -> str:
+        with pytest.raises(type(error)):
+            await limited(end(), 1.0, "start")
+        return "the loop goes on"
+
+    assert run(main()) == "the loop goes on"
+
+
 def test_a_method_that_takes_too_long_is_cancelled() -> None:
     cancelled: list[str] = []
     with pytest.raises(OverrunError) as caught:
@@ -97,6 +110,7 @@ def test_a_method_that_ignores_its_cancellation_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, by: str
 ) -> None:
     monkeypatch.setattr(limits, "CANCEL_TIMEOUT", 0.01)
+    monkeypatch.setattr(limits, "_left_behind", set())
 
     async def main() -> None:
         end = asyncio.Event()
@@ -110,8 +124,8 @@ def test_a_method_that_ignores_its_cancellation_is_left_behind(
             caller.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await caller
-        (left,) = limits._left_behind
         end.set()
+        (left,) = limits._left_behind
         await asyncio.wait({left})
         await asyncio.sleep(0)
         assert not limits._left_behind

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 #: Seconds beyond the ``timeout`` argument of a method in which it can raise its own error and clean up.
 MARGIN = 5.0
@@ -58,17 +58,30 @@ async def limited(work: Awaitable[_T], seconds: float | None, what: str) -> _T:
     ``seconds``: from now on; None for any time. It is cancelled then, and when the caller is. Raises what ``work``
     raises, and OverrunError.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(_outcome(work))
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
         await _cancelled(task, what)
         raise
     if done:
-        return task.result()
+        result, error = task.result()
+        if error is not None:
+            raise error
+        return cast(_T, result)
     ended = await _cancelled(task, what)
     how = "it was cancelled" if ended else "it ignored its cancellation and was left behind"
     raise OverrunError(f"did not return from {what} within {seconds:g} s; {how}")
+
+
+async def _outcome(work: Awaitable[_T]) -> tuple[_T | None, BaseException | None]:
+    """Return the result of ``work``, or its exception: SystemExit of a task would end the event loop."""
+    try:
+        return await work, None
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        return None, error
 
 
 async def _cancelled(task: asyncio.Future[Any], what: str) -> bool:
