@@ -149,7 +149,7 @@ def daemon_vm(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     monkeypatch.setenv("DAEMON_VMS", str(vms))
     vc.create_pod(dataclasses.replace(mock_config(), hypervisor_type="daemon"))
-    store.write(msgspec.structs.replace(store.read("p1"), supervised=True, intent="start"))
+    store.write(msgspec.structs.replace(store.read("p1"), supervised=True, discards=True, intent="start"))
     vm = vms / pod_uuid(store.make_run_dir("p1"))
     vm.touch()
     return vm
@@ -168,6 +168,15 @@ def test_the_next_owner_lets_the_driver_discard_what_a_daemon_has(daemon_vm: Pat
     recover(store)
     assert not daemon_vm.exists()
     assert store.read("p1").intent == ""
+
+
+def test_a_start_records_before_the_vm_that_the_driver_discards_it(
+    daemon_vm: Path, mock_config: Callable[..., vc.PodConfig], store: Store
+) -> None:
+    vc.create_pod(dataclasses.replace(mock_config("p2"), hypervisor_type="daemon"))
+    assert not store.read("p2").discards
+    vc.start_pod("p2")
+    assert store.read("p2").discards
 
 
 def test_a_start_stays_interrupted_until_the_driver_has_discarded_its_vm(

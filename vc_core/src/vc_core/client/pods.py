@@ -23,7 +23,7 @@ from vc_core.errors import BusyError, StateError, StorageError, SupervisorError,
 from vc_core.host import processes
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
-from vc_core.store.status import effective_record, require, vm_identity
+from vc_core.store.status import at_rest, effective_record, require, vm_identity
 from vc_core.store.store import LOCK_TIMEOUT, Store
 from vc_core.supervisor.messages import Event, Start, Started, Stop, Streams
 from vc_core.supervisor.messages import Progress as ProgressEvent
@@ -265,13 +265,12 @@ def _stop_elsewhere(store: Store, pod_id: str) -> None:
 
 
 def _may_have_left(store: Store, pod_id: str) -> bool:
-    """Return whether a pod that is being deleted did not stop, so that a daemon of the host may still have its VM."""
+    """Return whether a pod that is being deleted did not stop, and its driver has to find its VM."""
     try:
         record = store.read(pod_id)
     except StorageError:
         return True
-    at_rest = record.state in (State.READY, State.STOPPED) and not record.intent and record.vm is None
-    return record.supervised and not at_rest
+    return record.discards and not at_rest(record)
 
 
 def _discard_elsewhere(store: Store, pod_id: str) -> None:

@@ -1,12 +1,11 @@
-"""Ends the VM of a start that was interrupted: the driver discards it, or the core finds its processes.
+"""Lets a driver discard the VM of a start that was interrupted.
 
-``python -m vc_core.engine.leftovers POD`` does the driver's part alone, and prints why it failed. A forced delete runs
-it in a process of its own, because the driver may hang.
+``python -m vc_core.engine.leftovers POD`` does it in a process of its own, for a forced delete, because the driver may
+hang; it prints why it failed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -16,39 +15,25 @@ from vc_core.driver.context import PodContext
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine import assembly
 from vc_core.errors import VCError
-from vc_core.host import processes
 
 if TYPE_CHECKING:
-    from vc_core.driver.process import ProcessIdentity
     from vc_core.plugins.registry import Plugins
 
 #: Seconds for a driver to end a VM that it does not have on record.
 DISCARD_TIMEOUT = 10.0
 
 
-async def discard(plugins: Plugins, config: PodConfig, pod: PodContext) -> bool:
-    """Let the pod's hypervisor end what an earlier process made; return False if it leaves that to the core.
+async def discard(plugins: Plugins, config: PodConfig, pod: PodContext) -> None:
+    """Let the pod's hypervisor end what an earlier process made and did not record, if it has Capability DISCARD.
 
     Raises ConfigError, DriverError, HypervisorError.
     """
     hypervisor = assembly.make_hypervisor(plugins, config, pod)
     try:
-        if HypervisorCapability.DISCARD not in hypervisor.capabilities:
-            return False
-        await hypervisor.discard(DISCARD_TIMEOUT)
-        return True
+        if HypervisorCapability.DISCARD in hypervisor.capabilities:
+            await hypervisor.discard(DISCARD_TIMEOUT)
     finally:
         await hypervisor.aclose()
-
-
-async def find_or_discard(plugins: Plugins, config: PodConfig, pod: PodContext) -> list[ProcessIdentity]:
-    """Return the processes of a VM that no record names, for the caller to kill; none if the driver has discarded it.
-
-    Called after a start that was interrupted. Raises ConfigError, DriverError, HypervisorError.
-    """
-    if await discard(plugins, config, pod):
-        return []
-    return await asyncio.to_thread(processes.find_vms, pod.run_dir, pod.uuid)
 
 
 def main(pod_id: str) -> None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import BlockDevice
 from vc_core.driver.guest import Progress
+from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine import assembly, guest_image, leftovers
 from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine
 from vc_core.errors import StateError, VCError
-from vc_core.host import rootfs, share
+from vc_core.host import processes, rootfs, share
 from vc_core.states import LIVE_STATES, STOPPABLE_STATES, State, move
 from vc_core.store.status import UNWATCHED, vm_identity
 from vc_core.store.store import Store
@@ -76,6 +77,9 @@ class Runtime:
         if self._share_dir is not None:
             found = map(rootfs.resolve, config.containers)  # evaluated on the thread: their file server may be slow
             disks = await asyncio.to_thread(assembly.disks_of, config, found)
+        discards = HypervisorCapability.DISCARD in machine.hypervisor.capabilities
+        if discards != self._ledger.record.discards:
+            self._ledger.commit(discards=discards)  # for what ends this start if this process dies
         progress("starting the VM", None)
         await machine.prepare([*assembly.devices_of(config, machine.agent, pod), *disks])
         self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
@@ -231,7 +235,10 @@ class Runtime:
         doomed = {recorded} if (recorded := vm_identity(record)) else set()
         if record.intent == "start":
             pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
-            doomed.update(await leftovers.find_or_discard(self._plugins, self._ledger.config, pod))
+            if record.discards:
+                await leftovers.discard(self._plugins, self._ledger.config, pod)
+            else:
+                doomed.update(await asyncio.to_thread(processes.find_vms, pod.run_dir, pod.uuid))
         for identity in doomed:
             _log.warning("pod %s: killing process %d of a start that was not finished", record.id, identity.pid)
             if not await asyncio.to_thread(identity.kill, VM_TIMEOUT):

@@ -36,7 +36,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The state of a pod.
 
     ``supervised``: its VM is a process, so it has a supervisor while it runs. ``intent``: an operation that was begun
-    and whose end is not recorded yet. ``vm``: the VM's process identity. ``saved_*``: what the drivers' objects need to
+    and whose end is not recorded yet. ``vm``: the VM's process identity. ``discards``: its hypervisor driver, and not
+    the core, finds a VM that is not recorded. ``saved_*``: what the drivers' objects need to
     take the VM over. ``forwards``: ports of this host that lead into the guest. ``warnings``: those of the agent.
     """
 
@@ -50,6 +51,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     created_at: float  #: seconds since the epoch
     intent: str = ""
     vm: dict[str, Any] | None = None
+    discards: bool = False
     saved_hypervisor: dict[str, Any] | None = None
     saved_agent: dict[str, Any] | None = None
     acceleration: str = ""
