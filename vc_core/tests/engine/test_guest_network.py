@@ -34,7 +34,7 @@ def network(config: NetworkConfig, hypervisor: object) -> GuestNetwork:
 
 def test_a_guest_has_what_its_configuration_lists_and_nothing_else_by_default() -> None:
     class Default(FakeHypervisor):
-        resolve_network = Hypervisor.resolve_network  # type: ignore[assignment]
+        resolve_network = Hypervisor.resolve_network
 
     assert network(TAP, Default()) == GuestNetwork((GuestInterface("eth0", ("192.0.2.7/24", "2001:db8::7/64"), 1400),))
 

@@ -86,10 +86,6 @@ class BlockingNap(NapHypervisor):
 
 class Plugin:
     @hookimpl
-    def vc_hypervisor_config(self, options):
-        return "none"
-
-    @hookimpl
     def vc_hypervisor_create(self, pod, config, saved):
         return BlockingNap(pod, config, saved)
 """
@@ -163,7 +159,11 @@ def test_an_async_method_that_never_returns_ends_with_an_error_that_names_it(
             DriverContractError,
             "of stranger-blocking 7.8 did not return from vc_hypervisor_create within",
         ),
-        ("import blocks", DriverLoadError, "hypervisor driver 'blocking' did not load within 0.3 s"),
+        (
+            "import blocks",
+            DriverLoadError,
+            "hypervisor driver 'blocking' of stranger-blocking 7.8 did not load within 0.3 s",
+        ),
     ],
 )
 def test_a_hook_or_an_import_that_never_returns_ends_with_an_error_that_names_it(
