@@ -200,7 +200,7 @@ class Containment(GuestView):
         able(HypervisorCapability.NETWORK)
         with tap_device() as (device, frames):
             config = NetworkConfig(mode=NetworkMode.TAP, device=device, addresses=[f"{_TAP_ADDRESS}/24"])
-            interface = NetworkInterface(config, MAC)
+            interface = NetworkInterface.of(config, MAC)
             try:
                 make().add_device(interface)
             except (ConfigError, NotSupportedError) as error:

@@ -54,7 +54,7 @@ async def observe_neighbour(make: Make, pod: PodContext, late: Path, boot_timeou
     if HypervisorCapability.NETWORK in vm.capabilities:
         config = NetworkConfig(mode=NetworkMode.USER, restrict=True, addresses=[f"{ADDRESS}/24"], gateway=GATEWAY)
         try:
-            vm.add_device(NetworkInterface(config, MAC))
+            vm.add_device(NetworkInterface.of(config, MAC))
             network = ""
         except (ConfigError, NotSupportedError) as error:
             network = f"the hypervisor refuses a device: {error}"
