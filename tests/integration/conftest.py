@@ -49,20 +49,20 @@ class _Chosen:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "qemu: concerns QEMU itself, or no hypervisor in particular, and runs with QEMU only"
+        "markers", "hypervisors(name, ...): runs with these only: others lack it, or it concerns no one in particular"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what concerns QEMU itself where the hypervisor is another one."""
+    """Leave out tests that are not for the hypervisor that they would run with."""
     for item in list(items):
-        parameters = getattr(item, "callspec", None)
-        if parameters and parameters.params.get("hypervisor", "qemu") != "qemu" and item.get_closest_marker("qemu"):
+        parameters, only = getattr(item, "callspec", None), item.get_closest_marker("hypervisors")
+        if parameters and only and parameters.params.get("hypervisor", only.args[0]) not in only.args:
             items.remove(item)
             config.hook.pytest_deselected(items=[item])
 
 
-@pytest.fixture(scope="module", autouse=True, params=["qemu", "uml"])
+@pytest.fixture(scope="module", autouse=True, params=["qemu", "uml", "libvirt"])
 def hypervisor(request: pytest.FixtureRequest) -> str:
     """Run every test once for each hypervisor, a module at a time."""
     _Chosen.hypervisor = request.param

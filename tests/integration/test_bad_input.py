@@ -15,7 +15,7 @@ from vc_core.store.roots import Roots
 
 from .conftest import supervisors, virtc, virtc_path
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("qemu"), pytest.mark.qemu]
+pytestmark = [pytest.mark.root, pytest.mark.needs("qemu"), pytest.mark.hypervisors("qemu")]
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_a_container_starts_with_its_pod_on_a_disk_and_writes_to_a_layer_in_the_
     assert disks["ext4"].read_bytes() == before
 
 
-@pytest.mark.qemu  # the only one that is given disks while it runs
+@pytest.mark.hypervisors("qemu", "libvirt")  # uml is given no disks while it runs
 @pytest.mark.parametrize("fstype", _MAKERS)
 def test_a_disk_of_each_kind_joins_a_pod_that_runs_and_leaves_it(
     disk_pod: vc.Pod, disks: dict[str, Path], fstype: str
@@ -77,7 +77,7 @@ def test_a_disk_of_each_kind_joins_a_pod_that_runs_and_leaves_it(
         made.delete(force=True)
 
 
-@pytest.mark.qemu  # the only one that is given disks while it runs
+@pytest.mark.hypervisors("qemu", "libvirt")  # uml is given no disks while it runs
 def test_a_disk_that_is_written_to_keeps_what_was_written(
     disk_pod: vc.Pod, disks: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_disk_that_is_written_to_keeps_what_was_written(
     assert subprocess.run(["/sbin/e2fsck", "-fn", disk], capture_output=True).returncode == 0
 
 
-@pytest.mark.qemu  # the only one that is given disks while it runs
+@pytest.mark.hypervisors("qemu", "libvirt")  # uml is given no disks while it runs
 def test_a_read_only_root_on_a_disk_cannot_be_written(disk_pod: vc.Pod, disks: dict[str, Path]) -> None:
     made = disk_pod.create_container(container("fixed", disks["ext4"], read_only=True))
     made.start()
@@ -99,7 +99,7 @@ def test_a_read_only_root_on_a_disk_cannot_be_written(disk_pod: vc.Pod, disks: d
     made.delete(force=True)
 
 
-@pytest.mark.qemu  # the only one that is given disks while it runs
+@pytest.mark.hypervisors("qemu", "libvirt")  # uml is given no disks while it runs
 def test_a_supervisor_that_takes_over_finds_the_disks(disks: dict[str, Path]) -> None:
     config = pod_config(id="taken", containers=[container("first", disks["ext4"])])
     with vc.run_pod(config) as pod:

@@ -11,7 +11,7 @@ import vc_core as vc
 
 from .conftest import container, pod_config, virtc
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.qemu]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 
 
 def test_a_guest_is_built_on_first_use_listed_and_removed(

@@ -16,7 +16,7 @@ from vc_core.config.network import NetworkMode
 
 from .conftest import container, virtc
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.qemu]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", "libvirt")]
 
 
 @pytest.fixture(scope="module")

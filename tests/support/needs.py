@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from libvirt_daemon import DAEMON
 from vc_core.errors import VCError
 from vc_core.plugins.registry import Plugins
 
@@ -33,6 +34,7 @@ PROGRAMS = {
     "e2fsck": "e2fsprogs",
     "gcc": "gcc libc6-dev",
     "ip": "iproute2",
+    "libvirtd": "libvirt-daemon libvirt-daemon-driver-qemu",
     "linux.uml": "user-mode-linux",
     "losetup": "mount",
     "mke2fs": "e2fsprogs",
@@ -49,6 +51,7 @@ PROGRAMS = {
     "sshd": "openssh-server",
     "strace": "strace",
     "unshare": "util-linux",
+    "virsh": "libvirt-clients",
 }
 
 #: The package that tests fetch to find out whether there is a package index; the build back end of this repository.
@@ -99,6 +102,8 @@ def _cgroup_v2() -> str:
 @functools.cache
 def missing_hypervisor(name: str) -> str:
     """Return what keeps a hypervisor's driver from working on this host, "" if nothing."""
+    if name == "libvirt" and (why := DAEMON.start()):
+        return why
     try:
         return "; ".join(Plugins().hypervisor(name).probe())
     except VCError as error:
@@ -109,6 +114,7 @@ def missing_hypervisor(name: str) -> str:
 FEATURES: dict[str, Callable[[], str]] = {
     "/dev/net/tun": _tun,
     "cgroup v2": _cgroup_v2,
+    "libvirt": lambda: missing_hypervisor("libvirt"),
     "loop devices": _loop_devices,
     "mount namespaces": _mount_namespaces,
     "qemu": lambda: missing_hypervisor("qemu"),
@@ -187,7 +193,18 @@ def programs_for_administrators() -> Iterator[None]:
         yield
 
 
+#: The session that ends the daemon; some tests run pytest in their own process.
+_sessions: list[pytest.Config] = []
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Look at the host anew in each session: some tests run pytest in their own process."""
+    """Look at the host anew in each session."""
+    _sessions.append(config)
     for one in (missing, missing_hypervisor, missing_index):
         one.cache_clear()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the daemon at the end of the outermost session."""
+    if _sessions.pop() is config and not _sessions:
+        DAEMON.stop()

@@ -91,7 +91,8 @@ class Hypervisor(ABC):
         """End the VM and release what prepare made, within ``timeout`` seconds.
 
         Called when a pod is stopped, and to clean up after any failure: it accepts every state, and ending an ended
-        VM is no error. The driver asks the VM to end first, and kills it before the timeout.
+        VM is no error. The agent has asked the guest before, where it could; the driver asks what runs the VM to end,
+        and kills it before the timeout.
         Raises HypervisorError when the VM has not ended, or when what prepare made cannot be removed.
         """
 

@@ -35,6 +35,7 @@ PUBLISHED = {
     (PluginKind.HYPERVISOR, "qemu"): "vc-hypervisor-qemu",
     (PluginKind.HYPERVISOR, "mock"): "vc-hypervisor-mock",
     (PluginKind.HYPERVISOR, "uml"): "vc-hypervisor-uml",
+    (PluginKind.HYPERVISOR, "libvirt"): "vc-hypervisor-libvirt",
     (PluginKind.AGENT, "hyperstart"): "vc-agent-hyperstart",
     (PluginKind.AGENT, "sshd"): "vc-agent-sshd",
     (PluginKind.AGENT, "noop"): "vc-agent-noop",
