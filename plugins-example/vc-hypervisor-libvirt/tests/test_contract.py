@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from vc_core.driver import Boot
 from vc_core.testing import HypervisorContract
 
 
@@ -13,7 +12,3 @@ from vc_core.testing import HypervisorContract
 @pytest.mark.usefixtures("libvirt")
 class TestHypervisor(HypervisorContract):
     driver_name = "libvirt"
-
-    @pytest.fixture
-    def boot(self, built: Boot) -> Boot:
-        return built
