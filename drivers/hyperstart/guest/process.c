@@ -201,6 +201,15 @@ static uint8_t exit_status(int wait_status)
 	return extended ? (uint8_t)(128 + WTERMSIG(wait_status)) : 0;
 }
 
+static bool is_forgotten(const struct process *process)
+{
+	const struct process *other = processes;
+
+	while (other && other != process)
+		other = other->next;
+	return !other;
+}
+
 struct process *process_reaped(pid_t pid, int wait_status)
 {
 	struct process *process = processes;
@@ -213,7 +222,8 @@ struct process *process_reaped(pid_t pid, int wait_status)
 	process->status = exit_status(wait_status);
 	if (process->start.fd >= 0)
 		process->start.ready(&process->start, EPOLLIN);
-	return process;
+	/* A start that failed may have undone the pod, and with it forgotten this process. */
+	return is_forgotten(process) ? NULL : process;
 }
 
 void process_finish(struct process *process)

@@ -97,8 +97,10 @@ static void start_ready(struct watch *watch, uint32_t events)
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	loop_close(watch);
-	if (count == sizeof report)
+	if (count == sizeof report) {
+		report.reason[sizeof report.reason - 1] = '\0'; /* the child may be another program by now */
 		failure = report;
+	}
 	process->hidden = count == sizeof report;
 	on_started(process);
 }

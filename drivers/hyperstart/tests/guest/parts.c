@@ -1,10 +1,13 @@
 /* Runs single parts of the guest agent on the host, with the sanitizers, for failures that a VM cannot be made to have.
  *
  *     parts resolver    write the resolver's file to a full file system; print the result
- *     parts frames      report ends of processes until the control channel is full, then print what the host would read */
+ *     parts frames      report ends of processes until the control channel is full, then print what the host would read
+ *     parts undone      reap a process whose end is noticed before its failure to start, which undoes the pod */
 #include "control.h"
 #include "loop.h"
 #include "network.h"
+#include "pod.h"
+#include "process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -91,11 +94,38 @@ static int try_frames(void)
 	return 0;
 }
 
+static void undo(struct watch *watch, uint32_t events)
+{
+	(void)events;
+	loop_close(watch);
+	processes_forget(NULL);
+}
+
+static int try_undone(void)
+{
+	const char *args[] = {"program", NULL};
+	struct process_spec spec = {.id = "p", .stdio = 1, .args = args, .user = "", .group = "", .workdir = ""};
+	struct process *process;
+	int ends[2];
+
+	loop_init();
+	require(!pipe(ends), "pipe");
+	process = process_new("c", &spec);
+	require(process, "process_new");
+	process->pid = 4321;
+	process->start = (struct watch){.fd = ends[0], .ready = undo};
+	pod_reaped(process->pid, 127 << 8);
+	printf("%s\n", processes_alive() || process_by_id("c", "p") ? "a process is left" : "all are forgotten");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "resolver"))
 		return try_resolver();
 	if (argc == 2 && !strcmp(argv[1], "frames"))
 		return try_frames();
+	if (argc == 2 && !strcmp(argv[1], "undone"))
+		return try_undone();
 	return 2;
 }

@@ -51,3 +51,7 @@ def test_an_event_for_which_the_control_channel_has_no_room_is_left_out_whole(pa
     assert codes[:2] == [ready, finished]
     assert set(codes[1:]) == {finished}
     assert len(codes) > 10_000
+
+
+def test_a_process_that_an_undone_start_forgot_is_not_touched_again(parts: Callable[[str], bytes]) -> None:
+    assert parts("undone") == b"all are forgotten\n"
