@@ -20,8 +20,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 #: The compiler for this machine, and its Debian package; for others see :func:`_compiler`.
 COMPILER = ("musl-gcc", "musl-tools")
+MUSL = f"/usr/lib/{platform.machine()}-linux-musl"  #: its libraries, in Debian's musl-dev
 FLAGS = (
-    *("-std=c11", "-D_GNU_SOURCE", "-Os", "-static"),
+    *("-std=c11", "-D_GNU_SOURCE", "-Os"),
+    *("-fPIE", "-fstack-protector-strong", "-Wl,-z,relro,-z,now,-z,text"),  # loaded at a random address
     "-fno-builtin-memcpy",  # which -Os makes `rep movsb`, and an emulated CPU executes that byte by byte
     *("-Wall", "-Wextra", "-Wshadow", "-Werror"),
     *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections,--build-id=none", "-s"),
@@ -57,8 +59,8 @@ def build_guest_agent(root: Path, machine: str = platform.machine()) -> Path:
     binary.parent.mkdir(parents=True, exist_ok=True)
     fresh = binary.with_name(f"{name}.{os.getpid()}")
     try:
-        command = [compiler, *FLAGS, "-o", str(fresh), *(str(source) for source in sources if source.suffix == ".c")]
-        subprocess.run(command, check=True)
+        files = [str(source) for source in sources if source.suffix == ".c"]
+        subprocess.run([compiler, *FLAGS, "-o", str(fresh), *_static_pie(compiler, files)], check=True)
         fresh.replace(binary)
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"{compiler} could not compile the guest agent, see its messages above") from error
@@ -70,6 +72,17 @@ def build_guest_agent(root: Path, machine: str = platform.machine()) -> Path:
 
 def _stamp(sources: str, binary: Path) -> str:
     return f"{sources} sources\n{hashlib.sha256(binary.read_bytes()).hexdigest()} {binary.name}\n"
+
+
+def _static_pie(compiler: str, files: list[str]) -> list[str]:
+    """Return the options and files to link a static program that relocates itself.
+
+    Debian's musl-gcc takes -static-pie for a dynamic program, so musl's start files for such programs are named here.
+    """
+    if compiler != COMPILER[0]:
+        return ["-static-pie", *files]
+    begin, prologue, epilogue = (f"{MUSL}/{name}.o" for name in ("rcrt1", "crti", "crtn"))
+    return ["-static", "-nostartfiles", "-Wl,-pie,--no-dynamic-linker", begin, prologue, *files, epilogue]
 
 
 def _compiler(machine: str) -> tuple[str, str]:

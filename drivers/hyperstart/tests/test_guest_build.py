@@ -41,7 +41,11 @@ def test_the_agent_is_one_small_static_program(hook: ModuleType, project: Path) 
     binary = hook.build_guest_agent(project)
     assert binary.stat().st_size < 200 * 1024
     assert os.access(binary, os.X_OK)
-    assert b"INTERP" not in subprocess.run(["readelf", "-lW", binary], check=True, capture_output=True).stdout
+    headers = subprocess.run(["readelf", "-hlW", binary], check=True, capture_output=True, encoding="utf-8").stdout
+    assert "INTERP" not in headers
+    for hardening in ("(Position-Independent Executable file)", "GNU_RELRO"):
+        assert hardening in headers
+    assert "RWE" not in headers
     assert sorted(path.name for path in binary.parent.iterdir()) == ["init", "init.sha256"]
 
 

@@ -37,7 +37,7 @@ BLOCKING = """
 
     def begins(what):
         file = Path(os.environ["BLOCKING"])
-        if file.exists() and file.read_text() == what:
+        if file.exists() and file.read_text(encoding="utf-8") == what:
             file.with_name("began").touch()
             return True
 
@@ -140,7 +140,7 @@ def test_an_async_method_that_never_returns_ends_with_an_error_that_names_it(
     for name in ("MARGIN", "CANCEL_TIMEOUT"):
         monkeypatch.setattr(limits, name, 0.1)
     monkeypatch.setattr(event_loop, "_END_TIMEOUT", 0.1)
-    block.write_text(how)
+    block.write_text(how, encoding="utf-8")
     with pytest.raises(DriverContractError) as caught:
         running.stop(timeout=0.1)  # the VM gets a second at least
     assert str(caught.value) == (
@@ -171,7 +171,7 @@ def test_a_hook_or_an_import_that_never_returns_ends_with_an_error_that_names_it
 ) -> None:
     monkeypatch.setattr(hook_calls, "HOOK_TIMEOUT", 0.3)
     monkeypatch.setattr(registry, "LOAD_TIMEOUT", 0.3)
-    block.write_text(how)
+    block.write_text(how, encoding="utf-8")
     with pytest.raises(error, match=sentence):
         vc.create_pod(CONFIG)
     assert vc.list_pods() == []
@@ -182,7 +182,7 @@ def test_a_method_that_blocks_is_left_behind_with_an_error_that_names_it(
 ) -> None:
     monkeypatch.setattr(event_loop, "BLOCK_TIMEOUT", 0.3)
     monkeypatch.setattr(event_loop, "_INTERVAL", 0.05)
-    block.write_text("stop blocks")
+    block.write_text("stop blocks", encoding="utf-8")
     with pytest.raises(DriverContractError) as caught:
         running.stop()
     assert "hypervisor driver 'blocking' of stranger-blocking 7.8 blocks the event loop" in str(caught.value)
@@ -198,7 +198,7 @@ def test_a_thread_that_was_left_behind_neither_locks_nor_changes_its_pod(
 ) -> None:
     monkeypatch.setattr(event_loop, "BLOCK_TIMEOUT", 0.3)
     monkeypatch.setattr(event_loop, "_INTERVAL", 0.05)
-    block.write_text("stop blocks")
+    block.write_text("stop blocks", encoding="utf-8")
     with pytest.raises(DriverContractError):
         running.stop()
     (left,) = [thread for thread in threading.enumerate() if thread.name == "pod p1"]
@@ -227,7 +227,7 @@ def test_a_thread_that_was_left_behind_neither_locks_nor_changes_its_pod(
 def test_a_command_ends_although_a_driver_blocks(
     running: vc.Pod, block: Path, how: str, signum: signal.Signals | None, status: int
 ) -> None:
-    block.write_text(how)
+    block.write_text(how, encoding="utf-8")
     create = ["create", "--hypervisor", "blocking", "--agent", "noop"]
     operation = ["stop", "p1"] if how.startswith("stop") else create
     virtc = Path(sys.executable).with_name("virtc")
