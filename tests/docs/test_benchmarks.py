@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -36,12 +38,14 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
 
 
+@pytest.mark.slow
 def test_the_measured_programs_find_what_they_import_of_the_core() -> None:
     done = run(COUNT)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_carries_its_reason_and_the_others_are_measured() -> None:
     done = run(PROGRAM)
     lines = done.stdout.splitlines()

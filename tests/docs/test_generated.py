@@ -19,6 +19,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(TOOLS)
 
 
+@pytest.mark.slow
 def test_every_generated_file_is_what_the_code_makes() -> None:
     done = subprocess.run(
         [sys.executable, TOOLS / "generate.py", "--check"], capture_output=True, encoding="utf-8", check=False

@@ -71,6 +71,7 @@ def test_a_plug_in_that_blocks_the_loop_is_named_with_the_place(blocker: ModuleT
     assert found.empty()
 
 
+@pytest.mark.slow
 def test_a_caller_that_leaves_need_not_wait_for_a_plug_in_that_blocks(blocker: ModuleType) -> None:
     found: SimpleQueue[DriverContractError] = SimpleQueue()
     watchdog = Watchdog(found.put, 1000.0)
@@ -79,6 +80,7 @@ def test_a_caller_that_leaves_need_not_wait_for_a_plug_in_that_blocks(blocker: M
     assert "Plugin.stop" in str(found.get(timeout=SOON))
 
 
+@pytest.mark.slow
 def test_a_loop_that_no_plug_in_blocks_goes_on(blocker: ModuleType) -> None:
     end, blocked = threading.Event(), threading.Event()
 
@@ -139,6 +141,7 @@ def test_a_task_that_ignores_its_cancellation_is_left_behind(monkeypatch: pytest
     task.get_coro().close()
 
 
+@pytest.mark.slow
 def test_the_result_and_the_exception_of_the_work_pass() -> None:
     async def fail() -> None:
         raise LookupError("gone")

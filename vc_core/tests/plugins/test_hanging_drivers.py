@@ -22,6 +22,8 @@ from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
 
+pytestmark = pytest.mark.slow
+
 #: Seconds for what happens soon.
 SOON = 20.0
 

@@ -187,6 +187,7 @@ def end(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     event.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", ["first", "second"])
 def test_a_wrapper_that_hangs_is_disabled_and_the_call_goes_on_without_it(
     end: threading.Event, caplog: pytest.LogCaptureFixture, half: str
@@ -205,6 +206,7 @@ def test_a_wrapper_that_hangs_is_disabled_and_the_call_goes_on_without_it(
     assert "extension 'around' added by the program: hook vc_hypervisor_create" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_error_of_the_driver_is_not_lost_in_a_wrapper_that_hangs(end: threading.Event) -> None:
     def hangs() -> Generator[None, Any, Any]:
         try:
