@@ -34,7 +34,8 @@ class ContainerStatus:
 class PodStatus:
     """The state of a pod, derived from its record and from whether its VM's process exists.
 
-    ``acceleration`` ("kvm", "tcg", ...) and ``isolation`` ("hardware", "none") are "" until the pod was started once.
+    ``acceleration`` ("kvm", "tcg", ...), ``isolation`` ("hardware", "none") and ``jail`` ("full", "landlock", "none")
+    are "" until the pod was started once. ``jail_missing``: one sentence for each reason why the jail is not full.
     ``console_path``: the log of the guest's console, "" when there is none. ``forwards``: ports of 127.0.0.1 that are
     forwarded to the guest while it runs. ``warnings``: one sentence for each limitation of the agent with this guest.
     """
@@ -46,6 +47,8 @@ class PodStatus:
     agent: str = ""
     acceleration: str = ""
     isolation: str = ""
+    jail: str = ""
+    jail_missing: tuple[str, ...] = ()
     created_at: float | None = None
     console_path: str = ""
     forwards: tuple[PortForward, ...] = ()

@@ -177,6 +177,8 @@ def status(pod_id: str, as_json: bool) -> None:
         *(("pod", "warning", warning) for warning in found.warnings),
         ("pod", "acceleration", found.acceleration),
         ("pod", "isolation", found.isolation),
+        ("pod", "jail", found.jail),
+        *(("pod", "jail lacks", reason) for reason in found.jail_missing),
         ("pod", "console", found.console_path),
     ]
     output.print_details(details + [detail for one in found.containers for detail in container_details(one)])

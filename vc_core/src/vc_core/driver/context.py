@@ -28,6 +28,7 @@ class PodContext:
     containers' root file systems; an agent that shares files adds it to the VM. ``boot``: None for a hypervisor that
     boots nothing, and when the object is made to take over or to discard a VM. ``writable_dir``: a second host
     directory like ``share_dir``, for mounts that containers may write to; None when no container of the pod has any.
+    ``sources``: what the core binds below these two for the containers that the pod starts with.
 
     ``mount_namespace``: a path of the mount namespace in which ``share_dir`` and ``writable_dir`` have their content,
     for setns(2) and ``nsenter --mount=PATH``. A process that the supervisor starts is in this namespace already; one
@@ -47,10 +48,16 @@ class PodContext:
     boot: Boot | None = None
     writable_dir: Path | None = None
     mount_namespace: Path | None = None
+    sources: tuple[Path, ...] = ()
 
     @classmethod
     def of(
-        cls, config: PodConfig, run_dir: Path, boot: Boot | None = None, mount_namespace: Path | None = None
+        cls,
+        config: PodConfig,
+        run_dir: Path,
+        boot: Boot | None = None,
+        mount_namespace: Path | None = None,
+        sources: tuple[Path, ...] = (),
     ) -> PodContext:
         """Return the context of a pod; ``run_dir``: its run directory, which need not exist yet."""
         writes = any(not mount.read_only for one in config.containers for mount in one.mounts)
@@ -64,4 +71,5 @@ class PodContext:
             boot=boot,
             writable_dir=run_dir / "writable" if writes else None,
             mount_namespace=mount_namespace,
+            sources=sources,
         )

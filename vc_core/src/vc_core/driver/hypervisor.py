@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from vc_core.config.network import PortForward
 from vc_core.driver.devices import BlockDevice, Device, DiskLocation, NetworkInterface
@@ -207,6 +208,28 @@ class Hypervisor(ABC):
     def isolation(self) -> str:
         """Return what isolates the VM from the host: "hardware" or "none". Read after prepare; status shows it."""
         return "none"
+
+    @property
+    def jail(self) -> str:
+        """Return how the VM's process is confined on the host. Read after prepare; status shows it.
+
+        "full": it has users and namespaces of its own and sees no file of the host but those that it needs.
+        "landlock": it is a user of the host, and limited to such files. "none": neither.
+        """
+        return "none"
+
+    @property
+    def jail_missing(self) -> Sequence[str]:
+        """Return one sentence for each reason why the jail is not "full". Read after prepare; status shows them."""
+        return ()
+
+    def user_namespace(self) -> Path | None:
+        """Return a file that names the user namespace of the VM's process, None if that has the ids of this process.
+
+        Called before a directory is bound for a container, from prepare on; the core then binds it with the owners
+        translated to the ids of that namespace. Does no I/O.
+        """
+        return None
 
     async def aclose(self) -> None:  # noqa: B027 - nothing to release is a good default
         """Release this object's sockets and tasks; the VM runs on. Called before the owning process ends."""

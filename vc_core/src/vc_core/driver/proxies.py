@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from vc_core.config.container import Cmd
 from vc_core.config.network import PortForward
@@ -116,6 +117,20 @@ class HypervisorProxy(Hypervisor):
     def isolation(self) -> str:
         """See :class:`Hypervisor`."""
         return self.inner.isolation
+
+    @property
+    def jail(self) -> str:
+        """See :class:`Hypervisor`."""
+        return self.inner.jail
+
+    @property
+    def jail_missing(self) -> Sequence[str]:
+        """See :class:`Hypervisor`."""
+        return self.inner.jail_missing
+
+    def user_namespace(self) -> Path | None:
+        """See :class:`Hypervisor`."""
+        return self.inner.user_namespace()
 
     async def aclose(self) -> None:
         """See :class:`Hypervisor`."""

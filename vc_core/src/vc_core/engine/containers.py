@@ -96,7 +96,7 @@ class Containers:
                 root_fs=root_fs,
                 cmd=with_path(config.cmd),
                 terminal=terminal,
-                mounts=self._share_mounts(config),
+                mounts=self._share_mounts(machine, config),
                 disk=disk,
                 writable_root_fs=config.writable_root_fs,
                 confinement=confinement,
@@ -215,7 +215,8 @@ class Containers:
         root = await asyncio.to_thread(rootfs.resolve, config)
         disk = root_disk(config, root)
         if disk is None:
-            return share.bind_into(self._share_dir, f"{config.id}/rootfs", root.path), None
+            users = machine.hypervisor.user_namespace()
+            return share.bind_into(self._share_dir, f"{config.id}/rootfs", root.path, users=users), None
         if AgentCapability.DISKS not in machine.agent.capabilities:
             raise NotSupportedError(
                 f"rootfs of container {config.id!r} is the disk {config.root_fs!r}, and the agent of its pod can use "
@@ -230,7 +231,7 @@ class Containers:
         if HypervisorCapability.HOTPLUG in machine.hypervisor.capabilities:
             await machine.hypervisor.detach(disk_id(container_id), AGENT_TIMEOUT)
 
-    def _share_mounts(self, config: ContainerConfig) -> tuple[GuestMount, ...]:
+    def _share_mounts(self, machine: Machine, config: ContainerConfig) -> tuple[GuestMount, ...]:
         shared = []
         for number, mount in enumerate(config.mounts):
             directory = self._share_dir if mount.read_only else self._writable_dir
@@ -239,7 +240,8 @@ class Containers:
                     f"container {config.id!r} wants to write to {mount.source!r}, but its pod was started without "
                     "writable mounts; stop and start the pod"
                 )
-            place = share.bind_into(directory, f"{config.id}/mounts/{number}", Path(mount.source), mount.read_only)
+            place, users = f"{config.id}/mounts/{number}", machine.hypervisor.user_namespace()
+            share.bind_into(directory, place, Path(mount.source), mount.read_only, users)
             shared.append(GuestMount(place, mount.target, mount.read_only))
         return tuple(shared)
 

@@ -83,6 +83,8 @@ class Machine:
             "vm": identity.to_mapping() if identity else None,
             "acceleration": self.hypervisor.acceleration,
             "isolation": self.hypervisor.isolation,
+            "jail": self.hypervisor.jail,
+            "jail_missing": list(self.hypervisor.jail_missing),
             **self.saved(),
         }
 

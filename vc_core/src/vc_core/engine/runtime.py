@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vc_core.driver.context import PodContext
-from vc_core.driver.devices import BlockDevice
 from vc_core.driver.guest import Progress
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine import assembly, guest_image, leftovers
@@ -31,6 +31,14 @@ _POD_ROOT = ".pod"
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Roots:
+    """The root of the pod itself, if it has one, and those of its containers, in their order."""
+
+    pod: Path | None
+    containers: Sequence[rootfs.RootFs]
 
 
 class Runtime:
@@ -70,19 +78,18 @@ class Runtime:
         Whatever it raises, the engine then calls :meth:`take_down`.
         """
         config = self._ledger.config
-        pod, pod_root = await self._make_context(progress)
+        roots = await asyncio.to_thread(self._resolve_roots)  # on a thread: their file server may be slow
+        pod = await self._make_context(progress, roots)
         self.containers = Containers(self._ledger, self._share_dir, pod.writable_dir, self._spawn)
         machine = self._make_machine(pod)
-        disks: list[BlockDevice] = []
-        if self._share_dir is not None:
-            found = map(rootfs.resolve, config.containers)  # evaluated on the thread: their file server may be slow
-            disks = await asyncio.to_thread(assembly.disks_of, config, found)
         discards = HypervisorCapability.DISCARD in machine.hypervisor.capabilities
         if discards != self._ledger.record.discards:
             self._ledger.commit(discards=discards)  # for what ends this start if this process dies
         progress("starting the VM", None)
+        disks = assembly.disks_of(config, roots.containers) if self._share_dir else []
         await machine.prepare([*assembly.devices_of(config, machine.agent, pod), *disks])
         self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
+        pod_root = self._share_pod_root(machine, roots.pod)
         await machine.start()
         self._spawn(self._watch_vm(machine))
         if config.network.forwards:
@@ -97,19 +104,34 @@ class Runtime:
         self._ledger.commit(state=running, reason="", intent="", warnings=warnings, **machine.saved())
         self._spawn(self._watch_agent(machine))
 
-    async def _make_context(self, progress: Progress) -> tuple[PodContext, str]:
-        """Return what the drivers get, with all directories made, and where the pod's own root is in the shared one."""
+    def _resolve_roots(self) -> _Roots:
+        """Return where the roots of the pod and of its containers are. Blocks. Raises ConfigError."""
         config = self._ledger.config
         if self._share_dir is None:
-            return PodContext.of(config, self._run_dir), ""
+            return _Roots(None, [])
+        pod = rootfs.resolve_directory("rootfs of the pod", config.root_fs) if config.root_fs else None
+        return _Roots(pod, list(map(rootfs.resolve, config.containers)))
+
+    async def _make_context(self, progress: Progress, roots: _Roots) -> PodContext:
+        """Return what the drivers get, with all directories made."""
+        config = self._ledger.config
+        if self._share_dir is None:
+            return PodContext.of(config, self._run_dir)
         boot = await guest_image.resolve(self._plugins, config, self._cache, progress)
-        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace)
+        mounts = (Path(mount.source) for one in config.containers for mount in one.mounts)
+        directories = (one.path for one in roots.containers if not one.fstype)
+        sources = tuple(dict.fromkeys(filter(None, (roots.pod, *directories, *mounts))))
+        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace, sources)
         for directory in filter(None, (self._share_dir, pod.writable_dir)):
             share.make_shared_dir(directory)
-        if not config.root_fs:
-            return pod, ""
-        root_fs = await asyncio.to_thread(rootfs.resolve_directory, "rootfs of the pod", config.root_fs)
-        return pod, share.bind_into(self._share_dir, f"{_POD_ROOT}/rootfs", root_fs)
+        return pod
+
+    def _share_pod_root(self, machine: Machine, root: Path | None) -> str:
+        """Return where the pod's own root now is below the shared directory, "" if it has none. Raises StorageError."""
+        if root is None or self._share_dir is None:
+            return ""
+        users = machine.hypervisor.user_namespace()
+        return share.bind_into(self._share_dir, f"{_POD_ROOT}/rootfs", root, users=users)
 
     def _make_machine(self, pod: PodContext, *saved: Mapping[str, Any] | None) -> Machine:
         drivers = assembly.make_drivers(self._plugins, self._ledger.config, pod, *saved)

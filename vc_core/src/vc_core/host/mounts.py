@@ -5,12 +5,22 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import struct
 from pathlib import Path
 
 # From <sys/mount.h>; the values are part of Linux' stable interface. The last one is umount2's UMOUNT_NOFOLLOW.
 MS_RDONLY, MS_NOSUID, MS_NODEV = 0x1, 0x2, 0x4
 MS_REMOUNT, MS_BIND, MS_SHARED = 0x20, 0x1000, 0x100000
 _UMOUNT_NOFOLLOW = 0x8
+
+# The system calls for detached and translated mounts (Linux 5.12): their numbers are the same on all machines but
+# Alpha. Their flags are those of linux/mount.h and linux/fcntl.h, and MS_RDONLY, MS_NOSUID and MS_NODEV have the
+# values of the MOUNT_ATTR of the same name.
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH, _MOUNT_ATTR_IDMAP = 0x1, 0x4, 0x100000
+_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
+#: struct mount_attr: attributes to set and to clear, propagation, descriptor of a user namespace.
+_MOUNT_ATTR = struct.Struct("4Q")
 
 #: The mounts of this process' namespace (proc(5)).
 _MOUNTINFO = Path("/proc/self/mountinfo")
@@ -27,6 +37,25 @@ def bind(source: Path, target: Path, flags: int = 0) -> None:
     if flags:
         # The kernel takes a bind's own flags only in a second call (mount(2), "Creating a bind mount").
         _mount("none", target, MS_REMOUNT | MS_BIND | flags)
+
+
+def bind_translated(source: Path, target: Path, flags: int, users: Path) -> None:
+    """Bind ``source`` on ``target`` as :func:`bind` does, with the owners translated to the ids of a user namespace.
+
+    An owner N of a file is the Nth id of the namespace there, and what such an id makes belongs to N. ``users``: a file
+    that names the namespace (``/proc/PID/ns/user``). Raises OSError; EINVAL for a file system that cannot do this.
+    """
+    tree = _call(_OPEN_TREE, source, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    try:
+        namespace = os.open(users, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            attributes = _MOUNT_ATTR.pack(flags | _MOUNT_ATTR_IDMAP, 0, 0, namespace)
+            _call(_MOUNT_SETATTR, source, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+        finally:
+            os.close(namespace)
+        _call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(tree)
 
 
 def make_shared(target: Path) -> None:
@@ -52,6 +81,16 @@ def mounted_below(path: Path) -> list[Path]:
 def _mount(source: str, target: Path, flags: int) -> None:
     if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None) != 0:
         raise _error(target)
+
+
+def _call(number: int, path: Path, *arguments: int | bytes) -> int:
+    """Make a system call that libc may not have a function for. Raises OSError, which names ``path``."""
+    result = _libc.syscall(
+        ctypes.c_long(number), *(one if isinstance(one, bytes) else ctypes.c_long(one) for one in arguments)
+    )
+    if result < 0:
+        raise _error(path)
+    return int(result)
 
 
 def _error(target: Path) -> OSError:

@@ -10,6 +10,7 @@ root on another thread before it is bound here.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -33,10 +34,11 @@ def make_shared_dir(directory: Path) -> None:
         raise StorageError(f"shared directory {str(directory)!r} cannot be made: {error.strerror}") from error
 
 
-def bind_into(directory: Path, place: str, source: Path, read_only: bool = True) -> str:
+def bind_into(directory: Path, place: str, source: Path, read_only: bool = True, users: Path | None = None) -> str:
     """Bind a file or directory of the host at ``place`` below a shared directory, and return ``place``.
 
-    Called before a container starts. A mount that is there already is left as it is. Raises StorageError.
+    Called before a container starts. ``users``: the user namespace of the VM's process, None if its ids are those of
+    this process. A mount that is there already is left as it is. Raises StorageError.
     """
     target = directory / place
     try:
@@ -44,8 +46,17 @@ def bind_into(directory: Path, place: str, source: Path, read_only: bool = True)
             for parent in reversed(target.relative_to(directory).parents[:-1]):
                 _make_directory(directory / parent)
             (_make_directory if source.is_dir() else _make_file)(target)
-            mounts.bind(source, target, _SAFE | (mounts.MS_RDONLY if read_only else 0))
+            flags = _SAFE | (mounts.MS_RDONLY if read_only else 0)
+            if users is None:
+                mounts.bind(source, target, flags)
+            else:
+                mounts.bind_translated(source, target, flags, users)
     except OSError as error:
+        if users is not None and error.errno in (errno.EINVAL, errno.EPERM):
+            raise StorageError(
+                f"{str(source)!r} cannot be shared with the guest of a jailed VM, because its file system does not "
+                "translate owners (idmapped mounts); copy it to another file system"
+            ) from error
         raise StorageError(f"{str(source)!r} cannot be shared with the guest: {error.strerror}") from error
     return place
 

@@ -56,6 +56,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     saved_agent: dict[str, Any] | None = None
     acceleration: str = ""
     isolation: str = ""
+    jail: str = ""
+    jail_missing: list[str] = []
     forwards: list[PortForward] = []
     warnings: list[str] = []
     containers: dict[str, ContainerRecord] = {}

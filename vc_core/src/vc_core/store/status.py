@@ -122,6 +122,8 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         agent=now.agent,
         acceleration=now.acceleration,
         isolation=now.isolation,
+        jail=now.jail,
+        jail_missing=tuple(now.jail_missing),
         created_at=now.created_at,
         console_path=str(console) if console.exists() else "",
         forwards=tuple(now.forwards),

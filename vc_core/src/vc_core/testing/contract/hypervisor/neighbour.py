@@ -62,7 +62,7 @@ async def observe_neighbour(make: Make, pod: PodContext, late: Path, boot_timeou
         await vm.prepare(TIMEOUT)
         await vm.start(TIMEOUT)
         if root:
-            share.bind_into(pod.share_dir, "late", late)
+            share.bind_into(pod.share_dir, "late", late, users=vm.user_namespace())
         return {"no network": network, **await _ask(vm, boot_timeout, shares and root, not network)}
     except VCError as error:
         return {"failed": f"the VM of a second pod does not start: {error}"}

@@ -1,0 +1,72 @@
+"""Mounts whose owners are translated to the ids of a user namespace, in a mount namespace of the test's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("mount namespaces", "user namespaces")]
+
+#: Binds argv[1] on argv[2] with owners translated to the namespace argv[3], and prints what root then sees there and
+#: what owner a file has on the host that the user 1,000,007, whom the host has as 7, makes.
+_SCRIPT = """
+import os, sys
+from pathlib import Path
+from vc_core.host import mounts
+source, target, users = map(Path, sys.argv[1:])
+mounts.bind_translated(source, target, mounts.MS_NOSUID, users)
+print((target / "theirs").stat().st_uid)
+os.setegid(1_000_007)
+os.seteuid(1_000_007)
+(target / "new").touch()
+os.seteuid(0)
+print((source / "new").stat().st_uid, (source / "new").stat().st_gid)
+print("nosuid" if os.statvfs(target).f_flag & os.ST_NOSUID else "suid")
+"""
+
+
+def test_a_translated_mount_shows_the_owners_ids_of_the_namespace_and_keeps_those_of_the_host(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir(mode=0o777)
+    source.chmod(0o777)
+    target.mkdir()
+    (source / "theirs").touch()
+    os.chown(source / "theirs", 7, 7)
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    with subprocess.Popen(["unshare", "--user", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdin.write(b"ready\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == b"ready\n"  # it is in the namespace
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{holder.pid}/{name}").write_text("0 1000000 65536", encoding="utf-8")
+        done = subprocess.run(
+            ["unshare", "--mount", sys.executable, "-c", _SCRIPT, source, target, f"/proc/{holder.pid}/ns/user"],
+            capture_output=True,
+            encoding="utf-8",
+        )
+    assert (done.stdout.splitlines(), done.stderr) == (["1000007", "7 7", "nosuid"], "")
+
+
+def test_a_file_system_that_cannot_translate_owners_is_refused_with_einval(tmp_path: Path) -> None:
+    script = (
+        "import errno, sys\n"
+        "from pathlib import Path\n"
+        "from vc_core.host import mounts\n"
+        "try:\n"
+        "    mounts.bind_translated(Path('/proc'), Path(sys.argv[1]), 0, Path('/proc/self/ns/user'))\n"
+        "except OSError as error:\n"
+        "    print(errno.errorcode[error.errno], error.filename)\n"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", script, tmp_path], capture_output=True, encoding="utf-8"
+    )
+    assert done.stdout.split()[0] in ("EINVAL", "EPERM"), done.stderr
+    assert done.stdout.split()[1] == "/proc"
