@@ -33,10 +33,24 @@ from vc_core.driver import (
 )
 from vc_core.testing import HypervisorContract
 from vc_hypervisor_qemu import cmdline, disks, network
-from vc_hypervisor_qemu.config import QemuConfig
+from vc_hypervisor_qemu.config import LANDLOCK, QemuConfig
+from vc_hypervisor_qemu.disks import Disk
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+from vc_hypervisor_qemu.jail import launcher
 from vc_hypervisor_qemu.plugin import QemuPlugin
 from vc_hypervisor_qemu.rundir import RunDir
+
+#: In place of the launcher (``drivers/qemu/launcher``): becomes QEMU, and reports only that, by the end of its reports.
+WITHOUT_JAIL = """\
+#!/bin/bash
+while [ "$1" != -- ]; do
+    [ "$1" != --report ] || exec {report}>&"$2"-
+    shift
+done
+shift
+exec {report}>&-
+exec "$@"
+"""
 
 
 class Faulty(QemuHypervisor):
@@ -95,23 +109,31 @@ class SharesForWriting(Faulty):
 
 
 class PassesModesOn(Faulty):
-    def _launch(self, *arguments: Any) -> Any:
-        def share(device: SharedDirectory) -> dict[str, str]:
-            return {"path": str(device.host_path), "security_model": "none", "multidevs": "remap"}
+    """Runs QEMU without a jail, which would refuse the modes all the same."""
 
-        with patch.object(cmdline, "_share", share):
-            return super()._launch(*arguments)
+    def __init__(self, pod: PodContext, config: QemuConfig, saved: Mapping[str, object] | None) -> None:
+        super().__init__(pod, replace(config, jail=LANDLOCK), saved)
+
+    async def _launch(self, *arguments: Any) -> Any:
+        def share(device: SharedDirectory, request: cmdline.Request) -> dict[str, str]:
+            return {"path": str(request.path(device.host_path)), "security_model": "none", "multidevs": "remap"}
+
+        program = Path(__file__).with_name("without-jail")
+        program.write_text(WITHOUT_JAIL, encoding="utf-8")
+        program.chmod(0o755)
+        with patch.object(cmdline, "_share", share), patch.object(launcher, "LAUNCHER", program):
+            return await super()._launch(*arguments)
 
 
 class GuessesFormats(Faulty):
-    def _launch(self, *arguments: Any) -> Any:
-        def backend(name: str, driver: str, path: str, read_only: bool) -> dict[str, object]:
-            file = {"driver": driver, "filename": path, "read-only": read_only, "auto-read-only": False}
-            found = "qcow2" if Path(path).read_bytes().startswith(b"QFI\xfb") else "raw"
-            return {"driver": found, "node-name": name, "read-only": read_only, "file": file}
+    async def _launch(self, *arguments: Any) -> Any:
+        def backend(disk: Disk) -> dict[str, object]:
+            right = disks.backend(disk.name, disk.driver, disk.file, disk.read_only)
+            is_image = Path(disk.path).read_bytes().startswith(b"QFI\xfb")
+            return {**right, "driver": "qcow2"} if is_image else right
 
-        with patch.object(disks, "backend", backend):
-            return super()._launch(*arguments)
+        with patch.object(Disk, "backend", property(backend)):
+            return await super()._launch(*arguments)
 
 
 class WritesToAnyDisk(Faulty):
@@ -184,7 +206,7 @@ class TrustsAStartTime(Faulty):
 
 
 class LeavesTheNamespace(Faulty):
-    def _launch(self, *arguments: Any) -> Any:
+    async def _launch(self, *arguments: Any) -> Any:
         spawn = vm_process.spawn
 
         def elsewhere(argv: Sequence[str], directory: Path, *others: Any) -> tuple[int, int]:
@@ -192,7 +214,7 @@ class LeavesTheNamespace(Faulty):
             return spawn([*enter, *argv], directory, *others)
 
         with patch.object(vm_process, "spawn", elsewhere):
-            return super()._launch(*arguments)
+            return await super()._launch(*arguments)
 
 
 class CannotBeFound(Faulty):

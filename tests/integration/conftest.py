@@ -145,6 +145,12 @@ def vm_pid(store: Store, pod_id: str) -> int:
     return int(vm["pid"])
 
 
+def vm_processes(store: Store, pod_id: str) -> list[int]:
+    """Return the pids of a pod's VM: the one of its record, and those of its children, such as a QEMU in a jail."""
+    vm = vm_pid(store, pod_id)
+    return [vm, *map(int, Path(f"/proc/{vm}/task/{vm}/children").read_text(encoding="ascii").split())]
+
+
 def wait_ended(pid: int, timeout: float) -> bool:
     """Return whether a process that is not our child ended within ``timeout`` seconds."""
     import select

@@ -17,7 +17,7 @@ from vc_core import aio
 from vc_core.store.store import Store
 from vc_core.testing.slowness import within
 
-from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, wait_ended
+from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, vm_processes, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -329,7 +329,8 @@ def test_a_supervisor_killed_during_a_start_leaves_nothing_that_runs(bundle: Pat
 def test_a_stopped_vm_is_killed_when_it_does_not_answer(bundle: Path, store: Store) -> None:
     pod = vc.run_pod(pod_config(id="frozen", containers=[container(bundle)]))
     vm = vm_pid(store, "frozen")
-    os.kill(vm, signal.SIGSTOP)
+    for pid in vm_processes(store, "frozen"):
+        os.kill(pid, signal.SIGSTOP)
     with within(1):  # listing must not wait for a machine
         assert [one.state for one in vc.list_pods()] == ["running"]
     with within(10):

@@ -14,7 +14,7 @@ import vc_core as vc
 from vc_core.config.network import NetworkConfig, NetworkMode
 from vc_core.store.store import Store
 
-from .conftest import container, supervisors, virtc, vm_pid, wait_ended
+from .conftest import container, supervisors, virtc, vm_pid, vm_processes, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", "libvirt")]
 
@@ -91,7 +91,7 @@ def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store) -> None:
 
 
 def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store) -> None:
-    inodes = {str(fd.readlink()) for fd in Path(f"/proc/{vm_pid(store, 'ssh')}/fd").iterdir()}
+    inodes = {str(fd.readlink()) for pid in vm_processes(store, "ssh") for fd in Path(f"/proc/{pid}/fd").iterdir()}
     listening = [
         line.split()
         for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()

@@ -69,7 +69,7 @@ def make(tmp_path: Path, unbootable: Boot) -> MakeHypervisor:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         pod = PodContext(
             id="p1",
-            uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, "p1")),
+            uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, str(run_dir))),
             run_dir=run_dir,
             share_dir=tmp_path,
             resources=resources or Resources(),

@@ -14,7 +14,7 @@ from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 async def main(run_dir: Path, kernel: Path, image: Path) -> None:
     pod = PodContext(
         "p1",
-        str(uuid.uuid5(uuid.NAMESPACE_OID, "p1")),
+        str(uuid.uuid5(uuid.NAMESPACE_OID, str(run_dir))),
         run_dir,
         run_dir,
         Resources(),

@@ -79,8 +79,11 @@ def test_a_guest_reads_its_image_as_first_disk_and_cannot_change_it(
     make: Make, guest_boot: Boot, disk: Boot, tmp_path: Path
 ) -> None:
     """Debian's kernel needs an initramfs beside the disk, for it has the disk's driver as a module only."""
-    qemu = tmp_path / "qemu-system-x86_64"
-    qemu.write_text(f'#!/bin/sh\nexec qemu-system-x86_64 "$@" -initrd {guest_boot.image}\n', encoding="utf-8")
+    qemu, initramfs = tmp_path / "bin/qemu-system-x86_64", tmp_path / "lib/initramfs"
+    for path in (qemu, initramfs):
+        path.parent.mkdir()
+    initramfs.write_bytes(guest_boot.image.read_bytes())  # in the jail, as a part of what the program belongs to
+    qemu.write_text(f'#!/bin/sh\nexec qemu-system-x86_64 "$@" -initrd {initramfs}\n', encoding="utf-8")
     qemu.chmod(0o755)
     content = disk.image.read_bytes()
     other = tmp_path / "other"

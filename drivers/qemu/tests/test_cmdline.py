@@ -21,6 +21,12 @@ from vc_hypervisor_qemu.config import QemuConfig
 
 UUID = str(uuid.uuid4())
 
+#: QEMU reads these as all others, but replaces them in its answers (mod_utf8_codepoint in QEMU's util/unicode.c).
+NONCHARACTERS = [
+    *map(chr, range(0xFDD0, 0xFDF0)),
+    *(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)),
+]
+
 
 def request(
     *devices: Device,
@@ -125,7 +131,7 @@ def test_a_comma_in_a_value_stays_in_the_value() -> None:
 @pytest.mark.slow
 @pytest.mark.needs("qemu")
 @settings(max_examples=20, deadline=None)
-@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1))
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters=NONCHARACTERS), min_size=1))
 def test_qemu_reads_a_value_as_it_was_written(value: str) -> None:
     """QEMU's own answer: no escape is missing, and none is too much."""
     commands = [{"execute": name} for name in ("qmp_capabilities", "query-name", "quit")]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from qemu_vms import ask, booted, live
+from qemu_vms import ask, booted, live, pid_of
 
 from vc_core.driver import BlockDevice, Boot, Channel, DiskLocation, HypervisorCapability
 from vc_core.errors import ConfigError, HypervisorError, NotSupportedError, VMStartError
@@ -58,6 +60,14 @@ def opened(pid: int, disk: BlockDevice) -> set[int]:
     return modes
 
 
+def locked(disk: BlockDevice) -> bool:
+    """Return whether a QEMU holds one of its locks on a disk's file (RAW_LOCK_PERM_BASE of its block/file-posix.c)."""
+    with disk.host_path.open("r+b") as file:
+        wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 100, 200, 0)
+        found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, wanted)
+    return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +96,7 @@ def test_what_is_neither_file_nor_block_device_is_refused(make: Make, tmp_path: 
 
 
 def test_a_disk_beyond_the_last_scsi_target_is_refused() -> None:
-    full = {str(slot): disks.Disk(slot, "file", "/d", True, DiskLocation()) for slot in range(256)}
+    full = {str(slot): disks.Disk(slot, "file", "/d", True, DiskLocation(), slot) for slot in range(256)}
     with pytest.raises(HypervisorError, match="256 disks already"):
         disks.free_target(full, 7)
     del full["3"]
@@ -169,6 +179,7 @@ def test_a_second_attach_or_detach_of_a_disk_does_nothing(make: Make, disk_of: M
         for _ in range(2):
             await hypervisor.attach(hot, 5)
             assert opened(pid, hot) == {os.O_RDWR}
+            assert locked(hot)
             assert hypervisor.disk_location("hot") == DiskLocation(scsi="1:0")
         with pytest.raises(HypervisorError, match=r"disk 'hot' of pod 'p1' is '.*hot, a\.img' already"):
             await hypervisor.attach(BlockDevice("hot", cold.host_path), 5)
@@ -177,7 +188,8 @@ def test_a_second_attach_or_detach_of_a_disk_does_nothing(make: Make, disk_of: M
         try:
             for id in ("hot", "hot", "cold", "never"):
                 await heir.detach(id, 5)
-            assert opened(pid, hot) == opened(pid, cold) == set()
+            assert not locked(hot)
+            assert not locked(cold)
             await heir.attach(hot, 5)
             assert heir.disk_location("hot") == DiskLocation(scsi="2:0")  # of target 1 a guest may still know a disk
         finally:
@@ -196,7 +208,9 @@ def test_a_disk_that_a_killed_owner_did_not_save_is_replaced(make: Make, disk_of
         heir = make(saved=saved)
         await heir.attach(disk_of("other"), 5)
         assert heir.disk_location("other") == DiskLocation(scsi="0:0")
-        assert opened(pid, disk_of("lost")) == set()
+        assert not locked(disk_of("lost"))
+        assert opened(pid, disk_of("other")) == {os.O_RDONLY}
+        assert locked(disk_of("other"))
         await heir.aclose()
 
     live(hypervisor, use)
@@ -226,11 +240,12 @@ def test_a_disk_that_another_pod_writes_to_is_refused_with_qemus_message(
         try:
             with pytest.raises(HypervisorError, match=r"cannot attach disk 'one' of pod 'p1': .*lock"):
                 await hypervisor.attach(disk_of("one"), 5)
-            assert opened(pid, disk_of("one")) == set()
         finally:
             await other.stop(10)
             await other.aclose()
+        assert not locked(disk_of("one"))
         await hypervisor.attach(disk_of("one"), 5)
+        assert locked(disk_of("one"))
 
     live(hypervisor, use)
 
@@ -276,6 +291,7 @@ def test_a_running_guest_sees_disks_appear_and_disappear(
             assert await ask(channel, f"WRITE /dev/{hot}") == "WRITTEN"
             await hypervisor.detach("hot", 10)
             assert await ask(channel, "NODISK 1:0") == ""
+            assert opened(pid_of(hypervisor), disk_of("hot")) == set()
             assert {cold, hot} == {"sda", "sdb"}
 
     asyncio.run(run())

@@ -106,9 +106,7 @@ def test_the_reason_of_a_terminated_qemu_contains_its_message_about_the_signal(m
         os.kill(pid, signal.SIGTERM)
         vm_exit = await hypervisor.wait()
         assert not vm_exit.expected
-        assert f"QEMU exited with status 0: qemu-system-x86_64: terminating on signal 15 from pid {os.getpid()}" in (
-            vm_exit.reason
-        )
+        assert vm_exit.reason.startswith("QEMU exited with status 0: qemu-system-x86_64: terminating on signal 15")
 
     live(hypervisor, use)
 

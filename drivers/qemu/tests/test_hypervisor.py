@@ -66,8 +66,7 @@ def test_qemu_is_sandboxed_and_inherits_no_environment_and_no_other_descriptors(
 
     async def use(pid: int) -> None:
         process = Path(f"/proc/{pid}")
-        names = [variable.split(b"=")[0] for variable in (process / "environ").read_bytes().split(b"\0") if variable]
-        assert names == [b"PATH"]
+        assert (process / "environ").read_bytes() == b""
         status = dict(line.split(":\t", 1) for line in (process / "status").read_text(encoding="utf-8").splitlines())
         assert (status["Umask"], status["Seccomp"]) == ("0077", "2")
         assert "Max core file size 1 1 bytes" in " ".join((process / "limits").read_text(encoding="utf-8").split())
@@ -76,7 +75,7 @@ def test_qemu_is_sandboxed_and_inherits_no_environment_and_no_other_descriptors(
         expected = {
             "/dev/null",
             "/dev/urandom",
-            *(str(tmp_path / "run/p1" / name) for name in ("qemu.pid", "qemu.pipe")),
+            str(tmp_path / "run/p1/qemu.pipe"),
         }
         assert {file for file in files if file.startswith("/")} <= expected
 
@@ -92,7 +91,7 @@ def test_everything_in_the_run_directory_is_private(make: Make, tmp_path: Path) 
     async def use(pid: int) -> None:
         modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run" / "p1").iterdir()}
         assert modes == dict.fromkeys(
-            ("channel.c0.sock", "console.log", "console.sock", "monitor.sock", "qemu.log", "qemu.pid", "qemu.pipe"),
+            ("channel.c0.sock", "console.log", "console.sock", "monitor.sock", "qemu.log", "qemu.pipe"),
             0o600,
         )
 
@@ -106,9 +105,9 @@ def test_a_share_is_exactly_the_directory_that_was_named(make: Make, tmp_path: P
     hypervisor.add_device(SharedDirectory("t,fsdev=x", directory))
 
     async def use(pid: int) -> None:
-        files = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
-        assert str(directory) in files
-        assert "/etc" not in files
+        opened = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.exists() and fd.is_dir()]
+        assert len(opened) == 1
+        assert opened[0].samefile(directory)
 
     live(hypervisor, use)
 
@@ -174,9 +173,10 @@ def test_a_disk_is_read_only_and_its_format_is_not_probed(make: Make, disk: Boot
         finally:
             await monitor.disconnect()
         facts = blocks[0]["inserted"]
-        assert (facts["file"], facts["drv"], facts["ro"]) == (str(disk.image), "raw", True)
+        assert (facts["drv"], facts["ro"]) == ("raw", True)
         assert facts["image"]["virtual-size"] == disk.image.stat().st_size
-        [opened] = [fd.name for fd in Path(f"/proc/{pid}/fd").iterdir() if target(fd) == disk.image]
+        assert Path(f"/proc/{pid}/root{facts['file']}").samefile(disk.image)
+        [opened] = [fd.name for fd in Path(f"/proc/{pid}/fd").iterdir() if str(target(fd)) == facts["file"]]
         flags = Path(f"/proc/{pid}/fdinfo/{opened}").read_text(encoding="utf-8").split("flags:")[1].split()[0]
         assert int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
 

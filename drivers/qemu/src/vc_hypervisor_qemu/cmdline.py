@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.driver import Boot, Channel, Device, Param, PodContext, SharedDirectory
@@ -18,9 +18,6 @@ from vc_hypervisor_qemu.disks import Disk
 #: MiB and virtual CPUs of a pod that asks for none. Debian's kernel with an initramfs boots with 128 MiB.
 DEFAULT_MEMORY = 512
 DEFAULT_VCPUS = 1
-
-#: File in the run directory that QEMU writes and locks, so that no second QEMU can use the directory.
-PID_FILE = "qemu.pid"
 
 #: Names of the sockets that every VM has; each channel has one more.
 MONITOR, CONSOLE = "monitor", "console"
@@ -63,7 +60,8 @@ class Request:
 
     ``kernel_params``: what this driver has measured for the kernel (``tsc``). ``sockets`` maps MONITOR, CONSOLE and
     each channel's ``socket_name`` to descriptors of listening sockets, and ``tap`` is a descriptor of the pod's tap
-    device; QEMU inherits them. ``disks``: the BlockDevices, each in its place.
+    device; QEMU inherits them. ``disks``: the BlockDevices, each in its place, with the descriptor of its file.
+    ``paths``: where QEMU finds kernel, image and shared directories, by their paths on the host; others it finds there.
     """
 
     pod: PodContext
@@ -74,7 +72,12 @@ class Request:
     devices: Sequence[Device]
     sockets: Mapping[str, int]
     tap: int | None = None
-    disks: Sequence[Disk] = ()
+    disks: Sequence[tuple[Disk, int]] = ()
+    paths: Mapping[Path, Path] = field(default_factory=dict)
+
+    def path(self, source: Path) -> Path:
+        """Return the path at which QEMU finds a file or directory of the host."""
+        return self.paths.get(source, source)
 
 
 def argv(request: Request) -> list[str]:
@@ -97,19 +100,19 @@ def argv(request: Request) -> list[str]:
         *machine(request.config, request.accelerator),
         *("-m", f"{pod.resources.memory or DEFAULT_MEMORY}M"),
         *("-smp", str(pod.resources.vcpus or DEFAULT_VCPUS)),
-        *("-S", "-pidfile", PID_FILE),
+        "-S",
         *("-msg", "timestamp=on"),
         *_socket(request, MONITOR),
         *("-mon", options("", {"chardev": MONITOR, "mode": "control"})),
         *_socket(request, CONSOLE),
         *("-serial", f"chardev:{CONSOLE}"),
         *_basics(request),
-        *_image(boot),
+        *_image(boot, request.path(boot.image)),
         *_devices(request),
         *_disks(request),
         *network.arguments(request.devices, request.tap),
         *_hypervisor_params(pod.hypervisor_config.hypervisor_params),
-        *("-kernel", text("kernel", boot.kernel)),
+        *("-kernel", text("kernel", request.path(boot.kernel))),
         *("-append", kernel.command_line((*request.kernel_params, *boot.params))),
     ]
 
@@ -144,21 +147,21 @@ def _devices(request: Request) -> Iterator[str]:
             yield from ("-device", options("virtserialport", {"chardev": name, "name": device.name}))
         elif isinstance(device, SharedDirectory):
             share = f"share{number}"
-            yield from ("-fsdev", options("local", {"id": share, **_share(device)}))
+            yield from ("-fsdev", options("local", {"id": share, **_share(device, request)}))
             yield from ("-device", options("virtio-9p-pci", {"fsdev": share, "mount_tag": device.tag, **MODERN}))
 
 
-def _share(device: SharedDirectory) -> dict[str, str]:
+def _share(device: SharedDirectory, request: Request) -> dict[str, str]:
     # In a read-only share the guest sees the host's owners, modes and links. In a writable one QEMU keeps them in
     # extended attributes, so that the guest cannot make a set-user-id program, device or link on the host.
     access = {"security_model": "none", "readonly": "on"} if device.read_only else {"security_model": "mapped-xattr"}
     # Inode numbers stay unique when a share spans file systems.
-    return {"path": str(device.host_path), **access, "multidevs": "remap"}
+    return {"path": str(request.path(device.host_path)), **access, "multidevs": "remap"}
 
 
-def _image(boot: Boot) -> Iterator[str]:
+def _image(boot: Boot, path: Path) -> Iterator[str]:
     """Return the arguments for the image; if it is a disk, it precedes all others, so that it is vda in the guest."""
-    image = text("image", boot.image)
+    image = text("image", path)
     if boot.image_is_initramfs:
         yield from ("-initrd", image)
     else:
@@ -169,7 +172,8 @@ def _image(boot: Boot) -> Iterator[str]:
 def _disks(request: Request) -> Iterator[str]:
     if request.config.disk_bus == SCSI:
         yield from ("-device", json.dumps(disks.CONTROLLER))
-    for disk in request.disks:
+    for disk, descriptor in request.disks:
+        yield from ("-add-fd", options("", {"fd": str(descriptor), "set": str(disk.descriptors), "opaque": disk.name}))
         yield from _disk(disk.backend, disk.device)
 
 

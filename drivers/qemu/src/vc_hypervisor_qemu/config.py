@@ -21,6 +21,13 @@ DiskBus = Literal["scsi", "virtio"]
 SCSI: DiskBus = "scsi"
 VIRTIO: DiskBus = "virtio"
 
+#: How QEMU is confined: as well as this host can, fully or not at all, or without namespaces.
+JailWanted = Literal["best", "full", "landlock"]
+
+BEST: JailWanted = "best"
+FULL: JailWanted = "full"
+LANDLOCK: JailWanted = "landlock"
+
 #: A CPU model with features switched on or off, as ``-cpu`` takes it ("Haswell,-rtm", "max,la57=off").
 _CPU = re.compile(r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*", re.ASCII)
 
@@ -48,6 +55,11 @@ class QemuConfig:
         "scsi: disks at one SCSI controller, which every VM has, so that containers with disks can be added to a pod "
         "that runs; virtio: each disk a device of its own and no controller, for kernels without SCSI",
     ] = SCSI
+    jail: Annotated[
+        JailWanted,
+        "how QEMU's process is confined on the host: best: as fully as this host can; full: fully, or the pod does not "
+        "start; landlock: without namespaces",
+    ] = BEST
 
     def __post_init__(self) -> None:
         if self.cpu and not _CPU.fullmatch(self.cpu):

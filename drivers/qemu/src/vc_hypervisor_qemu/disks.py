@@ -28,6 +28,7 @@ class Disk:
     path: str
     read_only: bool
     location: DiskLocation
+    descriptors: int  #: number of the set of descriptors of which QEMU has the file
 
     @property
     def name(self) -> str:
@@ -35,9 +36,17 @@ class Disk:
         return f"disk{self.slot}"
 
     @property
+    def file(self) -> str:
+        """QEMU's name for the file, also in its messages."""
+        return f"/dev/fdset/{self.descriptors}"
+
+    @property
     def backend(self) -> dict[str, object]:
-        """The block node behind the disk: arguments of blockdev-add (QEMU's qapi/block-core.json)."""
-        return backend(self.name, self.driver, self.path, self.read_only)
+        """The block node behind the disk: arguments of blockdev-add (QEMU's qapi/block-core.json).
+
+        QEMU cannot open the file itself: it gets a descriptor.
+        """
+        return backend(self.name, self.driver, self.file, self.read_only)
 
     @property
     def device(self) -> dict[str, object]:
@@ -69,7 +78,15 @@ def place(device: BlockDevice, slot: int, config: QemuConfig, before: int = 0) -
         location = DiskLocation(scsi=f"{slot}:0")
     else:
         location = DiskLocation(name=f"vd{chr(ord('a') + before + slot)}")
-    return Disk(slot, host.disk_driver(device.host_path), str(device.host_path), device.read_only, location)
+    return Disk(slot, host.disk_driver(device.host_path), str(device.host_path), device.read_only, location, slot)
+
+
+def open_file(disk: Disk) -> int:
+    """Return a descriptor of a disk's file, for QEMU. Called right before QEMU gets it.
+
+    Raises ConfigError for one that is not what it was when the disk was placed.
+    """
+    return host.open_disk(Path(disk.path), disk.driver, disk.read_only)
 
 
 def free_target(taken: Mapping[str, Disk], first: int) -> int:

@@ -97,6 +97,24 @@ def disk_driver(path: Path) -> str:
     raise ConfigError(f"disk {str(path)!r} is neither a file nor a block device")
 
 
+def open_disk(path: Path, driver: str, read_only: bool) -> int:
+    """Return a descriptor of a disk's file, which must still be of the kind that ``driver`` is for. Raises ConfigError.
+
+    What is checked is the open file, so nobody can replace it between the check and its use.
+    """
+    try:
+        # O_NONBLOCK: a pipe that has replaced the file must not make this process wait. Files and disks ignore it.
+        fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"disk {str(path)!r} cannot be opened: {error.strerror}") from error
+    mode = os.fstat(fd).st_mode
+    if driver != ("file" if stat.S_ISREG(mode) else "host_device" if stat.S_ISBLK(mode) else ""):
+        os.close(fd)
+        raise ConfigError(f"disk {str(path)!r} is not the file that it was a moment ago; leave it in its place")
+    os.set_blocking(fd, True)
+    return fd
+
+
 def _head(what: str, path: Path, size: int) -> bytes:
     """Return the first bytes of a regular file. Raises ConfigError."""
     try:

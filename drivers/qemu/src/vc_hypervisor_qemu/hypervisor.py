@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from vc_core.driver import (
@@ -23,7 +25,6 @@ from vc_core.driver import (
     ProcessHypervisor,
     ProcessIdentity,
     console_log,
-    vm_process,
 )
 from vc_core.errors import HypervisorError, NotSupportedError, VMStartError, VMTimeoutError
 from vc_hypervisor_qemu import (
@@ -39,8 +40,12 @@ from vc_hypervisor_qemu import (
     sockets,
     tsc,
 )
-from vc_hypervisor_qemu.config import SCSI, QemuConfig
+from vc_hypervisor_qemu.config import BEST, FULL, LANDLOCK, SCSI, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
+from vc_hypervisor_qemu.jail import cgroups, launcher, places
+from vc_hypervisor_qemu.jail.cgroups import Cgroups
+from vc_hypervisor_qemu.jail.launcher import Jailed, JailError, Level
+from vc_hypervisor_qemu.jail.places import View
 from vc_hypervisor_qemu.monitor import Command, Monitor, RefusedError
 from vc_hypervisor_qemu.record import VmRecord
 from vc_hypervisor_qemu.rundir import RunDir
@@ -65,8 +70,8 @@ _CONSOLE_LINES = 10
 class QemuHypervisor(ProcessHypervisor[Vm]):
     """One pod's VM: a QEMU process that outlives this object.
 
-    The run directory is QEMU's working directory. Every socket is made and listened on before QEMU starts, which
-    inherits it: no connection comes too early, and a later owner connects in the same way.
+    QEMU runs in a jail (``jail``). Every socket is made and listened on before QEMU starts, which inherits it: no
+    connection comes too early, and a later owner connects in the same way.
     """
 
     program = "QEMU"
@@ -78,6 +83,9 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         self._record: VmRecord | None = None
         self._disks_busy = asyncio.Lock()
         self._made: list[Path] = []  # files to remove when the VM has ended
+        self._cgroups = Cgroups()
+        self._placed: Sequence[Disk] = ()
+        self._view = View(())
         if saved is None:
             host.check_resources(pod.resources)
             host.find_binary(pod.hypervisor_config.hypervisor_path)
@@ -90,7 +98,8 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
                 raise HypervisorError(f"the saved state of the VM of pod {pod.id!r} is damaged: {error}") from error
             sockets_made = (self._files.socket(cmdline.MONITOR), self._files.socket(cmdline.CONSOLE))
             channels = map(Path, self._record.channels.values())
-            self._made = [*sockets_made, *channels, self._files.messages, self._files.pid_file]
+            self._made = [*sockets_made, *channels, self._files.messages]
+            self._cgroups = Cgroups(tuple(map(Path, self._record.cgroups)))
 
     @property
     def capabilities(self) -> frozenset[HypervisorCapability]:
@@ -106,10 +115,25 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
     def isolation(self) -> str:
         """Return "hardware" under KVM, "none" under emulation, for which QEMU promises nothing.
 
-        This is about the virtual machine alone. QEMU's process has the rights of the user who started it, except for
-        the system calls that its own sandbox forbids.
+        This is about the virtual machine alone; :attr:`jail` is about QEMU's process.
         """
         return "hardware" if self.acceleration == "kvm" else "none"
+
+    @property
+    def jail(self) -> str:
+        """Return how QEMU's process is confined: "full", "landlock" or "none"; "none" before prepare."""
+        return self._record.jail if self._record else Level.NONE
+
+    @property
+    def jail_missing(self) -> Sequence[str]:
+        """Return a sentence for each part of a full jail that QEMU's process does not have."""
+        return tuple(self._record.jail_missing) if self._record else ()
+
+    def user_namespace(self) -> Path | None:
+        """Return the user namespace whose ids QEMU has, None before prepare and where it has those of this process."""
+        if self._record is None or self._record.jail != Level.FULL:
+            return None
+        return Path(f"/proc/{self._record.qemu_pid}/ns/user")
 
     def identity(self) -> ProcessIdentity | None:
         """Return the QEMU process; None before prepare."""
@@ -141,20 +165,33 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         boot = host.check_boot(self._pod.boot)
         binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
         accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, timeout / 2)
-        placed = self._place_disks(boot)
+        placed = await asyncio.to_thread(self._place_disks, boot)
         params = tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator)
         async with self._undoing():
-            vm, pid, channels = self._launch(binary, accelerator, params, tuple(placed.values()))
+            self._placed = tuple(placed.values())
+            jailed, channels = await self._launch(binary, accelerator, params, end)
+            vm = self._vm
+            assert vm is not None
             status = await self._command(vm, "query-status", end - clock())
             forwards = await self._forwards(vm, end - clock())
-            process = ProcessIdentity.of(pid)
+            process = ProcessIdentity.of(jailed.pid)
             if process is None or not isinstance(status, dict) or status.get("status") != "prelaunch":
                 raise VMStartError(f"QEMU's VM is not ready to start: {status!r}")
         names = [device.name for device in self._devices if isinstance(device, GuestPort)]
         of_network = len(forwards) - len(names)
         ports = {name: one.host_port for name, one in zip(names, forwards[of_network:], strict=True)}
         self._record = VmRecord(
-            process, accelerator, channels, ports, list(forwards[:of_network]), placed, next_target=len(placed)
+            process,
+            accelerator,
+            channels,
+            ports,
+            list(forwards[:of_network]),
+            placed,
+            next_target=len(placed),
+            qemu=jailed.qemu,
+            jail=jailed.level,
+            jail_missing=list(jailed.missing),
+            cgroups=list(map(str, self._cgroups.directories)),
         )
 
     async def start(self, timeout: float) -> None:
@@ -184,7 +221,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         if name not in record.channels:
             names = ", ".join(map(repr, (*record.channels, *record.ports))) or "none"
             raise HypervisorError(f"the VM of pod {self._pod.id!r} has no channel {name!r}; it has {names}")
-        return sockets.connect(Path(record.channels[name]), record.process.pid)
+        return sockets.connect(Path(record.channels[name]), record.qemu_pid)
 
     def resolve_network(self, interface: NetworkInterface) -> NetworkInterface:
         """Return the interface with the addresses of QEMU's user network where the caller gave none."""
@@ -216,8 +253,8 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
                 raise HypervisorError(f"disk {device.id!r} of pod {self._pod.id!r} is {present.path!r} already")
             slot = disks.free_target(record.disks, record.next_target)
             disk = disks.place(device, slot, self._config)
-            await hotplug.plug(monitor, disk)
-            record.disks[device.id], record.next_target = disk, slot + 1
+            record.disks[device.id] = await hotplug.plug(monitor, disk)
+            record.next_target = slot + 1
 
     async def detach(self, device_id: str, timeout: float) -> None:
         """Remove a disk from the running VM.
@@ -236,10 +273,13 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         before = 0 if boot.image_is_initramfs else 1
         return {device.id: disks.place(device, number, self._config, before) for number, device in enumerate(wanted)}
 
-    def _launch(
-        self, binary: Path, accelerator: str, params: Sequence[str], placed: Sequence[Disk]
-    ) -> tuple[Vm, int, dict[str, str]]:
-        """Start QEMU; return its VM, its pid and the paths of the channels' sockets."""
+    async def _launch(
+        self, binary: Path, accelerator: str, params: Sequence[str], end: float
+    ) -> tuple[Jailed, dict[str, str]]:
+        """Start QEMU and set ``_vm``; return its process and the paths of the channels' sockets.
+
+        ``end``: point in time of the event loop's clock until which it must have started.
+        """
         files = self._files
         channels = [device for device in self._devices if isinstance(device, Channel)]
         paths = {name: files.socket(name) for name in (cmdline.MONITOR, cmdline.CONSOLE)}
@@ -252,10 +292,9 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             for name, path in paths.items():
                 inherited[name] = stack.enter_context(sockets.listen(path)).fileno()
                 self._made.append(path)
-            for old in (files.messages, files.pid_file):
-                old.unlink(missing_ok=True)
+            files.messages.unlink(missing_ok=True)
             os.mkfifo(files.messages, 0o600)
-            self._made += [files.messages, files.pid_file]
+            self._made.append(files.messages)
             # Opened for reading too, so that QEMU can write after this process has ended; a full pipe then loses
             # messages, and does not make QEMU wait.
             messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -265,13 +304,53 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
                 tap = hostnet.open_tap(name)
                 stack.callback(os.close, tap)
             hostnet.check_free(network.forwards(self._devices))
+            opened = []
+            for disk in self._placed:
+                opened.append((disk, await asyncio.to_thread(disks.open_file, disk)))
+                stack.callback(os.close, opened[-1][1])
             request = cmdline.Request(
-                self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited, tap, placed
+                self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited, tap, opened
             )
-            passed = (*inherited.values(), *([] if tap is None else [tap]))
-            pid, pidfd = vm_process.spawn(cmdline.argv(request), files.path, messages, passed)
-            self._vm = Vm(files, pid, pidfd)
-        return self._vm, pid, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
+            passed = (*inherited.values(), *(fd for _, fd in opened), *([] if tap is None else [tap]))
+            jailed = await self._start_jailed(request, passed, messages, end)
+            self._vm = Vm(files, jailed.qemu, jailed.pidfd)
+        return jailed, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
+
+    async def _start_jailed(
+        self, request: cmdline.Request, inherited: Sequence[int], output: int, end: float
+    ) -> Jailed:
+        """Start QEMU in the best jail that the option ``jail`` allows and this host can build.
+
+        Raises VMStartError, VMTimeoutError.
+        """
+        pod, boot = self._pod, self._pod.boot
+        assert boot is not None
+        view = await asyncio.to_thread(places.view_of, pod, request.binary, boot, self._devices, request.accelerator)
+        memory = cgroups.memory_limit(pod.resources.memory or cmdline.DEFAULT_MEMORY, request.accelerator)
+        self._cgroups = await asyncio.to_thread(cgroups.make, pod.uuid, memory, launcher.PROCESSES)
+        self._view = view
+        levels = {BEST: (Level.FULL, Level.LANDLOCK), FULL: (Level.FULL,), LANDLOCK: (Level.LANDLOCK,)}
+        missing: list[str] = []
+        for level in levels[self._config.jail]:
+            if level is Level.FULL and os.geteuid() != 0:
+                missing.append("this process is not root's, and only root can build a full jail")
+                continue
+            paths = {source: view.path(source) for source in map(Path, view.sources)} if level is Level.FULL else {}
+            order = launcher.Order(
+                cmdline.argv(replace(request, paths=paths)),
+                view,
+                inherited,
+                host_network=network.uses_host(self._devices),
+                cgroups=self._cgroups.members,
+            )
+            timeout = end - asyncio.get_running_loop().time()
+            try:
+                jailed = await launcher.start(order, level, self._files.path, output, timeout)
+            except JailError as error:
+                missing.append(str(error))
+                continue
+            return replace(jailed, missing=(*missing, *jailed.missing))
+        raise VMStartError(f"QEMU of pod {pod.id!r} cannot be confined: {'; '.join(missing)}")
 
     async def _forwards(self, vm: Vm, timeout: float) -> Sequence[PortForward]:
         """Return the forwards into a VM that is starting, with the ports of the host, some of which QEMU has chosen."""
@@ -294,19 +373,27 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         except VMTimeoutError as error:
             raise VMTimeoutError(f"{not_started}: {error}") from error
         except HypervisorError as error:
-            raise VMStartError(f"{not_started}: {await vm.last_words() or error}") from error
+            words = self._in_names_of_the_host(await vm.last_words())
+            raise VMStartError(f"{not_started}: {words or error}") from error
+
+    def _in_names_of_the_host(self, message: str) -> str:
+        """Return a message of QEMU's with the paths that the host's files have outside of its jail."""
+        names = {disk.file: disk.path for disk in self._placed}
+        names |= {one.target: one.source for one in self._view.places if one.source != one.target}
+        return re.sub(r"/(dev/fdset|boot|shares)/\w+", lambda found: names.get(found[0], found[0]), message)
 
     def _discard_logs(self) -> None:
         for log in (self._files.console_log, self._files.messages_log):
             console_log.discard(log)
 
     def _remove_files(self) -> None:
+        self._cgroups.remove()
         while self._made:
             self._made.pop().unlink(missing_ok=True)
 
     def _take_over(self, pidfd: int) -> Vm:
         assert self._record is not None
-        return Vm(self._files, self._record.process.pid, pidfd)
+        return Vm(self._files, self._record.qemu_pid, pidfd)
 
     @asynccontextmanager
     async def _disk_work(self, action: str, timeout: float) -> AsyncIterator[tuple[Monitor, VmRecord]]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError, Runstate
 
@@ -18,14 +18,17 @@ COMMAND_TIMEOUT = 5.0
 
 #: The commands that this driver sends. Others can do anything on the host with QEMU's rights.
 Command = Literal[
+    "add-fd",
     "blockdev-add",
     "blockdev-del",
     "cont",
     "device_add",
     "device_del",
     "human-monitor-command",
+    "query-fdsets",
     "query-status",
     "quit",
+    "remove-fd",
     "stop",
 ]
 
@@ -69,6 +72,27 @@ class Monitor:
             raise HypervisorError(f"{command!r} is not a command that this driver sends, or not with {arguments}")
         async with self._client_for(command, timeout) as client:
             return await client.execute(command, dict(arguments or {}))
+
+    async def add_descriptor(self, owner: str, descriptor: int) -> int:
+        """Give QEMU a copy of a descriptor for ``owner``; return the number of its set, which has no other.
+
+        The caller closes its own. Raises RefusedError for an error of QEMU's, VMTimeoutError, HypervisorError.
+        """
+        async with self._client_for("add-fd", COMMAND_TIMEOUT) as client:
+            client.send_fd_scm(descriptor)  # it waits in the socket for the command
+            answer: Any = await client.execute("add-fd", {"opaque": owner})
+        return int(answer["fdset-id"])
+
+    async def remove_descriptors(self, owner: str) -> None:
+        """Let QEMU close its copies of the descriptors of ``owner``, if it has any.
+
+        Raises RefusedError for an error of QEMU's, VMTimeoutError, HypervisorError.
+        """
+        async with self._client_for("remove-fd", COMMAND_TIMEOUT) as client:
+            sets: Any = await client.execute("query-fdsets")
+            for one in sets:
+                if any(descriptor.get("opaque") == owner for descriptor in one["fds"]):
+                    await client.execute("remove-fd", {"fdset-id": one["fdset-id"]})
 
     async def remove_device(self, id: str) -> bool:
         """Remove a device from the VM, wait until the guest has released it, and return whether it was there.

@@ -76,6 +76,11 @@ def forwards(devices: Sequence[Device]) -> tuple[PortForward, ...]:
     return (*network, *(PortForward(device.port) for device in devices if isinstance(device, GuestPort)))
 
 
+def uses_host(devices: Sequence[Device]) -> bool:
+    """Return whether QEMU itself connects to the host's network, or listens there."""
+    return bool(forwards(devices)) or any(one.config.mode is NetworkMode.USER for one in _interfaces(devices))
+
+
 def tap_device(devices: Sequence[Device]) -> str:
     """Return the name of the tap device that a VM is connected to, "" without one."""
     return next((device.config.device for device in _interfaces(devices)), "")

@@ -9,19 +9,29 @@ import msgspec
 
 from vc_core.driver import PortForward, ProcessIdentity
 from vc_hypervisor_qemu.disks import Disk
+from vc_hypervisor_qemu.jail.launcher import Level
 
 
 @dataclass(slots=True)
 class VmRecord:
     """The JSON-able record of one VM. Fields that were added later have a default, for VMs of an older driver."""
 
-    process: ProcessIdentity
+    process: ProcessIdentity  #: ends with QEMU, and QEMU with it
     acceleration: str
     channels: dict[str, str]  #: path of each channel's socket, by the channel's name
     ports: dict[str, int] = field(default_factory=dict)  #: where the host connects to each GuestPort, by its name
     forwards: list[PortForward] = field(default_factory=list)  #: of the pod's network, with the host's ports
     disks: dict[str, Disk] = field(default_factory=dict)  #: by the id of the BlockDevice
     next_target: int = 0  #: where the search for a free SCSI target begins
+    qemu: int = 0  #: QEMU's own pid; 0: that of ``process``
+    jail: str = Level.NONE
+    jail_missing: list[str] = field(default_factory=list)  #: one sentence for each part of a full jail that it lacks
+    cgroups: list[str] = field(default_factory=list)  #: directories to remove when QEMU has ended
+
+    @property
+    def qemu_pid(self) -> int:
+        """QEMU's own pid, which its sockets name."""
+        return self.qemu or self.process.pid
 
     @classmethod
     def from_mapping(cls, saved: Mapping[str, object]) -> VmRecord:

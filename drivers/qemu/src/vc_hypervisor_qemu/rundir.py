@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_hypervisor_qemu.cmdline import PID_FILE
-
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """The paths of the files; makes none. ``path`` is also QEMU's working directory."""
+    """The paths of the files; makes none. ``path`` is also the launcher's working directory."""
 
     path: Path
 
@@ -32,8 +30,3 @@ class RunDir:
     def console_log(self) -> Path:
         """The log of the guest's console."""
         return self.path / "console.log"
-
-    @property
-    def pid_file(self) -> Path:
-        """The pid file that QEMU writes and locks."""
-        return self.path / PID_FILE

@@ -35,19 +35,27 @@ _PANIC = re.compile(r"Kernel panic - not syncing: .*")
 _TIMESTAMP = re.compile(r"^\d\S+Z ", re.MULTILINE)
 
 
-class Vm(ControlledVM):
-    """One VM and its QEMU process. Uses up the pidfd. Must be made in the event loop that it is used in."""
+#: How the launcher ends when a signal has ended QEMU, as shells do.
+_STATUS_OF_SIGNAL = re.compile(r"exited with status (\d+)")
 
-    def __init__(self, files: RunDir, pid: int, pidfd: int) -> None:
+
+class Vm(ControlledVM):
+    """One VM and its QEMU process. Must be made in the event loop that it is used in.
+
+    ``pidfd``: of the process that ends with QEMU and QEMU with it; used up. ``qemu``: the pid of QEMU itself, which is
+    behind its sockets.
+    """
+
+    def __init__(self, files: RunDir, qemu: int, pidfd: int) -> None:
         self._files = files
         self._process = VMProcess(pidfd)
-        self.monitor = Monitor(files.socket(MONITOR), pid)
+        self.monitor = Monitor(files.socket(MONITOR), qemu)
         self._console, self._messages = ConsoleLog(files.console_log), ConsoleLog(files.messages_log)
         self._stopping = False
         with suppress(OSError):
             self._messages.start(os.open(files.messages, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         with suppress(OSError, HypervisorError):
-            self._console.start(sockets.connect(files.socket(CONSOLE), pid).detach())
+            self._console.start(sockets.connect(files.socket(CONSOLE), qemu).detach())
         self._end = asyncio.create_task(self._observe())
 
     @property
@@ -90,7 +98,7 @@ class Vm(ControlledVM):
             return ""
         self._messages.drain()
         messages = _TIMESTAMP.sub("", console_log.tail(self._files.messages_log, _MESSAGE_LINES)).replace("\n", "; ")
-        how = self._process.ended.result() or "ended, and only its parent can learn its exit status"
+        how = _of_signal(self._process.ended.result()) or "ended, and only its parent can learn its exit status"
         return f"QEMU {how}: {messages}" if messages and not how.startswith("was killed") else f"QEMU {how}"
 
     async def aclose(self) -> None:
@@ -114,3 +122,12 @@ class Vm(ControlledVM):
         if cause == "guest-reset" and (panic := _PANIC.search(console_log.tail(self._files.console_log, _PANIC_LINES))):
             reason = f"the guest's kernel panicked: {panic[0].removeprefix('Kernel panic - not syncing: ')}"
         return VMExit(expected=self._stopping or cause == "host-qmp-quit", reason=reason)
+
+
+def _of_signal(how: str) -> str:
+    """Return how QEMU ended, from how the launcher that waited for it did."""
+    status = _STATUS_OF_SIGNAL.fullmatch(how)
+    if status is None or int(status[1]) <= 128:
+        return how
+    number = int(status[1]) - 128
+    return f"was killed by signal {number} ({signal.strsignal(number)})"

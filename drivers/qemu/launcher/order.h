@@ -1,0 +1,51 @@
+/* The launcher's orders: its arguments before "--", read into one struct. jail/launcher.py writes them. */
+#ifndef ORDER_H
+#define ORDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* What QEMU may do with a file or directory of the host that it can see. */
+enum access {
+	ACCESS_PROGRAM, /* read and execute; owned by the host's users */
+	ACCESS_READ,    /* read, with the owners translated */
+	ACCESS_WRITE,   /* read and write, with the owners translated */
+	ACCESS_DEVICE,  /* a device that is made in the jail */
+	ACCESS_CHECK,   /* not visible: only checked that its owners could be translated */
+};
+
+struct place {
+	enum access access;
+	bool whole; /* with what is mounted below it */
+	const char *source, *target;
+	int tree; /* descriptor of the detached mount */
+};
+
+struct link {
+	const char *target, *name;
+};
+
+struct order {
+	bool namespaces; /* the full jail, in which only the places exist */
+	bool network;    /* QEMU stays in the network namespace of the host */
+	uid_t first_id;  /* of the host's ids that the user namespace has */
+	uint64_t capabilities;
+	unsigned long open_files, processes;
+	int held; /* descriptor that stays open as long as QEMU runs, -1 for none */
+	size_t place_count, link_count, cgroup_count, inherited_count;
+	struct place *places;
+	struct link *links;
+	const char **cgroups; /* files to which the process writes itself */
+	int *inherited;       /* descriptors that QEMU gets */
+	char **program;       /* QEMU's argument vector */
+};
+
+/* How many ids a user namespace has: those of 16 bits, of which distributions' files are. */
+enum { IDS = 65536 };
+
+/* Read the arguments. Ends the process with a message if they are not valid. */
+void order_read(struct order *order, int argc, char **argv);
+
+#endif

@@ -1,0 +1,493 @@
+"""The jail of QEMU's process: what it is made of, what it hides, and what happens where it cannot be made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from qemu.qmp import ExecuteError, QMPClient
+from qemu_vms import live, pid_of
+
+from needs import require
+from vc_core.driver import (
+    BlockDevice,
+    Boot,
+    NetworkConfig,
+    NetworkInterface,
+    NetworkMode,
+    ProcessIdentity,
+    SharedDirectory,
+)
+from vc_core.errors import VMStartError
+from vc_hypervisor_qemu import sockets
+from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+from vc_hypervisor_qemu.jail import cgroups, ids, launcher
+
+pytestmark = pytest.mark.slow
+
+Make = Callable[..., QemuHypervisor]
+
+#: Numbers of capabilities (linux/capability.h) as /proc/PID/status shows a set of them.
+READING, WRITING = "0000000000000004", "000000000000000e"
+
+#: A user of the host without any rights: nobody.
+PLAIN_USER = 65534
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return {key: " ".join(value.split()) for key, _, value in (line.partition(":") for line in lines)}
+
+
+def namespaces(pid: int | str) -> dict[str, str]:
+    return {entry.name: str(entry.readlink()) for entry in Path(f"/proc/{pid}/ns").iterdir()}
+
+
+def mounts(pid: int) -> dict[str, set[str]]:
+    """Return the options of each mount that a process sees (proc(5), mountinfo)."""
+    lines = Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8").splitlines()
+    return {line.split()[4]: set(line.split()[5].split(",")) for line in lines}
+
+
+async def refusals(hypervisor: QemuHypervisor, run_dir: Path, paths: list[tuple[str, bool]]) -> list[str]:
+    """Let QEMU open files, each for reading only or also for writing, over its own monitor; return its errors."""
+    await hypervisor.aclose()  # QEMU's monitor has no other client now
+    monitor, errors = QMPClient(), []
+    await monitor.connect(sockets.connect(run_dir / "monitor.sock", pid_of(hypervisor)))
+    try:
+        for number, (path, read_only) in enumerate(paths):
+            node = {"node-name": f"n{number}", "driver": "file", "filename": path, "read-only": read_only}
+            try:
+                await monitor.execute("blockdev-add", node)
+                errors.append("")
+            except ExecuteError as error:
+                errors.append(str(error))
+    finally:
+        await monitor.disconnect()
+    return errors
+
+
+# -- the full jail -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_qemu_has_users_of_its_own_few_capabilities_and_no_way_to_more(make: Make, tmp_path: Path) -> None:
+    hypervisor = make()
+    hypervisor.add_device(SharedDirectory("t", tmp_path))
+
+    async def use(pid: int) -> None:
+        now = status(pid)
+        first = int(now["Uid"].split()[0])
+        assert (first - ids.FIRST) % ids.SIZE == 0
+        assert now["Uid"] == now["Gid"] == " ".join([str(first)] * 4)
+        assert now["Groups"] == ""
+        assert [now[name] for name in ("CapPrm", "CapEff", "CapBnd")] == [READING] * 3
+        assert int(now["CapInh"], 16) == int(now["CapAmb"], 16) == 0
+        assert (now["NoNewPrivs"], now["Seccomp"], now["Seccomp_filters"]) == ("1", "2", "2")
+        for name in ("uid_map", "gid_map"):
+            assert Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8").split() == ["0", str(first), str(ids.SIZE)]
+        assert hypervisor.user_namespace() == Path(f"/proc/{pid}/ns/user")
+        assert (hypervisor.jail, hypervisor.jail_missing) == ("full", ())
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_with_a_writable_share_qemu_may_also_write_and_change_modes(make: Make, tmp_path: Path) -> None:
+    hypervisor = make()
+    hypervisor.add_device(SharedDirectory("t", tmp_path, read_only=False))
+
+    async def use(pid: int) -> None:
+        assert status(pid)["CapBnd"] == WRITING
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("network", "shared"), [(NetworkMode.NONE, set()), (NetworkMode.USER, {"net"})], ids=["none", "user"]
+)
+def test_qemu_has_namespaces_of_its_own_and_the_hosts_network_only_for_a_user_network(
+    make: Make, network: NetworkMode, shared: set[str]
+) -> None:
+    hypervisor = make()
+    if network is not NetworkMode.NONE:
+        hypervisor.add_device(NetworkInterface(NetworkConfig(mode=network), "52:54:00:00:00:01"))
+
+    async def use(pid: int) -> None:
+        own, ours = namespaces(pid), namespaces("self")
+        equal = {name for name in own if own[name] == ours[name]}
+        assert equal - {"time", "time_for_children"} == shared
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_of_the_hosts_files_qemu_sees_only_what_it_needs_and_can_write_to_nothing_else(
+    make: Make, tmp_path: Path, unbootable: Boot
+) -> None:
+    reading, writing, hidden = (tmp_path / name for name in ("reading", "writing", "hidden"))
+    for directory in (reading, writing):
+        directory.mkdir()
+    hidden.write_bytes(bytes(4096))
+    (reading / "file").write_bytes(bytes(4096))
+    hypervisor = make()
+    hypervisor.add_device(SharedDirectory("r", reading))
+    hypervisor.add_device(SharedDirectory("w", writing, read_only=False))
+
+    async def use(pid: int) -> None:
+        root = Path(f"/proc/{pid}/root")
+        assert {path.name for path in root.iterdir()} <= {
+            *("boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "shares", "usr"),
+        }
+        assert {path.name for path in (root / "usr/bin").iterdir()} == {"qemu-system-x86_64"}
+        assert {path.name for path in (root / "etc").iterdir()} <= {"ld.so.cache"}
+        assert {path.name for path in (root / "dev").iterdir()} == {"null", "urandom"}
+        assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
+        for place, options in mounts(pid).items():
+            assert "nosuid" in options
+            assert ("ro" in options) == (place not in ("/shares/1", "/proc"))
+            assert ("nodev" in options) == (place != "/dev")
+            assert ("idmapped" in options) == place.startswith(("/boot/", "/shares/"))
+            assert ("noexec" in options) == (not place.startswith(("/usr", "/etc")))
+        assert int(status(pid)["NSpid"].split()[1]) == 2
+        asked = ["/etc/shadow", "/etc/passwd", str(hidden), str(unbootable.kernel), "/dev/vda", "/proc/1/environ"]
+        run_dir = tmp_path / "run/p1"
+        errors = await refusals(hypervisor, run_dir, [(path, True) for path in (*asked, f"{run_dir}/monitor.sock")])
+        for error in errors:
+            assert "No such file or directory" in error
+        [error] = await refusals(hypervisor, run_dir, [("/shares/0/file", False)])
+        assert "Read-only file system" in error or "Permission denied" in error
+        assert await refusals(hypervisor, run_dir, [("/shares/0/file", True)]) == [""]
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_files_of_any_user_in_a_share_are_readable_and_new_ones_belong_to_root(make: Make, tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir(mode=0o700)
+    for uid in (0, 1000, 65533):
+        (share / f"{uid}").write_bytes(bytes(4096))
+        (share / f"{uid}").chmod(0o600)
+        os.chown(share / f"{uid}", uid, uid)
+    hypervisor = make()
+    hypervisor.add_device(SharedDirectory("t", share))
+
+    async def use(pid: int) -> None:
+        paths = [(f"/shares/0/{uid}", True) for uid in (0, 1000, 65533)]
+        assert await refusals(hypervisor, tmp_path / "run/p1", paths) == ["", "", ""]
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_two_vms_at_once_have_different_ids_and_a_range_is_free_again_after_its_vm(make: Make, tmp_path: Path) -> None:
+    async def first_id(hypervisor: QemuHypervisor) -> int:
+        await hypervisor.prepare(20)
+        return int(status(pid_of(hypervisor))["Uid"].split()[0])
+
+    async def run() -> None:
+        one, two = make(), make(run_dir=tmp_path / "run/p2")
+        try:
+            ranges = {await first_id(one), await first_id(two)}
+            assert len(ranges) == 2
+        finally:
+            for vm in (one, two):
+                await vm.stop(10)
+                await vm.aclose()
+        again, held = ids.hold()
+        os.close(held)
+        assert again <= min(ranges)
+
+    asyncio.run(run())
+
+
+def test_a_range_is_held_as_long_as_a_process_has_its_descriptor(tmp_path: Path) -> None:
+    one, held = ids.hold(tmp_path / "locks")
+    two, other = ids.hold(tmp_path / "locks")
+    assert (one, two) == (ids.FIRST, ids.FIRST + ids.SIZE)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[held]) as heir:
+        os.close(held)
+        third, more = ids.hold(tmp_path / "locks")
+        assert third == ids.FIRST + 2 * ids.SIZE
+        assert heir.stdin is not None
+        heir.stdin.close()
+        heir.wait()
+    again, last = ids.hold(tmp_path / "locks")
+    assert again == ids.FIRST
+    for fd in (other, more, last):
+        os.close(fd)
+
+
+@pytest.mark.root
+def test_the_process_that_stands_for_the_vm_has_no_rights_and_only_the_lock_of_the_ids(make: Make) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        identity = hypervisor.identity()
+        assert identity is not None
+        init = status(identity.pid)
+        assert int(status(pid)["PPid"]) == identity.pid
+        assert {int(init[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb")} == {0}
+        assert init["NoNewPrivs"] == "1"
+        opened = {str(fd.readlink()) for fd in Path(f"/proc/{identity.pid}/fd").iterdir()}
+        assert opened == {"/dev/null", str(ids.LOCKS)}
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_qemu_is_gone_when_the_process_that_stands_for_the_vm_has_ended(make: Make) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        identity, qemu = hypervisor.identity(), ProcessIdentity.of(pid)
+        assert identity is not None
+        assert qemu is not None
+        identity.send(signal.SIGKILL)
+        assert identity.wait(5)
+        assert not qemu.alive()
+        assert (await hypervisor.wait()).reason == "QEMU was killed by signal 9 (Killed)"
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_a_signal_to_the_process_that_stands_for_the_vm_reaches_qemu(make: Make) -> None:
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        identity = hypervisor.identity()
+        assert identity is not None
+        identity.send(signal.SIGTERM)
+        assert "terminating on signal 15" in (await hypervisor.wait()).reason
+
+    live(hypervisor, use)
+
+
+@pytest.fixture(scope="session")
+def attacker(unbootable: Boot) -> Iterator[Path]:
+    """A program in the place of QEMU that tries what an attacker would (jailed.c), beside a kernel and an initramfs.
+
+    Every user can execute it and read these.
+    """
+    require("musl-gcc")
+    with TemporaryDirectory(prefix="attacker-") as directory:
+        Path(directory).chmod(0o755)
+        for path in (unbootable.kernel, unbootable.image):
+            shutil.copy(path, directory)
+        binary = Path(directory) / "qemu-system-x86_64"
+        source = Path(__file__).with_name("jailed.c")
+        subprocess.run(["musl-gcc", "-D_GNU_SOURCE", "-static", "-Wall", "-Werror", "-o", binary, source], check=True)
+        yield binary
+
+
+def break_out(make: Make, attacker: Path, place: Path, jail: str, network: NetworkMode = NetworkMode.NONE) -> None:
+    """Let the attacker try its ways out of a jail, with a writable share of this user; assert that all of them fail."""
+    share = place / "share"
+    share.mkdir()
+    (share / "old").touch()
+    (share / "old").chmod(0o6755)
+    hypervisor = make(
+        bootable_beside(attacker), run_dir=place / "run/p1", hypervisor_path=attacker, options={"jail": jail}
+    )
+    hypervisor.add_device(SharedDirectory("w", share, read_only=False))
+    if network is not NetworkMode.NONE:
+        hypervisor.add_device(NetworkInterface(NetworkConfig(mode=network), "52:54:00:00:00:01"))
+
+    async def run() -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("\0vc-jail-test")
+            server.listen()
+            with pytest.raises(VMStartError) as raised:
+                await hypervisor.prepare(10)
+        assert str(raised.value).endswith("QEMU exited with status 3")
+        await hypervisor.stop(1)
+
+    asyncio.run(run())
+    assert {(one.name, one.stat().st_mode & 0o7000, one.stat().st_uid) for one in share.iterdir()} == {
+        ("made", 0, os.geteuid()),
+        ("old", 0, os.geteuid()),
+    }
+
+
+def bootable_beside(attacker: Path) -> Boot:
+    return Boot(attacker.with_name("kernel"), attacker.with_name("initramfs"), True, ())
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("network", [NetworkMode.NONE, NetworkMode.USER])
+@pytest.mark.parametrize("jail", ["full", "landlock"])
+def test_the_filter_of_system_calls_and_the_other_parts_refuse_what_an_attacker_in_qemu_tries(
+    make: Make, tmp_path: Path, attacker: Path, network: NetworkMode, jail: str
+) -> None:
+    break_out(make, attacker, tmp_path, jail, network)
+
+
+# -- less than the full jail -------------------------------------------------------------------------------------------
+
+
+def test_without_namespaces_landlock_hides_what_qemu_does_not_need(make: Make, tmp_path: Path) -> None:
+    share, hidden = tmp_path / "share", tmp_path / "hidden"
+    share.mkdir()
+    for path in (share / "file", hidden):
+        path.write_bytes(bytes(4096))
+    hypervisor = make(options={"jail": "landlock"})
+    hypervisor.add_device(SharedDirectory("t", share))
+
+    async def use(pid: int) -> None:
+        assert (hypervisor.jail, hypervisor.jail_missing) == ("landlock", ())
+        assert hypervisor.user_namespace() is None
+        now = status(pid)
+        assert int(now["CapBnd"], 16) & ~int(READING, 16) == 0 or os.geteuid() != 0
+        assert int(now["CapEff"], 16) & ~int(READING, 16) == 0
+        assert (now["NoNewPrivs"], now["Seccomp_filters"]) == ("1", "2")
+        run_dir = tmp_path / "run/p1"
+        asked = [(path, True) for path in ("/etc/passwd", str(hidden), str(run_dir / "console.log"))]
+        for error in await refusals(hypervisor, run_dir, [*asked, (str(share / "file"), False)]):
+            assert "Permission denied" in error
+        assert await refusals(hypervisor, run_dir, [(str(share / "file"), True)]) == [""]
+
+    live(hypervisor, use)
+
+
+def as_plain_user(work: Callable[[], None]) -> None:
+    """Do some work in a child of this process that has no rights of root; assert that it does not fail."""
+
+    def child() -> None:
+        os.setgroups([])
+        os.setresgid(*[PLAIN_USER] * 3)
+        os.setresuid(*[PLAIN_USER] * 3)
+        work()
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(60)
+    process.kill()
+    assert process.exitcode == 0
+
+
+@pytest.fixture
+def place_of_plain_user(attacker: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of a plain user, who can also execute the launcher, wherever this project is."""
+    monkeypatch.setattr(launcher, "LAUNCHER", Path(shutil.copy(launcher.LAUNCHER, attacker.parent)))
+    with TemporaryDirectory(dir=attacker.parent) as directory:
+        os.chown(directory, PLAIN_USER, PLAIN_USER)
+        yield Path(directory)
+
+
+@pytest.mark.root
+def test_a_plain_users_pod_has_landlock_and_says_why_it_has_no_more(
+    make: Make, attacker: Path, place_of_plain_user: Path
+) -> None:
+    def work() -> None:
+        hypervisor = make(bootable_beside(attacker), run_dir=place_of_plain_user / "run/p1")
+
+        async def use(pid: int) -> None:
+            assert hypervisor.jail == "landlock"
+            assert hypervisor.jail_missing == ("this process is not root's, and only root can build a full jail",)
+            now = status(pid)
+            assert now["Uid"] == " ".join([str(PLAIN_USER)] * 4)
+            assert {int(now[name], 16) for name in ("CapPrm", "CapEff")} == {0}
+            assert (now["NoNewPrivs"], now["Seccomp_filters"]) == ("1", "2")
+            [error] = await refusals(hypervisor, place_of_plain_user / "run/p1", [("/etc/passwd", True)])
+            assert "Permission denied" in error
+
+        live(hypervisor, use)
+
+    as_plain_user(work)
+
+
+@pytest.mark.root
+def test_an_attacker_in_the_qemu_of_a_plain_user_is_refused_the_same(
+    make: Make, attacker: Path, place_of_plain_user: Path
+) -> None:
+    as_plain_user(lambda: break_out(make, attacker, place_of_plain_user, "landlock"))
+
+
+@pytest.mark.root
+def test_a_pod_whose_files_cannot_have_translated_owners_starts_with_less_and_says_why(
+    make: Make, tmp_path: Path
+) -> None:
+    hypervisor = make()
+    hypervisor.add_device(SharedDirectory("t", Path("/proc/self/fdinfo")))
+
+    async def use(pid: int) -> None:
+        assert hypervisor.jail == "landlock"
+        [reason] = hypervisor.jail_missing
+        assert "file system of '/proc/self/fdinfo' cannot translate owners" in reason
+        saved: Any = json.loads(json.dumps(hypervisor.save()))
+        heir = make(saved=saved)
+        assert (heir.jail, heir.jail_missing) == ("landlock", (reason,))
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_with_the_option_full_such_a_pod_does_not_start(make: Make) -> None:
+    hypervisor = make(options={"jail": "full"})
+    hypervisor.add_device(SharedDirectory("t", Path("/proc/self/fdinfo")))
+
+    async def run() -> None:
+        with pytest.raises(VMStartError, match=r"QEMU of pod 'p1' cannot be confined: .*cannot translate owners"):
+            await hypervisor.prepare(10)
+        await hypervisor.stop(1)
+
+    asyncio.run(run())
+
+
+# -- control groups ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_qemus_memory_and_processes_are_limited_where_control_groups_can_be_made(make: Make) -> None:
+    made = cgroups.make("test", 1 << 30, 10)
+    made.remove()
+    if not made.directories:
+        pytest.skip("this process can make no control groups")
+    hypervisor = make()
+
+    async def use(pid: int) -> None:
+        record: Any = hypervisor.save()
+        assert record["cgroups"]
+        for directory in map(Path, record["cgroups"]):
+            assert str(pid) in (directory / "cgroup.procs").read_text(encoding="utf-8").split()
+            limits = {
+                name: int((directory / name).read_text(encoding="utf-8"))
+                for name in ("pids.max", "memory.limit_in_bytes", "memory.max")
+                if (directory / name).exists()
+            }
+            assert limits.get("pids.max", launcher.PROCESSES) == launcher.PROCESSES
+            wanted = cgroups.memory_limit(512, hypervisor.acceleration)
+            for name in ("memory.limit_in_bytes", "memory.max"):
+                assert limits.get(name, wanted) == wanted
+
+    live(hypervisor, use)
+    saved: Any = hypervisor.save()
+    assert not any(map(os.path.exists, saved["cgroups"]))
+
+
+def test_a_disk_is_a_descriptor_and_its_path_is_not_in_the_jail(make: Make, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(1 << 20))
+    hypervisor = make()
+    hypervisor.add_device(BlockDevice("d", disk))
+
+    async def use(pid: int) -> None:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert b"/dev/fdset/0" in words
+        assert os.fsencode(disk) not in words
+
+    live(hypervisor, use)
