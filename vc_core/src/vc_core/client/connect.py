@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -31,6 +33,19 @@ from vc_core.supervisor.ready import BUSY, OK
 
 #: Seconds for a supervisor to start, take over its pod, and greet.
 SUPERVISOR_TIMEOUT = 20.0
+
+#: Variables of the caller's environment that a supervisor gets, and beginnings of such: what finds programs, packages
+#: and directories, and what is made for this project, its drivers (``VC_``) and its tests. Others may hold secrets.
+_VARIABLES = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+)
+_PROXIES = frozenset(f"{scheme}_proxy" for scheme in ("http", "https", "ftp", "no", "all"))  # written in either case
+_BEGINNINGS = ("VIRTCONTAINERS_", "VC_", "XDG_", "LC_", "PYTHON", "COVERAGE_")
+
+#: Capabilities (linux/capability.h) that no supervisor needs, nor any program that it runs: LINUX_IMMUTABLE,
+#: SYS_MODULE, SYS_RAWIO, SYS_PACCT, SYS_BOOT, SYS_TIME, LEASE, AUDIT_CONTROL, MAC_OVERRIDE, MAC_ADMIN, SYSLOG,
+#: WAKE_ALARM, BLOCK_SUSPEND, AUDIT_READ, PERFMON, BPF.
+_NEEDLESS = (9, 16, 17, 20, 22, 25, 28, 30, 32, 33, 34, 35, 36, 37, 38, 39)
 
 #: Attempts to start a supervisor before giving up when each ends without a message, as one that is killed.
 _START_ATTEMPTS = 5
@@ -183,18 +198,35 @@ def _spawn(store: Store, record: PodRecord, ready: int, errors: int) -> bool:
     python = [sys.executable, *supervisor_arguments(record.id), str(ready)]
     try:
         subprocess.run(
-            ["setsid", "--fork", *namespace, *python],
+            ["setsid", "--fork", *namespace, *_less_capable(), *python],
             pass_fds=[ready],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             check=True,
             cwd="/",
-            env=store.roots.environment,
+            env=_environment(store.roots.environment),
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error}") from error
     return enters
+
+
+def _environment(caller: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a supervisor: of that of its caller, what a supervisor may need."""
+    return {
+        name: value
+        for name, value in caller.items()
+        if name.lower() in _PROXIES or name in _VARIABLES or name.startswith(_BEGINNINGS)
+    }
+
+
+def _less_capable() -> list[str]:
+    """Return the beginning of a command that runs a program without the capabilities that no supervisor needs."""
+    if os.geteuid() != 0:
+        return []
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii"))
+    return ["setpriv", "--bounding-set", ",".join(f"-cap_{number}" for number in _NEEDLESS if number <= last), "--"]
 
 
 def _serve_here(store: Store, pod_id: str) -> Operation[Link]:

@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
 
 def _serve(store: Store, pod_id: str, ready: int) -> None:
     """Listen and supervise, with the pod's lock held. Raises VCError only before it was ready."""
+    os.umask(0o077)
     run_dir = store.make_run_dir(pod_id)
     directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     # A socket that is here was left by a dead supervisor: a live one would hold the lock.
@@ -66,7 +67,6 @@ def _detach(log: Path) -> None:
     import logging
 
     os.chdir("/")
-    os.umask(0o077)
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
