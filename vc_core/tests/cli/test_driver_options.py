@@ -102,3 +102,19 @@ def test_a_driver_is_loaded_only_if_an_option_is_given() -> None:
 
 def test_options_of_a_guest_are_those_of_the_driver_that_the_hypervisor_names() -> None:
     assert driver_options.guest_texts("--o", ["lockdown=false"], "", "qemu") == {"lockdown": False}
+
+
+@pytest.mark.parametrize("text", ["spawner_options" + ".a" * 3000 + "=1", 'spawner_options={"a":' + "[" * 3000])
+def test_a_value_of_too_many_levels_is_an_error_of_usage_with_the_limit(text: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        parse(text)
+    message = str(caught.value)
+    assert message.endswith("in each other; give at most 32 levels")
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("texts", [["9" * 5000], ["machine=a", "machine=" + "9" * 5000], ["limits=" + "9" * 5000]])
+def test_an_error_holds_only_the_begin_of_a_long_text(texts: list[str]) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        parse(*texts)
+    assert len(str(caught.value)) < 400

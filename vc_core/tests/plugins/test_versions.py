@@ -16,7 +16,7 @@ import distributions
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverLoadError
 from vc_core.plugins import versions
-from vc_core.plugins.discovery import advice
+from vc_core.plugins.discovery import NOT_A_CLASS_MESSAGE, advice
 from vc_core.plugins.registry import Plugins
 
 INSTALLED = importlib.metadata.version("vc-core")
@@ -55,6 +55,30 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def distribution(site: Path, name: str) -> Distribution:
     return importlib.metadata.Distribution.at(next(site.glob(f"stranger_{name.replace('-', '_')}-*")))
+
+
+@pytest.mark.parametrize(
+    ("requires", "found"),
+    [
+        (["vc-core>=7; python_version < '3'", "vc-core>=0.1"], ">=0.1"),
+        (["vc-core>=0.1", "vc-core<0.2", "pluggy>=1"], ">=0.1,<0.2"),
+        (["vc-core", "vc-core<0.2; sys_platform == 'linux'"], "<0.2"),
+        (["vc-core>=7; sys_platform == 'plan9'"], None),
+        (["vc-core @ https://example.org/vc_core.whl"], ""),
+    ],
+)
+def test_only_requirements_that_apply_here_count_and_all_of_them_do(
+    tmp_path: Path, requires: list[str], found: str | None
+) -> None:
+    distributions.install(tmp_path, "one", "spawners", "one", SPAWNER, requires)
+    assert versions.core_versions(distribution(tmp_path, "one")) == found
+
+
+def test_a_requirement_whose_marker_cannot_be_read_is_named(tmp_path: Path) -> None:
+    distributions.install(tmp_path, "one", "spawners", "one", SPAWNER, ["vc-core>=0.1; no_such_variable > '3'"])
+    assert versions.core_mismatch(distribution(tmp_path, "one")) == (
+        "has a requirement that cannot be read, vc-core>=0.1; no_such_variable > '3'; repair or uninstall it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,3 +153,24 @@ def test_advice_about_a_name_never_names_a_distribution_of_others(
     name: str, installed: list[str], kind: PluginKind | None, text: str
 ) -> None:
     assert advice(name, installed, kind) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "hinted"),
+    [
+        ("class Plugin:\n    def __init__(self, host): pass", True),
+        ("class Plugin:\n    def __init__(self): len(1)", False),
+        ("len(1)\nclass Plugin: pass", False),
+        ("Plugin = 1", True),
+    ],
+    ids=["arguments", "in the call", "in the import", "no class"],
+)
+def test_only_a_call_that_an_entry_point_does_not_allow_gets_advice_about_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, source: str, hinted: bool
+) -> None:
+    name = f"call-{request.node.callspec.id.replace(' ', '-')}"
+    distributions.install(tmp_path, name, "spawners", name, source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DriverLoadError, match="TypeError: ") as caught:
+        Plugins().spawner(name)
+    assert (NOT_A_CLASS_MESSAGE in str(caught.value)) == hinted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -11,8 +11,10 @@ import click
 import msgspec
 
 from vc_core.cli.options import pair
+from vc_core.config.values import quoted
 from vc_core.driver.kinds import PluginKind
-from vc_core.driver.options import option_types
+from vc_core.driver.option_words import LISTS, MAPPINGS
+from vc_core.driver.options import NESTING_ADVICE, NESTING_MAX, option_types
 from vc_core.plugins.registry import Plugins
 
 #: How each kind of driver takes its options on the command line.
@@ -22,8 +24,6 @@ FLAGS = {
     PluginKind.SPAWNER: "--agent-option spawner_options.NAME=VALUE",
     PluginKind.GUEST: "--guest-option NAME=VALUE",
 }
-
-_LISTS, _MAPPINGS = (Sequence, list, tuple), (Mapping, dict)
 
 
 def read_texts(flag: str, texts: Sequence[str], kind: PluginKind, name: str) -> dict[str, object]:
@@ -52,17 +52,20 @@ def parse(flag: str, pairs: Sequence[tuple[str, str]], cls: Any) -> dict[str, ob
     * A number, ``true`` and ``false`` become what they are where the option has such a type. A text that is not one
       stays, for the core to refuse.
 
-    Raises click.UsageError for an option that is given twice and is no list, and for invalid JSON.
+    Raises click.UsageError for an option that is given twice and is no list, for invalid JSON, and for more than
+    NESTING_MAX levels of mappings in a name.
     """
     options: dict[str, Any] = {}
     for path, text in pairs:
-        given = f"{flag} {f'{path}={text}'!r}"
+        given = f"{flag} {quoted(f'{path}={text}')}"
         *parents, last = path.split(".")
+        if len(parents) > NESTING_MAX:
+            raise click.UsageError(f"{given}: the name has too many mappings in each other; {NESTING_ADVICE}")
         into, wanted = options, cls
         for name in parents:
             inner = into.setdefault(name, {})
             if not isinstance(inner, dict):
-                raise click.UsageError(f"{given}: option {name} has the value {inner!r} already")
+                raise click.UsageError(f"{given}: option {name} has the value {quoted(inner)} already")
             into, wanted = inner, _type_in(wanted, name)
         wanted = _type_in(wanted, last)
         value = _value(given, wanted, text)
@@ -71,7 +74,7 @@ def parse(flag: str, pairs: Sequence[tuple[str, str]], cls: Any) -> dict[str, ob
         elif isinstance(into[last], list) and isinstance(value, list):
             into[last] = [*into[last], *value]
         else:
-            raise click.UsageError(f"{given}: option {path} is given twice; its value is {into[last]!r} already")
+            raise click.UsageError(f"{given}: option {path} is given twice; its value is {quoted(into[last])} already")
     return options
 
 
@@ -80,7 +83,7 @@ def _type_in(outer: Any, name: str) -> Any:
     if is_dataclass(outer) and isinstance(outer, type):
         return _without_none(option_types(outer).get(name, Any))
     parts = get_args(outer)
-    return _without_none(parts[1]) if get_origin(outer) in _MAPPINGS else Any
+    return _without_none(parts[1]) if get_origin(outer) in MAPPINGS else Any
 
 
 def _without_none(wanted: Any) -> Any:
@@ -92,11 +95,11 @@ def _without_none(wanted: Any) -> Any:
 def _value(given: str, wanted: Any, text: str) -> object:
     """Return what a text is for a type; itself, if it is none of that type. Raises click.UsageError."""
     origin = get_origin(wanted) or wanted
-    if origin in _LISTS:
+    if origin in LISTS:
         if text.startswith("["):
             return _json(given, text)
         return [_value(given, get_args(wanted)[0] if get_args(wanted) else Any, text)]
-    if origin in _MAPPINGS or is_dataclass(origin):
+    if origin in MAPPINGS or is_dataclass(origin):
         if not text.startswith("{"):
             raise click.UsageError(f"{given}: the option is a mapping; give NAME.KEY=VALUE for each key, or JSON")
         return _json(given, text)
@@ -112,3 +115,7 @@ def _json(given: str, text: str) -> object:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise click.UsageError(f"{given}: the value is not JSON: {error}") from error
+    except RecursionError as error:
+        raise click.UsageError(
+            f"{given}: the value has too many lists or mappings in each other; {NESTING_ADVICE}"
+        ) from error

@@ -13,6 +13,7 @@ import click
 import vc_core
 from vc_core.cli import output
 from vc_core.cli.output import Invocation
+from vc_core.config.values import quoted
 from vc_core.errors import ConfigError, VCError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def pair(option: str, text: str) -> tuple[str, str]:
     """Return name and value of a ``NAME=VALUE``, of which only the value may be empty. Raises click.UsageError."""
     name, separator, value = text.partition("=")
     if not separator or not all(name.split(".")):
-        raise click.UsageError(f"{option} {text!r} is not of the form NAME=VALUE")
+        raise click.UsageError(f"{option} {quoted(text)} is not of the form NAME=VALUE")
     return name, value
 
 

@@ -1,4 +1,4 @@
-"""Validation of fields and of ``A:B`` texts, shared by the configuration's dataclasses."""
+"""Validation of fields and of ``A:B`` texts, shared by the configuration's dataclasses, and values in its errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from vc_core.errors import ConfigError
 
 #: Seconds that a caller may wait at most: 23 days. poll(2) takes milliseconds as an int.
 TIMEOUT_MAX = 2_000_000
+
+#: Most characters of a value in an error.
+_REPR_MAX = 200
 
 
 def set_fields(instance: object, **values: object) -> None:
@@ -95,3 +98,17 @@ def similar_name(name: str, names: Iterable[str]) -> str:
     import difflib  # only an error needs it
 
     return next(iter(difflib.get_close_matches(name, sorted(names), n=1)), "")
+
+
+def quoted(value: object) -> str:
+    """Return the representation of a value for an error, shortened; nothing that the value's class defines can raise.
+
+    Called for values of any size and origin, such as those that a plug-in returned.
+    """
+    try:
+        text = repr(value)
+    except BaseException as failure:
+        if isinstance(value, int):  # Python writes no int of more than 4300 digits
+            return f"a whole number of {value.bit_length()} bits"
+        return f"an object of {type(value).__name__}, whose repr() raises {type(failure).__name__}"
+    return text if len(text) <= _REPR_MAX else f"{text[:_REPR_MAX]}..."

@@ -12,8 +12,10 @@ The core reads the options that a caller gave into an object of it, and lists th
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
@@ -23,7 +25,6 @@ from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
-    Literal,
     TypeGuard,
     TypeVar,
     Union,
@@ -34,7 +35,8 @@ from typing import (
 
 import msgspec
 
-from vc_core.config.values import similar_name
+from vc_core.config.values import quoted, similar_name
+from vc_core.driver.option_words import LISTS, MAPPINGS, in_words
 from vc_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,19 +44,16 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", bound="DataclassInstance")
 
-#: What to give for an option, by its type.
-_WORDS: dict[object, str] = {
-    str: "text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    Path: "a path",
-    Mapping: "a mapping",
-    dict: "a mapping",
-    Sequence: "a list",
-    list: "a list",
-    tuple: "a list",
-}
+#: Most levels of lists and mappings in the value of an option; more than any option needs, and far fewer than the
+#: thousand calls in each other that Python allows.
+NESTING_MAX = 32
+
+#: What errors about more levels say to do.
+NESTING_ADVICE = f"give at most {NESTING_MAX} levels"
+
+
+#: Most characters of a key in an error.
+_KEY_MAX = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class NoOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option of a driver. ``type``: what to give, in words; ``default``: None if it is ``required``."""
+    """One option of a driver. ``type``: what to give, in words; ``default``: as JSON holds it, None if ``required``."""
 
     name: str
     type: str
@@ -96,8 +95,8 @@ def list_options(cls: type[DataclassInstance]) -> tuple[Option, ...]:
     return tuple(
         Option(
             name=field.name,
-            type=_in_words(option_types(cls)[field.name]),
-            default=None if _is_required(field) else _default(field),
+            type=in_words(option_types(cls)[field.name]),
+            default=None if _is_required(field) else plain(_default(field)),
             required=_is_required(field),
             description=_description(described[field.name]),
         )
@@ -119,21 +118,41 @@ def read_options(cls: type[_T], options: Mapping[str, object], owner: str) -> _T
     Called by the core before each call of a driver's create hook. ``owner`` names the driver in errors:
     "hypervisor qemu". A value must have the type of its field. A number, ``true`` and ``false`` may also be given as
     text, because an option in a mapping of any values may come from a command line; text may be given as a path
-    object. A field that is a sequence of dataclasses is given as a list of mappings, which are read in the same way.
+    object. A sequence becomes a tuple, except for a field of type ``list``. A dataclass, such as each entry of a field
+    that is a sequence of them, is given as a mapping, which is read in the same way.
     Checks beyond types belong into ``__post_init__`` of ``cls``.
-    Raises ConfigError for an unknown option, for a value of another type, and for a missing option without a default;
-    the error names the option, the value and what to give.
+    Raises ConfigError for an unknown option, for a value of another type, for a number that is not finite, for
+    more than NESTING_MAX levels of lists and mappings, and for a missing option without a default; the error names the
+    option or the entry of it, the value and what to give.
     """
     types = option_types(cls)
     for name in options:
         if name not in types:
-            meant = similar_name(name, types)
+            meant = similar_name(str(name), types)
             guess = f" (did you mean {meant!r}?)" if meant else ""
-            raise ConfigError(f"{owner} has no option {name!r}{guess}; it has {', '.join(types) or 'none'}")
+            raise ConfigError(f"{owner} has no option {quoted(name)}{guess}; it has {', '.join(types) or 'none'}")
     for field in fields(cls):
         if field.init and field.name not in options and _is_required(field):
-            raise ConfigError(f"option {field.name} of {owner} is missing; give {_in_words(types[field.name])}")
+            raise ConfigError(f"option {field.name} of {owner} is missing; give {in_words(types[field.name])}")
+    for name, value in options.items():
+        _check_nesting(value, name, owner)
     return cls(**{name: _value(types[name], value, name, owner) for name, value in options.items()})
+
+
+def plain(value: object) -> object:
+    """Return an option's value or an object of an options class as JSON holds it, such as the value of an enumeration.
+
+    Called for defaults that are listed, and by the check that a configuration's fields are options that make it again.
+    """
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.init}
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(entry) for key, entry in value.items()}
+    if _is_list(value):
+        return [plain(entry) for entry in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _is_required(field: Field[Any]) -> bool:
@@ -151,18 +170,90 @@ def _description(hint: Any) -> str:
 
 
 def _value(wanted: Any, value: object, name: str, owner: str) -> object:
-    """Return the value of one option. Raises ConfigError."""
-    parts = get_args(wanted)
-    if parts and is_dataclass(parts[0]) and isinstance(value, Sequence) and not isinstance(value, str):
-        assert isinstance(parts[0], type)
-        return tuple(_entry(parts[0], entry, name, owner) for entry in value)
+    """Return the value of one option, or of an entry of it, which ``name`` leads to. Raises ConfigError."""
+    origin, parts = get_origin(wanted) or wanted, get_args(wanted)
+    if origin in (Union, UnionType):
+        return _one_of(wanted, value, name, owner)
+    if wanted in (Any, object):  # as JSON holds it
+        origin = dict if isinstance(value, Mapping) else list if isinstance(value, (list, tuple)) else wanted
+    if origin in LISTS and _is_list(value) and len({*parts} - {...}) <= 1:
+        part = parts[0] if parts else Any
+        entries = [_value(part, entry, f"{name}[{number}]", owner) for number, entry in enumerate(value)]
+        return entries if origin is list else tuple(entries)
+    if origin in MAPPINGS and isinstance(value, Mapping):
+        key_type, part = parts or (Any, Any)
+        return {
+            _key(key_type, key, name, owner): _value(part, entry, _entry_name(name, key), owner)
+            for key, entry in value.items()
+        }
+    if is_dataclass(wanted) and isinstance(wanted, type) and isinstance(value, Mapping):
+        return read_options(wanted, value, f"option {name} of {owner}")
+    return _simple_value(wanted, value, name, owner)
+
+
+def _key(wanted: Any, key: object, name: str, owner: str) -> object:
+    """Return a key of an option that is a mapping. Raises ConfigError."""
+    try:
+        return _value(wanted, key, name, owner)
+    except ConfigError as error:
+        raise ConfigError(f"option {name} of {owner} has the key {quoted(key)}; give {in_words(wanted)}") from error
+
+
+def _entry_name(name: str, key: object) -> str:
+    """Return the name of an entry of an option that is a mapping, for errors: short, whatever the key is."""
+    text = str(key)
+    return f"{name}.{text if len(text) <= _KEY_MAX else f'{text[:_KEY_MAX]}...'}"
+
+
+def _one_of(wanted: Any, value: object, name: str, owner: str) -> object:
+    """Return the value of an option that may be of several types. Raises ConfigError."""
+    others = [part for part in get_args(wanted) if part is not NoneType]
+    if value is None and len(others) < len(get_args(wanted)):
+        return None
+    if len(others) == 1:
+        return _value(others[0], value, name, owner)
+    if not (isinstance(value, Mapping) or _is_list(value)):
+        return _simple_value(wanted, value, name, owner)
+    for part in others:
+        with suppress(ConfigError):
+            return _value(part, value, name, owner)
+    raise _refused(wanted, value, name, owner)
+
+
+def _simple_value(wanted: Any, value: object, name: str, owner: str) -> object:
+    """Return a value that holds no others that have types. Raises ConfigError."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     try:
         # Only text is converted: the number 1 is not taken for true.
-        return msgspec.convert(value, wanted, strict=not isinstance(value, str), dec_hook=_convert)
+        read = msgspec.convert(value, wanted, strict=not isinstance(value, str), dec_hook=_convert)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"option {name} of {owner} is {value!r}; give {_in_words(wanted)}") from error
+        raise _refused(wanted, value, name, owner) from error
+    if isinstance(read, float) and not math.isfinite(read):  # JSON, which pods are stored in, has no such number
+        raise ConfigError(f"option {name} of {owner} is {quoted(value)}; give a finite number")
+    return read
+
+
+def _refused(wanted: Any, value: object, name: str, owner: str) -> ConfigError:
+    return ConfigError(f"option {name} of {owner} is {quoted(value)}; give {in_words(wanted)}")
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def _check_nesting(value: object, name: str, owner: str) -> None:
+    """Raise ConfigError for a value of more than NESTING_MAX levels, such as a list that holds itself."""
+    level = {id(value): value}  # each object once, because one may stand in a list many times
+    for _ in range(NESTING_MAX):
+        level = {
+            id(entry): entry
+            for one in level.values()
+            for entry in (one.values() if isinstance(one, Mapping) else one if _is_list(one) else ())
+            if isinstance(entry, Mapping) or _is_list(entry)
+        }
+    if level:
+        raise ConfigError(f"option {name} of {owner} has too many lists or mappings in each other; {NESTING_ADVICE}")
 
 
 def _convert(wanted: type, value: Any) -> Any:
@@ -172,32 +263,3 @@ def _convert(wanted: type, value: Any) -> Any:
     if isinstance(value, wanted):
         return value
     raise msgspec.ValidationError(f"{value!r} is no {wanted}")
-
-
-def _entry(cls: type[_T], entry: object, name: str, owner: str) -> _T:
-    """Return one entry of an option that is a list of dataclasses. Raises ConfigError."""
-    if isinstance(entry, cls):
-        return entry
-    if not isinstance(entry, Mapping):
-        keys = ", ".join(field.name for field in fields(cls))
-        raise ConfigError(f"option {name} of {owner} holds {entry!r}; give mappings of {keys}")
-    return read_options(cls, entry, f"an entry of option {name} of {owner}")
-
-
-def _in_words(wanted: Any) -> str:
-    """Return what to give for an option of a type, in words."""
-    origin, parts = get_origin(wanted), get_args(wanted)
-    if origin in (Union, UnionType):
-        return " or ".join(_in_words(one) for one in parts if one is not NoneType)
-    if origin is Literal:
-        return _one_of(parts)
-    if isinstance(wanted, type) and issubclass(wanted, Enum):
-        return _one_of([one.value for one in wanted])
-    if parts and is_dataclass(parts[0]):
-        return f"a list of mappings with {', '.join(field.name for field in fields(parts[0]))}"
-    return _WORDS.get(origin or wanted, str(wanted))
-
-
-def _one_of(values: Sequence[object]) -> str:
-    *others, last = map(str, values)
-    return f"{', '.join(others)} or {last}" if others else last

@@ -1,7 +1,7 @@
 """Checks installed plug-ins, each in a process of its own (``python -m vc_core.plugins.check_runner KIND NAME``).
 
 So a plug-in that hangs, exits or crashes is one line in the table of ``virtc drivers`` and nothing more.
-``vc_core.testing.PluginContract`` runs the same checks on a driver in development, one test for each of :data:`CHECKS`.
+``vc_core.testing.PluginContract`` runs the same checks on a driver in development, one test for each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import Option, list_options
 from vc_core.errors import VCError
 from vc_core.plugins import versions
-from vc_core.plugins.checks import CHECKS, DriverUnderTest, run_check
+from vc_core.plugins.checks import DriverUnderTest, possible_checks, run_check
 from vc_core.plugins.drivers import DriverInfo
 from vc_core.plugins.registry import Plugins
 
@@ -62,7 +62,8 @@ def check_installed(
 ) -> list[CheckReport]:
     """Return one report for each installed plug-in, of those with one of ``names`` if any are given.
 
-    Called by ``virtc drivers``. ``contract``: run :data:`CHECKS` too, besides loading and probing each driver.
+    Called by ``virtc drivers``. ``contract``: run the checks of its contract too, besides loading and probing each
+    driver; of a driver with required options, whose values the core cannot choose, only those that need no options.
     ``timeout``: seconds for each plug-in; they are checked in parallel.
     """
     found = [one for one in Plugins().installed() if not names or one.name in names]
@@ -133,7 +134,7 @@ def _check(kind: PluginKind, name: str, contract: bool, on_step: Callable[[str],
         return found
     with tempfile.TemporaryDirectory(prefix="vc-check-") as directory:
         tested = DriverUnderTest(driver, {}, Path(directory))
-        for check in CHECKS if contract else ():
+        for check in possible_checks(tested) if contract else ():
             on_step(check.__name__.replace("_", " "))
             found.violations += run_check(check, tested)
     return found

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from vc_core.config.pod import PodConfig
+from vc_core.config.values import quoted
 from vc_core.driver.agent import Agent, AgentCapability
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import Channel, Device, SharedDirectory
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.kinds import PluginKind
-from vc_core.driver.options import list_options
+from vc_core.driver.options import list_options, plain
 from vc_core.errors import ConfigError, GuestError, VCError
 from vc_core.plugins.audit import record_side_effects
 from vc_core.plugins.drivers import AgentDriver, Driver, GuestDriver, HypervisorDriver, SpawnerDriver
@@ -71,12 +72,20 @@ def options_give_the_same_configuration_again(tested: DriverUnderTest) -> Iterat
     if driver.config(stored) != config:
         yield "makes another configuration from the same options (vc_driver_options); let it compare by value"
     if is_dataclass(config) and not isinstance(config, type):
-        again = json.loads(json.dumps(asdict(config), default=str))
+        fields = plain(config)
+        assert isinstance(fields, dict)
         try:
-            if driver.config(again) != config:
-                yield "makes another configuration from its configuration's fields (vc_driver_options)"
+            again = plain(driver.config(json.loads(json.dumps(fields))))
         except ConfigError as error:
             yield f"refuses its own configuration's fields as options (vc_driver_options): {error}"
+            return
+        assert isinstance(again, dict)
+        for name, value in fields.items():
+            if again[name] != value:
+                yield (
+                    f"makes another configuration from its configuration's fields (vc_driver_options): option {name} "
+                    f"is {quoted(value)} and becomes {quoted(again[name])}"
+                )
 
 
 def options_are_described(tested: DriverUnderTest) -> Iterator[str]:
@@ -173,6 +182,20 @@ CHECKS: tuple[Check, ...] = (
     capabilities_are_constant,
     devices_and_guest_files_are_valid,
 )
+
+
+#: Those that need no configuration of the driver.
+CHECKS_WITHOUT_OPTIONS: tuple[Check, ...] = (probe_has_no_side_effects, options_are_described)
+
+
+def possible_checks(tested: DriverUnderTest) -> tuple[Check, ...]:
+    """Return the checks that the given options allow: without those that are required, few.
+
+    Called for installed drivers, for whose required options the core cannot choose values. Raises VCError.
+    """
+    declared = list_options(tested.driver.options_class())
+    missing = any(option.required and option.name not in tested.options for option in declared)
+    return CHECKS_WITHOUT_OPTIONS if missing else CHECKS
 
 
 def run_check(check: Check, tested: DriverUnderTest) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import traceback
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint
 from typing import NoReturn
@@ -81,6 +82,12 @@ def _suppliers(entry_points: Sequence[EntryPoint]) -> str:
     return " and ".join(sorted("{} {}".format(*supplier(entry_point)) for entry_point in entry_points))
 
 
+def _is_wrong_call(error: BaseException) -> bool:
+    """Return whether stevedore's call of an entry point raised ``error``, and no code that the import or call ran."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, TypeError) and frames[-1].f_globals.get("__name__") == Extension.__module__
+
+
 class _OneDriver(DriverManager[object]):
     """stevedore's manager of one driver, with entry points that are given instead of read from stevedore's cache."""
 
@@ -149,7 +156,7 @@ class Catalogue:
         except BaseException as error:  # a plug-in's module may raise anything
             if from_signal(error):
                 raise
-            hint = f"{NOT_A_CLASS_MESSAGE}; " if isinstance(error, TypeError) else ""
+            hint = f"{NOT_A_CLASS_MESSAGE}; " if _is_wrong_call(error) else ""
             raise DriverLoadError(
                 f"{kind.noun} {name!r} of {_suppliers(entry_points)} failed to load "
                 f"({entry_points[0].value}: {one_line(error)}); {hint}repair or uninstall it",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from vc_core.config.defaults import DEFAULT_GUEST
+from vc_core.config.values import quoted
 from vc_core.driver.agent import Agent
 from vc_core.driver.context import PodContext
 from vc_core.driver.guest import GuestBuilder, GuestPayload
@@ -22,7 +23,7 @@ from vc_core.errors import DriverContractError, VCError
 from vc_core.plugins.guard import call, from_signal
 from vc_core.plugins.hook_calls import HookResult
 from vc_core.plugins.loaded import LoadedPlugin
-from vc_core.plugins.quoting import one_line, quoted
+from vc_core.plugins.quoting import one_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

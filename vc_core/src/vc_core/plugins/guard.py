@@ -20,6 +20,7 @@ from traceback import walk_tb
 from types import UnionType, coroutine
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from vc_core.config.values import quoted
 from vc_core.driver.agent import Agent
 from vc_core.driver.guest import GuestBuilder
 from vc_core.driver.hypervisor import Hypervisor
@@ -27,7 +28,6 @@ from vc_core.driver.spawner import Spawner
 from vc_core.errors import VCError
 from vc_core.plugins.limits import OverrunError, limit, limited
 from vc_core.plugins.loaded import LoadedPlugin
-from vc_core.plugins.quoting import quoted
 from vc_core.plugins.running_call import executing
 
 _T = TypeVar("_T")

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import pluggy
 
+from vc_core.config.values import quoted
 from vc_core.driver.hooks import PROJECT, AgentSpec, DriverSpec, ExtensionSpec, GuestSpec, HypervisorSpec, SpawnerSpec
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverConflictError, DriverError, DriverLoadError, DriverNotFoundError
@@ -34,7 +35,7 @@ from vc_core.plugins.guard import call, guard
 from vc_core.plugins.hook_calls import HookResult, perform, track
 from vc_core.plugins.loaded import LoadedPlugin
 from vc_core.plugins.notifications import HookTimeoutError, Notifications, with_timeout
-from vc_core.plugins.quoting import one_line, quoted
+from vc_core.plugins.quoting import one_line
 from vc_core.plugins.rules import OPTIONAL, REQUIRED, violations
 from vc_core.plugins.running_call import executing
 

@@ -16,18 +16,36 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 CORE = "vc-core"
 
-#: A requirement (PEP 508): name, versions, marker. Extras, and the brackets of older tools around the versions, are
-#: left out.
-_REQUIREMENT = re.compile(r"\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*\(?([^;()]*)\)?\s*;?(.*)", re.ASCII)
+#: A requirement on vc-core (PEP 508): what follows the name and extras.
+_ON_CORE = re.compile(r"\s*vc[-_.]+core\s*(?:\[[^\]]*\])?\s*(?![\w.-])(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
 def core_versions(distribution: Distribution) -> str | None:
-    """Return the versions of vc-core that a distribution requires, such as ">=0.1,<0.2"; None if it requires none."""
-    for text in distribution.requires or ():
-        found = _REQUIREMENT.fullmatch(text)
-        if found and re.sub(r"[-_.]+", "-", found[1]).lower() == CORE and "extra" not in found[3]:
-            return found[2].strip()
-    return None
+    """Return the versions of vc-core that a distribution requires here, such as ">=0.1,<0.2"; None if it requires none.
+
+    Several requirements that apply count together. One that cannot be read is returned as it is written.
+    """
+    found = [
+        versions
+        for text in distribution.requires or ()
+        if (match := _ON_CORE.fullmatch(text)) and (versions := _versions(text, match[1])) is not None
+    ]
+    return ",".join(filter(None, found)) if found else None
+
+
+def _versions(text: str, rest: str) -> str | None:
+    """Return the versions of the requirement ``text``, which ends with ``rest``; None if it does not apply here."""
+    if not (";" in rest or "@" in rest):
+        return rest.strip().removeprefix("(").removesuffix(")").strip()
+    from packaging.requirements import InvalidRequirement, Requirement  # 20 ms, which few loads of a driver should take
+
+    try:
+        required = Requirement(text)
+    except InvalidRequirement:
+        return rest.strip()
+    if required.marker is not None and not required.marker.evaluate({"extra": ""}):
+        return None
+    return str(required.specifier)
 
 
 def core_mismatch(distribution: Distribution) -> str:
