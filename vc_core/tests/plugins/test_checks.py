@@ -62,7 +62,8 @@ def test_the_options_class_of_the_reference_passes(tmp_path: Path) -> None:
     module = tmp_path / "options.py"
     module.write_text(code, encoding="utf-8")
     names = runpy.run_path(str(module), {"ConfigError": ConfigError})
-    assert violations(names["ToyConfig"], tmp_path) == []
+    (empty := tmp_path / "empty").mkdir()
+    assert violations(names["ToyConfig"], empty) == []
 
 
 class Colour(Enum):
