@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ HANG = 4.0
 
 #: A hypervisor that works as mock does, until a variable of the environment names how it breaks.
 TURNCOAT = """
-    import os, threading, time
+    import ctypes, os, threading, time
     from vc_core.driver import hookimpl
     from vc_hypervisor_mock import MockPlugin
     from vc_hypervisor_mock.hypervisor import MockHypervisor
@@ -45,6 +45,8 @@ TURNCOAT = """
             raise RuntimeError("bad day")
         if HOW == f"{when} hangs":
             threading.Event().wait()
+        if HOW == f"{when} holds Python":
+            ctypes.PyDLL(None).sleep(1000)
         if HOW == f"{when} exits":
             raise SystemExit(3)
         if HOW == f"{when} crashes":
@@ -322,6 +324,34 @@ def test_a_driver_that_ends_its_process_ends_no_command(virtc: Virtc) -> None:
     for name in ("running", "ready"):
         virtc("pod", "delete", "--force", name, **bad)
     assert states_in(virtc("pod", "list", "--json")) == {}
+
+
+def checkers() -> list[bytes]:
+    """Return the arguments of the processes that check the plug-in "turncoat"."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = entry.read_bytes()
+            if b"vc_core.plugins.check_runner" in words and b"\0turncoat\0" in words:
+                found.append(words)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+@pytest.mark.parametrize("way", ["import hangs", "import holds Python"])
+def test_a_signal_ends_virtc_drivers_and_all_processes_that_check(
+    turn: Turn, site: Path, way: str, signum: signal.Signals, status: int
+) -> None:
+    turn("TURNCOAT", way)
+    virtc = Path(sys.executable).with_name("virtc")
+    with subprocess.Popen([virtc, "drivers", "turncoat", "mock"], stdout=subprocess.DEVNULL) as command:
+        wait_until(checkers)
+        with within(3):
+            command.send_signal(signum)
+            assert command.wait(10) == status
+            wait_until(lambda: not checkers())
 
 
 @pytest.fixture
