@@ -37,7 +37,14 @@ value and what to do.
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
+
+#: Most characters of the text of an error, and of one detail as JSON. Any error fits the packet that carries it.
+TEXT_MAX = 4096
+
+#: Characters that are enough for the note how many were left out.
+_NOTE_MAX = 60
 
 
 class VCError(Exception):
@@ -45,13 +52,14 @@ class VCError(Exception):
 
     ``details`` names the class's own typed attributes. The supervisor sends only these and the text to the caller
     (:meth:`to_wire`, :func:`error_from_wire`). The text can always be encoded as UTF-8: bytes of a file's name that are
-    not valid UTF-8, which Python represents as lone surrogates (PEP 383), are replaced by escapes.
+    not valid UTF-8, which Python represents as lone surrogates (PEP 383), are replaced by escapes. Of a text
+    of more than ``TEXT_MAX`` characters the first ones are kept, and the number of the others.
     """
 
     details: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(str(message).encode(errors="backslashreplace").decode())
+        super().__init__(_text(str(message)))
         for name in self.details:
             setattr(self, name, details.pop(name, None))
         if details:
@@ -62,9 +70,22 @@ class VCError(Exception):
         public = next(cls for cls in type(self).__mro__ if issubclass(cls, VCError) and cls.__module__ == __name__)
         return {
             "type": public.__name__,
-            "message": str(self),
-            "details": {name: getattr(self, name) for name in public.details},
+            "message": _text(str(self)),
+            "details": {name: _detail(getattr(self, name)) for name in public.details},
         }
+
+
+def _text(text: str) -> str:
+    """Return the text of an error, shortened, as one that can be encoded as UTF-8."""
+    text = text.encode(errors="backslashreplace").decode()
+    if len(text) <= TEXT_MAX + _NOTE_MAX:  # so one that was shortened stays as it is
+        return text
+    return f"{text[:TEXT_MAX]}... ({len(text) - TEXT_MAX} characters more)"
+
+
+def _detail(value: Any) -> Any:
+    """Return a detail of an error, None for one that is too long."""
+    return value if len(json.dumps(value)) <= TEXT_MAX else None
 
 
 class ConfigError(VCError, ValueError):

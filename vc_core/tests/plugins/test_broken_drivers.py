@@ -17,7 +17,7 @@ import pytest
 import distributions
 import vc_core as vc
 from vc_core.driver.process import ProcessIdentity
-from vc_core.errors import PodExistsError, SupervisorError, SupervisorLostError
+from vc_core.errors import DriverContractError, PodExistsError, SupervisorError, SupervisorLostError
 from vc_core.host.processes import find_supervisors
 from vc_core.plugins import registry, running_call
 from vc_core.plugins.check_runner import TIMEOUT, check_installed
@@ -132,7 +132,18 @@ class Nap(NapHypervisor):
         turn("start")
         if HOW == "start waits":
             await asyncio.Event().wait()
+        if HOW == "start holds Python":
+            ctypes.PyDLL(None).sleep(1000)
+        if HOW == "start stops the loop":
+            asyncio.get_running_loop().stop()
+            await asyncio.Event().wait()
+        if HOW == "start exits in a task":
+            self.task = asyncio.create_task(self.leave())
+            await asyncio.Event().wait()
         await super().start(timeout)
+
+    async def leave(self):
+        raise SystemExit(3)
 
 class Plugin:
     @hookimpl
@@ -140,6 +151,8 @@ class Plugin:
         turn("create")
         return Nap(pod, config, saved)
 
+if HOW == "import holds Python":
+    ctypes.PyDLL(None).sleep(1000)
 turn("import")
 """
 
@@ -456,6 +469,75 @@ def test_a_client_that_gives_up_ends_the_supervisor_that_it_started_and_says_wha
     turn("NAP", "")
     vc.stop_pod("p1")
     vc.delete_pod("p1")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("when", "call"), [("import", "was loaded"), ("start", "executed start")])
+def test_a_supervisor_in_which_a_driver_holds_the_interpreter_is_named_and_killed_by_its_starter(
+    turn: Turn, store: Store, nap: vc.PodConfig, monkeypatch: pytest.MonkeyPatch, when: str, call: str
+) -> None:
+    monkeypatch.setattr("vc_core.client.link.PULSE_INTERVAL", 0.7)  # 4.9 s in all, and the watchdog writes every 3 s
+    pod = vc.create_pod(nap)
+    turn("NAP", f"{when} holds Python")
+    with within(15), pytest.raises(SupervisorError) as caught:
+        pod.start()
+    assert str(caught.value) == (
+        f"the pod's supervisor does not answer while hypervisor driver 'nap' of stranger-nap 7.8 {call} and was "
+        "killed; 'virtc pod delete --force' ends the pod"
+    )
+    wait_until(lambda: supervisors(store) == [])
+    delete_within(5)
+
+
+@pytest.mark.root
+def test_a_start_that_is_slow_is_waited_for_while_its_supervisor_works(
+    turn: Turn, nap: vc.PodConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc_core.client.link.PULSE_INTERVAL", 0.7)
+    pod = vc.create_pod(nap)
+    turn("NAP", "start waits")
+    with pytest.raises(DriverContractError, match="did not return from start within 15 s; it was cancelled"):
+        pod.start()
+    delete_within(5)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [
+        (
+            "start stops the loop",
+            "its event loop was stopped; just before, hypervisor driver 'nap' of stranger-nap 7.8 executed start",
+        ),
+        (
+            "start exits in a task",
+            "hypervisor driver 'nap' of stranger-nap 7.8 raised SystemExit: 3 from a task or callback of its own, "
+            "in Nap.leave (",
+        ),
+    ],
+)
+def test_a_driver_that_stops_the_event_loop_of_the_supervisor_is_named(
+    turn: Turn, store: Store, nap: vc.PodConfig, way: str, why: str
+) -> None:
+    pod = vc.create_pod(nap)
+    turn("NAP", way)
+    with within(10), pytest.raises(SupervisorLostError) as caught:
+        pod.start()
+    assert str(caught.value).startswith(f"the pod's supervisor ended, because {why}")
+    wait_until(lambda: supervisors(store) == [])
+    delete_within(5)
+
+
+@pytest.mark.root
+def test_a_driver_that_crashes_before_there_is_a_vm_leaves_none_that_may_run_on(turn: Turn, nap: vc.PodConfig) -> None:
+    pod = vc.create_pod(nap)
+    turn("NAP", "create exits")
+    with pytest.raises(SupervisorLostError) as caught:
+        pod.start()
+    assert str(caught.value) == (
+        "the pod's supervisor ended while hypervisor driver 'nap' of stranger-nap 7.8 executed vc_hypervisor_create"
+    )
+    delete_within(5)
 
 
 @pytest.mark.root

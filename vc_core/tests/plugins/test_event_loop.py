@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 import distributions
+from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverContractError
-from vc_core.plugins import event_loop
+from vc_core.plugins import event_loop, running_call
 from vc_core.plugins.event_loop import Watchdog
+from vc_core.plugins.loaded import LoadedPlugin
 
 #: Seconds for what happens soon.
 SOON = 20.0
@@ -69,6 +71,39 @@ def test_a_plug_in_that_blocks_the_loop_is_named_with_the_place(blocker: ModuleT
     thread.join(SOON)
     assert not thread.is_alive()
     assert found.empty()
+
+
+def test_of_two_plug_ins_of_a_package_the_one_that_is_executed_is_named(blocker: ModuleType, tmp_path: Path) -> None:
+    (entry_points,) = tmp_path.glob("*/entry_points.txt")
+    entry_points.write_text(
+        entry_points.read_text(encoding="utf-8") + "another = stranger_blocker:Plugin\n", encoding="utf-8"
+    )
+    found: SimpleQueue[DriverContractError] = SimpleQueue()
+
+    async def execute(name: str) -> None:
+        plugin = LoadedPlugin(PluginKind.HYPERVISOR, name, "stranger-blocker", "7.8", object())
+        with running_call.executing(plugin.call("stop")):
+            await blocker.Plugin().stop()
+
+    for name in ("blocker", "another"):
+        blocker.END.clear()
+        thread = begin(execute(name), Watchdog(found.put, 0.1))
+        error = found.get(timeout=SOON)
+        blocker.END.set()
+        thread.join(SOON)
+        assert str(error).startswith(
+            f"hypervisor driver {name!r} of stranger-blocker 7.8 blocks the event loop in stop: Plugin.stop ("
+        )
+        assert (error.kind, error.name) == ("hypervisor", name)
+
+    blocker.END.clear()
+    thread = begin(blocker.Plugin().stop(), Watchdog(found.put, 0.1))  # a task of one of them: nothing is recorded
+    error = found.get(timeout=SOON)
+    blocker.END.set()
+    thread.join(SOON)
+    both = "hypervisor driver 'another' or hypervisor driver 'blocker' of stranger-blocker 7.8 blocks the event loop: "
+    assert str(error).startswith(both)
+    assert error.name is None
 
 
 @pytest.mark.slow

@@ -114,6 +114,31 @@ def test_an_error_of_the_project_passes_as_it_is(method: str) -> None:
     assert caught.value is error
 
 
+@pytest.mark.parametrize("method", CALLS)
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_error_without_a_text_names_driver_distribution_and_method(method: str, text: str) -> None:
+    with pytest.raises(DriverContractError) as caught:
+        CALLS[method](raising(VMStartError(text)))
+    assert str(caught.value) == f"{TOY} raised VMStartError from {method} without a text, which says what is wrong"
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_long_text_of_any_exception_is_shortened_and_steers_no_terminal(method: str) -> None:
+    with pytest.raises(DriverContractError) as caught:
+        CALLS[method](raising(RuntimeError("\x1b[2J" + 10_000 * "x")))
+    assert str(caught.value).startswith(f"{TOY} raised RuntimeError: \\x1b[2Jxxx")
+    assert f"xxx... (8004 characters more) from {method};" in str(caught.value)
+
+
+def test_an_error_whose_class_makes_a_text_that_is_too_long_names_the_driver() -> None:
+    class Long(VMStartError):
+        def __str__(self) -> str:
+            return 300_000 * "x"
+
+    with pytest.raises(DriverContractError, match=f"{TOY} raised Long: x*... .298000 characters more. from save"):
+        raising(Long("short")).save()
+
+
 def test_an_error_that_cannot_be_sent_names_the_driver() -> None:
     with pytest.raises(DriverContractError, match=rf"{TOY} raised Half: half made from save"):
         raising(Half()).save()

@@ -58,6 +58,8 @@ EXTENSION = """
             print(pod_id, old, new)
 """
 
+AWAITS = "\n        async def make(self): pass"
+
 #: Distribution -> entry-point group, name of the entry point, source of its module.
 PROJECTS = {
     "good": ("hypervisors", "good", HYPERVISOR),
@@ -67,6 +69,7 @@ PROJECTS = {
     "asserts": ("hypervisors", "asserts", "assert False, 'wrong platform'"),
     "needs-arguments": ("hypervisors", "needs-arguments", "class Plugin:\n    def __init__(self, host): pass"),
     "no-class": ("hypervisors", "no-class", "Plugin = object()"),
+    "awaits": ("hypervisors", "awaits", HYPERVISOR.replace('"no hypervisor"', "self.make()") + AWAITS),
     "twice-a": ("hypervisors", "twice", HYPERVISOR),
     "twice-b": ("hypervisors", "twice", HYPERVISOR),
     "misspelt": ("hypervisors", "misspelt", HYPERVISOR.replace("vc_hypervisor_create", "vc_hypervisor_crate")),
@@ -194,6 +197,25 @@ def test_a_wrong_return_value_names_the_distribution(run: Callable[..., Any]) ->
         == "hypervisor driver 'good' of stranger-good 7.8 returned 'no hypervisor' from vc_hypervisor_create, "
         "which must return a vc_core.driver.Hypervisor"
     )
+
+
+def test_a_hook_that_returns_a_coroutine_is_named_without_a_warning(run: Callable[..., Any]) -> None:
+    error, warned = run("""
+        import gc, warnings
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                plugins.hypervisor("awaits").create(None, {}, None)
+            except Exception as error:
+                text = str(error)
+            gc.collect()
+        result = text, [str(one.message) for one in caught]
+    """)
+    assert error == (
+        "hypervisor driver 'awaits' of stranger-awaits 7.8 returned a coroutine from vc_hypervisor_create, "
+        "which nothing awaits"
+    )
+    assert warned == []
 
 
 def test_an_installed_extension_works_beside_a_broken_one(run: Callable[..., Any]) -> None:

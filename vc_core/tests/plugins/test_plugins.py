@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import pytest
 
 from vc_core.config.pod import HypervisorConfig, Resources
@@ -21,8 +23,17 @@ from vc_core.driver.hypervisor import Hypervisor
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import NoOptions
 from vc_core.driver.spawner import Spawner
-from vc_core.errors import ConfigError, DriverConflictError, DriverContractError, DriverNotFoundError, error_from_wire
+from vc_core.errors import (
+    ConfigError,
+    DriverConflictError,
+    DriverContractError,
+    DriverNotFoundError,
+    StateError,
+    error_from_wire,
+)
 from vc_core.plugins.registry import Plugins
+from vc_core.supervisor import wire
+from vc_core.supervisor.messages import Failure
 
 HYPERVISOR, AGENT, SPAWNER, GUEST, EXTENSION = PluginKind
 
@@ -362,6 +373,22 @@ def test_an_error_of_a_driver_crosses_to_another_process_whole() -> None:
     copy = error_from_wire(json.loads(json.dumps(caught.value.to_wire())))
     assert isinstance(copy, DriverNotFoundError)
     assert (str(copy), copy.kind, copy.name) == (str(caught.value), "hypervisor", "xen")
+
+
+def test_an_error_with_a_long_text_and_a_long_detail_fits_one_packet() -> None:
+    class Long(StateError):
+        def __str__(self) -> str:
+            return 50_000 * "\udc80"  # each an escape of six characters
+
+    for error in (StateError(300_000 * "x", state=300_000 * "y", wanted=["ready"]), Long("", state=300_000 * "y")):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            wire.send(ours, Failure.of(error))
+            failure, _ = wire.receive(theirs, msgspec.json.Decoder(Failure).decode)
+        assert failure is not None
+        assert failure.message.endswith("... (295904 characters more)")
+        assert failure.details["state"] is None
+    assert str(StateError(300_000 * "x")) == 4096 * "x" + "... (295904 characters more)"
 
 
 def test_the_chosen_driver_answers_and_no_other() -> None:

@@ -82,6 +82,11 @@ def test_an_exception_that_would_end_the_event_loop_passes_to_the_caller(error: 
     assert run(main()) == "the loop goes on"
 
 
+def test_a_limit_is_said_with_one_decimal() -> None:
+    with pytest.raises(OverrunError, match=r" within 1 s; it was cancelled$"):
+        run(limited(hang([]), 1.0199, "start"))
+
+
 def test_a_method_that_takes_too_long_is_cancelled() -> None:
     cancelled: list[str] = []
     with pytest.raises(OverrunError) as caught:

@@ -64,14 +64,16 @@ def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operatio
         link = yield from _serve_here(store, record.id)
         return link
     deadline = time.monotonic() + SUPERVISOR_TIMEOUT
-    killed = 0
+    killed, answer = 0, b""
     while True:
         found = yield from find_supervisor(store, record.id, deadline)
         if found is not None:
+            found.kills_hung = answer == OK
             return found
         if time.monotonic() > deadline:
             raise BusyError(f"pod {record.id!r} is busy with another operation; try again")
-        if not (yield from _start_supervisor(store, record, deadline)):
+        answer = yield from _start_supervisor(store, record, deadline)
+        if not answer:
             killed += 1
             if killed == _START_ATTEMPTS:
                 raise SupervisorError(
@@ -97,7 +99,9 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
     try:
         sock.connect(wire.socket_path(directory))
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        link = Link(sock, os.pidfd_open(struct.unpack("3i", credentials)[0]), calls=running_call.open_record(directory))
+        pidfd = os.pidfd_open(struct.unpack("3i", credentials)[0])
+        calls = running_call.open_record(directory)
+        link = Link(sock, pidfd, calls=calls, runs_on=lambda: _runs_on(store, pod_id))
     except BlockingIOError as error:
         sock.close()
         raise BusyError(f"the supervisor of pod {pod_id!r} has too many clients; try again") from error
@@ -117,10 +121,10 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
     return link
 
 
-def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Operation[bool]:
-    """Start a supervisor; return when it serves or found that the pod is busy, with another one perhaps.
+def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Operation[bytes]:
+    """Start a supervisor; return ``OK`` when it serves, ``BUSY`` if it found that the pod is busy.
 
-    Returns False if it ended without a message, or with its VM, in whose namespace it was to be. If this gives up
+    Returns b"" if it ended without a message, or with its VM, in whose namespace it was to be. If this gives up
     before the supervisor is ready, or is interrupted, the supervisor is killed. Raises SupervisorError, and the error
     that keeps it from serving.
     """
@@ -146,7 +150,7 @@ def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Opera
             why = os.read(errors, wire.PACKET_MAX).decode(errors="replace").strip().rpartition("\n")[2]
             vm = vm_identity(record)
             if not why or (enters and vm is not None and not vm.alive()):
-                return False
+                return b""
             raise SupervisorError(f"the supervisor of pod {record.id!r} cannot be started: {why}")
     except BaseException:
         yield InThread(lambda: _kill_starting(record.id, ready))
@@ -156,7 +160,17 @@ def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Opera
         os.close(errors)
     if answer not in (OK, BUSY):
         raise error_from_wire(msgspec.json.decode(answer))
-    return True
+    return answer
+
+
+def _runs_on(store: Store, pod_id: str) -> bool:
+    """Return whether a pod may have a VM now that its supervisor ended."""
+    try:
+        record = store.read(pod_id)
+        identity = vm_identity(record)
+    except VCError:
+        return True
+    return record.discards and not at_rest(record) if identity is None else identity.alive()
 
 
 def _kill_starting(pod_id: str, ready: int) -> None:
@@ -256,6 +270,13 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
             wire.send(server_end, Failure.of(error))
         served.set()
 
+    stopped: list[str] = []
+
+    def report_end(why: str) -> None:
+        stopped.append(why)
+        with suppress(OSError):
+            wire.send(server_end, Failure.of(SupervisorError(f"the operation ended, because {why}")))
+
     watchdog = event_loop.Watchdog(give_up)
 
     def work() -> None:
@@ -272,11 +293,14 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
             with store.locked(pod_id) as lock:
                 held.append(lock)
                 try:
-                    event_loop.run(one(), watchdog)
+                    event_loop.run(one(), watchdog, on_stopped=report_end)
                 finally:
                     plugins.drain()  # under the lock, so that notifications of the next operation come later
         except VCError as error:
             failed.append(error)
+        except BaseException:
+            if not stopped:
+                raise
         finally:
             server_end.close()
             served.set()

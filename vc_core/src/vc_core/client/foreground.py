@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vc_core.client.interpreters import Operation, Ready
-from vc_core.client.link import ANSWER_GRACE, Link, final_reply, result
+from vc_core.client.link import ANSWER_GRACE, PULSE_INTERVAL, Link, final_reply, result
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.driver.agent import TerminalSize
 from vc_core.errors import SupervisorError
@@ -89,10 +90,16 @@ def run_with_streams(
     timed_out = False
     final: Answer | Failure | None = None
     unsent: list[Control] = []
+    runs = False
     while final is None or stdio.outputs_open:
         reading = [*stdio.reading, *([sock] if final is None else []), *([signals.fd] if signals else [])]
         writing = [*stdio.writing, *([sock] if unsent and final is None else [])]
-        ready: set[int] = yield Ready(read=reading, write=writing, deadline=deadline)
+        look = math.inf if runs or final is not None else time.monotonic() + PULSE_INTERVAL
+        until = min(math.inf if deadline is None else deadline, look)
+        ready: set[int] = yield Ready(read=reading, write=writing, deadline=None if until == math.inf else until)
+        if not ready and until == look:
+            link.check_pulse()
+            continue
         if not ready:
             if timed_out:
                 raise SupervisorError("a command that was killed did not end; the guest may hang")
@@ -104,6 +111,7 @@ def run_with_streams(
         if final is None:
             unsent = link.offer(unsent)
         if sock in ready and (reply := link.poll()) is not None:
+            runs = runs or isinstance(reply, Started)
             final = final_reply(reply, on_event)
     return result(final), timed_out
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -18,6 +20,11 @@ from vc_core.supervisor.messages import Answer, Control, Event, Failure, Greetin
 #: Seconds that a supervisor has, beyond an operation's own timeouts, before it counts as hung.
 ANSWER_GRACE = 30.0
 
+#: Seconds between two looks at the record of a supervisor, and the looks between which it must have changed. The
+#: supervisor's watchdog writes it every 3 s, and ends within 15 s what only blocks the loop. The looks are counted,
+#: because the clock runs on while the host sleeps.
+PULSE_INTERVAL, PULSES = 3.0, 7
+
 _decode_reply: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
 
 
@@ -26,8 +33,11 @@ class Link:
 
     ``pidfd``: of its supervisor, or None when a thread of this process serves it. ``wait_served`` then waits until that
     thread has nothing of the pod any more. ``calls``: the record of the supervisor's calls (``plugins.running_call``),
-    if it has one.
+    if it has one. ``runs_on`` returns whether the pod may have a VM after the supervisor ended.
     """
+
+    #: Whether a supervisor that hangs is killed: set by a client that started it.
+    kills_hung = False
 
     def __init__(
         self,
@@ -35,8 +45,11 @@ class Link:
         pidfd: int | None,
         wait_served: Callable[[], None] | None = None,
         calls: int | None = None,
+        runs_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self.sock, self._pidfd, self._wait_served, self._calls = sock, pidfd, wait_served, calls
+        self._runs_on = runs_on
+        self._beat, self._silent = 0, 0
 
     def greeted(self, deadline: float) -> Operation[None]:
         """Wait for the greeting. Raises what keeps the pod from being served, and what :meth:`receive` raises."""
@@ -66,17 +79,46 @@ class Link:
         return []
 
     def receive(self, deadline: float | None) -> Operation[Reply]:
-        """Return the next message. Raises SupervisorLostError, and SupervisorError at the deadline."""
+        """Return the next message; ``deadline`` None: wait for any time.
+
+        Raises SupervisorLostError, and SupervisorError at the deadline, or before if the supervisor hangs.
+        """
         while True:
-            if not (yield Ready(read=[self.sock.fileno()], deadline=deadline)):
-                call = running_call.read(self._calls) if self._calls is not None else ""
-                raise SupervisorError(
-                    f"the pod's supervisor does not answer{f' while {call}' if call else ''}; "
-                    "'virtc pod delete --force' ends the pod"
-                )
+            until = deadline and min(deadline, time.monotonic() + PULSE_INTERVAL)
+            if not (yield Ready(read=[self.sock.fileno()], deadline=until)):
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise self._hung()
+                self.check_pulse()
+                continue
             message = self.poll()
             if message is not None:
                 return message
+
+    def check_pulse(self) -> None:
+        """Raise SupervisorError if the supervisor executes no Python any more: a plug-in holds the interpreter's lock.
+
+        Called every ``PULSE_INTERVAL`` seconds in which the supervisor sent nothing.
+        """
+        if self._calls is None:
+            return
+        beat = running_call.last_beat(self._calls)
+        self._silent = self._silent + 1 if beat == self._beat else 0
+        self._beat = beat
+        if self._silent >= PULSES:
+            raise self._hung()
+
+    def _hung(self) -> SupervisorError:
+        """Return the error of a supervisor that does not answer; kill it if this client started it."""
+        call = running_call.read(self._calls) if self._calls is not None else ""
+        killed = ""
+        if self.kills_hung and self._pidfd is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            killed = " and was killed"
+        return SupervisorError(
+            f"the pod's supervisor does not answer{f' while {call}' if call else ''}{killed}; "
+            "'virtc pod delete --force' ends the pod"
+        )
 
     def poll(self) -> Reply | None:
         """Return a message that is there, or None. Raises SupervisorLostError, SupervisorError for nonsense."""
@@ -91,7 +133,8 @@ class Link:
         if message is None:
             call = running_call.read(self._calls) if self._calls is not None else ""
             while_ = f"ended while {call}" if call else "went away before it answered"
-            raise SupervisorLostError(f"the pod's supervisor {while_}; the pod may run on")
+            runs_on = "; the pod may run on" if self._runs_on() else ""
+            raise SupervisorLostError(f"the pod's supervisor {while_}{runs_on}")
         return message
 
     def wait_gone(self, timeout: float) -> Operation[bool]:

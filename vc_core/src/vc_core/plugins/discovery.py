@@ -23,7 +23,7 @@ from vc_core.errors import DriverConflictError, DriverLoadError
 from vc_core.plugins import versions
 from vc_core.plugins.guard import from_signal
 from vc_core.plugins.quoting import one_line
-from vc_core.plugins.running_call import executing
+from vc_core.plugins.running_call import Call, executing
 
 #: Part of the error for an entry point that does not name a class: the first mistake of most authors of plug-ins.
 NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
@@ -149,7 +149,7 @@ class Catalogue:
             message = f"{kind.noun} {name!r} of {_suppliers(entry_points)} {clause}"
             raise DriverLoadError(message, kind=kind, name=name)
         try:
-            with executing(f"{kind.noun} {name!r} of {_suppliers(entry_points)} was loaded"):
+            with executing(Call(kind, name, f"{kind.noun} {name!r} of {_suppliers(entry_points)}", "")):
                 manager = _OneDriver(kind, name, entry_points)
         except DriverConflictError:
             raise

@@ -13,12 +13,16 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint
 from types import FrameType
 from typing import Any, TypeVar
 
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverContractError
+from vc_core.plugins import running_call
 from vc_core.plugins.discovery import Catalogue, supplier
+from vc_core.plugins.quoting import one_line
+from vc_core.plugins.running_call import Call
 
 #: Seconds that a plug-in may block an event loop: longer than one exchange with a VM or guest, shorter than clients
 #: wait for an answer.
@@ -39,18 +43,33 @@ _T = TypeVar("_T")
 #: Called with the error that names the plug-in, on the watchdog's thread while the loop is blocked.
 OnBlocked = Callable[[DriverContractError], None]
 
+#: Called with a clause that says why, when a plug-in has stopped the loop before the work was done.
+OnStopped = Callable[[str], None]
 
-def run(main: Coroutine[Any, Any, _T], watchdog: Watchdog, loop: asyncio.AbstractEventLoop | None = None) -> _T:
+
+def run(
+    main: Coroutine[Any, Any, _T],
+    watchdog: Watchdog,
+    loop: asyncio.AbstractEventLoop | None = None,
+    on_stopped: OnStopped | None = None,
+) -> _T:
     """Run ``main`` on a new event loop in this thread and return its result; like asyncio.run, but the end has a limit.
 
     ``watchdog`` watches the loop meanwhile. Tasks and threads that do not end are left behind. ``loop``: the event
-    loop, if tasks of it exist already. Raises what ``main`` raises.
+    loop, if tasks of it exist already. Raises what ``main`` raises. A plug-in can stop the loop by ``loop.stop()``, or
+    by SystemExit in a task or callback of its own: then ``on_stopped`` is called before the tasks are cancelled, and
+    that SystemExit is raised, or RuntimeError.
     """
     loop = loop or asyncio.new_event_loop()
     loop.set_default_executor(DaemonThreads())
+    task = loop.create_task(main)
     with watchdog.watching(loop):
         try:
-            return loop.run_until_complete(main)
+            return loop.run_until_complete(task)
+        except BaseException as error:
+            if on_stopped is not None and not task.done():
+                on_stopped(_why_stopped(error))
+            raise
         finally:
             if left := asyncio.all_tasks(loop):
                 for task in left:
@@ -115,10 +134,12 @@ class Watchdog:
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         while not self._ended.wait(_STEP if self._hurried.wait(_INTERVAL) else 0):
+            running_call.beat()
             if self._is_answered(loop):
                 continue
+            call = running_call.of_thread(thread)
             frames = [frame for frame, _ in traceback.walk_stack(sys._current_frames().get(thread))]
-            error = _blame(frames, self._timeout)
+            error = _blame(call, [(frame, frame.f_lineno) for frame in frames], self._timeout)
             if error is None:  # such as a slow disk: not for a plug-in to repair
                 continue
             with self._lock:  # not after the loop has ended
@@ -141,23 +162,77 @@ class Watchdog:
         return False
 
 
-def _blame(frames: list[FrameType], seconds: float) -> DriverContractError | None:
+#: Frames and the lines that they execute, the innermost first.
+_Places = list[tuple[FrameType, int]]
+
+
+def _blame(call: Call | None, places: _Places, seconds: float) -> DriverContractError | None:
     """Return the error that names the plug-in whose code is being executed, None if that is not one's.
 
-    ``frames``: of the thread, the innermost first.
+    ``call``: what the thread is recorded to execute; nothing is recorded of the tasks and callbacks of a plug-in.
+    ``places``: of the thread.
     """
+    offers = _offers()
+    if call is not None:
+        own = {entry.module.partition(".")[0] for kind, entry in offers if (kind, entry.name) == (call.kind, call.name)}
+        place = next((_place(*one) for one in places if _package(one[0]) in own), "it")
+        message = f"{call.plugin} blocks the event loop in {call.method}: {place} has not returned for {seconds:g} s"
+        return DriverContractError(message, kind=call.kind, name=call.name)
+    found = _owners(offers, places)
+    if found is None:
+        return None
+    (kind, entry), *others = found[0]
+    return DriverContractError(
+        f"{_names(found[0])} blocks the event loop: {found[1]} has not returned for {seconds:g} s",
+        kind=None if others else kind,
+        name=None if others else entry.name,
+    )
+
+
+def _why_stopped(error: BaseException) -> str:
+    """Return the clause that says which plug-in stopped an event loop, whose run ended by ``error``."""
+    if isinstance(error, Exception):  # asyncio's own
+        why = "its event loop was stopped"
+    else:
+        places = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)][::-1]
+        if found := _owners(_offers(), places):
+            return f"{_names(found[0])} raised {one_line(error)} from a task or callback of its own, in {found[1]}"
+        why = f"a task or callback raised {one_line(error)}"
+    call = running_call.latest()
+    return f"{why}; just before, {call}" if call else why
+
+
+_Offers = list[tuple[PluginKind, EntryPoint]]
+
+
+def _offers() -> _Offers:
     catalogue = Catalogue()
-    offers = {entry.module.partition(".")[0]: (kind, entry) for kind in PluginKind for entry in catalogue.offers(kind)}
-    for frame in frames:
-        package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if package in offers:
-            kind, entry = offers[package]
-            distribution, version = supplier(entry)
-            code = frame.f_code
-            return DriverContractError(
-                f"{kind.noun} {entry.name!r} of {distribution} {version} blocks the event loop: {code.co_qualname} "
-                f"({code.co_filename}, line {frame.f_lineno}) has not returned for {seconds:g} s",
-                kind=kind,
-                name=entry.name,
-            )
+    return [(kind, entry) for kind in PluginKind for entry in catalogue.offers(kind)]
+
+
+def _owners(offers: _Offers, places: _Places) -> tuple[_Offers, str] | None:
+    """Return the plug-ins to which the innermost place of any plug-in may belong, and that place.
+
+    They are those of the very module, or else all of its package.
+    """
+    for frame, line in places:
+        package = [one for one in offers if one[1].module.partition(".")[0] == _package(frame)]
+        if package:
+            module = [one for one in package if one[1].module == frame.f_globals["__name__"]]
+            return module or package, _place(frame, line)
     return None
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
+
+
+def _place(frame: FrameType, line: int) -> str:
+    return f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}, line {line})"
+
+
+def _names(plugins: _Offers) -> str:
+    """Return the name of a plug-in, or of several of one distribution."""
+    distribution, version = supplier(plugins[0][1])
+    names = " or ".join(f"{kind.noun} {entry.name!r}" for kind, entry in plugins)
+    return f"{names} of {distribution} {version}"

@@ -28,7 +28,7 @@ from vc_core.driver.spawner import Spawner
 from vc_core.errors import VCError
 from vc_core.plugins.limits import OverrunError, limit, limited
 from vc_core.plugins.loaded import LoadedPlugin
-from vc_core.plugins.running_call import executing
+from vc_core.plugins.running_call import Call, executing
 
 _T = TypeVar("_T")
 
@@ -61,7 +61,7 @@ def call(plugin: LoadedPlugin, where: str, function: Callable[[], _T]) -> _T:
     Raises VCError: in the place of any other exception a DriverContractError. An exception that a handler of a signal
     of this process raised passes.
     """
-    with executing(f"{plugin} executed {where}"):
+    with executing(plugin.call(where)):
         return convert(plugin, where, function)
 
 
@@ -76,14 +76,15 @@ def convert(plugin: LoadedPlugin, where: str, function: Callable[[], _T]) -> _T:
 
 
 def _can_be_sent(error: BaseException) -> bool:
-    """Return whether an exception is a whole VCError: the class of a plug-in need not call VCError.__init__."""
+    """Return whether an exception is a whole VCError with a text: a plug-in's class need not call VCError.__init__."""
     if not isinstance(error, VCError):
         return False
     try:
-        json.dumps(error.to_wire())
+        wire = error.to_wire()
+        json.dumps(wire)
     except Exception:
         return False
-    return True
+    return bool(wire["message"].strip()) and wire["message"] == str(error)
 
 
 def from_signal(error: BaseException) -> bool:
@@ -178,7 +179,7 @@ async def _awaited(plugin: LoadedPlugin, name: str, awaitable: Awaitable[object]
     """
     task = asyncio.current_task()
     try:
-        return await limited(_stepped(awaitable, f"{plugin} executed {name}"), seconds, name)
+        return await limited(_stepped(awaitable, plugin.call(name)), seconds, name)
     except OverrunError as error:
         raise plugin.contract_error(error.clause) from error
     except BaseException as error:
@@ -197,7 +198,7 @@ def _running_task() -> asyncio.Task[Any] | None:
 
 
 @coroutine
-def _stepped(awaitable: Awaitable[_T], clause: str) -> Generator[Any, Any, _T]:
+def _stepped(awaitable: Awaitable[_T], call: Call) -> Generator[Any, Any, _T]:
     """Await an awaitable, and record the time in which its own code is executed, not that in which it waits."""
 
     async def work() -> _T:
@@ -208,7 +209,7 @@ def _stepped(awaitable: Awaitable[_T], clause: str) -> Generator[Any, Any, _T]:
     answer: Any = None
     while True:
         try:
-            with executing(clause):
+            with executing(call):
                 waiting_for = resume(answer)
         except StopIteration as end:
             result: _T = end.value
@@ -217,7 +218,7 @@ def _stepped(awaitable: Awaitable[_T], clause: str) -> Generator[Any, Any, _T]:
             answer = yield waiting_for
             resume = steps.send
         except GeneratorExit:
-            with executing(clause):
+            with executing(call):
                 steps.close()
             raise
         except BaseException as error:

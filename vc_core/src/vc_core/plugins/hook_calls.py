@@ -7,6 +7,7 @@ that does not return in time is left behind on its thread; its extension is disa
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -76,7 +77,9 @@ def _hook(
     Raises VCError: a DriverContractError when it does not return in time. It is then left behind on its thread.
     """
     try:
-        return with_timeout(lambda: call(plugin, hook, lambda: protect(plugin, function(*arguments))), HOOK_TIMEOUT)
+        return with_timeout(
+            lambda: call(plugin, hook, lambda: _protected(plugin, hook, protect, function(*arguments))), HOOK_TIMEOUT
+        )
     except HookTimeoutError as error:
         message = f"did not return from {hook} within {HOOK_TIMEOUT:g} s; repair or uninstall it"
         raise plugin.contract_error(message) from error
@@ -127,7 +130,15 @@ def _wrapper(
     if value is result and not failure:
         return result
     _author.set(extension)
-    return convert(extension, _where(hook), lambda: protect(extension, value))
+    return convert(extension, _where(hook), lambda: _protected(extension, hook, protect, value))
+
+
+def _protected(plugin: LoadedPlugin, hook: str, protect: Protect, value: object) -> object:
+    """Return what the core gets for a result of a hook. Raises DriverContractError for a coroutine."""
+    if inspect.iscoroutine(value):
+        value.close()  # Python warns of one that was never awaited
+        raise plugin.contract_error(f"returned a coroutine from {hook}, which nothing awaits")
+    return protect(plugin, value)
 
 
 def _execute_half(
@@ -145,7 +156,7 @@ def _execute_half(
             return (end.value,)
         return None
 
-    with executing(f"{extension} executed {_where(hook)}"):
+    with executing(extension.call(_where(hook))):
         return with_timeout(lambda: convert(extension, _where(hook), step), timeout)
 
 

@@ -71,7 +71,9 @@ async def limited(work: Awaitable[_T], seconds: float | None, what: str) -> _T:
         return cast(_T, result)
     ended = await _cancelled(task, what)
     how = "it was cancelled" if ended else "it ignored its cancellation and was left behind"
-    raise OverrunError(f"did not return from {what} within {seconds:g} s; {how}")
+    assert seconds is not None
+    shown = round(seconds, 1 if seconds >= 1 else 2)  # what is left until a deadline has many digits
+    raise OverrunError(f"did not return from {what} within {shown:g} s; {how}")
 
 
 async def _outcome(work: Awaitable[_T]) -> tuple[_T | None, BaseException | None]:

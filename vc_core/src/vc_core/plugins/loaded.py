@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vc_core.driver.kinds import PluginKind
-from vc_core.errors import DriverContractError
+from vc_core.errors import DriverContractError, VCError
 from vc_core.plugins.quoting import one_line
+from vc_core.plugins.running_call import Call
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,12 +24,19 @@ class LoadedPlugin:
         origin = f"of {self.distribution} {self.version}" if self.distribution else "added by the program"
         return f"{self.kind.noun} {self.name!r} {origin}"
 
+    def call(self, method: str) -> Call:
+        """Return a call of this plug-in's hook or method, for the record of what is executed."""
+        return Call(self.kind, self.name, str(self), method)
+
     def contract_error(self, clause: str) -> DriverContractError:
         """Return the error whose sentence is this plug-in and ``clause``, such as "wraps vc_driver_probe"."""
         return DriverContractError(f"{self} {clause}", kind=self.kind, name=self.name)
 
     def raised(self, error: BaseException, where: str) -> DriverContractError:
         """Return the error for an exception that no plug-in may raise; ``where``: its hook or method."""
+        raised = one_line(error)
+        if isinstance(error, VCError) and raised == type(error).__name__:
+            return self.contract_error(f"raised {raised} from {where} without a text, which says what is wrong")
         if isinstance(error, NotImplementedError) and str(error):
-            return self.contract_error(f"lacks {one_line(error).partition(': ')[2]}")
-        return self.contract_error(f"raised {one_line(error)} from {where}; plug-ins may raise only VCErrors")
+            return self.contract_error(f"lacks {raised.partition(': ')[2]}")
+        return self.contract_error(f"raised {raised} from {where}; plug-ins may raise only VCErrors")

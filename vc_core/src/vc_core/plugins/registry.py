@@ -214,7 +214,7 @@ class Plugins:
             if not caller.get_hookimpls():
                 continue
             try:
-                with executing(f"{extension} executed {hook}"):
+                with executing(extension.call(hook)):
                     with_timeout(partial(caller, **arguments), EXTENSION_TIMEOUT)
             except HookTimeoutError:
                 self._disable(extension, hook)

@@ -10,7 +10,10 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+from vc_core.driver.kinds import PluginKind
 
 #: Name of the file in the pod's run directory.
 FILE_NAME = "supervisor.call"
@@ -18,8 +21,27 @@ FILE_NAME = "supervisor.call"
 #: Bytes of the file: one line, padded with blanks so that each replaces the one before.
 _SIZE = 512
 
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An execution of a plug-in's code: of the hook or method ``method``, or, if that is "", of its modules.
+
+    ``plugin`` names it with its distribution, for an error. The text of this object is a clause.
+    """
+
+    kind: PluginKind
+    name: str
+    plugin: str
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.plugin} executed {self.method}" if self.method else f"{self.plugin} was loaded"
+
+
 _lock = threading.Lock()
-_executing: list[str] = []
+#: The calls that are being executed, each with the identifier of its thread.
+_executing: list[tuple[int, Call]] = []
+_latest: Call | None = None
 _file: int | None = None
 
 
@@ -45,25 +67,46 @@ def record_in(run_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def executing(call: str) -> Iterator[None]:
-    """Record that a plug-in's code is being executed; ``call`` is a clause such as "hypervisor 'x' of x 1 ran start".
+def executing(call: Call) -> Iterator[None]:
+    """Record that a plug-in's code is being executed in this thread.
 
     Of the blocks that several threads are in, the one that was entered last is recorded.
     """
+    global _latest
+    entry = threading.get_ident(), call
     with _lock:
-        _executing.append(call)
+        _executing.append(entry)
+        _latest = call
         _write()
     try:
         yield
     finally:
         with _lock:
-            _executing.remove(call)
+            _executing.remove(entry)
             _write()
+
+
+def of_thread(thread: int) -> Call | None:
+    """Return the call that a thread of this process is executing, the innermost one; None if it executes none."""
+    with _lock:
+        return next((call for one, call in reversed(_executing) if one == thread), None)
+
+
+def latest() -> Call | None:
+    """Return the call that this process began last, whether it has ended or not."""
+    return _latest
+
+
+def beat() -> None:
+    """Note in the record, as its time of change, that this process executes Python. Called by the watchdog."""
+    with _lock, suppress(OSError):
+        if _file is not None:
+            os.utime(_file)
 
 
 def _write() -> None:
     if _file is not None:
-        text = _executing[-1] if _executing else ""
+        text = str(_executing[-1][1]) if _executing else ""
         with suppress(OSError):
             os.pwrite(_file, text.encode(errors="replace")[:_SIZE].ljust(_SIZE), 0)
 
@@ -86,3 +129,8 @@ def read(record: int) -> str:
         return os.pread(record, _SIZE, 0).decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def last_beat(record: int) -> int:
+    """Return when a supervisor last showed that it executes Python, in ns; see :func:`beat`."""
+    return os.fstat(record).st_mtime_ns

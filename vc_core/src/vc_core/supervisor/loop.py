@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 
 from vc_core.engine.engine import Engine
-from vc_core.errors import SupervisorError, VCError
+from vc_core.errors import SupervisorError, SupervisorLostError, VCError
 from vc_core.plugins import event_loop
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.registry import Plugins
@@ -38,7 +38,8 @@ def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int) ->
     plugins = Plugins()
     supervision = _Supervision(store, pod_id, plugins, listener, ready)
     try:
-        event_loop.run(supervision.run(), event_loop.Watchdog(supervision.give_up))
+        watchdog = event_loop.Watchdog(supervision.give_up)
+        event_loop.run(supervision.run(), watchdog, on_stopped=supervision.report_end)
     except VCError:
         raise
     except BaseException:  # SystemExit too, which a plug-in's task may raise
@@ -113,13 +114,21 @@ class _Supervision:
         Called by the watchdog on its thread, when a plug-in blocks the event loop: only the loop's own thread could
         release anything. The pod's lock ends with the process, and its VM runs on.
         """
+        self._send_to_all(error)
+        os._exit(1)
+
+    def report_end(self, why: str) -> None:
+        """Send all clients the error that this supervisor ends, because a plug-in has stopped its event loop."""
+        self._send_to_all(SupervisorLostError(f"the pod's supervisor ended, because {why}"))
+
+    def _send_to_all(self, error: VCError) -> None:
         _log.error("%s; this supervisor ends", error)
-        if self._ready is not None:
-            send_error(self._ready, error)
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            send_error(ready, error)
         for sock in list(self._clients.values()):
             with suppress(OSError):
                 wire.send(sock, Failure.of(error))
-        os._exit(1)
 
 
 async def _first_client(changed: asyncio.Event) -> None:
