@@ -117,7 +117,7 @@ NAP = """
 import asyncio, ctypes, os, threading
 from vc_core.driver import hookimpl
 
-HOW = os.environ.get("NAP", "")
+HOW = os.environ.get("VC_NAP", "")
 
 def turn(when):
     if HOW == f"{{when}} hangs":
@@ -429,7 +429,7 @@ def test_a_driver_gone_bad_cannot_keep_its_vm_after_its_supervisor_died(
     vm = vm_identity(store.read("p1"))
     assert vm is not None
     assert supervisor.kill(10)
-    turn("NAP", way)
+    turn("VC_NAP", way)
     assert states() == {"p1": "running"}
     assert vm.alive()
     delete_within(5)
@@ -444,7 +444,7 @@ def test_a_supervisor_that_hangs_before_it_is_ready_cannot_keep_its_pod(
     vc.run_pod(nap)
     (supervisor,) = supervisors(store)
     assert supervisor.kill(10)
-    turn("NAP", way)
+    turn("VC_NAP", way)
     with in_background("stop_pod", "p1") as client:
         wait_until(lambda: "hypervisor driver 'nap'" in record_of_call(store))
         assert len(supervisors(store)) == 1
@@ -461,12 +461,12 @@ def test_a_client_that_gives_up_ends_the_supervisor_that_it_started_and_says_wha
     vc.run_pod(nap)
     (supervisor,) = supervisors(store)
     assert supervisor.kill(10)
-    turn("NAP", "import hangs")
+    turn("VC_NAP", "import hangs")
     hung = "did not get ready in time while hypervisor driver 'nap' of stranger-nap 7.8 was loaded; it was killed"
     with pytest.raises(SupervisorError, match=hung):
         vc.stop_pod("p1")
     assert supervisors(store) == []
-    turn("NAP", "")
+    turn("VC_NAP", "")
     vc.stop_pod("p1")
     vc.delete_pod("p1")
 
@@ -478,7 +478,7 @@ def test_a_supervisor_in_which_a_driver_holds_the_interpreter_is_named_and_kille
 ) -> None:
     monkeypatch.setattr("vc_core.client.link.PULSE_INTERVAL", 0.7)  # 4.9 s in all, and the watchdog writes every 3 s
     pod = vc.create_pod(nap)
-    turn("NAP", f"{when} holds Python")
+    turn("VC_NAP", f"{when} holds Python")
     with within(15), pytest.raises(SupervisorError) as caught:
         pod.start()
     assert str(caught.value) == (
@@ -495,7 +495,7 @@ def test_a_start_that_is_slow_is_waited_for_while_its_supervisor_works(
 ) -> None:
     monkeypatch.setattr("vc_core.client.link.PULSE_INTERVAL", 0.7)
     pod = vc.create_pod(nap)
-    turn("NAP", "start waits")
+    turn("VC_NAP", "start waits")
     with pytest.raises(DriverContractError, match="did not return from start within 15 s; it was cancelled"):
         pod.start()
     delete_within(5)
@@ -520,7 +520,7 @@ def test_a_driver_that_stops_the_event_loop_of_the_supervisor_is_named(
     turn: Turn, store: Store, nap: vc.PodConfig, way: str, why: str
 ) -> None:
     pod = vc.create_pod(nap)
-    turn("NAP", way)
+    turn("VC_NAP", way)
     with within(10), pytest.raises(SupervisorLostError) as caught:
         pod.start()
     assert str(caught.value).startswith(f"the pod's supervisor ended, because {why}")
@@ -531,7 +531,7 @@ def test_a_driver_that_stops_the_event_loop_of_the_supervisor_is_named(
 @pytest.mark.root
 def test_a_driver_that_crashes_before_there_is_a_vm_leaves_none_that_may_run_on(turn: Turn, nap: vc.PodConfig) -> None:
     pod = vc.create_pod(nap)
-    turn("NAP", "create exits")
+    turn("VC_NAP", "create exits")
     with pytest.raises(SupervisorLostError) as caught:
         pod.start()
     assert str(caught.value) == (
@@ -547,7 +547,7 @@ def test_a_client_that_is_interrupted_ends_the_supervisor_that_it_started(
     vc.run_pod(nap)
     (supervisor,) = supervisors(store)
     assert supervisor.kill(10)
-    turn("NAP", "import hangs")
+    turn("VC_NAP", "import hangs")
     with in_background("stop_pod", "p1") as client:
         wait_until(lambda: "hypervisor driver 'nap'" in record_of_call(store))
         client.send_signal(signal.SIGINT)
@@ -573,7 +573,7 @@ def test_a_start_that_hangs_is_ended_by_the_forced_delete_of_another_client(
     turn: Turn, store: Store, nap: vc.PodConfig, way: str
 ) -> None:
     vc.create_pod(nap)
-    turn("NAP", way)
+    turn("VC_NAP", way)
     with in_background("start_pod", "p1") as starter:
         wait_until(lambda: store.read("p1").vm)
         delete_within(5)
@@ -585,7 +585,7 @@ def test_a_start_that_hangs_is_undone_by_the_stop_of_another_client(
     turn: Turn, store: Store, nap: vc.PodConfig
 ) -> None:
     vc.create_pod(nap)
-    turn("NAP", "start waits")
+    turn("VC_NAP", "start waits")
     with in_background("start_pod", "p1") as starter:
         wait_until(lambda: store.read("p1").vm)
         vm = vm_identity(store.read("p1"))
@@ -605,7 +605,7 @@ def test_a_supervisor_that_ends_in_a_driver_s_method_names_driver_and_method(
     turn: Turn, store: Store, nap: vc.PodConfig, way: str
 ) -> None:
     vc.create_pod(nap)
-    turn("NAP", f"start {way}")
+    turn("VC_NAP", f"start {way}")
     with pytest.raises(SupervisorLostError, match=r"hypervisor driver 'nap' of stranger-nap 7.8 executed start"):
         vc.start_pod("p1")
     assert states() == {"p1": "ready"}
@@ -620,7 +620,7 @@ def test_a_supervisor_that_ends_while_a_driver_is_loaded_names_the_driver(
     vc.start_pod("p1")
     (supervisor,) = supervisors(store)
     assert supervisor.kill(10)
-    turn("NAP", "import exits")
+    turn("VC_NAP", "import exits")
     with pytest.raises(
         SupervisorError, match=r"the last time while hypervisor driver 'nap' of stranger-nap 7.8 was lo"
     ):
@@ -633,7 +633,7 @@ def test_a_pod_cannot_be_created_with_the_id_of_one_that_runs_and_that_is_said_a
     nap: vc.PodConfig, turn: Turn
 ) -> None:
     vc.run_pod(nap)
-    turn("NAP", "import hangs")
+    turn("VC_NAP", "import hangs")
     with within(1), pytest.raises(PodExistsError, match="a pod with the id 'p1' exists"):
         vc.create_pod(nap)
     vc.delete_pod("p1", force=True)

@@ -38,7 +38,7 @@ BLOCKING = """
     END = threading.Event()
 
     def begins(what):
-        file = Path(os.environ["BLOCKING"])
+        file = Path(os.environ["VC_BLOCKING"])
         if file.exists() and file.read_text(encoding="utf-8") == what:
             file.with_name("began").touch()
             return True
@@ -80,7 +80,7 @@ from vc_core.driver import hookimpl
 
 class BlockingNap(NapHypervisor):
     async def stop(self, timeout):
-        how = Path(os.environ["BLOCKING"])
+        how = Path(os.environ["VC_BLOCKING"])
         if how.exists():
             how.with_name("began").touch()
             threading.Event().wait()
@@ -103,7 +103,7 @@ def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     distributions.install(site, "nap", "hypervisors", "blocking-nap", NAP.format(hypervisor=source.strip()))
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site))
-    monkeypatch.setenv("BLOCKING", str(tmp_path / "block"))
+    monkeypatch.setenv("VC_BLOCKING", str(tmp_path / "block"))
     yield tmp_path / "block"
     if module := sys.modules.pop("stranger_blocking", None):
         module.END.set()
