@@ -73,8 +73,13 @@ int main(int argc, char **argv)
 	must_fail("writing to the root", open("/new", O_WRONLY | O_CREAT, 0600));
 	must_fail("writing to the program", open(argv[0], O_WRONLY));
 	must_fail("the init's memory", open("/proc/1/mem", O_RDONLY));
-	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0vc-jail-test"};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat status;
+	stat(share, &status);
+	int length =
+		snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "vc-jail-%lu", (unsigned long)status.st_ino);
 	int client = socket(AF_UNIX, SOCK_STREAM, 0);
-	must_fail("an abstract socket of the host", connect(client, (struct sockaddr *)&address, sizeof(sa_family_t) + 13));
+	must_fail("an abstract socket of the host",
+	          connect(client, (struct sockaddr *)&address, sizeof(sa_family_t) + 1 + length));
 	return 3;
 }

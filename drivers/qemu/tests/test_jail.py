@@ -309,7 +309,7 @@ def break_out(make: Make, attacker: Path, place: Path, jail: str, network: Netwo
 
     async def run() -> None:
         with socket.socket(socket.AF_UNIX) as server:
-            server.bind("\0vc-jail-test")
+            server.bind(f"\0vc-jail-{share.stat().st_ino}")  # as jailed.c has it
             server.listen()
             with pytest.raises(VMStartError) as raised:
                 await hypervisor.prepare(10)
