@@ -125,15 +125,18 @@ def virtc_path() -> str:
 
 
 def supervisors(pod_id: str) -> list[int]:
-    """Return the pids of all processes that have vc_core.supervisor and the pod's id in their arguments."""
+    """Return the pids of the pod's supervisors: by their arguments, and by the root of this module."""
     found = []
+    root = f"{ROOT_VARIABLE}={os.environ[ROOT_VARIABLE]}".encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
+                variables = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"vc_core.supervisor" in words and pod_id.encode() in words and b"unshare" not in words[0]:
+            ours = b"vc_core.supervisor" in words and pod_id.encode() in words and root in variables
+            if ours and b"unshare" not in words[0]:
                 found.append(int(entry.name))
     return found
 

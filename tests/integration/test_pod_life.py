@@ -403,7 +403,7 @@ def test_a_pod_runs_on_the_other_machines_too(bundle: Path, machine: str) -> Non
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (vc.HypervisorConfig(options={"machine": "isapc"}), "'isapc'; it can be q35, pc, microvm"),
+        (vc.HypervisorConfig(options={"machine": "isapc"}), "'isapc'; give q35, pc or microvm"),
         (vc.HypervisorConfig(hypervisor_path="/usr/bin/qemu-system-aarch64"), "is not QEMU for this host"),
         (vc.HypervisorConfig(hypervisor_params=[vc.Param("-monitor", "stdio")]), "'-monitor' is not allowed"),
     ],

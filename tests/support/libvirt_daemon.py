@@ -12,8 +12,9 @@ from vc_core.errors import VCError
 #: What the daemon found out about QEMU, which takes seconds; libvirt itself checks whether it is still true.
 _CACHE = Path(__file__).parents[2] / ".cache/libvirt"
 
-#: Seconds after which a daemon without VMs and clients ends by itself, for a session that is killed.
-_IDLE = 600
+#: Seconds after which a daemon without VMs and clients ends by itself, for a session that is killed; a session that
+#: goes on may not use it for long.
+_IDLE = 3600
 
 
 class Daemon:

@@ -14,17 +14,15 @@ DomainType = Literal["qemu", "kvm"]
 #: The same as status shows it.
 ACCELERATIONS: dict[DomainType, str] = {"qemu": "tcg", "kvm": "kvm"}
 
-#: The variable in which libvirt's own programs look for a URI, and the daemon of a host that has configured none.
-URI_VARIABLE, _DEFAULT_URI = "LIBVIRT_DEFAULT_URI", "qemu:///system"
+#: The variable that names the daemon (supervisors get variables of the beginning ``VC_``), and the daemon without it.
+URI_VARIABLE, _DEFAULT_URI = "VC_LIBVIRT_URI", "qemu:///system"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibvirtConfig:
     """The options of libvirt, beyond the fields of ``HypervisorConfig``."""
 
-    uri: Annotated[str, "the daemon, on this host; without it, what LIBVIRT_DEFAULT_URI names, else qemu:///system"] = (
-        ""
-    )
+    uri: Annotated[str, "the daemon, on this host; without it, what VC_LIBVIRT_URI names, else qemu:///system"] = ""
     type: Annotated[
         DomainType, "qemu: the CPU is emulated; kvm: hardware virtualization, which must work on the host"
     ] = "qemu"

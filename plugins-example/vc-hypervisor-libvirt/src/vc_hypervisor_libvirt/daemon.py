@@ -33,7 +33,7 @@ _SCRIPT = Path(__file__).with_name("private-libvirtd")
 
 
 def uri(directory: Path) -> str:
-    """Return the URI of the daemon of a directory, for the option ``uri`` and the variable ``LIBVIRT_DEFAULT_URI``."""
+    """Return the URI of the daemon of a directory, for the option ``uri`` and the variable ``VC_LIBVIRT_URI``."""
     return f"qemu+unix:///system?socket={directory}{PRIVATE}"
 
 
@@ -119,7 +119,7 @@ def main() -> None:
             stop(directory)
         else:
             start(directory)
-            sys.stdout.write(f"LIBVIRT_DEFAULT_URI={uri(directory)}\n")
+            sys.stdout.write(f"VC_LIBVIRT_URI={uri(directory)}\n")
     except HypervisorError as error:
         parser.exit(1, f"vc-libvirtd: {error}\n")
 

@@ -84,8 +84,7 @@ class SpawnerContract(PluginContract):
         self, spawner: Spawner, containers: Sequence[Enterable]
     ) -> None:
         for one in containers:
-            with unwritten_methods_fail():
-                wrapped = spawner.wrap([*_REPORT, *WORDS], one.target)
+            wrapped = _wrap(spawner, [*_REPORT, *WORDS], one.target)
             done = one.run(wrapped, b"")
             assert done.exit_code == 0, f"{wrapped[:8]} ended with {done.exit_code}: {done.stderr[-200:]!r}"
             name, _, words = done.stdout.partition(b"\n")
@@ -99,7 +98,7 @@ class SpawnerContract(PluginContract):
     ) -> None:
         for one in containers:
             for kind in self.namespaces:
-                done = one.run(spawner.wrap(["readlink", f"/proc/self/ns/{kind}"], one.target), b"")
+                done = one.run(_wrap(spawner, ["readlink", f"/proc/self/ns/{kind}"], one.target), b"")
                 assert done.stdout.decode().strip() == one.namespaces[kind], (
                     f"a command is not in its container's namespace {kind}, but in {done.stdout!r}: {done.stderr!r}"
                 )
@@ -108,12 +107,17 @@ class SpawnerContract(PluginContract):
         self, spawner: Spawner, containers: Sequence[Enterable]
     ) -> None:
         one = containers[0]
-        done = one.run(spawner.wrap(["sh", "-c", "cat; echo error >&2; exit 7"], one.target), DATA)
+        done = one.run(_wrap(spawner, ["sh", "-c", "cat; echo error >&2; exit 7"], one.target), DATA)
         same("the output of a command that copies its input", done.stdout, DATA)
         same("the error output of a command", done.stderr, b"error\n")
         assert done.exit_code == 7, f"a command that exits with 7 ended with {done.exit_code}"
 
     def test_a_program_is_not_taken_for_an_option(self, spawner: Spawner, containers: Sequence[Enterable]) -> None:
         one = containers[0]
-        done = one.run(spawner.wrap([DASHED_PROGRAM], one.target), b"")
+        done = one.run(_wrap(spawner, [DASHED_PROGRAM], one.target), b"")
         assert done.stdout == b"ran\n", f"the program {DASHED_PROGRAM!r} did not run: {done.stderr!r}"
+
+
+def _wrap(spawner: Spawner, argv: Sequence[str], target: SpawnTarget) -> list[str]:
+    with unwritten_methods_fail():
+        return spawner.wrap(argv, target)
