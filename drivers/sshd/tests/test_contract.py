@@ -26,6 +26,8 @@ MACHINE = (
     """
     mount -t proc proc /proc
     mount -t tmpfs tmpfs /run
+    # bash reads this for each command of a session; what is in it is the developer's
+    [ ! -e ~/.bashrc ] || mount --bind /dev/null ~/.bashrc
     mkdir -m 0700 /run/sshd /run/ssh
     cp "$1"/host-key "$1"/authorized_keys /run/ssh
     exec "$(command -v /usr/sbin/sshd)" -D -e -f "$2" -o "Port $3" -o "ListenAddress 127.0.0.1" -o "StrictModes no"
