@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", 
 
 
 @pytest.fixture(scope="module")
-def connected(bundle: Path) -> Iterator[vc.Pod]:
+def connected(bundle: Path, root: Path) -> Iterator[vc.Pod]:
     """Return a pod whose container answers on port 80, which leads there from a port of the host."""
     config = vc.PodConfig(
         id="connected",

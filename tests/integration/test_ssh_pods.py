@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", 
 
 
 @pytest.fixture(scope="module")
-def pod(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[vc.Pod]:
+def pod(bundle: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[vc.Pod]:
     """Return a running pod with a network, and two containers: "c1" sees files of the host, "c2" has limits."""
     shown = tmp_path_factory.mktemp("shown")
     (shown / "file").write_text("seen\n", encoding="utf-8")

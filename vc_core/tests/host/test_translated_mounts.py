@@ -37,7 +37,7 @@ def test_a_translated_mount_shows_the_owners_ids_of_the_namespace_and_keeps_thos
     (source / "theirs").touch()
     os.chown(source / "theirs", 7, 7)
     tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
+    for parent in tmp_path.parents[:3]:
         parent.chmod(0o755)
     with subprocess.Popen(["unshare", "--user", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin is not None

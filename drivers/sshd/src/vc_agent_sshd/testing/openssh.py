@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -78,15 +77,6 @@ def serve(directory: Path, port: int = 0) -> Iterator[Server]:
             daemon.wait()
 
 
-#: Starts a program for which ~/.bashrc is empty: bash reads it for each command of a session, and what is in it is the
-#: developer's.
-_WITHOUT_BASHRC = (
-    *("unshare", "--mount", "sh", "-euc"),
-    '[ ! -e ~/.bashrc ] || mount --bind /dev/null ~/.bashrc; exec "$@"',
-    "sh",
-)
-
-
 def _start(sshd: str, server: Server) -> subprocess.Popen[bytes]:
     directory = server.directory
     settings = {
@@ -105,5 +95,4 @@ def _start(sshd: str, server: Server) -> subprocess.Popen[bytes]:
     config = directory / "sshd_config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()), encoding="utf-8")
     with (directory / "log").open("ab") as log:
-        command = [*(_WITHOUT_BASHRC if os.geteuid() == 0 else ()), sshd, "-D", "-e", "-f", str(config)]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
+        return subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
