@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ import click
 import vc_core
 from vc_core import client
 from vc_core.cli import notices, options, output
-from vc_core.cli.foreground import foreground
+from vc_core.cli.foreground import foreground, run_command
 from vc_core.client.interpreters import run_blocking
 
 if TYPE_CHECKING:
@@ -197,21 +198,8 @@ def enter(
     Example: virtc container enter POD CONTAINER -- ls -l /
     """
     wanted = options.command(cmd, argv, envs, user, workdir)
-    with foreground(on_terminal) as forwarding:
-        forwarding.begin()
-        operation = client.containers.enter_container(
-            pod_id,
-            container_id,
-            wanted,
-            0,
-            output.stdout_fd(),
-            2,
-            timeout,
-            forwarding.terminal,
-            forwarding.signals,
-            notices.of_foreground,
-        )
-        return run_blocking(operation).exit_code
+    enter = partial(client.containers.enter_container, pod_id, container_id)
+    return run_command(enter, wanted, on_terminal, timeout)
 
 
 def container_details(one: Any) -> list[tuple[str, str, str]]:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vc_core import client
+from vc_core.cli import notices, output
+from vc_core.client.interpreters import run_blocking
 from vc_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vc_core.client.interpreters import Operation
+    from vc_core.config.container import Cmd
+    from vc_core.results import ExecResult
 
 #: Signals that a terminal or a service manager sends to a program; SIGTSTP and SIGCONT keep their effect on virtc.
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -57,6 +64,28 @@ def foreground(on_terminal: bool) -> Iterator[Forwarding]:
             _restore(modes)
         os.close(reader)
         os.close(writer)
+
+
+def run_command(
+    enter: Callable[..., Operation[ExecResult]], command: Cmd, on_terminal: bool, timeout: float | None
+) -> int:
+    """Run a command in the foreground, with this process' input and output; return its exit code.
+
+    ``enter``: ``enter_pod`` or ``enter_container`` of the client, without its command and all that follows.
+    """
+    with foreground(on_terminal) as forwarding:
+        forwarding.begin()
+        operation = enter(
+            command,
+            0,
+            output.stdout_fd(),
+            2,
+            timeout,
+            forwarding.terminal,
+            forwarding.signals,
+            notices.of_foreground,
+        )
+        return run_blocking(operation).exit_code
 
 
 def _terminal_modes() -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import vc_core
 from vc_core import client
 from vc_core.cli import notices, options, output
 from vc_core.cli.container import container_details
-from vc_core.cli.foreground import foreground
+from vc_core.cli.foreground import foreground, run_command
 from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
 from vc_core.client.interpreters import run_blocking
 from vc_core.errors import PodNotFoundError, VCError
@@ -209,20 +210,7 @@ def enter(
     Example: virtc pod enter POD -- busybox ps
     """
     wanted = options.command(cmd, argv, envs, user, workdir)
-    with foreground(on_terminal) as forwarding:
-        forwarding.begin()
-        operation = client.containers.enter_pod(
-            pod_id,
-            wanted,
-            0,
-            output.stdout_fd(),
-            2,
-            timeout,
-            forwarding.terminal,
-            forwarding.signals,
-            notices.of_foreground,
-        )
-        return run_blocking(operation).exit_code
+    return run_command(partial(client.containers.enter_pod, pod_id), wanted, on_terminal, timeout)
 
 
 def _print_pods(pods: list[Any]) -> None:
