@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 
+from scripts import load
+
 ROOT = Path(__file__).parents[2]
 
 
-def tool() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("lock", ROOT / "tools/lock.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-LOCK = tool()
+LOCK = load(ROOT / "tools/lock.py")
 SOURCES = {
     LOCK.lock_of(LOCK.TOOLS): LOCK.everything(),
     LOCK.lock_of(LOCK.RELEASE_TOOLS): LOCK.lines(LOCK.RELEASE_TOOLS),

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from scripts import load
 
 ROOT = Path(__file__).parents[2]
 
 
-def load() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("release", ROOT / "tools/release.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-RELEASE = load()
+RELEASE = load(ROOT / "tools/release.py")
 
 
 @pytest.fixture

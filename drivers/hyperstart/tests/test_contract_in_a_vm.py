@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from agent_vm import agent_vm
 
 from vc_core.driver import (
     Agent,
@@ -22,12 +22,11 @@ from vc_core.driver import (
     Resources,
 )
 from vc_core.errors import VCError
-from vc_core.testing import AgentContract, built_guest
+from vc_core.testing import AgentContract
 from vc_core.testing.contract.agent import HOSTNAME, RunningGuest, StartGuest
 from vc_core.testing.contract.agent.base import Wire
 from vc_core.testing.contract.running import TIMEOUT
 from vc_core.testing.rootfs import make_root_fs
-from vc_hypervisor_qemu.host import find_binary
 
 pytestmark = pytest.mark.vm
 
@@ -60,29 +59,8 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     directory = tmp_path_factory.mktemp("vm")
     make_root_fs(directory / "share/c1/rootfs")
     (directory / "writable").mkdir()
-    image = built_guest("hyperstart")
-    argv = [str(find_binary("")), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256", "-serial", "file:console"]
-    argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
-    argv += ["-append", " ".join(image.kernel_params), "-device", "virtio-serial-pci"]
-    for tag, share in SHARES.items():
-        argv += ["-fsdev", f"local,id={tag},path={share}", "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-    listening = []
-    for name in ("sh.hyper.channel.0", "sh.hyper.channel.1"):
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(directory / name))
-        listener.listen(1)
-        listening.append(listener)
-        argv += ["-chardev", f"socket,id=c{len(listening)},fd={listener.fileno()},server=on,wait=off"]
-        argv += ["-device", f"virtserialport,chardev=c{len(listening)},name={name}"]
-    process = subprocess.Popen(argv, cwd=directory, pass_fds=[listener.fileno() for listener in listening])
-    try:
-        for listener in listening:
-            listener.close()
+    with agent_vm(directory, SHARES):
         yield Guest(directory)
-    finally:
-        process.kill()
-        process.wait()
 
 
 #: What ends or cuts the guest off belongs to a guest of its own: the fake one has these tests.

@@ -1,6 +1,5 @@
 """The build hook that compiles the guest agent."""
 
-import importlib.util
 import os
 import platform
 import re
@@ -12,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from needs import require
+from scripts import load
 
 pytestmark = pytest.mark.slow
 
@@ -20,12 +20,7 @@ DRIVER = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def hook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hatch_build", DRIVER / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(DRIVER / "hatch_build.py")
 
 
 @pytest.fixture

@@ -5,22 +5,20 @@ import hashlib
 import os
 import shutil
 import socket
-import subprocess
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from agent_vm import agent_vm
 from hyperstart_agents import make_agent
 
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core.driver import AgentCapability, Cmd, Confinement, EnvVar, GuestContainer, RLimit, TerminalSize
 from vc_core.errors import CommandError
-from vc_core.testing import built_guest
 from vc_core.testing.process_io import RecordedIO
-from vc_hypervisor_qemu.host import find_binary
 
 pytestmark = pytest.mark.vm
 
@@ -77,31 +75,10 @@ def make_root_fs(root: Path) -> None:
 def guest(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Guest]:
     directory = tmp_path_factory.mktemp("vm")
     make_root_fs(directory / "share" / "c1" / "rootfs")
-    image = built_guest("hyperstart")
-    argv = [str(find_binary("")), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    argv += ["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256"]
-    argv += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", " ".join(image.kernel_params)]
-    argv += ["-serial", "file:console", "-device", "virtio-serial-pci"]
-    listening = []
-    for name in ("sh.hyper.channel.0", "sh.hyper.channel.1"):
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(directory / name))
-        listener.listen(1)
-        listening.append(listener)
-        argv += ["-chardev", f"socket,id=c{len(listening)},fd={listener.fileno()},server=on,wait=off"]
-        argv += ["-device", f"virtserialport,chardev=c{len(listening)},name={name}"]
-    argv += ["-fsdev", "local,id=share,path=share,security_model=none,readonly=on"]
-    argv += ["-device", "virtio-9p-pci,fsdev=share,mount_tag=hyperShared"]
-    vm = subprocess.Popen(argv, cwd=directory, pass_fds=[listener.fileno() for listener in listening])
-    try:
-        for listener in listening:
-            listener.close()
+    with agent_vm(directory, {"hyperShared": "share,security_model=none,readonly=on"}):
         guest = Guest(directory)
         asyncio.run(start(make_agent(), guest))
         yield guest
-    finally:
-        vm.kill()
-        vm.wait()
 
 
 async def start(agent: HyperstartAgent, guest: Guest) -> None:

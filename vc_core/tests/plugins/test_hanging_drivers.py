@@ -215,7 +215,6 @@ def test_a_thread_that_was_left_behind_neither_locks_nor_changes_its_pod(
     running.delete(force=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "signum", "status"),
     [
@@ -275,7 +274,6 @@ def supervised(block: Path, store: Store, tmp_path: Path) -> Iterator[tuple[Proc
 
 
 @pytest.mark.root
-@pytest.mark.slow
 def test_a_supervisor_that_a_driver_blocks_answers_ends_and_is_replaced(
     supervised: tuple[ProcessIdentity, ProcessIdentity], block: Path
 ) -> None:
@@ -294,7 +292,6 @@ def test_a_supervisor_that_a_driver_blocks_answers_ends_and_is_replaced(
 
 
 @pytest.mark.root
-@pytest.mark.slow
 def test_sigterm_ends_a_supervisor_that_a_driver_blocks(
     supervised: tuple[ProcessIdentity, ProcessIdentity], block: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Whether files in the cache are still what was built, and nobody else's."""
+"""Checks that only their owner can write the files of the cache, and that they are what was built."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def verify(directory: Path, sha256: Mapping[str, str]) -> bool:
 
     A file that had its hash before is not read again while the host runs and the file's inode, size and times stay.
     """
-    if _read(directory / _VERIFIED) == _identities(directory, sha256):
-        return True
     before = _identities(directory, sha256)
+    if _read(directory / _VERIFIED) == before:
+        return True
     if any(hash_of(directory / name) != wanted for name, wanted in sha256.items()):
         return False
     with suppress(OSError):  # of a file system without space: the files are read again the next time

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from needs import require
+from scripts import load
 from vc_agent_hyperstart.codec import Code, StreamControlType
 from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.plugin import HyperstartPlugin
@@ -327,12 +327,7 @@ def exactly(sock: socket.socket, count: int) -> bytes:
 
 
 def load_build_hook() -> ModuleType:
-    spec = spec_from_file_location("hatch_build", DRIVER / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(DRIVER / "hatch_build.py")
 
 
 def build_image(machine: str, **payload: Any) -> GuestImage:
