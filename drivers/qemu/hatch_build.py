@@ -1,7 +1,7 @@
 """Build hook: compiles the launcher in ``launcher/`` to ``src/vc_hypervisor_qemu/jail/launcher``.
 
 Runs for wheels and editable installs. The binary is static: it depends on the machine but on no libc. One that is there
-already is kept when ``launcher.sha256`` beside it names the same sources.
+already is kept when ``launcher.sha256`` beside it holds the hashes of the same sources and of this binary.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def build_launcher(root: Path) -> Path:
     stamp = binary.with_name("launcher.sha256")
     compiler, package = COMPILER
     wanted = _fingerprint(sources)
-    if binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8").strip() == wanted:
+    if binary.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == _stamp(wanted, binary):
         return binary
     if shutil.which(compiler) is None:
         raise RuntimeError(f"{compiler} is missing, and with it the launcher: install the Debian package {package}")
@@ -57,8 +57,12 @@ def build_launcher(root: Path) -> Path:
         raise RuntimeError(f"{compiler} could not compile the launcher, see its messages above") from error
     finally:
         fresh.unlink(missing_ok=True)
-    stamp.write_text(f"{wanted}\n", encoding="utf-8")
+    stamp.write_text(_stamp(wanted, binary), encoding="utf-8")
     return binary
+
+
+def _stamp(sources: str, binary: Path) -> str:
+    return f"{sources} sources\n{hashlib.sha256(binary.read_bytes()).hexdigest()} {binary.name}\n"
 
 
 def _fingerprint(sources: list[Path]) -> str:
