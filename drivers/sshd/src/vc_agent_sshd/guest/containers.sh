@@ -240,6 +240,7 @@ limit() {
 	[ -z "$memory" ] || echo "$memory" >"$group/memory.max" || fail "the guest has no memory controller of cgroup v2"
 	[ -z "$pids" ] || echo "$pids" >"$group/pids.max" || fail "the guest has no pids controller of cgroup v2"
 	echo 0 >"$group/cgroup.procs" || exit 125
+	echo -1000 >/proc/self/oom_score_adj # the kernel must not kill this shell in place of what used the memory
 }
 
 # Copy between this session and a container's FIFOs until it ends; exit with its exit code.

@@ -109,6 +109,7 @@ set -- "--reuid=$uid" "--regid=$gid" ${capabilities:+"--bounding-set=$capabiliti
 groups=${groups#,}
 if [ -n "$groups" ]; then set -- "--groups=$groups" "$@"; else set -- --clear-groups "$@"; fi
 if [ -n "$first" ]; then
+	echo 0 >/proc/$$/oom_score_adj
 	echo "ok $first $$" >&6
 	echo "ok $first $$" >&3
 	exec 2>&5 3>&- 4>&- 5>&- 6>&-
