@@ -15,7 +15,7 @@ from needs import require
 
 from .conftest import container, virtc
 
-pytestmark = [pytest.mark.vm, pytest.mark.root]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", "uml")]
 
 Make = Callable[..., vc.Container]
 

@@ -17,7 +17,7 @@ from vc_core.testing.slowness import within
 
 from .conftest import container, pod_config, supervisors, virtc, virtc_path
 
-pytestmark = [pytest.mark.vm, pytest.mark.root]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", "uml")]
 
 
 Added = Callable[..., vc.Container]

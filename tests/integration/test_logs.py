@@ -13,7 +13,7 @@ import vc_core as vc
 
 from .conftest import container, pod_config, supervisors
 
-pytestmark = [pytest.mark.vm, pytest.mark.root]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", "uml")]
 
 _LINES = 1_000_000
 

@@ -16,7 +16,7 @@ from vc_core.store.store import Store
 
 from .conftest import container, supervisors, virtc, vm_pid, vm_processes, wait_ended
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", "libvirt")]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 
 
 @pytest.fixture(scope="module")

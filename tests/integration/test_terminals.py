@@ -20,7 +20,7 @@ import vc_core as vc
 
 from .conftest import container, pod_config, virtc_path
 
-pytestmark = [pytest.mark.vm, pytest.mark.root]
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", "uml")]
 
 
 class Terminal:
