@@ -30,8 +30,8 @@ _API = """\
 
 `import vc_core as vc` gives all names of this page. These functions are blocking.
 
-`vc_core.aio` has the same functions and the same classes `Pod` and `Container`, with the same arguments, results and
-errors, as coroutine functions: `pod = await aio.run_pod(config)`, `async with pod: await pod.enter(cmd)`. A
+`vc_core.aio` has the same functions and the same classes, with the same arguments, results and errors, as coroutine
+functions: `pod = await aio.run_pod(config)`, `async with pod: await pod.enter(cmd)`. A
 cancelled operation cleans up after itself as one does that fails. See [how to use it](../how-to/async.md).
 
 The whole state of a pod is on disk. So a caller keeps nothing between two calls, and a pod that one process started
@@ -84,6 +84,7 @@ def api() -> str:
         "## Pods",
         *map(_function, about_pods),
         _object(sync.Pod),
+        _object(sync.PodPool),
         "## Containers",
         *map(_function, about_containers),
         _object(sync.Container),

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from vc_core.sync import (
         Container,
         Pod,
+        PodPool,
         build_guest,
         create_container,
         create_pod,
@@ -117,6 +118,7 @@ _MODULES = {
     "State": "states",
     "Container": "sync",
     "Pod": "sync",
+    "PodPool": "sync",
     "build_guest": "sync",
     "create_container": "sync",
     "create_pod": "sync",
@@ -171,6 +173,7 @@ __all__ = [
     "PodConfig",
     "PodExistsError",
     "PodNotFoundError",
+    "PodPool",
     "PodStatus",
     "PortForward",
     "PrivilegeError",

@@ -38,6 +38,7 @@ class PodStatus:
     are "" until the pod was started once. ``jail_missing``: one sentence for each reason why the jail is not full.
     ``console_path``: the log of the guest's console, "" when there is none. ``forwards``: ports of 127.0.0.1 that are
     forwarded to the guest while it runs. ``warnings``: one sentence for each limitation of the agent with this guest.
+    ``pool``: the name of the pool in which the pod waits to be taken, else "".
     """
 
     id: str
@@ -53,6 +54,7 @@ class PodStatus:
     console_path: str = ""
     forwards: tuple[PortForward, ...] = ()
     warnings: tuple[str, ...] = ()
+    pool: str = ""
     containers: tuple[ContainerStatus, ...] = ()
 
 

@@ -145,6 +145,50 @@ class Container:
         return enter_container(self.pod_id, self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
 
 
+class PodPool:
+    """Pods that are started and wait, so that :meth:`take` returns one at once; each taken pod is replaced behind.
+
+    ``PodPool(config, size=4, *, max_age=None, name="")`` begins to start pods, in threads of its own. ``config``: of
+    each pod, without an id. ``size``: number of pods that wait. ``max_age``: seconds after which a waiting pod is
+    replaced; None for never. ``name``: what ``list_pods`` shows with its pods; empty for a random one. Raises
+    ConfigError.
+
+    As a context manager it is closed at its end. A program that ends without closing it closes it; the pods of one that
+    is killed are deleted when the next pool is made.
+    """
+
+    def __init__(self, config: PodConfig, size: int = 4, *, max_age: float | None = None, name: str = "") -> None:
+        """Start to fill the pool. Raises ConfigError."""
+        from vc_core.client.pool import Keeper
+
+        self._keeper = Keeper(config, size, max_age, name)
+        self.name = self._keeper.name
+
+    def __repr__(self) -> str:
+        return f"PodPool({self.name!r})"
+
+    def take(self, *, timeout: float | None = None) -> Pod:
+        """Return a running pod, which is then the caller's to delete; wait for one if none is ready.
+
+        ``timeout``: seconds; None for any time. A pod that ended while it waited is never returned.
+        Raises BusyError when the time is over, StateError for a closed pool, and what :func:`run_pod` raises when no
+        pod waits because one could not be started; the next call tries again.
+        """
+        return Pod(run_blocking(self._keeper.take(timeout)))
+
+    def close(self) -> None:
+        """Delete all pods that wait or are being started, and return when they are gone; taken pods run on."""
+        run_blocking(self._keeper.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def create_pod(config: PodConfig) -> Pod:
     """Create a pod and its containers; nothing is started.
 

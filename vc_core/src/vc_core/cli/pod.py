@@ -214,5 +214,7 @@ def enter(
 
 
 def _print_pods(pods: list[Any]) -> None:
-    rows = [(one.id, str(one.state), one.hypervisor, one.agent) for one in pods]
-    output.print_table(("POD ID", "STATE", "HYPERVISOR", "AGENT"), rows)
+    rows = [(one.id, str(one.state), one.hypervisor, one.agent, one.pool) for one in pods]
+    # Only a program makes pools, so the column is for those who have one.
+    columns = 5 if any(one.pool for one in pods) else 4
+    output.print_table(("POD ID", "STATE", "HYPERVISOR", "AGENT", "POOL")[:columns], [row[:columns] for row in rows])

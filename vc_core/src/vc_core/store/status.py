@@ -13,6 +13,7 @@ from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import ContainerNotFoundError, StateError, StorageError
 from vc_core.results import ContainerStatus, PodStatus
 from vc_core.states import LIVE_STATES, Action, State, require_state
+from vc_core.store import pools
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
@@ -128,8 +129,14 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         console_path=str(console) if console.exists() else "",
         forwards=tuple(now.forwards),
         warnings=tuple(now.warnings),
+        pool=_pool(roots, now),
         containers=tuple(container_status(roots, now.id, name, one) for name, one in now.containers.items()),
     )
+
+
+def _pool(roots: Roots, record: PodRecord) -> str:
+    mark = pools.find_mark(roots, record.id) if record.state is State.RUNNING else None
+    return mark.pool if mark is not None else ""
 
 
 def container_status(roots: Roots, pod_id: str, container_id: str, record: ContainerRecord) -> ContainerStatus:
