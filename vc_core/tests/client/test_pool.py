@@ -18,6 +18,7 @@ import pytest
 import vc_core as vc
 from vc_core import aio
 from vc_core.client import pool as pool_module
+from vc_core.client.pods import run_pod
 from vc_core.errors import BusyError, ConfigError, HypervisorError, StateError
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
@@ -87,7 +88,7 @@ def test_a_take_that_waits_ends_when_the_pool_is_closed(config: vc.PodConfig, mo
 
 def hold_starts(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
     """Let pods be started only once the second event is set; the first one is set when a start has begun."""
-    begun, go, run_pod = threading.Event(), threading.Event(), pool_module.run_pod
+    begun, go = threading.Event(), threading.Event()
 
     def held(*arguments: Any, **named: Any) -> Any:
         begun.set()

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from vc_core.client.interpreters import InThread, Operation, Ready, run_blocking
 from vc_core.client.pods import delete_pod, run_pod
@@ -188,7 +189,7 @@ class Keeper:
         for _ in range(min(missing, (os.cpu_count() or 1) - len(self._starting))):
             pod_id = new_id()
             self._starting.add(pod_id)
-            self._execute(lambda pod_id=pod_id: self._start(pod_id))
+            self._execute(partial(self._start, pod_id))
 
     def _next_change(self, now: float) -> float | None:
         """Return the seconds until time alone changes something, None for never. Called with the lock held."""
@@ -242,7 +243,7 @@ class Keeper:
 
     def _delete(self, pod_ids: Iterable[str]) -> None:
         for pod_id in pod_ids:
-            self._execute(lambda pod_id=pod_id: _delete(pod_id))
+            self._execute(partial(_delete, pod_id))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
