@@ -10,7 +10,7 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import notices, options, output
+from vc_core.cli import notices, options, output, tracing
 from vc_core.cli.container import container_details
 from vc_core.cli.foreground import foreground, run_command
 from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
@@ -48,6 +48,7 @@ def create(config: PodConfig, quiet: bool) -> None:
 @options.terminal_option
 @click.option("--rm", "remove", is_flag=True, help="Delete the pod when the container ends (with -i).")
 @_ready_timeout
+@tracing.options
 @options.quiet_option
 def run(
     config: PodConfig, interactive: bool, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool
@@ -107,6 +108,7 @@ def _created(pod_id: str, quiet: bool) -> None:
 @pod.command()
 @options.pod_id
 @_ready_timeout
+@tracing.options
 @options.quiet_option
 def start(pod_id: str, timeout: float | None, quiet: bool) -> None:
     """Start a pod and its containers.

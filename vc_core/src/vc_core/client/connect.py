@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from vc_core import trace
 from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.client.link import Link
 from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
@@ -128,6 +129,7 @@ def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Opera
     before the supervisor is ready, or is interrupted, the supervisor is killed. Raises SupervisorError, and the error
     that keeps it from serving.
     """
+    began = time.monotonic_ns()
     ready, ready_end = os.pipe()
     errors, errors_end = os.pipe()
     try:
@@ -158,6 +160,7 @@ def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Opera
     finally:
         os.close(ready)
         os.close(errors)
+    trace.add("start the supervisor", began)
     if answer not in (OK, BUSY):
         raise error_from_wire(msgspec.json.decode(answer))
     return answer

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from vc_core import trace
 from vc_core.client.connect import connect, find_supervisor
 from vc_core.client.foreground import Foreground, attend
 from vc_core.client.interpreters import InThread, Operation
@@ -67,7 +68,8 @@ def _create(store: Store, config: PodConfig) -> Operation[str]:
 
         store.require_absent(config.id)  # before any plug-in is loaded; the lock of a pod that runs is held
         plugins = Plugins()
-        supervised = assembly.check(plugins, config, store.roots)
+        with trace.span("check the configuration"):
+            supervised = assembly.check(plugins, config, store.roots)
         record = PodRecord(
             id=config.id,
             hypervisor=config.hypervisor_type,
@@ -76,7 +78,7 @@ def _create(store: Store, config: PodConfig) -> Operation[str]:
             created_at=time.time(),
             containers={container.id: ContainerRecord() for container in config.containers},
         )
-        with store.locked(config.id):
+        with trace.span("write the pod"), store.locked(config.id):
             store.create(config, record)
         made.append(config.id)
         _notify(plugins, config.id, "", State.READY)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from vc_core import trace
 from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.driver.agent import AgentCapability, GuestProcessId, ProcessIO, TerminalSize
 from vc_core.driver.guest import Progress
@@ -77,7 +78,8 @@ class Engine:
         What a predecessor left half done is undone; a VM that runs is taken over. The maker of ``plugins`` drains them
         after :meth:`aclose`. Raises PodNotFoundError, StorageError, StateError, DriverError.
         """
-        await asyncio.to_thread(plugins.load_extensions)
+        with trace.span("load extensions"):
+            await asyncio.to_thread(plugins.load_extensions)
         engine = cls(store, pod_id, plugins)
         await engine._runtime.recover()
         return engine
@@ -118,7 +120,8 @@ class Engine:
             self._ledger.commit(intent="start", vm=None, containers=former.containers)
             self._starting, self._aborted = asyncio.current_task(), False
             try:
-                await self._runtime.start(progress, attached, ready_timeout or READY_TIMEOUT)
+                with trace.span("start the pod"):
+                    await self._runtime.start(progress, attached, ready_timeout or READY_TIMEOUT)
             except BaseException as error:
                 await asyncio.shield(self._undo_start(before, error))
                 if self._aborted:

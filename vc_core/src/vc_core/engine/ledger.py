@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vc_core import trace
 from vc_core.config.container import ContainerConfig
 from vc_core.config.pod import PodConfig
 from vc_core.engine.logs import ContainerLog
@@ -94,7 +95,8 @@ class Ledger:
         self._commit(record)
 
     def _commit(self, record: PodRecord) -> None:
-        self._store.write(record)
+        with trace.span("write the record"):
+            self._store.write(record)
         old, self._written, self.record = self._written, record, record
         for name in old.containers.keys() | record.containers.keys():
             before, after = (str(one.containers[name].state) if name in one.containers else "" for one in (old, record))

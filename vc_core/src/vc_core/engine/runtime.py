@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vc_core import trace
 from vc_core.driver.context import PodContext
 from vc_core.driver.guest import Progress
 from vc_core.driver.hypervisor import HypervisorCapability
@@ -78,7 +79,8 @@ class Runtime:
         Whatever it raises, the engine then calls :meth:`take_down`.
         """
         config = self._ledger.config
-        roots = await asyncio.to_thread(self._resolve_roots)  # on a thread: their file server may be slow
+        with trace.span("resolve the roots"):
+            roots = await asyncio.to_thread(self._resolve_roots)  # on a thread: their file server may be slow
         pod = await self._make_context(progress, roots)
         self.containers = Containers(self._ledger, self._share_dir, pod.writable_dir, self._spawn)
         machine = self._make_machine(pod)
@@ -98,7 +100,8 @@ class Runtime:
         await machine.connect(ready_timeout)
         await machine.start_pod(pod_root)
         for container in config.containers:
-            await machine.while_alive(self.containers.start(machine, container, attached.get(container.id)))
+            with trace.span(f"start container {container.id}"):
+                await machine.while_alive(self.containers.start(machine, container, attached.get(container.id)))
         running = move(self._ledger.name, self._ledger.record.state, State.RUNNING)
         warnings = list(machine.agent.warnings)
         self._ledger.commit(state=running, reason="", intent="", warnings=warnings, **machine.saved())
@@ -117,7 +120,8 @@ class Runtime:
         config = self._ledger.config
         if self._share_dir is None:
             return PodContext.of(config, self._run_dir)
-        boot = await guest_image.resolve(self._plugins, config, self._cache, progress)
+        with trace.span("find the guest"):
+            boot = await guest_image.resolve(self._plugins, config, self._cache, progress)
         mounts = (Path(mount.source) for one in config.containers for mount in one.mounts)
         directories = (one.path for one in roots.containers if not one.fstype)
         sources = tuple(dict.fromkeys(filter(None, (roots.pod, *directories, *mounts))))

@@ -20,6 +20,7 @@ from traceback import walk_tb
 from types import UnionType, coroutine
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from vc_core import trace
 from vc_core.config.values import quoted
 from vc_core.driver.agent import Agent
 from vc_core.driver.guest import GuestBuilder
@@ -179,7 +180,11 @@ async def _awaited(plugin: LoadedPlugin, name: str, awaitable: Awaitable[object]
     """
     task = asyncio.current_task()
     try:
-        return await limited(_stepped(awaitable, plugin.call(name)), seconds, name)
+        work = limited(_stepped(awaitable, plugin.call(name)), seconds, name)
+        if seconds is None:
+            return await work
+        with trace.span(f"{plugin.name}: {name}"):
+            return await work
     except OverrunError as error:
         raise plugin.contract_error(error.clause) from error
     except BaseException as error:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from vc_core import trace
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import VCError
 from vc_core.plugins.guard import call, convert
@@ -52,7 +53,8 @@ def perform(caller: Callable[..., object], plugin: LoadedPlugin, arguments: Mapp
     """
     token = _author.set(plugin)
     try:
-        return HookResult(caller(**arguments), _author.get())
+        with trace.span(f"{plugin.name}: {getattr(caller, 'name', 'a hook')}"):
+            return HookResult(caller(**arguments), _author.get())
     finally:
         _author.reset(token)
 

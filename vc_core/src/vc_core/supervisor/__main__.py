@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from vc_core import trace
 from vc_core.errors import BusyError, VCError
 from vc_core.plugins import running_call
 from vc_core.store.roots import Roots
@@ -28,6 +29,7 @@ def main(argv: list[str]) -> int:
     pod_id, ready = argv[0], int(argv[argv.index("--ready") + 1])
     # The default action of SIGALRM ends the process, whatever a plug-in does meanwhile.
     signal.alarm(READY_TIMEOUT)
+    trace.join(f"supervisor of pod {pod_id}")
     store = Store(Roots.from_environment())
     try:
         with store.locked(pod_id, _LOCK_TIMEOUT):

@@ -1,0 +1,98 @@
+"""Writes what the processes of a pod do, and when, to a file that Perfetto shows (ui.perfetto.dev).
+
+The format is the Trace Event Format of Chromium, as an array of JSON objects; its closing bracket may be missing.
+Every process appends whole lines to one file, whose name it gets from the environment. Times are those of
+CLOCK_MONOTONIC, which all processes of a host share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+#: The variable of the environment with the absolute path of the file; without it nothing is written.
+VARIABLE = "VIRTCONTAINERS_TRACE"
+
+#: Numbers of the rows for tasks of an event loop begin here; below are numbers of threads.
+_TASKS = 1 << 32
+
+_file: int | None = None
+
+
+def create(path: Path) -> None:
+    """Make an empty trace, which this process, and those that it starts, write to. Raises OSError."""
+    global _file
+    stop()
+    _file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.write(_file, b"[\n")
+    os.environ[VARIABLE] = str(path.absolute())
+
+
+def join(process: str) -> None:
+    """Write to the trace that the environment names, if any, as a process of this name; first, how long it started.
+
+    Called once, early, by each kind of process.
+    """
+    global _file
+    if _file is None and (path := os.environ.get(VARIABLE)):
+        with suppress(OSError):
+            _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if _file is not None:
+        _write({"name": "process_name", "ph": "M", "pid": os.getpid(), "tid": 0, "args": {"name": process}})
+        add("start of the interpreter, imports", _process_start())
+
+
+def stop() -> None:
+    """Write no more from this process."""
+    global _file
+    if _file is not None:
+        os.close(_file)
+        _file = None
+
+
+@contextmanager
+def span(name: str) -> Iterator[None]:
+    """Within the block, this process does what ``name`` says."""
+    if _file is None:
+        yield
+        return
+    began = time.monotonic_ns()
+    try:
+        yield
+    finally:
+        add(name, began)
+
+
+def add(name: str, began: int) -> None:
+    """Add a span that began at ``began``, in ns of CLOCK_MONOTONIC, and ends now."""
+    if _file is not None:
+        begin, length = began / 1000, (time.monotonic_ns() - began) / 1000  # microseconds, as the format wants
+        _write({"name": name, "ph": "X", "ts": begin, "dur": length, "pid": os.getpid(), "tid": _row()})
+
+
+def _row() -> int:
+    """Return the number of the row: spans of one row enclose each other, so each task has one of its own."""
+    task = None
+    if asyncio := sys.modules.get("asyncio"):
+        with suppress(RuntimeError):  # no event loop runs in this thread
+            task = asyncio.current_task()
+    return threading.get_native_id() if task is None else _TASKS + id(task) % _TASKS
+
+
+def _process_start() -> int:
+    """Return when this process was started, in ns of CLOCK_MONOTONIC, exact to a tick of 10 ms (proc(5), stat)."""
+    ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+    suspended = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK") - suspended
+
+
+def _write(event: dict[str, object]) -> None:
+    assert _file is not None
+    with suppress(OSError):
+        os.write(_file, json.dumps(event).encode() + b",\n")
