@@ -6,18 +6,11 @@ So a plug-in that hangs, exits or crashes is one line in the table of ``virtc dr
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
-import os
-import select
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -27,13 +20,11 @@ from vc_core.errors import VCError
 from vc_core.plugins import versions
 from vc_core.plugins.checks import DriverUnderTest, possible_checks, run_check
 from vc_core.plugins.drivers import DriverInfo
+from vc_core.plugins.isolation import end_with_starter, how_it_ended, in_parallel, own_output, run_isolated
 from vc_core.plugins.registry import Plugins
 
 #: Seconds to check one plug-in; a good one takes a fraction of a second, most of it Python's own start.
 TIMEOUT = 10.0
-
-#: The command of fcntl(2) that selects the signal for input (``asm-generic/fcntl.h``); Python does not name it.
-_F_SETSIG = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +63,7 @@ def check_installed(
     ``timeout``: seconds for each plug-in; they are checked in parallel.
     """
     found = [one for one in Plugins().installed() if not names or one.name in names]
-    lifeline, end = os.pipe()
-    pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1))
-    try:
-        reports = list(pool.map(lambda one: _check_in_process(one, contract, timeout, lifeline), found))
-    finally:  # a signal ends this, too: then the processes that still check are killed, and their threads end
-        os.close(end)
-        pool.shutdown(cancel_futures=True)
-        os.close(lifeline)
+    reports = in_parallel(lambda one, lifeline: _check_in_process(one, contract, timeout, lifeline), found)
     return [_with_requirements(report) for report in reports]
 
 
@@ -98,35 +82,18 @@ def _with_requirements(report: CheckReport) -> CheckReport:
 
 def _check_in_process(one: DriverInfo, contract: bool, timeout: float, lifeline: int) -> CheckReport:
     """Check a plug-in in a process that is killed when the last end of the pipe ``lifeline`` for writing is closed."""
-    module = ["-m", "vc_core.plugins.check_runner", str(lifeline), str(one.kind), one.name]
-    command = [sys.executable, "-P", *module, *(["--contract"] * contract)]
-    timed_out = False
-    # A process group of its own, so that the processes that a driver starts are killed with it.
-    with subprocess.Popen(
-        command,
-        pass_fds=[lifeline],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            timed_out, output = True, error.output or b""
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    lines = output.decode(errors="replace").splitlines()
+    arguments = [str(one.kind), one.name, *(["--contract"] * contract)]
+    lines, in_time = run_isolated("vc_core.plugins.check_runner", arguments, timeout, lifeline)
     try:
         found = json.loads(lines[-1])
         problems, violations = tuple(found["problems"]), tuple(found["violations"])
         options = tuple(Option(**option) for option in found["options"])
     except (IndexError, ValueError, TypeError):  # it ended in the step that the last line names
         step = lines[-1] if lines else "starting"
-        how = f"hangs ({timeout:g} s)" if timed_out else "ends the process"
         plugin = f"{one.kind.noun} {one.name!r} of {one.distribution} {one.version}"
-        problems = violations = (f"{plugin} {how} in this step: {step}; repair or uninstall it",)
+        problems = violations = (
+            f"{plugin} {how_it_ended(in_time, timeout)} in this step: {step}; repair or uninstall it",
+        )
         options = ()
     return CheckReport(one.kind, one.name, one.distribution, one.version, problems, violations, options)
 
@@ -157,30 +124,10 @@ def _check(kind: PluginKind, name: str, contract: bool, on_step: Callable[[str],
     return found
 
 
-def _end_with_starter(lifeline: int) -> None:
-    """Let the kernel kill this process group when no process has the other end of the pipe ``lifeline`` any more.
-
-    The starter has it: it ended, whatever ended it. A signal for input (fcntl(2), F_SETSIG) needs neither a thread nor
-    Python's lock, which a plug-in may hold; and the processes that the plug-in started get it, too.
-    """
-    # Opened anew: who gets the signal is a property of the open file, which all processes that check share.
-    fd = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    os.close(lifeline)
-    fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(fd, _F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
-    poll = select.poll()
-    poll.register(fd, 0)
-    if poll.poll(0):  # it ended before
-        os.killpg(0, signal.SIGKILL)
-
-
 def main() -> None:
     """Check the plug-in that the arguments name, and print each step and, last, the result as one line of JSON."""
-    _end_with_starter(int(sys.argv[1]))
-    stdout = os.dup(1)
-    os.dup2(2, 1)  # a driver's prints must not mix with the result
-    with os.fdopen(stdout, "w", encoding="utf-8") as out:
+    end_with_starter(int(sys.argv[1]))
+    with own_output() as out:
         kind, name, *more = sys.argv[2:]
         found = _check(PluginKind(kind), name, bool(more), lambda step: print(step, file=out, flush=True))
         print(json.dumps(asdict(found), default=str), file=out, flush=True)
