@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -18,7 +19,7 @@ from vc_hypervisor_qemu.host import find_binary
 
 def pod(run_dir: Path) -> PodContext:
     run_dir.mkdir(parents=True)
-    return PodContext("p1", "", run_dir, run_dir, Resources(), HypervisorConfig())
+    return PodContext("p1", str(UUID(int=1)), run_dir, run_dir, Resources(), HypervisorConfig())
 
 
 class World:
@@ -124,7 +125,7 @@ def test_a_failure_within_a_shortened_timeout_is_not_recorded(world: World) -> N
 def test_a_trial_that_outlives_its_supervisor_is_found_as_a_process_of_the_pod(world: World) -> None:
     world.qemu(f"pwd >{world.directory}/cwd; exit 1")
     world.choose()
-    assert world.starts()[0].startswith("-name guest=p1 ")
+    assert world.starts()[0].startswith(f"-name guest=p1 -uuid {world.pod.uuid} ")  # vc_core.host.processes.find_vms
     assert (world.directory / "cwd").read_text(encoding="utf-8") == f"{world.pod.run_dir}\n"
 
 

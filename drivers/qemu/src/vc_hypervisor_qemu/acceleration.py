@@ -82,7 +82,7 @@ async def trial(
     Raises VMStartError when QEMU cannot be started at all.
     """
     argv = [
-        *(str(binary), "-name", options("", {"guest": pod.id})),
+        *(str(binary), "-name", options("", {"guest": pod.id}), "-uuid", pod.uuid),
         *("-no-user-config", "-nodefaults", "-no-reboot", "-display", "none", "-sandbox", cmdline.SANDBOX),
         *cmdline.machine(config, accelerator),
         *("-m", f"{_TRIAL_MEMORY}M", "-serial", "stdio"),
