@@ -10,6 +10,7 @@ import pytest
 
 # This import also makes vc_core be the real package: pytest names the module of vc_core/tests/test_x.py
 # "vc_core.tests.test_x", and would else make a namespace package vc_core of this repository's folder.
+from vc_core.store.settings import CONFIG_VARIABLE
 from vc_core.testing import census
 
 #: From tests/support, which pyproject.toml puts on the path.
@@ -22,6 +23,16 @@ def usual_umask() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def usual_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make the defaults of pods independent of the configuration files of the host and of the user."""
+    empty = tmp_path_factory.mktemp("settings") / "config.toml"
+    empty.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CONFIG_VARIABLE, str(empty))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

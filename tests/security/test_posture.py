@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,7 +110,7 @@ def posture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Posture]:
                 vc.Mount(str(top / "writing"), "/writing", read_only=False),
             ],
         )
-        pod = vc.run_pod(vc.PodConfig(id="posture", hypervisor_type="qemu", containers=[container]))
+        pod = vc.run_pod(vc.PodConfig(id="posture", hypervisor_type="qemu", containers=[container], strict=True))
         try:
             vm = Store(Roots.from_environment()).read("posture").vm
             assert vm is not None
@@ -120,6 +122,44 @@ def posture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Posture]:
 def test_status_says_that_the_jail_is_full(posture: Posture) -> None:
     [status] = [one for one in vc.list_pods() if one.id == "posture"]
     assert (status.jail, status.jail_missing) == ("full", ())
+
+
+def test_a_strict_pod_starts_and_says_that_it_is_strict(posture: Posture) -> None:
+    [status] = [one for one in vc.list_pods() if one.id == "posture"]
+    assert (status.state, status.strict) == ("running", True)
+
+
+#: Runs a pod whose root lies on an overlay, whose owners no kernel can translate, in a mount namespace of its own.
+_ON_OVERLAY = """
+mount -t tmpfs none "$1"
+mkdir "$1/lower" "$1/upper" "$1/work" "$1/merged"
+cp -a "$2/." "$1/lower"
+mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" none "$1/merged"
+exec virtc pod run --id overlaid --strict --bundle "$1/merged" -- sleep 1000
+"""
+
+
+def test_a_strict_pod_whose_files_cannot_have_translated_owners_does_not_start_and_leaves_nothing(
+    posture: Posture, tmp_path: Path
+) -> None:
+    bundle, place = posture.run_dir.parents[2].parent / "bundle", tmp_path / "place"
+    place.mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["unshare", "--mount", "--", "sh", "-euc", _ON_OVERLAY, "sh", place, bundle],
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        "virtc: pod 'overlaid' is strict, but the jail of its VM is 'landlock' and not 'full': "
+    )
+    assert f"the file system of '{place}/merged/rootfs' cannot translate owners" in done.stderr
+    assert [one.id for one in vc.list_pods()] == ["posture"]
+    assert not Roots.from_environment().pod_run_dir("overlaid").exists()
 
 
 # -- QEMU --------------------------------------------------------------------------------------------------------------

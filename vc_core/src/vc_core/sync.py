@@ -36,9 +36,9 @@ class Pod:
         """Return a container of the pod by its id, without a check that it exists."""
         return Container(self.id, container_id)
 
-    def start(self, *, timeout: float | None = None, progress: Progress | None = None) -> None:
+    def start(self, *, timeout: float | None = None, progress: Progress | None = None, strict: bool = False) -> None:
         """Start the pod; see :func:`start_pod`."""
-        start_pod(self.id, timeout=timeout, progress=progress)
+        start_pod(self.id, timeout=timeout, progress=progress, strict=strict)
 
     def stop(self, *, timeout: float | None = None, force: bool = False) -> None:
         """Stop the pod; see :func:`stop_pod`."""
@@ -198,16 +198,19 @@ def create_pod(config: PodConfig) -> Pod:
     return Pod(run_blocking(client.pods.create_pod(config)))
 
 
-def start_pod(pod_id: str, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
+def start_pod(
+    pod_id: str, *, timeout: float | None = None, progress: Progress | None = None, strict: bool = False
+) -> Pod:
     """Start a pod that is ready, stopped or failed, and all of its containers.
 
     ``timeout``: seconds that the guest has to get ready (default 60). ``progress``: called with a phrase and how much
-    of it is done (0 to 1, or None) while the guest is built on first use and while the VM starts.
+    of it is done (0 to 1, or None) while the guest is built on first use and while the VM starts. ``strict``: from now
+    on the pod starts only in a full jail, as with ``PodConfig.strict``; VMStartError names what is missing.
     Returns the pod. Raises PodNotFoundError, StateError, and the error that kept it from starting, such as
     VMStartError, VMTimeoutError, AgentConnectError, AgentTimeoutError, CommandError or GuestError; the pod is then what
     it was.
     """
-    run_blocking(client.pods.start_pod(pod_id, timeout, None, progress))
+    run_blocking(client.pods.start_pod(pod_id, timeout, None, progress, None, strict))
     return Pod(pod_id)
 
 

@@ -109,14 +109,16 @@ def _created(pod_id: str, quiet: bool) -> None:
 @options.pod_id
 @_ready_timeout
 @tracing.options
+@click.option("--strict", is_flag=True, help="Let it start in a full jail only, from now on.")
 @options.quiet_option
-def start(pod_id: str, timeout: float | None, quiet: bool) -> None:
+def start(pod_id: str, timeout: float | None, strict: bool, quiet: bool) -> None:
     """Start a pod and its containers.
 
     Example: virtc pod start POD
     """
     with output.ShownProgress() as progress:
-        run_blocking(client.pods.start_pod(pod_id, timeout, None, progress, None if quiet else notices.of_pod))
+        started = None if quiet else notices.of_pod
+        run_blocking(client.pods.start_pod(pod_id, timeout, None, progress, started, strict))
 
 
 @pod.command()
@@ -182,6 +184,7 @@ def status(pod_id: str, as_json: bool) -> None:
         ("pod", "isolation", found.isolation),
         ("pod", "jail", found.jail),
         *(("pod", "jail lacks", reason) for reason in found.jail_missing),
+        ("pod", "strict", "yes, it starts in a full jail only" if found.strict else ""),
         ("pod", "console", found.console_path),
     ]
     output.print_details(details + [detail for one in found.containers for detail in container_details(one)])

@@ -100,6 +100,11 @@ _OPTIONS = (
         help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
     click.option("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
+    click.option(
+        "--strict/--no-strict",
+        default=None,
+        help="Let it start in a full jail only, or in the best there is.  [default: the configuration file's]",
+    ),
     click.option("--guest", default="", help="Driver that builds the guest.  [default: the hypervisor's]"),
     options.guest_option,
     click.option(
@@ -153,6 +158,7 @@ class PodOptions:
     priv_key_file: str
     host_key: str
     spawner: str
+    strict: bool | None
 
     def config(self, container: ContainerConfig) -> PodConfig:
         """Return the configuration of a pod with one container. Raises ConfigError, click.UsageError."""
@@ -168,6 +174,7 @@ class PodOptions:
             sockets=options.parsed("--socket", vc_core.Socket.parse, self.sockets),
             containers=[container],
             network=self._network_config(),
+            strict=self.strict,
         )
 
     def _hypervisor_config(self) -> HypervisorConfig:

@@ -24,6 +24,7 @@ from vc_core.errors import BusyError, StateError, StorageError, SupervisorError,
 from vc_core.host import processes
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
+from vc_core.store.settings import Settings
 from vc_core.store.status import at_rest, effective_record, require, vm_identity
 from vc_core.store.store import LOCK_TIMEOUT, Store
 from vc_core.supervisor.messages import Event, Start, Started, Stop, Streams
@@ -67,6 +68,7 @@ def _create(store: Store, config: PodConfig) -> Operation[str]:
         from vc_core.plugins.registry import Plugins
 
         store.require_absent(config.id)  # before any plug-in is loaded; the lock of a pod that runs is held
+        strict = Settings.read(store.roots.environment).strict if config.strict is None else config.strict
         plugins = Plugins()
         with trace.span("check the configuration"):
             supervised = assembly.check(plugins, config, store.roots)
@@ -76,6 +78,7 @@ def _create(store: Store, config: PodConfig) -> Operation[str]:
             agent=config.agent_type,
             supervised=supervised,
             created_at=time.time(),
+            strict=strict,
             containers={container.id: ContainerRecord() for container in config.containers},
         )
         with trace.span("write the pod"), store.locked(config.id):
@@ -105,15 +108,17 @@ def start_pod(
     foreground: Foreground | None = None,
     progress: Progress | None = None,
     started: Callable[[Started], None] | None = None,
+    strict: bool = False,
 ) -> Operation[int | None]:
     """Start a pod and its containers.
 
-    ``timeout``: seconds that the guest has to get ready. ``progress`` and ``started`` are called with the supervisor's
-    events. With a foreground the exit code of its container is returned when it ended, else None at once.
+    ``timeout``: seconds that the guest has to get ready. ``strict``: from now on it runs in a full jail only.
+    ``progress`` and ``started`` are called with the supervisor's events. With a foreground the exit code of its
+    container is returned when it ended, else None at once.
     Raises PodNotFoundError, StateError, and what keeps the pod from starting; StateError in the foreground for a
     container that ended without an exit code.
     """
-    return (yield from _start(Store.here(), pod_id, timeout, foreground, progress, started))
+    return (yield from _start(Store.here(), pod_id, timeout, foreground, progress, started, strict))
 
 
 def _start(
@@ -123,6 +128,7 @@ def _start(
     foreground: Foreground | None,
     progress: Progress | None,
     started: Callable[[Started], None] | None,
+    strict: bool = False,
 ) -> Operation[int | None]:
     record = effective_record(store.read(pod_id))
     require(record, Action.START_POD)
@@ -139,12 +145,12 @@ def _start(
     try:
         if foreground is None:
             # No end of its own: building a guest may take minutes, in which the supervisor sends progress.
-            yield from request(link, Start(ready_timeout=timeout), _progress_timeout(timeout), on_event)
+            yield from request(link, Start(ready_timeout=timeout, strict=strict), _progress_timeout(timeout), on_event)
             return None
         container_id = foreground.container_id
 
         def start(streams: Streams) -> Start:
-            return Start(ready_timeout=timeout, container=container_id, streams=streams)
+            return Start(ready_timeout=timeout, strict=strict, container=container_id, streams=streams)
 
         return (yield from attend(link, start, foreground, on_event))
     finally:

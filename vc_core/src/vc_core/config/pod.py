@@ -152,6 +152,7 @@ class PodConfig:
     sockets: Sequence[Socket] = ()  #: host sockets that are serial ports of the guest
     containers: Sequence[ContainerConfig] = ()  #: containers that are created with the pod
     network: NetworkConfig = field(default_factory=NetworkConfig)  #: its network; by default none
+    strict: bool | None = None  #: start only in a full jail; None: as the host's configuration file says
 
     def __post_init__(self) -> None:
         if self.id:
@@ -164,6 +165,8 @@ class PodConfig:
             sockets=tuple(self.sockets),
             containers=tuple(self.containers),
         )
+        if self.strict not in (None, True, False):
+            raise ConfigError(f"strict is {self.strict!r}; give True, False or None")
         for what, names in (
             ("container id", [container.id for container in self.containers]),
             ("mount tag", [volume.mount_tag for volume in self.volumes]),

@@ -26,6 +26,7 @@ from vc_core.host import paths
 from vc_core.results import ContainerUsage
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
+from vc_core.store.settings import Settings
 from vc_core.store.status import ended, exit_code, require
 from vc_core.store.store import Store
 
@@ -104,20 +105,29 @@ class Engine:
 
     # -- operations on the pod -------------------------------------------------------------------------------------
 
-    async def start(self, progress: Progress, attached: Mapping[str, Attachment], ready_timeout: float | None) -> None:
+    async def start(
+        self,
+        progress: Progress,
+        attached: Mapping[str, Attachment],
+        ready_timeout: float | None,
+        strict: bool = False,
+    ) -> None:
         """Start the VM and all containers. ``attached`` holds the streams of containers that run in a foreground.
 
-        ``ready_timeout``: seconds that the guest has to get ready (default 60). On any failure, and when cancelled,
-        everything is undone and the pod is what it was, with the error raised; StateError after :meth:`stop`.
+        ``ready_timeout``: seconds that the guest has to get ready (default 60). ``strict``: from now on the pod may run
+        in a full jail only; it may anyway if its configuration, or without a choice there the host's configuration
+        file, requires that. On any failure, and when cancelled, everything is undone and the pod is what it was, with
+        the error raised; StateError after :meth:`stop`.
         """
         async with self._operation:
             require(self.record, Action.START_POD)
-            before = self.record.state, self.record.reason
+            before = {name: getattr(self.record, name) for name in ("state", "reason", "strict")}
+            strict = strict or self.record.strict or await asyncio.to_thread(self._strict_by_default)
             if self._runtime.machine is not None:  # the pod failed, but its VM still runs
                 await self._runtime.take_down(STOP_TIMEOUT, ask_guest=False)
             await self._runtime.kill_leftovers()
             former = ended(self.record, "its pod was started again")
-            self._ledger.commit(intent="start", vm=None, containers=former.containers)
+            self._ledger.commit(intent="start", vm=None, containers=former.containers, strict=strict)
             self._starting, self._aborted = asyncio.current_task(), False
             try:
                 with trace.span("start the pod"):
@@ -131,7 +141,11 @@ class Engine:
             finally:
                 self._starting = None
 
-    async def _undo_start(self, before: tuple[State, str], error: BaseException) -> None:
+    def _strict_by_default(self) -> bool:
+        """Return whether the pod is strict because its caller did not choose. Raises ConfigError."""
+        return self._ledger.config.strict is None and Settings.read(self._store.roots.environment).strict
+
+    async def _undo_start(self, before: Mapping[str, object], error: BaseException) -> None:
         """Leave nothing of a start that failed; the pod is what it was, or ``failed`` if even that does not work.
 
         What the disk refuses to record is done by the next start or supervisor, which finds the intent to start.
@@ -144,7 +158,7 @@ class Engine:
                 reason = f"its start failed ({error}) and could not be undone: {problem}"
                 self._ledger.commit(state=State.FAILED, reason=reason)
             else:
-                self._ledger.commit_undone(*before)
+                self._ledger.commit_undone(**before)
         except StorageError as problem:
             _log.error("the failed start of pod %s is not recorded: %s", self.record.id, problem)
 

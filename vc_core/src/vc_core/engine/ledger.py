@@ -15,7 +15,6 @@ from vc_core.config.container import ContainerConfig
 from vc_core.config.pod import PodConfig
 from vc_core.engine.logs import ContainerLog
 from vc_core.errors import ContainerExistsError, StorageError
-from vc_core.states import State
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.status import container_log, ended, find_container
 from vc_core.store.store import Store
@@ -79,10 +78,13 @@ class Ledger:
         """
         self._note(ended(self.record, reason, time.time()))
 
-    def commit_undone(self, state: State, reason: str) -> None:
-        """Record that a start failed and nothing of it is left: the pod is in its former state. Raises StorageError."""
+    def commit_undone(self, **before: Any) -> None:
+        """Record that a start failed and nothing of it is left: the pod is what it was ``before``. Raises StorageError.
+
+        ``before``: fields of its record.
+        """
         record = ended(self.record, "the start of its pod failed", time.time())
-        self._commit(msgspec.structs.replace(record, state=state, reason=reason))
+        self._commit(msgspec.structs.replace(record, **before))
 
     def flush(self) -> None:
         """Write what the disk has refused so far. Called when the engine is closed. Raises StorageError."""

@@ -38,6 +38,9 @@ _VM_EXIT_GRACE = 0.5
 #: Least time in seconds for the hypervisor to end the VM, when the guest has used up the time.
 _VM_STOP_MIN = 1.0
 
+#: How :attr:`Hypervisor.jail` is for a pod that may run in a full jail only.
+FULL_JAIL = "full"
+
 #: Errors of an agent that can be the first sign of a VM's end.
 _CHANNEL_ERRORS = (AgentConnectError, AgentProtocolError)
 
@@ -75,6 +78,22 @@ class Machine:
         # The agent first: a directory that it shares with the guest must exist when the VM's process opens it.
         await self.agent.prepare()
         await self.hypervisor.prepare(VM_TIMEOUT)
+
+    def require_full_jail(self) -> None:
+        """Refuse a VM whose process is not confined as fully as can be. Called between prepare and start, if at all.
+
+        Raises VMStartError with what is missing.
+        """
+        jail, missing = self.hypervisor.jail, self.hypervisor.jail_missing
+        if jail != FULL_JAIL:
+            why = (
+                "; ".join(missing)
+                or f"hypervisor {self._ledger.record.hypervisor!r} was not asked for a full one, or has none"
+            )
+            raise VMStartError(
+                f"{self._ledger.name} is strict, but the jail of its VM is {str(jail)!r} and not {FULL_JAIL!r}: {why}; "
+                "virtc check shows how to mend that"
+            )
 
     def facts(self) -> dict[str, Any]:
         """Return what the pod's record holds of a prepared VM. The owner commits it before :meth:`start`."""

@@ -90,6 +90,8 @@ class Runtime:
         progress("starting the VM", None)
         disks = assembly.disks_of(config, roots.containers) if self._share_dir else []
         await machine.prepare([*assembly.devices_of(config, machine.agent, pod), *disks])
+        if self._ledger.record.strict:
+            machine.require_full_jail()
         self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
         pod_root = self._share_pod_root(machine, roots.pod)
         await machine.start()
@@ -236,6 +238,12 @@ class Runtime:
         if record.supervised:
             self._spawn(self._watch_vm(machine))
         if record.state is State.FAILED:
+            return
+        try:
+            if record.strict:
+                machine.require_full_jail()
+        except VCError as error:
+            self._ledger.commit(state=State.FAILED, reason=f"it is not taken over: {error}", intent="")
             return
         try:
             await machine.reconnect(AGENT_TIMEOUT)

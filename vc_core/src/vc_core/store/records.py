@@ -39,6 +39,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     and whose end is not recorded yet. ``vm``: the VM's process identity. ``discards``: its hypervisor driver, and not
     the core, finds a VM that is not recorded. ``saved_*``: what the drivers' objects need to
     take the VM over. ``forwards``: ports of this host that lead into the guest. ``warnings``: those of the agent.
+    ``strict``: it may run in a full jail only, from the first start on that was to be strict.
     """
 
     schema: int = SCHEMA
@@ -58,6 +59,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     isolation: str = ""
     jail: str = ""
     jail_missing: list[str] = []
+    strict: bool = False
     forwards: list[PortForward] = []
     warnings: list[str] = []
     containers: dict[str, ContainerRecord] = {}

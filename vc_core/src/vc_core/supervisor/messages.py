@@ -34,6 +34,7 @@ class Start(Message):
     """Start the pod. With ``streams`` the request is answered when ``container`` ended."""
 
     ready_timeout: float | None = None  #: seconds that the guest has to get ready
+    strict: bool = False  #: from now on the pod starts only in a full jail
     container: str = ""
     streams: Streams | None = None
 

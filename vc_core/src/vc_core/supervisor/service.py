@@ -110,7 +110,7 @@ async def _start(engine: Engine, client: ClientRequest, request: Start) -> Answe
 
     with _attachment(engine, client, request.container, request.streams) as attachment:
         attached = {} if attachment is None else {request.container: attachment}
-        await engine.start(progress, attached, request.ready_timeout)
+        await engine.start(progress, attached, request.ready_timeout, request.strict)
     if attachment is not None:
         return await _foreground(engine, client, request.container, attachment)
     client.send_event(_started(engine))
