@@ -20,6 +20,7 @@ from vc_core.client import stdio
 from vc_core.config import container, limits, network, pod
 from vc_core.driver import guest
 from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE
+from vc_core.store.settings import CONFIG_VARIABLE
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
 
@@ -66,6 +67,11 @@ _VARIABLES = (
         "(of root; others have XDG directories)",
     ),
     (f"`{CACHE_VARIABLE}`", "a directory for built guests, in the place of `/var/cache/virtcontainers`"),
+    (
+        f"`{CONFIG_VARIABLE}`",
+        "a configuration file, in the place of `/etc/virtcontainers/config.toml` and, for other users than root, "
+        "`virtcontainers/config.toml` in `$XDG_CONFIG_HOME`; [its keys](../how-to/check-a-host.md)",
+    ),
 )
 
 
@@ -74,7 +80,9 @@ def api() -> str:
     functions = [value for name, value in vars(sync).items() if inspect.isfunction(value) and name in vc.__all__]
     about_containers = [function for function in functions if "container" in function.__name__]
     about_guests = [function for function in functions if "guest" in function.__name__]
-    about_pods = [one for one in functions if one not in about_containers and one not in about_guests]
+    about_hosts = [function for function in functions if "host" in function.__name__]
+    others = [*about_containers, *about_guests, *about_hosts]
+    about_pods = [one for one in functions if one not in others]
     asked = [
         cls for module in (pod, container, limits, network) for cls in _defined_in(module) if cls.__name__ in vc.__all__
     ]
@@ -91,6 +99,9 @@ def api() -> str:
         "## Guests",
         "What a pod boots is built at its first start, unless its configuration names a kernel and an image.",
         *map(_function, about_guests),
+        "## The host",
+        "[How to check a host](../how-to/check-a-host.md) shows a report, and what to do about it.",
+        *map(_function, about_hosts),
         "## Types of arguments",
         _table(("name", "is", "meaning"), [_alias(stdio, "Stdin"), _alias(stdio, "Output"), _alias(guest, "Progress")]),
         "## Configuration",
@@ -99,6 +110,7 @@ def api() -> str:
         _values(vc.NetworkMode),
         "## Results",
         *map(_dataclass, [*_defined_in(results), vc.GuestImage, vc.BuiltGuest]),
+        _values(vc.CheckOutcome),
         "## States",
         _values(vc.State),
         "## Errors",

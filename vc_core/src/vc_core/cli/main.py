@@ -10,7 +10,7 @@ from types import FrameType
 import click
 
 from vc_core import __version__
-from vc_core.cli import completion, container, drivers, guest, new_driver, pod
+from vc_core.cli import check, completion, container, drivers, guest, new_driver, pod
 from vc_core.cli.output import Group, Invocation, discard_output, printable
 from vc_core.errors import CommandError, VCError
 
@@ -29,6 +29,7 @@ def virtc(context: click.Context, debug: bool) -> None:
 
 virtc.add_command(pod.pod)
 virtc.add_command(container.container)
+virtc.add_command(check.check)
 virtc.add_command(drivers.drivers)
 virtc.add_command(new_driver.new_driver)
 virtc.add_command(guest.guest)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         SpawnerSpec,
         hookimpl,
     )
+    from vc_core.driver.host_context import HostContext
     from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
     from vc_core.driver.kinds import PluginKind
     from vc_core.driver.options import read_options
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from vc_core.driver.proxies import AgentProxy, HypervisorProxy
     from vc_core.driver.spawner import Spawner, SpawnTarget
     from vc_core.driver.vm_process import VMProcess
-    from vc_core.results import ContainerUsage
+    from vc_core.results import CheckOutcome, ContainerUsage, HostCheck
 
 #: The module that defines each name.
 _HOMES = {
@@ -114,6 +115,7 @@ _HOMES = {
     "HypervisorSpec": "driver.hooks",
     "SpawnerSpec": "driver.hooks",
     "hookimpl": "driver.hooks",
+    "HostContext": "driver.host_context",
     "Hypervisor": "driver.hypervisor",
     "HypervisorCapability": "driver.hypervisor",
     "VMExit": "driver.hypervisor",
@@ -128,7 +130,9 @@ _HOMES = {
     "SpawnTarget": "driver.spawner",
     "Spawner": "driver.spawner",
     "VMProcess": "driver.vm_process",
+    "CheckOutcome": "results",
     "ContainerUsage": "results",
+    "HostCheck": "results",
 }
 
 _HELPERS = ("console_log", "initramfs", "vm_process")
@@ -145,6 +149,7 @@ __all__ = [
     "Boot",
     "BuiltGuest",
     "Channel",
+    "CheckOutcome",
     "Cmd",
     "Confinement",
     "ConsoleLog",
@@ -168,6 +173,8 @@ __all__ = [
     "GuestRequest",
     "GuestRoute",
     "GuestSpec",
+    "HostCheck",
+    "HostContext",
     "Hypervisor",
     "HypervisorCapability",
     "HypervisorConfig",

@@ -121,14 +121,19 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
         plugins.guest(guest_driver(plugins, config)).config(config.hypervisor_config.guest_options)
     if HypervisorCapability.PROCESS not in hypervisor.capabilities:
         return False
-    if os.geteuid() != 0:
-        raise PrivilegeError(
-            f"hypervisor {config.hypervisor_type!r} needs root, and this process runs as user {os.geteuid()}; use sudo"
-        )
+    require_rights(config, hypervisor)
     if not config.hypervisor_config.kernel_path:
         plugins.guest(guest_driver(plugins, config))
     _check_devices(config, hypervisor, disks_of(config, paths.check_pod(config, roots)))
     return True
+
+
+def require_rights(config: PodConfig, hypervisor: Hypervisor) -> None:
+    """Refuse a hypervisor whose VMs this user cannot run. Raises PrivilegeError."""
+    if HypervisorCapability.PROCESS in hypervisor.capabilities and os.geteuid() != 0:
+        raise PrivilegeError(
+            f"hypervisor {config.hypervisor_type!r} needs root, and this process runs as user {os.geteuid()}; use sudo"
+        )
 
 
 def _check_devices(config: PodConfig, hypervisor: Hypervisor, wanted: Iterable[Device]) -> None:

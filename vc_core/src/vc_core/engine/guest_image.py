@@ -33,13 +33,16 @@ def guest_request(plugins: Plugins, agent_type: str, options: dict[str, object],
 
     Raises ConfigError when the agent brings no guest, StorageError for a cache that other users can write, DriverError.
     """
+    return request_in(plugins, agent_type, options, guest_cache(cache))
+
+
+def request_in(plugins: Plugins, agent_type: str, options: dict[str, object], directory: Path) -> GuestRequest:
+    """Return the same for a directory of built guests that need not exist. Raises ConfigError, DriverError."""
     agent = plugins.agent(agent_type)
     payload = agent.guest(agent.config(options))
     if payload is None:
         raise ConfigError(f"agent {agent_type!r} brings no guest; give kernel_path and image_path")
-    return GuestRequest(
-        agent=agent_type, payload=payload, architecture=platform.machine(), cache_dir=guest_cache(cache)
-    )
+    return GuestRequest(agent=agent_type, payload=payload, architecture=platform.machine(), cache_dir=directory)
 
 
 async def resolve(plugins: Plugins, config: PodConfig, cache: Path, progress: Progress) -> Boot:

@@ -15,6 +15,7 @@ from vc_core.config.values import quoted
 from vc_core.driver.agent import Agent
 from vc_core.driver.context import PodContext
 from vc_core.driver.guest import GuestBuilder, GuestPayload
+from vc_core.driver.host_context import HostContext
 from vc_core.driver.hypervisor import Hypervisor
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import NoOptions, is_options_class, option_types, read_options
@@ -24,6 +25,7 @@ from vc_core.plugins.guard import call, from_signal
 from vc_core.plugins.hook_calls import HookResult
 from vc_core.plugins.loaded import LoadedPlugin
 from vc_core.plugins.quoting import one_line
+from vc_core.results import CheckOutcome, HostCheck
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -131,6 +133,27 @@ class BaseDriver:
         ):
             raise _wrong(hook, result, "a list of strings")
         return list(problems)
+
+    def check_host(self, host: HostContext) -> list[HostCheck]:
+        """Return what the driver finds on this host; see ``vc_driver_check``.
+
+        Raises DriverContractError for a result that is not a sequence of HostChecks, or one that lacks a text.
+        """
+        hook = "vc_driver_check"
+        result = self._call(hook, host=host)
+        if result.value is None:  # the driver does not implement this optional hook
+            return []
+        checks = result.value
+        if not isinstance(checks, Sequence) or not all(isinstance(one, HostCheck) for one in checks):
+            raise _wrong(hook, result, "a list of vc_core.driver.HostCheck")
+        for one in checks:
+            texts = (one.name, one.found, one.meaning, one.remedy)
+            mended = one.outcome == CheckOutcome.OK or one.remedy
+            if not isinstance(one.outcome, CheckOutcome) or not all(isinstance(text, str) for text in texts):
+                raise _wrong(hook, result, "checks with a CheckOutcome and texts")
+            if not all(texts[:3]) or not mended:
+                raise _wrong(hook, result, "checks with a name, what was found, what it means and how to mend it")
+        return list(checks)
 
     def _call(self, hook: str, **arguments: object) -> HookResult:
         return self._call_hook(hook, self._plugin, **arguments)

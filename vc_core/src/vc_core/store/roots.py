@@ -107,13 +107,26 @@ def private_directory(path: Path, variable: str = ROOT_VARIABLE) -> Path:
         raise StorageError(
             f"directory {str(path)!r} cannot be made: {error.strerror}; make it writable or set {variable}"
         ) from error
+    require_private(path, status, variable)
+    return path
+
+
+def require_private(path: Path, status: os.stat_result, variable: str = ROOT_VARIABLE) -> None:
+    """Refuse an existing directory that others could have made or can write to; ``status``: of it, links not followed.
+
+    Raises StorageError.
+    """
     if not stat.S_ISDIR(status.st_mode):
         raise StorageError(f"{str(path)!r} is not a directory; move it away or set {variable}")
     if status.st_uid != os.geteuid():
         raise StorageError(f"directory {str(path)!r} belongs to user {status.st_uid}; set {variable} to one of yours")
     if status.st_mode & 0o022:
         raise StorageError(f"directory {str(path)!r} is writable by others; run: chmod 700 {path}")
-    return path
+
+
+def guests_below(cache: Path) -> Path:
+    """Return the path of the directory of built guests below a cache; it need not exist."""
+    return cache / "guests"
 
 
 def guest_cache(cache: Path) -> Path:
@@ -121,4 +134,4 @@ def guest_cache(cache: Path) -> Path:
 
     Called before a guest driver looks for a guest, or builds one: who can write there can run code in every guest.
     """
-    return private_directory(private_directory(cache, CACHE_VARIABLE) / "guests", CACHE_VARIABLE)
+    return private_directory(guests_below(private_directory(cache, CACHE_VARIABLE)), CACHE_VARIABLE)

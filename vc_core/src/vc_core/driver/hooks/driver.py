@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vc_core.driver.hooks._markers import hookspec
+from vc_core.driver.host_context import HostContext
+from vc_core.results import HostCheck
 
 
 class DriverSpec(Protocol):
@@ -29,4 +31,16 @@ class DriverSpec(Protocol):
 
         Called: by ``virtc drivers``. Cheap: looks at files, starts no process.
         Returns one sentence for each reason, with what to do; empty means that it works.
+        """
+
+    @hookspec(firstresult=True)
+    def vc_driver_check(self, host: HostContext) -> Sequence[HostCheck]:
+        """Return what the driver finds on this host: what works, what is missing, and how to mend it.
+
+        Called: by ``vc_core.check_host`` and ``virtc check``, in a process of its own, if ``vc_driver_probe`` finds
+        nothing. Unlike other hooks it may start processes and wait for them, ``host.timeout`` seconds in all; it leaves
+        none, and changes nothing outside of ``host.work_dir``.
+        ``host``: the directories that pods use, and a directory to work in.
+        Returns one object for each line, with what it means, and with what to do unless it is ``ok``. What keeps every
+        pod from starting is an ``error``; what weakens the protection of the host is a ``warning``.
         """

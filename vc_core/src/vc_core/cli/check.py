@@ -1,0 +1,75 @@
+"""``virtc check``: what this host offers to pods, and how to mend what it lacks."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+
+import vc_core
+from vc_core.cli import options, output
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from vc_core.results import HostCheck, HostReport
+
+#: Columns of the text below a check.
+_INDENT, _WIDTH = " " * 11, 110
+
+
+@click.command(cls=output.Command)
+@click.option("--hypervisor", default=DEFAULT_HYPERVISOR, show_default=True, help="Driver of the pods' hypervisor.")
+@click.option("--agent", default=DEFAULT_AGENT, show_default=True, help="Driver of their agent.")
+@click.option("--guest", default="", help="Driver that builds their guest.  [default: the hypervisor's]")
+@click.option("--strict", is_flag=True, help="Exit 1 as well when anything is less than it should be.")
+@options.json_option
+def check(hypervisor: str, agent: str, guest: str, strict: bool, as_json: bool) -> int:
+    """Check this host: whether pods can run, what confines them, what each line means and how to mend it.
+
+    Parts are tried where that is possible, which takes some seconds. Exits with 1 when no pod can run; with --strict
+    also when a pod could run, but with less protection than a host can give.
+
+    Example: virtc check
+    """
+    report = vc_core.check_host(hypervisor_type=hypervisor, agent_type=agent, guest=guest)
+    if as_json:
+        output.print_json(report)
+    else:
+        output.echo("\n".join(_lines(report)))
+    return 0 if report.can_run and (report.is_full or not strict) else 1
+
+
+def _lines(report: HostReport) -> Iterator[str]:
+    source = ""
+    width = max(len(output.printable(one.name)) for one in report.checks)
+    for one in report.checks:
+        if one.source != source:
+            source = one.source
+            yield output.printable(source)
+        yield f"  {one.outcome:<7}  {output.printable(one.name):<{width}}  {output.printable(one.found)}".rstrip()
+        yield from _wrapped(one.meaning)
+        if one.remedy:
+            yield from _wrapped(f"To mend it: {one.remedy}")
+    yield ""
+    yield _summary(report)
+
+
+def _wrapped(text: str) -> Iterable[str]:
+    lines = textwrap.wrap(output.printable(text), _WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False)
+    return (f"{_INDENT}{line}" for line in lines)
+
+
+def _summary(report: HostReport) -> str:
+    errors, warnings = (_names(report.checks, outcome) for outcome in ("error", "warning"))
+    if not report.can_run:
+        return f"No pod can run on this host: {errors}."
+    if not report.is_full:
+        return f"Pods can run on this host, with less than a host can give: {warnings}."
+    return "Pods can run on this host, with all that a host can give."
+
+
+def _names(checks: Iterable[HostCheck], outcome: str) -> str:
+    return ", ".join(output.printable(one.name) for one in checks if one.outcome == outcome)
