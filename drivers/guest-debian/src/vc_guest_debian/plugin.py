@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vc_core.driver import GuestBuilder, hookimpl
+from vc_core.driver import GuestBuilder, HostCheck, HostContext, hookimpl
 from vc_guest_debian.builder import DebianBuilder
+from vc_guest_debian.checks import check
 from vc_guest_debian.config import DebianConfig
 from vc_guest_debian.tools import missing_tools
 
@@ -27,3 +28,8 @@ class DebianPlugin:
     def vc_driver_probe(self) -> Sequence[str]:
         """Return one sentence for each tool that is missing."""
         return missing_tools()
+
+    @hookimpl
+    def vc_driver_check(self, host: HostContext) -> Sequence[HostCheck]:
+        """Return whether the guest of the pods' agent is built."""
+        return list(check(host))

@@ -25,6 +25,7 @@ Command = Literal[
     "device_add",
     "device_del",
     "human-monitor-command",
+    "qom-list-types",
     "query-fdsets",
     "query-status",
     "quit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vc_core.driver import PodContext, hookimpl
+from vc_core.driver import HostCheck, HostContext, PodContext, hookimpl
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.host import problems
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
@@ -30,3 +30,10 @@ class QemuPlugin:
     def vc_driver_probe(self) -> Sequence[str]:
         """Return why QEMU cannot work on this host, in one sentence for each reason."""
         return problems()
+
+    @hookimpl
+    def vc_driver_check(self, host: HostContext) -> Sequence[HostCheck]:
+        """Return what works on this host: acceleration, this QEMU, and each part of its jail."""
+        from vc_hypervisor_qemu.checks import check
+
+        return check(host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vc_core.driver import GuestBuilder, Hypervisor, PodContext, hookimpl
+from vc_core.driver import CheckOutcome, GuestBuilder, HostCheck, Hypervisor, PodContext, hookimpl
 from vc_hypervisor_uml import package
 
 
@@ -27,6 +27,19 @@ class UmlPlugin:
     def vc_driver_probe(self) -> Sequence[str]:
         """Return why the kernel is missing or does not work on this host."""
         return package.problems()
+
+    @hookimpl
+    def vc_driver_check(self) -> Sequence[HostCheck]:
+        """Return that nothing confines the VM's process; nothing of this host is asked."""
+        return [
+            HostCheck(
+                name="jail",
+                outcome=CheckOutcome.WARNING,
+                found="none",
+                meaning="User Mode Linux is a process of root, and root of its guest can use the host's files.",
+                remedy="use the hypervisor qemu for guests that you do not trust",
+            )
+        ]
 
 
 class UmlGuestPlugin:

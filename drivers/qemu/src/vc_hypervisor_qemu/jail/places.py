@@ -91,6 +91,17 @@ def view_of(pod: PodContext, binary: Path, boot: Boot, devices: Sequence[Device]
     return View(places, links)
 
 
+def view_without_pod(binary: Path, checked: Sequence[Path]) -> View:
+    """Return what a QEMU without a guest must see, to try the jail; ``checked``: places that READ is tried for.
+
+    Raises OSError.
+    """
+    places, links = _system(binary)
+    places += (Place(Access.CHECK, str(source), "/") for source in checked)
+    places += (Place(Access.DEVICE, name, name) for name in _DEVICES)
+    return View(places, links)
+
+
 def _system(binary: Path) -> tuple[list[Place], dict[str, str]]:
     """Return the places and links of a program with its libraries and data files. Raises OSError."""
     real = binary.resolve()
