@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import vc_core as vc
+from benchmarks import jail, ssh
 from benchmarks import plugins as plugin_costs
-from benchmarks import ssh
 from benchmarks.bare import EMULATED, BareVm, initramfs
 from benchmarks.ratio import Ratio, Table, pairs
 from benchmarks.streams import ROUNDS, SIZE, measure
@@ -140,6 +140,7 @@ def main() -> int:
         table.add("`virtc pod run -i`", lambda: [cold_start(image(), bundle, folder)])
         table.add("`run_pod` on the hypervisor uml", lambda: [user_mode_linux()])
         table.add("`enter_container(... true)`", lambda: [exec_true(image(), bundle, folder)])
+        table.add("QEMU in a full jail", lambda: [jail.start(image(), folder)])
         table.add("`virtc pod list` with 100 pods", lambda: [list_pods(folder)])
         table.add("a command's streams", lambda: streams(image(), bundle, folder))
         table.add("`virtc pod run -i --agent sshd`", lambda: [ssh.cold_start(bundle)])
