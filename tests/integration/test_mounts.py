@@ -126,6 +126,59 @@ def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod)
     assert b"/init" in result.stdout
 
 
+class Swapped:
+    """A directory whose name somebody else makes a link to a forbidden place, and gives back."""
+
+    def __init__(self, directory: Path, target: str) -> None:
+        self._name, self._kept, self._target = directory, directory.with_name("kept"), target
+
+    def __enter__(self) -> None:
+        self._name.rename(self._kept)
+        self._name.symlink_to(self._target)
+
+    def __exit__(self, *_: object) -> None:
+        self._name.unlink()
+        self._kept.rename(self._name)
+
+
+def test_a_source_that_becomes_a_link_is_refused_at_each_start_of_its_container(
+    mounted: vc.Pod, bundle: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "ours").touch()
+    cmd = vc.Cmd(args=["sleep", "100000"])
+    mounts = [vc.Mount(str(source), "/in", read_only=False)]
+    one = mounted.create_container(vc.ContainerConfig(id="swapped", root_fs=str(bundle), cmd=cmd, mounts=mounts))
+    for _ in ("first start", "restart"):
+        with Swapped(source, "/etc"), pytest.raises(vc.errors.ConfigError, match="never written by a guest"):
+            one.start()
+        one.start()
+        assert one.enter(vc.Cmd(args=["ls", "/in"])).stdout == b"ours\n"
+        one.stop(force=True)
+    one.delete()
+
+
+@pytest.mark.parametrize("field", ["root_fs", "container", "volumes", "agent_config"])
+def test_what_becomes_a_link_after_the_pod_was_created_is_refused_when_it_starts(
+    bundle: Path, tmp_path: Path, field: str
+) -> None:
+    source = tmp_path / "source"
+    (source / "bin").mkdir(parents=True)
+    volume = vc.Volume("t", str(source))
+    fields: dict[str, dict[str, object]] = {
+        "root_fs": {"root_fs": str(source)},
+        "container": {"containers": [container(source)]},
+        "volumes": {"volumes": [volume]},
+        "agent_config": {"agent_config": {"volumes": [{"mount_tag": "t", "host_path": str(source)}]}},
+    }
+    made = vc.create_pod(pod_config(id="late", **{"containers": [container(bundle)], **fields[field]}))
+    with Swapped(source, "/"), pytest.raises(vc.errors.ConfigError, match="never shown to a guest"):
+        made.start()
+    assert made.status().state == "ready"
+    made.delete()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -133,6 +186,7 @@ def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod)
         ("--mount /proc:/x", "never shown to a guest"),
         ("--mount /etc:/x:rw", "never written by a guest"),
         ("--volume t:/etc/passwd", "is not a directory"),
+        ("--pod-rootfs /", "never shown to a guest"),
         ("--pod-rootfs /does/not/exist", "/does/not/exist"),
         ("--console /etc/passwd", "/etc/passwd"),
     ],

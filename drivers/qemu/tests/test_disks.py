@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,51 @@ def test_a_block_device_can_be_a_disk(make: Make, loop_device: BlockDevice) -> N
         assert opened(pid, loop_device) == {os.O_RDONLY}
 
     live(hypervisor, use)
+
+
+@pytest.mark.root
+@pytest.mark.needs("losetup", "loop devices", "mount namespaces", "mke2fs")
+def test_a_block_device_that_qemu_writes_to_cannot_be_mounted_nor_the_other_way_round(
+    make: Make, loop_device: BlockDevice, tmp_path: Path
+) -> None:
+    disk = replace(loop_device, read_only=False)
+    subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", disk.host_path], check=True, capture_output=True)
+    first, second = make(), make(run_dir=tmp_path / "run" / "p2")
+    mounting = ["unshare", "--mount", "sh", "-c", 'mount "$0" "$1" && echo mounted && read -r _']
+    command = [*mounting, disk.host_path, tmp_path]
+
+    async def use(pid: int) -> None:
+        assert opened(pid, disk) == {os.O_RDWR}
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True)
+        assert b"busy" in done.stderr or b"already mounted" in done.stderr
+
+    first.add_device(disk)
+    live(first, use)
+    second.add_device(disk)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as mounter:
+        assert mounter.stdout is not None
+        assert mounter.stdout.readline() == b"mounted\n"
+        with pytest.raises(ConfigError, match="the host uses it or a part of it"):
+            asyncio.run(second.prepare(20))
+        mounter.communicate(b"\n")
+
+
+def test_a_disk_is_the_file_that_was_checked_whatever_its_name_became(make: Make, disk_of: MakeDisk) -> None:
+    disk = disk_of("checked")
+    descriptor = os.open(disk.host_path, os.O_PATH)
+    try:
+        kept = disk.host_path.rename(disk.host_path.with_name("kept"))
+        disk.host_path.symlink_to("/etc/shadow")
+        hypervisor = make()
+        hypervisor.add_device(replace(disk, descriptor=descriptor))
+
+        async def use(pid: int) -> None:
+            assert opened(pid, replace(disk, host_path=kept)) == {os.O_RDONLY}
+            assert opened(pid, disk) == set()
+
+        live(hypervisor, use)
+    finally:
+        os.close(descriptor)
 
 
 def test_pods_share_a_disk_that_no_pod_writes_to(make: Make, disk_of: MakeDisk, tmp_path: Path) -> None:

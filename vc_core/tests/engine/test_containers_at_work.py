@@ -16,7 +16,7 @@ from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import Machine
 from vc_core.errors import AgentError, CommandError, HypervisorError, StorageError
-from vc_core.host import rootfs, share
+from vc_core.host import share
 from vc_core.states import State
 from vc_core.store import files
 from vc_core.store.records import ContainerRecord, PodRecord
@@ -110,7 +110,7 @@ class Pod:
         self.ledger = Ledger(store, "p1", Silence())  # type: ignore[arg-type]
         self.hypervisor, self.agent, self.io = FakeHypervisor(), FakeAgent(), FakeIO()
         self.machine = Machine(self.ledger, self.hypervisor, self.agent)  # type: ignore[arg-type]
-        self.containers = Containers(self.ledger, tmp_path / "share", None, asyncio.create_task)
+        self.containers = Containers(self.ledger, store.roots, tmp_path / "share", None, asyncio.create_task)
 
     async def start(self) -> None:
         await self.containers.start(self.machine, self.config, Attachment(self.io))  # type: ignore[arg-type]
@@ -118,9 +118,8 @@ class Pod:
 
 @pytest.fixture(autouse=True)
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every root be an ext4 disk, and nothing be mounted."""
-    root = rootfs.RootFs(tmp_path / "disk.img", "ext4")
-    monkeypatch.setattr(rootfs, "resolve", lambda _: root)
+    """Make a disk that begins as ext4 does, and let nothing be mounted."""
+    (tmp_path / "disk.img").write_bytes(bytes(1024 + 56) + b"\x53\xef" + bytes(1024))
     monkeypatch.setattr(share, "unbind", lambda *_: None)
 
 

@@ -68,9 +68,9 @@ def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path) -> None:
     (tmp_path / "source/file").write_text("precious", encoding="utf-8")
     (tmp_path / "doomed/mount").mkdir(parents=True)
     script = (
-        "import sys; from pathlib import Path; from vc_core.host import mounts; from vc_core.store import files;"
+        "import os, sys; from pathlib import Path; from vc_core.host import mounts; from vc_core.store import files;"
         "top = Path(sys.argv[1]);"
-        "mounts.bind(top / 'source', top / 'doomed/mount'); files.remove_tree(top / 'doomed')"
+        "mounts.bind(os.open(top / 'source', os.O_PATH), top / 'doomed/mount'); files.remove_tree(top / 'doomed')"
     )
     done = subprocess.run(
         ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path)], capture_output=True, encoding="utf-8"

@@ -72,21 +72,21 @@ def check_path(path: Path) -> None:
 def place(device: BlockDevice, slot: int, config: QemuConfig, before: int = 0) -> Disk:
     """Return a disk in the place ``slot``; ``before``: the number of virtio disks that precede the first of these.
 
-    Raises ConfigError if its path is not a file or block device.
+    Raises ConfigError if it is not a file or block device.
     """
     if config.disk_bus == SCSI:
         location = DiskLocation(scsi=f"{slot}:0")
     else:
         location = DiskLocation(name=f"vd{chr(ord('a') + before + slot)}")
-    return Disk(slot, host.disk_driver(device.host_path), str(device.host_path), device.read_only, location, slot)
+    return Disk(slot, host.disk_driver(device), str(device.host_path), device.read_only, location, slot)
 
 
-def open_file(disk: Disk) -> int:
+def open_file(disk: Disk, device: BlockDevice) -> int:
     """Return a descriptor of a disk's file, for QEMU. Called right before QEMU gets it.
 
-    Raises ConfigError for one that is not what it was when the disk was placed.
+    Raises ConfigError for one that is not what it was when the disk was placed, or that this host uses.
     """
-    return host.open_disk(Path(disk.path), disk.driver, disk.read_only)
+    return host.open_disk(device, disk.driver)
 
 
 def free_target(taken: Mapping[str, Disk], first: int) -> int:

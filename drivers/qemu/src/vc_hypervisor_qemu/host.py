@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
 import stat
 from pathlib import Path
 
-from vc_core.driver import Boot, Resources
+from vc_core.driver import BlockDevice, Boot, Resources
 from vc_core.errors import ConfigError
 
 #: Architectures (``uname -m``) that this driver supports.
@@ -19,6 +20,9 @@ MEMORY_MIN = 64
 
 #: Virtual CPUs that a pod may have on any host; a larger number must not exceed four times the CPUs of the host.
 VCPUS_ANYWHERE = 8
+
+#: QEMU's block drivers for files and for block devices (qapi/block-core.json).
+FILE, DEVICE = "file", "host_device"
 
 #: First bytes of an ELF file, and the places of the Linux boot protocol's magic in a bzImage
 #: (Documentation/arch/x86/boot.rst: 0x55AA at 0x1fe, "HdrS" at 0x202).
@@ -84,31 +88,41 @@ def check_boot(boot: Boot | None) -> Boot:
     return boot
 
 
-def disk_driver(path: Path) -> str:
+def disk_driver(disk: BlockDevice) -> str:
     """Return QEMU's block driver for a disk's file. Raises ConfigError if it is neither a file nor a block device."""
+    path = disk.host_path
     try:
-        mode = path.stat().st_mode
+        mode = disk.opened.stat().st_mode
     except OSError as error:
         raise ConfigError(f"disk {str(path)!r} cannot be used: {error.strerror}") from error
     if stat.S_ISREG(mode):
-        return "file"
+        return FILE
     if stat.S_ISBLK(mode):
-        return "host_device"
+        return DEVICE
     raise ConfigError(f"disk {str(path)!r} is neither a file nor a block device")
 
 
-def open_disk(path: Path, driver: str, read_only: bool) -> int:
+def open_disk(disk: BlockDevice, driver: str) -> int:
     """Return a descriptor of a disk's file, which must still be of the kind that ``driver`` is for. Raises ConfigError.
 
-    What is checked is the open file, so nobody can replace it between the check and its use.
+    What is checked is the open file, so nobody can replace it between the check and its use. A block device that QEMU
+    writes to is claimed: as long as QEMU has it, the host cannot mount it or a part of it.
     """
+    path = disk.host_path
+    flags = os.O_RDONLY if disk.read_only else os.O_RDWR
+    if driver == DEVICE and not disk.read_only:
+        flags |= os.O_EXCL
     try:
         # O_NONBLOCK: a pipe that has replaced the file must not make this process wait. Files and disks ignore it.
-        fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(disk.opened, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise ConfigError(
+                f"disk {str(path)!r} cannot be given to a guest, as the host uses it or a part of it; unmount it"
+            ) from error
         raise ConfigError(f"disk {str(path)!r} cannot be opened: {error.strerror}") from error
     mode = os.fstat(fd).st_mode
-    if driver != ("file" if stat.S_ISREG(mode) else "host_device" if stat.S_ISBLK(mode) else ""):
+    if driver != (FILE if stat.S_ISREG(mode) else DEVICE if stat.S_ISBLK(mode) else ""):
         os.close(fd)
         raise ConfigError(f"disk {str(path)!r} is not the file that it was a moment ago; leave it in its place")
     os.set_blocking(fd, True)

@@ -6,19 +6,20 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 
+from vc_core.driver import BlockDevice
 from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu import disks
 from vc_hypervisor_qemu.disks import Disk
 from vc_hypervisor_qemu.monitor import Monitor, RefusedError
 
 
-async def plug(monitor: Monitor, disk: Disk) -> Disk:
+async def plug(monitor: Monitor, disk: Disk, device: BlockDevice) -> Disk:
     """Add a SCSI disk to a running VM, and return it as QEMU has it. On failure the VM is as before.
 
     Raises ConfigError, HypervisorError.
     """
     await unplug(monitor, disk)  # an owner that was killed before it saved may have left one there
-    descriptor = disks.open_file(disk)
+    descriptor = disks.open_file(disk, device)
     try:
         disk = replace(disk, descriptors=await monitor.add_descriptor(disk.name, descriptor))
         await monitor.execute("blockdev-add", arguments=disk.backend)

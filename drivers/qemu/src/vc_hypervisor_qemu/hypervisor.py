@@ -84,7 +84,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         self._disks_busy = asyncio.Lock()
         self._made: list[Path] = []  # files to remove when the VM has ended
         self._cgroups = Cgroups()
-        self._placed: Sequence[Disk] = ()
+        self._placed: Mapping[str, Disk] = {}
         self._view = View(())
         if saved is None:
             host.check_resources(pod.resources)
@@ -168,7 +168,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         placed = await asyncio.to_thread(self._place_disks, boot)
         params = tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator)
         async with self._undoing():
-            self._placed = tuple(placed.values())
+            self._placed = placed
             jailed, channels = await self._launch(binary, accelerator, params, end)
             vm = self._vm
             assert vm is not None
@@ -253,7 +253,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
                 raise HypervisorError(f"disk {device.id!r} of pod {self._pod.id!r} is {present.path!r} already")
             slot = disks.free_target(record.disks, record.next_target)
             disk = disks.place(device, slot, self._config)
-            record.disks[device.id] = await hotplug.plug(monitor, disk)
+            record.disks[device.id] = await hotplug.plug(monitor, disk, device)
             record.next_target = slot + 1
 
     async def detach(self, device_id: str, timeout: float) -> None:
@@ -305,8 +305,9 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
                 stack.callback(os.close, tap)
             hostnet.check_free(network.forwards(self._devices))
             opened = []
-            for disk in self._placed:
-                opened.append((disk, await asyncio.to_thread(disks.open_file, disk)))
+            for device in (one for one in self._devices if isinstance(one, BlockDevice)):
+                disk = self._placed[device.id]
+                opened.append((disk, await asyncio.to_thread(disks.open_file, disk, device)))
                 stack.callback(os.close, opened[-1][1])
             request = cmdline.Request(
                 self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited, tap, opened
@@ -378,7 +379,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
 
     def _in_names_of_the_host(self, message: str) -> str:
         """Return a message of QEMU's with the paths that the host's files have outside of its jail."""
-        names = {disk.file: disk.path for disk in self._placed}
+        names = {disk.file: disk.path for disk in self._placed.values()}
         names |= {one.target: one.source for one in self._view.places if one.source != one.target}
         return re.sub(r"/(dev/fdset|boot|shares)/\w+", lambda found: names.get(found[0], found[0]), message)
 

@@ -16,7 +16,8 @@ from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
 from vc_core.driver.agent import TerminalSize
 from vc_core.errors import CommandTimeoutError, ConfigError, SupervisorLostError
-from vc_core.host import paths
+from vc_core.host import sources
+from vc_core.host.paths import Rules
 from vc_core.results import ContainerUsage, ExecResult
 from vc_core.states import Action, State
 from vc_core.store import files
@@ -47,7 +48,7 @@ def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
     store = Store.here()
     record = effective_record(store.read(pod_id))
     if record.supervised:
-        paths.check_container(config, store.roots)
+        sources.check_container(config, Rules(store.roots))
     yield from _ask(store, record, CreateContainer(config=config))
     return config.id
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.config.network import NetworkConfig
@@ -36,11 +36,20 @@ class BlockDevice:
     """A file or block device of the host that the guest sees as a disk; never interpreted as an image format.
 
     ``id`` is unique within the pod, like a channel's. ``Hypervisor.disk_location(id)`` returns its place in the guest.
+    ``descriptor``: what the core has checked, a reference to the open file (O_PATH, open(2)) that is valid until
+    ``Hypervisor.prepare`` or ``attach`` returns; None in tests. A driver should open :attr:`opened`, so that nobody can
+    put another file into its place meanwhile.
     """
 
     id: str
     host_path: Path
     read_only: bool = True
+    descriptor: int | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def opened(self) -> Path:
+        """Return a path of the file that the core has checked, for this process only; without one ``host_path``."""
+        return self.host_path if self.descriptor is None else Path(f"/proc/self/fd/{self.descriptor}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.driver.spawner import Spawner
 from vc_core.engine.guest_image import guest_driver
 from vc_core.errors import ConfigError, DriverContractError, PrivilegeError
-from vc_core.host import paths
-from vc_core.host.rootfs import RootFs
+from vc_core.host import sources
+from vc_core.host.paths import Rules
+from vc_core.host.sources import PodSources, Source
 from vc_core.store.roots import Roots
 
 if TYPE_CHECKING:
@@ -84,17 +86,19 @@ def devices_of(config: PodConfig, agent: Agent, pod: PodContext) -> list[Device]
     ]
 
 
-def disks_of(config: PodConfig, found: Iterable[RootFs]) -> list[BlockDevice]:
-    """Return the disks among the roots that were ``found`` for a pod's containers, in their order."""
-    disks = (root_disk(container, root) for container, root in zip(config.containers, found, strict=True))
+def disks_of(config: PodConfig, opened: PodSources) -> list[BlockDevice]:
+    """Return the disks among the roots of a pod's containers, in their order."""
+    disks = (
+        root_disk(container, one.root) for container, one in zip(config.containers, opened.containers, strict=True)
+    )
     return [disk for disk in disks if disk is not None]
 
 
-def root_disk(container: ContainerConfig, root: RootFs) -> BlockDevice | None:
+def root_disk(container: ContainerConfig, root: Source) -> BlockDevice | None:
     """Return the disk that is a container's root, None if that is a directory."""
     if not root.fstype:
         return None
-    return BlockDevice(disk_id(container.id), root.path, read_only=not container.writable_root_fs)
+    return BlockDevice(disk_id(container.id), root.path, not container.writable_root_fs, root.fd)
 
 
 def disk_id(container_id: str) -> str:
@@ -116,7 +120,8 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     """
     pod = PodContext.of(config, roots.pod_run_dir(config.id))
     hypervisor, agent = make_drivers(plugins, config, pod)
-    _check_devices(config, hypervisor, devices_of(config, agent, pod))
+    devices = devices_of(config, agent, pod)
+    _check_devices(config, hypervisor, devices)
     if config.hypervisor_config.guest_options:
         plugins.guest(guest_driver(plugins, config)).config(config.hypervisor_config.guest_options)
     if HypervisorCapability.PROCESS not in hypervisor.capabilities:
@@ -124,7 +129,11 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     require_rights(config, hypervisor)
     if not config.hypervisor_config.kernel_path:
         plugins.guest(guest_driver(plugins, config))
-    _check_devices(config, hypervisor, disks_of(config, paths.check_pod(config, roots)))
+    rules = Rules(roots)
+    for _, volume in sources.open_volumes(devices, pod.run_dir, rules):
+        volume.close()
+    with closing(sources.open_pod(config, rules)) as opened:
+        _check_devices(config, hypervisor, disks_of(config, opened))
     return True
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,11 @@ from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, with_path
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
-from vc_core.host import rootfs, share
+from vc_core.host import share, sources
+from vc_core.host.paths import Rules
+from vc_core.host.sources import ContainerSources, Source
 from vc_core.states import State
+from vc_core.store.roots import Roots
 
 _log = logging.getLogger(__name__)
 
@@ -58,24 +61,33 @@ class Containers:
     """The running containers of one pod.
 
     Made with the engine, and anew at each start and takeover. ``share_dir`` and ``writable_dir`` are the pod's shared
-    directories, None where nothing is shared; ``spawn`` runs a task until the engine is closed.
+    directories, None where nothing is shared. No guest sees ``roots``. ``spawn`` runs a task until the engine closes.
     """
 
     def __init__(
         self,
         ledger: Ledger,
+        roots: Roots,
         share_dir: Path | None,
         writable_dir: Path | None,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self._ledger, self._share_dir, self._writable_dir, self._spawn = ledger, share_dir, writable_dir, spawn
+        self._roots = roots
         self._running: dict[str, _Running] = {}
         #: True while the pod is taken down: containers that end meanwhile did not end by themselves.
         self.stopping = False
 
-    async def start(self, machine: Machine, config: ContainerConfig, attachment: Attachment | None) -> None:
+    async def start(
+        self,
+        machine: Machine,
+        config: ContainerConfig,
+        attachment: Attachment | None,
+        opened: ContainerSources | None = None,
+    ) -> None:
         """Start a container, for the first time or again. Takes over the streams of ``attachment``.
 
+        ``opened``: its sources, if they are open already; the caller closes them.
         Raises ConfigError, NotSupportedError, StorageError, HypervisorError, CommandError and other AgentErrors;
         nothing of the start is left then.
         """
@@ -86,17 +98,23 @@ class Containers:
         try:
             if self._ledger.container(config.id).process:
                 await agent.remove_container(config.id, AGENT_TIMEOUT)
+                self._ledger.note_end(config.id, process="")  # the guest has forgotten it, even if this start fails
+                await self.detach_root(machine, config.id)
                 # The VM may still hold files open there, so that unmounting fails (EBUSY). What is bound is the same
                 # as before and serves this start: share.bind_into leaves it as it is.
                 with suppress(StorageError):
                     self.unshare(config.id)
-            root_fs, disk = await self._attach_root(machine, config)
+            with ExitStack() as stack:
+                if opened is None:
+                    opened = await self._open_sources(machine, config, stack)
+                root_fs, disk = await self._attach_root(machine, config, opened)
+                mounts = self._share_mounts(machine, config, opened)
             guest = GuestContainer(
                 id=config.id,
                 root_fs=root_fs,
                 cmd=with_path(config.cmd),
                 terminal=terminal,
-                mounts=self._share_mounts(machine, config),
+                mounts=mounts,
                 disk=disk,
                 writable_root_fs=config.writable_root_fs,
                 confinement=confinement,
@@ -206,17 +224,29 @@ class Containers:
             return ConsoleIO(config.console), TerminalSize()
         return LoggedIO(self._ledger.open_log(config.id), keep_stdin_open=config.interactive), None
 
-    async def _attach_root(self, machine: Machine, config: ContainerConfig) -> tuple[str, GuestDisk | None]:
-        """Share a container's root with the guest; return its place below the shared directory, or else its disk."""
+    async def _open_sources(
+        self, machine: Machine, config: ContainerConfig, stack: ExitStack
+    ) -> ContainerSources | None:
+        """Return the sources of a container, open until ``stack`` closes; None where nothing is shared."""
         if self._share_dir is None:
+            return None
+        plugged = HypervisorCapability.HOTPLUG not in machine.hypervisor.capabilities
+        # On a thread, because their file servers may be slow.
+        opened = await asyncio.to_thread(lambda: sources.open_container(config, Rules(self._roots), plugged))
+        stack.callback(opened.close)
+        return opened
+
+    async def _attach_root(
+        self, machine: Machine, config: ContainerConfig, opened: ContainerSources | None
+    ) -> tuple[str, GuestDisk | None]:
+        """Share a container's root with the guest; return its place below the shared directory, or else its disk."""
+        if self._share_dir is None or opened is None:
             return config.root_fs, None
-        # Resolved again, right before it is used: the path may have changed since the pod was created, or since its VM
-        # got its disks. On a thread, because its file server may be slow.
-        root = await asyncio.to_thread(rootfs.resolve, config)
+        root = opened.root
         disk = root_disk(config, root)
         if disk is None:
             users = machine.hypervisor.user_namespace()
-            return share.bind_into(self._share_dir, f"{config.id}/rootfs", root.path, users=users), None
+            return share.bind_into(self._share_dir, f"{config.id}/rootfs", root, users=users), None
         if AgentCapability.DISKS not in machine.agent.capabilities:
             raise NotSupportedError(
                 f"rootfs of container {config.id!r} is the disk {config.root_fs!r}, and the agent of its pod can use "
@@ -231,17 +261,20 @@ class Containers:
         if HypervisorCapability.HOTPLUG in machine.hypervisor.capabilities:
             await machine.hypervisor.detach(disk_id(container_id), AGENT_TIMEOUT)
 
-    def _share_mounts(self, machine: Machine, config: ContainerConfig) -> tuple[GuestMount, ...]:
+    def _share_mounts(
+        self, machine: Machine, config: ContainerConfig, opened: ContainerSources | None
+    ) -> tuple[GuestMount, ...]:
         shared = []
-        for number, mount in enumerate(config.mounts):
+        every: Sequence[Source | None] = opened.mounts if opened else [None] * len(config.mounts)
+        for number, (mount, source) in enumerate(zip(config.mounts, every, strict=True)):
             directory = self._share_dir if mount.read_only else self._writable_dir
-            if directory is None:
+            if directory is None or source is None:
                 raise NotSupportedError(
                     f"container {config.id!r} wants to write to {mount.source!r}, but its pod was started without "
                     "writable mounts; stop and start the pod"
                 )
             place, users = f"{config.id}/mounts/{number}", machine.hypervisor.user_namespace()
-            share.bind_into(directory, place, Path(mount.source), mount.read_only, users)
+            share.bind_into(directory, place, source, mount.read_only, users)
             shared.append(GuestMount(place, mount.target, mount.read_only))
         return tuple(shared)
 

@@ -22,7 +22,8 @@ from vc_core.engine.logs import ContainerLog
 from vc_core.engine.machine import AGENT_TIMEOUT, Machine
 from vc_core.engine.runtime import Runtime
 from vc_core.errors import CommandError, StateError, StorageError, VCError
-from vc_core.host import paths
+from vc_core.host import sources
+from vc_core.host.paths import Rules
 from vc_core.results import ContainerUsage
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
@@ -228,7 +229,7 @@ class Engine:
         """
         async with self._operation:
             if self.record.supervised:
-                await asyncio.to_thread(paths.check_container, config, self._store.roots)
+                await asyncio.to_thread(lambda: sources.check_container(config, Rules(self._store.roots)))
             self._ledger.add_container(config)
 
     async def start_container(self, container_id: str, attachment: Attachment | None) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vc_core import trace
 from vc_core.driver.context import PodContext
+from vc_core.driver.devices import Device
 from vc_core.driver.guest import Progress
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine import assembly, guest_image, leftovers
@@ -19,7 +21,9 @@ from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine
 from vc_core.errors import StateError, VCError
-from vc_core.host import processes, rootfs, share
+from vc_core.host import processes, share, sources
+from vc_core.host.paths import Rules
+from vc_core.host.sources import PodSources, Source
 from vc_core.states import LIVE_STATES, STOPPABLE_STATES, State, move
 from vc_core.store.status import UNWATCHED, vm_identity
 from vc_core.store.store import Store
@@ -30,16 +34,11 @@ if TYPE_CHECKING:
 #: Where the pod's own root file system lies below its shared directory; no container can have this id.
 _POD_ROOT = ".pod"
 
+#: The directory below the run directory in which volumes are bound.
+_VOLUMES = "volumes"
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Roots:
-    """The root of the pod itself, if it has one, and those of its containers, in their order."""
-
-    pod: Path | None
-    containers: Sequence[rootfs.RootFs]
 
 
 class Runtime:
@@ -51,7 +50,7 @@ class Runtime:
 
     def __init__(self, store: Store, ledger: Ledger, plugins: Plugins, operation: asyncio.Lock) -> None:
         self._ledger, self._plugins, self._operation = ledger, plugins, operation
-        self._cache = store.roots.cache
+        self._roots = store.roots
         self._run_dir = store.make_run_dir(ledger.record.id)
         self._tasks: set[asyncio.Task[Any]] = set()
         #: The pod's VM with its agent; None while there is none.
@@ -59,7 +58,10 @@ class Runtime:
         #: Set while there is no machine.
         self.idle = asyncio.Event()
         self.idle.set()
-        self.containers = Containers(ledger, self._share_dir, None, self._spawn)
+        self.containers = self._no_containers()
+
+    def _no_containers(self, writable_dir: Path | None = None) -> Containers:
+        return Containers(self._ledger, self._roots, self._share_dir, writable_dir, self._spawn)
 
     @property
     def _share_dir(self) -> Path | None:
@@ -78,22 +80,30 @@ class Runtime:
 
         Whatever it raises, the engine then calls :meth:`take_down`.
         """
+        with ExitStack() as stack:
+            await self._start(progress, attached, ready_timeout, stack)
+
+    async def _start(
+        self, progress: Progress, attached: Mapping[str, Attachment], ready_timeout: float, stack: ExitStack
+    ) -> None:
+        """Start the VM and all containers. Sources are open until ``stack`` closes."""
         config = self._ledger.config
-        with trace.span("resolve the roots"):
-            roots = await asyncio.to_thread(self._resolve_roots)  # on a thread: their file server may be slow
-        pod = await self._make_context(progress, roots)
-        self.containers = Containers(self._ledger, self._share_dir, pod.writable_dir, self._spawn)
+        with trace.span("open the sources"):
+            opened = await self._open_sources(stack)
+        pod = await self._make_context(progress, opened)
+        self.containers = self._no_containers(pod.writable_dir)
         machine = self._make_machine(pod)
+        devices = await self._bind_volumes(assembly.devices_of(config, machine.agent, pod), stack)
         discards = HypervisorCapability.DISCARD in machine.hypervisor.capabilities
         if discards != self._ledger.record.discards:
             self._ledger.commit(discards=discards)  # for what ends this start if this process dies
         progress("starting the VM", None)
-        disks = assembly.disks_of(config, roots.containers) if self._share_dir else []
-        await machine.prepare([*assembly.devices_of(config, machine.agent, pod), *disks])
+        disks = assembly.disks_of(config, opened) if opened else []
+        await machine.prepare([*devices, *disks])
         if self._ledger.record.strict:
             machine.require_full_jail()
         self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
-        pod_root = self._share_pod_root(machine, roots.pod)
+        pod_root = self._share_pod_root(machine, opened.root if opened else None)
         await machine.start()
         self._spawn(self._watch_vm(machine))
         if config.network.forwards:
@@ -101,38 +111,54 @@ class Runtime:
         progress("waiting for the guest", None)
         await machine.connect(ready_timeout)
         await machine.start_pod(pod_root)
-        for container in config.containers:
+        every = opened.containers if opened else [None] * len(config.containers)
+        for container, its in zip(config.containers, every, strict=True):
             with trace.span(f"start container {container.id}"):
-                await machine.while_alive(self.containers.start(machine, container, attached.get(container.id)))
+                await machine.while_alive(self.containers.start(machine, container, attached.get(container.id), its))
         running = move(self._ledger.name, self._ledger.record.state, State.RUNNING)
         warnings = list(machine.agent.warnings)
         self._ledger.commit(state=running, reason="", intent="", warnings=warnings, **machine.saved())
         self._spawn(self._watch_agent(machine))
 
-    def _resolve_roots(self) -> _Roots:
-        """Return where the roots of the pod and of its containers are. Blocks. Raises ConfigError."""
-        config = self._ledger.config
+    async def _open_sources(self, stack: ExitStack) -> PodSources | None:
+        """Return the sources of the pod, None where no process could share them. Raises ConfigError."""
         if self._share_dir is None:
-            return _Roots(None, [])
-        pod = rootfs.resolve_directory("rootfs of the pod", config.root_fs) if config.root_fs else None
-        return _Roots(pod, list(map(rootfs.resolve, config.containers)))
+            return None
+        config, roots = self._ledger.config, self._roots
+        opened = await asyncio.to_thread(lambda: sources.open_pod(config, Rules(roots)))  # file servers may be slow
+        stack.callback(opened.close)
+        return opened
 
-    async def _make_context(self, progress: Progress, roots: _Roots) -> PodContext:
+    async def _bind_volumes(self, devices: list[Device], stack: ExitStack) -> list[Device]:
+        """Return the devices, of which those that share other directories of the host share these from a place of ours.
+
+        Raises ConfigError, StorageError.
+        """
+        if self._share_dir is None:
+            return devices
+        run_dir, roots = self._run_dir, self._roots
+        volumes = await asyncio.to_thread(lambda: sources.open_volumes(devices, run_dir, Rules(roots)))
+        bound: dict[int, Device] = {}
+        for number, (device, source) in enumerate(volumes):
+            stack.enter_context(source)
+            place = run_dir / _VOLUMES / str(number)
+            share.bind_volume(place, source, device.read_only)
+            bound[id(device)] = replace(device, host_path=place)
+        return [bound.get(id(device), device) for device in devices]
+
+    async def _make_context(self, progress: Progress, opened: PodSources | None) -> PodContext:
         """Return what the drivers get, with all directories made."""
         config = self._ledger.config
-        if self._share_dir is None:
+        if self._share_dir is None or opened is None:
             return PodContext.of(config, self._run_dir)
         with trace.span("find the guest"):
-            boot = await guest_image.resolve(self._plugins, config, self._cache, progress)
-        mounts = (Path(mount.source) for one in config.containers for mount in one.mounts)
-        directories = (one.path for one in roots.containers if not one.fstype)
-        sources = tuple(dict.fromkeys(filter(None, (roots.pod, *directories, *mounts))))
-        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace, sources)
+            boot = await guest_image.resolve(self._plugins, config, self._roots.cache, progress)
+        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace, tuple(opened.shared))
         for directory in filter(None, (self._share_dir, pod.writable_dir)):
             share.make_shared_dir(directory)
         return pod
 
-    def _share_pod_root(self, machine: Machine, root: Path | None) -> str:
+    def _share_pod_root(self, machine: Machine, root: Source | None) -> str:
         """Return where the pod's own root now is below the shared directory, "" if it has none. Raises StorageError."""
         if root is None or self._share_dir is None:
             return ""
@@ -230,9 +256,7 @@ class Runtime:
 
     async def _take_over(self) -> None:
         record, writable = self._ledger.record, self._run_dir / "writable"
-        self.containers = Containers(
-            self._ledger, self._share_dir, writable if writable.exists() else None, self._spawn
-        )
+        self.containers = self._no_containers(writable if writable.exists() else None)
         pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
         machine = self._make_machine(pod, record.saved_hypervisor, record.saved_agent)
         if record.supervised:

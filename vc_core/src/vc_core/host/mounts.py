@@ -1,4 +1,4 @@
-"""mount(2) and umount2(2), which Python does not offer. Called only in a pod's own mount namespace."""
+"""Mounts: system calls that Python does not offer, and the kernel's list. Changes only a pod's own mount namespace."""
 
 from __future__ import annotations
 
@@ -6,56 +6,72 @@ import ctypes
 import os
 import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
+
+from vc_core.store import files
 
 # From <sys/mount.h>; the values are part of Linux' stable interface. The last one is umount2's UMOUNT_NOFOLLOW.
 MS_RDONLY, MS_NOSUID, MS_NODEV = 0x1, 0x2, 0x4
-MS_REMOUNT, MS_BIND, MS_SHARED = 0x20, 0x1000, 0x100000
+MS_SHARED = 0x100000
 _UMOUNT_NOFOLLOW = 0x8
 
-# The system calls for detached and translated mounts (Linux 5.12): their numbers are the same on all machines but
-# Alpha. Their flags are those of linux/mount.h and linux/fcntl.h, and MS_RDONLY, MS_NOSUID and MS_NODEV have the
-# values of the MOUNT_ATTR of the same name.
+# The system calls for detached mounts (Linux 5.12): their numbers are the same on all machines but Alpha. Their flags
+# are those of linux/mount.h and linux/fcntl.h, and MS_RDONLY, MS_NOSUID and MS_NODEV have the values of the MOUNT_ATTR
+# of the same name.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH, _MOUNT_ATTR_IDMAP = 0x1, 0x4, 0x100000
-_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 #: struct mount_attr: attributes to set and to clear, propagation, descriptor of a user namespace.
 _MOUNT_ATTR = struct.Struct("4Q")
 
 #: The mounts of this process' namespace (proc(5)).
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
-#: A blank, tab, line break or backslash of a mount point in mountinfo (``mangle_path`` in Linux' fs/seq_file.c).
+#: A blank, tab, line break or backslash in a path of mountinfo (``mangle_path`` in Linux' fs/seq_file.c).
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def bind(source: Path, target: Path, flags: int = 0) -> None:
-    """Bind ``source`` on ``target`` (not what is mounted below it), with mount flags of its own. Raises OSError."""
-    _mount(str(source), target, MS_BIND)
-    if flags:
-        # The kernel takes a bind's own flags only in a second call (mount(2), "Creating a bind mount").
-        _mount("none", target, MS_REMOUNT | MS_BIND | flags)
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo (proc(5)): ``root`` is the path in the file system ``device`` that is seen at ``point``."""
+
+    id: str
+    device: str
+    root: Path
+    point: Path
+    fstype: str
+    source: str
 
 
-def bind_translated(source: Path, target: Path, flags: int, users: Path) -> None:
-    """Bind ``source`` on ``target`` as :func:`bind` does, with the owners translated to the ids of a user namespace.
+def bind(source: int, target: Path, flags: int = 0, users: Path | None = None, whole: bool = False) -> None:
+    """Bind the file or directory of a descriptor on ``target``, with mount flags of its own.
 
-    An owner N of a file is the Nth id of the namespace there, and what such an id makes belongs to N. ``users``: a file
-    that names the namespace (``/proc/PID/ns/user``). Raises OSError; EINVAL for a file system that cannot do this.
+    ``whole``: with what is mounted below it, under the same flags. ``users``: a file that names a user namespace
+    (``/proc/PID/ns/user``), to whose ids the owners are translated: an owner N of a file is the Nth id of the namespace
+    there, and what such an id makes belongs to N. Raises OSError; EINVAL for a file system that cannot do this.
     """
-    tree = _call(_OPEN_TREE, source, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    every = _AT_RECURSIVE if whole else 0
+    tree = _call(_OPEN_TREE, target, source, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | every)
     try:
-        namespace = os.open(users, os.O_RDONLY | os.O_CLOEXEC)
+        namespace = -1 if users is None else os.open(users, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            attributes = _MOUNT_ATTR.pack(flags | _MOUNT_ATTR_IDMAP, 0, 0, namespace)
-            _call(_MOUNT_SETATTR, source, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+            _set_attributes(tree, target, flags, namespace, every)
         finally:
-            os.close(namespace)
+            if namespace != -1:
+                os.close(namespace)
         _call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
     finally:
         os.close(tree)
+
+
+def _set_attributes(tree: int, target: Path, flags: int, namespace: int, every: int) -> None:
+    """Set flags of a detached mount, and translate its owners unless ``namespace`` is -1. Raises OSError."""
+    translate = namespace != -1
+    attributes = _MOUNT_ATTR.pack(flags | (_MOUNT_ATTR_IDMAP if translate else 0), 0, 0, namespace if translate else 0)
+    _call(_MOUNT_SETATTR, target, tree, b"", _AT_EMPTY_PATH | every, attributes, len(attributes))
 
 
 def make_shared(target: Path) -> None:
@@ -69,13 +85,31 @@ def unmount(target: Path) -> None:
         raise _error(target)
 
 
+def table() -> list[Mount]:
+    """Return the mounts of this process' namespace, in the order in which they were made. Raises OSError."""
+    mounts = []
+    for line in _MOUNTINFO.read_bytes().splitlines():  # it can hold any bytes, and lists other programs' mounts too
+        fields, _, rest = line.partition(b" - ")
+        number, _, device, root, point = (_unescaped(field) for field in fields.split(b" ")[:5])
+        fstype, source = (_unescaped(field) for field in rest.split(b" ")[:2])
+        mounts.append(Mount(number, device, Path(root), Path(point), fstype, source))
+    return mounts
+
+
+def _unescaped(field: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field))
+
+
+def mount_of(fd: int) -> Mount | None:
+    """Return the mount that an open file is on; None if it was unmounted meanwhile. Raises OSError."""
+    number = files.mount_id(fd)
+    return next((mount for mount in table() if mount.id == number), None)
+
+
 def mounted_below(path: Path) -> list[Path]:
     """Return the mount points at and below ``path`` in this namespace, the latest first. Raises OSError."""
-    top = os.fsencode(path.resolve())
-    # proc(5): the fifth field is the mount point. It can hold any bytes, and the file lists other programs' mounts too.
-    fields = (line.split(b" ")[4] for line in _MOUNTINFO.read_bytes().splitlines())
-    points = [_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field) for field in fields]
-    return [Path(os.fsdecode(point)) for point in reversed(points) if point == top or point.startswith(top + b"/")]
+    top = path.resolve()
+    return [mount.point for mount in reversed(table()) if mount.point.is_relative_to(top)]
 
 
 def _mount(source: str, target: Path, flags: int) -> None:

@@ -1,62 +1,113 @@
-"""Decides which files of the host may be shared with a guest, before a pod or container is stored."""
+"""Decides which files of the host may be shared with a guest."""
 
 from __future__ import annotations
 
+import os
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.config.container import ContainerConfig
-from vc_core.config.pod import PodConfig
 from vc_core.errors import ConfigError
-from vc_core.host import rootfs
-from vc_core.host.rootfs import RootFs
+from vc_core.host import mounts
+from vc_core.host.mounts import Mount
+from vc_core.store import files
 from vc_core.store.roots import Roots
 
 #: Where kernel interfaces are mounted: they are no files, and a guest that reaches them is not confined.
 _NEVER = tuple(map(Path, ("/proc", "/sys", "/dev")))
 
+#: Types of file systems that are interfaces of the kernel, wherever they are mounted (/proc/filesystems, "nodev").
+_INTERFACES = frozenset(
+    (
+        *("proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "cpuset", "resctrl", "debugfs", "tracefs", "bpf"),
+        *("securityfs", "selinuxfs", "configfs", "functionfs", "efivarfs", "pstore", "mqueue", "binfmt_misc"),
+        *("fusectl", "rpc_pipefs", "nfsd", "nsfs"),
+    )
+)
+
 #: Directories that this host itself runs on: a guest may read there if a caller asks for it, but never write.
 _NOT_WRITABLE = tuple(map(Path, ("/boot", "/etc", "/run", "/usr", "/var/run")))
 
 
-def check_pod(config: PodConfig, roots: Roots) -> list[RootFs]:
-    """Refuse a pod with paths that cannot or may not be shared, and return the roots of its containers, in order.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A file or directory of the host: its name, and its device and path there, which all bind mounts share."""
 
-    Called before the pod is stored; each start resolves the roots again, because they may change. Raises ConfigError.
-    """
-    if config.root_fs:
-        rootfs.resolve_directory("rootfs of the pod", config.root_fs)
-    found = [check_container(container, roots) for container in config.containers]
-    for volume in config.volumes:
-        what = f"volume {volume.mount_tag!r}"
-        if not Path(volume.host_path).is_dir():
-            raise ConfigError(f"{what}: {volume.host_path!r} is not a directory")
-        _check(what, volume.host_path, volume.read_only, roots)
-    return found
+    name: Path
+    device: str = ""
+    path: Path = Path()
+
+    def meets(self, other: _Place) -> bool:
+        """Return whether one of the two is the other, or lies in it."""
+        same_device = self.device != "" and self.device == other.device
+        return _nested(self.name, other.name) or (same_device and _nested(self.path, other.path))
 
 
-def check_container(config: ContainerConfig, roots: Roots) -> RootFs:
-    """Refuse a container without a command or root, or with mounts that may not be, and return its root.
+class Rules:
+    """What this host shows to no guest, and what it lets none write to. Made for each operation: mounts change."""
 
-    Raises ConfigError.
-    """
-    if not config.cmd.args:
-        raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
-    root = rootfs.resolve(config)
-    for mount in config.mounts:
-        _check(f"mount of container {config.id!r}", mount.source, mount.read_only, roots)
-    return root
+    def __init__(self, roots: Roots) -> None:
+        """Find the places that are forbidden; ``roots`` are among them. Raises ConfigError."""
+        try:
+            self._mounts = {mount.id: mount for mount in mounts.table()}
+        except OSError as error:
+            raise ConfigError(f"the mounts of this host cannot be listed: {error.strerror}") from error
+        self._never = list(map(self._existing, (*_NEVER, roots.state, roots.run, roots.cache)))
+        self._not_writable = list(map(self._existing, _NOT_WRITABLE))
+
+    def check(self, what: str, given: str, fd: int, read_only: bool) -> Path:
+        """Refuse an open file or directory that no guest may use, and return its name without links.
+
+        ``what`` and ``given`` are what it is for and what the caller called it. Block devices may be in /dev. Raises
+        ConfigError.
+        """
+        name = name_of(fd)
+        if name is None:
+            raise ConfigError(f"{what}: {given!r} was removed while it was opened")
+        if stat.S_ISBLK(os.fstat(fd).st_mode):
+            return name
+        mount = self._mounts.get(files.mount_id(fd))
+        if mount is None:
+            raise ConfigError(f"{what}: {given!r} was mounted or unmounted while it was opened; try again")
+        access = "shown to" if read_only else "written by"
+        if mount.fstype in _INTERFACES:
+            raise ConfigError(
+                f"{what}: {given!r} is an interface of the kernel ({mount.fstype}), never {access} a guest"
+            )
+        place = _located(name, mount)
+        for forbidden in (*self._never, *(() if read_only else self._not_writable)):
+            if place.meets(forbidden):
+                raise ConfigError(
+                    f"{what}: {given!r} holds or lies in {str(forbidden.name)!r}, which is never {access} a guest"
+                )
+        return name
+
+    def _existing(self, path: Path) -> _Place:
+        """Return the place with a name, which need not exist."""
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return _Place(path.resolve())
+        try:
+            name, mount = name_of(fd), self._mounts.get(files.mount_id(fd))
+            return _Place(path.resolve()) if name is None or mount is None else _located(name, mount)
+        finally:
+            os.close(fd)
 
 
-def _check(what: str, source: str, read_only: bool, roots: Roots) -> None:
-    """Refuse a source that no guest may use; links are followed first, so they hide nothing. Raises ConfigError."""
-    try:
-        path = Path(source).resolve(strict=True)
-    except OSError as error:
-        raise ConfigError(f"{what}: {source!r} cannot be used: {error.strerror}") from error
-    if not (path.is_dir() or path.is_file()):
-        raise ConfigError(f"{what}: {source!r} is neither a file nor a directory")
-    forbidden = [*_NEVER, roots.state, roots.run, *(() if read_only else _NOT_WRITABLE)]
-    for place in forbidden:
-        if path.is_relative_to(place) or place.is_relative_to(path):
-            access = "shown to" if read_only else "written by"
-            raise ConfigError(f"{what}: {source!r} holds or lies in {str(place)!r}, which is never {access} a guest")
+def name_of(fd: int) -> Path | None:
+    """Return the name that an open file or directory has now, without links; None if it has none any more."""
+    if os.fstat(fd).st_nlink == 0:
+        return None  # the kernel would add " (deleted)" to the former name
+    name = Path(f"/proc/self/fd/{fd}").readlink()
+    return name if name.is_absolute() else None  # "(unreachable)" of a mount that was detached
+
+
+def _located(name: Path, mount: Mount) -> _Place:
+    if not name.is_relative_to(mount.point):
+        return _Place(name)
+    return _Place(name, mount.device, mount.root / name.relative_to(mount.point))
+
+
+def _nested(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)

@@ -4,8 +4,8 @@ They are made in the pod's own mount namespace, so nothing is ever mounted in th
 later bind there also appears for a VM that lives in a copy of the namespace.
 
 The supervisor calls these functions on its event loop, although they block for some system calls: a thread cannot be
-stopped when an operation is cancelled, and would bind what the clean-up has just unbound. The caller has resolved a
-root on another thread before it is bound here.
+stopped when an operation is cancelled, and would bind what the clean-up has just unbound. The caller has opened
+what is bound here on another thread.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vc_core.errors import StorageError
 from vc_core.host import mounts
+from vc_core.host.sources import Source
 from vc_core.store import files
 
 #: Set-user-id programs and devices have no effect below a shared directory, even if a guest manages to make some there.
@@ -28,13 +29,17 @@ def make_shared_dir(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         if not mounts.mounted_below(directory):
-            mounts.bind(directory, directory, _SAFE)
+            fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                mounts.bind(fd, directory, _SAFE)
+            finally:
+                os.close(fd)
             mounts.make_shared(directory)
     except OSError as error:
         raise StorageError(f"shared directory {str(directory)!r} cannot be made: {error.strerror}") from error
 
 
-def bind_into(directory: Path, place: str, source: Path, read_only: bool = True, users: Path | None = None) -> str:
+def bind_into(directory: Path, place: str, source: Source, read_only: bool = True, users: Path | None = None) -> str:
     """Bind a file or directory of the host at ``place`` below a shared directory, and return ``place``.
 
     Called before a container starts. ``users``: the user namespace of the VM's process, None if its ids are those of
@@ -45,20 +50,34 @@ def bind_into(directory: Path, place: str, source: Path, read_only: bool = True,
         if target not in mounts.mounted_below(directory):
             for parent in reversed(target.relative_to(directory).parents[:-1]):
                 _make_directory(directory / parent)
-            (_make_directory if source.is_dir() else _make_file)(target)
-            flags = _SAFE | (mounts.MS_RDONLY if read_only else 0)
-            if users is None:
-                mounts.bind(source, target, flags)
-            else:
-                mounts.bind_translated(source, target, flags, users)
+            (_make_directory if source.is_directory else _make_file)(target)
+            mounts.bind(source.fd, target, _flags(read_only), users)
     except OSError as error:
         if users is not None and error.errno in (errno.EINVAL, errno.EPERM):
             raise StorageError(
-                f"{str(source)!r} cannot be shared with the guest of a jailed VM, because its file system does not "
+                f"{source.given!r} cannot be shared with the guest of a jailed VM, because its file system does not "
                 "translate owners (idmapped mounts); copy it to another file system"
             ) from error
-        raise StorageError(f"{str(source)!r} cannot be shared with the guest: {error.strerror}") from error
+        raise StorageError(f"{source.given!r} cannot be shared with the guest: {error.strerror}") from error
     return place
+
+
+def bind_volume(target: Path, source: Source, read_only: bool) -> None:
+    """Bind a directory of the host on ``target``, with what is mounted below it, for a VM that is made then.
+
+    Called at a pod's start: drivers name it by a path, of which nobody but the pod's owner can change a part. Raises
+    StorageError.
+    """
+    try:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        _make_directory(target)
+        mounts.bind(source.fd, target, _flags(read_only), whole=True)
+    except OSError as error:
+        raise StorageError(f"{source.given!r} cannot be shared with the guest: {error.strerror}") from error
+
+
+def _flags(read_only: bool) -> int:
+    return _SAFE | (mounts.MS_RDONLY if read_only else 0)
 
 
 def _make_directory(path: Path) -> None:

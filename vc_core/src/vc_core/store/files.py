@@ -86,7 +86,7 @@ def remove_tree(path: Path) -> None:
     except OSError as error:
         raise StorageError(f"{str(path.parent)!r} cannot be opened: {error.strerror}") from error
     try:
-        _remove_directory(parent, path.name, path, _mount_id(parent))
+        _remove_directory(parent, path.name, path, mount_id(parent))
     except FileNotFoundError:
         return
     except OSError as error:
@@ -98,7 +98,7 @@ def remove_tree(path: Path) -> None:
 def _remove_directory(parent: int, name: str, path: Path, mount: str) -> None:
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
-        if _mount_id(fd) != mount:
+        if mount_id(fd) != mount:
             raise StorageError(f"{str(path)!r} is a mount point; unmount it first, nothing in it was removed")
         with os.scandir(fd) as entries:
             names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
@@ -112,7 +112,7 @@ def _remove_directory(parent: int, name: str, path: Path, mount: str) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
-def _mount_id(fd: int) -> str:
+def mount_id(fd: int) -> str:
     """Return the id of the mount that an open file is on (proc(5), fdinfo; Python has no statx)."""
     for line in Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="utf-8").splitlines():
         if line.startswith("mnt_id:"):

@@ -75,6 +75,7 @@ class View:
 def view_of(pod: PodContext, binary: Path, boot: Boot, devices: Sequence[Device], accelerator: str) -> View:
     """Return what the QEMU of a pod must see. Called when its VM is prepared. Raises OSError."""
     places, links = _system(binary)
+    places += (Place(Access.CHECK, str(source), "/") for source in pod.sources)
     places.append(Place(Access.READ, str(boot.kernel), "/boot/kernel"))
     places.append(Place(Access.READ, str(boot.image), "/boot/image"))
     cores = (pod.share_dir, pod.writable_dir)
@@ -85,7 +86,6 @@ def view_of(pod: PodContext, binary: Path, boot: Boot, devices: Sequence[Device]
         else:
             access = Access.READ_ALL if device.read_only else Access.WRITE_ALL
         places.append(Place(access, str(device.host_path), f"/shares/{number}"))
-    places += (Place(Access.CHECK, str(source), "/") for source in pod.sources)
     names = (*_DEVICES, KVM) if accelerator == "kvm" else _DEVICES
     places += (Place(Access.DEVICE, name, name) for name in names)
     return View(places, links)

@@ -15,6 +15,7 @@ from vc_core.driver.devices import Channel, NetworkInterface, SharedDirectory
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.errors import ConfigError, NotSupportedError, VCError
 from vc_core.host import share
+from vc_core.host.sources import Source
 from vc_core.testing.contract.hypervisor.base import MAC, STOP, Make
 from vc_core.testing.contract.hypervisor.scene import ADDRESS, GATEWAY, MAIN
 from vc_core.testing.contract.running import TIMEOUT
@@ -62,7 +63,8 @@ async def observe_neighbour(make: Make, pod: PodContext, late: Path, boot_timeou
         await vm.prepare(TIMEOUT)
         await vm.start(TIMEOUT)
         if root:
-            share.bind_into(pod.share_dir, "late", late, users=vm.user_namespace())
+            with Source("the test", str(late)) as source:
+                share.bind_into(pod.share_dir, "late", source, users=vm.user_namespace())
         return {"no network": network, **await _ask(vm, boot_timeout, shares and root, not network)}
     except VCError as error:
         return {"failed": f"the VM of a second pod does not start: {error}"}
