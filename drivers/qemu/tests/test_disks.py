@@ -160,11 +160,11 @@ def test_a_block_device_that_qemu_writes_to_cannot_be_mounted_nor_the_other_way_
     subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", disk.host_path], check=True, capture_output=True)
     first, second = make(), make(run_dir=tmp_path / "run" / "p2")
     mounting = ["unshare", "--mount", "sh", "-c", 'mount "$0" "$1" && echo mounted && read -r _']
-    command = [*mounting, disk.host_path, tmp_path]
+    command = [*mounting, str(disk.host_path), str(tmp_path)]
 
     async def use(pid: int) -> None:
         assert opened(pid, disk) == {os.O_RDWR}
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True)
+        done = await asyncio.to_thread(lambda: subprocess.run(command, capture_output=True))
         assert b"busy" in done.stderr or b"already mounted" in done.stderr
 
     first.add_device(disk)
