@@ -9,8 +9,9 @@ import pytest
 
 import vc_core as vc
 from vc_core.config.limits import DEFAULT_CAPABILITIES
+from vc_core.store.store import Store
 
-from .conftest import container, pod_config, virtc
+from .conftest import container, pod_config, virtc, vm_processes
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -89,6 +90,41 @@ def test_a_guest_cannot_plant_a_set_user_id_program_or_a_device_on_the_host(
         assert (evil.stat().st_mode | device.stat().st_mode) & 0o111 == 0
     else:
         assert made.stderr.count(b"Operation not permitted") == 2
+
+
+@pytest.mark.hypervisors("qemu")  # the others run their VMs with all capabilities of root, FSETID among them
+def test_a_set_user_id_file_of_the_host_loses_the_bit_when_the_guest_rewrites_it(
+    mounted: vc.Pod, shared_files: Path
+) -> None:
+    program = shared_files / "scratch/program"
+    program.write_bytes(b"old")
+    program.chmod(0o6755)
+    sh(mounted, "echo of the guest >>/var/scratch/program")
+    assert program.read_bytes() == b"oldof the guest\n"
+    assert program.stat().st_mode & 0o6000 == 0
+
+
+@pytest.mark.hypervisors("qemu")
+def test_what_a_deleted_container_was_given_is_gone_for_qemu_and_only_the_mounts_were_ever_writable(
+    mounted: vc.Pod, bundle: Path, shared_files: Path, store: Store
+) -> None:
+    """What QEMU sees is what an attacker has that took it over; its root is opened as a root of the host could."""
+    shares = Path(f"/proc/{vm_processes(store, 'mounted')[1]}/root/shares")
+    mounts = [vc.Mount(str(shared_files / "volume"), "/in"), vc.Mount(str(shared_files / "scratch"), "/out", False)]
+    cmd = vc.Cmd(args=["sleep", "100000"])
+    one = mounted.create_container(vc.ContainerConfig(id="doomed", root_fs=str(bundle), cmd=cmd, mounts=mounts))
+    (shared_files / "scratch/held").touch()
+    one.start()
+    twice = ["0", "bin", "etc", "tmp"] * 2  # the read-only directory is shared with and without a cache
+    assert sorted(path.name for path in shares.glob("*/doomed/*/*")) == sorted([*twice, "1"])
+    [writable] = shares.glob("*/doomed/mounts/1")
+    for above in (writable.parent, *writable.parent.parents[:2]):
+        with pytest.raises(OSError, match="Read-only file system"):
+            (above / "planted").mkdir()
+    with (writable / "held").open("a", encoding="utf-8"):  # unmounting would fail, were it not forced
+        one.delete(force=True)
+    assert list(shares.glob("*/doomed")) == []
+    assert list(shares.glob("*/c1")) != []
 
 
 def test_mounts_can_be_given_to_a_container_that_is_added_later(

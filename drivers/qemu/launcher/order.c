@@ -31,11 +31,12 @@ static void *array(size_t count, size_t size)
 static const struct {
 	const char *option;
 	enum access access;
-	bool whole;
+	bool whole, top;
 } kinds[] = {
-	{"--program", ACCESS_PROGRAM, true}, {"--read", ACCESS_READ, false},      {"--read-all", ACCESS_READ, true},
-	{"--write", ACCESS_WRITE, false},    {"--write-all", ACCESS_WRITE, true}, {"--device", ACCESS_DEVICE, false},
-	{"--check", ACCESS_CHECK, false},
+	{"--program", ACCESS_PROGRAM, true, false}, {"--read", ACCESS_READ, false, false},
+	{"--read-all", ACCESS_READ, true, false},   {"--write-all", ACCESS_WRITE, true, false},
+	{"--read-top", ACCESS_READ, false, true},   {"--write-top", ACCESS_WRITE, false, true},
+	{"--device", ACCESS_DEVICE, false, false},  {"--check", ACCESS_CHECK, false, false},
 };
 
 static bool read_place(struct order *order, const char *option, char **arguments)
@@ -45,6 +46,7 @@ static bool read_place(struct order *order, const char *option, char **arguments
 			order->places[order->place_count++] = (struct place){
 				.access = kinds[i].access,
 				.whole = kinds[i].whole,
+				.top = kinds[i].top,
 				.source = arguments[0],
 				.target = arguments[1],
 				.tree = -1,

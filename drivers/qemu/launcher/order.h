@@ -19,6 +19,7 @@ enum access {
 struct place {
 	enum access access;
 	bool whole; /* with what is mounted below it */
+	bool top;   /* of mount points, in a file system of the supervisor's: read-only itself, and not translated */
 	const char *source, *target;
 	int tree; /* descriptor of the detached mount */
 };

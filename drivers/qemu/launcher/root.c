@@ -40,10 +40,12 @@ static void open_places(struct order *order, int users)
 		if (place->tree < 0)
 			missing(place->source);
 		struct mount_attributes attributes = {.set = harmless};
-		if (place->access != ACCESS_WRITE)
+		if (place->access != ACCESS_WRITE || place->top)
 			attributes.set |= MOUNT_ATTR_RDONLY_;
-		if (place->access != ACCESS_PROGRAM) {
-			attributes.set |= MOUNT_ATTR_NOEXEC_ | MOUNT_ATTR_IDMAP_;
+		if (place->access != ACCESS_PROGRAM)
+			attributes.set |= MOUNT_ATTR_NOEXEC_;
+		if (place->access != ACCESS_PROGRAM && !place->top) {
+			attributes.set |= MOUNT_ATTR_IDMAP_;
 			attributes.user_namespace = users;
 		}
 		snprintf(what, sizeof what, "the file system of '%s' cannot translate owners (idmapped mounts)",

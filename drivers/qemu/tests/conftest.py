@@ -71,7 +71,7 @@ def make(tmp_path: Path, unbootable: Boot) -> MakeHypervisor:
             id="p1",
             uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, str(run_dir))),
             run_dir=run_dir,
-            share_dir=tmp_path,
+            share_dir=run_dir / "share",
             resources=resources or Resources(),
             hypervisor_config=HypervisorConfig(**config),
             boot=boot,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,17 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Note what would be bound, and bind nothing."""
     made: list[Path] = []
     monkeypatch.setattr(mounts, "bind", lambda source, target, flags, users: made.append(target))
-    monkeypatch.setattr(mounts, "mounted_below", lambda _: [])
+    monkeypatch.setattr(mounts, "mounted_in", lambda *_: [])
+    monkeypatch.setattr(mounts, "writable", open_directory)
     return made
+
+
+@contextmanager
+def open_directory(path: Path) -> Iterator[int]:
+    """Yield a descriptor of a directory, in the place of one that is mounted read-only."""
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
 
 
 def opened(path: Path) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,48 @@ def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path) -> None:
     )
     assert "is a mount point; unmount it first" in done.stderr
     assert (tmp_path / "source/file").read_text(encoding="utf-8") == "precious"
+
+
+def test_files_of_any_names_are_removed(tmp_path: Path) -> None:
+    for name in (b"\xff \x1b[2J\n'\"", b"\xfe\n", b"-rf", b"\x80" * 255):
+        (tmp_path / "doomed" / os.fsdecode(name) / "sub").mkdir(parents=True)
+        os.mkfifo(tmp_path / "doomed" / os.fsdecode(name) / os.fsdecode(name))
+    files.remove_tree(tmp_path / "doomed")
+    assert list(tmp_path.iterdir()) == []
+
+
+#: Fills the file system argv[1] with 100,000 directories, each in the one before, and with a file; removes all of it.
+_DEEP_AND_FULL = """
+import os, sys
+from pathlib import Path
+from vc_core.store import files
+
+top = Path(sys.argv[1])
+(top / "doomed").mkdir()
+above = os.open(top / "doomed", os.O_RDONLY)
+for _ in range(100_000):
+    os.mkdir("d", dir_fd=above)
+    below = os.open("d", os.O_RDONLY, dir_fd=above)
+    os.close(above)
+    above = below
+os.close(above)
+try:
+    (top / "doomed/file").write_bytes(bytes(1 << 20))
+except OSError as error:
+    print(error.strerror)
+files.remove_tree(top / "doomed")
+print(list(top.iterdir()))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.needs("mount namespaces")
+def test_100_000_nested_directories_are_removed_from_a_full_file_system(tmp_path: Path) -> None:
+    """They are too many for a path, for a recursion, and for open files."""
+    mounting = 'mount -t tmpfs -o size=512k,nr_inodes=200000 tmpfs "$0" && exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", mounting, str(tmp_path), sys.executable, "-c", _DEEP_AND_FULL]
+    done = subprocess.run([*argv, str(tmp_path)], capture_output=True, encoding="utf-8")
+    assert done.stdout.splitlines() == ["No space left on device", "[]"], done.stderr
 
 
 def test_a_root_that_others_can_write_is_refused(tmp_path: Path) -> None:

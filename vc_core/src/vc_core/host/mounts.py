@@ -6,15 +6,17 @@ import ctypes
 import os
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.store import files
 
-# From <sys/mount.h>; the values are part of Linux' stable interface. The last one is umount2's UMOUNT_NOFOLLOW.
+# From <sys/mount.h>; the values are part of Linux' stable interface. The last ones are those of umount2(2).
 MS_RDONLY, MS_NOSUID, MS_NODEV = 0x1, 0x2, 0x4
-MS_SHARED = 0x100000
-_UMOUNT_NOFOLLOW = 0x8
+_MS_REMOUNT, _MS_BIND, _MS_SHARED = 0x20, 0x1000, 0x100000
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 0x2, 0x8
 
 # The system calls for detached mounts (Linux 5.12): their numbers are the same on all machines but Alpha. Their flags
 # are those of linux/mount.h and linux/fcntl.h, and MS_RDONLY, MS_NOSUID and MS_NODEV have the values of the MOUNT_ATTR
@@ -39,6 +41,7 @@ class Mount:
     """One line of mountinfo (proc(5)): ``root`` is the path in the file system ``device`` that is seen at ``point``."""
 
     id: str
+    parent: str  #: id of the mount that it is mounted on
     device: str
     root: Path
     point: Path
@@ -58,7 +61,7 @@ def bind(source: int, target: Path, flags: int = 0, users: Path | None = None, w
     try:
         namespace = -1 if users is None else os.open(users, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _set_attributes(tree, target, flags, namespace, every)
+            _set_attributes(tree, target, flags, namespace=namespace, every=every)
         finally:
             if namespace != -1:
                 os.close(namespace)
@@ -67,16 +70,41 @@ def bind(source: int, target: Path, flags: int = 0, users: Path | None = None, w
         os.close(tree)
 
 
-def _set_attributes(tree: int, target: Path, flags: int, namespace: int, every: int) -> None:
-    """Set flags of a detached mount, and translate its owners unless ``namespace`` is -1. Raises OSError."""
-    translate = namespace != -1
-    attributes = _MOUNT_ATTR.pack(flags | (_MOUNT_ATTR_IDMAP if translate else 0), 0, 0, namespace if translate else 0)
+def _set_attributes(tree: int, target: Path, flags: int, cleared: int = 0, namespace: int = -1, every: int = 0) -> None:
+    """Set and clear flags of a detached mount, and translate its owners unless ``namespace`` is -1. Raises OSError."""
+    translated = (0, 0) if namespace == -1 else (_MOUNT_ATTR_IDMAP, namespace)
+    attributes = _MOUNT_ATTR.pack(flags | translated[0], cleared, 0, translated[1])
     _call(_MOUNT_SETATTR, target, tree, b"", _AT_EMPTY_PATH | every, attributes, len(attributes))
+
+
+def mount_memory(target: Path, flags: int) -> None:
+    """Mount a new file system on ``target`` that has room for mount points only (tmpfs(5)). Raises OSError."""
+    _mount("tmpfs", target, flags & ~MS_RDONLY, "tmpfs", b"mode=0755,size=64k")
+    # The mount is read-only, not the file system, which the first call would make read-only.
+    _mount("none", target, _MS_REMOUNT | _MS_BIND | flags)
+
+
+@contextmanager
+def writable(directory: Path) -> Iterator[int]:
+    """Yield a descriptor of a directory that is mounted read-only: below it, this process alone can write.
+
+    What is mounted below the directory is not there. Raises OSError.
+    """
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        tree = _call(_OPEN_TREE, directory, fd, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
+    finally:
+        os.close(fd)
+    try:
+        _set_attributes(tree, directory, 0, cleared=MS_RDONLY)
+        yield tree
+    finally:
+        os.close(tree)
 
 
 def make_shared(target: Path) -> None:
     """Let later mounts below ``target`` appear in namespaces that are copied from this one. Raises OSError."""
-    _mount("none", target, MS_SHARED)
+    _mount("none", target, _MS_SHARED)
 
 
 def unmount(target: Path) -> None:
@@ -85,14 +113,31 @@ def unmount(target: Path) -> None:
         raise _error(target)
 
 
+def detach(mount: Mount) -> None:
+    """Unmount a mount, and its copies in namespaces that are copied from this one, although they may be in use.
+
+    Files of it that are open stay open. No error if it is unmounted already; another mount that has its place is left.
+    Raises OSError.
+    """
+    try:
+        fd = os.open(mount.point, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if files.mount_id(fd) == mount.id and _libc.umount2(b"/proc/self/fd/%d" % fd, _MNT_DETACH) != 0:
+            raise _error(mount.point)
+    finally:
+        os.close(fd)
+
+
 def table() -> list[Mount]:
     """Return the mounts of this process' namespace, in the order in which they were made. Raises OSError."""
     mounts = []
     for line in _MOUNTINFO.read_bytes().splitlines():  # it can hold any bytes, and lists other programs' mounts too
         fields, _, rest = line.partition(b" - ")
-        number, _, device, root, point = (_unescaped(field) for field in fields.split(b" ")[:5])
+        number, parent, device, root, point = (_unescaped(field) for field in fields.split(b" ")[:5])
         fstype, source = (_unescaped(field) for field in rest.split(b" ")[:2])
-        mounts.append(Mount(number, device, Path(root), Path(point), fstype, source))
+        mounts.append(Mount(number, parent, device, Path(root), Path(point), fstype, source))
     return mounts
 
 
@@ -106,14 +151,35 @@ def mount_of(fd: int) -> Mount | None:
     return next((mount for mount in table() if mount.id == number), None)
 
 
+def mounted_in(directory: Path, place: str) -> list[Mount]:
+    """Return the mounts at and below a place of a directory that is a mount itself, the latest first. Raises OSError.
+
+    They are found by the ids of the mounts that they are on, so a mount that only has such a name is not among them.
+    """
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        top = files.mount_id(fd)
+    finally:
+        os.close(fd)
+    every = table()
+    points = {mount.id: mount.point / place for mount in every if mount.id == top}
+    found = []
+    for mount in every:  # a mount follows the one that it is on
+        within = points.get(mount.parent)
+        if within is not None and mount.point.is_relative_to(within):
+            points[mount.id] = within
+            found.append(mount)
+    return found[::-1]
+
+
 def mounted_below(path: Path) -> list[Path]:
     """Return the mount points at and below ``path`` in this namespace, the latest first. Raises OSError."""
     top = path.resolve()
     return [mount.point for mount in reversed(table()) if mount.point.is_relative_to(top)]
 
 
-def _mount(source: str, target: Path, flags: int) -> None:
-    if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None) != 0:
+def _mount(source: str, target: Path, flags: int, fstype: str = "none", data: bytes = b"") -> None:
+    if _libc.mount(source.encode(), os.fsencode(target), fstype.encode(), ctypes.c_ulong(flags), data) != 0:
         raise _error(target)
 
 

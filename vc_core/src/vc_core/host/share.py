@@ -1,7 +1,8 @@
 """The directories that a pod shares with its guest: below them, the host's files that its containers use are bound.
 
-They are made in the pod's own mount namespace, so nothing is ever mounted in the host's. Each is a shared mount: a
-later bind there also appears for a VM that lives in a copy of the namespace.
+They are made in the pod's own mount namespace, so nothing is ever mounted in the host's. Each is a small file system in
+memory with nothing but mount points, and is mounted read-only: what a guest may write to are the mounts alone. It is a
+shared mount: a later bind there also appears for a VM that lives in a copy of the namespace, and goes as it goes here.
 
 The supervisor calls these functions on its event loop, although they block for some system calls: a thread cannot be
 stopped when an operation is cancelled, and would bind what the clean-up has just unbound. The caller has opened
@@ -13,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from vc_core.errors import StorageError
 from vc_core.host import mounts
@@ -29,11 +30,7 @@ def make_shared_dir(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
         if not mounts.mounted_below(directory):
-            fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                mounts.bind(fd, directory, _SAFE)
-            finally:
-                os.close(fd)
+            mounts.mount_memory(directory, _SAFE | mounts.MS_RDONLY)
             mounts.make_shared(directory)
     except OSError as error:
         raise StorageError(f"shared directory {str(directory)!r} cannot be made: {error.strerror}") from error
@@ -43,15 +40,13 @@ def bind_into(directory: Path, place: str, source: Source, read_only: bool = Tru
     """Bind a file or directory of the host at ``place`` below a shared directory, and return ``place``.
 
     Called before a container starts. ``users``: the user namespace of the VM's process, None if its ids are those of
-    this process. A mount that is there already is left as it is. Raises StorageError.
+    this process. It takes the place of what an interrupted start has bound there. Raises StorageError.
     """
-    target = directory / place
     try:
-        if target not in mounts.mounted_below(directory):
-            for parent in reversed(target.relative_to(directory).parents[:-1]):
-                _make_directory(directory / parent)
-            (_make_directory if source.is_directory else _make_file)(target)
-            mounts.bind(source.fd, target, _flags(read_only), users)
+        _unmount_below(directory, place)
+        with mounts.writable(directory) as top:
+            _make_point(top, PurePath(place), source.is_directory)
+        mounts.bind(source.fd, directory / place, _flags(read_only), users)
     except OSError as error:
         if users is not None and error.errno in (errno.EINVAL, errno.EPERM):
             raise StorageError(
@@ -70,7 +65,7 @@ def bind_volume(target: Path, source: Source, read_only: bool) -> None:
     """
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        _make_directory(target)
+        target.mkdir(mode=0o700, exist_ok=True)
         mounts.bind(source.fd, target, _flags(read_only), whole=True)
     except OSError as error:
         raise StorageError(f"{source.given!r} cannot be shared with the guest: {error.strerror}") from error
@@ -80,34 +75,38 @@ def _flags(read_only: bool) -> int:
     return _SAFE | (mounts.MS_RDONLY if read_only else 0)
 
 
-def _make_directory(path: Path) -> None:
-    """Make a directory that every user of the guest can enter, whatever the umask, unless there is one. Raises OSError.
-
-    The mode is set through a descriptor that follows no link, because the guest may write to the directory above.
-    """
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fchmod(fd, 0o755)
-        finally:
-            os.close(fd)
-
-
-def _make_file(path: Path) -> None:
-    """Make an empty file that every user of the guest can read, unless there is one. Raises OSError."""
-    with suppress(FileExistsError):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(fd, 0o644)
-        finally:
-            os.close(fd)
+def _make_point(top: int, place: PurePath, is_directory: bool) -> None:
+    """Make a mount point, unless there is one, which every user of the guest can reach, whatever the umask."""
+    for directory in [*reversed(place.parents[:-1]), *([place] if is_directory else [])]:
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700, dir_fd=top)
+            os.chmod(directory, 0o755, dir_fd=top)
+    if not is_directory:
+        with suppress(FileExistsError):
+            fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=top)
+            try:
+                os.fchmod(fd, 0o644)
+            finally:
+                os.close(fd)
 
 
 def unbind(directory: Path, container_id: str) -> None:
-    """Unbind all that a container was given and remove its mount points. Called when it ended. Raises StorageError."""
-    unmount_all(directory / container_id)
-    files.remove_tree(directory / container_id)
+    """Unbind all that a container was given and remove its mount points. Called when it ended. Raises StorageError.
+
+    It is gone for the VM too, but for files that the VM has open.
+    """
+    try:
+        _unmount_below(directory, container_id)
+        with mounts.writable(directory) as top:
+            files.remove_tree(Path(container_id), within=top)
+    except OSError as error:
+        raise StorageError(f"{str(directory / container_id)!r} cannot be unmounted: {error.strerror}") from error
+
+
+def _unmount_below(directory: Path, place: str) -> None:
+    """Unmount everything at and below a place of a shared directory, although the VM may use it. Raises OSError."""
+    for mount in mounts.mounted_in(directory, place):
+        mounts.detach(mount)
 
 
 def unmount_all(directory: Path) -> None:

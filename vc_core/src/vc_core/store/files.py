@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.errors import StorageError
 
 #: Bytes. No record comes near this size: what is larger was not written by :func:`write_atomic`.
 _READ_MAX = 16 * 1024 * 1024
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def write_atomic(directory: Path, name: str, data: bytes) -> None:
@@ -73,20 +76,21 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def remove_tree(path: Path) -> None:
+def remove_tree(path: Path, within: int | None = None) -> None:
     """Remove a directory and all below it, but nothing on another mount, and nothing through a link.
 
-    A bind mount can have its source's device number, so the mount id of every directory is compared. No error if
-    there is nothing. Raises StorageError, with everything on the other mount untouched.
+    ``within``: descriptor of the directory that a relative ``path`` is in. A bind mount can have its source's device
+    number, so the mount id of every directory is compared. However deep the directories are, few are open at a time.
+    No error if there is nothing. Raises StorageError, with everything on the other mount untouched.
     """
     try:
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=within)
     except FileNotFoundError:
         return
     except OSError as error:
         raise StorageError(f"{str(path.parent)!r} cannot be opened: {error.strerror}") from error
     try:
-        _remove_directory(parent, path.name, path, mount_id(parent))
+        _remove_directory(parent, path)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -95,21 +99,58 @@ def remove_tree(path: Path) -> None:
         os.close(parent)
 
 
-def _remove_directory(parent: int, name: str, path: Path, mount: str) -> None:
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+@dataclass(slots=True)
+class _Level:
+    """A directory that is being removed: itself, its name in the one above, and the names of those left in it."""
+
+    status: os.stat_result
+    name: str
+    directories: list[str]
+
+
+def _remove_directory(parent: int, path: Path) -> None:
+    """Remove the directory ``path``, which is in ``parent``. Raises OSError, StorageError."""
+    mount = mount_id(parent)
+    levels = [_Level(os.fstat(parent), "", [path.name])]
+    fd = os.dup(parent)
     try:
-        if mount_id(fd) != mount:
-            raise StorageError(f"{str(path)!r} is a mount point; unmount it first, nothing in it was removed")
-        with os.scandir(fd) as entries:
-            names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for child, is_directory in names:
-            if is_directory:
-                _remove_directory(fd, child, path / child, mount)
-            else:
-                os.unlink(child, dir_fd=fd)
+        while levels:
+            level = levels[-1]
+            if level.directories:
+                name = level.directories.pop()
+                fd = _replaced(fd, os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd))
+                if mount_id(fd) != mount:
+                    where = Path(*(one.name for one in levels[1:]), name).relative_to(path.name)
+                    raise StorageError(
+                        f"{str(path / where)!r} is a mount point; unmount it first, nothing in it was removed"
+                    )
+                levels.append(_Level(os.fstat(fd), name, _remove_files(fd)))
+                continue
+            levels.pop()
+            if levels:
+                fd = _replaced(fd, os.open("..", _DIRECTORY, dir_fd=fd))
+                if not os.path.samestat(os.fstat(fd), levels[-1].status):
+                    raise StorageError(f"{str(path)!r} is moved while it is removed; try again")
+                os.rmdir(level.name, dir_fd=fd)
     finally:
         os.close(fd)
-    os.rmdir(name, dir_fd=parent)
+
+
+def _replaced(former: int, fd: int) -> int:
+    os.close(former)
+    return fd
+
+
+def _remove_files(directory: int) -> list[str]:
+    """Remove everything in a directory but directories, and return the names of these. Raises OSError."""
+    directories = []
+    with os.scandir(directory) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.name)
+            else:
+                os.unlink(entry.name, dir_fd=directory)
+    return directories
 
 
 def mount_id(fd: int) -> str:

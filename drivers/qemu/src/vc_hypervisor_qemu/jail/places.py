@@ -35,10 +35,14 @@ class Access(StrEnum):
     PROGRAM = "--program"  #: read and execute; owners are the host's, so only what every user may read is readable
     READ = "--read"  #: read, with the rights that root has on the host
     READ_ALL = "--read-all"  #: the same, with what is mounted below it
-    WRITE = "--write"  #: read and write, with the rights that root has on the host
-    WRITE_ALL = "--write-all"  #: the same, with what is mounted below it
+    WRITE_ALL = "--write-all"  #: read and write, with the rights that root has on the host and what is mounted below it
+    READ_TOP = "--read-top"  #: read a directory of mount points; what the core mounts there is translated by itself
+    WRITE_TOP = "--write-top"  #: the same, and write to what is mounted there
     DEVICE = "--device"  #: a device, made in the jail
     CHECK = "--check"  #: not visible; only checked that it could be a place with READ later
+
+
+_WRITES = (Access.WRITE_ALL, Access.WRITE_TOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class View:
     @property
     def writes(self) -> bool:
         """Whether QEMU may write to any file of the host."""
-        return any(one.access in (Access.WRITE, Access.WRITE_ALL) for one in self.places)
+        return any(one.access in _WRITES for one in self.places)
 
 
 def view_of(pod: PodContext, binary: Path, boot: Boot, devices: Sequence[Device], accelerator: str) -> View:
@@ -80,9 +84,9 @@ def view_of(pod: PodContext, binary: Path, boot: Boot, devices: Sequence[Device]
     places.append(Place(Access.READ, str(boot.image), "/boot/image"))
     cores = (pod.share_dir, pod.writable_dir)
     for number, device in enumerate(one for one in devices if isinstance(one, SharedDirectory)):
-        # The core binds into its directories later, each with owners translated; others may have mounts below them.
+        # The core binds into its directories later; others may have mounts below them.
         if device.host_path in cores:
-            access = Access.READ if device.read_only else Access.WRITE
+            access = Access.READ_TOP if device.read_only else Access.WRITE_TOP
         else:
             access = Access.READ_ALL if device.read_only else Access.WRITE_ALL
         places.append(Place(access, str(device.host_path), f"/shares/{number}"))
