@@ -124,3 +124,42 @@ def test_a_bind_mount_does_not_hide_what_it_shows(root_fs: Path, roots: Roots, t
     assert len(refused) == len(places)
     for line in refused:
         assert "never written by a guest" in line
+
+
+#: Mounts each directory of argv in a volume, and prints what becomes of it.
+_MOUNTED_BELOW = """
+import os, sys
+from pathlib import Path
+from vc_core.driver import SharedDirectory
+from vc_core.errors import ConfigError
+from vc_core.host import mounts, sources
+from vc_core.host.paths import Rules
+from vc_core.store.roots import Roots
+
+volume = Path(sys.argv[1])
+for place in sys.argv[2:]:
+    mounts.bind(os.open(place, os.O_PATH), volume / "below")
+    try:
+        sources.open_volumes([SharedDirectory("t", volume)], Path("/nowhere"), Rules(Roots.from_environment()))
+        print("allowed")
+    except ConfigError as error:
+        print(error)
+    mounts.unmount(volume / "below")
+"""
+
+
+@pytest.mark.root
+@pytest.mark.needs("mount namespaces")
+def test_a_volume_is_refused_if_something_forbidden_is_mounted_in_it(roots: Roots, tmp_path: Path) -> None:
+    """A volume, unlike a mount, is shared with what is mounted below it."""
+    volume, harmless = tmp_path / "volume", tmp_path / "harmless"
+    for path in (volume / "below", harmless, roots.state):
+        path.mkdir(parents=True)
+    argv = ["unshare", "--mount", sys.executable, "-c", _MOUNTED_BELOW]
+    argv += map(str, (volume, "/proc", "/dev", roots.state, harmless))
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8")
+    *refused, allowed = done.stdout.splitlines()
+    assert allowed == "allowed", done.stderr
+    assert len(refused) == 3
+    for line in refused:
+        assert f"holds the mount '{volume}/below'" in line

@@ -74,13 +74,29 @@ class Rules:
             raise ConfigError(
                 f"{what}: {given!r} is an interface of the kernel ({mount.fstype}), never {access} a guest"
             )
-        place = _located(name, mount)
-        for forbidden in (*self._never, *(() if read_only else self._not_writable)):
-            if place.meets(forbidden):
-                raise ConfigError(
-                    f"{what}: {given!r} holds or lies in {str(forbidden.name)!r}, which is never {access} a guest"
-                )
+        if (forbidden := self._forbidden(_located(name, mount), read_only)) is not None:
+            raise ConfigError(f"{what}: {given!r} holds or lies in {str(forbidden)!r}, which is never {access} a guest")
         return name
+
+    def check_below(self, what: str, given: str, name: Path, read_only: bool) -> None:
+        """Refuse a directory, checked already, in which something is mounted that no guest may use. Raises ConfigError.
+
+        For what is shared with all that is mounted below it.
+        """
+        for mount in self._mounts.values():
+            if mount.point != name and mount.point.is_relative_to(name):
+                place = _Place(mount.point, mount.device, mount.root)
+                if mount.fstype in _INTERFACES or self._forbidden(place, read_only) is not None:
+                    access = "shown to" if read_only else "written by"
+                    raise ConfigError(
+                        f"{what}: {given!r} holds the mount {str(mount.point)!r} ({mount.fstype}) of what is never "
+                        f"{access} a guest; unmount it, or share another directory"
+                    )
+
+    def _forbidden(self, place: _Place, read_only: bool) -> Path | None:
+        """Return the name of a forbidden place that a place holds or lies in, None if there is none."""
+        every = (*self._never, *(() if read_only else self._not_writable))
+        return next((forbidden.name for forbidden in every if place.meets(forbidden)), None)
 
     def _existing(self, path: Path) -> _Place:
         """Return the place with a name, which need not exist."""

@@ -170,6 +170,7 @@ def open_volumes(devices: Iterable[Device], run_dir: Path, rules: Rules) -> list
             if not source.is_directory:
                 raise source.refused("is not a directory")
             source.check(rules, device.read_only)
+            rules.check_below(source.what, source.given, source.path, device.read_only)
             found.append((device, source))
     return found
 
