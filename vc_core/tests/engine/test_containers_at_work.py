@@ -69,6 +69,8 @@ class FakeAgent:
         self.end.set_result(128 + signal)
 
     async def remove_container(self, container_id: str, timeout: float) -> None:
+        if container_id in self.removed:
+            raise AgentError(f"the guest refused REMOVECONTAINER: there is no container {container_id!r}")
         self.removed.append(container_id)
 
     def save(self) -> dict[str, object]:
@@ -114,6 +116,10 @@ class Pod:
 
     async def start(self) -> None:
         await self.containers.start(self.machine, self.config, Attachment(self.io))  # type: ignore[arg-type]
+
+    async def delete(self) -> None:
+        await self.containers.remove(self.machine, "c1")
+        self.ledger.remove_container("c1")
 
 
 @pytest.fixture(autouse=True)
@@ -226,5 +232,32 @@ def test_a_container_lost_by_its_agent_ends_without_an_exit_code(store: Store, t
         await pod.containers.wait("c1")
         ended = store.read("p1").containers["c1"]
         assert (ended.state, ended.exit_code, ended.reason) == (State.STOPPED, None, "the guest is lost")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", ["full disk", "hypervisor", "mount"])
+def test_a_container_whose_removal_failed_is_removed_when_the_cause_is_gone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The guest has forgotten the container after the first attempt, and refuses to remove it a second time."""
+
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        await pod.start()
+        pod.agent.end.set_result(0)
+        await pod.containers.wait("c1")
+        pod.hypervisor.refuses_to_detach = fault == "hypervisor"
+        with monkeypatch.context() as patch:
+            if fault == "full disk":
+                patch.setattr(files, "write_atomic", refuse)
+            elif fault == "mount":
+                patch.setattr(share, "unbind", refuse)
+            with pytest.raises((HypervisorError, StorageError)):
+                await pod.delete()
+        pod.hypervisor.refuses_to_detach = False
+        await pod.delete()
+        assert store.read("p1").containers == {}
+        assert pod.hypervisor.disks == set()
 
     asyncio.run(run())

@@ -97,13 +97,7 @@ class Containers:
         process: GuestProcessId | None = None
         try:
             if self._ledger.container(config.id).process:
-                await agent.remove_container(config.id, AGENT_TIMEOUT)
-                self._ledger.note_end(config.id, process="")  # the guest has forgotten it, even if this start fails
-                await self.detach_root(machine, config.id)
-                # The VM may still hold files open there, so that unmounting fails (EBUSY). What is bound is the same
-                # as before and serves this start: share.bind_into leaves it as it is.
-                with suppress(StorageError):
-                    self.unshare(config.id)
+                await self.remove(machine, config.id)
             with ExitStack() as stack:
                 if opened is None:
                     opened = await self._open_sources(machine, config, stack)
@@ -208,6 +202,19 @@ class Containers:
         for running in self._running.values():
             running.io.close()
         self._running.clear()
+
+    async def remove(self, machine: Machine, container_id: str) -> None:
+        """Remove a container that does not run from the guest, and take back what it was given.
+
+        Called before it is started again or deleted. If a part fails, this may be called again.
+        Raises AgentError, HypervisorError, StorageError.
+        """
+        if self._ledger.container(container_id).process:
+            await machine.agent.remove_container(container_id, AGENT_TIMEOUT)
+            with suppress(StorageError):  # the guest has forgotten it; the next change that the disk takes has this too
+                self._ledger.note_end(container_id, process="")
+        await self.detach_root(machine, container_id)
+        self.unshare(container_id)
 
     def unshare(self, container_id: str) -> None:
         """Unbind what a container was given of the host's files. Raises StorageError."""

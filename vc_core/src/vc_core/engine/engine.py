@@ -260,12 +260,9 @@ class Engine:
             await self.stop_container(container_id, None, force=True)
         async with self._operation:
             require(self.record, Action.DELETE_CONTAINER, container_id)
-            machine, containers = self._runtime.machine, self._runtime.containers
+            machine = self._runtime.machine
             if machine is not None:
-                if self._ledger.container(container_id).process:
-                    await machine.while_alive(machine.agent.remove_container(container_id, AGENT_TIMEOUT))
-                await machine.while_alive(containers.detach_root(machine, container_id))
-            containers.unshare(container_id)
+                await machine.while_alive(self._runtime.containers.remove(machine, container_id))
             self._ledger.remove_container(container_id)
 
     async def stats_container(self, container_id: str) -> ContainerUsage:
