@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,27 @@ def shared_files(tmp_path_factory: pytest.TempPathFactory, hypervisor: str) -> P
     return top
 
 
+class Swapped:
+    """A directory whose name somebody else makes a link to a forbidden place, and gives back."""
+
+    def __init__(self, directory: Path, target: str) -> None:
+        self._name, self._kept, self._target = directory, directory.with_name("kept"), target
+
+    def __enter__(self) -> None:
+        self._name.rename(self._kept)
+        self._name.symlink_to(self._target)
+
+    def __exit__(self, *_: object) -> None:
+        self._name.unlink()
+        self._kept.rename(self._name)
+
+
 @pytest.fixture(scope="module")
 def mounted(bundle: Path, shared_files: Path, root: Path) -> Iterator[vc.Pod]:
-    """Return a pod with a root of its own, and a container with every kind of mount."""
+    """Return a pod with a root of its own, and a container with every kind of mount.
+
+    While it boots, before anything is mounted, the name of a source is a link to a directory of the host.
+    """
     mounts = [
         vc.Mount(str(shared_files / "data"), "/data"),
         vc.Mount(str(shared_files / "scratch"), "/var/scratch", read_only=False),
@@ -39,14 +58,20 @@ def mounted(bundle: Path, shared_files: Path, root: Path) -> Iterator[vc.Pod]:
     mounter = (*DEFAULT_CAPABILITIES, "CAP_SYS_ADMIN")
     cmd = container(bundle).cmd
     one = vc.ContainerConfig(id="c1", root_fs=str(bundle), cmd=cmd, mounts=mounts, capabilities=mounter)
-    made = vc.run_pod(
-        pod_config(
+    with ExitStack() as swapped:
+
+        def swap(phrase: str, _: object) -> None:
+            if phrase == "starting the VM":
+                swapped.enter_context(Swapped(shared_files / "data", "/etc"))
+
+        config = pod_config(
             id="mounted",
             root_fs=str(bundle),
             containers=[one],
             volumes=[vc.Volume("tagged", str(shared_files / "volume"))],
         )
-    )
+        made = vc.run_pod(config, progress=swap)
+        assert (shared_files / "data").is_symlink()
     yield made
     made.delete(force=True)
 
@@ -59,6 +84,10 @@ def test_a_mount_shows_the_hosts_files_and_what_changes_there(mounted: vc.Pod, s
     assert sh(mounted, "cat /data/file").stdout == b"from the host\n"
     (shared_files / "data/file").write_text("changed\n", encoding="utf-8")
     assert sh(mounted, "cat /data/file").stdout == b"changed\n"
+
+
+def test_a_mount_is_what_was_opened_although_its_name_was_a_link_when_it_was_mounted(mounted: vc.Pod) -> None:
+    assert sh(mounted, "ls /data").stdout == b"file\n"
 
 
 def test_a_mount_is_read_only_unless_asked_otherwise(mounted: vc.Pod, shared_files: Path) -> None:
@@ -160,21 +189,6 @@ def test_commands_run_in_the_guest_itself_where_the_pod_has_no_root(pod: vc.Pod)
     result = pod.enter(vc.Cmd(args=["/bin/busybox", "ps", "-o", "args"]))
     assert b"sleep 100000" in result.stdout
     assert b"/init" in result.stdout
-
-
-class Swapped:
-    """A directory whose name somebody else makes a link to a forbidden place, and gives back."""
-
-    def __init__(self, directory: Path, target: str) -> None:
-        self._name, self._kept, self._target = directory, directory.with_name("kept"), target
-
-    def __enter__(self) -> None:
-        self._name.rename(self._kept)
-        self._name.symlink_to(self._target)
-
-    def __exit__(self, *_: object) -> None:
-        self._name.unlink()
-        self._kept.rename(self._name)
 
 
 def test_a_source_that_becomes_a_link_is_refused_at_each_start_of_its_container(
