@@ -20,7 +20,7 @@ struct place {
 	enum access access;
 	bool whole; /* with what is mounted below it */
 	bool top;   /* of mount points, in a file system of the supervisor's: read-only itself, and not translated */
-	const char *source, *target;
+	const char *source, *target; /* on the host and in the jail; with ACCESS_CHECK its name, and where it is open */
 	int tree; /* descriptor of the detached mount */
 };
 

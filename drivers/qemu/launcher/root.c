@@ -27,33 +27,44 @@ static void set_attributes(int tree, const char *path, struct mount_attributes a
 		fail("%s", what);
 }
 
-/* Take a copy of the mounts of each place, while the host's files can still be named. */
-static void open_places(struct order *order, int users)
+/* Take a copy of the mounts of a place, with the flags that they have in the jail. */
+static void open_place(struct place *place, const char *path, int users)
 {
 	char what[PATH_MAX + 100];
 
-	for (struct place *place = order->places; place < order->places + order->place_count; place++) {
-		if (place->access == ACCESS_DEVICE)
-			continue;
-		place->tree = (int)syscall(SYS_open_tree, AT_FDCWD, place->source,
-		                           OPEN_TREE_CLONE_ | OPEN_TREE_CLOEXEC_ | (place->whole ? AT_RECURSIVE_ : 0));
-		if (place->tree < 0)
-			missing(place->source);
-		struct mount_attributes attributes = {.set = harmless};
-		if (place->access != ACCESS_WRITE || place->top)
-			attributes.set |= MOUNT_ATTR_RDONLY_;
-		if (place->access != ACCESS_PROGRAM)
-			attributes.set |= MOUNT_ATTR_NOEXEC_;
-		if (place->access != ACCESS_PROGRAM && !place->top) {
-			attributes.set |= MOUNT_ATTR_IDMAP_;
-			attributes.user_namespace = users;
-		}
-		snprintf(what, sizeof what, "the file system of '%s' cannot translate owners (idmapped mounts)",
-		         place->source);
-		set_attributes(place->tree, "", attributes, place->whole, what);
-		if (place->access == ACCESS_CHECK)
-			close(place->tree);
+	place->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path,
+	                           OPEN_TREE_CLONE_ | OPEN_TREE_CLOEXEC_ | (place->whole ? AT_RECURSIVE_ : 0));
+	if (place->tree < 0)
+		missing(place->source);
+	struct mount_attributes attributes = {.set = harmless};
+	if (place->access != ACCESS_WRITE || place->top)
+		attributes.set |= MOUNT_ATTR_RDONLY_;
+	if (place->access != ACCESS_PROGRAM)
+		attributes.set |= MOUNT_ATTR_NOEXEC_;
+	if (place->access != ACCESS_PROGRAM && !place->top) {
+		attributes.set |= MOUNT_ATTR_IDMAP_;
+		attributes.user_namespace = users;
 	}
+	snprintf(what, sizeof what, "the file system of '%s' cannot translate owners (idmapped mounts)", place->source);
+	set_attributes(place->tree, "", attributes, place->whole, what);
+}
+
+/* Try with what the supervisor will mount later. It has opened it: this is in its mount namespace, as these files are. */
+static void check_places(struct order *order, int users)
+{
+	for (struct place *place = order->places; place < order->places + order->place_count; place++)
+		if (place->access == ACCESS_CHECK) {
+			open_place(place, place->target, users);
+			close(place->tree);
+		}
+}
+
+/* Open the places while the host's files can still be named. */
+static void open_places(struct order *order, int users)
+{
+	for (struct place *place = order->places; place < order->places + order->place_count; place++)
+		if (place->access != ACCESS_DEVICE && place->access != ACCESS_CHECK)
+			open_place(place, place->source, users);
 }
 
 /* Make the directories above `path`, which is below the new root, and go there: return the last part. */
@@ -141,6 +152,7 @@ void root_enter(struct order *order, int users)
 {
 	int namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
+	check_places(order, users);
 	if (unshare(namespaces | (order->network ? 0 : CLONE_NEWNET)))
 		fail("new namespaces");
 	if (sethostname("vm", 2))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.config.ids import pod_uuid
@@ -28,7 +29,8 @@ class PodContext:
     containers' root file systems; an agent that shares files adds it to the VM. ``boot``: None for a hypervisor that
     boots nothing, and when the object is made to take over or to discard a VM. ``writable_dir``: a second host
     directory like ``share_dir``, for mounts that containers may write to; None when no container of the pod has any.
-    ``sources``: what the core binds below these two for the containers that the pod starts with.
+    ``sources``: what the core binds below these two for the containers that the pod starts with; for each name the path
+    of the open file, ``/proc/PID/fd/N``, which is valid until ``Hypervisor.prepare`` returns.
 
     ``mount_namespace``: a path of the mount namespace in which ``share_dir`` and ``writable_dir`` have their content,
     for setns(2) and ``nsenter --mount=PATH``. A process that the supervisor starts is in this namespace already; one
@@ -48,7 +50,7 @@ class PodContext:
     boot: Boot | None = None
     writable_dir: Path | None = None
     mount_namespace: Path | None = None
-    sources: tuple[Path, ...] = ()
+    sources: Mapping[Path, Path] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -57,7 +59,7 @@ class PodContext:
         run_dir: Path,
         boot: Boot | None = None,
         mount_namespace: Path | None = None,
-        sources: tuple[Path, ...] = (),
+        sources: Mapping[Path, Path] | None = None,
     ) -> PodContext:
         """Return the context of a pod; ``run_dir``: its run directory, which need not exist yet."""
         writes = any(not mount.read_only for one in config.containers for mount in one.mounts)
@@ -71,5 +73,5 @@ class PodContext:
             boot=boot,
             writable_dir=run_dir / "writable" if writes else None,
             mount_namespace=mount_namespace,
-            sources=sources,
+            sources=sources or {},
         )

@@ -153,7 +153,7 @@ class Runtime:
             return PodContext.of(config, self._run_dir)
         with trace.span("find the guest"):
             boot = await guest_image.resolve(self._plugins, config, self._roots.cache, progress)
-        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace, tuple(opened.shared))
+        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace, opened.shared)
         for directory in filter(None, (self._share_dir, pod.writable_dir)):
             share.make_shared_dir(directory)
         return pod

@@ -117,11 +117,11 @@ class PodSources:
         self.root, self.containers = root, containers
 
     @property
-    def shared(self) -> list[Path]:
-        """The files and directories that will be bound, without the disks."""
+    def shared(self) -> dict[Path, Path]:
+        """The files and directories that will be bound, without the disks: for each name the path of the open file."""
         roots = [*filter(None, [self.root]), *(one.root for one in self.containers if not one.root.fstype)]
         every = [*roots, *(mount for one in self.containers for mount in one.mounts)]
-        return list(dict.fromkeys(source.path for source in every))
+        return {source.path: Path(f"/proc/{os.getpid()}/fd/{source.fd}") for source in every}
 
     def close(self) -> None:
         """Close them all."""

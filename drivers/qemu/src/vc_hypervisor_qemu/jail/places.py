@@ -47,7 +47,7 @@ _WRITES = (Access.WRITE_ALL, Access.WRITE_TOP)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One file or directory of the host, and its path in the jail."""
+    """One file or directory of the host, and its path in the jail; with CHECK its name, and where it is open."""
 
     access: Access
     source: str
@@ -79,7 +79,7 @@ class View:
 def view_of(pod: PodContext, binary: Path, boot: Boot, devices: Sequence[Device], accelerator: str) -> View:
     """Return what the QEMU of a pod must see. Called when its VM is prepared. Raises OSError."""
     places, links = _system(binary)
-    places += (Place(Access.CHECK, str(source), "/") for source in pod.sources)
+    places += (Place(Access.CHECK, str(name), str(opened)) for name, opened in pod.sources.items())
     places.append(Place(Access.READ, str(boot.kernel), "/boot/kernel"))
     places.append(Place(Access.READ, str(boot.image), "/boot/image"))
     cores = (pod.share_dir, pod.writable_dir)
@@ -101,7 +101,7 @@ def view_without_pod(binary: Path, checked: Sequence[Path]) -> View:
     Raises OSError.
     """
     places, links = _system(binary)
-    places += (Place(Access.CHECK, str(source), "/") for source in checked)
+    places += (Place(Access.CHECK, str(source), str(source)) for source in checked)
     places += (Place(Access.DEVICE, name, name) for name in _DEVICES)
     return View(places, links)
 
