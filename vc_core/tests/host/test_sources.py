@@ -141,6 +141,17 @@ def test_what_is_bound_is_what_was_opened_also_in_a_user_namespace(tmp_path: Pat
     assert done.stdout.splitlines() == ["['ours']", "['ours']"], done.stderr
 
 
+def test_a_source_that_is_removed_while_it_is_opened_is_refused(tmp_path: Path, rules: Rules) -> None:
+    for name in ("source", "source (deleted)"):
+        (tmp_path / name).mkdir()
+        with sources.Source("mount", str(tmp_path / name)) as source:
+            source.check(rules, read_only=True)
+            assert source.path == tmp_path / name
+            (tmp_path / name).rmdir()
+            with pytest.raises(ConfigError, match="was removed while it was opened"):
+                source.check(rules, read_only=True)
+
+
 def test_a_disk_stays_what_was_checked_although_its_name_becomes_another_file(tmp_path: Path, rules: Rules) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"hsqs" + bytes(5000))

@@ -113,10 +113,10 @@ class Rules:
 
 def name_of(fd: int) -> Path | None:
     """Return the name that an open file or directory has now, without links; None if it has none any more."""
-    if os.fstat(fd).st_nlink == 0:
-        return None  # the kernel would add " (deleted)" to the former name
     name = Path(f"/proc/self/fd/{fd}").readlink()
-    return name if name.is_absolute() else None  # "(unreachable)" of a mount that was detached
+    if not name.is_absolute():
+        return None  # "(unreachable)": the mount was detached
+    return None if name.name.endswith(" (deleted)") and os.fstat(fd).st_nlink == 0 else name
 
 
 def _located(name: Path, mount: Mount) -> _Place:
