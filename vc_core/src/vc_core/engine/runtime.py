@@ -256,7 +256,7 @@ class Runtime:
 
     async def _take_over(self) -> None:
         record, writable = self._ledger.record, self._run_dir / "writable"
-        self.containers = self._no_containers(writable if writable.exists() else None)
+        self.containers = self._no_containers(writable if share.is_shared_dir(writable) else None)
         pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
         machine = self._make_machine(pod, record.saved_hypervisor, record.saved_agent)
         if record.supervised:

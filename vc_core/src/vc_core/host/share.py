@@ -29,11 +29,16 @@ def make_shared_dir(directory: Path) -> None:
     """Make a shared directory, unless it is one already. Called at a pod's start. Raises StorageError."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
-        if not mounts.mounted_below(directory):
+        if not is_shared_dir(directory):
             mounts.mount_memory(directory, _SAFE | mounts.MS_RDONLY)
             mounts.make_shared(directory)
     except OSError as error:
         raise StorageError(f"shared directory {str(directory)!r} cannot be made: {error.strerror}") from error
+
+
+def is_shared_dir(directory: Path) -> bool:
+    """Return whether there is such a shared directory in this mount namespace. Raises OSError."""
+    return bool(mounts.mounted_below(directory))
 
 
 def bind_into(directory: Path, place: str, source: Source, read_only: bool = True, users: Path | None = None) -> str:
