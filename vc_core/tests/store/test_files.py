@@ -112,6 +112,7 @@ print(list(top.iterdir()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.needs("mount namespaces")
 def test_100_000_nested_directories_are_removed_from_a_full_file_system(tmp_path: Path) -> None:

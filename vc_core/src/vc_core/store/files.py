@@ -155,9 +155,13 @@ def _remove_files(directory: int) -> list[str]:
 
 def mount_id(fd: int) -> str:
     """Return the id of the mount that an open file is on (proc(5), fdinfo; Python has no statx)."""
-    for line in Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="utf-8").splitlines():
-        if line.startswith("mnt_id:"):
-            return line.split()[1]
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _, found, rest = os.read(info, 4096).partition(b"\nmnt_id:")
+    finally:
+        os.close(info)
+    if found:
+        return rest.split(maxsplit=1)[0].decode()
     raise StorageError("this kernel does not show the mount of an open file (/proc/self/fdinfo has no mnt_id)")
 
 
