@@ -27,27 +27,40 @@ static void set_attributes(int tree, const char *path, struct mount_attributes a
 		fail("%s", what);
 }
 
+static uint64_t attributes_of(enum access access)
+{
+	switch (access) {
+	case ACCESS_PROGRAM:
+		return harmless | MOUNT_ATTR_RDONLY_;
+	case ACCESS_WRITE:
+		return harmless | MOUNT_ATTR_NOEXEC_;
+	case ACCESS_DEVICE:
+		return MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NOEXEC_;
+	default:
+		return harmless | MOUNT_ATTR_NOEXEC_ | MOUNT_ATTR_RDONLY_;
+	}
+}
+
 /* Take a copy of the mounts of each place, while the host's files can still be named. */
 static void open_places(struct order *order, int users)
 {
 	char what[PATH_MAX + 100];
 
 	for (struct place *place = order->places; place < order->places + order->place_count; place++) {
-		if (place->access == ACCESS_DEVICE)
+		if (order->translated ? place->access == ACCESS_DEVICE : place->access == ACCESS_CHECK)
 			continue;
 		place->tree = (int)syscall(SYS_open_tree, AT_FDCWD, place->source,
 		                           OPEN_TREE_CLONE_ | OPEN_TREE_CLOEXEC_ | (place->whole ? AT_RECURSIVE_ : 0));
 		if (place->tree < 0)
 			missing(place->source);
-		struct mount_attributes attributes = {.set = harmless};
-		if (place->access != ACCESS_WRITE)
-			attributes.set |= MOUNT_ATTR_RDONLY_;
-		if (place->access != ACCESS_PROGRAM) {
-			attributes.set |= MOUNT_ATTR_NOEXEC_ | MOUNT_ATTR_IDMAP_;
+		struct mount_attributes attributes = {.set = attributes_of(place->access)};
+		snprintf(what, sizeof what, "mount flags of '%s'", place->source);
+		if (order->translated && place->access != ACCESS_PROGRAM) {
+			attributes.set |= MOUNT_ATTR_IDMAP_;
 			attributes.user_namespace = users;
+			snprintf(what, sizeof what, "the file system of '%s' cannot translate owners (idmapped mounts)",
+			         place->source);
 		}
-		snprintf(what, sizeof what, "the file system of '%s' cannot translate owners (idmapped mounts)",
-		         place->source);
 		set_attributes(place->tree, "", attributes, place->whole, what);
 		if (place->access == ACCESS_CHECK)
 			close(place->tree);
@@ -87,7 +100,7 @@ static void put_places(struct order *order)
 	struct stat status;
 
 	for (struct place *place = order->places; place < order->places + order->place_count; place++) {
-		if (place->access == ACCESS_DEVICE || place->access == ACCESS_CHECK)
+		if (place->access == ACCESS_CHECK || (order->translated && place->access == ACCESS_DEVICE))
 			continue;
 		const char *target = place->target + 1; /* it begins with "/"; the new root is the current directory */
 		if (fstatat(place->tree, "", &status, AT_EMPTY_PATH_))
@@ -104,7 +117,7 @@ static void put_places(struct order *order)
 	}
 }
 
-/* Devices are made, not bound: they then belong to QEMU's user, whatever their owners on the host. */
+/* For ids of its own, devices are made, not bound: they belong to QEMU's user then, whatever their owners on the host. */
 static void make_devices(struct order *order)
 {
 	struct stat status;
@@ -151,7 +164,8 @@ void root_enter(struct order *order, int users)
 		fail("the root of the jail");
 	mode_t mask = umask(0); /* these are not the files of QEMU's user */
 	put_places(order);
-	make_devices(order);
+	if (order->translated)
+		make_devices(order);
 	mount_proc();
 	umask(mask);
 	set_attributes(AT_FDCWD, ".", (struct mount_attributes){.set = MOUNT_ATTR_RDONLY_}, false, "the root of the jail");

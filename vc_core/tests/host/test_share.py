@@ -24,7 +24,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 def bound(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
     """Note what would be bound, and bind nothing."""
     made: list[tuple[Path, Path]] = []
-    monkeypatch.setattr(mounts, "bind", lambda source, target, flags: made.append((source, target)))
+    monkeypatch.setattr(mounts, "bind", lambda source, target, *_: made.append((source, target)))
     monkeypatch.setattr(mounts, "mounted_below", lambda _: [])
     return made
 

@@ -18,7 +18,7 @@ import os, sys
 from pathlib import Path
 from vc_core.host import mounts
 source, target, users = map(Path, sys.argv[1:])
-mounts.bind_translated(source, target, mounts.MS_NOSUID, users)
+mounts.bind(source, target, mounts.MS_NOSUID, users)
 print((target / "theirs").stat().st_uid)
 os.setegid(1_000_007)
 os.seteuid(1_000_007)
@@ -61,7 +61,7 @@ def test_a_file_system_that_cannot_translate_owners_is_refused_with_einval(tmp_p
         "from pathlib import Path\n"
         "from vc_core.host import mounts\n"
         "try:\n"
-        "    mounts.bind_translated(Path('/proc'), Path(sys.argv[1]), 0, Path('/proc/self/ns/user'))\n"
+        "    mounts.bind(Path('/proc'), Path(sys.argv[1]), 0, Path('/proc/self/ns/user'))\n"
         "except OSError as error:\n"
         "    print(errno.errorcode[error.errno], error.filename)\n"
     )

@@ -6,11 +6,12 @@ import ctypes
 import os
 import re
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 
 # From <sys/mount.h>; the values are part of Linux' stable interface. The last one is umount2's UMOUNT_NOFOLLOW.
 MS_RDONLY, MS_NOSUID, MS_NODEV = 0x1, 0x2, 0x4
-MS_REMOUNT, MS_BIND, MS_SHARED = 0x20, 0x1000, 0x100000
+MS_REC, MS_PRIVATE, MS_SHARED = 0x4000, 0x40000, 0x100000
 _UMOUNT_NOFOLLOW = 0x8
 
 # The system calls for detached and translated mounts (Linux 5.12): their numbers are the same on all machines but
@@ -31,36 +32,35 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def bind(source: Path, target: Path, flags: int = 0) -> None:
-    """Bind ``source`` on ``target`` (not what is mounted below it), with mount flags of its own. Raises OSError."""
-    _mount(str(source), target, MS_BIND)
-    if flags:
-        # The kernel takes a bind's own flags only in a second call (mount(2), "Creating a bind mount").
-        _mount("none", target, MS_REMOUNT | MS_BIND | flags)
+def bind(source: Path, target: Path, flags: int = 0, users: Path | None = None) -> None:
+    """Bind ``source`` on ``target`` (not what is mounted below it), with mount flags beside those of its mount.
 
-
-def bind_translated(source: Path, target: Path, flags: int, users: Path) -> None:
-    """Bind ``source`` on ``target`` as :func:`bind` does, with the owners translated to the ids of a user namespace.
-
-    An owner N of a file is the Nth id of the namespace there, and what such an id makes belongs to N. ``users``: a file
-    that names the namespace (``/proc/PID/ns/user``). Raises OSError; EINVAL for a file system that cannot do this.
+    The bind has its flags before it is there, so that it has them wherever it is propagated to. ``users``: a file that
+    names a user namespace (``/proc/PID/ns/user``), to whose ids the owners are translated: an owner N of a file is the
+    Nth id of the namespace there, and what such an id makes belongs to N. Raises OSError; EINVAL for a file system that
+    cannot do this, and for a plain user who would leave out what is mounted below ``source``.
     """
-    tree = _call(_OPEN_TREE, source, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC)
-    try:
-        namespace = os.open(users, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            attributes = _MOUNT_ATTR.pack(flags | _MOUNT_ATTR_IDMAP, 0, 0, namespace)
-            _call(_MOUNT_SETATTR, source, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
-        finally:
-            os.close(namespace)
+    with ExitStack() as stack:
+        tree = _call(_OPEN_TREE, source, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+        stack.callback(os.close, tree)
+        namespace = 0
+        if users is not None:
+            namespace = os.open(users, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, namespace)
+            flags |= _MOUNT_ATTR_IDMAP
+        attributes = _MOUNT_ATTR.pack(flags, 0, 0, namespace)
+        _call(_MOUNT_SETATTR, source, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         _call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
-    finally:
-        os.close(tree)
 
 
 def make_shared(target: Path) -> None:
     """Let later mounts below ``target`` appear in namespaces that are copied from this one. Raises OSError."""
     _mount("none", target, MS_SHARED)
+
+
+def make_private(target: Path) -> None:
+    """Let no later mount at or below ``target`` appear in another namespace, nor come from one. Raises OSError."""
+    _mount("none", target, MS_REC | MS_PRIVATE)
 
 
 def unmount(target: Path) -> None:

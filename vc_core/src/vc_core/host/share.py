@@ -47,17 +47,17 @@ def bind_into(directory: Path, place: str, source: Path, read_only: bool = True,
                 _make_directory(directory / parent)
             (_make_directory if source.is_dir() else _make_file)(target)
             flags = _SAFE | (mounts.MS_RDONLY if read_only else 0)
-            if users is None:
-                mounts.bind(source, target, flags)
-            else:
-                mounts.bind_translated(source, target, flags, users)
+            mounts.bind(source, target, flags, users)
     except OSError as error:
         if users is not None and error.errno in (errno.EINVAL, errno.EPERM):
             raise StorageError(
                 f"{str(source)!r} cannot be shared with the guest of a jailed VM, because its file system does not "
                 "translate owners (idmapped mounts); copy it to another file system"
             ) from error
-        raise StorageError(f"{str(source)!r} cannot be shared with the guest: {error.strerror}") from error
+        why = error.strerror
+        if error.errno == errno.EINVAL and os.geteuid() != 0:
+            why = "something is mounted below it, which only root may leave out; share a directory without mounts"
+        raise StorageError(f"{str(source)!r} cannot be shared with the guest: {why}") from error
     return place
 
 
