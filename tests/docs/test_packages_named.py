@@ -40,6 +40,7 @@ PRESENT = {
         "exec",
         "find",
         "grep",
+        "id",
         "kill",
         "ln",
         "ls",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +16,6 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from plain_user import PlainUser
-from vc_core.driver import GuestImage
-from vc_core.engine import guest_image
-from vc_core.plugins.registry import Plugins
-from vc_core.store.roots import Roots
 from vc_core.testing.slowness import scaled
 
 pytestmark = [
@@ -33,32 +29,16 @@ pytestmark = [
 FIRST, COUNT = 1_700_000_000, 65_536
 
 
-async def guest_of_hyperstart() -> GuestImage:
-    """Return the guest that pods of root boot on this host."""
-    plugins = Plugins()
-    request = guest_image.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
-    return await guest_image.find_or_build(plugins, "debian", request, lambda *_: None)
-
-
 def make_user(place: Path, bundle: Path) -> PlainUser:
-    """Return a user who has the bundle, and the guest of root's pods, as files of the user's own."""
-    place.chmod(0o755)
+    """Return a user who has the bundle, a file that only he can read, and a directory to share."""
     user = PlainUser(place)
+    user.take_guest()
     shutil.copytree(bundle, user.home / "bundle", symlinks=True)
     (user.home / "bundle/rootfs/secret").write_text("of the user\n", encoding="utf-8")
     (user.home / "bundle/rootfs/secret").chmod(0o600)
     (user.home / "data").mkdir(mode=0o700)
     (user.home / "data/before").write_text("from the host\n", encoding="utf-8")
-    built = asyncio.run(guest_of_hyperstart()).kernel.parent
-    top = built.parents[1]
-    for part in (top / "requests", built):
-        shutil.copytree(
-            part, user.home / ".cache/virtcontainers/guests" / top.name / part.relative_to(top), symlinks=True
-        )
-    for path in [user.home, *user.home.rglob("*")]:
-        os.chown(path, user.uid, user.uid, follow_symlinks=False)
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o700)
+    user.own(user.home)
     return user
 
 
@@ -147,6 +127,19 @@ def test_a_new_supervisor_of_the_user_takes_over_from_one_that_was_killed(user: 
 def test_no_other_user_can_enter_a_directory_of_the_users_pods(user: PlainUser) -> None:
     for top in (user.runtime / "virtcontainers", user.home / ".local/state/virtcontainers"):
         assert (top.stat().st_uid, top.stat().st_mode & 0o777) == (user.uid, 0o700), top
+
+
+def test_a_directory_with_a_mount_below_it_is_refused_with_the_reason(user: PlainUser) -> None:
+    script = """
+from pathlib import Path
+from vc_core.host import namespaces, share
+namespaces.enter(None)
+shared = Path("shared").absolute()
+share.make_shared_dir(shared)
+share.bind_into(shared, "place", Path("/"))
+"""
+    done = user.run(sys.executable, "-c", script, check=False)
+    assert "'/' cannot be shared with the guest: something is mounted below it, which only root" in done.stderr
 
 
 @pytest.mark.needs("newuidmap")

@@ -6,13 +6,19 @@ of the user runs in a mount namespace of its own, where such a directory holds n
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vc_core.driver import GuestImage
+from vc_core.engine import guest_image
+from vc_core.plugins.registry import Plugins
+from vc_core.store.roots import Roots
 from vc_core.testing.slowness import scaled
 
 #: What the user needs, wherever it is: this project, and the interpreter with its packages.
@@ -23,13 +29,14 @@ _TIMEOUT = 180.0
 
 
 class PlainUser:
-    """A user without subordinate ids, whose home is ``place/home``; everybody can enter ``place``."""
+    """A user without subordinate ids, whose home is ``place/home``; other users can enter ``place``."""
 
     #: Ids that no distribution gives to a user.
     uid = 54321
     name = "plain"
 
     def __init__(self, place: Path) -> None:
+        place.chmod(0o755)
         self.home, self.runtime = place / "home", place / "runtime"
         for directory in (self.home, self.runtime):
             directory.mkdir(mode=0o700)
@@ -50,6 +57,22 @@ class PlainUser:
         """The variables of a login."""
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         return {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.runtime), "PATH": path, "LANG": "C.UTF-8"}
+
+    def take_guest(self) -> None:
+        """Have a copy of the guest that pods of root boot: to build one takes long, and needs a package index."""
+        built = asyncio.run(_guest_of_root()).kernel.parent
+        cache = built.parents[1]
+        for part in (cache / "requests", built):
+            place = self.home / ".cache/virtcontainers/guests" / cache.name / part.relative_to(cache)
+            shutil.copytree(part, place, symlinks=True)
+        self.own(self.home)
+
+    def own(self, top: Path) -> None:
+        """Own a directory and all that is below it; no other user can enter one of the directories."""
+        for path in (top, *top.rglob("*")):
+            os.chown(path, self.uid, self.uid, follow_symlinks=False)
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
 
     def run(
         self, *command: str | Path, environment: Mapping[str, str] | None = None, check: bool = True
@@ -94,6 +117,12 @@ class PlainUser:
             yield f"mount -t tmpfs -o mode=755 none {shlex.quote(str(top))}"
         for path, place in kept.items():
             yield f"mkdir -p {shlex.quote(str(path))}; mount --move {place} {shlex.quote(str(path))}"
+
+
+async def _guest_of_root() -> GuestImage:
+    plugins = Plugins()
+    request = guest_image.guest_request(plugins, "hyperstart", {}, Roots.from_environment().cache)
+    return await guest_image.find_or_build(plugins, "debian", request, lambda *_: None)
 
 
 def _first_closed(path: Path) -> Path | None:

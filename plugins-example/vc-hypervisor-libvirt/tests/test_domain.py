@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from vc_core.driver import (
     Resources,
     SharedDirectory,
 )
-from vc_core.errors import ConfigError, HypervisorError
+from vc_core.errors import ConfigError, HypervisorError, PrivilegeError
 from vc_hypervisor_libvirt import domain, network
 from vc_hypervisor_libvirt.config import LibvirtConfig
 from vc_hypervisor_libvirt.domain import Disk
@@ -38,7 +39,8 @@ QEMU = f"{{{domain._QEMU}}}"
 
 
 @pytest.fixture
-def pod(tmp_path: Path) -> PodContext:
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PodContext:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # pods of this driver are root's
     boot = Boot(Path("/k"), Path("/i & <j>"), True, ("a=1",))
     return PodContext(
         "p1", UUID, tmp_path, tmp_path / "share", Resources(memory=256, vcpus=2), HypervisorConfig(), boot
@@ -118,6 +120,12 @@ def test_a_tap_device_is_an_interface_that_libvirt_does_not_make(pod: PodContext
     target = interface.find("target")
     assert target is not None
     assert (target.get("dev"), target.get("managed")) == ("tap7", "no")
+
+
+def test_a_pod_of_a_plain_user_is_refused_when_it_is_created(pod: PodContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(PrivilegeError, match=r"hypervisor libvirt needs root, .*; this process runs as user 4711"):
+        LibvirtHypervisor(pod, LibvirtConfig(), None)
 
 
 @pytest.mark.parametrize(

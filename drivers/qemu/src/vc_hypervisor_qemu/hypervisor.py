@@ -125,7 +125,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
 
     @property
     def jail(self) -> str:
-        """Return how QEMU's process is confined: "full", "landlock" or "none"; "none" before prepare."""
+        """Return how QEMU's process is confined, a ``Level`` of the jail; "none" before prepare."""
         return self._record.jail if self._record else Level.NONE
 
     @property
