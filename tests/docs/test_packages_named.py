@@ -48,6 +48,7 @@ PRESENT = {
         "sed",
         "sleep",
         "stat",
+        "test",
         "xargs",
     ),
     *("tail", "tee", "touch", "true", "truncate", "wait"),
