@@ -98,9 +98,7 @@ def _make() -> None:
         go = b"\n"
     finally:
         if mapper is not None:
-            with mapper, suppress(subprocess.TimeoutExpired):
-                mapper.communicate(go, _MAP_TIMEOUT)
-            mapper.kill()
+            _finish(mapper, go)
     for kind, own in (("uid", uid), ("gid", gid)):
         path = Path(f"/proc/self/{kind}_map")
         if path.read_bytes():
@@ -126,6 +124,15 @@ def _start_mapper(uid: int, gid: int) -> subprocess.Popen[bytes] | None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def _finish(mapper: subprocess.Popen[bytes], go: bytes) -> None:
+    """Let the mapper map, with a line in ``go``, or end; and wait for its end."""
+    try:
+        mapper.communicate(go, _MAP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        mapper.kill()
+        mapper.communicate()
 
 
 def _keep_capabilities() -> None:
