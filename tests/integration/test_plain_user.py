@@ -129,6 +129,14 @@ def test_no_other_user_can_enter_a_directory_of_the_users_pods(user: PlainUser) 
         assert (top.stat().st_uid, top.stat().st_mode & 0o777) == (user.uid, 0o700), top
 
 
+def test_a_check_of_the_host_tries_what_the_pods_of_the_user_have(user: PlainUser) -> None:
+    report = json.loads(user.run("virtc", "check", "--json").stdout)
+    found = {one["name"]: one["found"] for one in report["checks"]}
+    assert found["jail"] == "namespaces"
+    assert found["mount namespaces"] == "can be made"
+    assert not {"user ids", "idmapped mounts"} & set(found)  # only root has them
+
+
 def test_a_directory_with_a_mount_below_it_is_refused_with_the_reason(user: PlainUser) -> None:
     script = """
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Sequence
@@ -39,8 +40,7 @@ QEMU = f"{{{domain._QEMU}}}"
 
 
 @pytest.fixture
-def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PodContext:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)  # pods of this driver are root's
+def pod(tmp_path: Path) -> PodContext:
     boot = Boot(Path("/k"), Path("/i & <j>"), True, ("a=1",))
     return PodContext(
         "p1", UUID, tmp_path, tmp_path / "share", Resources(memory=256, vcpus=2), HypervisorConfig(), boot
@@ -122,10 +122,16 @@ def test_a_tap_device_is_an_interface_that_libvirt_does_not_make(pod: PodContext
     assert (target.get("dev"), target.get("managed")) == ("tap7", "no")
 
 
-def test_a_pod_of_a_plain_user_is_refused_when_it_is_created(pod: PodContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vm_of_a_plain_user_is_refused_before_the_daemon_is_asked(
+    pod: PodContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    with pytest.raises(PrivilegeError, match=r"hypervisor libvirt needs root, .*; this process runs as user 4711"):
-        LibvirtHypervisor(pod, LibvirtConfig(), None)
+
+    async def run() -> None:
+        with pytest.raises(PrivilegeError, match=r"hypervisor libvirt needs root, .*; this process runs as user 4711"):
+            await LibvirtHypervisor(pod, LibvirtConfig(), None).prepare(1)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

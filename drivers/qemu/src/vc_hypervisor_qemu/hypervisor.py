@@ -40,9 +40,9 @@ from vc_hypervisor_qemu import (
     sockets,
     tsc,
 )
-from vc_hypervisor_qemu.config import BEST, FULL, LANDLOCK, SCSI, QemuConfig
+from vc_hypervisor_qemu.config import FULL, LANDLOCK, SCSI, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
-from vc_hypervisor_qemu.jail import cgroups, ids, launcher, places
+from vc_hypervisor_qemu.jail import cgroups, launcher, places
 from vc_hypervisor_qemu.jail.cgroups import Cgroups
 from vc_hypervisor_qemu.jail.launcher import Jailed, JailError, Level
 from vc_hypervisor_qemu.jail.places import View
@@ -62,10 +62,6 @@ _CAPABILITIES = frozenset(
         HypervisorCapability.GUEST_PORTS,
     }
 )
-
-#: The levels of the jail that are tried, in their order, for each value of the option ``jail``.
-_LEVELS_OF_ROOT = {BEST: (Level.FULL, Level.LANDLOCK), FULL: (Level.FULL,), LANDLOCK: (Level.LANDLOCK,)}
-_LEVELS_OF_USERS = {BEST: (Level.NAMESPACES, Level.LANDLOCK), FULL: (), LANDLOCK: (Level.LANDLOCK,)}
 
 #: Lines of the guest's console that an error quotes.
 _CONSOLE_LINES = 10
@@ -333,11 +329,13 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         memory = cgroups.memory_limit(pod.resources.memory or cmdline.DEFAULT_MEMORY, request.accelerator)
         self._cgroups = await asyncio.to_thread(cgroups.make, pod.uuid, memory, launcher.PROCESSES)
         self._view = view
-        as_root = ids.has_ranges()
-        missing: list[str] = []
-        if not as_root and self._config.jail != LANDLOCK:
-            missing.append(f"QEMU has the ids of user {os.geteuid()}, because only root can give it ids of its own")
-        for level in _LEVELS_OF_ROOT[self._config.jail] if as_root else _LEVELS_OF_USERS[self._config.jail]:
+        levels, lacks = launcher.levels_here()
+        missing = list(lacks)
+        if self._config.jail == LANDLOCK:
+            levels, missing = (Level.LANDLOCK,), []
+        elif self._config.jail == FULL:
+            levels = levels[:1] if levels[0] is Level.FULL else ()
+        for level in levels:
             in_jail = level is not Level.LANDLOCK
             paths = {source: view.path(source) for source in map(Path, view.sources)} if in_jail else {}
             order = launcher.Order(

@@ -57,7 +57,7 @@ def _sockets(uri: str) -> Sequence[Path]:
 
 
 def check_config(config: HypervisorConfig, resources: Resources) -> None:
-    """Refuse what no VM of this driver can have. Called when a pod is created. Raises ConfigError, PrivilegeError."""
+    """Refuse what no VM of this driver can have. Called when a pod is created. Raises ConfigError."""
     if config.hypervisor_path:
         raise ConfigError("hypervisor libvirt runs the QEMU of its host; omit hypervisor_path")
     if config.hypervisor_params:
@@ -68,6 +68,10 @@ def check_config(config: HypervisorConfig, resources: Resources) -> None:
     most = max(_VCPUS_ANYWHERE, 4 * (os.cpu_count() or 1))
     if resources.vcpus > most:
         raise ConfigError(f"vcpus is {resources.vcpus}; on this host give {most} at most")
+
+
+def check_user() -> None:
+    """Refuse to start a VM as a plain user. Raises PrivilegeError."""
     if os.geteuid() != 0:
         raise PrivilegeError(f"{_NEEDS_ROOT}; this process runs as user {os.geteuid()}")
 

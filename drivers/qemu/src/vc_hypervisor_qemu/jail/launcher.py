@@ -65,6 +65,14 @@ class Jailed:
     missing: tuple[str, ...] = field(default=())  #: one sentence for each part of a full jail that there is not
 
 
+def levels_here() -> tuple[tuple[Level, ...], tuple[str, ...]]:
+    """Return the levels that this process may try, the best one first, and why that is not FULL, if it is not."""
+    if ids.has_ranges():
+        return (Level.FULL, Level.LANDLOCK), ()
+    why = f"QEMU has the ids of user {os.geteuid()}, because only root can give it ids of its own"
+    return (Level.NAMESPACES, Level.LANDLOCK), (why,)
+
+
 class JailError(HypervisorError):
     """A part of the jail cannot be made on this host; QEMU has not been started."""
 
