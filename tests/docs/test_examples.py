@@ -8,8 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+
+from plain_user import PlainUser
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -18,7 +21,9 @@ FILE = re.compile(r"# (\S+/\S+\.py)\n")
 INDENTED = re.compile(r"^    (virtc .*)$", flags=re.MULTILINE)
 
 TUTORIAL = ROOT / "docs/tutorial/first-pod.md"
-HOW_TO = sorted((ROOT / "docs/how-to").glob("*.md"))
+#: What a plain user does, and what root does as well.
+OF_PLAIN_USER = ROOT / "docs/how-to/plain-user.md"
+HOW_TO = sorted({*(ROOT / "docs/how-to").glob("*.md")} - {OF_PLAIN_USER})
 
 
 class Reader:
@@ -73,7 +78,18 @@ class Reader:
     def make_bundle(self) -> None:
         """Make the bundle as the tutorial does."""
         blocks = BLOCK.findall(TUTORIAL.read_text(encoding="utf-8"))
-        self.run(*next(block for block in blocks if "busybox --install" in block[1]))
+        self.run(*next(block for block in blocks if "busybox --list" in block[1]))
+
+
+class PlainReader(Reader):
+    """The same as a plain user of the host."""
+
+    def __init__(self, user: PlainUser) -> None:
+        self._user = user
+
+    def run(self, language: str, text: str) -> str:
+        assert language == "sh"
+        return self._user.run("sh", "-eu", "-c", f"exec 2>&1\n{text}").stdout
 
 
 @pytest.fixture
@@ -96,6 +112,22 @@ def test_the_tutorial_works_from_its_first_line_to_its_last(reader: Reader) -> N
 def test_a_how_to_works_from_its_first_line_to_its_last(page: Path, reader: Reader) -> None:
     reader.make_bundle()
     reader.follow(page)
+
+
+@pytest.mark.vm
+@pytest.mark.root
+@pytest.mark.needs("user namespaces", "mount namespaces")
+def test_the_how_to_for_plain_users_works_as_one() -> None:
+    with TemporaryDirectory(prefix="plain-", dir="/var/tmp") as place:
+        user = PlainUser(Path(place))
+        user.take_guest()
+        reader = PlainReader(user)
+        try:
+            reader.make_bundle()
+            reader.follow(OF_PLAIN_USER)
+        finally:
+            for pod in reader.pods():
+                reader.run("sh", f"virtc pod delete --force {pod}")
 
 
 @pytest.mark.vm

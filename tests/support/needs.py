@@ -43,6 +43,7 @@ PROGRAMS = {
     "mkfs.xfs": "xfsprogs",
     "mksquashfs": "squashfs-tools",
     "musl-gcc": "musl-tools",
+    "newuidmap": "uidmap",
     "nsenter": "util-linux",
     "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",

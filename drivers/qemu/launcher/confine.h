@@ -8,7 +8,7 @@
 void confine_resources(const struct order *order);
 
 /* Become the first user of a user namespace that has the ids. */
-void confine_user(int users);
+void confine_user(const struct order *order, int users);
 
 /* Keep the order's capabilities, those in this user namespace, and never gain any again. */
 void confine_capabilities(const struct order *order);

@@ -25,19 +25,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void write_text(const char *path, const char *text)
+static void write_text(const char *path, const char *text, const char *what)
 {
 	int file = open(path, O_WRONLY | O_CLOEXEC);
 
 	if (file < 0 || write(file, text, strlen(text)) < 0)
-		fail("'%s'", path);
+		fail("%s", what);
 	close(file);
 }
 
-/* Return a descriptor of a new user namespace that has IDS of the host's ids, from `first` on. */
-static int make_user_namespace(uid_t first)
+/* Return a descriptor of a new user namespace with these maps. */
+static int make_user_namespace(const char *user_map, const char *group_map)
 {
-	char path[64], map[64];
+	char path[64];
 	int ready[2];
 
 	if (pipe2(ready, O_CLOEXEC))
@@ -59,11 +59,10 @@ static int make_user_namespace(uid_t first)
 		errno = EPERM;
 		fail("a user namespace");
 	}
-	snprintf(map, sizeof map, "0 %u %u\n", first, IDS);
 	snprintf(path, sizeof path, "/proc/%d/uid_map", holder);
-	write_text(path, map);
+	write_text(path, user_map, "the ids of a user namespace");
 	snprintf(path, sizeof path, "/proc/%d/gid_map", holder);
-	write_text(path, map);
+	write_text(path, group_map, "the ids of a user namespace");
 	snprintf(path, sizeof path, "/proc/%d/ns/user", holder);
 	int users = open(path, O_RDONLY | O_CLOEXEC);
 	if (users < 0)
@@ -107,10 +106,10 @@ static _Noreturn void run_jailed(struct order *order, int users)
 	if (setsid() < 0)
 		fail("a session");
 	for (size_t i = 0; i < order->cgroup_count; i++)
-		write_text(order->cgroups[i], "0");
+		write_text(order->cgroups[i], "0", order->cgroups[i]);
 	root_enter(order, users);
 	confine_resources(order);
-	confine_user(users);
+	confine_user(order, users);
 	confine_capabilities(order);
 	execute(order);
 }
@@ -182,12 +181,12 @@ int main(int argc, char **argv)
 		fail("the report");
 	if (!order.namespaces) {
 		for (size_t i = 0; i < order.cgroup_count; i++)
-			write_text(order.cgroups[i], "0");
+			write_text(order.cgroups[i], "0", order.cgroups[i]);
 		confine_resources(&order);
 		confine_capabilities(&order);
 		execute(&order);
 	}
-	int users = make_user_namespace(order.first_id);
+	int users = make_user_namespace(order.users, order.groups);
 	if (unshare(CLONE_NEWPID))
 		fail("a pid namespace");
 	/* A child of this process' parent, which so learns how it ends. */

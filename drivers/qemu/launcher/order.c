@@ -78,8 +78,13 @@ void order_read(struct order *order, int argc, char **argv)
 			break;
 		if (!strcmp(option, "--report"))
 			report_fd = (int)number(argv[at++]);
-		else if (!strcmp(option, "--ids")) {
+		else if (!strcmp(option, "--users")) {
 			order->namespaces = true;
+			order->users = argv[at++];
+		} else if (!strcmp(option, "--groups"))
+			order->groups = argv[at++];
+		else if (!strcmp(option, "--translate")) {
+			order->translated = true;
 			order->first_id = number(argv[at++]);
 		} else if (!strcmp(option, "--capability"))
 			order->capabilities |= UINT64_C(1) << (number(argv[at++]) & 63);
@@ -104,8 +109,8 @@ void order_read(struct order *order, int argc, char **argv)
 		}
 	}
 	order->program = argv + at + 1;
-	if (report_fd < 0 || at + 1 >= argc) {
+	if (report_fd < 0 || at + 1 >= argc || order->namespaces != !!order->groups) {
 		errno = EINVAL;
-		fail("the launcher needs --report and a program");
+		fail("the launcher needs --report, a program, and --groups with --users");
 	}
 }

@@ -10,9 +10,9 @@
 /* What QEMU may do with a file or directory of the host that it can see. */
 enum access {
 	ACCESS_PROGRAM, /* read and execute; owned by the host's users */
-	ACCESS_READ,    /* read, with the owners translated */
-	ACCESS_WRITE,   /* read and write, with the owners translated */
-	ACCESS_DEVICE,  /* a device that is made in the jail */
+	ACCESS_READ,    /* read, with the owners translated if any are */
+	ACCESS_WRITE,   /* read and write, likewise */
+	ACCESS_DEVICE,  /* a device: made in the jail if owners are translated, else that of the host */
 	ACCESS_CHECK,   /* not visible: only checked that its owners could be translated */
 };
 
@@ -31,7 +31,9 @@ struct link {
 struct order {
 	bool namespaces; /* the full jail, in which only the places exist */
 	bool network;    /* QEMU stays in the network namespace of the host */
-	uid_t first_id;  /* of the host's ids that the user namespace has */
+	const char *users, *groups; /* the maps of the user namespace (user_namespaces(7)) */
+	bool translated; /* QEMU has ids of its own, and files appear in the jail with their owners as ids there */
+	uid_t first_id;  /* of the host's ids that QEMU then has */
 	uint64_t capabilities;
 	unsigned long open_files, processes;
 	int held; /* descriptor that stays open as long as QEMU runs, -1 for none */
@@ -42,9 +44,6 @@ struct order {
 	int *inherited;       /* descriptors that QEMU gets */
 	char **program;       /* QEMU's argument vector */
 };
-
-/* How many ids a user namespace has: those of 16 bits, of which distributions' files are. */
-enum { IDS = 65536 };
 
 /* Read the arguments. Ends the process with a message if they are not valid. */
 void order_read(struct order *order, int argc, char **argv);

@@ -27,8 +27,22 @@ static void set_attributes(int tree, const char *path, struct mount_attributes a
 		fail("%s", what);
 }
 
+static uint64_t attributes_of(const struct place *place)
+{
+	switch (place->access) {
+	case ACCESS_PROGRAM:
+		return harmless | MOUNT_ATTR_RDONLY_;
+	case ACCESS_WRITE:
+		return harmless | MOUNT_ATTR_NOEXEC_ | (place->top ? MOUNT_ATTR_RDONLY_ : 0);
+	case ACCESS_DEVICE:
+		return MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NOEXEC_;
+	default:
+		return harmless | MOUNT_ATTR_NOEXEC_ | MOUNT_ATTR_RDONLY_;
+	}
+}
+
 /* Take a copy of the mounts of a place, with the flags that they have in the jail. */
-static void open_place(struct place *place, const char *path, int users)
+static void open_place(const struct order *order, struct place *place, const char *path, int users)
 {
 	char what[PATH_MAX + 100];
 
@@ -36,16 +50,14 @@ static void open_place(struct place *place, const char *path, int users)
 	                           OPEN_TREE_CLONE_ | OPEN_TREE_CLOEXEC_ | (place->whole ? AT_RECURSIVE_ : 0));
 	if (place->tree < 0)
 		missing(place->source);
-	struct mount_attributes attributes = {.set = harmless};
-	if (place->access != ACCESS_WRITE || place->top)
-		attributes.set |= MOUNT_ATTR_RDONLY_;
-	if (place->access != ACCESS_PROGRAM)
-		attributes.set |= MOUNT_ATTR_NOEXEC_;
-	if (place->access != ACCESS_PROGRAM && !place->top) {
+	struct mount_attributes attributes = {.set = attributes_of(place)};
+	snprintf(what, sizeof what, "mount flags of '%s'", place->source);
+	if (order->translated && place->access != ACCESS_PROGRAM && !place->top) {
 		attributes.set |= MOUNT_ATTR_IDMAP_;
 		attributes.user_namespace = users;
+		snprintf(what, sizeof what, "the file system of '%s' cannot translate owners (idmapped mounts)",
+		         place->source);
 	}
-	snprintf(what, sizeof what, "the file system of '%s' cannot translate owners (idmapped mounts)", place->source);
 	set_attributes(place->tree, "", attributes, place->whole, what);
 }
 
@@ -53,8 +65,8 @@ static void open_place(struct place *place, const char *path, int users)
 static void check_places(struct order *order, int users)
 {
 	for (struct place *place = order->places; place < order->places + order->place_count; place++)
-		if (place->access == ACCESS_CHECK) {
-			open_place(place, place->target, users);
+		if (place->access == ACCESS_CHECK && order->translated) {
+			open_place(order, place, place->target, users);
 			close(place->tree);
 		}
 }
@@ -63,8 +75,8 @@ static void check_places(struct order *order, int users)
 static void open_places(struct order *order, int users)
 {
 	for (struct place *place = order->places; place < order->places + order->place_count; place++)
-		if (place->access != ACCESS_DEVICE && place->access != ACCESS_CHECK)
-			open_place(place, place->source, users);
+		if (place->access != ACCESS_CHECK && !(order->translated && place->access == ACCESS_DEVICE))
+			open_place(order, place, place->source, users);
 }
 
 /* Make the directories above `path`, which is below the new root, and go there: return the last part. */
@@ -100,7 +112,7 @@ static void put_places(struct order *order)
 	struct stat status;
 
 	for (struct place *place = order->places; place < order->places + order->place_count; place++) {
-		if (place->access == ACCESS_DEVICE || place->access == ACCESS_CHECK)
+		if (place->access == ACCESS_CHECK || (order->translated && place->access == ACCESS_DEVICE))
 			continue;
 		const char *target = place->target + 1; /* it begins with "/"; the new root is the current directory */
 		if (fstatat(place->tree, "", &status, AT_EMPTY_PATH_))
@@ -117,7 +129,7 @@ static void put_places(struct order *order)
 	}
 }
 
-/* Devices are made, not bound: they then belong to QEMU's user, whatever their owners on the host. */
+/* For ids of its own, devices are made, not bound: they belong to QEMU's user then, whatever their owners on the host. */
 static void make_devices(struct order *order)
 {
 	struct stat status;
@@ -165,7 +177,8 @@ void root_enter(struct order *order, int users)
 		fail("the root of the jail");
 	mode_t mask = umask(0); /* these are not the files of QEMU's user */
 	put_places(order);
-	make_devices(order);
+	if (order->translated)
+		make_devices(order);
 	mount_proc();
 	umask(mask);
 	set_attributes(AT_FDCWD, ".", (struct mount_attributes){.set = MOUNT_ATTR_RDONLY_}, false, "the root of the jail");

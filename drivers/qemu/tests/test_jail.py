@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import multiprocessing
 import os
@@ -43,6 +44,12 @@ READING, WRITING = "0000000000000004", "000000000000000e"
 
 #: A user of the host without any rights: nobody.
 PLAIN_USER = 65534
+
+#: What the jail of such a user's QEMU lacks.
+LACKS_IDS = f"QEMU has the ids of user {PLAIN_USER}, because only root can give it ids of its own"
+
+# linux/prctl.h and linux/sched.h.
+PR_SET_DUMPABLE, CLONE_NEWNS, CLONE_NEWUSER = 4, 0x20000, 0x10000000
 
 
 def status(pid: int) -> dict[str, str]:
@@ -363,13 +370,26 @@ def test_without_namespaces_landlock_hides_what_qemu_does_not_need(make: Make, t
     live(hypervisor, use)
 
 
-def as_plain_user(work: Callable[[], None]) -> None:
-    """Do some work in a child of this process that has no rights of root; assert that it does not fail."""
+def as_plain_user(work: Callable[[], None], in_namespaces: bool = False) -> None:
+    """Do some work in a child of this process that has no rights of root; assert that it does not fail.
+
+    ``in_namespaces``: in a user namespace and a mount namespace of the child's, where its user is root.
+    """
 
     def child() -> None:
         os.setgroups([])
         os.setresgid(*[PLAIN_USER] * 3)
         os.setresuid(*[PLAIN_USER] * 3)
+        if in_namespaces:
+            libc = ctypes.CDLL(None, use_errno=True)
+            libc.prctl(PR_SET_DUMPABLE, 1)  # else the files below /proc/self are root's
+            assert libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+            for name, text in (
+                ("setgroups", "deny"),
+                ("uid_map", f"0 {PLAIN_USER} 1"),
+                ("gid_map", f"0 {PLAIN_USER} 1"),
+            ):
+                Path("/proc/self", name).write_text(text, encoding="ascii")
         work()
 
     process = multiprocessing.get_context("fork").Process(target=child)
@@ -389,7 +409,50 @@ def place_of_plain_user(attacker: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.mark.root
-def test_a_plain_users_pod_has_landlock_and_says_why_it_has_no_more(
+@pytest.mark.needs("user namespaces")
+def test_in_a_users_own_namespaces_qemu_has_all_of_the_jail_but_ids_of_its_own(
+    make: Make, attacker: Path, place_of_plain_user: Path
+) -> None:
+    share, run_dir = place_of_plain_user / "share", place_of_plain_user / "run/p1"
+
+    def work() -> None:
+        share.mkdir()
+        hypervisor = make(bootable_beside(attacker), run_dir=run_dir)
+        hypervisor.add_device(SharedDirectory("t", share))
+
+        async def use(pid: int) -> None:
+            assert (hypervisor.jail, hypervisor.user_namespace()) == ("namespaces", None)
+            assert hypervisor.jail_missing == (LACKS_IDS.replace(str(PLAIN_USER), "0"),)  # as this process sees it
+            now = status(pid)
+            assert [now[name] for name in ("CapPrm", "CapEff", "CapBnd")] == [READING] * 3
+            assert (now["NoNewPrivs"], now["Seccomp_filters"]) == ("1", "2")
+            shared = {name for name, where in namespaces(pid).items() if where == namespaces("self")[name]}
+            assert shared == {"time", "time_for_children"}
+            seen = mounts(pid)
+            assert {"ro", "nosuid", "nodev", "noexec"} <= seen["/shares/0"] & seen["/"]
+            assert all("ro" in options or point.startswith(("/dev/", "/proc")) for point, options in seen.items())
+            asked = ["/etc/passwd", str(run_dir / "console.log"), "/dev/zero"]
+            for error in await refusals(hypervisor, run_dir, [(path, True) for path in asked]):
+                assert "No such file or directory" in error
+
+        live(hypervisor, use)
+
+    as_plain_user(work, in_namespaces=True)
+
+
+def test_the_first_id_of_a_users_qemu_is_the_own_one_and_its_subordinate_ids_follow(tmp_path: Path) -> None:
+    users, groups, own = tmp_path / "uid_map", tmp_path / "gid_map", os.geteuid()
+    users.write_text(f"{own} {own} 1\n 100000 100000 65536\n", encoding="ascii")
+    groups.write_text("0 0 4294967295\n", encoding="ascii")
+    maps = ids.maps_of_user(users, groups)
+    assert maps.users == f"0 {own} 1\n1 100000 65535\n"
+    group = os.getegid()
+    below = f"1 0 {group}\n" if group else ""
+    assert maps.groups == f"0 {group} 1\n{below}{1 + group} {group + 1} {65535 - group}\n"
+
+
+@pytest.mark.root
+def test_a_plain_users_pod_without_namespaces_has_landlock_and_says_why_it_has_no_more(
     make: Make, attacker: Path, place_of_plain_user: Path
 ) -> None:
     def work() -> None:
@@ -397,7 +460,7 @@ def test_a_plain_users_pod_has_landlock_and_says_why_it_has_no_more(
 
         async def use(pid: int) -> None:
             assert hypervisor.jail == "landlock"
-            assert hypervisor.jail_missing == ("this process is not root's, and only root can build a full jail",)
+            assert hypervisor.jail_missing == (LACKS_IDS, "the ids of a user namespace: Operation not permitted")
             now = status(pid)
             assert now["Uid"] == " ".join([str(PLAIN_USER)] * 4)
             assert {int(now[name], 16) for name in ("CapPrm", "CapEff")} == {0}
@@ -411,10 +474,11 @@ def test_a_plain_users_pod_has_landlock_and_says_why_it_has_no_more(
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("in_namespaces", [True, False], ids=["namespaces", "landlock"])
 def test_an_attacker_in_the_qemu_of_a_plain_user_is_refused_the_same(
-    make: Make, attacker: Path, place_of_plain_user: Path
+    make: Make, attacker: Path, place_of_plain_user: Path, in_namespaces: bool
 ) -> None:
-    as_plain_user(lambda: break_out(make, attacker, place_of_plain_user, "landlock"))
+    as_plain_user(lambda: break_out(make, attacker, place_of_plain_user, "best"), in_namespaces)
 
 
 @pytest.mark.root

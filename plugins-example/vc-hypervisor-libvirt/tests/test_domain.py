@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +28,7 @@ from vc_core.driver import (
     Resources,
     SharedDirectory,
 )
-from vc_core.errors import ConfigError, HypervisorError
+from vc_core.errors import ConfigError, HypervisorError, PrivilegeError
 from vc_hypervisor_libvirt import domain, network
 from vc_hypervisor_libvirt.config import LibvirtConfig
 from vc_hypervisor_libvirt.domain import Disk
@@ -118,6 +120,18 @@ def test_a_tap_device_is_an_interface_that_libvirt_does_not_make(pod: PodContext
     target = interface.find("target")
     assert target is not None
     assert (target.get("dev"), target.get("managed")) == ("tap7", "no")
+
+
+def test_a_vm_of_a_plain_user_is_refused_before_the_daemon_is_asked(
+    pod: PodContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+
+    async def run() -> None:
+        with pytest.raises(PrivilegeError, match=r"hypervisor libvirt needs root, .*; this process runs as user 4711"):
+            await LibvirtHypervisor(pod, LibvirtConfig(), None).prepare(1)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,9 @@ class ContainerStatus:
 class PodStatus:
     """The state of a pod, derived from its record and from whether its VM's process exists.
 
-    ``acceleration`` ("kvm", "tcg", ...), ``isolation`` ("hardware", "none") and ``jail`` ("full", "landlock", "none")
-    are "" until the pod was started once. ``jail_missing``: one sentence for each reason why the jail is not full.
-    ``strict``: it starts only in a full jail.
+    ``acceleration`` ("kvm", "tcg", ...), ``isolation`` ("hardware", "none") and ``jail`` ("full", "namespaces",
+    "landlock", "none") are "" until the pod was started once. ``jail_missing``: one sentence for each reason why
+    the jail is not full. ``strict``: it starts only in a full jail.
     ``console_path``: the log of the guest's console, "" when there is none. ``forwards``: ports of 127.0.0.1 that are
     forwarded to the guest while it runs. ``warnings``: one sentence for each limitation of the agent with this guest.
     ``pool``: the name of the pool in which the pod waits to be taken, else "".

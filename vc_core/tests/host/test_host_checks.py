@@ -78,12 +78,16 @@ def test_a_file_above_a_directory_is_an_error(roots: Roots, tmp_path: Path) -> N
     assert f"{tmp_path}/file is not a directory" in found.meaning
 
 
-def test_missing_programs_are_named(roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("user", "outcome"), [(0, WARNING), (4711, ERROR)], ids=["root", "plain user"])
+def test_missing_programs_are_named(
+    roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, outcome: CheckOutcome
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     found = check(roots)
     assert found["programs"].found == "no setsid, unshare, nsenter, setpriv"
     assert [found[name].outcome for name in ("programs", "mount namespaces")] == [ERROR, ERROR]
-    assert found["user namespaces"].outcome is WARNING
+    assert found["user namespaces"].outcome is outcome, "a plain user has no pod without one"
 
 
 @pytest.mark.root

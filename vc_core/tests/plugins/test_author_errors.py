@@ -104,8 +104,8 @@ MISTAKES = {
         ["wraps vc_spawner_create", "only an extension may"],
     ),
     "io": (
-        ("return Made()", "open('/tmp/vc-author-error', 'w').close(); return Made()"),
-        ["does open /tmp/vc-author-error in vc_spawner_create", "leave that to the object's methods"],
+        ("return Made()", "open('/var/tmp/vc-author-error', 'w').close(); return Made()"),
+        ["does open /var/tmp/vc-author-error in vc_spawner_create", "leave that to the object's methods"],
     ),
 }
 
@@ -126,7 +126,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         timeout=120,
     )
     assert done.returncode == 1, done.stderr
-    Path("/tmp/vc-author-error").unlink(missing_ok=True)
+    Path("/var/tmp/vc-author-error").unlink(missing_ok=True)
     return {one["name"]: "; ".join(one["violations"]) for one in json.loads(done.stdout)}
 
 

@@ -189,7 +189,7 @@ async def _confinement(context: HostContext, binary: Path) -> list[HostCheck]:
         place = Workplace(context.work_dir, context.uuid, writing)
         lines = list(await _started(context, binary, place, reading))
         lines += [_landlock(), _control_group(context)]
-        if os.geteuid() == 0:
+        if ids.has_ranges():
             lines += [_user_ids(), *await _file_systems(context, binary, place)]
         return lines
     finally:
@@ -250,6 +250,14 @@ def _filters_of(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("Seccomp_filters:")), 0)
 
 
+#: What each level is that is less than a full jail.
+_LESS = {
+    Level.NAMESPACES: "QEMU sees no file but those it needs, but has the ids of a user of the host",
+    Level.LANDLOCK: "QEMU has a user of the host, and can open only the files that it needs",
+    Level.NONE: "QEMU has a user of the host, and can open that user's files",
+}
+
+
 def _jail(started: _Started) -> HostCheck:
     if started.level is Level.FULL:
         return HostCheck(
@@ -258,16 +266,11 @@ def _jail(started: _Started) -> HostCheck:
             found="full",
             meaning="QEMU was started in namespaces and with user ids of its own; it sees no file but those it needs.",
         )
-    what = (
-        "QEMU has a user of the host, and can open only the files that it needs"
-        if started.level is Level.LANDLOCK
-        else "QEMU has a user of the host, and can open that user's files"
-    )
     return HostCheck(
         name="jail",
         outcome=WARNING,
         found=str(started.level),
-        meaning=f"{what}: {'; '.join(started.missing)}.",
+        meaning=f"{_LESS[started.level]}: {'; '.join(started.missing)}.",
         remedy="mend what the lines of the host and those below show; run pods as root",
     )
 

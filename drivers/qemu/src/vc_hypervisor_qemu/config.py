@@ -57,8 +57,8 @@ class QemuConfig:
     ] = SCSI
     jail: Annotated[
         JailWanted,
-        "how QEMU's process is confined on the host: best: as fully as this host can; full: fully, or the pod does not "
-        "start; landlock: without namespaces",
+        "how QEMU's process is confined on the host: best: as fully as this host can; full: fully, with ids that only "
+        "root can give it, or the pod does not start; landlock: without namespaces",
     ] = BEST
 
     def __post_init__(self) -> None:

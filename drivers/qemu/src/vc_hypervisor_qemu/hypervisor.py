@@ -40,7 +40,7 @@ from vc_hypervisor_qemu import (
     sockets,
     tsc,
 )
-from vc_hypervisor_qemu.config import BEST, FULL, LANDLOCK, SCSI, QemuConfig
+from vc_hypervisor_qemu.config import FULL, LANDLOCK, SCSI, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
 from vc_hypervisor_qemu.jail import cgroups, launcher, places
 from vc_hypervisor_qemu.jail.cgroups import Cgroups
@@ -121,7 +121,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
 
     @property
     def jail(self) -> str:
-        """Return how QEMU's process is confined: "full", "landlock" or "none"; "none" before prepare."""
+        """Return how QEMU's process is confined, a ``Level`` of the jail; "none" before prepare."""
         return self._record.jail if self._record else Level.NONE
 
     @property
@@ -330,13 +330,15 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         memory = cgroups.memory_limit(pod.resources.memory or cmdline.DEFAULT_MEMORY, request.accelerator)
         self._cgroups = await asyncio.to_thread(cgroups.make, pod.uuid, memory, launcher.PROCESSES)
         self._view = view
-        levels = {BEST: (Level.FULL, Level.LANDLOCK), FULL: (Level.FULL,), LANDLOCK: (Level.LANDLOCK,)}
-        missing: list[str] = []
-        for level in levels[self._config.jail]:
-            if level is Level.FULL and os.geteuid() != 0:
-                missing.append("this process is not root's, and only root can build a full jail")
-                continue
-            paths = {source: view.path(source) for source in map(Path, view.sources)} if level is Level.FULL else {}
+        levels, lacks = launcher.levels_here()
+        missing = list(lacks)
+        if self._config.jail == LANDLOCK:
+            levels, missing = (Level.LANDLOCK,), []
+        elif self._config.jail == FULL:
+            levels = levels[:1] if levels[0] is Level.FULL else ()
+        for level in levels:
+            in_jail = level is not Level.LANDLOCK
+            paths = {source: view.path(source) for source in map(Path, view.sources)} if in_jail else {}
             order = launcher.Order(
                 cmdline.argv(replace(request, paths=paths)),
                 view,

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from vc_core.driver import Boot, HypervisorConfig, Resources
-from vc_core.errors import ConfigError
+from vc_core.errors import ConfigError, PrivilegeError
 from vc_hypervisor_libvirt.config import URI_VARIABLE, LibvirtConfig
 
 #: Programs, and the Debian packages that hold them.
@@ -28,6 +28,8 @@ _VCPUS_ANYWHERE = 8
 #: Where the system's daemon listens; the first serves all drivers of libvirt, the second that of QEMU alone.
 _SYSTEM_SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/libvirt/virtqemud-sock"))
 
+_NEEDS_ROOT = "hypervisor libvirt needs root, to run QEMU in the mount namespace of a pod"
+
 
 def problems() -> list[str]:
     """Return one sentence for each reason why the driver cannot work on this host. Only looks at files."""
@@ -41,7 +43,7 @@ def problems() -> list[str]:
     if missing:
         return missing
     if os.geteuid() != 0:
-        return ["hypervisor libvirt needs root, to run QEMU in the mount namespace of a pod"]
+        return [_NEEDS_ROOT]
     uri = LibvirtConfig().daemon()
     if not any(path.is_socket() for path in _sockets(uri)):
         return [f"no libvirt daemon listens at {uri}; start libvirtd, or run vc-libvirtd and set {URI_VARIABLE}"]
@@ -66,6 +68,12 @@ def check_config(config: HypervisorConfig, resources: Resources) -> None:
     most = max(_VCPUS_ANYWHERE, 4 * (os.cpu_count() or 1))
     if resources.vcpus > most:
         raise ConfigError(f"vcpus is {resources.vcpus}; on this host give {most} at most")
+
+
+def check_user() -> None:
+    """Refuse to start a VM as a plain user. Raises PrivilegeError."""
+    if os.geteuid() != 0:
+        raise PrivilegeError(f"{_NEEDS_ROOT}; this process runs as user {os.geteuid()}")
 
 
 def check_boot(boot: Boot | None) -> Boot:

@@ -110,10 +110,11 @@ class LibvirtHypervisor(ProcessHypervisor[Vm]):
     async def prepare(self, timeout: float) -> None:
         """Let the daemon make the domain, with its CPUs stopped.
 
-        Raises ConfigError for a kernel, image or disk that cannot be used, VMStartError with the daemon's own message,
-        VMTimeoutError, StateError.
+        Raises PrivilegeError for a plain user, ConfigError for a kernel, image or disk that cannot be used,
+        VMStartError with the daemon's own message, VMTimeoutError, StateError.
         """
         self._require_new("prepare it")
+        host.check_user()
         clock = asyncio.get_running_loop().time
         end = clock() + timeout
         host.check_boot(self._pod.boot)

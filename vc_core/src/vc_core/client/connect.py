@@ -204,11 +204,13 @@ def _last_call(store: Store, pod_id: str, before: str) -> str:
 def _spawn(store: Store, record: PodRecord, ready: int, errors: int) -> bool:
     """Start a supervisor, as a child of init, in a new mount namespace or in that of the VM that it takes over.
 
-    Returns whether it is that of the VM.
+    That of a plain user enters the namespace by itself. Returns whether it is started in that of the VM.
     """
     identity = vm_identity(record)
-    enters = identity is not None and identity.alive()
-    if identity is not None and enters:
+    enters = os.geteuid() == 0 and identity is not None and identity.alive()
+    if os.geteuid() != 0:
+        namespace = []
+    elif identity is not None and enters:
         namespace = ["nsenter", f"--mount=/proc/{identity.pid}/ns/mnt", "--"]
     else:
         namespace = ["unshare", "--mount", "--propagation", "private", "--"]

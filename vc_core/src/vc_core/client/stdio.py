@@ -1,7 +1,8 @@
 """The caller's end of a command's streams: what may be given as stdin, stdout and stderr, and how it is carried.
 
 Pipes, sockets and regular files are passed to the supervisor, which reads and writes them without this process.
-Bytes, captured output, terminals and everything else are copied here, from and to pipes whose other ends are passed.
+Bytes, captured output, terminals, pipes that another user made and everything else are copied here, from and to pipes
+whose other ends are passed.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Stdio:
         fd = None if stdin is None or stdin == subprocess.DEVNULL else _descriptor("stdin", stdin)
         if fd is None or _is_null(fd):
             self._passed.append(False)
-        elif _passes_through(fd):
+        elif _passes_through(fd, os.R_OK):
             self._pass(fd)
         else:
             self._queue(_Copy(fd, self._pipe(keep_reader=False), is_output=False, keep_source=True))
@@ -135,7 +136,7 @@ class Stdio:
         fd = None if target == subprocess.DEVNULL else _descriptor(name, target)
         if fd is None or _is_null(fd):
             self._passed.append(False)
-        elif _passes_through(fd):
+        elif _passes_through(fd, os.W_OK):
             self._pass(fd)
         else:
             self._queue(_Copy(self._pipe(keep_reader=True), fd, is_output=True, keep_sink=True))
@@ -223,6 +224,8 @@ def _is_null(fd: int) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - a constant
 
 
-def _passes_through(fd: int) -> bool:
+def _passes_through(fd: int, access: int) -> bool:
     mode = os.fstat(fd).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
+    if stat.S_ISFIFO(mode):  # the supervisor opens it anew; that of another user, as after su(1), refuses it
+        return os.access(f"/proc/self/fd/{fd}", access, effective_ids=True)
+    return stat.S_ISSOCK(mode) or stat.S_ISREG(mode)

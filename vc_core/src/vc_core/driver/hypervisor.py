@@ -214,6 +214,7 @@ class Hypervisor(ABC):
         """Return how the VM's process is confined on the host. Read after prepare; status shows it.
 
         "full": it has users and namespaces of its own and sees no file of the host but those that it needs.
+        "namespaces": the same, but it has the ids of this process.
         "landlock": it is a user of the host, and limited to such files. "none": neither.
         """
         return "none"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +17,7 @@ from vc_core.driver.devices import BlockDevice, Channel, Device, GuestPort, Netw
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.driver.spawner import Spawner
 from vc_core.engine.guest_image import guest_driver
-from vc_core.errors import ConfigError, DriverContractError, PrivilegeError
+from vc_core.errors import ConfigError, DriverContractError
 from vc_core.host import sources
 from vc_core.host.paths import Rules
 from vc_core.host.sources import PodSources, Source
@@ -116,7 +115,7 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     """Refuse a pod that could never start, before anything is stored; return whether it needs a supervisor.
 
     It does if its VM is a process.
-    Raises ConfigError, DriverError, PrivilegeError.
+    Raises ConfigError, DriverError.
     """
     pod = PodContext.of(config, roots.pod_run_dir(config.id))
     hypervisor, agent = make_drivers(plugins, config, pod)
@@ -126,7 +125,6 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
         plugins.guest(guest_driver(plugins, config)).config(config.hypervisor_config.guest_options)
     if HypervisorCapability.PROCESS not in hypervisor.capabilities:
         return False
-    require_rights(config, hypervisor)
     if not config.hypervisor_config.kernel_path:
         plugins.guest(guest_driver(plugins, config))
     rules = Rules(roots)
@@ -135,14 +133,6 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     with closing(sources.open_pod(config, rules)) as opened:
         _check_devices(config, hypervisor, disks_of(config, opened))
     return True
-
-
-def require_rights(config: PodConfig, hypervisor: Hypervisor) -> None:
-    """Refuse a hypervisor whose VMs this user cannot run. Raises PrivilegeError."""
-    if HypervisorCapability.PROCESS in hypervisor.capabilities and os.geteuid() != 0:
-        raise PrivilegeError(
-            f"hypervisor {config.hypervisor_type!r} needs root, and this process runs as user {os.geteuid()}; use sudo"
-        )
 
 
 def _check_devices(config: PodConfig, hypervisor: Hypervisor, wanted: Iterable[Device]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,7 @@ from vc_core.driver.kinds import PluginKind
 from vc_core.engine import assembly, guest_image
 from vc_core.engine.workplace import clear_abandoned, uuid_of, workplace
 from vc_core.errors import PrivilegeError, VCError
+from vc_core.host import namespaces
 from vc_core.plugins.drivers import Driver
 from vc_core.plugins.isolation import end_with_starter, how_it_ended, in_parallel, own_output, run_isolated
 from vc_core.plugins.registry import Plugins
@@ -126,7 +128,7 @@ def _check(kind: PluginKind, config: PodConfig, directory: Path, timeout: float,
             return
         if kind is PluginKind.HYPERVISOR:
             step("vc_hypervisor_create")
-            found(_rights(plugins, config, roots))
+            assembly.make_hypervisor(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
         step("vc_driver_check")
         host = HostContext(
             state_dir=roots.state,
@@ -187,24 +189,6 @@ def _usable(driver: Driver, problems: list[str], is_built: bool) -> HostCheck:
     )
 
 
-def _rights(plugins: Plugins, config: PodConfig, roots: Roots) -> HostCheck:
-    """Return the line of what this user may do with the hypervisor. Raises ConfigError, DriverError."""
-    hypervisor = assembly.make_hypervisor(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
-    try:
-        assembly.require_rights(config, hypervisor)
-    except PrivilegeError as error:
-        return HostCheck(
-            name="rights",
-            outcome=CheckOutcome.ERROR,
-            found="not enough",
-            meaning="No pod with it starts.",
-            remedy=str(error),
-        )
-    return HostCheck(
-        name="rights", outcome=CheckOutcome.OK, found="enough", meaning="This user may start pods with it."
-    )
-
-
 def _broken(error: VCError) -> HostCheck:
     return HostCheck(
         name="driver",
@@ -228,6 +212,9 @@ _UNCHECKED = HostCheck(
 def main() -> None:
     """Check the driver that the arguments name, and print what it finds."""
     end_with_starter(int(sys.argv[1]))
+    if os.geteuid() != 0:
+        with suppress(PrivilegeError):  # which the lines of the host show
+            namespaces.enter(None)  # as the supervisor of a pod does
     kind, hypervisor, agent, guest, directory, timeout = sys.argv[2:]
     config = PodConfig(
         id="check", hypervisor_type=hypervisor, agent_type=agent, hypervisor_config=HypervisorConfig(guest=guest)

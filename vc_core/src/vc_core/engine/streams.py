@@ -97,6 +97,9 @@ class _End:
             # O_NONBLOCK belongs to the open file description, which the caller shares: so open the file anew.
             try:
                 reopened = os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            except PermissionError as error:
+                os.close(fd)
+                raise ConfigError("a stream is a pipe or terminal that this user may not open") from error
             except OSError:
                 reopened = -1  # ENXIO: the reader of the pipe has gone
             os.close(fd)

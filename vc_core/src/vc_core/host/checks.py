@@ -153,14 +153,12 @@ def _programs(_: Roots) -> Iterator[HostCheck]:
 
 def _mount_namespaces(_: Roots) -> Iterator[HostCheck]:
     name, why = "mount namespaces", "Each pod has one, in which its directories are bound; the host's is not changed."
-    if problem := _problem_of("unshare", "--mount", "--propagation", "private"):
-        yield HostCheck(
-            name=name,
-            outcome=CheckOutcome.ERROR,
-            found=problem,
-            meaning=why,
-            remedy="run it as root, with the capability CAP_SYS_ADMIN",
-        )
+    if _is_root():
+        as_user, remedy = [], "run it as root, with the capability CAP_SYS_ADMIN"
+    else:
+        as_user, remedy = ["--user", "--map-current-user"], "let this user make user namespaces, or run it as root"
+    if problem := _problem_of("unshare", *as_user, "--mount", "--propagation", "private"):
+        yield HostCheck(name=name, outcome=CheckOutcome.ERROR, found=problem, meaning=why, remedy=remedy)
     else:
         yield HostCheck(name=name, outcome=CheckOutcome.OK, found="can be made", meaning=why)
 
@@ -174,11 +172,13 @@ def _user_namespaces(_: Roots) -> Iterator[HostCheck]:
     if problem := _problem_of("unshare", "--user"):
         yield HostCheck(
             name=name,
-            outcome=CheckOutcome.WARNING,
+            outcome=CheckOutcome.WARNING if _is_root() else CheckOutcome.ERROR,
             found=f"{problem}; at most {limit}",
-            meaning="A hypervisor has a user of the host: a guest that breaks out of it is that user.",
+            meaning="A hypervisor has a user of the host: a guest that breaks out of it is that user."
+            if _is_root()
+            else "A plain user can mount nothing without one, so no pod starts.",
             remedy="run: sysctl user.max_user_namespaces=10000; on Debian also: sysctl "
-            "kernel.unprivileged_userns_clone=1",
+            "kernel.unprivileged_userns_clone=1, on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0",
         )
     else:
         yield HostCheck(name=name, outcome=CheckOutcome.OK, found=f"can be made; at most {limit}", meaning=why)
@@ -210,6 +210,10 @@ def _control_groups(_: Roots) -> Iterator[HostCheck]:
             meaning="Nothing limits the memory that the process of a VM uses.",
             remedy="mount them: mount -t cgroup2 none /sys/fs/cgroup",
         )
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
 
 
 def _problem_of(*command: str) -> str:

@@ -15,7 +15,7 @@ from vc_core.store import files
 
 # From <sys/mount.h>; the values are part of Linux' stable interface. The last ones are those of umount2(2).
 MS_RDONLY, MS_NOSUID, MS_NODEV = 0x1, 0x2, 0x4
-_MS_REMOUNT, _MS_BIND, _MS_SHARED = 0x20, 0x1000, 0x100000
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_SHARED = 0x20, 0x1000, 0x4000, 0x40000, 0x100000
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 0x2, 0x8
 
 # The system calls for detached mounts (Linux 5.12): their numbers are the same on all machines but Alpha. Their flags
@@ -54,7 +54,8 @@ def bind(source: int, target: Path, flags: int = 0, users: Path | None = None, w
 
     ``whole``: with what is mounted below it, under the same flags. ``users``: a file that names a user namespace
     (``/proc/PID/ns/user``), to whose ids the owners are translated: an owner N of a file is the Nth id of the namespace
-    there, and what such an id makes belongs to N. Raises OSError; EINVAL for a file system that cannot do this.
+    there, and what such an id makes belongs to N. Raises OSError; EINVAL for a file system that cannot do this, and for
+    a plain user who would leave out what is mounted below.
     """
     every = _AT_RECURSIVE if whole else 0
     tree = _call(_OPEN_TREE, target, source, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | every)
@@ -105,6 +106,11 @@ def writable(directory: Path) -> Iterator[int]:
 def make_shared(target: Path) -> None:
     """Let later mounts below ``target`` appear in namespaces that are copied from this one. Raises OSError."""
     _mount("none", target, _MS_SHARED)
+
+
+def make_private(target: Path) -> None:
+    """Let no later mount at or below ``target`` appear in another namespace, nor come from one. Raises OSError."""
+    _mount("none", target, _MS_REC | _MS_PRIVATE)
 
 
 def unmount(target: Path) -> None:

@@ -58,7 +58,10 @@ def bind_into(directory: Path, place: str, source: Source, read_only: bool = Tru
                 f"{source.given!r} cannot be shared with the guest of a jailed VM, because its file system does not "
                 "translate owners (idmapped mounts); copy it to another file system"
             ) from error
-        raise StorageError(f"{source.given!r} cannot be shared with the guest: {error.strerror}") from error
+        why = error.strerror
+        if error.errno == errno.EINVAL and os.geteuid() != 0:
+            why = "something is mounted below it, which only root may leave out; share a directory without mounts"
+        raise StorageError(f"{source.given!r} cannot be shared with the guest: {why}") from error
     return place
 
 

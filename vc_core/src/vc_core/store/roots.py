@@ -19,6 +19,9 @@ CACHE_VARIABLE = "VIRTCONTAINERS_CACHE"
 
 _APPLICATION = "virtcontainers"
 
+#: Where logind makes a directory for each user who is logged in, named by the user id.
+SESSIONS = Path("/run/user")
+
 
 @dataclass(frozen=True, slots=True)
 class Roots:
@@ -49,9 +52,8 @@ class Roots:
             import platformdirs
 
             state = platformdirs.user_state_path(_APPLICATION)
-            # Without XDG_RUNTIME_DIR the path that platformdirs returns may lie in /tmp, where other users write.
-            runtime = os.environ.get("XDG_RUNTIME_DIR")
-            run = platformdirs.user_runtime_path(_APPLICATION) if runtime else state / "run"
+            runtime = _runtime_dir(os.environ.get("XDG_RUNTIME_DIR"), os.geteuid())
+            run = runtime / _APPLICATION if runtime else state / "run"
             default_cache = platformdirs.user_cache_path(_APPLICATION)
         if moved:
             state, run = Path(moved).absolute() / "state", Path(moved).absolute() / "run"
@@ -76,6 +78,24 @@ class Roots:
     def pod_run_dir(self, pod_id: str) -> Path:
         """Return the directory that holds a pod's sockets and mount points."""
         return self.run / "pods" / pod_id
+
+
+def _runtime_dir(given: str | None, uid: int) -> Path | None:
+    """Return the directory for run-time files of a plain user, None if there is none.
+
+    A process outside of a login session (cron, su) lacks the variable; it gets the directory that a session would have
+    (pam_systemd(8)), if there is one, so that it finds the pods of the session. No directory is guessed where other
+    users write, such as /tmp.
+    """
+    if given and Path(given).is_absolute():  # a relative one is to be ignored (XDG Base Directory Specification)
+        return Path(given)
+    usual = SESSIONS / str(uid)
+    try:
+        status = usual.lstat()
+    except OSError:
+        return None
+    private = stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o077
+    return usual if private else None
 
 
 #: The roots of this process, once they are fixed.

@@ -1,5 +1,7 @@
 """The supervisor process: ``python -m vc_core.supervisor POD``, in the pod's mount namespace.
 
+Root's is started there; a plain user's enters it, with a user namespace in which it may mount.
+
 Holds the pod's lock, watches its VM, serves clients on a socket in the pod's run directory, and ends when the pod is
 stopped and no request is being served. Started by ``vc_core.client.connect``, which passes a pipe as ``--ready FD`` and
 reads from it ``ok``, ``busy``, or an error as JSON.
@@ -14,8 +16,10 @@ from pathlib import Path
 
 from vc_core import trace
 from vc_core.errors import BusyError, VCError
+from vc_core.host import namespaces
 from vc_core.plugins import running_call
 from vc_core.store.roots import Roots
+from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.supervisor.ready import BUSY, READY_TIMEOUT, send_error, send_status
@@ -33,7 +37,9 @@ def main(argv: list[str]) -> int:
     store = Store(Roots.from_environment())
     try:
         with store.locked(pod_id, _LOCK_TIMEOUT):
-            store.read(pod_id)
+            record = store.read(pod_id)
+            if os.geteuid() != 0:
+                namespaces.enter(vm_identity(record))
             _serve(store, pod_id, ready)
     except BusyError:
         send_status(ready, BUSY)

@@ -37,7 +37,8 @@ _ENDED = 5.0
 class Level(StrEnum):
     """How much of a jail there is."""
 
-    FULL = "full"  #: namespaces, users of its own, a root without the host's files, and all of the next level
+    FULL = "full"  #: users of its own, and all of the next level
+    NAMESPACES = "namespaces"  #: namespaces, a root without the host's files, and all of the next level
     LANDLOCK = "landlock"  #: only the paths that it needs, no new privileges, few capabilities, few system calls
     NONE = "none"  #: the last three of these
 
@@ -64,12 +65,20 @@ class Jailed:
     missing: tuple[str, ...] = field(default=())  #: one sentence for each part of a full jail that there is not
 
 
+def levels_here() -> tuple[tuple[Level, ...], tuple[str, ...]]:
+    """Return the levels that this process may try, the best one first, and why that is not FULL, if it is not."""
+    if ids.has_ranges():
+        return (Level.FULL, Level.LANDLOCK), ()
+    why = f"QEMU has the ids of user {os.geteuid()}, because only root can give it ids of its own"
+    return (Level.NAMESPACES, Level.LANDLOCK), (why,)
+
+
 class JailError(HypervisorError):
     """A part of the jail cannot be made on this host; QEMU has not been started."""
 
 
 async def start(order: Order, level: Level, directory: Path, output: int, timeout: float) -> Jailed:
-    """Start QEMU at a level, FULL or LANDLOCK, within ``timeout`` seconds.
+    """Start QEMU at a level, but NONE, within ``timeout`` seconds.
 
     ``directory``: working directory of the process that stands for the VM. ``output``: descriptor for QEMU's messages.
     Raises JailError, VMStartError when QEMU cannot be executed, VMTimeoutError. No process is left then.
@@ -78,11 +87,12 @@ async def start(order: Order, level: Level, directory: Path, output: int, timeou
     held = -1
     try:
         reports.setblocking(False)
+        jail: list[str] = []
         if level is Level.FULL:
             first_id, held = ids.hold()
-            jail = ["--ids", str(first_id), "--hold", str(held)]
-        else:
-            jail = []
+            jail = ["--translate", str(first_id), "--hold", str(held), *_of(ids.maps_of_range(first_id))]
+        elif level is Level.NAMESPACES:
+            jail = _of(ids.maps_of_user())
         argv = [str(LAUNCHER), "--report", str(theirs.fileno()), *jail, *_arguments(order), "--", *order.argv]
         passed = (*order.inherited, theirs.fileno(), *([held] if held != -1 else []))
         pid, pidfd = vm_process.spawn(argv, directory, output, passed)
@@ -120,7 +130,7 @@ class _Launch:
         while chunk := await self._receive():
             for kind, text in self._lines(chunk):
                 self._take(kind, text)
-        if self._level is Level.FULL and self._qemu == self._pid:
+        if self._level is not Level.LANDLOCK and self._qemu == self._pid:
             raise JailError("the launcher of QEMU ended without a report")
         return Jailed(self._pid, self._pidfd, self._qemu, *self._outcome())
 
@@ -183,6 +193,10 @@ def _end(pidfd: int) -> None:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     vm_process.reap(pidfd)
     os.close(pidfd)
+
+
+def _of(maps: ids.Maps) -> list[str]:
+    return ["--users", maps.users, "--groups", maps.groups]
 
 
 def _arguments(order: Order) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +34,9 @@ async def start(argv: Sequence[str], view: View, inherited: Sequence[int], place
 
     Raises HypervisorError when it cannot be started in any.
     """
-    missing: list[str] = []
-    for level in (Level.FULL, Level.LANDLOCK):
-        if level is Level.FULL and os.geteuid() != 0:
-            missing.append("this process is not root's, and only root can build a full jail")
-            continue
+    levels, lacks = launcher.levels_here()
+    missing = list(lacks)
+    for level in levels:
         try:
             jailed = await launcher.start(Order(argv, view, inherited), level, place.directory, place.output, _TIMEOUT)
         except HypervisorError as error:

@@ -1,4 +1,4 @@
-"""Mounts whose owners are translated to the ids of a user namespace, in a mount namespace of the test's own."""
+"""Bind mounts, plain ones and with owners translated to the ids of a user namespace."""
 
 from __future__ import annotations
 
@@ -70,3 +70,29 @@ def test_a_file_system_that_cannot_translate_owners_is_refused_with_einval(tmp_p
     )
     assert done.stdout.split()[0] in ("EINVAL", "EPERM"), done.stderr
     assert done.stdout.split()[1] == str(tmp_path)
+
+
+#: Binds argv[1] below the shared mount argv[2], of which another mount namespace has a copy, and prints the options
+#: that the bind has there.
+_COPY = """
+import os, subprocess, sys
+from pathlib import Path
+from vc_core.host import mounts
+source, shared = map(Path, sys.argv[1:])
+mounts.bind(os.open(shared, os.O_PATH), shared)
+mounts.make_shared(shared)
+look = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", "echo; read go; cat /proc/self/mountinfo"]
+with subprocess.Popen(look, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as copy:
+    copy.stdout.readline()
+    mounts.bind(os.open(source, os.O_PATH), shared / "place", mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NODEV)
+    print([line.split()[5] for line in copy.communicate("\\n")[0].splitlines() if f"{shared}/place " in line])
+"""
+
+
+def test_a_bind_has_its_flags_in_a_copy_of_the_mount_above_it_too(tmp_path: Path) -> None:
+    source, shared = tmp_path / "source", tmp_path / "shared"
+    source.mkdir()
+    (shared / "place").mkdir(parents=True)
+    argv = ["unshare", "--mount", sys.executable, "-c", _COPY, str(source), str(shared)]
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8")
+    assert done.stdout.startswith("['ro,nosuid,nodev"), done.stderr or done.stdout
