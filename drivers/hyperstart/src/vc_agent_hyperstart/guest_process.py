@@ -66,14 +66,15 @@ class FlowControlledOutput:
         self.sequence = sequence
         #: Bytes since the process' start. ``_urged``: those consumed for which credit was sent at once.
         self._received = self._consumed = self._credited = self._urged = offset
-        self._chunks: list[bytes] = []
+        #: Received and not yet being written: one buffer, as each byte may have come in a frame of its own.
+        self._pending = bytearray()
         self._write: Callable[[bytes], Coroutine[Any, Any, None]] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def idle(self) -> bool:
         """Whether everything received was written."""
-        return not self._chunks and self._task is None
+        return not self._pending and self._task is None
 
     @property
     def position(self) -> int:
@@ -100,17 +101,17 @@ class FlowControlledOutput:
                 )
         elif self._received - self._consumed > ORIGINAL_UNREAD_MAX:
             self._mux.hold(self, True)
-        self._chunks.append(payload)
+        self._pending += payload
         self._start()
 
     def _start(self) -> None:
-        if self._chunks and self._task is None and self._write is not None:
+        if self._pending and self._task is None and self._write is not None:
             self._task = self._mux.spawn(self._process, self._write_all(self._write))
 
     async def _write_all(self, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
-        while self._chunks:
-            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks.clear()
+        while self._pending:
+            data = bytes(self._pending)
+            self._pending = bytearray()
             await write(data)
             self._consumed += len(data)
             if not self._mux.credit:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal as signals
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import asyncssh
 
@@ -22,11 +23,38 @@ _SILENCE = 0.5
 #: End of input on a terminal: the character ^D.
 _END_OF_TRANSMISSION = b"\x04"
 
+#: Most bytes of the first line of a command's output: a pid, or a reason.
+_LINE_MAX = 4096
+
 #: Most bytes of output of a command that :meth:`Session.output` reads.
 _OUTPUT_MAX = 1024 * 1024
 
 #: Exceptions of asyncssh when the connection of a session is lost.
 _LOST = (asyncssh.Error, OSError)
+
+
+class _Pieces(list[Any]):
+    """Received data that waits for its reader, as asyncssh keeps it: bytes, or pairs of them and their stream.
+
+    asyncssh appends what each packet held, and an object for one byte takes 56. Here what follows is added to the last
+    piece, so that a server which sends single bytes cannot use more memory than one that sends as much at once.
+    """
+
+    def append(self, item: Any) -> None:
+        if isinstance(item, bytes):
+            if self and isinstance(self[-1], bytearray) and len(self[-1]) + len(item) <= _CHUNK:
+                self[-1] += item
+            else:
+                super().append(bytearray(item))
+        elif isinstance(item, tuple):
+            data, stream = item
+            last = self[-1] if self else None
+            if last is not None and last[1] == stream and len(last[0]) + len(data) <= _CHUNK:
+                last[0].extend(data)
+            else:
+                super().append((bytearray(data), stream))
+        else:
+            super().append(item)  # an exception, which the reader gets
 
 
 class _Process(asyncssh.SSHClientProcess[bytes]):
@@ -35,6 +63,14 @@ class _Process(asyncssh.SSHClientProcess[bytes]):
     def __init__(self) -> None:
         super().__init__()
         self.ended = asyncio.Event()
+
+    def connection_made(self, chan: Any) -> None:
+        """Merge the packets that wait here, and in the channel while it is paused. Called by asyncssh."""
+        super().connection_made(chan)
+        # Nothing public of asyncssh bounds this: its windows count bytes of data, not of memory.
+        chan._recv_buf = _Pieces(chan._recv_buf)
+        for stream in self._recv_buf:
+            self._recv_buf[stream] = _Pieces(self._recv_buf[stream])
 
     def exit_status_received(self, status: int) -> None:
         """Set ``ended``: the command has an exit code. Called by asyncssh."""
@@ -78,14 +114,16 @@ class Session:
 
     async def first_line(self) -> str:
         """Return the first line of output without its newline, "" if there is none. Raises AgentError."""
+        line = bytearray()
         try:
-            line: bytes = await self._process.stdout.readuntil(b"\n")
-        except asyncio.IncompleteReadError as error:
-            if len(error.partial) >= WINDOW:
-                raise AgentProtocolError(
-                    f"{self._what} does not begin with a line, but {error.partial[:40]!r}"
-                ) from error
-            line = error.partial
+            while not line.endswith(b"\n"):
+                # Not readuntil: it looks at a piece once, and here more is added to the last one.
+                byte: bytes = await self._process.stdout.read(1)
+                if not byte:
+                    break
+                line += byte
+                if len(line) > _LINE_MAX:
+                    raise AgentProtocolError(f"{self._what} does not begin with a line, but {bytes(line[:40])!r}")
         except _LOST as error:
             raise self._lost() from error
         return line.decode(errors="replace").rstrip("\r\n")
@@ -182,9 +220,8 @@ class Session:
                 except _LOST as error:
                     raise self._lost() from error
                 finally:
-                    if not read.done():
-                        read.cancel()
-                        await asyncio.gather(read, return_exceptions=True)
+                    read.cancel()
+                    await asyncio.gather(read, return_exceptions=True)
                 if not data:
                     return
                 await write(data)
