@@ -6,14 +6,15 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import ANSWER_GRACE, PULSE_INTERVAL, Link, final_reply, result
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.driver.agent import TerminalSize
-from vc_core.errors import SupervisorError
+from vc_core.errors import CommandTimeoutError, SupervisorError
 from vc_core.supervisor.messages import (
     Answer,
     Control,
@@ -27,6 +28,17 @@ from vc_core.supervisor.messages import (
     Started,
     Streams,
 )
+
+#: Signals by which a caller asks for the command's end, and those of them after which it must end in time: a program
+#: may handle SIGINT and run on, but SIGTERM and SIGHUP mean that the caller goes.
+_ENDING = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP))
+_FINAL = frozenset((signal.SIGTERM, signal.SIGHUP))
+
+#: Seconds after SIGTERM or SIGHUP for the command to end; as many as a container has to stop.
+END_TIMEOUT = 10.0
+
+#: So many of those signals within so many seconds mean that the caller waits no longer.
+_INSISTING, _INSISTING_WITHIN = 3, 3.0
 
 
 class Signals:
@@ -50,6 +62,29 @@ class Signals:
         if number == signal.SIGWINCH and self._terminal is not None:
             return Resize(size=terminal_size(self._terminal))
         return Signal(number=number)
+
+
+class _Insistence:
+    """How much the caller wants the command to end: it does not wait for ever for a guest that reports no end.
+
+    ``until``: point in time (time.monotonic) when it waits no longer.
+    """
+
+    def __init__(self) -> None:
+        self.until = math.inf
+        self._latest: deque[float] = deque(maxlen=_INSISTING)
+
+    def note(self, messages: Sequence[Control]) -> None:
+        """Count the signals among messages that were just taken from the caller's own."""
+        now = time.monotonic()
+        for message in messages:
+            if not isinstance(message, Signal) or message.number not in _ENDING:
+                continue
+            self._latest.append(now)
+            if message.number in _FINAL:
+                self.until = min(self.until, now + END_TIMEOUT)
+            if len(self._latest) == _INSISTING and now - self._latest[0] <= _INSISTING_WITHIN:
+                self.until = now
 
 
 def terminal_size(fd: int) -> TerminalSize:
@@ -81,7 +116,9 @@ def run_with_streams(
     """Send a request with streams; carry them until the answer is there and all output was taken.
 
     Returns the answer and whether ``timeout`` (seconds) passed, upon which the process was killed.
-    Raises what the supervisor raised, SupervisorLostError, SupervisorError for a killed process that does not end.
+    Raises what the supervisor raised, SupervisorLostError, SupervisorError for a killed process that does not end,
+    CommandTimeoutError for one that goes on although this process got SIGTERM or SIGHUP (``END_TIMEOUT``), or
+    three signals within 3 s. The caller then closes the link, which withdraws the request.
     """
     link.send(request, stdio.fds)
     stdio.sent()
@@ -91,12 +128,17 @@ def run_with_streams(
     final: Answer | Failure | None = None
     unsent: list[Control] = []
     runs = False
+    insistence = _Insistence()
     while final is None or stdio.outputs_open:
         reading = [*stdio.reading, *([sock] if final is None else []), *([signals.fd] if signals else [])]
         writing = [*stdio.writing, *([sock] if unsent and final is None else [])]
         look = math.inf if runs or final is not None else time.monotonic() + PULSE_INTERVAL
-        until = min(math.inf if deadline is None else deadline, look)
+        until = min(math.inf if deadline is None else deadline, look, insistence.until)
         ready: set[int] = yield Ready(read=reading, write=writing, deadline=None if until == math.inf else until)
+        if time.monotonic() >= insistence.until:
+            raise CommandTimeoutError(
+                "the guest did not report the end of the command after the signals; this process no longer waits"
+            )
         if not ready and until == look:
             link.check_pulse()
             continue
@@ -107,7 +149,9 @@ def run_with_streams(
             unsent.append(Signal(number=signal.SIGKILL))
         stdio.pump(ready)
         if signals and signals.fd in ready:
-            unsent += signals.take()
+            taken = signals.take()
+            insistence.note(taken)
+            unsent += taken
         if final is None:
             unsent = link.offer(unsent)
         if sock in ready and (reply := link.poll()) is not None:

@@ -1,0 +1,91 @@
+"""A guest that accepts a command and never reports its end does not hold the caller against signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from vc_core.client import foreground
+from vc_core.client.foreground import Signals, run_with_streams
+from vc_core.client.interpreters import run_blocking
+from vc_core.client.link import Link
+from vc_core.client.stdio import Stdio
+from vc_core.config.container import Cmd
+from vc_core.errors import CommandTimeoutError
+from vc_core.supervisor import wire
+from vc_core.supervisor.messages import Answer, Exec, Started, Streams
+
+
+class Caller:
+    """A client whose supervisor has said that the command runs, and says nothing more."""
+
+    def __init__(self) -> None:
+        self.client, self.supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.client.setblocking(False)
+        self.signals, self.sender = os.pipe2(os.O_NONBLOCK)
+        wire.send(self.supervisor, Started(acceleration="", loses_streams=""))
+
+    def run(self, *sent: signal.Signals) -> int | None:
+        stdio = Stdio(None, subprocess.DEVNULL, subprocess.DEVNULL)
+        os.write(self.sender, bytes(sent))
+        request = Exec(container="c1", cmd=Cmd(args=["x"]), streams=Streams(passed=stdio.passed))
+        try:
+            operation = run_with_streams(Link(self.client, None), request, stdio, signals=Signals(self.signals))
+            return run_blocking(operation)[0].exit_code
+        finally:
+            stdio.close()
+
+    def received(self) -> list[int]:
+        """Return the numbers of the signals that the supervisor got."""
+        self.supervisor.setblocking(False)
+        found: list[int] = []
+        while True:
+            try:
+                message = msgspec.json.decode(self.supervisor.recv(65536))
+            except BlockingIOError:
+                return found
+            if "number" in message:
+                found.append(message["number"])
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    made = Caller()
+    yield made
+    made.client.close()
+    made.supervisor.close()
+    os.close(made.signals)
+    os.close(made.sender)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_has_its_time_to_end_after_a_signal_and_no_more(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
+) -> None:
+    monkeypatch.setattr(foreground, "END_TIMEOUT", 0.2)
+    began = time.monotonic()
+    with pytest.raises(CommandTimeoutError, match="did not report the end of the command"):
+        caller.run(sent)
+    assert time.monotonic() - began >= 0.2
+    assert caller.received() == [sent]
+
+
+def test_three_interrupts_at_once_end_the_wait_without_a_timeout(caller: Caller) -> None:
+    with pytest.raises(CommandTimeoutError):
+        caller.run(*[signal.SIGINT] * 3)
+
+
+@pytest.mark.parametrize("sent", [[signal.SIGINT] * 2, [signal.SIGUSR1] * 5])
+def test_fewer_and_other_signals_are_passed_on_and_the_wait_goes_on(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, sent: list[signal.Signals]
+) -> None:
+    monkeypatch.setattr(foreground, "END_TIMEOUT", 0.0)
+    wire.send(caller.supervisor, Answer(exit_code=3))
+    assert caller.run(*sent) == 3
