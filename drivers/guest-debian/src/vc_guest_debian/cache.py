@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver import GuestImage
+from vc_core.driver import GuestImage, open_regular
 from vc_core.errors import GuestError
 from vc_guest_debian import integrity
 from vc_guest_debian.tools import run
@@ -198,7 +198,7 @@ async def _locked(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None
     flock(2) cannot be awaited, but the program flock(1) can. Its lock belongs to the open file, which it inherits from
     this process, and so outlives the program.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from vc_core.driver import open_regular
 from vc_core.errors import GuestError
 
 #: The file beside a guest's files that records for which files, and since which boot of the host, their hashes fit.
@@ -48,7 +49,7 @@ def verify(directory: Path, sha256: Mapping[str, str]) -> bool:
 
 def hash_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits. Blocks. Raises OSError."""
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -9,7 +9,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from vc_core.driver import BlockDevice, Boot, Resources
+from vc_core.driver import BlockDevice, Boot, Resources, read_regular
 from vc_core.errors import ConfigError
 
 #: Architectures (``uname -m``) that this driver supports.
@@ -134,8 +134,7 @@ def _head(what: str, path: Path, size: int) -> bytes:
     try:
         if not path.is_file():
             raise ConfigError(f"{what} {str(path)!r} does not exist or is not a regular file")
-        with path.open("rb") as file:
-            head = file.read(size)
+        head = read_regular(path, size, follow=True)
     except OSError as error:
         raise ConfigError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from error
     if not head:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         NetworkInterface,
         SharedDirectory,
     )
+    from vc_core.driver.files import open_regular, read_regular
     from vc_core.driver.guest import BuiltGuest, GuestBuilder, GuestImage, GuestPayload, GuestRequest, Progress
     from vc_core.driver.hooks import (
         AgentSpec,
@@ -102,6 +103,8 @@ _HOMES = {
     "GuestPort": "driver.devices",
     "NetworkInterface": "driver.devices",
     "SharedDirectory": "driver.devices",
+    "open_regular": "driver.files",
+    "read_regular": "driver.files",
     "BuiltGuest": "driver.guest",
     "GuestBuilder": "driver.guest",
     "GuestImage": "driver.guest",
@@ -208,7 +211,9 @@ __all__ = [
     "console_log",
     "hookimpl",
     "initramfs",
+    "open_regular",
     "read_options",
+    "read_regular",
     "vm_process",
 ]
 

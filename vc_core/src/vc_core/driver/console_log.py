@@ -8,6 +8,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from vc_core.driver.files import read_regular
 from vc_core.driver.rotating import RotatingFile, former
 
 #: Bytes that one log keeps at most, in both its files together.
@@ -88,9 +89,8 @@ def tail(path: Path, lines: int) -> str:
     """
     data = b""
     for part in (former(path), path):
-        with suppress(OSError), part.open("rb") as file:
-            file.seek(max(0, part.stat().st_size - _TAIL))
-            data += file.read(_TAIL)
+        with suppress(OSError):
+            data += read_regular(part, _TAIL, max(0, part.lstat().st_size - _TAIL))
     text = _UNPRINTABLE.sub("", data[-_TAIL:].decode(errors="replace").replace("\t", " "))
     return "\n".join([line.strip() for line in text.split("\n") if line.strip()][-lines:])
 

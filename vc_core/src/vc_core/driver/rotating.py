@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from vc_core.driver.files import open_regular
+
 
 class RotatingFile:
     """Appends to ``path``, which is renamed to ``path.1``, replacing the former one, at half of the capacity."""
@@ -52,4 +54,4 @@ def former(path: Path) -> Path:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

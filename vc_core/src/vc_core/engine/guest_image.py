@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vc_core.config.pod import HypervisorConfig, PodConfig
 from vc_core.driver.context import Boot
+from vc_core.driver.files import read_regular
 from vc_core.driver.guest import GuestBuilder, GuestImage, GuestRequest, Progress
 from vc_core.errors import ConfigError
 from vc_core.store.roots import guest_cache
@@ -90,8 +91,10 @@ def builder(plugins: Plugins, guest: str, options: Mapping[str, object]) -> Gues
 def _given(hypervisor: HypervisorConfig, params: tuple[str, ...]) -> Boot:
     kernel = _regular_file("kernel_path", hypervisor.kernel_path)
     image = _regular_file("image_path", hypervisor.image_path)
-    with image.open("rb") as file:
-        is_initramfs = file.read(8).startswith(_INITRAMFS_MAGICS)
+    try:
+        is_initramfs = read_regular(image, 8, follow=True).startswith(_INITRAMFS_MAGICS)
+    except OSError as error:
+        raise ConfigError(f"image_path {str(image)!r} cannot be read: {error.strerror}") from error
     return Boot(kernel=kernel, image=image, image_is_initramfs=is_initramfs, params=params)
 
 
@@ -102,7 +105,7 @@ def _regular_file(what: str, text: str) -> Path:
             raise ConfigError(f"{what} {text!r} does not exist")
         if not path.is_file():
             raise ConfigError(f"{what} {text!r} is not a regular file")
-        path.open("rb").close()
+        read_regular(path, 0, follow=True)
     except OSError as error:
         raise ConfigError(f"{what} {text!r} cannot be read: {error.strerror}") from error
     return path

@@ -7,6 +7,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from vc_core.driver.files import open_regular
 from vc_core.driver.rotating import RotatingFile, former
 from vc_core.errors import StorageError
 
@@ -35,8 +36,8 @@ class ContainerLog:
         self._counted = [0, 0]
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if resumed else os.O_TRUNC)
-            self._notes = os.open(path.with_name(path.name + ".at"), flags, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | (0 if resumed else os.O_TRUNC)
+            self._notes = open_regular(path.with_name(path.name + ".at"), flags)
             try:
                 if resumed:
                     self._resume(path)

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.driver.files import open_regular
 from vc_core.driver.kinds import PluginKind
 
 #: Name of the file in the pod's run directory.
@@ -56,7 +57,7 @@ def record_in(run_dir: Path) -> Iterator[None]:
     path = run_dir / FILE_NAME
     with suppress(OSError):
         path.unlink(missing_ok=True)
-        _file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        _file = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         yield
     finally:
@@ -117,8 +118,7 @@ def open_record(run_dir: int) -> int | None:
     The caller reads it with :func:`read`, and closes it.
     """
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        return os.open(FILE_NAME, flags, dir_fd=run_dir)
+        return open_regular(FILE_NAME, os.O_RDONLY, dir_fd=run_dir)
     except OSError:
         return None
 

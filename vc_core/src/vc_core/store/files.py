@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.driver.files import open_regular
 from vc_core.errors import StorageError
 
 #: Bytes. No record comes near this size: what is larger was not written by :func:`write_atomic`.
@@ -26,8 +26,7 @@ def write_atomic(directory: Path, name: str, data: bytes) -> None:
     try:
         folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(temporary, flags, 0o600, dir_fd=folder)
+            fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=folder)
             try:
                 view = memoryview(data)
                 while view:
@@ -50,15 +49,13 @@ def write_atomic(directory: Path, name: str, data: bytes) -> None:
 def read_whole(path: Path) -> bytes:
     """Return a file's content. Raises FileNotFoundError when there is no file, StorageError for other failures."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_regular(path, os.O_RDONLY)
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise StorageError(f"{str(path)!r} is not a regular file")
-            if status.st_size > _READ_MAX:
+            size = os.fstat(fd).st_size
+            if size > _READ_MAX:
                 raise StorageError(f"{str(path)!r} is larger than {_READ_MAX} bytes")
             # Records are replaced, never changed, and far smaller than what one read(2) returns.
-            return os.read(fd, status.st_size)
+            return os.read(fd, size)
         finally:
             os.close(fd)
     except FileNotFoundError:

@@ -13,6 +13,7 @@ import os
 import threading
 from pathlib import Path
 
+from vc_core.driver.files import open_regular
 from vc_core.errors import BusyError, StorageError
 
 
@@ -52,7 +53,7 @@ def acquire(path: Path, timeout: float, busy: str) -> PodLock:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return open_regular(path, os.O_RDONLY | os.O_CREAT)
     except OSError as error:
         raise StorageError(f"lock file {str(path)!r} cannot be opened: {error.strerror}") from error
 

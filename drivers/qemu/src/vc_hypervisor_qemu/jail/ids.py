@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.driver import open_regular
 from vc_core.errors import VMStartError
 
 #: The first id of the first range, the ids of each, and how many there are: of the ids that systemd leaves unused
@@ -65,7 +66,7 @@ def hold(locks: Path = LOCKS) -> tuple[int, int]:
     The range is free again when every process that has the descriptor has ended or closed it. Raises VMStartError.
     """
     try:
-        fd = os.open(locks, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = open_regular(locks, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise VMStartError(f"the ranges of user ids, {str(locks)!r}, cannot be opened: {error.strerror}") from error
     for number in range(COUNT):
