@@ -61,10 +61,3 @@ def test_a_report_with_an_impossible_value_is_a_protocol_error(changes: dict[str
 def test_a_payload_that_is_no_reply_is_a_protocol_error(payload: bytes) -> None:
     with pytest.raises(AgentProtocolError):
         replies.decode("reply", payload, replies.HelloReply)
-
-
-@given(st.text(max_size=2000))
-def test_cleaned_text_is_short_and_printable(text: str) -> None:
-    cleaned = replies.clean(text)
-    assert len(cleaned) <= 1024
-    assert cleaned.isprintable()

@@ -9,12 +9,15 @@ import pytest
 from hyperstart_agents import make_agent
 
 from vc_agent_hyperstart.agent import HyperstartAgent
-from vc_agent_hyperstart.codec import Code
+from vc_agent_hyperstart.codec import STREAM, Code, FrameDecoder
+from vc_agent_hyperstart.guest_process import GuestProcess
+from vc_agent_hyperstart.replies import ProcessNames
+from vc_agent_hyperstart.streams import StreamChannel
 from vc_agent_hyperstart.testing.fake_guest import FEATURES, FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
 from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core.driver import Cmd, GuestContainer
-from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
+from vc_core.errors import TEXT_MAX, AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
 from vc_core.testing.process_io import RecordedIO
 
 #: Seconds; the guest gets this much, a test waits at most ten times that.
@@ -191,7 +194,7 @@ def test_a_reason_is_shown_short_and_without_control_characters() -> None:
             text = str(caught.value)
             assert caught.value.exit_code == 127
             assert text.isprintable()
-            assert len(text) < 1200
+            assert len(text) < TEXT_MAX + 100
             await agent.aclose()
 
     run(main())
@@ -350,6 +353,29 @@ def test_output_beyond_the_window_fails_the_channel_before_memory_grows() -> Non
             await agent.aclose()
 
     run(main())
+
+
+def test_single_bytes_of_output_that_is_not_read_cost_no_more_memory_than_their_number() -> None:
+    count = WINDOW // 16
+    frame = STREAM.encode(7, b"x")
+
+    class Mux(StreamChannel):
+        credit = True
+
+        def __init__(self) -> None: ...
+
+    names = ProcessNames("c1", True, 7, 0, False)
+    process = GuestProcess(Mux(), names, status_by_event=False, stdout_from=0, stderr_from=0)
+    decoder = FrameDecoder(STREAM, lambda _, payload: process.on_stdio(payload))
+    frames = frame * 1024
+    tracemalloc.start()
+    try:
+        for _ in range(count // 1024):
+            decoder.feed(frames)
+        assert process.stdout.position == count
+        assert tracemalloc.get_traced_memory()[0] < 2 * count
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_answered() -> None:

@@ -32,13 +32,15 @@
      +-- GuestError                          a guest kernel and initramfs cannot be built
 
 A driver raises only these, always ``from`` the cause. The text of an error is one sentence that names the object, its
-value and what to do.
+value and what to do. What a guest sends may be quoted in it as it is: see :class:`VCError`.
 """
 
 from __future__ import annotations
 
 import json
 from typing import Any, ClassVar
+
+from vc_core.text import printable
 
 #: Most characters of the text of an error, and of one detail as JSON. Any error fits the packet that carries it.
 TEXT_MAX = 4096
@@ -51,15 +53,16 @@ class VCError(Exception):
     """Base of all errors of this project.
 
     ``details`` names the class's own typed attributes. The supervisor sends only these and the text to the caller
-    (:meth:`to_wire`, :func:`error_from_wire`). The text can always be encoded as UTF-8: bytes of a file's name that are
-    not valid UTF-8, which Python represents as lone surrogates (PEP 383), are replaced by escapes. Of a text
-    of more than ``TEXT_MAX`` characters the first ones are kept, and the number of the others.
+    (:meth:`to_wire`, :func:`error_from_wire`). The text is safe to print, whatever a guest or a file's name put into it
+    (:func:`sentence`): control characters, those that change the direction of text, and bytes that are not UTF-8 are
+    replaced by escapes. Of a text of more than ``TEXT_MAX`` characters the first ones are kept, and the number of the
+    others.
     """
 
     details: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(_text(str(message)))
+        super().__init__(sentence(str(message)))
         for name in self.details:
             setattr(self, name, details.pop(name, None))
         if details:
@@ -70,14 +73,17 @@ class VCError(Exception):
         public = next(cls for cls in type(self).__mro__ if issubclass(cls, VCError) and cls.__module__ == __name__)
         return {
             "type": public.__name__,
-            "message": _text(str(self)),
+            "message": sentence(str(self)),
             "details": {name: _detail(getattr(self, name)) for name in public.details},
         }
 
 
-def _text(text: str) -> str:
-    """Return the text of an error, shortened, as one that can be encoded as UTF-8."""
-    text = text.encode(errors="backslashreplace").decode()
+def sentence(text: str) -> str:
+    """Return a text for an error or a reason of a state, shortened and safe to print.
+
+    Idempotent. Called for the text of every error, and for every reason before it is recorded.
+    """
+    text = printable(text.strip())
     if len(text) <= TEXT_MAX + _NOTE_MAX:  # so one that was shortened stays as it is
         return text
     return f"{text[:TEXT_MAX]}... ({len(text) - TEXT_MAX} characters more)"

@@ -207,6 +207,6 @@ def test_a_state_root_that_cannot_be_written_is_named(monkeypatch: pytest.Monkey
 
 
 def test_names_that_could_steer_a_terminal_are_shown_as_escapes() -> None:
-    from vc_core.cli.output import printable
+    from vc_core.text import printable
 
     assert printable("a\x1b[2Jb\n\u202ec\x9b") == "a\\x1b[2Jb\\n\\u202ec\\x9b"

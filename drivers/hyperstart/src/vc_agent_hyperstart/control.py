@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vc_agent_hyperstart.channel import Channel
 from vc_agent_hyperstart.codec import CONTROL, Code
-from vc_agent_hyperstart.replies import Refusal, clean, decode
+from vc_agent_hyperstart.replies import Refusal, decode
 from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 
 #: Bytes that an original guest may not have acknowledged yet (runv's figure; see :meth:`ControlChannel._push`).
@@ -155,6 +155,6 @@ class ControlChannel(Channel):
 def _refusal(payload: bytes) -> RefusedError:
     """Return a decoded ERROR: JSON after HELLO, a sentence that ends in NUL from late originals, else nothing."""
     if not payload.startswith(b"{"):
-        return RefusedError("", clean(payload.rstrip(b"\0").decode(errors="replace")))
+        return RefusedError("", payload.rstrip(b"\0").decode(errors="replace").strip())
     refusal = decode("reason", payload, Refusal)
-    return RefusedError("", clean(refusal.reason), refusal.exit_code)
+    return RefusedError("", refusal.reason.strip(), refusal.exit_code)

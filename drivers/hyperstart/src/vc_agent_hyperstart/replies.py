@@ -81,9 +81,4 @@ def decode(what: str, payload: bytes, message_type: type[_T]) -> _T:
     try:
         return msgspec.json.decode(payload, type=message_type)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise AgentProtocolError(f"the guest sent a {what} that is not valid: {clean(str(error))}") from error
-
-
-def clean(text: str) -> str:
-    """Return text of a guest, safe to print: 1024 characters at most, without control characters."""
-    return "".join(char if char.isprintable() else " " for char in text[:1024]).strip()
+        raise AgentProtocolError(f"the guest sent a {what} that is not valid: {error}") from error

@@ -10,6 +10,7 @@ import click
 import vc_core
 from vc_core.cli import options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+from vc_core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,12 +45,12 @@ def check(hypervisor: str, agent: str, guest: str, strict: bool, as_json: bool) 
 
 def _lines(report: HostReport) -> Iterator[str]:
     source = ""
-    width = max(len(output.printable(one.name)) for one in report.checks)
+    width = max(len(printable(one.name)) for one in report.checks)
     for one in report.checks:
         if one.source != source:
             source = one.source
-            yield output.printable(source)
-        yield f"  {one.outcome:<7}  {output.printable(one.name):<{width}}  {output.printable(one.found)}".rstrip()
+            yield printable(source)
+        yield f"  {one.outcome:<7}  {printable(one.name):<{width}}  {printable(one.found)}".rstrip()
         yield from _wrapped(one.meaning)
         if one.remedy:
             yield from _wrapped(f"To mend it: {one.remedy}")
@@ -58,7 +59,7 @@ def _lines(report: HostReport) -> Iterator[str]:
 
 
 def _wrapped(text: str) -> Iterable[str]:
-    lines = textwrap.wrap(output.printable(text), _WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(printable(text), _WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False)
     return (f"{_INDENT}{line}" for line in lines)
 
 
@@ -72,4 +73,4 @@ def _summary(report: HostReport) -> str:
 
 
 def _names(checks: Iterable[HostCheck], outcome: str) -> str:
-    return ", ".join(output.printable(one.name) for one in checks if one.outcome == outcome)
+    return ", ".join(printable(one.name) for one in checks if one.outcome == outcome)

@@ -9,6 +9,7 @@ import click
 from vc_core.cli import output
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverNotFoundError
+from vc_core.text import printable
 
 if TYPE_CHECKING:
     from vc_core.driver.options import Option
@@ -49,7 +50,7 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
         shown = len(headers) if check else len(headers) - 1
         output.print_table(headers[:shown], [row[:shown] for row in rows])
         for violation in (violation for one in found for violation in one.violations if check):
-            output.echo(output.printable(violation))
+            output.echo(printable(violation))
         for one in found if names and not check else ():
             _print_options(one)
     return 1 if check and any(one.violations for one in found) else 0
@@ -64,7 +65,7 @@ def _print_options(driver: CheckReport) -> None:
         page = click.HelpFormatter(max_width=110)
         page.write(f"\nOptions of {kind.noun} {driver.name} ({FLAGS[kind]}):\n")
         page.indent()
-        page.write_dl([(one.name, output.printable(_description(one))) for one in driver.options])
+        page.write_dl([(one.name, printable(_description(one))) for one in driver.options])
         output.echo(page.getvalue(), nl=False)
     elif kind in FLAGS and not driver.problems:
         output.echo(f"\n{kind.noun} {driver.name} has no options")

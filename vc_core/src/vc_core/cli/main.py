@@ -11,8 +11,9 @@ import click
 
 from vc_core import __version__
 from vc_core.cli import check, completion, container, drivers, guest, new_driver, pod
-from vc_core.cli.output import Group, Invocation, discard_output, printable
+from vc_core.cli.output import Group, Invocation, discard_output
 from vc_core.errors import CommandError, VCError
+from vc_core.text import printable
 
 #: Exit code when virtc itself fails where a command's own exit code is expected (as docker, podman and env(1) do).
 OWN_FAILURE = 125

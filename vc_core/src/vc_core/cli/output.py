@@ -13,10 +13,7 @@ from typing import Any, Self, TextIO
 import click
 
 from vc_core.store.roots import fix_roots
-
-#: Characters that change the order of the text around them (Unicode TR 9), dangerous in names that others choose.
-_BIDIRECTIONAL = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-
+from vc_core.text import printable
 
 #: The standard output of virtc, once :func:`_claim_stdout` has taken it from the code of plug-ins.
 _stdout: TextIO | None = None
@@ -90,14 +87,6 @@ def expect_command() -> None:
     click.get_current_context().ensure_object(Invocation).runs_command = True
 
 
-def printable(text: str) -> str:
-    """Return text in which nothing can steer a terminal: control and direction characters as escapes."""
-    return "".join(
-        char if char.isprintable() and ord(char) not in _BIDIRECTIONAL else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns padded with spaces, two at least, without blanks at the end of a line."""
     cells = [headers, *([printable(cell) for cell in row] for row in rows)]
@@ -115,14 +104,27 @@ def print_details(rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value of the API as JSON. What is not UTF-8 in a file's name becomes an escape, as in a table."""
+    """Print a value of the API as JSON. What is not UTF-8 in a file's name becomes an escape, as in a table.
+
+    Characters that could steer a terminal are written as JSON's escapes, which mean the same to a program.
+    """
     import msgspec
 
     try:
         encoded = msgspec.json.encode(value, enc_hook=str)
     except UnicodeEncodeError:
         encoded = msgspec.json.encode(_as_utf8(value), enc_hook=str)
-    echo(msgspec.json.format(encoded, indent=2).decode())
+    lines = msgspec.json.format(encoded, indent=2).decode().split("\n")
+    echo("\n".join(map(_escaped, lines)))
+
+
+def _escaped(line: str) -> str:
+    """Return a line of JSON with an escape for each character that :func:`printable` replaces."""
+    if printable(line) == line:
+        return line
+    import json
+
+    return "".join(char if printable(char) == char else json.dumps(char)[1:-1] for char in line)
 
 
 def _as_utf8(value: Any) -> Any:

@@ -13,6 +13,7 @@ from vc_core.config.network import PortForward
 from vc_core.driver.devices import BlockDevice, Device, DiskLocation, NetworkInterface
 from vc_core.driver.process import ProcessIdentity
 from vc_core.driver.unsupported import unsupported
+from vc_core.errors import sentence
 
 
 class HypervisorCapability(StrEnum):
@@ -34,10 +35,16 @@ class HypervisorCapability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VMExit:
-    """How a VM ended. ``expected``: because of ``stop``. ``reason``: one sentence for errors and status."""
+    """How a VM ended. ``expected``: because of ``stop``. ``reason``: one sentence for errors and status.
+
+    The reason is made safe to print, as the text of an error: it may quote the guest's console.
+    """
 
     expected: bool
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", sentence(self.reason))
 
 
 class Hypervisor(ABC):

@@ -20,7 +20,7 @@ from vc_core.engine import assembly, guest_image, leftovers
 from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine
-from vc_core.errors import StateError, VCError
+from vc_core.errors import StateError, VCError, sentence
 from vc_core.host import processes, share, sources
 from vc_core.host.paths import Rules
 from vc_core.host.sources import PodSources, Source
@@ -116,7 +116,7 @@ class Runtime:
             with trace.span(f"start container {container.id}"):
                 await machine.while_alive(self.containers.start(machine, container, attached.get(container.id), its))
         running = move(self._ledger.name, self._ledger.record.state, State.RUNNING)
-        warnings = list(machine.agent.warnings)
+        warnings = [sentence(warning) for warning in machine.agent.warnings]
         self._ledger.commit(state=running, reason="", intent="", warnings=warnings, **machine.saved())
         self._spawn(self._watch_agent(machine))
 
@@ -221,7 +221,7 @@ class Runtime:
         """Record it when the agent is lost while the VM lives."""
         reason = await machine.agent.wait_lost()
         if self.machine is machine and not await machine.is_ending() and self._ledger.record.state is State.RUNNING:
-            self._ledger.commit(state=State.FAILED, reason=f"the agent in the guest is lost: {reason}")
+            self._ledger.commit(state=State.FAILED, reason=sentence(f"the agent in the guest is lost: {reason}"))
 
     def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vc_core.text import printable
+
 #: Most characters of an exception's text in an error.
 _TEXT_MAX = 2000
 
@@ -21,5 +23,5 @@ def one_line(error: BaseException) -> str:
 
 
 def _shortened(text: str) -> str:
-    kept = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_TEXT_MAX])
+    kept = printable(text[:_TEXT_MAX])
     return f"{kept}... ({len(text) - _TEXT_MAX} characters more)" if len(text) > _TEXT_MAX else kept

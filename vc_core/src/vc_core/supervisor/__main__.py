@@ -13,9 +13,11 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vc_core import trace
-from vc_core.errors import BusyError, VCError
+from vc_core.driver.files import open_regular
+from vc_core.errors import BusyError, StorageError, VCError
 from vc_core.host import namespaces
 from vc_core.plugins import running_call
 from vc_core.store.roots import Roots
@@ -23,6 +25,10 @@ from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.supervisor.ready import BUSY, READY_TIMEOUT, send_error, send_status
+from vc_core.text import printable
+
+if TYPE_CHECKING:
+    import logging
 
 #: Seconds that a supervisor waits for the lock before its starter looks again for another supervisor.
 _LOCK_TIMEOUT = 1.0
@@ -77,12 +83,32 @@ def _detach(log: Path) -> None:
     os.chdir("/")
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(signum, signal.SIG_IGN)
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fd = open_regular(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    except OSError as error:
+        raise StorageError(f"log {str(log)!r} cannot be opened: {error.strerror}") from error
     for stream in (1, 2):
         os.dup2(fd, stream)
     os.close(fd)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_formatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     faulthandler.enable()  # the stack of a crash goes to the log
+
+
+def _formatter() -> logging.Formatter:
+    """Return the format of the log's lines, in which no text of a guest can steer a terminal or forge a line."""
+    import logging
+
+    class Printable(logging.Formatter):
+        def formatMessage(self, record: logging.LogRecord) -> str:
+            record.message = printable(record.message)
+            return super().formatMessage(record)
+
+        def formatException(self, ei: Any) -> str:
+            return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+    return Printable("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 if __name__ == "__main__":
