@@ -6,18 +6,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attacked_pod import Posture, Process
 
 import vc_core as vc
-from needs import require
-from vc_core.store.roots import ROOT_VARIABLE, Roots
-from vc_core.store.store import Store
+from vc_core.store.roots import ROOT_VARIABLE
 from vc_hypervisor_qemu.jail import ids
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
@@ -31,100 +28,12 @@ _OF_QEMU = 1 << 1 | 1 << 2 | 1 << 3
 _NOT_OF_SUPERVISORS = sum(1 << number for number in (16, 17, 22, 25, 33, 34, 39))
 
 
-class Process:
-    """What /proc shows of one process."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid, self.place = pid, Path(f"/proc/{pid}")
-
-    def read(self, name: str) -> str:
-        return (self.place / name).read_text(encoding="utf-8", errors="surrogateescape")
-
-    @property
-    def status(self) -> dict[str, str]:
-        pairs = (line.partition(":") for line in self.read("status").splitlines())
-        return {key: " ".join(value.split()) for key, _, value in pairs}
-
-    def capabilities(self, which: str) -> int:
-        return int(self.status[which], 16)
-
-    @property
-    def namespaces(self) -> dict[str, str]:
-        return {one.name: str(one.readlink()) for one in (self.place / "ns").iterdir()}
-
-    @property
-    def mounts(self) -> dict[str, set[str]]:
-        return {line.split()[4]: set(line.split()[5].split(",")) for line in self.read("mountinfo").splitlines()}
-
-    @property
-    def limits(self) -> dict[str, str]:
-        return {line[:26].strip(): line[26:47].strip() for line in self.read("limits").splitlines()}
-
-    @property
-    def files(self) -> set[str]:
-        return {str(one.readlink()) for one in (self.place / "fd").iterdir()}
-
-    @property
-    def variables(self) -> set[str]:
-        return {one.partition("=")[0] for one in self.read("environ").split("\0") if one}
-
-
-class Posture:
-    """A running pod with a read-only mount and a writable one, and its processes."""
-
-    def __init__(self, run_dir: Path, init: int) -> None:
-        self.run_dir = run_dir
-        self.init = Process(init)
-        [qemu] = self.init.read(f"task/{init}/children").split()
-        self.qemu = Process(int(qemu))
-        found = (Process(int(one.name)) for one in Path("/proc").iterdir() if one.name.isdigit())
-        self.supervisor = next(one for one in found if self._supervises(one))
-
-    def _supervises(self, process: Process) -> bool:
-        try:
-            words = process.read("cmdline").split("\0")
-        except OSError:
-            return False
-        return words[2:5] == ["-m", "vc_core.supervisor", "posture"]
-
-
-@pytest.fixture(scope="module")
-def posture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Posture]:
-    require("busybox")
-    top = tmp_path_factory.mktemp("posture")
-    (top / "bundle/rootfs/bin").mkdir(parents=True)
-    shutil.copy(str(shutil.which("busybox")), top / "bundle/rootfs/bin/sleep")
-    (top / "bundle/rootfs/secret").write_text("of root", encoding="utf-8")
-    (top / "bundle/rootfs/secret").chmod(0o600)
-    for name in ("reading", "writing"):
-        (top / name).mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ROOT_VARIABLE, str(top / "root"))
-        patch.setenv("SECRET_TOKEN", "hush")
-        container = vc.ContainerConfig(
-            id="c1",
-            root_fs=str(top / "bundle"),
-            cmd=vc.Cmd(args=["sleep", "100000"]),
-            mounts=[
-                vc.Mount(str(top / "reading"), "/reading"),
-                vc.Mount(str(top / "writing"), "/writing", read_only=False),
-            ],
-        )
-        pod = vc.run_pod(vc.PodConfig(id="posture", hypervisor_type="qemu", containers=[container], strict=True))
-        try:
-            vm = Store(Roots.from_environment()).read("posture").vm
-            assert vm is not None
-            yield Posture(Roots.from_environment().pod_run_dir("posture"), int(vm["pid"]))
-        finally:
-            pod.delete(force=True)
-
-
-def test_status_says_that_the_jail_is_full(posture: Posture) -> None:
+def test_status_says_that_the_jail_is_full(attacked: Posture) -> None:
     [status] = [one for one in vc.list_pods() if one.id == "posture"]
     assert (status.jail, status.jail_missing) == ("full", ())
 
 
-def test_a_strict_pod_starts_and_says_that_it_is_strict(posture: Posture) -> None:
+def test_a_strict_pod_starts_and_says_that_it_is_strict(attacked: Posture) -> None:
     [status] = [one for one in vc.list_pods() if one.id == "posture"]
     assert (status.state, status.strict) == ("running", True)
 
@@ -140,9 +49,9 @@ exec virtc pod run --id overlaid --strict --bundle "$1/merged" -- sleep 1000
 
 
 def test_a_strict_pod_whose_files_cannot_have_translated_owners_does_not_start_and_leaves_nothing(
-    posture: Posture, tmp_path: Path
+    attacked: Posture, tmp_path: Path
 ) -> None:
-    bundle, place = posture.run_dir.parents[2].parent / "bundle", tmp_path / "place"
+    bundle, place = attacked.top / "bundle", tmp_path / "place"
     place.mkdir()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -165,112 +74,112 @@ def test_a_strict_pod_whose_files_cannot_have_translated_owners_does_not_start_a
 # -- QEMU --------------------------------------------------------------------------------------------------------------
 
 
-def test_qemu_is_no_user_of_the_host(posture: Posture) -> None:
-    status, maps = posture.qemu.status, posture.qemu.read("uid_map")
+def test_qemu_is_no_user_of_the_host(attacked: Posture) -> None:
+    status, maps = attacked.qemu.status, attacked.qemu.read("uid_map")
     users, groups = ({int(one) for one in status[name].split()} for name in ("Uid", "Gid"))
     [first] = users
     assert users == groups
     assert ids.FIRST <= first < ids.FIRST + ids.COUNT * ids.SIZE
     assert status["Groups"] == ""
-    assert maps == posture.qemu.read("gid_map")
+    assert maps == attacked.qemu.read("gid_map")
     assert maps.split() == ["0", str(first), str(ids.SIZE)]
 
 
-def test_qemu_has_three_capabilities_in_its_own_namespace_and_cannot_gain_more(posture: Posture) -> None:
+def test_qemu_has_three_capabilities_in_its_own_namespace_and_cannot_gain_more(attacked: Posture) -> None:
     for which in ("CapPrm", "CapEff", "CapBnd"):
-        assert posture.qemu.capabilities(which) == _OF_QEMU
+        assert attacked.qemu.capabilities(which) == _OF_QEMU
     for which in ("CapInh", "CapAmb"):
-        assert posture.qemu.capabilities(which) == 0
-    assert posture.qemu.status["NoNewPrivs"] == "1"
+        assert attacked.qemu.capabilities(which) == 0
+    assert attacked.qemu.status["NoNewPrivs"] == "1"
 
 
-def test_two_filters_of_system_calls_hold_in_every_thread_of_qemu(posture: Posture) -> None:
-    for thread in (posture.qemu.place / "task").iterdir():
+def test_two_filters_of_system_calls_hold_in_every_thread_of_qemu(attacked: Posture) -> None:
+    for thread in (attacked.qemu.place / "task").iterdir():
         text = (thread / "status").read_text(encoding="utf-8")
         assert "\nSeccomp:\t2\n" in text
         assert "\nSeccomp_filters:\t2\n" in text
 
 
-def test_qemu_shares_no_namespace_with_any_other_process_but_its_init(posture: Posture) -> None:
+def test_qemu_shares_no_namespace_with_any_other_process_but_its_init(attacked: Posture) -> None:
     own, others = (
-        posture.qemu.namespaces,
-        [Process(one) for one in (os.getpid(), posture.supervisor.pid, posture.init.pid)],
+        attacked.qemu.namespaces,
+        [Process(one) for one in (os.getpid(), attacked.supervisor.pid, attacked.init.pid)],
     )
     for other in others:
         shared = {name for name in own if own[name] == other.namespaces[name]}
-        assert shared & _QEMU_ALONE == ({"pid"} if other.pid == posture.init.pid else set())
+        assert shared & _QEMU_ALONE == ({"pid"} if other.pid == attacked.init.pid else set())
 
 
-def test_the_root_of_qemu_has_what_it_needs_and_nothing_else(posture: Posture) -> None:
-    root = posture.qemu.place / "root"
+def test_the_root_of_qemu_has_what_it_needs_and_nothing_else(attacked: Posture) -> None:
+    root = attacked.qemu.place / "root"
     allowed = {"boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "shares", "usr"}
     assert {one.name for one in root.iterdir()} <= allowed
     assert {one.name for one in (root / "boot").iterdir()} == {"kernel", "image"}
     assert {one.name for one in (root / "dev").iterdir()} <= {"null", "urandom", "kvm"}
     assert not list((root / "tmp").glob("*"))
-    assert (posture.qemu.place / "cwd").readlink() == Path("/")
+    assert (attacked.qemu.place / "cwd").readlink() == Path("/")
 
 
-def test_qemu_can_write_to_the_writable_mounts_alone(posture: Posture) -> None:
-    writable = {place for place, options in posture.qemu.mounts.items() if "rw" in options}
+def test_qemu_can_write_to_the_writable_mounts_alone(attacked: Posture) -> None:
+    writable = {place for place, options in attacked.qemu.mounts.items() if "rw" in options}
     assert {place for place in writable if not place.endswith("/c1/mounts/1")} == {"/proc"}
     assert len(writable) == 2
 
 
-def test_no_mount_of_qemu_has_set_user_id_programs_and_only_dev_has_devices(posture: Posture) -> None:
-    for place, options in posture.qemu.mounts.items():
+def test_no_mount_of_qemu_has_set_user_id_programs_and_only_dev_has_devices(attacked: Posture) -> None:
+    for place, options in attacked.qemu.mounts.items():
         assert "nosuid" in options, place
         assert ("nodev" in options) == (place != "/dev"), place
 
 
-def test_everything_shared_has_translated_owners(posture: Posture) -> None:
-    shared = {place: options for place, options in posture.qemu.mounts.items() if place.startswith("/shares/")}
+def test_everything_shared_has_translated_owners(attacked: Posture) -> None:
+    shared = {place: options for place, options in attacked.qemu.mounts.items() if place.startswith("/shares/")}
     assert len(shared) >= 5  # two or three shares, and below them a root and two mounts
     for place, options in shared.items():
         is_top = place.count("/") == 2  # of nothing but mount points
         assert ("idmapped" in options) == (not is_top), place
 
 
-def test_a_file_that_only_root_can_read_is_readable_for_qemu_as_its_own(posture: Posture) -> None:
-    secret, *_ = (posture.qemu.place / "root/shares").glob("*/c1/rootfs/secret")
-    first = int(posture.qemu.status["Uid"].split()[0])
+def test_a_file_that_only_root_can_read_is_readable_for_qemu_as_its_own(attacked: Posture) -> None:
+    secret, *_ = (attacked.qemu.place / "root/shares").glob("*/c1/rootfs/secret")
+    first = int(attacked.qemu.status["Uid"].split()[0])
     assert (secret.stat().st_uid, secret.stat().st_mode & 0o777) == (first, 0o600)
 
 
-def test_qemu_has_no_environment_and_only_descriptors_of_its_own(posture: Posture) -> None:
-    assert posture.qemu.variables == set()
-    files = {one for one in posture.qemu.files if not one.startswith(("anon_inode:", "socket:", "/shares/"))}
-    assert files <= {"/dev/null", "/dev/urandom", str(posture.run_dir / "qemu.pipe")}
+def test_qemu_has_no_environment_and_only_descriptors_of_its_own(attacked: Posture) -> None:
+    assert attacked.qemu.variables == set()
+    files = {one for one in attacked.qemu.files if not one.startswith(("anon_inode:", "socket:", "/shares/"))}
+    assert files <= {"/dev/null", "/dev/urandom", str(attacked.run_dir / "qemu.pipe")}
 
 
-def test_the_limits_of_qemu(posture: Posture) -> None:
-    limits = posture.qemu.limits
+def test_the_limits_of_qemu(attacked: Posture) -> None:
+    limits = attacked.qemu.limits
     assert (limits["Max core file size"], limits["Max open files"], limits["Max processes"]) == ("1", "4096", "1024")
-    assert posture.qemu.status["Umask"] == "0077"
+    assert attacked.qemu.status["Umask"] == "0077"
 
 
 # -- the init of its namespace, and the supervisor ---------------------------------------------------------------------
 
 
-def test_the_init_has_no_capabilities_no_descriptors_and_cannot_gain_any(posture: Posture) -> None:
+def test_the_init_has_no_capabilities_no_descriptors_and_cannot_gain_any(attacked: Posture) -> None:
     for which in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"):
-        assert posture.init.capabilities(which) == 0
-    assert posture.init.status["NoNewPrivs"] == "1"
-    assert posture.init.files == {"/dev/null", str(ids.LOCKS)}
-    assert "SECRET_TOKEN" not in posture.init.variables
+        assert attacked.init.capabilities(which) == 0
+    assert attacked.init.status["NoNewPrivs"] == "1"
+    assert attacked.init.files == {"/dev/null", str(ids.LOCKS)}
+    assert "SECRET_TOKEN" not in attacked.init.variables
 
 
-def test_the_supervisor_gets_no_secret_of_its_caller_and_not_every_capability(posture: Posture) -> None:
-    variables = posture.supervisor.variables
+def test_the_supervisor_gets_no_secret_of_its_caller_and_not_every_capability(attacked: Posture) -> None:
+    variables = attacked.supervisor.variables
     assert ROOT_VARIABLE in variables
     assert "SECRET_TOKEN" not in variables
     for which in ("CapPrm", "CapEff", "CapBnd"):
-        assert posture.supervisor.capabilities(which) & _NOT_OF_SUPERVISORS == 0
-    assert posture.supervisor.status["Umask"] == "0077"
-    assert posture.supervisor.read("stat").rpartition(")")[2].split()[4] == "0"  # no terminal (proc(5), tty_nr)
+        assert attacked.supervisor.capabilities(which) & _NOT_OF_SUPERVISORS == 0
+    assert attacked.supervisor.status["Umask"] == "0077"
+    assert attacked.supervisor.read("stat").rpartition(")")[2].split()[4] == "0"  # no terminal (proc(5), tty_nr)
 
 
-def test_what_the_processes_listen_on_is_private(posture: Posture) -> None:
-    assert posture.run_dir.stat().st_mode & 0o777 == 0o700
-    for path in posture.run_dir.glob("*.sock"):
+def test_what_the_processes_listen_on_is_private(attacked: Posture) -> None:
+    assert attacked.run_dir.stat().st_mode & 0o777 == 0o700
+    for path in attacked.run_dir.glob("*.sock"):
         assert path.stat().st_mode & 0o077 == 0, path

@@ -1,0 +1,65 @@
+"""A running pod that tests attack, and what /proc shows of its processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Process:
+    """What /proc shows of one process."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.place = pid, Path(f"/proc/{pid}")
+
+    def read(self, name: str) -> str:
+        return (self.place / name).read_text(encoding="utf-8", errors="surrogateescape")
+
+    @property
+    def status(self) -> dict[str, str]:
+        pairs = (line.partition(":") for line in self.read("status").splitlines())
+        return {key: " ".join(value.split()) for key, _, value in pairs}
+
+    def capabilities(self, which: str) -> int:
+        return int(self.status[which], 16)
+
+    @property
+    def namespaces(self) -> dict[str, str]:
+        return {one.name: str(one.readlink()) for one in (self.place / "ns").iterdir()}
+
+    @property
+    def mounts(self) -> dict[str, set[str]]:
+        return {line.split()[4]: set(line.split()[5].split(",")) for line in self.read("mountinfo").splitlines()}
+
+    @property
+    def limits(self) -> dict[str, str]:
+        return {line[:26].strip(): line[26:47].strip() for line in self.read("limits").splitlines()}
+
+    @property
+    def files(self) -> set[str]:
+        return {str(one.readlink()) for one in (self.place / "fd").iterdir()}
+
+    @property
+    def variables(self) -> set[str]:
+        return {one.partition("=")[0] for one in self.read("environ").split("\0") if one}
+
+
+class Posture:
+    """A running pod with a read-only mount and a writable one, and its processes.
+
+    ``top`` holds its directories: ``root`` for state and run, ``bundle``, and the sources ``reading`` and ``writing``.
+    """
+
+    def __init__(self, top: Path, run_dir: Path, init: int) -> None:
+        self.top, self.run_dir = top, run_dir
+        self.init = Process(init)
+        [qemu] = self.init.read(f"task/{init}/children").split()
+        self.qemu = Process(int(qemu))
+        found = (Process(int(one.name)) for one in Path("/proc").iterdir() if one.name.isdigit())
+        self.supervisor = next(one for one in found if self._supervises(one))
+
+    def _supervises(self, process: Process) -> bool:
+        try:
+            words = process.read("cmdline").split("\0")
+        except OSError:
+            return False
+        return words[2:5] == ["-m", "vc_core.supervisor", "posture"]
