@@ -25,49 +25,13 @@ pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 STRANGERS = [65534, 1500]
 
 #: Entries of /proc/PID that Linux shows of any process to everybody (proc(5)). Tables of mounts name the sources.
-_PUBLIC = set(
-    [
-        "arch_status",
-        "attr",
-        "autogroup",
-        "cgroup",
-        "cmdline",
-        "comm",
-        "coredump_filter",
-        "cpu_resctrl_groups",
-        "cpuset",
-        "fail-nth",
-        "fdinfo",
-        "gid_map",
-        "ksm_merging_pages",
-        "ksm_stat",
-        "latency",
-        "limits",
-        "loginuid",
-        "make-it-fail",
-        "mountinfo",
-        "mounts",
-        "net",
-        "numa_maps",
-        "oom_adj",
-        "oom_score",
-        "oom_score_adj",
-        "projid_map",
-        "sched",
-        "schedstat",
-        "sessionid",
-        "setgroups",
-        "smaps_rollup",
-        "stat",
-        "statm",
-        "status",
-        "task",
-        "timens_offsets",
-        "timers",
-        "uid_map",
-        "wchan",
-    ]
-)
+_PUBLIC = {
+    *("arch_status", "attr", "autogroup", "cgroup", "cmdline", "comm", "coredump_filter", "cpu_resctrl_groups"),
+    *("cpuset", "fail-nth", "fdinfo", "gid_map", "ksm_merging_pages", "ksm_stat", "latency", "limits", "loginuid"),
+    *("make-it-fail", "mountinfo", "mounts", "net", "numa_maps", "oom_adj", "oom_score", "oom_score_adj"),
+    *("projid_map", "sched", "schedstat", "sessionid", "setgroups", "smaps_rollup", "stat", "statm", "status", "task"),
+    *("timens_offsets", "timers", "uid_map", "wchan"),
+}
 
 #: The entry whose mode lets everybody open it for writing; Linux checks the rights when something is written.
 _SLACK = "timerslack_ns"
