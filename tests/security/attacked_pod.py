@@ -19,6 +19,14 @@ class Process:
         pairs = (line.partition(":") for line in self.read("status").splitlines())
         return {key: " ".join(value.split()) for key, _, value in pairs}
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, or only its parent has not noticed it yet (proc(5), state Z)."""
+        try:
+            return self.status["State"].startswith("Z")
+        except OSError:
+            return True
+
     def capabilities(self, which: str) -> int:
         return int(self.status[which], 16)
 
@@ -49,17 +57,23 @@ class Posture:
     ``top`` holds its directories: ``root`` for state and run, ``bundle``, and the sources ``reading`` and ``writing``.
     """
 
-    def __init__(self, top: Path, run_dir: Path, init: int) -> None:
+    def __init__(self, top: Path, run_dir: Path, init: int, pod_id: str = "posture") -> None:
         self.top, self.run_dir = top, run_dir
         self.init = Process(init)
         [qemu] = self.init.read(f"task/{init}/children").split()
         self.qemu = Process(int(qemu))
-        found = (Process(int(one.name)) for one in Path("/proc").iterdir() if one.name.isdigit())
-        self.supervisor = next(one for one in found if self._supervises(one))
+        supervisor = find_supervisor(pod_id)
+        assert supervisor is not None, f"pod {pod_id} has no supervisor"
+        self.supervisor = supervisor
 
-    def _supervises(self, process: Process) -> bool:
+
+def find_supervisor(pod_id: str) -> Process | None:
+    """Return the supervisor of a pod, None if it has none."""
+    for entry in Path("/proc").iterdir():
         try:
-            words = process.read("cmdline").split("\0")
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
         except OSError:
-            return False
-        return words[2:5] == ["-m", "vc_core.supervisor", "posture"]
+            continue
+        if words[2:5] == [b"-m", b"vc_core.supervisor", pod_id.encode()]:
+            return Process(int(entry.name))
+    return None

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attacked_pod import find_supervisor
 
 import vc_core as vc
 from needs import require
@@ -58,15 +59,9 @@ class HostilePod:
 
     def supervisor_memory(self) -> int:
         """Return the resident bytes of the pod's supervisor (proc(5), VmRSS in kB)."""
-        for entry in Path("/proc").iterdir():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
-                if words[2:5] == [b"-m", b"vc_core.supervisor", b"hostile"]:
-                    status = (entry / "status").read_text(encoding="utf-8")
-                    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-            except OSError:
-                continue
-        raise AssertionError("the pod has no supervisor")
+        supervisor = find_supervisor("hostile")
+        assert supervisor is not None, "the pod has no supervisor"
+        return int(supervisor.status["VmRSS"].split()[0]) * 1024
 
 
 @pytest.fixture(scope="module")
