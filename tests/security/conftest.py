@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
-
-from attacked_pod import Posture
-
 import vc_core as vc
 from needs import require
 from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_core.store.store import Store
+
+from .attacked_pod import Posture
 
 
 def _make_rootfs(rootfs: Path) -> None:

@@ -28,7 +28,8 @@ static const char features[] =
 	"\"sync\",\"pod-stays\",\"pod-root\",\"mounts\",\"no-input\",\"terminal-size\"],\"processes\":[]}";
 
 /* A title, a line break, a colour by an 8-bit control character, and text from right to left. */
-static const char reason[] = "{\"reason\":\"\\u001b]0;owned\\u0007\\r\\nforged line\\u009b31m\\u202e%0100000d\",\"exit_code\":127}";
+static const char reason[] =
+	"{\"reason\":\"\\u001b]0;owned\\u0007\\r\\nforged line\\u009b31m\\u202e%0100000d\",\"exit_code\":127}";
 static const char shown[] = "\033]0;owned\007\r\nforged\302\23331m\342\200\256\377\n";
 
 static void send_all(int fd, const void *data, size_t length)

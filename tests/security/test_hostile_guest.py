@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attacked_pod import find_supervisor
 
 import vc_core as vc
 from needs import require
@@ -22,6 +21,8 @@ from vc_core.states import State
 from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_core.testing import built_guest
 from vc_core.testing.slowness import scaled
+
+from .attacked_pod import find_supervisor
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
 

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from attacked_pod import Posture, Process
 
 import vc_core as vc
 from vc_core.store.roots import ROOT_VARIABLE
 from vc_hypervisor_qemu.jail import ids
+
+from .attacked_pod import Posture, Process
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 

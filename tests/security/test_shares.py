@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from attacked_pod import Posture
 
 import vc_core as vc
 from vc_core.store.roots import ROOT_VARIABLE
+
+from .attacked_pod import Posture
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 

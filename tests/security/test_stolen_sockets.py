@@ -12,7 +12,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from attacked_pod import Posture, Process, find_supervisor
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 import vc_core as vc
@@ -23,8 +22,13 @@ from vc_core.store.store import Store
 from vc_core.testing.slowness import scaled
 from vc_hypervisor_qemu import sockets
 
+from .attacked_pod import Posture, Process, find_supervisor
+
 #: A command of QEMU's monitor and its arguments.
 Order = tuple[str, dict[str, object]]
+
+#: An abstract socket of the host's network, on which a test listens.
+ABSTRACT = f"vc-attack-{os.getpid()}"
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 
@@ -74,7 +78,7 @@ def commands(top: Path) -> dict[str, Order]:
     """Return what a thief would send: commands that open, write, execute or connect to something of the host."""
     target = str(top / "written-by-qemu")
     connect = {"type": "unix", "data": {"path": str(top / "root/run/pods/stolen/supervisor.sock")}}
-    abstract = {"type": "unix", "data": {"path": "vc-attack", "abstract": True}}
+    abstract = {"type": "unix", "data": {"path": ABSTRACT, "abstract": True}}
     tcp = {"type": "inet", "data": {"host": "127.0.0.1", "port": "22"}}
 
     def chardev(kind: str, **data: object) -> Order:
@@ -124,7 +128,10 @@ async def steal(stolen: Posture, orders: Mapping[str, Order]) -> list[str]:
 
 
 def test_who_has_stolen_the_monitor_can_open_write_or_connect_to_nothing_of_the_host(stolen: Posture) -> None:
-    assert asyncio.run(asyncio.wait_for(steal(stolen, commands(stolen.top)), scaled(30))) == []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{ABSTRACT}")
+        listener.listen()
+        assert asyncio.run(asyncio.wait_for(steal(stolen, commands(stolen.top)), scaled(30))) == []
     assert not (stolen.top / "written-by-qemu").exists()
 
 

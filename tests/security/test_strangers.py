@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from attacked_pod import Posture, Process
 
 from vc_core.store.roots import Roots
 from vc_hypervisor_qemu.jail import ids
+
+from .attacked_pod import Posture, Process
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 
