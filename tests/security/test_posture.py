@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from vc_core.store.roots import ROOT_VARIABLE
+from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_hypervisor_qemu.jail import ids
 
 from .attacked_pod import Posture, Process

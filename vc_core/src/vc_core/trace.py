@@ -42,7 +42,7 @@ def join(process: str) -> None:
     global _file
     if _file is None and (path := os.environ.get(VARIABLE)):
         with suppress(OSError):
-            _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+            _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if _file is not None:
         _write({"name": "process_name", "ph": "M", "pid": os.getpid(), "tid": 0, "args": {"name": process}})
         add("start of the interpreter, imports", _process_start())
