@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver import GuestImage, open_regular
+from vc_core.driver import GuestImage, open_regular, read_regular
 from vc_core.errors import GuestError
 from vc_guest_debian import integrity
 from vc_guest_debian.tools import run
@@ -109,7 +109,7 @@ class Cache:
         try:
             for path in (directory, *map(directory.joinpath, (MANIFEST, *FILES))):
                 integrity.require_private(path)
-            manifest = json.loads((directory / MANIFEST).read_bytes())
+            manifest = json.loads(read_regular(directory / MANIFEST, integrity.RECORD_MAX))
             sizes = {name: manifest["sizes"][name] for name in FILES}
             if any((directory / name).stat().st_size != size for name, size in sizes.items()):
                 return None

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from vc_core.driver import open_regular
+from vc_core.driver import open_regular, read_regular
 from vc_core.errors import GuestError
 
 #: The file beside a guest's files that records for which files, and since which boot of the host, their hashes fit.
 _VERIFIED = "verified"
+
+#: Most bytes of that record, and of a manifest, that are read.
+RECORD_MAX = 1024 * 1024
 
 
 def require_private(path: Path) -> None:
@@ -65,7 +68,7 @@ def _identities(directory: Path, names: Iterable[str]) -> dict[str, object]:
 def _read(path: Path) -> object:
     try:
         require_private(path)
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path, RECORD_MAX))
     except (OSError, GuestError, ValueError):
         return None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vc_core.driver import PodContext, VMProcess, boot_id, vm_process
+from vc_core.driver import PodContext, VMProcess, boot_id, read_regular, vm_process
 from vc_core.errors import VMStartError
 from vc_hypervisor_qemu import cmdline
 from vc_hypervisor_qemu.arguments import options
@@ -138,6 +138,10 @@ async def _recorded_trial(pod: PodContext, config: QemuConfig, binary: Path, ker
     return outcomes[key]
 
 
+#: Most bytes of a record that is read.
+_RECORD_MAX = 1024 * 1024
+
+
 def _version(path: Path) -> str:
     status = path.stat()
     return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
@@ -146,7 +150,7 @@ def _version(path: Path) -> str:
 def _read(cache: Path, this_boot: str) -> dict[str, str]:
     """Return the recorded outcomes of this boot; none if the file is missing or damaged."""
     try:
-        recorded = json.loads(cache.read_bytes())
+        recorded = json.loads(read_regular(cache, _RECORD_MAX))
         if recorded["boot"] == this_boot:
             return {str(key): str(outcome) for key, outcome in recorded["outcomes"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

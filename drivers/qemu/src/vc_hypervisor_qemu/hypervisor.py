@@ -297,7 +297,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             self._made.append(files.messages)
             # Opened for reading too, so that QEMU can write after this process has ended; a full pipe then loses
             # messages, and does not make QEMU wait.
-            messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, messages)
             tap = None
             if name := network.tap_device(self._devices):

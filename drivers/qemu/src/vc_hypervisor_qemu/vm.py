@@ -53,7 +53,7 @@ class Vm(ControlledVM):
         self._console, self._messages = ConsoleLog(files.console_log), ConsoleLog(files.messages_log)
         self._stopping = False
         with suppress(OSError):
-            self._messages.start(os.open(files.messages, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            self._messages.start(os.open(files.messages, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC))
         with suppress(OSError, HypervisorError):
             self._console.start(sockets.connect(files.socket(CONSOLE), qemu).detach())
         self._end = asyncio.create_task(self._observe())

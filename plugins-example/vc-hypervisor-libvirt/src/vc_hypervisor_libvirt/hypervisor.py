@@ -21,6 +21,7 @@ from vc_core.driver import (
     ProcessHypervisor,
     ProcessIdentity,
     console_log,
+    read_regular,
 )
 from vc_core.errors import HypervisorError, VMStartError, VMTimeoutError
 from vc_hypervisor_libvirt import devices, domain, host, network, virsh
@@ -45,6 +46,9 @@ _CAPABILITIES = frozenset(
 
 #: The file in the run directory that names the daemon, written before that is asked for anything.
 _DAEMON_FILE = "libvirt-uri"
+
+#: Most bytes of such a file that are read.
+_TEXT_MAX = 4096
 
 #: Lines of the console that an error quotes.
 _CONSOLE_LINES = 10
@@ -164,7 +168,7 @@ class LibvirtHypervisor(ProcessHypervisor[Vm]):
     async def discard(self, timeout: float) -> None:
         """Let the daemon end the domain that an interrupted start left, if any. Raises HypervisorError."""
         try:
-            uri = (self._pod.run_dir / _DAEMON_FILE).read_text(encoding="utf-8")
+            uri = read_regular(self._pod.run_dir / _DAEMON_FILE, _TEXT_MAX).decode()
         except OSError:
             return  # no daemon was asked for anything
         await virsh.destroy(uri, self._pod.uuid, timeout)
@@ -300,7 +304,7 @@ class LibvirtHypervisor(ProcessHypervisor[Vm]):
 
     def _take_process(self, uri: str) -> ProcessIdentity:
         """Find the domain's process and watch it. Raises VMStartError."""
-        text = (self._pod.run_dir / domain.PID_FILE).read_text(encoding="ascii")
+        text = read_regular(self._pod.run_dir / domain.PID_FILE, _TEXT_MAX).decode()
         identity = ProcessIdentity.of(int(text))
         pidfd = identity.open_pidfd() if identity else None
         if identity is None or pidfd is None:

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vc_core.driver import BuiltGuest, GuestBuilder, GuestImage, GuestRequest, Progress, initramfs
+from vc_core.driver import BuiltGuest, GuestBuilder, GuestImage, GuestRequest, Progress, initramfs, read_regular
 from vc_core.errors import ConfigError, GuestError
 from vc_hypervisor_uml import package
 
@@ -23,6 +23,9 @@ from vc_hypervisor_uml import package
 _FORMAT = 1
 
 _INITRAMFS, _MANIFEST = "initramfs", "manifest.json"
+
+#: Most bytes of a manifest that are read.
+_MANIFEST_MAX = 1024 * 1024
 
 #: Where the initramfs lists its modules in load order; see vc_core.driver.GuestPayload.
 _LOAD_LIST = "/lib/modules/load"
@@ -121,7 +124,7 @@ def _directory(cache_dir: Path, key: str) -> Path:
 
 def _described(directory: Path) -> BuiltGuest:
     try:
-        manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(read_regular(directory / _MANIFEST, _MANIFEST_MAX))
         size = (directory / _INITRAMFS).stat().st_size
         return BuiltGuest(directory.name, manifest["agent"], tuple(manifest["made_from"]), directory, size)
     except (OSError, ValueError, KeyError) as error:
