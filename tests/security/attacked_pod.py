@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from vc_core.store.roots import ROOT_VARIABLE
 
 
 class Process:
@@ -62,18 +65,21 @@ class Posture:
         self.init = Process(init)
         [qemu] = self.init.read(f"task/{init}/children").split()
         self.qemu = Process(int(qemu))
-        supervisor = find_supervisor(pod_id)
+        supervisor = find_supervisor(pod_id, top / "root")
         assert supervisor is not None, f"pod {pod_id} has no supervisor"
         self.supervisor = supervisor
 
 
-def find_supervisor(pod_id: str) -> Process | None:
-    """Return the supervisor of a pod, None if it has none."""
+def find_supervisor(pod_id: str, root: Path) -> Process | None:
+    """Return the supervisor of a pod below a root (``VIRTCONTAINERS_ROOT``), None if it has none."""
+    place = os.fsencode(f"{ROOT_VARIABLE}={root}")
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if words[2:5] != [b"-m", b"vc_core.supervisor", pod_id.encode()]:
+                continue
+            if place in (entry / "environ").read_bytes().split(b"\0"):  # another run of these tests has its own
+                return Process(int(entry.name))
         except OSError:
             continue
-        if words[2:5] == [b"-m", b"vc_core.supervisor", pod_id.encode()]:
-            return Process(int(entry.name))
     return None

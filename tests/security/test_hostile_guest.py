@@ -60,7 +60,7 @@ class HostilePod:
 
     def supervisor_memory(self) -> int:
         """Return the resident bytes of the pod's supervisor (proc(5), VmRSS in kB)."""
-        supervisor = find_supervisor("hostile")
+        supervisor = find_supervisor("hostile", self.top / "root")
         assert supervisor is not None, "the pod has no supervisor"
         return int(supervisor.status["VmRSS"].split()[0]) * 1024
 

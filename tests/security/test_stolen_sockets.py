@@ -57,9 +57,9 @@ def vm_of(pod_id: str) -> int:
 @pytest.fixture(autouse=True)
 def no_supervisor(stolen: Posture) -> Iterator[None]:
     """Kill the supervisor before each test, and the one that a test has left; the VM runs on."""
-    kill(find_supervisor("stolen"))
+    kill(find_supervisor("stolen", stolen.top / "root"))
     yield
-    kill(find_supervisor("stolen"))
+    kill(find_supervisor("stolen", stolen.top / "root"))
 
 
 def kill(process: Process | None) -> None:
