@@ -384,8 +384,9 @@ static void write_process(const struct process *process)
 static enum outcome answer_hello(void)
 {
 	static const char *const features[] = {
-		"no-next", "reasons",  "exec-ack",  "signal", "status128", "drain",         "credit",      "sync",
-		"overlay", "pod-root", "pod-stays", "mounts", "no-input",  "terminal-size", "confinement", "stats",
+		"no-next",  "reasons",       "exec-ack",    "signal",   "status128", "drain",
+		"credit",   "sync",          "overlay",     "pod-root", "pod-stays", "mounts",
+		"no-input", "terminal-size", "confinement", "stats",    "isolation",
 	};
 	const char *separator = "";
 

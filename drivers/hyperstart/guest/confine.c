@@ -1,6 +1,7 @@
 #include "confine.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -59,11 +60,14 @@ static bool is_bounded(const struct confinement *bounds)
 	return bounds->capabilities != UINT64_MAX;
 }
 
-bool confine_begin(const struct confinement *bounds)
+bool confine_begin(const struct confinement *bounds, int users)
 {
 	for (const struct limit *limit = bounds->limits; limit && limit->name; limit++)
 		if (!set_limit(limit))
 			return false;
+	/* Between limits, which need capabilities of the guest, and the bounding set, which the kernel then makes whole. */
+	if (users >= 0 && setns(users, CLONE_NEWUSER))
+		return fail("user namespace: %s", strerror(errno));
 	/* No execve restores what is not in the bounding set. The kernel has fewer than 64 and refuses others with
 	 * EINVAL. */
 	for (int number = 0; is_bounded(bounds) && number < 64; number++)

@@ -20,14 +20,15 @@ struct confinement {
 	struct limit *limits;   /* ends with a NULL name */
 	uint64_t capabilities;  /* a bit for each; all bits: no bound */
 	bool no_new_privs;
+	bool isolated;          /* namespaces of process numbers, IPC and users of its own */
 };
 
 /* Find the number of a capability by a name such as "CAP_CHOWN". False and `failure` if there is none. */
 bool find_capability(const char *name, uint64_t *capability);
 
 /* Called in a child before its execve: confine_begin while it is still root with all capabilities, confine_end after it has
- * become the user `uid`. False and `failure` if that fails. */
-bool confine_begin(const struct confinement *bounds);
+ * become the user `uid`. `users`: the user namespace to enter, or -1. False and `failure` if that fails. */
+bool confine_begin(const struct confinement *bounds, int users);
 bool confine_end(const struct confinement *bounds, uid_t uid);
 
 #endif

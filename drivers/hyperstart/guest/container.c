@@ -56,6 +56,7 @@ void container_free(struct container *container)
 		close(container->mounts);
 	if (container->pts >= 0)
 		close(container->pts);
+	isolation_end(&container->isolation);
 	cgroup_remove(&container->cgroup);
 	message_free(&container->message);
 	loop_free(container);
@@ -72,6 +73,7 @@ struct container *container_new(const struct container_spec *spec)
 	}
 	container->spec = *spec;
 	container->mounts = container->cgroup.directory = -1;
+	container->isolation = not_isolated;
 	while (*link)
 		link = &(*link)->next;
 	*link = container;
@@ -81,6 +83,13 @@ struct container *container_new(const struct container_spec *spec)
 	fail("devpts: %s", strerror(errno));
 	container_free(container);
 	return NULL;
+}
+
+void container_init_reaped(pid_t pid)
+{
+	for (struct container *container = containers; container; container = container->next)
+		if (container->isolation.init == pid)
+			container->isolation.init = 0;
 }
 
 /* Without control groups: kill every process whose mount namespace is the container's. A pass over /proc misses only
@@ -125,6 +134,7 @@ void container_ended(struct container *container, uint8_t status)
 	container->status = status;
 	if (!cgroup_kill(&container->cgroup))
 		kill_rest(container);
+	isolation_end(&container->isolation);
 	if (version_is_later)
 		container_free(container);
 }

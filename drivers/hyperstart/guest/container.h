@@ -3,6 +3,7 @@
 #define CONTAINER_H
 
 #include "cgroup.h"
+#include "namespaces.h"
 #include "process.h"
 
 /* The id by which a host of version 4243 or 4244 runs commands in the guest's own root. */
@@ -16,6 +17,7 @@ struct container {
 	bool outside;           /* the guest's own root: its processes are in the agent's pid namespace */
 	uint8_t status;         /* of its first process, once that has ended */
 	struct cgroup cgroup;
+	struct isolation isolation;
 	int mounts;             /* the mount namespace */
 	int pts;                /* its devpts, whose ptmx makes terminals */
 };
@@ -36,6 +38,9 @@ void container_ended(struct container *container, uint8_t status);
 
 /* Kill what is left of a container and free it. */
 void container_free(struct container *container);
+
+/* Called when a child of the agent was reaped: it may have been the first process of a container's namespaces. */
+void container_init_reaped(pid_t pid);
 
 bool containers_running(void); /* any of them */
 

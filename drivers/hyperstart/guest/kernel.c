@@ -17,6 +17,7 @@ enum {
 	MOVE_MOUNT_F_EMPTY_PATH_ = 4,
 	MOVE_MOUNT_T_EMPTY_PATH_ = 0x40,
 	MOUNT_ATTR_RDONLY_ = 1,
+	MOUNT_ATTR_NODEV_ = 4,
 };
 
 /* Of linux/sched.h. */
@@ -57,25 +58,30 @@ int make_pts(void)
 	return pts;
 }
 
-static bool set_read_only(int directory, const char *path)
+static bool set_attribute(int directory, const char *path, uint64_t attribute)
 {
 	struct {
 		uint64_t set, clear, propagation, userns;
-	} attributes = {.set = MOUNT_ATTR_RDONLY_};
+	} attributes = {.set = attribute};
 
 	return !syscall(SYS_mount_setattr, directory, path, AT_EMPTY_PATH, &attributes, sizeof attributes);
 }
 
 bool make_read_only(const char *path)
 {
-	return set_read_only(AT_FDCWD, path);
+	return set_attribute(AT_FDCWD, path, MOUNT_ATTR_RDONLY_);
+}
+
+bool make_nodev(const char *path)
+{
+	return set_attribute(AT_FDCWD, path, MOUNT_ATTR_NODEV_);
 }
 
 int clone_mount(int file, bool read_only)
 {
 	int mount = (int)syscall(SYS_open_tree, file, "", OPEN_TREE_CLONE_ | O_CLOEXEC | AT_EMPTY_PATH);
 
-	if (mount >= 0 && read_only && !set_read_only(mount, "")) {
+	if (mount >= 0 && read_only && !set_attribute(mount, "", MOUNT_ATTR_RDONLY_)) {
 		close(mount);
 		return -1;
 	}

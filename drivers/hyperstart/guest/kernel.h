@@ -22,8 +22,9 @@ int clone_mount(int file, bool read_only);
 /* Attach a mount to `path` below `directory`, or if `path` is empty to that itself. False and errno if that fails. */
 bool attach_mount(int mount, int directory, const char *path);
 
-/* Make the mount at `path` read-only. False and errno if that fails. */
+/* Make the mount at `path` read-only, or let no device open in it. False and errno if that fails. */
 bool make_read_only(const char *path);
+bool make_nodev(const char *path);
 
 /* Create a child that calls run(data), which must not return, on a stack of `size` bytes. `flags` are those of clone(2);
  * `cgroup` is the directory of the control group in which it is created, or -1. Returns its pid, or -1 and errno. */

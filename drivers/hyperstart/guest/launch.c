@@ -28,7 +28,8 @@
 enum { NOT_SET_UP = 125, NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 
 enum {
-	REPORT = 3, /* the descriptor in the child */
+	REPORT = 3, /* descriptors in the child: of the report, and of an isolated container's user namespace */
+	USERS = 4,
 	GROUPS_MAX = 256,
 	FILES_SOFT = 1024, /* select(2) is limited to 1024 descriptors */
 	FILES_HARD = 65536,
@@ -42,6 +43,7 @@ struct launch {
 	bool init;
 	const int *stdio;
 	int report; /* -1: the child shares the agent's memory */
+	int users;  /* -1: the container is not isolated */
 	bool failed; /* then `failure` has the reason */
 	char **environment; /* room for all variables */
 	struct user user;
@@ -149,7 +151,7 @@ static bool set_identity(struct launch *launch)
 
 	if (named && !find_identity(launch->spec, &launch->user, groups, &count))
 		return false;
-	if (!confine_begin(bounds))
+	if (!confine_begin(bounds, launch->users))
 		return false;
 	if (named && (setgroups(count, groups) || setgid(user->gid) || setuid(user->uid)))
 		return fail_process(NOT_SET_UP, "user %u: %s", (unsigned)user->uid, strerror(errno));
@@ -216,17 +218,27 @@ static bool execute(char **args, char **environment)
 	return fail_process(NOT_FOUND, "%s: command not found in the container", args[0]);
 }
 
+/* Move a descriptor to its place in the child; what has that number is one of the agent's. */
+static bool move(int *fd, int place)
+{
+	if (*fd < 0)
+		return close(place) || true;
+	*fd = dup3(*fd, place, O_CLOEXEC);
+	return *fd == place;
+}
+
 static bool enter(struct launch *launch)
 {
 	const struct container *container = launch->container;
 
+	if (!isolation_enter_ipc(&container->isolation))
+		return false;
 	if (launch->init ? !root_make(&container->spec, container->pts) : !mounts_enter(container->mounts))
 		return false;
 	/* Other processes of the container can already open this one's descriptors in /proc; close-on-exec would close
 	 * them too late. */
-	if (launch->report > REPORT)
-		launch->report = dup3(launch->report, REPORT, O_CLOEXEC);
-	return !syscall(SYS_close_range, launch->report < 0 ? REPORT : REPORT + 1, ~0U, 0) ||
+	return (move(&launch->report, REPORT) && move(&launch->users, USERS) &&
+	        !syscall(SYS_close_range, USERS + 1U, ~0U, 0)) ||
 	       fail("close_range: %s", strerror(errno));
 }
 
@@ -296,12 +308,15 @@ static pid_t spawn_inside(struct launch *launch, struct container *container, in
 	pid_t pid;
 
 	launch->report = report;
+	launch->users = container->isolation.users;
 	if (launch->init && !mounts_unshare(&container->mounts))
 		return -1;
 	if (container->outside)
 		pod_step_out();
+	else if (container->isolation.init)
+		isolation_step_in(&container->isolation);
 	pid = spawn(launch);
-	if (container->outside)
+	if (container->outside || container->isolation.init)
 		pod_step_in();
 	if (launch->init)
 		mounts_leave();

@@ -1,4 +1,4 @@
-/* The namespaces of the pod, and the mount namespaces of its containers. The agent enters them so that its children are
+/* The namespaces of the pod, of its isolated containers, and the mount namespaces of all. The agent enters them so that its children are
  * created in them, and leaves them. */
 #ifndef NAMESPACES_H
 #define NAMESPACES_H
@@ -31,6 +31,24 @@ bool pod_namespaces_make(pid_t *init);
 
 /* Close them, once their processes have ended. */
 void pod_namespaces_close(void);
+
+/* The namespaces of an isolated container; `init` is the first process of that of pids, 0 if there are none. */
+struct isolation {
+	pid_t init;
+	int pids, ipc, users;
+};
+
+extern const struct isolation not_isolated;
+
+/* Create them, or end all of their processes and close them. False and `failure` if that fails. */
+bool isolation_make(struct isolation *isolation);
+void isolation_end(struct isolation *isolation);
+
+/* Let children be created in the container's pid namespace, until pod_step_in; fatal if that fails. */
+void isolation_step_in(const struct isolation *isolation);
+
+/* Called in a child: enter the container's IPC namespace, if it has one. False and `failure` if that fails. */
+bool isolation_enter_ipc(const struct isolation *isolation);
 
 /* Let children be created in the agent's own pid namespace, and in the pod's again. */
 void pod_step_out(void);

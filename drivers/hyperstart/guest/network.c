@@ -237,6 +237,19 @@ bool network_raise_loopback(void)
 	return !index || set_up(index, true) || fail("interface lo: %s", strerror(errno));
 }
 
+bool network_open_to_users(void)
+{
+	static const char *const settings[][2] = {
+		{"/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"},
+		{"/proc/sys/net/ipv4/ping_group_range", "0 2147483647"},
+	};
+
+	for (size_t i = 0; i < COUNT(settings); i++)
+		if (!write_file(settings[i][0], settings[i][1]) && errno != ENOENT) /* a kernel without network */
+			return fail("%s: %s", settings[i][0], strerror(errno));
+	return true;
+}
+
 /* Parse the destination of a route; the words for a default route have the family of its gateway. */
 static bool parse_dest(const struct route *route, const struct ip *gateway, struct ip *dest, unsigned *prefix)
 {

@@ -32,6 +32,9 @@ bool network_set_interface(const struct interface *interface);
 bool network_set_route(const struct route *route);
 bool network_set_resolver(const struct resolver *resolver);
 
+/* Let processes without capabilities listen on any port, and send the echo requests of ping. */
+bool network_open_to_users(void);
+
 /* Remove the device of an interface from the VM. */
 bool network_remove_interface(const char *device);
 

@@ -140,6 +140,7 @@ static void process_ended(struct process *process)
 void pod_reaped(pid_t pid, int wait_status)
 {
 	if (pid != pod.init) {
+		container_init_reaped(pid);
 		process_ended(process_reaped(pid, wait_status));
 	} else {
 		pod.init = 0;

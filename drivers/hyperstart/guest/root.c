@@ -112,6 +112,12 @@ static bool mount_root(const struct container_spec *spec)
 	       (!spec->overlay || mount_overlay(spec));
 }
 
+/* Bind-mount a file on itself, so that what is mounted there keeps its flags when those around it change. */
+static bool bind_on_itself(const char *path)
+{
+	return !mount(path, path, NULL, MS_BIND, NULL);
+}
+
 /* Create a mount point, unless it exists. No link is followed: it could lead the mount elsewhere. */
 static bool make_directory(const char *path)
 {
@@ -139,7 +145,9 @@ static bool mount_entries(const struct mount_entry *entry, size_t count)
 	return true;
 }
 
-static bool fill_dev(int pts)
+/* Create the devices of each container. Nowhere else in it does a device open: all other mounts are nodev, also that of
+ * /dev itself, so what a container creates with CAP_MKNOD (a disk of the guest, a port to the host) is of no use to it. */
+static bool make_devices(void)
 {
 	static const struct {
 		const char *path;
@@ -148,15 +156,23 @@ static bool fill_dev(int pts)
 		{"/dev/null", 1, 3},   {"/dev/zero", 1, 5},    {"/dev/full", 1, 7},
 		{"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/tty", 5, 0},
 	};
+
+	for (size_t i = 0; i < COUNT(devices); i++)
+		if (mknod(devices[i].path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)) ||
+		    chmod(devices[i].path, 0666) || !bind_on_itself(devices[i].path))
+			return fail("%s: %s", devices[i].path, strerror(errno));
+	return make_nodev("/dev") || fail("mount of /dev: %s", strerror(errno));
+}
+
+static bool fill_dev(int pts)
+{
 	static const char *const links[][2] = {
 		{"pts/ptmx", "/dev/ptmx"},          {"/proc/self/fd", "/dev/fd"},       {"/proc/self/fd/0", "/dev/stdin"},
 		{"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"},
 	};
 
-	for (size_t i = 0; i < COUNT(devices); i++)
-		if (mknod(devices[i].path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)) ||
-		    chmod(devices[i].path, 0666))
-			return fail("%s: %s", devices[i].path, strerror(errno));
+	if (!make_devices())
+		return false;
 	for (size_t i = 0; i < COUNT(links); i++)
 		if (symlink(links[i][0], links[i][1]))
 			return fail("%s: %s", links[i][1], strerror(errno));
@@ -362,20 +378,52 @@ static bool mount_mappings(const struct mapping *mapping, bool first_time)
 	return true;
 }
 
-/* Without CAP_SYS_ADMIN a container must not configure the system by files of /proc that its root user owns. */
-static bool protect_proc(void)
+/* Hide a file behind /dev/null, a directory behind an empty one. */
+static bool mask(const char *path)
 {
-	static const char *const paths[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"};
+	struct stat what;
 
-	for (size_t i = 0; i < COUNT(paths); i++)
-		if ((mount(paths[i], paths[i], NULL, MS_BIND, NULL) || !make_read_only(paths[i])) && errno != ENOENT)
-			return fail("%s: %s", paths[i], strerror(errno));
+	if (lstat(path, &what))
+		return errno == ENOENT;
+	if (S_ISDIR(what.st_mode))
+		return !mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k");
+	return !mount("/dev/null", path, NULL, MS_BIND, NULL);
+}
+
+/* Without CAP_SYS_ADMIN a container must neither configure the system by files of /proc that its root user owns, nor read
+ * what concerns the whole guest. These are the paths that runtimes of the OCI make read-only and mask. */
+static bool protect_system(void)
+{
+	static const char *const read_only[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"};
+	static const char *const masked[] = {
+		"/proc/acpi",
+		"/proc/asound",
+		"/proc/interrupts",
+		"/proc/kcore",
+		"/proc/keys",
+		"/proc/latency_stats",
+		"/proc/sched_debug",
+		"/proc/scsi",
+		"/proc/timer_list",
+		"/proc/timer_stats",
+		"/sys/devices/virtual/powercap",
+		"/sys/firmware",
+	};
+
+	for (size_t i = 0; i < COUNT(read_only); i++)
+		if ((!bind_on_itself(read_only[i]) || !make_read_only(read_only[i])) && errno != ENOENT)
+			return fail("%s: %s", read_only[i], strerror(errno));
+	for (size_t i = 0; i < COUNT(masked); i++)
+		if (!mask(masked[i]))
+			return fail("%s: %s", masked[i], strerror(errno));
 	return true;
 }
 
+/* In a user namespace of its own a container has CAP_SYS_ADMIN only there, but its root user owns files of /proc all the
+ * same. */
 static bool confine_root(const struct confinement *bounds)
 {
-	if (!(bounds->capabilities >> CAP_SYS_ADMIN_ & 1) && !protect_proc())
+	if ((bounds->isolated || !(bounds->capabilities >> CAP_SYS_ADMIN_ & 1)) && !protect_system())
 		return false;
 	return !bounds->read_only || make_read_only("/") || fail("read-only root: %s", strerror(errno));
 }

@@ -119,6 +119,7 @@ static const struct field container_fields[] = {
 	PART(container_spec, bounds.limits, "rlimits", LIST, limit),
 	FIELD(container_spec, bounds.capabilities, "capabilities", CAPABILITIES),
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
+	FIELD(container_spec, bounds.isolated, "isolate", BOOLEAN),
 	PART(container_spec, process, "process", OBJECT, process),
 	WITHOUT("restartPolicy", IGNORED),
 	WITHOUT("ports", IGNORED), /* they have an effect only with the pod's white lists */

@@ -176,6 +176,13 @@ static bool mount_shares(const struct container_spec *spec)
 	return true;
 }
 
+/* Give an isolated container its namespaces. Its users have no capabilities in the pod's network, so anybody may listen
+ * on any port and ping, as in other containers root may. */
+static bool isolate(struct container *container)
+{
+	return !container->spec.bounds.isolated || (network_open_to_users() && isolation_make(&container->isolation));
+}
+
 struct container *container_start(const struct container_spec *spec, struct message *message)
 {
 	struct container *container;
@@ -193,7 +200,8 @@ struct container *container_start(const struct container_spec *spec, struct mess
 	container = container_new(spec);
 	if (!container)
 		return NULL;
-	if (!cgroup_make(&container->cgroup, &spec->bounds) || !process_start(container, true, &container->spec.process)) {
+	if (!cgroup_make(&container->cgroup, &spec->bounds) || !isolate(container) ||
+	    !process_start(container, true, &container->spec.process)) {
 		container_free(container);
 		return NULL;
 	}

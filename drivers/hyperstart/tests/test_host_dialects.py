@@ -71,6 +71,7 @@ BOUNDS = Confinement(
     rlimits=(RLimit("nofile", 100, 200), RLimit("core", None, None)),
     capabilities=("CAP_CHOWN",),
     no_new_privs=False,
+    isolate=True,
 )
 
 
@@ -86,6 +87,7 @@ def test_the_bounds_of_a_container_are_sent_to_this_project_s_guest() -> None:
             assert sent["rlimits"] == [{"name": "nofile", "soft": 100, "hard": 200}, {"name": "core"}]
             assert sent["capabilities"] == ["CAP_CHOWN"]
             assert "noNewPrivs" not in sent
+            assert sent["isolate"] is True
 
     run(main())
 
@@ -136,6 +138,7 @@ CHANGES = {
     "rlimits": Confinement(rlimits=(RLimit("core", 0, 0),)),
     "capabilities": Confinement(capabilities=("CAP_KILL",)),
     "read_only": Confinement(read_only=True),
+    "isolate": Confinement(isolate=True),
 }
 
 
@@ -162,9 +165,10 @@ def test_what_an_original_cannot_bound_is_refused_by_name(name: str, field: str)
 
 def test_a_guest_of_ours_that_lacks_a_feature_is_asked_without_it() -> None:
     async def main() -> None:
-        fewer = set(FEATURES) - {"confinement", "stats", "overlay"}
+        fewer = set(FEATURES) - {"confinement", "stats", "overlay", "isolation"}
         async with pod(features=fewer) as (guest, agent):
-            assert {AgentCapability.LIMITS, AgentCapability.STATS} & agent.capabilities == set()
+            lacks = {AgentCapability.LIMITS, AgentCapability.STATS, AgentCapability.ISOLATION}
+            assert lacks & agent.capabilities == set()
             assert set(last(guest, Code.NEWCONTAINER)) == {"id", "image", "rootfs", "process", "initialize"}
             bounds = Confinement(memory=64)
             with pytest.raises(NotSupportedError, match="memory of container 'c2' needs the feature confinement"):

@@ -74,7 +74,11 @@ _CAPABILITIES = frozenset(
 )
 _LATE_CAPABILITIES = frozenset((AgentCapability.SIGNAL, AgentCapability.POD))
 _OUR_CAPABILITIES = _LATE_CAPABILITIES | {AgentCapability.REATTACH}
-_FEATURE_CAPABILITIES = {"confinement": AgentCapability.LIMITS, "stats": AgentCapability.STATS}
+_FEATURE_CAPABILITIES = {
+    "confinement": AgentCapability.LIMITS,
+    "stats": AgentCapability.STATS,
+    "isolation": AgentCapability.ISOLATION,
+}
 
 
 class SavedState(msgspec.Struct, frozen=True):

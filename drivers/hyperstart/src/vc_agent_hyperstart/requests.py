@@ -209,6 +209,7 @@ class NewContainer(Request, frozen=True):
     rlimits: Annotated[Sequence[RLimitSpec], _CONFINEMENT] = ()
     capabilities: Annotated[Sequence[str] | None, _CONFINEMENT] = None
     no_new_privs: Annotated[bool, _CONFINEMENT] = False
+    isolate: Annotated[bool, _key(after_hello("isolation"))] = False
 
 
 class KillContainer(Request, frozen=True):

@@ -136,6 +136,7 @@ def new_container(
         rlimits=tuple(RLimitSpec(limit.name, limit.soft, limit.hard) for limit in confinement.rlimits),
         capabilities=_capabilities(confinement, confined=confined),
         no_new_privs=confinement.no_new_privs and confined,
+        isolate=confinement.isolate,
     )
 
 

@@ -17,7 +17,7 @@ def test_hello_answers_with_every_feature_of_the_protocol(host: RawHost) -> None
     assert answer["version"] == 1
     assert set(answer["features"]) >= {
         *("no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay"),
-        *("confinement", "stats"),
+        *("confinement", "stats", "isolation"),
     }
 
 

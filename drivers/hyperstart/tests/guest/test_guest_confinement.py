@@ -153,6 +153,77 @@ def test_who_may_not_administer_the_system_cannot_do_it_by_files_of_proc(
     assert b"Read-only file system" in errors
 
 
+@pytest.mark.parametrize("place", ["/dev/made", "/tmp/made"])
+def test_a_port_that_a_container_creates_does_not_open(
+    host: RawHost, confined: Callable[..., str], place: str
+) -> None:
+    major, minor = in_guest(host, "sh", "-c", "cat /sys/class/virtio-ports/*/dev").split()[0].split(":")
+    name = confined(capabilities=["CAP_MKNOD", "CAP_DAC_OVERRIDE"])
+    made = host.run(name, "busybox", "mknod", place, "c", major, minor)
+    assert made == (0, b"", b"")
+    assert host.run(name, "sh", "-c", f"echo x >{place}")[2].endswith(b"Permission denied\n")
+    assert host.run(name, "sh", "-c", "echo x >/dev/null; busybox head -c 3 /dev/zero") == (0, bytes(3), b"")
+
+
+@pytest.mark.parametrize("path", ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts"])
+def test_what_concerns_the_whole_guest_is_masked(host: RawHost, confined: Callable[..., str], path: str) -> None:
+    name = confined(capabilities=["CAP_CHOWN", "CAP_SYSLOG"])
+    assert host.run(name, "sh", "-c", f"test ! -e {path} || busybox head -c 10 {path}") == (0, b"", b"")
+    assert host.run(name, "busybox", "find", "/proc/acpi", "/sys/firmware", "-mindepth", "1")[1] == b""
+
+
+def processes(host: RawHost, container: str) -> list[str]:
+    """Return the command lines of all processes that one in the container sees, but for its own."""
+    look = 'for one in /proc/[0-9]*; do test $one = /proc/$$ || { tr "\\0" " " <$one/cmdline; echo; }; done'
+    lines = host.run(container, "busybox", "sh", "-c", look.replace(" tr ", " busybox tr "))[1].decode().splitlines()
+    return [line.strip() for line in lines if line.strip() and "busybox tr" not in line]
+
+
+def test_an_isolated_container_and_the_others_see_nothing_of_each_other(
+    host: RawHost, confined: Callable[..., str]
+) -> None:
+    alone = confined("sleep", "27182", isolate=True)
+    first = "/init"  # of its process numbers, as the pod has one
+    assert processes(host, alone) == [first, "sleep 27182"]
+    assert not any("27182" in line for line in processes(host, "c1"))
+    for kind in ("pid", "ipc", "user"):
+        link = f"/proc/self/ns/{kind}"
+        assert host.run(alone, "busybox", "readlink", link) != host.run("c1", "busybox", "readlink", link)
+
+
+def test_root_of_an_isolated_container_has_no_rights_in_the_guest_even_with_all_capabilities(
+    host: RawHost, confined: Callable[..., str]
+) -> None:
+    name = confined(isolate=True)
+    assert int(status_of(host, name, "CapEff")[0], 16) >> SYS_ADMIN & 1
+    for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern"):
+        assert host.run(name, "sh", "-c", f"echo x >{path}")[0] != 0
+        assert host.run(name, "busybox", "umount", path)[0] != 0
+    assert b"Operation not permitted" in host.run(name, "busybox", "mknod", "/tmp/disk", "b", "1", "0")[2]
+    assert host.run(name, "busybox", "mount", "-t", "tmpfs", "none", "/tmp")[0] != 0
+
+
+def test_users_files_and_ports_of_an_isolated_container_are_as_in_others(
+    host: RawHost, confined: Callable[..., str]
+) -> None:
+    name = confined(isolate=True, capabilities=["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"])
+    look = "busybox id -u; busybox touch /tmp/x && busybox chown 5:6 /tmp/x && busybox stat -c %u:%g /tmp/x"
+    assert host.run(name, "sh", "-c", look) == (0, b"0\n5:6\n", b"")
+    assert host.run(name, "busybox", "id", "-un", user="bob")[1] == b"bob\n"
+    assert status_of(host, name, "CapBnd", "CapEff") == [mask(CHOWN, 6, SETUID)] * 2
+    listen = host.run(name, "busybox", "timeout", "1", "busybox", "nc", "-l", "-p", "80", user="bob")
+    assert b"ermission" not in listen[2]
+
+
+def test_all_processes_of_an_isolated_container_end_with_it(host: RawHost) -> None:
+    before = in_guest(host, "ps", "-o", "comm").split().count("pod")
+    stdio = host.start_container("alone", "sh", "-c", "busybox setsid sleep 16180 & exit 3", isolate=True)
+    assert host.finish(stdio)[0] == 3
+    host.ok(Code.REMOVECONTAINER, {"container": "alone"})
+    assert "16180" not in in_guest(host, "ps", "-o", "args")
+    assert in_guest(host, "ps", "-o", "comm").split().count("pod") == before
+
+
 @pytest.mark.parametrize(
     ("bound", "reason"),
     [

@@ -87,6 +87,7 @@ def test_only_what_a_container_needs_is_mounted(host: RawHost) -> None:
     assert mounts == {
         *(("/", "overlay"), ("/proc", "proc"), ("/sys", "sysfs"), ("/dev", "tmpfs")),
         *(("/dev/pts", "devpts"), ("/dev/shm", "tmpfs"), ("/dev/mqueue", "mqueue")),
+        *((f"/dev/{name}", "tmpfs") for name in ("null", "zero", "full", "random", "urandom", "tty")),
     }
 
 

@@ -81,6 +81,7 @@ class SshdAgent(Agent):
             AgentCapability.MOUNTS,
             AgentCapability.ADD_CONTAINER,
             AgentCapability.LIMITS,
+            AgentCapability.ISOLATION,
             AgentCapability.REATTACH,
         }
         return frozenset(can if self._config.server else can | {AgentCapability.NETWORK})

@@ -188,6 +188,7 @@ _CONTAINER_OPTIONS = (
     ),
     click.option("--cap-add", multiple=True, metavar="NAME", help="Give it this capability; ALL for all; repeatable."),
     click.option("--cap-drop", multiple=True, metavar="NAME", help="Take this capability; ALL for all; repeatable."),
+    click.option("--isolate", is_flag=True, help="Other containers of the pod cannot reach its processes."),
     click.option("--new-privileges", is_flag=True, help="Let set-user-id programs give rights, as sudo needs."),
 )
 
@@ -210,6 +211,7 @@ class ContainerOptions:
     ulimits: tuple[str, ...]
     cap_add: tuple[str, ...]
     cap_drop: tuple[str, ...]
+    isolate: bool
     new_privileges: bool
 
     def config(self, container_id: str, text: str | None, **more: Any) -> ContainerConfig:
@@ -230,6 +232,7 @@ class ContainerOptions:
             rlimits=parsed("--ulimit", vc_core.RLimit.parse, self.ulimits),
             capabilities=_capabilities(self.cap_add, self.cap_drop),
             no_new_privs=not self.new_privileges,
+            isolate=self.isolate,
             **more,
         )
 

@@ -128,6 +128,7 @@ class ContainerConfig:
     rlimits: Sequence[RLimit] = ()  #: resource limits of each of its processes
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: capabilities(7) of its root user; "ALL" for all
     no_new_privs: bool = True  #: set-user-id programs grant no rights
+    isolate: bool = False  #: other containers of the pod can neither see nor reach its processes
 
     def __post_init__(self) -> None:
         check_id("container", self.id)

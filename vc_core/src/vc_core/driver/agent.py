@@ -66,6 +66,7 @@ class AgentCapability(StrEnum):
     ADD_CONTAINER = "add-container"  #: containers can be started on a running pod
     DISKS = "disks"  #: root file systems can be disks
     LIMITS = "limits"  #: containers have limits, chosen capabilities, and roots that cannot be written
+    ISOLATION = "isolation"  #: containers can be isolated from the others of the pod
     STATS = "stats"  #: stats works
     NETWORK = "network"  #: the pod's network is configured in the guest
     REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
@@ -146,6 +147,7 @@ class Confinement:
     rlimits: tuple[RLimit, ...] = ()
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES  #: full names, such as CAP_CHOWN
     no_new_privs: bool = True
+    isolate: bool = False  #: other containers can neither see, signal and trace its processes nor use its IPC objects
 
 
 @dataclass(frozen=True, slots=True)

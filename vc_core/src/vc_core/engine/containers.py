@@ -316,4 +316,9 @@ def _confinement(agent: Agent, config: ContainerConfig) -> Confinement:
             raise NotSupportedError(
                 f"container {config.id!r} has {', '.join(asked)}, which the agent of its pod cannot set; leave it out"
             )
+    if config.isolate and AgentCapability.ISOLATION not in agent.capabilities:
+        raise NotSupportedError(
+            f"container {config.id!r} has isolate, but the agent of its pod separates no containers; leave it out, or "
+            "give the container a pod of its own"
+        )
     return Confinement(**wanted)

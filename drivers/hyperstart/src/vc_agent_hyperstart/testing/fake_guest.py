@@ -25,7 +25,7 @@ from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
-    "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats",
+    "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation",
 )  # fmt: skip
 
 

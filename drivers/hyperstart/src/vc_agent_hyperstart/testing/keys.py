@@ -17,7 +17,7 @@ _KEYS = {
         "id image rootfs fstype addr volumes fsmap process restartPolicy initialize ports",
         "",
         "sysctl readOnly",
-        "overlay overlaySize memory pids rlimits capabilities noNewPrivs",
+        "overlay overlaySize memory pids rlimits capabilities noNewPrivs isolate",
     ),
     "process": (
         "terminal stdio stderr args envs workdir user group additionalGroups",
