@@ -73,6 +73,24 @@ def test_a_container_cannot_mount_load_modules_or_reboot(confined: Make) -> None
     assert sh(made, "echo up").stdout == b"up\n"
 
 
+def test_a_device_that_a_container_creates_does_not_open(confined: Make) -> None:
+    made = confined()
+    made.start()
+    result = sh(
+        made, "for at in /dev /tmp /dev/shm; do mknod $at/made c 1 1; cat $at/made; done; cat /dev/null && echo ok"
+    )
+    assert (result.stdout, result.stderr.count(b"made': Permission denied")) == (b"ok\n", 3), result.stderr
+
+
+def test_an_isolated_container_and_another_one_cannot_reach_each_other(confined: Make, pod: vc.Pod) -> None:
+    made = confined("sleep", "27182", isolate=True)
+    made.start()
+    look = vc.Cmd(args=["sh", "-c", "cat /proc/[0-9]*/cmdline"])
+    assert b"100000" not in made.enter(look).stdout
+    assert b"27182" not in pod.enter_container("c1", look).stdout
+    assert sh(made, "touch /tmp/x && chown bob /tmp/x && stat -c %U /tmp/x").stdout == b"bob\n"
+
+
 def test_capabilities_can_be_chosen(confined: Make) -> None:
     made = confined(capabilities=["SYS_ADMIN"])
     made.start()

@@ -30,7 +30,6 @@ def pod(bundle: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     config = vc.PodConfig(
         id="ssh",
         agent_type="sshd",
-        agent_config={"spawner": "nsenter"},
         network=NetworkConfig(mode=NetworkMode.USER, dns=["192.0.2.53"]),
         containers=[
             vc.ContainerConfig(id="c1", root_fs=str(bundle), cmd=sleep, mounts=mounts),
@@ -70,6 +69,23 @@ def test_a_container_is_bounded(pod: vc.Pod) -> None:
     assert b"fork" in forks.stderr
     # Last: the kernel may kill the container's program too, while the memory of the first victim is not free yet.
     assert sh(pod, "head -c 60000000 /dev/zero | tail", where="c2").exit_code != 0
+
+
+def test_a_port_or_disk_that_a_container_creates_does_not_open(pod: vc.Pod) -> None:
+    script = "for at in /dev /tmp; do mknod $at/made c 1 1; echo x >$at/made; done; echo x >/dev/null && echo null"
+    made = sh(pod, script)
+    assert (made.stdout, made.stderr.count(b"/made: Permission denied")) == (b"null\n", 2)
+
+
+def test_what_concerns_the_whole_guest_is_masked_and_cannot_be_changed(pod: vc.Pod) -> None:
+    look = "cat /proc/kcore /proc/timer_list /proc/keys 2>/dev/null; find /sys/firmware -mindepth 1"
+    assert sh(pod, look).stdout == b""
+    for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern"):
+        assert b"Read-only file system" in sh(pod, f"echo x >{path}").stderr
+
+
+def test_a_container_sees_no_process_of_another_one(pod: vc.Pod) -> None:
+    assert sh(pod, "cat /proc/[0-9]*/comm", where="c2").stdout.split().count(b"sleep") == 1
 
 
 def test_the_network_is_as_asked(pod: vc.Pod) -> None:

@@ -29,7 +29,7 @@ from vc_core.driver import (
     RLimit,
     TerminalSize,
 )
-from vc_core.errors import AgentError, CommandError
+from vc_core.errors import AgentError, CommandError, NotSupportedError
 from vc_core.testing.process_io import RecordedIO
 
 pytestmark = pytest.mark.root
@@ -205,11 +205,11 @@ def test_mounts_follow_links_as_the_container_would(make_agent: MakeAgent, root_
     play(work)
 
 
-def test_without_a_spawner_entering_a_container_runs_in_the_guest_itself(make_agent: MakeAgent, root_fs: Path) -> None:
+def test_without_a_spawner_entering_a_container_is_refused(make_agent: MakeAgent, root_fs: Path) -> None:
     async def work() -> None:
         async with started(make_agent()) as agent:
             await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT)
-            _, out, _ = await outcome(agent, "c1", sh("readlink /proc/self/ns/mnt"))
-            assert out.decode().strip() == namespace("mnt")
+            with pytest.raises(NotSupportedError, match="container 'c1' without a spawner; install vc-spawner-nsenter"):
+                await agent.exec("c1", sh("exit"), RecordedIO(), TIMEOUT)
 
     play(work)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import vc_core as vc
+from vc_core.driver.context import PodContext
 from vc_core.driver.devices import SharedDirectory
 from vc_core.driver.hooks import hookimpl
 from vc_core.driver.kinds import PluginKind
+from vc_core.driver.spawner import Spawner, SpawnTarget
 from vc_core.engine import assembly
 from vc_core.errors import DriverContractError
 from vc_core.plugins.registry import Plugins
@@ -32,6 +34,56 @@ class Fussy:
         agent = _noop.create(pod, config, spawner, saved)
         vars(agent)["devices"] = lambda: self._devices
         return agent
+
+
+class Entering:
+    """An agent driver like noop, whose options name a spawner; ``got`` is the one that its last agent was given."""
+
+    got: Spawner | None = None
+
+    @dataclass(frozen=True)
+    class Options:
+        default_spawner: ClassVar[str] = "usual"
+        spawner: str = ""
+
+    @hookimpl
+    def vc_driver_options(self) -> type[object]:
+        return self.Options
+
+    @hookimpl
+    def vc_agent_create(self, pod: Any, config: object, spawner: Any, saved: Any) -> Any:
+        self.got = spawner
+        return _noop.create(pod, config, spawner, saved)
+
+
+class Named(Spawner):
+    """A spawner driver, and what it makes: it puts its name before each command."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @hookimpl
+    def vc_spawner_create(self, config: object) -> Spawner:
+        return self
+
+    def wrap(self, argv: Sequence[str], target: SpawnTarget) -> list[str]:
+        return [self._name, *argv]
+
+
+@pytest.mark.parametrize(
+    ("installed", "asked", "used"),
+    [(["usual", "other"], "other", "other"), (["usual", "other"], "", "usual"), (["other"], "", "")],
+)
+def test_an_agent_gets_the_spawner_that_is_asked_for_else_its_usual_one_if_that_is_installed(
+    installed: list[str], asked: str, used: str, mock_config: Callable[..., vc.PodConfig], tmp_path: Path
+) -> None:
+    plugins = Plugins()
+    plugins.add_driver(PluginKind.AGENT, "entering", driver := Entering())
+    for name in installed:
+        plugins.add_driver(PluginKind.SPAWNER, name, Named(name))
+    config = replace(mock_config("p1"), agent_type="entering", agent_config={"spawner": asked})
+    assembly.make_drivers(plugins, config, PodContext.of(config, tmp_path))
+    assert (driver.got.wrap([], SpawnTarget("c1", 2)) if driver.got else [""]) == [used]
 
 
 class Derived(SharedDirectory):

@@ -154,9 +154,7 @@ def test_who_may_not_administer_the_system_cannot_do_it_by_files_of_proc(
 
 
 @pytest.mark.parametrize("place", ["/dev/made", "/tmp/made"])
-def test_a_port_that_a_container_creates_does_not_open(
-    host: RawHost, confined: Callable[..., str], place: str
-) -> None:
+def test_a_port_that_a_container_creates_does_not_open(host: RawHost, confined: Callable[..., str], place: str) -> None:
     major, minor = in_guest(host, "sh", "-c", "cat /sys/class/virtio-ports/*/dev").split()[0].split(":")
     name = confined(capabilities=["CAP_MKNOD", "CAP_DAC_OVERRIDE"])
     made = host.run(name, "busybox", "mknod", place, "c", major, minor)

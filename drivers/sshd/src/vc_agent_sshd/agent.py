@@ -214,7 +214,7 @@ class SshdAgent(Agent):
     async def exec(
         self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None = None
     ) -> GuestProcessId:
-        """Run a command: in a container through the spawner; without a spawner or a container, in the guest itself.
+        """Run a command in a container through the spawner, or without a container in the guest itself.
 
         Raises ConfigError, NotSupportedError, AgentError.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from vc_core.errors import ConfigError
 
@@ -19,6 +19,8 @@ _KEY_PREFIXES = ("ssh-", "ecdsa-", "sk-")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshdConfig:
     """Options of the agent ``sshd``. Without a ``server`` the guest is the pod's own, and keys are made for it."""
+
+    default_spawner: ClassVar[str] = "nsenter"  #: used where it is installed and ``spawner`` is empty
 
     server: Annotated[
         str,
@@ -40,7 +42,11 @@ class SshdConfig:
     protocol: Annotated[
         Literal["tcp", "tcp4", "tcp6"], "tcp, or tcp4 or tcp6 for one kind of address (Go's net.Dial)"
     ] = "tcp"
-    spawner: Annotated[str, "the driver that wraps commands for containers, such as nsenter"] = ""
+    spawner: Annotated[
+        str,
+        "the driver that wraps commands for containers; without it nsenter, if that is installed, else commands cannot "
+        "enter containers",
+    ] = ""
     spawner_options: Annotated[Mapping[str, Any], "the options of that driver"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls
 from vc_agent_sshd.containers import Containers, no_process
 from vc_agent_sshd.session import Session
 from vc_core.driver import Cmd, GuestProcessId, ProcessIO, Spawner, SpawnTarget, TerminalSize
-from vc_core.errors import AgentConnectError, AgentError
+from vc_core.errors import AgentConnectError, AgentError, NotSupportedError
 
 #: Processes that have ended whose exit codes are kept.
 _ENDED_MAX = 256
@@ -37,7 +37,7 @@ class Commands:
     async def start(
         self, container_id: str, cmd: Cmd, io: ProcessIO, timeout: float, terminal: TerminalSize | None
     ) -> GuestProcessId:
-        """Run a command: in a container through the spawner; without a spawner or a container, in the guest itself.
+        """Run a command in a container through the spawner, or without a container in the guest itself.
 
         Raises ConfigError, NotSupportedError, AgentError.
         """
@@ -60,8 +60,13 @@ class Commands:
         return process
 
     def _line(self, container_id: str, cmd: Cmd) -> str:
-        if not container_id or self._spawner is None:
+        if not container_id:
             return shell.in_guest(cmd, f"{self._calls.home}/tools")
+        if self._spawner is None:
+            raise NotSupportedError(
+                f"agent sshd cannot enter container {container_id!r} without a spawner; install vc-spawner-nsenter, or "
+                "name another driver in the option spawner"
+            )
         container = self._containers.running(container_id)
         confinement = container.spec.confinement
         limited = confinement.memory or confinement.pids

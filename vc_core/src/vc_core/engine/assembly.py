@@ -15,6 +15,7 @@ from vc_core.driver.agent import Agent
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import BlockDevice, Channel, Device, GuestPort, NetworkInterface, SharedDirectory
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
+from vc_core.driver.kinds import PluginKind
 from vc_core.driver.spawner import Spawner
 from vc_core.engine.guest_image import guest_driver
 from vc_core.errors import ConfigError, DriverContractError
@@ -50,7 +51,8 @@ def make_drivers(
     hypervisor = make_hypervisor(plugins, config, pod, saved_hypervisor)
     agent = plugins.agent(config.agent_type)
     agent_config = agent.config(config.agent_config)
-    return hypervisor, agent.create(pod, agent_config, _spawner(plugins, *agent.spawner(agent_config)), saved_agent)
+    spawner = _spawner(plugins, *agent.spawner(agent_config, plugins.names(PluginKind.SPAWNER)))
+    return hypervisor, agent.create(pod, agent_config, spawner, saved_agent)
 
 
 def make_hypervisor(

@@ -214,14 +214,17 @@ class AgentDriver(BaseDriver):
             raise _wrong(hook, result, "a vc_core.driver.Agent")
         return result.value
 
-    def spawner(self, config: object) -> tuple[str, Mapping[str, object]]:
+    def spawner(self, config: object, installed: Sequence[str]) -> tuple[str, Mapping[str, object]]:
         """Return the name of the spawner driver that the driver's configuration has in ``spawner``, and its options.
 
-        The name is "" if there is none. Raises DriverContractError when reading the configuration raises.
+        Without a name it is that of ``default_spawner``, if it is one of ``installed``. The name is "" if there is
+        none. Raises DriverContractError when reading the configuration raises.
         """
 
         def read() -> tuple[str, Mapping[str, object]]:
-            return getattr(config, "spawner", ""), getattr(config, "spawner_options", {})
+            default = getattr(config, "default_spawner", "")
+            name = getattr(config, "spawner", "") or (default if default in installed else "")
+            return name, getattr(config, "spawner_options", {})
 
         return call(self._plugin, "its configuration", read)
 

@@ -97,7 +97,7 @@ mount_root() { # DIRECTORY OVERLAY-SIZE
 	mkdir "$layer" && mount -t tmpfs -o "mode=0755,size=$2" container "$layer" || exit 125
 	mkdir "$layer/lower" "$layer/upper" "$layer/work" "$root" && mount --bind "$1" "$layer/lower" || exit 125
 	chmod "$(stat -c %a "$layer/lower")" "$layer/upper" && chown "$(stat -c %u:%g "$layer/lower")" "$layer/upper" || exit 125
-	mount -t overlay -o "lowerdir=$layer/lower,upperdir=$layer/upper,workdir=$layer/work" overlay "$root" || exit 125
+	mount -t overlay -o "nodev,lowerdir=$layer/lower,upperdir=$layer/upper,workdir=$layer/work" overlay "$root" || exit 125
 }
 
 mount_system() {
@@ -106,6 +106,7 @@ mount_system() {
 	on /dev -t tmpfs -o nosuid,noexec,mode=0755,size=64k dev
 	while read -r name major minor; do
 		mknod -m 666 "$root/dev/$name" c "$major" "$minor" || exit 125
+		mount --bind "$root/dev/$name" "$root/dev/$name" || exit 125
 	done <<-END
 		null 1 3
 		zero 1 5
@@ -114,6 +115,8 @@ mount_system() {
 		urandom 1 9
 		tty 5 0
 	END
+	# No other device opens in the container: what it creates itself (a disk, a port to the host) is of no use to it.
+	mount -o remount,bind,nosuid,noexec,nodev "$root/dev" || exit 125
 	ln -s pts/ptmx "$root/dev/ptmx"
 	ln -s /proc/self/fd "$root/dev/fd"
 	ln -s /proc/self/fd/0 "$root/dev/stdin"
@@ -125,6 +128,24 @@ mount_system() {
 	on /dev/vc --bind "$here/tools"
 	mount -o remount,bind,ro,nosuid,nodev "$root/dev/vc" || exit 125
 	directory /dev/old
+}
+
+# Root of a container owns files of /proc by which it could change the guest, or read what concerns all of it. These are the
+# paths that runtimes of the OCI make read-only and mask. With CAP_SYS_ADMIN it could undo that.
+protect() { # CAPABILITIES as launch.sh takes them
+	case ,$1, in ,, | *,+sys_admin,* | *,+all,*) return 0 ;; esac
+	for path in /proc/sys /proc/sysrq-trigger /proc/irq /proc/bus /proc/fs; do
+		[ -e "$root$path" ] || continue
+		mount --bind "$root$path" "$root$path" && mount -o remount,bind,ro,nosuid,nodev,noexec "$root$path" || exit 125
+	done
+	for path in /proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug \
+		/proc/scsi /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware; do
+		if [ -d "$root$path" ]; then
+			mount -t tmpfs -o ro,nosuid,nodev,noexec,size=4k masked "$root$path" || exit 125
+		elif [ -e "$root$path" ]; then
+			mount --bind "$root/dev/null" "$root$path" || exit 125
+		fi
+	done
 }
 
 mount_given() { # SOURCE TARGET read-only|writable
@@ -218,6 +239,7 @@ init() { # CONTAINER HOSTNAME ROOT OVERLAY-SIZE READ-ONLY? MEMORY PIDS MOUNT-COU
 		count=$((count - 1))
 	done
 	[ ! -e "$here/resolv.conf" ] || mount_given "$here/resolv.conf" /etc/resolv.conf read-only
+	protect "$5"
 	[ "$read_only" = no ] || mount -o remount,bind,ro "$root" || exit 125
 	exec 6>"$c/ok"
 	cd "$root" && pivot_root . dev/old || exit 125
