@@ -35,6 +35,24 @@ def test_nothing_that_comes_from_outside_breaks_the_program(name: str, tmp_path:
     assert executions > len(FUZZERS[name].corpus), "nothing was executed but the corpus"
 
 
+def test_the_whole_agent_changes_nothing_of_the_host_on_which_it_is_fuzzed(tmp_path: Path) -> None:
+    """Although it sets kernel parameters and its host name, kills all processes, and powers off."""
+    words = [*FUZZERS["agent"].command(tmp_path), "0", "0", str(tmp_path / "found")]
+    watched = [Path("/proc/sys/kernel") / name for name in ("core_pattern", "hostname", "panic", "randomize_va_space")]
+    bystander = subprocess.Popen(["sleep", "1000"])
+    try:
+        before = [path.read_text(encoding="utf-8") for path in watched]
+        done = subprocess.run([*words, tool.GUEST / "corpus/agent/harmful"], capture_output=True, encoding="utf-8")
+        if done.returncode == tool.CANNOT_RUN:
+            pytest.skip(f"cannot run: {done.stderr.strip()}")
+        assert (done.returncode, done.stdout) == (0, "1 executions, 1 inputs kept\n")
+        assert [path.read_text(encoding="utf-8") for path in watched] == before
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
 def test_an_error_is_found_and_the_input_is_kept_that_repeats_it(tmp_path: Path) -> None:
     program, found = tmp_path / "fuzz", tmp_path / "found"
     build = tool.GUEST / "build"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import Machine
-from vc_core.errors import AgentError, CommandError, HypervisorError, StorageError
+from vc_core.errors import AgentError, CommandError, HypervisorError, NotSupportedError, StorageError
 from vc_core.host import share
 from vc_core.states import State
 from vc_core.store import files
@@ -153,6 +154,21 @@ def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: St
             await pod.start()
         assert pod.hypervisor.disks == set()
         assert pod.io.closed
+
+    asyncio.run(run())
+
+
+def test_a_container_is_not_started_without_the_isolation_that_it_asks_for(store: Store, tmp_path: Path) -> None:
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        pod.config = replace(pod.config, isolate=True)
+        with pytest.raises(
+            NotSupportedError, match="container 'c1' has isolate, but the agent of its pod separates no"
+        ):
+            await pod.start()
+        pod.agent.capabilities |= {AgentCapability.ISOLATION}
+        await pod.start()
+        pod.agent.end.set_result(0)
 
     asyncio.run(run())
 

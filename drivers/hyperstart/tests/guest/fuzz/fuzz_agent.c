@@ -11,6 +11,7 @@
  * root starts it. Its root is a tmpfs without any file of the host, so it can neither reach nor change anything of the
  * machine on which it runs; nor power it off, because the linker replaces reboot(2). */
 #include "boot.h"
+#include "commands.h"
 #include "control.h"
 #include "fuzz.h"
 #include "loop.h"
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -38,6 +40,7 @@ enum {
 	TICK = 1000000,    /* nanoseconds between two turns if nothing else happens */
 	LATE = 1500,       /* microseconds by which the agent is late at times */
 	PAUSE = 4,         /* ticks of a line `w` */
+	PATIENCE = 300,    /* ticks that all commands of an input may take together */
 	LAST_TICKS = 6,    /* ticks that the agent has after the last line */
 	BACKLOG = 1 << 18, /* bytes that a channel takes from the fuzzer; an input with all of its headers is shorter */
 };
@@ -80,7 +83,7 @@ static const uint8_t *rest;
 static size_t left;
 static struct port given[2];
 static int peers[2];
-static int ticks_left;
+static int ticks_left, busy_ticks;
 static struct watch ticker;
 
 /* -- what the linker replaces ------------------------------------------------------------------------------------------ */
@@ -268,12 +271,20 @@ void __wrap_control_turn(void)
 		ticks_left = LAST_TICKS;
 }
 
+/* Whether the agent has a command to read or to finish: then time does not count, but for a while. */
+static bool is_busy(void)
+{
+	int unread = 0;
+
+	return (command_waits() || (!ioctl(given[0].fd, FIONREAD, &unread) && unread)) && ++busy_ticks < PATIENCE;
+}
+
 static void tick(struct watch *watch, uint32_t events)
 {
 	uint64_t count;
 
 	(void)events;
-	if (read(watch->fd, &count, sizeof count) > 0 && ticks_left)
+	if (read(watch->fd, &count, sizeof count) > 0 && ticks_left && !is_busy())
 		ticks_left--;
 }
 
