@@ -1,4 +1,5 @@
-/* A fuzzer for the guest agent: it changes inputs at random, and keeps those that reach code which none before has reached.
+/* A fuzzer for the guest agent: it changes inputs at random, and keeps those that reach code which none before has reached, or
+ * reach it more often.
  *
  *     fuzz SECONDS SEED FOUND [FILE...]
  *
@@ -17,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CHANGES_MAX = 8, PIECE_MAX = 256, KEPT_MAX = 8192, EDGES = 65536, TIMEOUT = 20 };
+enum { CHANGES_MAX = 8, PIECE_MAX = 256, KEPT_MAX = 8192, EDGES = 16384, TIMEOUT = 20 };
 
 struct input {
 	size_t length;
@@ -29,8 +30,9 @@ static size_t kept_count, given_count;
 
 /* Shared with the processes that a target makes, and with the file FOUND. */
 static struct {
-	uint8_t reached[EDGES];
-	bool fresh, died;
+	uint8_t counts[EDGES]; /* how often the present input has reached each edge */
+	uint8_t reached[EDGES]; /* a bit for each of eight ranges of such counts, of all inputs */
+	bool died;
 } *shared;
 static int found_file = -1;
 
@@ -47,8 +49,26 @@ __attribute__((no_sanitize_coverage, no_sanitize("address", "undefined"))) void 
 	if (!counting)
 		return;
 	previous = here >> 1;
-	if (!shared->reached[edge])
-		shared->reached[edge] = shared->fresh = true;
+	if (shared->counts[edge] < UINT8_MAX)
+		shared->counts[edge]++;
+}
+
+/* Add the counts of an input to what was reached. True if it is the first one to reach an edge about so often. */
+__attribute__((no_sanitize_coverage, no_sanitize("address", "undefined"))) static bool reaches_more(void)
+{
+	bool more = false;
+
+	for (size_t i = 0; i < EDGES; i++) {
+		uint8_t bit = 0;
+
+		if (!shared->counts[i])
+			continue;
+		while (shared->counts[i] >> (bit + 1))
+			bit++;
+		more |= !(shared->reached[i] >> bit & 1);
+		shared->reached[i] |= (uint8_t)(1 << bit);
+	}
+	return more;
 }
 
 static uint64_t state;
@@ -181,7 +201,7 @@ static void execute(const struct input *input)
 	if (ftruncate(found_file, 0) || pwrite(found_file, input->bytes, input->length, 0) < 0)
 		perror("fuzz: the input is not saved");
 	memcpy(exact, input->bytes, input->length);
-	shared->fresh = false;
+	memset(shared->counts, 0, sizeof shared->counts);
 	previous = 0;
 	alarm(TIMEOUT);
 	counting = true;
@@ -245,7 +265,7 @@ int main(int argc, char **argv)
 		else
 			make_input(&input);
 		execute(&input);
-		if (number >= given_count && shared->fresh)
+		if (reaches_more() && number >= given_count)
 			keep(&input);
 	}
 	if (ftruncate(found_file, 0))
