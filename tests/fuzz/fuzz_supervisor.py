@@ -84,7 +84,7 @@ class Engine:
         return ContainerLog(self._directory / "output.log")
 
     async def start(
-        self, progress: Callable[[str, float], None], attached: Mapping[str, Attachment], timeout: object
+        self, progress: Callable[[str, float], None], attached: Mapping[str, Attachment], *how: object
     ) -> None:
         progress("a phrase", 0.5)
         for attachment in attached.values():
