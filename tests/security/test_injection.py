@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import cmdline, kernel
 from vc_hypervisor_qemu.config import QemuConfig
 
-UUID = str(uuid.uuid4())
+UUID = "6b5f2f4e-3c0f-5d0e-9f57-0b6c1d0c7a11"
 
 #: What ends or begins a value, an option, a word, a line or a string somewhere.
 SPECIAL = ",, =:;\"'\\ \t\n\r\x00\x1b\x7f${}[]%/.-"
