@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from made_up_debian import KERNEL, PVH_KERNEL, Maker, Repository, kernel_files, listing, unpack
 
-from vc_core.driver import CheckOutcome, GuestRequest, HostCheck, HostContext
 from vc_core.errors import GuestError
 from vc_guest_debian.cache import Cache
-from vc_guest_debian.plugin import DebianPlugin
 
 pytestmark = pytest.mark.slow
 
@@ -258,35 +256,3 @@ print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), P
     assert kernel.is_relative_to(maker.cache_dir)
     assert kernel.read_bytes() == PVH_KERNEL
     assert list(elsewhere.iterdir()) == []
-
-
-# What a check of the host says
-
-
-@pytest.mark.usefixtures("repository")
-def test_a_check_says_whether_the_guest_is_built(maker: Maker, tmp_path: Path) -> None:
-    def check() -> HostCheck:
-        [line] = DebianPlugin().vc_driver_check(host_of(tmp_path, maker.request()))
-        return line
-
-    before = check()
-    assert (before.outcome, before.remedy) == (CheckOutcome.WARNING, "run: virtc guest build --agent tester")
-    assert not maker.cache_dir.exists()
-    image = maker.build()
-    after = check()
-    assert (after.outcome, after.remedy) == (CheckOutcome.OK, "")
-    assert after.found.startswith("linux-image-")
-    assert after.found.endswith(image.kernel.parent.name)
-    (maker.cache_dir / "debian").chmod(0o777)
-    refused = check()
-    assert refused.outcome is CheckOutcome.ERROR
-    assert str(maker.cache_dir) in refused.remedy
-
-
-def test_a_check_says_nothing_of_a_guest_for_an_agent_that_brings_none(tmp_path: Path) -> None:
-    assert DebianPlugin().vc_driver_check(host_of(tmp_path, None)) == []
-
-
-def host_of(directory: Path, guest: GuestRequest | None) -> HostContext:
-    state, run, cache, work = (directory / name for name in ("state", "run", "cache", "work"))
-    return HostContext(state_dir=state, run_dir=run, cache_dir=cache, work_dir=work, uuid="", timeout=1, guest=guest)

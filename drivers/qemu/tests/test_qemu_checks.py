@@ -16,10 +16,12 @@ import pytest
 
 from needs import require
 from vc_core.driver import CheckOutcome, HostCheck, HostContext
+from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu import checks, host
 from vc_hypervisor_qemu.acceleration import Host
 from vc_hypervisor_qemu.holes import HOLES, LIBSLIRP, is_open, version_of
 from vc_hypervisor_qemu.jail import cgroups, ids, trial
+from vc_hypervisor_qemu.jail.launcher import Level
 
 OK, WARNING, ERROR = CheckOutcome.OK, CheckOutcome.WARNING, CheckOutcome.ERROR
 
@@ -238,3 +240,51 @@ def test_a_qemu_that_does_not_start_is_an_error_with_what_it_says(
     assert found["start"].outcome is ERROR
     assert "-sandbox support is not enabled" in found["start"].meaning
     assert left_by(context) == []
+
+
+# -- what is said of a QEMU that was started ---------------------------------------------------------------------------
+
+
+def started(**changes: object) -> checks._Started:
+    whole = checks._Started(Level.FULL, (), 2, frozenset({"virtio-9p-pci"}))
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", [Level.NAMESPACES, Level.LANDLOCK, Level.NONE])
+def test_less_than_a_full_jail_is_a_warning_with_what_is_missing(level: Level) -> None:
+    found = checks._jail(started(level=level, missing=("a pid namespace: refused",)))
+    assert (found.outcome, found.found) == (WARNING, level)
+    assert found.meaning.endswith("a pid namespace: refused.")
+
+
+def test_a_full_jail_with_both_filters_and_9p_is_all_right() -> None:
+    assert [line(started()).outcome for line in (checks._jail, checks._filters, checks._shares)] == [OK, OK, OK]
+
+
+def test_a_filter_that_is_not_seen_is_a_warning() -> None:
+    found = checks._filters(started(filters=1))
+    assert (found.outcome, found.found) == (WARNING, "1 filters of 2 are seen")
+
+
+def test_a_qemu_without_9p_runs_no_pod() -> None:
+    found = checks._shares(started(shares=frozenset()))
+    assert (found.outcome, found.found) == (CheckOutcome.ERROR, "none")
+
+
+@pytest.mark.parametrize(("version", "outcome", "covered"), [(0, WARNING, ""), (1, OK, "files that"), (7, OK, "TCP")])
+def test_what_landlock_covers_depends_on_its_version(
+    monkeypatch: pytest.MonkeyPatch, version: int, outcome: CheckOutcome, covered: str
+) -> None:
+    monkeypatch.setattr(trial, "landlock_version", lambda: version)
+    found = checks._landlock()
+    assert found.outcome is outcome
+    assert covered in found.meaning
+
+
+def test_without_a_range_of_user_ids_there_is_a_warning_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> tuple[int, int]:
+        raise HypervisorError("all ranges are in use")
+
+    monkeypatch.setattr(ids, "hold", none_left)
+    found = checks._user_ids()
+    assert (found.outcome, found.remedy) == (WARNING, "all ranges are in use")
