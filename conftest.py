@@ -43,6 +43,14 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_templates_behind_tests() -> Iterator[None]:
+    """Start no processes behind pods, which would outlive a test; what tests templates makes them, and allows them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIRTCONTAINERS_TEMPLATES", "off")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Count around every test what exists; what a fixture of wider scope set up was there before."""

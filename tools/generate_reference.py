@@ -19,7 +19,7 @@ from vc_core.cli.main import OWN_FAILURE, virtc
 from vc_core.client import stdio
 from vc_core.config import container, limits, network, pod
 from vc_core.driver import guest
-from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE
+from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, TEMPLATES_VARIABLE
 from vc_core.store.settings import CONFIG_VARIABLE
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
@@ -66,7 +66,8 @@ _VARIABLES = (
         "a directory whose `state` and `run` take the place of `/var/lib/virtcontainers` and `/run/virtcontainers` "
         "(of root; others have XDG directories)",
     ),
-    (f"`{CACHE_VARIABLE}`", "a directory for built guests, in the place of `/var/cache/virtcontainers`"),
+    (f"`{CACHE_VARIABLE}`", "a directory for built guests and templates, in the place of `/var/cache/virtcontainers`"),
+    (f"`{TEMPLATES_VARIABLE}`", "`off`: no pod starts from a template, and none is made behind pods"),
     (
         f"`{CONFIG_VARIABLE}`",
         "a configuration file, in the place of `/etc/virtcontainers/config.toml` and, for other users than root, "
@@ -81,7 +82,8 @@ def api() -> str:
     about_containers = [function for function in functions if "container" in function.__name__]
     about_guests = [function for function in functions if "guest" in function.__name__]
     about_hosts = [function for function in functions if "host" in function.__name__]
-    others = [*about_containers, *about_guests, *about_hosts]
+    about_templates = [function for function in functions if "template" in function.__name__]
+    others = [*about_containers, *about_guests, *about_hosts, *about_templates]
     about_pods = [one for one in functions if one not in others]
     asked = [
         cls for module in (pod, container, limits, network) for cls in _defined_in(module) if cls.__name__ in vc.__all__
@@ -102,6 +104,9 @@ def api() -> str:
         "## The host",
         "[How to check a host](../how-to/check-a-host.md) shows a report, and what to do about it.",
         *map(_function, about_hosts),
+        "## Templates",
+        "A pod starts as a clone of a template of its kind, where there is one; else one is made behind it.",
+        *map(_function, about_templates),
         "## Types of arguments",
         _table(("name", "is", "meaning"), [_alias(stdio, "Stdin"), _alias(stdio, "Output"), _alias(guest, "Progress")]),
         "## Configuration",

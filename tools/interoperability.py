@@ -61,6 +61,7 @@ _OBJECTS: tuple[tuple[str, type[Part], str], ...] = (
     ("REMOVECONTAINER", requests.RemoveContainer, "name"),
     ("STATS", requests.Stats, "name"),
     ("HELLO", requests.Hello, "hello"),
+    ("WAKE", requests.Wake, "wake"),
 )
 
 _DIALECTS = (Dialect(4242), Dialect(4243), Dialect(4244), Dialect(4242, REQUIRED | OPTIONAL))

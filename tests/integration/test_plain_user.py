@@ -164,3 +164,23 @@ def test_files_of_subordinate_ids_of_the_user_have_ids_of_their_own_in_the_guest
     script = "stat -c %u:%g /theirs /theirs/file; cat /theirs/file"
     done = user.run("virtc", "pod", "run", *arguments, "--", "sh", "-c", script)
     assert done.stdout == "0:0\n33:5\ntheirs\n"
+
+
+def test_a_pod_of_the_user_starts_from_a_template_that_was_made_behind_the_first(user: PlainUser) -> None:
+    made = ["--memory", "216", "--bundle", "bundle", "--", "sleep", "100000"]
+
+    def template_of(pod: str) -> str:
+        user.run("env", "VIRTCONTAINERS_TEMPLATES=", "virtc", "pod", "run", "--quiet", "--id", pod, *made)
+        return str(json.loads(user.run("virtc", "pod", "status", pod, "--json").stdout)["template"])
+
+    assert template_of("boots") == ""
+    end = time.monotonic() + scaled(60)
+    while not (found := user.run("virtc", "template", "list", "--quiet").stdout.split()) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert [template_of("cloned")] == found
+    done = user.run("virtc", "container", "enter", "cloned", "1", "--", "sh", "-c", "hostname; cat /secret")
+    assert done.stdout == "cloned\nof the user\n"
+    for pod in ("boots", "cloned"):
+        user.run("virtc", "pod", "stop", pod)
+        user.run("virtc", "pod", "delete", pod)
+    user.run("virtc", "template", "remove", "--all")

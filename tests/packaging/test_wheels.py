@@ -49,12 +49,13 @@ def test_the_agents_wheel_carries_the_guest_agent_compiled(installed: Path) -> N
     assert binary.stat().st_size < 200_000
 
 
-def test_the_qemu_drivers_wheel_carries_the_launcher_compiled(installed: Path) -> None:
-    binary = installed / "vc_hypervisor_qemu/jail/launcher"
+@pytest.mark.parametrize("name", ["launcher", "read_only.so"])
+def test_the_qemu_drivers_wheel_carries_what_is_compiled_for_the_jail(installed: Path, name: str) -> None:
+    binary = installed / "vc_hypervisor_qemu/jail" / name
     assert os.access(binary, os.X_OK)
     assert binary.read_bytes()[:4] == b"\x7fELF"
     assert binary.stat().st_size < 100_000
-    assert not binary.with_name("launcher.sha256").exists()
+    assert not binary.with_name(f"{name}.sha256").exists()
 
 
 def test_the_cores_wheel_carries_the_templates_of_new_drivers(installed: Path) -> None:

@@ -6,6 +6,7 @@
 #include "files.h"
 #include "pod.h"
 #include "start.h"
+#include "wake.h"
 
 #include <signal.h>
 #include <string.h>
@@ -355,18 +356,6 @@ static enum outcome destroy_pod(struct message *message)
 	return LATER;
 }
 
-static bool parse_token(const char *text, uint8_t bytes[TOKEN_SIZE])
-{
-	for (size_t i = 0; i < 2 * TOKEN_SIZE; i++) {
-		const char *digits = "0123456789abcdef", *digit = text[i] ? strchr(digits, text[i] | 32) : NULL;
-
-		if (!digit)
-			return false;
-		bytes[i / 2] = (uint8_t)(bytes[i / 2] << 4 | (digit - digits));
-	}
-	return !text[2 * TOKEN_SIZE];
-}
-
 static void write_process(const struct process *process)
 {
 	json_write(reply, "{\"container\":");
@@ -386,7 +375,7 @@ static enum outcome answer_hello(void)
 	static const char *const features[] = {
 		"no-next",  "reasons",       "exec-ack",    "signal",   "status128", "drain",
 		"credit",   "sync",          "overlay",     "pod-root", "pod-stays", "mounts",
-		"no-input", "terminal-size", "confinement", "stats",    "isolation",
+		"no-input", "terminal-size", "confinement", "stats",    "isolation", "wake",
 	};
 	const char *separator = "";
 
@@ -414,7 +403,7 @@ static enum outcome hello(struct message *message)
 
 	if (!read_hello(message, &spec))
 		return FAILED;
-	if (!spec.version || !parse_token(spec.token, bytes)) {
+	if (!spec.version || !parse_hexadecimal(spec.token, bytes, TOKEN_SIZE)) {
 		fail("HELLO needs a version and a token of %d hexadecimal digits", 2 * TOKEN_SIZE);
 		return FAILED;
 	}
@@ -429,6 +418,19 @@ static enum outcome hello(struct message *message)
 		version_is_later = false;
 	}
 	return answer_hello();
+}
+
+static enum outcome wake_clone(struct message *message)
+{
+	struct wake_spec spec;
+
+	if (!read_wake(message, &spec))
+		return FAILED;
+	if (extended || pod.started) {
+		fail("WAKE must come before HELLO and STARTPOD");
+		return FAILED;
+	}
+	return outcome_of(wake(&spec));
 }
 
 /* The payload of a command. FILE_BYTES: JSON up to the first closing brace, then the bytes of a file. */
@@ -462,6 +464,7 @@ static const struct command {
 	{SIGNALPROCESS, JSON, API_2017, ALWAYS, signal_by_id},
 	{DELETEINTERFACE, JSON, API_2017, ALWAYS, remove_interface},
 	{HELLO, JSON, API_2016, ALWAYS, hello},
+	{WAKE, JSON, API_2016, ALWAYS, wake_clone},
 	{SIGNAL, JSON, ONLY_EXTENDED, ALWAYS, signal_process},
 	{STATS, JSON, ONLY_EXTENDED, ALWAYS, report_usage},
 };

@@ -20,7 +20,7 @@
 enum { NETLINK_ROUTE_ = 0, NLMSG_ERROR_ = 2 };
 enum { REQUEST = 1, ACKNOWLEDGE = 4, REPLACE = 0x100, CREATE = 0x400 };
 enum { NEWLINK = 16, NEWADDR = 20, NEWROUTE = 24 };
-enum { LINK_NAME = 3, LINK_MTU = 4 };
+enum { LINK_ADDRESS = 1, LINK_NAME = 3, LINK_MTU = 4 };
 enum { ADDRESS_PEER = 1, ADDRESS_LOCAL = 2, ADDRESS_BROADCAST = 4, ADDRESS_NO_DUPLICATES = 2 };
 enum { ROUTE_DEST = 1, ROUTE_DEVICE = 4, ROUTE_GATEWAY = 5 };
 enum { TABLE_MAIN = 254, PROTOCOL_BOOT = 3, SCOPE_LINK = 253, TYPE_UNICAST = 1 };
@@ -209,6 +209,21 @@ static bool add_addresses(const char *device, unsigned index, const struct inter
 	return true;
 }
 
+static bool set_mac(unsigned index, const char *device, const char *mac)
+{
+	uint8_t bytes[6];
+	int end = 0;
+
+	if (!*mac)
+		return true;
+	if (sscanf(mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", bytes, bytes + 1, bytes + 2, bytes + 3, bytes + 4,
+	           bytes + 5, &end) < 6 ||
+	    mac[end])
+		return fail("'%s' is not a MAC address", mac);
+	return set_link(index, LINK_ADDRESS, bytes, sizeof bytes) ||
+	       fail("MAC address of interface %s: %s", device, strerror(errno));
+}
+
 bool network_set_interface(const struct interface *interface)
 {
 	const char *device = interface->device, *name = *interface->new_name ? interface->new_name : device;
@@ -225,7 +240,7 @@ bool network_set_interface(const struct interface *interface)
 		return fail("the VM has no network interface '%s'", device);
 	if (mtu && !set_link(index, LINK_MTU, &mtu, sizeof mtu))
 		return fail("mtu %u of interface %s: %s", (unsigned)mtu, name, strerror(errno));
-	return add_addresses(name, index, interface) &&
+	return set_mac(index, name, interface->mac) && add_addresses(name, index, interface) &&
 	       (set_up(index, true) || fail("interface %s: %s", name, strerror(errno)));
 }
 

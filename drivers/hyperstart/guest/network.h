@@ -12,6 +12,7 @@ struct interface {
 	const char *device, *new_name; /* "": unchanged */
 	struct address one, *addresses; /* one by itself, if not "", and a list that ends with a NULL address */
 	uint64_t mtu; /* 0: unchanged */
+	const char *mac; /* "": unchanged; of a clone, whose device has that of its template */
 };
 
 struct route {

@@ -29,6 +29,7 @@ enum message_code {
 	HELLO = 4096,
 	SIGNAL = 4097,
 	STATS = 4098,
+	WAKE = 4099,
 };
 
 #endif

@@ -139,6 +139,7 @@ static const struct field interface_fields[] = {
 	FIELD(interface, one.mask, "netMask", TEXT),
 	PART(interface, addresses, "ipAddresses", LIST, address),
 	FIELD(interface, mtu, "mtu", NUMBER),
+	FIELD(interface, mac, "mac", TEXT),
 };
 TABLE(interface, interface, true, NULL);
 
@@ -209,6 +210,12 @@ static const struct field hello_fields[] = {
 	FIELD(hello_spec, token, "token", WORD),
 };
 TABLE(hello, hello_spec, false, NULL);
+
+static const struct field wake_fields[] = {
+	FIELD(wake_spec, time, "time", NUMBER),
+	FIELD(wake_spec, entropy, "entropy", WORD),
+};
+TABLE(wake, wake_spec, true, NULL);
 
 static const struct field name_fields[] = {FIELD(name_spec, container, "container", WORD)};
 TABLE(name, name_spec, false, NULL);
@@ -476,6 +483,7 @@ READER(kill, kill_spec)
 READER(signal, signal_spec)
 READER(size, size_spec)
 READER(hello, hello_spec)
+READER(wake, wake_spec)
 READER(name, name_spec)
 READER(file, file_spec)
 READER(interface, interface)

@@ -87,6 +87,11 @@ struct hello_spec {
 	const char *token;
 };
 
+struct wake_spec {
+	uint64_t time; /* nanoseconds since the epoch */
+	const char *entropy; /* hexadecimal */
+};
+
 struct name_spec {
 	const char *container;
 };
@@ -121,6 +126,7 @@ bool read_kill(struct message *message, struct kill_spec *spec);
 bool read_signal(struct message *message, struct signal_spec *spec);
 bool read_size(struct message *message, struct size_spec *spec);
 bool read_hello(struct message *message, struct hello_spec *spec);
+bool read_wake(struct message *message, struct wake_spec *spec);
 bool read_name(struct message *message, struct name_spec *spec);
 bool read_file(struct message *message, struct file_spec *spec);
 bool read_interface(struct message *message, struct interface *spec);

@@ -76,6 +76,18 @@ void fatal(const char *format, ...)
 	power_off();
 }
 
+bool parse_hexadecimal(const char *text, uint8_t *bytes, size_t size)
+{
+	for (size_t i = 0; i < 2 * size; i++) {
+		const char *digits = "0123456789abcdef", *digit = text[i] ? strchr(digits, text[i] | 32) : NULL;
+
+		if (!digit)
+			return false;
+		bytes[i / 2] = (uint8_t)(bytes[i / 2] << 4 | (digit - digits));
+	}
+	return !text[2 * size];
+}
+
 uint32_t get_be32(const uint8_t *bytes)
 {
 	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];

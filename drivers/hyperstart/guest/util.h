@@ -36,6 +36,9 @@ void console(const char *format, ...) PRINTF(1, 2);
 _Noreturn void fatal(const char *format, ...) PRINTF(1, 2);
 _Noreturn void power_off(void);
 
+/* Read `size` bytes from twice as many hexadecimal digits, which must be all of the text. */
+bool parse_hexadecimal(const char *text, uint8_t *bytes, size_t size);
+
 uint32_t get_be32(const uint8_t *bytes);
 uint64_t get_be64(const uint8_t *bytes);
 void put_be32(uint8_t *bytes, uint32_t value);

@@ -64,7 +64,14 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
 
 
 #: What ends or cuts the guest off belongs to a guest of its own: the fake one has these tests.
-NOT_HERE = ("test_a_lost_guest", "test_the_end_of_the_pod", "test_another_agent_takes_over", "test_a_peer", "test_conn")
+NOT_HERE = (
+    "test_a_lost_guest",
+    "test_the_end_of_the_pod",
+    "test_another_agent_takes_over",
+    "test_a_peer",
+    "test_conn",
+    "test_a_guest_that_settled",
+)
 
 
 class TestInAVM(AgentContract):

@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hyperstart_agents import GUESTS, TIMEOUT, make_agent, run
+from hyperstart_agents import GUESTS, TIMEOUT, each_guest, make_agent, run
 
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import Code
@@ -351,5 +352,63 @@ def test_an_original_does_not_support_the_usage_of_containers(name: str) -> None
             assert AgentCapability.STATS not in agent.capabilities
             with pytest.raises(NotSupportedError, match="STATS"):
                 await agent.stats("c1", TIMEOUT)
+
+    run(main())
+
+
+# Clones.
+
+
+def test_a_clone_is_woken_before_hello_with_the_time_and_entropy_of_its_own() -> None:
+    async def main() -> None:
+        seen = []
+        for _ in range(2):
+            async with FakeHyperstart() as guest:
+                agent = make_agent()
+                before = time.time_ns()
+                await agent.wake(guest.open_channel, TIMEOUT)
+                assert [code for code, _ in guest.commands] == [Code.WAKE, Code.GETVERSION, Code.HELLO]
+                [(now, entropy)] = guest.woken
+                assert before <= now <= time.time_ns()
+                assert len(entropy) == 64
+                seen.append((entropy, last(guest, Code.HELLO)["token"]))
+                await agent.start_pod(
+                    "p1", "", TIMEOUT, GuestNetwork((GuestInterface("eth0", (), mac="52:54:00:00:00:01"),))
+                )
+                assert last(guest, Code.STARTPOD)["interfaces"][0]["mac"] == "52:54:00:00:00:01"
+                await agent.aclose()
+                assert guest.violations == []
+        for first, second in zip(*seen, strict=True):
+            assert first != second
+
+    run(main())
+
+
+@each_guest
+def test_a_guest_settles_only_if_its_clones_can_be_woken(guest_options: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with FakeHyperstart(**guest_options) as guest:
+            agent = make_agent()
+            if guest_options.get("ours", True):
+                await agent.settle(guest.open_channel, TIMEOUT)
+                assert not guest.extended  # by HELLO, which a guest takes from one host only
+            else:
+                with pytest.raises(
+                    NotSupportedError, match="clones of this guest cannot be woken: the guest refused WAKE"
+                ):
+                    await agent.settle(guest.open_channel, TIMEOUT)
+            assert [code for code, _ in guest.commands] == [Code.WAKE]
+            await agent.aclose()
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_no_original_is_given_a_mac_address(name: str) -> None:
+    async def main() -> None:
+        async with connected(name) as (_, agent):
+            network = GuestNetwork((GuestInterface("eth0", ("10.0.0.2/24",), mac="52:54:00:00:00:01"),))
+            with pytest.raises(NotSupportedError, match="mac of pod 'p1' needs the feature wake"):
+                await agent.start_pod("p1", "", TIMEOUT, network)
 
     run(main())

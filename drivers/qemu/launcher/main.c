@@ -77,8 +77,12 @@ static int make_user_namespace(const char *user_map, const char *group_map)
 /* Become QEMU. */
 static _Noreturn void execute(const struct order *order)
 {
-	static char *const environment[] = {NULL};
+	char preload[PATH_MAX + 16] = "", *environment[] = {NULL, NULL};
 
+	if (order->preload) {
+		snprintf(preload, sizeof preload, "LD_PRELOAD=%s", order->preload);
+		*environment = preload;
+	}
 	confine_files(order);
 	confine_descriptors(order);
 	confine_calls();

@@ -96,6 +96,8 @@ void order_read(struct order *order, int argc, char **argv)
 			order->held = (int)number(argv[at++]);
 		else if (!strcmp(option, "--inherit"))
 			order->inherited[order->inherited_count++] = (int)number(argv[at++]);
+		else if (!strcmp(option, "--preload"))
+			order->preload = argv[at++];
 		else if (!strcmp(option, "--cgroup"))
 			order->cgroups[order->cgroup_count++] = argv[at++];
 		else if (at + 1 < argc && !strcmp(option, "--link")) {

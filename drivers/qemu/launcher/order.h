@@ -43,6 +43,7 @@ struct order {
 	const char **cgroups; /* files to which the process writes itself */
 	int *inherited;       /* descriptors that QEMU gets */
 	char **program;       /* QEMU's argument vector */
+	const char *preload;  /* library that QEMU's dynamic loader adds, as QEMU sees it; NULL for none */
 };
 
 /* Read the arguments. Ends the process with a message if they are not valid. */

@@ -68,7 +68,7 @@ def test_a_vm_is_created_stopped_in_a_sandbox_with_no_device_by_default() -> Non
     argv = cmdline.argv(request())
     assert {"-S", "-nodefaults", "-no-user-config", "-no-reboot"} < set(argv)
     assert values(argv, "-sandbox") == ["on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    assert [driver(device) for device in values(argv, "-device")] == ["virtio-rng-pci", "virtio-scsi-pci"]
+    assert [driver(device) for device in values(argv, "-device")] == ["virtio-rng-pci", "vmgenid", "virtio-scsi-pci"]
     assert not {"-daemonize", "-monitor", "-gdb", "-vnc", "-netdev", "-nic"} & set(argv)
 
 
@@ -117,7 +117,7 @@ def test_an_image_that_is_a_disk_is_raw_and_there_is_no_initramfs() -> None:
         "auto-read-only": False,
     }
     assert backend == {"driver": "raw", "node-name": "image", "read-only": True, "auto-read-only": False}
-    assert [driver(device) for device in values(argv, "-device")][1] == "virtio-blk-pci"
+    assert [driver(device) for device in values(argv, "-device")][2] == "virtio-blk-pci"
     assert values(argv, "-append")[0].endswith(" root=/dev/vda")
     assert "-initrd" not in argv
 
@@ -125,7 +125,7 @@ def test_an_image_that_is_a_disk_is_raw_and_there_is_no_initramfs() -> None:
 def test_a_comma_in_a_value_stays_in_the_value() -> None:
     argv = cmdline.argv(request(SharedDirectory("t,readonly=off", Path("/a,path=/etc"))))
     assert "path=/a,,path=/etc," in values(argv, "-fsdev")[0]
-    assert "mount_tag=t,,readonly=off," in values(argv, "-device")[1]
+    assert "mount_tag=t,,readonly=off," in values(argv, "-device")[2]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -342,5 +343,41 @@ def test_a_guest_on_a_tap_device_has_a_second_interface_for_guest_ports(
                 assert client.recv(100) == b"hello from port 8\n"
             assert await hear(lambda: hypervisor.open_channel("port")) == b"hello from port 7\n"
             assert await ask(channel, f"REACH 10.0.2.2 {service}") != "REACHED"
+
+    asyncio.run(run())
+
+
+@pytest.mark.vm
+@pytest.mark.root
+def test_a_clone_is_on_the_tap_device_of_its_pod_and_its_template_was_on_none(
+    make: Make, guest_boot: Boot, tap_device: str, tmp_path: Path
+) -> None:
+    template = tmp_path / "template"
+    template.mkdir(mode=0o700)
+
+    async def run() -> None:
+        saved = make(guest_boot)
+        saved.add_device(Channel("test", "test"))
+        saved.add_device(replace(tap(tap_device), detached=True))
+        saved.use_template(template, True)
+        async with booted(saved) as channel:
+            assert Path(f"/sys/class/net/{tap_device}/carrier").read_text(encoding="utf-8") == "0\n"
+            assert not Path("/sys/class/net/template").exists()
+            channel.close()
+            await saved.save_template(10)
+        clone = make(guest_boot)
+        clone.add_device(Channel("test", "test"))
+        clone.add_device(tap(tap_device))
+        clone.use_template(template, False)
+        try:
+            await clone.prepare(20)
+            await clone.start(5)
+            with await clone.open_channel("test") as channel:
+                assert await ask(channel, "LISTEN eth0 198.51.100.2 8") == "LISTENING"
+                with socket.create_connection(("198.51.100.2", 8), timeout=10) as client:
+                    assert client.recv(100) == b"hello from port 8\n"
+        finally:
+            await clone.stop(10)
+            await clone.aclose()
 
     asyncio.run(run())

@@ -30,6 +30,7 @@
      |    +-- AgentTimeoutError (TimeoutError)
      |    +-- CommandError                   the guest could not start a command
      +-- GuestError                          a guest kernel and initramfs cannot be built
+     +-- TemplateNotFoundError (LookupError)
 
 A driver raises only these, always ``from`` the cause. The text of an error is one sentence that names the object, its
 value and what to do. What a guest sends may be quoted in it as it is: see :class:`VCError`.
@@ -220,6 +221,10 @@ class CommandError(AgentError):
 
 class GuestError(VCError):
     """A guest kernel and initramfs cannot be built."""
+
+
+class TemplateNotFoundError(VCError, LookupError):
+    """There is no template of this kind."""
 
 
 def error_from_wire(wire: dict[str, Any]) -> VCError:

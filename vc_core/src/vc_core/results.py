@@ -40,7 +40,8 @@ class PodStatus:
     "landlock", "none") are "" until the pod was started once. ``jail_missing``: one sentence for each reason why
     the jail is not full. ``strict``: it starts only in a full jail.
     ``console_path``: the log of the guest's console, "" when there is none. ``forwards``: ports of 127.0.0.1 that are
-    forwarded to the guest while it runs. ``warnings``: one sentence for each limitation of the agent with this guest.
+    forwarded to the guest while it runs. ``template``: the kind of the template of which it was started as a clone, ""
+    if its guest booted. ``warnings``: one sentence for each limitation of the agent with this guest.
     ``pool``: the name of the pool in which the pod waits to be taken, else "".
     """
 
@@ -54,12 +55,31 @@ class PodStatus:
     jail: str = ""
     jail_missing: tuple[str, ...] = ()
     strict: bool = False
+    template: str = ""
     created_at: float | None = None
     console_path: str = ""
     forwards: tuple[PortForward, ...] = ()
     warnings: tuple[str, ...] = ()
     pool: str = ""
     containers: tuple[ContainerStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateStatus:
+    """A template, of which pods start as clones. Times are seconds since the epoch.
+
+    ``kind`` names all that its VM has in common with its clones. ``memory`` (MiB) and ``vcpus`` are those of the
+    configuration, 0 for the default of the hypervisor driver. ``size``: bytes that it takes on the disk.
+    """
+
+    kind: str
+    hypervisor: str
+    agent: str
+    memory: int
+    vcpus: int
+    created_at: float
+    used_at: float
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
 from vc_core.errors import PodNotFoundError, VCError
-from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, HostReport, PodStatus
+from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, HostReport, PodStatus, TemplateStatus
 from vc_core.states import State
 
 if TYPE_CHECKING:
@@ -405,3 +405,27 @@ def check_host(
     Returns the report. Raises StorageError for roots whose names are not valid.
     """
     return run_blocking(client.hosts.check_host(hypervisor_type, agent_type, guest))
+
+
+def create_template(config: PodConfig, *, progress: Progress | None = None) -> TemplateStatus:
+    """Make the template from which pods with a configuration start, in the place of one that is there.
+
+    The first pod of a kind has it made by itself, after its start; this makes it before. Of ``config`` only what is not
+    a pod's own counts, such as the size of the VM, its drivers and its guest. ``progress`` as for :func:`start_pod`.
+    Raises NotSupportedError for pods that cannot be started from a template, BusyError while another process makes it,
+    ConfigError, StorageError, DriverError, GuestError, HypervisorError, AgentError.
+    """
+    return run_blocking(client.templates.create_template(config, progress))
+
+
+def list_templates() -> list[TemplateStatus]:
+    """Return all templates, the one that was used last at the end. Raises StorageError."""
+    return run_blocking(client.templates.list_templates())
+
+
+def delete_template(kind: str) -> None:
+    """Delete a template; pods that were started from it are not touched.
+
+    ``kind``: as :func:`list_templates` returns it. Raises TemplateNotFoundError, StorageError.
+    """
+    run_blocking(client.templates.delete_template(kind))

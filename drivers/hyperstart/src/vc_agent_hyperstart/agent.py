@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +70,7 @@ _CAPABILITIES = frozenset(
         AgentCapability.ADD_CONTAINER,
         AgentCapability.DISKS,
         AgentCapability.NETWORK,
+        AgentCapability.CLONES,
     )
 )
 _LATE_CAPABILITIES = frozenset((AgentCapability.SIGNAL, AgentCapability.POD))
@@ -151,11 +152,38 @@ class HyperstartAgent(Agent):
 
         ``timeout`` is in seconds. Raises AgentTimeoutError, AgentConnectError, AgentProtocolError.
         """
+        async with self._connecting(timeout):
+            await self._connect(open_channel, clone=False)
+
+    async def wake(self, open_channel: OpenChannel, timeout: float) -> None:
+        """Send WAKE and HELLO to a clone.
+
+        ``timeout`` is in seconds. Raises AgentTimeoutError, AgentConnectError, AgentProtocolError.
+        """
+        async with self._connecting(timeout):
+            await self._connect(open_channel, clone=True)
+
+    async def settle(self, open_channel: OpenChannel, timeout: float) -> None:
+        """Wait for the guest's READY, send WAKE to learn whether it can do that, and close the channel.
+
+        ``timeout`` is in seconds. Raises NotSupportedError for an original, AgentTimeoutError, AgentConnectError,
+        AgentProtocolError.
+        """
+        async with self._connecting(timeout):
+            await self._connection.settle(open_channel, self._channels()[0].name)
+        await self.aclose()
+
+    async def _connect(self, open_channel: OpenChannel, *, clone: bool) -> None:
+        names = [channel.name for channel in self._channels()]
+        reports = await self._connection.open(open_channel, names, clone=clone)
+        await self._takeover.collect(self._saved.processes, reports)
+
+    @contextlib.asynccontextmanager
+    async def _connecting(self, timeout: float) -> AsyncIterator[None]:
+        """Limit the time of the body, and close the channels if it fails."""
         try:
             async with asyncio.timeout(timeout):
-                names = [channel.name for channel in self._channels()]
-                reports = await self._connection.open(open_channel, names)
-                await self._takeover.collect(self._saved.processes, reports)
+                yield
         except BaseException as error:
             await self.aclose()
             if isinstance(error, TimeoutError) and not isinstance(error, VCError):

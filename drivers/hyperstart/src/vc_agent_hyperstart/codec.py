@@ -52,6 +52,7 @@ class Code(IntEnum):
     HELLO = 4096
     SIGNAL = 4097
     STATS = 4098
+    WAKE = 4099
 
 
 @dataclass(frozen=True, slots=True)

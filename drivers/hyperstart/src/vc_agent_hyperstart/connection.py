@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import time
 from collections.abc import Callable, Sequence
 
 from vc_agent_hyperstart.channel import Channel
@@ -10,10 +12,10 @@ from vc_agent_hyperstart.codec import Code, sync_marker
 from vc_agent_hyperstart.control import ControlChannel, RefusedError
 from vc_agent_hyperstart.dialect import API_2016, API_2018, OPTIONAL, REQUIRED, Dialect
 from vc_agent_hyperstart.replies import HelloReply, ProcessReport, decode
-from vc_agent_hyperstart.requests import GetVersion, Hello, Request, check
+from vc_agent_hyperstart.requests import GetVersion, Hello, Request, Wake, check
 from vc_agent_hyperstart.streams import StreamChannel
 from vc_core.driver import OpenChannel
-from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError
+from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, NotSupportedError
 
 
 class Connection:
@@ -55,10 +57,13 @@ class Connection:
         check(request, self.dialect, what or f"pod {self.pod_id!r}")
         return await self.control.call(request.code, request.encode(), timeout)
 
-    async def open(self, open_channel: OpenChannel, names: Sequence[str]) -> list[ProcessReport]:
+    async def open(
+        self, open_channel: OpenChannel, names: Sequence[str], *, clone: bool = False
+    ) -> list[ProcessReport]:
         """Open the channels of these names and find out the dialect; return the processes that the guest reports.
 
-        The caller sets the timeout, and calls :meth:`aclose` even if this raises. Raises AgentConnectError,
+        ``clone``: the guest is a clone, which has sent READY before it was saved and must be woken. The caller sets
+        the timeout, and calls :meth:`aclose` even if this raises. Raises AgentConnectError,
         AgentProtocolError, and what ``open_channel`` raises.
         """
         saved = self.dialect_or_none
@@ -73,7 +78,9 @@ class Connection:
                 self.control.stop_counting()
                 await asyncio.gather(self.control.take_over(), self.streams.take_over())
                 return await self._hello()
-            if saved is None:
+            if clone:
+                await self._wake()
+            elif saved is None:
                 await self.control.ready
             self.dialect_or_none = Dialect(_version(await self.control.call(GetVersion.code)))
         except RefusedError as refusal:
@@ -82,6 +89,24 @@ class Connection:
             return await self._hello() if saved is None else []
         except RefusedError:
             return []  # an original
+
+    async def settle(self, open_channel: OpenChannel, name: str) -> None:
+        """Wait until a guest that boots is ready, and check that its clones can be woken. Opens one channel only.
+
+        The caller sets the timeout, and calls :meth:`aclose` even if this raises. Raises NotSupportedError for an
+        original, AgentConnectError, AgentProtocolError, and what ``open_channel`` raises.
+        """
+        self.control = ControlChannel(self._on_lost, self._on_event)
+        self._open.append(await self.control.open(await open_channel(name)))
+        await self.control.ready
+        try:
+            await self._wake()
+        except RefusedError as refusal:
+            raise NotSupportedError(f"clones of this guest cannot be woken: {refusal}") from refusal
+
+    async def _wake(self) -> None:
+        """Give the guest what no clone may have in common with others. Raises RefusedError, AgentError."""
+        await self.control.call(Wake.code, Wake(time.time_ns(), secrets.token_hex(64)).encode())
 
     @property
     def connected(self) -> bool:

@@ -121,6 +121,7 @@ class Interface(Part, frozen=True):
     net_mask: str = ""
     ip_addresses: Sequence[IPAddress] = ()
     mtu: Annotated[int, _SINCE_2018] = 0
+    mac: Annotated[str, _key(after_hello("wake"))] = ""
 
 
 class Route(Part, frozen=True):
@@ -146,6 +147,18 @@ class Hello(Request, frozen=True):
     code = Code.HELLO
     version: int
     token: str
+
+
+class Wake(Request, frozen=True):
+    """Set the clock of a clone, and reseed its random number generator, before HELLO.
+
+    ``time``: nanoseconds since the epoch. ``entropy``: 128 hexadecimal digits that no other clone gets.
+    """
+
+    code = Code.WAKE
+    support = after_hello("wake")
+    time: int
+    entropy: str
 
 
 class Ping(BareRequest, frozen=True):

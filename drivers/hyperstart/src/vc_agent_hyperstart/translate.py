@@ -68,8 +68,8 @@ def _interface(interface: GuestInterface) -> Interface:
     addresses = tuple(IPAddress(*address.split("/")) for address in interface.addresses)
     if len(addresses) == 1:
         (one,) = addresses
-        return Interface(interface.device, one.ip_address, one.net_mask, mtu=interface.mtu)
-    return Interface(interface.device, ip_addresses=addresses, mtu=interface.mtu)
+        return Interface(interface.device, one.ip_address, one.net_mask, mtu=interface.mtu, mac=interface.mac)
+    return Interface(interface.device, ip_addresses=addresses, mtu=interface.mtu, mac=interface.mac)
 
 
 def _check_original_network(network: GuestNetwork) -> None:

@@ -15,7 +15,7 @@ GUEST = Path(__file__).parents[2] / "guest"
 LAYERS_TEXT = """
     util kernel json loop
     modules devices boot dialect
-    confine disk copy network spec users cgroup share
+    confine disk copy network spec users cgroup share wake
     channel stream
     process
     mux root namespaces

@@ -124,8 +124,10 @@ def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(
     assert "inet 198.51.100.7/25 brd 198.51.100.127 " in ip(host, "addr", "show", "dev", "lan0")
     host.ok(Code.SETUPROUTE, {"routes": [{"dest": "203.0.113.0/24", "gateway": "198.51.100.1", "device": "lan0"}]})
     assert "203.0.113.0/24 via 198.51.100.1 dev lan0" in ip(host, "route")
-    host.ok(Code.SETUPINTERFACE, {"device": "lan0", "mtu": 1300})
-    assert " mtu 1300 " in ip(host, "link", "show", "dev", "lan0")
+    host.ok(Code.SETUPINTERFACE, {"device": "lan0", "mtu": 1300, "mac": "52:54:00:aB:0c:01"})
+    shown = ip(host, "link", "show", "dev", "lan0")
+    assert " mtu 1300 " in shown
+    assert " 52:54:00:ab:0c:01 " in shown
     host.ok(Code.DELETEINTERFACE, {"device": "lan0"})
     assert "lan0" not in ip(host, "link")
 
@@ -140,6 +142,9 @@ def test_an_interface_that_is_added_later_is_set_up_given_routes_and_removed(
         ({"device": "lo", "ipAddress": "127.0.0.9", "netMask": "255.0.255.0"}, "'255.0.255.0' is not a network mask"),
         ({"device": "lo", "newDeviceName": "x" * 16}, f"'{'x' * 16}' is too long for an interface's name"),
         ({"device": "wan0", "newDeviceName": "lo"}, "interface wan0: cannot be called lo: File exists"),
+        ({"device": "wan0", "mac": "52:54:00:00:00"}, "'52:54:00:00:00' is not a MAC address"),
+        ({"device": "wan0", "mac": "52:54:00:00:00:01:02"}, "'52:54:00:00:00:01:02' is not a MAC address"),
+        ({"device": "wan0", "mac": "ff:ff:ff:ff:ff:ff"}, "MAC address of interface wan0: Address not available"),
         ({"device": "wan0", "mtu": 10}, "mtu 10 of interface wan0: Invalid argument"),
         ({"ipAddresses": []}, "the interface has no 'device'"),
     ],

@@ -233,3 +233,18 @@ def test_a_pod_that_cannot_start_powers_the_vm_off(fresh: VM, new_host: Callable
         b"",
     )
     assert fresh.process.wait(20) == 0
+
+
+def test_a_clone_gets_the_time_and_new_random_numbers_before_a_host_says_hello(old: RawHost) -> None:
+    """WAKE is the one command of this project before HELLO, which the guest does not need for it."""
+    now = 4_000_000_000_123_456_789  # in the year 2096
+    assert old.call(Code.WAKE, {"time": now, "entropy": "a0" * 64}) == (Code.ACK, b"")
+    assert old.call(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "containers": []}) == (Code.ACK, b"")
+    assert old.call(Code.WAKE, {"time": now, "entropy": "a0" * 64}) == (Code.ERROR, b"")
+    stdio = 21
+    assert old.call(Code.NEWCONTAINER, container("c1", stdio, "stat", "-c", "%X", "/proc/self")) == (Code.ACK, b"")
+    assert int(ended(old, stdio)[1]) >= now // 10**9
+    while Code.PODFINISHED not in [code for code, _ in old.events]:
+        old.events.append(old.frame())
+    for entropy in ("", "a0" * 63, "a0" * 65, "zz" * 64):
+        assert old.call(Code.WAKE, {"time": 1, "entropy": entropy}) == (Code.ERROR, b"")

@@ -7,13 +7,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vc_core.driver import Boot, Channel, Device, Param, PodContext, SharedDirectory
+from vc_core.driver import Boot, Channel, Device, Param, PodContext, Resources, SharedDirectory
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import disks, kernel, network
 from vc_hypervisor_qemu.arguments import MODERN, options, text
 from vc_hypervisor_qemu.config import SCSI, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
+
+if TYPE_CHECKING:
+    from vc_hypervisor_qemu.template import Template
 
 #: MiB and virtual CPUs of a pod that asks for none. Debian's kernel with an initramfs boots with 128 MiB.
 DEFAULT_MEMORY = 512
@@ -33,6 +37,8 @@ HYPERVISOR_PARAMS = {
 }
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+
+_NIL_UUID = "00000000-0000-0000-0000-000000000000"
 
 #: Filters for system calls that QEMU does not need once it runs (qemu(1), -sandbox).
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -61,7 +67,8 @@ class Request:
     ``kernel_params``: what this driver has measured for the kernel (``tsc``). ``sockets`` maps MONITOR, CONSOLE and
     each channel's ``socket_name`` to descriptors of listening sockets, and ``tap`` is a descriptor of the pod's tap
     device; QEMU inherits them. ``disks``: the BlockDevices, each in its place, with the descriptor of its file.
-    ``paths``: where QEMU finds kernel, image and shared directories, by their paths on the host; others it finds there.
+    ``paths``: where QEMU finds kernel, image, shared directories and the memory of a template, by their paths on the
+    host; others it finds there. ``template``: where the VM's memory is, if it is saved as a template or is a clone.
     """
 
     pod: PodContext
@@ -74,6 +81,7 @@ class Request:
     tap: int | None = None
     disks: Sequence[tuple[Disk, int]] = ()
     paths: Mapping[Path, Path] = field(default_factory=dict)
+    template: Template | None = None
 
     def path(self, source: Path) -> Path:
         """Return the path at which QEMU finds a file or directory of the host."""
@@ -98,7 +106,7 @@ def argv(request: Request) -> list[str]:
         *("-display", "none"),
         *("-sandbox", SANDBOX),
         *machine(request.config, request.accelerator),
-        *("-m", f"{pod.resources.memory or DEFAULT_MEMORY}M"),
+        *_memory(request),
         *("-smp", str(pod.resources.vcpus or DEFAULT_VCPUS)),
         "-S",
         *("-msg", "timestamp=on"),
@@ -115,6 +123,26 @@ def argv(request: Request) -> list[str]:
         *("-kernel", text("kernel", request.path(boot.kernel))),
         *("-append", kernel.command_line((*request.kernel_params, *boot.params))),
     ]
+
+
+def _memory(request: Request) -> Iterator[str]:
+    """Return the arguments for the memory; a clone waits with stopped CPUs for the state of its template."""
+    size = f"{memory_size(request.pod.resources)}M"
+    yield from ("-m", size)
+    template = request.template
+    if template is None:
+        return
+    # Mapped shared, it is the file that is saved; mapped privately, the clone has its own copy of what it changes.
+    values = {"id": "memory", "size": size, "mem-path": str(request.path(template.memory))}
+    yield from ("-object", options("memory-backend-file", {**values, "share": "on" if template.new else "off"}))
+    yield from ("-machine", options("", {"memory-backend": "memory"}))
+    if not template.new:
+        yield from ("-incoming", "defer")
+
+
+def memory_size(resources: Resources) -> int:
+    """Return the memory of a VM in MiB."""
+    return resources.memory or DEFAULT_MEMORY
 
 
 def machine(config: QemuConfig, accelerator: str) -> list[str]:
@@ -135,6 +163,11 @@ def socket_name(channel: Channel) -> str:
 def _basics(request: Request) -> Iterator[str]:
     yield from ("-object", options("rng-random", {"id": "rng", "filename": "/dev/urandom"}))
     yield from ("-device", options("virtio-rng-pci", {"rng": "rng", **MODERN}))
+    if request.config.machine != "microvm":  # which has neither of these
+        # The guest sees no UUID, because all clones of a VM would share it.
+        yield from ("-smbios", options("", {"type": "1", "uuid": _NIL_UUID}))
+        # Another generation id in each QEMU: a kernel that finds it changed has been cloned (vmgenid of Linux).
+        yield from ("-device", options("vmgenid", {"guid": "auto"}))
     if any(isinstance(device, Channel) for device in request.devices):
         yield from ("-device", options("virtio-serial-pci", MODERN))
 

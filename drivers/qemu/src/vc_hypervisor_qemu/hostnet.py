@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import fcntl
 import os
 import socket
 import struct
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vc_core.driver import PortForward
@@ -22,6 +24,9 @@ _TUN, _INTERFACES = Path("/dev/net/tun"), Path("/sys/class/net")
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x2, 0x100, 0x1000, 0x4000
 _IFREQ = struct.Struct("16sH22x")
+
+#: Of unshare(2) (linux/sched.h).
+_CLONE_NEWNET = 0x40000000
 
 #: Seconds for a connection to QEMU on this host, which accepts it before it connects to the guest.
 _CONNECTED = 5.0
@@ -42,15 +47,40 @@ def open_tap(name: str) -> int:
     if flags & (_IFF_TAP | _IFF_MULTI_QUEUE) != _IFF_TAP:
         raise VMStartError(f"network device {name!r} is not a tap device with a single queue; make one for the pod")
     try:
-        tap = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(tap, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
-        except BaseException:
-            os.close(tap)
-            raise
+        return _attach(name)
     except OSError as error:
         why = "another process uses it" if error.errno == errno.EBUSY else error.strerror
         raise VMStartError(f"network device {name!r} cannot be opened: {why}") from error
+
+
+def open_detached_tap() -> int:
+    """Return a descriptor of a new tap device that is connected to nothing, as :func:`open_tap` does.
+
+    Called when a VM is prepared that becomes a template. The device is in a network namespace of its own, which ends
+    with the descriptor, so that no program of the host sees it. Raises VMStartError.
+    """
+    with ThreadPoolExecutor(1) as threads:  # a namespace is that of a thread, which ends here
+        return threads.submit(_make_tap).result()
+
+
+def _make_tap() -> int:
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
+        why = os.strerror(ctypes.get_errno())
+        raise VMStartError(f"a network namespace for the VM of a template cannot be made: {why}")
+    try:
+        return _attach("template")
+    except OSError as error:
+        raise VMStartError(f"a tap device for the VM of a template cannot be made: {error.strerror}") from error
+
+
+def _attach(name: str) -> int:
+    """Return a descriptor of a tap device, which is made if there is none. Raises OSError."""
+    tap = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(tap, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
+    except BaseException:
+        os.close(tap)
+        raise
     return tap
 
 

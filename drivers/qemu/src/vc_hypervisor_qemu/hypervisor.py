@@ -40,6 +40,7 @@ from vc_hypervisor_qemu import (
     sockets,
     tsc,
 )
+from vc_hypervisor_qemu import template as templates
 from vc_hypervisor_qemu.config import FULL, LANDLOCK, SCSI, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
 from vc_hypervisor_qemu.jail import cgroups, launcher, places
@@ -49,6 +50,7 @@ from vc_hypervisor_qemu.jail.places import View
 from vc_hypervisor_qemu.monitor import Command, Monitor, RefusedError
 from vc_hypervisor_qemu.record import VmRecord
 from vc_hypervisor_qemu.rundir import RunDir
+from vc_hypervisor_qemu.template import Template
 from vc_hypervisor_qemu.vm import Vm
 
 _CAPABILITIES = frozenset(
@@ -60,8 +62,12 @@ _CAPABILITIES = frozenset(
         HypervisorCapability.PAUSE,
         HypervisorCapability.NETWORK,
         HypervisorCapability.GUEST_PORTS,
+        HypervisorCapability.TEMPLATES,
     }
 )
+
+#: States of a VM whose CPUs have not run yet in its process (RunState in QEMU's qapi/run-state.json): new, a clone.
+_STOPPED = ("prelaunch", "paused")
 
 #: Lines of the guest's console that an error quotes.
 _CONSOLE_LINES = 10
@@ -85,6 +91,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         self._made: list[Path] = []  # files to remove when the VM has ended
         self._cgroups = Cgroups()
         self._placed: Mapping[str, Disk] = {}
+        self._template: Template | None = None
         self._view = View(())
         if saved is None:
             host.check_resources(pod.resources)
@@ -153,6 +160,40 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         devices.check(device, self._devices, self._config)
         self._devices.append(device)
 
+    async def kind(self, timeout: float) -> str:
+        """Return what this VM has in common with those that can be clones of the same template; "" if it cannot be one.
+
+        Raises ConfigError, VMStartError, HypervisorError for a file that cannot be read.
+        """
+        self._require_new("compare it with others")
+        boot = host.check_boot(self._pod.boot)
+        binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
+        accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, timeout / 2)
+        names = (cmdline.MONITOR, cmdline.CONSOLE, *map(cmdline.socket_name, self._channels()))
+        request = cmdline.Request(
+            self._pod, self._config, binary, accelerator, (), tuple(self._devices), dict.fromkeys(names, 0)
+        )
+        try:
+            return await asyncio.to_thread(templates.kind, request, places.PRELOAD)
+        except OSError as error:
+            raise HypervisorError(f"what pod {self._pod.id!r} boots cannot be read: {error}") from error
+
+    def use_template(self, directory: Path, new: bool) -> None:
+        """Let prepare make a clone of the template in a directory, or with ``new`` a VM that will be saved there."""
+        self._require_new("make it a clone")
+        self._template = Template(directory, new)
+
+    async def save_template(self, timeout: float) -> None:
+        """Stop the CPUs and save the VM's state beside its memory. Raises HypervisorError, VMTimeoutError."""
+        vm, template = self._controlled("save it"), self._template
+        if template is None or not template.new:
+            raise HypervisorError(f"the VM of pod {self._pod.id!r} was not made to be saved")
+        await vm.monitor.execute("stop")
+        try:
+            await templates.save(template, vm.monitor, timeout)
+        except OSError as error:
+            raise HypervisorError(f"template {str(template.directory)!r} cannot be written: {error}") from error
+
     async def prepare(self, timeout: float) -> None:
         """Start QEMU with a VM whose CPUs are stopped.
 
@@ -172,10 +213,14 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             jailed, channels = await self._launch(binary, accelerator, params, end)
             vm = self._vm
             assert vm is not None
+            if self._is_clone:
+                await self._load_template(vm, end - clock())
+                for device in self._block_devices():
+                    placed[device.id] = await hotplug.plug(vm.monitor, placed[device.id], device)
             status = await self._command(vm, "query-status", end - clock())
             forwards = await self._forwards(vm, end - clock())
             process = ProcessIdentity.of(jailed.pid)
-            if process is None or not isinstance(status, dict) or status.get("status") != "prelaunch":
+            if process is None or not isinstance(status, dict) or status.get("status") not in _STOPPED:
                 raise VMStartError(f"QEMU's VM is not ready to start: {status!r}")
         names = [device.name for device in self._devices if isinstance(device, GuestPort)]
         of_network = len(forwards) - len(names)
@@ -267,11 +312,31 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
                 await hotplug.unplug(monitor, record.disks[device_id])
                 del record.disks[device_id]
 
+    async def _load_template(self, vm: Vm, timeout: float) -> None:
+        """Give a clone the state of its template. Raises VMStartError with QEMU's own message, VMTimeoutError."""
+        assert self._template is not None
+        try:
+            await templates.load(self._template, vm.monitor, timeout)
+        except VMTimeoutError:
+            raise
+        except HypervisorError as error:
+            words = self._in_names_of_the_host(await vm.last_words())
+            raise VMStartError(f"the clone of pod {self._pod.id!r} did not start: {words or error}") from error
+
+    @property
+    def _is_clone(self) -> bool:
+        return self._template is not None and not self._template.new
+
+    def _channels(self) -> list[Channel]:
+        return [device for device in self._devices if isinstance(device, Channel)]
+
     def _place_disks(self, boot: Boot) -> dict[str, Disk]:
         """Return a new VM's disks by their ids. Raises ConfigError for a file that cannot be one."""
-        wanted = [device for device in self._devices if isinstance(device, BlockDevice)]
-        before = 0 if boot.image_is_initramfs else 1
+        before, wanted = 0 if boot.image_is_initramfs else 1, self._block_devices()
         return {device.id: disks.place(device, number, self._config, before) for number, device in enumerate(wanted)}
+
+    def _block_devices(self) -> list[BlockDevice]:
+        return [device for device in self._devices if isinstance(device, BlockDevice)]
 
     async def _launch(
         self, binary: Path, accelerator: str, params: Sequence[str], end: float
@@ -281,7 +346,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         ``end``: point in time of the event loop's clock until which it must have started.
         """
         files = self._files
-        channels = [device for device in self._devices if isinstance(device, Channel)]
+        channels = self._channels()
         paths = {name: files.socket(name) for name in (cmdline.MONITOR, cmdline.CONSOLE)}
         for channel in channels:
             name = cmdline.socket_name(channel)
@@ -300,17 +365,30 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, messages)
             tap = None
-            if name := network.tap_device(self._devices):
-                tap = hostnet.open_tap(name)
+            if interface := network.tap_interface(self._devices):
+                tap = hostnet.open_detached_tap() if interface.detached else hostnet.open_tap(interface.config.device)
                 stack.callback(os.close, tap)
             hostnet.check_free(network.forwards(self._devices))
+            template = self._template
+            if template is not None:
+                size = cmdline.memory_size(self._pod.resources) << 20
+                (template.make_memory if template.new else template.check)(size)
             opened = []
-            for device in (one for one in self._devices if isinstance(one, BlockDevice)):
+            for device in self._block_devices() if template is None else ():  # a clone gets them later
                 disk = self._placed[device.id]
                 opened.append((disk, await asyncio.to_thread(disks.open_file, disk, device)))
                 stack.callback(os.close, opened[-1][1])
             request = cmdline.Request(
-                self._pod, self._config, binary, accelerator, params, tuple(self._devices), inherited, tap, opened
+                self._pod,
+                self._config,
+                binary,
+                accelerator,
+                params,
+                tuple(self._devices),
+                inherited,
+                tap,
+                opened,
+                template=template,
             )
             passed = (*inherited.values(), *(fd for _, fd in opened), *([] if tap is None else [tap]))
             jailed = await self._start_jailed(request, passed, messages, end)
@@ -326,7 +404,9 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         """
         pod, boot = self._pod, self._pod.boot
         assert boot is not None
-        view = await asyncio.to_thread(places.view_of, pod, request.binary, boot, self._devices, request.accelerator)
+        view = await asyncio.to_thread(
+            places.view_of, pod, request.binary, boot, self._devices, request.accelerator, request.template
+        )
         memory = cgroups.memory_limit(pod.resources.memory or cmdline.DEFAULT_MEMORY, request.accelerator)
         self._cgroups = await asyncio.to_thread(cgroups.make, pod.uuid, memory, launcher.PROCESSES)
         self._view = view
@@ -338,13 +418,14 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             levels = levels[:1] if levels[0] is Level.FULL else ()
         for level in levels:
             in_jail = level is not Level.LANDLOCK
-            paths = {source: view.path(source) for source in map(Path, view.sources)} if in_jail else {}
+            paths = {source: view.path(source) for source in view.sources} if in_jail else {}
             order = launcher.Order(
                 cmdline.argv(replace(request, paths=paths)),
                 view,
                 inherited,
                 host_network=network.uses_host(self._devices),
                 cgroups=self._cgroups.members,
+                preload=str(paths.get(places.PRELOAD, places.PRELOAD)) if self._is_clone else "",
             )
             timeout = end - asyncio.get_running_loop().time()
             try:
@@ -383,7 +464,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         """Return a message of QEMU's with the paths that the host's files have outside of its jail."""
         names = {disk.file: disk.path for disk in self._placed.values()}
         names |= {one.target: one.source for one in self._view.places if one.source != one.target}
-        return re.sub(r"/(dev/fdset|boot|shares)/\w+", lambda found: names.get(found[0], found[0]), message)
+        return re.sub(r"/(dev/fdset|boot|shares|template)/\w+", lambda found: names.get(found[0], found[0]), message)
 
     def _discard_logs(self) -> None:
         for log in (self._files.console_log, self._files.messages_log):

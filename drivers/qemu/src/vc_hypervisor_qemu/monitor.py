@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,11 @@ Command = Literal[
     "cont",
     "device_add",
     "device_del",
+    "getfd",
     "human-monitor-command",
+    "migrate",
+    "migrate-incoming",
+    "migrate-set-capabilities",
     "qom-list-types",
     "query-fdsets",
     "query-status",
@@ -40,6 +45,12 @@ _REQUIRED = {
     "device_add": {"driver": "scsi-hd"},
     "human-monitor-command": {"command-line": "info usernet"},
 }
+
+#: Commands with which QEMU can read or write files, or execute programs; only :meth:`Monitor.migrate` sends them.
+_MIGRATION = ("getfd", "migrate", "migrate-incoming", "migrate-set-capabilities")
+
+#: Of migration (QEMU's qapi/migration.json): memory that is mapped from a file is not copied, and events are sent.
+_CAPABILITIES = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
 
 #: Bytes of one message; the largest answer to the above has a few hundred.
 _MESSAGE_MAX = 64 * 1024
@@ -69,7 +80,7 @@ class Monitor:
         Raises RefusedError for an error of QEMU's, VMTimeoutError, HypervisorError.
         """
         required = _REQUIRED.get(command, {}).items()
-        if command not in get_args(Command) or not required <= (arguments or {}).items():
+        if command not in get_args(Command) or command in _MIGRATION or not required <= (arguments or {}).items():
             raise HypervisorError(f"{command!r} is not a command that this driver sends, or not with {arguments}")
         async with self._client_for(command, timeout) as client:
             return await client.execute(command, dict(arguments or {}))
@@ -94,6 +105,29 @@ class Monitor:
             for one in sets:
                 if any(descriptor.get("opaque") == owner for descriptor in one["fds"]):
                     await client.execute("remove-fd", {"fdset-id": one["fdset-id"]})
+
+    async def migrate(self, direction: Literal["migrate", "migrate-incoming"], descriptor: int, timeout: float) -> None:
+        """Let QEMU write the state of the VM to a pipe, or read it from one. Closes ``descriptor``, QEMU's end of it.
+
+        The guest's memory is left out, because a file holds it. Returns when the state is complete, within ``timeout``
+        seconds. Raises RefusedError for an error of QEMU's, VMTimeoutError, HypervisorError.
+        """
+        try:
+            async with self._client_for(direction, timeout) as client:
+                client.send_fd_scm(descriptor)
+                await client.execute("getfd", {"fdname": "state"})
+                os.close(descriptor)
+                descriptor = -1
+                await client.execute("migrate-set-capabilities", {"capabilities": _CAPABILITIES})
+                ended = ("completed", "failed", "cancelled")
+                with client.listener("MIGRATION", lambda event: _data(event).get("status") in ended) as events:
+                    await client.execute(direction, {"uri": "fd:state"})
+                    status = _data(await _event(client, events)).get("status")
+        finally:
+            if descriptor != -1:
+                os.close(descriptor)
+        if status != "completed":
+            raise HypervisorError(f"QEMU's {direction} has {status}")
 
     async def remove_device(self, id: str) -> bool:
         """Remove a device from the VM, wait until the guest has released it, and return whether it was there.
@@ -164,6 +198,20 @@ class Monitor:
                     raise
                 self._client = client
             return self._client
+
+
+async def _event(client: QMPClient, events: EventListener) -> Message:
+    """Return the next event. Raises HypervisorError when the connection ends first."""
+    event = asyncio.ensure_future(events.get())
+    end = asyncio.ensure_future(client.runstate_changed())
+    try:
+        await asyncio.wait({event, end}, return_when=asyncio.FIRST_COMPLETED)
+        if not event.done():
+            raise HypervisorError("QEMU ended")
+        return event.result()
+    finally:
+        event.cancel()
+        end.cancel()
 
 
 def _data(event: Message) -> Mapping[str, object]:

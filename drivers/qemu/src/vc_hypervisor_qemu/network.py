@@ -81,9 +81,9 @@ def uses_host(devices: Sequence[Device]) -> bool:
     return bool(forwards(devices)) or any(one.config.mode is NetworkMode.USER for one in _interfaces(devices))
 
 
-def tap_device(devices: Sequence[Device]) -> str:
-    """Return the name of the tap device that a VM is connected to, "" without one."""
-    return next((device.config.device for device in _interfaces(devices)), "")
+def tap_interface(devices: Sequence[Device]) -> NetworkInterface | None:
+    """Return the interface of a VM that is connected to a tap device, None without one."""
+    return next((device for device in _interfaces(devices) if device.config.mode is NetworkMode.TAP), None)
 
 
 def arguments(devices: Sequence[Device], tap: int | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from types import FrameType
 import click
 
 from vc_core import __version__
-from vc_core.cli import check, completion, container, drivers, guest, new_driver, pod
+from vc_core.cli import check, completion, container, drivers, guest, new_driver, pod, template
 from vc_core.cli.output import Group, Invocation, discard_output
 from vc_core.errors import CommandError, VCError
 from vc_core.text import printable
@@ -34,6 +34,7 @@ virtc.add_command(check.check)
 virtc.add_command(drivers.drivers)
 virtc.add_command(new_driver.new_driver)
 virtc.add_command(guest.guest)
+virtc.add_command(template.template)
 virtc.add_command(completion.completion)
 
 

@@ -185,6 +185,7 @@ def status(pod_id: str, as_json: bool) -> None:
         ("pod", "jail", found.jail),
         *(("pod", "jail lacks", reason) for reason in found.jail_missing),
         ("pod", "strict", "yes, it starts in a full jail only" if found.strict else ""),
+        ("pod", "template", found.template),
         ("pod", "console", found.console_path),
     ]
     output.print_details(details + [detail for one in found.containers for detail in container_details(one)])

@@ -112,6 +112,13 @@ _OPTIONS = (
     ),
     click.option("--image", default="", metavar="FILE", help="Boot with this initramfs or disk (with --kernel)."),
     click.option(
+        "--template/--no-template",
+        "template",
+        default=True,
+        show_default=True,
+        help="Start as a clone of a saved VM of the same kind, where that can be.",
+    ),
+    click.option(
         "--kernel-param",
         "kernel_params",
         multiple=True,
@@ -133,6 +140,7 @@ class PodOptions:
     image: str
     hypervisor_path: str
     kernel_params: tuple[str, ...]
+    template: bool
     hypervisor_options: tuple[str, ...]
     agent_options: tuple[str, ...]
     volumes: tuple[str, ...]
@@ -185,6 +193,7 @@ class PodOptions:
             image_path=self.image,
             hypervisor_path=self.hypervisor_path,
             kernel_params=[vc_core.Param.parse(text) for text in self.kernel_params],
+            template=self.template,
             guest=self.guest,
             guest_options=guest_texts("--guest-option", self.guest_options, self.guest, self.hypervisor),
             options=read_texts("--hypervisor-option", self.hypervisor_options, PluginKind.HYPERVISOR, self.hypervisor),

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
-import os
-import threading
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
-from vc_core.client.interpreters import InThread, Operation, Ready
+from vc_core.client.coroutines import run_coroutine
+from vc_core.client.interpreters import InThread, Operation
 from vc_core.driver.guest import BuiltGuest, GuestBuilder, GuestImage, Progress
 from vc_core.engine import guest_image
-from vc_core.plugins import event_loop
 from vc_core.plugins.registry import Plugins
 from vc_core.store.roots import Roots, guest_cache
-
-_T = TypeVar("_T")
 
 
 def build_guest(
@@ -39,7 +31,7 @@ def build_guest(
         request = guest_image.guest_request(plugins, agent_type, dict(agent_config), Roots.from_environment().cache)
         return await guest_image.builder(plugins, guest, guest_options).build(request, note)
 
-    return (yield from _run_coroutine(build, progress))
+    return (yield from run_coroutine(build, progress))
 
 
 def list_guests(guest: str) -> Operation[list[BuiltGuest]]:
@@ -73,58 +65,3 @@ def _built_at(guest: BuiltGuest) -> float:
     with suppress(OSError):
         return guest.directory.stat().st_mtime
     return 0.0
-
-
-def _run_coroutine(work: Callable[[Progress], Coroutine[Any, Any, _T]], progress: Progress | None) -> Operation[_T]:
-    """Run a coroutine in a thread with an event loop of its own and return its result; cancelled as the operation is.
-
-    The coroutine is given a function that has ``progress`` called in the caller's thread.
-    """
-    steps: deque[tuple[str, float | None]] = deque()
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # a byte for each step; its end, at the end
-
-    def note(phrase: str, fraction: float | None) -> None:
-        steps.append((phrase, fraction))
-        with suppress(BlockingIOError, BrokenPipeError):  # then there are bytes enough to wake the reader, or it left
-            os.write(writer, b"\0")
-
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(work(note))
-    ended = threading.Event()
-    # Building may take any time; only a caller that is interrupted does not wait for a builder that blocks.
-    watchdog = event_loop.Watchdog(lambda error: ended.set(), math.inf)
-
-    def run() -> None:
-        try:
-            event_loop.run(_settled(task), watchdog, loop)
-        finally:
-            os.close(writer)
-            ended.set()
-
-    def wait_ended() -> None:
-        watchdog.hurry()
-        ended.wait()
-
-    threading.Thread(target=run, name="guest", daemon=True).start()
-    try:
-        data = b"\0"
-        while data:
-            yield Ready(read=[reader])
-            data = os.read(reader, 4096)
-            while steps:
-                step = steps.popleft()
-                if progress is not None:
-                    progress(*step)
-    except BaseException:
-        with suppress(RuntimeError):  # the loop is closed: it has ended
-            loop.call_soon_threadsafe(task.cancel)
-        raise
-    finally:
-        yield InThread(wait_ended)
-        os.close(reader)
-    return task.result()
-
-
-async def _settled(task: asyncio.Future[Any]) -> None:
-    """Wait until a task is done, however it ends."""
-    await asyncio.wait({task})

@@ -119,6 +119,7 @@ class HypervisorConfig:
     guest: str = ""  #: name of a guest driver; empty: the one that the hypervisor driver names
     guest_options: Mapping[str, Any] = field(default_factory=dict)  #: of the guest driver
     options: Mapping[str, Any] = field(default_factory=dict)  #: of the hypervisor driver
+    template: bool = True  #: start as a clone of a saved VM of the same kind, where drivers and guest can
 
     def __post_init__(self) -> None:
         set_fields(

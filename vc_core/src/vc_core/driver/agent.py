@@ -20,12 +20,14 @@ from vc_core.results import ContainerUsage
 class GuestInterface:
     """A network interface that an agent configures in the guest.
 
-    ``addresses``: each with its prefix length. ``mtu``: bytes; 0 leaves the guest's default.
+    ``addresses``: each with its prefix length. ``mtu``: bytes; 0 leaves the guest's default. ``mac``: given in a clone,
+    whose interface has the address of its template; "" leaves the address of the device.
     """
 
     device: str
     addresses: tuple[str, ...]
     mtu: int = 0
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class AgentCapability(StrEnum):
     STATS = "stats"  #: stats works
     NETWORK = "network"  #: the pod's network is configured in the guest
     REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
+    CLONES = "clones"  #: settle and wake work, and start_pod sets the MAC addresses of a clone
 
 
 class ProcessIO(ABC):
@@ -206,6 +209,25 @@ class Agent(ABC):
         connects to one of :meth:`devices`, and may be called again after a lost connection.
         Raises AgentConnectError, AgentTimeoutError, AgentProtocolError.
         """
+
+    async def settle(self, open_channel: OpenChannel, timeout: float) -> None:
+        """Wait until the agent in a guest that boots is ready for :meth:`wake`, and close the connection.
+
+        Called once, in the place of connect, on the VM that becomes a template; only :meth:`aclose` is called
+        afterwards. Raises NotSupportedError if clones of this guest cannot be woken (the default), AgentConnectError,
+        AgentTimeoutError, AgentProtocolError. Only with Capability CLONES.
+        """
+        raise unsupported("agent", self, "be saved with its guest")
+
+    async def wake(self, open_channel: OpenChannel, timeout: float) -> None:
+        """Connect to the agent in a clone, and give its guest what must not be that of its template.
+
+        Called once per object, in the place of connect, when a clone was started. Before anything else runs in the
+        guest, its clock is set and its random number generator gets new entropy; :meth:`start_pod` then gives it the
+        pod's host name and MAC addresses. Raises what connect raises; NotSupportedError by default. Only with
+        Capability CLONES.
+        """
+        raise unsupported("agent", self, "wake a clone")
 
     @abstractmethod
     async def aclose(self) -> None:

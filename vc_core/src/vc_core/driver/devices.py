@@ -58,7 +58,8 @@ class NetworkInterface:
 
     ``addresses`` (each with its prefix length), ``gateway`` and ``dns`` are what the agent configures in the guest.
     When the device is added to a VM, they are those of ``config``, empty where the caller gave none;
-    ``Hypervisor.resolve_network`` fills in those that the hypervisor's network has by default.
+    ``Hypervisor.resolve_network`` fills in those that the hypervisor's network has by default. ``detached``: the VM
+    becomes a template, or proves that it is one, so its interface must be connected to nothing of the host.
     """
 
     config: NetworkConfig
@@ -66,6 +67,7 @@ class NetworkInterface:
     addresses: tuple[str, ...] = ()
     gateway: str = ""
     dns: tuple[str, ...] = ()
+    detached: bool = False
 
     @classmethod
     def of(cls, config: NetworkConfig, mac: str) -> NetworkInterface:

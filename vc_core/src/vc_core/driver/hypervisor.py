@@ -31,6 +31,7 @@ class HypervisorCapability(StrEnum):
     NETWORK = "network"  #: NetworkInterface devices work
     GUEST_PORTS = "guest-ports"  #: GuestPort devices work
     DISCARD = "discard"  #: discard works; for VMs that a daemon starts, which the core cannot find itself
+    TEMPLATES = "templates"  #: kind, use_template and save_template work
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,35 @@ class Hypervisor(ABC):
         default.
         """
         raise unsupported("hypervisor", self, "forward ports")
+
+    async def kind(self, timeout: float) -> str:
+        """Return a name for all that this VM must have in common with a template, to be a clone of it. No I/O on it.
+
+        Called after the devices are added and before prepare. VMs of one kind differ only in what is a pod's own:
+        names, paths, sockets, forwarded ports, MAC address and disks. The name is of letters and digits, 64 at most; it
+        changes with each file that the VM is made of, and with what the host's CPUs can do. "" for a VM that cannot be
+        a clone. Raises ConfigError, HypervisorError; NotSupportedError by default. Only with Capability TEMPLATES.
+        """
+        raise unsupported("hypervisor", self, "clone a VM")
+
+    def use_template(self, directory: Path, new: bool) -> None:
+        """Let prepare make a clone of the template in ``directory``, or with ``new`` a VM to be saved there.
+
+        Called before prepare; does no I/O. The core keeps the files in a directory to which only this user has access.
+        A clone does not write there, even if its guest has taken over the process of the VM. Its guest goes on where
+        that of the template was saved, with the template's MAC address. Prepare raises HypervisorError for a template
+        that cannot be used, and leaves nothing; the core then makes another object, without it. Only with Capability
+        TEMPLATES.
+        """
+        raise unsupported("hypervisor", self, "clone a VM")
+
+    async def save_template(self, timeout: float) -> None:
+        """Save a VM as the template that :meth:`use_template` named. Only with Capability TEMPLATES.
+
+        Called on a VM that runs, whose agent waits for a host and has no connection. The core calls :meth:`stop` next.
+        Raises HypervisorError, VMTimeoutError; NotSupportedError by default.
+        """
+        raise unsupported("hypervisor", self, "save a VM as a template")
 
     async def discard(self, timeout: float) -> None:
         """End and remove this pod's VM, which an earlier process made. Only with Capability DISCARD.

@@ -96,6 +96,18 @@ class HypervisorProxy(Hypervisor):
         """See :class:`Hypervisor`."""
         await self.inner.discard(timeout)
 
+    async def kind(self, timeout: float) -> str:
+        """See :class:`Hypervisor`."""
+        return await self.inner.kind(timeout)
+
+    def use_template(self, directory: Path, new: bool) -> None:
+        """See :class:`Hypervisor`."""
+        self.inner.use_template(directory, new)
+
+    async def save_template(self, timeout: float) -> None:
+        """See :class:`Hypervisor`."""
+        await self.inner.save_template(timeout)
+
     def identity(self) -> ProcessIdentity | None:
         """See :class:`Hypervisor`."""
         return self.inner.identity()
@@ -160,6 +172,14 @@ class AgentProxy(Agent):
     async def connect(self, open_channel: OpenChannel, timeout: float) -> None:
         """See :class:`Agent`."""
         await self.inner.connect(open_channel, timeout)
+
+    async def settle(self, open_channel: OpenChannel, timeout: float) -> None:
+        """See :class:`Agent`."""
+        await self.inner.settle(open_channel, timeout)
+
+    async def wake(self, open_channel: OpenChannel, timeout: float) -> None:
+        """See :class:`Agent`."""
+        await self.inner.wake(open_channel, timeout)
 
     async def aclose(self) -> None:
         """See :class:`Agent`."""

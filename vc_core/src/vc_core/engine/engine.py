@@ -19,7 +19,7 @@ from vc_core.driver.guest import Progress
 from vc_core.engine.containers import Attachment
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.logs import ContainerLog
-from vc_core.engine.machine import AGENT_TIMEOUT, Machine
+from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, Machine
 from vc_core.engine.runtime import Runtime
 from vc_core.errors import CommandError, StateError, StorageError, VCError
 from vc_core.host import sources
@@ -34,8 +34,6 @@ from vc_core.store.store import Store
 if TYPE_CHECKING:
     from vc_core.plugins.registry import Plugins
 
-#: Seconds. A guest under emulation boots in 2-6 s; the rest is for slow hosts.
-READY_TIMEOUT = 60.0
 #: Seconds for a pod or a container to stop before it is killed.
 STOP_TIMEOUT = 10.0
 #: Seconds for the VM of a start that failed to end; it has nothing to lose.

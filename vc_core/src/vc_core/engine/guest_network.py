@@ -13,8 +13,10 @@ from vc_core.errors import HypervisorError
 _INTERFACE = "eth0"
 
 
-def guest_network(hypervisor: Hypervisor, interface: NetworkInterface) -> GuestNetwork:
+def guest_network(hypervisor: Hypervisor, interface: NetworkInterface, *, clone: bool = False) -> GuestNetwork:
     """Return the network that the agent configures in the guest of a VM that has ``interface`` and is prepared.
+
+    ``clone``: its interface has the MAC address of its template, and must get its own.
 
     Raises HypervisorError for an address, gateway or name server of the hypervisor that is not valid.
     """
@@ -28,7 +30,11 @@ def guest_network(hypervisor: Hypervisor, interface: NetworkInterface) -> GuestN
         raise HypervisorError(f"resolve_network of the hypervisor returned {resolved!r}: {error}") from error
     gateway = resolved.gateway
     return GuestNetwork(
-        interfaces=(GuestInterface(_INTERFACE, tuple(resolved.addresses), interface.config.mtu),),
+        interfaces=(
+            GuestInterface(
+                _INTERFACE, tuple(resolved.addresses), interface.config.mtu, mac=interface.mac if clone else ""
+            ),
+        ),
         routes=(GuestRoute("default", gateway, _INTERFACE),) if gateway else (),
         dns=tuple(resolved.dns),
     )

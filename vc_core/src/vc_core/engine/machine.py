@@ -8,13 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from vc_core.config.container import Cmd, EnvVar
 from vc_core.config.defaults import DEFAULT_PATH
 from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId, ProcessIO, TerminalSize
 from vc_core.driver.devices import Device, NetworkInterface
-from vc_core.driver.hypervisor import Hypervisor, VMExit
+from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.engine.guest_network import guest_network
 from vc_core.engine.ledger import Ledger
 from vc_core.errors import (
@@ -29,6 +30,8 @@ from vc_core.errors import (
 
 #: Seconds for the VM's process to come up, and for one exchange with it.
 VM_TIMEOUT = 10.0
+#: Seconds. A guest under emulation boots in 2-6 s; the rest is for slow hosts.
+READY_TIMEOUT = 60.0
 #: Seconds for one exchange with the agent, and for taking over its channels.
 AGENT_TIMEOUT = 10.0
 
@@ -57,24 +60,44 @@ _T = TypeVar("_T")
 class Machine:
     """A VM and the agent in its guest, from the making of the drivers' objects to their release.
 
-    To start a VM, the owner calls :meth:`prepare`, commits :meth:`facts`, then calls :meth:`start`, :meth:`connect` and
-    :meth:`start_pod`; to take over a VM that runs, :meth:`reconnect` alone. One task of the owner awaits :meth:`wait`
-    from the start on, or from the takeover on if the VM is a process.
+    To start a VM, the owner calls :meth:`add_devices` and :meth:`prepare`, commits :meth:`facts`, then calls
+    :meth:`start`, :meth:`connect` and :meth:`start_pod`; to take over a VM that runs, :meth:`reconnect` alone. One task
+    of the owner awaits :meth:`wait` from the start on, or from the takeover on if the VM is a process.
     """
 
     def __init__(self, ledger: Ledger, hypervisor: Hypervisor, agent: Agent) -> None:
         self._ledger, self.hypervisor, self.agent = ledger, hypervisor, agent
         self._interface: NetworkInterface | None = None
+        #: The kind of the template of which the VM is a clone, "" if it is none.
+        self.template = ""
         self._vm_exit: asyncio.Future[VMExit] = asyncio.get_running_loop().create_future()
 
-    async def prepare(self, devices: Sequence[Device]) -> None:
-        """Make the VM with its devices, those of its agent among them; nothing runs in it yet.
-
-        Raises ConfigError, HypervisorError, AgentError, StorageError; the owner then calls :meth:`take_down`.
-        """
+    def add_devices(self, devices: Sequence[Device]) -> None:
+        """Give the VM that is to be made its devices, those of its agent among them. Raises ConfigError."""
         for device in devices:
             self.hypervisor.add_device(device)
         self._interface = next((device for device in devices if isinstance(device, NetworkInterface)), None)
+
+    async def kind(self) -> str:
+        """Return what the VM has in common with those that can be clones of the same template; "" if it cannot be one.
+
+        Raises ConfigError, HypervisorError.
+        """
+        able = HypervisorCapability.TEMPLATES in self.hypervisor.capabilities
+        if not able or AgentCapability.CLONES not in self.agent.capabilities:
+            return ""
+        return await self.hypervisor.kind(VM_TIMEOUT)
+
+    def use_template(self, kind: str, directory: Path) -> None:
+        """Let :meth:`prepare` make a clone of the template of a kind, which is in ``directory``."""
+        self.hypervisor.use_template(directory, new=False)
+        self.template = kind
+
+    async def prepare(self) -> None:
+        """Make the VM; nothing runs in it yet.
+
+        Raises ConfigError, HypervisorError, AgentError, StorageError; the owner then calls :meth:`take_down`.
+        """
         # The agent first: a directory that it shares with the guest must exist when the VM's process opens it.
         await self.agent.prepare()
         await self.hypervisor.prepare(VM_TIMEOUT)
@@ -104,6 +127,7 @@ class Machine:
             "isolation": self.hypervisor.isolation,
             "jail": self.hypervisor.jail,
             "jail_missing": list(self.hypervisor.jail_missing),
+            "template": self.template,
             **self.saved(),
         }
 
@@ -116,12 +140,13 @@ class Machine:
         await self.hypervisor.start(VM_TIMEOUT)
 
     async def connect(self, timeout: float) -> None:
-        """Wait until the agent in a guest that boots answers, ``timeout`` seconds at most.
+        """Wait until the agent in a guest that boots, or in a clone, answers, ``timeout`` seconds at most.
 
         Raises AgentError with the end of the guest's console, VMStartError when the VM ends first.
         """
+        reach = self.agent.wake if self.template else self.agent.connect
         try:
-            await self.reconnect(timeout)
+            await self.while_alive(reach(self.hypervisor.open_channel, timeout))
         except AgentError as error:
             console = self._console_tail() or "; the guest's console is empty"
             raise type(error)(f"the guest of {self._ledger.name} did not get ready: {error}{console}") from error
@@ -136,7 +161,11 @@ class Machine:
         ``pod_root``: where the pod's own root lies below the shared directory, "" when it has none.
         Raises NotSupportedError, AgentError, VMStartError.
         """
-        network = None if self._interface is None else guest_network(self.hypervisor, self._interface)
+        network = (
+            None
+            if self._interface is None
+            else guest_network(self.hypervisor, self._interface, clone=bool(self.template))
+        )
         if network is not None and AgentCapability.NETWORK not in self.agent.capabilities:
             raise NotSupportedError(
                 f"{self._ledger.name} has a network, which its agent {self._ledger.record.agent!r} cannot configure in "

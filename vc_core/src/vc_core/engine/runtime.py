@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Coroutine, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,17 +16,26 @@ from vc_core.driver.context import PodContext
 from vc_core.driver.devices import Device
 from vc_core.driver.guest import Progress
 from vc_core.driver.hypervisor import HypervisorCapability
-from vc_core.engine import assembly, guest_image, leftovers
+from vc_core.engine import assembly, guest_image, leftovers, templates
 from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine
-from vc_core.errors import StateError, VCError, sentence
+from vc_core.errors import (
+    AgentError,
+    ConfigError,
+    HypervisorError,
+    StateError,
+    StorageError,
+    VCError,
+    sentence,
+)
 from vc_core.host import processes, share, sources
 from vc_core.host.paths import Rules
 from vc_core.host.sources import PodSources, Source
 from vc_core.states import LIVE_STATES, STOPPABLE_STATES, State, move
 from vc_core.store.status import UNWATCHED, vm_identity
 from vc_core.store.store import Store
+from vc_core.store.templates import Templates
 
 if TYPE_CHECKING:
     from vc_core.plugins.registry import Plugins
@@ -50,7 +59,7 @@ class Runtime:
 
     def __init__(self, store: Store, ledger: Ledger, plugins: Plugins, operation: asyncio.Lock) -> None:
         self._ledger, self._plugins, self._operation = ledger, plugins, operation
-        self._roots = store.roots
+        self._roots, self._templates = store.roots, Templates(store.roots.cache)
         self._run_dir = store.make_run_dir(ledger.record.id)
         self._tasks: set[asyncio.Task[Any]] = set()
         #: The pod's VM with its agent; None while there is none.
@@ -90,26 +99,23 @@ class Runtime:
         config = self._ledger.config
         with trace.span("open the sources"):
             opened = await self._open_sources(stack)
-        pod = await self._make_context(progress, opened)
-        self.containers = self._no_containers(pod.writable_dir)
-        machine = self._make_machine(pod)
-        devices = await self._bind_volumes(assembly.devices_of(config, machine.agent, pod), stack)
-        discards = HypervisorCapability.DISCARD in machine.hypervisor.capabilities
-        if discards != self._ledger.record.discards:
-            self._ledger.commit(discards=discards)  # for what ends this start if this process dies
-        progress("starting the VM", None)
-        disks = assembly.disks_of(config, opened) if opened else []
-        await machine.prepare([*devices, *disks])
-        if self._ledger.record.strict:
-            machine.require_full_jail()
-        self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
-        pod_root = self._share_pod_root(machine, opened.root if opened else None)
-        await machine.start()
-        self._spawn(self._watch_vm(machine))
-        if config.network.forwards:
-            self._ledger.commit(forwards=list(await machine.while_alive(machine.hypervisor.forwards())))
-        progress("waiting for the guest", None)
-        await machine.connect(ready_timeout)
+        machine = await self._new_machine(progress, opened, stack)
+        with trace.span("find the template"):
+            kind = await self._kind_of_template(machine)
+            is_clone = bool(kind) and await self._use_template(machine, kind)
+        if is_clone:
+            try:
+                pod_root = await self._bring_up(machine, progress, opened, min(ready_timeout, AGENT_TIMEOUT))
+            except (HypervisorError, AgentError) as error:
+                _log.warning(
+                    "pod %s: its guest boots, because no clone can be started: %s", self._ledger.record.id, error
+                )
+                with suppress(VCError):
+                    await asyncio.to_thread(self._templates.remove, kind)
+                await self.take_down(VM_TIMEOUT, ask_guest=False)
+                machine = await self._new_machine(progress, opened, stack)
+        if not machine.template:
+            pod_root = await self._bring_up(machine, progress, opened, ready_timeout)
         await machine.start_pod(pod_root)
         every = opened.containers if opened else [None] * len(config.containers)
         for container, its in zip(config.containers, every, strict=True):
@@ -119,6 +125,64 @@ class Runtime:
         warnings = [sentence(warning) for warning in machine.agent.warnings]
         self._ledger.commit(state=running, reason="", intent="", warnings=warnings, **machine.saved())
         self._spawn(self._watch_agent(machine))
+        if kind and not machine.template:
+            self._spawn(self._make_template(kind))
+
+    async def _new_machine(self, progress: Progress, opened: PodSources | None, stack: ExitStack) -> Machine:
+        """Return a machine with its devices, whose VM is not made yet. Sources are open until ``stack`` closes."""
+        config = self._ledger.config
+        pod = await self._make_context(progress, opened)
+        self.containers = self._no_containers(pod.writable_dir)
+        machine = self._make_machine(pod)
+        devices = await self._bind_volumes(assembly.devices_of(config, machine.agent, pod), stack)
+        discards = HypervisorCapability.DISCARD in machine.hypervisor.capabilities
+        if discards != self._ledger.record.discards:
+            self._ledger.commit(discards=discards)  # for what ends this start if this process dies
+        machine.add_devices([*devices, *(assembly.disks_of(config, opened) if opened else [])])
+        return machine
+
+    async def _bring_up(
+        self, machine: Machine, progress: Progress, opened: PodSources | None, ready_timeout: float
+    ) -> str:
+        """Start the VM and wait for the agent; return where the pod's own root is below the shared directory."""
+        progress("starting the VM", None)
+        await machine.prepare()
+        if self._ledger.record.strict:
+            machine.require_full_jail()
+        self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
+        pod_root = self._share_pod_root(machine, opened.root if opened else None)
+        await machine.start()
+        self._spawn(self._watch_vm(machine))
+        if self._ledger.config.network.forwards:
+            self._ledger.commit(forwards=list(await machine.while_alive(machine.hypervisor.forwards())))
+        progress("waiting for the guest", None)
+        await machine.connect(ready_timeout)
+        return pod_root
+
+    async def _kind_of_template(self, machine: Machine) -> str:
+        """Return the kind of template that the pod can be started from; "" if it cannot be or its caller wants none."""
+        wanted = self._ledger.config.hypervisor_config.template and self._roots.use_templates
+        if not wanted or not self._ledger.record.supervised:
+            return ""
+        with suppress(ConfigError, HypervisorError):  # which the start of the VM raises again
+            return await machine.kind()
+        return ""
+
+    async def _use_template(self, machine: Machine, kind: str) -> bool:
+        """Let the VM be a clone if there is a template of its kind; return whether there is one."""
+        try:
+            directory = await asyncio.to_thread(self._templates.find, kind)
+        except StorageError as error:
+            _log.warning("pod %s: no template is used: %s", self._ledger.record.id, error)
+            return False
+        if directory is not None:
+            machine.use_template(kind, directory)
+        return directory is not None
+
+    async def _make_template(self, kind: str) -> None:
+        """Let a process of its own make the template that was missing."""
+        if await asyncio.to_thread(self._templates.may_be_made, kind):
+            await asyncio.to_thread(templates.make_behind, self._ledger.config, kind, self._roots)
 
     async def _open_sources(self, stack: ExitStack) -> PodSources | None:
         """Return the sources of the pod, None where no process could share them. Raises ConfigError."""

@@ -40,6 +40,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     the core, finds a VM that is not recorded. ``saved_*``: what the drivers' objects need to
     take the VM over. ``forwards``: ports of this host that lead into the guest. ``warnings``: those of the agent.
     ``strict``: it may run in a full jail only, from the first start on that was to be strict.
+    ``template``: the kind of the template of which the VM is a clone, "" if its guest booted.
     """
 
     schema: int = SCHEMA
@@ -60,6 +61,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     jail: str = ""
     jail_missing: list[str] = []
     strict: bool = False
+    template: str = ""
     forwards: list[PortForward] = []
     warnings: list[str] = []
     containers: dict[str, ContainerRecord] = {}

@@ -17,6 +17,9 @@ ROOT_VARIABLE = "VIRTCONTAINERS_ROOT"
 #: Moves the cache of built guests, which several roots can share.
 CACHE_VARIABLE = "VIRTCONTAINERS_CACHE"
 
+#: With the value "off" no pod starts from a template, and none is made behind pods.
+TEMPLATES_VARIABLE = "VIRTCONTAINERS_TEMPLATES"
+
 _APPLICATION = "virtcontainers"
 
 #: Where logind makes a directory for each user who is logged in, named by the user id.
@@ -66,6 +69,11 @@ class Roots:
                     f"the name of directory {str(path)!r} is not UTF-8; set {ROOT_VARIABLE} or {CACHE_VARIABLE}"
                 ) from error
         return roots
+
+    @property
+    def use_templates(self) -> bool:
+        """Whether pods may start from templates, and have them made."""
+        return self.environment.get(TEMPLATES_VARIABLE) != "off"
 
     def pod_state_dir(self, pod_id: str) -> Path:
         """Return the directory that holds a pod's record and logs."""

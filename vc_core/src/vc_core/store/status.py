@@ -126,6 +126,7 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         jail=now.jail,
         jail_missing=tuple(now.jail_missing),
         strict=now.strict,
+        template=now.template,
         created_at=now.created_at,
         console_path=str(console) if console.exists() else "",
         forwards=tuple(now.forwards),

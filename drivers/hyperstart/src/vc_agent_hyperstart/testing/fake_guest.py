@@ -25,7 +25,7 @@ from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
-    "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation",
+    "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
 )  # fmt: skip
 
 
@@ -52,6 +52,7 @@ class FakeHyperstart:
         writable: Path | None = None,
     ) -> None:
         self.extended = False  #: after HELLO
+        self.woken: list[tuple[int, bytes]] = []  #: nanoseconds since the epoch and entropy of each WAKE
         self.commands: list[tuple[int, bytes]] = []  #: every control frame of the host
         self.frames: list[tuple[int, int]] = []  #: of the stream channel: sequence and length with header
         self.violations: list[str] = []
@@ -152,6 +153,7 @@ class FakeHyperstart:
             Code.HELLO: self._hello,
             Code.SIGNAL: self._signal,
             Code.STATS: self._stats,
+            Code.WAKE: self._wake,
         }
         if code not in handlers:
             self._refuse(f"no command has the code {code}")
@@ -211,6 +213,14 @@ class FakeHyperstart:
             "processes": [process.report() for process in self.processes.values()],
         }
         self._answer(json.dumps(reply).encode())
+
+    def _wake(self, payload: bytes) -> None:
+        if not self._ours or self.extended:
+            self._refuse("WAKE must come before HELLO")
+            return
+        given = json.loads(payload)
+        self.woken.append((given["time"], bytes.fromhex(given["entropy"])))
+        self._answer()
 
     def _start_pod(self, payload: bytes) -> None:
         pod = self._load("pod", payload)

@@ -28,7 +28,7 @@ _KEYS = {
     "env": ("env value", "", "", ""),
     "fsmap": ("source path readOnly dockerVolume", "", "", "writable"),
     "volume": ("device addr mount fstype readOnly dockerVolume", "", "", ""),
-    "interface": ("device ipAddress netMask ipAddresses newDeviceName", "", "mtu", ""),
+    "interface": ("device ipAddress netMask ipAddresses newDeviceName", "", "mtu", "mac"),
     "address": ("ipAddress netMask", "", "", ""),
     "route": ("dest gateway device", "", "", ""),
     "exec": ("container process", "", "", ""),

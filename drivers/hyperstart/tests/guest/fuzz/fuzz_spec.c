@@ -44,6 +44,7 @@ union spec {
 	struct signal_spec signal;
 	struct size_spec size;
 	struct hello_spec hello;
+	struct wake_spec wake;
 	struct name_spec name;
 	struct file_spec file;
 	struct interface interface;
@@ -53,6 +54,7 @@ union spec {
 static void read_as_every_command(struct message *message)
 {
 	union spec spec;
+	uint8_t entropy[64];
 
 	if (read_container(message, &spec.container))
 		check_container(&spec.container);
@@ -65,6 +67,8 @@ static void read_as_every_command(struct message *message)
 		require(*spec.kill.container, "a signal for no container");
 	if (read_hello(message, &spec.hello))
 		require(*spec.hello.token, "a hello without a token");
+	if (read_wake(message, &spec.wake) && parse_hexadecimal(spec.wake.entropy, entropy, sizeof entropy))
+		require(strlen(spec.wake.entropy) == 2 * sizeof entropy, "entropy of another length");
 	read_signal(message, &spec.signal);
 	read_size(message, &spec.size);
 	read_name(message, &spec.name);

@@ -52,6 +52,7 @@ class Order:
     inherited: Sequence[int]  #: descriptors that QEMU gets under the same numbers
     host_network: bool = False  #: QEMU connects to the host's network, and is connected to
     cgroups: Sequence[str] = ()  #: files to which QEMU's process writes 0 to become a member
+    preload: str = ""  #: a library that QEMU's dynamic loader adds, by the path at which QEMU sees it
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,8 @@ def _arguments(order: Order) -> Iterator[str]:
     yield from ("--open-files", str(OPEN_FILES), "--processes", str(PROCESSES))
     if order.host_network:
         yield "--host-network"
+    if order.preload:
+        yield from ("--preload", order.preload)
     for path in order.cgroups:
         yield from ("--cgroup", path)
     for fd in order.inherited:

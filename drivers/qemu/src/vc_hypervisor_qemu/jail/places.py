@@ -6,8 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vc_core.driver import Boot, Device, PodContext, SharedDirectory
+
+if TYPE_CHECKING:
+    from vc_hypervisor_qemu.template import Template
 
 #: What a program of the host is linked with, whatever the architecture and distribution.
 _LIBRARIES = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/lib", "/lib32", "/lib64", "/libx32")
@@ -25,6 +29,9 @@ _STORES = ("/nix/store", "/gnu/store")
 #: Devices that QEMU opens. The last one is there only for a VM that it accelerates.
 _DEVICES = ("/dev/null", "/dev/urandom")
 KVM = "/dev/kvm"
+
+#: The library that is preloaded into a clone's QEMU, compiled when this distribution is built (hatch_build.py).
+PRELOAD = Path(__file__).with_name("read_only.so")
 
 _ELF = b"\x7fELF"
 
@@ -67,16 +74,23 @@ class View:
 
     @property
     def sources(self) -> list[Path]:
-        """The kernel, the image and the shared directories on the host."""
-        return [Path(one.source) for one in self.places if one.target.startswith(("/boot/", "/shares/"))]
+        """The kernel, the image, the shared directories and what a template has, on the host."""
+        return [Path(one.source) for one in self.places if one.target.startswith(("/boot/", "/shares/", "/template/"))]
 
     @property
     def writes(self) -> bool:
-        """Whether QEMU may write to any file of the host."""
-        return any(one.access in _WRITES for one in self.places)
+        """Whether QEMU may write to any shared directory."""
+        return any(one.access in _WRITES and one.target.startswith("/shares/") for one in self.places)
 
 
-def view_of(pod: PodContext, binary: Path, boot: Boot, devices: Sequence[Device], accelerator: str) -> View:
+def view_of(
+    pod: PodContext,
+    binary: Path,
+    boot: Boot,
+    devices: Sequence[Device],
+    accelerator: str,
+    template: Template | None = None,
+) -> View:
     """Return what the QEMU of a pod must see. Called when its VM is prepared. Raises OSError."""
     places, links = _system(binary)
     places += (Place(Access.CHECK, str(name), str(opened)) for name, opened in pod.sources.items())
@@ -90,6 +104,11 @@ def view_of(pod: PodContext, binary: Path, boot: Boot, devices: Sequence[Device]
         else:
             access = Access.READ_ALL if device.read_only else Access.WRITE_ALL
         places.append(Place(access, str(device.host_path), f"/shares/{number}"))
+    if template is not None:
+        access = Access.WRITE_ALL if template.new else Access.READ
+        places.append(Place(access, str(template.memory), "/template/memory"))
+        if not template.new:
+            places.append(Place(Access.PROGRAM, str(PRELOAD), "/template/read_only.so"))
     names = (*_DEVICES, KVM) if accelerator == "kvm" else _DEVICES
     places += (Place(Access.DEVICE, name, name) for name in names)
     return View(places, links)

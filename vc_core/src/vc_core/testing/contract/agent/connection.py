@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from vc_core.driver.agent import Agent
+from vc_core.driver.agent import Agent, AgentCapability
 from vc_core.errors import AgentError, HypervisorError, VCError
-from vc_core.testing.contract.agent.base import IN_TIME, SHORT, AgentFixtures, RunningGuest, StartGuest
+from vc_core.testing.contract.agent.base import HOSTNAME, IN_TIME, SHORT, AgentFixtures, RunningGuest, StartGuest
 from vc_core.testing.contract.running import TIMEOUT, run
 
 
@@ -111,5 +111,25 @@ class Connection(AgentFixtures):
                     assert await lost
                     with pytest.raises(AgentError):
                         await agent.signal_container("c1", signal.SIGTERM, SHORT)
+
+        run(main())
+
+    def test_a_guest_that_settled_is_woken_by_another_host_that_has_saved_nothing(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            if AgentCapability.CLONES not in make().capabilities:
+                pytest.skip(f"the agent does not claim to have {AgentCapability.CLONES}")
+            async with guest() as running:
+                first, second = make(), make()
+                try:
+                    await first.settle(running.open_channel, TIMEOUT)
+                    await first.aclose()
+                    await second.wake(running.open_channel, TIMEOUT)
+                    await second.start_pod(HOSTNAME, "", TIMEOUT)
+                    await self._start(second)
+                finally:
+                    await first.aclose()
+                    await second.aclose()
 
         run(main())

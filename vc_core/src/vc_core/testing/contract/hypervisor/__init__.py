@@ -5,10 +5,11 @@ from vc_core.testing.contract.hypervisor.devices import Devices
 from vc_core.testing.contract.hypervisor.failures import Failures
 from vc_core.testing.contract.hypervisor.lifecycle import Lifecycle
 from vc_core.testing.contract.hypervisor.take_over import TakeOver
+from vc_core.testing.contract.hypervisor.templates import TemplatesOfVMs
 from vc_core.testing.contract.hypervisor.whole_pod import WholePod
 
 
-class HypervisorContract(Lifecycle, Failures, TakeOver, SavedState, Devices, Containment, WholePod):
+class HypervisorContract(Lifecycle, Failures, TakeOver, SavedState, Devices, Containment, TemplatesOfVMs, WholePod):
     """Subclass this for a hypervisor, and set ``driver_name``.
 
     Most tests make a VM of their own and do not wait for its guest. Those of ``Containment`` and its base look at VMs

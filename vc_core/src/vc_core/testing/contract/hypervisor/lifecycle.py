@@ -30,6 +30,7 @@ _OPERATIONS: Mapping[HypervisorCapability, Callable[[Hypervisor], Awaitable[obje
     HypervisorCapability.HOTPLUG: lambda vm: vm.attach(BlockDevice("contract", Path("/dev/null")), 1),
     HypervisorCapability.NETWORK: lambda vm: vm.forwards(),
     HypervisorCapability.DISCARD: lambda vm: vm.discard(1),
+    HypervisorCapability.TEMPLATES: lambda vm: vm.kind(1),
 }
 
 

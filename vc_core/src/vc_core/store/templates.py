@@ -1,0 +1,246 @@
+"""The cache of templates: saved VMs of which pods start as clones. Each is a directory with the name of its kind of VM.
+
+The hypervisor driver writes the files; the manifest beside them is written last, and the directory gets its name then.
+A process makes a template in a directory with another name, of which it holds the lock; what is left there by one that
+was killed is removed by the next. Removing a template takes nothing from its clones: they have its memory mapped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from vc_core.errors import BusyError, StorageError, TemplateNotFoundError
+from vc_core.results import TemplateStatus
+from vc_core.store import files
+from vc_core.store.records import SCHEMA, decode, encode
+from vc_core.store.roots import CACHE_VARIABLE, private_directory
+
+#: Bytes on the disk that all templates may have together; those that were not used for the longest time are removed.
+TEMPLATES_MAX = 2 * 1024 * 1024 * 1024
+
+#: What a kind of VM is called (``Hypervisor.kind``); the names of directories that are being made begin with a dot.
+_KIND = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
+
+#: Files up to this size are compared by their content, larger ones by what identifies them: reading those again would
+#: take longer than the start that they save.
+_HASHED_MAX = 8 * 1024 * 1024
+
+#: Seconds before the template of a kind that could not be made is tried again.
+_REFUSED_FOR = 3600.0
+
+_MANIFEST, _MAKING, _LOCK, _REFUSED = "manifest.json", ".making-", ".lock-", ".refused-"
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    size: int
+    inode: int
+    modified: int  #: nanoseconds since the epoch
+    sha256: str = ""
+
+
+class _Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written last of a template."""
+
+    schema: int = SCHEMA
+    hypervisor: str
+    agent: str
+    memory: int  #: MiB; 0: the driver's default
+    vcpus: int
+    created_at: float
+    files: dict[str, _File]
+
+
+class Templates:
+    """The templates below a cache (``Roots.cache``); the directory is made at the first use."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+
+    def _directory(self) -> Path:
+        """Return the directory of templates. Raises StorageError if others can write there."""
+        return private_directory(private_directory(self._cache, CACHE_VARIABLE) / "templates", CACHE_VARIABLE)
+
+    def find(self, kind: str) -> Path | None:
+        """Return the directory of a template if there is one and it is whole; one that is not is removed. Blocks.
+
+        Called at each start of a pod, which is then the newest use of it. Raises StorageError.
+        """
+        path = self._directory() / _checked(kind)
+        if not path.exists():
+            return None
+        with suppress(OSError, StorageError):
+            if all(_is(path / name, expected) for name, expected in _read(path).files.items()):
+                os.utime(path / _MANIFEST)
+                return path
+        with suppress(TemplateNotFoundError):  # removed by another process
+            self.remove(kind)
+        return None
+
+    def may_be_made(self, kind: str) -> bool:
+        """Return whether the template of a kind may be made behind a pod: not soon after that has failed. Blocks."""
+        try:
+            return time.time() - (self._directory() / f"{_REFUSED}{_checked(kind)}").lstat().st_mtime > _REFUSED_FOR
+        except (OSError, StorageError):
+            return True
+
+    def refuse(self, kind: str, reason: str) -> None:
+        """Note that the template of a kind could not be made. Raises StorageError."""
+        files.write_atomic(self._directory(), f"{_REFUSED}{_checked(kind)}", f"{reason}\n".encode())
+
+    @contextmanager
+    def making(self, kind: str, end_leftovers: Callable[[Path], None]) -> Iterator[Path]:
+        """Yield an empty directory in which a template is made; what is there when the body fails is removed.
+
+        No other process makes one of this kind meanwhile. ``end_leftovers`` is called first with the directory, which
+        need not exist, to end the processes of a maker that was killed. Raises BusyError if another process makes it,
+        StorageError, and what ``end_leftovers`` raises.
+        """
+        top = self._directory()
+        making, lock = top / f"{_MAKING}{_checked(kind)}", top / f"{_LOCK}{kind}"
+        held = _lock(lock)
+        try:
+            end_leftovers(making)
+            files.remove_tree(making)
+            making.mkdir(mode=0o700)
+            yield making
+        except OSError as error:
+            raise StorageError(f"template {str(making)!r} cannot be made: {error}") from error
+        finally:
+            with suppress(StorageError):
+                files.remove_tree(making)
+            with suppress(OSError):
+                lock.unlink()
+            os.close(held)
+
+    def publish(self, making: Path, *, hypervisor: str, agent: str, memory: int, vcpus: int) -> TemplateStatus:
+        """Give a template that was made its name, in the place of one that is there, and return what it is.
+
+        Called in the body of :meth:`making`. Others are removed then, if all together are too large. Raises
+        StorageError.
+        """
+        kind = making.name.removeprefix(_MAKING)
+        try:
+            found = {one.name: _describe(one) for one in making.iterdir()}
+        except OSError as error:
+            raise StorageError(f"template {str(making)!r} cannot be read: {error}") from error
+        manifest = _Manifest(
+            hypervisor=hypervisor, agent=agent, memory=memory, vcpus=vcpus, created_at=time.time(), files=found
+        )
+        files.write_atomic(making, _MANIFEST, encode(manifest))
+        target = making.with_name(kind)
+        files.remove_tree(target)
+        try:
+            making.rename(target)
+            target.with_name(f"{_REFUSED}{kind}").unlink(missing_ok=True)
+            files.sync_directory(target.parent)
+        except OSError as error:
+            raise StorageError(f"template {str(target)!r} cannot be made: {error.strerror}") from error
+        self._evict(kind)
+        return _status(target, manifest)
+
+    def list(self) -> list[TemplateStatus]:
+        """Return all templates that are readable, the one that was used last at the end. Raises StorageError."""
+        found = []
+        for path in self._directory().iterdir():
+            if _KIND.fullmatch(path.name):
+                with suppress(OSError, StorageError):
+                    found.append(_status(path, _read(path)))
+        return sorted(found, key=lambda one: one.used_at)
+
+    def remove(self, kind: str) -> None:
+        """Remove a template; its clones run on. Raises TemplateNotFoundError, StorageError."""
+        path = self._directory() / kind
+        if not _KIND.fullmatch(kind) or not path.is_dir():
+            raise TemplateNotFoundError(f"there is no template {kind!r}; 'virtc template list' shows all")
+        # Renamed first, so that no start finds a part of it.
+        doomed = path.with_name(f".removed-{kind}-{os.getpid()}")
+        with suppress(FileNotFoundError):  # removed by another process
+            path.rename(doomed)
+            files.remove_tree(doomed)
+
+    def _evict(self, newest: str) -> None:
+        """Remove what was not used for the longest time until all together are small enough."""
+        found = [one for one in self.list() if one.kind != newest]
+        total = sum(map(_room, self._directory().rglob("*")))
+        for one in found:
+            if total <= TEMPLATES_MAX:
+                break
+            total -= one.size
+            with suppress(TemplateNotFoundError):
+                self.remove(one.kind)
+
+
+def _checked(kind: str) -> str:
+    if not _KIND.fullmatch(kind):
+        raise StorageError(f"{kind!r} cannot be the name of a template: it has 1 to 64 letters and digits")
+    return kind
+
+
+def _lock(path: Path) -> int:
+    """Return a descriptor of a lock file, locked. Raises BusyError, StorageError."""
+    while True:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"lock file {str(path)!r} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), path.lstat()):
+                return fd
+        except BlockingIOError as error:
+            os.close(fd)
+            raise BusyError("another process makes this template; try again later") from error
+        except FileNotFoundError:
+            pass
+        os.close(fd)  # its maker has finished meanwhile
+
+
+def _read(path: Path) -> _Manifest:
+    """Return the manifest of a template. Raises OSError, StorageError."""
+    status = path.lstat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise StorageError(f"{str(path)!r} is not a directory of this user alone")
+    return decode(files.read_whole(path / _MANIFEST), str(path / _MANIFEST), _Manifest)
+
+
+def _describe(path: Path) -> _File:
+    status = path.lstat()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if status.st_size <= _HASHED_MAX else ""
+    return _File(size=status.st_size, inode=status.st_ino, modified=status.st_mtime_ns, sha256=digest)
+
+
+def _is(path: Path, expected: _File) -> bool:
+    """Return whether a file is the one that was described. Raises OSError."""
+    status = path.lstat()
+    if (status.st_size, status.st_ino, status.st_mtime_ns) != (expected.size, expected.inode, expected.modified):
+        return False
+    return not expected.sha256 or hashlib.sha256(path.read_bytes()).hexdigest() == expected.sha256
+
+
+def _room(path: Path) -> int:
+    """Return the bytes that a file takes on the disk."""
+    with suppress(OSError):
+        return path.lstat().st_blocks * 512
+    return 0
+
+
+def _status(path: Path, manifest: _Manifest) -> TemplateStatus:
+    return TemplateStatus(
+        kind=path.name,
+        hypervisor=manifest.hypervisor,
+        agent=manifest.agent,
+        memory=manifest.memory,
+        vcpus=manifest.vcpus,
+        created_at=manifest.created_at,
+        used_at=(path / _MANIFEST).stat().st_mtime,
+        size=sum(_room(path / name) for name in manifest.files),
+    )
