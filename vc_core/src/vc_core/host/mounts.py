@@ -58,7 +58,7 @@ def bind(source: int, target: Path, flags: int = 0, users: Path | None = None, w
     a plain user who would leave out what is mounted below.
     """
     every = _AT_RECURSIVE if whole else 0
-    tree = _call(_OPEN_TREE, target, source, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | every)
+    tree = system_call(_OPEN_TREE, target, source, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | every)
     try:
         namespace = -1 if users is None else os.open(users, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -66,7 +66,7 @@ def bind(source: int, target: Path, flags: int = 0, users: Path | None = None, w
         finally:
             if namespace != -1:
                 os.close(namespace)
-        _call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+        system_call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
     finally:
         os.close(tree)
 
@@ -75,7 +75,7 @@ def _set_attributes(tree: int, target: Path, flags: int, cleared: int = 0, names
     """Set and clear flags of a detached mount, and translate its owners unless ``namespace`` is -1. Raises OSError."""
     translated = (0, 0) if namespace == -1 else (_MOUNT_ATTR_IDMAP, namespace)
     attributes = _MOUNT_ATTR.pack(flags | translated[0], cleared, 0, translated[1])
-    _call(_MOUNT_SETATTR, target, tree, b"", _AT_EMPTY_PATH | every, attributes, len(attributes))
+    system_call(_MOUNT_SETATTR, target, tree, b"", _AT_EMPTY_PATH | every, attributes, len(attributes))
 
 
 def mount_memory(target: Path, flags: int) -> None:
@@ -93,11 +93,21 @@ def writable(directory: Path) -> Iterator[int]:
     """
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        tree = _call(_OPEN_TREE, directory, fd, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
+        with copied(fd, directory) as tree:
+            _set_attributes(tree, directory, 0, cleared=MS_RDONLY)
+            yield tree
     finally:
         os.close(fd)
+
+
+@contextmanager
+def copied(directory: int, name: Path) -> Iterator[int]:
+    """Yield a descriptor of an open directory on a copy of its mount, which has no place, and nothing mounted below it.
+
+    Errors name ``name``. Raises OSError.
+    """
+    tree = system_call(_OPEN_TREE, name, directory, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
     try:
-        _set_attributes(tree, directory, 0, cleared=MS_RDONLY)
         yield tree
     finally:
         os.close(tree)
@@ -189,10 +199,13 @@ def _mount(source: str, target: Path, flags: int, fstype: str = "none", data: by
         raise _error(target)
 
 
-def _call(number: int, path: Path, *arguments: int | bytes) -> int:
-    """Make a system call that libc may not have a function for. Raises OSError, which names ``path``."""
+def system_call(number: int, path: Path, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) -> int:
+    """Make a system call that libc may not have a function for. Raises OSError, which names ``path``.
+
+    The kernel reads bytes, and can write to an array.
+    """
     result = _libc.syscall(
-        ctypes.c_long(number), *(one if isinstance(one, bytes) else ctypes.c_long(one) for one in arguments)
+        ctypes.c_long(number), *(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)
     )
     if result < 0:
         raise _error(path)
