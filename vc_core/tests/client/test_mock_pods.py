@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vc_core.client import containers
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.pods import create_pod
 from vc_core.errors import StateError, StorageError, VCError
+from vc_core.host import quota
 from vc_core.store import files
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
@@ -55,6 +57,33 @@ def test_a_running_pod_is_deleted_only_by_force(mock_config: Callable[..., vc.Po
         pod.delete()
     pod.delete(force=True)
     assert vc.list_pods() == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("of", ["pod", "container"])
+def test_what_is_deleted_gives_its_limits_back(
+    mock_config: Callable[..., vc.PodConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, of: str, force: bool
+) -> None:
+    lifted: list[str] = []
+
+    def lift(container: vc.ContainerConfig, pod: str) -> None:
+        lifted.append(container.id)
+        if len(lifted) == 1:
+            raise StorageError("the size limit cannot be taken back")
+
+    monkeypatch.setattr(quota, "lift", lift)
+    mounts = [vc.Mount(str(tmp_path), "/data", False, size=1)]
+    config = mock_config()
+    pod = vc.create_pod(replace(config, containers=[replace(config.containers[0], mounts=mounts)]))
+    delete = pod.delete if of == "pod" else pod.container("c1").delete
+    if force and of == "pod":
+        delete(force=True)  # whatever becomes of the limit
+        return
+    with pytest.raises(StorageError, match="cannot be taken back"):
+        delete(force=force)
+    assert [one.id for one in pod.status().containers] == ["c1"]
+    delete(force=force)
+    assert lifted == ["c1", "c1"]
 
 
 def test_an_id_that_is_taken_is_refused_and_the_pod_untouched(mock_config: Callable[..., vc.PodConfig]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vc_core.config.container import COMMAND_BYTES_MAX, Cmd, ContainerConfig, EnvVar
+from vc_core.config.container import COMMAND_BYTES_MAX, Cmd, ContainerConfig, EnvVar, Mount
 from vc_core.config.ids import ID_PATTERN, check_id
 from vc_core.config.pod import HypervisorConfig, PodConfig, Resources, Socket, Volume
 from vc_core.errors import ConfigError
@@ -49,6 +49,9 @@ def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
         (lambda: EnvVar("A=B", "c"), "A=B"),
         (lambda: EnvVar("", "c"), "empty"),
         (lambda: Volume("", "/x"), "mount tag"),
+        (lambda: Mount("/x", "/y", False, size=-1), "size -1"),
+        (lambda: Mount("/x", "/y", False, size=True), "size True"),
+        (lambda: Mount("/x", "/y", size=1), "read-only"),
         (lambda: Volume("t" * 32, "/x"), "31"),
         (lambda: Socket("a", "b", "", "c"), "host_path"),
         (lambda: Resources(memory=-1), "memory"),
@@ -65,6 +68,13 @@ def test_a_bad_value_is_refused_by_name(make: Callable[[], object], names: str) 
     with pytest.raises(ConfigError) as caught:
         make()
     assert names in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["/x:/y", "/x:/y:rw", "/x:/y:rw:size=20", "/size=1:/size=2"])
+def test_a_mount_is_parsed_from_the_text_that_it_becomes(text: str) -> None:
+    mount = Mount.parse(text)
+    assert str(mount) == text
+    assert mount.size == (20 if "20" in text else 0)
 
 
 def test_sequences_are_kept_as_tuples() -> None:

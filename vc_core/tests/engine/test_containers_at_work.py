@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +20,8 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine.containers import Attachment, Containers
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import Machine
-from vc_core.errors import AgentError, CommandError, HypervisorError, NotSupportedError, StorageError
-from vc_core.host import share
+from vc_core.errors import AgentError, CommandError, ConfigError, HypervisorError, NotSupportedError, StorageError
+from vc_core.host import quota, share
 from vc_core.states import State
 from vc_core.store import files
 from vc_core.store.records import ContainerRecord, PodRecord
@@ -43,6 +47,9 @@ class FakeHypervisor:
 
     def disk_location(self, device_id: str) -> str:
         return device_id
+
+    def user_namespace(self) -> None:
+        return None
 
     def save(self) -> dict[str, object]:
         return {"disks": sorted(self.disks)}
@@ -132,6 +139,91 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refuse(*_: object) -> None:
     raise StorageError("No space left on device")
+
+
+@pytest.fixture
+def limited(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., str]], Pod]:
+    """Return a function that makes a pod of which one of two writable mounts is to be limited, by a given function.
+
+    This host need not have project quota: tests in a guest have it.
+    """
+    (tmp_path / "data").mkdir()
+
+    def make(limit: Callable[..., str]) -> Pod:
+        monkeypatch.setattr(quota, "missing", lambda *_: "")
+        monkeypatch.setattr(quota, "limit", limit)
+        monkeypatch.setattr(share, "bind_into", lambda _, place, *__: place)
+        pod = Pod(store, tmp_path)
+        mounts = [vc.Mount(str(tmp_path / "data"), f"/{size}", False, size=size) for size in (0, 5)]
+        pod.config = replace(pod.config, mounts=mounts)
+        pod.containers = Containers(pod.ledger, store.roots, tmp_path, tmp_path, asyncio.create_task)
+        return pod
+
+    return make
+
+
+def test_a_limit_is_set_before_its_container_starts(
+    limited: Callable[[Callable[..., str]], Pod], tmp_path: Path
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def limit(directory: int, *given: Any) -> str:
+        assert os.path.samestat(os.fstat(directory), (tmp_path / "data").stat())
+        calls.append(given)
+        return ""
+
+    async def run() -> None:
+        pod = limited(limit)
+        pod.agent.fails = CommandError("no such program", exit_code=127)
+        with pytest.raises(CommandError):
+            await pod.start()
+
+    asyncio.run(run())
+    ((owner, size, confined, _),) = calls
+    assert owner.endswith("/c1/1")
+    assert (size, confined) == (5, False)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_limit_that_cannot_be_set_is_why_the_container_does_not_start(
+    limited: Callable[[Callable[..., str]], Pod], fails: bool
+) -> None:
+    def limit(*_: Any) -> str:
+        if fails:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        return "cannot have it"
+
+    async def run() -> None:
+        why = "cannot be limited to 5 MiB: Operation not permitted" if fails else "cannot have it"
+        pod = limited(limit)
+        with pytest.raises(ConfigError, match=f"^mount of container 'c1': '.*/data' {why}$"):
+            await pod.start()
+        assert pod.hypervisor.disks == set()
+
+    asyncio.run(run())
+
+
+def test_a_start_that_is_cancelled_waits_until_no_limit_is_being_set(
+    limited: Callable[[Callable[..., str]], Pod],
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def limit(directory: int, owner: str, size: int, confined: bool, stop: threading.Event) -> str:
+        begun.set()
+        stop.wait()
+        os.fstat(directory)
+        ended.set()
+        return ""
+
+    async def run() -> None:
+        start = asyncio.create_task(limited(limit).start())
+        await asyncio.to_thread(begun.wait)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert ended.is_set()
+
+    asyncio.run(run())
 
 
 def test_a_failed_start_takes_the_disk_back_that_it_plugged(store: Store, tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def test_a_record_with_text_that_is_not_utf8_breaks_its_own_pod_only(two_pods: S
     assert [pod.state for pod in vc.list_pods()] == ["failed", "ready"]
 
 
+def test_a_configuration_from_before_mounts_had_sizes_is_read(store: Store) -> None:
+    mounts = [vc.Mount("/x", "/y", False)]
+    config = PodConfig(id="a", containers=[vc.ContainerConfig(id="c", mounts=mounts)])
+    store.create(config, _record("a"))
+    path = store.roots.pod_state_dir("a") / "config.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    assert data["config"]["containers"][0]["mounts"][0].pop("size") == 0
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert store.read_config("a") == config
+
+
 @pytest.mark.parametrize("where", [(), ("vm_config",), ("hypervisor_config",)])
 def test_an_unknown_key_of_a_configuration_is_refused(two_pods: Store, where: tuple[str, ...]) -> None:
     path = two_pods.roots.pod_state_dir("a") / "config.json"

@@ -169,8 +169,8 @@ mount_option = click.option(
     "--mount",
     "mounts",
     multiple=True,
-    metavar="SOURCE:TARGET[:rw]",
-    help="Show a host path in the container; repeatable.",
+    metavar="SOURCE:TARGET[:rw[:size=MIB]]",
+    help="Show a host path in the container, which may write as much there; repeatable.",
 )
 
 _CONTAINER_OPTIONS = (

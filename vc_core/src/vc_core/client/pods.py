@@ -21,7 +21,7 @@ from vc_core.config.values import check_timeout
 from vc_core.driver.guest import Progress
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import BusyError, StateError, StorageError, SupervisorError, VCError
-from vc_core.host import processes
+from vc_core.host import processes, quota
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.settings import Settings
@@ -214,10 +214,22 @@ def _delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
                 if not force:
                     raise
                 state = str(State.FAILED)
+            _lift_limits(store, pod_id, force)
             store.remove(pod_id)
         _notify(Plugins(), pod_id, state, "")
 
     yield InThread(work)
+
+
+def _lift_limits(store: Store, pod_id: str, force: bool) -> None:
+    """Take the size limits from the mounts of all containers. Raises StorageError; with ``force`` that is logged."""
+    try:
+        for container in store.read_config(pod_id).containers:
+            quota.lift(container, pod_uuid(store.roots.pod_run_dir(pod_id)))
+    except VCError as error:
+        if not force:
+            raise
+        _log.warning("pod %s is deleted, but a size limit may be left: %s", pod_id, error)
 
 
 def _not_running(store: Store, pod_id: str, force: bool) -> State:

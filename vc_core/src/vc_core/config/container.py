@@ -74,15 +74,25 @@ class Mount:
     """A file or directory of the host, ``source``, mounted in a container on the absolute path ``target``.
 
     Unless ``read_only``, the container can write to it. Owners and modes that it sets are stored in extended attributes
-    of the host's files, so that it cannot leave a set-user-id program or a device on the host.
+    of the host's files, so that it cannot leave a set-user-id program or a device on the host. ``size`` limits what a
+    writable directory may hold, in MiB, by project quota of its file system, which needs root; 0: no limit.
     """
 
     source: str
     target: str
     read_only: bool = True
+    size: int = 0
 
     def __post_init__(self) -> None:
         set_fields(self, source=path_text(self.source))
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or not 0 <= self.size < 2**31:
+            raise ConfigError(
+                f"mount on {self.target!r} has size {self.size!r}; give MiB, a whole number, 0 for no limit"
+            )
+        if self.size and self.read_only:
+            raise ConfigError(
+                f"mount on {self.target!r} has a size, but is read-only; make it writable or leave it out"
+            )
         check_texts("mount", (self.source, self.target))
         if not self.source:
             raise ConfigError(f"mount on {self.target!r} has no source; name a file or directory of the host")
@@ -91,12 +101,16 @@ class Mount:
 
     @classmethod
     def parse(cls, text: str) -> Mount:
-        """Return the mount given as ``SOURCE:TARGET`` or ``SOURCE:TARGET:rw``. Raises ConfigError."""
-        (source, target), read_only = split_parts("mount", text, "SOURCE:TARGET", access=True)
-        return cls(source, target, read_only)
+        """Return the mount given as ``SOURCE:TARGET[:rw[:size=MIB]]``. Raises ConfigError."""
+        rest, separator, size = text.rpartition(":size=")
+        if separator and not (size.isascii() and size.isdecimal()):
+            raise ConfigError(f"mount {text!r} has the size {size!r}; give MiB, a whole number")
+        (source, target), read_only = split_parts("mount", rest if separator else text, "SOURCE:TARGET", access=True)
+        return cls(source, target, read_only, int(size) if separator else 0)
 
     def __str__(self) -> str:
-        return join_parts(self.source, self.target, read_only=self.read_only)
+        text = join_parts(self.source, self.target, read_only=self.read_only)
+        return f"{text}:size={self.size}" if self.size else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vc_core.config.container import ContainerConfig
+from vc_core.config.ids import pod_uuid
 from vc_core.driver.agent import (
     Agent,
     AgentCapability,
@@ -28,7 +30,7 @@ from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, with_path
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
-from vc_core.host import share, sources
+from vc_core.host import quota, share, sources
 from vc_core.host.paths import Rules
 from vc_core.host.sources import ContainerSources, Source
 from vc_core.states import State
@@ -89,7 +91,7 @@ class Containers:
 
         ``opened``: its sources, if they are open already; the caller closes them.
         Raises ConfigError, NotSupportedError, StorageError, HypervisorError, CommandError and other AgentErrors;
-        nothing of the start is left then.
+        nothing of the start is left then but the size limits of mounts, which stay until the container is deleted.
         """
         agent = machine.agent
         confinement = _confinement(agent, config)
@@ -101,6 +103,7 @@ class Containers:
             with ExitStack() as stack:
                 if opened is None:
                     opened = await self._open_sources(machine, config, stack)
+                await self._limit_mounts(machine, config, opened)
                 root_fs, disk = await self._attach_root(machine, config, opened)
                 mounts = self._share_mounts(machine, config, opened)
             guest = GuestContainer(
@@ -267,6 +270,38 @@ class Containers:
         """Detach a container's root from the VM, if it is a disk and the VM can. Raises HypervisorError."""
         if HypervisorCapability.HOTPLUG in machine.hypervisor.capabilities:
             await machine.hypervisor.detach(disk_id(container_id), AGENT_TIMEOUT)
+
+    async def _limit_mounts(self, machine: Machine, config: ContainerConfig, opened: ContainerSources | None) -> None:
+        """Set the size limits of a container's mounts. Raises ConfigError."""
+        for number, (mount, source) in enumerate(zip(config.mounts, opened.mounts if opened else (), strict=False)):
+            if mount.size:
+                owner = quota.owner(self._uuid, config.id, number)
+                confined = machine.hypervisor.user_namespace() is not None
+                if why := await self._limit(source, owner, mount.size, confined):
+                    raise source.refused(why)
+
+    async def _limit(self, source: Source, owner: str, size: int, confined: bool) -> str:
+        """Limit a source on a thread, because that visits all of its files; return why it cannot be limited."""
+        stop = threading.Event()
+        work = asyncio.ensure_future(asyncio.to_thread(quota.limit, source.fd, owner, size, confined, stop))
+        try:
+            return await asyncio.shield(work)
+        except OSError as error:
+            return f"cannot be limited to {size} MiB: {error.strerror}"
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait({work})  # it uses the source, which is closed next
+            raise
+
+    async def lift_limits(self, container_id: str) -> None:
+        """Take the size limits from a container's mounts. Called when it is deleted. Raises StorageError."""
+        config = self._ledger.container_config(container_id)
+        if any(mount.size for mount in config.mounts):
+            await asyncio.to_thread(quota.lift, config, self._uuid)
+
+    @property
+    def _uuid(self) -> str:
+        return pod_uuid(self._roots.pod_run_dir(self._ledger.record.id))
 
     def _share_mounts(
         self, machine: Machine, config: ContainerConfig, opened: ContainerSources | None

@@ -261,6 +261,7 @@ class Engine:
             machine = self._runtime.machine
             if machine is not None:
                 await machine.while_alive(self._runtime.containers.remove(machine, container_id))
+            await self._runtime.containers.lift_limits(container_id)
             self._ledger.remove_container(container_id)
 
     async def stats_container(self, container_id: str) -> ContainerUsage:

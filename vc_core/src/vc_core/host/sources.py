@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from vc_core.config.container import ContainerConfig
+from vc_core.config.container import ContainerConfig, Mount
 from vc_core.config.pod import PodConfig
 from vc_core.driver.devices import Device, SharedDirectory
 from vc_core.errors import ConfigError
-from vc_core.host import disk_use
+from vc_core.host import disk_use, quota
 from vc_core.host.paths import Rules
 
 #: How file systems begin: offset, first bytes (magic numbers of the kernel's linux/magic.h and fs/xfs, little-endian).
@@ -149,7 +149,7 @@ def open_container(config: ContainerConfig, rules: Rules, plugged: bool = False)
     if not config.cmd.args:
         raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
     root = _open_root(config, rules, plugged)
-    mounts = [_open_mount(config.id, mount.source, mount.read_only, rules) for mount in config.mounts]
+    mounts = [_open_mount(config.id, mount, rules) for mount in config.mounts]
     return ContainerSources(root, mounts)
 
 
@@ -215,11 +215,15 @@ def _open_root(config: ContainerConfig, rules: Rules, plugged: bool) -> Source:
     return source
 
 
-def _open_mount(container_id: str, text: str, read_only: bool, rules: Rules) -> Source:
-    source = Source(f"mount of container {container_id!r}", text)
+def _open_mount(container_id: str, mount: Mount, rules: Rules) -> Source:
+    source = Source(f"mount of container {container_id!r}", mount.source)
     if not (source.is_directory or stat.S_ISREG(source.mode)):
         raise source.refused("is neither a file nor a directory")
-    source.check(rules, read_only)
+    source.check(rules, mount.read_only)
+    if mount.size and not source.is_directory:
+        raise source.refused("is a file, and only directories can have a size limit; leave the size out")
+    if mount.size and (why := quota.missing(source.fd)):
+        raise source.refused(why)
     return source
 
 
