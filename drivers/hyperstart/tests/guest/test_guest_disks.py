@@ -1,20 +1,35 @@
-"""Roots and volumes that are disks: virtio-blk by name, SCSI by address, there at the start or added later."""
+"""Roots and volumes that are disks: virtio-blk by name, SCSI by address, there at the start or added later.
 
+On two of them, the functions of the host that limit directories are tried with Debian's kernel, because hosts of tests
+seldom have a file system with project quota.
+"""
+
+import json
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from guest_vm import VM, Qmp, RawHost, build_image, make_root_fs, with_pod
 
+import quota_in_guest
+import vc_core
 from needs import require
 from vc_agent_hyperstart.codec import Code
 from vc_core.driver import GuestImage
 
 pytestmark = pytest.mark.vm
+
+#: What Python needs in the guest, by the tags of its shares; it mounts them where they are here.
+PYTHON = {"usr": Path("/usr"), "python": Path(sys.base_prefix), "source": Path(vc_core.__file__).parents[1]}
+
+#: The file systems with project quota, each with the unit of its disk.
+WITH_QUOTA = {"xfs": 0, "ext4": 1}
 
 TOOLS = ("mkfs.ext4", "mksquashfs", "mkfs.erofs", "mkfs.xfs")
 
@@ -46,6 +61,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("mkfs.xfs", "-q", directory / "xfs")
     for name in ("ext4", "squashfs", "xfs"):
         run("cp", "--sparse=always", directory / name, directory / f"{name}-copy")
+    run("cp", "--sparse=always", directory / "xfs", directory / "xfs-quota")
+    run("mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota", directory / "ext4-quota", "64M")
     return directory
 
 
@@ -79,9 +96,15 @@ def extended(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Iterator
     disks.scsi(images / "ext4-copy", 0, 1)
     disks.scsi(images / "xfs", 2, 0, read_only=False)
     disks.scsi(images / "xfs-copy", 3, 0, read_only=False)
+    for fstype, lun in WITH_QUOTA.items():
+        disks.scsi(images / f"{fstype}-quota", 4, lun, read_only=False)
     disks.drive(images / "squashfs-copy", name="spare")
+    for tag, path in PYTHON.items():
+        disks.arguments += ["-fsdev", f"local,id={tag},path={path},security_model=none,readonly=on"]
+        disks.arguments += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
     usual: dict[str, tuple[str, ...]] = {"disks": ("virtio_blk", "virtio_scsi", "sd_mod")}
-    usual.update({name: (name,) for name in ("ext4", "squashfs", "erofs", "xfs")})
+    usual.update({name: (name,) for name in ("squashfs", "erofs", "xfs")})
+    usual["ext4"] = ("ext4", "quota_v2")
     directory = tmp_path_factory.mktemp("vm")
     with with_pod(directory, build_image(platform.machine(), later=usual), devices=disks.arguments) as vm:
         yield vm
@@ -261,3 +284,78 @@ def test_a_disk_is_unmounted_before_power_off_and_its_modules_are_loaded_when_it
         ["debugfs", "-R", "cat /rootfs/kept", image], capture_output=True, check=True, encoding="utf-8"
     )
     assert kept.stdout == "kept\n"
+
+
+@pytest.fixture(scope="module")
+def in_guest(extended: VM) -> dict[str, dict[str, Any]]:
+    """What the functions that limit directories do on a kernel and on file systems with project quota."""
+    lines = ["set -e; for dir in lib lib64; do ln -s usr/$dir /$dir; done"]
+    for tag, path in PYTHON.items():
+        lines.append(f"mkdir -p {path}; mount -t 9p -o trans=virtio,version=9p2000.L,ro {tag} {path}")
+    lines.append(f'PYTHONPATH={PYTHON["source"]} exec {sys.base_prefix}/bin/python3 -B -c "$0" "$@"')
+    script = Path(quota_in_guest.__file__).read_text(encoding="utf-8")
+    disks = [f"{fstype}=0:4:{lun}" for fstype, lun in WITH_QUOTA.items()]
+    with closing(RawHost(extended)) as host:
+        host.take_over()
+        host.hello()
+        ext4 = {"image": "", "addr": "0:1", "fstype": "ext4", "overlay": True}
+        assert output_of(host, "true", volumes=[volume(device="", addr="2:0")], **ext4) == ""  # loads both modules
+        output = output_of(host, "sh", "-c", "\n".join(lines), script, *disks, overlay=True)
+        found: dict[str, dict[str, Any]] = json.loads(output)
+    return found
+
+
+@pytest.fixture(params=WITH_QUOTA)
+def limits(in_guest: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the facts of one file system; each list begins with how setting a limit, or writing, ended."""
+    return in_guest[request.param]
+
+
+def test_a_limited_directory_takes_no_more_than_its_size(limits: dict[str, Any]) -> None:
+    assert limits["limit"] == ""
+    assert limits["fill"] == ["full", True]
+
+
+def test_a_limited_directory_takes_no_more_than_one_file_for_each_4_kib(limits: dict[str, Any]) -> None:
+    assert limits["files"] == ["full", True]
+
+
+def test_no_file_leaves_its_limit_by_a_process_in_a_user_namespace(limits: dict[str, Any]) -> None:
+    assert "while setting project on" in limits["escape"][0]
+    assert limits["escape"][1:] == ["limited"]
+
+
+def test_a_limit_counts_what_is_in_the_directory_already_however_deep(limits: dict[str, Any]) -> None:
+    assert limits["tree"] == ["limited"] * 4
+
+
+def test_a_limit_holds_neither_beside_the_directory_nor_where_its_links_and_mounts_lead(limits: dict[str, Any]) -> None:
+    assert limits["sibling"] == ["written", "free", "free", "free"]
+
+
+def test_a_start_after_a_crash_sets_the_limit_of_its_mount_anew(limits: dict[str, Any]) -> None:
+    assert limits["again"] == ""
+
+
+def test_a_directory_that_has_a_limit_gets_no_second_one(limits: dict[str, Any]) -> None:
+    assert "belong to project" in limits["other"]
+
+
+def test_a_limit_that_is_refused_or_stopped_half_way_leaves_nothing(limits: dict[str, Any]) -> None:
+    assert "belong to project" in limits["above"][0]
+    assert limits["above"][1:] == ["free", "free", "limited"]
+    assert limits["stopped"] == ["EINTR", "free", "free"]
+
+
+def test_a_limit_that_is_lifted_leaves_the_files_as_they_are(limits: dict[str, Any]) -> None:
+    assert limits["lifted"] == ["free", "free", "free", "written"]
+    assert limits["kept"] == [True, True]
+
+
+def test_what_was_moved_out_of_a_limited_directory_can_join_another(limits: dict[str, Any]) -> None:
+    assert limits["moved"] == ["written", "limited", "", "limited", "limited"]
+
+
+def test_a_vm_with_capabilities_on_the_host_is_limited_by_xfs_only(in_guest: dict[str, dict[str, Any]]) -> None:
+    assert in_guest["xfs"]["unconfined"] == ""
+    assert "no user namespace of its own" in in_guest["ext4"]["unconfined"]
