@@ -22,20 +22,33 @@ _MAKERS = {
     "ext4": ["/sbin/mke2fs", "-q", "-t", "ext4", "-d", "{root}", "{disk}", "16m"],
     "squashfs": ["mksquashfs", "{root}", "{disk}", "-quiet", "-no-progress"],
     "erofs": ["mkfs.erofs", "{disk}", "{root}"],
+    "xfs": ["mkfs.xfs", "-q", "-d", "name={disk},size=300m,file=1", "-p", "{disk}.proto"],  # no smaller one is made
 }
 
 
 @pytest.fixture(scope="module")
 def disks(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the bundle's root as a disk of each kind."""
-    require("mke2fs", "mksquashfs", "mkfs.erofs")
+    require("mke2fs", "mksquashfs", "mkfs.erofs", "mkfs.xfs")
     top = tmp_path_factory.mktemp("disks")
     made = {}
+    (top / "xfs.proto").write_text(f"/\n0 0\n{_prototype(bundle / 'rootfs')}", encoding="utf-8")
     for fstype, command in _MAKERS.items():
         made[fstype] = top / fstype
         argv = [word.format(root=bundle / "rootfs", disk=made[fstype]) for word in command]
         subprocess.run(argv, check=True, capture_output=True)
     return made
+
+
+def _prototype(path: Path, name: str = "") -> str:
+    """Return the lines of mkfs.xfs(8), option ``-p``, for a file, link or directory with all below it."""
+    mode = path.lstat().st_mode
+    if path.is_symlink():
+        return f"{name} l--777 0 0 {path.readlink()}\n"
+    if path.is_dir():
+        below = "".join(_prototype(one, one.name) for one in path.iterdir())
+        return f"{name} d--{mode & 0o777:o} 0 0\n{below}$\n".lstrip()
+    return f"{name} ---{mode & 0o777:o} 0 0 {path}\n"
 
 
 def container(container_id: str, disk: Path, **fields: Any) -> vc.ContainerConfig:

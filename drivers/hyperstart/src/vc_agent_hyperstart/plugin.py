@@ -23,6 +23,7 @@ _LATER = {
     "ext4": ("ext4",),
     "squashfs": ("squashfs",),
     "erofs": ("erofs",),
+    "xfs": ("xfs",),
 }
 
 #: Debian packages for commands in the guest's own root: a shell and the usual tools in one static program of 2 MB.
