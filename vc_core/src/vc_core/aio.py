@@ -164,6 +164,7 @@ class PodPool:
 
     As a context manager it is closed at its end. A program that ends without closing it closes it; the pods of one that
     is killed are deleted when the next pool is made.
+    A fork of the program has no part in the pool: there, :meth:`take` raises StateError and :meth:`close` does nothing.
     """
 
     def __init__(self, config: PodConfig, size: int = 4, *, max_age: float | None = None, name: str = "") -> None:

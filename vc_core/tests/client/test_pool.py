@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -214,3 +215,83 @@ def test_the_next_pool_deletes_what_a_killed_program_left(
     with vc.PodPool(config, size=1, name="next"):
         wait_for(lambda: not set(left) & set(store.ids()), "the pods of the killed program are deleted")
     assert [one.pool for one in vc.list_pods()] == [""]
+
+
+def test_a_fork_takes_no_pod_and_closes_none(config: vc.PodConfig) -> None:
+    with vc.PodPool(config, size=2, name="web") as pool:
+        wait_for(lambda: len(waiting()) == 2, "the pool is full")
+        full = set(waiting())
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                with pool:
+                    pool.take(timeout=SOON)
+            except BaseException as error:
+                os.write(writer, str(error).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writer)
+        with open(reader, "rb") as answer:
+            assert f"pool 'web' belongs to process {os.getpid()}".encode() in answer.read()
+        assert set(waiting()) == full
+        taken = pool.take(timeout=SOON)
+        assert taken.id in full
+        taken.delete(force=True)
+
+
+def test_a_pod_whose_take_is_cancelled_is_deleted(config: vc.PodConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimed, go = threading.Event(), threading.Event()
+    unmark = pool_module.pools.unmark
+
+    def held(roots: Roots, pod_id: str) -> None:
+        unmark(roots, pod_id)
+        claimed.set()
+        assert go.wait(SOON)
+
+    async def main() -> None:
+        async with aio.PodPool(config, size=1) as pool:
+            taking = asyncio.create_task(pool.take())
+            await asyncio.to_thread(claimed.wait, SOON)
+            taking.cancel()
+            go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await taking
+
+    monkeypatch.setattr(pool_module.pools, "unmark", held)
+    asyncio.run(main())
+    assert claimed.is_set()
+    assert vc.list_pods() == []
+
+
+def test_a_pod_that_started_and_cannot_be_watched_is_not_left(
+    config: vc.PodConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with vc.PodPool(config, size=1) as pool:
+        wait_for(waiting, "the pool is full")
+        monkeypatch.setattr(pool_module, "vm_identity", fail)
+        pool.take().delete(force=True)
+        with pytest.raises(OSError, match="Too many open files"):
+            pool.take(timeout=SOON)
+        monkeypatch.undo()
+    assert vc.list_pods() == []
+
+
+def test_a_pool_fills_without_threads_when_the_host_allows_no_more(
+    config: vc.PodConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "pool web" and threading.active_count() > before:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    before = threading.active_count()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with vc.PodPool(config, size=2, name="web") as pool:
+        pool.take(timeout=SOON).delete(force=True)
+    assert vc.list_pods() == []

@@ -75,7 +75,8 @@ class Keeper:
         owner = ProcessIdentity.of(os.getpid())
         assert owner is not None
         self._owner, self._mark = owner, PoolMark(pool=self.name, owner=owner.to_mapping())
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the fields below but the threads; may be held when theirs is taken
+        self._threads_lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
         self._starting: set[str] = set()
         self._threads: set[threading.Thread] = set()
@@ -87,19 +88,30 @@ class Keeper:
         self._wake = os.eventfd(0, flags)
         for descriptor in (self._ready, self._wake):
             weakref.finalize(self, os.close, descriptor)
-        atexit.register(self._close_at_exit)
-        self._execute(self._keep)
+        atexit.register(self._close)
+        self._start_thread(self._keep)
 
     def take(self, timeout: float | None) -> Operation[str]:
         """Return the id of a running pod, which is then the caller's; wait for one if none is ready.
 
-        ``timeout``: seconds. Raises BusyError when it expires, StateError for a pool that is closed, and the error that
-        kept a pod from starting if none is left; the pool then tries again.
+        ``timeout``: seconds. Raises BusyError when it expires, StateError for a pool that is closed or another process'
+        one, and the error that kept a pod from starting if none is left; the pool then tries again.
         """
         check_timeout(timeout)
+        if self._is_copy():
+            raise StateError(
+                f"pool {self.name!r} belongs to process {self._owner.pid}, of which this one is a fork; make another",
+                state="forked",
+                wanted=[],
+            )
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            pod_id: str | None = yield InThread(self._claim)
+            claimed: list[str] = []
+            try:
+                pod_id: str | None = yield InThread(partial(self._claim, claimed))
+            except BaseException:  # such as a cancellation: the caller does not get the pod
+                yield InThread(partial(self._delete, claimed))
+                raise
             if pod_id is not None:
                 return pod_id
             own = os.dup(self._ready)  # an event loop waits for a descriptor once, and its tasks may be many
@@ -111,12 +123,20 @@ class Keeper:
                 raise BusyError(f"no pod of pool {self.name!r} got ready within {timeout:g} s; wait longer")
 
     def close(self) -> Operation[None]:
-        """Delete all pods of the pool, those that are being started too; pods that were taken are not its own."""
+        """Delete all pods of the pool, those that are being started too; pods that were taken are not its own.
+
+        In a fork of the process that made the pool, nothing is done: the pods are not the fork's.
+        """
         yield InThread(self._close)
 
-    def _claim(self) -> str | None:
+    def _is_copy(self) -> bool:
+        """Return whether this is a fork of the pool's process: it has no keeper, and locks that nobody releases."""
+        return os.getpid() != self._owner.pid
+
+    def _claim(self, claimed: list[str]) -> str | None:
         """Return a pod that waited and is alive, and is the pool's no more; None if none waits.
 
+        ``claimed``: gets the id of each pod that is removed from the pool, before anything is done with it.
         Raises StateError, and the error of a start that failed.
         """
         while True:
@@ -126,7 +146,10 @@ class Keeper:
                 failure, self._failure = self._failure, None
                 if failure is not None:
                     os.eventfd_read(self._ready)
-                one = self._remove(self._waiting[0]) if self._waiting else None
+                one = self._waiting[0] if self._waiting else None
+                if one is not None:
+                    claimed.append(one.pod_id)
+                    self._remove(one)
                 self._calm_until = time.monotonic() + _CALM
                 os.eventfd_write(self._wake, 1)
             if one is None:
@@ -163,33 +186,36 @@ class Keeper:
 
     def _keep(self) -> None:
         self._delete_abandoned()
-        ended: set[int] = set()
         while True:
             with self._lock:
                 if self._closed:
                     return
                 now = time.monotonic()
+                pidfds = [one.pidfd for one in self._waiting if one.pidfd is not None]
+                ended = _readable(pidfds, 0.0)  # anew, because numbers that were waited for may be others' by now
                 oldest = -1.0 if self._max_age is None else now - self._max_age
                 gone = [self._remove(one) for one in list(self._waiting) if one.pidfd in ended or one.since <= oldest]
-                self._fill(now)
-                pidfds = [one.pidfd for one in self._waiting if one.pidfd is not None]
+                wanted = self._fill(now)
                 patience = self._next_change(now)
             for one in gone:
                 one.release()
             self._delete(one.pod_id for one in gone)
-            ended = _readable([self._wake, *pidfds], patience)
-            if self._wake in ended:
+            for pod_id in wanted:
+                self._execute(partial(self._start, pod_id))
+            if self._wake in _readable([self._wake, *(set(pidfds) - ended)], patience):
                 os.eventfd_read(self._wake)
 
-    def _fill(self, now: float) -> None:
-        """Start pods, as many as processors at a time, unless a start has failed. Called with the lock held."""
+    def _fill(self, now: float) -> list[str]:
+        """Return the ids of pods to start, as many as processors at a time; none once a start has failed.
+
+        Called with the lock held.
+        """
         if self._failure is not None or (self._waiting and now < self._calm_until):
-            return
+            return []
         missing = self._size - len(self._waiting) - len(self._starting)
-        for _ in range(min(missing, (os.cpu_count() or 1) - len(self._starting))):
-            pod_id = new_id()
-            self._starting.add(pod_id)
-            self._execute(partial(self._start, pod_id))
+        wanted = [new_id() for _ in range(min(missing, (os.cpu_count() or 1) - len(self._starting)))]
+        self._starting.update(wanted)
+        return wanted
 
     def _next_change(self, now: float) -> float | None:
         """Return the seconds until time alone changes something, None for never. Called with the lock held."""
@@ -200,18 +226,26 @@ class Keeper:
 
     def _delete_abandoned(self) -> None:
         """Delete the waiting pods of pools whose process has ended without closing them."""
-        with suppress(VCError):
+        with suppress(VCError, OSError):
             marks = {pod_id: pools.find_mark(self._store.roots, pod_id) for pod_id in self._store.ids()}
             self._delete(pod_id for pod_id, found in marks.items() if found is not None and not found.is_owned())
 
     # -- threads for one pod each --------------------------------------------------------------------------------------
 
-    def _execute(self, work: Callable[[], None]) -> None:
-        """Execute a function on a thread for which :meth:`close` waits."""
+    def _start_thread(self, work: Callable[[], None]) -> None:
+        """Execute a function on a thread for which :meth:`close` waits. Raises RuntimeError if there can be none."""
         thread = threading.Thread(target=work, name=f"pool {self.name}", daemon=True)
-        self._threads = {one for one in self._threads if one.is_alive()}
-        thread.start()
-        self._threads.add(thread)
+        with self._threads_lock:
+            self._threads = {one for one in self._threads if one.is_alive()}
+            thread.start()
+            self._threads.add(thread)
+
+    def _execute(self, work: Callable[[], None]) -> None:
+        """Execute a function on a thread of its own, or here where the host or the end of the program allows none."""
+        try:
+            self._start_thread(work)
+        except RuntimeError:
+            work()
 
     def _start(self, pod_id: str) -> None:
         failure: BaseException | None = None
@@ -222,6 +256,7 @@ class Keeper:
             one = _Waiting(pod_id, time.monotonic(), None if identity is None else identity.open_pidfd())
         except BaseException as error:
             failure = error
+            _delete(pod_id)  # it may run: only what came after its start failed
         with self._lock:
             self._starting.discard(pod_id)
             if not self._closed:
@@ -260,16 +295,16 @@ class Keeper:
         return [*(one.pod_id for one in waiting), *starting]
 
     def _close(self) -> None:
-        atexit.unregister(self._close_at_exit)
+        if self._is_copy():
+            return
+        atexit.unregister(self._close)
         self._delete(self._end())
-        while threads := [one for one in self._threads if one.is_alive()]:
+        while threads := self._alive_threads():
             threads[0].join()
 
-    def _close_at_exit(self) -> None:
-        """Delete all pods when the program ends without closing the pool; no thread can be started then."""
-        if os.getpid() == self._owner.pid:  # and not a fork of it
-            for pod_id in self._end():
-                _delete(pod_id)
+    def _alive_threads(self) -> list[threading.Thread]:
+        with self._threads_lock:
+            return [one for one in self._threads if one.is_alive()]
 
 
 def _delete(pod_id: str) -> None:
@@ -277,7 +312,7 @@ def _delete(pod_id: str) -> None:
         run_blocking(delete_pod(pod_id, force=True))
     except PodNotFoundError:
         pass
-    except VCError as error:
+    except (VCError, OSError) as error:
         _log.error("pod %s of a pool cannot be deleted: %s", pod_id, error)
 
 
