@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vc_core.driver.files import open_regular
+
 #: The variable of the environment with the absolute path of the file; without it nothing is written.
 VARIABLE = "VIRTCONTAINERS_TRACE"
 
@@ -26,12 +28,16 @@ _file: int | None = None
 
 
 def create(path: Path) -> None:
-    """Make an empty trace, which this process, and those that it starts, write to. Raises OSError."""
+    """Make an empty trace, which this process, and those that it starts, write to.
+
+    A regular file that is there is emptied. Raises OSError, also for a pipe or a device.
+    """
     global _file
     stop()
-    _file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    _file = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, follow=True)
+    os.truncate(_file, 0)
     os.write(_file, b"[\n")
-    os.environ[VARIABLE] = str(path.absolute())
+    os.environ[VARIABLE] = str(path.resolve())
 
 
 def join(process: str) -> None:
@@ -42,7 +48,7 @@ def join(process: str) -> None:
     global _file
     if _file is None and (path := os.environ.get(VARIABLE)):
         with suppress(OSError):
-            _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            _file = open_regular(path, os.O_WRONLY | os.O_APPEND)
     if _file is not None:
         _write({"name": "process_name", "ph": "M", "pid": os.getpid(), "tid": 0, "args": {"name": process}})
         add("start of the interpreter, imports", _process_start())

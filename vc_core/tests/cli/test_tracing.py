@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vc_core import trace
 from vc_core.cli.tracing import Span, drawn, read
 
 RUN = ["pod", "run", "--hypervisor", "mock", "--agent", "noop", "--quiet"]
@@ -54,6 +55,31 @@ def test_a_trace_that_cannot_be_written_is_refused_before_anything_is_done(tmp_p
         f"virtc: the trace '{tmp_path}/missing/trace' cannot be written: No such file or directory; give another file\n"
     )
     assert virtc("pod", "list", "--quiet").stdout == ""
+
+
+def test_a_trace_to_anything_but_a_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        done = virtc(*RUN, "--timeline", "--trace", str(path))
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"virtc: the trace '{path}' cannot be written: it is not a regular file")
+    assert virtc("pod", "list", "--quiet").stdout == ""
+
+
+def test_a_trace_behind_a_link_is_written_by_supervisors_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(trace.VARIABLE, raising=False)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "target")
+    trace.create(link)
+    trace.stop()
+    assert os.environ[trace.VARIABLE] == str(tmp_path / "target")
+
+
+def test_lines_that_a_full_disk_cut_off_are_not_drawn(tmp_path: Path) -> None:
+    whole = '{"name": "kept", "ph": "X", "ts": 0, "dur": 5000, "pid": 7, "tid": 7}'
+    (tmp_path / "trace").write_text(f'[\n{{"name": "proc{whole},\n{whole},\n{whole[:20]}', encoding="utf-8")
+    assert read(tmp_path / "trace") == [Span("?", "kept", 0, 5)]
+    assert len(drawn([], 80)) == 1
 
 
 def test_bars_lie_where_their_spans_lie() -> None:

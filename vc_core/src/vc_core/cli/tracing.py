@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,16 +87,23 @@ def _traced(path: Path | None, draws: bool) -> Iterator[None]:
             yield
         trace.stop()
         if draws:
-            for line in drawn(read(file), shutil.get_terminal_size().columns):
+            try:
+                spans = read(file)
+            except OSError as error:
+                raise StorageError(f"the trace {str(file)!r} cannot be read: {error.strerror}") from error
+            for line in drawn(spans, shutil.get_terminal_size().columns):
                 output.echo(line, err=True)
 
 
 def read(path: Path) -> list[Span]:
-    """Return the spans of a trace in their order."""
-    events = json.loads(path.read_text(encoding="utf-8").rstrip().rstrip(",") + "]")
+    """Return the spans of a trace in their order, without those that a full disk cut off. Raises OSError."""
+    events = []
+    for line in path.read_bytes().splitlines()[1:]:
+        with suppress(ValueError):
+            events.append(json.loads(line.removesuffix(b",")))
     processes = {event["pid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
     spans = [
-        Span(processes[event["pid"]], event["name"], event["ts"] / 1000, event["dur"] / 1000)
+        Span(processes.get(event["pid"], "?"), event["name"], event["ts"] / 1000, event["dur"] / 1000)
         for event in events
         if event["ph"] == "X"
     ]
@@ -106,8 +113,8 @@ def read(path: Path) -> list[Span]:
 def drawn(spans: list[Span], columns: int) -> list[str]:
     """Return the lines of a drawing of spans: process, name, begin and length in ms, and a bar."""
     shown = [span for span in spans if span.length >= _SHOWN]
-    first = min(span.begin for span in shown)
-    whole = max(span.begin + span.length for span in shown) - first
+    first = min((span.begin for span in shown), default=0.0)
+    whole = max((span.begin + span.length for span in shown), default=0.0) - first
     width = max(10, columns - _TEXTS)
     lines = [f"{'process':<12} {'what':<32} {'from':>8} {'ms':>8}"]
     for span in shown:
