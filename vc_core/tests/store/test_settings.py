@@ -56,6 +56,10 @@ def test_root_reads_the_hosts_file_only(
     assert not Settings.read({"XDG_CONFIG_HOME": str(tmp_path / "home")}).strict
 
 
+def test_an_empty_variable_names_no_file(two: tuple[Path, Path], tmp_path: Path) -> None:
+    assert Settings.read({CONFIG_VARIABLE: "", "XDG_CONFIG_HOME": str(tmp_path / "home")}) == Settings()
+
+
 @pytest.mark.root
 def test_of_a_plain_user_the_users_file_wins(
     two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -79,6 +83,8 @@ def test_of_a_plain_user_the_users_file_wins(
         ("[pod]\nstrict = 1", "has pod.strict = 1; give true or false"),
         ('[pod]\nstrict = "true"', "has pod.strict = 'true'; give true or false"),
         ("[pod", "is not TOML: "),
+        (f"pod = {'[' * 60_000}", "is not TOML: "),
+        (f"[pod]\nstrict = {'9' * 5_000}", "is not TOML: "),
     ],
 )
 def test_what_a_file_cannot_hold_is_refused_with_the_files_path(file: Path, text: str, message: str) -> None:

@@ -53,7 +53,7 @@ class Settings:
             try:
                 values = _read(path)
             except FileNotFoundError:
-                if CONFIG_VARIABLE in environment:
+                if environment.get(CONFIG_VARIABLE):
                     raise ConfigError(f"configuration file {str(path)!r}, of {CONFIG_VARIABLE}, is not there") from None
                 continue
             files.append(path)
@@ -92,7 +92,7 @@ def _read(path: Path) -> dict[str, Any]:
         if status.st_mode & 0o022:
             raise ConfigError(f"{name} is writable by others; run: chmod 644 {path}")
         values = tomllib.loads(os.read(fd, _SIZE_MAX).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of tomllib; also a number of too many digits, too many brackets
         raise ConfigError(f"{name} is not TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
