@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -62,6 +63,24 @@ def test_a_deleted_container_is_gone_and_its_id_free(added: Added, pod: vc.Pod, 
     again = pod.create_container(container(bundle, "true", container_id="brief"))
     again.start()
     assert again.wait() == 0
+
+
+def test_a_deleted_container_leaves_the_root_to_another_one_that_has_it(
+    added: Added, pod: vc.Pod, tmp_path: Path, bundle: Path
+) -> None:
+    root = shutil.copytree(bundle, tmp_path / "bundle", symlinks=True)
+    first, second = (
+        pod.create_container(vc.ContainerConfig(id=name, root_fs=str(root), cmd=vc.Cmd(args=["sleep", "1000"])))
+        for name in ("first", "second")
+    )
+    for one in (first, second):
+        one.start()
+        assert one.enter(vc.Cmd(args=["echo", "here"])).stdout == b"here\n"
+    first.stop(force=True)
+    first.delete()
+    assert second.enter(vc.Cmd(args=["sh", "-c", "ls /bin | grep -x sh"], user="1000")).stdout == b"sh\n"
+    second.stop(force=True)
+    second.delete()
 
 
 def test_a_container_that_ignores_to_be_stopped_is_killed_at_the_timeout(added: Added) -> None:

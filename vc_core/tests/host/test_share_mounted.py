@@ -111,3 +111,29 @@ mounts.bind(stranger, top / "run/share/c1/rootfs")
 share.unbind(top / "moved/share", "c1")
 print(names(top / "moved/share"), names(top / "run/share/c1/rootfs"))
 """) == ["[] ['two']"]
+
+
+def test_a_root_that_two_containers_have_is_bound_once_and_until_both_have_ended(run: Run) -> None:
+    lines = run(
+        """
+def bind_root(container_id, name):
+    with Source("the test", str(top / name)) as source:
+        return share.bind_root(directory, container_id, source)
+
+one, two, other = bind_root("c1", "one"), bind_root("c2", "one"), bind_root("c3", "two")
+print(one == two, one != other, names(directory / "c2/rootfs"))
+share.unbind(directory, "c1")
+print(names(directory), names(directory / one), names(directory / other))
+share.unbind(directory, "c2")
+print(names(directory), names(directory / ".roots"), names(directory / other), (directory / one).exists())
+print(bind_root("c3", "two") == other, names(directory / other), len(mounts.mounted_below(directory)))
+"""
+    )
+    assert lines == [
+        "True True ['one']",
+        "['.roots', 'c2', 'c3'] ['one'] ['two']",
+        lines[2],
+        "True ['two'] 2",
+    ]
+    assert lines[2].startswith("['.roots', 'c3'] ['")
+    assert lines[2].endswith("'] ['two'] False")

@@ -157,7 +157,7 @@ class Confinement:
 class GuestContainer:
     """A container as the agent sees it.
 
-    ``root_fs`` is the path of the container's root below the pod's shared directory ("c1/rootfs"); it is "" when the
+    ``root_fs`` is the path of the container's root below the pod's shared directory (".roots/65-7"); it is "" when the
     root is a ``disk``. With ``writable_root_fs`` the container writes to that disk itself, else to an overlay. ``cmd``
     is the command to run; ``terminal`` the size of the terminal that it runs on, None for no terminal.
     """

@@ -256,7 +256,7 @@ class Containers:
         disk = root_disk(config, root)
         if disk is None:
             users = machine.hypervisor.user_namespace()
-            return share.bind_into(self._share_dir, f"{config.id}/rootfs", root, users=users), None
+            return share.bind_root(self._share_dir, config.id, root, users), None
         if AgentCapability.DISKS not in machine.agent.capabilities:
             raise NotSupportedError(
                 f"rootfs of container {config.id!r} is the disk {config.root_fs!r}, and the agent of its pod can use "

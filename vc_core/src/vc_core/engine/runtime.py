@@ -227,7 +227,7 @@ class Runtime:
         if root is None or self._share_dir is None:
             return ""
         users = machine.hypervisor.user_namespace()
-        return share.bind_into(self._share_dir, f"{_POD_ROOT}/rootfs", root, users=users)
+        return share.bind_root(self._share_dir, _POD_ROOT, root, users)
 
     def _make_machine(self, pod: PodContext, *saved: Mapping[str, Any] | None) -> Machine:
         drivers = assembly.make_drivers(self._plugins, self._ledger.config, pod, *saved)

@@ -24,6 +24,12 @@ from vc_core.store import files
 #: Set-user-id programs and devices have no effect below a shared directory, even if a guest manages to make some there.
 _SAFE = mounts.MS_NOSUID | mounts.MS_NODEV
 
+#: The directory below a shared one in which root file systems are bound; no container can have that id.
+_ROOTS = ".roots"
+
+#: The link to its root file system in the directory of a container.
+_ROOT = "rootfs"
+
 
 def make_shared_dir(directory: Path) -> None:
     """Make a shared directory, unless it is one already. Called at a pod's start. Raises StorageError."""
@@ -65,6 +71,28 @@ def bind_into(directory: Path, place: str, source: Source, read_only: bool = Tru
     return place
 
 
+def bind_root(directory: Path, container_id: str, source: Source, users: Path | None = None) -> str:
+    """Bind a container's root file system below a shared directory, unless another container has it; return its place.
+
+    Called before a container starts; ``users`` as for :func:`bind_into`. There is one place for each directory of the
+    host, because a guest that caches what it sees takes two places of one directory for the same, and loses both when
+    one of them is unbound. Raises StorageError.
+    """
+    status = os.fstat(source.fd)
+    place = f"{_ROOTS}/{status.st_dev}-{status.st_ino}"  # a bound directory keeps its number
+    try:
+        if not mounts.mounted_in(directory, place):
+            bind_into(directory, place, source, users=users)
+        with mounts.writable(directory) as top:
+            _make_point(top, PurePath(container_id), is_directory=True)
+            with suppress(FileNotFoundError):  # of an interrupted start
+                os.unlink(f"{container_id}/{_ROOT}", dir_fd=top)
+            os.symlink(f"../{place}", f"{container_id}/{_ROOT}", dir_fd=top)
+    except OSError as error:
+        raise StorageError(f"{source.given!r} cannot be shared with the guest: {error.strerror}") from error
+    return place
+
+
 def bind_volume(target: Path, source: Source, read_only: bool) -> None:
     """Bind a directory of the host on ``target``, with what is mounted below it, for a VM that is made then.
 
@@ -101,14 +129,37 @@ def _make_point(top: int, place: PurePath, is_directory: bool) -> None:
 def unbind(directory: Path, container_id: str) -> None:
     """Unbind all that a container was given and remove its mount points. Called when it ended. Raises StorageError.
 
-    It is gone for the VM too, but for files that the VM has open.
+    It is gone for the VM too, but for files that the VM has open, and for a root file system that another container has.
     """
     try:
         _unmount_below(directory, container_id)
         with mounts.writable(directory) as top:
             files.remove_tree(Path(container_id), within=top)
+            for place in _unused_roots(top):
+                _unmount_below(directory, place)
+                files.remove_tree(Path(place), within=top)
     except OSError as error:
         raise StorageError(f"{str(directory / container_id)!r} cannot be unmounted: {error.strerror}") from error
+
+
+def _unused_roots(top: int) -> list[str]:
+    """Return the places of root file systems, below the shared directory ``top``, that no container has."""
+    used = set()
+    for container_id in _names(top, "."):
+        with suppress(OSError):  # it has a disk for its root, or is no container
+            used.add(PurePath(os.readlink(f"{container_id}/{_ROOT}", dir_fd=top)).name)
+    return [f"{_ROOTS}/{name}" for name in _names(top, _ROOTS) if name not in used]
+
+
+def _names(top: int, place: str) -> list[str]:
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    except FileNotFoundError:
+        return []
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def _unmount_below(directory: Path, place: str) -> None:
