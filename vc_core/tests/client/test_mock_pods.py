@@ -15,10 +15,10 @@ import pytest
 
 import vc_core as vc
 from vc_core import aio, sync
-from vc_core.client import containers
+from vc_core.client import containers, pods
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.pods import create_pod
-from vc_core.errors import StateError, StorageError, VCError
+from vc_core.errors import PodNotFoundError, StateError, StorageError, VCError
 from vc_core.host import quota
 from vc_core.store import files
 from vc_core.store.roots import Roots
@@ -84,6 +84,24 @@ def test_what_is_deleted_gives_its_limits_back(
     assert [one.id for one in pod.status().containers] == ["c1"]
     delete(force=force)
     assert lifted == ["c1", "c1"]
+
+
+def test_deleting_by_force_succeeds_when_the_client_of_the_aborted_start_deletes_the_pod_first(
+    mock_config: Callable[..., vc.PodConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = vc.create_pod(mock_config())
+    end_by_force = pods._end_by_force
+
+    def outrun(store: Store, pod_id: str) -> Operation[None]:
+        yield from end_by_force(store, pod_id)
+        yield InThread(lambda: vc.delete_pod(pod_id))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pods, "_end_by_force", outrun)
+        pod.delete(force=True)
+    assert vc.list_pods() == []
+    with pytest.raises(PodNotFoundError):
+        pod.delete(force=True)
 
 
 def test_an_id_that_is_taken_is_refused_and_the_pod_untouched(mock_config: Callable[..., vc.PodConfig]) -> None:

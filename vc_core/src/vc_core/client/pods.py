@@ -15,12 +15,12 @@ from vc_core.client.connect import connect, find_supervisor
 from vc_core.client.foreground import Foreground, attend
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import final_reply, request, result
-from vc_core.config.ids import new_id, pod_uuid
+from vc_core.config.ids import check_id, new_id, pod_uuid
 from vc_core.config.pod import PodConfig
 from vc_core.config.values import check_timeout
 from vc_core.driver.guest import Progress
 from vc_core.driver.process import ProcessIdentity
-from vc_core.errors import BusyError, StateError, StorageError, SupervisorError, VCError
+from vc_core.errors import BusyError, PodNotFoundError, StateError, StorageError, SupervisorError, VCError
 from vc_core.host import processes, quota
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
@@ -187,7 +187,14 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
 
     Raises PodNotFoundError, StateError, StorageError, and SupervisorError for a process that cannot be killed.
     """
-    yield from _delete(Store.here(), pod_id, force)
+    store = Store.here()
+    found = store.exists(check_id("pod", pod_id))
+    try:
+        yield from _delete(store, pod_id, force)
+    except PodNotFoundError:
+        if not found or not force:
+            raise
+        # The client of a start that was aborted for this has deleted it.
 
 
 def _delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
