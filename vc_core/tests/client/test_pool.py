@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from vc_core import aio
 from vc_core.client import pool as pool_module
 from vc_core.client.pods import run_pod
 from vc_core.errors import BusyError, ConfigError, HypervisorError, StateError
+from vc_core.store import pools
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
 
@@ -217,6 +219,17 @@ def test_the_next_pool_deletes_what_a_killed_program_left(
     assert [one.pool for one in vc.list_pods()] == [""]
 
 
+def test_the_next_pool_deletes_a_pod_whose_start_was_undone_when_the_program_was_killed(
+    config: vc.PodConfig, store: Store, roots: Roots
+) -> None:
+    pod = vc.create_pod(config)
+    gone = {"pid": 2**22 + 1, "start_time": 1, "boot_id": "of another boot"}
+    pools.mark(store, pod.id, pools.PoolMark(pool="web", owner=gone))
+    shutil.rmtree(roots.pod_run_dir(pod.id), ignore_errors=True)  # as by the supervisor that undoes the start
+    with vc.PodPool(config, size=1, name="next"):
+        wait_for(lambda: pod.id not in store.ids(), "the pod of the killed program is deleted")
+
+
 def test_a_fork_takes_no_pod_and_closes_none(config: vc.PodConfig) -> None:
     with vc.PodPool(config, size=2, name="web") as pool:
         wait_for(lambda: len(waiting()) == 2, "the pool is full")
@@ -232,8 +245,9 @@ def test_a_fork_takes_no_pod_and_closes_none(config: vc.PodConfig) -> None:
             os._exit(0)
         os.waitpid(child, 0)
         os.close(writer)
-        with open(reader, "rb") as answer:
-            assert f"pool 'web' belongs to process {os.getpid()}".encode() in answer.read()
+        answer = os.read(reader, 1000).decode()
+        os.close(reader)
+        assert f"pool 'web' belongs to process {os.getpid()}" in answer
         assert set(waiting()) == full
         taken = pool.take(timeout=SOON)
         assert taken.id in full

@@ -1,4 +1,7 @@
-"""Marks the pods that a pool keeps waiting: a file in the run directory names the pool and the process that owns it."""
+"""Marks the pods that a pool keeps waiting: a file names the pool and the process that owns it.
+
+It is in the pod's state directory: the run directory goes when a start is undone, and with the boot of the host.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class PoolMark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def mark(store: Store, pod_id: str, wanted: PoolMark) -> None:
     """Mark a pod that was created and not yet started as one of a pool. Raises BusyError, StorageError."""
     with store.locked(pod_id):
-        files.write_atomic(store.make_run_dir(pod_id), _NAME, msgspec.json.encode(wanted))
+        files.write_atomic(store.roots.pod_state_dir(pod_id), _NAME, msgspec.json.encode(wanted))
 
 
 def unmark(roots: Roots, pod_id: str) -> None:
@@ -51,4 +54,4 @@ def find_mark(roots: Roots, pod_id: str) -> PoolMark | None:
 
 
 def _path(roots: Roots, pod_id: str) -> Path:
-    return roots.pod_run_dir(pod_id) / _NAME
+    return roots.pod_state_dir(pod_id) / _NAME
