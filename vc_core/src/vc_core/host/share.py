@@ -129,7 +129,7 @@ def _make_point(top: int, place: PurePath, is_directory: bool) -> None:
 def unbind(directory: Path, container_id: str) -> None:
     """Unbind all that a container was given and remove its mount points. Called when it ended. Raises StorageError.
 
-    It is gone for the VM too, but for files that the VM has open, and for a root file system that another container has.
+    It is gone for the VM too, but for files that the VM has open, and a root file system that another container has.
     """
     try:
         _unmount_below(directory, container_id)
@@ -157,7 +157,8 @@ def _names(top: int, place: str) -> list[str]:
     except FileNotFoundError:
         return []
     try:
-        return os.listdir(fd)
+        with os.scandir(fd) as entries:
+            return [entry.name for entry in entries]
     finally:
         os.close(fd)
 
