@@ -7,16 +7,16 @@ CLOCK_MONOTONIC, which all processes of a host share.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from vc_core.driver.files import open_regular
 
 #: The variable of the environment with the absolute path of the file; without it nothing is written.
 VARIABLE = "VIRTCONTAINERS_TRACE"
@@ -34,7 +34,12 @@ def create(path: Path) -> None:
     """
     global _file
     stop()
-    _file = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, follow=True)
+    flags = os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    file = os.open(path, os.O_RDWR | flags, 0o600)  # for writing alone, a pipe could not be opened and named as such
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    _file = file
     os.truncate(_file, 0)
     os.write(_file, b"[\n")
     os.environ[VARIABLE] = str(path.resolve())
@@ -48,7 +53,7 @@ def join(process: str) -> None:
     global _file
     if _file is None and (path := os.environ.get(VARIABLE)):
         with suppress(OSError):
-            _file = open_regular(path, os.O_WRONLY | os.O_APPEND)
+            _file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if _file is not None:
         _write({"name": "process_name", "ph": "M", "pid": os.getpid(), "tid": 0, "args": {"name": process}})
         add("start of the interpreter, imports", _process_start())
