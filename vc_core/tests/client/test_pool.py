@@ -256,7 +256,7 @@ def test_a_fork_takes_no_pod_and_closes_none(config: vc.PodConfig) -> None:
 
 def test_a_pod_whose_take_is_cancelled_is_deleted(config: vc.PodConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     claimed, go = threading.Event(), threading.Event()
-    unmark = pool_module.pools.unmark
+    unmark = pools.unmark
 
     def held(roots: Roots, pod_id: str) -> None:
         unmark(roots, pod_id)
@@ -272,7 +272,7 @@ def test_a_pod_whose_take_is_cancelled_is_deleted(config: vc.PodConfig, monkeypa
             with pytest.raises(asyncio.CancelledError):
                 await taking
 
-    monkeypatch.setattr(pool_module.pools, "unmark", held)
+    monkeypatch.setattr(pools, "unmark", held)
     asyncio.run(main())
     assert claimed.is_set()
     assert vc.list_pods() == []
