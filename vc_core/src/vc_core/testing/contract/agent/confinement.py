@@ -121,15 +121,16 @@ class Confinements(AgentFixtures):
                     self._require(agent, capability)
                 for number, confinement in enumerate((one, other)):
                     name = f"c{number}"
-                    io = RecordedIO(None)
-                    await self._start_container(agent, name, self.commands.run_on, io, confinement=confinement)
                     await self._start_container(
-                        agent, f"p{number}", self.commands.limits, io := RecordedIO(), confinement=confinement
+                        agent, name, self.commands.run_on, RecordedIO(None), confinement=confinement
+                    )
+                    container = await self._start_container(
+                        agent, f"p{number}", self.commands.limits, first := RecordedIO(), confinement=confinement
                     )
                     command = await agent.exec(name, Cmd(args=self.commands.limits), further := RecordedIO(), TIMEOUT)
+                    await self._exit_code(agent, container, "a container")
                     await self._exit_code(agent, command, "a command")
-                    await self._until(io, b"\n", Way.FIRST)
-                    for way, words in ((Way.FIRST, bytes(io.stdout)), (Way.FURTHER, bytes(further.stdout))):
+                    for way, words in ((Way.FIRST, bytes(first.stdout)), (Way.FURTHER, bytes(further.stdout))):
                         self._check_limits(way, words.split(), confinement)
 
         run(main())
