@@ -100,8 +100,9 @@ def master(pod_id: str, folder: Path) -> Iterator[list[str]]:
 
 
 def port(pid: int) -> int:
-    """Return the TCP port that a process listens on."""
-    sockets = {str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    """Return the TCP port that a process or a child of it listens on: a QEMU in a jail is a child of its record's."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    sockets = {str(fd.readlink()) for one in (pid, *children) for fd in Path(f"/proc/{one}/fd").iterdir()}
     for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]:
         fields = line.split()
         if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:

@@ -8,7 +8,6 @@ CLOCK_MONOTONIC, which all processes of a host share.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import sys
@@ -105,5 +104,7 @@ def _process_start() -> int:
 
 def _write(event: dict[str, object]) -> None:
     assert _file is not None
+    import json  # here, because few processes are traced
+
     with suppress(OSError):
         os.write(_file, json.dumps(event).encode() + b",\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vc_core import trace
-from vc_core.cli.tracing import Span, drawn, read
+from vc_core.cli.timeline import Span, drawn, read
 
 RUN = ["pod", "run", "--hypervisor", "mock", "--agent", "noop", "--quiet"]
 

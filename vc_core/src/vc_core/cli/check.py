@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -59,6 +58,8 @@ def _lines(report: HostReport) -> Iterator[str]:
 
 
 def _wrapped(text: str) -> Iterable[str]:
+    import textwrap  # here, because no other command needs it
+
     lines = textwrap.wrap(printable(text), _WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False)
     return (f"{_INDENT}{line}" for line in lines)
 

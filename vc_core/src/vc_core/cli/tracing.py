@@ -1,13 +1,9 @@
-"""``--trace FILE`` and ``--timeline``: what a command did, and when, as a file and as bars in the terminal."""
+"""The options ``--trace FILE`` and ``--timeline`` of a command; ``timeline`` draws."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,22 +14,6 @@ from vc_core.cli import output
 from vc_core.errors import StorageError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-#: Milliseconds. Shorter spans are in the file only.
-_SHOWN = 1.0
-
-#: Columns of the texts beside the bars.
-_TEXTS = 66
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What a process did; times are milliseconds of the host's clock."""
-
-    process: str
-    name: str
-    begin: float
-    length: float
 
 
 def options(function: _Function) -> _Function:
@@ -74,6 +54,11 @@ def _draw_at_end(context: click.Context, _: click.Parameter, wanted: bool) -> No
 @contextmanager
 def _traced(path: Path | None, draws: bool) -> Iterator[None]:
     """Trace the block to a file, or to one that is removed at the end. Raises StorageError."""
+    import shutil  # here, because few commands are traced
+    import tempfile
+
+    from vc_core.cli import timeline
+
     with tempfile.TemporaryDirectory(prefix="virtc-") as directory:
         file = path or Path(directory) / "trace"
         try:
@@ -88,38 +73,8 @@ def _traced(path: Path | None, draws: bool) -> Iterator[None]:
         trace.stop()
         if draws:
             try:
-                spans = read(file)
+                spans = timeline.read(file)
             except OSError as error:
                 raise StorageError(f"the trace {str(file)!r} cannot be read: {error.strerror}") from error
-            for line in drawn(spans, shutil.get_terminal_size().columns):
+            for line in timeline.drawn(spans, shutil.get_terminal_size().columns):
                 output.echo(line, err=True)
-
-
-def read(path: Path) -> list[Span]:
-    """Return the spans of a trace in their order, without those that a full disk cut off. Raises OSError."""
-    events = []
-    for line in path.read_bytes().splitlines()[1:]:
-        with suppress(ValueError):
-            events.append(json.loads(line.removesuffix(b",")))
-    processes = {event["pid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
-    spans = [
-        Span(processes.get(event["pid"], "?"), event["name"], event["ts"] / 1000, event["dur"] / 1000)
-        for event in events
-        if event["ph"] == "X"
-    ]
-    return sorted(spans, key=lambda span: (span.begin, -span.length))
-
-
-def drawn(spans: list[Span], columns: int) -> list[str]:
-    """Return the lines of a drawing of spans: process, name, begin and length in ms, and a bar."""
-    shown = [span for span in spans if span.length >= _SHOWN]
-    first = min((span.begin for span in shown), default=0.0)
-    whole = max((span.begin + span.length for span in shown), default=0.0) - first
-    width = max(10, columns - _TEXTS)
-    lines = [f"{'process':<12} {'what':<32} {'from':>8} {'ms':>8}"]
-    for span in shown:
-        begin, length = (span.begin - first) / whole * width, span.length / whole * width
-        bar = " " * int(begin) + "█" * max(1, round(length))
-        process = span.process.partition(" ")[0]
-        lines.append(f"{process:<12} {span.name[:32]:<32} {span.begin - first:8.1f} {span.length:8.1f}  {bar[:width]}")
-    return lines
