@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,8 @@ def test_a_translated_mount_shows_the_owners_ids_of_the_namespace_and_keeps_thos
     target.mkdir()
     (source / "theirs").touch()
     os.chown(source / "theirs", 7, 7)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:3]:
-        parent.chmod(0o755)
+    for above in takewhile(lambda one: "pytest-of-" in str(one), (tmp_path, *tmp_path.parents)):
+        above.chmod(0o755)  # pytest's own directories only
     with subprocess.Popen(["unshare", "--user", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
