@@ -54,7 +54,7 @@ def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_pa
     """The deleter unlinks the file as its last act: who waited on the old file must not count as a holder."""
     path = tmp_path / "p.lock"
     deleter = locks.acquire(path, 0, "busy")
-    got: list[locks.PodLock] = []
+    got: list[locks.FileLock] = []
     waiter = threading.Thread(target=lambda: got.append(locks.acquire(path, 5, "busy")))
     waiter.start()
     deleter.unlink()

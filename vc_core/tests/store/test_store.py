@@ -153,7 +153,7 @@ def test_a_lock_is_released_though_its_file_cannot_be_removed(store: Store, monk
         raise PermissionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(locks.PodLock, "unlink", stay)
+        patch.setattr(locks.FileLock, "unlink", stay)
         with store.locked("p1"):
             pass
     with store.locked("p1", 0.0):

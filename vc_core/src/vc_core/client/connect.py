@@ -24,7 +24,7 @@ from vc_core.client.link import Link
 from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError, error_from_wire
 from vc_core.host.processes import find_starting_supervisor, supervisor_arguments
 from vc_core.plugins import running_call
-from vc_core.store.locks import PodLock
+from vc_core.store.locks import FileLock
 from vc_core.store.records import PodRecord
 from vc_core.store.status import at_rest, vm_identity
 from vc_core.store.store import Store
@@ -73,7 +73,8 @@ def connect(store: Store, record: PodRecord, to_start: bool = False) -> Operatio
             return found
         if time.monotonic() > deadline:
             raise BusyError(f"pod {record.id!r} is busy with another operation; try again")
-        answer = yield from _start_supervisor(store, record, deadline)
+        with trace.span("start the supervisor"):
+            answer = yield from _start_supervisor(store, record, deadline)
         if not answer:
             killed += 1
             if killed == _START_ATTEMPTS:
@@ -129,7 +130,6 @@ def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Opera
     before the supervisor is ready, or is interrupted, the supervisor is killed. Raises SupervisorError, and the error
     that keeps it from serving.
     """
-    began = time.monotonic_ns()
     ready, ready_end = os.pipe()
     errors, errors_end = os.pipe()
     try:
@@ -160,7 +160,6 @@ def _start_supervisor(store: Store, record: PodRecord, deadline: float) -> Opera
     finally:
         os.close(ready)
         os.close(errors)
-    trace.add("start the supervisor", began)
     if answer not in (OK, BUSY):
         raise error_from_wire(msgspec.json.decode(answer))
     return answer
@@ -257,7 +256,7 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
     client_end.setblocking(False)
     failed: list[VCError] = []
     served = threading.Event()
-    held: list[PodLock] = []
+    held: list[FileLock] = []
 
     from vc_core.engine.engine import Engine
     from vc_core.plugins import event_loop

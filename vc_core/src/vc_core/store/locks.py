@@ -1,9 +1,9 @@
-"""One lock per pod: an flock on a file that dies with its holder.
+"""Locks between processes, one per pod and per template that is made: an flock on a file that dies with its holder.
 
-The holder is the only process that may change the pod: a client for the time of one operation, the supervisor for as
-long as the pod runs. The last step of deleting a pod is to unlink its lock file. A process that gets a lock therefore
-checks that the path still names the file that it locked, and starts again if not: otherwise two processes could hold
-the lock on different files.
+The holder of a pod's lock is the only process that may change the pod: a client for the time of one operation, the
+supervisor for as long as the pod runs. The last step of deleting a pod is to unlink its lock file. A process that gets
+a lock therefore checks that the path still names the file that it locked, and starts again if not: otherwise two
+processes could hold the lock on different files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vc_core.driver.files import open_regular
 from vc_core.errors import BusyError, StorageError
 
 
-class PodLock:
+class FileLock:
     """A held lock; released by :meth:`release`, by garbage collection, and by the death of the process."""
 
     def __init__(self, fd: int, path: Path) -> None:
@@ -34,11 +34,11 @@ class PodLock:
         self._file.close()
 
     def unlink(self) -> None:
-        """Unlink the lock file. Called after a pod's files are removed, before the lock is released. Raises OSError."""
+        """Unlink the lock file. Called after what it guards is removed, before the lock is released. Raises OSError."""
         self._path.unlink(missing_ok=True)
 
 
-def acquire(path: Path, timeout: float, busy: str) -> PodLock:
+def acquire(path: Path, timeout: float, busy: str) -> FileLock:
     """Wait for the lock on ``path`` for ``timeout`` seconds at most and return it.
 
     ``busy`` is the text of the error when another process keeps it. Raises BusyError, StorageError.
@@ -65,7 +65,7 @@ def _is_current(fd: int, path: Path) -> bool:
         return False
 
 
-def _try(path: Path) -> PodLock | None:
+def _try(path: Path) -> FileLock | None:
     while True:
         fd = _open(path)
         try:
@@ -74,11 +74,11 @@ def _try(path: Path) -> PodLock | None:
             os.close(fd)
             return None
         if _is_current(fd, path):
-            return PodLock(fd, path)
+            return FileLock(fd, path)
         os.close(fd)
 
 
-def _wait(path: Path, timeout: float) -> PodLock | None:
+def _wait(path: Path, timeout: float) -> FileLock | None:
     """Wait in a thread, because flock(2) has no timeout; a lock that the thread gets too late is released at once."""
     guard, given_up, got = threading.Lock(), threading.Event(), []
 
@@ -88,7 +88,7 @@ def _wait(path: Path, timeout: float) -> PodLock | None:
             fcntl.flock(fd, fcntl.LOCK_EX)
             with guard:
                 if not given_up.is_set() and _is_current(fd, path):
-                    got.append(PodLock(fd, path))
+                    got.append(FileLock(fd, path))
                     return
             os.close(fd)
 

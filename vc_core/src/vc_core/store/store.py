@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vc_core.config.ids import ID_PATTERN, check_id
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError
 from vc_core.store import files, locks, records
-from vc_core.store.locks import PodLock
+from vc_core.store.locks import FileLock
 from vc_core.store.records import PodRecord
 from vc_core.store.roots import Roots, private_directory
 
@@ -33,7 +33,7 @@ class Store:
     """
 
     roots: Roots
-    lock: PodLock | None = None
+    lock: FileLock | None = None
 
     @classmethod
     def here(cls) -> Store:
@@ -53,7 +53,7 @@ class Store:
             raise StorageError(f"{str(self.roots.state)!r} cannot be read: {error.strerror}") from error
         return sorted(name for name in names if ID_PATTERN.fullmatch(name))
 
-    def holding(self, lock: PodLock) -> Store:
+    def holding(self, lock: FileLock) -> Store:
         """Return a store that writes records only until ``lock`` is released, which another thread may do."""
         return replace(self, lock=lock)
 
@@ -62,7 +62,7 @@ class Store:
             raise StorageError(f"pod {pod_id!r} is not changed: this operation was left behind, as it took too long")
 
     @contextmanager
-    def locked(self, pod_id: str, timeout: float = LOCK_TIMEOUT) -> Iterator[PodLock]:
+    def locked(self, pod_id: str, timeout: float = LOCK_TIMEOUT) -> Iterator[FileLock]:
         """Hold a pod's lock, after waiting for it ``timeout`` seconds at most. The pod need not exist.
 
         The lock file is removed if there is no pod in the end. Raises BusyError, StorageError, ConfigError (bad id).

@@ -7,7 +7,6 @@ was killed is removed by the next. Removing a template takes nothing from its cl
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -18,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from vc_core.errors import BusyError, StorageError, TemplateNotFoundError
+from vc_core.errors import StorageError, TemplateNotFoundError
 from vc_core.results import TemplateStatus
-from vc_core.store import files
+from vc_core.store import files, locks
 from vc_core.store.records import SCHEMA, decode, encode
 from vc_core.store.roots import CACHE_VARIABLE, private_directory
 
@@ -105,8 +104,8 @@ class Templates:
         StorageError, and what ``end_leftovers`` raises.
         """
         top = self._directory()
-        making, lock = top / f"{_MAKING}{_checked(kind)}", top / f"{_LOCK}{kind}"
-        held = _lock(lock)
+        making = top / f"{_MAKING}{_checked(kind)}"
+        lock = locks.acquire(top / f"{_LOCK}{kind}", 0, "another process makes this template; try again later")
         try:
             end_leftovers(making)
             files.remove_tree(making)
@@ -119,7 +118,7 @@ class Templates:
                 files.remove_tree(making)
             with suppress(OSError):
                 lock.unlink()
-            os.close(held)
+            lock.release()
 
     def publish(self, making: Path, *, hypervisor: str, agent: str, memory: int, vcpus: int) -> TemplateStatus:
         """Give a template that was made its name, in the place of one that is there, and return what it is.
@@ -183,25 +182,6 @@ def _checked(kind: str) -> str:
     if not _KIND.fullmatch(kind):
         raise StorageError(f"{kind!r} cannot be the name of a template: it has 1 to 64 letters and digits")
     return kind
-
-
-def _lock(path: Path) -> int:
-    """Return a descriptor of a lock file, locked. Raises BusyError, StorageError."""
-    while True:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(f"lock file {str(path)!r} cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(fd), path.lstat()):
-                return fd
-        except BlockingIOError as error:
-            os.close(fd)
-            raise BusyError("another process makes this template; try again later") from error
-        except FileNotFoundError:
-            pass
-        os.close(fd)  # its maker has finished meanwhile
 
 
 def _read(path: Path) -> _Manifest:
