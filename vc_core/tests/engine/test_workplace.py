@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine.workplace import clear_abandoned, uuid_of, workplace
+from vc_core.config.ids import pod_uuid
+from vc_core.engine.workplace import clear_abandoned, workplace
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +23,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def working(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process that a check has started in a directory."""
-    command = ["tail", "-q", "-f", "/dev/null", uuid_of(directory)]
+    command = ["tail", "-q", "-f", "/dev/null", pod_uuid(directory)]
     with subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr is not None
-            assert uuid_of(directory).encode() in process.stderr.readline()  # it has no such file, and so it runs
+            assert pod_uuid(directory).encode() in process.stderr.readline()  # it has no such file, and so it runs
             yield process
         finally:
             process.kill()

@@ -15,13 +15,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from vc_core.config.ids import pod_uuid
 from vc_core.config.pod import HypervisorConfig, PodConfig
 from vc_core.driver.context import PodContext
 from vc_core.driver.guest import GuestRequest
 from vc_core.driver.host_context import HostContext
 from vc_core.driver.kinds import PluginKind
 from vc_core.engine import assembly, guest_image
-from vc_core.engine.workplace import clear_abandoned, uuid_of, workplace
+from vc_core.engine.workplace import clear_abandoned, workplace
 from vc_core.errors import PrivilegeError, VCError
 from vc_core.host import namespaces
 from vc_core.plugins.drivers import Driver
@@ -135,7 +136,7 @@ def _check(kind: PluginKind, config: PodConfig, directory: Path, timeout: float,
             run_dir=roots.run,
             cache_dir=roots.cache,
             work_dir=directory,
-            uuid=uuid_of(directory),
+            uuid=pod_uuid(directory),
             timeout=timeout,
             guest=request,
             kernel=kernel,

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from vc_core.config.ids import pod_uuid
 from vc_core.config.pod import PodConfig
 from vc_core.driver.agent import Agent, AgentCapability
 from vc_core.driver.context import Boot, PodContext
@@ -163,7 +164,7 @@ def _run_dir(making: Path) -> Path:
 def _end_leftovers(making: Path) -> None:
     """Kill the VM that a former maker has left. Raises StateError."""
     run_dir = _run_dir(making)
-    for identity in processes.find_vms(run_dir, PodContext.of(PodConfig(id=_ID), run_dir).uuid):
+    for identity in processes.find_vms(run_dir, pod_uuid(run_dir)):
         if not identity.kill(VM_TIMEOUT):
             raise StateError(f"process {identity.pid} of a template cannot be killed; try again later")
 

@@ -29,8 +29,8 @@ _KILL_TIMEOUT = 5.0
 def workplace() -> Iterator[Path]:
     """Yield an empty directory that only this user can enter; then kill what runs there, and remove it.
 
-    What runs there: the processes that have the directory as their working directory, and :func:`uuid_of` it as an
-    argument.
+    What runs there: the processes that have the directory as their working directory, and its UUID (``pod_uuid``)
+    as an argument.
     """
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -40,11 +40,6 @@ def workplace() -> Iterator[Path]:
     finally:
         _clear(directory)
         os.close(fd)
-
-
-def uuid_of(directory: Path) -> str:
-    """Return the UUID by which processes that work in a directory are found."""
-    return pod_uuid(directory)
 
 
 def clear_abandoned() -> None:
@@ -63,6 +58,6 @@ def clear_abandoned() -> None:
 
 
 def _clear(directory: Path) -> None:
-    for left in processes.find_vms(directory, uuid_of(directory)):
+    for left in processes.find_vms(directory, pod_uuid(directory)):
         left.kill(_KILL_TIMEOUT)
     shutil.rmtree(directory, ignore_errors=True)
