@@ -1,4 +1,4 @@
-"""docs/explanation/threat-model.md names tests that there are: a mitigation without its test is none."""
+"""docs/explanation/threat-model.md names tests that there are: each mitigation has its test."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Machine:
     def __init__(self, ledger: Ledger, hypervisor: Hypervisor, agent: Agent) -> None:
         self._ledger, self.hypervisor, self.agent = ledger, hypervisor, agent
         self._interface: NetworkInterface | None = None
-        #: The kind of the template of which the VM is a clone, "" if it is none.
+        #: The kind of the template of which the VM is a clone, "" for a VM that booted.
         self.template = ""
         self._vm_exit: asyncio.Future[VMExit] = asyncio.get_running_loop().create_future()
 

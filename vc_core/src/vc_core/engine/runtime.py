@@ -194,7 +194,7 @@ class Runtime:
         return opened
 
     async def _bind_volumes(self, devices: list[Device], stack: ExitStack) -> list[Device]:
-        """Return the devices, of which those that share other directories of the host share these from a place of ours.
+        """Return the devices; those that share other directories of the host share them from the pod's run directory.
 
         Raises ConfigError, StorageError.
         """
