@@ -67,7 +67,10 @@ _VARIABLES = (
         "(of root; others have XDG directories)",
     ),
     (f"`{CACHE_VARIABLE}`", "a directory for built guests and templates, in the place of `/var/cache/virtcontainers`"),
-    (f"`{TEMPLATES_VARIABLE}`", "`off`: no pod starts from a template, and none is made behind pods"),
+    (
+        f"`{TEMPLATES_VARIABLE}`",
+        "`off`: no pod starts from a template; `existing`: no template is made behind a pod, those that exist are used",
+    ),
     (
         f"`{CONFIG_VARIABLE}`",
         "a configuration file, in the place of `/etc/virtcontainers/config.toml` and, for other users than root, "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 import vc_core as vc
 from needs import require
-from vc_core.store.roots import ROOT_VARIABLE, Roots
+from vc_core.store.roots import ROOT_VARIABLE, TEMPLATES_VARIABLE, Roots
 from vc_core.store.store import Store
 
 
@@ -81,6 +83,33 @@ def root(hypervisor: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         path = tmp_path_factory.mktemp("root")
         patch.setenv(ROOT_VARIABLE, str(path))
         yield path
+
+
+@pytest.fixture(scope="session")
+def templates(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Make templates for the usual pods of qemu, with and without a mount that they may write to, once for all workers.
+
+    They stay in the host's cache. A pod that is of another kind boots, as those of other hypervisors do.
+    """
+    base = tmp_path_factory.getbasetemp()
+    marker = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "templates"
+    with open(marker, "a+", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not file.tell():
+            writable = vc.Mount(str(base), "/mnt", read_only=False)
+            for mounts in ([], [writable]):
+                vc.create_template(vc.PodConfig(containers=[replace(container(bundle), mounts=mounts)]))
+            file.write("made")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm_starts(request: pytest.FixtureRequest, hypervisor: str) -> Iterator[None]:
+    """Let pods of qemu start as clones; those of other hypervisors boot, as the first pods of the drivers' tests do."""
+    with pytest.MonkeyPatch.context() as patch:
+        if hypervisor == "qemu":
+            request.getfixturevalue("templates")
+            patch.setenv(TEMPLATES_VARIABLE, "existing")
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Where the roots of a plain user are."""
+"""What the environment decides: where the roots of a plain user are, and which templates are used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vc_core.store import roots
-from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, Roots
+from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, TEMPLATES_VARIABLE, Roots
 
 
 @pytest.fixture
@@ -69,3 +69,12 @@ def test_a_session_directory_of_another_user_is_not_taken(session: Path) -> None
     os.chown(session, 0, -1)
     found = Roots.from_environment()
     assert found.run == found.state / "run"
+
+
+@pytest.mark.parametrize(("value", "use", "make"), [("", True, True), ("existing", True, False), ("off", False, False)])
+def test_the_environment_decides_which_templates_are_used_and_whether_they_are_made(
+    value: str, use: bool, make: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TEMPLATES_VARIABLE, value)
+    roots = Roots.from_environment()
+    assert (roots.use_templates, roots.make_templates) == (use, make)

@@ -125,7 +125,7 @@ class Runtime:
         warnings = [sentence(warning) for warning in machine.agent.warnings]
         self._ledger.commit(state=running, reason="", intent="", warnings=warnings, **machine.saved())
         self._spawn(self._watch_agent(machine))
-        if kind and not machine.template:
+        if kind and not machine.template and self._roots.make_templates:
             self._spawn(self._make_template(kind))
 
     async def _new_machine(self, progress: Progress, opened: PodSources | None, stack: ExitStack) -> Machine:

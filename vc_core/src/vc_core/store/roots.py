@@ -17,7 +17,8 @@ ROOT_VARIABLE = "VIRTCONTAINERS_ROOT"
 #: Moves the cache of built guests, which several roots can share.
 CACHE_VARIABLE = "VIRTCONTAINERS_CACHE"
 
-#: With the value "off" no pod starts from a template, and none is made behind pods.
+#: With the value "off" no pod starts from a template, and none is made behind pods; with "existing" pods start from those
+#: that exist, and none is made behind pods.
 TEMPLATES_VARIABLE = "VIRTCONTAINERS_TEMPLATES"
 
 _APPLICATION = "virtcontainers"
@@ -72,8 +73,13 @@ class Roots:
 
     @property
     def use_templates(self) -> bool:
-        """Whether pods may start from templates, and have them made."""
+        """Whether pods may start from templates."""
         return self.environment.get(TEMPLATES_VARIABLE) != "off"
+
+    @property
+    def make_templates(self) -> bool:
+        """Whether the template that a pod could have started from is made behind it."""
+        return self.environment.get(TEMPLATES_VARIABLE) not in ("off", "existing")
 
     def pod_state_dir(self, pod_id: str) -> Path:
         """Return the directory that holds a pod's record and logs."""
