@@ -93,7 +93,7 @@ def templates(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """
     base = tmp_path_factory.getbasetemp()
     marker = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "templates"
-    with open(marker, "a+", encoding="ascii") as file:
+    with marker.open("a+", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not file.tell():
             writable = vc.Mount(str(base), "/mnt", read_only=False)

@@ -17,8 +17,8 @@ ROOT_VARIABLE = "VIRTCONTAINERS_ROOT"
 #: Moves the cache of built guests, which several roots can share.
 CACHE_VARIABLE = "VIRTCONTAINERS_CACHE"
 
-#: With the value "off" no pod starts from a template, and none is made behind pods; with "existing" pods start from those
-#: that exist, and none is made behind pods.
+#: With the value "off" no pod starts from a template, and none is made behind pods. With "existing" none is made behind
+#: pods, but those that exist are used.
 TEMPLATES_VARIABLE = "VIRTCONTAINERS_TEMPLATES"
 
 _APPLICATION = "virtcontainers"
