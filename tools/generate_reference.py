@@ -56,8 +56,12 @@ _EXIT_CODES = (
 _COMMAND_EXIT_CODES = (
     ("the command's own", "it ran and ended"),
     ("128 + n", "signal n ended it"),
+    ("141", "it ended, or SIGPIPE ended it, and its output has no reader any more"),
     ("127, 126", "it was not found, could not be executed"),
-    (str(OWN_FAILURE), "`virtc` itself failed: there is no such pod, it does not run, the timeout ended ..."),
+    (
+        str(OWN_FAILURE),
+        "`virtc` itself failed: there is no such pod, it does not run, its output cannot be written ...",
+    ),
 )
 
 _VARIABLES = (

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
-from vc_core.cli import main
+from vc_core.cli.entry import main
 
 MOCK = ("--hypervisor", "mock", "--agent", "noop")
 

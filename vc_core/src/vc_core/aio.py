@@ -366,7 +366,7 @@ async def enter_container(
     process is killed in the guest. Cancelling the call, or KeyboardInterrupt in a blocking one, kills it too.
     Returns the exit code (127 not found, 126 not executable, 128+n killed by signal n) and what was captured.
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
-    up, CommandTimeoutError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
+    up, CommandTimeoutError, OutputError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
     return await run_async(client.containers.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))
 

@@ -14,6 +14,7 @@
      +-- BusyError (TimeoutError)            another operation holds the pod's lock
      +-- NotSupportedError                   the driver does not support the operation
      +-- CommandTimeoutError (TimeoutError)  the command ran longer than its timeout and was killed
+     +-- OutputError                         the command ended, but its output could not be written
      +-- SupervisorError                     the pod's supervisor did not start or does not answer
      |    +-- SupervisorLostError            it ended while it performed the operation
      +-- DriverError
@@ -147,6 +148,17 @@ class CommandTimeoutError(VCError, TimeoutError):
 
     stdout: bytes = b""
     stderr: bytes = b""
+
+
+class OutputError(VCError):
+    """Output could not be written: the disk is full, for example. Of a command that ended with ``exit_code``, if set.
+
+    A reader that has gone is none of these errors: a command whose output has no reader any more ends with 141, as one
+    that SIGPIPE ends in a shell.
+    """
+
+    details = ("exit_code",)
+    exit_code: int | None
 
 
 class SupervisorError(VCError):

@@ -158,7 +158,7 @@ def test_a_shell_can_complete_pods() -> None:
     virtc("pod", "create", *MOCK, "--id", "my-pod")
     assert "_VIRTC_COMPLETE=bash_complete" in virtc("completion", "bash").stdout
     words = {"COMP_WORDS": "virtc pod start my", "COMP_CWORD": "3", "_VIRTC_COMPLETE": "bash_complete"}
-    script = "from vc_core.cli import main; main()"
+    script = "from vc_core.cli.entry import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, **words}, capture_output=True, encoding="utf-8", check=True
     )

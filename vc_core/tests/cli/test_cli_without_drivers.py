@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.cli import main
+from vc_core.cli.entry import main
 
 
 @pytest.fixture(autouse=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from types import FrameType
+from contextlib import suppress
 
 import click
 
 from vc_core import __version__
 from vc_core.cli import check, completion, container, drivers, guest, new_driver, pod, template
 from vc_core.cli.output import Group, Invocation, discard_output
-from vc_core.errors import CommandError, VCError
+from vc_core.errors import CommandError, OutputError, VCError
 from vc_core.text import printable
 
 #: Exit code when virtc itself fails where a command's own exit code is expected (as docker, podman and env(1) do).
@@ -38,18 +36,11 @@ virtc.add_command(template.template)
 virtc.add_command(completion.completion)
 
 
-def main() -> None:
-    """Run the command line of this process; the entry point of ``virtc``."""
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_run(sys.argv[1:]))
+def run(arguments: list[str]) -> int:
+    """Run a command line; return its exit code.
 
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
-
-
-def _run(arguments: list[str]) -> int:
-    """Return the exit code: the command's own, 1 or 125 for a failure, 2 or 125 for wrong usage, 130 if interrupted."""
+    That is the command's own, 1 or 125 for a failure, 2 or 125 for wrong usage, 130 if interrupted.
+    """
     context: click.Context | None = None
     if "_VIRTC_COMPLETE" in os.environ:
         from click.shell_completion import shell_complete
@@ -63,7 +54,8 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # of standard error
+            error.show()
         return OWN_FAILURE if context is not None and context.obj.runs_command else error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
@@ -71,19 +63,21 @@ def _run(arguments: list[str]) -> int:
         # The reader of the output has gone; end without the interpreter's own error message at exit.
         discard_output()
         return 1
-    except VCError as error:
+    except (VCError, OSError) as error:
         invocation = context.obj if context is not None else Invocation()
-        if invocation.debug:
-            import traceback
+        with suppress(OSError):  # nobody can be informed if standard error cannot be written either
+            if invocation.debug:
+                import traceback
 
-            traceback.print_exc()
-        click.echo(f"virtc: {printable(str(error))}", err=True)
+                traceback.print_exc()
+            text = str(error) if isinstance(error, VCError) else f"the system refused an operation: {error}"
+            click.echo(f"virtc: {printable(text)}", err=True)
         return _failure(error, invocation)
 
 
-def _failure(error: VCError, invocation: Invocation) -> int:
+def _failure(error: Exception, invocation: Invocation) -> int:
     if not invocation.runs_command:
         return 1
-    if isinstance(error, CommandError) and error.exit_code:
+    if isinstance(error, CommandError | OutputError) and error.exit_code:
         return error.exit_code
     return OWN_FAILURE

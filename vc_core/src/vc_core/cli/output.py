@@ -12,6 +12,7 @@ from typing import Any, Self, TextIO
 
 import click
 
+from vc_core.errors import OutputError
 from vc_core.store.roots import fix_roots
 from vc_core.text import printable
 
@@ -53,8 +54,18 @@ def discard_output() -> None:
 
 
 def echo(text: str = "", nl: bool = True, err: bool = False) -> None:
-    """Print on virtc's standard output, or with ``err`` on its standard error; ``nl``: end the line."""
-    click.echo(text, file=None if err else _stdout, nl=nl, err=err)
+    """Print on virtc's standard output, or with ``err`` on its standard error; ``nl``: end the line.
+
+    Raises BrokenPipeError if the reader has gone, OutputError if the output cannot be written for another reason.
+    """
+    try:
+        click.echo(text, file=None if err else _stdout, nl=nl, err=err)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if not err:
+            discard_output()
+        raise OutputError(f"standard {'error' if err else 'output'} cannot be written: {error.strerror}") from error
 
 
 class Command(click.Command):

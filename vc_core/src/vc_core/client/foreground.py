@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -10,11 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import ANSWER_GRACE, PULSE_INTERVAL, Link, final_reply, result
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.driver.agent import TerminalSize
-from vc_core.errors import CommandTimeoutError, SupervisorError
+from vc_core.errors import CommandTimeoutError, OutputError, SupervisorError
 from vc_core.supervisor.messages import (
     Answer,
     Control,
@@ -116,7 +119,8 @@ def run_with_streams(
     """Send a request with streams; carry them until the answer is there and all output was taken.
 
     Returns the answer and whether ``timeout`` (seconds) passed, upon which the process was killed.
-    Raises what the supervisor raised, SupervisorLostError, SupervisorError for a killed process that does not end,
+    Raises what the supervisor raised, OutputError for output that could not be written, although its reader is there,
+    SupervisorLostError, SupervisorError for a killed process that does not end,
     CommandTimeoutError for one that goes on although this process got SIGTERM or SIGHUP (``END_TIMEOUT``), or
     three signals within 3 s. The caller then closes the link, which withdraws the request.
     """
@@ -157,7 +161,21 @@ def run_with_streams(
         if sock in ready and (reply := link.poll()) is not None:
             runs = runs or isinstance(reply, Started)
             final = final_reply(reply, on_event)
-    return result(final), timed_out
+    return _with_output(result(final), stdio.output_failure), timed_out
+
+
+def _with_output(answer: Answer, failure_here: int) -> Answer:
+    """Return the answer of a process whose output is complete, or lost its reader. Raises OutputError for another.
+
+    ``failure_here``: the errno of a write of this process, 0 for none.
+    """
+    failure = next((one for one in (answer.output_failure, failure_here) if one not in (0, errno.EPIPE)), 0)
+    if failure:
+        text = f"the output of the command cannot be written: {os.strerror(failure)}"
+        raise OutputError(f"{text}; the command ended with the exit code {answer.code}", exit_code=answer.code)
+    if errno.EPIPE in (answer.output_failure, failure_here) and not answer.code:
+        return msgspec.structs.replace(answer, exit_code=128 + signal.SIGPIPE)
+    return answer
 
 
 def on_started(started: Callable[[Started], None] | None) -> Callable[[Event], None]:

@@ -7,6 +7,7 @@ whose other ends are passed.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -37,6 +38,8 @@ class Stdio:
         self._sources: dict[int, _Copy] = {}  # by the descriptor that is read next
         self._sinks: dict[int, _Copy] = {}  # by the descriptor that is written next
         self._captured: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        #: The errno of the write of output that failed first here; or 0.
+        self.output_failure = 0
         try:
             self._add_stdin(stdin)
             for name, target in (("stdout", stdout), ("stderr", stderr)):
@@ -88,7 +91,9 @@ class Stdio:
             if copy := self._sources.pop(fd, None):
                 copy.read()
             elif copy := self._sinks.pop(fd, None):
-                copy.write()
+                failure = copy.write()
+                if copy.is_output and failure and not self.output_failure:
+                    self.output_failure = failure
             else:
                 continue
             self._queue(copy)
@@ -186,19 +191,21 @@ class _Copy:
         else:
             self.pending.append(memoryview(data))
 
-    def write(self) -> None:
+    def write(self) -> int:
+        """Write what is pending, as far as the sink takes it; return the errno of a failure, or 0."""
         data = self.pending.popleft()
         try:
             # The caller's own descriptor may be a blocking terminal: small pieces, so that it blocks for moments only.
             written = os.write(self.sink, data[:4096] if self._keep_sink else data)
         except BlockingIOError:
             written = 0
-        except OSError:
+        except OSError as error:
             self.pending.clear()
             self.ended = True
-            return
+            return error.errno or errno.EIO
         if written < len(data):
             self.pending.appendleft(data[written:])
+        return 0
 
     def close(self) -> None:
         if self.source >= 0 and not self._keep_source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import stat
@@ -53,16 +54,20 @@ class FdReader:
 class FdWriter:
     """Writes a process' output to a pipe, socket, terminal or file. Takes over the descriptor.
 
+    ``failure``: the errno of the write that failed, which was the last one; or 0.
     Raises ConfigError for a descriptor of another kind, and closes it.
     """
 
     def __init__(self, fd: int) -> None:
         self._end = _End(fd, os.O_WRONLY)
         self.broken = self._end.fd < 0
+        self.failure = 0
 
     async def write(self, data: bytes) -> bool:
-        """Write all of it; return False when the reader has gone."""
+        """Write all of it; return False when it cannot be written: the reader has gone, or the disk is full."""
         end, view = self._end, memoryview(data)
+        if self.broken and not self.failure:
+            self.failure = errno.EPIPE  # the reader of the pipe had gone before the first write
         try:
             while view and not self.broken:
                 try:
@@ -74,8 +79,8 @@ class FdWriter:
                         view = view[os.write(end.fd, view) :]
                 except BlockingIOError:
                     await ready(end.fd, writing=True)
-        except OSError:
-            self.broken = True
+        except OSError as error:
+            self.broken, self.failure = True, error.errno or errno.EIO
         return not self.broken
 
     def close(self) -> None:
@@ -176,7 +181,7 @@ class AttachedIO(ClosableIO):
     """The streams of a process in a client's foreground.
 
     Output whose reader has gone is written to ``log``, if there is one, else dropped. ``on_broken`` is called once,
-    when a write finds that a reader has gone.
+    when a write fails.
     """
 
     def __init__(
@@ -189,6 +194,12 @@ class AttachedIO(ClosableIO):
         self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
         self.has_input = stdin is not None
         self.on_broken: Callable[[], None] | None = None
+
+    @property
+    def output_failure(self) -> int:
+        """The errno of a write that failed, or 0; what is not a lost reader counts first."""
+        failures = [one.failure for one in (self._stdout, self._stderr) if one is not None and one.failure]
+        return next((one for one in failures if one != errno.EPIPE), errno.EPIPE if failures else 0)
 
     async def read_stdin(self) -> bytes:
         """Return the next input."""

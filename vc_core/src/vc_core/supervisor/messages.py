@@ -160,9 +160,13 @@ class Started(Message):
 
 
 class Answer(Message):
-    """The last message to a request that succeeded, with what it asked for."""
+    """The last message to a request that succeeded, with what it asked for.
+
+    ``output_failure``: the errno of the write that failed first, of a process whose output the supervisor wrote; or 0.
+    """
 
     exit_code: int | None = None
+    output_failure: int = 0
     usage: ContainerUsage | None = None
 
     @property

@@ -152,7 +152,8 @@ async def _foreground(engine: Engine, client: ClientRequest, container_id: str, 
 
     client.forward_signals(attachment.io, send, resize)
     client.send_event(_started(engine))
-    return Answer(exit_code=await engine.wait_container(container_id))
+    code = await engine.wait_container(container_id)
+    return Answer(exit_code=code, output_failure=attachment.io.output_failure)
 
 
 async def _exec(engine: Engine, client: ClientRequest, request: Exec) -> Answer:
@@ -172,7 +173,7 @@ async def _exec(engine: Engine, client: ClientRequest, request: Exec) -> Answer:
         code = await engine.exec(request.container, request.cmd, io, request.streams.terminal, on_started)
     finally:
         io.close()
-    return Answer(exit_code=code)
+    return Answer(exit_code=code, output_failure=io.output_failure)
 
 
 def _started(engine: Engine) -> Started:

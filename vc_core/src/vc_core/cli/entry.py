@@ -1,0 +1,39 @@
+"""Where virtc begins: what must be so before any other module of it is imported."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the command line of this process; the entry point of ``virtc``."""
+    _open_standard_descriptors()
+    # Until the command runs there is nothing to undo: SIGINT ends the process at once, and no traceback is printed.
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from vc_core.cli.main import run
+
+    signal.signal(signal.SIGTERM, _terminate)
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise SystemExit(128 + signum)
+
+
+def _open_standard_descriptors() -> None:
+    """Open the null device in the place of a closed standard descriptor, whose number another file would get."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.set_inheritable(fd, True)
+            stream = open(fd, "w" if fd else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as virtc
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)

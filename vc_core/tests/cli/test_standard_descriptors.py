@@ -1,0 +1,64 @@
+"""The standard descriptors of virtc: closed, full, or without a reader; and signals while it starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import MOCK, virtc_process
+
+VIRTC = str(Path(sys.executable).with_name("virtc"))
+
+pytestmark = pytest.mark.slow
+
+
+def run(words: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of the shell in which $V is virtc."""
+    environment = {**os.environ, "V": VIRTC}
+    return subprocess.run(["sh", "-c", words], capture_output=True, encoding="utf-8", timeout=60, env=environment)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_pod_is_created_whatever_standard_descriptor_is_closed(closed: str) -> None:
+    done = run(f"$V pod create {' '.join(MOCK)} --id p1 {closed}")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "p1" in virtc_process("pod", "list").stdout
+
+
+def test_no_file_gets_the_number_of_a_closed_standard_descriptor() -> None:
+    program = "import vc_core.cli.entry as e, os; e._open_standard_descriptors(); print(os.readlink('/proc/self/fd/0'))"
+    done = run(f'exec {sys.executable} -c "{program}" <&- 2>&-')
+    assert done.stdout == "/dev/null\n"
+
+
+@pytest.mark.parametrize("words", ["pod list", "pod list --json", "pod list --help", "--version", "completion bash"])
+def test_output_that_cannot_be_written_is_an_error_in_one_sentence(words: str) -> None:
+    done = run(f"$V {words} >/dev/full")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("virtc: ")
+    assert line.endswith("No space left on device")
+
+
+@pytest.mark.parametrize(("words", "code"), [("pod status no-such-pod", 1), ("pod status", 2)])
+def test_the_exit_code_is_the_same_if_errors_cannot_be_written(words: str, code: int) -> None:
+    assert run(f"$V {words} 2>/dev/full").returncode == code
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_modules_are_imported_ends_virtc_without_a_word(signum: signal.Signals, tmp_path: Path) -> None:
+    fifo = tmp_path / "sitecustomize"
+    os.mkfifo(fifo)
+    module = tmp_path / "click.py"  # imported in the place of the library; it says that it is, and waits
+    module.write_text(f"import signal\nopen({str(fifo)!r}, 'w').close()\nsignal.pause()\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([VIRTC, "pod", "list"], stderr=subprocess.PIPE, env=environment) as process:
+        fifo.open("rb").close()
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=30)
+    assert errors == b""
+    assert process.returncode in (-signum, 128 + signum)
