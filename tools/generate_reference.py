@@ -26,6 +26,9 @@ REFERENCE = Path(__file__).parents[1] / "docs/reference"
 
 _NOTE = "<!-- Written by ./dev generate from the code; change docstrings and help texts, not this page. -->"
 
+#: Columns of a signature in one line.
+_WIDTH = 100
+
 _API = """\
 # The API
 
@@ -126,12 +129,13 @@ def api() -> str:
         "## States",
         _values(vc.State),
         "## Errors",
-        "Each is a subclass of the one above it that stands further to the left, and of what is in brackets. "
         "`vc_core` exports those that callers handle most, `vc_core.errors` all of them.",
-        "\n".join(_error_tree(errors.VCError, 0)),
+        _table(("error", "subclass of", "meaning"), _error_rows(errors.VCError)),
     ]
     page = "\n\n".join(parts) + "\n"
-    shown = re.findall(r"^### (\w+)", page, flags=re.MULTILINE) + re.findall(r"^ *\* `(\w+)`", page, flags=re.MULTILINE)
+    shown = re.findall(r"^### (\w+)", page, flags=re.MULTILINE) + re.findall(
+        r'^\| <a id="\w+"></a>`(\w+)`', page, flags=re.MULTILINE
+    )
     if missing := sorted(set(vc.__all__) - set(shown)):
         raise SystemExit(f"no part of the page shows {', '.join(missing)}")
     return page
@@ -156,7 +160,12 @@ def command() -> str:
 
 
 def _function(function: Callable[..., Any]) -> str:
-    return f"### {function.__name__}\n\n```text\n{_signature(function)}\n```\n\n{_text(function.__doc__)}"
+    return f"### {function.__name__}\n\n{_described(function)}"
+
+
+def _described(function: Callable[..., Any]) -> str:
+    """Return a function's signature and docstring."""
+    return f"```python\n{_signature(function)}\n```\n\n{_text(function.__doc__)}"
 
 
 def _object(cls: type) -> str:
@@ -168,10 +177,16 @@ def _dataclass(cls: type) -> str:
     rows = []
     for one in fields(cls):
         comment = re.search(rf"^    {one.name}: .*#: (.*)$", source, flags=re.MULTILINE)
-        rows.append((f"`{one.name}`", f"`{one.type}`", _default(one), _text(comment[1]) if comment else ""))
+        rows.append((f"`{one.name}`", _type(str(one.type)), _default(one), _text(comment[1]) if comment else ""))
     used = 4 if any(row[3] for row in rows) else 3
     table = _table(("field", "type", "default", "meaning")[:used], [row[:used] for row in rows])
     return "\n\n".join(filter(None, [f"### {cls.__name__}", _text(cls.__doc__), table, _methods(cls)]))
+
+
+def _type(annotation: str) -> str:
+    """Return an annotation as Markdown, with a link to the first class in it that the page shows."""
+    shown = [name for name in re.findall(r"\w+", annotation) if name in vc.__all__]
+    return f"[`{annotation}`](#{shown[0].lower()})" if shown else f"`{annotation}`"
 
 
 def _default(one: Field[Any]) -> str:
@@ -189,12 +204,14 @@ def _values(enum: type[StrEnum]) -> str:
     return f"### {enum.__name__}\n\n{_text(enum.__doc__)}\n\n{_table(('member', 'equals', 'meaning'), rows)}"
 
 
-def _error_tree(cls: type[errors.VCError], depth: int) -> Iterator[str]:
-    builtin = "".join(f" ({base.__name__})" for base in cls.__bases__ if base.__module__ == "builtins" and depth)
-    yield f"{'  ' * depth}* `{cls.__name__}`{builtin}: {_text(cls.__doc__, indent=2 * depth + 2)}"
+def _error_rows(cls: type[errors.VCError]) -> Iterator[tuple[str, str, str]]:
+    """Yield the row of an error, and those of its subclasses."""
+    bases = [_linked(base.__name__) for base in cls.__bases__]
+    anchor = f'<a id="{cls.__name__.lower()}"></a>'
+    yield f"{anchor}`{cls.__name__}`", ", ".join(bases), _text(cls.__doc__).replace("\n\n", " ").replace("\n", " ")
     for child in cls.__subclasses__():
         if child.__module__ == errors.__name__:
-            yield from _error_tree(child, depth + 1)
+            yield from _error_rows(child)
 
 
 def _alias(module: Any, name: str) -> tuple[str, str, str]:
@@ -211,18 +228,17 @@ def _defined_in(module: Any) -> list[type]:
 
 
 def _methods(cls: type) -> str:
-    """Return a list of a class' public methods."""
+    """Return a section for each public method of a class."""
     names = [name for name, value in vars(cls).items() if inspect.isroutine(value) and not name.startswith("_")]
-    methods = [getattr(cls, name) for name in names]
-    return "\n".join(f"* `{_signature(one, width=None)}`: {_text(one.__doc__, indent=2)}" for one in methods)
+    return "\n\n".join(f"#### {cls.__name__}.{name}\n\n{_described(getattr(cls, name))}" for name in names)
 
 
-def _signature(function: Callable[..., Any], width: int | None = 100) -> str:
-    """Return ``name(arguments) -> result``, one argument a line where it would be wider than ``width``."""
+def _signature(function: Callable[..., Any]) -> str:
+    """Return ``name(arguments) -> result``, one argument a line where it would be wider than a page is."""
     signature = inspect.signature(function)
     arguments = [one for name, one in signature.parameters.items() if name != "self"]
     line = function.__name__ + str(signature.replace(parameters=arguments)).replace("'", "")
-    if width is None or len(line) <= width:
+    if len(line) <= _WIDTH:
         return line
     broken = [str(one).replace("'", "") for one in arguments]
     first_keyword = next(place for place, one in enumerate(arguments) if one.kind is one.KEYWORD_ONLY)
@@ -231,17 +247,17 @@ def _signature(function: Callable[..., Any], width: int | None = 100) -> str:
     return f"{function.__name__}(\n{inside}) -> {signature.return_annotation}"
 
 
-def _text(docstring: str | None, indent: int = 0) -> str:
-    """Return a docstring's text as Markdown: names in single back quotes, and links where this page has a heading."""
+def _text(docstring: str | None) -> str:
+    """Return a docstring's text as Markdown: names in single back quotes, and links to what this page shows."""
     assert docstring is not None
     text = inspect.cleandoc(docstring).replace("``", "`")
-    text = re.sub(r":\w+:`(\w+)`", _link, text)
-    return re.sub(r"\n(?=.)", "\n" + " " * indent, text)
+    return re.sub(r":\w+:`(\w+)`|(?<![\w`])(\w+Error)(?![\w`])", lambda found: _linked(found[1] or found[2]), text)
 
 
-def _link(found: re.Match[str]) -> str:
-    name = found[1]
-    return f"[`{name}`](#{name.lower()})" if name in vc.__all__ else f"`{name}`"
+def _linked(name: str) -> str:
+    """Return a name as code, with a link where the page of the API shows it."""
+    shown = name in vc.__all__ or (name.endswith("Error") and hasattr(errors, name))
+    return f"[`{name}`](#{name.lower()})" if shown else f"`{name}`"
 
 
 def _commands(context: click.Context) -> Iterator[str]:
