@@ -37,4 +37,5 @@ def of_pod_in_foreground(event: Started) -> None:
 
 
 def _print(sentence: str) -> None:
-    click.echo(f"virtc: notice: {sentence}", err=True)
+    # Not with err=True, which writes to the terminal past the progress that may be shown there.
+    click.echo(f"virtc: notice: {sentence}", file=sys.stderr)
