@@ -71,6 +71,14 @@ def hypervisor(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def templates_are_used() -> Iterator[None]:
+    """Let pods of a module start from templates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VIRTCONTAINERS_TEMPLATES")
+        yield
+
+
 def pod_config(**fields: Any) -> vc.PodConfig:
     """Return the configuration of a pod of the hypervisor under test."""
     return vc.PodConfig(hypervisor_type=_Chosen.hypervisor, **fields)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,45 @@ from vc_core.store.store import Store
 
 from .conftest import container, supervisors, virtc, vm_pid, vm_processes, wait_ended
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.hypervisors("qemu"),
+    pytest.mark.usefixtures("templates_are_used"),
+]
+
+#: MiB. No other pods have so much, so that their template in the same cache is another.
+MEMORY = 224
+
+
+@pytest.fixture(scope="module", params=["booted", "cloned"])
+def start(request: pytest.FixtureRequest, root: Path) -> Iterator[Callable[[vc.PodConfig], vc.Pod]]:
+    """Return a function that runs a pod, which boots or is a clone: what holds for one holds for the other."""
+    made: set[str] = set()
+
+    def run(config: vc.PodConfig) -> vc.Pod:
+        clone = request.param == "cloned"
+        config = replace(
+            config,
+            agent_type="sshd",
+            vm_config=vc.Resources(memory=MEMORY),
+            hypervisor_config=vc.HypervisorConfig(template=clone),
+        )
+        if clone:
+            made.add(vc.create_template(config).kind)
+        pod = vc.run_pod(config)
+        assert (pod.status().template in made) == clone
+        return pod
+
+    yield run
+    for kind in made:
+        vc.delete_template(kind)
 
 
 @pytest.fixture(scope="module")
-def pod(bundle: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[vc.Pod]:
+def pod(
+    start: Callable[[vc.PodConfig], vc.Pod], bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[vc.Pod]:
     """Return a running pod with a network, and two containers: "c1" sees files of the host, "c2" has limits."""
     shown = tmp_path_factory.mktemp("shown")
     (shown / "file").write_text("seen\n", encoding="utf-8")
@@ -29,14 +65,13 @@ def pod(bundle: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     mounts = [vc.Mount(str(shown / "file"), "/new/file"), vc.Mount(str(shown / "out"), "/out", read_only=False)]
     config = vc.PodConfig(
         id="ssh",
-        agent_type="sshd",
         network=NetworkConfig(mode=NetworkMode.USER, dns=["192.0.2.53"]),
         containers=[
             vc.ContainerConfig(id="c1", root_fs=str(bundle), cmd=sleep, mounts=mounts),
             vc.ContainerConfig(id="c2", root_fs=str(bundle), cmd=sleep, memory=32, pids=10, read_only=True),
         ],
     )
-    made = vc.run_pod(config)
+    made = start(config)
     yield made
     made.delete(force=True)
 
@@ -107,9 +142,8 @@ def test_the_private_key_stays_on_the_host(pod: vc.Pod, store: Store) -> None:
     key = store.roots.pod_run_dir("ssh") / "ssh/client-key"
     assert key.stat().st_mode & 0o777 == 0o600
     secret = key.read_text(encoding="utf-8").splitlines()[2]
-    look = f"find /run /etc /mnt -type f -exec grep -l {secret} {{}} +"
-    found = sh(pod, f"mkdir -p /mnt; mount -t 9p -o trans=virtio vcKeys /mnt; ls /mnt; {look}", where="")
-    assert found.stdout == b"authorized_keys\nhost-key\nhost-key.pub\n"
+    look = f"find /run /etc /tmp -type f -exec grep -l {secret} {{}} +; ls /run/ssh"
+    assert sh(pod, look, where="").stdout == b"authorized_keys\nhost-key\npid\n"
 
 
 def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store) -> None:
@@ -129,12 +163,14 @@ def test_input_output_and_the_exit_code_pass_through_the_command(pod: vc.Pod) ->
     assert (done.returncode, done.stdout) == (5, b"piped")
 
 
-def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(bundle: Path, store: Store) -> None:
+def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(
+    start: Callable[[vc.PodConfig], vc.Pod], bundle: Path, store: Store
+) -> None:
     script = "i=0; while [ $i -lt 50 ]; do echo $i; i=$((i+1)); sleep 0.1; done; exit 3"
     first = container(bundle, "sh", "-c", script, container_id="c1")
-    config = vc.PodConfig(id="taken", agent_type="sshd", agent_config={"spawner": "nsenter"}, containers=[first])
+    config = vc.PodConfig(id="taken", agent_config={"spawner": "nsenter"}, containers=[first])
     codes: list[int | None] = []
-    with vc.run_pod(config) as pod:
+    with start(config) as pod:
         waiter = threading.Thread(target=lambda: codes.append(vc.wait_container("taken", "c1")))
         waiter.start()
         (old,) = supervisors("taken")
@@ -146,3 +182,33 @@ def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(bundle: 
         vm = vm_pid(store, "taken")
         pod.stop(timeout=60)
         assert wait_ended(vm, 1)
+
+
+@pytest.mark.parametrize("start", ["cloned"], indirect=True)
+def test_no_two_clones_have_a_key_a_random_number_a_name_or_an_address_in_common(
+    start: Callable[[vc.PodConfig], vc.Pod], bundle: Path
+) -> None:
+    one = container(bundle, container_id="c1")
+    network = NetworkConfig(mode=NetworkMode.USER)
+    pods = [start(vc.PodConfig(id=name, network=network, containers=[one])) for name in ("first", "second")]
+    try:
+        for script in (
+            "grep -v PRIVATE /run/ssh/host-key",
+            "cat /run/ssh/authorized_keys",
+            "head -c 32 /dev/urandom | od -An -tx1",
+            "cat /proc/sys/kernel/random/uuid",
+            "cat /proc/sys/kernel/random/boot_id",
+            "hostname",
+            "cat /sys/class/net/eth0/address",
+        ):
+            first, second = (sh(pod, script, where="") for pod in pods)
+            assert first.exit_code == second.exit_code == 0, script
+            assert first.stdout != second.stdout, script
+        for pod in pods:
+            ids = "cat /etc/machine-id /var/lib/dbus/machine-id /sys/class/dmi/id/product_uuid 2>/dev/null"
+            assert sh(pod, ids, where="").stdout == b""
+            before = time.time()
+            assert before - 1 <= int(sh(pod, "date +%s", where="").stdout) <= time.time() + 1
+    finally:
+        for pod in pods:
+            pod.delete(force=True)

@@ -28,7 +28,12 @@ from vc_core.store.store import Store
 
 from .conftest import container, supervisors, virtc, wait_ended
 
-pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.root,
+    pytest.mark.hypervisors("qemu"),
+    pytest.mark.usefixtures("templates_are_used"),
+]
 
 #: MiB. No other pods have so much, so that their templates in the same cache are others.
 MEMORY = 208
@@ -74,14 +79,6 @@ def answer(pod: vc.Pod) -> bytes:
 
 def path_of(kind: str) -> Path:
     return Roots.from_environment().cache / "templates" / kind
-
-
-@pytest.fixture(autouse=True, scope="module")
-def templates_are_used() -> Iterator[None]:
-    """Let pods of this module start from templates."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("VIRTCONTAINERS_TEMPLATES")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -42,8 +42,9 @@ def test_every_distribution_makes_a_wheel_with_types_and_without_tests(wheels: P
         assert not [name for name in files if "/tests/" in name and "/templates/" not in name], distribution
 
 
-def test_the_agents_wheel_carries_the_guest_agent_compiled(installed: Path) -> None:
-    binary = installed / "vc_agent_hyperstart/guest/init"
+@pytest.mark.parametrize("name", ["vc_agent_hyperstart/guest/init", "vc_agent_sshd/guest/wake"])
+def test_the_agents_wheels_carry_what_is_compiled_for_the_guest(installed: Path, name: str) -> None:
+    binary = installed / name
     assert os.access(binary, os.X_OK)
     assert binary.read_bytes()[:4] == b"\x7fELF"
     assert binary.stat().st_size < 200_000

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from waiting_guest import WaitingGuest
 
 from vc_agent_sshd.testing.openssh import Server, reserved_port
 from vc_core.driver import Agent, HypervisorConfig, PodContext, Resources, Spawner
@@ -39,12 +40,14 @@ CONFIG = Path(__file__).parents[1] / "src/vc_agent_sshd/guest/sshd_config"
 
 
 class Machine:
-    """A real daemon with our own configuration, in a machine that is none."""
+    """A real daemon with our own configuration, in a machine that is none; ``waiting`` is it before it has keys."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, waiting: WaitingGuest | None = None) -> None:
+        self._port, self._waiting = port, waiting
 
     async def open_channel(self, name: str) -> socket.socket:
+        if self._waiting is not None and (channel := self._waiting.open_channel(name)):
+            return channel
         assert name == "ssh"
         connection = socket.create_connection(("127.0.0.1", self._port))
         connection.setblocking(False)
@@ -86,17 +89,28 @@ class TestGuestOfItsOwn(OnThisHost):
     def guest(self, make: Callable[..., Agent], pod: PodContext) -> StartGuest:
         @asynccontextmanager
         async def start() -> AsyncIterator[RunningGuest]:
+            keys = pod.run_dir / "keys"
+            keys.mkdir()
+            running: list[asyncio.subprocess.Process] = []
             with reserved_port() as port:
-                with (pod.run_dir / "log").open("wb") as log:
-                    command = [*MACHINE, str(pod.run_dir / "ssh/guest"), str(CONFIG), str(port)]
-                    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stderr=log)
-                machine = Machine(port)
+
+                async def boot(host_key: bytes, authorized_keys: bytes) -> None:
+                    (keys / "host-key").write_bytes(host_key)
+                    (keys / "host-key").chmod(0o600)
+                    (keys / "authorized_keys").write_bytes(authorized_keys)
+                    with (pod.run_dir / "log").open("wb") as log:
+                        command = [*MACHINE, str(keys), str(CONFIG), str(port)]
+                        running.append(
+                            await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stderr=log)
+                        )
+
                 try:
-                    yield machine
+                    yield Machine(port, WaitingGuest(boot))
                 finally:
-                    if process.returncode is None:
-                        process.kill()
-                    await process.wait()
+                    for process in running:
+                        if process.returncode is None:
+                            process.kill()
+                        await process.wait()
 
         return start
 

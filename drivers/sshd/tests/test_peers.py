@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,10 +13,13 @@ from typing import Any
 
 import asyncssh
 import pytest
+from waiting_guest import WaitingGuest
 
 from vc_agent_sshd.agent import PORT_NAME, SshdAgent
 from vc_agent_sshd.config import SshdConfig
+from vc_agent_sshd.keys import ManagedKeys
 from vc_agent_sshd.session import _Pieces
+from vc_agent_sshd.waking import CHANNEL
 from vc_core.driver import Cmd, GuestPort, PodContext, SharedDirectory, read_options
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
@@ -326,36 +330,40 @@ def test_a_server_that_does_not_answer_a_command_lets_the_timeout_pass(pod: PodC
 # -- the guest of a pod of its own -------------------------------------------------------------------------------------
 
 
-def test_the_keys_of_a_managed_guest_are_made_at_each_start_below_the_run_directory(pod: PodContext) -> None:
+def test_the_private_key_of_the_agent_is_made_at_each_start_and_that_of_the_daemon_is_not_kept(pod: PodContext) -> None:
     pod.run_dir.mkdir(mode=0o700)
-    agent = SshdAgent(pod, SshdConfig(), None, None)
-    port, keys, *shares = agent.devices()
-    assert port == GuestPort(PORT_NAME, 22)
-    assert isinstance(keys, SharedDirectory)
-    assert keys.read_only
-    assert keys.host_path.is_relative_to(pod.run_dir)
-    assert [share.host_path for share in shares if isinstance(share, SharedDirectory)] == [pod.share_dir] * 2
-    asyncio.run(agent.prepare())
-    first = (keys.host_path / "authorized_keys").read_text(encoding="utf-8")
-    assert sorted(path.name for path in keys.host_path.iterdir()) == ["authorized_keys", "host-key", "host-key.pub"]
+    keys = ManagedKeys(pod.run_dir)
+    host, authorized = keys.make()
+    assert sorted(path.name for path in (pod.run_dir / "ssh").iterdir()) == ["client-key", "host-key.pub"]
     private = pod.run_dir / "ssh/client-key"
     assert private.stat().st_mode & 0o777 == 0o600
-    assert asyncssh.read_private_key(str(private)).export_public_key().decode() == first
-    asyncio.run(agent.prepare())
-    assert (keys.host_path / "authorized_keys").read_text(encoding="utf-8") != first
+    assert keys.read().client.export_public_key() == authorized
+    assert asyncssh.import_private_key(host).public_data == keys.read().host[0].public_data
+    assert not {host, authorized} & set(keys.make())
+
+
+def test_a_guest_of_its_own_has_a_port_a_channel_and_the_pod_s_shares(pod: PodContext) -> None:
+    port, channel, *shares = SshdAgent(pod, SshdConfig(), None, None).devices()
+    assert (port, channel) == (GuestPort(PORT_NAME, 22), CHANNEL)
+    assert [share.host_path for share in shares if isinstance(share, SharedDirectory)] == [pod.share_dir] * 2
 
 
 def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own_key(pod: PodContext) -> None:
     pod.run_dir.mkdir(mode=0o700)
 
     async def work() -> None:
-        agent = SshdAgent(pod, SshdConfig(), None, None)
-        await agent.prepare()
-        directory = pod.run_dir / "ssh/guest"
         attempts = 0
+        given: list[bytes] = []
+
+        async def take(*files: bytes) -> None:
+            given.extend(files)
+
+        guest = WaitingGuest(take)
 
         async def open_channel(name: str) -> socket.socket:
             nonlocal attempts
+            if channel := guest.open_channel(name):
+                return channel
             assert name == PORT_NAME
             attempts += 1
             ours, theirs = socket.socketpair()
@@ -364,8 +372,7 @@ def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own
                 return ours
             theirs.setblocking(False)
             ours.setblocking(False)
-            host = asyncssh.read_private_key(str(directory / "host-key"))
-            who = str(directory / "authorized_keys")
+            host, who = asyncssh.import_private_key(given[0]), asyncssh.import_authorized_keys(given[1].decode())
 
             async def serve() -> asyncssh.SSHServerConnection:
                 return await asyncssh.run_server(theirs, server_host_keys=[host], authorized_client_keys=who)
@@ -374,9 +381,53 @@ def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own
             return ours
 
         serving: list[asyncio.Task[asyncssh.SSHServerConnection]] = []
-        await agent.connect(open_channel, TIMEOUT)
+        template = SshdAgent(pod, SshdConfig(), None, None)
+        await template.settle(open_channel, TIMEOUT)
+        await template.aclose()
+        assert given == []
+        agent = SshdAgent(pod, SshdConfig(), None, None)
+        await agent.wake(open_channel, TIMEOUT)
         assert attempts == 3
+        assert len(set(guest.entropy)) == 2
         await agent.aclose()
         await (await serving[0]).wait_closed()
+
+    play(work)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"the clock: Operation not permitted\n", "the clock: Operation not permitted"),
+        (b"", "it closed the channel"),
+        (b"x" * 100_000, "longer than limit"),
+    ],
+    ids=["reason", "nothing", "flood"],
+)
+def test_a_guest_that_does_not_take_its_keys_is_an_error_with_its_reason(
+    pod: PodContext, answer: bytes, text: str
+) -> None:
+    pod.run_dir.mkdir(mode=0o700)
+
+    async def work() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+
+        async def reply() -> None:
+            loop = asyncio.get_running_loop()
+            await loop.sock_recv(theirs, 65536)
+            with theirs, contextlib.suppress(OSError):
+                await loop.sock_sendall(theirs, answer)
+
+        async def open_channel(name: str) -> socket.socket:
+            return ours
+
+        replying = asyncio.create_task(reply())
+        agent = SshdAgent(pod, SshdConfig(), None, None)
+        with pytest.raises(AgentConnectError, match=f"the guest of pod '{pod.id}' did not take its keys: .*{text}"):
+            await agent.connect(open_channel, TIMEOUT)
+        await agent.aclose()
+        await replying
 
     play(work)

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import getpass
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vc_agent_sshd import shell
+from vc_agent_sshd import shell, waking
 from vc_agent_sshd.calls import Calls
 from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.connection import Connection
@@ -37,9 +38,6 @@ from vc_core.errors import AgentConnectError, NotSupportedError, VCError
 #: The name of the guest's SSH port as a channel, and the port.
 PORT_NAME, PORT = "ssh", 22
 
-#: Mount tag of the keys of a guest of the pod's own.
-_KEYS_TAG = "vcKeys"
-
 #: The pod's directory in the guest is below this for root and, below the home directory, for other users.
 _HOME, _USERS_HOME = "/run/vc-sshd", ".vc-sshd"
 
@@ -62,6 +60,7 @@ class SshdAgent(Agent):
         self._pod, self._config = pod, config
         self._user = config.username or (getpass.getuser() if config.server else "root")
         self._hostname = str((saved or {}).get("hostname", pod.id))
+        self._has_keys = bool(saved)  # a former host has given the guest its keys
         self._managed = ManagedKeys(pod.run_dir)
         self._calls = Calls(pod.id, f"{_HOME if self._user == 'root' else _USERS_HOME}/{pod.id}")
         self._containers = Containers(self._calls)
@@ -71,7 +70,7 @@ class SshdAgent(Agent):
 
     @property
     def capabilities(self) -> frozenset[AgentCapability]:
-        """What this agent can do; only a guest of the pod's own has a network to configure."""
+        """What this agent can do; only a guest of the pod's own has a network to configure, and can be cloned."""
         can = {
             AgentCapability.EXEC,
             AgentCapability.STREAMS,
@@ -84,51 +83,67 @@ class SshdAgent(Agent):
             AgentCapability.ISOLATION,
             AgentCapability.REATTACH,
         }
-        return frozenset(can if self._config.server else can | {AgentCapability.NETWORK})
+        return frozenset(can if self._config.server else can | {AgentCapability.NETWORK, AgentCapability.CLONES})
 
     def devices(self) -> Sequence[Device]:
-        """Return the directories shared with the guest and, for a guest of the pod's own, its SSH port and keys."""
+        """Return the shared directories and, for a guest of the pod's own, its SSH port and where it gets its keys."""
         pod = self._pod
         shares = [SharedDirectory(tag, pod.share_dir) for tag in (SHARE_TAG, LIVE_TAG)]
         if pod.writable_dir is not None:
             shares.append(SharedDirectory(WRITABLE_TAG, pod.writable_dir, read_only=False))
         if self._config.server:
             return shares
-        return [GuestPort(PORT_NAME, PORT), SharedDirectory(_KEYS_TAG, self._managed.guest_dir), *shares]
-
-    async def prepare(self) -> None:
-        """Make the keys of a guest of the pod's own. Raises StorageError."""
-        if not self._config.server:
-            await asyncio.to_thread(self._managed.make)
+        return [GuestPort(PORT_NAME, PORT), waking.CHANNEL, *shares]
 
     # The connection.
 
     async def connect(self, open_channel: OpenChannel, timeout: float) -> None:
-        """Log in to the guest; attempts go on until it succeeds, it is refused, or the timeout.
+        """Give a guest of the pod's own its keys, and log in; attempts go on until one succeeds, or is refused.
 
-        Raises AgentConnectError, AgentTimeoutError, ConfigError for keys that cannot be read.
+        ``timeout`` is in seconds. Raises AgentConnectError, AgentTimeoutError, StorageError, ConfigError for keys that
+        cannot be read.
         """
-        config = self._config
+        began = time.monotonic()
         self._lost = asyncio.get_running_loop().create_future()
-        if config.server:
-            families = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}
-            where = {"host": config.server, "port": config.port, "family": families[config.protocol]}
-
-            async def dial() -> dict[str, Any]:
-                return where
-
-            what = f"server {config.server!r} port {config.port}"
-            connection = Connection(what, self._user, dial, lambda: given_keys(config), keepalive=True)
+        if self._config.server:
+            connection = self._to_server()
         else:
-
-            async def dial() -> dict[str, Any]:
-                return {"sock": await open_channel(PORT_NAME), "host": self._pod.id}
-
-            what = f"the guest of pod {self._pod.id!r}"
-            connection = Connection(what, self._user, dial, self._managed.read, keepalive=False)
+            connection = self._to_guest(open_channel)
+            if not self._has_keys:
+                await waking.send(self._guest, open_channel, timeout, await asyncio.to_thread(self._managed.make))
+                self._has_keys, timeout = True, timeout - (time.monotonic() - began)
         connection.on_lost = self._on_lost
         self._calls.connection = connection
         await connection.open(timeout)
+
+    async def wake(self, open_channel: OpenChannel, timeout: float) -> None:
+        """Do what :meth:`connect` does: the guest of a clone waits for its keys, as one that boots does."""
+        await self.connect(open_channel, timeout)
+
+    async def settle(self, open_channel: OpenChannel, timeout: float) -> None:
+        """Wait until the guest waits for its keys. Raises AgentConnectError, AgentTimeoutError."""
+        await waking.send(self._guest, open_channel, timeout)
+
+    def _to_server(self) -> Connection:
+        config = self._config
+        families = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}
+        where = {"host": config.server, "port": config.port, "family": families[config.protocol]}
+
+        async def dial() -> dict[str, Any]:
+            return where
+
+        what = f"server {config.server!r} port {config.port}"
+        return Connection(what, self._user, dial, lambda: given_keys(config), keepalive=True)
+
+    def _to_guest(self, open_channel: OpenChannel) -> Connection:
+        async def dial() -> dict[str, Any]:
+            return {"sock": await open_channel(PORT_NAME), "host": self._pod.id}
+
+        return Connection(self._guest, self._user, dial, self._managed.read, keepalive=False)
+
+    @property
+    def _guest(self) -> str:
+        return f"the guest of pod {self._pod.id!r}"
 
     async def aclose(self) -> None:
         """Close the connection; containers run on, other processes lose their streams."""

@@ -93,7 +93,7 @@ class Connection:
                     await self._pause()
         except TimeoutError as error:
             raise AgentTimeoutError(
-                f"{self._what} accepted no SSH login within {timeout:g} s; the last attempt: {last}"
+                f"{self._what} accepted no SSH login within {timeout:.3g} s; the last attempt: {last}"
             ) from error
 
     async def _pause(self) -> None:

@@ -1,10 +1,9 @@
-"""The keys of a guest of the pod's own: made at each start, shared with the guest, read again at a takeover.
+"""The keys of a guest of the pod's own: made at each start, sent to the guest, read again at a takeover.
 
 Below the pod's run directory, which only its owner can enter::
 
-    ssh/client-key              the agent's private key; not shared with the guest
-    ssh/guest/host-key          the guest's private key, with host-key.pub
-    ssh/guest/authorized_keys   the agent's public key
+    ssh/client-key     the agent's private key
+    ssh/host-key.pub   the public key of the guest's daemon, whose private key is in the guest only
 """
 
 from __future__ import annotations
@@ -36,22 +35,19 @@ class ManagedKeys:
 
     run_dir: Path
 
-    @property
-    def guest_dir(self) -> Path:
-        """The directory that is shared with the guest."""
-        return self.run_dir / "ssh" / "guest"
+    def make(self) -> tuple[bytes, bytes]:
+        """Write new keys over any that are there; return the files of the guest: its private key, and who may log in.
 
-    def make(self) -> None:
-        """Write new keys over any that are there. Blocks for some milliseconds. Raises StorageError."""
+        Blocks for some milliseconds. Raises StorageError.
+        """
         client, host = (asyncssh.generate_private_key(_ALGORITHM) for _ in range(2))
         try:
-            self.guest_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
             _write(self._client_key, client.export_private_key())
-            _write(self.guest_dir / "host-key", host.export_private_key())
             _write(self._host_key, host.export_public_key())
-            _write(self.guest_dir / "authorized_keys", client.export_public_key())
         except OSError as error:
             raise StorageError(f"the keys of the guest cannot be written: {error}") from error
+        return host.export_private_key(), client.export_public_key()
 
     def read(self) -> Keys:
         """Return the keys that :meth:`make` wrote. Raises AgentConnectError."""
@@ -62,12 +58,16 @@ class ManagedKeys:
             raise AgentConnectError(f"the keys of the guest cannot be read: {error}") from error
 
     @property
+    def _directory(self) -> Path:
+        return self.run_dir / "ssh"
+
+    @property
     def _client_key(self) -> Path:
-        return self.run_dir / "ssh" / "client-key"
+        return self._directory / "client-key"
 
     @property
     def _host_key(self) -> Path:
-        return self.guest_dir / "host-key.pub"
+        return self._directory / "host-key.pub"
 
 
 def given_keys(config: SshdConfig) -> Keys:

@@ -8,8 +8,9 @@ from importlib.resources import files
 from vc_agent_sshd.config import SshdConfig
 from vc_core.driver import Agent, GuestPayload, PodContext, Spawner, hookimpl
 
-#: Modules of the guest's kernel: virtio devices, the shares, overlays, the network card of the SSH port.
-_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net")
+#: Modules of the guest's kernel: virtio devices, where the keys come, the shares, overlays, the network card of the SSH
+#: port.
+_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay", "virtio_net")
 
 #: Debian packages of the guest: the daemon, the programs that start containers, a shell, and the usual small programs.
 _PACKAGES = ("openssh-server", "util-linux", "dash", "busybox-static")
@@ -17,8 +18,14 @@ _PACKAGES = ("openssh-server", "util-linux", "dash", "busybox-static")
 #: The guest's address on the network that the hypervisor makes for the SSH port.
 _PARAMS = ("vc.address=10.0.2.15/24",)
 
-#: Paths in the guest of this distribution's files.
-_FILES = {"/init": "init.sh", "/etc/passwd": "passwd", "/etc/group": "group", "/etc/ssh/sshd_config": "sshd_config"}
+#: Paths in the guest of this distribution's files. ``wake`` is compiled by its build hook.
+_FILES = {
+    "/init": "init.sh",
+    "/usr/sbin/wake": "wake",
+    "/etc/passwd": "passwd",
+    "/etc/group": "group",
+    "/etc/ssh/sshd_config": "sshd_config",
+}
 
 
 class SshdPlugin:

@@ -121,8 +121,8 @@ def network(config: GuestNetwork, home: str) -> str:
     """Return the line that configures the guest's network, and the name servers of containers."""
     steps = ["set -e"]
     for one in config.interfaces:
-        size = ["mtu", str(one.mtu)] if one.mtu else []
-        steps.append(shlex.join(["ip", "link", "set", "dev", one.device, *size, "up"]))
+        mac, size = (["address", one.mac] if one.mac else []), (["mtu", str(one.mtu)] if one.mtu else [])
+        steps.append(shlex.join(["ip", "link", "set", "dev", one.device, *mac, *size, "up"]))
         steps += [shlex.join(["ip", "address", "replace", address, "dev", one.device]) for address in one.addresses]
     for route in config.routes:
         words = ["ip", "route", "add", route.destination, "via", route.gateway, "dev", route.device]
