@@ -184,3 +184,21 @@ def test_a_pod_of_the_user_starts_from_a_template_that_was_made_behind_the_first
         user.run("virtc", "pod", "stop", pod)
         user.run("virtc", "pod", "delete", pod)
     user.run("virtc", "template", "remove", "--all")
+
+
+def test_a_configuration_file_of_root_s_holds_for_the_user_s_pods_and_templates(user: PlainUser) -> None:
+    """In the user namespace of the pod's supervisor root has no id, and the file seems to be another user's."""
+    file = user.home.parent / "config.toml"
+    file.write_text("[templates]\nsize = 1\n", encoding="utf-8")
+    file.chmod(0o644)
+    environment = {**user.environment, "VIRTCONTAINERS_CONFIG": str(file)}
+    done = user.run(
+        "virtc", "pod", "run", "-i", "--rm", "--bundle", "bundle", "--", "echo", "ran", environment=environment
+    )
+    assert done.stdout == "ran\n"
+    made = [
+        user.run("virtc", "template", "create", "--quiet", "--memory", memory, environment=environment).stdout.strip()
+        for memory in ("216", "217")
+    ]
+    assert user.run("virtc", "template", "list", "--quiet").stdout.split() == made[1:]
+    user.run("virtc", "template", "remove", "--all")

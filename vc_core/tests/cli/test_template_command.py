@@ -19,7 +19,7 @@ def kind(roots: Roots) -> str:
     with cache.making("k1", lambda _: None) as making:
         for name in ("memory", "state"):
             (making / name).write_bytes(bytes(1024 * 1024))
-        cache.publish(making, hypervisor="qemu", agent="hyperstart", memory=256, vcpus=0)
+        cache.publish(making, hypervisor="qemu", agent="hyperstart", memory=256, vcpus=0, size_max=2048)
     return "k1"
 
 

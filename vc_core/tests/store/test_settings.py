@@ -39,7 +39,11 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     ("text", "strict"), [("", False), ("# nothing\n", False), (STRICT, True), (NOT_STRICT, False), ("[pod]\n", False)]
 )
 def test_a_file_says_whether_pods_are_strict(file: Path, text: str, strict: bool) -> None:
-    assert read(file, text) == Settings(strict, (file,))
+    assert read(file, text) == Settings(strict, files=(file,))
+
+
+def test_a_file_says_how_large_all_templates_may_be(file: Path) -> None:
+    assert read(file, "[templates]\nsize = 100\n") == Settings(templates_size=100, files=(file,))
 
 
 def test_without_files_nothing_is_set(two: tuple[Path, Path], tmp_path: Path) -> None:
@@ -68,16 +72,19 @@ def test_of_a_plain_user_the_users_file_wins(
     system, own = two
     system.write_text(STRICT, encoding="utf-8")
     home = {"XDG_CONFIG_HOME": str(tmp_path / "home")}
-    assert Settings.read(home) == Settings(True, (system,))
+    assert Settings.read(home) == Settings(True, files=(system,))
     own.write_text(NOT_STRICT, encoding="utf-8")
     os.chown(own, 65534, 65534)
-    assert Settings.read(home) == Settings(False, (system, own))
+    assert Settings.read(home) == Settings(False, files=(system, own))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stric = true", "has the unknown key 'stric'; it can have pod"),
+        ("stric = true", "has the unknown key 'stric'; it can have pod, templates"),
+        ("[templates]\nsize = 0", "has templates.size = 0; give a whole number of MiB, at least 1"),
+        ("[templates]\nsize = true", "has templates.size = True; give a whole number of MiB, at least 1"),
+        ('[templates]\nsize = "2G"', "has templates.size = '2G'; give a whole number of MiB, at least 1"),
         ("[pod]\nstric = true", "has the unknown key 'pod.stric'; it can have pod.strict"),
         ("pod = true", "has pod = True; make it a table: [pod]"),
         ("[pod]\nstrict = 1", "has pod.strict = 1; give true or false"),

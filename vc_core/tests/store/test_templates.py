@@ -20,13 +20,13 @@ def cache(tmp_path: Path) -> Templates:
     return Templates(tmp_path / "cache")
 
 
-def make(cache: Templates, kind: str = "k1", state: bytes = b"state") -> Path:
+def make(cache: Templates, kind: str = "k1", state: bytes = b"state", size_max: int = 2048) -> Path:
     """Make a template of a large file and a small one."""
     with cache.making(kind, lambda _: None) as making:
         (making / "state").write_bytes(state)
         with (making / "memory").open("wb") as file:
             file.truncate(MEMORY)
-        cache.publish(making, hypervisor="h", agent="a", memory=1, vcpus=2)
+        cache.publish(making, hypervisor="h", agent="a", memory=1, vcpus=2, size_max=size_max)
     found = cache.find(kind)
     assert found is not None
     return found
@@ -92,18 +92,17 @@ def test_what_a_killed_maker_left_is_removed_and_what_fails_leaves_nothing(cache
     assert cache.find("k1") is not None
 
 
-def test_those_that_were_not_used_for_the_longest_time_go_first(
-    cache: Templates, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_those_that_were_not_used_for_the_longest_time_go_first(cache: Templates) -> None:
     data = os.urandom(1 << 20)
     paths = {name: make(cache, name, data) for name in ("old", "used", "new")}
     for number, name in enumerate(("old", "used", "new")):
         os.utime(paths[name] / "manifest.json", (number, number))
     cache.find("old")
     assert [one.kind for one in cache.list()] == ["used", "new", "old"]
-    monkeypatch.setattr(templates, "TEMPLATES_MAX", 3 << 20)
-    make(cache, "another", data)
+    make(cache, "another", data, size_max=3)
     assert [one.kind for one in cache.list()] == ["old", "another"]
+    make(cache, "large", data, size_max=1)
+    assert [one.kind for one in cache.list()] == ["large"]
 
 
 def test_a_template_is_described(cache: Templates) -> None:

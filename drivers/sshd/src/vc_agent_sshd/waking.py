@@ -37,8 +37,10 @@ async def send(what: str, open_channel: OpenChannel, timeout: float, files: tupl
             answer = await _exchange(await open_channel(CHANNEL.name), files)
     except TimeoutError as error:
         raise AgentTimeoutError(f"{what} did not take its keys within {timeout:g} s") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise AgentConnectError(f"{what} did not take its keys: {error}") from error
+    except ValueError as error:  # of asyncio, for a line beyond its limit
+        raise AgentConnectError(f"{what} did not take its keys: its answer is not a line") from error
     if answer != b"ok\n":
         reason = answer.decode(errors="replace").strip() or "it closed the channel"
         raise AgentConnectError(f"{what} did not take its keys: {reason}")

@@ -54,7 +54,7 @@ def _configuration(roots: Roots) -> Iterator[HostCheck]:
     yield HostCheck(
         name=name,
         outcome=CheckOutcome.OK,
-        found=f"{files}; strict = {'true' if settings.strict else 'false'}",
+        found=f"{files}; strict = {'true' if settings.strict else 'false'}; templates of {settings.templates_size} MiB",
         meaning="Pods start only in a full jail, unless their callers choose otherwise."
         if settings.strict
         else "Pods start in the best jail that this host can give, unless their callers ask for a full one.",

@@ -4,6 +4,8 @@
 
     [pod]
     strict = true   # pods whose caller does not choose start only in a full jail
+    [templates]
+    size = 8192     # MiB that all templates may have together
 
 The files are ``/etc/virtcontainers/config.toml`` and, for other users than root, ``virtcontainers/config.toml`` in the
 XDG directory for configuration, whose values win. A variable of the environment names one other file in their place.
@@ -17,7 +19,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vc_core.errors import ConfigError
 
@@ -29,8 +31,20 @@ _SYSTEM, _NAME = Path("/etc"), "virtcontainers/config.toml"
 #: Bytes of a file; one with all settings has some hundred.
 _SIZE_MAX = 64 * 1024
 
-#: The tables of a file, their keys, and the type of each.
-_KEYS: dict[str, dict[str, type]] = {"pod": {"strict": bool}}
+
+class _Key(NamedTuple):
+    """What a key may be set to: a type, the least value of a number, and what an error asks for."""
+
+    type: type[int]
+    least: int
+    wanted: str
+
+
+#: The tables of a file, and their keys.
+_KEYS = {
+    "pod": {"strict": _Key(bool, 0, "true or false")},
+    "templates": {"size": _Key(int, 1, "a whole number of MiB, at least 1")},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,7 @@ class Settings:
     """The values of the configuration files. ``files``: those that exist, in the order in which they were read."""
 
     strict: bool = False  #: whether a pod starts only in a full jail, if its caller did not choose
+    templates_size: int = 2048  #: MiB that all templates may have together
     files: tuple[Path, ...] = ()
 
     @classmethod
@@ -48,7 +63,7 @@ class Settings:
         another user than root and this one could have written.
         """
         environment = os.environ if environment is None else environment
-        strict, files = False, list[Path]()
+        found, files = dict[str, Any](), list[Path]()
         for path in _paths(environment):
             try:
                 values = _read(path)
@@ -57,8 +72,9 @@ class Settings:
                     raise ConfigError(f"configuration file {str(path)!r}, of {CONFIG_VARIABLE}, is not there") from None
                 continue
             files.append(path)
-            strict = values.get("pod", {}).get("strict", strict)
-        return cls(strict, tuple(files))
+            found |= values.get("pod", {})
+            found |= {f"templates_{key}": value for key, value in values.get("templates", {}).items()}
+        return cls(**found, files=tuple(files))
 
 
 def _paths(environment: Mapping[str, str]) -> list[Path]:
@@ -87,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _SIZE_MAX:
             raise ConfigError(f"{name} is not a regular file of {_SIZE_MAX} bytes at most")
-        if status.st_uid not in (0, os.geteuid()):
+        if status.st_uid not in _trusted():
             raise ConfigError(f"{name} belongs to user {status.st_uid}; run: chown {os.geteuid()} {path}")
         if status.st_mode & 0o022:
             raise ConfigError(f"{name} is writable by others; run: chmod 644 {path}")
@@ -102,6 +118,18 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+def _trusted() -> set[int]:
+    """Return the owners that a file may have: root and this user.
+
+    In the user namespace of a plain user's supervisor root has the id of all users who have none there. A file that one
+    of them owns was refused outside, when the pod was created.
+    """
+    lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    has_root = any(int(line.split()[0]) == 0 for line in lines)
+    root = 0 if has_root else int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
+    return {root, os.geteuid()}
+
+
 def _check(name: str, values: dict[str, Any]) -> None:
     """Refuse tables, keys and values that are not in ``_KEYS``. Raises ConfigError."""
     for table, keys in values.items():
@@ -114,5 +142,5 @@ def _check(name: str, values: dict[str, Any]) -> None:
             if wanted is None:
                 keys_of_table = ", ".join(f"{table}.{one}" for one in _KEYS[table])
                 raise ConfigError(f"{name} has the unknown key {f'{table}.{key}'!r}; it can have {keys_of_table}")
-            if type(value) is not wanted:
-                raise ConfigError(f"{name} has {table}.{key} = {value!r}; give true or false")
+            if type(value) is not wanted.type or value < wanted.least:
+                raise ConfigError(f"{name} has {table}.{key} = {value!r}; give {wanted.wanted}")

@@ -23,9 +23,6 @@ from vc_core.store import files, locks
 from vc_core.store.records import SCHEMA, decode, encode
 from vc_core.store.roots import CACHE_VARIABLE, private_directory
 
-#: Bytes on the disk that all templates may have together; those that were not used for the longest time are removed.
-TEMPLATES_MAX = 2 * 1024 * 1024 * 1024
-
 #: What a kind of VM is called (``Hypervisor.kind``); the names of directories that are being made begin with a dot.
 _KIND = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
 
@@ -120,11 +117,13 @@ class Templates:
                 lock.unlink()
             lock.release()
 
-    def publish(self, making: Path, *, hypervisor: str, agent: str, memory: int, vcpus: int) -> TemplateStatus:
+    def publish(
+        self, making: Path, *, hypervisor: str, agent: str, memory: int, vcpus: int, size_max: int
+    ) -> TemplateStatus:
         """Give a template that was made its name, in the place of one that is there, and return what it is.
 
-        Called in the body of :meth:`making`. Others are removed then, if all together are too large. Raises
-        StorageError.
+        Called in the body of :meth:`making`. Then those that were not used for the longest time are removed until all
+        together have at most ``size_max`` MiB on the disk; the new one stays. Raises StorageError.
         """
         kind = making.name.removeprefix(_MAKING)
         try:
@@ -143,7 +142,7 @@ class Templates:
             files.sync_directory(target.parent)
         except OSError as error:
             raise StorageError(f"template {str(target)!r} cannot be made: {error.strerror}") from error
-        self._evict(kind)
+        self._evict(kind, size_max << 20)
         return _status(target, manifest)
 
     def list(self) -> list[TemplateStatus]:
@@ -166,12 +165,12 @@ class Templates:
             path.rename(doomed)
             files.remove_tree(doomed)
 
-    def _evict(self, newest: str) -> None:
-        """Remove what was not used for the longest time until all together are small enough."""
+    def _evict(self, newest: str, size_max: int) -> None:
+        """Remove what was not used for the longest time until all together have at most ``size_max`` bytes."""
         found = [one for one in self.list() if one.kind != newest]
         total = sum(map(_room, self._directory().rglob("*")))
         for one in found:
-            if total <= TEMPLATES_MAX:
+            if total <= size_max:
                 break
             total -= one.size
             with suppress(TemplateNotFoundError):
