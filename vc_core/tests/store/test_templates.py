@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,6 +16,9 @@ from vc_core.store import templates
 from vc_core.store.templates import Templates
 
 MEMORY = templates._HASHED_MAX + 1
+
+#: The id of a user without rights.
+PLAIN = 65534
 
 
 @pytest.fixture
@@ -48,9 +54,17 @@ def rewrite(path: Path, data: bytes) -> None:
         lambda path: rewrite(path / "state", b"STATE"),
         lambda path: (path / "manifest.json").write_bytes(b"{"),
         lambda path: (path / "manifest.json").unlink(),
+        lambda path: (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes()[:-10]),
         lambda path: path.chmod(0o755),
+        lambda path: (path / "memory").chmod(0o662),
+        lambda path: (path / "state").rename(path / "other") and (path / "state").symlink_to("other"),
+        lambda path: [shutil.rmtree(path), path.write_bytes(b"no directory")],
+        lambda path: [path.rename(path.with_name("other")), path.symlink_to("other")],
     ],
-    ids=["truncated", "touched", "missing", "changed", "manifest", "no manifest", "readable by others"],
+    ids=[
+        *("truncated", "touched", "missing", "changed", "manifest", "no manifest", "part of a manifest"),
+        *("readable by others", "memory writable by others", "state is a link", "a file", "a link"),
+    ],
 )
 def test_a_template_that_is_not_whole_is_not_found_and_removed(
     cache: Templates, change: Callable[[Path], object]
@@ -58,8 +72,74 @@ def test_a_template_that_is_not_whole_is_not_found_and_removed(
     path = make(cache)
     change(path)
     assert cache.find("k1") is None
-    assert not path.exists()
+    assert not os.path.lexists(path)
     assert make(cache) == path
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["", "memory", "manifest.json"], ids=["directory", "memory", "manifest"])
+def test_a_template_that_is_another_users_is_not_found_and_removed(cache: Templates, name: str) -> None:
+    path = make(cache)
+    os.chown(path / name, PLAIN, PLAIN)
+    assert cache.find("k1") is None
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda path: path.write_bytes(b""), lambda path: path.mkdir()], ids=["file", "directory"]
+)
+def test_what_has_the_name_of_a_new_template_is_replaced(cache: Templates, change: Callable[[Path], object]) -> None:
+    path = make(cache).with_name("k2")
+    change(path)
+    assert make(cache, "k2") == path
+
+
+@pytest.mark.root
+def test_a_template_in_a_cache_that_can_only_be_read_is_used(place: Path) -> None:
+    cache = Templates(place / "cache")
+    path = make(cache)
+    path.parent.chmod(0o500)
+    path.chmod(0o500)
+    (path / "manifest.json").chmod(0o400)
+    give(place)
+    with plain_user():
+        assert cache.find("k1") == path
+
+
+@pytest.mark.root
+def test_a_directory_that_cannot_be_entered_is_an_error_and_no_template_is_made_there(place: Path) -> None:
+    cache = Templates(place / "cache")
+    make(cache).parent.chmod(0)
+    give(place)
+    with plain_user():
+        assert not cache.may_be_made("k1")
+        for work in (cache.list, lambda: cache.find("k1"), lambda: cache.remove("k1")):
+            with pytest.raises(StorageError, match="Permission denied"):
+                work()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a directory that every user can enter; those of pytest only root can."""
+    with TemporaryDirectory(dir="/var/tmp") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+def give(place: Path) -> None:
+    """Let a plain user own all that is below a directory."""
+    for one in place.rglob("*"):
+        os.chown(one, PLAIN, PLAIN)
+
+
+@contextmanager
+def plain_user() -> Iterator[None]:
+    """Have the rights of a plain user: root could read and write whatever the modes are."""
+    os.seteuid(PLAIN)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_cache_that_others_can_write_to_is_refused(cache: Templates) -> None:
@@ -90,6 +170,21 @@ def test_what_a_killed_maker_left_is_removed_and_what_fails_leaves_nothing(cache
     assert [one.name for one in seen] == ["memory"]
     assert sorted(one.name for one in top.iterdir()) == ["k1"]
     assert cache.find("k1") is not None
+
+
+def test_what_killed_makers_and_removers_of_other_kinds_left_is_removed_but_not_what_is_being_made(
+    cache: Templates,
+) -> None:
+    top = make(cache).parent
+    for name in (".making-k2", ".removed-1"):
+        (top / name / "run").mkdir(parents=True)
+    seen: list[str] = []
+    with cache.making("k3", lambda _: None):
+        make_other = cache.making("k4", lambda path: seen.append(path.name))
+        with make_other:
+            assert sorted(seen) == [".making-k4"]
+            assert sorted(one.name for one in top.glob(".making-*")) == [".making-k3", ".making-k4"]
+    assert sorted(one.name for one in top.iterdir()) == ["k1"]
 
 
 def test_those_that_were_not_used_for_the_longest_time_go_first(cache: Templates) -> None:

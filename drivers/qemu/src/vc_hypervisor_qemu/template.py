@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import os
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from vc_hypervisor_qemu.monitor import Monitor
 
 #: Bytes that a state may have; that of a guest with all devices has 0.6 MB.
 _STATE_MAX = 64 * 1024 * 1024
+
+#: Seconds for the copy of a state to end after QEMU has closed its end of the pipe.
+_COPY_GRACE = 1.0
 
 #: What stands for a pod's own values where VMs are compared.
 _NIL_UUID, _NO_MAC = "00000000-0000-0000-0000-000000000000", "52:54:00:00:00:00"
@@ -124,8 +128,7 @@ async def save(template: Template, monitor: Monitor, timeout: float) -> None:
         os.close(writing)
         raise
     copying = asyncio.create_task(asyncio.to_thread(_copy, reading, state))
-    await monitor.migrate("migrate", writing, timeout)
-    await copying
+    await _complete(copying, monitor.migrate("migrate", writing, timeout))
 
 
 async def load(template: Template, monitor: Monitor, timeout: float) -> None:
@@ -133,7 +136,18 @@ async def load(template: Template, monitor: Monitor, timeout: float) -> None:
     state = os.open(template.state, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     copying = asyncio.create_task(asyncio.to_thread(_copy, state, writing))
-    await monitor.migrate("migrate-incoming", reading, timeout)
+    await _complete(copying, monitor.migrate("migrate-incoming", reading, timeout))
+
+
+async def _complete(copying: asyncio.Task[None], migrating: Awaitable[None]) -> None:
+    """Wait for both ends of a pipe; if both fail, raise the error of the copy, which is the cause of the other one."""
+    try:
+        await migrating
+    except HypervisorError:
+        done, _ = await asyncio.wait({copying}, timeout=_COPY_GRACE)
+        for task in done:
+            task.result()
+        raise
     await copying
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from vc_core.errors import StorageError, TemplateNotFoundError
+from vc_core.errors import StorageError, TemplateNotFoundError, VCError
 from vc_core.results import TemplateStatus
 from vc_core.store import files, locks
 from vc_core.store.records import SCHEMA, decode, encode
@@ -33,7 +34,8 @@ _HASHED_MAX = 8 * 1024 * 1024
 #: Seconds before the template of a kind that could not be made is tried again.
 _REFUSED_FOR = 3600.0
 
-_MANIFEST, _MAKING, _LOCK, _REFUSED = "manifest.json", ".making-", ".lock-", ".refused-"
+_MANIFEST = "manifest.json"
+_MAKING, _LOCK, _REFUSED, _REMOVED = ".making-", ".lock-", ".refused-", ".removed-"
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,22 +73,24 @@ class Templates:
         Called at each start of a pod, which is then the newest use of it. Raises StorageError.
         """
         path = self._directory() / _checked(kind)
-        if not path.exists():
+        if not _is_there(path):
             return None
         with suppress(OSError, StorageError):
             if all(_is(path / name, expected) for name, expected in _read(path).files.items()):
-                os.utime(path / _MANIFEST)
+                with suppress(OSError):  # a cache that this process can only read
+                    os.utime(path / _MANIFEST)
                 return path
-        with suppress(TemplateNotFoundError):  # removed by another process
-            self.remove(kind)
+        self._discard(path)
         return None
 
     def may_be_made(self, kind: str) -> bool:
         """Return whether the template of a kind may be made behind a pod: not soon after that has failed. Blocks."""
         try:
             return time.time() - (self._directory() / f"{_REFUSED}{_checked(kind)}").lstat().st_mtime > _REFUSED_FOR
-        except (OSError, StorageError):
+        except FileNotFoundError:
             return True
+        except (OSError, StorageError):  # no template can be made there
+            return False
 
     def refuse(self, kind: str, reason: str) -> None:
         """Note that the template of a kind could not be made. Raises StorageError."""
@@ -96,26 +100,36 @@ class Templates:
     def making(self, kind: str, end_leftovers: Callable[[Path], None]) -> Iterator[Path]:
         """Yield an empty directory in which a template is made; what is there when the body fails is removed.
 
-        No other process makes one of this kind meanwhile. ``end_leftovers`` is called first with the directory, which
-        need not exist, to end the processes of a maker that was killed. Raises BusyError if another process makes it,
-        StorageError, and what ``end_leftovers`` raises.
+        No other process makes one of this kind meanwhile. What makers and removers of any kind that were killed have
+        left is removed first; ``end_leftovers`` is called with the directory of each maker, which need not exist, to
+        end its processes. Raises BusyError if another process makes this kind, StorageError, and what ``end_leftovers``
+        raises.
         """
         top = self._directory()
         making = top / f"{_MAKING}{_checked(kind)}"
-        lock = locks.acquire(top / f"{_LOCK}{kind}", 0, "another process makes this template; try again later")
-        try:
-            end_leftovers(making)
-            files.remove_tree(making)
-            making.mkdir(mode=0o700)
-            yield making
-        except OSError as error:
-            raise StorageError(f"template {str(making)!r} cannot be made: {error}") from error
-        finally:
-            with suppress(StorageError):
+        with _locked(top, kind):
+            try:
+                end_leftovers(making)
                 files.remove_tree(making)
-            with suppress(OSError):
-                lock.unlink()
-            lock.release()
+                making.mkdir(mode=0o700)
+                self._sweep(making, end_leftovers)
+                yield making
+            except OSError as error:
+                raise StorageError(f"template {str(making)!r} cannot be made: {error}") from error
+            finally:
+                with suppress(StorageError):
+                    files.remove_tree(making)
+
+    def _sweep(self, own: Path, end_leftovers: Callable[[Path], None]) -> None:
+        """Remove what others have left in the cache that were killed, but what cannot be removed. Raises OSError."""
+        for path in own.parent.iterdir():
+            with suppress(VCError):
+                if path.name.startswith(_REMOVED):
+                    files.remove_tree(path)
+                elif path.name.startswith(_MAKING) and path != own:
+                    with _locked(own.parent, path.name.removeprefix(_MAKING)):
+                        end_leftovers(path)
+                        files.remove_tree(path)
 
     def publish(
         self, making: Path, *, hypervisor: str, agent: str, memory: int, vcpus: int, size_max: int
@@ -135,7 +149,8 @@ class Templates:
         )
         files.write_atomic(making, _MANIFEST, encode(manifest))
         target = making.with_name(kind)
-        files.remove_tree(target)
+        if _is_there(target):
+            self._discard(target)
         try:
             making.rename(target)
             target.with_name(f"{_REFUSED}{kind}").unlink(missing_ok=True)
@@ -147,8 +162,12 @@ class Templates:
 
     def list(self) -> list[TemplateStatus]:
         """Return all templates that are readable, the one that was used last at the end. Raises StorageError."""
-        found = []
-        for path in self._directory().iterdir():
+        found, top = [], self._directory()
+        try:
+            paths = list(top.iterdir())
+        except OSError as error:
+            raise StorageError(f"the templates in {str(top)!r} cannot be listed: {error.strerror}") from error
+        for path in paths:
             if _KIND.fullmatch(path.name):
                 with suppress(OSError, StorageError):
                     found.append(_status(path, _read(path)))
@@ -157,13 +176,20 @@ class Templates:
     def remove(self, kind: str) -> None:
         """Remove a template; its clones run on. Raises TemplateNotFoundError, StorageError."""
         path = self._directory() / kind
-        if not _KIND.fullmatch(kind) or not path.is_dir():
+        if not _KIND.fullmatch(kind) or not _is_there(path):
             raise TemplateNotFoundError(f"there is no template {kind!r}; 'virtc template list' shows all")
-        # Renamed first, so that no start finds a part of it.
-        doomed = path.with_name(f".removed-{kind}-{os.getpid()}")
-        with suppress(FileNotFoundError):  # removed by another process
-            path.rename(doomed)
-            files.remove_tree(doomed)
+        self._discard(path)
+
+    def _discard(self, path: Path) -> None:
+        """Remove whatever has the name of a template. Raises StorageError."""
+        doomed = path.with_name(f"{_REMOVED}{os.getpid()}-{time.monotonic_ns()}")
+        try:
+            doomed.mkdir(mode=0o700)
+            with suppress(FileNotFoundError):  # removed by another process
+                path.rename(doomed / path.name)  # first, so that no start finds a part of it
+        except OSError as error:
+            raise StorageError(f"template {str(path)!r} cannot be removed: {error.strerror}") from error
+        files.remove_tree(doomed)
 
     def _evict(self, newest: str, size_max: int) -> None:
         """Remove what was not used for the longest time until all together have at most ``size_max`` bytes."""
@@ -177,6 +203,29 @@ class Templates:
                 self.remove(one.kind)
 
 
+@contextmanager
+def _locked(top: Path, kind: str) -> Iterator[None]:
+    """Hold the lock of who makes a template. Raises BusyError, StorageError."""
+    lock = locks.acquire(top / f"{_LOCK}{kind}", 0, "another process makes this template; try again later")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        lock.release()
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether anything has this path. Raises StorageError."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    return True
+
+
 def _checked(kind: str) -> str:
     if not _KIND.fullmatch(kind):
         raise StorageError(f"{kind!r} cannot be the name of a template: it has 1 to 64 letters and digits")
@@ -186,7 +235,7 @@ def _checked(kind: str) -> str:
 def _read(path: Path) -> _Manifest:
     """Return the manifest of a template. Raises OSError, StorageError."""
     status = path.lstat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+    if {status.st_uid, (path / _MANIFEST).lstat().st_uid} != {os.geteuid()} or status.st_mode & 0o077:
         raise StorageError(f"{str(path)!r} is not a directory of this user alone")
     return decode(files.read_whole(path / _MANIFEST), str(path / _MANIFEST), _Manifest)
 
@@ -198,8 +247,10 @@ def _describe(path: Path) -> _File:
 
 
 def _is(path: Path, expected: _File) -> bool:
-    """Return whether a file is the one that was described. Raises OSError."""
+    """Return whether a file is the one that was described, and written by this user alone. Raises OSError."""
     status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        return False
     if (status.st_size, status.st_ino, status.st_mtime_ns) != (expected.size, expected.inode, expected.modified):
         return False
     return not expected.sha256 or hashlib.sha256(path.read_bytes()).hexdigest() == expected.sha256
