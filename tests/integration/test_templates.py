@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import vc_core as vc
 from needs import require
 from vc_core.config.ids import pod_uuid
 from vc_core.config.network import NetworkMode
+from vc_core.driver import ProcessIdentity
 from vc_core.host.processes import find_vms
 from vc_core.store.config_record import encode_config
 from vc_core.store.roots import Roots
@@ -185,46 +186,128 @@ def test_a_clone_outlives_its_supervisor_and_its_template_and_can_be_stopped_and
         pod.delete(force=True)
 
 
-def test_a_template_from_which_no_clone_starts_is_removed_and_the_pod_boots(bundle: Path, kind: str) -> None:
-    """Its manifest is right, but QEMU refuses the state: another version has written it, for example."""
-    manifest, state = path_of(kind) / "manifest.json", path_of(kind) / "state"
+@pytest.mark.parametrize("name", ["state", "memory", "gone"])
+def test_a_template_from_which_no_clone_starts_is_removed_and_the_pod_boots(
+    bundle: Path, kind: str, name: str, store: Store
+) -> None:
+    """Its manifest is right. But QEMU refuses the state, as that of another version; or the guest's memory is empty;
+    or the memory is removed after the manifest was read."""
+    if not path_of(kind).exists():
+        vc.create_template(config(bundle, "any"))
+    manifest, file = path_of(kind) / "manifest.json", path_of(kind) / ("state" if name == "state" else "memory")
     content = json.loads(manifest.read_bytes())
-    state.write_bytes(bytes(1000))
-    status = state.stat()
-    content["files"]["state"] = {"size": 1000, "inode": status.st_ino, "modified": status.st_mtime_ns, "sha256": ""}
+    if name == "gone":
+        del content["files"]["memory"]
+        file.unlink()
+    else:
+        with file.open("r+b") as opened:
+            opened.truncate(0)
+            opened.truncate(1000 if name == "state" else MEMORY << 20)
+        status = file.stat()
+        content["files"][name] |= {"size": status.st_size, "modified": status.st_mtime_ns, "sha256": ""}
     manifest.write_text(json.dumps(content), encoding="utf-8")
     pod = vc.run_pod(config(bundle, "booted"))
     try:
         assert (pod.status().state, pod.status().template) == (vc.State.RUNNING, "")
         assert output(pod, "hostname") == "booted"
+        log = (store.roots.pod_run_dir("booted") / "supervisor.log").read_text(encoding="utf-8")
+        [line] = [line for line in log.splitlines() if " INFO " not in line]
+        assert "its guest boots, because no clone can be started" in line
+        end = time.monotonic() + MADE
+        while not path_of(kind).exists() and time.monotonic() < end:
+            time.sleep(0.1)
     finally:
         pod.delete(force=True)
-    end = time.monotonic() + MADE
-    while not path_of(kind).exists() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert state.stat().st_size > 1000
+    assert (path_of(kind) / "state").stat().st_size > 1000
+    assert (path_of(kind) / "memory").stat().st_blocks * 512 > 1 << 20
 
 
-def test_a_maker_that_was_killed_leaves_what_the_next_one_removes(bundle: Path, kind: str) -> None:
-    wanted = config(bundle, "any")
+def maker(bundle: Path, kind: str) -> subprocess.Popen[bytes]:
+    """Return a process that makes a template as it is made behind a pod."""
+    words = [sys.executable, "-P", "-m", "vc_core.engine.templates", kind]
+    made = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert made.stdin is not None
+    made.stdin.write(encode_config(config(bundle, "any")))
+    made.stdin.close()
+    return made
+
+
+def vms_of(making: Path) -> list[ProcessIdentity]:
+    return list(find_vms(making / "run", pod_uuid(making / "run")))
+
+
+#: When a maker is killed: what is there then.
+MOMENTS: dict[str, Callable[[Path], object]] = {
+    "before its VM": Path.exists,
+    "while it boots": vms_of,
+    "while it is saved": lambda making: (making / "state").exists(),
+    "while its clone starts": lambda making: (making / "state").exists() and not vms_of(making),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_maker_that_was_killed_leaves_what_the_next_one_removes(bundle: Path, kind: str, moment: str) -> None:
     making = path_of(f".making-{kind}")
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", "vc_core.engine.templates", kind], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as maker:
-        assert maker.stdin is not None
-        maker.stdin.write(encode_config(wanted))
-        maker.stdin.close()
+    with maker(bundle, kind) as process:
         end = time.monotonic() + MADE
-        while not (vms := find_vms(making / "run", pod_uuid(making / "run"))) and time.monotonic() < end:
-            time.sleep(0.01)
-        with pytest.raises(vc.BusyError, match="another process makes this template"):
-            vc.create_template(wanted)
-        maker.kill()
-    assert vms
+        while not MOMENTS[moment](making) and time.monotonic() < end:
+            time.sleep(0.001)
+        if moment == "while it boots":
+            with pytest.raises(vc.BusyError, match="another process makes this template"):
+                vc.create_template(config(bundle, "any"))
+        assert process.poll() is None
+        process.kill()
+    vms = vms_of(making)
     assert making.exists()
-    assert vc.create_template(wanted).kind == kind
+    assert vc.create_template(config(bundle, "any")).kind == kind
     assert not any(vm.alive() for vm in vms)
     assert not making.exists()
+
+
+def test_of_two_makers_at_once_one_makes_the_template_and_the_other_says_nothing(bundle: Path, kind: str) -> None:
+    with maker(bundle, kind) as first, maker(bundle, kind) as second:
+        said = [process.stderr.read() for process in (first, second) if process.stderr is not None]
+    assert [first.returncode, second.returncode, *said] == [0, 0, b"", b""]
+    assert vc.run_pod(config(bundle, "third")).status().template == kind
+    vc.delete_pod("third", force=True)
+
+
+def test_without_room_for_a_template_pods_boot_and_one_sentence_says_so(bundle: Path, tmp_path: Path) -> None:
+    """The directory of templates is a file system of its own, in a mount namespace of these commands."""
+    cache = tmp_path / "cache"
+    script = """
+        mount --bind "$1" "$2/guests"
+        mount -t tmpfs -o size=20m,mode=0700 none "$2/templates"
+        export VIRTCONTAINERS_CACHE="$2"
+        virtc template create && exit 9
+        virtc pod run -i --rm --bundle "$3" -- echo ran || exit 8
+        ls -A "$2/templates"
+    """
+    for name in ("guests", "templates"):
+        (cache / name).mkdir(parents=True)
+        (cache / name).chmod(0o700)
+    guests = Roots.from_environment().cache / "guests"
+    words: list[str | Path] = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-euc",
+        f"{script}",
+        "sh",
+        guests,
+        cache,
+        bundle,
+    ]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", env=environment, timeout=MADE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ran\n")
+    [error] = [line for line in done.stderr.splitlines() if "notice" not in line]
+    assert re.fullmatch(
+        r"virtc: the file system of '.*' has (19|20) MiB left, but a template .*; make room, or move .*", error
+    )
 
 
 def test_a_pod_can_be_started_without_a_template(bundle: Path, store: Store) -> None:

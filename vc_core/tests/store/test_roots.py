@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vc_core.errors import ConfigError
 from vc_core.store import roots
 from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, TEMPLATES_VARIABLE, Roots
 
@@ -78,3 +79,12 @@ def test_the_environment_decides_which_templates_are_used_and_whether_they_are_m
     monkeypatch.setenv(TEMPLATES_VARIABLE, value)
     roots = Roots.from_environment()
     assert (roots.use_templates, roots.make_templates) == (use, make)
+
+
+@pytest.mark.parametrize("value", ["OFF", "0", "on", " off"])
+def test_another_value_of_the_variable_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TEMPLATES_VARIABLE, value)
+    with pytest.raises(
+        ConfigError, match=f"^{TEMPLATES_VARIABLE} is '{value}'; give off or existing, or leave it empty$"
+    ):
+        _ = Roots.from_environment().use_templates

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,9 +56,9 @@ def rewrite(path: Path, data: bytes) -> None:
         lambda path: (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes()[:-10]),
         lambda path: path.chmod(0o755),
         lambda path: (path / "memory").chmod(0o662),
-        lambda path: (path / "state").rename(path / "other") and (path / "state").symlink_to("other"),
-        lambda path: [shutil.rmtree(path), path.write_bytes(b"no directory")],
-        lambda path: [path.rename(path.with_name("other")), path.symlink_to("other")],
+        lambda path: (path / "state").symlink_to((path / "state").rename(path / "other")),
+        lambda path: path.rename(path.with_name("other")) and path.write_bytes(b"no directory"),
+        lambda path: path.symlink_to(path.rename(path.with_name("other"))),
     ],
     ids=[
         *("truncated", "touched", "missing", "changed", "manifest", "no manifest", "part of a manifest"),

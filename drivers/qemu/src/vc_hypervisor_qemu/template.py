@@ -55,7 +55,16 @@ class Template:
         return self.directory / "state"
 
     def make_memory(self, size: int) -> None:
-        """Make the file of the memory, of ``size`` bytes that take no room yet. Raises OSError."""
+        """Make the file of the memory, of ``size`` bytes that take no room yet.
+
+        The guest may write all of them, and on a full disk that would kill QEMU. Raises OSError, HypervisorError.
+        """
+        room = os.statvfs(self.directory)
+        if (free := room.f_bavail * room.f_frsize) < size:
+            raise HypervisorError(
+                f"the file system of {str(self.directory)!r} has {free >> 20} MiB left, but a template with a memory "
+                f"of {size >> 20} MiB may need as many; make room, or move the cache"
+            )
         with open(self.memory, "xb", opener=_private) as file:
             file.truncate(size)
 

@@ -160,9 +160,12 @@ class Runtime:
         return pod_root
 
     async def _kind_of_template(self, machine: Machine) -> str:
-        """Return the kind of template that the pod can be started from; "" if it cannot be or its caller wants none."""
-        wanted = self._ledger.config.hypervisor_config.template and self._roots.use_templates
-        if not wanted or not self._ledger.record.supervised:
+        """Return the kind of template that the pod can be started from; "" if it cannot be or its caller wants none.
+
+        Raises ConfigError for a value of the variable that is neither on nor off.
+        """
+        wanted = self._ledger.record.supervised and self._ledger.config.hypervisor_config.template
+        if not wanted or not self._roots.use_templates:
             return ""
         with suppress(ConfigError, HypervisorError):  # which the start of the VM raises again
             return await machine.kind()

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -190,10 +190,8 @@ def main(kind: str) -> None:
     except BusyError:
         pass  # another pod of this kind was started at the same time
     except VCError as error:
-        try:
+        with suppress(StorageError):
             Templates(roots.cache).refuse(kind, str(error))
-        except StorageError as problem:
-            _fail(problem)
         _fail(error)
     os._exit(0)  # without the threads of a driver that hang
 

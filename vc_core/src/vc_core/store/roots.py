@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vc_core.errors import StorageError
+from vc_core.errors import ConfigError, StorageError
 
 #: Moves both roots (to its sub-directories ``state`` and ``run``), for tests and for separate sets of pods on one host.
 ROOT_VARIABLE = "VIRTCONTAINERS_ROOT"
@@ -73,13 +73,20 @@ class Roots:
 
     @property
     def use_templates(self) -> bool:
-        """Whether pods may start from templates."""
-        return self.environment.get(TEMPLATES_VARIABLE) != "off"
+        """Whether pods may start from templates. Raises ConfigError."""
+        return self._templates != "off"
 
     @property
     def make_templates(self) -> bool:
-        """Whether the template that a pod could have started from is made behind it."""
-        return self.environment.get(TEMPLATES_VARIABLE) not in ("off", "existing")
+        """Whether the template that a pod could have started from is made behind it. Raises ConfigError."""
+        return not self._templates
+
+    @property
+    def _templates(self) -> str:
+        value = self.environment.get(TEMPLATES_VARIABLE, "")
+        if value not in ("", "off", "existing"):
+            raise ConfigError(f"{TEMPLATES_VARIABLE} is {value!r}; give off or existing, or leave it empty")
+        return value
 
     def pod_state_dir(self, pod_id: str) -> Path:
         """Return the directory that holds a pod's record and logs."""
