@@ -30,6 +30,10 @@ MACHINE = (
     # bash reads this for each command of a session; what is in it is the developer's
     [ ! -e ~/.bashrc ] || mount --bind /dev/null ~/.bashrc
     mkdir -m 0700 /run/sshd /run/ssh
+    mkdir -p -m 0700 /run/vc-sshd/.made/tools
+    cp "$4/containers.sh" /run/vc-sshd/.made
+    cp "$4/launch.sh" /run/vc-sshd/.made/tools
+    sh /run/vc-sshd/.made/containers.sh setup
     cp "$1"/host-key "$1"/authorized_keys /run/ssh
     exec "$(command -v /usr/sbin/sshd)" -D -e -f "$2" -o "Port $3" -o "ListenAddress 127.0.0.1" -o "StrictModes no"
     """,
@@ -99,7 +103,7 @@ class TestGuestOfItsOwn(OnThisHost):
                     (keys / "host-key").chmod(0o600)
                     (keys / "authorized_keys").write_bytes(authorized_keys)
                     with (pod.run_dir / "log").open("wb") as log:
-                        command = [*MACHINE, str(keys), str(CONFIG), str(port)]
+                        command = [*MACHINE, str(keys), str(CONFIG), str(port), str(CONFIG.parent)]
                         running.append(
                             await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stderr=log)
                         )

@@ -1,4 +1,8 @@
-"""The agent ``sshd``: reaches into a guest through its SSH daemon."""
+"""The agent ``sshd``: reaches into a guest through its SSH daemon.
+
+asyncssh takes 80 ms to import. A client that creates a pod needs it not, so this module and those that it imports at
+once do without; the supervisor imports it while the VM starts.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,14 @@ import getpass
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from vc_agent_sshd import shell, waking
 from vc_agent_sshd.calls import Calls
 from vc_agent_sshd.config import SshdConfig
-from vc_agent_sshd.connection import Connection
 from vc_agent_sshd.containers import FIRST, LIVE_TAG, SHARE_TAG, WRITABLE_TAG, Containers
 from vc_agent_sshd.exec import Commands
-from vc_agent_sshd.keys import ManagedKeys, given_keys
 from vc_core.driver import (
     Agent,
     AgentCapability,
@@ -34,6 +37,10 @@ from vc_core.driver import (
     TerminalSize,
 )
 from vc_core.errors import AgentConnectError, NotSupportedError, VCError
+
+if TYPE_CHECKING:
+    from vc_agent_sshd.connection import Connection
+    from vc_agent_sshd.keys import ManagedKeys
 
 #: The name of the guest's SSH port as a channel, and the port.
 PORT_NAME, PORT = "ssh", 22
@@ -61,7 +68,7 @@ class SshdAgent(Agent):
         self._user = config.username or (getpass.getuser() if config.server else "root")
         self._hostname = str((saved or {}).get("hostname", pod.id))
         self._has_keys = bool(saved)  # a former host has given the guest its keys
-        self._managed = ManagedKeys(pod.run_dir)
+        self._importing: asyncio.Future[Any] | None = None
         self._calls = Calls(pod.id, f"{_HOME if self._user == 'root' else _USERS_HOME}/{pod.id}")
         self._containers = Containers(self._calls)
         self._commands = Commands(pod.id, self._calls, self._containers, spawner)
@@ -95,6 +102,10 @@ class SshdAgent(Agent):
             return shares
         return [GuestPort(PORT_NAME, PORT), waking.CHANNEL, *shares]
 
+    async def prepare(self) -> None:
+        """Begin to import what :meth:`connect` needs, which is ready when the VM is."""
+        self._importing = asyncio.ensure_future(asyncio.to_thread(import_module, "vc_agent_sshd.connection"))
+
     # The connection.
 
     async def connect(self, open_channel: OpenChannel, timeout: float) -> None:
@@ -105,13 +116,18 @@ class SshdAgent(Agent):
         """
         began = time.monotonic()
         self._lost = asyncio.get_running_loop().create_future()
+        if self._importing is not None:
+            await self._importing
         if self._config.server:
             connection = self._to_server()
         else:
-            connection = self._to_guest(open_channel)
+            from vc_agent_sshd.keys import ManagedKeys
+
+            keys = ManagedKeys(self._pod.run_dir)
             if not self._has_keys:
-                await waking.send(self._guest, open_channel, timeout, await asyncio.to_thread(self._managed.make))
+                await waking.send(self._guest, open_channel, timeout, await asyncio.to_thread(keys.make))
                 self._has_keys, timeout = True, timeout - (time.monotonic() - began)
+            connection = self._to_guest(open_channel, keys)
         connection.on_lost = self._on_lost
         self._calls.connection = connection
         await connection.open(timeout)
@@ -125,6 +141,9 @@ class SshdAgent(Agent):
         await waking.send(self._guest, open_channel, timeout)
 
     def _to_server(self) -> Connection:
+        from vc_agent_sshd.connection import Connection
+        from vc_agent_sshd.keys import given_keys
+
         config = self._config
         families = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}
         where = {"host": config.server, "port": config.port, "family": families[config.protocol]}
@@ -135,11 +154,13 @@ class SshdAgent(Agent):
         what = f"server {config.server!r} port {config.port}"
         return Connection(what, self._user, dial, lambda: given_keys(config), keepalive=True)
 
-    def _to_guest(self, open_channel: OpenChannel) -> Connection:
+    def _to_guest(self, open_channel: OpenChannel, keys: ManagedKeys) -> Connection:
+        from vc_agent_sshd.connection import Connection
+
         async def dial() -> dict[str, Any]:
             return {"sock": await open_channel(PORT_NAME), "host": self._pod.id}
 
-        return Connection(self._guest, self._user, dial, self._managed.read, keepalive=False)
+        return Connection(self._guest, self._user, dial, keys.read, keepalive=False)
 
     @property
     def _guest(self) -> str:
@@ -183,18 +204,18 @@ class SshdAgent(Agent):
     # The pod.
 
     async def start_pod(self, hostname: str, root_fs: str, timeout: float, network: GuestNetwork | None = None) -> None:
-        """Write the scripts into the guest, and configure its host name and network.
+        """Write the scripts into a given server, or give a guest of the pod's own its host name and network.
 
         Raises NotSupportedError for a root file system of the pod's own, AgentError.
         """
         if root_fs:
             raise NotSupportedError("agent sshd gives a pod no root file system of its own; leave root_fs empty")
         self._hostname = hostname
-        setup = shell.setup(self._calls.home, "" if self._config.server else hostname)
-        await self._calls.run("the set-up of the pod", setup, timeout)
-        if network is not None:
-            configure = shell.network(network, self._calls.home)
-            await self._calls.run("the configuration of the network", configure, timeout)
+        if self._config.server:
+            line = shell.setup(self._calls.home)
+        else:
+            line = shell.configure(hostname, network, self._calls.home)
+        await self._calls.run("the set-up of the pod", line, timeout)
 
     async def stop_pod(self, timeout: float) -> None:
         """End all containers, and power off a guest of the pod's own. Raises AgentError."""

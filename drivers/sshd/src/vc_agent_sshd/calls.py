@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vc_agent_sshd import shell
-from vc_agent_sshd.connection import Connection
-from vc_agent_sshd.session import Session
 from vc_core.driver import TerminalSize
 from vc_core.errors import AgentConnectError, AgentError, AgentTimeoutError, VCError
+
+if TYPE_CHECKING:
+    import asyncssh
+
+    from vc_agent_sshd.connection import Connection
+    from vc_agent_sshd.session import Session
 
 _T = TypeVar("_T")
 
@@ -72,7 +76,7 @@ class Calls:
         ssh = await self.connected().open(timeout)
         try:
             async with asyncio.timeout(timeout - (time.monotonic() - began)):
-                session = await Session.start(ssh, what, line)
+                session = await _session(ssh, what, line)
                 output, error_output = await asyncio.gather(session.output(), session.error_output())
                 code = await session.wait()
         except TimeoutError as error:
@@ -113,7 +117,7 @@ class Calls:
         self, what: str, line: str, timeout: float, terminal: TerminalSize | None
     ) -> tuple[Session, str]:
         ssh = await self.connected().open(timeout)
-        session = await Session.start(ssh, what, line, terminal)
+        session = await _session(ssh, what, line, terminal)
         return session, await session.first_line()
 
     async def _abandon(
@@ -126,6 +130,14 @@ class Calls:
                 session.close()
                 if undo is not None:
                     await undo(first)
+
+
+async def _session(
+    ssh: asyncssh.SSHClientConnection, what: str, line: str, terminal: TerminalSize | None = None
+) -> Session:
+    from vc_agent_sshd.session import Session  # imports asyncssh, see agent.py
+
+    return await Session.start(ssh, what, line, terminal)
 
 
 def failure(text: str) -> tuple[int | None, str]:

@@ -13,8 +13,8 @@ import asyncssh
 from vc_agent_sshd.keys import Keys
 from vc_core.errors import AgentConnectError, AgentTimeoutError, HypervisorError
 
-#: Seconds between two attempts to connect: until the guest's daemon listens, each fails at once.
-_PAUSE = 0.1
+#: Seconds between two attempts to connect: until the guest's daemon listens, each fails at once, and takes 2 ms.
+_PAUSE = 0.03
 
 #: Seconds for key exchange and login, once a server accepts the connection; an emulated guest needs one.
 _LOGIN_TIMEOUT = 30.0

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from vc_agent_sshd import shell
 from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls, failure
-from vc_agent_sshd.session import Session
 from vc_core.driver import Confinement, EnvVar, GuestContainer, GuestProcessId, ProcessIO, RLimit, TerminalSize
 from vc_core.errors import (
     AgentConnectError,
@@ -23,6 +23,9 @@ from vc_core.errors import (
     NotSupportedError,
     VCError,
 )
+
+if TYPE_CHECKING:
+    from vc_agent_sshd.session import Session
 
 #: Process id of a container's first process.
 FIRST = "first"

@@ -6,13 +6,16 @@ import asyncio
 import secrets
 import signal as signals
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from vc_agent_sshd import shell
 from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls
 from vc_agent_sshd.containers import Containers, no_process
-from vc_agent_sshd.session import Session
 from vc_core.driver import Cmd, GuestProcessId, ProcessIO, Spawner, SpawnTarget, TerminalSize
 from vc_core.errors import AgentConnectError, AgentError, NotSupportedError
+
+if TYPE_CHECKING:
+    from vc_agent_sshd.session import Session
 
 #: Processes that have ended whose exit codes are kept.
 _ENDED_MAX = 256

@@ -22,6 +22,8 @@ _PARAMS = ("vc.address=10.0.2.15/24",)
 _FILES = {
     "/init": "init.sh",
     "/usr/sbin/wake": "wake",
+    "/usr/lib/vc-sshd/containers.sh": "containers.sh",
+    "/usr/lib/vc-sshd/launch.sh": "launch.sh",
     "/etc/passwd": "passwd",
     "/etc/group": "group",
     "/etc/ssh/sshd_config": "sshd_config",
@@ -41,7 +43,7 @@ class SshdPlugin:
         self, pod: PodContext, config: SshdConfig, spawner: Spawner | None, saved: Mapping[str, object] | None
     ) -> Agent:
         """Return the agent of one pod."""
-        from vc_agent_sshd.agent import SshdAgent  # asyncssh takes a quarter of a second to import
+        from vc_agent_sshd.agent import SshdAgent
 
         return SshdAgent(pod, config, spawner, saved)
 

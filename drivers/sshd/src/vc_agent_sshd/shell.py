@@ -18,6 +18,9 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Files that :func:`setup` writes into the guest.
 SCRIPTS = ("containers.sh", "launch.sh")
 
+#: Where a guest of the pod's own does what :func:`setup` does, when it boots (init.sh).
+_MADE = "/run/vc-sshd/.made"
+
 #: Runs launch.sh in a container, with the shell and the libraries that are mounted there.
 _LAUNCH = ("/dev/vc/ld.so", "--library-path", "/dev/vc", "/dev/vc/sh", "/dev/vc/launch.sh")
 
@@ -102,8 +105,8 @@ def run_container(
     return line(["sh", f"{home}/containers.sh", *words])
 
 
-def setup(home: str, hostname: str) -> str:
-    """Return the line that writes the scripts into the guest. ``hostname``: "" keeps the guest's own."""
+def setup(home: str) -> str:
+    """Return the line that writes the scripts into a given server."""
     q = shlex.quote
     scripts = {name: (files(__package__) / "guest" / name).read_text(encoding="utf-8") for name in SCRIPTS}
     steps = [
@@ -112,14 +115,16 @@ def setup(home: str, hostname: str) -> str:
         f"umask 077; mkdir -p {q(home)}/tools",
         f"printf %s {q(scripts['containers.sh'])} >{q(home)}/containers.sh",
         f"printf %s {q(scripts['launch.sh'])} >{q(home)}/tools/launch.sh",
-        f"exec sh {q(home)}/containers.sh setup {q(hostname)}",
+        f"exec sh {q(home)}/containers.sh setup",
     ]
     return "\n".join(steps)
 
 
-def network(config: GuestNetwork, home: str) -> str:
-    """Return the line that configures the guest's network, and the name servers of containers."""
-    steps = ["set -e"]
+def configure(hostname: str, network: GuestNetwork | None, home: str) -> str:
+    """Return the line that sets the name of a guest of the pod's own, its network, and its containers' name servers."""
+    q = shlex.quote
+    steps = ["set -e", f"[ -e {q(home)} ] || mv {_MADE} {q(home)}", f"echo {q(hostname)} >/proc/sys/kernel/hostname"]
+    config = network or GuestNetwork()
     for one in config.interfaces:
         mac, size = (["address", one.mac] if one.mac else []), (["mtu", str(one.mtu)] if one.mtu else [])
         steps.append(shlex.join(["ip", "link", "set", "dev", one.device, *mac, *size, "up"]))
@@ -129,7 +134,7 @@ def network(config: GuestNetwork, home: str) -> str:
         steps.append(shlex.join(words))
     if config.dns:
         servers = "".join(f"nameserver {address}\n" for address in config.dns)
-        steps.append(f"printf %s {shlex.quote(servers)} | tee /etc/resolv.conf >{shlex.quote(home)}/resolv.conf")
+        steps.append(f"printf %s {q(servers)} | tee /etc/resolv.conf >{q(home)}/resolv.conf")
     return "\n".join(steps)
 
 

@@ -25,8 +25,7 @@ fail() {
 # -- before the first container ----------------------------------------------------------------------------------------
 
 # Programs that run in a container's root must not depend on its files: copy them and their libraries to one directory.
-setup() { # HOSTNAME, or nothing to leave it
-	[ -z "$1" ] || echo "$1" >/proc/sys/kernel/hostname
+setup() {
 	[ "$(id -u)" = 0 ] || return 0 # others can run commands here, but start no containers
 	mkdir -p "$here/tools" "$here/shares" "$here/c"
 	chmod 755 "$here/tools"

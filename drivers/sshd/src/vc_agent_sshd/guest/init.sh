@@ -43,8 +43,12 @@ ip link set lo up
 ip link set "$device" up
 ip address add "$address" dev "$device"
 
-mkdir -p /run/sshd /run/ssh
-chmod 0700 /run/ssh
+mkdir -p /run/sshd /run/ssh /run/vc-sshd/.made/tools
+chmod 0700 /run/ssh /run/vc-sshd
+cp /usr/lib/vc-sshd/containers.sh /run/vc-sshd/.made
+cp /usr/lib/vc-sshd/launch.sh /run/vc-sshd/.made/tools
+dash /run/vc-sshd/.made/containers.sh setup
+
 # A VM may be saved while it waits here, and cloned: no key and nothing random is in it yet.
 /usr/sbin/wake org.virtcontainers.wake.0 /run/ssh/host-key /run/ssh/authorized_keys || poweroff -f
 
