@@ -178,7 +178,9 @@ def _dataclass(cls: type) -> str:
     rows = []
     for one in fields(cls):
         comment = re.search(rf"^    {one.name}: .*#: (.*)$", source, flags=re.MULTILINE)
-        rows.append((f"`{one.name}`", _type(str(one.type)), _default(one), _text(comment[1]) if comment else ""))
+        rows.append(
+            (f"`{one.name}`", _type(_given(str(one.type))), _default(one), _text(comment[1]) if comment else "")
+        )
     used = 4 if any(row[3] for row in rows) else 3
     table = _table(("field", "type", "default", "meaning")[:used], [row[:used] for row in rows])
     return "\n\n".join(filter(None, [f"### {cls.__name__}", _text(cls.__doc__), table, _methods(cls)]))
@@ -188,6 +190,14 @@ def _type(annotation: str) -> str:
     """Return an annotation as Markdown, with a link to the first class in it that the page shows."""
     shown = [name for name in re.findall(r"\w+", annotation) if name in vc.__all__]
     return f"[`{annotation}`](#{shown[0].lower()})" if shown else f"`{annotation}`"
+
+
+def _given(annotation: str) -> str:
+    """Return what a caller gives for a field, for an annotation that also says how it is validated and kept."""
+    annotation = re.sub(r"^Accepts\[\w+, (.*)\]$", r"\1", annotation)
+    annotation = re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", annotation)
+    names = {"HostPath": "str", "HostProgram": "str", "Count": "int", "_Limit": "int"}
+    return re.sub(r"\w+", lambda name: names.get(name[0], name[0]), annotation)
 
 
 def _default(one: Field[Any]) -> str:
@@ -225,7 +235,7 @@ def _alias(module: Any, name: str) -> tuple[str, str, str]:
 def _defined_in(module: Any) -> list[type]:
     """Return the dataclasses of a module, in their order."""
     classes = [value for value in vars(module).values() if isinstance(value, type) and is_dataclass(value)]
-    return [cls for cls in classes if cls.__module__ == module.__name__]
+    return [cls for cls in dict.fromkeys(classes) if cls.__module__ == module.__name__]
 
 
 def _methods(cls: type) -> str:

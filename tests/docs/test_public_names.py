@@ -29,6 +29,10 @@ def test_every_name_is_there_and_no_module_has_more() -> None:
         _ = vc.nonsense  # type: ignore[attr-defined] # that is what is tested
 
 
+def test_completion_of_the_module_shows_the_api_and_no_more() -> None:
+    assert [name for name in dir(vc) if not name.startswith("__")] == sorted(vc.__all__)
+
+
 @pytest.mark.parametrize(("name", "docstring"), list(documented()), ids=lambda text: text.partition("\n")[0][:40])
 def test_every_error_that_a_docstring_names_is_exported(name: str, docstring: str) -> None:
     named = set(re.findall(r"\b\w+Error\b", docstring)) & set(vars(errors))

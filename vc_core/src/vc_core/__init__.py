@@ -254,3 +254,6 @@ if not TYPE_CHECKING:  # a type checker would take every name for one that this 
             found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
             return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -97,7 +97,10 @@ def _detail(value: Any) -> Any:
 
 
 class ConfigError(VCError, ValueError):
-    """A value is not valid; nothing was done."""
+    """A value is not valid; nothing was done. ``field``: of which field of its object, where that is one."""
+
+    details = ("field",)
+    field: str | None
 
 
 class StateError(VCError):

@@ -23,7 +23,7 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
         ("--mount /tmp:/mnt:size=1", 2, "mount on '/mnt' has a size, but is read-only"),
         ("--mount /tmp:/mnt:rw:size=1M", 2, "has the size '1M'; give MiB, a whole number"),
         ("--mount /tmp:/mnt:rw:size=", 2, "has the size ''; give MiB, a whole number"),
-        ("--mount /tmp:/mnt:rw:size=9999999999", 2, "mount on '/mnt' has size 9999999999; give MiB"),
+        ("--mount /tmp:/mnt:rw:size=9999999999", 2, "Mount.size is 9999999999; give a whole number"),
         ("--mount /tmp:relative", 2, "'relative' is not an absolute path"),
         ("--mount /tmp:/../etc", 2, "'/../etc' is not an absolute path"),
         ("--volume nopath", 2, "is not of the form TAG:PATH[:rw]"),

@@ -12,8 +12,8 @@ import msgspec
 
 from vc_core.cli.options import pair
 from vc_core.config.values import quoted
+from vc_core.config.words import LISTS, MAPPINGS
 from vc_core.driver.kinds import PluginKind
-from vc_core.driver.option_words import LISTS, MAPPINGS
 from vc_core.driver.options import NESTING_ADVICE, NESTING_MAX, option_types
 from vc_core.plugins.registry import Plugins
 

@@ -12,6 +12,7 @@ from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import request
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.config.container import Cmd, ContainerConfig
+from vc_core.config.fields import check_type
 from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
 from vc_core.driver.agent import TerminalSize
@@ -45,6 +46,7 @@ def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
 
     Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
     """
+    check_type("config", config, ContainerConfig)
     store = Store.here()
     record = effective_record(store.read(pod_id))
     if record.supervised:
@@ -212,6 +214,7 @@ def enter_pod(
 
 def _to_enter(store: Store, pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = "") -> PodRecord:
     """Return the record of a pod in which a command may run. Raises ConfigError, PodNotFoundError, StateError."""
+    check_type("cmd", cmd, Cmd)
     if not cmd.args:
         raise ConfigError("the command is empty; give cmd.args")
     check_timeout(timeout)

@@ -15,6 +15,7 @@ from vc_core.client.connect import connect, find_supervisor
 from vc_core.client.foreground import Foreground, attend
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import final_reply, request, result
+from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id, new_id, pod_uuid
 from vc_core.config.pod import PodConfig
 from vc_core.config.values import check_timeout
@@ -57,10 +58,12 @@ def create_pod(config: PodConfig) -> Operation[str]:
 
     Raises ConfigError, PodExistsError, DriverError, PrivilegeError, StorageError; nothing is left behind then.
     """
-    return (yield from _create(Store.here(), config if config.id else config.with_id(new_id())))
+    return (yield from _create(Store.here(), config))
 
 
 def _create(store: Store, config: PodConfig) -> Operation[str]:
+    check_type("config", config, PodConfig)
+    config = config if config.id else config.with_id(new_id())
     made: list[str] = []
 
     def work() -> str:
@@ -368,7 +371,7 @@ def run_pod(
     """
     check_timeout(timeout)
     store = Store.here()
-    pod_id = yield from _create(store, config if config.id else config.with_id(new_id()))
+    pod_id = yield from _create(store, config)
     running = False
 
     def on_started(event: Started) -> None:

@@ -21,6 +21,7 @@ from functools import partial
 
 from vc_core.client.interpreters import InThread, Operation, Ready, run_blocking
 from vc_core.client.pods import delete_pod, run_pod
+from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id, new_id
 from vc_core.config.pod import PodConfig
 from vc_core.config.values import TIMEOUT_MAX, check_timeout
@@ -64,6 +65,7 @@ class Keeper:
 
     def __init__(self, config: PodConfig, size: int, max_age: float | None, name: str) -> None:
         """Start to fill the pool; see ``PodPool``. Raises ConfigError, StorageError."""
+        check_type("config", config, PodConfig)
         if config.id:
             raise ConfigError(f"the pods of a pool have ids of their own; leave out the id {config.id!r}")
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= SIZE_MAX:

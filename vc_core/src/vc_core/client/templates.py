@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vc_core.client.coroutines import run_coroutine
 from vc_core.client.interpreters import InThread, Operation
+from vc_core.config.fields import check_type
 from vc_core.config.pod import PodConfig
 from vc_core.driver.guest import Progress
 from vc_core.engine import templates
@@ -19,6 +20,7 @@ def create_template(config: PodConfig, progress: Progress | None = None) -> Oper
     Raises NotSupportedError, BusyError, ConfigError, StorageError, DriverError, GuestError, HypervisorError,
     AgentError.
     """
+    check_type("config", config, PodConfig)
     roots = Roots.from_environment()
     return (yield from run_coroutine(lambda note: templates.make(Plugins(), config, roots, note), progress))
 

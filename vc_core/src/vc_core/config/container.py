@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from vc_core.config.fields import Accepts, Count, HostPath, check_fields
 from vc_core.config.ids import check_id
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit, full_capabilities
-from vc_core.config.values import check_count, check_texts, join_parts, path_text, set_fields, split_parts
+from vc_core.config.values import join_parts, set_fields, split_parts
 from vc_core.errors import ConfigError
 
 #: Bytes of the arguments and environment of one command together, at most: one message carries them to the supervisor.
@@ -36,16 +38,18 @@ class EnvVar:
         return f"{self.var}={self.value}"
 
     def __post_init__(self) -> None:
-        check_texts("environment variable", (self.var, self.value))
+        check_fields(self)
         if not _ENV_NAME.fullmatch(self.var):
-            raise ConfigError(f"environment variable name {self.var!r} is empty or contains '='; give NAME=VALUE")
+            raise ConfigError(
+                f"environment variable name {self.var!r} is empty or contains '='; give NAME=VALUE", field="var"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cmd:
-    """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``."""
+    """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``. ``Cmd(["ls", "-l"])`` is one."""
 
-    args: Sequence[str] = ()  #: program and arguments
+    args: Sequence[str] = field(default=(), kw_only=False)  #: program and arguments
     envs: Sequence[EnvVar] = ()  #: its environment; a default PATH is added if it has none
     work_dir: str = "/"  #: its working directory
     user: str = ""  #: name or number in the container; empty: root
@@ -53,20 +57,19 @@ class Cmd:
     additional_groups: Sequence[str] = ()  #: names or numbers, besides those that list the user
 
     def __post_init__(self) -> None:
-        set_fields(
-            self,
-            args=check_texts("a command's args", self.args),
-            envs=tuple(self.envs),
-            additional_groups=check_texts("a command's additional_groups", self.additional_groups),
-        )
-        check_texts("a command's work_dir, user or group", (self.work_dir, self.user, self.group))
+        check_fields(self)
         size = sum(len(text.encode()) + 1 for text in self.args)
         size += sum(len(env.var.encode()) + len(env.value.encode()) + 2 for env in self.envs)
         if size > COMMAND_BYTES_MAX:
             raise ConfigError(
                 f"the command's arguments and environment have {size} bytes; {COMMAND_BYTES_MAX} at most: "
-                "pass large data on stdin"
+                "pass large data on stdin",
+                field="args",
             )
+
+
+#: The default of a field of type ``Accepts``, which a type checker takes for another type.
+_CMD: Any = Cmd
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +81,25 @@ class Mount:
     writable directory may hold, in MiB, by project quota of its file system, which needs root; 0: no limit.
     """
 
-    source: str
+    source: HostPath
     target: str
     read_only: bool = True
-    size: int = 0
+    size: Count = 0
 
     def __post_init__(self) -> None:
-        set_fields(self, source=path_text(self.source))
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or not 0 <= self.size < 2**31:
-            raise ConfigError(
-                f"mount on {self.target!r} has size {self.size!r}; give MiB, a whole number, 0 for no limit"
-            )
+        check_fields(self)
         if self.size and self.read_only:
             raise ConfigError(
-                f"mount on {self.target!r} has a size, but is read-only; make it writable or leave it out"
+                f"mount on {self.target!r} has a size, but is read-only; make it writable or leave it out", field="size"
             )
-        check_texts("mount", (self.source, self.target))
         if not self.source:
-            raise ConfigError(f"mount on {self.target!r} has no source; name a file or directory of the host")
+            raise ConfigError(
+                f"mount on {self.target!r} has no source; name a file or directory of the host", field="source"
+            )
         if not self.target.startswith("/") or ".." in self.target.split("/") or not self.target.strip("/"):
-            raise ConfigError(f"mount target {self.target!r} is not an absolute path below / in the container")
+            raise ConfigError(
+                f"mount target {self.target!r} is not an absolute path below / in the container", field="target"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Mount:
@@ -123,22 +125,24 @@ class ContainerConfig:
     the disk, which must not be used elsewhere meanwhile. A directory is never writable, because a guest could leave
     set-user-id programs in it.
 
+    The container ends with ``cmd``. ``cmd=["ls", "-l"]`` is the same as ``cmd=Cmd(["ls", "-l"])``.
+
     With ``interactive`` and ``console``, the path of a terminal (a pty) of the caller, the container's command runs on
     that terminal. With ``interactive`` alone, its input stays open and is connected to the client that starts it in the
     foreground.
     """
 
     id: str  #: unique in its pod
-    root_fs: str = ""  #: its root file system
-    cmd: Cmd = field(default_factory=Cmd)  #: its main process; the container ends with it
+    root_fs: HostPath = ""  #: its root file system
+    cmd: Accepts[Cmd, Cmd | Sequence[str]] = field(default_factory=_CMD)  #: its main process, or its arguments alone
     interactive: bool = False  #: its input stays open
-    console: str = ""  #: path of the terminal that it runs on
+    console: HostPath = ""  #: path of the terminal that it runs on
     mounts: Sequence[Mount] = ()  #: files and directories of the host in it
     read_only: bool = False  #: it cannot write to its root file system
     writable_root_fs: bool = False  #: its writes go to the disk that is its root
-    overlay_size: int = 0  #: MiB of its overlay, in the VM's memory; 0: half of that memory
-    memory: int = 0  #: MiB for all of its processes; 0: limited by the VM only
-    pids: int = 0  #: most processes and threads; 0: limited by the VM only
+    overlay_size: Count = 0  #: MiB of its overlay, in the VM's memory; 0: half of that memory
+    memory: Count = 0  #: MiB for all of its processes; 0: limited by the VM only
+    pids: Count = 0  #: most processes and threads; 0: limited by the VM only
     rlimits: Sequence[RLimit] = ()  #: resource limits of each of its processes
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: capabilities(7) of its root user; "ALL" for all
     no_new_privs: bool = True  #: set-user-id programs grant no rights
@@ -146,17 +150,15 @@ class ContainerConfig:
 
     def __post_init__(self) -> None:
         check_id("container", self.id)
-        for name in ("overlay_size", "memory", "pids"):
-            check_count(name, getattr(self, name))
+        given: object = self.cmd
+        if isinstance(given, (list, tuple)):
+            set_fields(self, cmd=Cmd(given))
+        check_fields(self)
+        set_fields(self, capabilities=full_capabilities(self.capabilities))
         if self.read_only and self.writable_root_fs:
             raise ConfigError(f"container {self.id!r} is both read_only and has a writable_root_fs; choose one")
-        set_fields(
-            self,
-            rlimits=tuple(self.rlimits),
-            capabilities=full_capabilities(check_texts("capabilities", self.capabilities)),
-            root_fs=path_text(self.root_fs),
-            console=path_text(self.console),
-            mounts=tuple(self.mounts),
-        )
         if self.console and not self.interactive:
-            raise ConfigError(f"container {self.id!r} has console {self.console!r}, which needs interactive; set both")
+            raise ConfigError(
+                f"container {self.id!r} has console {self.console!r}, which needs interactive; set both",
+                field="console",
+            )

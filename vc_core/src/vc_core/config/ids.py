@@ -21,7 +21,8 @@ def check_id(what: str, value: str) -> str:
     if not isinstance(value, str) or not ID_PATTERN.fullmatch(value):
         raise ConfigError(
             f"{what} id {value!r} is not valid: use 1 to 64 letters, digits, '_', '.' or '-', "
-            "starting with a letter or digit"
+            "starting with a letter or digit",
+            field="id",
         )
     return value
 

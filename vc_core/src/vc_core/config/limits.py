@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
+import msgspec
+
+from vc_core.config.fields import check_fields
 from vc_core.errors import ConfigError
 
 _IN_ORDER = """
@@ -26,6 +30,9 @@ CAPABILITIES = tuple(f"CAP_{name}" for name in _IN_ORDER.split())
 #: Capabilities of containers by default: those of Docker, which Podman and containerd share but for one or two.
 DEFAULT_CAPABILITIES = tuple(f"CAP_{name}" for name in _USUAL.split())
 
+#: A value of a resource limit.
+_Limit = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
 #: Names of resource limits: those of setrlimit(2) in lower case without ``RLIMIT_``.
 RLIMITS = frozenset(_RESOURCES.split())
 
@@ -35,19 +42,19 @@ class RLimit:
     """A resource limit (setrlimit(2)) of each process of a container. ``name``: such as "nofile"; None: no limit."""
 
     name: str
-    soft: int | None
-    hard: int | None
+    soft: _Limit | None
+    hard: _Limit | None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.name not in RLIMITS:
-            raise ConfigError(f"resource limit {self.name!r} is unknown; it can be {', '.join(sorted(RLIMITS))}")
-        for value in (self.soft, self.hard):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63):
-                raise ConfigError(
-                    f"limit {self.name} has the value {value!r}; give a whole number, or None for no limit"
-                )
+            raise ConfigError(
+                f"resource limit {self.name!r} is unknown; it can be {', '.join(sorted(RLIMITS))}", field="name"
+            )
         if self.hard is not None and (self.soft is None or self.soft > self.hard):
-            raise ConfigError(f"limit {str(self)!r} has a soft value above the hard value; give SOFT at most HARD")
+            raise ConfigError(
+                f"limit {str(self)!r} has a soft value above the hard value; give SOFT at most HARD", field="soft"
+            )
 
     @classmethod
     def parse(cls, text: str) -> RLimit:
@@ -67,5 +74,7 @@ def full_capabilities(names: Iterable[str]) -> tuple[str, ...]:
     """Return the full names of capabilities, in the kernel's order; "ALL" is all of them. Raises ConfigError."""
     wanted = {f"CAP_{name.upper().removeprefix('CAP_')}" for name in names}
     if unknown := sorted(wanted - {"CAP_ALL", *CAPABILITIES}):
-        raise ConfigError(f"capability {unknown[0]!r} is unknown; see capabilities(7) for their names")
+        raise ConfigError(
+            f"capability {unknown[0]!r} is unknown; see capabilities(7) for their names", field="capabilities"
+        )
     return tuple(name for name in CAPABILITIES if name in wanted or "CAP_ALL" in wanted)

@@ -9,15 +9,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, Any, Literal
 
+import msgspec
+
+from vc_core.config.fields import Accepts, Count, check_fields
 from vc_core.errors import ConfigError
 
 #: Longest name of a Linux network interface (IFNAMSIZ of linux/if.h, less the NUL).
 _INTERFACE_NAME_MAX = 15
 
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", re.ASCII)
-
-_PROTOCOLS = ("tcp", "udp")
 
 
 class NetworkMode(StrEnum):
@@ -28,21 +30,20 @@ class NetworkMode(StrEnum):
     TAP = "tap"  #: by a tap device that exists on the host
 
 
+#: The default of a field of type ``Accepts``, which a type checker takes for another type.
+_NONE: Any = NetworkMode.NONE
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class PortForward:
     """A port of the host, on 127.0.0.1 only, forwarded to a port of the guest. ``host_port`` 0: any free port."""
 
-    guest_port: int
-    host_port: int = 0
-    protocol: str = "tcp"
+    guest_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    host_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    protocol: Literal["tcp", "udp"] = "tcp"
 
     def __post_init__(self) -> None:
-        for name, lowest in (("guest_port", 1), ("host_port", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= 65535:
-                raise ConfigError(f"{name} of a port forward is {value!r}; give a number from {lowest} to 65535")
-        if self.protocol not in _PROTOCOLS:
-            raise ConfigError(f"protocol of a port forward is {self.protocol!r}; give {' or '.join(_PROTOCOLS)}")
+        check_fields(self)
 
     @classmethod
     def parse(cls, text: str) -> PortForward:
@@ -50,7 +51,7 @@ class PortForward:
         match = re.fullmatch(r"(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?", text, re.ASCII)
         if not match:
             raise ConfigError(f"port forward {text!r} is not of the form [HOST:]GUEST[/udp]")
-        return cls(int(match[2]), int(match[1] or 0), match[3] or "tcp")
+        return cls(int(match[2]), int(match[1] or 0), "udp" if match[3] == "udp" else "tcp")
 
     def __str__(self) -> str:
         return f"{self.host_port}:{self.guest_port}" + ("/udp" if self.protocol == "udp" else "")
@@ -60,7 +61,7 @@ class PortForward:
 class NetworkConfig:
     """The network of a pod; by default it has none."""
 
-    mode: NetworkMode = NetworkMode.NONE  #: none, user or tap
+    mode: Accepts[NetworkMode, NetworkMode | Literal["none", "user", "tap"]] = _NONE  #: none, user or tap
     forwards: Sequence[PortForward] = ()  #: with mode user: ports of the host forwarded to the guest
     restrict: bool = True  #: with mode user: the guest cannot open connections, only answer
     device: str = ""  #: with mode tap: the host's tap device
@@ -68,49 +69,51 @@ class NetworkConfig:
     gateway: str = ""  #: of the guest's default route; mode user has one by default, unless restricted
     dns: Sequence[str] = ()  #: addresses of name servers; mode user has one by default, unless restricted
     mac: str = ""  #: of the guest's interface, such as 52:54:00:12:34:56; empty: derived from the pod's UUID
-    mtu: int = 0  #: bytes; 0 for the default
+    mtu: Count = 0  #: bytes; 0 for the default
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "mode", NetworkMode(self.mode))
-        except ValueError:
-            raise ConfigError(f"network mode is {self.mode!r}; give {', '.join(NetworkMode)}") from None
-        for name in ("forwards", "addresses", "dns"):
-            if isinstance(value := getattr(self, name), str):
-                raise ConfigError(f"{name} of the network is the string {value!r}; give a list")
-            object.__setattr__(self, name, tuple(value))
+        check_fields(self)
         self._check_mode()
-        for address in self.addresses:
-            _check_address("address", address, "ip_interface")
-        for address in (*self.dns, *([self.gateway] if self.gateway else [])):
-            _check_address("gateway or name server", address, "ip_address")
+        for index, address in enumerate(self.addresses):
+            _check_address("address", address, "ip_interface", f"addresses[{index}]")
+        for index, address in enumerate(self.dns):
+            _check_address("name server", address, "ip_address", f"dns[{index}]")
+        if self.gateway:
+            _check_address("gateway", self.gateway, "ip_address", "gateway")
         if self.mac and not _MAC.fullmatch(self.mac):
-            raise ConfigError(f"mac of the network is {self.mac!r}; give a unicast address such as 52:54:00:12:34:56")
+            raise ConfigError(
+                f"mac of the network is {self.mac!r}; give a unicast address such as 52:54:00:12:34:56", field="mac"
+            )
         if self.mtu and not 576 <= self.mtu <= 65535:
-            raise ConfigError(f"mtu of the network is {self.mtu!r}; give 576 to 65535 bytes, or 0 for the default")
+            raise ConfigError(
+                f"mtu of the network is {self.mtu!r}; give 576 to 65535 bytes, or 0 for the default", field="mtu"
+            )
 
     def _check_mode(self) -> None:
         mode = self.mode
         if self.forwards and mode is not NetworkMode.USER:
-            raise ConfigError(f"forwards need network mode user, but the mode is {mode}")
+            raise ConfigError(f"forwards need network mode user, but the mode is {mode}", field="forwards")
         if self.device and mode is not NetworkMode.TAP:
-            raise ConfigError(f"device {self.device!r} needs network mode tap, but the mode is {mode}")
+            raise ConfigError(f"device {self.device!r} needs network mode tap, but the mode is {mode}", field="device")
         if mode is NetworkMode.TAP and not self.device:
-            raise ConfigError("network mode tap needs a device; give the name of a tap device of the host")
+            raise ConfigError(
+                "network mode tap needs a device; give the name of a tap device of the host", field="mode"
+            )
         if len(self.device.encode()) > _INTERFACE_NAME_MAX or re.search(r"[\s/]", self.device):
             raise ConfigError(
                 f"network device {self.device!r} is not a name of an interface; "
-                f"give {_INTERFACE_NAME_MAX} bytes at most, without spaces and '/'"
+                f"give {_INTERFACE_NAME_MAX} bytes at most, without spaces and '/'",
+                field="device",
             )
         given = {"addresses", "gateway", "dns", "mac", "mtu"}
         if mode is NetworkMode.NONE and (set_ := sorted(name for name in given if getattr(self, name))):
-            raise ConfigError(f"network mode none takes no {', '.join(set_)}; give mode user or tap")
+            raise ConfigError(f"network mode none takes no {', '.join(set_)}; give mode user or tap", field=set_[0])
 
 
-def _check_address(what: str, text: str, form: str) -> None:
+def _check_address(what: str, text: str, form: str, field: str) -> None:
     import ipaddress  # here, because listing pods does not need it
 
     try:
         getattr(ipaddress, form)(text)
     except ValueError as error:
-        raise ConfigError(f"{what} {text!r} of the network is not valid: {error}") from None
+        raise ConfigError(f"{what} {text!r} of the network is not valid: {error}", field=field) from None

@@ -8,9 +8,10 @@ from typing import Any
 
 from vc_core.config.container import ContainerConfig
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+from vc_core.config.fields import Count, HostPath, HostProgram, check_fields
 from vc_core.config.ids import check_id
 from vc_core.config.network import NetworkConfig
-from vc_core.config.values import check_count, join_parts, path_text, set_fields, split_parts
+from vc_core.config.values import join_parts, quoted, set_fields, split_parts
 from vc_core.errors import ConfigError
 
 #: QEMU refuses longer mount tags (measured on 7.2; the virtio-9p config field holds 32 bytes).
@@ -23,6 +24,9 @@ class Param:
 
     key: str
     value: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def parse(cls, text: str) -> Param:
@@ -42,16 +46,17 @@ class Volume:
     """
 
     mount_tag: str
-    host_path: str
+    host_path: HostPath
     read_only: bool = True
 
     def __post_init__(self) -> None:
-        set_fields(self, host_path=path_text(self.host_path))
+        check_fields(self)
         if not self.mount_tag or not self.host_path:
             raise ConfigError(f"volume {self.mount_tag!r}:{self.host_path!r} needs both a mount tag and a host path")
         if len(self.mount_tag.encode()) > MOUNT_TAG_MAX:
             raise ConfigError(
-                f"mount tag {self.mount_tag!r} has {len(self.mount_tag.encode())} bytes; {MOUNT_TAG_MAX} at most"
+                f"mount tag {self.mount_tag!r} has {len(self.mount_tag.encode())} bytes; {MOUNT_TAG_MAX} at most",
+                field="mount_tag",
             )
 
     @classmethod
@@ -73,11 +78,11 @@ class Socket:
 
     device_id: str
     id: str
-    host_path: str
+    host_path: HostPath
     name: str
 
     def __post_init__(self) -> None:
-        set_fields(self, host_path=path_text(self.host_path))
+        check_fields(self)
         if not (self.device_id and self.id and self.host_path and self.name):
             raise ConfigError(f"socket {str(self)!r} needs device_id, id, host_path and name")
 
@@ -95,12 +100,11 @@ class Socket:
 class Resources:
     """The size of the VM; zero means the default of the hypervisor driver."""
 
-    vcpus: int = 0  #: virtual CPUs
-    memory: int = 0  #: MiB
+    vcpus: Count = 0  #: virtual CPUs
+    memory: Count = 0  #: MiB
 
     def __post_init__(self) -> None:
-        for name in ("vcpus", "memory"):
-            check_count(name, getattr(self, name))
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +115,9 @@ class HypervisorConfig:
     means the driver's default. ``options`` and ``guest_options`` are passed to the drivers, which validate them.
     """
 
-    kernel_path: str = ""  #: kernel that the VM boots
-    image_path: str = ""  #: initramfs, or a disk where the driver takes one
-    hypervisor_path: str = ""  #: the program; a bare name is looked up in PATH
+    kernel_path: HostPath = ""  #: kernel that the VM boots
+    image_path: HostPath = ""  #: initramfs, or a disk where the driver takes one
+    hypervisor_path: HostProgram = ""  #: the program; a bare name is looked up in PATH
     kernel_params: Sequence[Param] = ()  #: appended to those that guest and hypervisor need
     hypervisor_params: Sequence[Param] = ()  #: only those that the driver allows
     guest: str = ""  #: name of a guest driver; empty: the one that the hypervisor driver names
@@ -122,20 +126,12 @@ class HypervisorConfig:
     template: bool = True  #: start as a clone of a saved VM of the same kind, where drivers and guest can
 
     def __post_init__(self) -> None:
-        set_fields(
-            self,
-            kernel_path=path_text(self.kernel_path),
-            image_path=path_text(self.image_path),
-            # A bare name is looked up in PATH.
-            hypervisor_path=path_text(path) if "/" in (path := str(self.hypervisor_path)) else path,
-            kernel_params=tuple(self.kernel_params),
-            hypervisor_params=tuple(self.hypervisor_params),
-            options=dict(self.options),
-            guest_options=dict(self.guest_options),
-        )
+        check_fields(self)
         if bool(self.kernel_path) != bool(self.image_path):
             given, missing = ("kernel_path", "image_path") if self.kernel_path else ("image_path", "kernel_path")
-            raise ConfigError(f"{given} is {getattr(self, given)!r} but {missing} is empty; give both or neither")
+            raise ConfigError(
+                f"{given} is {getattr(self, given)!r} but {missing} is empty; give both or neither", field=given
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +144,7 @@ class PodConfig:
     hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)  #: settings of the VM
     agent_type: str = DEFAULT_AGENT  #: name of an agent driver
     agent_config: Any = field(default_factory=dict)  #: agent driver's options: mapping or configuration object
-    root_fs: str = ""  #: root file system of commands in the pod itself; empty: the guest's
+    root_fs: HostPath = ""  #: root file system of commands in the pod itself; empty: the guest's
     volumes: Sequence[Volume] = ()  #: host directories that programs in the guest can mount
     sockets: Sequence[Socket] = ()  #: host sockets that are serial ports of the guest
     containers: Sequence[ContainerConfig] = ()  #: containers that are created with the pod
@@ -156,25 +152,17 @@ class PodConfig:
     strict: bool | None = None  #: start only in a full jail; None: as the host's configuration file says
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.id:
             check_id("pod", self.id)
-        set_fields(
-            self,
-            root_fs=path_text(self.root_fs),
-            agent_config=_agent_options(self.agent_config),
-            volumes=tuple(self.volumes),
-            sockets=tuple(self.sockets),
-            containers=tuple(self.containers),
-        )
-        if self.strict not in (None, True, False):
-            raise ConfigError(f"strict is {self.strict!r}; give True, False or None")
-        for what, names in (
-            ("container id", [container.id for container in self.containers]),
-            ("mount tag", [volume.mount_tag for volume in self.volumes]),
+        set_fields(self, agent_config=_agent_options(self.agent_config))
+        for what, listed, names in (
+            ("container id", "containers", [container.id for container in self.containers]),
+            ("mount tag", "volumes", [volume.mount_tag for volume in self.volumes]),
         ):
-            for name in names:
-                if names.count(name) > 1:
-                    raise ConfigError(f"{what} {name!r} is used twice in one pod")
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    raise ConfigError(f"{what} {name!r} is used twice in one pod", field=f"{listed}[{index}]")
 
     def with_id(self, pod_id: str) -> PodConfig:
         """Return this configuration with another id. Raises ConfigError for an id that is not valid."""
@@ -192,7 +180,10 @@ def _agent_options(config: Any) -> dict[str, Any]:
     if isinstance(config, Mapping):
         return dict(config)
     if not is_dataclass(config) or isinstance(config, type):
-        raise ConfigError(f"agent_config is {config!r}; give a mapping or the driver's configuration object")
+        raise ConfigError(
+            f"agent_config is {quoted(config)}; give a mapping or the driver's configuration object",
+            field="agent_config",
+        )
     usual = {
         one.name: one.default if one.default_factory is MISSING else one.default_factory() for one in fields(config)
     }

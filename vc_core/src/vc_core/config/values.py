@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 from vc_core.errors import ConfigError
 
@@ -14,6 +16,9 @@ TIMEOUT_MAX = 2_000_000
 #: Most characters of a value in an error.
 _REPR_MAX = 200
 
+#: The directory of which relative paths are; a relative one is the working directory.
+_base: ContextVar[Path] = ContextVar("base", default=Path())
+
 
 def set_fields(instance: object, **values: object) -> None:
     """Set fields of a frozen dataclass. Called by its ``__post_init__`` only."""
@@ -21,36 +26,30 @@ def set_fields(instance: object, **values: object) -> None:
         object.__setattr__(instance, name, value)
 
 
-def check_texts(what: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return ``values`` as a tuple of strings; ``what`` names them in errors.
+def check_text(what: str, text: str, field: str) -> None:
+    """Refuse what no file name, argument or file of this project can hold.
 
-    Raises ConfigError for a single string, an element that is not a string, a NUL character, or a string that cannot be
-    encoded as UTF-8.
+    ``what`` names the text in the error, ``field`` is its field. Raises ConfigError for a NUL character, and for text
+    that cannot be encoded as UTF-8.
     """
-    if isinstance(values, str):
-        raise ConfigError(f"{what} is the string {values!r}; give a list of strings")
-    texts = tuple(values)
-    for text in texts:
-        if not isinstance(text, str):
-            raise ConfigError(f"{what} holds {text!r}, which is not a string")
-        if "\0" in text:
-            raise ConfigError(f"{what} holds {text!r}; no string may contain a NUL character")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(
-                f"{what} holds {text!r}, which is not valid UTF-8; encode such data or use stdin"
-            ) from None
-    return texts
+    if "\0" in text:
+        raise ConfigError(f"{what} is {quoted(text)}, which holds a NUL character; leave it out", field=field)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{what} is {quoted(text)}, which is not valid UTF-8; encode such data or use stdin", field=field
+        ) from None
 
 
-def path_text(path: Any) -> str:
-    """Return a str or PathLike as an absolute path, because other processes use it; an empty one stays empty.
+def absolute_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as an absolute one, because other processes use it; an empty one stays empty.
 
+    A relative path is that of the working directory, or within :func:`paths_below` of the directory named there.
     Raises ConfigError for a path that cannot be encoded as UTF-8.
     """
-    text = path if isinstance(path, str) else str(path)
-    absolute = str(Path(text).absolute()) if text else ""
+    text = os.fspath(path)
+    absolute = str(Path(_base.get(), text).absolute()) if text else ""
     try:
         absolute.encode()
     except UnicodeEncodeError:
@@ -59,10 +58,14 @@ def path_text(path: Any) -> str:
     return absolute
 
 
-def check_count(name: str, value: object) -> None:
-    """Raise ConfigError unless ``value`` is a whole number from 0 to 2**31 - 1; ``name`` names it in the error."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
-        raise ConfigError(f"{name} is {value!r}; give a whole number, 0 for the default")
+@contextmanager
+def paths_below(directory: Path) -> Iterator[None]:
+    """Let relative paths of configurations that are made inside the block be those below ``directory``."""
+    token = _base.set(directory)
+    try:
+        yield
+    finally:
+        _base.reset(token)
 
 
 def split_parts(what: str, text: str, form: str, access: bool = False) -> tuple[list[str], bool]:

@@ -227,3 +227,6 @@ if not TYPE_CHECKING:  # with this function a type checker would accept every na
             found = globals()[name] = getattr(import_module(f"vc_core.{_HOMES[name]}"), name)
             return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return [*__all__, *(name for name in globals() if name.startswith("__"))]

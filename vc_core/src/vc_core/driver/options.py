@@ -36,7 +36,7 @@ from typing import (
 import msgspec
 
 from vc_core.config.values import quoted, similar_name
-from vc_core.driver.option_words import LISTS, MAPPINGS, in_words
+from vc_core.config.words import LISTS, MAPPINGS, in_words
 from vc_core.errors import ConfigError
 
 if TYPE_CHECKING:

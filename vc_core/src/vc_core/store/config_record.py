@@ -17,11 +17,13 @@ class ConfigRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def encode_config(config: PodConfig) -> bytes:
-    """Return a configuration's JSON. Raises ConfigError for text that is not in UTF-8, such as in a driver's option."""
+    """Return a configuration's JSON. Raises ConfigError for what JSON cannot hold in a driver's option."""
     try:
         return encode(ConfigRecord(config=config))
     except UnicodeEncodeError as error:
         raise ConfigError(f"text {error.object!r} of the configuration is not in UTF-8; give another") from error
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"the options of a driver cannot be written as JSON: {error}") from error
 
 
 def decode_config(data: bytes, path: str) -> PodConfig:

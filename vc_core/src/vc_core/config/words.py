@@ -1,4 +1,4 @@
-"""What to give for an option of a driver, in words, by its type."""
+"""What to give for a value of a type, in words: for errors about it, and for lists of options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import msgspec
 
 #: Types whose values are lists, and those whose values are mappings.
 LISTS, MAPPINGS = (Sequence, list, tuple), (Mapping, dict)
@@ -32,13 +34,16 @@ _PLURALS = (
 
 
 def in_words(wanted: Any) -> str:
-    """Return what to give for an option of a type, such as "a list of whole numbers".
+    """Return what to give for a value of a type, such as "a list of whole numbers".
 
-    Called by the errors about an option's value and by the lists of options.
+    Called by the errors about a value and by the lists of drivers' options.
     """
     origin, parts = get_origin(wanted) or wanted, get_args(wanted)
     if origin in (Union, UnionType):
         return " or ".join(in_words(one) for one in parts if one is not NoneType)
+    if origin is Annotated:
+        bounds = next((f" from {one.ge} to {one.le}" for one in parts[1:] if isinstance(one, msgspec.Meta)), "")
+        return in_words(parts[0]) + bounds
     if origin is Literal:
         return _one_of(parts)
     if origin in LISTS:
