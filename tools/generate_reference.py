@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -19,6 +20,7 @@ from vc_core.cli.main import OWN_FAILURE, virtc
 from vc_core.client import stdio
 from vc_core.config import container, limits, network, pod
 from vc_core.driver import guest
+from vc_core.podfile.schema import field_comments, pod_schema
 from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, TEMPLATES_VARIABLE
 from vc_core.store.settings import CONFIG_VARIABLE
 
@@ -124,6 +126,11 @@ def api() -> str:
         _text(config.__doc__),
         *map(_dataclass, asked),
         _values(vc.NetworkMode),
+        "## Pod files",
+        "[How to describe pods in files](../how-to/pod-files.md) shows them; [their JSON Schema](pod.schema.json) has "
+        "every field.",
+        _function(vc.load_pod_config),
+        _function(vc.dump_pod_config),
         "## Results",
         *map(_dataclass, [*_defined_in(results), vc.GuestImage, vc.BuiltGuest]),
         _values(vc.CheckOutcome),
@@ -160,6 +167,11 @@ def command() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def schema() -> str:
+    """Return the JSON Schema of pod files."""
+    return json.dumps(pod_schema(), indent=2) + "\n"
+
+
 def _function(function: Callable[..., Any]) -> str:
     return f"### {function.__name__}\n\n{_described(function)}"
 
@@ -174,13 +186,11 @@ def _object(cls: type) -> str:
 
 
 def _dataclass(cls: type) -> str:
-    source = inspect.getsource(cls)
-    rows = []
-    for one in fields(cls):
-        comment = re.search(rf"^    {one.name}: .*#: (.*)$", source, flags=re.MULTILINE)
-        rows.append(
-            (f"`{one.name}`", _type(_given(str(one.type))), _default(one), _text(comment[1]) if comment else "")
-        )
+    comments = field_comments(cls)
+    rows = [
+        (f"`{one.name}`", _type(_given(str(one.type))), _default(one), _text(comments.get(one.name, "")))
+        for one in fields(cls)
+    ]
     used = 4 if any(row[3] for row in rows) else 3
     table = _table(("field", "type", "default", "meaning")[:used], [row[:used] for row in rows])
     return "\n\n".join(filter(None, [f"### {cls.__name__}", _text(cls.__doc__), table, _methods(cls)]))
@@ -196,7 +206,7 @@ def _given(annotation: str) -> str:
     """Return what a caller gives for a field, for an annotation that also says how it is validated and kept."""
     annotation = re.sub(r"^Accepts\[\w+, (.*)\]$", r"\1", annotation)
     annotation = re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", annotation)
-    names = {"HostPath": "str", "HostProgram": "str", "Count": "int", "_Limit": "int"}
+    names = {"HostPath": "str", "HostProgram": "str", "Count": "int", "_Limit": "int", "_Options": "Any"}
     return re.sub(r"\w+", lambda name: names.get(name[0], name[0]), annotation)
 
 
@@ -302,5 +312,6 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 PAGES = {
     REFERENCE / "api.md": api,
     REFERENCE / "command.md": command,
+    REFERENCE / "pod.schema.json": schema,
     REFERENCE / "interoperability.md": interoperability.page,
 }

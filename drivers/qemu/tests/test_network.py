@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from qemu_vms import ask, booted, live
@@ -230,7 +230,9 @@ def failing(hypervisor: QemuHypervisor, text: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_a_port_of_the_host_that_is_in_use_is_refused_by_its_number(make: Make, tmp_path: Path, protocol: str) -> None:
+def test_a_port_of_the_host_that_is_in_use_is_refused_by_its_number(
+    make: Make, tmp_path: Path, protocol: Literal["tcp", "udp"]
+) -> None:
     async def use(pid: int) -> None:
         [taken] = await first.forwards()
         second = make(run_dir=tmp_path / "run" / "p2")

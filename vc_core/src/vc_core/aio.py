@@ -57,6 +57,10 @@ class Pod:
         """Return the pod's status; see :func:`status_pod`."""
         return await status_pod(self.id)
 
+    async def inspect(self) -> PodConfig:
+        """Return the pod's configuration; see :func:`inspect_pod`."""
+        return await inspect_pod(self.id)
+
     async def enter(
         self,
         cmd: Cmd,
@@ -260,6 +264,15 @@ async def list_pods() -> list[PodStatus]:
 async def status_pod(pod_id: str) -> PodStatus:
     """Return a pod's status, from its record. Raises PodNotFoundError, StorageError."""
     return await run_async(queries.status_pod(pod_id))
+
+
+async def inspect_pod(pod_id: str) -> PodConfig:
+    """Return the configuration of a pod, with the containers that it has now.
+
+    :func:`create_pod` makes the same pod of it, once this one is deleted or with another id; ``dump_pod_config`` makes
+    a pod file of it. Raises PodNotFoundError, StorageError.
+    """
+    return await run_async(queries.inspect_pod(pod_id))
 
 
 async def enter_pod(

@@ -52,6 +52,10 @@ class Pod:
         """Return the pod's status; see :func:`status_pod`."""
         return status_pod(self.id)
 
+    def inspect(self) -> PodConfig:
+        """Return the pod's configuration; see :func:`inspect_pod`."""
+        return inspect_pod(self.id)
+
     def enter(
         self,
         cmd: Cmd,
@@ -251,6 +255,15 @@ def list_pods() -> list[PodStatus]:
 def status_pod(pod_id: str) -> PodStatus:
     """Return a pod's status, from its record. Raises PodNotFoundError, StorageError."""
     return run_blocking(queries.status_pod(pod_id))
+
+
+def inspect_pod(pod_id: str) -> PodConfig:
+    """Return the configuration of a pod, with the containers that it has now.
+
+    :func:`create_pod` makes the same pod of it, once this one is deleted or with another id; ``dump_pod_config`` makes
+    a pod file of it. Raises PodNotFoundError, StorageError.
+    """
+    return run_blocking(queries.inspect_pod(pod_id))
 
 
 def enter_pod(

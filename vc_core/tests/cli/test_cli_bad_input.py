@@ -50,7 +50,7 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
         ("--network none --publish 80", 1, "forwards need network mode user"),
         ("--network tap", 1, "network mode tap needs a device"),
         ("--publish 80:eighty", 2, "port forward '80:eighty' is not of the form [HOST:]GUEST[/udp]"),
-        ("--publish 99999", 2, "guest_port of a port forward is 99999"),
+        ("--publish 99999", 2, "PortForward.guest_port is 99999"),
         ("--publish 80", 1, "a network, which hypervisor 'mock' does not have"),
         ("--outbound --address nowhere", 1, "address 'nowhere' of the network is not valid"),
         ("--ulimit files=3", 2, "resource limit 'files' is unknown"),

@@ -13,7 +13,7 @@ from vc_core import client
 from vc_core.cli import notices, options, output, tracing
 from vc_core.cli.container import container_details
 from vc_core.cli.foreground import foreground, run_command
-from vc_core.cli.pod_options import CONTAINER_ID, describes_pod
+from vc_core.cli.pod_options import describes_pod
 from vc_core.client.interpreters import run_blocking
 from vc_core.errors import PodNotFoundError, VCError
 
@@ -35,7 +35,7 @@ def pod() -> None:
 @describes_pod
 @options.quiet_option
 def create(config: PodConfig, quiet: bool) -> None:
-    """Create a pod with one container; nothing is started.
+    """Create a pod with one container, or the pod that a file describes; nothing is started.
 
     Example: virtc pod create --bundle /srv/busybox -- sleep 1000
     """
@@ -53,9 +53,10 @@ def create(config: PodConfig, quiet: bool) -> None:
 def run(
     config: PodConfig, interactive: bool, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool
 ) -> int:
-    """Create a pod with one container and start it; if it does not start, the pod is deleted.
+    """Create a pod with one container, or one that a file describes, and start it; if that fails, it is deleted.
 
-    With -i virtc passes input, output and signals, and exits as the container does; the pod runs on without --rm.
+    With -i virtc passes input, output and signals, and exits as the container does, the first one of a file; the pod
+    runs on without --rm.
 
     Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
     """
@@ -73,9 +74,11 @@ def run(
 def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool) -> int:
 
     created: list[str] = []
+    if not config.containers:
+        raise click.UsageError("-i needs a container, and the pod file has none")
     with foreground(on_terminal) as forwarding, output.ShownProgress() as progress:
         wanted = client.foreground.Foreground(
-            CONTAINER_ID, 0, output.stdout_fd(), 2, forwarding.signals, forwarding.terminal
+            config.containers[0].id, 0, output.stdout_fd(), 2, forwarding.signals, forwarding.terminal
         )
 
         def started(event: Started) -> None:
@@ -189,6 +192,34 @@ def status(pod_id: str, as_json: bool) -> None:
         ("pod", "console", found.console_path),
     ]
     output.print_details(details + [detail for one in found.containers for detail in container_details(one)])
+
+
+@pod.command()
+@options.pod_id
+@click.option("--format", "form", type=click.Choice(("yaml", "json", "toml")), help="[default: yaml]")
+@options.json_option
+def inspect(pod_id: str, form: str | None, as_json: bool) -> None:
+    """Print a pod's configuration as a file, from which 'virtc pod create --file' makes the same pod.
+
+    Example: virtc pod inspect POD >pod.yaml
+    """
+    if as_json and form not in (None, "json"):
+        raise click.UsageError(f"--json and --format {form} are two formats; choose one")
+    config = vc_core.inspect_pod(pod_id)
+    output.echo(vc_core.dump_pod_config(config, format="json" if as_json else form or "yaml"), nl=False)
+
+
+@pod.command()
+def schema() -> None:
+    """Print the JSON Schema of pod files, for editors and other tools.
+
+    Example: virtc pod schema >pod.schema.json
+    """
+    import json
+
+    from vc_core.podfile.schema import pod_schema
+
+    output.echo(json.dumps(pod_schema(), indent=2))
 
 
 @pod.command(cls=options.EnterLine)

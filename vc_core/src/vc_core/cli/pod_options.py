@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 import vc_core
 from vc_core.cli import options, output
@@ -35,6 +38,18 @@ _AGENT_FLAGS = (
 )
 
 _OPTIONS = (
+    click.option(
+        "-f",
+        "--file",
+        "pod_file",
+        metavar="FILE",
+        help="Make the pod that a file describes, in YAML, JSON or TOML; - is the standard input.",
+    ),
+    click.option(
+        "--file-format",
+        type=click.Choice(("yaml", "json", "toml")),
+        help="Format of that file.  [default: by its suffix, or by its content]",
+    ),
     click.option("--id", "pod_id", default="", metavar="POD", help="The new pod's id.  [default: a UUID]"),
     click.option(
         "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
@@ -132,6 +147,8 @@ _OPTIONS = (
 class PodOptions:
     """The values of the options that describe a pod, by the names of their parameters."""
 
+    pod_file: str | None
+    file_format: str | None
     pod_id: str
     agent: str
     hypervisor: str
@@ -226,6 +243,10 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         if given.get("interactive") or given.get("on_terminal"):
             output.expect_command()
         chosen = options.take(PodOptions, given)
+        if chosen.pod_file is not None:
+            return function(config=_of_file(chosen.pod_file, chosen.file_format, chosen.pod_id), **given)
+        if chosen.file_format is not None:
+            raise click.UsageError("--file-format is that of a pod file; give --file as well")
         only = container(CONTAINER_ID, chosen.init_cmd, interactive=bool(chosen.console), console=chosen.console)
         return function(config=chosen.config(only), **given)
 
@@ -233,3 +254,33 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
+
+
+#: Parameters that describe a pod, but do not contradict a file.
+_BESIDE_FILE = {"pod_file", "file_format", "pod_id"}
+
+
+def _of_file(path: str, file_format: str | None, pod_id: str) -> PodConfig:
+    """Return the configuration in a pod file, with another id if one is given. Raises ConfigError, click.UsageError."""
+    _refuse_beside_file(click.get_current_context())
+    if path == "-":
+        from vc_core.podfile.reader import SIZE_MAX, read_pod_config
+
+        data = sys.stdin.buffer.read(SIZE_MAX + 1)
+        config = read_pod_config(data, "standard input", Path.cwd(), file_format)
+    else:
+        config = vc_core.load_pod_config(path, format=file_format)
+    return config.with_id(pod_id) if pod_id else config
+
+
+def _refuse_beside_file(context: click.Context) -> None:
+    """Raise click.UsageError for an option that describes a pod, beside a file that does."""
+    described = {one.name for cls in (PodOptions, options.ContainerOptions) for one in fields(cls)} - _BESIDE_FILE
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        if parameter.name in described and given:
+            raise click.UsageError(
+                f"--file and {max(parameter.opts, key=len)} both describe the pod; write it into the file"
+            )
+    if context.params["argv"]:
+        raise click.UsageError("--file and a command both describe the pod; write cmd into the file")

@@ -23,8 +23,8 @@ _ENV_NAME = re.compile(r"[^=\0]+")
 class EnvVar:
     """One variable of a command's environment."""
 
-    var: str
-    value: str
+    var: str  #: its name
+    value: str  #: its value
 
     @classmethod
     def parse(cls, text: str) -> EnvVar:
@@ -81,10 +81,10 @@ class Mount:
     writable directory may hold, in MiB, by project quota of its file system, which needs root; 0: no limit.
     """
 
-    source: HostPath
-    target: str
-    read_only: bool = True
-    size: Count = 0
+    source: HostPath  #: file or directory of the host
+    target: str  #: absolute path in the container
+    read_only: bool = True  #: the container cannot write to it
+    size: Count = 0  #: MiB that a writable directory may hold; 0: no limit
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -91,7 +91,7 @@ def _kept(wanted: Any, value: object, owner: str, name: str) -> object:
     ``owner``: the class, for errors; ``name``: the field, with the indexes that lead to the entry.
     """
     origin, parts = get_origin(wanted) or wanted, get_args(wanted)
-    if wanted is Any:
+    if wanted is Any or (origin is Annotated and parts[0] is Any):
         return value
     if origin is Annotated and isinstance(parts[1], PathKind):
         return _path(parts[1], value, owner, name)

@@ -39,11 +39,11 @@ RLIMITS = frozenset(_RESOURCES.split())
 
 @dataclass(frozen=True, slots=True)
 class RLimit:
-    """A resource limit (setrlimit(2)) of each process of a container. ``name``: such as "nofile"; None: no limit."""
+    """A resource limit (setrlimit(2)) of each process of a container."""
 
-    name: str
-    soft: _Limit | None
-    hard: _Limit | None
+    name: str  #: such as "nofile"
+    soft: _Limit | None  #: what applies; None: no limit
+    hard: _Limit | None  #: up to which a process may raise it; None: no limit
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -36,11 +36,11 @@ _NONE: Any = NetworkMode.NONE
 
 @dataclass(frozen=True, slots=True, order=True)
 class PortForward:
-    """A port of the host, on 127.0.0.1 only, forwarded to a port of the guest. ``host_port`` 0: any free port."""
+    """A port of the host, on 127.0.0.1 only, forwarded to a port of the guest."""
 
-    guest_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    host_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    protocol: Literal["tcp", "udp"] = "tcp"
+    guest_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]  #: the port in the guest
+    host_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0  #: the port of the host; 0: any free one
+    protocol: Literal["tcp", "udp"] = "tcp"  #: tcp or udp
 
     def __post_init__(self) -> None:
         check_fields(self)

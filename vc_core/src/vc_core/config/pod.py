@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from vc_core.config.container import ContainerConfig
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
@@ -22,8 +24,8 @@ MOUNT_TAG_MAX = 31
 class Param:
     """One parameter of the kernel or hypervisor: ``key``, ``key=value``, or a bare ``value``."""
 
-    key: str
-    value: str = ""
+    key: str  #: its name; empty for a bare value
+    value: str = ""  #: what follows the ``=``; empty for a bare key
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -45,9 +47,9 @@ class Volume:
     Unless ``read_only``, the guest can write to it, under the same rules as for a mount.
     """
 
-    mount_tag: str
-    host_path: HostPath
-    read_only: bool = True
+    mount_tag: str  #: name by which the guest mounts it
+    host_path: HostPath  #: the directory
+    read_only: bool = True  #: the guest cannot write to it
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -76,10 +78,10 @@ class Socket:
     ``id`` is unique in the pod. ``device_id`` is kept from v0.1.0 and not used: drivers choose the names of devices.
     """
 
-    device_id: str
-    id: str
-    host_path: HostPath
-    name: str
+    device_id: str  #: not used
+    id: str  #: unique in the pod
+    host_path: HostPath  #: the socket
+    name: str  #: of the serial port in the guest
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -134,6 +136,10 @@ class HypervisorConfig:
             )
 
 
+#: Options of a driver: a mapping, or an object of the driver's own class, which becomes one.
+_Options = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "object"})]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodConfig:
     """A pod: one VM and the containers that run in it. An empty ``id`` means a new UUID."""
@@ -143,7 +149,7 @@ class PodConfig:
     hypervisor_type: str = DEFAULT_HYPERVISOR  #: name of a hypervisor driver
     hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)  #: settings of the VM
     agent_type: str = DEFAULT_AGENT  #: name of an agent driver
-    agent_config: Any = field(default_factory=dict)  #: agent driver's options: mapping or configuration object
+    agent_config: _Options = field(default_factory=dict)  #: agent driver's options: mapping or configuration object
     root_fs: HostPath = ""  #: root file system of commands in the pod itself; empty: the guest's
     volumes: Sequence[Volume] = ()  #: host directories that programs in the guest can mount
     sockets: Sequence[Socket] = ()  #: host sockets that are serial ports of the guest

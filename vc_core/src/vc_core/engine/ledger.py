@@ -34,9 +34,8 @@ class Ledger:
         #: The pod's record: as it is on disk, but for facts that the disk refused (see :meth:`note_end`).
         self.record: PodRecord = store.read(pod_id)
         self._written = self.record
-        config = store.read_config(pod_id)
-        #: The caller's configuration. A container that has no record was half added or half removed, and left out here.
-        self.config: PodConfig = replace(config, containers=[one for one in config.containers if self._has(one.id)])
+        #: The caller's configuration, with the containers that the pod has now.
+        self.config: PodConfig = store.current_config(self.record)
 
     def _has(self, container_id: str) -> bool:
         return container_id in self.record.containers

@@ -97,6 +97,14 @@ class Store:
         path = self.roots.pod_state_dir(check_id("pod", pod_id)) / "config.json"
         return decode_config(self._read(pod_id, path), str(path))
 
+    def current_config(self, record: PodRecord) -> PodConfig:
+        """Return the configuration of a pod that has a record, with the containers that it has now.
+
+        A container without a record was half added or half removed, and is left out. Raises as :meth:`read_config`.
+        """
+        config = self.read_config(record.id)
+        return replace(config, containers=[one for one in config.containers if one.id in record.containers])
+
     def _read(self, pod_id: str, path: Path) -> bytes:
         for _ in range(2):  # the pod may be deleted, and another of its id created, between two looks
             try:
