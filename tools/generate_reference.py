@@ -83,8 +83,7 @@ _VARIABLES = (
     (
         f"`{CONFIG_VARIABLE}`",
         "a configuration file, in the place of `/etc/virtcontainers/config.toml` and, for other users than root, "
-        "`virtcontainers/config.toml` in `$XDG_CONFIG_HOME`; its keys are for [pods](../how-to/check-a-host.md) "
-        "and [templates](../how-to/templates.md)",
+        "`virtcontainers/config.toml` in `$XDG_CONFIG_HOME`; [its keys](../how-to/defaults.md)",
     ),
 )
 

@@ -156,7 +156,7 @@ def test_a_network_that_cannot_work_is_refused() -> None:
         devices.check(user(), [user()], QemuConfig())
     with pytest.raises(ConfigError, match="two devices have the name 'n'"):
         devices.check(GuestPort("n", 22), [Channel("c", "n")], QemuConfig())
-    with pytest.raises(ConfigError, match="guest_port of a port forward is 0"):
+    with pytest.raises(ConfigError, match=r"PortForward\.guest_port is 0"):
         devices.check(GuestPort("n", 0), (), QemuConfig())
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_async
-from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
 from vc_core.errors import PodNotFoundError, VCError
 from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, HostReport, PodStatus, TemplateStatus
 from vc_core.states import State
@@ -419,14 +419,13 @@ async def delete_guest(key: str, *, guest: str = DEFAULT_GUEST) -> None:
     await run_async(client.guests.delete_guest(key, guest))
 
 
-async def check_host(
-    *, hypervisor_type: str = DEFAULT_HYPERVISOR, agent_type: str = DEFAULT_AGENT, guest: str = ""
-) -> HostReport:
+async def check_host(*, hypervisor_type: str = "", agent_type: str = "", guest: str = "") -> HostReport:
     """Return what this host offers to pods: whether they can run, what confines their VMs, and how to mend what is not.
 
-    The arguments are those fields of ``PodConfig`` and ``HypervisorConfig`` that choose drivers. Parts are tried where
-    that is possible: a kernel is booted with hardware virtualization, and the hypervisor's process is put into its
-    jail. That takes some seconds; nothing is changed. A driver that fails is a line of the report.
+    The arguments are those fields of ``PodConfig`` and ``HypervisorConfig`` that choose drivers; empty ones as there.
+    Parts are tried where that is possible: a kernel is booted with hardware virtualization, and the hypervisor's
+    process is put into its jail. That takes some seconds; nothing is changed. A driver that fails is a line of the
+    report.
     Returns the report. Raises StorageError for roots whose names are not valid.
     """
     return await run_async(client.hosts.check_host(hypervisor_type, agent_type, guest))

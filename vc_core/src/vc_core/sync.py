@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
-from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, DEFAULT_HYPERVISOR
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
 from vc_core.errors import PodNotFoundError, VCError
 from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, HostReport, PodStatus, TemplateStatus
 from vc_core.states import State
@@ -408,14 +408,13 @@ def delete_guest(key: str, *, guest: str = DEFAULT_GUEST) -> None:
     run_blocking(client.guests.delete_guest(key, guest))
 
 
-def check_host(
-    *, hypervisor_type: str = DEFAULT_HYPERVISOR, agent_type: str = DEFAULT_AGENT, guest: str = ""
-) -> HostReport:
+def check_host(*, hypervisor_type: str = "", agent_type: str = "", guest: str = "") -> HostReport:
     """Return what this host offers to pods: whether they can run, what confines their VMs, and how to mend what is not.
 
-    The arguments are those fields of ``PodConfig`` and ``HypervisorConfig`` that choose drivers. Parts are tried where
-    that is possible: a kernel is booted with hardware virtualization, and the hypervisor's process is put into its
-    jail. That takes some seconds; nothing is changed. A driver that fails is a line of the report.
+    The arguments are those fields of ``PodConfig`` and ``HypervisorConfig`` that choose drivers; empty ones as there.
+    Parts are tried where that is possible: a kernel is booted with hardware virtualization, and the hypervisor's
+    process is put into its jail. That takes some seconds; nothing is changed. A driver that fails is a line of the
+    report.
     Returns the report. Raises StorageError for roots whose names are not valid.
     """
     return run_blocking(client.hosts.check_host(hypervisor_type, agent_type, guest))

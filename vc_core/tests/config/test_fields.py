@@ -48,7 +48,7 @@ wrong: Callable[[object], Any] = lambda value: value  # noqa: E731
         (lambda: vc.HypervisorConfig(template=wrong("off")), "HypervisorConfig.template is 'off'; give true or false"),
         (lambda: vc.RLimit("nofile", -1, None), "RLimit.soft is -1; give a whole number from 0 to"),
         (lambda: vc.PodConfig(network=wrong("user")), "PodConfig.network is 'user'; give an object of NetworkConfig"),
-        (lambda: vc.PodConfig(strict=wrong(1)), "PodConfig.strict is 1; give true or false or None"),
+        (lambda: vc.PodConfig(strict=wrong(1)), "PodConfig.strict is 1; give true or false, or None"),
         (lambda: vc.PodConfig(containers=[wrong(None)]), "PodConfig.containers[0] is None; give an object of"),
         (
             lambda: vc.NetworkConfig(mode="user", forwards=wrong([80])),

@@ -138,7 +138,7 @@ def test_a_given_format_wins(tmp_path: Path) -> None:
             "containers:\n- id: a\n  read_only: no\n",
             "3: containers[0].read_only: read_only is 'no'; give true or",
         ),
-        ("l.json", '{\n "id": "p",\n "strict": 1\n}', "3: strict: strict is 1; give true or false or None"),
+        ("l.json", '{\n "id": "p",\n "strict": 1\n}', "3: strict: strict is 1; give true or false, or None"),
         (
             "m.json",
             '{"containers": [\n {"id": "a",\n  "cmd": ["a",\n   7]}]}',

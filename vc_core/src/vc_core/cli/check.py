@@ -8,7 +8,6 @@ import click
 
 import vc_core
 from vc_core.cli import options, output
-from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.text import printable
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ _INDENT, _WIDTH = " " * 11, 110
 
 
 @click.command(cls=output.Command)
-@click.option("--hypervisor", default=DEFAULT_HYPERVISOR, show_default=True, help="Driver of the pods' hypervisor.")
-@click.option("--agent", default=DEFAULT_AGENT, show_default=True, help="Driver of their agent.")
+@click.option("--hypervisor", default="", help="Driver of the pods' hypervisor.  [default: that of pods]")
+@click.option("--agent", default="", help="Driver of their agent.  [default: that of pods]")
 @click.option("--guest", default="", help="Driver that builds their guest.  [default: the hypervisor's]")
 @click.option("--strict", is_flag=True, help="Exit 1 as well when anything is less than it should be.")
 @options.json_option

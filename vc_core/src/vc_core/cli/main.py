@@ -8,7 +8,7 @@ from contextlib import suppress
 import click
 
 from vc_core import __version__
-from vc_core.cli import check, completion, container, drivers, guest, new_driver, pod, template
+from vc_core.cli import check, completion, config, container, drivers, guest, new_driver, pod, template
 from vc_core.cli.output import Group, Invocation, discard_output
 from vc_core.errors import CommandError, OutputError, VCError
 from vc_core.text import printable
@@ -33,6 +33,7 @@ virtc.add_command(drivers.drivers)
 virtc.add_command(new_driver.new_driver)
 virtc.add_command(guest.guest)
 virtc.add_command(template.template)
+virtc.add_command(config.config)
 virtc.add_command(completion.completion)
 
 

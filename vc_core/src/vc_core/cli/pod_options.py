@@ -37,6 +37,9 @@ _AGENT_FLAGS = (
     ("--spawner", "spawner", "NAME", "Driver that takes commands into containers, for the sshd agent."),
 )
 
+#: The default of an option that the configuration file can set.
+_HOST_DEFAULT = "[default: the configuration file's, else {}]"
+
 _OPTIONS = (
     click.option(
         "-f",
@@ -59,9 +62,13 @@ _OPTIONS = (
     click.option(
         "--init-cmd", help=f"The command as one string, split as a shell does.  [default: {options.DEFAULT_COMMAND}]"
     ),
-    click.option("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the default."),
+    click.option("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the host's default."),
     click.option(
-        "--memory", type=click.IntRange(min=0), default=0, metavar="MIB", help="Memory of the VM; 0 for the default."
+        "--memory",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="MIB",
+        help="MiB of memory; 0 for the host's default.",
     ),
     click.option(
         "--volume",
@@ -97,7 +104,7 @@ _OPTIONS = (
     ),
     click.option("--gateway", default="", metavar="ADDRESS", help="Default route of the VM."),
     click.option("--dns", multiple=True, metavar="ADDRESS", help="Name server of the VM; repeatable."),
-    click.option("--agent", default=DEFAULT_AGENT, show_default=True, help="Driver of the agent."),
+    click.option("--agent", default="", help=f"Driver of the agent.  {_HOST_DEFAULT.format(DEFAULT_AGENT)}"),
     click.option(
         "--agent-option",
         "agent_options",
@@ -106,7 +113,9 @@ _OPTIONS = (
         help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
     *(click.option(flag, name, default="", metavar=metavar, help=text) for flag, name, metavar, text in _AGENT_FLAGS),
-    click.option("--hypervisor", default=DEFAULT_HYPERVISOR, show_default=True, help="Driver of the hypervisor."),
+    click.option(
+        "--hypervisor", default="", help=f"Driver of the hypervisor.  {_HOST_DEFAULT.format(DEFAULT_HYPERVISOR)}"
+    ),
     click.option(
         "--hypervisor-option",
         "hypervisor_options",
@@ -204,7 +213,9 @@ class PodOptions:
 
     def _hypervisor_config(self) -> HypervisorConfig:
         from vc_core.cli.driver_options import guest_texts, read_texts
+        from vc_core.store.settings import read_settings
 
+        hypervisor = self.hypervisor or read_settings().pod.hypervisor
         return vc_core.HypervisorConfig(
             kernel_path=self.kernel,
             image_path=self.image,
@@ -212,15 +223,17 @@ class PodOptions:
             kernel_params=[vc_core.Param.parse(text) for text in self.kernel_params],
             template=self.template,
             guest=self.guest,
-            guest_options=guest_texts("--guest-option", self.guest_options, self.guest, self.hypervisor),
-            options=read_texts("--hypervisor-option", self.hypervisor_options, PluginKind.HYPERVISOR, self.hypervisor),
+            guest_options=guest_texts("--guest-option", self.guest_options, self.guest, hypervisor),
+            options=read_texts("--hypervisor-option", self.hypervisor_options, PluginKind.HYPERVISOR, hypervisor),
         )
 
     def _agent_config(self) -> dict[str, object]:
         from vc_core.cli.driver_options import read_texts
+        from vc_core.store.settings import read_settings
 
         flags = {name: value for _, name, *_ in _AGENT_FLAGS if (value := getattr(self, name))}
-        return read_texts("--agent-option", self.agent_options, PluginKind.AGENT, self.agent) | flags
+        agent = self.agent or read_settings().pod.agent
+        return read_texts("--agent-option", self.agent_options, PluginKind.AGENT, agent) | flags
 
     def _network_config(self) -> NetworkConfig:
         implied = "tap" if self.tap else "user" if self.forwards or self.outbound else "none"

@@ -25,7 +25,7 @@ from vc_core.errors import BusyError, PodNotFoundError, StateError, StorageError
 from vc_core.host import processes, quota
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
-from vc_core.store.settings import Settings
+from vc_core.store.settings import read_settings
 from vc_core.store.status import at_rest, effective_record, require, vm_identity
 from vc_core.store.store import LOCK_TIMEOUT, Store
 from vc_core.supervisor.messages import Event, Start, Started, Stop, Streams
@@ -71,21 +71,22 @@ def _create(store: Store, config: PodConfig) -> Operation[str]:
         from vc_core.plugins.registry import Plugins
 
         store.require_absent(config.id)  # before any plug-in is loaded; the lock of a pod that runs is held
-        strict = Settings.read(store.roots.environment).strict if config.strict is None else config.strict
+        defaults = read_settings(store.roots.environment).pod
+        completed = defaults.complete(config)
         plugins = Plugins()
         with trace.span("check the configuration"):
-            supervised = assembly.check(plugins, config, store.roots)
+            supervised = assembly.check(plugins, completed, store.roots)
         record = PodRecord(
             id=config.id,
-            hypervisor=config.hypervisor_type,
-            agent=config.agent_type,
+            hypervisor=completed.hypervisor_type,
+            agent=completed.agent_type,
             supervised=supervised,
             created_at=time.time(),
-            strict=strict,
+            strict=defaults.strict if config.strict is None else config.strict,
             containers={container.id: ContainerRecord() for container in config.containers},
         )
         with trace.span("write the pod"), store.locked(config.id):
-            store.create(config, record)
+            store.create(completed, record)
         made.append(config.id)
         _notify(plugins, config.id, "", State.READY)
         return config.id

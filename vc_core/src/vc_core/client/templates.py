@@ -11,6 +11,7 @@ from vc_core.engine import templates
 from vc_core.plugins.registry import Plugins
 from vc_core.results import TemplateStatus
 from vc_core.store.roots import Roots
+from vc_core.store.settings import read_settings
 from vc_core.store.templates import Templates
 
 
@@ -22,6 +23,7 @@ def create_template(config: PodConfig, progress: Progress | None = None) -> Oper
     """
     check_type("config", config, PodConfig)
     roots = Roots.from_environment()
+    config = read_settings(roots.environment).pod.complete(config)
     return (yield from run_coroutine(lambda note: templates.make(Plugins(), config, roots, note), progress))
 
 

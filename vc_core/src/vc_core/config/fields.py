@@ -143,4 +143,4 @@ def _words(wanted: Any, value: object) -> str:
         made = f"{name}.parse" if isinstance(value, str) and hasattr(wanted, "parse") else ""
         made = name if isinstance(value, (list, tuple)) and hasattr(wanted, "args") else made
         return f"an object of {name}" + (f", such as {made}({quoted(value)})" if made else "")
-    return in_words(wanted) + (" or None" if NoneType in get_args(wanted) else "")
+    return in_words(wanted) + (", or None" if NoneType in get_args(wanted) else "")

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 
 from vc_core.config.container import ContainerConfig
-from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.config.fields import Count, HostPath, HostProgram, check_fields
 from vc_core.config.ids import check_id
 from vc_core.config.network import NetworkConfig
@@ -100,10 +99,10 @@ class Socket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """The size of the VM; zero means the default of the hypervisor driver."""
+    """The size of the VM; the host's default is that of its configuration file, else that of the hypervisor driver."""
 
-    vcpus: Count = 0  #: virtual CPUs
-    memory: Count = 0  #: MiB
+    vcpus: Count = 0  #: virtual CPUs; 0: the host's default
+    memory: Count = 0  #: MiB; 0: the host's default
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -142,13 +141,16 @@ _Options = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "object"})]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodConfig:
-    """A pod: one VM and the containers that run in it. An empty ``id`` means a new UUID."""
+    """A pod: one VM and the containers that run in it. An empty ``id`` means a new UUID.
+
+    The host's defaults, which its configuration file can change, are applied when the pod is created.
+    """
 
     id: str = ""  #: letters, digits and ``_.-``, 64 at most
     vm_config: Resources = field(default_factory=Resources)  #: size of the VM
-    hypervisor_type: str = DEFAULT_HYPERVISOR  #: name of a hypervisor driver
+    hypervisor_type: str = ""  #: name of a hypervisor driver; empty: the host's default, which is qemu
     hypervisor_config: HypervisorConfig = field(default_factory=HypervisorConfig)  #: settings of the VM
-    agent_type: str = DEFAULT_AGENT  #: name of an agent driver
+    agent_type: str = ""  #: name of an agent driver; empty: the host's default, which is hyperstart
     agent_config: _Options = field(default_factory=dict)  #: agent driver's options: mapping or configuration object
     root_fs: HostPath = ""  #: root file system of commands in the pod itself; empty: the guest's
     volumes: Sequence[Volume] = ()  #: host directories that programs in the guest can mount

@@ -27,7 +27,7 @@ from vc_core.host.paths import Rules
 from vc_core.results import ContainerUsage
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
-from vc_core.store.settings import Settings
+from vc_core.store.settings import read_settings
 from vc_core.store.status import ended, exit_code, require
 from vc_core.store.store import Store
 
@@ -142,7 +142,7 @@ class Engine:
 
     def _strict_by_default(self) -> bool:
         """Return whether the pod is strict because its caller did not choose. Raises ConfigError."""
-        return self._ledger.config.strict is None and Settings.read(self._store.roots.environment).strict
+        return self._ledger.config.strict is None and read_settings(self._store.roots.environment).pod.strict
 
     async def _undo_start(self, before: Mapping[str, object], error: BaseException) -> None:
         """Leave nothing of a start that failed; the pod is what it was, or ``failed`` if even that does not work.

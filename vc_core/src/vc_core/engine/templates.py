@@ -31,7 +31,7 @@ from vc_core.results import TemplateStatus
 from vc_core.store import files
 from vc_core.store.config_record import decode_config, encode_config
 from vc_core.store.roots import CACHE_VARIABLE, Roots
-from vc_core.store.settings import Settings
+from vc_core.store.settings import read_settings
 from vc_core.store.templates import Templates
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def make(
     ``expected``: the kind that it must have. Raises NotSupportedError for a kind of VM that cannot be cloned, BusyError
     when another process makes it, ConfigError, StorageError, DriverError, GuestError, HypervisorError, AgentError.
     """
-    size_max = Settings.read(roots.environment).templates_size
+    size_max = read_settings(roots.environment).templates.size
     boot = await guest_image.resolve(plugins, config, roots.cache, progress)
     store = Templates(roots.cache)
     kind = await _kind(plugins, config, boot, roots)

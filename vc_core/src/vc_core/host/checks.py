@@ -12,7 +12,7 @@ from pathlib import Path
 from vc_core.errors import ConfigError, StorageError
 from vc_core.results import CheckOutcome, HostCheck
 from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, Roots, guests_below, require_private
-from vc_core.store.settings import Settings
+from vc_core.store.settings import SettingsFiles
 
 #: Programs that start a supervisor, and the argument with which each does nothing; all are of Debian's util-linux.
 _PROGRAMS = ("setsid", "unshare", "nsenter", "setpriv")
@@ -40,23 +40,24 @@ def check_host(roots: Roots) -> list[HostCheck]:
 def _configuration(roots: Roots) -> Iterator[HostCheck]:
     name = "configuration"
     try:
-        settings = Settings.read(roots.environment)
+        found = SettingsFiles.read(roots.environment)
     except ConfigError as error:
         yield HostCheck(
             name=name,
             outcome=CheckOutcome.ERROR,
             found="not valid",
-            meaning="No pod starts whose caller does not choose whether it is strict.",
+            meaning="No pod is created, and none starts whose caller does not choose whether it is strict.",
             remedy=str(error),
         )
         return
-    files = ", ".join(map(str, settings.files)) or "no file"
+    files = ", ".join(one.name for one in found.documents) or "no file"
+    strict = found.settings.pod.strict
     yield HostCheck(
         name=name,
         outcome=CheckOutcome.OK,
-        found=f"{files}; strict = {'true' if settings.strict else 'false'}; templates of {settings.templates_size} MiB",
+        found=f"{files}; strict = {'true' if strict else 'false'}; templates of {found.settings.templates.size} MiB",
         meaning="Pods start only in a full jail, unless their callers choose otherwise."
-        if settings.strict
+        if strict
         else "Pods start in the best jail that this host can give, unless their callers ask for a full one.",
     )
 

@@ -3,6 +3,7 @@
 ::
 
     [pod]
+    memory = 1024   # MiB of pods whose caller gives no size
     strict = true   # pods whose caller does not choose start only in a full jail
     [templates]
     size = 8192     # MiB that all templates may have together
@@ -15,13 +16,20 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
+
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+from vc_core.config.fields import Count, check_fields
 from vc_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vc_core.config.pod import PodConfig
+    from vc_core.podfile.document import Document
 
 #: Names the file to read in the place of the others.
 CONFIG_VARIABLE = "VIRTCONTAINERS_CONFIG"
@@ -32,49 +40,105 @@ _SYSTEM, _NAME = Path("/etc"), "virtcontainers/config.toml"
 _SIZE_MAX = 64 * 1024
 
 
-class _Key(NamedTuple):
-    """What a key may be set to: a type, the least value of a number, and what an error asks for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodDefaults:
+    """The table ``[pod]``: what pods have whose caller does not choose."""
 
-    type: type[int]
-    least: int
-    wanted: str
+    hypervisor: str = DEFAULT_HYPERVISOR  #: driver of the hypervisor
+    agent: str = DEFAULT_AGENT  #: driver of the agent
+    cpus: Count = 0  #: virtual CPUs; 0: as the hypervisor's driver has it
+    memory: Count = 0  #: MiB of the VM; 0: as the hypervisor's driver has it
+    strict: bool = False  #: a pod starts only in a full jail
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def complete(self, config: PodConfig) -> PodConfig:
+        """Return a pod's configuration with these values where its caller chose none.
+
+        ``strict`` stays as it is: it is read again at each start. Called when a pod, or a template, is made.
+        """
+        size = config.vm_config
+        return replace(
+            config,
+            hypervisor_type=config.hypervisor_type or self.hypervisor,
+            agent_type=config.agent_type or self.agent,
+            vm_config=replace(size, vcpus=size.vcpus or self.cpus, memory=size.memory or self.memory),
+        )
 
 
-#: The tables of a file, and their keys.
-_KEYS = {
-    "pod": {"strict": _Key(bool, 0, "true or false")},
-    "templates": {"size": _Key(int, 1, "a whole number of MiB, at least 1")},
-}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateLimits:
+    """The table ``[templates]``."""
+
+    size: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 2048  #: MiB that all templates may have together
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The values of the configuration files; the fields are the tables of a file."""
+
+    pod: PodDefaults = PodDefaults()
+    templates: TemplateLimits = TemplateLimits()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The values of the configuration files. ``files``: those that exist, in the order in which they were read."""
+class SettingsFiles:
+    """The configuration files that exist, in the order in which they were read, and their values together."""
 
-    strict: bool = False  #: whether a pod starts only in a full jail, if its caller did not choose
-    templates_size: int = 2048  #: MiB that all templates may have together
-    files: tuple[Path, ...] = ()
+    documents: tuple[Document, ...] = ()
+    settings: Settings = field(default_factory=Settings)
 
     @classmethod
-    def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Return the settings of this user and environment (by default, of this process). No file is no error.
+    def read(cls, environment: Mapping[str, str] | None = None) -> SettingsFiles:
+        """Return the files of this user and environment (by default, of this process). No file is no error.
 
-        Called when a pod is created and when it starts. Raises ConfigError for a file that is not valid, or that
-        another user than root and this one could have written.
+        Raises ConfigError for a file that is not valid, or that another user than root and this one could have written.
         """
         environment = os.environ if environment is None else environment
-        found, files = dict[str, Any](), list[Path]()
+        documents: list[Document] = []
+        settings = Settings()
         for path in _paths(environment):
             try:
-                values = _read(path)
+                documents.append(_read(path))
             except FileNotFoundError:
                 if environment.get(CONFIG_VARIABLE):
                     raise ConfigError(f"configuration file {str(path)!r}, of {CONFIG_VARIABLE}, is not there") from None
                 continue
-            files.append(path)
-            found |= values.get("pod", {})
-            found |= {f"templates_{key}": value for key, value in values.get("templates", {}).items()}
-        return cls(**found, files=tuple(files))
+            settings = _with_values(settings, documents[-1])
+        return cls(tuple(documents), settings)
+
+    def origin(self, table: str, key: str) -> str:
+        """Return where a value is from: ``FILE:LINE``, or "" if it is built in."""
+        for document in reversed(self.documents):
+            if key in document.values.get(table, {}):
+                return f"{document.name}:{document.line((table, key))}"
+        return ""
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of this user and environment (by default, of this process). No file is no error.
+
+    Called when a pod is created and when it starts. Raises ConfigError as :meth:`SettingsFiles.read`.
+    """
+    return SettingsFiles.read(environment).settings
+
+
+def _with_values(settings: Settings, document: Document) -> Settings:
+    """Return settings with those of a file, which win. Raises ConfigError."""
+    given = document.build(Settings)
+    changed: dict[str, Any] = {}
+    for one in fields(settings):
+        keys = document.values.get(one.name, {})
+        table = getattr(given, one.name)
+        changed[one.name] = replace(getattr(settings, one.name), **{key: getattr(table, key) for key in keys})
+    return replace(settings, **changed)
 
 
 def _paths(environment: Mapping[str, str]) -> list[Path]:
@@ -89,8 +153,11 @@ def _paths(environment: Mapping[str, str]) -> list[Path]:
     return [_SYSTEM / _NAME, own / _NAME]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return the tables of a file. Raises ConfigError, FileNotFoundError."""
+def _read(path: Path) -> Document:
+    """Return a file. Raises ConfigError, FileNotFoundError."""
+    from vc_core.podfile.document import Document
+    from vc_core.podfile.formats import Format
+
     name = f"configuration file {str(path)!r}"
     try:
         # O_NONBLOCK: a pipe in the place of the file must not make this process wait.
@@ -103,44 +170,15 @@ def _read(path: Path) -> dict[str, Any]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _SIZE_MAX:
             raise ConfigError(f"{name} is not a regular file of {_SIZE_MAX} bytes at most")
-        if status.st_uid not in _trusted():
+        if status.st_uid not in (0, os.geteuid()):
             raise ConfigError(f"{name} belongs to user {status.st_uid}; run: chown {os.geteuid()} {path}")
         if status.st_mode & 0o022:
             raise ConfigError(f"{name} is writable by others; run: chmod 644 {path}")
-        values = tomllib.loads(os.read(fd, _SIZE_MAX).decode())
-    except (ValueError, RecursionError) as error:  # of tomllib; also a number of too many digits, too many brackets
-        raise ConfigError(f"{name} is not TOML: {error}") from error
+        text = os.read(fd, _SIZE_MAX).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not UTF-8; save it as UTF-8") from error
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
     finally:
         os.close(fd)
-    _check(name, values)
-    return values
-
-
-def _trusted() -> set[int]:
-    """Return the owners that a file may have: root and this user.
-
-    In the user namespace of a plain user's supervisor root has the id of all users who have none there. A file that one
-    of them owns was refused outside, when the pod was created.
-    """
-    lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
-    has_root = any(int(line.split()[0]) == 0 for line in lines)
-    root = 0 if has_root else int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
-    return {root, os.geteuid()}
-
-
-def _check(name: str, values: dict[str, Any]) -> None:
-    """Refuse tables, keys and values that are not in ``_KEYS``. Raises ConfigError."""
-    for table, keys in values.items():
-        if table not in _KEYS:
-            raise ConfigError(f"{name} has the unknown key {table!r}; it can have {', '.join(_KEYS)}")
-        if not isinstance(keys, dict):
-            raise ConfigError(f"{name} has {table} = {keys!r}; make it a table: [{table}]")
-        for key, value in keys.items():
-            wanted = _KEYS[table].get(key)
-            if wanted is None:
-                keys_of_table = ", ".join(f"{table}.{one}" for one in _KEYS[table])
-                raise ConfigError(f"{name} has the unknown key {f'{table}.{key}'!r}; it can have {keys_of_table}")
-            if type(value) is not wanted.type or value < wanted.least:
-                raise ConfigError(f"{name} has {table}.{key} = {value!r}; give {wanted.wanted}")
+    return Document.parse(str(path), text, Format.TOML)
