@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 #: What only operations on a pod need, or what draws tables on a terminal.
-HEAVY = {"asyncio", "importlib.metadata", "stevedore", "pluggy", "rich", "qemu", "asyncssh", "vc_core.plugins.registry"}
+HEAVY = {
+    "asyncio",
+    "importlib.metadata",
+    "stevedore",
+    "pluggy",
+    "rich",
+    "qemu",
+    "asyncssh",
+    "vc_core.plugins.registry",
+    "yaml",
+    "tomllib",
+    "vc_core.podfile",
+}
 
 LOOKS = {
     "vc_core.list_pods()": ["import vc_core; vc_core.list_pods()"],

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from vc_core.cli import options, output
 from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, TEMPLATES_VARIABLE, Roots
-from vc_core.store.settings import SettingsFiles
+
+if TYPE_CHECKING:
+    from vc_core.store.settings import SettingsFiles
 
 _BUILT_IN = "built-in"
 
@@ -35,6 +37,8 @@ def show(as_json: bool) -> None:
 
     Example: virtc config show
     """
+    from vc_core.store.settings import SettingsFiles
+
     roots = Roots.from_environment()
     values = [*_of_files(SettingsFiles.read(roots.environment)), *_of_environment(roots)]
     if as_json:
