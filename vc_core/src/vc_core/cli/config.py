@@ -61,7 +61,8 @@ def _of_environment(roots: Roots) -> Iterator[_Value]:
     yield _Value("directory.state", str(roots.state), _variable(environment, ROOT_VARIABLE))
     yield _Value("directory.run", str(roots.run), _variable(environment, ROOT_VARIABLE))
     yield _Value("directory.cache", str(roots.cache), _variable(environment, CACHE_VARIABLE))
-    yield _Value("templates", roots.use_templates, _variable(environment, TEMPLATES_VARIABLE))
+    templates = "on" if roots.make_templates else "existing" if roots.use_templates else "off"
+    yield _Value("templates", templates, _variable(environment, TEMPLATES_VARIABLE))
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str:
