@@ -67,6 +67,23 @@ def test_what_else_describes_a_pod_is_refused_beside_a_file(file: str, more: lis
     assert vc.list_pods() == []
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "hypervisor_config:\n  options:\n    fail_strt: x\n",
+            "10: hypervisor_config.options.fail_strt: hypervisor mock has no option 'fail_strt' (did you",
+        ),
+        ("agent_config: {a: 1}\n", "8: agent_config.a: agent noop has no option 'a'; it has none"),
+    ],
+)
+def test_an_error_about_a_drivers_option_names_the_line_too(file: str, more: str, message: str) -> None:
+    Path(file).write_text(POD + more, encoding="utf-8")
+    done = virtc("pod", "create", "-f", file)
+    assert done.stderr.startswith(f"virtc: {file}:{message}")
+    assert vc.list_pods() == []
+
+
 def test_the_format_of_a_file_needs_a_file() -> None:
     assert "--file as well" in virtc("pod", "create", "--file-format", "json").stderr
 

@@ -123,12 +123,12 @@ def test_a_given_format_wins(tmp_path: Path) -> None:
         (
             "f.yaml",
             "containers:\n  - id: a\n    rlimits: [5]\n",
-            "3: containers[0].rlimits[0]: it is 5; give a mapping",
+            "3: containers[0].rlimits[0]: it is 5; give text or a",
         ),
         (
             "g.yaml",
             "containers:\n  - id: a\n    cmd: ls -l\n",
-            "3: containers[0].cmd: it is 'ls -l'; give a mapping with",
+            "3: containers[0].cmd: it is 'ls -l'; give a list of",
         ),
         ("h.yaml", "containers:\n  - id: a\n  - id: a\n", "3: containers[1]: container id 'a' is used twice"),
         ("i.yaml", "containers:\n  - cmd: [a]\n", "2: containers[0]: field 'id' is missing; give text"),

@@ -19,7 +19,7 @@ import vc_core as vc
 from vc_core.config.limits import CAPABILITIES, RLIMITS
 from vc_core.errors import ConfigError
 from vc_core.podfile import json_format, toml_format, yaml_format
-from vc_core.podfile.reader import read_pod_config
+from vc_core.podfile.reader import PodFile
 from vc_core.podfile.schema import pod_schema
 from vc_core.text import printable
 
@@ -141,7 +141,7 @@ READERS: dict[str, Callable[[str], Any]] = {"yaml": yaml_format.read, "json": js
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 def test_a_written_file_is_valid_and_makes_the_same_pod_again(form: str, config: vc.PodConfig) -> None:
     text = vc.dump_pod_config(config, format=form)
-    assert read_pod_config(text.encode(), "pod", Path("/elsewhere"), form) == config
+    assert PodFile.parse(text.encode(), "pod", Path("/elsewhere"), form).config() == config
     validator().validate(READERS[form](text))
     assert printable(text.replace("\n", "")) == text.replace("\n", ""), "a terminal would obey it"
 
@@ -203,7 +203,7 @@ FULL = vc.PodConfig(
 @pytest.mark.parametrize("form", ["yaml", "json", "toml"])
 def test_every_field_is_written_and_read_again(form: str) -> None:
     text = vc.dump_pod_config(FULL, format=form)
-    assert read_pod_config(text.encode(), "pod", Path("/elsewhere"), form) == FULL
+    assert PodFile.parse(text.encode(), "pod", Path("/elsewhere"), form).config() == FULL
 
 
 def test_the_pod_of_that_test_sets_every_field() -> None:
@@ -244,7 +244,7 @@ def test_a_null_in_an_option_is_refused_in_toml_only() -> None:
 )
 def test_the_schema_refuses_what_is_refused_of_a_file(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        read_pod_config(json.dumps(wrong).encode(), "pod.json", Path("/"))
+        PodFile.parse(json.dumps(wrong).encode(), "pod.json", Path("/")).config()
     with pytest.raises(jsonschema.ValidationError):
         validator().validate(wrong)
 

@@ -16,11 +16,13 @@ import vc_core
 from vc_core.cli import options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.driver.kinds import PluginKind
+from vc_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from vc_core.config.container import ContainerConfig
     from vc_core.config.network import NetworkConfig
     from vc_core.config.pod import HypervisorConfig, PodConfig
+    from vc_core.podfile.reader import PodFile
 
 #: The id of the container that ``pod run`` and ``pod create`` make, as in v0.1.0.
 CONTAINER_ID = "1"
@@ -257,7 +259,12 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
             output.expect_command()
         chosen = options.take(PodOptions, given)
         if chosen.pod_file is not None:
-            return function(config=_of_file(chosen.pod_file, chosen.file_format, chosen.pod_id), **given)
+            file = _file(chosen.pod_file, chosen.file_format)
+            config = file.config()
+            try:
+                return function(config=config.with_id(chosen.pod_id) if chosen.pod_id else config, **given)
+            except ConfigError as error:
+                raise file.document.locate(error) from error
         if chosen.file_format is not None:
             raise click.UsageError("--file-format is that of a pod file; give --file as well")
         only = container(CONTAINER_ID, chosen.init_cmd, interactive=bool(chosen.console), console=chosen.console)
@@ -273,17 +280,14 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
 _BESIDE_FILE = {"pod_file", "file_format", "pod_id"}
 
 
-def _of_file(path: str, file_format: str | None, pod_id: str) -> PodConfig:
-    """Return the configuration in a pod file, with another id if one is given. Raises ConfigError, click.UsageError."""
+def _file(path: str, file_format: str | None) -> PodFile:
+    """Return a pod file; "-" is the standard input. Raises ConfigError, click.UsageError."""
+    from vc_core.podfile.reader import SIZE_MAX, PodFile
+
     _refuse_beside_file(click.get_current_context())
     if path == "-":
-        from vc_core.podfile.reader import SIZE_MAX, read_pod_config
-
-        data = sys.stdin.buffer.read(SIZE_MAX + 1)
-        config = read_pod_config(data, "standard input", Path.cwd(), file_format)
-    else:
-        config = vc_core.load_pod_config(path, format=file_format)
-    return config.with_id(pod_id) if pod_id else config
+        return PodFile.parse(sys.stdin.buffer.read(SIZE_MAX + 1), "standard input", Path.cwd(), file_format)
+    return PodFile.load(path, file_format)
 
 
 def _refuse_beside_file(context: click.Context) -> None:

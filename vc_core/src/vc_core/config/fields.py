@@ -66,6 +66,11 @@ def field_types(cls: type[DataclassInstance]) -> Mapping[str, Any]:
     return get_type_hints(cls, include_extras=True)
 
 
+def short_form(cls: type[DataclassInstance]) -> str:
+    """Return the short form of an object of a class: "text", which its ``parse`` reads, "list" of ``args``, or ""."""
+    return "text" if hasattr(cls, "parse") else "list" if "args" in field_types(cls) else ""
+
+
 def check_fields(instance: DataclassInstance) -> None:
     """Validate each field of a frozen dataclass, and keep it in the form that its type says.
 
@@ -140,7 +145,8 @@ def _words(wanted: Any, value: object) -> str:
         return f"a list of {get_args(wanted)[0].__name__} objects"
     if is_dataclass(wanted) and isinstance(wanted, type):
         name = wanted.__name__
-        made = f"{name}.parse" if isinstance(value, str) and hasattr(wanted, "parse") else ""
-        made = name if isinstance(value, (list, tuple)) and hasattr(wanted, "args") else made
+        short = short_form(wanted)
+        made = f"{name}.parse" if isinstance(value, str) and short == "text" else ""
+        made = name if isinstance(value, (list, tuple)) and short == "list" else made
         return f"an object of {name}" + (f", such as {made}({quoted(value)})" if made else "")
     return in_words(wanted) + (", or None" if NoneType in get_args(wanted) else "")

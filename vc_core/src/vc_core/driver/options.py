@@ -130,7 +130,9 @@ def read_options(cls: type[_T], options: Mapping[str, object], owner: str) -> _T
         if name not in types:
             meant = similar_name(str(name), types)
             guess = f" (did you mean {meant!r}?)" if meant else ""
-            raise ConfigError(f"{owner} has no option {quoted(name)}{guess}; it has {', '.join(types) or 'none'}")
+            raise ConfigError(
+                f"{owner} has no option {quoted(name)}{guess}; it has {', '.join(types) or 'none'}", field=str(name)
+            )
     for field in fields(cls):
         if field.init and field.name not in options and _is_required(field):
             raise ConfigError(f"option {field.name} of {owner} is missing; give {in_words(types[field.name])}")
@@ -187,7 +189,11 @@ def _value(wanted: Any, value: object, name: str, owner: str) -> object:
             for key, entry in value.items()
         }
     if is_dataclass(wanted) and isinstance(wanted, type) and isinstance(value, Mapping):
-        return read_options(wanted, value, f"option {name} of {owner}")
+        try:
+            return read_options(wanted, value, f"option {name} of {owner}")
+        except ConfigError as error:
+            error.field = f"{name}.{error.field}" if error.field else name
+            raise
     return _simple_value(wanted, value, name, owner)
 
 
@@ -196,7 +202,9 @@ def _key(wanted: Any, key: object, name: str, owner: str) -> object:
     try:
         return _value(wanted, key, name, owner)
     except ConfigError as error:
-        raise ConfigError(f"option {name} of {owner} has the key {quoted(key)}; give {in_words(wanted)}") from error
+        raise ConfigError(
+            f"option {name} of {owner} has the key {quoted(key)}; give {in_words(wanted)}", field=name
+        ) from error
 
 
 def _entry_name(name: str, key: object) -> str:
@@ -230,12 +238,12 @@ def _simple_value(wanted: Any, value: object, name: str, owner: str) -> object:
     except msgspec.ValidationError as error:
         raise _refused(wanted, value, name, owner) from error
     if isinstance(read, float) and not math.isfinite(read):  # JSON, which pods are stored in, has no such number
-        raise ConfigError(f"option {name} of {owner} is {quoted(value)}; give a finite number")
+        raise ConfigError(f"option {name} of {owner} is {quoted(value)}; give a finite number", field=name)
     return read
 
 
 def _refused(wanted: Any, value: object, name: str, owner: str) -> ConfigError:
-    return ConfigError(f"option {name} of {owner} is {quoted(value)}; give {in_words(wanted)}")
+    return ConfigError(f"option {name} of {owner} is {quoted(value)}; give {in_words(wanted)}", field=name)
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[object]]:
@@ -253,7 +261,9 @@ def _check_nesting(value: object, name: str, owner: str) -> None:
             if isinstance(entry, Mapping) or _is_list(entry)
         }
     if level:
-        raise ConfigError(f"option {name} of {owner} has too many lists or mappings in each other; {NESTING_ADVICE}")
+        raise ConfigError(
+            f"option {name} of {owner} has too many lists or mappings in each other; {NESTING_ADVICE}", field=name
+        )
 
 
 def _convert(wanted: type, value: Any) -> Any:

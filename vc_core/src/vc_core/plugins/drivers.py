@@ -20,7 +20,7 @@ from vc_core.driver.hypervisor import Hypervisor
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import NoOptions, is_options_class, option_types, read_options
 from vc_core.driver.spawner import Spawner
-from vc_core.errors import DriverContractError, VCError
+from vc_core.errors import ConfigError, DriverContractError, VCError
 from vc_core.plugins.guard import call, from_signal
 from vc_core.plugins.hook_calls import HookResult
 from vc_core.plugins.loaded import LoadedPlugin
@@ -55,6 +55,8 @@ class BaseDriver:
     """Base of the typed faces. Each method calls one hook; any of them also raises the hook's own VCError."""
 
     kind: ClassVar[PluginKind]
+    #: The field of ``PodConfig`` that holds the driver's options, for errors about them.
+    options_field: ClassVar[str]
 
     def __init__(self, plugin: LoadedPlugin, call: CallHook) -> None:
         self._plugin = plugin
@@ -107,6 +109,9 @@ class BaseDriver:
         cls = self.options_class()
         try:
             return read_options(cls, options, self.label)
+        except ConfigError as error:
+            error.field = f"{self.options_field}.{error.field}" if error.field else self.options_field
+            raise
         except VCError:
             raise
         except BaseException as error:
@@ -169,6 +174,7 @@ class HypervisorDriver(BaseDriver):
     """The driver of one kind of virtual machine."""
 
     kind = PluginKind.HYPERVISOR
+    options_field = "hypervisor_config.options"
 
     def create(self, pod: PodContext, config: object, saved: Mapping[str, object] | None) -> Hypervisor:
         """Return the object that controls one pod's VM; see ``vc_hypervisor_create``.
@@ -200,6 +206,7 @@ class AgentDriver(BaseDriver):
     """The driver of one kind of agent."""
 
     kind = PluginKind.AGENT
+    options_field = "agent_config"
 
     def create(
         self, pod: PodContext, config: object, spawner: Spawner | None, saved: Mapping[str, object] | None
@@ -244,6 +251,7 @@ class SpawnerDriver(BaseDriver):
     """The driver of one kind of spawner."""
 
     kind = PluginKind.SPAWNER
+    options_field = "agent_config.spawner_options"
 
     def create(self, config: object) -> Spawner:
         """Return the object that wraps commands; see ``vc_spawner_create``.
@@ -261,6 +269,7 @@ class GuestDriver(BaseDriver):
     """The driver of one kind of guest builder."""
 
     kind = PluginKind.GUEST
+    options_field = "hypervisor_config.guest_options"
 
     def create(self, config: object) -> GuestBuilder:
         """Return the object that builds guests; see ``vc_guest_create``.

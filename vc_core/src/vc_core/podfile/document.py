@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 
-from vc_core.config.fields import field_types
+from vc_core.config.fields import field_types, short_form
 from vc_core.config.values import quoted, similar_name
 from vc_core.config.words import LISTS, in_words
 from vc_core.errors import ConfigError
@@ -51,6 +51,15 @@ class Document:
             raise ConfigError(
                 f"{self.name}:{self.line(error.path)}:{where} {error}", field=path_text(error.path)
             ) from error
+
+    def locate(self, error: ConfigError) -> ConfigError:
+        """Return an error about an object that was made of the file, with the file and the line if it names a field.
+
+        Called for what is found out only when the object is used, such as an option that a driver does not have.
+        """
+        if not error.field:
+            return error
+        return ConfigError(f"{self.name}:{self.line(_path(error.field))}: {error.field}: {error}", field=error.field)
 
     def line(self, path: Path) -> int:
         """Return the line of the value that a path leads to, or of the last one on the way that exists."""
@@ -98,13 +107,21 @@ def _entry(cls: Any, value: Any, path: Path) -> Any:
     """Return an object of a configuration's class, in one of the forms that it has in a file. Raises _Refused."""
     if isinstance(value, dict):
         return _object(cls, value, path)
-    if isinstance(value, str) and hasattr(cls, "parse"):
+    short = short_form(cls)
+    if isinstance(value, str) and short == "text":
         with _located(path, cls.__name__):
             return cls.parse(value)
-    if isinstance(value, list) and hasattr(cls, "args"):
+    if isinstance(value, list) and short == "list":
         with _located(path, cls.__name__, field="args"):
             return cls(args=value)
-    raise _Refused(path, f"it is {quoted(value)}; give {in_words(cls)}")
+    words = {"text": "text or ", "list": "a list of texts or "}.get(short, "")
+    raise _Refused(path, f"it is {quoted(value)}; give {words}{in_words(cls)}")
+
+
+def _path(field: str | None, known: str = "") -> Path:
+    """Return the path that the text ``field`` of an error describes, without the part that is known already."""
+    parts = re.findall(r"[^.\[\]]+", (field or "").removeprefix(known))
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 @contextmanager
@@ -116,6 +133,4 @@ def _located(path: Path, owner: str, field: str = "") -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        parts = re.findall(r"\w+", (error.field or "").removeprefix(field))
-        inner = [int(part) if part.isdecimal() else part for part in parts]
-        raise _Refused((*path, *inner), str(error).removeprefix(f"{owner}.")) from error
+        raise _Refused((*path, *_path(error.field, field)), str(error).removeprefix(f"{owner}.")) from error

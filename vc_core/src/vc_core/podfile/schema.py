@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
-from vc_core.config.fields import field_types
+from vc_core.config.fields import field_types, short_form
 from vc_core.config.pod import PodConfig
 from vc_core.podfile.reader import SCHEMA_KEY
 
@@ -62,12 +62,14 @@ def _classes(cls: Any) -> Iterator[type]:
                     yield from _classes(inner)
 
 
-def _with_other_forms(cls: type, own: dict[str, Any]) -> dict[str, Any]:
+def _with_other_forms(cls: type[DataclassInstance], own: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a class together with its short forms: a text that it parses, or a command's arguments."""
     forms: list[dict[str, Any]] = []
-    if hasattr(cls, "parse"):
-        text = re.search(r"given as (.*?)\.(?:\s|$)", plain_text(inspect.getdoc(cls.parse) or ""), flags=re.DOTALL)
+    short = short_form(cls)
+    if short == "text":
+        parse = inspect.getdoc(cls.parse)  # type: ignore[attr-defined] # that is what it means
+        text = re.search(r"given as (.*?)\.(?:\s|$)", plain_text(parse or ""), flags=re.DOTALL)
         forms = [{"type": "string", "description": f"in short: {text[1]}" if text else ""}]
-    if hasattr(cls, "args"):
+    if short == "list":
         forms = [{"type": "array", "items": {"type": "string"}, "description": "in short: program and arguments"}]
     return {"anyOf": [*forms, own]} if forms else own

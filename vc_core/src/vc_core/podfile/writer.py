@@ -6,6 +6,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from vc_core.config.fields import short_form
 from vc_core.config.pod import PodConfig
 from vc_core.errors import ConfigError
 from vc_core.podfile.formats import format_named
@@ -31,10 +32,10 @@ def _plain(value: Any) -> Any:
         return [_plain(entry) for entry in value]
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    if _is_text(value):
+    if short_form(type(value)) == "text" and _is_text(value):
         return str(value)
     found = _mapping(value)
-    return found["args"] if found.keys() == {"args"} else found
+    return found["args"] if found.keys() == {"args"} and short_form(type(value)) == "list" else found
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -49,5 +50,5 @@ def _is_text(value: Any) -> bool:
     """Return whether an object is read again from its text: a mount whose path has a colon is not."""
     try:
         return bool(type(value).parse(str(value)) == value)
-    except (AttributeError, ConfigError):
+    except ConfigError:
         return False
