@@ -21,13 +21,12 @@ HEAVY = {
     "asyncssh",
     "vc_core.plugins.registry",
     "yaml",
-    "tomllib",
     "vc_core.podfile",
 }
 
 LOOKS = {
     "vc_core.list_pods()": ["import vc_core; vc_core.list_pods()"],
-    "virtc pod list": ["from vc_core.cli import main; main()", "pod", "list"],
+    "virtc pod list": ["from vc_core.cli.entry import main; main()", "pod", "list"],
 }
 
 
