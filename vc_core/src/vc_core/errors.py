@@ -100,7 +100,7 @@ class ConfigError(VCError, ValueError):
     """A value is not valid; nothing was done. ``field``: of which field of its object, where that is one."""
 
     details = ("field",)
-    field: str | None
+    field: str | None = None
 
 
 class StateError(VCError):
