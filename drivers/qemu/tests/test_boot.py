@@ -10,10 +10,10 @@ from typing import get_args
 import pytest
 from qemu_vms import ANSWER, BOOT, ask, booted, receive
 
-from vc_core.driver import BlockDevice, Boot, Channel, HypervisorConfig, SharedDirectory, VMExit
+from vc_core.driver import BlockDevice, Boot, Channel, HypervisorConfig, Resources, SharedDirectory, VMExit
 from vc_hypervisor_qemu.config import Machine, QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
-from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, command_line
+from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, command_line, timer_params
 from vc_hypervisor_qemu.tsc import kernel_params
 
 Make = Callable[..., QemuHypervisor]
@@ -23,15 +23,17 @@ pytestmark = pytest.mark.vm
 
 @pytest.mark.parametrize("machine", get_args(Machine))
 def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(
-    make: Make, guest_boot: Boot, tmp_path: Path, machine: str
+    make: Make, guest_boot: Boot, tmp_path: Path, machine: Machine
 ) -> None:
     """One boot of each machine for all that a running guest must show."""
     shared = tmp_path / "a, b"
     shared.mkdir()
     (shared / "greeting").write_text("hello from the host\n", encoding="utf-8")
     # The longest command line that is accepted; one byte more, and the kernel would hang without a message.
-    rate = kernel_params(QemuConfig(), HypervisorConfig(), "tcg")
-    room = COMMAND_LINE_MAX - len(command_line((*rate, *guest_boot.params, "vc.note=")))
+    config = QemuConfig(machine=machine)
+    measured = kernel_params(config, HypervisorConfig(), "tcg")
+    timer = timer_params(config, Resources(), "tcg")
+    room = COMMAND_LINE_MAX - len(command_line((*measured, *timer, *guest_boot.params, "vc.note=")))
     note = f"vc.note={'x,y=z'.ljust(room, '.')}"
     boot = Boot(guest_boot.kernel, guest_boot.image, True, (note, *guest_boot.params))
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vc_core.driver import HypervisorConfig, Param
+from vc_core.driver import HypervisorConfig, Param, Resources
 from vc_core.errors import ConfigError
-from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, DEFAULT_PARAMS, check_caller_params, command_line
+from vc_hypervisor_qemu.config import Machine, QemuConfig
+from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, DEFAULT_PARAMS, check_caller_params, command_line, timer_params
 
 DEFAULTS = " ".join(DEFAULT_PARAMS)
 
@@ -71,3 +72,19 @@ def test_callers_may_add_other_parameters(param: Param) -> None:
 def test_bad_parameters_of_callers_are_refused_before_anything_starts(word: str) -> None:
     with pytest.raises(ConfigError, match="kernel parameter"):
         check_caller_params(HypervisorConfig(kernel_params=[Param(word)]))
+
+
+@pytest.mark.parametrize(
+    ("machine", "vcpus", "accelerator", "params"),
+    [
+        ("q35", 0, "tcg", ("noapictimer",)),
+        ("pc", 1, "tcg", ("noapictimer",)),
+        ("q35", 2, "tcg", ()),
+        ("microvm", 1, "tcg", ()),
+        ("q35", 1, "kvm", ()),
+    ],
+)
+def test_only_an_emulated_guest_with_one_cpu_and_an_hpet_does_without_the_timer_of_the_cpu(
+    machine: Machine, vcpus: int, accelerator: str, params: tuple[str, ...]
+) -> None:
+    assert timer_params(QemuConfig(machine=machine), Resources(vcpus=vcpus), accelerator) == params

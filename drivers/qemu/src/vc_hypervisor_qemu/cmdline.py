@@ -13,15 +13,14 @@ from vc_core.driver import Boot, Channel, Device, Param, PodContext, Resources, 
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import disks, kernel, network
 from vc_hypervisor_qemu.arguments import MODERN, options, text
-from vc_hypervisor_qemu.config import SCSI, QemuConfig
+from vc_hypervisor_qemu.config import DEFAULT_VCPUS, SCSI, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
 
 if TYPE_CHECKING:
     from vc_hypervisor_qemu.template import Template
 
-#: MiB and virtual CPUs of a pod that asks for none. Debian's kernel with an initramfs boots with 128 MiB.
+#: MiB of a pod that asks for none. Debian's kernel with an initramfs boots with 128 MiB.
 DEFAULT_MEMORY = 512
-DEFAULT_VCPUS = 1
 
 #: Names of the sockets that every VM has; each channel has one more.
 MONITOR, CONSOLE = "monitor", "console"

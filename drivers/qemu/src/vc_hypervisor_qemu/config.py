@@ -28,6 +28,9 @@ BEST: JailWanted = "best"
 FULL: JailWanted = "full"
 LANDLOCK: JailWanted = "landlock"
 
+#: Virtual CPUs of a pod that asks for none.
+DEFAULT_VCPUS = 1
+
 #: A CPU model with features switched on or off, as ``-cpu`` takes it ("Haswell,-rtm", "max,la57=off").
 _CPU = re.compile(r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*", re.ASCII)
 

@@ -207,7 +207,10 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
         accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, timeout / 2)
         placed = await asyncio.to_thread(self._place_disks, boot)
-        params = tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator)
+        params = (
+            *tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator),
+            *kernel.timer_params(self._config, self._pod.resources, accelerator),
+        )
         async with self._undoing():
             self._placed = placed
             jailed, channels = await self._launch(binary, accelerator, params, end)
