@@ -43,10 +43,9 @@ def note(name: bytes, kind: int, data: bytes) -> bytes:
     return struct.pack("<III", len(name), len(data), kind) + name + bytes(-len(name) % 4) + data + bytes(-len(data) % 4)
 
 
-#: A kernel that can be entered by PVH, whose note is not the first.
-PVH_KERNEL = elf(note(b"Linux\0", 18, b"no") + note(b"Xen\0", 6, b"linux\0") + note(b"Xen\0", 18, bytes(8))) + bytes(
-    5000
-)
+#: A kernel that can be entered by PVH, whose note is not the first, and what is left of it without zeros at its end.
+BOOTED_KERNEL = elf(note(b"Linux\0", 18, b"no") + note(b"Xen\0", 6, b"linux\0") + note(b"Xen\0", 18, bytes(8)))
+PVH_KERNEL = BOOTED_KERNEL + bytes(5000)
 
 
 def bz_image(payload: bytes) -> bytes:

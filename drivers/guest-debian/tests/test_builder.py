@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from made_up_debian import KERNEL, PVH_KERNEL, Maker, Repository, kernel_files, listing, unpack
+from made_up_debian import BOOTED_KERNEL, KERNEL, Maker, Repository, kernel_files, listing, unpack
 
 from vc_core.errors import GuestError
 from vc_guest_debian.cache import Cache
@@ -25,7 +25,7 @@ def test_a_guest_has_the_decompressed_kernel_the_agent_and_the_modules(
     maker: Maker, tmp_path: Path, module_files: Mapping[str, bytes]
 ) -> None:
     image = maker.build(kernel_params=("vc.api=4244",), later={"sums": ("virtio", "checksum")}, modules=("virtio_pci",))
-    assert image.kernel.read_bytes() == PVH_KERNEL
+    assert image.kernel.read_bytes() == BOOTED_KERNEL
     root = unpack(image.initramfs, tmp_path / "root")
     assert (root / "init").read_bytes() == b"the agent"
     assert os.access(root / "init", os.X_OK)
@@ -134,7 +134,7 @@ def test_a_damaged_guest_is_not_found_and_the_next_build_repairs_it(
     damage(whole.kernel.parent / name)
     assert maker.find() is None
     assert maker.build() == whole == maker.find()
-    assert whole.kernel.read_bytes() == PVH_KERNEL
+    assert whole.kernel.read_bytes() == BOOTED_KERNEL
 
 
 def test_a_newer_kernel_makes_a_new_guest_and_leaves_the_old_one(
@@ -254,5 +254,5 @@ print(Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), P
         maker.find()
     kernel = Path(built.stdout.strip())
     assert kernel.is_relative_to(maker.cache_dir)
-    assert kernel.read_bytes() == PVH_KERNEL
+    assert kernel.read_bytes() == BOOTED_KERNEL
     assert list(elsewhere.iterdir()) == []

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_up_debian import PVH_KERNEL, bz_image, elf, note, packed
+from made_up_debian import BOOTED_KERNEL, PVH_KERNEL, bz_image, elf, note, packed
 
 from vc_core.errors import GuestError
 from vc_guest_debian import tools
@@ -34,7 +34,21 @@ def piped(*argv: str) -> bytes:
     ],
 )
 def test_a_compressed_kernel_with_a_pvh_entry_is_decompressed(payload: Callable[[], bytes]) -> None:
-    assert bootable_kernel(bz_image(payload())) == PVH_KERNEL
+    assert bootable_kernel(bz_image(payload())) == BOOTED_KERNEL
+
+
+def test_zeros_at_the_end_of_a_segment_are_left_out_and_its_size_in_memory_stays() -> None:
+    notes = note(b"Xen\0", 18, bytes(8))
+    start = 64 + 2 * 56
+    headers = struct.pack("<IIQQQQQQ", 4, 4, start, 0, 0, len(notes), len(notes), 4)
+    headers += struct.pack("<IIQQQQQQ", 1, 7, start + len(notes), 0, 1 << 20, 9003, 9500, 4)
+    image = bytearray(elf(b""))[:64] + headers + notes + b"abc" + bytes(9000) + b"sections"
+    struct.pack_into("<H", image, 56, 2)
+    struct.pack_into("<Q", image, 40, len(image) - 8)
+    kernel = bootable_kernel(bz_image(packed(bytes(image))))
+    assert kernel.endswith(notes + b"abc")
+    assert struct.unpack_from("<QQ", kernel, 64 + 56 + 32) == (3, 9500)
+    assert struct.unpack_from("<Q", kernel, 40) == (0,)
 
 
 def test_a_kernel_without_a_pvh_entry_is_not_changed() -> None:

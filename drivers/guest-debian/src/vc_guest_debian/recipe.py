@@ -15,7 +15,7 @@ from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
 from vc_guest_debian.contents import LOAD_LIST
 
 #: To be raised when the same recipe makes a different guest.
-_FORMAT = 3
+_FORMAT = 4
 
 #: Modules of every guest: the bus of all the VM's devices, and its source of entropy.
 _BASE_MODULES = ("virtio_pci", "virtio_rng")
