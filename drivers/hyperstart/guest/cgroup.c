@@ -1,6 +1,7 @@
 #include "cgroup.h"
 
 #include "json.h"
+#include "phase.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +47,7 @@ static bool write_value(int directory, const char *name, const char *text)
 void cgroup_init(void)
 {
 	static const char *const wanted[] = {"memory", "pids", "io"};
+	int64_t begun = phase_clock();
 	char present[FILE_MAX], enable[64] = "", *rest = present;
 
 	/* nsdelegate: a container can create a cgroup namespace of its own; in it, it must not lift its bounds. */
@@ -62,6 +64,7 @@ void cgroup_init(void)
 	/* In one write: the kernel synchronizes all processors for each. */
 	if (!write_value(AT_FDCWD, CGROUPS "/cgroup.subtree_control", enable))
 		console("guest agent: control groups '%s': %s", enable, strerror(errno));
+	phase_end("prepare control groups", begun);
 }
 
 static void name_of(const struct cgroup *cgroup, char path[64])

@@ -4,6 +4,7 @@
 #include "devices.h"
 #include "dialect.h"
 #include "files.h"
+#include "phase.h"
 #include "pod.h"
 #include "start.h"
 #include "wake.h"
@@ -373,9 +374,9 @@ static void write_process(const struct process *process)
 static enum outcome answer_hello(void)
 {
 	static const char *const features[] = {
-		"no-next",  "reasons",       "exec-ack",    "signal",   "status128", "drain",
-		"credit",   "sync",          "overlay",     "pod-root", "pod-stays", "mounts",
-		"no-input", "terminal-size", "confinement", "stats",    "isolation", "wake",
+		"no-next",     "reasons", "exec-ack",  "signal",    "status128", "drain",    "credit",
+		"sync",        "overlay", "pod-root",  "pod-stays", "mounts",    "no-input", "terminal-size",
+		"confinement", "stats",   "isolation", "wake",      "times",
 	};
 	const char *separator = "";
 
@@ -423,6 +424,7 @@ static enum outcome hello(struct message *message)
 static enum outcome wake_clone(struct message *message)
 {
 	struct wake_spec spec;
+	int64_t begun;
 
 	if (!read_wake(message, &spec))
 		return FAILED;
@@ -430,7 +432,19 @@ static enum outcome wake_clone(struct message *message)
 		fail("WAKE must come before HELLO and STARTPOD");
 		return FAILED;
 	}
-	return outcome_of(wake(&spec));
+	phases_forget(); /* those of the saved VM */
+	begun = phase_clock();
+	if (!wake(&spec))
+		return FAILED;
+	phase_end("wake", begun);
+	return DONE;
+}
+
+static enum outcome report_times(struct message *message)
+{
+	(void)message;
+	phases_take(reply);
+	return DONE;
 }
 
 /* The payload of a command. FILE_BYTES: JSON up to the first closing brace, then the bytes of a file. */
@@ -467,6 +481,7 @@ static const struct command {
 	{WAKE, JSON, API_2016, ALWAYS, wake_clone},
 	{SIGNAL, JSON, ONLY_EXTENDED, ALWAYS, signal_process},
 	{STATS, JSON, ONLY_EXTENDED, ALWAYS, report_usage},
+	{TIMES, NOTHING, ONLY_EXTENDED, ALWAYS, report_times},
 };
 
 static bool is_supported(const struct command *command)

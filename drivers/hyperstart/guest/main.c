@@ -6,6 +6,7 @@
 #include "dialect.h"
 #include "mux.h"
 #include "namespaces.h"
+#include "phase.h"
 #include "pod.h"
 #include "root.h"
 #include "share.h"
@@ -63,12 +64,16 @@ static void turn(void)
 int main(void)
 {
 	struct port control, stream;
+	int64_t begun;
 
 	if (getpid() != 1) {
 		static const char text[] = "this is the first process of a virtual machine\n";
 
 		return write(2, text, sizeof text - 1) < 0 ? 2 : 1;
 	}
+	begun = phase_clock();
+	phase_init();
+	phase_end("kernel", 0);
 	boot();
 	loop_init();
 	watch_signals();
@@ -81,5 +86,6 @@ int main(void)
 	start_init(control_started);
 	control_init(control);
 	mux_init(stream, control_ended);
+	phase_end("start of the agent", begun);
 	loop_run(turn);
 }

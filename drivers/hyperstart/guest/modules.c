@@ -1,5 +1,6 @@
 #include "modules.h"
 
+#include "phase.h"
 #include "util.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@ static void load(const char *path)
 
 void modules_load(const char *list)
 {
+	int64_t begun = phase_clock();
 	char name[64], path[256];
 	FILE *file;
 
@@ -40,4 +42,5 @@ void modules_load(const char *list)
 	}
 	fclose(file);
 	unlink(name); /* so it is loaded once */
+	phase_end("load kernel modules", begun);
 }

@@ -1,6 +1,7 @@
 #include "pod.h"
 
 #include "namespaces.h"
+#include "phase.h"
 #include "share.h"
 #include "start.h"
 
@@ -55,14 +56,18 @@ static bool make_network(const struct pod_spec *spec)
 
 bool pod_start(const struct pod_spec *spec)
 {
+	int64_t begun = phase_clock();
+	bool done;
+
 	pod.started = true;
 	share_offer(spec);
-	if (pod_namespaces_make(&pod.init) &&
-	    (!sethostname(spec->hostname, strlen(spec->hostname)) || fail("hostname: %s", strerror(errno))) &&
-	    make_network(spec) && (!*spec->share || share_mount(SHARE_ROOTS)) && (!*spec->root || make_root(spec->root)))
-		return true;
-	pod_end();
-	return false;
+	done = pod_namespaces_make(&pod.init) &&
+	       (!sethostname(spec->hostname, strlen(spec->hostname)) || fail("hostname: %s", strerror(errno))) &&
+	       make_network(spec) && (!*spec->share || share_mount(SHARE_ROOTS)) && (!*spec->root || make_root(spec->root));
+	phase_end("prepare the pod", begun);
+	if (!done)
+		pod_end();
+	return done;
 }
 
 void pod_release_containers(void)

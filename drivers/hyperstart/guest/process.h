@@ -20,6 +20,7 @@ struct process {
 	bool hidden; /* from the host: its start, or that of its pod, failed; forgotten as soon as it ends */
 	bool queued, end_sent;
 	uint8_t status;
+	int64_t begun;      /* when its start began, as phase_clock returns it */
 	struct watch start; /* the pipe that closes when execve succeeds; fd -1 from then on */
 	struct input in;
 	struct output out, err;

@@ -30,6 +30,7 @@ enum message_code {
 	SIGNAL = 4097,
 	STATS = 4098,
 	WAKE = 4099,
+	TIMES = 4100,
 };
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "copy.h"
 #include "kernel.h"
+#include "phase.h"
 #include "share.h"
 
 #include <errno.h>
@@ -439,14 +440,18 @@ bool root_make(const struct container_spec *spec, int pts)
 		{"tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777,size=64m"},
 		{"mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
 	};
+	int64_t begun = phase_clock();
 	int resolver;
+	bool done;
 
-	return mount_root(spec) && open_resolver(&resolver) && open_mappings(spec->volumes) &&
+	done = mount_root(spec) && open_resolver(&resolver) && open_mappings(spec->volumes) &&
 	       open_mappings(spec->mappings) && switch_root(ROOT) && mount_entries(system, COUNT(system)) &&
 	       fill_dev(pts) && mount_entries(shared_memory, COUNT(shared_memory)) &&
 	       (!spec->initialize || initialize(spec)) && mount_resolver(resolver) &&
 	       mount_mappings(spec->volumes, spec->initialize) && mount_mappings(spec->mappings, spec->initialize) &&
 	       set_sysctls(spec->sysctls) && confine_root(&spec->bounds);
+	phase_end("make a root file system", begun);
+	return done;
 }
 
 bool root_make_empty(void)

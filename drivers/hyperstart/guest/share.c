@@ -3,6 +3,7 @@
 #include "boot.h"
 #include "dialect.h"
 #include "kernel.h"
+#include "phase.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,6 +48,7 @@ bool share_mount(enum share share)
 {
 	const char *options = extended && share == SHARE_ROOTS ? "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
 	                                                       : "trans=virtio,version=9p2000.L,msize=262144,cache=mmap";
+	int64_t begun = phase_clock();
 	const char *path = shares[share].path, *tag = shares[share].tag, *given = boot_option("share", tag);
 
 	if (shares[share].mounted)
@@ -57,6 +59,7 @@ bool share_mount(enum share share)
 		shares[share].mounted = !mount(tag, path, "hostfs", flags_of(share), given + strlen(HOSTFS));
 	else
 		shares[share].mounted = !mount(tag, path, "9p", flags_of(share), options);
+	phase_end("mount a shared directory", begun);
 	return shares[share].mounted || fail("mount of the shared directory '%s': %s", tag, strerror(errno));
 }
 

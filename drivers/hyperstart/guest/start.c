@@ -4,6 +4,7 @@
 #include "kernel.h"
 #include "launch.h"
 #include "namespaces.h"
+#include "phase.h"
 #include "root.h"
 #include "share.h"
 
@@ -97,6 +98,7 @@ static void start_ready(struct watch *watch, uint32_t events)
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	loop_close(watch);
+	phase_end("start a process", process->begun);
 	if (count == sizeof report) {
 		report.reason[sizeof report.reason - 1] = '\0'; /* the child may be another program by now */
 		failure = report;
@@ -149,6 +151,7 @@ enum start process_start(struct container *container, bool init, const struct pr
 	process->container = container;
 	process->init = init;
 	process->pid = -1;
+	process->begun = phase_clock();
 	if (make_ends(&ends, container, spec) && give_ends(process, &ends, spec->no_input))
 		process->pid = launch_process(container, init, spec, ends.process_ends, &report);
 	if (process->pid > 0)
@@ -164,7 +167,10 @@ enum start process_start(struct container *container, bool init, const struct pr
 		process_forget(process);
 		return NOT_STARTED;
 	}
-	return report < 0 ? STARTED : STARTING;
+	if (report >= 0)
+		return STARTING;
+	phase_end("start a process", process->begun);
+	return STARTED;
 }
 
 static bool mount_shares(const struct container_spec *spec)

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +12,10 @@ from hyperstart_agents import GUESTS, TIMEOUT, command, each_guest, make_agent, 
 
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import Code
-from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
+from vc_agent_hyperstart.testing.fake_guest import FAKE_NOW, FEATURES, FakeHyperstart
 from vc_agent_hyperstart.testing.programs import pattern
 from vc_agent_hyperstart.testing.wire import WINDOW
+from vc_core import trace
 from vc_core.driver import (
     AgentCapability,
     Cmd,
@@ -321,3 +325,45 @@ def test_an_original_gives_a_pod_no_root_file_system(name: str) -> None:
             assert guest.violations == []
 
     run(main())
+
+
+@pytest.fixture
+def traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The trace that this process writes."""
+    monkeypatch.setenv(trace.VARIABLE, "")  # so that it is removed again
+    trace.create(tmp_path / "trace")
+    yield tmp_path / "trace"
+    trace.stop()
+
+
+def test_a_trace_has_what_the_guest_did_in_times_of_the_host(traced: Path) -> None:
+    async def main() -> None:
+        async with FakeHyperstart() as guest:
+            guest.phases = [{"name": "kernel", "begin": FAKE_NOW - 3_000_000, "end": FAKE_NOW - 1_000_000}]
+            agent, before = make_agent(), time.monotonic_ns()
+            await agent.connect(guest.open_channel, TIMEOUT)
+            after = time.monotonic_ns()
+            await agent.aclose()
+        lines = traced.read_text(encoding="utf-8").splitlines()[1:]
+        (event,) = (one for one in (json.loads(line.rstrip(",")) for line in lines) if one["name"] == "kernel")
+        assert event["dur"] == 2000
+        assert before - 3_000_000 <= event["ts"] * 1000 <= after
+
+    run(main())
+
+
+async def commands_of_connect(features: tuple[str, ...]) -> list[int]:
+    async with FakeHyperstart(features=features) as guest:
+        agent = make_agent()
+        await agent.connect(guest.open_channel, TIMEOUT)
+        await agent.aclose()
+        return [code for code, _ in guest.commands]
+
+
+def test_a_host_without_a_trace_does_not_ask_the_guest_what_it_did() -> None:
+    assert Code.TIMES not in asyncio.run(commands_of_connect(FEATURES))
+
+
+def test_a_guest_that_cannot_say_what_it_did_is_not_asked(traced: Path) -> None:
+    older = tuple(name for name in FEATURES if name != "times")
+    assert Code.TIMES not in asyncio.run(commands_of_connect(older))

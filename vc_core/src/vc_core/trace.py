@@ -13,7 +13,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,9 @@ VARIABLE = "VIRTCONTAINERS_TRACE"
 
 #: Numbers of the rows for tasks of an event loop begin here; below are numbers of threads.
 _TASKS = 1 << 32
+
+#: Numbers of guests begin here; below are those of processes (PID_MAX_LIMIT of Linux).
+_GUESTS = 1 << 22
 
 _file: int | None = None
 
@@ -84,6 +87,25 @@ def add(name: str, began: int) -> None:
     if _file is not None:
         begin, length = began / 1000, (time.monotonic_ns() - began) / 1000  # microseconds, as the format wants
         _write({"name": name, "ph": "X", "ts": begin, "dur": length, "pid": os.getpid(), "tid": _row()})
+
+
+def traced() -> bool:
+    """Return whether this process writes a trace. Called by drivers before they ask a guest what it did."""
+    return _file is not None
+
+
+def trace_guest(pod_id: str, phases: Iterable[tuple[str, int, int]]) -> None:
+    """Add what the guest of a pod did: names, each with begin and end in ns of this host's CLOCK_MONOTONIC.
+
+    Called by drivers of agents. The guest is shown as a process of its own.
+    """
+    if _file is None:
+        return
+    process = _GUESTS + os.getpid()
+    _write({"name": "process_name", "ph": "M", "pid": process, "tid": 0, "args": {"name": f"guest of pod {pod_id}"}})
+    for name, begin, end in phases:
+        length = max(0, end - begin) / 1000
+        _write({"name": name, "ph": "X", "ts": begin / 1000, "dur": length, "pid": process, "tid": 1})
 
 
 def _row() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
 from vc_agent_hyperstart.dialect import Dialect
 from vc_agent_hyperstart.process_table import ProcessTable
-from vc_agent_hyperstart.replies import ProcessNames, StatsReply, decode
+from vc_agent_hyperstart.replies import ProcessNames, StatsReply, TimesReply, decode
 from vc_agent_hyperstart.requests import (
     DestroyPod,
     ExecCommand,
@@ -27,6 +28,7 @@ from vc_agent_hyperstart.requests import (
     RemoveContainer,
     StartPod,
     Stats,
+    Times,
 )
 from vc_agent_hyperstart.takeover import Takeover
 from vc_core.driver import (
@@ -44,6 +46,8 @@ from vc_core.driver import (
     ProcessIO,
     SharedDirectory,
     TerminalSize,
+    trace_guest,
+    traced,
 )
 from vc_core.errors import (
     AgentConnectError,
@@ -154,6 +158,7 @@ class HyperstartAgent(Agent):
         """
         async with self._connecting(timeout):
             await self._connect(open_channel, clone=False)
+        await self._trace(timeout)
 
     async def wake(self, open_channel: OpenChannel, timeout: float) -> None:
         """Send WAKE and HELLO to a clone.
@@ -162,6 +167,7 @@ class HyperstartAgent(Agent):
         """
         async with self._connecting(timeout):
             await self._connect(open_channel, clone=True)
+        await self._trace(timeout)
 
     async def settle(self, open_channel: OpenChannel, timeout: float) -> None:
         """Wait for the guest's READY, send WAKE to learn whether it can do that, and close the channel.
@@ -192,6 +198,16 @@ class HyperstartAgent(Agent):
                     "see the guest's console for what it did instead"
                 ) from error
             raise
+
+    async def _trace(self, timeout: float) -> None:
+        """Add to the trace, if this process writes one, what the guest did since the last call. Raises AgentError."""
+        if not traced() or "times" not in self._connection.dialect.features:
+            return
+        before = time.monotonic_ns()
+        reply = decode("reply to TIMES", await self._connection.call(Times(), timeout), TimesReply)
+        # What is between the two clocks, exact to half of the time of the exchange.
+        offset = (before + time.monotonic_ns()) // 2 - reply.now
+        trace_guest(self._pod.id, [(one.name, one.begin + offset, one.end + offset) for one in reply.phases])
 
     async def aclose(self) -> None:
         """Close both channels; containers run on."""
@@ -234,6 +250,7 @@ class HyperstartAgent(Agent):
             dialect, hostname, root_fs, network or GuestNetwork(), writable_dir=writable_dir
         )
         await self._send_start_pod(self._start_pod, timeout)
+        await self._trace(timeout)
 
     async def _send_start_pod(self, request: StartPod, timeout: float) -> None:
         await self._connection.call(request, timeout)
@@ -276,6 +293,7 @@ class HyperstartAgent(Agent):
             # The pod ended with its last container before the guest read the command.
             await self._start_pod_again(timeout)
             await start()
+        await self._trace(timeout)
         return GuestProcessId(container.id, str(self._processes.first[container.id].names.stdio))
 
     async def _start_pod_again(self, timeout: float) -> None:

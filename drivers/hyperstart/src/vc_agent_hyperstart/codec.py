@@ -53,6 +53,7 @@ class Code(IntEnum):
     SIGNAL = 4097
     STATS = 4098
     WAKE = 4099
+    TIMES = 4100
 
 
 @dataclass(frozen=True, slots=True)

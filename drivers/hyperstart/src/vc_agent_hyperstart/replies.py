@@ -60,6 +60,21 @@ class StatsReply(msgspec.Struct, frozen=True, rename="camel"):
     written: _Count | None = None
 
 
+class Phase(msgspec.Struct, frozen=True):
+    """What the guest did from ``begin`` to ``end``, in nanoseconds of its clock."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z ]{1,40}$")]
+    begin: _Count
+    end: _Count
+
+
+class TimesReply(msgspec.Struct, frozen=True):
+    """The payload of TIMES' ACK. ``now`` is when the guest sent it."""
+
+    now: _Count
+    phases: Annotated[list[Phase], msgspec.Meta(max_length=64)]
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """The payload of ERROR after HELLO."""
 

@@ -248,6 +248,13 @@ class Stats(Request, frozen=True):
     container: str
 
 
+class Times(Request, frozen=True):
+    """Request what the guest did since the last such request, and when. The reply is a TimesReply."""
+
+    code = Code.TIMES
+    support = after_hello("times")
+
+
 # Processes.
 
 

@@ -1,5 +1,6 @@
 """Commands after HELLO: the pod, its containers, and the reasons of commands that fail."""
 
+import json
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,21 @@ def test_hello_lists_the_processes_that_the_host_has_not_released(host: RawHost)
     host.finish(stdio)
     host.ok(Code.PING)
     assert stdio not in [each["stdio"] for each in host.hello()["processes"]]
+
+
+def test_the_guest_reports_once_what_it_did_and_when(host: RawHost) -> None:
+    host.ok(Code.TIMES)
+    assert host.run("c1", "true") == (0, b"", b"")
+    report = json.loads(host.ok(Code.TIMES))
+    (phase,) = (each for each in report["phases"] if each["name"] == "start a process")
+    assert 0 < phase["begin"] < phase["end"] < report["now"]
+    assert json.loads(host.ok(Code.TIMES))["phases"] == []
+
+
+def test_the_guest_keeps_a_bounded_number_of_phases(host: RawHost) -> None:
+    for _ in range(70):
+        host.run("c1", "true")
+    assert len(json.loads(host.ok(Code.TIMES))["phases"]) == 64
 
 
 @pytest.mark.parametrize("token", ["ff" * 16, "00", "zz" * 16, ""])

@@ -13,7 +13,7 @@ GUEST = Path(__file__).parents[2] / "guest"
 #: The files of the agent from the bottom up: each may use only those that come before it.
 #: Put a new file after everything that it uses, and before everything that is to use it.
 LAYERS_TEXT = """
-    util kernel json loop
+    util kernel json loop phase
     modules devices boot dialect
     confine disk copy network spec users cgroup share wake
     channel stream

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from vc_core.driver.spawner import Spawner, SpawnTarget
     from vc_core.driver.vm_process import VMProcess
     from vc_core.results import CheckOutcome, ContainerUsage, HostCheck
+    from vc_core.trace import trace_guest, traced
 
 #: The module that defines each name.
 _HOMES = {
@@ -136,6 +137,8 @@ _HOMES = {
     "CheckOutcome": "results",
     "ContainerUsage": "results",
     "HostCheck": "results",
+    "trace_guest": "trace",
+    "traced": "trace",
 }
 
 _HELPERS = ("console_log", "initramfs", "vm_process")
@@ -214,6 +217,8 @@ __all__ = [
     "open_regular",
     "read_options",
     "read_regular",
+    "trace_guest",
+    "traced",
     "vm_process",
 ]
 

@@ -26,7 +26,12 @@ from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
     "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
+    "times",
 )  # fmt: skip
+
+
+#: What the guest's clock shows whenever it is asked, in ns.
+FAKE_NOW = 5_000_000_000
 
 
 class FakeHyperstart:
@@ -53,6 +58,7 @@ class FakeHyperstart:
     ) -> None:
         self.extended = False  #: after HELLO
         self.woken: list[tuple[int, bytes]] = []  #: nanoseconds since the epoch and entropy of each WAKE
+        self.phases: list[dict[str, object]] = []  #: for the answer to TIMES, at FAKE_NOW
         self.commands: list[tuple[int, bytes]] = []  #: every control frame of the host
         self.frames: list[tuple[int, int]] = []  #: of the stream channel: sequence and length with header
         self.violations: list[str] = []
@@ -154,6 +160,7 @@ class FakeHyperstart:
             Code.SIGNAL: self._signal,
             Code.STATS: self._stats,
             Code.WAKE: self._wake,
+            Code.TIMES: self._times,
         }
         if code not in handlers:
             self._refuse(f"no command has the code {code}")
@@ -221,6 +228,13 @@ class FakeHyperstart:
         given = json.loads(payload)
         self.woken.append((given["time"], bytes.fromhex(given["entropy"])))
         self._answer()
+
+    def _times(self, payload: bytes) -> None:
+        if not self.extended:
+            self._refuse("TIMES comes after HELLO")
+            return
+        phases, self.phases = self.phases, []
+        self._answer(json.dumps({"now": FAKE_NOW, "phases": phases}).encode())
 
     def _start_pod(self, payload: bytes) -> None:
         pod = self._load("pod", payload)
