@@ -143,6 +143,16 @@ def test_no_new_privileges_are_gained_if_the_container_forbids_it(host: RawHost,
     assert status_of(host, name, "NoNewPrivs", user="bob") == ["1"]
 
 
+@pytest.mark.parametrize("forbidden", [True, False])
+def test_set_user_id_bits_have_no_effect_below_a_root_where_no_privileges_are_gained(
+    host: RawHost, confined: Callable[..., str], forbidden: bool
+) -> None:
+    name = confined(noNewPrivs=forbidden)
+    mounts = host.run(name, "cat", "/proc/self/mounts")[1].decode()
+    (options,) = (line.split()[3].split(",") for line in mounts.splitlines() if line.split()[1] == "/")
+    assert ("nosuid" in options) == forbidden
+
+
 @pytest.mark.parametrize("path", ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger"])
 def test_who_may_not_administer_the_system_cannot_do_it_by_files_of_proc(
     host: RawHost, confined: Callable[..., str], path: str
