@@ -85,7 +85,7 @@ static bool set_bound(const struct cgroup *cgroup, const char *file, uint64_t va
 	       fail("the guest's kernel cannot bound %s: %s", file, strerror(errno));
 }
 
-bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds)
+static bool make_empty(struct cgroup *cgroup)
 {
 	static unsigned made;
 	char path[64];
@@ -96,6 +96,26 @@ bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds)
 		cgroup->directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	else if (errno != ENOENT) /* the kernel has control groups, but creates no further one */
 		return fail("control group: %s", strerror(errno));
+	return true;
+}
+
+/* A group without processes and bounds. */
+static struct cgroup spare = {.directory = -1};
+
+void cgroup_prepare(void)
+{
+	if (spare.directory < 0)
+		make_empty(&spare); /* if it fails, cgroup_make tries it again */
+}
+
+bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds)
+{
+	if (spare.directory >= 0) {
+		*cgroup = spare;
+		spare.directory = -1;
+	} else if (!make_empty(cgroup)) {
+		return false;
+	}
 	if (cgroup->directory < 0 && (bounds->memory || bounds->pids))
 		return fail("the guest's kernel has no control groups, which bound 'memory' and 'pids'");
 	if (set_bound(cgroup, "memory.max", bounds->memory, 1 << 20) && set_bound(cgroup, "pids.max", bounds->pids, 1))

@@ -13,6 +13,9 @@ struct cgroup {
 /* Called once at boot: mount the control groups and enable their controllers. */
 void cgroup_init(void);
 
+/* Create the group of the next container, if there is not one already. */
+void cgroup_prepare(void);
+
 /* Create a group with these bounds. False and `failure` if the kernel cannot enforce them. */
 bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds);
 

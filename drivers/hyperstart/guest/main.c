@@ -87,5 +87,7 @@ int main(void)
 	control_init(control);
 	mux_init(stream, control_ended);
 	phase_end("start of the agent", begun);
+	turn(); /* sends READY: the host goes on meanwhile */
+	pod_prepare(); /* if it fails, the start of the pod tries it again, and reports the failure */
 	loop_run(turn);
 }

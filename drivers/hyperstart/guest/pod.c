@@ -46,12 +46,23 @@ static bool make_network(const struct pod_spec *spec)
 	for (const struct interface *interface = spec->interfaces; interface && interface->device; interface++)
 		if (!network_set_interface(interface))
 			return false;
-	if (!network_raise_loopback())
-		return false;
 	for (const struct route *route = spec->routes; route && route->dest; route++)
 		if (!network_set_route(route))
 			return false;
 	return network_set_resolver(&spec->resolver);
+}
+
+bool pod_prepare(void)
+{
+	int64_t begun = phase_clock();
+	bool done;
+
+	if (pod.init)
+		return true;
+	cgroup_prepare();
+	done = pod_namespaces_make(&pod.init) && network_raise_loopback();
+	phase_end("prepare the start", begun);
+	return done;
 }
 
 bool pod_start(const struct pod_spec *spec)
@@ -61,10 +72,10 @@ bool pod_start(const struct pod_spec *spec)
 
 	pod.started = true;
 	share_offer(spec);
-	done = pod_namespaces_make(&pod.init) &&
+	done = pod_prepare() &&
 	       (!sethostname(spec->hostname, strlen(spec->hostname)) || fail("hostname: %s", strerror(errno))) &&
 	       make_network(spec) && (!*spec->share || share_mount(SHARE_ROOTS)) && (!*spec->root || make_root(spec->root));
-	phase_end("prepare the pod", begun);
+	phase_end("start the pod", begun);
 	if (!done)
 		pod_end();
 	return done;

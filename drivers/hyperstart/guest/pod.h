@@ -11,7 +11,11 @@ struct pod {
 };
 extern struct pod pod;
 
-/* Make the namespaces, configure the network and mount the share. False and `failure` if that fails; then all is undone. */
+/* Do of a start what depends on no host, if it is not done: make the namespaces and the first control group, and raise the
+ * loopback interface. A clone then has it done. False and `failure` if that fails. */
+bool pod_prepare(void);
+
+/* Prepare what is not yet, configure the network and mount the share. False and `failure` if that fails; then all is undone. */
 bool pod_start(const struct pod_spec *spec);
 
 /* Kill all processes of the pod, wait for their end, and free it; a new one can be started. */

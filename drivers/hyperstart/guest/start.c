@@ -192,6 +192,7 @@ static bool isolate(struct container *container)
 struct container *container_start(const struct container_spec *spec, struct message *message)
 {
 	struct container *container;
+	int64_t begun;
 
 	if (strlen(spec->id) > ID_MAX) {
 		fail("a container's id has more than %d bytes", ID_MAX);
@@ -201,13 +202,18 @@ struct container *container_start(const struct container_spec *spec, struct mess
 		fail("container '%s' exists already", spec->id);
 		return NULL;
 	}
+	begun = phase_clock();
 	if (!mount_shares(spec))
 		return NULL;
 	container = container_new(spec);
 	if (!container)
 		return NULL;
-	if (!cgroup_make(&container->cgroup, &spec->bounds) || !isolate(container) ||
-	    !process_start(container, true, &container->spec.process)) {
+	if (!cgroup_make(&container->cgroup, &spec->bounds) || !isolate(container)) {
+		container_free(container);
+		return NULL;
+	}
+	phase_end("prepare a container", begun);
+	if (!process_start(container, true, &container->spec.process)) {
 		container_free(container);
 		return NULL;
 	}
