@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -10,44 +9,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vc_core.config.pod import HypervisorConfig
-from vc_core.driver.guest import GuestImage
+from benchmarks.world import ACCELERATOR, World
 from vc_hypervisor_qemu.cmdline import machine
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.host import find_binary
-
-HERE = Path(__file__).parent
-
-#: What runs the VMs of all measurements: the limits of the ratios hold for emulation, and KVM is not everywhere.
-ACCELERATOR = "tcg"
-EMULATED = HypervisorConfig(options={"accel": ACCELERATOR})
-
-
-def initramfs(image: GuestImage, folder: Path) -> Path:
-    """Return the guest's initramfs with another /init and busybox appended; the kernel unpacks both archives."""
-    top = folder / "bare"
-    (top / "bin").mkdir(parents=True)
-    (top / "dev").mkdir()
-    source = HERE / "init.c"
-    subprocess.run(["musl-gcc", "-Os", "-static", "-w", "-o", str(top / "init"), str(source)], check=True)
-    shutil.copy(shutil.which("busybox") or "/bin/busybox", top / "bin/busybox")
-    names = "\n".join(str(path.relative_to(top)) for path in sorted(top.rglob("*")))
-    archive = subprocess.run(
-        ["cpio", "-o", "-H", "newc", "--owner=0:0", "--quiet"],
-        cwd=top,
-        input=names.encode(),
-        capture_output=True,
-        check=True,
-    )
-    target = folder / "bare.cpio"
-    target.write_bytes(image.initramfs.read_bytes() + archive.stdout)
-    return target
 
 
 class BareVm:
     """One such machine. ``seconds_to_init`` is the time from the start of QEMU's process to init's first line."""
 
-    def __init__(self, image: GuestImage, archive: Path, folder: Path) -> None:
+    def __init__(self, world: World) -> None:
+        image, archive, folder = world.image, world.bare_archive, world.new_folder("vm")
         self._listeners = {name: _listen(folder / f"{name}.sock") for name in ("console", "port")}
         began = time.monotonic()
         self._qemu = subprocess.Popen(

@@ -9,12 +9,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.bare import ACCELERATOR
-from benchmarks.ratio import Ratio, pairs
-from vc_core.driver.guest import GuestImage
+from benchmarks.frame import Row, Turn, turn
+from benchmarks.world import ACCELERATOR, World
 from vc_hypervisor_qemu.cmdline import SANDBOX, machine
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.host import find_binary
@@ -25,9 +25,12 @@ from vc_hypervisor_qemu.jail.places import Access, Place, View, view_without_pod
 AT_MOST = 0.020
 
 
-def start(image: GuestImage, folder: Path) -> Ratio:
-    """Return the row. Each QEMU has the kernel and the initramfs of a pod, and CPUs that are stopped."""
-    rounds, binary = 20, find_binary("")
+@contextmanager
+def _start(world: World) -> Iterator[Turn]:
+    """Each QEMU has the kernel and the initramfs of a pod, and CPUs that are stopped."""
+    if os.geteuid() != 0:
+        raise PermissionError("only root can build a full jail")
+    image, folder, binary = world.image, world.folder, find_binary("")
     empty = view_without_pod(binary, [])
     files = [Place(Access.READ, str(path), f"/boot/{path.name}") for path in (image.kernel, image.initramfs)]
     view = View([*empty.places, *files], empty.links)
@@ -73,11 +76,12 @@ def start(image: GuestImage, folder: Path) -> Ratio:
 
         return end
 
-    if os.geteuid() != 0:
-        raise PermissionError("only root can build a full jail")
-    medians = pairs(rounds, lambda: timed(jailed), lambda: timed(bare))
-    at_most = round(1 + AT_MOST / medians[1], 2)
-    return Ratio(
-        "QEMU in a full jail to the greeting of its monitor", "QEMU without a jail (at most 20 ms more)", *medians,
-        at_most, rounds,
-    )  # fmt: skip
+    yield turn(lambda: timed(jailed), lambda: timed(bare))
+
+
+ROWS = (
+    Row(
+        "jail", "QEMU in a full jail to the greeting of its monitor", "QEMU without a jail", _start,
+        limit=AT_MOST, rounds=20, difference=True,
+    ),
+)  # fmt: skip

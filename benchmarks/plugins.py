@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.ratio import Ratio
+from benchmarks.frame import Row, Turn, turn
+from benchmarks.world import World
 
 #: The beginning of each program. A program has a process of its own, so that nothing is imported or cached before; it
 #: prints the medians of both, that of this project first.
@@ -56,31 +58,35 @@ turns(2000, driver.options_class, on_a_thread)
 """
 
 
-def measure(folder: Path) -> list[Ratio]:
-    """Return all rows. ``folder`` is for distributions that are installed only for these measurements."""
-    rows = []
-    for wanted in (7, 100):
-        path = folder / str(wanted)
-        for number in range(wanted - _count(folder)):
-            info = path / f"bench_{number}-1.dist-info"
-            info.mkdir(parents=True)
-            (info / "METADATA").write_text(
-                f"Metadata-Version: 2.1\nName: bench-{number}\nVersion: 1\n", encoding="utf-8"
-            )
-            (info / "entry_points.txt").write_text(
-                f"[vc_core.hypervisors]\nbench-{number} = bench_{number}:Plugin\n", encoding="utf-8"
-            )
-        ours, other = json.loads(_run(_NAMES, path))
-        what = f"names of all hypervisors, with {_count(path)} plug-ins installed"
-        rows.append(Ratio(what, "`importlib.metadata.entry_points()`", ours, other, 8, 15))
-    loads = [(float(_run(_LOAD, folder, "ours")), float(_run(_LOAD, folder))) for _ in range(15)]
-    ours, other = (statistics.median(times) for times in zip(*loads, strict=True))
-    rows.append(Ratio("first load of the driver mock, names listed before", "import its module", ours, other, 3, 15))
-    ours, other = json.loads(_run(_CALL, folder))
-    what = "a hook call through the typed methods of a driver"
-    # Each has a thread of its own, because it may hang, and the call ends after its time limit all the same.
-    rows.append(Ratio(what, "the same method called on a new thread", ours, other, 3, 2000))
-    return rows
+@contextmanager
+def _names(world: World) -> Iterator[Turn]:
+    """With a hundred plug-ins, most of them distributions that are installed only for this."""
+    path = world.new_folder("plugins")
+    for number in range(100 - _count(world.folder)):
+        info = path / f"bench_{number}-1.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: bench-{number}\nVersion: 1\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(
+            f"[vc_core.hypervisors]\nbench-{number} = bench_{number}:Plugin\n", encoding="utf-8"
+        )
+    assert _count(path) == 100
+    yield lambda: _medians(_NAMES, path)
+
+
+@contextmanager
+def _load(world: World) -> Iterator[Turn]:
+    yield turn(lambda: float(_run(_LOAD, world.folder, "ours")), lambda: float(_run(_LOAD, world.folder)))
+
+
+@contextmanager
+def _call(world: World) -> Iterator[Turn]:
+    """Each call has a thread of its own, because it may hang, and the call ends after its time limit all the same."""
+    yield lambda: _medians(_CALL, world.folder)
+
+
+def _medians(measured: str, path: Path) -> tuple[float, float]:
+    ours, other = json.loads(_run(measured, path))
+    return ours, other
 
 
 def _run(measured: str, path: Path, *arguments: str) -> str:
@@ -92,3 +98,19 @@ def _run(measured: str, path: Path, *arguments: str) -> str:
 def _count(path: Path) -> int:
     """Return the number of installed plug-ins, including those in a directory."""
     return int(_run("print(len(Plugins().installed()))", path))
+
+
+ROWS = (
+    Row(
+        "plugin-names", "names of all hypervisors, with 100 plug-ins installed", "`importlib.metadata.entry_points()`",
+        _names, limit=8, rounds=3, warm_up=0,
+    ),
+    Row(
+        "plugin-load", "first load of the driver mock, names listed before", "import its module", _load, limit=3,
+        rounds=15,
+    ),
+    Row(
+        "hook-call", "a hook call through the typed methods of a driver", "the same method called on a new thread",
+        _call, limit=3, rounds=3, warm_up=0,
+    ),
+)  # fmt: skip

@@ -3,80 +3,47 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import vc_core as vc
-from benchmarks.bare import ACCELERATOR, EMULATED
-from benchmarks.ratio import Ratio, pairs
+from benchmarks.frame import Row, Section, Turn, seconds, turn
+from benchmarks.starts import first_byte
+from benchmarks.world import EMULATED, World
 from vc_core.store.store import Store
 from vc_core.testing import built_guest
-
-VIRTC = str(Path(sys.executable).with_name("virtc"))
 
 #: A path, because the guest's shell starts no program for the word "true".
 TRUE = "/bin/true"
 
-#: Options of ``virtc pod run`` that choose the accelerator.
-QEMU_OPTION = ("--hypervisor-option", f"accel={ACCELERATOR}")
+
+@contextmanager
+def _cold_start(world: World) -> Iterator[Turn]:
+    yield turn(lambda: first_byte(world, "--agent", "sshd"), lambda: first_byte(world))
 
 
-def cold_start(bundle: Path) -> Ratio:
-    """From the start of ``virtc`` to the container's first byte, with either agent."""
-    rounds = 3
-    medians = pairs(rounds, lambda: first_byte(bundle, "--agent", "sshd"), lambda: first_byte(bundle))
-    return Ratio(
-        "`virtc pod run -i --agent sshd` to the first byte of the container's output",
-        "the same with the agent `hyperstart`",
-        *medians, 5, rounds,
-    )  # fmt: skip
-
-
-def exec_true(bundle: Path, folder: Path) -> Ratio:
+@contextmanager
+def _exec_true(world: World) -> Iterator[Turn]:
     """``enter_pod`` in one process, against ``ssh`` over a connection that stays open, both to the same guest."""
-    rounds, command = 50, vc.Cmd(args=[TRUE])
-    sleeper = vc.ContainerConfig(id="c", root_fs=str(bundle), cmd=vc.Cmd(args=["sleep", "10000"]))
+    command = vc.Cmd(args=[TRUE])
+    sleeper = vc.ContainerConfig(id="c", root_fs=str(world.bundle), cmd=vc.Cmd(args=["sleep", "10000"]))
     config = vc.PodConfig(agent_type="sshd", hypervisor_config=EMULATED, containers=[sleeper])
-    with vc.run_pod(config) as pod, master(pod.id, folder) as ssh:
+    with vc.run_pod(config) as pod, master(pod.id, world.folder) as ssh:
 
         def ours() -> float:
             began = time.monotonic()
             assert pod.enter(command).exit_code == 0
             return time.monotonic() - began
 
-        def other() -> float:
-            began = time.monotonic()
-            subprocess.run([*ssh, TRUE], stdin=subprocess.DEVNULL, check=True)
-            return time.monotonic() - began
-
-        for _ in range(5):
-            ours()
-            other()
-        medians = pairs(rounds, ours, other)
-    return Ratio(
-        "`enter_pod(... true)` with the agent `sshd`", "`ssh ... true` with a control master", *medians, 1.3, rounds
-    )
+        yield turn(ours, lambda: seconds([*ssh, TRUE]))
 
 
-def first_byte(bundle: Path, *options: str) -> float:
-    """Return the seconds from the start of ``virtc pod run -i`` to the container's first byte."""
-    began = time.monotonic()
-    command = [VIRTC, "pod", "run", "-i", "--rm", "--bundle", str(bundle), *QEMU_OPTION, *options, "--", "echo", "x"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.read(1) == b"x"
-        return time.monotonic() - began
-
-
-def sizes() -> str:
-    """Return a sentence with the sizes of the initramfs of both agents' guests."""
-    found = []
+def _sizes(world: World) -> Iterator[str]:
     for agent in ("hyperstart", "sshd"):
-        found.append(f"{built_guest(agent).initramfs.stat().st_size / 2**20:.1f} MiB for the agent `{agent}`")
-    return f"The initramfs of the built guest has {' and '.join(found)}."
+        size = built_guest(agent).initramfs.stat().st_size / 2**20
+        yield f"The initramfs of the built guest has {size:.1f} MiB for the agent `{agent}`."
 
 
 @contextmanager
@@ -108,3 +75,16 @@ def port(pid: int) -> int:
         if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
             return int(fields[1].partition(":")[2], 16)
     raise AssertionError(f"process {pid} listens on no TCP port")
+
+
+ROWS = (
+    Row(
+        "sshd-start", "`virtc pod run -i --agent sshd` to the first byte of the container's output",
+        "the same with the agent `hyperstart`", _cold_start, limit=5, rounds=3, warm_up=0,
+    ),
+    Row(
+        "sshd-exec", "`enter_pod(... true)` with the agent `sshd`", "`ssh ... true` with a control master", _exec_true,
+        limit=1.3, rounds=50, warm_up=5,
+    ),
+)  # fmt: skip
+SECTIONS = (Section("guest-sizes", "Sizes of guests", _sizes),)

@@ -6,14 +6,14 @@ import asyncio
 import re
 import shutil
 import socket
-import statistics
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Self
 
-from benchmarks.bare import ACCELERATOR
+from benchmarks.frame import Row, Section, Turn, turn
+from benchmarks.world import ACCELERATOR, World
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.plugin import GUEST_AGENT
@@ -21,13 +21,12 @@ from vc_core.config.container import Cmd, EnvVar
 from vc_core.config.pod import HypervisorConfig, Resources
 from vc_core.driver.agent import GuestContainer, ProcessIO
 from vc_core.driver.context import PodContext
-from vc_core.driver.guest import GuestImage
 from vc_hypervisor_qemu.cmdline import machine
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.host import find_binary
 
 SIZE = 32 * 1024 * 1024
-ROUNDS = 5
+_SIZE = f"{SIZE >> 20} MiB"
 TIMEOUT = 60
 
 _BLOCK = bytes(65536)
@@ -61,9 +60,9 @@ class Counter(ProcessIO):
 class StreamVm:
     """The built guest with one container, the agent connected to it, and one port besides those of the agent."""
 
-    def __init__(self, image: GuestImage, bundle: Path, folder: Path) -> None:
-        self._folder = folder / "streams"
-        shutil.copytree(bundle, self._folder / "share/c", symlinks=True)
+    def __init__(self, world: World) -> None:
+        image, self._folder = world.image, world.new_folder("streams")
+        shutil.copytree(world.bundle, self._folder / "share/c", symlinks=True)
         pod = PodContext(
             id="bench", uuid="00000000-0000-0000-0000-000000000000", run_dir=self._folder,
             share_dir=self._folder / "share", resources=Resources(), hypervisor_config=HypervisorConfig(),
@@ -169,32 +168,64 @@ class StreamVm:
         return int(found[1])
 
 
-async def _seconds(work: Callable[[], Awaitable[None]]) -> float:
-    began = time.monotonic()
-    await work()
-    return time.monotonic() - began
+#: What is measured of a VM.
+Work = Callable[[StreamVm], Coroutine[None, None, None]]
 
 
-async def _medians(ours: Callable[[], Awaitable[None]], other: Callable[[], Awaitable[None]]) -> tuple[float, float]:
-    times = [(await _seconds(ours), await _seconds(other)) for _ in range(ROUNDS)]
-    return statistics.median(one for one, _ in times), statistics.median(two for _, two in times)
+def _measured(ours: Work, other: Work) -> Callable[[World], AbstractContextManager[Turn]]:
+    """Return what measures a row: both kinds of work in turns on one VM."""
+
+    @contextmanager
+    def measure(world: World) -> Iterator[Turn]:
+        with asyncio.Runner() as runner, _running(runner, world) as vm:
+
+            def timed(work: Work) -> float:
+                began = time.monotonic()
+                runner.run(work(vm))
+                return time.monotonic() - began
+
+            yield turn(lambda: timed(ours), lambda: timed(other))
+
+    return measure
 
 
-async def measure(image: GuestImage, bundle: Path, folder: Path) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Return the medians of both directions in seconds, agent and bare port, and sentences about the guest agent."""
-    async with StreamVm(image, bundle, folder) as vm:
-        before = await vm.agent_memory()
-        medians = {
-            "guest to host": await _medians(vm.out, vm.bare_out),
-            "host to guest": await _medians(vm.into, vm.bare_into),
-        }
-        after = await vm.agent_memory()
-    rates = [
+@contextmanager
+def _running(runner: asyncio.Runner, world: World) -> Iterator[StreamVm]:
+    async def enter() -> StreamVm:
+        return await StreamVm(world).__aenter__()
+
+    vm = runner.run(enter())
+    try:
+        yield vm
+    finally:
+        runner.run(vm.__aexit__())
+
+
+def _rates(direction: str) -> Callable[[float, float], str]:
+    return lambda ours, bare: (
         f"Streams {direction}: {SIZE / ours / 1e6:.0f} MB/s through the agent, {SIZE / bare / 1e6:.0f} MB/s bare."
-        for direction, (ours, bare) in medians.items()
-    ]
-    size = GUEST_AGENT.stat().st_size / 1024
-    memory = (
-        f"The guest agent: a binary of {size:.0f} KiB; {before} KiB resident with one container, {after} KiB later."
     )
-    return medians, [*rates, memory]
+
+
+def _agent_size(world: World) -> Iterator[str]:
+    with asyncio.Runner() as runner, _running(runner, world) as vm:
+        before = runner.run(vm.agent_memory())
+        runner.run(vm.out())
+        runner.run(vm.into())
+        after = runner.run(vm.agent_memory())
+    size = GUEST_AGENT.stat().st_size / 1024
+    yield f"A binary of {size:.0f} KiB; {before} KiB resident with one container, {after} KiB after {_SIZE} each way."
+
+
+def _row(name: str, direction: str, ours: Work, other: Work) -> Row:
+    return Row(
+        name, f"a command's {_SIZE} {direction}", "`cat` between a pipe and a virtio-serial port of the same VM",
+        _measured(ours, other), limit=1.43, rounds=5, figure=_rates(direction),
+    )  # fmt: skip
+
+
+ROWS = (
+    _row("output", "guest to host", StreamVm.out, StreamVm.bare_out),
+    _row("input", "host to guest", StreamVm.into, StreamVm.bare_into),
+)
+SECTIONS = (Section("guest-agent", "The guest agent", _agent_size),)

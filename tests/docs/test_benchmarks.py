@@ -10,23 +10,30 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-PROGRAM = """
-from benchmarks import __main__ as bench
-from benchmarks.ratio import Ratio, Table
+#: Rows whose measuring is arithmetic, for what the frame does with any row.
+FRAME = """
+from contextlib import contextmanager
+from benchmarks import guard, report
+from benchmarks.frame import Plot, Row, Section, fill, measure
 
-def refused():
-    yield "a figure"
+@contextmanager
+def refused(world):
     raise RuntimeError("this host's CPU has AMX |\\n and no room")
+    yield
 
-table = Table()
-table.add("uml", refused)
-table.add("lists", lambda: [Ratio("lists", "python", 2.0, 1.0, 8, 15)])
-print(bench.page(table))
-print("holds" if table.holds else "does not hold")
+@contextmanager
+def doubled(world):
+    yield lambda: (2.0, 1.0)
+
+def drawn(world):
+    yield Plot("growth", "how it grows", "<svg/>")
+    raise RuntimeError("no room")
+
+def row(name, measured, limit, **more):
+    return Row(name, name, "python", measured, limit=limit, rounds=15, **more)
 """
 
-
-#: In a process of its own: what a test imports of this folder would stay imported.
+#: Each program has a process of its own: what a test imports of this folder would stay imported.
 COUNT = """
 from pathlib import Path
 from benchmarks import plugins
@@ -34,22 +41,73 @@ print(plugins._count(Path("none")))
 """
 
 
-def run(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
+def run(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
 
 
 @pytest.mark.slow
 def test_the_measured_programs_find_what_they_import_of_the_core() -> None:
-    done = run(COUNT)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 0
+    assert int(run(COUNT)) > 0
 
 
 @pytest.mark.slow
 def test_a_row_that_fails_carries_its_reason_and_the_others_are_measured() -> None:
-    done = run(PROGRAM)
-    lines = done.stdout.splitlines()
-    assert "| uml | not measured: this host's CPU has AMX / and no room | | | | | |" in lines, done.stderr
-    assert "| lists | python | 2.00 | 8 | 2 | 1 | 15 |" in lines
-    assert "* a figure" in lines
-    assert lines[-1] == "does not hold"
+    lines = run(
+        FRAME + "print(report.page([measure(one, None, 3) for one in"
+        " (row('uml', refused, 1), row('lists', doubled, 8))], {}))"
+    ).splitlines()
+    assert "| uml | uml | not measured: this host's CPU has AMX / and no room | | | | | | |" in lines
+    assert any(line.startswith("| lists | lists | python | 2.00 | 8 | 2 s | 1 s | 15 |") for line in lines)
+
+
+@pytest.mark.slow
+def test_a_row_with_a_limit_in_its_unit_is_held_to_the_difference() -> None:
+    assert run(FRAME + "print(measure(row('m', doubled, 1, difference=True), None, 3).holds)") == "True\n"
+    assert run(FRAME + "print(measure(row('m', doubled, 1), None, 3).holds)") == "False\n"
+
+
+@pytest.mark.slow
+def test_a_section_that_fails_keeps_what_it_had_and_says_why() -> None:
+    printed = run(
+        FRAME + "section = Section('growth', 'Growth', drawn)\n"
+        "print(report.page([], {section: list(fill(section, None))}))"
+    ).splitlines()
+    assert "## Growth" in printed
+    assert "![how it grows](benchmarks-growth.svg)" in printed
+    assert "Not measured: no room" in printed
+
+
+@pytest.mark.slow
+def test_the_guard_measures_a_row_again_before_it_fails_the_run() -> None:
+    again = "state = iter([9.0, 9.0, 2.0])\n"
+    again += "@contextmanager\ndef calmer(world):\n    yield lambda amount=next(state): (amount, 1.0)\n"
+    guarded = "rows = [row('calmer', calmer, 1, guard=2.5, guard_rounds=1)]\nprint(guard.guard(rows, None))"
+    assert run(FRAME + again + guarded).splitlines()[-1] == "0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measured", ["doubled", "refused"])
+def test_the_guard_fails_the_run_for_a_row_that_stays_above_its_limit_or_cannot_be_measured(measured: str) -> None:
+    guarded = f"print(guard.guard([row('m', {measured}, 1, guard=1.5)], None))"
+    assert run(FRAME + guarded).splitlines()[-1] == "1"
+
+
+@pytest.mark.slow
+def test_a_name_that_no_row_has_is_a_usage_error() -> None:
+    done = bench("warmer")
+    assert done.returncode == 2
+    assert "no row or section 'warmer'; --list lists all" in done.stderr
+
+
+@pytest.mark.slow
+def test_listing_names_measures_nothing() -> None:
+    done = bench("--list")
+    assert done.returncode == 0
+    assert "list " in done.stdout
