@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import execs, jail, plugins, report, ssh, starts, store, streams
+from benchmarks import execs, jail, memory, plugins, report, ssh, starts, store, streams
 from benchmarks.frame import Row, Section, fill, measure
 from benchmarks.guard import guard
 from benchmarks.world import temporary_world
 
 #: What is measured, in the order of the page.
 ROWS: tuple[Row, ...] = (
-    *starts.ROWS, *execs.ROWS, *store.ROWS, *jail.ROWS, *streams.ROWS, *ssh.ROWS, *plugins.ROWS,
+    *starts.ROWS, *execs.ROWS, *store.ROWS, *memory.ROWS, *jail.ROWS, *streams.ROWS, *ssh.ROWS, *plugins.ROWS,
 )  # fmt: skip
 SECTIONS: tuple[Section, ...] = (*streams.SECTIONS, *ssh.SECTIONS)
 

@@ -62,6 +62,13 @@ class BareVm:
         assert self._port.recv(1) == b"D"
         return time.monotonic() - began
 
+    def power_off(self) -> float:
+        """Return the seconds from the request to the end of QEMU."""
+        began = time.monotonic()
+        self._port.sendall(b"q")
+        self._qemu.wait(60)
+        return time.monotonic() - began
+
 
 def _listen(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)

@@ -1,10 +1,11 @@
 /* The init to compare with: says one line on the console, then starts /bin/busybox true for each byte that arrives on a
- * virtio-serial port, and answers with a byte when it ended. Nothing else. */
+ * virtio-serial port, and answers with a byte when it ended. For the byte "q" it powers off. Nothing else. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/reboot.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,6 +52,10 @@ int main(void)
         if (read(port, &byte, 1) != 1) {
             usleep(1000);
             continue;
+        }
+        if (byte == 'q') {
+            sync();
+            reboot(RB_POWER_OFF);
         }
         pid_t child = fork();
         if (child == 0) {
