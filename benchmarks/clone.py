@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -61,21 +62,26 @@ def pod_config(world: World, *words: str, memory: int = 0) -> vc.PodConfig:
 
 @contextmanager
 def warm(world: World, memory: int = 0) -> Iterator[RawTemplate]:
-    """Let pods start from a template, which is made if it is missing, and yield it for raw clones."""
-    config = pod_config(world, "sleep", "1000", memory=memory)
+    """Let pods start from templates, and yield theirs for raw clones. ``memory``: MiB of both."""
     with world.templates():
-        vc.create_template(config)
-        with vc.run_pod(config) as pod:
-            kind, record = pod.status().template, Store.here().read(pod.id).saved_hypervisor
-            assert kind, "a pod whose template exists did not start from it"
-            assert record
-            command = Path(f"/proc/{record['qemu'] or record['process']['pid']}/cmdline").read_bytes()
-        template = Roots.from_environment().cache / "templates" / kind
-        share = world.new_folder("share")
-        shutil.copytree(world.bundle, share / "c", symlinks=True)
-        argv = list(_raw(command.decode().split("\0")[:-1], world, template, share))
-        sockets = re.findall(r"socket,id=([^,]+)", " ".join(argv))
-        yield RawTemplate(argv, sockets, template / "state")
+        yield _template(world, memory)
+
+
+@cache
+def _template(world: World, memory: int) -> RawTemplate:
+    """Make the template anew, once in a run, and read the command line of a pod that was started from it."""
+    config = pod_config(world, "sleep", "1000", memory=memory)
+    vc.create_template(config)
+    with vc.run_pod(config) as pod:
+        kind, record = pod.status().template, Store.here().read(pod.id).saved_hypervisor
+        assert kind, "a pod whose template exists did not start from it"
+        assert record
+        command = Path(f"/proc/{record['qemu'] or record['process']['pid']}/cmdline").read_bytes()
+    template = Roots.from_environment().cache / "templates" / kind
+    share = world.new_folder("share")
+    shutil.copytree(world.bundle, share / "c", symlinks=True)
+    argv = list(_raw(command.decode().split("\0")[:-1], world, template, share))
+    return RawTemplate(argv, re.findall(r"socket,id=([^,]+)", " ".join(argv)), template / "state")
 
 
 def _raw(argv: list[str], world: World, template: Path, share: Path) -> Iterator[str]:
@@ -115,11 +121,6 @@ class Clone:
             sock.close()
         self._monitor, self._control, self._stream = (ours[name] for name in template.sockets)
         self._monitor.sendall(_LOAD.format(state=state).encode())
-        answers = b""
-        while b'"completed"' not in answers:
-            answers += _some(self._monitor)
-            assert not re.search(rb'"failed"|"error"', answers), answers
-        self._monitor.sendall(b'{"execute": "cont"}')
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +148,12 @@ class Clone:
         return time.monotonic() - self.began
 
     def start(self, *words: str) -> None:
-        """Wake the guest, let it mount its share, and start a container."""
+        """Let the VM go on when its state is loaded, wake the guest, let it mount its share, and start a container."""
+        answers = b""
+        while b'"completed"' not in answers:
+            answers += _some(self._monitor)
+            assert not re.search(rb'"failed"|"error"', answers), answers
+        self._monitor.sendall(b'{"execute": "cont"}')
         self._call(_WAKE, {"time": time.time_ns(), "entropy": secrets.token_hex(64)})
         self._call(_HELLO, {"version": 1, "token": secrets.token_hex(16)})
         share = {"shareDir": "hyperShared", "liveDir": "hyperLive"}

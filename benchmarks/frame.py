@@ -23,6 +23,7 @@ reported with the reason, and the others are measured. ``world`` holds what seve
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -80,11 +81,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row that was measured: the medians of both, and the host's load when it began."""
+    """A row that was measured: the medians of both in that many rounds, and the host's load when it began."""
 
     row: Row
     ours: float
     other: float
+    rounds: int
     load: float
 
     @property
@@ -114,17 +116,23 @@ def turn(ours: Callable[[], float], other: Callable[[], float]) -> Turn:
     return lambda: (ours(), other())
 
 
-def measure(row: Row, world: World, rounds: int) -> Measured | Unmeasured:
-    """Measure a row. An exception becomes the reason why it cannot be measured; none is raised."""
+def measure(row: Row, world: World, rounds: int, end: float = math.inf) -> Measured | Unmeasured:
+    """Measure a row. An exception becomes the reason why it cannot be measured; none is raised.
+
+    No further round begins after ``end``, in seconds of the monotonic clock.
+    """
     load = os.getloadavg()[0]
+    amounts: list[tuple[float, float]] = []
     try:
         with row.measure(world) as one_turn:
             for _ in range(row.warm_up):
                 one_turn()
-            ours, other = zip(*(one_turn() for _ in range(rounds)), strict=True)
+            while len(amounts) < rounds and not (amounts and time.monotonic() > end):
+                amounts.append(one_turn())
     except Exception as error:
         return Unmeasured(row, _reason(error))
-    return Measured(row, statistics.median(ours), statistics.median(other), load)
+    ours, other = (statistics.median(column) for column in zip(*amounts, strict=True))
+    return Measured(row, ours, other, len(amounts), load)
 
 
 def fill(section: Section, world: World) -> Iterator[str | Plot]:

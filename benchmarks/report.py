@@ -79,7 +79,7 @@ def _cells(result: Result) -> str:
         return f"| {row.name} | {row.what} | not measured: {result.reason.replace('|', '/')} | | | | | | |"
     return (
         f"| {row.name} | {row.what} | {row.against} | {_value(result)} | {_limit(result)} "
-        f"| {result.ours:.3g} {row.unit} | {result.other:.3g} {row.unit} | {row.rounds} | {result.load:.1f} |"
+        f"| {result.ours:.3g} {row.unit} | {result.other:.3g} {row.unit} | {result.rounds} | {result.load:.1f} |"
     )
 
 

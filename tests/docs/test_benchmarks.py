@@ -64,7 +64,7 @@ def test_a_row_that_fails_carries_its_reason_and_the_others_are_measured() -> No
         " (row('uml', refused, 1), row('lists', doubled, 8))], {}))"
     ).splitlines()
     assert "| uml | uml | not measured: this host's CPU has AMX / and no room | | | | | | |" in lines
-    assert any(line.startswith("| lists | lists | python | 2.00 | 8 | 2 s | 1 s | 15 |") for line in lines)
+    assert any(line.startswith("| lists | lists | python | 2.00 | 8 | 2 s | 1 s | 3 |") for line in lines)
 
 
 @pytest.mark.slow
@@ -97,6 +97,12 @@ def test_the_guard_measures_a_row_again_before_it_fails_the_run() -> None:
 def test_the_guard_fails_the_run_for_a_row_that_stays_above_its_limit_or_cannot_be_measured(measured: str) -> None:
     guarded = f"print(guard.guard([row('m', {measured}, 1, guard=1.5)], None))"
     assert run(FRAME + guarded).splitlines()[-1] == "1"
+
+
+@pytest.mark.slow
+def test_the_guard_begins_no_row_when_its_time_is_over() -> None:
+    guarded = "print(guard.guard([row('m', refused, 1, guard=1.5)], None, budget=0))"
+    assert run(FRAME + guarded).splitlines() == ["m: not measured: no time is left", "0"]
 
 
 @pytest.mark.slow
