@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.world import ACCELERATOR, World
+from benchmarks.world import ACCELERATOR, OWN_SESSION, World
 from vc_hypervisor_qemu.cmdline import machine
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.host import find_binary
@@ -33,6 +33,7 @@ class BareVm:
                 "-append", " ".join(["console=ttyS0", "quiet", *image.kernel_params]),
             ],
             stdin=subprocess.DEVNULL,
+            start_new_session=OWN_SESSION,
         )  # fmt: skip
         self._console, self._port = (_accept(self._listeners[name]) for name in ("console", "port"))
         printed = b""

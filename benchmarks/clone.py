@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Self
 
 import vc_core as vc
-from benchmarks.world import EMULATED, World
+from benchmarks.world import EMULATED, OWN_SESSION, World
 from vc_core.config.limits import DEFAULT_CAPABILITIES
 from vc_core.config.pod import Resources
 from vc_core.store.roots import Roots
@@ -115,7 +115,9 @@ class Clone:
             ours[name].settimeout(60)
         numbers = {name: sock.fileno() for name, sock in theirs.items()}
         argv = [re.sub(r"=\{(.+)\}$", lambda field: f"={numbers[field[1]]}", word) for word in template.argv]
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=(state, *numbers.values()))
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, pass_fds=(state, *numbers.values()), start_new_session=OWN_SESSION
+        )
         os.close(state)
         for sock in theirs.values():
             sock.close()

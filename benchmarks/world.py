@@ -24,7 +24,11 @@ VIRTC = str(Path(sys.executable).with_name("virtc"))
 ACCELERATOR = "tcg"
 EMULATED = HypervisorConfig(options={"accel": ACCELERATOR})
 
-#: The same for the command line.
+#: Whether a raw QEMU is started in a session of its own, as a pod's is: a busy Linux host shares its CPUs first among
+#: sessions (sched(7), autogroup).
+OWN_SESSION = True
+
+#: The accelerator for the command line.
 QEMU_OPTION = ("--hypervisor-option", f"accel={ACCELERATOR}")
 
 
