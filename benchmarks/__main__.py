@@ -16,6 +16,9 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 SECTIONS: tuple[Section, ...] = (*streams.SECTIONS, *ssh.SECTIONS)
 
+#: The names of the rows that ``--guard`` measures.
+GUARDED = tuple(row.name for row in ROWS if row.guard is not None)
+
 
 def main() -> int:
     """Measure and print. Return 0 if every row was measured and none is above its limit, else 1.
@@ -31,12 +34,14 @@ def main() -> int:
     chosen = arguments.names or list(titles)
     if unknown := [name for name in chosen if name not in titles]:
         parser.error(f"there is no row or section {unknown[0]!r}; --list lists all")
+    rows = [row for row in ROWS if row.name in chosen]
+    sections = [section for section in SECTIONS if section.name in chosen]
+    if arguments.guard and (unguarded := [one for one in arguments.names if one not in GUARDED]):
+        parser.error(f"{unguarded[0]!r} has no limit for --guard; {', '.join(GUARDED)} have one")
     if arguments.list:
         for name in chosen:
             print(f"{name:20} {titles[name]}")
         return 0
-    rows = [row for row in ROWS if row.name in chosen]
-    sections = [section for section in SECTIONS if section.name in chosen]
     with temporary_world() as world:
         if arguments.guard:
             return guard(rows, world)

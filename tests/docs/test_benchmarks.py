@@ -113,6 +113,13 @@ def test_a_name_that_no_row_has_is_a_usage_error() -> None:
 
 
 @pytest.mark.slow
+def test_a_row_that_the_guard_does_not_hold_is_a_usage_error() -> None:
+    done = bench("--guard", "cold")
+    assert done.returncode == 2
+    assert "'cold' has no limit for --guard; warm, " in done.stderr
+
+
+@pytest.mark.slow
 def test_listing_names_measures_nothing() -> None:
     done = bench("--list")
     assert done.returncode == 0
