@@ -3,7 +3,7 @@
 A row is one comparison. Its ``measure`` is a context manager: it prepares what both sides need, yields a *turn*, and
 cleans up. A turn is a function that measures both sides once, one after the other, and returns the two amounts (of
 seconds or MiB), that of this project first; :func:`turn` makes one of two functions. The frame calls it ``rounds``
-times and compares the medians, so that other load of the host affects both sides alike:
+times and takes the median of the turns' ratios, because other load of the host affects both sides of a turn alike:
 
     @contextmanager
     def _list(world: World) -> Iterator[Turn]:
@@ -81,18 +81,18 @@ class Section:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row that was measured: the medians of both in that many rounds, and the host's load when it began."""
+    """A row that was measured in so many rounds.
+
+    ``value``: what the limit is for, the median of the rounds' ratios or differences. ``ours``, ``other``: the medians
+    of both sides. ``load``: that of the host when the measuring began.
+    """
 
     row: Row
+    value: float
     ours: float
     other: float
     rounds: int
     load: float
-
-    @property
-    def value(self) -> float:
-        """What the limit is for: the ratio, or the difference."""
-        return self.ours - self.other if self.row.difference else self.ours / self.other
 
     @property
     def holds(self) -> bool:
@@ -131,8 +131,9 @@ def measure(row: Row, world: World, rounds: int, end: float = math.inf) -> Measu
                 amounts.append(one_turn())
     except Exception as error:
         return Unmeasured(row, _reason(error))
-    ours, other = (statistics.median(column) for column in zip(*amounts, strict=True))
-    return Measured(row, ours, other, len(amounts), load)
+    values = [one - two if row.difference else one / two for one, two in amounts]
+    value, (ours, other) = statistics.median(values), map(statistics.median, zip(*amounts, strict=True))
+    return Measured(row, value, ours, other, len(amounts), load)
 
 
 def fill(section: Section, world: World) -> Iterator[str | Plot]:

@@ -18,8 +18,8 @@ _HEAD = """# Benchmarks
 
 `./dev bench` measures these figures and writes this page. It exits with 1 if a row is above its limit (*at most*) or
 cannot be measured. Each row is compared with a program that does the same work without this project, measured in
-turns in the same run: a ratio, or with a plus sign the amount that is added. The amounts are medians of the last run;
-they depend on the machine, and *load* is how many processes wanted a CPU when the row began.
+turns in the same run: the result is the median of the turns' ratios, or with a plus sign of what is added. The amounts
+are medians of the last run; they depend on the machine. *Load* is how many processes wanted a CPU when the row began.
 `./dev bench NAME...` measures only these, and `./dev bench --list` lists them.
 
 | name | measured | against | result | at most | ours | other | rounds | load |
