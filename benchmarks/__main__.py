@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from benchmarks import execs, jail, memory, plugins, report, ssh, starts, store, streams
@@ -42,6 +43,7 @@ def main() -> int:
         for name in chosen:
             print(f"{name:20} {titles[name]}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C, so that no VM is left
     with temporary_world() as world:
         if arguments.guard:
             return guard(rows, world)
