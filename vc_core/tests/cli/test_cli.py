@@ -170,12 +170,23 @@ def every_command() -> list[list[str]]:
 
     def walk(command: click.Command, words: list[str]) -> Iterator[list[str]]:
         if isinstance(command, click.Group):
-            for name, one in command.commands.items():
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                one = command.get_command(context, name)
+                assert one is not None
                 yield from walk(one, [*words, name])
         else:
             yield words
 
     return list(walk(top, []))
+
+
+@pytest.mark.parametrize("words", [["por"], ["pod", "rum"]], ids=" ".join)
+def test_a_command_that_does_not_exist_is_refused_with_a_similar_one(words: list[str]) -> None:
+    done = virtc(*words)
+    assert done.returncode == 2
+    assert f"No such command '{words[-1]}'. Did you mean '{words[-1][:-1]}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("words", every_command(), ids=" ".join)

@@ -8,7 +8,6 @@ from contextlib import suppress
 import click
 
 from vc_core import __version__
-from vc_core.cli import check, completion, config, container, drivers, guest, new_driver, pod, template
 from vc_core.cli.output import Group, Invocation, discard_output
 from vc_core.errors import CommandError, OutputError, VCError
 from vc_core.text import printable
@@ -17,24 +16,31 @@ from vc_core.text import printable
 OWN_FAILURE = 125
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+#: The module of each command: only that of the command which is given is imported.
+_COMMANDS = {
+    "check": "vc_core.cli.check",
+    "completion": "vc_core.cli.completion",
+    "config": "vc_core.cli.config",
+    "container": "vc_core.cli.container",
+    "drivers": "vc_core.cli.drivers",
+    "guest": "vc_core.cli.guest",
+    "new-driver": "vc_core.cli.new_driver",
+    "pod": "vc_core.cli.pod",
+    "template": "vc_core.cli.template",
+}
+
+
+@click.group(
+    cls=Group,
+    elsewhere=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="virtc")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 @click.pass_context
 def virtc(context: click.Context, debug: bool) -> None:
     """Run containers inside a virtual machine per pod."""
-    context.obj = Invocation(debug=debug)
-
-
-virtc.add_command(pod.pod)
-virtc.add_command(container.container)
-virtc.add_command(check.check)
-virtc.add_command(drivers.drivers)
-virtc.add_command(new_driver.new_driver)
-virtc.add_command(guest.guest)
-virtc.add_command(template.template)
-virtc.add_command(config.config)
-virtc.add_command(completion.completion)
+    context.ensure_object(Invocation).debug = debug
 
 
 def run(arguments: list[str]) -> int:
@@ -42,13 +48,13 @@ def run(arguments: list[str]) -> int:
 
     That is the command's own, 1 or 125 for a failure, 2 or 125 for wrong usage, 130 if interrupted.
     """
-    context: click.Context | None = None
+    invocation = Invocation()
     if "_VIRTC_COMPLETE" in os.environ:
         from click.shell_completion import shell_complete
 
         return shell_complete(virtc, {}, "virtc", "_VIRTC_COMPLETE", os.environ["_VIRTC_COMPLETE"])
     try:
-        context = virtc.make_context("virtc", arguments)
+        context = virtc.make_context("virtc", arguments, obj=invocation)
         with context:
             code = virtc.invoke(context)
         return code if isinstance(code, int) else 0
@@ -57,7 +63,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         with suppress(OSError):  # of standard error
             error.show()
-        return OWN_FAILURE if context is not None and context.obj.runs_command else error.exit_code
+        return OWN_FAILURE if invocation.runs_command else error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:
@@ -65,7 +71,6 @@ def run(arguments: list[str]) -> int:
         discard_output()
         return 1
     except (VCError, OSError) as error:
-        invocation = context.obj if context is not None else Invocation()
         with suppress(OSError):  # nobody can be informed if standard error cannot be written either
             if invocation.debug:
                 import traceback

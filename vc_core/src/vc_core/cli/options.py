@@ -155,6 +155,9 @@ interactive_option = click.option(
     "-i", "--interactive", is_flag=True, help="Stay in the foreground with the container's input and output."
 )
 timeout_option = click.option("--timeout", type=float, metavar="SECONDS", help="Kill the command after this time.")
+ready_timeout_option = click.option(
+    "--timeout", type=float, metavar="SECONDS", help="How long the guest may take to get ready.  [default: 60]"
+)
 command_option = click.option(
     "--cmd", help=f"The command as one string, split as a shell does.  [default: {DEFAULT_COMMAND}]"
 )

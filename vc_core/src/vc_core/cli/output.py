@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any, Self, TextIO
 
@@ -79,10 +80,32 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of such commands.
+
+    ``elsewhere``: the module of each command that is imported only when it is named, where it has its own name.
+    """
 
     command_class = Command
     group_class = type
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str] | None = None, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._elsewhere = dict(elsewhere or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*super().list_commands(ctx), *self._elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported if it is not yet; None for a name that no command has.
+
+        All are imported then, because click's error proposes those with a similar name.
+        """
+        if cmd_name not in self.commands:
+            for name in (cmd_name,) if cmd_name in self._elsewhere else self._elsewhere:
+                module = import_module(self._elsewhere[name])
+                self.add_command(getattr(module, name.replace("-", "_")), name)
+        return super().get_command(ctx, cmd_name)
 
 
 @dataclass(slots=True)

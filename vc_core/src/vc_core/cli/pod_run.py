@@ -1,0 +1,97 @@
+"""``virtc pod create`` and ``virtc pod run``: what makes a pod from options."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+import vc_core
+from vc_core import client
+from vc_core.cli import notices, options, output, tracing
+from vc_core.cli.foreground import foreground
+from vc_core.cli.pod_options import describes_pod
+from vc_core.client.interpreters import run_blocking
+from vc_core.errors import PodNotFoundError, VCError
+
+if TYPE_CHECKING:
+    from vc_core.config.pod import PodConfig
+    from vc_core.supervisor.messages import Started
+
+
+@click.command(cls=options.CommandLine)
+@describes_pod
+@options.quiet_option
+def create(config: PodConfig, quiet: bool) -> None:
+    """Create a pod with one container, or the pod that a file describes; nothing is started.
+
+    Example: virtc pod create --bundle /srv/busybox -- sleep 1000
+    """
+    _created(vc_core.create_pod(config).id, quiet)
+
+
+@click.command(cls=options.CommandLine)
+@describes_pod
+@options.interactive_option
+@options.terminal_option
+@click.option("--rm", "remove", is_flag=True, help="Delete the pod when the container ends (with -i).")
+@options.ready_timeout_option
+@tracing.options
+@options.quiet_option
+def run(
+    config: PodConfig, interactive: bool, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool
+) -> int:
+    """Create a pod with one container, or one that a file describes, and start it; if that fails, it is deleted.
+
+    With -i virtc passes input, output and signals, and exits as the container does, the first one of a file; the pod
+    runs on without --rm.
+
+    Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
+    """
+    if interactive or on_terminal:
+        return _foreground(config, on_terminal, remove, timeout, quiet)
+    if remove:
+        raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
+    with output.ShownProgress() as progress:
+        operation = client.pods.run_pod(config, timeout, None, progress, None, None if quiet else notices.of_pod)
+        pod_id, _ = run_blocking(operation)
+    _created(pod_id, quiet)
+    return 0
+
+
+def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool) -> int:
+
+    created: list[str] = []
+    if not config.containers:
+        raise click.UsageError("-i needs a container, and the pod file has none")
+    with foreground(on_terminal) as forwarding, output.ShownProgress() as progress:
+        wanted = client.foreground.Foreground(
+            config.containers[0].id, 0, output.stdout_fd(), 2, forwarding.signals, forwarding.terminal
+        )
+
+        def started(event: Started) -> None:
+            progress.stop()
+            if not quiet:
+                notices.of_pod_in_foreground(event)
+            forwarding.begin()
+
+        try:
+            _, code = run_blocking(client.pods.run_pod(config, timeout, wanted, progress, created.append, started))
+        finally:
+            if remove and created:
+                _delete_if_there(created[0])
+    assert code is not None
+    return code
+
+
+def _delete_if_there(pod_id: str) -> None:
+    pod = vc_core.Pod(pod_id)
+    with suppress(PodNotFoundError):  # its start failed, and took it away
+        with suppress(VCError):
+            pod.stop()  # so that the guest is done with the disks that it writes to
+        pod.delete(force=True)
+
+
+def _created(pod_id: str, quiet: bool) -> None:
+    output.echo(pod_id if quiet else f"Created pod {pod_id}")
