@@ -15,7 +15,7 @@ import click
 import interoperability
 
 import vc_core as vc
-from vc_core import config, errors, results, sync
+from vc_core import config, errors, host_report, results, sync
 from vc_core.cli.main import OWN_FAILURE, virtc
 from vc_core.client import stdio
 from vc_core.config import container, limits, network, pod
@@ -131,7 +131,7 @@ def api() -> str:
         _function(vc.load_pod_config),
         _function(vc.dump_pod_config),
         "## Results",
-        *map(_dataclass, [*_defined_in(results), vc.GuestImage, vc.BuiltGuest]),
+        *map(_dataclass, [*_defined_in(results), *_defined_in(host_report), vc.GuestImage, vc.BuiltGuest]),
         _values(vc.CheckOutcome),
         "## States",
         _values(vc.State),

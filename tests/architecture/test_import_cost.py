@@ -12,16 +12,20 @@ import pytest
 
 #: What only operations on a pod need, or what draws tables on a terminal.
 HEAVY = {
-    "asyncio",
-    "importlib.metadata",
-    "stevedore",
-    "pluggy",
-    "rich",
-    "qemu",
-    "asyncssh",
-    "vc_core.plugins.registry",
-    "yaml",
-    "vc_core.podfile",
+    *(
+        "asyncio",
+        "ssl",
+        "logging",
+        "json",
+        "ctypes",
+        "importlib.metadata",
+        "stevedore",
+        "pluggy",
+        "rich",
+        "qemu",
+        "asyncssh",
+    ),
+    *("vc_core.plugins.registry", "vc_core.cli.pod_options", "vc_core.cli.check", "vc_core.host_report", "vc_core.podfile", "yaml"),
 }
 
 LOOKS = {

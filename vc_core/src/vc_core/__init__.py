@@ -44,18 +44,10 @@ if TYPE_CHECKING:
         VMStartError,
         VMTimeoutError,
     )
+    from vc_core.host_report import CheckOutcome, HostCheck, HostReport
     from vc_core.podfile.reader import load_pod_config
     from vc_core.podfile.writer import dump_pod_config
-    from vc_core.results import (
-        CheckOutcome,
-        ContainerStatus,
-        ContainerUsage,
-        ExecResult,
-        HostCheck,
-        HostReport,
-        PodStatus,
-        TemplateStatus,
-    )
+    from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus, TemplateStatus
     from vc_core.states import State
     from vc_core.sync import (
         Container,
@@ -133,12 +125,12 @@ _MODULES = {
     "VMTimeoutError": "errors",
     "load_pod_config": "podfile.reader",
     "dump_pod_config": "podfile.writer",
-    "CheckOutcome": "results",
+    "CheckOutcome": "host_report",
     "ContainerStatus": "results",
     "ContainerUsage": "results",
     "ExecResult": "results",
-    "HostCheck": "results",
-    "HostReport": "results",
+    "HostCheck": "host_report",
+    "HostReport": "host_report",
     "PodStatus": "results",
     "TemplateStatus": "results",
     "State": "states",

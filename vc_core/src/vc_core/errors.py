@@ -39,7 +39,6 @@ value and what to do. What a guest sends may be quoted in it as it is: see :clas
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 from vc_core.text import printable
@@ -93,6 +92,8 @@ def sentence(text: str) -> str:
 
 def _detail(value: Any) -> Any:
     """Return a detail of an error, None for one that is too long."""
+    import json  # here, because most commands send no error
+
     return value if len(json.dumps(value)) <= TEXT_MAX else None
 
 

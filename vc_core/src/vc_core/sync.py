@@ -11,7 +11,7 @@ from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
 from vc_core.errors import PodNotFoundError, VCError
-from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, HostReport, PodStatus, TemplateStatus
+from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus, TemplateStatus
 from vc_core.states import State
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vc_core.config.container import Cmd, ContainerConfig
     from vc_core.config.pod import PodConfig
     from vc_core.driver.guest import BuiltGuest, GuestImage, Progress
+    from vc_core.host_report import HostReport
 
 
 class Pod:

@@ -10,7 +10,7 @@ from commands import MOCK, virtc
 
 import vc_core as vc
 from vc_core import aio
-from vc_core.results import CheckOutcome, HostCheck, HostReport
+from vc_core.host_report import CheckOutcome, HostCheck, HostReport
 
 
 def report(*outcomes: CheckOutcome) -> HostReport:

@@ -10,8 +10,8 @@ import pytest
 
 import distributions
 from vc_core.engine.driver_checks import check_drivers
+from vc_core.host_report import CheckOutcome, HostCheck
 from vc_core.plugins.isolation import run_isolated
-from vc_core.results import CheckOutcome, HostCheck
 from vc_core.store.roots import Roots
 
 pytestmark = pytest.mark.slow

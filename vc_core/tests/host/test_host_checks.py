@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vc_core.host import checks
-from vc_core.results import CheckOutcome, HostCheck
+from vc_core.host_report import CheckOutcome, HostCheck
 from vc_core.store.roots import Roots, private_directory
 from vc_core.store.settings import CONFIG_VARIABLE
 

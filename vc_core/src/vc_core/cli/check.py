@@ -13,7 +13,7 @@ from vc_core.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vc_core.results import HostCheck, HostReport
+    from vc_core.host_report import HostCheck, HostReport
 
 #: Columns of the text below a check.
 _INDENT, _WIDTH = " " * 11, 110

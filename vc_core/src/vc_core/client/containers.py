@@ -15,10 +15,8 @@ from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.config.fields import check_type
 from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
-from vc_core.driver.agent import TerminalSize
+from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import CommandTimeoutError, ConfigError, SupervisorLostError
-from vc_core.host import sources
-from vc_core.host.paths import Rules
 from vc_core.results import ContainerUsage, ExecResult
 from vc_core.states import Action, State
 from vc_core.store import files
@@ -46,6 +44,9 @@ def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
 
     Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
     """
+    from vc_core.host import sources
+    from vc_core.host.paths import Rules
+
     check_type("config", config, ContainerConfig)
     store = Store.here()
     record = effective_record(store.read(pod_id))

@@ -16,7 +16,7 @@ import msgspec
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import ANSWER_GRACE, PULSE_INTERVAL, Link, final_reply, result
 from vc_core.client.stdio import Output, Stdin, Stdio
-from vc_core.driver.agent import TerminalSize
+from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import CommandTimeoutError, OutputError, SupervisorError
 from vc_core.supervisor.messages import (
     Answer,

@@ -8,7 +8,7 @@ from vc_core.client.interpreters import InThread, Operation
 from vc_core.engine.driver_checks import check_drivers
 from vc_core.errors import ConfigError
 from vc_core.host import checks
-from vc_core.results import HostReport
+from vc_core.host_report import HostReport
 from vc_core.store.roots import Roots
 from vc_core.store.settings import PodDefaults, read_settings
 

@@ -22,7 +22,7 @@ from vc_core.config.values import check_timeout
 from vc_core.driver.guest import Progress
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import BusyError, PodNotFoundError, StateError, StorageError, SupervisorError, VCError
-from vc_core.host import processes, quota
+from vc_core.host import processes
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.settings import read_settings
@@ -234,6 +234,8 @@ def _delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
 
 def _lift_limits(store: Store, pod_id: str, force: bool) -> None:
     """Take the size limits from the mounts of all containers. Raises StorageError; with ``force`` that is logged."""
+    from vc_core.host import quota
+
     try:
         for container in store.read_config(pod_id).containers:
             quota.lift(container, pod_uuid(store.roots.pod_run_dir(pod_id)))

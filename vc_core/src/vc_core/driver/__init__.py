@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         GuestRoute,
         OpenChannel,
         ProcessIO,
-        TerminalSize,
     )
     from vc_core.driver.console_log import ConsoleLog
     from vc_core.driver.context import Boot, PodContext
@@ -60,8 +59,10 @@ if TYPE_CHECKING:
     from vc_core.driver.process_hypervisor import ControlledVM, ProcessHypervisor
     from vc_core.driver.proxies import AgentProxy, HypervisorProxy
     from vc_core.driver.spawner import Spawner, SpawnTarget
+    from vc_core.driver.terminal import TerminalSize
     from vc_core.driver.vm_process import VMProcess
-    from vc_core.results import CheckOutcome, ContainerUsage, HostCheck
+    from vc_core.host_report import CheckOutcome, HostCheck
+    from vc_core.results import ContainerUsage
     from vc_core.trace import trace_guest, traced
 
 #: The module that defines each name.
@@ -93,7 +94,7 @@ _HOMES = {
     "OpenChannel": "driver.agent",
     "GuestProcessId": "driver.agent",
     "ProcessIO": "driver.agent",
-    "TerminalSize": "driver.agent",
+    "TerminalSize": "driver.terminal",
     "ConsoleLog": "driver.console_log",
     "Boot": "driver.context",
     "PodContext": "driver.context",
@@ -134,9 +135,9 @@ _HOMES = {
     "SpawnTarget": "driver.spawner",
     "Spawner": "driver.spawner",
     "VMProcess": "driver.vm_process",
-    "CheckOutcome": "results",
+    "CheckOutcome": "host_report",
     "ContainerUsage": "results",
-    "HostCheck": "results",
+    "HostCheck": "host_report",
     "trace_guest": "trace",
     "traced": "trace",
 }

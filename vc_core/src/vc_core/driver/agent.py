@@ -12,6 +12,7 @@ from enum import StrEnum
 from vc_core.config.container import Cmd
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit
 from vc_core.driver.devices import Device, DiskLocation
+from vc_core.driver.terminal import TerminalSize
 from vc_core.driver.unsupported import unsupported
 from vc_core.results import ContainerUsage
 
@@ -100,14 +101,6 @@ class ProcessIO(ABC):
     @abstractmethod
     async def write_stderr(self, data: bytes) -> None:
         """Write error output of the process. Raises nothing, like :meth:`write_stdout`."""
-
-
-@dataclass(frozen=True, slots=True)
-class TerminalSize:
-    """The size of a process' terminal in characters; zeros mean that it is not known."""
-
-    rows: int = 0
-    columns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from vc_core.driver.agent import (
     GuestProcessId,
     OpenChannel,
     ProcessIO,
-    TerminalSize,
 )
 from vc_core.driver.devices import BlockDevice, Device, DiskLocation, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.driver.process import ProcessIdentity
+from vc_core.driver.terminal import TerminalSize
 from vc_core.results import ContainerUsage
 
 

@@ -22,9 +22,9 @@ from vc_core.driver.agent import (
     GuestDisk,
     GuestMount,
     GuestProcessId,
-    TerminalSize,
 )
 from vc_core.driver.hypervisor import HypervisorCapability
+from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, with_path

@@ -25,10 +25,10 @@ from vc_core.engine import assembly, guest_image
 from vc_core.engine.workplace import clear_abandoned, workplace
 from vc_core.errors import PrivilegeError, VCError
 from vc_core.host import namespaces
+from vc_core.host_report import CheckOutcome, HostCheck
 from vc_core.plugins.drivers import Driver
 from vc_core.plugins.isolation import end_with_starter, how_it_ended, in_parallel, own_output, run_isolated
 from vc_core.plugins.registry import Plugins
-from vc_core.results import CheckOutcome, HostCheck
 from vc_core.store.roots import Roots, guests_below
 
 #: Seconds for one driver: a trial of hardware virtualization takes five at most, the rest some tenths of a second.

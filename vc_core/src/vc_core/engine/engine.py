@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from vc_core import trace
 from vc_core.config.container import Cmd, ContainerConfig
-from vc_core.driver.agent import AgentCapability, GuestProcessId, ProcessIO, TerminalSize
+from vc_core.driver.agent import AgentCapability, GuestProcessId, ProcessIO
 from vc_core.driver.guest import Progress
+from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.logs import ContainerLog

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from vc_core.config.container import Cmd, EnvVar
 from vc_core.config.defaults import DEFAULT_PATH
-from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId, ProcessIO, TerminalSize
+from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId, ProcessIO
 from vc_core.driver.devices import Device, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
+from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.guest_network import guest_network
 from vc_core.engine.ledger import Ledger
 from vc_core.errors import (

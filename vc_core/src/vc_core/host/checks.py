@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vc_core.errors import ConfigError, StorageError
-from vc_core.results import CheckOutcome, HostCheck
+from vc_core.host_report import CheckOutcome, HostCheck
 from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, Roots, guests_below, require_private
 from vc_core.store.settings import SettingsFiles
 

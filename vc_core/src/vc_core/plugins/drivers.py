@@ -21,11 +21,11 @@ from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import NoOptions, is_options_class, option_types, read_options
 from vc_core.driver.spawner import Spawner
 from vc_core.errors import ConfigError, DriverContractError, VCError
+from vc_core.host_report import CheckOutcome, HostCheck
 from vc_core.plugins.guard import call, from_signal
 from vc_core.plugins.hook_calls import HookResult
 from vc_core.plugins.loaded import LoadedPlugin
 from vc_core.plugins.quoting import one_line
-from vc_core.results import CheckOutcome, HostCheck
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -93,7 +93,8 @@ def decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:
                 f"{path!r} was written by a newer version (schema {schema}; this one reads {SCHEMA}); use that version"
             )
         record = msgspec.json.decode(data, type=wanted)
-        unknown = _unknown_key(msgspec.json.decode(data), msgspec.to_builtins(record))
+        raw, kept = msgspec.json.decode(data), msgspec.to_builtins(record)
+        unknown = "" if raw == kept else _unknown_key(raw, kept)
     except (msgspec.MsgspecError, ConfigError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(f"{path!r} is broken: {error}") from error
     if unknown:

@@ -90,7 +90,7 @@ class Roots:
 
     def pod_state_dir(self, pod_id: str) -> Path:
         """Return the directory that holds a pod's record and logs."""
-        return self.state / "pods" / pod_id
+        return self.state.joinpath("pods", pod_id)  # a list of pods calls this for each
 
     def pod_lock(self, pod_id: str) -> Path:
         """Return the file of a pod's lock, in a directory of its own."""
@@ -98,7 +98,7 @@ class Roots:
 
     def pod_run_dir(self, pod_id: str) -> Path:
         """Return the directory that holds a pod's sockets and mount points."""
-        return self.run / "pods" / pod_id
+        return self.run.joinpath("pods", pod_id)
 
 
 def _runtime_dir(given: str | None, uid: int) -> Path | None:

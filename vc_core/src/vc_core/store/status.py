@@ -114,7 +114,7 @@ def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodR
 def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
     """Return the PodStatus of a record. Raises StorageError for a broken one."""
     now = effective_record(record)
-    console = roots.pod_run_dir(record.id) / "console.log"
+    console = f"{roots.pod_run_dir(record.id)}/console.log"
     return PodStatus(
         id=now.id,
         state=now.state,
@@ -128,7 +128,7 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         strict=now.strict,
         template=now.template,
         created_at=now.created_at,
-        console_path=str(console) if console.exists() else "",
+        console_path=console if Path(console).exists() else "",
         forwards=tuple(now.forwards),
         warnings=tuple(now.warnings),
         pool=_pool(roots, now),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vc_core.driver.agent import TerminalSize
+from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import AttachedIO, FdReader, FdWriter, ready
 from vc_core.errors import ConfigError, SupervisorError, VCError

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import assert_never
 
-from vc_core.driver.agent import GuestProcessId, TerminalSize
+from vc_core.driver.agent import GuestProcessId
+from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.engine import Engine
 from vc_core.errors import SupervisorError, VCError

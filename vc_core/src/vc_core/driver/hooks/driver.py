@@ -7,7 +7,7 @@ from typing import Protocol
 
 from vc_core.driver.hooks._markers import hookspec
 from vc_core.driver.host_context import HostContext
-from vc_core.results import HostCheck
+from vc_core.host_report import HostCheck
 
 
 class DriverSpec(Protocol):
