@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from vc_core.client.link import Link, result
-from vc_core.driver.agent import TerminalSize
+from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import AttachedIO, ready
 from vc_core.errors import ConfigError, NotSupportedError, SupervisorError

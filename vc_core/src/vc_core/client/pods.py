@@ -15,6 +15,7 @@ from vc_core.client.connect import connect, find_supervisor
 from vc_core.client.foreground import Foreground, attend
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import final_reply, request, result
+from vc_core.client.starting import Starting
 from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id, new_id, pod_uuid
 from vc_core.config.pod import PodConfig
@@ -133,6 +134,7 @@ def _start(
     progress: Progress | None,
     started: Callable[[Started], None] | None,
     strict: bool = False,
+    early: Starting | None = None,
 ) -> Operation[int | None]:
     record = effective_record(store.read(pod_id))
     require(record, Action.START_POD)
@@ -145,7 +147,7 @@ def _start(
         elif started is not None:
             started(event)
 
-    link = yield from connect(store, record, to_start=True)
+    link = yield from connect(store, record, to_start=True, early=early)
     try:
         if foreground is None:
             # No end of its own: building a guest may take minutes, in which the supervisor sends progress.
@@ -373,7 +375,27 @@ def run_pod(
     :func:`start_pod` raise.
     """
     check_timeout(timeout)
+    check_type("config", config, PodConfig)
     store = Store.here()
+    config = config if config.id else config.with_id(new_id())
+    supervisor = Starting(store, config.id)
+    try:
+        yield InThread(lambda: supervisor.spawn_early(config))
+        return (yield from _run(store, config, supervisor, timeout, foreground, progress, created, started))
+    finally:
+        yield InThread(supervisor.close)
+
+
+def _run(
+    store: Store,
+    config: PodConfig,
+    supervisor: Starting,
+    timeout: float | None,
+    foreground: Foreground | None,
+    progress: Progress | None,
+    created: Callable[[str], None] | None,
+    started: Callable[[Started], None] | None,
+) -> Operation[tuple[str, int | None]]:
     pod_id = yield from _create(store, config)
     running = False
 
@@ -386,7 +408,7 @@ def run_pod(
     try:
         if created is not None:
             created(pod_id)
-        code = yield from _start(store, pod_id, timeout, foreground, progress, on_started)
+        code = yield from _start(store, pod_id, timeout, foreground, progress, on_started, early=supervisor)
     except BaseException:
         if foreground is None or not running:
             with suppress(VCError):

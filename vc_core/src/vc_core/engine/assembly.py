@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.spawner import Spawner
 from vc_core.engine.guest_image import guest_driver
-from vc_core.errors import ConfigError, DriverContractError
+from vc_core.errors import ConfigError, DriverContractError, VCError
 from vc_core.host import sources
 from vc_core.host.paths import Rules
 from vc_core.host.sources import PodSources, Source
@@ -35,6 +35,18 @@ _NEEDED = (
     (NetworkInterface, HypervisorCapability.NETWORK, "a network"),
     (GuestPort, HypervisorCapability.GUEST_PORTS, "ports of the guest"),
 )
+
+
+def load(plugins: Plugins, config: PodConfig) -> None:
+    """Load what the start of a pod calls: extensions and drivers. An error is left to the start, which raises it again.
+
+    Called while the pod is created.
+    """
+    plugins.load_extensions()
+    with suppress(VCError):
+        plugins.hypervisor(config.hypervisor_type)
+        plugins.agent(config.agent_type)
+        plugins.guest(guest_driver(plugins, config))
 
 
 def make_drivers(

@@ -2,13 +2,16 @@
 
 Root's is started there; a plain user's enters it, with a user namespace in which it may mount.
 
+Before that it loads its modules, until its starter writes that the pod is stored (``vc_core.client.starting``).
+
 Holds the pod's lock, watches its VM, serves clients on a socket in the pod's run directory, and ends when the pod is
-stopped and no request is being served. Started by ``vc_core.client.connect``, which passes a pipe as ``--ready FD`` and
-reads from it ``ok``, ``busy``, or an error as JSON.
+stopped and no request is being served. The starter passes a pipe as ``--ready FD`` and reads from it ``ok``, ``busy``,
+or an error as JSON.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -24,11 +27,13 @@ from vc_core.store.roots import Roots
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
-from vc_core.supervisor.ready import BUSY, READY_TIMEOUT, send_error, send_status
+from vc_core.supervisor.ready import BUSY, GO, READY_TIMEOUT, send_error, send_status
 from vc_core.text import printable
 
 if TYPE_CHECKING:
     import logging
+
+    from vc_core.plugins.registry import Plugins
 
 #: Seconds that a supervisor waits for the lock before its starter looks again for another supervisor.
 _LOCK_TIMEOUT = 1.0
@@ -39,14 +44,21 @@ def main(argv: list[str]) -> int:
     pod_id, ready = argv[0], int(argv[argv.index("--ready") + 1])
     # The default action of SIGALRM ends the process, whatever a plug-in does meanwhile.
     signal.alarm(READY_TIMEOUT)
+    gc.disable()  # what is imported stays, so the collector would search it for garbage in vain
     trace.join(f"supervisor of pod {pod_id}")
+    plugins = _wait_for_pod()
+    if plugins is None:
+        return 0
+    gc.freeze()
+    gc.enable()
+    signal.alarm(READY_TIMEOUT)
     store = Store(Roots.from_environment())
     try:
         with store.locked(pod_id, _LOCK_TIMEOUT):
             record = store.read(pod_id)
             if os.geteuid() != 0:
                 namespaces.enter(vm_identity(record))
-            _serve(store, pod_id, ready)
+            _serve(store, pod_id, plugins, ready)
     except BusyError:
         send_status(ready, BUSY)
     except VCError as error:
@@ -55,7 +67,31 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _serve(store: Store, pod_id: str, ready: int) -> None:
+def _wait_for_pod() -> Plugins | None:
+    """Return the plug-ins once the pod is stored, with its drivers loaded if its configuration came before.
+
+    Returns None when the starter has left without that.
+    """
+    with trace.span("load modules"):
+        import msgspec
+
+        from vc_core.config.pod import PodConfig
+        from vc_core.engine import assembly
+        from vc_core.plugins.registry import Plugins
+        from vc_core.supervisor import loop  # noqa: F401 # loaded here, used below
+
+        plugins = Plugins()
+    for line in sys.stdin.buffer:
+        if line == GO:
+            return plugins
+        # A plain user's process enters its namespaces later, which it can with one thread only.
+        if os.geteuid() == 0:
+            with trace.span("load drivers"):
+                assembly.load(plugins, msgspec.json.decode(line, type=PodConfig))
+    return None
+
+
+def _serve(store: Store, pod_id: str, plugins: Plugins, ready: int) -> None:
     """Listen and supervise, with the pod's lock held. Raises VCError only before it was ready."""
     os.umask(0o077)
     run_dir = store.make_run_dir(pod_id)
@@ -68,7 +104,7 @@ def _serve(store: Store, pod_id: str, ready: int) -> None:
         from vc_core.supervisor.loop import supervise
 
         with running_call.record_in(run_dir):
-            supervise(store, pod_id, listener, ready)
+            supervise(store, pod_id, plugins, listener, ready)
     finally:
         # The socket goes before the lock: a client that finds no socket starts a supervisor, which waits for the lock.
         (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
@@ -90,6 +126,9 @@ def _detach(log: Path) -> None:
     for stream in (1, 2):
         os.dup2(fd, stream)
     os.close(fd)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)
     handler = logging.StreamHandler()
     handler.setFormatter(_formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -30,12 +30,11 @@ _EXIT_TIMEOUT = 5.0
 _log = logging.getLogger(__name__)
 
 
-def supervise(store: Store, pod_id: str, listener: socket.socket, ready: int) -> None:
+def supervise(store: Store, pod_id: str, plugins: Plugins, listener: socket.socket, ready: int) -> None:
     """Supervise one pod. Called with its lock held and its socket listening.
 
     ``ready`` is the pipe to the client that started this process. Raises VCError before it was ready.
     """
-    plugins = Plugins()
     supervision = _Supervision(store, pod_id, plugins, listener, ready)
     try:
         watchdog = event_loop.Watchdog(supervision.give_up)

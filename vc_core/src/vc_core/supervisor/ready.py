@@ -1,4 +1,4 @@
-"""The one message that a new supervisor writes to its starter's pipe: ``ok``, ``busy``, or an error."""
+"""What a new supervisor reads from its starter, ``go``, and what it writes to it once: ``ok``, ``busy`` or an error."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import msgspec
 from vc_core.errors import VCError
 
 OK, BUSY = b"ok", b"busy"
+
+#: The line of a supervisor's standard input after which it serves. Before it there may be the pod's configuration.
+GO = b"go\n"
 
 #: Seconds that a supervisor may take to get ready. Then it ends by itself: its starter, which waits for a shorter time
 #: and kills it, was killed.

@@ -15,11 +15,12 @@ import pytest
 
 from vc_core.config.container import Cmd, ContainerConfig, Mount
 from vc_core.config.pod import PodConfig
-from vc_core.driver.agent import Agent, AgentCapability, GuestContainer, GuestProcessId, ProcessIO, TerminalSize
+from vc_core.driver.agent import Agent, AgentCapability, GuestContainer, GuestProcessId, ProcessIO
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import Channel, GuestPort
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.spawner import Spawner
+from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import HypervisorError, VCError
 from vc_core.plugins.drivers import AgentDriver
 from vc_core.testing.contract.agent.probes import Commands

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from vc_core.config.container import Cmd
-from vc_core.driver.agent import Agent, AgentCapability, TerminalSize
+from vc_core.driver.agent import Agent, AgentCapability
+from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import NotSupportedError
 from vc_core.testing.contract.agent.base import AgentFixtures, StartGuest
 from vc_core.testing.contract.agent.probes import same

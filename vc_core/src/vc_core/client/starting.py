@@ -1,0 +1,209 @@
+"""Starts supervisors: each waits for the word that its pod is stored, so that one can be started before that is so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vc_core.client.interpreters import InThread, Operation, Ready
+from vc_core.driver.process import ProcessIdentity
+from vc_core.errors import StorageError, SupervisorError, error_from_wire
+from vc_core.host.processes import find_starting_supervisor, supervisor_arguments
+from vc_core.plugins import running_call
+from vc_core.store.records import PodRecord
+from vc_core.store.status import vm_identity
+from vc_core.store.store import Store
+from vc_core.supervisor import wire
+from vc_core.supervisor.ready import BUSY, GO, OK
+
+if TYPE_CHECKING:
+    from vc_core.config.pod import PodConfig
+
+#: Variables of the caller's environment that a supervisor gets, and beginnings of such: what finds programs, packages
+#: and directories, and what is made for this project, its drivers (``VC_``) and its tests. Others may hold secrets.
+_VARIABLES = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+)
+_PROXIES = frozenset(f"{scheme}_proxy" for scheme in ("http", "https", "ftp", "no", "all"))  # written in either case
+_BEGINNINGS = ("VIRTCONTAINERS_", "VC_", "XDG_", "LC_", "PYTHON", "COVERAGE_")
+
+#: Capabilities (linux/capability.h) that no supervisor needs, nor any program that it runs: LINUX_IMMUTABLE,
+#: SYS_MODULE, SYS_RAWIO, SYS_PACCT, SYS_BOOT, SYS_TIME, LEASE, AUDIT_CONTROL, MAC_OVERRIDE, MAC_ADMIN, SYSLOG,
+#: WAKE_ALARM, BLOCK_SUSPEND, AUDIT_READ, PERFMON, BPF.
+_NEEDLESS = (9, 16, 17, 20, 22, 25, 28, 30, 32, 33, 34, 35, 36, 37, 38, 39)
+
+#: Seconds for a supervisor that is killed to end.
+_KILL_TIMEOUT = 10.0
+
+
+class Starting:
+    """A supervisor of a pod that is being started, from its spawn to the message that it serves.
+
+    Used once: :meth:`serve` alone, or :meth:`spawn_early` before the pod is stored, then :meth:`serve` or not, and
+    :meth:`close` in any case.
+    """
+
+    def __init__(self, store: Store, pod_id: str) -> None:
+        self._store, self._pod_id = store, pod_id
+        #: This process' ends of the pipes: to its standard input, and from where it gets ready and reports errors.
+        self._ends: tuple[int, int, int] | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was spawned and not asked to serve yet."""
+        return self._ends is not None
+
+    def spawn_early(self, config: PodConfig) -> None:
+        """Spawn it, if the pod of this configuration is likely to start as a clone, and let it load the drivers.
+
+        A hypervisor of which there are templates has VMs that need a supervisor. Other starts take seconds, of which
+        this would save a small part. Called in a thread while the pod is not stored yet. Raises SupervisorError.
+        """
+        from vc_core.store.templates import Templates
+
+        try:
+            wanted = config.hypervisor_type, config.agent_type
+            if wanted not in {(one.hypervisor, one.agent) for one in Templates(self._store.roots.cache).list()}:
+                return
+            line = msgspec.json.encode(config) + b"\n"
+        except (StorageError, UnicodeEncodeError):
+            return  # which the creation of the pod raises
+        self._spawn(None)
+        assert self._ends is not None
+        self._write(line)
+
+    def serve(self, record: PodRecord, deadline: float) -> Operation[bytes]:
+        """Let it serve the pod, which is stored; return ``OK`` when it does, ``BUSY`` if it found that the pod is busy.
+
+        Returns b"" if it ended without a message, or with its VM, in whose namespace it was to be. If the operation
+        gives up before the supervisor is ready, or is interrupted, the supervisor is killed. Raises SupervisorError,
+        and the error that keeps it from serving.
+        """
+        vm = None if self.waits else vm_identity(record)
+        answer, enters = b"", False
+        try:
+            if not self.waits:
+                enters = yield InThread(lambda: self._spawn(vm))
+            assert self._ends is not None
+            _, ready, errors = self._ends
+            yield InThread(lambda: self._write(GO))
+            while (yield Ready(read=[ready], deadline=deadline)):
+                data = os.read(ready, wire.PACKET_MAX)
+                if not data:
+                    break
+                answer += data
+            else:
+                hung = last_call(self._store, self._pod_id, " while ")
+                raise SupervisorError(
+                    f"the supervisor of pod {self._pod_id!r} did not get ready in time{hung}; it was killed"
+                )
+            if not answer:
+                # The process has ended; before it is ready, its error output comes here.
+                why = os.read(errors, wire.PACKET_MAX).decode(errors="replace").strip().rpartition("\n")[2]
+                if not why or (enters and vm is not None and not vm.alive()):
+                    return b""
+                raise SupervisorError(f"the supervisor of pod {self._pod_id!r} cannot be started: {why}")
+        except BaseException:
+            yield InThread(self.close)
+            raise
+        self._close_ends()
+        if answer not in (OK, BUSY):
+            raise error_from_wire(msgspec.json.decode(answer))
+        return answer
+
+    def close(self) -> None:
+        """Kill it if it does not serve yet. Idempotent."""
+        if self._ends is None:
+            return
+        try:
+            for supervisor in find_starting_supervisor(self._pod_id, self._ends[1]):
+                supervisor.kill(_KILL_TIMEOUT)
+        finally:
+            self._close_ends()
+
+    def _close_ends(self) -> None:
+        ends, self._ends = self._ends, None
+        for end in ends or ():
+            os.close(end)
+
+    def _write(self, line: bytes) -> None:
+        assert self._ends is not None
+        with suppress(BrokenPipeError):  # it has ended, which the end of its other pipes shows
+            os.write(self._ends[0], line)
+
+    def _spawn(self, vm: ProcessIdentity | None) -> bool:
+        """Start the process, as a child of init, in a new mount namespace or in that of the VM that it takes over.
+
+        That of a plain user enters the namespace by itself. Returns whether it is started in that of the VM. Raises
+        SupervisorError.
+        """
+        enters = os.geteuid() == 0 and vm is not None and vm.alive()
+        if os.geteuid() != 0:
+            namespace = []
+        elif vm is not None and enters:
+            namespace = ["nsenter", f"--mount=/proc/{vm.pid}/ns/mnt", "--"]
+        else:
+            namespace = ["unshare", "--mount", "--propagation", "private", "--"]
+        (words, writes), (reads, ready), (errors, problems) = os.pipe(), os.pipe(), os.pipe()
+        self._ends = writes, reads, errors
+        python = [sys.executable, *supervisor_arguments(self._pod_id), str(ready)]
+        try:
+            subprocess.run(
+                ["setsid", "--fork", *namespace, *_less_capable(), *python],
+                pass_fds=[ready],
+                stdin=words,
+                stdout=subprocess.DEVNULL,
+                stderr=problems,
+                check=True,
+                cwd="/",
+                env=_environment(self._store.roots.environment),
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SupervisorError(f"'setsid' (Debian package util-linux) cannot be run: {error}") from error
+        finally:
+            for end in (words, ready, problems):
+                os.close(end)
+        return enters
+
+
+def last_call(store: Store, pod_id: str, before: str) -> str:
+    """Return ``before`` and the plug-in's call that the pod's supervisor is executing or ended in; "" for none."""
+    try:
+        directory = os.open(store.roots.pod_run_dir(pod_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        record = running_call.open_record(directory)
+    finally:
+        os.close(directory)
+    if record is None:
+        return ""
+    try:
+        call = running_call.read(record)
+    finally:
+        os.close(record)
+    return before + call if call else ""
+
+
+def _environment(caller: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a supervisor: of that of its caller, what a supervisor may need."""
+    return {
+        name: value
+        for name, value in caller.items()
+        if name.lower() in _PROXIES or name in _VARIABLES or name.startswith(_BEGINNINGS)
+    }
+
+
+def _less_capable() -> list[str]:
+    """Return the beginning of a command that runs a program without the capabilities that no supervisor needs."""
+    if os.geteuid() != 0:
+        return []
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii"))
+    return ["setpriv", "--bounding-set", ",".join(f"-cap_{number}" for number in _NEEDLESS if number <= last), "--"]
