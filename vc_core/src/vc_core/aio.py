@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,9 +12,7 @@ from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_async
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
-from vc_core.errors import PodNotFoundError, VCError
 from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus, TemplateStatus
-from vc_core.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,11 +96,7 @@ class Pod:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with suppress(PodNotFoundError):
-            if (await self.status()).state in (State.RUNNING, State.PAUSED):
-                with suppress(VCError):  # a pod that does not stop is killed below
-                    await self.stop()
-            await self.delete(force=True)
+        await run_async(client.pods.end_pod(self.id))
 
 
 class Container:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -10,9 +9,7 @@ from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
-from vc_core.errors import PodNotFoundError, VCError
 from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus, TemplateStatus
-from vc_core.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,11 +89,7 @@ class Pod:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with suppress(PodNotFoundError):
-            if (self.status()).state in (State.RUNNING, State.PAUSED):
-                with suppress(VCError):  # a pod that does not stop is killed below
-                    self.stop()
-            self.delete(force=True)
+        run_blocking(client.pods.end_pod(self.id))
 
 
 class Container:

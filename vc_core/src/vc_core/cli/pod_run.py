@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +12,6 @@ from vc_core.cli import notices, options, output, tracing
 from vc_core.cli.foreground import foreground
 from vc_core.cli.pod_options import describes_pod
 from vc_core.client.interpreters import run_blocking
-from vc_core.errors import PodNotFoundError, VCError
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
@@ -80,17 +78,9 @@ def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: flo
             _, code = run_blocking(client.pods.run_pod(config, timeout, wanted, progress, created.append, started))
         finally:
             if remove and created:
-                _delete_if_there(created[0])
+                run_blocking(client.pods.end_pod(created[0]))
     assert code is not None
     return code
-
-
-def _delete_if_there(pod_id: str) -> None:
-    pod = vc_core.Pod(pod_id)
-    with suppress(PodNotFoundError):  # its start failed, and took it away
-        with suppress(VCError):
-            pod.stop()  # so that the guest is done with the disks that it writes to
-        pod.delete(force=True)
 
 
 def _created(pod_id: str, quiet: bool) -> None:

@@ -203,6 +203,23 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
         # The client of a start that was aborted for this has deleted it.
 
 
+def end_pod(pod_id: str) -> Operation[None]:
+    """Stop a pod, so that its guest is done with the disks that it writes to, and delete it. No error if there is none.
+
+    Called where a pod ends with something else. One that cannot be stopped or deleted is deleted by force, which looks
+    for its processes. Raises StorageError, SupervisorError for a process that cannot be killed.
+    """
+    with suppress(PodNotFoundError):
+        try:
+            with suppress(StateError):  # it does not run
+                yield from stop_pod(pod_id)
+            yield from delete_pod(pod_id)
+        except PodNotFoundError:
+            raise
+        except VCError:
+            yield from delete_pod(pod_id, force=True)
+
+
 def _delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
     record = None if force else effective_record(store.read(pod_id))
     if record is None:

@@ -64,6 +64,8 @@ def main(argv: list[str]) -> int:
     except VCError as error:
         send_error(ready, error)
         return 1
+    finally:
+        gc.freeze()  # the interpreter, as it ends, need not search for garbage what ends with it
     return 0
 
 
