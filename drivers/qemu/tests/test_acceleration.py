@@ -60,7 +60,7 @@ def world(tmp_path: Path) -> World:
 
 def test_kvm_is_used_where_a_kernel_boots_under_it(world: World) -> None:
     assert world.choose() == "kvm"
-    assert "accel=kvm" in world.starts()[0]
+    assert "-accel kvm" in world.starts()[0]
 
 
 @pytest.mark.parametrize("flags", ["fpu vmx", "svm fpu"])

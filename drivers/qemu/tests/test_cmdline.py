@@ -79,7 +79,8 @@ def test_a_vm_is_created_stopped_in_a_sandbox_with_no_device_by_default() -> Non
 def test_the_cpu_is_the_best_there_is_unless_one_is_asked_for(accelerator: str, cpu: str, expected: str) -> None:
     argv = cmdline.argv(request(accelerator=accelerator, config=QemuConfig(cpu=cpu)))
     assert values(argv, "-cpu") == [expected]
-    assert values(argv, "-machine") == [f"q35,accel={accelerator},usb=off,vmport=off,smm=off,dump-guest-core=off"]
+    assert values(argv, "-machine") == ["q35,usb=off,vmport=off,smm=off,dump-guest-core=off"]
+    assert values(argv, "-accel") == [{"tcg": "tcg,tb-size=256", "kvm": "kvm"}[accelerator]]
 
 
 @pytest.mark.parametrize(

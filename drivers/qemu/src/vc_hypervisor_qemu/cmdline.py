@@ -13,7 +13,7 @@ from vc_core.driver import Boot, Channel, Device, Param, PodContext, Resources, 
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import disks, kernel, network
 from vc_hypervisor_qemu.arguments import MODERN, options, text
-from vc_hypervisor_qemu.config import DEFAULT_VCPUS, SCSI, QemuConfig
+from vc_hypervisor_qemu.config import DEFAULT_VCPUS, SCSI, TRANSLATED_MAX, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
 
 if TYPE_CHECKING:
@@ -146,9 +146,12 @@ def memory_size(resources: Resources) -> int:
 
 def machine(config: QemuConfig, accelerator: str) -> list[str]:
     """Return the options that select the machine type, and how its CPUs execute code."""
+    limits = {"tb-size": str(TRANSLATED_MAX)} if accelerator == "tcg" else {}
     return [
         "-machine",
-        options(config.machine, {"accel": accelerator, **_MACHINE_OPTIONS[config.machine]}),
+        options(config.machine, _MACHINE_OPTIONS[config.machine]),
+        "-accel",
+        options(accelerator, limits),
         "-cpu",
         config.cpu or ("host" if accelerator == "kvm" else _TCG_CPU),
     ]

@@ -14,6 +14,10 @@ Machine = Literal["q35", "pc", "microvm"]
 #: How the VM executes code: by the fastest way that works, hardware virtualization, or emulation.
 Accelerator = Literal["auto", "kvm", "tcg"]
 
+#: MiB of translated code that QEMU keeps under emulation, where its own limit is an eighth of the host's memory, up to
+#: 1024. A boot of the guest's kernel needs 39; when the limit is reached, QEMU drops all of it and translates again.
+TRANSLATED_MAX = 256
+
 #: How disks are connected: to a SCSI controller, where they can be added and removed while the VM runs, or each as a
 #: virtio device.
 DiskBus = Literal["scsi", "virtio"]

@@ -12,14 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_hypervisor_qemu.config import TRANSLATED_MAX
+
 _ROOT, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 #: Where distributions mount version 2 beside version 1.
 _HYBRID = "unified"
 
-#: MiB that QEMU needs beyond its guest's memory, and more for translated code under emulation: QEMU's buffer for that
-#: grows to an eighth of the host's memory, 1024 MiB at most (DEFAULT_CODE_GEN_BUFFER_SIZE of its tcg/region.c).
-_BESIDE, _TRANSLATED = 128, 1024
+#: MiB that QEMU needs beyond its guest's memory, and more for translated code under emulation: its buffer, and a
+#: quarter as much for the index of what is in there.
+_BESIDE, _TRANSLATED = 128, TRANSLATED_MAX * 5 // 4
 
 _MIB = 1024 * 1024
 
