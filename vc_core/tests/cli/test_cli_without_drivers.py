@@ -13,6 +13,7 @@ from vc_core.cli.entry import main
 def no_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
     """No distribution is installed, as far as plug-ins are looked for in this process."""
     monkeypatch.setattr("importlib.metadata.distributions", list)
+    monkeypatch.setattr("vc_core.plugins.discovery._latest", None)
 
 
 def virtc_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -356,6 +356,7 @@ def test_a_missing_driver_of_this_project_is_an_error_that_names_its_distributio
     kind: PluginKind, name: str, distribution: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.metadata.distributions", list)
+    monkeypatch.setattr("vc_core.plugins.discovery._latest", None)
     plugins = added(HYPERVISOR, GoodHypervisor())
     with pytest.raises(DriverNotFoundError, match=f"'pip install {distribution}' installs it$"):
         {GUEST: plugins.guest, SPAWNER: plugins.spawner}[kind](name)
@@ -363,6 +364,7 @@ def test_a_missing_driver_of_this_project_is_an_error_that_names_its_distributio
 
 def test_without_any_driver_the_error_advises_to_install_the_default_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.distributions", list)
+    monkeypatch.setattr("vc_core.plugins.discovery._latest", None)
     with pytest.raises(DriverNotFoundError, match=r"'qemu', nor any other driver; 'pip install virtcontainers'"):
         Plugins().hypervisor("qemu")
 

@@ -143,7 +143,7 @@ def test_a_pod_that_cannot_be_stored_is_an_error_with_the_reason_though_what_was
     def stay(*_: object) -> None:
         raise StorageError("it stays")
 
-    monkeypatch.setattr(files, "write_atomic", refuse)
+    monkeypatch.setattr(files, "write_new", refuse)
     with pytest.raises(StorageError, match="the disk is full"):
         store.create(mock_config(), PodRecord(id="p1", hypervisor="m", agent="n", supervised=False, created_at=0.0))
 

@@ -113,7 +113,8 @@ class Starting:
         except BaseException:
             yield InThread(self.close)
             raise
-        self._close_ends()
+        finally:
+            self._close_ends()
         if answer not in (OK, BUSY):
             raise error_from_wire(msgspec.json.decode(answer))
         return answer

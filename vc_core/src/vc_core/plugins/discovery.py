@@ -2,16 +2,21 @@
 
 Entry points are read from the installed distributions each time a :class:`Catalogue` is made, not from stevedore's
 cache in ``~/.cache/python-entrypoints``: that cache compares times in steps of about two minutes, so it can hide a
-driver that was installed a moment ago, and listing drivers should not write files.
+driver that was installed a moment ago, and listing drivers should not write files. :func:`installed` keeps the last
+catalogue in memory.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
+import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from importlib.metadata import EntryPoint
+from contextlib import suppress
+from functools import lru_cache
+from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
 from typing import NoReturn
 
 from stevedore.driver import DriverManager
@@ -27,6 +32,9 @@ from vc_core.plugins.running_call import Call, executing
 
 #: Part of the error for an entry point that does not name a class: the first mistake of most authors of plug-ins.
 NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
+
+#: Distributions whose names and versions are kept, which takes longer to read than all else of them.
+_DISTRIBUTIONS_KEPT = 64
 
 _log = logging.getLogger(__name__)
 
@@ -73,9 +81,16 @@ def advice(name: str, installed: Iterable[str], kind: PluginKind | None = None) 
 
 def supplier(entry_point: EntryPoint) -> tuple[str, str]:
     """Return name and version of the distribution that offers an entry point of a :class:`Catalogue`."""
-    distribution = entry_point.dist
-    assert distribution is not None, "importlib.metadata sets it on every entry point of a distribution"
-    return distribution.name, distribution.version
+    assert entry_point.dist is not None, "importlib.metadata sets it on every entry point of a distribution"
+    return _name_and_version(entry_point.dist)
+
+
+@lru_cache(_DISTRIBUTIONS_KEPT)
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    metadata = distribution.metadata  # read once: each access parses it
+    if not (metadata["Name"] and metadata["Version"]):
+        raise ValueError("it has no name or version")
+    return metadata["Name"], metadata["Version"]
 
 
 def _suppliers(entry_points: Sequence[EntryPoint]) -> str:
@@ -118,12 +133,10 @@ class Catalogue:
                 offered = [entry for entry in distribution.entry_points if entry.group.startswith("vc_core.")]
                 if not offered:
                     continue
-                metadata = distribution.metadata  # read once: each access parses it
-                if not (metadata["Name"] and metadata["Version"]):
-                    raise ValueError("it has no name or version")
+                name, _ = _name_and_version(distribution)
                 for entry in offered:
                     # A distribution that is twice on sys.path counts once: Python imports the first.
-                    found.setdefault((entry.group, entry.name, metadata["Name"]), entry)
+                    found.setdefault((entry.group, entry.name, name), entry)
             except Exception as error:  # one distribution's broken metadata must not hide the others
                 where = distribution.locate_file("")
                 _log.warning("skipped a distribution in %s whose metadata cannot be read: %s", where, one_line(error))
@@ -165,3 +178,26 @@ class Catalogue:
             ) from error
         # Not manager.driver: for an object that is falsy, that is its class.
         return manager.extensions[0].obj, entry_points[0]
+
+
+_latest: tuple[object, Catalogue] | None = None
+
+
+def installed() -> Catalogue:
+    """Return what is installed: the same catalogue as long as no directory of ``sys.path`` has changed since.
+
+    pip changes the directory in which it installs or replaces a distribution, on which importlib.metadata relies, too.
+    May be called from several threads.
+    """
+    global _latest
+    directories = []
+    for path in sys.path:
+        with suppress(OSError):
+            status = Path(path).stat()
+            directories.append((path, status.st_ino, status.st_mtime_ns))
+    latest = _latest
+    if latest is not None and latest[0] == directories:
+        return latest[1]
+    catalogue = Catalogue()
+    _latest = directories, catalogue
+    return catalogue

@@ -20,7 +20,7 @@ from vc_core.config.values import quoted
 from vc_core.driver.hooks import PROJECT, AgentSpec, DriverSpec, ExtensionSpec, GuestSpec, HypervisorSpec, SpawnerSpec
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverConflictError, DriverError, DriverLoadError, DriverNotFoundError
-from vc_core.plugins.discovery import INSTALL_DEFAULTS, NOT_A_CLASS_MESSAGE, Catalogue, advice, supplier
+from vc_core.plugins.discovery import INSTALL_DEFAULTS, NOT_A_CLASS_MESSAGE, Catalogue, advice, installed, supplier
 from vc_core.plugins.drivers import (
     FACES,
     AgentDriver,
@@ -237,7 +237,7 @@ class Plugins:
 
     def _installed(self) -> Catalogue:
         if self._catalogue is None:
-            self._catalogue = Catalogue()
+            self._catalogue = installed()
         return self._catalogue
 
     def _load(self, kind: PluginKind, name: str) -> LoadedPlugin:
@@ -246,7 +246,7 @@ class Plugins:
             if (kind, name) in self._plugins:
                 return self._plugins[kind, name]
             if name not in self.names(kind):
-                self._catalogue = None  # it may have been installed after the catalogue was made
+                self._catalogue = Catalogue()  # it may have been installed after the other one was made
                 available = self.names(kind)
                 if name not in available:
                     raise DriverNotFoundError(self._not_found(kind, name, available), kind=kind, name=name)

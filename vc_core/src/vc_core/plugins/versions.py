@@ -10,11 +10,15 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib.metadata import Distribution, PackageNotFoundError
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 CORE = "vc-core"
+
+#: Distributions of plug-ins whose requirement on the core is kept, because reading it takes longer than comparing it.
+_DISTRIBUTIONS_KEPT = 64
 
 #: A requirement on vc-core (PEP 508): what follows the name and extras.
 _ON_CORE = re.compile(r"\s*vc[-_.]+core\s*(?:\[[^\]]*\])?\s*(?![\w.-])(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
@@ -48,6 +52,7 @@ def _versions(text: str, rest: str) -> str | None:
     return str(required.specifier)
 
 
+@lru_cache(_DISTRIBUTIONS_KEPT)
 def core_mismatch(distribution: Distribution) -> str:
     """Return why a distribution's plug-ins do not fit this vc-core, as a clause about it; "" if they do.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,7 @@ def write_atomic(directory: Path, name: str, data: bytes) -> None:
         try:
             fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=folder)
             try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-                os.fsync(fd)
+                _write_all(fd, data)
             finally:
                 os.close(fd)
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -44,6 +42,32 @@ def write_atomic(directory: Path, name: str, data: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise StorageError(f"{str(directory / name)!r} cannot be written: {error.strerror}") from error
+
+
+def write_new(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files into a new directory, so that they survive a crash, before the directory gets its name.
+
+    Raises OSError.
+    """
+    folder = os.open(directory, _DIRECTORY | os.O_NOFOLLOW)
+    try:
+        for name, data in contents.items():
+            fd = open_regular(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=folder)
+            try:
+                _write_all(fd, data)
+            finally:
+                os.close(fd)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """Write a whole file to the disk. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.fsync(fd)
 
 
 def read_whole(path: Path) -> bytes:

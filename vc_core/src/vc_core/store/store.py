@@ -139,8 +139,7 @@ class Store:
         files.remove_tree(building)
         try:
             building.mkdir(mode=0o700)
-            files.write_atomic(building, "config.json", encode_config(config))
-            files.write_atomic(building, "state.json", records.encode(record))
+            files.write_new(building, {"config.json": encode_config(config), "state.json": records.encode(record)})
             building.rename(target)
             files.sync_directory(pods)
         except BaseException as error:
