@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import pytest
 import vc_core as vc
 from vc_core.driver import Hypervisor
 from vc_core.errors import HypervisorError
+from vc_core.testing import Plugins
 from vc_extension_journal.journal import PATH_VARIABLE
 from vc_extension_journal.timed import TimedHypervisor
 
@@ -20,10 +21,11 @@ Lines = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
-def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("VIRTCONTAINERS_ROOT", str(tmp_path / "root"))
     monkeypatch.setenv(PATH_VARIABLE, str(tmp_path / "journal.jsonl"))
-    return tmp_path / "journal.jsonl"
+    yield tmp_path / "journal.jsonl"
+    Plugins().drain()
 
 
 @pytest.fixture
@@ -31,6 +33,7 @@ def lines(journal: Path) -> Lines:
     """Return a function that returns the lines of one kind of event."""
 
     def lines(event: str) -> list[dict[str, Any]]:
+        Plugins().drain()  # until the extension has got all notifications of this process
         found = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
         return [line for line in found if line["event"] == event]
 
@@ -80,6 +83,7 @@ def test_a_journal_that_cannot_be_written_stops_no_pod(journal: Path, caplog: py
     journal.symlink_to("/etc/passwd")
     with vc.run_pod(pod()):
         pass
+    Plugins().drain()
     assert "cannot be written" in caplog.text
 
 
@@ -87,6 +91,7 @@ def test_without_a_name_nothing_is_written(journal: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv(PATH_VARIABLE)
     with vc.run_pod(pod()):
         pass
+    Plugins().drain()
     assert not journal.exists()
 
 

@@ -479,6 +479,7 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.may.set()
+    Plugins(bare=True).drain()
 
 
 def test_a_notification_does_not_wait_for_the_extensions(gate: Gate) -> None:

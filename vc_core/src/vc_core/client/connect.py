@@ -161,10 +161,7 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
         try:
             with store.locked(pod_id) as lock:
                 held.append(lock)
-                try:
-                    event_loop.run(one(), watchdog, on_stopped=report_end)
-                finally:
-                    plugins.drain()  # under the lock, so that notifications of the next operation come later
+                event_loop.run(one(), watchdog, on_stopped=report_end)
         except VCError as error:
             failed.append(error)
         except BaseException:

@@ -34,7 +34,7 @@ from vc_core.supervisor.messages import Progress as ProgressEvent
 from vc_core.supervisor.wire import LOG_NAME
 
 if TYPE_CHECKING:
-    from vc_core.plugins.registry import Plugins
+    pass
 
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
 _GONE_TIMEOUT = 10.0
@@ -89,7 +89,7 @@ def _create(store: Store, config: PodConfig) -> Operation[str]:
         with trace.span("write the pod"), store.locked(config.id):
             store.create(completed, record)
         made.append(config.id)
-        _notify(plugins, config.id, "", State.READY)
+        plugins.notify_pod_transition(config.id, "", str(State.READY))
         return config.id
 
     try:
@@ -246,7 +246,7 @@ def _delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
                 state = str(State.FAILED)
             _lift_limits(store, pod_id, force)
             store.remove(pod_id)
-        _notify(Plugins(), pod_id, state, "")
+        Plugins().notify_pod_transition(pod_id, state, "")
 
     yield InThread(work)
 
@@ -432,9 +432,3 @@ def _run(
                 yield from _delete(store, pod_id, force=True)
         raise
     return pod_id, code
-
-
-def _notify(plugins: Plugins, pod_id: str, old: str, new: str) -> None:
-    """Notify extensions that a pod was created or deleted, and wait until they are: the process may end after this."""
-    plugins.notify_pod_transition(pod_id, str(old), str(new))
-    plugins.drain()

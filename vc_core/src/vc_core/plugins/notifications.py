@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -42,27 +43,33 @@ def with_timeout(function: Callable[[], _T], timeout: float) -> _T:
     return outcome.result()
 
 
+#: Calls the hook of a name, with arguments, of every extension.
+Deliver = Callable[[str, Mapping[str, object]], None]
+
+
 class Notifications:
     """An ordered queue of notifications and the thread that delivers them.
 
-    :meth:`put` and :meth:`drain` may be called from any thread. ``deliver`` is called on one daemon thread, which
+    :meth:`put` and :meth:`drain` may be called from any thread. Notifications are delivered on one daemon thread, which
     :meth:`put` starts when the queue was empty and which ends when the queue is empty again.
     """
 
-    def __init__(self, deliver: Callable[[str, Mapping[str, object]], None]) -> None:
-        """``deliver`` calls the hook of the given name, with the given arguments, of every extension."""
-        self._deliver = deliver
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Be empty. Called in a process that was forked: the thread that delivers is in its parent."""
         self._changed = threading.Condition()
-        self._pending: deque[tuple[str, Mapping[str, object]]] = deque()
+        self._pending: deque[tuple[Deliver, str, Mapping[str, object]]] = deque()
         self._delivering = False
 
-    def put(self, hook: str, arguments: Mapping[str, object]) -> None:
+    def put(self, deliver: Deliver, hook: str, arguments: Mapping[str, object]) -> None:
         """Queue a call of a hook and return at once; if the queue is full, log the notification and drop it."""
         with self._changed:
             if len(self._pending) == _PENDING_MAX:
                 _log.error("the extensions are too slow: %s with %s is not delivered", hook, arguments)
                 return
-            self._pending.append((hook, arguments))
+            self._pending.append((deliver, hook, arguments))
             if not self._delivering:
                 self._delivering = True
                 threading.Thread(target=self._run, name="notifications", daemon=True).start()
@@ -80,8 +87,13 @@ class Notifications:
                     self._delivering = False
                     self._changed.notify_all()
                     return
-                hook, arguments = self._pending.popleft()
+                deliver, hook, arguments = self._pending.popleft()
             try:
-                self._deliver(hook, arguments)
+                deliver(hook, arguments)
             except Exception:
                 _log.exception("%s cannot be delivered", hook)
+
+
+#: That of this process: so what several operations notify of is delivered in their order, and no operation waits.
+QUEUE = Notifications()
+os.register_at_fork(after_in_child=QUEUE.reset)

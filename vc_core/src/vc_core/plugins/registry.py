@@ -7,6 +7,7 @@ extensions. The typed faces (in ``drivers``) check what a hook returns.
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import logging
 import threading
@@ -34,7 +35,7 @@ from vc_core.plugins.drivers import (
 from vc_core.plugins.guard import call, guard
 from vc_core.plugins.hook_calls import HookResult, perform, track
 from vc_core.plugins.loaded import LoadedPlugin
-from vc_core.plugins.notifications import HookTimeoutError, Notifications, with_timeout
+from vc_core.plugins.notifications import QUEUE, HookTimeoutError, with_timeout
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.rules import OPTIONAL, REQUIRED, violations
 from vc_core.plugins.running_call import executing
@@ -48,6 +49,8 @@ LOAD_TIMEOUT = 15.0
 #: Seconds that a process blocks, before it ends, until its notifications are delivered: time for one extension that
 #: hangs and is disabled, and for the others.
 DRAIN_TIMEOUT = 2 * EXTENSION_TIMEOUT
+
+atexit.register(QUEUE.drain, DRAIN_TIMEOUT)
 
 #: Installed extensions that did not load, or hung, in this process: each name with its distributions. A command makes
 #: several ``Plugins``; none of them tries these again.
@@ -76,7 +79,6 @@ class Plugins:
         self._plugins: dict[tuple[PluginKind, str], LoadedPlugin] = {}
         self._broken_extensions: dict[str, DriverError] = {}
         self._extensions_loaded = False
-        self._notifications = Notifications(self._deliver)
         self._manager = pluggy.PluginManager(PROJECT)
         for spec in (HypervisorSpec, AgentSpec, SpawnerSpec, GuestSpec, DriverSpec, ExtensionSpec):
             self._manager.add_hookspecs(spec)
@@ -144,22 +146,22 @@ class Plugins:
     def notify_pod_transition(self, pod_id: str, old: str, new: str) -> None:
         """Notify every extension that a pod changed its state; see ``vc_pod_transition``.
 
-        Called by the process that wrote the new state. Never raises, and returns at once: one thread delivers this
-        object's notifications, of pods and containers alike, in the order of these calls. See :meth:`drain`.
+        Called by the process that wrote the new state. Never raises, and returns at once: one thread delivers the
+        notifications of this process, of pods and containers alike, in the order of these calls. See :meth:`drain`.
         """
-        self._notifications.put("vc_pod_transition", {"pod_id": pod_id, "old": old, "new": new})
+        QUEUE.put(self._deliver, "vc_pod_transition", {"pod_id": pod_id, "old": old, "new": new})
 
     def notify_container_transition(self, pod_id: str, container_id: str, old: str, new: str) -> None:
         """Notify every extension that a container changed its state, as :meth:`notify_pod_transition` does."""
         arguments = {"pod_id": pod_id, "container_id": container_id, "old": old, "new": new}
-        self._notifications.put("vc_container_transition", arguments)
+        QUEUE.put(self._deliver, "vc_container_transition", arguments)
 
     def drain(self, timeout: float = DRAIN_TIMEOUT) -> None:
-        """Block until all notifications are delivered, for ``timeout`` seconds at most. Never raises.
+        """Block until all notifications of this process are delivered, for ``timeout`` seconds at most. Never raises.
 
-        Called at the end of a process, or of an operation, that wrote states; never on an event loop with other work.
+        Called at the end of a process that wrote states; never on an event loop with other work.
         """
-        self._notifications.drain(timeout)
+        QUEUE.drain(timeout)
 
     def load_extensions(self) -> None:
         """Load all extensions once, each within ``EXTENSION_TIMEOUT`` seconds; log those that fail. Never raises.
