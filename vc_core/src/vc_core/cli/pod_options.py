@@ -214,7 +214,6 @@ class PodOptions:
         )
 
     def _hypervisor_config(self) -> HypervisorConfig:
-        from vc_core.cli.driver_options import guest_texts, read_texts
         from vc_core.store.settings import read_settings
 
         hypervisor = self.hypervisor or read_settings().pod.hypervisor
@@ -225,17 +224,23 @@ class PodOptions:
             kernel_params=[vc_core.Param.parse(text) for text in self.kernel_params],
             template=self.template,
             guest=self.guest,
-            guest_options=guest_texts("--guest-option", self.guest_options, self.guest, hypervisor),
-            options=read_texts("--hypervisor-option", self.hypervisor_options, PluginKind.HYPERVISOR, hypervisor),
+            guest_options=self._guest_options(hypervisor),
+            options=_read_texts("--hypervisor-option", self.hypervisor_options, PluginKind.HYPERVISOR, hypervisor),
         )
 
+    def _guest_options(self, hypervisor: str) -> dict[str, object]:
+        if not self.guest_options:
+            return {}
+        from vc_core.cli.driver_options import guest_texts
+
+        return guest_texts("--guest-option", self.guest_options, self.guest, hypervisor)
+
     def _agent_config(self) -> dict[str, object]:
-        from vc_core.cli.driver_options import read_texts
+        flags = {name: value for _, name, *_ in _AGENT_FLAGS if (value := getattr(self, name))}
         from vc_core.store.settings import read_settings
 
-        flags = {name: value for _, name, *_ in _AGENT_FLAGS if (value := getattr(self, name))}
         agent = self.agent or read_settings().pod.agent
-        return read_texts("--agent-option", self.agent_options, PluginKind.AGENT, agent) | flags
+        return _read_texts("--agent-option", self.agent_options, PluginKind.AGENT, agent) | flags
 
     def _network_config(self) -> NetworkConfig:
         implied = "tap" if self.tap else "user" if self.forwards or self.outbound else "none"
@@ -248,6 +253,15 @@ class PodOptions:
             gateway=self.gateway,
             dns=self.dns,
         )
+
+
+def _read_texts(flag: str, texts: tuple[str, ...], kind: PluginKind, name: str) -> dict[str, object]:
+    """Return the options of a driver; without any, what reads them is not imported. Raises as what reads them."""
+    if not texts:
+        return {}
+    from vc_core.cli.driver_options import read_texts
+
+    return read_texts(flag, texts, kind, name)
 
 
 def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:

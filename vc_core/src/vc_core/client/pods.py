@@ -20,13 +20,11 @@ from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id, new_id, pod_uuid
 from vc_core.config.pod import PodConfig
 from vc_core.config.values import check_timeout
-from vc_core.driver.guest import Progress
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import BusyError, PodNotFoundError, StateError, StorageError, SupervisorError, VCError
 from vc_core.host import processes
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
-from vc_core.store.settings import read_settings
 from vc_core.store.status import at_rest, effective_record, require, vm_identity
 from vc_core.store.store import LOCK_TIMEOUT, Store
 from vc_core.supervisor.messages import Event, Start, Started, Stop, Streams
@@ -34,6 +32,8 @@ from vc_core.supervisor.messages import Progress as ProgressEvent
 from vc_core.supervisor.wire import LOG_NAME
 
 if TYPE_CHECKING:
+    from vc_core.driver.guest import Progress
+
     pass
 
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
@@ -70,6 +70,7 @@ def _create(store: Store, config: PodConfig) -> Operation[str]:
     def work() -> str:
         from vc_core.engine import assembly
         from vc_core.plugins.registry import Plugins
+        from vc_core.store.settings import read_settings
 
         store.require_absent(config.id)  # before any plug-in is loaded; the lock of a pod that runs is held
         defaults = read_settings(store.roots.environment).pod

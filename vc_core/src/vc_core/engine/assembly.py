@@ -37,15 +37,14 @@ _NEEDED = (
 )
 
 
-def load(plugins: Plugins, config: PodConfig) -> None:
-    """Load what the start of a pod calls: extensions and drivers. An error is left to the start, which raises it again.
+def load(plugins: Plugins, config: PodConfig, roots: Roots) -> None:
+    """Load what the start of a pod calls: extensions, drivers, and the modules that these import when they are used.
 
-    Called while the pod is created.
+    Called while the pod is checked, which raises the errors that are ignored here.
     """
     plugins.load_extensions()
     with suppress(VCError):
-        plugins.hypervisor(config.hypervisor_type)
-        plugins.agent(config.agent_type)
+        make_drivers(plugins, config, PodContext.of(config, roots.pod_run_dir(config.id)))
         plugins.guest(guest_driver(plugins, config))
 
 

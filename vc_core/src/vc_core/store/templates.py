@@ -7,7 +7,6 @@ was killed is removed by the next. Removing a template takes nothing from its cl
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -242,7 +241,7 @@ def _read(path: Path) -> _Manifest:
 
 def _describe(path: Path) -> _File:
     status = path.lstat()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if status.st_size <= _HASHED_MAX else ""
+    digest = _digest(path) if status.st_size <= _HASHED_MAX else ""
     return _File(size=status.st_size, inode=status.st_ino, modified=status.st_mtime_ns, sha256=digest)
 
 
@@ -253,7 +252,14 @@ def _is(path: Path, expected: _File) -> bool:
         return False
     if (status.st_size, status.st_ino, status.st_mtime_ns) != (expected.size, expected.inode, expected.modified):
         return False
-    return not expected.sha256 or hashlib.sha256(path.read_bytes()).hexdigest() == expected.sha256
+    return not expected.sha256 or _digest(path) == expected.sha256
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 hash of a file. Raises OSError."""
+    import hashlib  # here, because clients look for templates and compare none
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _room(path: Path) -> int:

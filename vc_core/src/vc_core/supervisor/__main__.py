@@ -46,13 +46,14 @@ def main(argv: list[str]) -> int:
     signal.alarm(READY_TIMEOUT)
     gc.disable()  # what is imported stays, so the collector would search it for garbage in vain
     trace.join(f"supervisor of pod {pod_id}")
-    plugins = _wait_for_pod()
+    roots = Roots.from_environment()
+    plugins = _wait_for_pod(roots)
     if plugins is None:
         return 0
     gc.freeze()
     gc.enable()
     signal.alarm(READY_TIMEOUT)
-    store = Store(Roots.from_environment())
+    store = Store(roots)
     try:
         with store.locked(pod_id, _LOCK_TIMEOUT):
             record = store.read(pod_id)
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _wait_for_pod() -> Plugins | None:
+def _wait_for_pod(roots: Roots) -> Plugins | None:
     """Return the plug-ins once the pod is stored, with its drivers loaded if its configuration came before.
 
     Returns None when the starter has left without that.
@@ -89,7 +90,7 @@ def _wait_for_pod() -> Plugins | None:
         # A plain user's process enters its namespaces later, which it can with one thread only.
         if os.geteuid() == 0:
             with trace.span("load drivers"):
-                assembly.load(plugins, msgspec.json.decode(line, type=PodConfig))
+                assembly.load(plugins, msgspec.json.decode(line, type=PodConfig), roots)
     return None
 
 
