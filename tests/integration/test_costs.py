@@ -18,7 +18,17 @@ from .conftest import supervisors, virtc
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 
 #: What a supervisor that serves a pod of the default drivers has no use for.
-NEEDLESS = {"click", "rich", "pip", "setuptools", "asyncssh", "http.client", "unittest", "vc_core.cli", "vc_core.aio"}
+NEEDLESS = {
+    "click",
+    "rich",
+    "pip",
+    "setuptools",
+    "asyncssh",
+    "http.client",
+    "unittest",
+    "vc_core.cli",
+    "vc_core.aio",
+} | {"packaging.requirements"}
 
 #: What only a client needs that makes or starts a pod.
 MAKING = {

@@ -64,6 +64,8 @@ def distribution(site: Path, name: str) -> Distribution:
         (["vc-core>=0.1", "vc-core<0.2", "pluggy>=1"], ">=0.1,<0.2"),
         (["vc-core", "vc-core<0.2; sys_platform == 'linux'"], "<0.2"),
         (["vc-core>=7; sys_platform == 'plan9'"], None),
+        (["vc-core[testing]>=7,<8; extra == 'testing'", "vc-core>=0.1"], ">=0.1"),
+        (["vc-core>=7; extra == 'testing' or python_version > '3'"], ">=7"),
         (["vc-core @ https://example.org/vc_core.whl"], ""),
     ],
 )

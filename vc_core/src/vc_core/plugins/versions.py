@@ -23,6 +23,9 @@ _DISTRIBUTIONS_KEPT = 64
 #: A requirement on vc-core (PEP 508): what follows the name and extras.
 _ON_CORE = re.compile(r"\s*vc[-_.]+core\s*(?:\[[^\]]*\])?\s*(?![\w.-])(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
 
+#: The marker of a requirement that a distribution has for one of its extras only, which are not asked for here.
+_OF_EXTRA = re.compile(r"""\s*extra\s*==\s*(?:'[\w.-]+'|"[\w.-]+")\s*""", re.ASCII)
+
 
 def core_versions(distribution: Distribution) -> str | None:
     """Return the versions of vc-core that a distribution requires here, such as ">=0.1,<0.2"; None if it requires none.
@@ -39,8 +42,11 @@ def core_versions(distribution: Distribution) -> str | None:
 
 def _versions(text: str, rest: str) -> str | None:
     """Return the versions of the requirement ``text``, which ends with ``rest``; None if it does not apply here."""
+    versions, _, marker = rest.partition(";")
+    if "@" not in rest and _OF_EXTRA.fullmatch(marker):
+        return None
     if not (";" in rest or "@" in rest):
-        return rest.strip().removeprefix("(").removesuffix(")").strip()
+        return versions.strip().removeprefix("(").removesuffix(")").strip()
     from packaging.requirements import InvalidRequirement, Requirement  # 20 ms, which few loads of a driver should take
 
     try:
