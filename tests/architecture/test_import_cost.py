@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+
+import vc_core as vc
+from vc_core.host.processes import supervisor_arguments
+from vc_core.supervisor.ready import GO, OK
 
 #: What only operations on a pod need, or what draws tables on a terminal.
 HEAVY = {
@@ -28,10 +33,21 @@ HEAVY = {
     *("vc_core.plugins.registry", "vc_core.cli.pod_options", "vc_core.cli.check", "vc_core.host_report", "vc_core.podfile", "yaml"),
 }
 
+#: What a supervisor has no use for that starts a pod of the default drivers.
+NEEDLESS = {
+    *("click", "rich", "pip", "setuptools", "asyncssh", "http.client", "unittest", "packaging.requirements"),
+    *("vc_core.cli", "vc_core.aio", "vc_core.client"),
+}
+
 LOOKS = {
     "vc_core.list_pods()": ["import vc_core; vc_core.list_pods()"],
     "virtc pod list": ["from vc_core.cli.entry import main; main()", "pod", "list"],
 }
+
+
+def imported(text: str) -> set[str]:
+    """Return the modules in what an interpreter writes with ``-X importtime``."""
+    return set(re.findall(r"^import time:[\s\d]+\|[\s\d]+\|\s+(\S+)$", text, flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -43,7 +59,36 @@ def test_listing_pods_imports_neither_drivers_nor_their_machinery(look: str, tmp
         encoding="utf-8",
         check=True,
     )
-    imported = set(re.findall(r"^import time:[\s\d]+\|[\s\d]+\|\s+(\S+)$", done.stderr, flags=re.MULTILINE))
-    assert "vc_core.store.store" in imported, "the pods were not looked at"
-    assert imported & HEAVY == set()
-    assert not [name for name in imported if re.match(r"vc_(hypervisor|agent|spawner|guest)_", name)]
+    found = imported(done.stderr)
+    assert "vc_core.store.store" in found, "the pods were not looked at"
+    assert found & HEAVY == set()
+    assert not [name for name in found if re.match(r"vc_(hypervisor|agent|spawner|guest)_", name)]
+
+
+def test_a_supervisor_imports_nothing_of_the_command_and_no_network_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTCONTAINERS_ROOT", str(tmp_path))
+    config = vc.PodConfig(id="p1")
+    vc.create_pod(config)
+    reading, ready = os.pipe()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-X", "importtime", *supervisor_arguments("p1"), str(ready)],
+            pass_fds=[ready],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            os.close(ready)
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(msgspec.json.encode(config) + b"\n" + GO)
+            process.stdin.flush()
+            text = process.stderr.read().decode()  # up to where its log is the standard error
+            assert os.read(reading, 100) == OK
+            process.kill()
+    finally:
+        os.close(reading)
+    found = imported(text)
+    assert "vc_core.engine.engine" in found
+    assert found & NEEDLESS == set()
