@@ -69,8 +69,7 @@ class Starting:
         from vc_core.store.templates import Templates
 
         try:
-            wanted = config.hypervisor_type, config.agent_type
-            if wanted not in {(one.hypervisor, one.agent) for one in Templates(self._store.roots.cache).list()}:
+            if not Templates(self._store.roots.cache).has_any_of(config.hypervisor_type, config.agent_type):
                 return
             line = msgspec.json.encode(config) + b"\n"
         except (StorageError, UnicodeEncodeError):

@@ -61,6 +61,10 @@ _log = logging.getLogger(__name__)
 _D = TypeVar("_D", bound=BaseDriver)
 
 
+def _key(extension: LoadedPlugin) -> tuple[str, str]:
+    return extension.name, f"{extension.distribution} {extension.version}"
+
+
 class Plugins:
     """The plug-ins of one runtime. Cheap to make: installed distributions are read when a name is first looked up.
 
@@ -209,8 +213,8 @@ class Plugins:
         self.load_extensions()
         plugins = self._registered()
         for extension in plugins:
-            if extension.kind is not PluginKind.EXTENSION:
-                continue
+            if extension.kind is not PluginKind.EXTENSION or _key(extension) in _unusable:
+                continue  # it hung in a call through another object of this class
             others = [other.obj for other in plugins if other is not extension]
             caller = self._manager.subset_hook_caller(hook, others)
             if not caller.get_hookimpls():
@@ -229,7 +233,7 @@ class Plugins:
             if self._plugins.pop((extension.kind, extension.name), None) is not None:
                 self._manager.unregister(extension.obj)
                 if extension.distribution:
-                    _unusable.add((extension.name, f"{extension.distribution} {extension.version}"))
+                    _unusable.add(_key(extension))
         message = "%s: hook %s did not return within %g s; the extension is disabled"
         _log.error(message, extension, hook, EXTENSION_TIMEOUT)
 

@@ -172,6 +172,12 @@ class Templates:
                     found.append(_status(path, _read(path)))
         return sorted(found, key=lambda one: one.used_at)
 
+    def has_any_of(self, hypervisor: str, agent: str) -> bool:
+        """Return whether there is a template of these drivers. Makes no directory. Raises StorageError."""
+        if not (self._cache / "templates").exists():
+            return False
+        return any((one.hypervisor, one.agent) == (hypervisor, agent) for one in self.list())
+
     def remove(self, kind: str) -> None:
         """Remove a template; its clones run on. Raises TemplateNotFoundError, StorageError."""
         path = self._directory() / kind
