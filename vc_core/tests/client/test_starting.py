@@ -45,7 +45,7 @@ def template(store: Store) -> None:
     """Let there be a template of the hypervisor and the agent."""
     cache = Templates(store.roots.cache)
     with cache.making("k1", lambda _: None) as making:
-        cache.publish(making, hypervisor="qemu", agent="hyperstart", memory=0, vcpus=0)
+        cache.publish(making, hypervisor="qemu", agent="hyperstart", memory=0, vcpus=0, size_max=1 << 30)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def starting(traced: Store) -> Iterator[Starting]:
 def test_without_a_template_of_its_drivers_no_supervisor_is_started_early(store: Store, starting: Starting) -> None:
     cache = Templates(store.roots.cache)
     with cache.making("k1", lambda _: None) as making:
-        cache.publish(making, hypervisor="qemu", agent="sshd", memory=0, vcpus=0)
+        cache.publish(making, hypervisor="qemu", agent="sshd", memory=0, vcpus=0, size_max=1 << 30)
     starting.spawn_early(CONFIG)
     assert not starting.waits
 

@@ -18,6 +18,7 @@ from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import DriverContractError, DriverLoadError, SupervisorLostError
 from vc_core.host.processes import find_supervisors
 from vc_core.plugins import event_loop, hook_calls, limits, registry
+from vc_core.plugins.notifications import QUEUE
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
@@ -107,6 +108,7 @@ def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path / "block"
     if module := sys.modules.pop("stranger_blocking", None):
         module.END.set()
+    QUEUE.drain(SOON)  # whose thread starts others
     for thread in threading.enumerate():
         if thread.name.startswith(("pod ", "plug-in")):
             thread.join(SOON)

@@ -174,9 +174,10 @@ class Templates:
 
     def has_any_of(self, hypervisor: str, agent: str) -> bool:
         """Return whether there is a template of these drivers. Makes no directory. Raises StorageError."""
-        if not (self._cache / "templates").exists():
-            return False
-        return any((one.hypervisor, one.agent) == (hypervisor, agent) for one in self.list())
+        with suppress(OSError):
+            if (self._cache / "templates").exists():
+                return any((one.hypervisor, one.agent) == (hypervisor, agent) for one in self.list())
+        return False
 
     def remove(self, kind: str) -> None:
         """Remove a template; its clones run on. Raises TemplateNotFoundError, StorageError."""
