@@ -30,7 +30,14 @@ HEAVY = {
         "qemu",
         "asyncssh",
     ),
-    *("vc_core.plugins.registry", "vc_core.cli.pod_options", "vc_core.cli.check", "vc_core.host_report", "vc_core.podfile", "yaml"),
+    *(
+        "vc_core.plugins.registry",
+        "vc_core.cli.pod_options",
+        "vc_core.cli.check",
+        "vc_core.host_report",
+        "vc_core.podfile",
+        "yaml",
+    ),
 }
 
 #: What a supervisor has no use for that starts a pod of the default drivers.

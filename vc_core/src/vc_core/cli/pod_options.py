@@ -236,9 +236,9 @@ class PodOptions:
         return guest_texts("--guest-option", self.guest_options, self.guest, hypervisor)
 
     def _agent_config(self) -> dict[str, object]:
-        flags = {name: value for _, name, *_ in _AGENT_FLAGS if (value := getattr(self, name))}
         from vc_core.store.settings import read_settings
 
+        flags = {name: value for _, name, *_ in _AGENT_FLAGS if (value := getattr(self, name))}
         agent = self.agent or read_settings().pod.agent
         return _read_texts("--agent-option", self.agent_options, PluginKind.AGENT, agent) | flags
 

@@ -14,7 +14,7 @@ import msgspec
 
 from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.driver.process import ProcessIdentity
-from vc_core.errors import StorageError, SupervisorError, error_from_wire
+from vc_core.errors import ConfigError, StorageError, SupervisorError, error_from_wire
 from vc_core.host.processes import find_starting_supervisor, supervisor_arguments
 from vc_core.plugins import running_call
 from vc_core.store.records import PodRecord
@@ -66,13 +66,15 @@ class Starting:
         A hypervisor of which there are templates has VMs that need a supervisor. Other starts take seconds, of which
         this would save a small part. Called in a thread while the pod is not stored yet. Raises SupervisorError.
         """
+        from vc_core.store.settings import read_settings
         from vc_core.store.templates import Templates
 
         try:
-            if not Templates(self._store.roots.cache).has_any_of(config.hypervisor_type, config.agent_type):
+            completed = read_settings(self._store.roots.environment).pod.complete(config)
+            if not Templates(self._store.roots.cache).has_any_of(completed.hypervisor_type, completed.agent_type):
                 return
-            line = msgspec.json.encode(config) + b"\n"
-        except (StorageError, UnicodeEncodeError):
+            line = msgspec.json.encode(completed) + b"\n"
+        except (ConfigError, StorageError, UnicodeEncodeError):
             return  # which the creation of the pod raises
         self._spawn(None)
         assert self._ends is not None
