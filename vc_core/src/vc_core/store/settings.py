@@ -170,7 +170,7 @@ def _read(path: Path) -> Document:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _SIZE_MAX:
             raise ConfigError(f"{name} is not a regular file of {_SIZE_MAX} bytes at most")
-        if status.st_uid not in (0, os.geteuid()):
+        if status.st_uid not in _trusted():
             raise ConfigError(f"{name} belongs to user {status.st_uid}; run: chown {os.geteuid()} {path}")
         if status.st_mode & 0o022:
             raise ConfigError(f"{name} is writable by others; run: chmod 644 {path}")
@@ -182,3 +182,15 @@ def _read(path: Path) -> Document:
     finally:
         os.close(fd)
     return Document.parse(str(path), text, Format.TOML)
+
+
+def _trusted() -> set[int]:
+    """Return the owners that a file may have: root and this user.
+
+    In the user namespace of a plain user's supervisor root has the id of all users who have none there. A file that one
+    of them owns was refused outside, when the pod was created.
+    """
+    lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    has_root = any(int(line.split()[0]) == 0 for line in lines)
+    root = 0 if has_root else int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
+    return {root, os.geteuid()}
