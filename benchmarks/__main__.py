@@ -6,7 +6,9 @@ import argparse
 import signal
 import sys
 
-from benchmarks import execs, jail, memory, plugins, report, ssh, starts, store, streams
+from benchmarks import (
+    density, execs, growth, jail, memory, peers, plugins, report, ssh, starts, storage, store, streams,
+)  # fmt: skip
 from benchmarks.frame import Row, Section, fill, measure
 from benchmarks.guard import guard
 from benchmarks.world import temporary_world
@@ -15,7 +17,9 @@ from benchmarks.world import temporary_world
 ROWS: tuple[Row, ...] = (
     *starts.ROWS, *execs.ROWS, *store.ROWS, *memory.ROWS, *jail.ROWS, *streams.ROWS, *ssh.ROWS, *plugins.ROWS,
 )  # fmt: skip
-SECTIONS: tuple[Section, ...] = (*streams.SECTIONS, *ssh.SECTIONS)
+SECTIONS: tuple[Section, ...] = (
+    *density.SECTIONS, *growth.SECTIONS, *streams.SECTIONS, *storage.SECTIONS, *peers.SECTIONS, *ssh.SECTIONS,
+)  # fmt: skip
 
 #: The names of the rows that ``--guard`` measures.
 GUARDED = tuple(row.name for row in ROWS if row.guard is not None)

@@ -16,15 +16,18 @@ from vc_hypervisor_qemu.host import find_binary
 
 
 class BareVm:
-    """One such machine. ``seconds_to_init`` is the time from the start of QEMU's process to init's first line."""
+    """One such machine. ``seconds_to_init`` is the time from the start of QEMU's process to init's first line.
 
-    def __init__(self, world: World) -> None:
+    ``memory`` is that of the machine, in MiB.
+    """
+
+    def __init__(self, world: World, memory: int = 512) -> None:
         image, archive, folder = world.image, world.bare_archive, world.new_folder("vm")
         self._listeners = {name: _listen(folder / f"{name}.sock") for name in ("console", "port")}
         began = time.monotonic()
         self._qemu = subprocess.Popen(
             [
-                str(find_binary("")), *machine(QemuConfig(), ACCELERATOR), "-m", "512",
+                str(find_binary("")), *machine(QemuConfig(), ACCELERATOR), "-m", str(memory),
                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-chardev", f"socket,id=c,path={folder}/console.sock", "-serial", "chardev:c",
                 "-device", "virtio-serial-pci,disable-legacy=on",

@@ -130,7 +130,7 @@ def measure(row: Row, world: World, rounds: int, end: float = math.inf) -> Measu
             while len(amounts) < rounds and not (amounts and time.monotonic() > end):
                 amounts.append(one_turn())
     except Exception as error:
-        return Unmeasured(row, _reason(error))
+        return Unmeasured(row, reason(error))
     values = [one - two if row.difference else one / two for one, two in amounts]
     value, (ours, other) = statistics.median(values), map(statistics.median, zip(*amounts, strict=True))
     return Measured(row, value, ours, other, len(amounts), load)
@@ -141,15 +141,16 @@ def fill(section: Section, world: World) -> Iterator[str | Plot]:
     try:
         yield from section.measure(world)
     except Exception as error:
-        yield f"Not measured: {_reason(error)}"
+        yield f"Not measured: {reason(error)}"
 
 
-def _reason(error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
+def reason(error: Exception) -> str:
+    """Return what an exception says, in one line; for a program that failed, with its error output."""
+    text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, subprocess.CalledProcessError) and error.stderr:
         said = error.stderr if isinstance(error.stderr, str) else error.stderr.decode(errors="replace")
-        reason = f"{reason} {' '.join(said.split())}"
-    return reason
+        text = f"{text} {' '.join(said.split())}"
+    return text
 
 
 def seconds(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools/requirements.txt"
-RELEASE_TOOLS = ROOT / "tools/release-requirements.txt"
+#: What is installed into environments of its own.
+APART = (ROOT / "tools/bench-requirements.txt", ROOT / "tools/release-requirements.txt")
 OLDEST_PYTHON = "3.11"
 COMMENT = f"# Made by ./dev lock, for Python {OLDEST_PYTHON} and newer."
 
@@ -69,4 +70,5 @@ def write(lock: Path, requirements: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     write(lock_of(TOOLS), everything())
-    write(lock_of(RELEASE_TOOLS), lines(RELEASE_TOOLS))
+    for tools in APART:
+        write(lock_of(tools), lines(tools))

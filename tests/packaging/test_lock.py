@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 LOCK = load(ROOT / "tools/lock.py")
 SOURCES = {
     LOCK.lock_of(LOCK.TOOLS): LOCK.everything(),
-    LOCK.lock_of(LOCK.RELEASE_TOOLS): LOCK.lines(LOCK.RELEASE_TOOLS),
+    **{LOCK.lock_of(tools): LOCK.lines(tools) for tools in LOCK.APART},
 }
 
 
