@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import vc_core as vc
+from benchmarks import proc
 from benchmarks.clone import Clone, RawTemplate, pod_config, warm
 from benchmarks.frame import Row, Turn, turn
 from benchmarks.world import World
@@ -52,13 +52,7 @@ def _per_further(world: World, start: Callable[[], object]) -> float:
 def settled_pss(world: World) -> float:
     """Return the PSS in MiB of all processes of the world's virtual machines, when their guests do nothing more."""
     time.sleep(_SETTLED)
-    return sum(map(_pss, _processes(world)))
-
-
-def _pss(pid: int) -> float:
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    (kib,) = re.findall(r"^Pss: +(\d+) kB", rollup, re.MULTILINE)
-    return int(kib) / 1024
+    return sum(map(proc.memory, _processes(world)))
 
 
 def _processes(world: World) -> set[int]:
@@ -67,10 +61,7 @@ def _processes(world: World) -> set[int]:
     What runs in a jail has neither their environment nor their working directory.
     """
     found = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _uses(entry, world)}
-    new = found
-    while new := {child for pid in new for child in _children(pid)} - found:
-        found |= new
-    return found
+    return found.union(*map(proc.descendants, found))
 
 
 def _uses(entry: Path, world: World) -> bool:
@@ -78,11 +69,6 @@ def _uses(entry: Path, world: World) -> bool:
         return f"{ROOT_VARIABLE}={world.folder}".encode() in (entry / "environ").read_bytes()
     except OSError:  # it has ended
         return False
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text(encoding="ascii").split()]
 
 
 ROWS = (
