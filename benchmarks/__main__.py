@@ -7,8 +7,20 @@ import signal
 import sys
 
 from benchmarks import (
-    density, execs, growth, jail, memory, peers, plugins, report, ssh, starts, storage, store, streams,
-)  # fmt: skip
+    density,
+    execs,
+    growth,
+    jail,
+    memory,
+    peers,
+    plugins,
+    report,
+    ssh,
+    starts,
+    storage,
+    store,
+    streams,
+)
 from benchmarks.frame import Row, Section, fill, measure
 from benchmarks.guard import guard
 from benchmarks.world import temporary_world
