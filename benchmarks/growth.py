@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 
 import vc_core as vc
 from benchmarks.footprint import IDLE_MEMORY, idle_pod, pod_memory
@@ -15,12 +16,15 @@ from benchmarks.frame import Plot, Section, seconds
 from benchmarks.markdown import paragraph, table
 from benchmarks.plots import Line, lines
 from benchmarks.proc import available_memory
+from benchmarks.store import mock_pods
 from benchmarks.world import VIRTC, World
 from vc_core.store.roots import ROOT_VARIABLE
-from vc_core.store.store import Store
 
 RUNNING = (1, 2, 5, 10, 20, 50, 100)
 CREATED = (1, 10, 100, 1000, 10_000)
+
+#: A pod that has no process.
+_MOCK = vc.PodConfig(hypervisor_type="mock", agent_type="noop")
 
 #: MiB that the host keeps free: a run of the benchmarks must not make it swap or kill.
 _SPARE = 2048
@@ -71,17 +75,14 @@ def _running(world: World) -> Iterator[str | Plot]:
 
 
 def _created(world: World) -> Iterator[str | Plot]:
-    """Fill the store with pods of the hypervisor mock until there are 10,000; at each size, list and create."""
+    """List pods of the hypervisor mock, up to 10,000 of them, and create another one."""
     creates, commands, calls = [], [], []
-    with _own_root(world):
-        for size in CREATED:
-            _fill(size)
+    for size in CREATED:
+        with _own_root(world) as root:
+            mock_pods(root, size)
             commands.append(_list_seconds())
             calls.append(_median(vc.list_pods))
-            pods: list[vc.Pod] = []
-            creates.append(_median(partial(_create, pods)))
-            for pod in pods:
-                pod.delete()
+            creates.append(_median(partial(vc.create_pod, _MOCK)))
     yield paragraph(f"""
         Pods of the hypervisor `mock`, which have no process. Figures are medians of {_ROUNDS}. All pods but those
         whose creation is measured are copies of the files of one.""")
@@ -100,32 +101,14 @@ def _created(world: World) -> Iterator[str | Plot]:
     )  # fmt: skip
 
 
-def _create(pods: list[vc.Pod], pod_id: str = "") -> None:
-    """Create a pod and add it to a list."""
-    pods.append(vc.create_pod(vc.PodConfig(id=pod_id, hypervisor_type="mock", agent_type="noop")))
-
-
-def _fill(size: int) -> None:
-    """Add pods until there are ``size``. Each is a copy of the files of the first, with another id in them."""
-    first, roots = "pod-1", Store.here().roots
-    if not vc.list_pods():
-        _create([], first)
-    files = {path.name: path.read_text(encoding="utf-8") for path in roots.pod_state_dir(first).iterdir()}
-    for number in range(len(vc.list_pods()) + 1, size + 1):
-        folder = roots.pod_state_dir(f"pod-{number}")
-        folder.mkdir(mode=0o700)
-        for name, content in files.items():
-            (folder / name).write_text(content.replace(f'"{first}"', f'"{folder.name}"'), encoding="utf-8")
-    assert [status.state for status in vc.list_pods()] == ["ready"] * size
-
-
 @contextmanager
-def _own_root(world: World) -> Iterator[None]:
-    """Let this process, and those that it starts, use a state root in which there are no pods."""
+def _own_root(world: World) -> Iterator[Path]:
+    """Let this process, and those that it starts, use a state root in which there are no pods; yield it."""
     before = os.environ[ROOT_VARIABLE]
-    os.environ[ROOT_VARIABLE] = str(world.new_folder("growth"))
+    root = world.new_folder("growth")
+    os.environ[ROOT_VARIABLE] = str(root)
     try:
-        yield
+        yield root
     finally:
         os.environ[ROOT_VARIABLE] = before
 
