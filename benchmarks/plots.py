@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.environments import ROOT, interpreter
 from benchmarks.frame import Plot
 
-HERE = Path(__file__).parent
+_DRAW = Path(__file__).with_name("draw.py")
 
-#: ``./dev bench`` makes this environment from ``tools/bench-requirements.lock``.
-_PYTHON = HERE.parent / ".cache/bench/bin/python"
+#: What the drawing program imports: these versions, of files with these hashes.
+_LOCK = ROOT / "tools/bench-requirements.lock"
 
 
 @dataclass(frozen=True)
@@ -34,31 +35,18 @@ class Bars:
 
 
 def lines(name: str, title: str, x: str, y: str, series: Sequence[Line]) -> Plot:
-    """Return a plot of lines. ``x`` and ``y`` name what the axes show, with its unit. Raises RuntimeError."""
+    """Return a plot of lines. ``x`` and ``y`` name what the axes show, with its unit. Raises CalledProcessError."""
     return _plot(name, title, {"kind": "lines", "x": x, "y": y, "series": series})
 
 
 def bars(name: str, title: str, x: str, groups: Sequence[str], series: Sequence[Bars]) -> Plot:
-    """Return a plot of horizontal bars. ``x`` names what their lengths show, with its unit. Raises RuntimeError."""
-    content: Mapping[str, object] = {
-        "kind": "bars",
-        "x": x,
-        "y": "",
-        "groups": list(groups),
-        "series": [asdict(one) for one in series],
-    }
-    return _plot(name, title, content)
+    """Return a plot of horizontal bars. ``x`` names what their length is, with its unit. Raises CalledProcessError."""
+    return _plot(name, title, {"kind": "bars", "x": x, "y": "", "groups": groups, "series": series})
 
 
 def _plot(name: str, title: str, content: Mapping[str, object]) -> Plot:
-    if not _PYTHON.exists():
-        raise RuntimeError(f"the plot {name} is not drawn: {_PYTHON} does not exist; ./dev bench makes it")
+    python = interpreter("bench", "--require-hashes", "-r", str(_LOCK))
     description = json.dumps({"title": title, **content}, default=asdict)
-    drawn = subprocess.run(
-        [str(_PYTHON), "-I", str(HERE / "draw.py")],
-        input=description,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        check=True,
-    )
+    command = [python, "-I", str(_DRAW)]
+    drawn = subprocess.run(command, input=description, capture_output=True, encoding="utf-8", check=True)
     return Plot(name, title, drawn.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -36,6 +37,7 @@ def row(name, measured, limit, **more):
 #: Each program has a process of its own: what a test imports of this folder would stay imported.
 COUNT = """
 from pathlib import Path
+from xml.etree import ElementTree
 from benchmarks import plugins
 print(plugins._count(Path("none")))
 """
@@ -124,3 +126,51 @@ def test_listing_names_measures_nothing() -> None:
     done = bench("--list")
     assert done.returncode == 0
     assert "list " in done.stdout
+
+
+@pytest.mark.slow
+def test_a_project_that_cannot_be_measured_is_named_with_the_reason_beside_the_others() -> None:
+    program = """
+from benchmarks import peers
+from benchmarks.peer import Figures
+
+def fails(world):
+    raise RuntimeError("no qemu-img")
+
+peers._PEERS = (("quicksand", fails), ("bare", lambda world: ("bare QEMU", Figures(1.25, 0.004, 2.5, 80.0))))
+print(*peers.SECTIONS[0].measure(None), sep="\\n")
+"""
+    printed = run(program).splitlines()
+    assert "Not measured: quicksand: no qemu-img" in printed
+    assert "| bare QEMU | 1.25 | 4.0 | 2.50 | 80 |" in printed
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_virtual_machine_include_those_that_its_first_one_started() -> None:
+    program = """
+import os, subprocess
+from benchmarks import proc
+with subprocess.Popen(["sh", "-c", "cat & echo; wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+    shell.stdout.readline()
+    found = proc.descendants(os.getpid())
+    print(len(found), found[0] == shell.pid, proc.memory(shell.pid) > 0, proc.cpu_seconds(shell.pid) > 0)
+    shell.kill()
+"""
+    assert run(program) == "2 True True True\n"
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("drawn", "texts"),
+    [
+        ("lines('n', 'Growth', 'pods', 'seconds', [Line('list', [1, 100], [0.1, 2]), Line('start', [1, 100], [1, 1])])",
+         {"Growth", "pods", "seconds", "list", "start", "100"}),
+        ("bars('n', 'Rates', 'MiB/s', ['read', 'write'], [Bars('9p', [120, 1234]), Bars('host', [900, 12000])])",
+         {"Rates", "MiB/s", "read", "write", "9p", "host", "1,234", "12,000"}),
+    ],
+)  # fmt: skip
+def test_a_plot_is_an_svg_with_its_axes_series_and_figures_as_text(drawn: str, texts: set[str]) -> None:
+    picture = run(f"from benchmarks.plots import *\nprint({drawn}.svg)")
+    shown = {text.strip() for element in ElementTree.fromstring(picture).iter() for text in element.itertext()}
+    assert texts <= shown
