@@ -15,8 +15,14 @@ def descendants(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> float:
-    """Return the memory of a process in MiB: what it alone uses, and its part of what several processes share (PSS)."""
-    return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss") / 1024
+    """Return the memory of a process in MiB: what it alone uses, and its part of what several processes share (PSS).
+
+    A process that has ended uses none, although it is there until its parent waits for it.
+    """
+    try:
+        return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss") / 1024
+    except ProcessLookupError:
+        return 0.0
 
 
 def available_memory() -> float:

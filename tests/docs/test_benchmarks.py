@@ -155,8 +155,10 @@ with subprocess.Popen(["sh", "-c", "cat & echo; wait"], stdin=subprocess.PIPE, s
     found = proc.descendants(os.getpid())
     print(len(found), found[0] == shell.pid, proc.memory(shell.pid) > 0, proc.cpu_seconds(shell.pid) > 0)
     shell.kill()
+    os.waitid(os.P_PID, shell.pid, os.WEXITED | os.WNOWAIT)
+    print(proc.memory(shell.pid))
 """
-    assert run(program) == "2 True True True\n"
+    assert run(program) == "2 True True True\n0.0\n"
 
 
 @pytest.mark.slow
