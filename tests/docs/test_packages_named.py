@@ -16,6 +16,7 @@ PAGES = [ROOT / "docs/tutorial/first-pod.md", *sorted((ROOT / "docs/how-to").glo
 PACKAGES = {
     "busybox": "busybox-static",
     "cpio": "cpio",
+    "docker-registry": "docker-registry",
     "ip": "iproute2",
     "mke2fs": "e2fsprogs",
     "mkfs.erofs": "erofs-utils",
@@ -23,9 +24,11 @@ PACKAGES = {
     "mksquashfs": "squashfs-tools",
     "qemu-img": "qemu-utils",
     "script": "bsdutils",
+    "skopeo": "skopeo",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
+    "umoci": "umoci",
 }
 
 #: What every Debian has, what this project brings, and a function of the pages.
@@ -36,6 +39,7 @@ PRESENT = {
         "chmod",
         "chroot",
         "cp",
+        "cut",
         "echo",
         "exec",
         "find",

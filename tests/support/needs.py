@@ -31,6 +31,7 @@ PROGRAMS = {
     "busybox": "busybox-static",
     "cc": "gcc libc6-dev",
     "cpio": "cpio",
+    "docker-registry": "docker-registry",
     "e2fsck": "e2fsprogs",
     "gcc": "gcc libc6-dev",
     "ip": "iproute2",
@@ -49,8 +50,10 @@ PROGRAMS = {
     "qemu-system-aarch64": "qemu-system-arm",
     "readelf": "binutils",
     "shellcheck": "shellcheck",
+    "skopeo": "skopeo",
     "sshd": "openssh-server",
     "strace": "strace",
+    "umoci": "umoci",
     "unshare": "util-linux",
     "virsh": "libvirt-clients",
 }

@@ -32,6 +32,8 @@
      |    +-- CommandError                   the guest could not start a command
      +-- GuestError                          a guest kernel and initramfs cannot be built
      +-- TemplateNotFoundError (LookupError)
+     +-- ImageError                          an image cannot be fetched, or not be used
+     |    +-- ImageNotFoundError (LookupError)
 
 A driver raises only these, always ``from`` the cause. The text of an error is one sentence that names the object, its
 value and what to do. What a guest sends may be quoted in it as it is: see :class:`VCError`.
@@ -241,6 +243,14 @@ class GuestError(VCError):
 
 class TemplateNotFoundError(VCError, LookupError):
     """There is no template of this kind."""
+
+
+class ImageError(VCError):
+    """An image cannot be fetched, verified or unpacked, or no container can be made of it."""
+
+
+class ImageNotFoundError(ImageError, LookupError):
+    """No image of this name is stored on this host."""
 
 
 def error_from_wire(wire: dict[str, Any]) -> VCError:

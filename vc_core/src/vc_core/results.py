@@ -80,6 +80,30 @@ class TemplateStatus:
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStatus:
+    """An image that is stored on this host.
+
+    ``digest``: that of its manifest, which names its content. ``references``: its names. ``size``: bytes of its files.
+    ``pulled_at``: seconds since the epoch. ``pods``: the ids of those that have a container of it, running or not.
+    ``entrypoint`` to ``stop_signal``: what its containers get unless their configuration says otherwise; ``user``:
+    NAME or NAME:GROUP, each may be a number. ``root_fs``: the directory with its files, which nobody may change.
+    """
+
+    digest: str
+    references: tuple[str, ...] = ()
+    size: int = 0
+    pulled_at: float = 0.0
+    pods: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    user: str = ""
+    work_dir: str = ""
+    stop_signal: str = ""
+    root_fs: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerUsage:
     """Resources that a container's processes have used and use now; None where the guest does not report a value."""

@@ -9,7 +9,7 @@ from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
-from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, PodStatus, TemplateStatus
+from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, ImageStatus, PodStatus, TemplateStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,9 +66,9 @@ class Pod:
         """Run a command in the pod, outside of its containers; see :func:`enter_pod`."""
         return enter_pod(self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
 
-    def create_container(self, config: ContainerConfig) -> Container:
+    def create_container(self, config: ContainerConfig, *, progress: Progress | None = None) -> Container:
         """Add a container to the pod; see :func:`create_container`."""
-        return create_container(self.id, config)
+        return create_container(self.id, config, progress=progress)
 
     def enter_container(
         self,
@@ -188,13 +188,15 @@ class PodPool:
         self.close()
 
 
-def create_pod(config: PodConfig) -> Pod:
+def create_pod(config: PodConfig, *, progress: Progress | None = None) -> Pod:
     """Create a pod and its containers; nothing is started.
 
+    An image that is not on this host is pulled first, with ``progress`` as for :func:`start_pod`.
     Returns the pod. Raises ConfigError for a pod that could never start, PodExistsError for an id that is taken,
-    DriverError, PrivilegeError where the hypervisor needs root, StorageError; nothing is left behind then.
+    ImageError for an image that cannot be pulled, DriverError, PrivilegeError where the hypervisor needs root,
+    StorageError; nothing is left behind then.
     """
-    return Pod(run_blocking(client.pods.create_pod(config)))
+    return Pod(run_blocking(client.pods.create_pod(config, progress)))
 
 
 def start_pod(
@@ -234,8 +236,8 @@ def delete_pod(pod_id: str, *, force: bool = False) -> None:
 def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
     """Create a pod and start it; if the start fails the pod is deleted again.
 
-    ``timeout`` and ``progress`` as for :func:`start_pod`. Returns the pod. Raises what :func:`create_pod` and
-    :func:`start_pod` raise.
+    ``timeout`` and ``progress`` as for :func:`start_pod`; the latter also while images are pulled. Returns the pod.
+    Raises what :func:`create_pod` and :func:`start_pod` raise.
     """
     pod_id, _ = run_blocking(client.pods.run_pod(config, timeout, None, progress))
     return Pod(pod_id)
@@ -277,12 +279,13 @@ def enter_pod(
     return run_blocking(client.containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
 
 
-def create_container(pod_id: str, config: ContainerConfig) -> Container:
+def create_container(pod_id: str, config: ContainerConfig, *, progress: Progress | None = None) -> Container:
     """Add a container to a pod, whether that runs or not; the container is not started.
 
-    Returns the container. Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
+    An image that is not on this host is pulled first, with ``progress`` as for :func:`start_pod`.
+    Returns the container. Raises PodNotFoundError, ContainerExistsError, ConfigError, ImageError, StorageError.
     """
-    return Container(pod_id, run_blocking(client.containers.create_container(pod_id, config)))
+    return Container(pod_id, run_blocking(client.containers.create_container(pod_id, config, progress)))
 
 
 def start_container(pod_id: str, container_id: str) -> Container:
@@ -295,7 +298,7 @@ def start_container(pod_id: str, container_id: str) -> Container:
 
 
 def stop_container(pod_id: str, container_id: str, *, timeout: float | None = None, force: bool = False) -> Container:
-    """Stop a running container: SIGTERM to its main process, SIGKILL after ``timeout`` seconds (default 10).
+    """Stop a running container: its stop signal to its main process, SIGKILL after ``timeout`` seconds (default 10).
 
     ``force``: kill at once. Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError.
     """
@@ -436,3 +439,55 @@ def delete_template(kind: str) -> None:
     ``kind``: as :func:`list_templates` returns it. Raises TemplateNotFoundError, StorageError.
     """
     run_blocking(client.templates.delete_template(kind))
+
+
+def pull_image(reference: str, *, tls_verify: bool = True, progress: Progress | None = None) -> ImageStatus:
+    """Fetch an image from its registry and unpack it, unless this host has what the name stands for now.
+
+    ``reference``: a name as docker takes it, such as "busybox", or one that is pinned to a content, "NAME@sha256:...".
+    ``tls_verify``: False for a registry without TLS, or without a certificate that this host trusts. The credentials
+    for a registry are those of skopeo. ``progress`` as for :func:`start_pod`. An image of that name that is there
+    already keeps its digest and its pods.
+    Returns the image. Raises ConfigError for what is no name, ImageError, StorageError.
+    """
+    return run_blocking(client.images.pull_image(reference, tls_verify, progress))
+
+
+def import_image(source: str, *, name: str = "", progress: Progress | None = None) -> ImageStatus:
+    """Store an image from a file or directory of this host.
+
+    ``source``: an archive of docker save, an OCI archive, or the directory of an OCI layout; with the name of an image
+    in it, "docker-archive:FILE:NAME", "oci-archive:FILE:TAG" or "oci:DIRECTORY:TAG". ``name``: the name that it gets,
+    empty for none: it can be used by its digest then. ``progress`` as for :func:`start_pod`.
+    Returns the image. Raises ConfigError, ImageError, StorageError.
+    """
+    return run_blocking(client.images.import_image(source, name, progress))
+
+
+def list_images() -> list[ImageStatus]:
+    """Return all images on this host, sorted by their names. Raises StorageError."""
+    return run_blocking(client.images.list_images())
+
+
+def status_image(reference: str) -> ImageStatus:
+    """Return an image on this host, by its name or digest; a digest may be shortened to 12 digits.
+
+    Raises ConfigError, ImageNotFoundError, ImageError for a digest that several images have, StorageError.
+    """
+    return run_blocking(client.images.status_image(reference))
+
+
+def delete_image(reference: str) -> None:
+    """Delete a name, and with its last name the image; by its digest, an image with all its names.
+
+    Raises ConfigError, ImageNotFoundError, ImageError, StateError for an image that a pod has, StorageError.
+    """
+    run_blocking(client.images.delete_image(reference))
+
+
+def prune_images(*, every: bool = False, dry_run: bool = False) -> list[ImageStatus]:
+    """Delete images that no pod has: those without a name, or with ``every`` all. ``dry_run``: delete nothing.
+
+    What was left of pulls that were killed is removed as well. Returns the images. Raises StorageError.
+    """
+    return run_blocking(client.images.prune_images(every, dry_run))

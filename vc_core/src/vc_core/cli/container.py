@@ -29,17 +29,22 @@ def container() -> None:
 @click.option(
     "--rootfs", "--bundle", "bundle", default="", metavar="DIR", help="Its root, or what holds it as rootfs/."
 )
-@options.command_option
+@click.option("--image", default="", metavar="IMAGE", help="The image that it is made of, instead of --bundle.")
+@click.option(
+    "--cmd",
+    help=f"The command as one string, split as a shell does.  [default: the image's, or {options.DEFAULT_COMMAND}]",
+)
 @options.describes_container
 @options.quiet_option
 def create(
-    pod_id: str, container_id: str, cmd: str | None, container: Callable[..., ContainerConfig], quiet: bool
+    pod_id: str, container_id: str, image: str, cmd: str | None, container: Callable[..., ContainerConfig], quiet: bool
 ) -> None:
     """Add a container to a pod, whether that runs or not; the container is not started.
 
     Example: virtc container create POD --id web --rootfs /srv/web -- httpd -f
     """
-    vc_core.create_container(pod_id, container(container_id, cmd))
+    with output.ShownProgress() as progress:
+        vc_core.create_container(pod_id, container(container_id, cmd, image), progress=progress)
     output.echo(container_id if quiet else f"Created container {container_id}")
 
 

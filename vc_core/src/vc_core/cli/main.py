@@ -24,6 +24,7 @@ _COMMANDS = {
     "container": "vc_core.cli.container",
     "drivers": "vc_core.cli.drivers",
     "guest": "vc_core.cli.guest",
+    "image": "vc_core.cli.image",
     "new-driver": "vc_core.cli.new_driver",
     "pod": "vc_core.cli.pod",
     "template": "vc_core.cli.template",

@@ -55,21 +55,31 @@ class EnterLine(CommandLine):
 
 
 def command(
-    text: str | None, argv: tuple[str, ...], envs: tuple[str, ...] = (), user: str = "", workdir: str = "/"
+    text: str | None,
+    argv: tuple[str, ...],
+    envs: tuple[str, ...] = (),
+    user: str = "",
+    workdir: str = "",
+    image: str = "",
 ) -> Cmd:
     """Return the command given as ``-- CMD ARG...`` (taken as it is) or as one string (split as a shell does).
 
-    Raises click.UsageError.
+    An ``image`` may bring a command of its own. Raises click.UsageError.
     """
     if text is not None and argv:
         raise click.UsageError("give the command either after -- or as one string, not both")
-    try:
-        args = list(argv) or shlex.split(DEFAULT_COMMAND if text is None else text)
-    except ValueError as error:
-        raise click.UsageError(f"the command {text!r} cannot be split as a shell does: {error}") from error
-    if not args or not args[0]:
+    given = bool(argv) or text is not None
+    args = list(argv) or _split("command", text or "") if given else [] if image else [DEFAULT_COMMAND]
+    if (given or not image) and not (args and args[0]):
         raise click.UsageError("the command is empty")
     return vc_core.Cmd(args=args, envs=[vc_core.EnvVar.parse(env) for env in envs], user=user, work_dir=workdir)
+
+
+def _split(what: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise click.UsageError(f"the {what} {text!r} cannot be split as a shell does: {error}") from error
 
 
 def pair(option: str, text: str) -> tuple[str, str]:
@@ -94,6 +104,13 @@ def _containers(context: click.Context, parameter: click.Parameter, begun: str) 
         return [one for one in Store.here().read(str(pod)).containers if one.startswith(begun)]
     except VCError:
         return []
+
+
+def _images(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from vc_core.store.images import Images
+    from vc_core.store.roots import Roots
+
+    return [name for one in Images(Roots.from_environment()).all() for name in one.references if begun in name]
 
 
 _COMPLETIONS = {"pod": _pods, "container": _containers}
@@ -145,8 +162,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 env_option = click.option(
     "-e", "--env", "envs", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable."
 )
-user_option = click.option("--user", default="", help="User name or number in the container.")
-workdir_option = click.option("--workdir", default="/", show_default=True, help="Directory in the container.")
+user_option = click.option(
+    "--user", default="", help="User name or number in the container.  [default: that of the image, or root]"
+)
+workdir_option = click.option(
+    "--workdir", default="", help="Directory in the container.  [default: that of the image, or /]"
+)
+image_argument = click.argument("reference", metavar="IMAGE", shell_complete=_images)
+image_arguments = click.argument("references", nargs=-1, metavar="[IMAGE...]", shell_complete=_images)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print ids only, and no notices.")
 terminal_option = click.option(
     "-t", "--tty", "on_terminal", is_flag=True, help="Run it on a terminal, which is this one."
@@ -177,6 +200,10 @@ mount_option = click.option(
 )
 
 _CONTAINER_OPTIONS = (
+    click.option(
+        "--entrypoint", metavar="CMD", help="Goes before the command instead of the image's, split as a shell does."
+    ),
+    click.option("--stop-signal", default="", metavar="SIGNAL", help="What asks it to end.  [default: the image's]"),
     env_option,
     user_option,
     workdir_option,
@@ -201,6 +228,8 @@ class ContainerOptions:
     """The values of the options that describe a container, by the names of their parameters."""
 
     bundle: str
+    entrypoint: str | None
+    stop_signal: str
     argv: tuple[str, ...]
     envs: tuple[str, ...]
     user: str
@@ -217,15 +246,19 @@ class ContainerOptions:
     isolate: bool
     new_privileges: bool
 
-    def config(self, container_id: str, text: str | None, **more: Any) -> ContainerConfig:
+    def config(self, container_id: str, text: str | None, image: str, **more: Any) -> ContainerConfig:
         """Return the configuration of a container.
 
-        ``text``: its command as one string, or None; ``more``: further fields. Raises ConfigError, click.UsageError.
+        ``text``: its command as one string, or None; ``image``: its image, or ""; ``more``: further fields. Raises
+        ConfigError, click.UsageError.
         """
         return vc_core.ContainerConfig(
             id=container_id,
             root_fs=self.bundle,
-            cmd=command(text, self.argv, self.envs, self.user, self.workdir),
+            image=image,
+            entrypoint=None if self.entrypoint is None else _split("entry point", self.entrypoint),
+            stop_signal=self.stop_signal,
+            cmd=command(text, self.argv, self.envs, self.user, self.workdir, image),
             mounts=parsed("--mount", vc_core.Mount.parse, self.mounts),
             read_only=self.read_only,
             writable_root_fs=self.writable_rootfs,

@@ -59,10 +59,17 @@ _OPTIONS = (
     click.option(
         "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
     ),
+    click.option(
+        "--image",
+        default="",
+        metavar="IMAGE",
+        help="The image that the container is made of, instead of --bundle; with --kernel alone, --initramfs.",
+    ),
     click.option("--console", default="", metavar="PATH", help="Run the container on this terminal, a pty of yours."),
     click.option("--pod-rootfs", default="", metavar="DIR", help="Root file system of the pod itself, for pod enter."),
     click.option(
-        "--init-cmd", help=f"The command as one string, split as a shell does.  [default: {options.DEFAULT_COMMAND}]"
+        "--init-cmd",
+        help=f"The command as one string, split as a shell does.  [default: the image's, or {options.DEFAULT_COMMAND}]",
     ),
     click.option("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the host's default."),
     click.option(
@@ -134,9 +141,9 @@ _OPTIONS = (
     click.option("--guest", default="", help="Driver that builds the guest.  [default: the hypervisor's]"),
     options.guest_option,
     click.option(
-        "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --image)."
+        "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --initramfs)."
     ),
-    click.option("--image", default="", metavar="FILE", help="Boot with this initramfs or disk (with --kernel)."),
+    click.option("--initramfs", default="", metavar="FILE", help="Boot with this initramfs or disk (with --kernel)."),
     click.option(
         "--template/--no-template",
         "template",
@@ -166,6 +173,7 @@ class PodOptions:
     guest: str
     kernel: str
     image: str
+    initramfs: str
     hypervisor_path: str
     kernel_params: tuple[str, ...]
     template: bool
@@ -196,6 +204,11 @@ class PodOptions:
     spawner: str
     strict: bool | None
 
+    @property
+    def boots_image(self) -> bool:
+        """Whether ``--image`` names what the VM boots, as it did before there were images of containers."""
+        return bool(self.kernel and self.image and not self.initramfs)
+
     def config(self, container: ContainerConfig) -> PodConfig:
         """Return the configuration of a pod with one container. Raises ConfigError, click.UsageError."""
         return vc_core.PodConfig(
@@ -219,7 +232,7 @@ class PodOptions:
         hypervisor = self.hypervisor or read_settings().pod.hypervisor
         return vc_core.HypervisorConfig(
             kernel_path=self.kernel,
-            image_path=self.image,
+            image_path=self.image if self.boots_image else self.initramfs,
             hypervisor_path=self.hypervisor_path,
             kernel_params=[vc_core.Param.parse(text) for text in self.kernel_params],
             template=self.template,
@@ -281,7 +294,8 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise file.document.locate(error) from error
         if chosen.file_format is not None:
             raise click.UsageError("--file-format is that of a pod file; give --file as well")
-        only = container(CONTAINER_ID, chosen.init_cmd, interactive=bool(chosen.console), console=chosen.console)
+        image = "" if chosen.boots_image else chosen.image
+        only = container(CONTAINER_ID, chosen.init_cmd, image, interactive=bool(chosen.console), console=chosen.console)
         return function(config=chosen.config(only), **given)
 
     decorated = options.describes_container(build)

@@ -26,7 +26,9 @@ def create(config: PodConfig, quiet: bool) -> None:
 
     Example: virtc pod create --bundle /srv/busybox -- sleep 1000
     """
-    _created(vc_core.create_pod(config).id, quiet)
+    with output.ShownProgress() as progress:
+        created = vc_core.create_pod(config, progress=progress)
+    _created(created.id, quiet)
 
 
 @click.command(cls=options.CommandLine)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 from vc_core.client.connect import connect
 from vc_core.client.foreground import Foreground, Signals, attend, on_started, run_with_streams
@@ -38,11 +39,14 @@ from vc_core.supervisor.messages import (
     WaitContainer,
 )
 
+if TYPE_CHECKING:
+    from vc_core.driver.guest import Progress
 
-def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
+
+def create_container(pod_id: str, config: ContainerConfig, progress: Progress | None = None) -> Operation[str]:
     """Add a container to a pod, whether it runs or not; it is not started. Return its id.
 
-    Raises PodNotFoundError, ContainerExistsError, ConfigError, StorageError.
+    Raises PodNotFoundError, ContainerExistsError, ConfigError, ImageError, StorageError.
     """
     from vc_core.host import sources
     from vc_core.host.paths import Rules
@@ -50,9 +54,14 @@ def create_container(pod_id: str, config: ContainerConfig) -> Operation[str]:
     check_type("config", config, ContainerConfig)
     store = Store.here()
     record = effective_record(store.read(pod_id))
-    if record.supervised:
-        sources.check_container(config, Rules(store.roots))
-    yield from _ask(store, record, CreateContainer(config=config))
+    with ExitStack() as leases:
+        if config.image:
+            from vc_core.client.images import with_image
+
+            config = yield from with_image(config, store.roots, leases, progress)
+        if record.supervised:
+            sources.check_container(config, Rules(store.roots))
+        yield from _ask(store, record, CreateContainer(config=config))
     return config.id
 
 

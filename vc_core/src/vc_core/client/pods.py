@@ -54,17 +54,29 @@ _LOCK_RETRY = 0.2
 _log = logging.getLogger(__name__)
 
 
-def create_pod(config: PodConfig) -> Operation[str]:
+def create_pod(config: PodConfig, progress: Progress | None = None) -> Operation[str]:
     """Create a pod and its containers; nothing is started. Return its id.
 
     Raises ConfigError, PodExistsError, DriverError, PrivilegeError, StorageError; nothing is left behind then.
     """
-    return (yield from _create(Store.here(), config))
+    return (yield from _create(Store.here(), config, progress))
 
 
-def _create(store: Store, config: PodConfig) -> Operation[str]:
+def _create(store: Store, config: PodConfig, progress: Progress | None = None) -> Operation[str]:
+    """Pull the images that are missing, and create a pod."""
     check_type("config", config, PodConfig)
     config = config if config.id else config.with_id(new_id())
+    if not any(container.image for container in config.containers):
+        return (yield from _store(store, config))
+    from vc_core.client.images import with_images
+
+    store.require_absent(config.id)  # before anything is pulled
+    with ExitStack() as leases:
+        return (yield from _store(store, (yield from with_images(config, store.roots, leases, progress))))
+
+
+def _store(store: Store, config: PodConfig) -> Operation[str]:
+    """Check a pod, whose images are on this host, and write it."""
     made: list[str] = []
 
     def work() -> str:
@@ -414,7 +426,7 @@ def _run(
     created: Callable[[str], None] | None,
     started: Callable[[Started], None] | None,
 ) -> Operation[tuple[str, int | None]]:
-    pod_id = yield from _create(store, config)
+    pod_id = yield from _create(store, config, progress)
     running = False
 
     def on_started(event: Started) -> None:

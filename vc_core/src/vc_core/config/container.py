@@ -10,6 +10,7 @@ from typing import Any
 from vc_core.config.fields import Accepts, Count, HostPath, check_fields
 from vc_core.config.ids import check_id
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit, full_capabilities
+from vc_core.config.signals import number
 from vc_core.config.values import join_parts, set_fields, split_parts
 from vc_core.errors import ConfigError
 
@@ -51,8 +52,8 @@ class Cmd:
 
     args: Sequence[str] = field(default=(), kw_only=False)  #: program and arguments
     envs: Sequence[EnvVar] = ()  #: its environment; a default PATH is added if it has none
-    work_dir: str = "/"  #: its working directory
-    user: str = ""  #: name or number in the container; empty: root
+    work_dir: str = ""  #: its working directory; empty: /, or that of the image
+    user: str = ""  #: name or number in the container; empty: root, or that of the image
     group: str = ""  #: name or number; empty: the user's own
     additional_groups: Sequence[str] = ()  #: names or numbers, besides those that list the user
 
@@ -127,6 +128,11 @@ class ContainerConfig:
 
     The container ends with ``cmd``. ``cmd=["ls", "-l"]`` is the same as ``cmd=Cmd(["ls", "-l"])``.
 
+    ``image`` takes the place of ``root_fs``: the name of a container image, as docker takes it, or the digest of one
+    that is on this host. If it is not there, it is pulled when the container is created. What the image says of the
+    command, environment, user, working directory and stop signal counts where ``cmd`` and ``stop_signal`` say nothing:
+    ``cmd.args`` follow the image's entry point, or ``entrypoint`` if that is given.
+
     With ``interactive`` and ``console``, the path of a terminal (a pty) of the caller, the container's command runs on
     that terminal. With ``interactive`` alone, its input stays open and is connected to the client that starts it in the
     foreground.
@@ -134,7 +140,10 @@ class ContainerConfig:
 
     id: str  #: unique in its pod
     root_fs: HostPath = ""  #: its root file system
+    image: str = ""  #: the image that it is made of, instead
+    entrypoint: Sequence[str] | None = None  #: goes before ``cmd.args``; None: that of the image
     cmd: Accepts[Cmd, Cmd | Sequence[str]] = field(default_factory=_CMD)  #: its main process, or its arguments alone
+    stop_signal: str = ""  #: what asks it to end, such as SIGINT; empty: that of the image, or SIGTERM
     interactive: bool = False  #: its input stays open
     console: HostPath = ""  #: path of the terminal that it runs on
     mounts: Sequence[Mount] = ()  #: files and directories of the host in it
@@ -157,8 +166,26 @@ class ContainerConfig:
         set_fields(self, capabilities=full_capabilities(self.capabilities))
         if self.read_only and self.writable_root_fs:
             raise ConfigError(f"container {self.id!r} is both read_only and has a writable_root_fs; choose one")
+        self._check_image()
         if self.console and not self.interactive:
             raise ConfigError(
                 f"container {self.id!r} has console {self.console!r}, which needs interactive; set both",
                 field="console",
             )
+
+    def _check_image(self) -> None:
+        """Refuse what contradicts the image, or the lack of one. Raises ConfigError."""
+        what = f"container {self.id!r}"
+        if self.stop_signal:
+            number(self.stop_signal)
+        if self.entrypoint is not None and not self.image:
+            raise ConfigError(f"{what} has an entrypoint, but no image; put it at the beginning of cmd.args")
+        if not self.image:
+            return
+        if self.root_fs:
+            raise ConfigError(f"{what} has the image {self.image!r} and the rootfs {self.root_fs!r}; choose one")
+        if self.writable_root_fs:
+            raise ConfigError(f"{what} has an image and writable_root_fs, which is for disks only; leave one out")
+        from vc_core.config.image import ImageReference  # containers without an image start sooner
+
+        set_fields(self, image=str(ImageReference.parse(self.image)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vc_core.config import signals
 from vc_core.config.container import ContainerConfig
 from vc_core.config.ids import pod_uuid
 from vc_core.driver.agent import (
@@ -167,18 +168,33 @@ class Containers:
             self._watch(machine.agent, container_id, process, io)
 
     async def stop(self, machine: Machine, container_id: str, patience: float) -> None:
-        """End a running container: SIGTERM, and SIGKILL after ``patience`` seconds, or at once if that is 0.
+        """End a running container: its stop signal, and SIGKILL after ``patience`` seconds, or at once if that is 0.
 
         Raises AgentError if it does not end even then.
         """
         watch = self._running[container_id].watch
-        for signum, seconds in ((SIGTERM, patience), (SIGKILL, AGENT_TIMEOUT)):
+        for signum, seconds in ((self._stop_signal(container_id), patience), (SIGKILL, AGENT_TIMEOUT)):
             if seconds:
                 await machine.agent.signal_container(container_id, signum, AGENT_TIMEOUT)
                 done, _ = await asyncio.wait({watch}, timeout=seconds)
                 if done:
                     return
         raise AgentError(f"container {container_id!r} does not end even when killed")
+
+    def _stop_signal(self, container_id: str) -> int:
+        return signals.number(self._ledger.container_config(container_id).stop_signal or SIGTERM)
+
+    async def ask_to_end(self, machine: Machine, patience: float) -> None:
+        """Send their stop signals to the containers whose guest would send them another, and wait for their ends.
+
+        Called before the guest is asked to stop, which sends SIGTERM to all. Returns after ``patience`` seconds.
+        """
+        asked = {name: one.watch for name, one in self._running.items() if self._stop_signal(name) != SIGTERM}
+        for name in asked:
+            with suppress(VCError):
+                await machine.agent.signal_container(name, self._stop_signal(name), AGENT_TIMEOUT)
+        if asked:
+            await asyncio.wait(asked.values(), timeout=patience)
 
     async def wait(self, container_id: str) -> None:
         """Return when a container does not run (any more)."""

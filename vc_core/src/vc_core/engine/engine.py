@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from vc_core import trace
@@ -201,6 +201,10 @@ class Engine:
         HypervisorError when the VM ends meanwhile.
         """
         machine = self._require_machine(Action.ENTER_CONTAINER if container_id else Action.ENTER_POD, container_id)
+        if container_id and (config := self._ledger.container_config(container_id)).image:
+            from vc_core.images.defaults import inherit
+
+            cmd = inherit(cmd, config.cmd)
         try:
             return await machine.exec(container_id, cmd, io, terminal, on_started)
         except CommandError as error:
@@ -224,12 +228,18 @@ class Engine:
     async def create_container(self, config: ContainerConfig) -> None:
         """Add a container to the pod, whether that runs or not.
 
-        Raises ContainerExistsError, ConfigError, StorageError.
+        Raises ContainerExistsError, ConfigError, ImageError, StorageError.
         """
         async with self._operation:
-            if self.record.supervised:
-                await asyncio.to_thread(lambda: sources.check_container(config, Rules(self._store.roots)))
-            self._ledger.add_container(config)
+            with ExitStack() as lease:
+                if config.image:
+                    from vc_core.config.image import ImageReference
+                    from vc_core.store.images import Images
+
+                    lease.enter_context(Images(self._store.roots).lease(ImageReference.parse(config.image)))
+                if self.record.supervised:
+                    await asyncio.to_thread(lambda: sources.check_container(config, Rules(self._store.roots)))
+                self._ledger.add_container(config)
 
     async def start_container(self, container_id: str, attachment: Attachment | None) -> None:
         """Start a container of the running pod, for the first time or again.

@@ -260,10 +260,9 @@ class Machine:
 
 
 def with_path(cmd: Cmd) -> Cmd:
-    """Return a command that has a PATH, whatever the agent's own default would be."""
-    if any(env.var == "PATH" for env in cmd.envs):
-        return cmd
-    return replace(cmd, envs=(EnvVar("PATH", DEFAULT_PATH), *cmd.envs))
+    """Return a command that has a PATH and a working directory, whatever the agent's own defaults would be."""
+    path = [] if any(env.var == "PATH" for env in cmd.envs) else [EnvVar("PATH", DEFAULT_PATH)]
+    return replace(cmd, envs=(*path, *cmd.envs), work_dir=cmd.work_dir or "/")
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -248,7 +249,11 @@ class Runtime:
         self.containers.stopping = True
         try:
             if self.machine is not None:
-                await self.machine.take_down(timeout, ask_guest)
+                began = time.monotonic()
+                if ask_guest:
+                    with suppress(VCError):  # of a VM that ends meanwhile
+                        await self.machine.while_alive(self.containers.ask_to_end(self.machine, timeout / 2))
+                await self.machine.take_down(max(0.0, timeout - (time.monotonic() - began)), ask_guest)
             await self._release_machine()
             await self.containers.finish()
         finally:

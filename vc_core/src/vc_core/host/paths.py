@@ -48,6 +48,7 @@ class Rules:
 
     def __init__(self, roots: Roots) -> None:
         """Find the places that are forbidden; ``roots`` are among them. Raises ConfigError."""
+        self.roots = roots
         try:
             self._mounts = {mount.id: mount for mount in mounts.table()}
         except OSError as error:

@@ -16,9 +16,9 @@ from types import TracebackType
 from vc_core.config.container import ContainerConfig, Mount
 from vc_core.config.pod import PodConfig
 from vc_core.driver.devices import Device, SharedDirectory
-from vc_core.errors import ConfigError
+from vc_core.errors import ConfigError, StorageError
 from vc_core.host import disk_use, quota
-from vc_core.host.paths import Rules
+from vc_core.host.paths import Rules, name_of
 
 #: How file systems begin: offset, first bytes (magic numbers of the kernel's linux/magic.h and fs/xfs, little-endian).
 _MAGICS = {
@@ -197,9 +197,11 @@ def _root_in(source: Source, rules: Rules) -> Source:
 
 def _open_root(config: ContainerConfig, rules: Rules, plugged: bool) -> Source:
     """Return the root of a container: a directory, or a disk with a file system that guests can mount."""
+    if config.image:
+        return _open_image(config, rules)
     what, writes = f"rootfs of container {config.id!r}", config.writable_root_fs
     if not config.root_fs:
-        raise ConfigError(f"{what} is not given; name a directory that holds a root file system")
+        raise ConfigError(f"{what} is not given; name a directory that holds a root file system, or an image")
     source = Source(what, config.root_fs)
     if not (stat.S_ISREG(source.mode) or stat.S_ISBLK(source.mode)):
         if writes:
@@ -212,6 +214,25 @@ def _open_root(config: ContainerConfig, rules: Rules, plugged: bool) -> Source:
     source.fstype = _file_system(source)
     if writes and not plugged and (why := disk_use.found(source.fd)):
         raise source.refused(f"cannot be written by a guest, because this host uses it: {why}")
+    return source
+
+
+def _open_image(config: ContainerConfig, rules: Rules) -> Source:
+    """Return the root of a container that is made of an image, below the state root, where no other root can be."""
+    from vc_core.config.image import ImageReference
+    from vc_core.store.images import Images
+
+    what, digest = f"image of container {config.id!r}", ImageReference.parse(config.image).digest
+    try:
+        source = Source(what, str(Images(rules.roots).root(digest)))
+    except (ConfigError, StorageError):
+        raise ConfigError(
+            f"{what}: {config.image!r} is not on this host any more; 'virtc image pull' fetches it"
+        ) from None
+    with source.reading() as fd, os.scandir(fd) as entries:
+        if next(entries, None) is None:
+            raise source.refused(f"is empty: {config.image!r} has no files")
+    source.path = name_of(source.fd) or source.path
     return source
 
 
