@@ -59,14 +59,17 @@ def imported(text: str) -> set[str]:
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_listing_pods_imports_neither_drivers_nor_their_machinery(look: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", *LOOKS[look]],
-        env={**os.environ, "VIRTCONTAINERS_ROOT": str(tmp_path)},
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    found = imported(done.stderr)
+    def run(*words: str) -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", *words],
+            env={**os.environ, "VIRTCONTAINERS_ROOT": str(tmp_path)},
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        )
+        return imported(done.stderr)
+
+    found = run(*LOOKS[look]) - run("pass")  # what measures coverage is in every interpreter
     assert "vc_core.store.store" in found, "the pods were not looked at"
     assert found & HEAVY == set()
     assert not [name for name in found if re.match(r"vc_(hypervisor|agent|spawner|guest)_", name)]
