@@ -10,7 +10,8 @@ import pytest
 
 # This import also makes vc_core be the real package: pytest names the module of vc_core/tests/test_x.py
 # "vc_core.tests.test_x", and would else make a namespace package vc_core of this repository's folder.
-from vc_core.plugins.registry import DRAIN_TIMEOUT, QUEUE
+from vc_core.plugins.notifications import QUEUE
+from vc_core.plugins.registry import DRAIN_TIMEOUT
 from vc_core.store.settings import CONFIG_VARIABLE
 from vc_core.testing import census
 
@@ -57,4 +58,4 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Count around every test what exists; what a fixture of wider scope set up was there before."""
     with census.unchanged(tmp_path_factory.getbasetemp()):
         yield
-        QUEUE.drain(DRAIN_TIMEOUT)  # extensions hear of pods on a thread that ends with the last notification
+        QUEUE.drain(DRAIN_TIMEOUT)  # extensions are notified on a thread that ends with the last notification
