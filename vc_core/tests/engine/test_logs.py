@@ -13,7 +13,7 @@ import pytest
 
 from vc_core.driver.console_log import ConsoleLog
 from vc_core.driver.rotating import RotatingFile
-from vc_core.engine.logs import ContainerLog
+from vc_core.engine.logs import RESERVE, ContainerLog
 from vc_core.errors import StorageError
 
 
@@ -89,14 +89,49 @@ def test_output_that_a_log_lost_is_counted_as_taken(
     after.close()
 
 
+def test_a_log_says_how_many_bytes_the_disk_refused_once_it_takes_some_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "output.log"
+    log = ContainerLog(path)
+    log.write(b"before\n", 0)
+    with refused(monkeypatch, "write", errno.ENOSPC):
+        log.write(b"x" * 80, 0)
+        log.write(b"y" * 20, 1)
+    log.write(b"after\n", 1)
+    log.close()
+    line = b"[virtcontainers: 100 bytes of output are missing here: the disk did not take them]\n"
+    assert path.read_bytes() == b"before\n" + line + b"after\n"
+    resumed = ContainerLog(path, resumed=True)
+    assert resumed.taken == (87, 26)
+    resumed.close()
+
+
+def test_a_log_leaves_the_last_space_of_the_disk_to_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = tmp_path / "output.log", os.fstatvfs(0)
+    full = os.statvfs_result([*real[:4], RESERVE // real.f_frsize, *real[5:]])
+    log = ContainerLog(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstatvfs", lambda _: full)
+        log.write(b"x", 0)
+        assert path.read_bytes() == b""
+        log.close()
+
+
 def test_a_death_after_half_a_rotation_repeats_nothing_of_what_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "output.log"
     log = ContainerLog(path, cap=200)
     log.write(b"x" * 90, 0)
-    with refused(monkeypatch, "open"):
-        log.write(b"y" * 80, 0)  # renamed, but no new file
+
+    def die(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", die)
+        with pytest.raises(SystemExit):
+            log.write(b"y" * 80, 0)  # renamed, but no new file
     log.close()
     after = ContainerLog(path, cap=200, resumed=True)
     assert after.taken == (90, 0)
@@ -219,9 +254,15 @@ def test_a_death_in_the_middle_of_an_append_loses_and_repeats_nothing(
     log = ContainerLog(path)
     log.write(b"before", 0)
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:written]))
-    log.write(b"0123456789", 1)
-    monkeypatch.undo()
+
+    def die(fd: int, data: bytes) -> None:
+        write(fd, data[:written])
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", die)
+        with pytest.raises(SystemExit):
+            log.write(b"0123456789", 1)
     log.close()
     after = ContainerLog(path, resumed=True)
     assert after.taken == (6, written)

@@ -165,7 +165,8 @@ class Engine:
     async def stop(self, timeout: float | None, force: bool) -> None:
         """Stop all containers and the VM, within ``timeout`` seconds (default 10); with ``force`` without the guest.
 
-        A start that is under way is aborted, and this returns when it is undone.
+        A start that is under way is aborted, and this returns when it is undone. A disk that refuses the record does
+        not keep the VM from ending.
         Raises StateError, and HypervisorError when the VM cannot be ended; the pod is then ``failed``.
         """
         aborts = self._starting is not None
@@ -176,14 +177,16 @@ class Engine:
             if aborts and self.record.state in STOPPED_STATES - {State.FAILED}:
                 return
             require(self.record, Action.STOP_POD)
-            self._ledger.commit(intent="stop")
+            with self._ledger.tolerating("that it is to be stopped"):
+                self._ledger.commit(intent="stop")
             try:
                 await self._runtime.take_down(STOP_TIMEOUT if timeout is None else timeout, ask_guest=not force)
             except VCError as error:
                 with suppress(StorageError):
                     self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
                 raise
-            self._ledger.commit_ended("")
+            with self._ledger.tolerating("that it was stopped"):
+                self._ledger.commit_ended("")
 
     async def exec(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from vc_core.store.store import Store
 
 if TYPE_CHECKING:
     from vc_core.plugins.registry import Plugins
+
+_log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -85,8 +88,19 @@ class Ledger:
         record = ended(self.record, "the start of its pod failed", time.time())
         self._commit(msgspec.structs.replace(record, **before))
 
+    @contextmanager
+    def tolerating(self, fact: str) -> Iterator[None]:
+        """Log that the disk refuses to record a ``fact``, such as "that it was stopped", and go on."""
+        try:
+            yield
+        except StorageError as error:
+            _log.error("%s: not recorded yet, %s: %s", self.name, fact, error)
+
     def flush(self) -> None:
-        """Write what the disk has refused so far. Called when the engine is closed. Raises StorageError."""
+        """Write what the disk has refused so far.
+
+        Called from time to time, and when the engine is closed. Raises StorageError.
+        """
         if self.record is not self._written:
             self._commit(self.record)
 

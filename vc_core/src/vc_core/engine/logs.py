@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from contextlib import suppress
@@ -13,6 +14,12 @@ from vc_core.errors import StorageError
 
 #: A container's log: two files of half this size at most (bytes), the older one ``output.log.1``.
 LOG_BYTES_MAX = 16 * 1024 * 1024
+
+#: Bytes of a disk that logs leave free for the records of pods: some hundreds of them, each written beside its former.
+RESERVE = 4 * 1024 * 1024
+
+#: The line about bytes that the disk refused.
+_LOST = b"[virtcontainers: %d bytes of output are missing here: the disk did not take them]\n"
 
 #: What is noted before bytes are appended to a log: its inode and size, the bytes of output and of error output that
 #: were logged before, how many bytes follow, and to which of the two they belong (0: output, 1: error output).
@@ -34,6 +41,7 @@ class ContainerLog:
         #: Bytes of output and error output that the former owner logged; None without a former owner or its note.
         self.taken: tuple[int, int] | None = None
         self._counted = [0, 0]
+        self._lost = 0
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | (0 if resumed else os.O_TRUNC)
@@ -64,19 +72,56 @@ class ContainerLog:
         """Append bytes; ``stream`` is 0 for output, 1 for error output, None where they are not counted.
 
         Never raises: bytes that a full disk refuses are lost, so that the container can go on. They are counted all the
-        same, because the guest does not send them again.
+        same, because the guest does not send them again, and a line says how many were lost before the next that the
+        disk takes. The last ``RESERVE`` bytes of the disk are left for the records of pods.
         """
-        before = tuple(self._counted)
+        try:
+            if not self._has_room(len(data)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._report_lost()
+            written = self._append(data, stream)
+        except OSError:
+            written = 0
+        if written == len(data):
+            return
+        self._lost += len(data) - written
         if stream is not None:
-            self._counted[stream] += len(data)
-        with suppress(OSError):
-            self._file.make_room(len(data))
-            if stream is not None:
-                os.pwrite(self._notes, _NOTE.pack(self._file.inode, self._file.size, *before, len(data), stream), 0)
-            self._file.append(data)
+            self._counted[stream] += len(data) - written
+            with suppress(OSError):
+                self._note(0, stream)
+
+    def _report_lost(self) -> None:
+        """Append the line about lost bytes, if there are any. Raises OSError."""
+        if self._lost:
+            self._append(_LOST % self._lost, None)
+            self._lost = 0
+
+    def _has_room(self, length: int) -> bool:
+        """Return whether the disk has room for bytes beside the reserve. Raises OSError."""
+        disk = os.fstatvfs(self._notes)
+        return disk.f_bavail * disk.f_frsize >= length + RESERVE
+
+    def _append(self, data: bytes, stream: int | None) -> int:
+        """Append bytes, noted before, and return how many were written. Raises OSError."""
+        self._file.make_room(len(data))
+        if stream is not None:
+            self._note(len(data), stream)
+        before = self._file.size
+        self._file.append(data)
+        written = self._file.size - before
+        if stream is not None:
+            self._counted[stream] += written
+        return written
+
+    def _note(self, length: int, stream: int) -> None:
+        os.pwrite(self._notes, _NOTE.pack(self._file.inode, self._file.size, *self._counted, length, stream), 0)
 
     def close(self) -> None:
         """Close the files. Idempotent."""
+        if self._notes >= 0:
+            with suppress(OSError):
+                if self._lost and self._has_room(len(_LOST)):
+                    self._report_lost()
         self._file.close()
         if self._notes >= 0:
             os.close(self._notes)

@@ -47,6 +47,9 @@ _POD_ROOT = ".pod"
 #: The directory below the run directory in which volumes are bound.
 _VOLUMES = "volumes"
 
+#: Seconds between two attempts to write what the disk has refused.
+_WRITE_INTERVAL = 1.0
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -287,13 +290,21 @@ class Runtime:
                 await self.take_down(VM_TIMEOUT, ask_guest=False)
             except VCError as error:
                 _log.error("cleaning up after the VM of pod %s: %s", self._ledger.record.id, error)
-            self._ledger.commit_ended(vm_exit.reason)
+            with self._ledger.tolerating("that its VM ended"):
+                self._ledger.commit_ended(vm_exit.reason)
 
     async def _watch_agent(self, machine: Machine) -> None:
         """Record it when the agent is lost while the VM lives."""
         reason = await machine.agent.wait_lost()
         if self.machine is machine and not await machine.is_ending() and self._ledger.record.state is State.RUNNING:
             self._ledger.commit(state=State.FAILED, reason=sentence(f"the agent in the guest is lost: {reason}"))
+
+    async def _write_refused(self) -> None:
+        """Write facts that the disk has refused, such as the end of a container, as soon as it takes them."""
+        while True:
+            await asyncio.sleep(_WRITE_INTERVAL)
+            with suppress(StorageError):
+                self._ledger.flush()
 
     def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
@@ -313,6 +324,7 @@ class Runtime:
 
         What it left half done is undone, a VM that runs is taken over. Raises StorageError, StateError, DriverError.
         """
+        self._spawn(self._write_refused())
         record = self._ledger.record
         if record.intent == "start":
             await self.kill_leftovers()
