@@ -239,7 +239,7 @@ async def delete_pod(pod_id: str, *, force: bool = False) -> None:
 
     Raises PodNotFoundError, StateError, StorageError, SupervisorError for a process that cannot be killed.
     """
-    await run_async(client.pods.delete_pod(pod_id, force))
+    await run_async(client.deletion.delete_pod(pod_id, force))
 
 
 async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:

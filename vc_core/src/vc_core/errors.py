@@ -175,6 +175,10 @@ class SupervisorLostError(SupervisorError):
     """The pod's supervisor ended while it performed the operation; the pod itself may still run."""
 
 
+class SupervisorLeavingError(SupervisorLostError):
+    """The pod was stopped, and its supervisor ends: it did not begin the operation, which may be tried again."""
+
+
 class DriverError(VCError):
     """The driver ``name`` of kind ``kind`` cannot be used."""
 

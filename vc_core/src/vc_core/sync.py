@@ -230,7 +230,7 @@ def delete_pod(pod_id: str, *, force: bool = False) -> None:
 
     Raises PodNotFoundError, StateError, StorageError, SupervisorError for a process that cannot be killed.
     """
-    run_blocking(client.pods.delete_pod(pod_id, force))
+    run_blocking(client.deletion.delete_pod(pod_id, force))
 
 
 def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:

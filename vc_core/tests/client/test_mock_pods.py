@@ -15,7 +15,7 @@ import pytest
 
 import vc_core as vc
 from vc_core import aio, sync
-from vc_core.client import containers, pods
+from vc_core.client import containers
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.pods import create_pod
 from vc_core.errors import PodNotFoundError, StateError, StorageError, VCError
@@ -90,14 +90,15 @@ def test_deleting_by_force_succeeds_when_the_client_of_the_aborted_start_deletes
     mock_config: Callable[..., vc.PodConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod = vc.create_pod(mock_config())
-    end_by_force = pods._end_by_force
+    ask_to_stop = deletion._ask_to_stop
 
-    def outrun(store: Store, pod_id: str) -> Operation[None]:
-        yield from end_by_force(store, pod_id)
+    def outrun(store: Store, pod_id: str, deadline: float) -> Operation[bool]:
+        found = yield from ask_to_stop(store, pod_id, deadline)
         yield InThread(lambda: vc.delete_pod(pod_id))
+        return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(pods, "_end_by_force", outrun)
+        patched.setattr(deletion, "_ask_to_stop", outrun)
         pod.delete(force=True)
     assert vc.list_pods() == []
     with pytest.raises(PodNotFoundError):

@@ -10,13 +10,15 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from vc_core import trace
 from vc_core.client.interpreters import Operation
 from vc_core.client.link import Link
 from vc_core.client.starting import Starting, last_call
-from vc_core.errors import BusyError, SupervisorError, SupervisorLostError, VCError
+from vc_core.errors import BusyError, SupervisorError, SupervisorLeavingError, SupervisorLostError, VCError
 from vc_core.plugins import running_call
 from vc_core.store.locks import FileLock
 from vc_core.store.records import PodRecord
@@ -25,6 +27,8 @@ from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.supervisor.messages import Failure
 from vc_core.supervisor.ready import OK
+
+_T = TypeVar("_T")
 
 #: Seconds for a supervisor to start, take over its pod, and greet.
 SUPERVISOR_TIMEOUT = 20.0
@@ -61,6 +65,18 @@ def connect(store: Store, record: PodRecord, to_start: bool = False, early: Star
                     f"the supervisor of pod {record.id!r} ended {killed} times while it started"
                     f"{last_call(store, record.id, ', the last time while ')}"
                 )
+
+
+def until_served(operation: Callable[[], Operation[_T]]) -> Operation[_T]:
+    """Perform an operation on a pod, again if it meets a supervisor that is about to end.
+
+    ``operation`` reads the pod's record anew. Raises what it raises, but for SupervisorLeavingError.
+    """
+    while True:
+        try:
+            return (yield from operation())
+        except SupervisorLeavingError:
+            continue
 
 
 def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Link | None]:

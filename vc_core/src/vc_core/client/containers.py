@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from vc_core.client.connect import connect
+from vc_core.client.connect import connect, until_served
 from vc_core.client.foreground import Foreground, Signals, attend, on_started, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import request
@@ -264,8 +264,12 @@ def _execute(
 
 def _ask(store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0) -> Operation[Answer]:
     """Send one request without streams and return its answer; ``timeout`` as for :func:`request`."""
-    link = yield from connect(store, record)
-    try:
-        return (yield from request(link, message, timeout))
-    finally:
-        yield from link.close()
+
+    def ask() -> Operation[Answer]:
+        link = yield from connect(store, effective_record(store.read(record.id)))
+        try:
+            return (yield from request(link, message, timeout))
+        finally:
+            yield from link.close()
+
+    return (yield from until_served(ask))

@@ -58,10 +58,16 @@ class Link:
             result(reply)
 
     def send(self, request: Request, fds: Sequence[int] = ()) -> None:
-        """Send the request, with descriptors. Raises SupervisorLostError, SupervisorError for one that is too long."""
+        """Send the request, with descriptors.
+
+        Raises SupervisorLostError, as which SupervisorLeavingError counts, and SupervisorError for one that is too
+        long.
+        """
         try:
             wire.send(self.sock, request, fds)
         except OSError as error:
+            if isinstance(reply := self.poll(), Failure):  # it said why before it went
+                result(reply)
             raise SupervisorLostError(f"the pod's supervisor went away: {error.strerror}") from error
 
     def offer(self, messages: list[Control]) -> list[Control]:
@@ -123,7 +129,11 @@ class Link:
     def poll(self) -> Reply | None:
         """Return a message that is there, or None. Raises SupervisorLostError, SupervisorError for nonsense."""
         try:
-            message, fds = wire.receive(self.sock, _decode_reply)
+            try:
+                message, fds = wire.receive(self.sock, _decode_reply)
+            except ConnectionResetError:
+                # It ended without reading what was sent; the kernel reports that before what it sent at last.
+                message, fds = wire.receive(self.sock, _decode_reply)
         except BlockingIOError:
             return None
         except OSError as error:

@@ -19,8 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from vc_core.client.deletion import delete_pod
 from vc_core.client.interpreters import InThread, Operation, Ready, run_blocking
-from vc_core.client.pods import delete_pod, run_pod
+from vc_core.client.pods import run_pod
 from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id, new_id
 from vc_core.config.pod import PodConfig

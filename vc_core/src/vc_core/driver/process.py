@@ -27,6 +27,12 @@ def stat_fields(pid: int) -> list[str] | None:
     return stat[stat.rindex(b")") + 2 :].decode().split()
 
 
+def frozen(pid: int) -> bool:
+    """Return whether a process is stopped (SIGSTOP), or traced and stopped, so that it would not answer."""
+    fields = stat_fields(pid)
+    return fields is not None and fields[0] in "Tt"
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
     """One process of one boot of this host. JSON-able through :meth:`to_mapping`."""

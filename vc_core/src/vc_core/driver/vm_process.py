@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from vc_core.driver import descriptor_limit
 from vc_core.errors import VMStartError
 
 #: The environment of a hypervisor. No other variables are passed on: they may be secret, and /proc shows them.
@@ -51,6 +52,7 @@ def spawn(
         raise VMStartError(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
         resource.prlimit(child.pid, resource.RLIMIT_CORE, _NO_CORE)
+        descriptor_limit.restore(child.pid)
         pidfd = os.pidfd_open(child.pid)
     except OSError as error:
         child.kill()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vc_core import trace
+from vc_core.driver import descriptor_limit
 from vc_core.driver.files import open_regular
 from vc_core.errors import BusyError, StorageError, VCError
 from vc_core.host import namespaces
@@ -27,6 +28,7 @@ from vc_core.store.roots import Roots
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
+from vc_core.supervisor.listener import Listener
 from vc_core.supervisor.ready import BUSY, GO, READY_TIMEOUT, send_error, send_status
 from vc_core.text import printable
 
@@ -97,20 +99,16 @@ def _wait_for_pod(roots: Roots) -> Plugins | None:
 def _serve(store: Store, pod_id: str, plugins: Plugins, ready: int) -> None:
     """Listen and supervise, with the pod's lock held. Raises VCError only before it was ready."""
     os.umask(0o077)
-    run_dir = store.make_run_dir(pod_id)
-    directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    # A socket that is here was left by a dead supervisor: a live one would hold the lock.
-    (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
-    listener = wire.listen(directory)
-    _detach(run_dir / wire.LOG_NAME)
+    descriptor_limit.raise_own()
+    listener, run_dir = Listener(store, pod_id), store.roots.pod_run_dir(pod_id)
     try:
+        _detach(run_dir / wire.LOG_NAME)
         from vc_core.supervisor.loop import supervise
 
         with running_call.record_in(run_dir):
             supervise(store, pod_id, plugins, listener, ready)
     finally:
         # The socket goes before the lock: a client that finds no socket starts a supervisor, which waits for the lock.
-        (run_dir / wire.SOCKET_NAME).unlink(missing_ok=True)
         listener.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import assert_never
 
@@ -37,8 +37,11 @@ from vc_core.supervisor.messages import (
 _log = logging.getLogger(__name__)
 
 
-async def serve(engine: Engine, sock: socket.socket) -> None:
-    """Serve one connection: one request, its answer. Takes over the socket."""
+async def serve(engine: Engine, sock: socket.socket, on_request: Callable[[], None] | None = None) -> None:
+    """Serve one connection: one request, its answer. Takes over the socket.
+
+    ``on_request`` is called when the request is there.
+    """
     client = ClientRequest(sock)
     try:
         await client.greet()
@@ -47,6 +50,8 @@ async def serve(engine: Engine, sock: socket.socket) -> None:
         except SupervisorError as error:
             return await client.answer(Failure.of(error))
         if request is not None:
+            if on_request is not None:
+                on_request()
             await client.answer(await _answer(engine, client, request))
     except (OSError, VCError) as error:
         _log.info("a client was not served: %s", error)

@@ -72,8 +72,10 @@ def receive(sock: socket.socket, decode: Callable[[bytes], _T]) -> tuple[_T | No
     if not data:
         return None, fds
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & socket.MSG_TRUNC:
             raise SupervisorError("a message is too long")
+        if flags & socket.MSG_CTRUNC:
+            raise SupervisorError("the descriptors of a message did not arrive; too many files are open")
         return decode(data), fds
     except (SupervisorError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         for fd in fds:

@@ -1,0 +1,252 @@
+"""Deletes pods: those that do not run, and by force those in any state, whose processes are ended first."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+from vc_core.client.connect import find_supervisor
+from vc_core.client.interpreters import InThread, Operation
+from vc_core.client.link import final_reply, result
+from vc_core.config.ids import check_id, pod_uuid
+from vc_core.driver.process import ProcessIdentity, frozen
+from vc_core.errors import (
+    BusyError,
+    PodNotFoundError,
+    StateError,
+    StorageError,
+    SupervisorError,
+    SupervisorLostError,
+    VCError,
+)
+from vc_core.host import processes
+from vc_core.states import STOPPED_STATES, Action, State
+from vc_core.store.records import PodRecord
+from vc_core.store.status import at_rest, effective_record, require, vm_identity
+from vc_core.store.store import LOCK_TIMEOUT, Store
+from vc_core.supervisor.messages import Stop
+from vc_core.supervisor.wire import LOG_NAME
+
+#: Seconds for a forced delete to be answered, and for the supervisor to end, before it is killed.
+_ASK_TIMEOUT = 3.0
+
+#: Seconds for a process that is killed to end.
+_KILL_TIMEOUT = 10.0
+
+#: Seconds for a driver to discard a VM that the core cannot find, the start of Python included.
+_DISCARD_TIMEOUT = 20.0
+
+#: Seconds for which a forced delete waits for the lock before it looks again for supervisors to kill.
+_LOCK_RETRY = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
+    """Delete a pod that does not run; with ``force`` a pod in any state, after it was stopped or killed.
+
+    Raises PodNotFoundError, StateError, StorageError, and SupervisorError for a process that cannot be killed.
+    """
+    store = Store.here()
+    found = store.exists(check_id("pod", pod_id))
+    try:
+        yield from delete(store, pod_id, force)
+    except PodNotFoundError:
+        if not found or not force:
+            raise
+        # The client of a start that was aborted for this has deleted it.
+
+
+def delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
+    """Delete a pod that exists. Raises as :func:`delete_pod`, and PodNotFoundError for one that another has deleted."""
+    if force:
+        yield from _delete_by_force(store, pod_id)
+        return
+    record = effective_record(store.read(pod_id))
+    require(record, Action.DELETE_POD)
+    identity = vm_identity(record)
+    if identity is not None and identity.alive():
+        raise StateError(
+            f"pod {pod_id!r} is {record.state} but its VM still runs; stop it first, or delete it with --force",
+            state=str(record.state),
+            wanted=sorted(STOPPED_STATES),
+        )
+
+    def work() -> None:
+        with store.locked(pod_id):
+            state = _not_running(store, pod_id, force=False)
+            _remove_all(store, pod_id, force=False)
+        _notify_deleted(pod_id, state)
+
+    yield InThread(work)
+
+
+def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
+    """End all processes of a pod and delete it.
+
+    Its supervisor is asked to stop the pod, which aborts a start, and one that does not answer is killed; one that
+    cannot be found, although something holds the pod's lock, is killed too. Raises SupervisorError, BusyError.
+    """
+    record = _record_if_whole(store, pod_id)
+    if record is not None and not record.supervised and record.state in (State.RUNNING, State.PAUSED):
+        yield InThread(lambda: _stop_elsewhere(store, pod_id))
+
+    def work() -> None:
+        with store.locked(pod_id, _LOCK_RETRY):
+            _kill_vms(store, pod_id, _record_if_whole(store, pod_id))
+            if _may_have_left(store, pod_id):
+                _discard_elsewhere(store, pod_id)
+            try:
+                state = _not_running(store, pod_id, force=True)
+            except StorageError:
+                state = State.FAILED
+            _remove_all(store, pod_id, force=True)
+        _notify_deleted(pod_id, state)
+
+    deadline, former = time.monotonic() + LOCK_TIMEOUT, True
+    while True:
+        found = yield from _ask_to_stop(store, pod_id, time.monotonic() + _ASK_TIMEOUT)
+        if not found and not former:
+            yield InThread(lambda: _kill_supervisors(store, pod_id))
+        former = found
+        try:
+            yield InThread(work)
+            return
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+
+
+def _record_if_whole(store: Store, pod_id: str) -> PodRecord | None:
+    """Return the effective record of a pod, None if it is broken. Raises PodNotFoundError."""
+    try:
+        return effective_record(store.read(pod_id))
+    except StorageError:
+        if not store.exists(pod_id):
+            raise
+        return None
+
+
+def _remove_all(store: Store, pod_id: str, force: bool) -> None:
+    """Remove all of a pod that does not run, whose lock is held. Raises StorageError."""
+    _lift_limits(store, pod_id, force)
+    store.remove(pod_id)
+
+
+def _notify_deleted(pod_id: str, state: State) -> None:
+    from vc_core.plugins.registry import Plugins
+
+    Plugins().notify_pod_transition(pod_id, str(state), "")
+
+
+def _lift_limits(store: Store, pod_id: str, force: bool) -> None:
+    """Take the size limits from the mounts of all containers. Raises StorageError; with ``force`` that is logged."""
+    from vc_core.host import quota
+
+    try:
+        for container in store.read_config(pod_id).containers:
+            quota.lift(container, pod_uuid(store.roots.pod_run_dir(pod_id)))
+    except VCError as error:
+        if not force:
+            raise
+        _log.warning("pod %s is deleted, but a size limit may be left: %s", pod_id, error)
+
+
+def _not_running(store: Store, pod_id: str, force: bool) -> State:
+    """Return the pod's state, read under its lock; raises StateError when it was started meanwhile."""
+    record = effective_record(store.read(pod_id))
+    if record.state in (State.RUNNING, State.PAUSED) and (record.supervised or not force):
+        raise StateError(f"pod {pod_id!r} was started meanwhile", state=str(record.state), wanted=[])
+    return record.state
+
+
+def _ask_to_stop(store: Store, pod_id: str, deadline: float) -> Operation[bool]:
+    """Ask the pod's supervisor, if it has one, to stop it without its guest, and return when the supervisor has ended.
+
+    A start that is under way is aborted. A supervisor that is frozen, or does not do it until the deadline, is killed.
+    Returns whether there was a supervisor. Raises SupervisorError for one that cannot be killed.
+    """
+    if any(frozen(supervisor.pid) for supervisor in (yield InThread(lambda: _supervisors(store, pod_id)))):
+        yield InThread(lambda: _kill_supervisors(store, pod_id))
+        return True
+    try:
+        link = yield from find_supervisor(store, pod_id, deadline)
+        if link is None:
+            return False
+        try:
+            link.send(Stop(timeout=None, force=True))
+            while (reply := final_reply((yield from link.receive(deadline)), None)) is None:
+                pass
+            result(reply)
+            if (yield from link.wait_gone(max(0.0, deadline - time.monotonic()))):
+                return True
+        finally:
+            yield from link.close()
+    except SupervisorLostError:
+        return True
+    except VCError as error:
+        _log.info("pod %s: its supervisor is killed: %s", pod_id, error)
+    yield InThread(lambda: _kill_supervisors(store, pod_id))
+    return True
+
+
+def _stop_elsewhere(store: Store, pod_id: str) -> None:
+    """Stop a pod that has no supervisor in a process of its own, because its driver may hang."""
+    command = [sys.executable, "-P", "-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id]
+    null, environment = subprocess.DEVNULL, store.roots.environment
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, timeout=_ASK_TIMEOUT, stdin=null, stdout=null, stderr=null, env=environment)
+
+
+def _may_have_left(store: Store, pod_id: str) -> bool:
+    """Return whether a pod that is being deleted did not stop, and its driver has to find its VM."""
+    try:
+        record = store.read(pod_id)
+    except StorageError:
+        return True
+    return record.discards and not at_rest(record)
+
+
+def _discard_elsewhere(store: Store, pod_id: str) -> None:
+    """Let the pod's driver discard its VM in a process of its own, because it may hang; log why it does not."""
+    command = [sys.executable, "-P", "-m", "vc_core.engine.leftovers", pod_id]
+    null, environment = subprocess.DEVNULL, store.roots.environment
+    try:
+        done = subprocess.run(
+            command, timeout=_DISCARD_TIMEOUT, stdin=null, stdout=subprocess.PIPE, stderr=null, env=environment
+        )
+        problem = done.stdout.decode(errors="replace").strip()
+        if not problem and done.returncode:
+            problem = f"its hypervisor driver ended the process with status {done.returncode}"
+    except subprocess.TimeoutExpired:
+        problem = f"its hypervisor driver did not discard it within {_DISCARD_TIMEOUT:g} s"
+    if problem:
+        _log.warning("pod %s is deleted, but its VM may be left: %s", pod_id, problem)
+
+
+def _kill_vms(store: Store, pod_id: str, record: PodRecord | None) -> None:
+    """Kill the processes of a pod's VM, recorded or not. Raises SupervisorError for one that cannot be killed."""
+    run_dir = store.roots.pod_run_dir(pod_id)
+    doomed = set(processes.find_vms(run_dir, pod_uuid(run_dir)))
+    if record is not None and (identity := vm_identity(record)) is not None:
+        doomed.add(identity)
+    for identity in doomed:
+        _kill(pod_id, identity)
+
+
+def _kill_supervisors(store: Store, pod_id: str) -> None:
+    for supervisor in _supervisors(store, pod_id):
+        _kill(pod_id, supervisor)
+
+
+def _supervisors(store: Store, pod_id: str) -> list[ProcessIdentity]:
+    log = store.roots.pod_run_dir(pod_id) / LOG_NAME
+    return processes.find_supervisors(pod_id, log, store.roots.pod_lock(pod_id))
+
+
+def _kill(pod_id: str, process: ProcessIdentity) -> None:
+    if not process.kill(_KILL_TIMEOUT):
+        raise SupervisorError(f"process {process.pid} of pod {pod_id!r} does not end even when killed")
