@@ -120,8 +120,7 @@ class ContainerLog:
         """Close the files. Idempotent."""
         if self._notes >= 0:
             with suppress(OSError):
-                if self._lost and self._has_room(len(_LOST)):
-                    self._report_lost()
+                self._report_lost()
         self._file.close()
         if self._notes >= 0:
             os.close(self._notes)

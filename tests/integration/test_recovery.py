@@ -1,0 +1,279 @@
+"""Running pods and what happens to them from outside: frozen processes, wiped directories, a full disk, many clients."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+import vc_core as vc
+from vc_core.store.roots import ROOT_VARIABLE, Roots
+from vc_core.store.store import Store
+from vc_core.supervisor import wire
+from vc_core.testing.slowness import scaled, within
+
+from .conftest import container, pod_config, supervisors, virtc_path, vm_pid, vm_processes, wait_ended
+
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
+
+
+def wait_until(holds: Callable[[], object], timeout: float = 20) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + scaled(timeout)
+    while not holds():
+        assert time.monotonic() < end
+        threading.Event().wait(0.01)
+
+
+def send(signum: int, *pids: int) -> None:
+    for pid in pids:
+        os.kill(pid, signum)
+
+
+@contextmanager
+def hanging_start(pod_id: str, bundle: Path, store: Store) -> Iterator[None]:
+    """Have a client that starts a pod, whose QEMU is frozen meanwhile; the client must end with the block."""
+    vc.create_pod(pod_config(id=pod_id, containers=[container(bundle)]))
+    with subprocess.Popen([virtc_path(), "pod", "start", pod_id], stderr=subprocess.PIPE) as client:
+        wait_until(lambda: store.read(pod_id).vm)
+        send(signal.SIGSTOP, *vm_processes(store, pod_id))
+        yield
+        assert client.wait(5) == 1
+        assert client.stderr is not None
+        assert b"aborted: the pod was stopped" in client.stderr.read()
+
+
+def freeze(store: Store, pod_id: str, who: str) -> None:
+    if "supervisor" in who:
+        send(signal.SIGSTOP, *supervisors(pod_id))
+    if "QEMU" in who:
+        send(signal.SIGSTOP, *vm_processes(store, pod_id))
+    if "dead" in who:
+        supervisor = supervisors(pod_id)[0]
+        send(signal.SIGKILL, supervisor)
+        assert wait_ended(supervisor, 5)
+    if "wiped" in who:
+        shutil.rmtree(store.roots.run)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "supervisor frozen",
+        "QEMU frozen",
+        "supervisor and QEMU frozen",
+        "QEMU frozen, its watcher dead",
+        "run root wiped",
+        "starting",
+    ],
+)
+def test_delete_by_force_takes_at_most_5_s_in_every_state(bundle: Path, store: Store, state: str) -> None:
+    with ExitStack() as stack:
+        if state == "starting":
+            stack.enter_context(hanging_start("forced", bundle, store))
+        else:
+            vc.run_pod(pod_config(id="forced", containers=[container(bundle)]))
+        vm, watchers = vm_pid(store, "forced"), supervisors("forced")
+        freeze(store, "forced", state)
+        with within(5):
+            vc.delete_pod("forced", force=True)
+        assert all(wait_ended(pid, 0) for pid in (vm, *watchers))
+        assert "forced" not in [one.id for one in vc.list_pods()]
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_any_client_aborts_a_start_that_hangs_within_5_s(bundle: Path, store: Store, force: bool) -> None:
+    with hanging_start("hanging", bundle, store), within(5):
+        vc.stop_pod("hanging", force=force)
+    assert vc.status_pod("hanging").state == "ready"
+    vc.delete_pod("hanging")
+
+
+def test_a_pod_whose_run_directory_was_wiped_is_reached_again_and_its_containers_run_on(
+    bundle: Path, store: Store
+) -> None:
+    pod = vc.run_pod(pod_config(id="wiped", containers=[container(bundle)]))
+    before = supervisors("wiped")
+    for wiped in (store.roots.pod_run_dir("wiped"), store.roots.run):
+        shutil.rmtree(wiped)
+        with within(5):
+            assert pod.enter_container("c1", vc.Cmd(args=["echo", "here"])).stdout == b"here\n"
+        (store.roots.pod_run_dir("wiped") / wire.SOCKET_NAME).unlink()
+        with within(5):
+            assert pod.status().containers[0].state == "running"
+            assert pod.enter_container("c1", vc.Cmd(args=["true"])).exit_code == 0
+    wait_until(lambda: supervisors("wiped") == before, 5)  # one that a client started waits for the lock for a second
+    pod.stop()
+    pod.start()
+    pod.delete(force=True)
+
+
+def test_a_vm_whose_pod_was_removed_with_all_roots_is_ended_by_its_supervisor(bundle: Path, store: Store) -> None:
+    vc.run_pod(pod_config(id="removed", containers=[container(bundle)]))
+    vm, supervisor = vm_pid(store, "removed"), supervisors("removed")[0]
+    for directory in (store.roots.pod_run_dir("removed"), store.roots.pod_state_dir("removed")):
+        shutil.rmtree(directory)
+    assert wait_ended(vm, scaled(5))
+    assert wait_ended(supervisor, scaled(5))
+    assert not store.roots.pod_run_dir("removed").exists()
+    store.roots.pod_lock("removed").unlink(missing_ok=True)
+
+
+@contextmanager
+def silent_client(store: Store, pod_id: str) -> Iterator[socket.socket]:
+    """Connect to a pod's supervisor, which greets, and send nothing."""
+    directory = os.open(store.roots.pod_run_dir(pod_id), os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(wire.socket_path(directory))
+        os.close(directory)
+        yield sock
+
+
+def test_a_pod_stops_while_a_silent_client_is_connected_and_while_it_is_started_again(
+    bundle: Path, store: Store
+) -> None:
+    pod = vc.run_pod(pod_config(id="again", containers=[container(bundle)]))
+    supervisor = supervisors("again")[0]
+    with silent_client(store, "again") as sock, within(5):
+        pod.stop(force=True)
+        assert wait_ended(supervisor, 1)
+        assert b"Greeting" in sock.recv(wire.PACKET_MAX)
+        assert b"SupervisorLeavingError" in sock.recv(wire.PACKET_MAX)
+    pod.start()
+    errors: list[vc.VCError] = []
+    ended = threading.Event()
+
+    def keep_running() -> None:
+        while not ended.is_set():
+            try:
+                pod.start()
+            except vc.StateError:  # it runs, or its start was aborted
+                continue
+            except vc.VCError as error:
+                errors.append(error)
+
+    starter = threading.Thread(target=keep_running)
+    starter.start()
+    for _ in range(3):
+        with within(10):
+            pod.stop(force=True)
+        wait_until(lambda: pod.status().state == "running")
+    ended.set()
+    starter.join()
+    assert errors == []
+    pod.delete(force=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Have the roots on a file system of 16 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "small", place], check=True)
+    monkeypatch.setenv(ROOT_VARIABLE, str(place / "root"))
+    yield place
+    for pod in vc.list_pods():
+        vc.delete_pod(pod.id, force=True)
+    subprocess.run(["umount", place], check=True)
+
+
+@contextmanager
+def full(place: Path) -> Iterator[None]:
+    """Fill a file system up to the last byte."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for piece in (b"x" * 65536, b"x" * 4096, b"x"):
+            try:
+                while True:
+                    file.write(piece)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+    yield
+    filler.unlink()
+
+
+def test_a_container_that_ends_while_the_disk_is_full_is_waited_for_and_recorded_when_there_is_room(
+    bundle: Path, small_disk: Path
+) -> None:
+    go_on = "go() { until test -e /tmp/$1; do sleep 0.1; done; }; "
+    steps = f"{go_on} go 1; yes | head -c 20000; touch /tmp/lost; go 2; echo end; go 3; exit 7"
+    pod = vc.run_pod(pod_config(id="full", containers=[container(bundle, "sh", "-c", steps)]))
+    log = Path(pod.status().containers[0].log_path)
+
+    def go(step: int) -> None:
+        pod.enter_container("c1", vc.Cmd(args=["touch", f"/tmp/{step}"]))
+
+    with full(small_disk):
+        go(1)
+        wait_until(lambda: pod.enter_container("c1", vc.Cmd(args=["test", "-e", "/tmp/lost"])).exit_code == 0)
+    go(2)
+    line = b"[virtcontainers: 20000 bytes of output are missing here: the disk did not take them]\n"
+    wait_until(lambda: log.read_bytes() == line + b"end\n")
+    with full(small_disk):
+        go(3)
+        with within(10):
+            assert vc.wait_container("full", "c1") == 7
+    wait_until(lambda: pod.status().containers[0].exit_code == 7, 5)
+    with full(small_disk):
+        with within(10):
+            pod.stop()
+        assert pod.status().state == "stopped"
+    pod.start()
+    with full(small_disk):
+        pod.stop(force=True)
+        pod.delete()
+    assert vc.list_pods() == []
+
+
+def test_a_log_that_fills_the_disk_leaves_room_for_records(bundle: Path, small_disk: Path) -> None:
+    loud = "yes | head -c 20000000; exit 3"
+    pod = vc.run_pod(pod_config(id="loud", containers=[container(bundle, "sh", "-c", loud)]))
+    with within(60):
+        assert vc.wait_container("loud", "c1") == 3
+    assert pod.status().containers[0].exit_code == 3  # recorded
+    assert Store(Roots.from_environment()).read("loud").containers["c1"].exit_code == 3
+    assert shutil.disk_usage(small_disk).free > 2**20
+    pod.delete(force=True)
+
+
+def test_a_supervisor_with_few_descriptors_refuses_clients_beyond_them_with_a_sentence_and_uses_no_cpu(
+    bundle: Path, store: Store
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    vc.create_pod(pod_config(id="many", containers=[container(bundle)]))
+    start = ["prlimit", "--nofile=200:256", "--", virtc_path(), "pod", "start", "many"]
+    subprocess.run(start, check=True, capture_output=True)
+    supervisor, vm = supervisors("many")[0], vm_pid(store, "many")
+    assert resource.prlimit(supervisor, resource.RLIMIT_NOFILE) == (256, 256)
+    assert resource.prlimit(vm, resource.RLIMIT_NOFILE) == (200, 256)  # QEMU raises its own
+    with ExitStack() as stack:
+        clients = [stack.enter_context(silent_client(store, "many")) for _ in range(400)]
+        answers = [client.recv(wire.PACKET_MAX) for client in clients]
+        assert answers.count(answers[-1]) > 300
+        assert b"has too many clients; try again" in answers[-1]
+        with pytest.raises(vc.BusyError, match="too many clients"):
+            vc.enter_container("many", "c1", vc.Cmd(args=["true"]))
+        began = cpu_ticks(supervisor)
+        threading.Event().wait(1)
+        assert cpu_ticks(supervisor) - began < os.sysconf("SC_CLK_TCK") / 4
+    wait_until(lambda: vc.enter_container("many", "c1", vc.Cmd(args=["true"])).exit_code == 0)
+    vc.delete_pod("many", force=True)
+    assert wait_ended(vm, 0)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+def cpu_ticks(pid: int) -> int:
+    """Return the clock ticks that a process has used (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
