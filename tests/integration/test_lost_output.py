@@ -56,3 +56,13 @@ def test_a_command_whose_reader_has_gone_ends_as_sigpipe_ends_one(pod: vc.Pod) -
 def test_a_closed_standard_descriptor_is_as_the_null_device(pod: vc.Pod, redirection: str, output: str) -> None:
     done = enter("sh -c 'cat; echo hello'", redirection)
     assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
+
+
+def test_a_command_that_ignores_sigpipe_ends_when_its_output_has_lost_its_reader(pod: vc.Pod) -> None:
+    script = 'trap "" PIPE; while echo y; do :; done 2>/dev/null; exit 9'
+    words = [virtc_path(), "container", "enter", pod.id, "c1", "--", "sh", "-c", script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        assert command.stdout.read(2) == b"y\n"
+        command.stdout.close()
+        assert command.wait(20) == 9

@@ -11,7 +11,7 @@ enum {
 	CONTROL_PAYLOAD = 17, /* u8 type, u64 stream, u64 value */
 };
 
-enum control_type { CREDIT = 1, RELEASE = 2, RESUME = 3 };
+enum control_type { CREDIT = 1, RELEASE = 2, RESUME = 3, CLOSE = 4 };
 
 static struct channel channel;
 static void (*on_ended)(const struct process *process);
@@ -179,7 +179,9 @@ static void control_frame(const uint8_t *payload)
 	if (payload[0] == CREDIT) {
 		output_consumed(output, MIN(value, output->sent));
 		process_enqueue(process); /* output_is_held may have stopped its output */
-	} else if (payload[0] == RELEASE && output == &process->out && process->ended)
+	} else if (payload[0] == CLOSE && !process->terminal)
+		output_discard(output);
+	else if (payload[0] == RELEASE && output == &process->out && process->ended)
 		process_forget(process);
 	else if (payload[0] == RESUME)
 		resume(process, output, value);

@@ -73,6 +73,15 @@ void output_close(struct output *output)
 	put_ring(&output->ring, output->head);
 }
 
+void output_discard(struct output *output)
+{
+	if (output->watch.fd < 0)
+		return;
+	end(output);
+	output->consumed = output->sent = output->head;
+	output->changed(output);
+}
+
 bool output_finished(const struct output *output)
 {
 	return output->watch.fd < 0 && output->sent == output->head;

@@ -41,6 +41,9 @@ struct input {
 bool output_open(struct output *output, int fd);
 void output_close(struct output *output);
 
+/* Close the agent's end, so that the process cannot write any more, and drop what the host has not received. */
+void output_discard(struct output *output);
+
 /* Whether the output has ended and all of it was sent. */
 bool output_finished(const struct output *output);
 

@@ -15,7 +15,7 @@ import pytest
 
 import vc_core as vc
 from vc_core import aio, sync
-from vc_core.client import containers
+from vc_core.client import containers, deletion
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.pods import create_pod
 from vc_core.errors import PodNotFoundError, StateError, StorageError, VCError

@@ -239,24 +239,25 @@ def test_attached_streams_that_are_not_there_are_at_their_end() -> None:
 def test_what_a_reader_that_has_gone_does_not_take_goes_to_the_log_and_is_reported_once(tmp_path: Path) -> None:
     async def work() -> None:
         io, feed, out, err = attached(ContainerLog(tmp_path / "output.log"))
-        broken: list[int] = []
-        io.on_broken = lambda: broken.append(1)
+        broken: list[bool] = []
+        io.on_broken = broken.append
         for fd in (feed, out, err):
             os.close(fd)
         await io.write_stdout(b"one,")
         await io.write_stderr(b"two,")
+        await io.write_stdout(b"and ")
         io.log(b"three")
-        assert broken == [1]
+        assert broken == [False, True]
         io.close()
 
     run(work())
-    assert (tmp_path / "output.log").read_bytes() == b"one,two,three"
+    assert (tmp_path / "output.log").read_bytes() == b"one,two,and three"
 
 
 def test_output_without_a_reader_goes_to_the_log_and_breaks_nothing(tmp_path: Path) -> None:
     async def work() -> None:
         io = AttachedIO(None, None, None, ContainerLog(tmp_path / "output.log"))
-        io.on_broken = lambda: pytest.fail("no reader was attached")
+        io.on_broken = lambda errors: pytest.fail("no reader was attached")
         await io.write_stdout(b"kept")
         io.close()
 

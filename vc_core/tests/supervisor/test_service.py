@@ -86,6 +86,10 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(timed())
 
 
+async def close_output(errors: bool) -> None:
+    """Close no output: the processes of these tests have none."""
+
+
 class SlowEngine:
     """An engine whose containers do not end; it records the waits that were cancelled."""
 
@@ -144,7 +148,7 @@ def test_a_process_gets_the_last_size_and_each_signal_once_that_were_sent_before
         async def resize(size: TerminalSize) -> None:
             got.append(size)
 
-        client.forward_signals(AttachedIO(None, None, None), signal, resize)
+        client.forward_signals(AttachedIO(None, None, None), signal, resize, close_output)
         await done.wait()
         assert got == [TerminalSize(MANY - 1, 80), 15, 2]
         client.close()
@@ -174,7 +178,7 @@ def test_a_signal_that_comes_while_another_is_sent_is_sent_after_it() -> None:
         async def resize(_: TerminalSize) -> None:
             pytest.fail("no size was sent")
 
-        client.forward_signals(AttachedIO(None, None, None), signal, resize)
+        client.forward_signals(AttachedIO(None, None, None), signal, resize, close_output)
         wire.send(ours, Signal(number=15))
         await last.wait()
         assert got == [15, 15, 9]

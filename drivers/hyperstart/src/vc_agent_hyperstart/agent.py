@@ -83,6 +83,7 @@ _FEATURE_CAPABILITIES = {
     "confinement": AgentCapability.LIMITS,
     "stats": AgentCapability.STATS,
     "isolation": AgentCapability.ISOLATION,
+    "close-output": AgentCapability.CLOSE_OUTPUT,
 }
 
 
@@ -353,6 +354,10 @@ class HyperstartAgent(Agent):
     async def signal(self, process: GuestProcessId, signal: int, timeout: float) -> None:
         """Send a signal to one process. Raises NotSupportedError if the guest cannot, AgentError."""
         await self._processes.signal(process, signal, timeout)
+
+    async def close_output(self, process: GuestProcessId, errors: bool, timeout: float) -> None:
+        """Send a CLOSE for the output or error output of a process. Raises NotSupportedError, AgentError."""
+        self._processes.close_output(process, errors=errors)
 
     async def resize(self, process: GuestProcessId, rows: int, columns: int, timeout: float) -> None:
         """Send WINSIZE. Raises AgentError."""

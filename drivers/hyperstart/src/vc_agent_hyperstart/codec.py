@@ -137,6 +137,7 @@ class StreamControlType(IntEnum):
     CREDIT = 1
     RELEASE = 2
     RESUME = 3
+    CLOSE = 4
 
 
 _STREAM_CONTROL = Struct(">BQQ")

@@ -18,7 +18,7 @@ REQUIRED = frozenset(
 )
 
 #: Features that it may have: the first depends on its kernel, the others were added later.
-OPTIONAL = frozenset(("overlay", "confinement", "stats", "isolation", "wake", "times"))
+OPTIONAL = frozenset(("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output"))
 
 
 @dataclass(frozen=True, slots=True)

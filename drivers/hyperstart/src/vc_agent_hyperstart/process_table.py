@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from vc_agent_hyperstart import translate
+from vc_agent_hyperstart.codec import StreamControlType
 from vc_agent_hyperstart.connection import Connection
 from vc_agent_hyperstart.control import RefusedError
 from vc_agent_hyperstart.guest_process import CreditedInput, DiscardIO, FlowControlledInput, GuestProcess, PacedInput
@@ -160,6 +161,16 @@ class ProcessTable:
         except RefusedError:
             if not running.ended:
                 raise
+
+    def close_output(self, process: GuestProcessId, *, errors: bool) -> None:
+        """Send a CLOSE, unless the process has ended. Raises NotSupportedError for one on a terminal, AgentError."""
+        running = self._running(process)
+        if running is None:
+            return
+        if running.names.terminal:
+            raise NotSupportedError("the output of a process on a terminal cannot be closed")
+        stream = running.names.stderr if errors else running.names.stdio
+        self._connection.streams.control(StreamControlType.CLOSE, stream, 0, at_once=True)
 
     async def resize(self, process: GuestProcessId, rows: int, columns: int, timeout: float) -> None:
         """Send WINSIZE, unless the process has ended. Raises AgentError."""

@@ -135,6 +135,22 @@ def test_credit_for_what_was_never_sent_changes_nothing(host: RawHost) -> None:
     assert host.finish(stdio)[0] == 128 + 9
 
 
+def test_a_process_cannot_write_to_an_output_that_the_host_has_closed(host: RawHost) -> None:
+    host.gives_credit = False
+    for number, redirect in enumerate((" 2>/dev/null", " >&2")):
+        stdio = host.exec("c1", "sh", "-c", f"trap '' PIPE; while echo line{redirect}; do :; done; exit 9")
+        stream = stdio + number
+        host.wait_for(lambda stream=stream: host.output.get(stream))
+        host.send_control(StreamControlType.CLOSE, stream)
+        assert host.finish(stdio)[0] == 9
+    host.gives_credit = True
+    stdio = host.exec("c1", "sh", "-c", "read line; echo $line", terminal=True)
+    host.send_control(StreamControlType.CLOSE, stdio)
+    host.send_control(StreamControlType.CLOSE, 99)
+    host.send_stream(stdio, b"said\n")
+    assert b"said" in host.finish(stdio)[1]
+
+
 def test_many_processes_run_at_once(host: RawHost) -> None:
     streams = [host.exec("c1", "sh", "-c", "read word; echo $word; exit 3") for _ in range(100)]
     for stdio in streams:

@@ -73,6 +73,7 @@ class AgentCapability(StrEnum):
     STATS = "stats"  #: stats works
     NETWORK = "network"  #: the pod's network is configured in the guest
     REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
+    CLOSE_OUTPUT = "close-output"  #: the output of a process can be closed when nothing reads it any more
     CLONES = "clones"  #: settle and wake work, and start_pod sets the MAC addresses of a clone
 
 
@@ -286,6 +287,16 @@ class Agent(ABC):
         whose timeout has passed. Raises AgentError; NotSupportedError by default.
         """
         raise unsupported("agent", self, "send signals to single processes")
+
+    async def close_output(self, process: GuestProcessId, errors: bool, timeout: float) -> None:
+        """Close the guest's end of a process' output, or with ``errors`` of its error output.
+
+        Called when the reader on the host has gone. The process then gets SIGPIPE or EPIPE when it writes, as in a
+        pipeline, and what the guest still holds of that output is dropped. A process that has ended is ignored. Only
+        with Capability CLOSE_OUTPUT. Raises AgentError, NotSupportedError for a process on a terminal; by default
+        NotSupportedError.
+        """
+        raise unsupported("agent", self, "close the output of processes")
 
     async def resize(self, process: GuestProcessId, rows: int, columns: int, timeout: float) -> None:
         """Set the size, in characters, of a process' terminal. Only with Capability TERMINAL.

@@ -20,9 +20,9 @@ from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.logs import ContainerLog
-from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, Machine
+from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, Machine
 from vc_core.engine.runtime import Runtime
-from vc_core.errors import CommandError, StateError, StorageError, VCError
+from vc_core.errors import CommandError, NotSupportedError, StateError, StorageError, VCError
 from vc_core.host import sources
 from vc_core.host.paths import Rules
 from vc_core.results import ContainerUsage
@@ -221,6 +221,22 @@ class Engine:
         machine = self._require_machine(Action.SIGNAL_PROCESS)
         await machine.while_alive(machine.agent.signal(target, signum, AGENT_TIMEOUT))
 
+    async def close_output(self, target: GuestProcessId, errors: bool) -> None:
+        """Let a process find that its output, or with ``errors`` its error output, has no reader any more.
+
+        Its writes fail then, as in a pipeline; where the agent cannot do that, the process gets SIGPIPE. Raises
+        StateError, NotSupportedError, AgentError.
+        """
+        machine = self._require_machine(Action.SIGNAL_PROCESS)
+        if AgentCapability.CLOSE_OUTPUT in machine.agent.capabilities:
+            try:
+                await machine.while_alive(machine.agent.close_output(target, errors, AGENT_TIMEOUT))
+            except NotSupportedError:  # it has a terminal
+                pass
+            else:
+                return
+        await self.signal(target, SIGPIPE)
+
     async def resize(self, target: GuestProcessId, size: TerminalSize) -> None:
         """Change the size of a process' terminal. Raises StateError, NotSupportedError, AgentError."""
         machine = self._require_machine(Action.RESIZE_PROCESS)
@@ -301,6 +317,11 @@ class Engine:
         """Change the size of the terminal of a container's main process. Raises StateError, AgentError."""
         require(self.record, Action.RESIZE_CONTAINER, container_id)
         await self.resize(self._runtime.containers.process(container_id), size)
+
+    async def close_container_output(self, container_id: str, errors: bool) -> None:
+        """Do what :meth:`close_output` does for a container's main process. Raises StateError, AgentError."""
+        require(self.record, Action.KILL_CONTAINER, container_id)
+        await self.close_output(self._runtime.containers.process(container_id), errors)
 
     def open_log(self, container_id: str) -> ContainerLog:
         """Return a container's log, opened for a process that starts; the caller closes it.

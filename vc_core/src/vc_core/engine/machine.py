@@ -52,7 +52,7 @@ _CHANNEL_ERRORS = (AgentConnectError, AgentProtocolError)
 _CONSOLE_LINES = 4
 
 #: Numbers of signals in the guest (signal(7)).
-SIGTERM, SIGKILL = 15, 9
+SIGTERM, SIGKILL, SIGPIPE = 15, 9, 13
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

@@ -193,7 +193,9 @@ class AttachedIO(ClosableIO):
     ) -> None:
         self._stdin, self._stdout, self._stderr, self._log = stdin, stdout, stderr, log
         self.has_input = stdin is not None
-        self.on_broken: Callable[[], None] | None = None
+        #: Called once for the output (False) and once for the error output (True) when it has no reader any more.
+        self.on_broken: Callable[[bool], None] | None = None
+        self._reported: set[FdWriter] = set()
 
     @property
     def output_failure(self) -> int:
@@ -216,9 +218,9 @@ class AttachedIO(ClosableIO):
     async def _write(self, output: FdWriter | None, data: bytes) -> None:
         if output is not None and await output.write(data):
             return
-        if output is not None and self.on_broken is not None:
-            self.on_broken()
-            self.on_broken = None
+        if output is not None and self.on_broken is not None and output not in self._reported:
+            self._reported.add(output)
+            self.on_broken(output is self._stderr)
         self.log(data)
 
     def log(self, data: bytes) -> None:

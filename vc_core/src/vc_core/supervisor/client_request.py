@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -141,8 +140,9 @@ class ClientRequest:
         io: AttachedIO,
         send: Callable[[int], Awaitable[None]],
         resize: Callable[[TerminalSize], Awaitable[None]],
+        close_output: Callable[[bool], Awaitable[None]],
     ) -> None:
-        """Forward the client's signals and sizes to the process that uses ``io``, and SIGPIPE when nothing reads it.
+        """Forward the client's signals and sizes to the process that uses ``io``, and close output that nothing reads.
 
         What the client sent before there was a process comes first. A client that was killed leaves no reader either,
         but then its request is withdrawn, and the service decides what becomes of the process.
@@ -157,15 +157,15 @@ class ClientRequest:
                     with suppress(VCError):
                         await (send(signum) if size is None else resize(size))
 
-        async def sigpipe() -> None:
+        async def close(errors: bool) -> None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._left.wait(), _CLIENT_EXIT_GRACE)
             if not self._left.is_set():
                 with suppress(VCError):
-                    await send(signal.SIGPIPE)
+                    await close_output(errors)
 
         self._begin(forward())
-        io.on_broken = lambda: self._begin(sigpipe())
+        io.on_broken = lambda errors: self._begin(close(errors))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.add(task := asyncio.create_task(work))

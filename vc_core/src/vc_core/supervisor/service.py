@@ -156,7 +156,10 @@ async def _foreground(engine: Engine, client: ClientRequest, container_id: str, 
     async def resize(size: TerminalSize) -> None:
         await engine.resize_container(container_id, size)
 
-    client.forward_signals(attachment.io, send, resize)
+    async def close_output(errors: bool) -> None:
+        await engine.close_container_output(container_id, errors)
+
+    client.forward_signals(attachment.io, send, resize, close_output)
     client.send_event(_started(engine))
     code = await engine.wait_container(container_id)
     return Answer(exit_code=code, output_failure=attachment.io.output_failure)
@@ -172,7 +175,10 @@ async def _exec(engine: Engine, client: ClientRequest, request: Exec) -> Answer:
         async def resize(size: TerminalSize) -> None:
             await engine.resize(process, size)
 
-        client.forward_signals(io, send, resize)
+        async def close_output(errors: bool) -> None:
+            await engine.close_output(process, errors)
+
+        client.forward_signals(io, send, resize, close_output)
         client.send_event(_started(engine))
 
     try:

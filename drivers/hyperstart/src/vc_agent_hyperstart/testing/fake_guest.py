@@ -26,7 +26,7 @@ from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
     "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
-    "times",
+    "times", "close-output",
 )  # fmt: skip
 
 
@@ -414,6 +414,9 @@ class FakeHyperstart:
             match kind:
                 case StreamControlType.CREDIT:
                     output.credit(value)
+                case StreamControlType.CLOSE:
+                    output.close()
+                    self._finish(process)
                 case StreamControlType.RELEASE:
                     if process.status is not None:
                         del self.processes[stream]

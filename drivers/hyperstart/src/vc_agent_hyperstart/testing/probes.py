@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 
 from vc_agent_hyperstart.testing.programs import PROGRAMS, FakeProcess, Program
 from vc_core.testing.contract.agent import Commands
@@ -17,6 +18,7 @@ COMMANDS = Commands(
     copy=("copy",),
     count=("count",),
     numbers=("numbers",),
+    insist=("insist",),
     both=("both",),
     words=("words",),
     variable=("variable",),
@@ -48,6 +50,14 @@ async def _copy(process: FakeProcess) -> int:
 async def _numbers(process: FakeProcess) -> int:
     await process.write(b"".join(b"%d\n" % number for number in range(1, int(process.args[1]) + 1)))
     return 0
+
+
+async def _insist(process: FakeProcess) -> int:
+    with suppress(BrokenPipeError):
+        while True:
+            await process.write(b"line\n")
+            await asyncio.sleep(0)
+    return 9
 
 
 async def _both(process: FakeProcess) -> int:
@@ -127,6 +137,7 @@ PROBES: Mapping[str, Program] = {
     "heed": _heed,
     "copy": _copy,
     "numbers": _numbers,
+    "insist": _insist,
     "both": _both,
     "words": _words,
     "variable": _variable,

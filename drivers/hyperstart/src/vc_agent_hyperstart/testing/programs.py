@@ -138,6 +138,7 @@ class Output:
         self.base = 0  #: bytes that the host consumed
         self.sent = 0
         self.waits = False  #: for RESUME
+        self.closed = False  #: by the host: further writes fail
         self._guest = guest
         self._kept = bytearray()
         self._changed = asyncio.Event()
@@ -147,10 +148,18 @@ class Output:
         """Whether all of it was sent."""
         return not self.waits and self.sent == self.base + len(self._kept)
 
+    def close(self) -> None:
+        """Drop what is there, and let further writes fail."""
+        self.discard()
+        self.closed = True
+        self._changed.set()
+
     async def write(self, data: bytes) -> None:
-        """Add output; waits while the window is closed."""
+        """Add output; waits while the window is closed. Raises BrokenPipeError once the host has closed the output."""
         view = memoryview(data)
         while view:
+            if self.closed:
+                raise BrokenPipeError
             if not self._guest.extended:
                 await self._guest.stream.drained()
                 self._guest.stream.send(self.sequence, bytes(view[:ORIGINAL_PAYLOAD_MAX]))
@@ -173,7 +182,7 @@ class Output:
         """Forget what the host has consumed."""
         if consumed > self.sent:
             self._guest.violations.append(f"credit for {consumed} bytes of which {self.sent} were sent")
-        elif consumed > self.base:
+        elif consumed > self.base and not self.closed:
             del self._kept[: consumed - self.base]
             self.base = consumed
             self._changed.set()

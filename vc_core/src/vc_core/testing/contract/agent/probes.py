@@ -44,6 +44,9 @@ class Commands:
     copy: tuple[str, ...] = _sh('cat; exit "$1"')  #: copies input to output until its end, then exits with CODE
     count: tuple[str, ...] = ("wc", "-c")  #: prints the number of bytes of input
     numbers: tuple[str, ...] = ("seq",)  #: prints the numbers from 1 to LAST, one a line
+    insist: tuple[str, ...] = _sh(  #: ignores SIGPIPE, prints lines until that fails, exits with 9
+        'trap "" PIPE; while echo line; do :; done 2>/dev/null; exit 9'
+    )
     both: tuple[str, ...] = _sh("echo output; echo error >&2")  #: one word on each output
     words: tuple[str, ...] = _sh("for word; do printf '%s\\0' \"$word\"; done")  #: prints WORDS..., NUL after each
     variable: tuple[str, ...] = _sh(  #: prints the variable NAME; fails if there is none

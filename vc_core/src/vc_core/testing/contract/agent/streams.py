@@ -108,6 +108,21 @@ class Streams(AgentFixtures):
 
         run(main())
 
+    def test_output_that_is_closed_fails_the_writes_of_a_command_that_ignores_sigpipe(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_NEEDED, AgentCapability.CLOSE_OUTPUT) as agent:
+                io = RecordedIO()
+                process = await agent.exec("c1", Cmd(args=self.commands.insist), io, TIMEOUT)
+                await self._until(io, b"line\n", "a command that prints lines")
+                await agent.close_output(process, False, TIMEOUT)
+                code = await self._exit_code(agent, process, "a command whose output was closed")
+                assert code == 9, f"a command that exits with 9 when it cannot write ended with {code}"
+                await agent.close_output(process, False, TIMEOUT)  # no error: it has ended
+
+        run(main())
+
     def test_a_stalled_reader_delays_no_other_process_and_loses_nothing(
         self, make: Callable[..., Agent], guest: StartGuest
     ) -> None:
