@@ -34,6 +34,7 @@ class ContainerStatus:
 class PodStatus:
     """The state of a pod, derived from its record and from whether its VM's process exists.
 
+    ``changed_at``: when ``state`` and ``reason`` became what they are, in seconds since the epoch; None if unknown.
     ``acceleration`` ("kvm", "tcg", ...), ``isolation`` ("hardware", "none") and ``jail`` ("full", "namespaces",
     "landlock", "none") are "" until the pod was started once. ``jail_missing``: one sentence for each reason why
     the jail is not full. ``strict``: it starts only in a full jail.
@@ -46,6 +47,7 @@ class PodStatus:
     id: str
     state: State
     reason: str = ""
+    changed_at: float | None = None
     hypervisor: str = ""
     agent: str = ""
     acceleration: str = ""

@@ -151,12 +151,14 @@ def test_stopping_a_pod_ends_its_containers(mock_config: Callable[..., vc.PodCon
 
 
 @pytest.mark.parametrize("option", ["fail_prepare", "fail_start"])
-def test_a_start_that_fails_leaves_the_pod_as_it_was(mock_config: Callable[..., vc.PodConfig], option: str) -> None:
+def test_a_start_that_fails_leaves_the_pod_as_it_was_with_the_reason(
+    mock_config: Callable[..., vc.PodConfig], option: str
+) -> None:
     pod = vc.create_pod(mock_config(**{option: "no luck"}))
     with pytest.raises(VCError, match="no luck"):
         pod.start()
     assert pod.status().state == "ready"
-    assert pod.status().reason == ""
+    assert pod.status().reason == "its start failed: no luck"
 
 
 def test_a_run_that_fails_deletes_the_pod(mock_config: Callable[..., vc.PodConfig]) -> None:

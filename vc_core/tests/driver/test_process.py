@@ -150,3 +150,13 @@ def test_a_process_of_any_name_has_an_identity() -> None:
         assert b"\xff" in Path(f"/proc/{child.pid}/stat").read_bytes()
         assert identity(child).alive()
         child.kill()
+
+
+@pytest.mark.root
+def test_a_process_in_another_time_namespace_finds_the_same_process_alive(sleeper: subprocess.Popen[bytes]) -> None:
+    script = "import sys; from vc_core.driver.process import ProcessIdentity as I; print(I.of(int(sys.argv[1])))"
+    unshare = ["unshare", "--time", "--boottime", "86400", "--fork", "--"]
+    elsewhere = subprocess.run(
+        [*unshare, sys.executable, "-c", script, str(sleeper.pid)], capture_output=True, encoding="utf-8", check=True
+    )
+    assert elsewhere.stdout == f"{identity(sleeper)}\n"

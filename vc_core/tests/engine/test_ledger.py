@@ -154,3 +154,19 @@ def test_a_container_without_a_record_counts_for_nothing_though_the_configuratio
         assert not one.config.containers
     ledger.add_container(container("c2"))
     assert [each.id for each in store.read_config("p1").containers] == ["c2"]
+
+
+def test_a_record_has_the_time_at_which_its_state_and_reason_became_so_also_when_the_disk_took_it_later(
+    ledger: Ledger, store: Store, full_disk: FullDisk
+) -> None:
+    before = time.time()
+    with full_disk("state.json"), pytest.raises(StorageError):
+        ledger.commit_ended("it was killed")
+    ended_at = ledger.record.changed_at
+    assert ended_at is not None
+    assert before <= ended_at <= time.time()
+    ledger.flush()
+    ledger.commit(warnings=["another change"])
+    assert store.read("p1").changed_at == ended_at
+    ledger.commit(reason="it was killed twice")
+    assert store.read("p1").changed_at != ended_at

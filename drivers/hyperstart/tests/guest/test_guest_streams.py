@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from functools import partial
 
 import pytest
 from guest_vm import RawHost
@@ -140,7 +141,7 @@ def test_a_process_cannot_write_to_an_output_that_the_host_has_closed(host: RawH
     for number, redirect in enumerate((" 2>/dev/null", " >&2")):
         stdio = host.exec("c1", "sh", "-c", f"trap '' PIPE; while echo line{redirect}; do :; done; exit 9")
         stream = stdio + number
-        host.wait_for(lambda stream=stream: host.output.get(stream))
+        host.wait_for(partial(host.output.__contains__, stream))
         host.send_control(StreamControlType.CLOSE, stream)
         assert host.finish(stdio)[0] == 9
     host.gives_credit = True

@@ -211,7 +211,11 @@ def container_details(one: Any) -> list[tuple[str, str, str]]:
     """Return the rows with a container's details besides its state; empty values are left out when printed."""
     name = f"container {one.id}"
     code = "" if one.exit_code is None else str(one.exit_code)
-    return [(name, "reason", one.reason), (name, "exit code", code), (name, "log", one.log_path)]
+    return [
+        (name, "reason", output.with_time(one.reason, one.ended_at)),
+        (name, "exit code", code),
+        (name, "log", one.log_path),
+    ]
 
 
 def _notify(text: str, quiet: bool) -> None:

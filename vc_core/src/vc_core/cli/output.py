@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
@@ -135,6 +136,13 @@ def print_details(rows: Sequence[tuple[str, str, str]]) -> None:
     if shown:
         echo()
         print_table(("OF", "DETAIL", "VALUE"), shown)
+
+
+def with_time(event: str, moment: float | None) -> str:
+    """Return what happened and when, in the local time; "" if nothing did. ``moment``: seconds since the epoch."""
+    if not event or moment is None:
+        return event
+    return f"{event}, at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(moment))}"
 
 
 def print_json(value: Any) -> None:

@@ -96,7 +96,7 @@ def status(pod_id: str, as_json: bool) -> None:
     output.print_table(("CONTAINER ID", "STATE"), [(one.id, str(one.state)) for one in found.containers])
     details = [
         *(("pod", f"port {one.guest_port}/{one.protocol}", f"127.0.0.1:{one.host_port}") for one in found.forwards),
-        ("pod", "reason", found.reason),
+        ("pod", "reason", output.with_time(found.reason, found.changed_at)),
         *(("pod", "warning", warning) for warning in found.warnings),
         ("pod", "acceleration", found.acceleration),
         ("pod", "isolation", found.isolation),

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -25,6 +26,28 @@ def stat_fields(pid: int) -> list[str] | None:
         return None
     # The second field is the command's name in brackets: any bytes, spaces and brackets among them. The rest is ASCII.
     return stat[stat.rindex(b")") + 2 :].decode().split()
+
+
+@cache
+def _clock_offset() -> int:
+    """Return by how many clock ticks ``/proc`` shows start times later here than in the host's time namespace.
+
+    See time_namespaces(7): a namespace has an offset of the time since boot. It is shown for the namespace of children,
+    which is another one only in a process that has just made it.
+    """
+    try:
+        if os.readlink("/proc/self/ns/time") != os.readlink("/proc/self/ns/time_for_children"):
+            return 0
+        lines = Path("/proc/self/timens_offsets").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0  # a kernel without time namespaces
+    _, seconds, nanoseconds = next(line for line in lines if line.startswith("boottime")).split()
+    return (int(seconds) * 10**9 + int(nanoseconds)) * os.sysconf("SC_CLK_TCK") // 10**9
+
+
+def _start_time(fields: list[str]) -> int:
+    """Return when a process started, of its :func:`stat_fields`, as all time namespaces of the host agree on it."""
+    return int(fields[19]) - _clock_offset()
 
 
 def frozen(pid: int) -> bool:
@@ -47,7 +70,7 @@ class ProcessIdentity:
         fields = stat_fields(pid)
         if fields is None or fields[0] in "ZX":
             return None
-        return cls(pid, int(fields[19]), boot_id())
+        return cls(pid, _start_time(fields), boot_id())
 
     @classmethod
     def from_mapping(cls, mapping: dict[str, object]) -> ProcessIdentity:
@@ -73,7 +96,7 @@ class ProcessIdentity:
         except ProcessLookupError:
             return None
         fields = stat_fields(self.pid)
-        if self.pid <= 1 or fields is None or int(fields[19]) != self.start_time or boot_id() != self.boot_id:
+        if self.pid <= 1 or fields is None or _start_time(fields) != self.start_time or boot_id() != self.boot_id:
             os.close(pidfd)
             return None
         return pidfd

@@ -158,7 +158,8 @@ class Engine:
                 reason = f"its start failed ({error}) and could not be undone: {problem}"
                 self._ledger.commit(state=State.FAILED, reason=reason)
             else:
-                self._ledger.commit_undone(**before)
+                failed = {"reason": f"its start failed: {error}"} if isinstance(error, VCError) else {}
+                self._ledger.commit_undone(**{**before, **failed})
         except StorageError as problem:
             _log.error("the failed start of pod %s is not recorded: %s", self.record.id, problem)
 

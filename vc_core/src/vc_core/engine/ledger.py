@@ -106,13 +106,21 @@ class Ledger:
 
     def _note(self, record: PodRecord) -> None:
         """Record a fact that holds even if it cannot be written: memory has it in any case. Raises StorageError."""
-        self.record = record
-        self._commit(record)
+        self.record = self._with_time(record)
+        self._commit(self.record)
+
+    def _with_time(self, record: PodRecord) -> PodRecord:
+        """Return a record with the present as the time of its state and reason, if they change and have no time yet."""
+        old = self._written
+        if (old.state, old.reason) == (record.state, record.reason) or old.changed_at != record.changed_at:
+            return record
+        return msgspec.structs.replace(record, changed_at=time.time())
 
     def _commit(self, record: PodRecord) -> None:
+        old, record = self._written, self._with_time(record)
         with trace.span("write the record"):
             self._store.write(record)
-        old, self._written, self.record = self._written, record, record
+        self._written = self.record = record
         for name in old.containers.keys() | record.containers.keys():
             before, after = (str(one.containers[name].state) if name in one.containers else "" for one in (old, record))
             if before != after:

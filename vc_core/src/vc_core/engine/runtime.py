@@ -34,7 +34,7 @@ from vc_core.host import processes, share, sources
 from vc_core.host.paths import Rules
 from vc_core.host.sources import PodSources, Source
 from vc_core.states import LIVE_STATES, STOPPABLE_STATES, State, move
-from vc_core.store.status import UNWATCHED, vm_identity
+from vc_core.store.status import unwatched_end, vm_identity
 from vc_core.store.store import Store
 from vc_core.store.templates import Templates
 
@@ -328,13 +328,14 @@ class Runtime:
         record = self._ledger.record
         if record.intent == "start":
             await self.kill_leftovers()
-            self._ledger.commit(intent="", vm=None, saved_hypervisor=None, saved_agent=None)
+            reason = "its start was interrupted"
+            self._ledger.commit(intent="", vm=None, saved_hypervisor=None, saved_agent=None, reason=reason)
         elif record.supervised and record.state in STOPPABLE_STATES:
             identity = vm_identity(record)
             if identity is not None and identity.alive():
                 await self._take_over()
             elif record.state is not State.FAILED:
-                self._ledger.commit_ended(UNWATCHED)
+                self._ledger.commit_ended(unwatched_end(identity))
         elif not record.supervised and record.state in LIVE_STATES:
             await self._take_over()
 

@@ -47,6 +47,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     id: str
     state: State = State.READY
     reason: str = ""
+    changed_at: float | None = None  #: when state and reason became what they are, in seconds since the epoch
     hypervisor: str
     agent: str
     supervised: bool

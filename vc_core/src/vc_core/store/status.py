@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from vc_core.driver.process import ProcessIdentity
+from vc_core.driver.process import ProcessIdentity, boot_id
 from vc_core.errors import ContainerNotFoundError, StateError, StorageError
 from vc_core.results import ContainerStatus, PodStatus
 from vc_core.states import LIVE_STATES, Action, State, require_state
@@ -20,6 +20,7 @@ from vc_core.store.store import Store
 
 #: The reason of a pod that is found stopped although its end was not recorded.
 UNWATCHED = "the VM ended while nothing watched it"
+REBOOTED = "the host was rebooted while it ran"
 
 
 def vm_identity(record: PodRecord) -> ProcessIdentity | None:
@@ -42,7 +43,12 @@ def effective_record(record: PodRecord) -> PodRecord:
     identity = vm_identity(record)
     if identity is not None and identity.alive():
         return record
-    return ended(record, UNWATCHED)
+    return msgspec.structs.replace(ended(record, unwatched_end(identity)), changed_at=None)
+
+
+def unwatched_end(identity: ProcessIdentity | None) -> str:
+    """Return the reason of a pod whose VM has ended although its end was not recorded."""
+    return REBOOTED if identity is not None and identity.boot_id != boot_id() else UNWATCHED
 
 
 def at_rest(record: PodRecord) -> bool:
@@ -119,6 +125,7 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         id=now.id,
         state=now.state,
         reason=now.reason,
+        changed_at=now.changed_at,
         hypervisor=now.hypervisor,
         agent=now.agent,
         acceleration=now.acceleration,
