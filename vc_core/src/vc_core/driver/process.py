@@ -36,7 +36,7 @@ def _clock_offset() -> int:
     which is another one only in a process that has just made it.
     """
     try:
-        if os.readlink("/proc/self/ns/time") != os.readlink("/proc/self/ns/time_for_children"):
+        if Path("/proc/self/ns/time").readlink() != Path("/proc/self/ns/time_for_children").readlink():
             return 0
         lines = Path("/proc/self/timens_offsets").read_text(encoding="ascii").splitlines()
     except OSError:
