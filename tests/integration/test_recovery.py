@@ -23,7 +23,7 @@ from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.testing.slowness import scaled, within
 
-from .conftest import container, pod_config, supervisors, virtc_path, vm_pid, vm_processes, wait_ended
+from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, vm_processes, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 
@@ -128,6 +128,37 @@ def test_a_vm_whose_pod_was_removed_with_all_roots_is_ended_by_its_supervisor(bu
     assert wait_ended(supervisor, scaled(5))
     assert not store.roots.pod_run_dir("removed").exists()
     store.roots.pod_lock("removed").unlink(missing_ok=True)
+
+
+def test_repair_lists_what_disagrees_and_mends_it_when_it_is_asked_to(bundle: Path, store: Store) -> None:
+    for pod_id in ("alone", "ended"):
+        vc.run_pod(pod_config(id=pod_id, containers=[container(bundle)]))
+    assert vc.repair() == []
+    for pod_id in ("alone", "ended"):
+        freeze(store, pod_id, "dead")
+    send(signal.SIGKILL, vm := vm_pid(store, "ended"))
+    assert wait_ended(vm, 5)
+    stray = store.roots.pod_run_dir("stray")
+    stray.mkdir()
+    wanted = [
+        ("alone", "its VM runs without a supervisor"),
+        ("ended", "its record says running, but the VM ended while nothing watched it"),
+        ("stray", f"{str(stray)!r} belongs to no pod"),
+    ]
+    for apply in (False, True):
+        found = vc.repair(apply=apply)
+        assert [(one.pod, one.found, one.mended) for one in found] == [(*one, apply) for one in wanted]
+    assert vc.repair() == []
+    assert store.read("ended").state == "stopped"
+    assert len(supervisors("alone")) == 1
+    assert not stray.exists()
+    (store.roots.pod_state_dir("ended") / "state.json").write_bytes(b"{")
+    done = virtc("repair", "--apply")
+    assert done.returncode == 1
+    assert b"only 'virtc pod delete --force ended' can mend that" in done.stdout
+    for pod_id in ("alone", "ended"):
+        vc.delete_pod(pod_id, force=True)
+    assert virtc("repair").stdout == b"Records, processes and files of all pods agree.\n"
 
 
 @contextmanager

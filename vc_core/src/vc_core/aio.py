@@ -12,7 +12,7 @@ from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_async
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
-from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, ImageStatus, PodStatus, TemplateStatus
+from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, ImageStatus, PodStatus, Repair, TemplateStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -426,6 +426,16 @@ async def check_host(*, hypervisor_type: str = "", agent_type: str = "", guest: 
     Returns the report. Raises StorageError for roots whose names are not valid.
     """
     return await run_async(client.hosts.check_host(hypervisor_type, agent_type, guest))
+
+
+async def repair(*, apply: bool = False) -> list[Repair]:
+    """Return where the records, processes and files of pods disagree, and mend that with ``apply``.
+
+    Called after a crash of the host or of its supervisors, to look at all pods at once; other operations mend what
+    concerns their own pod. What another process is at work on is left out. What cannot be mended says why.
+    Raises StorageError for roots that cannot be read.
+    """
+    return await run_async(client.repair.repair(apply))
 
 
 async def create_template(config: PodConfig, *, progress: Progress | None = None) -> TemplateStatus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vc_core.config.network import PortForward
 from vc_core.states import State
@@ -62,6 +62,29 @@ class PodStatus:
     warnings: tuple[str, ...] = ()
     pool: str = ""
     containers: tuple[ContainerStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Something in which the record, the processes and the files of a pod disagree.
+
+    ``found`` and ``remedy`` are phrases; without a remedy it cannot be mended. ``mended``: that was done. ``problem``:
+    the sentence that says why not.
+    """
+
+    pod: str
+    found: str
+    remedy: str
+    mended: bool = False
+    problem: str = ""
+
+    def done(self) -> Repair:
+        """Return the same, mended."""
+        return replace(self, mended=True)
+
+    def failed(self, error: Exception) -> Repair:
+        """Return the same, not mended because of an error."""
+        return replace(self, problem=str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

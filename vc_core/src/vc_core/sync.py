@@ -9,7 +9,7 @@ from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
-from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, ImageStatus, PodStatus, TemplateStatus
+from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, ImageStatus, PodStatus, Repair, TemplateStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -415,6 +415,16 @@ def check_host(*, hypervisor_type: str = "", agent_type: str = "", guest: str = 
     Returns the report. Raises StorageError for roots whose names are not valid.
     """
     return run_blocking(client.hosts.check_host(hypervisor_type, agent_type, guest))
+
+
+def repair(*, apply: bool = False) -> list[Repair]:
+    """Return where the records, processes and files of pods disagree, and mend that with ``apply``.
+
+    Called after a crash of the host or of its supervisors, to look at all pods at once; other operations mend what
+    concerns their own pod. What another process is at work on is left out. What cannot be mended says why.
+    Raises StorageError for roots that cannot be read.
+    """
+    return run_blocking(client.repair.repair(apply))
 
 
 def create_template(config: PodConfig, *, progress: Progress | None = None) -> TemplateStatus:

@@ -27,6 +27,7 @@ _COMMANDS = {
     "image": "vc_core.cli.image",
     "new-driver": "vc_core.cli.new_driver",
     "pod": "vc_core.cli.pod",
+    "repair": "vc_core.cli.repair",
     "template": "vc_core.cli.template",
 }
 

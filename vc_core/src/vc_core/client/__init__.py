@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vc_core.client import containers, deletion, foreground, guests, hosts, images, pods, templates
+    from vc_core.client import containers, deletion, foreground, guests, hosts, images, pods, repair, templates
 
-__all__ = ["containers", "deletion", "foreground", "guests", "hosts", "images", "pods", "templates"]
+__all__ = ["containers", "deletion", "foreground", "guests", "hosts", "images", "pods", "repair", "templates"]
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that this finds
