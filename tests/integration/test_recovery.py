@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -204,6 +205,43 @@ def test_a_pod_stops_while_a_silent_client_is_connected_and_while_it_is_started_
     starter.join()
     assert errors == []
     pod.delete(force=True)
+
+
+#: What one process does for some seconds: operations at random, refused only for reasons that another process gives.
+_RACE = """
+import random, sys, time
+import vc_core as vc
+
+dice, end = random.Random(int(sys.argv[1])), time.monotonic() + float(sys.argv[2])
+root = vc.ContainerConfig(id="c1", root_fs=sys.argv[3], cmd=vc.Cmd(args=["sleep", "1000"]))
+operations = [
+    lambda pod_id: vc.create_pod(vc.PodConfig(id=pod_id, hypervisor_type="qemu", containers=[root])),
+    vc.start_pod,
+    vc.start_pod,
+    lambda pod_id: vc.stop_pod(pod_id, force=True),
+    lambda pod_id: vc.delete_pod(pod_id, force=True),
+]
+while time.monotonic() < end:
+    try:
+        dice.choice(operations)(f"race{dice.randrange(2)}")
+    except (vc.PodNotFoundError, vc.PodExistsError, vc.StateError):
+        pass
+"""
+
+
+def test_processes_that_race_on_the_same_pods_meet_no_supervisor_that_went_away(bundle: Path) -> None:
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _RACE, str(seed), str(scaled(10)), str(bundle)],
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        for seed in range(3)
+    ]
+    errors = [worker.communicate(timeout=scaled(60))[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 3, "\n".join(errors)
+    for pod in vc.list_pods():
+        vc.delete_pod(pod.id, force=True)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from vc_core.client.connect import connect
@@ -28,7 +29,7 @@ def repair(apply: bool) -> Operation[list[Repair]]:
     store = Store.here()
     found: list[Repair] = []
     for pod_id in store.ids():
-        one: Repair | None = yield InThread(lambda pod_id=pod_id: _examine(store, pod_id))
+        one: Repair | None = yield InThread(partial(_examine, store, pod_id))
         if one is not None:
             found.append((yield from _mend(store, one)) if apply and one.remedy else one)
     strays: list[Repair] = yield InThread(lambda: [_examine_stray(store, path, apply) for path in _strays(store)])
