@@ -66,6 +66,7 @@ class Runtime:
         self._roots, self._templates = store.roots, Templates(store.roots.cache)
         self._run_dir = store.make_run_dir(ledger.record.id)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._next_write: asyncio.TimerHandle | None = None
         #: The pod's VM with its agent; None while there is none.
         self.machine: Machine | None = None
         #: Set while there is no machine.
@@ -272,6 +273,8 @@ class Runtime:
 
     async def aclose(self) -> None:
         """End the tasks and release machine and streams; VM and containers run on."""
+        if self._next_write is not None:
+            self._next_write.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -299,12 +302,11 @@ class Runtime:
         if self.machine is machine and not await machine.is_ending() and self._ledger.record.state is State.RUNNING:
             self._ledger.commit(state=State.FAILED, reason=sentence(f"the agent in the guest is lost: {reason}"))
 
-    async def _write_refused(self) -> None:
-        """Write facts that the disk has refused, such as the end of a container, as soon as it takes them."""
-        while True:
-            await asyncio.sleep(_WRITE_INTERVAL)
-            with suppress(StorageError):
-                self._ledger.flush()
+    def _write_refused(self) -> None:
+        """Write facts that the disk has refused, such as the end of a container; try again later, as no event comes."""
+        with suppress(StorageError):
+            self._ledger.flush()
+        self._next_write = asyncio.get_running_loop().call_later(_WRITE_INTERVAL, self._write_refused)
 
     def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.create_task(work)
@@ -324,7 +326,7 @@ class Runtime:
 
         What it left half done is undone, a VM that runs is taken over. Raises StorageError, StateError, DriverError.
         """
-        self._spawn(self._write_refused())
+        self._write_refused()
         record = self._ledger.record
         if record.intent == "start":
             await self.kill_leftovers()

@@ -92,7 +92,7 @@ class _Supervision:
         send_status(ready, OK)
         self._changed = asyncio.Event()
         self._resume = loop.call_soon(self._listen, engine)
-        reaching = asyncio.create_task(self._stay_reachable(engine))
+        self._look = loop.call_later(_SOCKET_INTERVAL, self._stay_reachable, engine)
         try:
             await self._first_request()
             while True:
@@ -103,7 +103,7 @@ class _Supervision:
                 await self._changed.wait()
             self._send_away()
         finally:
-            reaching.cancel()
+            self._look.cancel()
             self._resume.cancel()
             loop.remove_reader(self._listener)
             try:
@@ -142,23 +142,24 @@ class _Supervision:
         self._silent.discard(task)
         self._changed.set()
 
-    async def _stay_reachable(self, engine: Engine) -> None:
+    def _stay_reachable(self, engine: Engine) -> None:
         """Make the socket anew when something removed it; end the VM of a pod whose files were removed as well."""
-        while True:
-            await asyncio.sleep(_SOCKET_INTERVAL)
-            if self._listener.reachable:
-                continue
+        self._look = self._loop.call_later(_SOCKET_INTERVAL, self._stay_reachable, engine)
+        if self._listener.reachable:
+            return
+        try:
+            if not self._store.exists(self._pod_id):
+                _log.error("the files of pod %s were removed while it ran; its VM is ended", self._pod_id)
+                self._look.cancel()
+                self._ending = asyncio.create_task(engine.stop(0.0, force=True))
+                return
+            self._loop.remove_reader(self._listener)
             try:
-                if not self._store.exists(self._pod_id):
-                    _log.error("the files of pod %s were removed while it ran; its VM is ended", self._pod_id)
-                    return await engine.stop(0.0, force=True)
-                self._loop.remove_reader(self._listener)
-                try:
-                    self._listener.renew()
-                finally:
-                    self._listen(engine)
-            except (OSError, VCError) as error:
-                _log.error("the socket of pod %s was removed: %s", self._pod_id, error)
+                self._listener.renew()
+            finally:
+                self._listen(engine)
+        except (OSError, VCError) as error:
+            _log.error("the socket of pod %s was removed: %s", self._pod_id, error)
 
     def _client_left(self, task: asyncio.Task[None]) -> None:
         del self._clients[task]
