@@ -96,3 +96,21 @@ def test_a_bind_has_its_flags_in_a_copy_of_the_mount_above_it_too(tmp_path: Path
     argv = ["unshare", "--mount", sys.executable, "-c", _COPY, str(source), str(shared)]
     done = subprocess.run(argv, capture_output=True, encoding="utf-8")
     assert done.stdout.startswith("['ro,nosuid,nodev"), done.stderr or done.stdout
+
+
+#: Mounts a file system on argv[1], and prints whether the table of mounts names it.
+_MOUNTED = """
+import subprocess, sys
+from pathlib import Path
+from vc_core.host import mounts
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", sys.argv[1]], check=True)
+print(Path(sys.argv[1]) in [mount.point for mount in mounts.table()])
+"""
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\rb", b"a b\tc\nd\\e", "\u2028\x85".encode()])
+def test_a_mount_of_any_name_is_in_the_table(name: bytes, tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(name)
+    place.mkdir()
+    argv = ["unshare", "--mount", sys.executable, "-c", _MOUNTED, str(place)]
+    assert subprocess.run(argv, capture_output=True, encoding="utf-8").stdout == "True\n"

@@ -246,7 +246,7 @@ async def _start(context: HostContext, binary: Path, place: Workplace) -> _Start
 
 def _filters_of(pid: int) -> int:
     """Return how many filters of system calls a process has (proc(5), ``/proc/PID/status``, since Linux 5.9)."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").split("\n")
     return next((int(line.split()[1]) for line in lines if line.startswith("Seccomp_filters:")), 0)
 
 

@@ -187,7 +187,7 @@ def _user_namespaces(_: Roots) -> Iterator[HostCheck]:
 
 def _control_groups(_: Roots) -> Iterator[HostCheck]:
     try:
-        lines = _OWN_GROUPS.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _OWN_GROUPS.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         lines = []
     # cgroups(7), /proc/PID/cgroup: "0::/path" is of version 2, "4:memory:/path" of a hierarchy of version 1.

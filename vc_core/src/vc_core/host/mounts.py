@@ -149,7 +149,8 @@ def detach(mount: Mount) -> None:
 def table() -> list[Mount]:
     """Return the mounts of this process' namespace, in the order in which they were made. Raises OSError."""
     mounts = []
-    for line in _MOUNTINFO.read_bytes().splitlines():  # it can hold any bytes, and lists other programs' mounts too
+    # It can hold any bytes, a carriage return too, and lists other programs' mounts.
+    for line in _MOUNTINFO.read_bytes().removesuffix(b"\n").split(b"\n"):
         fields, _, rest = line.partition(b" - ")
         number, parent, device, root, point = (_unescaped(field) for field in fields.split(b" ")[:5])
         fstype, source = (_unescaped(field) for field in rest.split(b" ")[:2])

@@ -102,7 +102,7 @@ def _ends_with_another(pid: str) -> bool:
 
 
 def _mounts(root: str) -> Census:
-    lines = map(os.fsdecode, Path("/proc/self/mountinfo").read_bytes().splitlines())
+    lines = map(os.fsdecode, Path("/proc/self/mountinfo").read_bytes().split(b"\n"))
     return {("mount", line): f"mount {line}" for line in lines if root in line or _PRODUCT in line}
 
 
