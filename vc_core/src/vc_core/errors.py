@@ -134,6 +134,14 @@ class StorageError(VCError):
     """A file or directory below the state or run root cannot be read or written."""
 
 
+def refused(error: OSError) -> StorageError:
+    """Return the error of an operation for one of the system that its code did not expect.
+
+    Called where an operation ends, so that a caller of the API has to expect errors of this module only.
+    """
+    return StorageError(f"the system refused an operation: {error}")
+
+
 class PrivilegeError(VCError, PermissionError):
     """The operation needs rights that this process lacks."""
 

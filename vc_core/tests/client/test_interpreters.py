@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from vc_core.client.interpreters import InThread, Operation, Ready, run_async, run_blocking
+from vc_core.errors import BusyError, StorageError
 
 Run = Callable[[Operation[Any]], Any]
 
@@ -35,6 +36,25 @@ def test_the_result_is_what_the_generator_returns(run: Run) -> None:
         return number + 1
 
     assert run(operation()) == 42
+
+
+def test_an_error_of_the_system_is_one_of_this_project(run: Run) -> None:
+    def operation() -> Operation[None]:
+        yield InThread(lambda: os.open("/nowhere", os.O_RDONLY))
+
+    with pytest.raises(StorageError, match=r"the system refused an operation: .*No such file or directory: '/nowhere'"):
+        run(operation())
+
+
+def test_an_error_of_this_project_that_is_also_one_of_the_system_stays_what_it_is(run: Run) -> None:
+    def refuse() -> None:
+        raise BusyError("busy")
+
+    def operation() -> Operation[None]:
+        yield InThread(refuse)
+
+    with pytest.raises(BusyError, match=r"^busy$"):
+        run(operation())
 
 
 def test_a_descriptor_that_becomes_readable_ends_the_wait(run: Run, pipe: tuple[int, int]) -> None:

@@ -285,7 +285,7 @@ def test_a_pod_that_started_and_cannot_be_watched_is_not_left(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(pool_module, "vm_identity", fail)
-    with vc.PodPool(config, size=1) as pool, pytest.raises(OSError, match="Too many open files"):
+    with vc.PodPool(config, size=1) as pool, pytest.raises(vc.StorageError, match="Too many open files"):
         pool.take(timeout=SOON)
     assert vc.list_pods() == []
 

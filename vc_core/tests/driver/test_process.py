@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -53,6 +54,20 @@ def test_a_pid_that_was_reused_by_another_process_is_never_signalled(
         assert change["pid"] in (0, -1)  # the kernel's own refusal
     assert sent == []
     assert sleeper.poll() is None
+
+
+def test_no_pidfd_is_left_when_proc_cannot_be_read(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fixture of all tests counts descriptors."""
+
+    def refuse(pid: int) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    one = identity(sleeper)
+    monkeypatch.setattr("vc_core.driver.process.stat_fields", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        one.open_pidfd()
 
 
 def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:

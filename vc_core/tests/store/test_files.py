@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vc_core import failpoints
 from vc_core.errors import StorageError
 from vc_core.store import files
 from vc_core.store.roots import guest_cache, private_directory
@@ -26,6 +27,20 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
     assert "StorageError" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
     assert (tmp_path / "state.json").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("before", [b"old", None])
+def test_a_replacement_that_may_not_survive_a_crash_is_undone(before: bytes | None, tmp_path: Path) -> None:
+    """The rename succeeded, and the fsync of the directory did not."""
+    if before is not None:
+        files.write_atomic(tmp_path, "state.json", before)
+    failpoints.configure("store.write.renamed=error")
+    try:
+        with pytest.raises(StorageError, match=r"state\.json' cannot be written"):
+            files.write_atomic(tmp_path, "state.json", b"new")
+    finally:
+        failpoints.configure("")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({"state.json": before} if before else {})
 
 
 def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import click
 
 from vc_core import __version__
 from vc_core.cli.output import Group, Invocation, discard_output
-from vc_core.errors import CommandError, OutputError, VCError
-from vc_core.text import printable
+from vc_core.errors import CommandError, OutputError, StorageError, VCError, refused
 
 #: Exit code when virtc itself fails where a command's own exit code is expected (as docker, podman and env(1) do).
 OWN_FAILURE = 125
@@ -72,15 +71,22 @@ def run(arguments: list[str]) -> int:
         # The reader of the output has gone; end without the interpreter's own error message at exit.
         discard_output()
         return 1
-    except (VCError, OSError) as error:
+    except (VCError, OSError, ImportError) as error:
         with suppress(OSError):  # nobody can be informed if standard error cannot be written either
             if invocation.debug:
                 import traceback
 
                 traceback.print_exc()
-            text = str(error) if isinstance(error, VCError) else f"the system refused an operation: {error}"
-            click.echo(f"virtc: {printable(text)}", err=True)
+            click.echo(f"virtc: {_shown(error)}", err=True)
         return _failure(error, invocation)
+
+
+def _shown(error: Exception) -> VCError:
+    if isinstance(error, VCError):
+        return error
+    if isinstance(error, OSError):
+        return refused(error)
+    return StorageError(f"this installation cannot be read, or is not whole: {error}")
 
 
 def _failure(error: Exception, invocation: Invocation) -> int:

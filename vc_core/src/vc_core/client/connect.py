@@ -15,10 +15,17 @@ from contextlib import suppress
 from typing import TypeVar
 
 from vc_core import trace
-from vc_core.client.interpreters import Operation
+from vc_core.client.interpreters import Operation, system_errors
 from vc_core.client.link import Link
 from vc_core.client.starting import Starting, last_call
-from vc_core.errors import BusyError, SupervisorError, SupervisorLeavingError, SupervisorLostError, VCError
+from vc_core.errors import (
+    BusyError,
+    SupervisorError,
+    SupervisorLeavingError,
+    SupervisorLostError,
+    VCError,
+    refused,
+)
 from vc_core.plugins import running_call
 from vc_core.store.locks import FileLock
 from vc_core.store.records import PodRecord
@@ -85,14 +92,16 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
     ``deadline`` (of time.monotonic) is for its greeting. Raises BusyError when it has too many clients, SupervisorError
     when it does not greet in time.
     """
+    with system_errors():
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.setblocking(False)
     try:
         directory = os.open(
             store.roots.pod_run_dir(pod_id), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         )
     except OSError:
+        sock.close()
         return None
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sock.setblocking(False)
     try:
         sock.connect(wire.socket_path(directory))
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -133,7 +142,8 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
 
     Raises BusyError when another operation holds the lock, StorageError.
     """
-    client_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with system_errors():
+        client_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client_end.setblocking(False)
     failed: list[VCError] = []
     served = threading.Event()
@@ -180,6 +190,8 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
                 event_loop.run(one(), watchdog, on_stopped=report_end)
         except VCError as error:
             failed.append(error)
+        except OSError as error:
+            failed.append(refused(error))
         except BaseException:
             if not stopped:
                 raise

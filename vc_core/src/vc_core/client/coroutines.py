@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from vc_core.client.interpreters import InThread, Operation, Ready
+from vc_core.client.interpreters import InThread, Operation, Ready, system_errors
 from vc_core.driver.guest import Progress
 from vc_core.plugins import event_loop
 
@@ -24,14 +24,15 @@ def run_coroutine(work: Callable[[Progress], Coroutine[Any, Any, _T]], progress:
     The coroutine is given a function that has ``progress`` called in the caller's thread.
     """
     steps: deque[tuple[str, float | None]] = deque()
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # a byte for each step; its end, at the end
+    with system_errors():
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # a byte for each step; its end, at the end
 
     def note(phrase: str, fraction: float | None) -> None:
         steps.append((phrase, fraction))
         with suppress(BlockingIOError, BrokenPipeError):  # then there are bytes enough to wake the reader, or it left
             os.write(writer, b"\0")
 
-    loop = asyncio.new_event_loop()
+    loop = event_loop.EventLoop()
     task = loop.create_task(work(note))
     ended = threading.Event()
     # Building may take any time; only a caller that is interrupted does not wait for a builder that blocks.

@@ -8,6 +8,8 @@ import sys
 import time
 from contextlib import suppress
 
+import msgspec
+
 from vc_core.client.connect import find_supervisor
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import final_reply, result
@@ -21,6 +23,7 @@ from vc_core.errors import (
     SupervisorError,
     SupervisorLostError,
     VCError,
+    sentence,
 )
 from vc_core.host import processes
 from vc_core.states import STOPPED_STATES, Action, State
@@ -52,6 +55,7 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
     """
     store = Store.here()
     found = store.exists(check_id("pod", pod_id))
+    yield InThread(store.sweep)
     try:
         yield from delete(store, pod_id, force)
     except PodNotFoundError:
@@ -107,6 +111,7 @@ def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
         _notify_deleted(pod_id, state)
 
     deadline, former = time.monotonic() + LOCK_TIMEOUT, True
+    yield InThread(lambda: store.remove_planted_lock(pod_id))
     while True:
         found = yield from _ask_to_stop(store, pod_id, time.monotonic() + _ASK_TIMEOUT)
         if not found and not former:
@@ -133,7 +138,17 @@ def _record_if_whole(store: Store, pod_id: str) -> PodRecord | None:
 def _remove_all(store: Store, pod_id: str, force: bool) -> None:
     """Remove all of a pod that does not run, whose lock is held. Raises StorageError."""
     _lift_limits(store, pod_id, force)
-    store.remove(pod_id)
+    try:
+        store.remove(pod_id)
+    except StorageError as error:
+        _note_refusal(store, pod_id, error)
+        raise
+
+
+def _note_refusal(store: Store, pod_id: str, error: StorageError) -> None:
+    """Record why a pod was not deleted, for its status, if there is still a record that can be written."""
+    with suppress(VCError):
+        store.write(msgspec.structs.replace(store.read(pod_id), reason=sentence(f"it is not deleted: {error}")))
 
 
 def _notify_deleted(pod_id: str, state: State) -> None:

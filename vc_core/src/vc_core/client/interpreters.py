@@ -10,11 +10,29 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from vc_core.errors import VCError, refused
+
 _T = TypeVar("_T")
+
+
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Raise a StorageError in the place of an OSError that is no error of this project.
+
+    Callers of the API have to expect errors of this project only. Not used around functions that they gave: what those
+    raise reaches them unchanged.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, VCError):
+            raise
+        raise refused(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +49,17 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class InThread:
-    """Call a function that may block for a moment; the answer is its result."""
+    """Call a function that may block for a moment; the answer is its result.
+
+    An error of the system that the function does not expect becomes a StorageError: no caller of the API gets another.
+    """
 
     function: Callable[[], Any]
+
+    def call(self) -> Any:
+        """Call the function and return its result. Raises VCError, and what is a fault of the function."""
+        with system_errors():
+            return self.function()
 
 
 Step = Ready | InThread
@@ -53,7 +79,7 @@ def run_blocking(operation: Operation[_T]) -> _T:
             return end.value  # type: ignore[no-any-return] # typeshed: StopIteration.value is Any
         answer = error = None
         try:
-            answer = _wait(step) if isinstance(step, Ready) else step.function()
+            answer = _wait(step) if isinstance(step, Ready) else step.call()
         except BaseException as caught:
             error = caught
 
@@ -82,7 +108,7 @@ async def run_async(operation: Operation[_T]) -> _T:
             if isinstance(step, Ready):
                 answer = await _wait_async(step)
             else:
-                answer = await _in_thread(step.function)
+                answer = await _in_thread(step.call)
         except BaseException as caught:
             error = caught
 

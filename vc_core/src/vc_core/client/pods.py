@@ -89,6 +89,7 @@ def _store(store: Store, config: PodConfig) -> Operation[str]:
             strict=defaults.strict if config.strict is None else config.strict,
             containers={container.id: ContainerRecord() for container in config.containers},
         )
+        store.sweep()
         with trace.span("write the pod"), store.locked(config.id):
             store.create(completed, record)
         made.append(config.id)

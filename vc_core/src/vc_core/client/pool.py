@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from vc_core.client.deletion import delete_pod
-from vc_core.client.interpreters import InThread, Operation, Ready, run_blocking
+from vc_core.client.interpreters import InThread, Operation, Ready, run_blocking, system_errors
 from vc_core.client.pods import run_pod
 from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id, new_id
@@ -117,7 +117,8 @@ class Keeper:
                 raise
             if pod_id is not None:
                 return pod_id
-            own = os.dup(self._ready)  # an event loop waits for a descriptor once, and its tasks may be many
+            with system_errors():
+                own = os.dup(self._ready)  # an event loop waits for a descriptor once, and its tasks may be many
             try:
                 ready = yield Ready(read=(own,), deadline=deadline)
             finally:

@@ -35,4 +35,10 @@ def list_templates() -> Operation[list[TemplateStatus]]:
 
 def delete_template(kind: str) -> Operation[None]:
     """Delete a template; its clones run on. Raises TemplateNotFoundError, StorageError."""
-    yield InThread(lambda: Templates(Roots.from_environment().cache).remove(kind))
+
+    def work() -> None:
+        store = Templates(Roots.from_environment().cache)
+        store.sweep(templates.end_leftovers)
+        store.remove(kind)
+
+    yield InThread(work)

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+#: The highest pid that Linux gives a process (PID_MAX_LIMIT in linux/threads.h); pid 1 is the host's init.
+_PID_MAX = 1 << 22
+
 
 def boot_id() -> str:
     """Return the id of the running boot of this host (proc(5), ``/proc/sys/kernel/random/boot_id``)."""
@@ -75,7 +78,10 @@ class ProcessIdentity:
     @classmethod
     def from_mapping(cls, mapping: dict[str, object]) -> ProcessIdentity:
         """Return the identity that :meth:`to_mapping` returned. Raises KeyError, ValueError when it is damaged."""
-        return cls(int(str(mapping["pid"])), int(str(mapping["start_time"])), str(mapping["boot_id"]))
+        pid, start_time = int(str(mapping["pid"])), int(str(mapping["start_time"]))
+        if not 1 < pid <= _PID_MAX or start_time < 0:
+            raise ValueError(f"no process of this project has the pid {pid} and the start time {start_time}")
+        return cls(pid, start_time, str(mapping["boot_id"]))
 
     def to_mapping(self) -> dict[str, object]:
         """Return the identity as values that JSON has."""
@@ -95,11 +101,16 @@ class ProcessIdentity:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return None
-        fields = stat_fields(self.pid)
-        if self.pid <= 1 or fields is None or _start_time(fields) != self.start_time or boot_id() != self.boot_id:
+        try:
+            fields = stat_fields(self.pid)
+            same = self.pid > 1 and fields is not None and _start_time(fields) == self.start_time
+            if same and boot_id() == self.boot_id:
+                return pidfd
+        except BaseException:
             os.close(pidfd)
-            return None
-        return pidfd
+            raise
+        os.close(pidfd)
+        return None
 
     def send(self, signum: int) -> bool:
         """Send a signal to this very process; return whether it was delivered."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from vc_core import trace
+from vc_core import failpoints, trace
 from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.driver.agent import AgentCapability, GuestProcessId, ProcessIO
 from vc_core.driver.guest import Progress
@@ -128,6 +128,7 @@ class Engine:
             await self._runtime.kill_leftovers()
             former = ended(self.record, "its pod was started again")
             self._ledger.commit(intent="start", vm=None, containers=former.containers, strict=strict)
+            failpoints.reach("engine.start.intended")
             self._starting, self._aborted = asyncio.current_task(), False
             try:
                 with trace.span("start the pod"):
@@ -158,6 +159,7 @@ class Engine:
                 reason = f"its start failed ({error}) and could not be undone: {problem}"
                 self._ledger.commit(state=State.FAILED, reason=reason)
             else:
+                failpoints.reach("engine.undo.taken_down")
                 failed = {"reason": f"its start failed: {error}"} if isinstance(error, VCError) else {}
                 self._ledger.commit_undone(**{**before, **failed})
         except StorageError as problem:
@@ -180,14 +182,17 @@ class Engine:
             require(self.record, Action.STOP_POD)
             with self._ledger.tolerating("that it is to be stopped"):
                 self._ledger.commit(intent="stop")
+            failpoints.reach("engine.stop.intended")
             try:
                 await self._runtime.take_down(STOP_TIMEOUT if timeout is None else timeout, ask_guest=not force)
             except VCError as error:
                 with suppress(StorageError):
                     self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
                 raise
+            failpoints.reach("engine.stop.taken_down")
             with self._ledger.tolerating("that it was stopped"):
                 self._ledger.commit_ended("")
+            failpoints.reach("engine.stop.recorded")
 
     async def exec(
         self,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vc_core import trace
+from vc_core import failpoints, trace
 from vc_core.config.container import ContainerConfig
 from vc_core.config.pod import PodConfig
 from vc_core.engine.logs import ContainerLog
@@ -145,14 +145,17 @@ class Ledger:
             )
         config_of_pod = replace(self.config, containers=[*self.config.containers, config])
         self._store.write_config(config_of_pod)  # first: without a record the container does not count
+        failpoints.reach("engine.container.configured")
         self.commit(containers={**self.record.containers, config.id: ContainerRecord()})
         self.config = config_of_pod
 
     def remove_container(self, container_id: str) -> None:
         """Remove a container and its log. Raises StorageError; the container is still there then."""
         self._store.remove_container_files(self.record.id, container_id)
+        failpoints.reach("engine.container.log_removed")
         self.commit(containers={name: one for name, one in self.record.containers.items() if name != container_id})
         self.config = replace(self.config, containers=[one for one in self.config.containers if self._has(one.id)])
+        failpoints.reach("engine.container.unrecorded")
         with suppress(StorageError):  # without a record it does not count, and the next change leaves it out
             self._store.write_config(self.config)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vc_core import trace
+from vc_core import failpoints, trace
 from vc_core.driver.context import PodContext
 from vc_core.driver.devices import Device
 from vc_core.driver.guest import Progress
@@ -126,9 +126,11 @@ class Runtime:
         for container, its in zip(config.containers, every, strict=True):
             with trace.span(f"start container {container.id}"):
                 await machine.while_alive(self.containers.start(machine, container, attached.get(container.id), its))
+        failpoints.reach("engine.start.containers_run")
         running = move(self._ledger.name, self._ledger.record.state, State.RUNNING)
         warnings = [sentence(warning) for warning in machine.agent.warnings]
         self._ledger.commit(state=running, reason="", intent="", warnings=warnings, **machine.saved())
+        failpoints.reach("engine.start.running")
         self._spawn(self._watch_agent(machine))
         if kind and not machine.template and self._roots.make_templates:
             self._spawn(self._make_template(kind))
@@ -152,16 +154,20 @@ class Runtime:
         """Start the VM and wait for the agent; return where the pod's own root is below the shared directory."""
         progress("starting the VM", None)
         await machine.prepare()
+        failpoints.reach("engine.start.prepared")
         if self._ledger.record.strict:
             machine.require_full_jail()
         self._ledger.commit(**machine.facts())  # record before resource: a VM that runs is always on record
+        failpoints.reach("engine.start.recorded")
         pod_root = self._share_pod_root(machine, opened.root if opened else None)
         await machine.start()
+        failpoints.reach("engine.start.vm_runs")
         self._spawn(self._watch_vm(machine))
         if self._ledger.config.network.forwards:
             self._ledger.commit(forwards=list(await machine.while_alive(machine.hypervisor.forwards())))
         progress("waiting for the guest", None)
         await machine.connect(ready_timeout)
+        failpoints.reach("engine.start.connected")
         return pod_root
 
     async def _kind_of_template(self, machine: Machine) -> str:

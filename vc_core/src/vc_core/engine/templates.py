@@ -25,7 +25,7 @@ from vc_core.driver.guest import Progress
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.engine import assembly, guest_image
 from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, VM_TIMEOUT
-from vc_core.errors import BusyError, NotSupportedError, StateError, StorageError, VCError
+from vc_core.errors import BusyError, NotSupportedError, StateError, VCError
 from vc_core.host import processes
 from vc_core.results import TemplateStatus
 from vc_core.store import files
@@ -90,7 +90,7 @@ async def make(
             f"no template can be made for this pod: hypervisor {config.hypervisor_type!r}, agent {config.agent_type!r} "
             "or the guest cannot be cloned with its devices"
         )
-    with store.making(kind, _end_leftovers) as making:
+    with store.making(kind, end_leftovers) as making:
         progress("starting the VM of the template", None)
         async with _machine(plugins, config, boot, making, new=True) as (hypervisor, agent):
             await agent.settle(hypervisor.open_channel, READY_TIMEOUT)
@@ -168,7 +168,7 @@ def _run_dir(making: Path) -> Path:
     return making / "run"
 
 
-def _end_leftovers(making: Path) -> None:
+def end_leftovers(making: Path) -> None:
     """Kill the VM that a former maker has left. Raises StateError."""
     run_dir = _run_dir(making)
     for identity in processes.find_vms(run_dir, pod_uuid(run_dir)):
@@ -190,7 +190,7 @@ def main(kind: str) -> None:
     except BusyError:
         pass  # another pod of this kind was started at the same time
     except VCError as error:
-        with suppress(StorageError):
+        with suppress(VCError):
             Templates(roots.cache).refuse(kind, str(error))
         _fail(error)
     os._exit(0)  # without the threads of a driver that hang

@@ -154,8 +154,14 @@ class Catalogue:
         """Return the plug-in ``name``, imported and instantiated, and its entry point.
 
         ``name`` must be among :meth:`offers`. Raises DriverConflictError when two distributions offer it,
-        DriverLoadError when it is for another version of the core, or cannot be imported or made.
+        DriverLoadError when it is for another version of the core, or cannot be read, imported or made.
         """
+        try:
+            return self._load(kind, name)
+        except OSError as error:
+            raise DriverLoadError(f"{kind.noun} {name!r} cannot be read: {error}", kind=kind, name=name) from error
+
+    def _load(self, kind: PluginKind, name: str) -> tuple[object, EntryPoint]:
         entry_points = [entry for entry in self.offers(kind) if entry.name == name]
         distribution = entry_points[0].dist
         if distribution and len(entry_points) == 1 and (clause := versions.core_mismatch(distribution)):

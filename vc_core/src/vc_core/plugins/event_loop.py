@@ -60,7 +60,11 @@ def run(
     by SystemExit in a task or callback of its own: then ``on_stopped`` is called before the tasks are cancelled, and
     that SystemExit is raised, or RuntimeError.
     """
-    loop = loop or asyncio.new_event_loop()
+    try:
+        loop = loop or EventLoop()
+    except OSError:
+        main.close()  # so that no warning is printed
+        raise
     loop.set_default_executor(DaemonThreads())
     task = loop.create_task(main)
     with watchdog.watching(loop):
@@ -76,6 +80,20 @@ def run(
                     task.cancel()
                 loop.run_until_complete(asyncio.wait(left, timeout=_END_TIMEOUT))
             loop.close()
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """An event loop of asyncio of which nothing is printed if it cannot be made, for want of descriptors."""
+
+    _is_made = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_made = True
+
+    def is_closed(self) -> bool:
+        """Return whether it is closed; asyncio closes one that is not when it is garbage, which one half made is."""
+        return not self._is_made or super().is_closed()
 
 
 class DaemonThreads(ThreadPoolExecutor):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core import failpoints
 from vc_core.driver.files import open_regular
 from vc_core.errors import StorageError
 
@@ -20,20 +21,14 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def write_atomic(directory: Path, name: str, data: bytes) -> None:
     """Replace a file so that a reader, and a crash at any moment, sees the old or the new content, whole.
 
-    Called with the pod's lock held, so the temporary name needs no uniqueness. Raises StorageError; the old file is
-    unchanged then.
+    Called with the pod's lock held, so the temporary name needs no uniqueness. Raises StorageError; the file has its
+    old content then, or is not there if it was not, but for a disk that refuses to undo the change as well.
     """
     temporary = f".{name}.new"
     try:
-        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder = os.open(directory, _DIRECTORY | os.O_NOFOLLOW)
         try:
-            fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=folder)
-            try:
-                _write_all(fd, data)
-            finally:
-                os.close(fd)
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            os.fsync(folder)
+            _replace(folder, name, temporary, data)
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
@@ -52,22 +47,54 @@ def write_new(directory: Path, contents: Mapping[str, bytes]) -> None:
     folder = os.open(directory, _DIRECTORY | os.O_NOFOLLOW)
     try:
         for name, data in contents.items():
-            fd = open_regular(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=folder)
-            try:
-                _write_all(fd, data)
-            finally:
-                os.close(fd)
+            _write(folder, name, data, os.O_EXCL)
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    """Write a whole file to the disk. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.fsync(fd)
+def _replace(folder: int, name: str, temporary: str, data: bytes) -> None:
+    """Replace the file ``name`` in an open directory. Raises OSError, with ``temporary`` left or not."""
+    with contextlib.ExitStack() as stack:
+        try:
+            former = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            stack.callback(os.close, former)
+        except FileNotFoundError:
+            former = -1
+        _write(folder, temporary, data, os.O_TRUNC)
+        failpoints.reach("store.write.synced")
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            failpoints.reach("store.write.renamed")
+            os.fsync(folder)
+        except OSError:
+            with contextlib.suppress(OSError):
+                _restore(folder, name, temporary, former)
+            raise
+
+
+def _write(folder: int, name: str, data: bytes, flag: int) -> None:
+    """Write a whole file in an open directory to the disk; ``flag``: O_EXCL or O_TRUNC. Raises OSError."""
+    fd = open_regular(name, os.O_WRONLY | os.O_CREAT | flag, dir_fd=folder)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        failpoints.reach("store.write.written")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _restore(folder: int, name: str, temporary: str, former: int) -> None:
+    """Give a file that was replaced its content before, of the open file ``former``; -1: there was none."""
+    if former == -1:
+        os.unlink(name, dir_fd=folder)
+        return
+    fd = open_regular(f"/proc/self/fd/{former}", os.O_RDONLY, follow=True)  # it has no name any more
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        _write(folder, temporary, file.read(), os.O_TRUNC)
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def read_whole(path: Path) -> bytes:
@@ -98,7 +125,7 @@ def sync_directory(path: Path) -> None:
 
 
 def remove_tree(path: Path, within: int | None = None) -> None:
-    """Remove a directory and all below it, but nothing on another mount, and nothing through a link.
+    """Remove a directory and all below it, but nothing on another mount, and nothing through a link; or a file.
 
     ``within``: descriptor of the directory that a relative ``path`` is in. A bind mount can have its source's device
     number, so the mount id of every directory is compared. However deep the directories are, few are open at a time.
@@ -130,7 +157,12 @@ class _Level:
 
 
 def _remove_directory(parent: int, path: Path) -> None:
-    """Remove the directory ``path``, which is in ``parent``. Raises OSError, StorageError."""
+    """Remove ``path``, which is in ``parent``. Raises OSError, StorageError."""
+    try:
+        os.unlink(path.name, dir_fd=parent)
+        return
+    except IsADirectoryError:  # unlink(2): Linux refuses every directory with this error
+        pass
     mount = mount_id(parent)
     levels = [_Level(os.fstat(parent), "", [path.name])]
     fd = os.dup(parent)
@@ -142,9 +174,7 @@ def _remove_directory(parent: int, path: Path) -> None:
                 fd = _replaced(fd, os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd))
                 if mount_id(fd) != mount:
                     where = Path(*(one.name for one in levels[1:]), name).relative_to(path.name)
-                    raise StorageError(
-                        f"{str(path / where)!r} is a mount point; unmount it first, nothing in it was removed"
-                    )
+                    raise _is_mount_point(path / where)
                 levels.append(_Level(os.fstat(fd), name, _remove_files(fd)))
                 continue
             levels.pop()
@@ -155,6 +185,35 @@ def _remove_directory(parent: int, path: Path) -> None:
                 os.rmdir(level.name, dir_fd=fd)
     finally:
         os.close(fd)
+
+
+def require_no_mount(path: Path) -> None:
+    """Refuse a directory below which something is mounted, before anything in it is removed. Raises StorageError.
+
+    Called before a pod's directory gets another name, under which nobody would find the mount.
+    """
+    try:
+        fd = os.open(path, _DIRECTORY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StorageError(f"{str(path)!r} cannot be opened: {error.strerror}") from error
+    try:
+        for _, _, _, directory in os.fwalk(".", dir_fd=fd, onerror=_raise):
+            if mount_id(directory) != mount_id(fd):
+                raise _is_mount_point(Path(f"/proc/self/fd/{directory}").readlink())
+    except OSError as error:
+        raise StorageError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_mount_point(path: Path) -> StorageError:
+    return StorageError(f"{str(path)!r} is a mount point; unmount it first, nothing in it was removed")
 
 
 def _replaced(former: int, fd: int) -> int:

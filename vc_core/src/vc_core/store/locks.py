@@ -13,6 +13,7 @@ import os
 import threading
 from pathlib import Path
 
+from vc_core import failpoints
 from vc_core.driver.files import open_regular
 from vc_core.errors import BusyError, StorageError
 
@@ -43,7 +44,7 @@ def acquire(path: Path, timeout: float, busy: str) -> FileLock:
 
     ``busy`` is the text of the error when another process keeps it. Raises BusyError, StorageError.
     """
-    lock = _try(path)
+    lock = _lock(path, blocks=False)
     if lock is None and timeout > 0:
         lock = _wait(path, timeout)
     if lock is None:
@@ -65,36 +66,49 @@ def _is_current(fd: int, path: Path) -> bool:
         return False
 
 
-def _try(path: Path) -> FileLock | None:
+def _lock(path: Path, blocks: bool) -> FileLock | None:
+    """Return the lock, or None if another process holds it and this does not block. Raises StorageError."""
     while True:
         fd = _open(path)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if blocks else fcntl.LOCK_NB))
+            failpoints.reach("store.lock.locked")
+            if _is_current(fd, path):
+                return FileLock(fd, path)
         except BlockingIOError:
             os.close(fd)
             return None
-        if _is_current(fd, path):
-            return FileLock(fd, path)
+        except OSError as error:
+            os.close(fd)
+            raise StorageError(f"lock file {str(path)!r} cannot be locked: {error.strerror}") from error
         os.close(fd)
 
 
 def _wait(path: Path, timeout: float) -> FileLock | None:
-    """Wait in a thread, because flock(2) has no timeout; a lock that the thread gets too late is released at once."""
+    """Wait in a thread, because flock(2) has no timeout; a lock that the thread gets too late is released at once.
+
+    Raises StorageError.
+    """
     guard, given_up, got = threading.Lock(), threading.Event(), []
+    failed: list[StorageError] = []
 
     def work() -> None:
-        while not given_up.is_set():
-            fd = _open(path)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            with guard:
-                if not given_up.is_set() and _is_current(fd, path):
-                    got.append(FileLock(fd, path))
-                    return
-            os.close(fd)
+        try:
+            lock = _lock(path, blocks=True)
+        except StorageError as error:
+            failed.append(error)
+            return
+        with guard:
+            if lock is not None and given_up.is_set():
+                lock.release()
+            elif lock is not None:
+                got.append(lock)
 
     thread = threading.Thread(target=work, name=f"wait for {path.name}", daemon=True)
     thread.start()
     thread.join(timeout)
     with guard:
         given_up.set()
+        if failed:
+            raise failed[0]
         return got[0] if got else None

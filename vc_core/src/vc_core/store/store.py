@@ -5,14 +5,16 @@ Everything that changes a pod's files is called with the pod's lock held; readin
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vc_core import failpoints
 from vc_core.config.ids import ID_PATTERN, check_id
-from vc_core.errors import PodExistsError, PodNotFoundError, StorageError
+from vc_core.errors import PodExistsError, PodNotFoundError, StorageError, VCError
 from vc_core.store import files, locks, records
 from vc_core.store.locks import FileLock
 from vc_core.store.records import PodRecord
@@ -45,13 +47,7 @@ class Store:
 
     def ids(self) -> list[str]:
         """Return the ids of all pods, sorted. Raises StorageError."""
-        try:
-            names = [path.name for path in (self.roots.state / "pods").iterdir()]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StorageError(f"{str(self.roots.state)!r} cannot be read: {error.strerror}") from error
-        return sorted(name for name in names if ID_PATTERN.fullmatch(name))
+        return sorted(filter(ID_PATTERN.fullmatch, _names(self.roots.state / "pods")))
 
     def holding(self, lock: FileLock) -> Store:
         """Return a store that writes records only until ``lock`` is released, which another thread may do."""
@@ -76,11 +72,27 @@ class Store:
             yield lock
         finally:
             try:
-                if lock.held and not self.exists(pod_id):
-                    with suppress(OSError):  # an empty file is left, and serves the next pod of this id
+                # If this fails, an empty file is left, which serves the next pod of this id, or is swept.
+                with suppress(OSError, StorageError):
+                    if lock.held and not self.exists(pod_id):
+                        failpoints.reach("store.lock.unlink")
                         lock.unlink()
             finally:
                 lock.release()
+
+    def remove_planted_lock(self, pod_id: str) -> None:
+        """Remove what has the name of a pod's lock file and is no file. Called by a forced delete, without the lock.
+
+        No process can hold a lock on it: each refuses to open it. Raises StorageError.
+        """
+        path = self.roots.pod_lock(pod_id)
+        try:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                files.remove_tree(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
     def read(self, pod_id: str) -> PodRecord:
         """Return a pod's record. Raises ConfigError for a bad id, PodNotFoundError, StorageError."""
@@ -115,13 +127,20 @@ class Store:
         raise StorageError(f"record {str(path)!r} of pod {pod_id!r} is missing; delete the pod with --force")
 
     def exists(self, pod_id: str) -> bool:
-        """Return whether there is a pod of this id, whole or broken. Raises ConfigError for a bad id."""
-        return self.roots.pod_state_dir(check_id("pod", pod_id)).is_dir()
+        """Return whether there is a pod of this id, whole or broken. Raises ConfigError for a bad id, StorageError."""
+        path = self.roots.pod_state_dir(check_id("pod", pod_id))
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StorageError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        return True
 
     def require_absent(self, pod_id: str) -> None:
         """Refuse the id of a pod that exists. Called before a pod is created, and again under its lock.
 
-        Raises ConfigError for a bad id, PodExistsError.
+        Raises ConfigError for a bad id, PodExistsError, StorageError.
         """
         if self.exists(pod_id):
             raise PodExistsError(f"a pod with the id {pod_id!r} exists; choose another id or delete it first")
@@ -134,20 +153,55 @@ class Store:
         from vc_core.store.config_record import encode_config
 
         pods = private_directory(self.roots.state / "pods")
-        target, building = pods / config.id, pods / f".{config.id}.new"
+        target, building = pods / config.id, self._half_made(config.id)
         self.require_absent(config.id)
-        files.remove_tree(building)
+        self.remove_unlisted(config.id)
         try:
             building.mkdir(mode=0o700)
+            failpoints.reach("store.create.made")
             files.write_new(building, {"config.json": encode_config(config), "state.json": records.encode(record)})
+            failpoints.reach("store.create.recorded")
             building.rename(target)
-            files.sync_directory(pods)
+            try:
+                failpoints.reach("store.create.renamed")
+                files.sync_directory(pods)
+            except BaseException:
+                target.rename(building)
+                raise
         except BaseException as error:
-            with suppress(StorageError):  # the next attempt removes it
+            with suppress(StorageError):  # else the next create or delete removes it
                 files.remove_tree(building)
             if not isinstance(error, OSError):
                 raise
             raise StorageError(f"pod {config.id!r} cannot be stored in {str(pods)!r}: {error.strerror}") from error
+
+    def _half_made(self, pod_id: str) -> Path:
+        return self.roots.state / "pods" / f".{pod_id}.new"
+
+    def _half_deleted(self, pod_id: str) -> Path:
+        return self.roots.state / "pods" / f".{pod_id}.deleted"
+
+    def remove_unlisted(self, pod_id: str) -> None:
+        """Remove what a process that was killed has left of a pod under other names. Called with the lock held.
+
+        Raises StorageError.
+        """
+        files.remove_tree(self._half_made(pod_id))
+        files.remove_tree(self._half_deleted(pod_id))
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed have left of pods that no list shows, and lock files without a pod.
+
+        Called by each operation that adds or deletes a pod, before it does. Of what another process works on, that
+        process holds the lock, and it is left alone, as is what cannot be removed.
+        """
+        with suppress(StorageError):
+            names = _names(self.roots.state / "pods")
+            hidden = {name[1:].rpartition(".")[0] for name in names if name.startswith(".")}
+            locked = {name.removesuffix(".lock") for name in _names(self.roots.pod_lock("").parent)}
+            for pod_id in filter(ID_PATTERN.fullmatch, sorted(hidden | locked.difference(names))):
+                with suppress(VCError), self.locked(pod_id, 0):
+                    self.remove_unlisted(pod_id)
 
     def write(self, record: PodRecord) -> None:
         """Replace the record of a pod. Called with the lock held. Raises StorageError; the old record is kept then."""
@@ -178,18 +232,31 @@ class Store:
     def remove(self, pod_id: str) -> None:
         """Remove all files of a pod except its lock. Called with the lock held.
 
-        Raises StorageError.
+        Raises StorageError: the pod is as it was if something is mounted below its directory or the disk refuses the
+        first step. After that no list shows it, and what is left of its files is removed by :meth:`sweep`.
         """
+        target, doomed = self.roots.pod_state_dir(pod_id), self._half_deleted(pod_id)
+        files.require_no_mount(target)
         files.remove_tree(self.roots.pod_run_dir(pod_id))
-        pods = self.roots.state / "pods"
-        target, doomed = pods / pod_id, pods / f".{pod_id}.deleted"
-        files.remove_tree(doomed)
+        failpoints.reach("store.remove.run_dir")
+        self.remove_unlisted(pod_id)
         try:
-            # The rename makes the pod vanish at once; what a crash leaves behind is removed by the next delete.
-            target.rename(doomed)
-            files.sync_directory(pods)
+            target.rename(doomed)  # the pod vanishes as a whole
+            failpoints.reach("store.remove.renamed")
+            files.sync_directory(target.parent)
         except FileNotFoundError:
             return
         except OSError as error:
             raise StorageError(f"pod {pod_id!r} cannot be removed: {error.strerror}") from error
         files.remove_tree(doomed)
+        failpoints.reach("store.remove.removed")
+
+
+def _names(directory: Path) -> list[str]:
+    """Return the names in a directory, none if there is no directory. Raises StorageError."""
+    try:
+        return [path.name for path in directory.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"{str(directory)!r} cannot be read: {error.strerror}") from error

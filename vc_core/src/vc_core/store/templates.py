@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from vc_core import failpoints
 from vc_core.errors import StorageError, TemplateNotFoundError, VCError
 from vc_core.results import TemplateStatus
 from vc_core.store import files, locks
@@ -35,6 +36,9 @@ _REFUSED_FOR = 3600.0
 
 _MANIFEST = "manifest.json"
 _MAKING, _LOCK, _REFUSED, _REMOVED = ".making-", ".lock-", ".refused-", ".removed-"
+
+#: What a process that was killed leaves under the lock of a kind: a directory, the lock's file, an unfinished note.
+_LEFT = re.compile(r"(?:\.making-|\.lock-|\.\.refused-)([A-Za-z0-9]{1,64})(?:\.new)?", re.ASCII)
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,8 +96,10 @@ class Templates:
             return False
 
     def refuse(self, kind: str, reason: str) -> None:
-        """Note that the template of a kind could not be made. Raises StorageError."""
-        files.write_atomic(self._directory(), f"{_REFUSED}{_checked(kind)}", f"{reason}\n".encode())
+        """Note that the template of a kind could not be made. Raises StorageError, BusyError if one is being made."""
+        top = self._directory()
+        with _locked(top, _checked(kind)):
+            files.write_atomic(top, f"{_REFUSED}{kind}", f"{reason}\n".encode())
 
     @contextmanager
     def making(self, kind: str, end_leftovers: Callable[[Path], None]) -> Iterator[Path]:
@@ -111,7 +117,8 @@ class Templates:
                 end_leftovers(making)
                 files.remove_tree(making)
                 making.mkdir(mode=0o700)
-                self._sweep(making, end_leftovers)
+                failpoints.reach("templates.make.begun")
+                self.sweep(end_leftovers)
                 yield making
             except OSError as error:
                 raise StorageError(f"template {str(making)!r} cannot be made: {error}") from error
@@ -119,16 +126,27 @@ class Templates:
                 with suppress(StorageError):
                     files.remove_tree(making)
 
-    def _sweep(self, own: Path, end_leftovers: Callable[[Path], None]) -> None:
-        """Remove what others have left in the cache that were killed, but what cannot be removed. Raises OSError."""
-        for path in own.parent.iterdir():
-            with suppress(VCError):
-                if path.name.startswith(_REMOVED):
-                    files.remove_tree(path)
-                elif path.name.startswith(_MAKING) and path != own:
-                    with _locked(own.parent, path.name.removeprefix(_MAKING)):
-                        end_leftovers(path)
-                        files.remove_tree(path)
+    def sweep(self, end_leftovers: Callable[[Path], None]) -> None:
+        """Remove what makers and removers that were killed have left, but what cannot be removed. Raises StorageError.
+
+        Called by each operation that makes or removes a template; what another process works on is locked. For
+        ``end_leftovers`` see :meth:`making`.
+        """
+        top = self._directory()
+        try:
+            names = [path.name for path in top.iterdir()]
+        except OSError as error:
+            raise StorageError(f"the templates in {str(top)!r} cannot be listed: {error.strerror}") from error
+        for name in names:
+            if name.startswith(_REMOVED):
+                with suppress(VCError):
+                    files.remove_tree(top / name)
+        for kind in sorted({match[1] for match in map(_LEFT.fullmatch, names) if match}):
+            with suppress(VCError), _locked(top, kind):
+                making = top / f"{_MAKING}{kind}"
+                end_leftovers(making)
+                files.remove_tree(making)
+                files.remove_tree(top / f".{_REFUSED}{kind}.new")
 
     def publish(
         self, making: Path, *, hypervisor: str, agent: str, memory: int, vcpus: int, size_max: int
@@ -147,11 +165,13 @@ class Templates:
             hypervisor=hypervisor, agent=agent, memory=memory, vcpus=vcpus, created_at=time.time(), files=found
         )
         files.write_atomic(making, _MANIFEST, encode(manifest))
+        failpoints.reach("templates.make.described")
         target = making.with_name(kind)
         if _is_there(target):
             self._discard(target)
         try:
             making.rename(target)
+            failpoints.reach("templates.make.renamed")
             target.with_name(f"{_REFUSED}{kind}").unlink(missing_ok=True)
             files.sync_directory(target.parent)
         except OSError as error:
@@ -193,6 +213,7 @@ class Templates:
             doomed.mkdir(mode=0o700)
             with suppress(FileNotFoundError):  # removed by another process
                 path.rename(doomed / path.name)  # first, so that no start finds a part of it
+            failpoints.reach("templates.remove.renamed")
         except OSError as error:
             raise StorageError(f"template {str(path)!r} cannot be removed: {error.strerror}") from error
         files.remove_tree(doomed)

@@ -13,7 +13,7 @@ from vc_core.driver.agent import GuestProcessId
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.engine import Engine
-from vc_core.errors import SupervisorError, VCError
+from vc_core.errors import SupervisorError, VCError, refused
 from vc_core.supervisor.client_request import ClientRequest
 from vc_core.supervisor.messages import (
     Answer,
@@ -72,6 +72,8 @@ async def _answer(engine: Engine, client: ClientRequest, request: Request) -> An
         return Failure.of(SupervisorError("the request was withdrawn"))
     except VCError as error:
         return Failure.of(error)
+    except OSError as error:
+        return Failure.of(refused(error))
     except Exception as error:
         name = type(request).__name__
         _log.exception("request %s failed", name)

@@ -1,0 +1,44 @@
+"""Each system call of an operation fails, or kills the process: one sentence, the old state, and nothing left.
+
+Each test tries a part of the points, the same in every run; ``./dev soak`` tries all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from system_calls import KILLED, OPERATIONS, Campaign, Point, campaign
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("strace")]
+
+#: How many points of an operation are tried: about 2 s when the machine is quiet.
+POINTS = 10
+
+#: Of a forced delete, which starts another interpreter that strace traces too, fewer.
+POINTS_OF_FORCE = 4
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
+    with campaign(tmp_path_factory.mktemp("calls")) as every:
+        yield every
+
+
+def _problems(every: Campaign, points: list[Point]) -> list[str]:
+    """Try points that are spread over all kinds of calls and all steps of an operation; return what is wrong."""
+    tried = POINTS_OF_FORCE if points[0].operation == "delete by force" else POINTS
+    assert len(points) > tried
+    chosen = [points[number * len(points) // tried] for number in range(tried)]
+    return [f"{point}: {problem}" for point in chosen for problem in every.problems(point)]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_system_call_that_fails_is_one_sentence_and_changes_nothing(operation: str, every: Campaign) -> None:
+    assert _problems(every, [point for point in every.points(operation) if point.error]) == []
+
+
+@pytest.mark.parametrize("operation", KILLED)
+def test_a_process_killed_at_a_system_call_leaves_nothing(operation: str, every: Campaign) -> None:
+    assert _problems(every, [point for point in every.points(operation) if not point.error]) == []

@@ -1,0 +1,66 @@
+"""Named points at which a test lets a process fail, wait, hang or die: between two steps that change disk or guest.
+
+``VC_FAILPOINTS`` says what happens where: ``store.write.renamed=kill``, several with ``;`` between them. ``2*kill``
+acts only the second time that the process reaches the point. The processes that an operation starts get the variable
+too. Without it, a point costs one look at an empty dictionary.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import threading
+
+#: The variable of the environment that says what happens at which point.
+VARIABLE = "VC_FAILPOINTS"
+
+_SETTING = re.compile(r"(?P<name>[a-z_.]+)=((?P<count>[1-9][0-9]*)\*)?(?P<action>error|delay|kill|hang)")
+
+#: Seconds of the actions that wait: a delay is longer than a lock or a poll takes, and shorter than any timeout.
+_WAITS = {"delay": 0.5, "hang": None}
+
+#: What was set for each point: the action, and how often the point is still to be reached; 0: it acts each time.
+_set: dict[str, tuple[str, int]] = {}
+
+
+def reach(name: str) -> None:
+    """Do what was set for the point ``name``; nothing was in a process that no test has started.
+
+    Called between two steps that change disk, process or guest, with a name that no other call has. Raises OSError
+    (EIO) for the action ``error``.
+    """
+    if _set and name in _set:
+        _act(name)
+
+
+def configure(settings: str) -> None:
+    """Replace what is set by what a text in the form of the variable says. Raises ValueError for another form."""
+    found: dict[str, tuple[str, int]] = {}
+    for setting in filter(None, settings.split(";")):
+        match = _SETTING.fullmatch(setting)
+        if match is None:
+            raise ValueError(f"{VARIABLE} has {setting!r}; give NAME=ACTION or NAME=COUNT*ACTION")
+        found[match["name"]] = match["action"], int(match["count"] or 0)
+    _set.clear()
+    _set.update(found)
+
+
+def _act(name: str) -> None:
+    action, left = _set[name]
+    if left > 1:
+        _set[name] = action, left - 1
+        return
+    if left == 1:
+        del _set[name]
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action in _WAITS:
+        threading.Event().wait(_WAITS[action])
+    else:
+        raise OSError(errno.EIO, f"failpoint {name}")
+
+
+if VARIABLE in os.environ:
+    configure(os.environ[VARIABLE])
