@@ -252,6 +252,24 @@ async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: 
     return Pod(pod_id)
 
 
+async def find_pod(text: str) -> Pod:
+    """Return the pod that a person named: by its id, or by the beginning of an id that was not chosen (a UUID).
+
+    An id that ``PodConfig`` names is a name, and counts as a whole only; an id that is equal to ``text`` wins.
+    Raises PodNotFoundError also where several ids begin so, ConfigError for what cannot be an id, StorageError.
+    """
+    return Pod(await run_async(queries.find_pod(text)))
+
+
+async def find_container(text: str) -> Container:
+    """Return the container that a person named: ``POD/CONTAINER``, or ``POD`` if that has one container.
+
+    The pod is named as for :func:`find_pod`, the container by its id.
+    Raises PodNotFoundError, ContainerNotFoundError, ConfigError, StorageError.
+    """
+    return Container(*await run_async(queries.find_container(text)))
+
+
 async def list_pods() -> list[PodStatus]:
     """Return the status of every pod, sorted by id, from their records. Raises StorageError."""
     return await run_async(queries.list_pods())

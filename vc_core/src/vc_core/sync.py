@@ -243,6 +243,24 @@ def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progre
     return Pod(pod_id)
 
 
+def find_pod(text: str) -> Pod:
+    """Return the pod that a person named: by its id, or by the beginning of an id that was not chosen (a UUID).
+
+    An id that ``PodConfig`` names is a name, and counts as a whole only; an id that is equal to ``text`` wins.
+    Raises PodNotFoundError also where several ids begin so, ConfigError for what cannot be an id, StorageError.
+    """
+    return Pod(run_blocking(queries.find_pod(text)))
+
+
+def find_container(text: str) -> Container:
+    """Return the container that a person named: ``POD/CONTAINER``, or ``POD`` if that has one container.
+
+    The pod is named as for :func:`find_pod`, the container by its id.
+    Raises PodNotFoundError, ContainerNotFoundError, ConfigError, StorageError.
+    """
+    return Container(*run_blocking(queries.find_container(text)))
+
+
 def list_pods() -> list[PodStatus]:
     """Return the status of every pod, sorted by id, from their records. Raises StorageError."""
     return run_blocking(queries.list_pods())

@@ -120,7 +120,7 @@ def test_wrong_usage_is_exit_code_2(words: tuple[str, ...]) -> None:
     assert "Usage: virtc" in done.stderr
 
 
-@pytest.mark.parametrize("words", [("container", "enter", "a"), ("pod", "enter", "a", "--user")])
+@pytest.mark.parametrize("words", [("container", "enter"), ("pod", "enter", "a", "--user")])
 def test_wrong_usage_where_a_command_s_own_exit_code_is_expected_is_exit_code_125(words: tuple[str, ...]) -> None:
     done = virtc(*words)
     assert done.returncode == 125

@@ -102,7 +102,7 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
         ("idle nope", 1, NO_CONTAINER),
         ("busy 1", 1, "container '1' of pod 'busy' is running; deleting it"),
     ],
-    "container status": [("nope 1", 1, NO_POD), ("idle nope", 1, NO_CONTAINER), ("idle", 2, "no container is given")],
+    "container status": [("nope 1", 1, NO_POD), ("idle nope", 1, NO_CONTAINER), ("", 2, "no pod is given")],
     "container wait": [
         ("nope 1", 1, NO_POD),
         ("idle nope", 1, NO_CONTAINER),
@@ -128,7 +128,7 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
         ("busy nope -- ls", 125, "has no container 'nope'"),
         ("busy 1 --env x -- ls", 125, "'x' is not of the form NAME=VALUE"),
         ("busy 1 --timeout -1 -- ls", 125, "timeout is -1.0"),
-        ("busy", 125, "no container is given"),
+        ("", 125, "no pod is given"),
     ],
     "guest build": [("--agent nope", 1, "nope"), ("--agent noop", 1, "brings no guest"), ("--guest nope", 1, "nope")],
 }

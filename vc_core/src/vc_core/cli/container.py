@@ -10,7 +10,7 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import notices, options, output
+from vc_core.cli import identifiers, notices, options, output
 from vc_core.cli.foreground import foreground, run_command
 from vc_core.client.interpreters import run_blocking
 
@@ -24,7 +24,7 @@ def container() -> None:
 
 
 @container.command(cls=options.CommandLine)
-@options.pod_of_container
+@identifiers.pod_of_container
 @click.option("--id", "container_id", required=True, metavar="CONTAINER", help="The new container's id.")
 @click.option(
     "--rootfs", "--bundle", "bundle", default="", metavar="DIR", help="Its root, or what holds it as rootfs/."
@@ -49,8 +49,7 @@ def create(
 
 
 @container.command()
-@options.pod_of_container
-@options.container_id
+@identifiers.container
 @options.interactive_option
 @options.terminal_option
 @options.quiet_option
@@ -79,8 +78,7 @@ def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, 
 
 
 @container.command()
-@options.pod_of_container
-@options.container_id
+@identifiers.container
 @click.option("--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10]")
 @click.option("--force", is_flag=True, help="Kill it at once.")
 @options.quiet_option
@@ -94,8 +92,7 @@ def stop(pod_id: str, container_id: str, timeout: float | None, force: bool, qui
 
 
 @container.command()
-@options.pod_of_container
-@options.container_id
+@identifiers.container
 @click.option("-s", "--signal", default="SIGTERM", show_default=True, help="The signal, by name or number.")
 @options.quiet_option
 def kill(pod_id: str, container_id: str, signal: str, quiet: bool) -> None:
@@ -108,8 +105,7 @@ def kill(pod_id: str, container_id: str, signal: str, quiet: bool) -> None:
 
 
 @container.command()
-@options.pod_of_container
-@options.container_id
+@identifiers.container
 @click.option("--force", is_flag=True, help="Kill it first if it runs.")
 @options.quiet_option
 def delete(pod_id: str, container_id: str, force: bool, quiet: bool) -> None:
@@ -122,8 +118,7 @@ def delete(pod_id: str, container_id: str, force: bool, quiet: bool) -> None:
 
 
 @container.command()
-@options.pod_of_container
-@options.container_id
+@identifiers.container
 def wait(pod_id: str, container_id: str) -> None:
     """Wait until a container ended, and print its exit code.
 
@@ -133,8 +128,7 @@ def wait(pod_id: str, container_id: str) -> None:
 
 
 @container.command()
-@options.pod_of_container
-@options.container_id
+@identifiers.container
 @options.json_option
 def status(pod_id: str, container_id: str, as_json: bool) -> None:
     """Show a container, and where its output is logged.
@@ -161,8 +155,7 @@ _USAGE = (
 
 
 @container.command()
-@options.pod_of_container
-@options.container_id
+@identifiers.container
 @options.json_option
 def stats(pod_id: str, container_id: str, as_json: bool) -> None:
     """Show what a running container uses of processors, memory and disks; sizes in bytes.
@@ -179,8 +172,7 @@ def stats(pod_id: str, container_id: str, as_json: bool) -> None:
 
 
 @container.command(cls=options.EnterLine)
-@options.pod_of_container
-@options.container_id
+@identifiers.container
 @options.command_option
 @options.terminal_option
 @options.env_option

@@ -14,7 +14,7 @@ import vc_core
 from vc_core.cli import output
 from vc_core.cli.output import Invocation
 from vc_core.config.values import quoted
-from vc_core.errors import ConfigError, VCError
+from vc_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -90,61 +90,11 @@ def pair(option: str, text: str) -> tuple[str, str]:
     return name, value
 
 
-def _pods(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    from vc_core.store.store import Store
-
-    return [pod for pod in Store.here().ids() if pod.startswith(begun)]
-
-
-def _containers(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    from vc_core.store.store import Store
-
-    pod = context.params.get("pod_id") or context.meta.get("pod_id")
-    try:
-        return [one for one in Store.here().read(str(pod)).containers if one.startswith(begun)]
-    except VCError:
-        return []
-
-
 def _images(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     from vc_core.store.images import Images
     from vc_core.store.roots import Roots
 
     return [name for one in Images(Roots.from_environment()).all() for name in one.references if begun in name]
-
-
-_COMPLETIONS = {"pod": _pods, "container": _containers}
-
-
-def identifier(name: str, option: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Accept an id as an argument or, as v0.1.0 did, as an option; the command gets one value, ``name``."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        def as_option(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-            if value is not None:
-                context.meta[name] = value
-
-        def as_argument(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
-            given = context.meta.get(name)
-            if value is not None and given is not None and value != given:
-                raise click.UsageError(f"the {what} is given twice: {value!r} and {option} {given!r}")
-            if value is None and given is None:
-                raise click.UsageError(f"no {what} is given; name it as an argument or with {option}")
-            return value if value is not None else str(given)
-
-        function = click.argument(
-            name, required=False, metavar=f"[{what.upper()}]", callback=as_argument, shell_complete=_COMPLETIONS[what]
-        )(function)
-        return click.option(
-            option,
-            f"{name}_option",
-            is_eager=True,
-            expose_value=False,
-            callback=as_option,
-            help=f"The {what}, instead of the argument.",
-        )(function)
-
-    return decorate
 
 
 def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...]) -> list[_T]:
@@ -155,9 +105,6 @@ def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...]) -> l
         raise click.UsageError(f"{option}: {error}") from error
 
 
-pod_id = identifier("pod_id", "--id", "pod")
-pod_of_container = identifier("pod_id", "--pod-id", "pod")
-container_id = identifier("container_id", "--id", "container")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 env_option = click.option(
     "-e", "--env", "envs", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable."

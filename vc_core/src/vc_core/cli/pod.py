@@ -9,7 +9,7 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import notices, options, output, tracing
+from vc_core.cli import identifiers, notices, options, output, tracing
 from vc_core.cli.container import container_details
 from vc_core.cli.foreground import run_command
 from vc_core.client.interpreters import run_blocking
@@ -24,7 +24,7 @@ def pod() -> None:
 
 
 @pod.command()
-@options.pod_id
+@identifiers.pod
 @options.ready_timeout_option
 @tracing.options
 @click.option("--strict", is_flag=True, help="Let it start in a full jail only, from now on.")
@@ -40,7 +40,7 @@ def start(pod_id: str, timeout: float | None, strict: bool, quiet: bool) -> None
 
 
 @pod.command()
-@options.pod_id
+@identifiers.pod
 @click.option("--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10]")
 @click.option("--force", is_flag=True, help="Do not ask the guest.")
 def stop(pod_id: str, timeout: float | None, force: bool) -> None:
@@ -52,7 +52,7 @@ def stop(pod_id: str, timeout: float | None, force: bool) -> None:
 
 
 @pod.command()
-@options.pod_id
+@identifiers.pod
 @click.option("--force", is_flag=True, help="Whatever its state; what runs is killed.")
 def delete(pod_id: str, force: bool) -> None:
     """Delete a pod that does not run.
@@ -80,7 +80,7 @@ def list_(as_json: bool, quiet: bool) -> None:
 
 
 @pod.command()
-@options.pod_id
+@identifiers.pod
 @options.json_option
 def status(pod_id: str, as_json: bool) -> None:
     """Show a pod, its containers, and where their output is logged.
@@ -110,7 +110,7 @@ def status(pod_id: str, as_json: bool) -> None:
 
 
 @pod.command()
-@options.pod_id
+@identifiers.pod
 @click.option("--format", "form", type=click.Choice(("yaml", "json", "toml")), help="[default: yaml]")
 @options.json_option
 def inspect(pod_id: str, form: str | None, as_json: bool) -> None:
@@ -138,7 +138,7 @@ def schema() -> None:
 
 
 @pod.command(cls=options.EnterLine)
-@options.pod_id
+@identifiers.pod
 @options.command_option
 @options.terminal_option
 @options.env_option

@@ -5,12 +5,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vc_core.client.interpreters import InThread, Operation
+from vc_core.errors import PodNotFoundError
 from vc_core.results import ContainerStatus, PodStatus
-from vc_core.store.status import all_pods, container_status, effective_record, find_container, pod_status
+from vc_core.store.status import all_pods, container_status, effective_record, only_container, pod_status
+from vc_core.store.status import find_container as find_container_record
 from vc_core.store.store import Store
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
+
+
+def find_pod(text: str) -> Operation[str]:
+    """Return the id of the pod that ``text`` names. Raises PodNotFoundError, ConfigError, StorageError."""
+    store = Store.here()
+
+    def look() -> str:
+        pod_id = store.find(text)
+        if not store.exists(pod_id):
+            raise PodNotFoundError(f"no pod has the id {text!r}; 'virtc pod list' shows all")
+        return pod_id
+
+    found: str = yield InThread(look)
+    return found
+
+
+def find_container(text: str) -> Operation[tuple[str, str]]:
+    """Return the ids of a pod and of its container that ``text`` names: ``POD/CTR``, or ``POD`` of one container.
+
+    Raises PodNotFoundError, ContainerNotFoundError, ConfigError, StorageError.
+    """
+    pod, separator, container_id = text.partition("/")
+    pod_id = yield from find_pod(pod)
+    store = Store.here()
+    record = yield InThread(lambda: store.read(pod_id))
+    if separator:
+        find_container_record(record, container_id)
+        return pod_id, container_id
+    return pod_id, only_container(record)
 
 
 def list_pods() -> Operation[list[PodStatus]]:
@@ -39,7 +70,7 @@ def status_container(pod_id: str, container_id: str) -> Operation[ContainerStatu
 
     def look() -> ContainerStatus:
         record = effective_record(store.read(pod_id))
-        return container_status(store.roots, pod_id, container_id, find_container(record, container_id))
+        return container_status(store.roots, pod_id, container_id, find_container_record(record, container_id))
 
     status: ContainerStatus = yield InThread(look)
     return status

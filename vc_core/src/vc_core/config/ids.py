@@ -27,6 +27,15 @@ def check_id(what: str, value: str) -> str:
     return value
 
 
+#: The form of the ids that :func:`new_id` returns, UUIDs of version 4 (RFC 9562).
+_NEW_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
+
+
+def is_new_id(value: str) -> bool:
+    """Return whether an id has the form of those that :func:`new_id` returns: nobody chose it as a name."""
+    return bool(_NEW_ID.fullmatch(value))
+
+
 def new_id() -> str:
     """Return a new, random id, for a pod that was configured without one."""
     return str(uuid.uuid4())

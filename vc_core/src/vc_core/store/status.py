@@ -68,6 +68,16 @@ def find_container(record: PodRecord, container_id: str) -> ContainerRecord:
         raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {names}") from None
 
 
+def only_container(record: PodRecord) -> str:
+    """Return the id of the container of a pod that has one. Raises ContainerNotFoundError for more or none."""
+    if len(record.containers) != 1:
+        choice = "none"
+        if names := ", ".join(map(repr, record.containers)):
+            choice = f"the containers {names}; name one, as {record.id}/{next(iter(record.containers))}"
+        raise ContainerNotFoundError(f"no container is named, and pod {record.id!r} has {choice}")
+    return next(iter(record.containers))
+
+
 def require(record: PodRecord, action: Action, container_id: str = "") -> None:
     """Refuse an operation that the states of a pod, and of its container ``container_id`` if given, do not allow.
 

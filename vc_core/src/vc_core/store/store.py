@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vc_core import failpoints
-from vc_core.config.ids import ID_PATTERN, check_id
+from vc_core.config.ids import ID_PATTERN, check_id, is_new_id
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError, VCError
 from vc_core.store import files, locks, records
 from vc_core.store.locks import FileLock
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Seconds that an operation waits for another one on the same pod.
 LOCK_TIMEOUT = 10.0
+
+#: Ids that an error lists at most.
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,21 @@ class Store:
     def ids(self) -> list[str]:
         """Return the ids of all pods, sorted. Raises StorageError."""
         return sorted(filter(ID_PATTERN.fullmatch, _names(self.roots.state / "pods")))
+
+    def find(self, text: str) -> str:
+        """Return the id of the pod that ``text`` names: an id, or the beginning of just one id that was not chosen.
+
+        An id that a caller chose is a name, of which no beginning counts: what is meant for a pod that was deleted must
+        not reach another one. ``text`` is returned as it is if it names no pod.
+        Raises PodNotFoundError for the beginning of several ids, ConfigError for what is no id, StorageError.
+        """
+        if self.exists(text):
+            return text
+        found = [one for one in self.ids() if one.startswith(text) and is_new_id(one)]
+        if len(found) > 1:
+            names = ", ".join(map(repr, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" * (len(found) > _SHOWN))
+            raise PodNotFoundError(f"the ids of {len(found)} pods begin with {text!r}: {names}; give more of the id")
+        return found[0] if found else text
 
     def holding(self, lock: FileLock) -> Store:
         """Return a store that writes records only until ``lock`` is released, which another thread may do."""
