@@ -48,8 +48,8 @@ show virtc container enter "$pod" 1 -- ps
 show virtc container enter "$pod" 1 -- hostname
 
 title "Input, output and exit codes pass through"
-printf '\033[36m$ echo hello | virtc container enter %s 1 -- tr a-z A-Z\033[0m\n' "$pod"
-echo hello | virtc container enter "$pod" 1 -- tr a-z A-Z
+printf '\033[36m$ echo hello | virtc container enter -i %s 1 -- tr a-z A-Z\033[0m\n' "$pod"
+echo hello | virtc container enter -i "$pod" 1 -- tr a-z A-Z
 expect 7 virtc container enter "$pod" 1 -- sh -c "exit 7"
 expect 127 virtc container enter "$pod" 1 -- no-such-command
 

@@ -53,7 +53,7 @@ guest, taken as it is. `virtc completion` makes a shell complete commands, optio
 _EXIT_CODES = (
     ("0", "it worked"),
     ("1", "it failed; one line on the standard error gives the reason"),
-    ("2", "its arguments are invalid: an unknown option, a missing argument, a value of the wrong form (`enter`: 125)"),
+    ("2", "its arguments are invalid: an unknown option, a missing argument, a wrong value (`exec`, `enter`: 125)"),
     ("130, 143", "it received SIGINT or SIGTERM before anything ran in the guest"),
 )
 
@@ -95,7 +95,8 @@ def api() -> str:
     about_guests = [function for function in functions if "guest" in function.__name__]
     about_hosts = [function for function in functions if "host" in function.__name__]
     about_templates = [function for function in functions if "template" in function.__name__]
-    others = [*about_containers, *about_guests, *about_hosts, *about_templates]
+    about_processes = [function for function in functions if "process" in function.__name__]
+    others = [*about_containers, *about_processes, *about_guests, *about_hosts, *about_templates]
     about_pods = [one for one in functions if one not in others]
     asked = [
         cls for module in (pod, container, limits, network) for cls in _defined_in(module) if cls.__name__ in vc.__all__
@@ -110,6 +111,10 @@ def api() -> str:
         "## Containers",
         *map(_function, about_containers),
         _object(sync.Container),
+        "## Processes",
+        "[How to run a command in a container](../how-to/commands.md) shows them.",
+        *map(_function, about_processes),
+        *map(_object, (sync.Process, sync.ProcessReader, sync.ProcessWriter)),
         "## Guests",
         "What a pod boots is built at its first start, unless its configuration names a kernel and an image.",
         *map(_function, about_guests),

@@ -21,7 +21,9 @@ _CHANGES = (
     (r"\basync def ", "def "),
     (r"\bawait ", ""),
     (r"\brun_async\b", "run_blocking"),
-    (r"\b__a(enter|exit)__", r"__\1__"),
+    (r"\b__a(enter|exit|iter)__", r"__\1__"),
+    (r"\b__anext__\b", "__next__"),
+    (r"\bStopAsyncIteration\b", "StopIteration"),
 )
 
 

@@ -46,7 +46,7 @@ SESSION = (
     "virtc pod list",
     "virtc container enter web 1 -- uname -sr",
     "virtc container enter web 1 -- ps",
-    "echo hello | virtc container enter web 1 -- tr a-z A-Z",
+    "echo hello | virtc container enter -i web 1 -- tr a-z A-Z",
     "cat sum.py",
     "python sum.py",
     "virtc pod delete --force web",

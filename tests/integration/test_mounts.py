@@ -185,7 +185,7 @@ def test_a_volume_is_there_by_its_tag(mounted: vc.Pod, hypervisor: str) -> None:
 def test_commands_run_in_the_root_of_the_pod(mounted: vc.Pod) -> None:
     result = mounted.enter(vc.Cmd(args=["sh", "-c", "hostname; ls -d /data; ls /bin/busybox"]))
     assert result.stdout == b"mounted\n/bin/busybox\n"
-    done = virtc("pod", "enter", "mounted", "--", "sh", "-c", "cat; exit 4", stdin=b"in")
+    done = virtc("pod", "enter", "-i", "mounted", "--", "sh", "-c", "cat; exit 4", stdin=b"in")
     assert (done.stdout, done.returncode) == (b"in", 4)
 
 

@@ -215,7 +215,7 @@ def test_a_client_that_is_killed_ends_its_command_in_the_guest(pod: vc.Pod) -> N
 
 def test_enter_of_the_command_passes_bytes_and_nothing_else(pod: vc.Pod) -> None:
     done = virtc(
-        "container", "enter", "shared", "c1", "--", "sh", "-c", "tr a-z A-Z; echo e >&2; exit 9", stdin=b"in\n"
+        "container", "enter", "-i", "shared", "c1", "--", "sh", "-c", "tr a-z A-Z; echo e >&2; exit 9", stdin=b"in\n"
     )
     assert (done.stdout, done.stderr, done.returncode) == (b"IN\n", b"e\n", 9)
 

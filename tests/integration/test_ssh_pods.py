@@ -159,7 +159,7 @@ def test_the_port_is_this_host_s_only(pod: vc.Pod, store: Store) -> None:
 
 
 def test_input_output_and_the_exit_code_pass_through_the_command(pod: vc.Pod) -> None:
-    done = virtc("container", "enter", "ssh", "c1", "--", "sh", "-c", "cat; exit 5", stdin=b"piped")
+    done = virtc("container", "enter", "-i", "ssh", "c1", "--", "sh", "-c", "cat; exit 5", stdin=b"piped")
     assert (done.returncode, done.stdout) == (5, b"piped")
 
 

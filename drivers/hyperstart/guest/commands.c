@@ -203,7 +203,7 @@ static enum outcome signal_process(struct message *message)
 		fail("there is no process with stream %llu", (unsigned long long)spec.stdio);
 		return FAILED;
 	}
-	return outcome_of(process_kill(process, (int)MIN(spec.signal, INT32_MAX)));
+	return outcome_of(process_signal(process, (int)MIN(spec.signal, INT32_MAX)));
 }
 
 static enum outcome signal_by_id(struct message *message)

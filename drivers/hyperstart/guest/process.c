@@ -2,6 +2,7 @@
 
 #include "dialect.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -9,9 +10,13 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /* Bounds the memory that a host can make the agent use (three rings of 512 KiB for each), and HELLO's answer to 1 MiB. */
 enum { PROCESSES_MAX = 2048 };
+
+/* Looks at all processes for those of a session that is killed: it may be forking as fast as they are found. */
+enum { SESSION_LOOKS = 16 };
 
 struct process *processes;
 static size_t process_count;
@@ -163,6 +168,45 @@ void processes_forget(const struct container *container)
 bool process_kill(const struct process *process, int signal)
 {
 	return process->ended || !process->pid || !kill(process->pid, signal) || fail("kill: %s", strerror(errno));
+}
+
+/* Send a signal to all processes of the session that `leader` leads; return how many there are, zombies too. */
+static size_t signal_session(pid_t leader, int signal)
+{
+	DIR *directory = opendir("/proc");
+	const struct dirent *entry;
+	size_t found = 0;
+
+	while (directory && (entry = readdir(directory))) {
+		pid_t pid = atoi(entry->d_name);
+
+		if (pid <= 0 || getsid(pid) != leader)
+			continue;
+		kill(pid, signal);
+		found++;
+	}
+	if (directory)
+		closedir(directory);
+	return found;
+}
+
+bool process_signal(const struct process *process, int signal)
+{
+	bool ends = signal == SIGINT || signal == SIGQUIT || signal == SIGHUP || signal == SIGTERM || signal == SIGKILL;
+	size_t before = 0, found = 0;
+
+	if (process->ended || !process->pid)
+		return true;
+	if (process->init || !ends)
+		return process_kill(process, signal);
+	if (signal != SIGKILL)
+		return !kill(-process->pid, signal) || fail("kill: %s", strerror(errno));
+	if (!process_kill(process, signal)) /* first: a shell would report the end of what it waits for */
+		return false;
+	/* Again while there are others than before: what was forked meanwhile may have been missed. */
+	for (int times = 0; times < SESSION_LOOKS && (found = signal_session(process->pid, signal)) != before; times++)
+		before = found;
+	return true;
 }
 
 bool processes_alive(void)

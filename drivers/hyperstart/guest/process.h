@@ -56,6 +56,10 @@ struct process *process_by_stdio(uint64_t stream);
 struct process *process_by_id(const char *container_id, const char *id);
 struct process *process_by_stream(uint64_t stream, struct output **output);
 bool process_kill(const struct process *process, int signal);
+
+/* Send a signal to a process. One that asks a further command to end, as a terminal or a service manager does, goes to its
+ * process group, which it leads, and SIGKILL to all processes of its session: it leads that as well. */
+bool process_signal(const struct process *process, int signal);
 bool processes_alive(void); /* any of them */
 
 /* Close and free a process that has ended. */

@@ -10,11 +10,15 @@ from vc_core.states import State
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """The exit code of a command and its captured output in bytes, empty where the output was not captured."""
+    """The exit code of a command and its captured output in bytes, empty where the output was not captured.
+
+    ``truncated``: there was more than ``max_output``, and what came after it was discarded.
+    """
 
     exit_code: int
     stdout: bytes = b""
     stderr: bytes = b""
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Self
 from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
-from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
+from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, PIPE
 from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, ImageStatus, PodStatus, Repair, TemplateStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vc_core.client.processes import Reader, Running, Writer
     from vc_core.client.stdio import Output, Stdin
     from vc_core.config.container import Cmd, ContainerConfig
     from vc_core.config.pod import PodConfig
@@ -62,9 +63,24 @@ class Pod:
         stdout: Output = None,
         stderr: Output = None,
         timeout: float | None = None,
+        max_output: int | None = None,
     ) -> ExecResult:
         """Run a command in the pod, outside of its containers; see :func:`enter_pod`."""
-        return enter_pod(self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
+        return enter_pod(
+            self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, max_output=max_output
+        )
+
+    def popen(
+        self,
+        cmd: Cmd,
+        *,
+        stdin: Output = PIPE,
+        stdout: Output = PIPE,
+        stderr: Output = PIPE,
+        terminal: tuple[int, int] | None = None,
+    ) -> Process:
+        """Start a command in the pod, outside of its containers and return while it runs; see :func:`open_process`."""
+        return open_process(self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal)
 
     def create_container(self, config: ContainerConfig, *, progress: Progress | None = None) -> Container:
         """Add a container to the pod; see :func:`create_container`."""
@@ -79,9 +95,19 @@ class Pod:
         stdout: Output = None,
         stderr: Output = None,
         timeout: float | None = None,
+        max_output: int | None = None,
     ) -> ExecResult:
         """Run a command in a running container; see :func:`enter_container`."""
-        return enter_container(self.id, container_id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
+        return enter_container(
+            self.id,
+            container_id,
+            cmd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            timeout=timeout,
+            max_output=max_output,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -138,9 +164,115 @@ class Container:
         stdout: Output = None,
         stderr: Output = None,
         timeout: float | None = None,
+        max_output: int | None = None,
     ) -> ExecResult:
         """Run a command in the container; see :func:`enter_container`."""
-        return enter_container(self.pod_id, self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout)
+        return enter_container(
+            self.pod_id, self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, max_output=max_output
+        )
+
+    def popen(
+        self,
+        cmd: Cmd,
+        *,
+        stdin: Output = PIPE,
+        stdout: Output = PIPE,
+        stderr: Output = PIPE,
+        terminal: tuple[int, int] | None = None,
+    ) -> Process:
+        """Start a command in the container and return while it runs; see :func:`open_process`."""
+        return open_process(
+            self.pod_id, cmd, container_id=self.id, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal
+        )
+
+
+class ProcessReader:
+    """What a process writes, as a stream of bytes; iterating gives lines. Made by :func:`open_process`."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def read(self, size: int = -1) -> bytes:
+        """Return what is there, ``size`` bytes at most, and wait for some; all until the end for -1; b"" at the end."""
+        return run_blocking(self._reader.read(size))
+
+    def readline(self, size: int = -1) -> bytes:
+        """Return the next line with its end, ``size`` bytes at most unless that is -1; b"" at the end."""
+        return run_blocking(self._reader.readline(size))
+
+    def close(self) -> None:
+        """Read no more: a process that goes on to write gets SIGPIPE. Idempotent."""
+        self._reader.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+
+class ProcessWriter:
+    """What a process reads, as a stream of bytes. Made by :func:`open_process`."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def write(self, data: bytes) -> None:
+        """Write all of it, once there is room. Raises BrokenPipeError when the process reads no more."""
+        run_blocking(self._writer.write(data))
+
+    def close(self) -> None:
+        """End the process' input. Idempotent."""
+        self._writer.close()
+
+
+class Process:
+    """A command that runs in a guest, made by :func:`open_process`; as a context manager it is closed at its end.
+
+    ``stdin``, ``stdout`` and ``stderr`` are streams where PIPE was given, else None. Read stdout and stderr in two
+    threads or tasks where both may be long: a command waits while one of them is full.
+    """
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self.stdin = ProcessWriter(running.stdin) if running.stdin else None
+        self.stdout = ProcessReader(running.stdout) if running.stdout else None
+        self.stderr = ProcessReader(running.stderr) if running.stderr else None
+
+    def poll(self) -> int | None:
+        """Return the exit code of a process that has ended, else None. Raises as :meth:`wait`."""
+        return self._running.poll()
+
+    def wait(self, *, timeout: float | None = None) -> int:
+        """Return the exit code once the process has ended; any number of callers may wait.
+
+        ``timeout``: seconds. Raises CommandTimeoutError when they are over, and the process goes on;
+        SupervisorLostError, HypervisorError when the VM ends, OutputError, ValueError for a closed one.
+        """
+        return run_blocking(self._running.wait(timeout))
+
+    def kill(self, signal: int | str = "SIGKILL") -> None:
+        """Send a signal, unless the process has ended; SIGKILL ends all of its session. Raises ConfigError."""
+        run_blocking(self._running.kill(signal))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the process' terminal, unless it has ended."""
+        run_blocking(self._running.resize(rows, columns))
+
+    def close(self) -> None:
+        """Close the streams, and kill the process and its session if it has not ended. Idempotent."""
+        run_blocking(self._running.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class PodPool:
@@ -288,13 +420,14 @@ def enter_pod(
     stdout: Output = None,
     stderr: Output = None,
     timeout: float | None = None,
+    max_output: int | None = None,
 ) -> ExecResult:
     """Run a command in a running pod, outside of its containers, and wait for its end.
 
     It runs in the root file system ``PodConfig.root_fs`` where one is given, else in the guest's own. Arguments, result
     and errors are those of :func:`enter_container`, and NotSupportedError from an agent that cannot do this.
     """
-    return run_blocking(client.containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout))
+    return run_blocking(client.containers.enter_pod(pod_id, cmd, stdin, stdout, stderr, timeout, max_output=max_output))
 
 
 def create_container(pod_id: str, config: ContainerConfig, *, progress: Progress | None = None) -> Container:
@@ -375,17 +508,45 @@ def enter_container(
     stdout: Output = None,
     stderr: Output = None,
     timeout: float | None = None,
+    max_output: int | None = None,
 ) -> ExecResult:
     """Run a command in a running container and wait for its end.
 
     ``stdin``: bytes, an open file or a descriptor; None and DEVNULL give no input. ``stdout``, ``stderr``: an open file
     or a descriptor to write to; None and PIPE capture, DEVNULL discards. ``timeout``: seconds after which the
-    process is killed in the guest. Cancelling the call, or KeyboardInterrupt in a blocking one, kills it too.
+    command and its session are killed in the guest. ``max_output``: bytes of each captured output that are kept, None
+    for all; the rest is discarded and ``ExecResult.truncated`` set.
+    Cancelling the call, or KeyboardInterrupt in a blocking one, kills the command too.
     Returns the exit code (127 not found, 126 not executable, 128+n killed by signal n) and what was captured.
     Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
     up, CommandTimeoutError, OutputError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
-    return run_blocking(client.containers.enter_container(pod_id, container_id, cmd, stdin, stdout, stderr, timeout))
+    return run_blocking(
+        client.containers.enter_container(
+            pod_id, container_id, cmd, stdin, stdout, stderr, timeout, max_output=max_output
+        )
+    )
+
+
+def open_process(
+    pod_id: str,
+    cmd: Cmd,
+    *,
+    container_id: str = "",
+    stdin: Output = PIPE,
+    stdout: Output = PIPE,
+    stderr: Output = PIPE,
+    terminal: tuple[int, int] | None = None,
+) -> Process:
+    """Start a command in a running container, or for no ``container_id`` in the pod itself, and return while it runs.
+
+    ``stdin``, ``stdout``, ``stderr``: PIPE for a stream of the process, None or DEVNULL for none, or a descriptor or
+    open file that is a pipe, a socket or a regular file. ``terminal``: rows and columns of a terminal that it runs on;
+    all output is in ``stdout`` then. Any number of processes may run at once. One that is garbage is killed.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError, CommandError, SupervisorLostError.
+    """
+    operation = client.processes.open_process(pod_id, container_id, cmd, stdin, stdout, stderr, terminal)
+    return Process(run_blocking(operation))
 
 
 def build_guest(

@@ -25,13 +25,14 @@ _MADE = "/run/vc-sshd/.made"
 _LAUNCH = ("/dev/vc/ld.so", "--library-path", "/dev/vc", "/dev/vc/sh", "/dev/vc/launch.sh")
 
 #: Prints the pid of its shell, then runs the words in a directory and exits with their exit code. They run below that
-#: shell, so that death by any signal becomes 128 + its number; the shell's own message about it is dropped.
+#: shell, so that death by any signal becomes 128 + its number; the shell's own message about it is dropped. They run in
+#: a subshell, because busybox redirects a plain command in the shell itself, which would then write that message there.
 _FURTHER = """\
 echo $$
 cd -- "$1" || exit 125
 shift
 exec 4>&2 2>/dev/null
-"$@" 2>&4 4>&-
+(exec 2>&4 4>&-; exec "$@")
 exit $?"""
 
 #: Variables of the user in the guest, as sshd sets them.

@@ -11,6 +11,7 @@ import click
 import vc_core
 from vc_core import client
 from vc_core.cli import identifiers, notices, options, output
+from vc_core.cli.exec_options import ExecOptions, detach_keys_option, takes_exec_options
 from vc_core.cli.foreground import foreground, run_command
 from vc_core.client.interpreters import run_blocking
 
@@ -52,8 +53,9 @@ def create(
 @identifiers.container
 @options.interactive_option
 @options.terminal_option
+@detach_keys_option
 @options.quiet_option
-def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, quiet: bool) -> int:
+def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, detach_keys: str, quiet: bool) -> int:
     """Start a container of a running pod, for the first time or again.
 
     With -i virtc passes input, output and signals, and exits as the container does.
@@ -65,14 +67,14 @@ def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, 
         _notify(f"Container {container_id} started", quiet)
         return 0
     output.expect_command()
-    with foreground(on_terminal) as forwarding:
+    with foreground(on_terminal, detach_keys) as forwarding:
         forwarding.begin()
-        wanted = client.foreground.Foreground(
-            container_id, 0, output.stdout_fd(), 2, forwarding.signals, forwarding.terminal
-        )
+        wanted = client.foreground.Foreground(container_id, 0, output.stdout_fd(), 2, forwarding.caller)
         code = run_blocking(
             client.containers.start_container(pod_id, container_id, wanted, None if quiet else notices.of_foreground)
         )
+    if forwarding.detached:
+        notices.of_detached()
     assert code is not None
     return code
 
@@ -174,29 +176,16 @@ def stats(pod_id: str, container_id: str, as_json: bool) -> None:
 @container.command(cls=options.EnterLine)
 @identifiers.container
 @options.command_option
-@options.terminal_option
-@options.env_option
-@options.user_option
-@options.workdir_option
-@options.timeout_option
-def enter(
-    pod_id: str,
-    container_id: str,
-    argv: tuple[str, ...],
-    cmd: str | None,
-    on_terminal: bool,
-    envs: tuple[str, ...],
-    user: str,
-    workdir: str,
-    timeout: float | None,
-) -> int:
-    """Run a command in a running container, with this process' input and output, and exit as it does.
+@takes_exec_options
+def enter(pod_id: str, container_id: str, argv: tuple[str, ...], cmd: str | None, wanted: ExecOptions) -> int:
+    """Run a command in a running container, and exit as it does; virtc exec is the same with docker's habits.
 
-    Example: virtc container enter POD CONTAINER -- ls -l /
+    It has the variables, user and directory of the container. Its input is empty without -i or -t.
+
+    Example: virtc container enter POD CTR -- ls -l /
     """
-    wanted = options.command(cmd, argv, envs, user, workdir)
-    enter = partial(client.containers.enter_container, pod_id, container_id)
-    return run_command(enter, wanted, on_terminal, timeout)
+    command = wanted.command(options.words(cmd, argv))
+    return run_command(partial(client.containers.enter_container, pod_id, container_id), command, wanted)
 
 
 def container_details(one: Any) -> list[tuple[str, str, str]]:

@@ -14,6 +14,8 @@ from vc_core.client.interpreters import run_blocking
 from vc_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vc_core.cli.exec_options import ExecOptions
+    from vc_core.client.detach import DetachKeys
     from vc_core.client.interpreters import Operation
     from vc_core.config.container import Cmd
     from vc_core.results import ExecResult
@@ -25,11 +27,19 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, sign
 class Forwarding:
     """Forwards this process' signals and terminal to a process in the guest, from :meth:`begin` on."""
 
-    def __init__(self, reader: int, writer: int, on_terminal: bool) -> None:
-        self.signals = client.foreground.Signals(reader, 0 if on_terminal else None)
-        #: Size of the terminal; None without one.
-        self.terminal = client.foreground.terminal_size(0) if on_terminal else None
+    def __init__(self, reader: int, writer: int, on_terminal: bool, detach_keys: DetachKeys | None) -> None:
+        #: What the operation gets of this process.
+        self.caller = client.foreground.Caller(
+            signals=client.foreground.Signals(reader, 0 if on_terminal else None),
+            terminal=client.foreground.terminal_size(0) if on_terminal else None,
+            detach_keys=detach_keys,
+        )
         self._writer, self._on_terminal = writer, on_terminal
+
+    @property
+    def detached(self) -> bool:
+        """Whether the keys were typed that leave the process in the guest to itself."""
+        return self.caller.detach_keys is not None and self.caller.detach_keys.pressed
 
     def begin(self) -> None:
         """Forward signals from now on, and put the terminal into raw mode."""
@@ -44,18 +54,20 @@ class Forwarding:
 
 
 @contextmanager
-def foreground(on_terminal: bool) -> Iterator[Forwarding]:
+def foreground(on_terminal: bool, detach_keys: str = "") -> Iterator[Forwarding]:
     """Give a Forwarding; restore signals and terminal afterwards, whatever happened.
 
-    Raises ConfigError when a terminal is wanted and standard input is not one.
+    ``detach_keys``: those that end it on a terminal, and not the process in the guest.
+    Raises ConfigError when a terminal is wanted and standard input is not one, and for keys that are not valid.
     """
+    keys = client.detach.DetachKeys.parse(detach_keys)
     if on_terminal and not os.isatty(0):
         raise ConfigError("-t needs a terminal, but standard input is not one; omit -t")
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     handlers = {signum: signal.getsignal(signum) for signum in (*_FORWARDED, signal.SIGWINCH)}
     modes = _terminal_modes() if on_terminal else None
     try:
-        yield Forwarding(reader, writer, on_terminal)
+        yield Forwarding(reader, writer, on_terminal, keys if on_terminal else None)
     finally:
         signal.set_wakeup_fd(-1)
         for signum, handler in handlers.items():
@@ -66,26 +78,20 @@ def foreground(on_terminal: bool) -> Iterator[Forwarding]:
         os.close(writer)
 
 
-def run_command(
-    enter: Callable[..., Operation[ExecResult]], command: Cmd, on_terminal: bool, timeout: float | None
-) -> int:
-    """Run a command in the foreground, with this process' input and output; return its exit code.
+def run_command(enter: Callable[..., Operation[ExecResult]], command: Cmd, wanted: ExecOptions) -> int:
+    """Run a command in the foreground, with this process' output; return its exit code.
 
     ``enter``: ``enter_pod`` or ``enter_container`` of the client, without its command and all that follows.
     """
-    with foreground(on_terminal) as forwarding:
+    with foreground(wanted.on_terminal, wanted.detach_keys) as forwarding:
         forwarding.begin()
-        operation = enter(
-            command,
-            0,
-            output.stdout_fd(),
-            2,
-            timeout,
-            forwarding.terminal,
-            forwarding.signals,
-            notices.of_foreground,
-        )
-        return run_blocking(operation).exit_code
+        stdin = 0 if wanted.interactive or wanted.on_terminal else None
+        caller = forwarding.caller
+        operation = enter(command, stdin, output.stdout_fd(), 2, wanted.timeout, caller, notices.of_foreground)
+        code = run_blocking(operation).exit_code
+    if forwarding.detached:
+        notices.of_detached()
+    return code
 
 
 def _terminal_modes() -> list[Any]:

@@ -97,6 +97,10 @@ def container(function: _Command) -> _Command:
     return decorated
 
 
+#: Take a container as one argument; the command gets its text, ``named``, for :func:`target`.
+target_argument = click.argument("named", metavar="POD[/CTR]", shell_complete=_begun_targets)
+
+
 def target(text: str) -> tuple[str, str]:
     """Return the ids of the pod and the container that ``text`` names. Raises VCError, click.UsageError."""
     if text.count("/") > 1:

@@ -9,10 +9,13 @@ import click
 
 from vc_core import __version__
 from vc_core.cli.output import Group, Invocation, discard_output
-from vc_core.errors import CommandError, OutputError, StorageError, VCError, refused
+from vc_core.errors import CommandError, CommandTimeoutError, OutputError, StorageError, VCError, refused
 
 #: Exit code when virtc itself fails where a command's own exit code is expected (as docker, podman and env(1) do).
 OWN_FAILURE = 125
+
+#: Exit code when a command did not end in time (as timeout(1) does).
+TIMED_OUT = 124
 
 
 #: The module of each command: only that of the command which is given is imported.
@@ -22,6 +25,7 @@ _COMMANDS = {
     "config": "vc_core.cli.config",
     "container": "vc_core.cli.container",
     "drivers": "vc_core.cli.drivers",
+    "exec": "vc_core.cli.exec",
     "guest": "vc_core.cli.guest",
     "image": "vc_core.cli.image",
     "new-driver": "vc_core.cli.new_driver",
@@ -92,6 +96,8 @@ def _shown(error: Exception) -> VCError:
 def _failure(error: Exception, invocation: Invocation) -> int:
     if not invocation.runs_command:
         return 1
+    if isinstance(error, CommandTimeoutError):
+        return TIMED_OUT
     if isinstance(error, CommandError | OutputError) and error.exit_code:
         return error.exit_code
     return OWN_FAILURE

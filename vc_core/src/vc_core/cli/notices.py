@@ -36,6 +36,11 @@ def of_pod_in_foreground(event: Started) -> None:
         of_pod(event)
 
 
+def of_detached() -> None:
+    """Print that the caller has left what it ran, which is to be seen on the terminal that was its."""
+    click.echo("\r\nvirtc: detached; what ran goes on", file=sys.stderr)
+
+
 def _print(sentence: str) -> None:
     # Not with err=True, which writes to the terminal past the progress that may be shown there.
     click.echo(f"virtc: notice: {sentence}", file=sys.stderr)

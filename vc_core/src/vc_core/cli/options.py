@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import vc_core
-from vc_core.cli import output
+from vc_core.cli import environment, output
 from vc_core.cli.output import Invocation
 from vc_core.config.values import quoted
 from vc_core.errors import ConfigError
@@ -19,7 +19,7 @@ from vc_core.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from vc_core.config.container import Cmd, ContainerConfig
+    from vc_core.config.container import Cmd, ContainerConfig, EnvVar
 
 _T = TypeVar("_T")
 _Options = TypeVar("_Options", bound="DataclassInstance")
@@ -36,7 +36,14 @@ class CommandLine(output.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Set aside the words after ``--`` before the others are parsed."""
         own, argv = (args[: args.index("--")], args[args.index("--") + 1 :]) if "--" in args else (args, [])
-        rest = super().parse_args(ctx, own)
+        try:
+            rest = super().parse_args(ctx, own)
+        except click.UsageError as error:
+            extra = error.message.startswith("Got unexpected extra argument")
+            if "--" not in args and (extra or isinstance(error, click.NoSuchOption)):
+                text = f"{error.message.rstrip('.')}; put -- before the command that is to run"
+                raise click.UsageError(text, ctx) from error
+            raise
         ctx.params["argv"] = tuple(argv)
         return rest
 
@@ -45,8 +52,8 @@ class CommandLine(output.Command):
         return [*super().collect_usage_pieces(ctx), "[-- CMD ARG...]"]
 
 
-class EnterLine(CommandLine):
-    """A command line that exits as the command in the guest does, so that wrong usage of it must differ as well."""
+class ExpectsCode(output.Command):
+    """A command that exits as the command in the guest does, so that wrong usage of it must differ as well."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note before anything is parsed that the exit code is expected to be the command's."""
@@ -54,25 +61,45 @@ class EnterLine(CommandLine):
         return super().parse_args(ctx, args)
 
 
+class EnterLine(ExpectsCode, CommandLine):
+    """A command line that takes a command after ``--``, and exits as that does."""
+
+
 def command(
     text: str | None,
     argv: tuple[str, ...],
-    envs: tuple[str, ...] = (),
+    envs: Sequence[EnvVar] = (),
     user: str = "",
     workdir: str = "",
     image: str = "",
 ) -> Cmd:
-    """Return the command given as ``-- CMD ARG...`` (taken as it is) or as one string (split as a shell does).
+    """Return the command of a container, given as :func:`words` takes it; the default is that of v0.1.0.
 
-    An ``image`` may bring a command of its own. Raises click.UsageError.
+    An ``image`` may bring a command of its own. ``user``: ``USER[:GROUP]``. Raises click.UsageError, ConfigError.
+    """
+    name, _, group = user.partition(":")
+    given = text is not None or bool(argv)
+    args = words(text if given else DEFAULT_COMMAND, argv) if given or not image else []
+    return vc_core.Cmd(args=args, envs=envs, user=name, group=group, work_dir=workdir)
+
+
+def words(text: str | None, argv: tuple[str, ...]) -> list[str]:
+    """Return the words given as ``-- CMD ARG...`` (taken as they are) or as one string (split as a shell does).
+
+    Raises click.UsageError.
     """
     if text is not None and argv:
         raise click.UsageError("give the command either after -- or as one string, not both")
-    given = bool(argv) or text is not None
-    args = list(argv) or _split("command", text or "") if given else [] if image else [DEFAULT_COMMAND]
-    if (given or not image) and not (args and args[0]):
+    if text is None and not argv:
+        raise click.UsageError("no command is given; give it after --, as in '-- ls -l'")
+    return nonempty(list(argv) or _split("command", text or ""))
+
+
+def nonempty(args: list[str]) -> list[str]:
+    """Return the words of a command. Raises click.UsageError if there is no program among them."""
+    if not args or not args[0]:
         raise click.UsageError("the command is empty")
-    return vc_core.Cmd(args=args, envs=[vc_core.EnvVar.parse(env) for env in envs], user=user, work_dir=workdir)
+    return args
 
 
 def _split(what: str, text: str) -> list[str]:
@@ -106,15 +133,6 @@ def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...]) -> l
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-env_option = click.option(
-    "-e", "--env", "envs", multiple=True, metavar="NAME=VALUE", help="Set a variable; repeatable."
-)
-user_option = click.option(
-    "--user", default="", help="User name or number in the container.  [default: that of the image, or root]"
-)
-workdir_option = click.option(
-    "--workdir", default="", help="Directory in the container.  [default: that of the image, or /]"
-)
 image_argument = click.argument("reference", metavar="IMAGE", shell_complete=_images)
 image_arguments = click.argument("references", nargs=-1, metavar="[IMAGE...]", shell_complete=_images)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print ids only, and no notices.")
@@ -124,7 +142,6 @@ terminal_option = click.option(
 interactive_option = click.option(
     "-i", "--interactive", is_flag=True, help="Stay in the foreground with the container's input and output."
 )
-timeout_option = click.option("--timeout", type=float, metavar="SECONDS", help="Kill the command after this time.")
 ready_timeout_option = click.option(
     "--timeout", type=float, metavar="SECONDS", help="How long the guest may take to get ready.  [default: 60]"
 )
@@ -151,9 +168,22 @@ _CONTAINER_OPTIONS = (
         "--entrypoint", metavar="CMD", help="Goes before the command instead of the image's, split as a shell does."
     ),
     click.option("--stop-signal", default="", metavar="SIGNAL", help="What asks it to end.  [default: the image's]"),
-    env_option,
-    user_option,
-    workdir_option,
+    environment.env_option,
+    environment.env_file_option,
+    click.option(
+        "-u",
+        "--user",
+        default="",
+        metavar="USER[:GROUP]",
+        help="Who runs its command.  [default: that of the image, or root]",
+    ),
+    click.option(
+        "-w",
+        "--workdir",
+        default="",
+        metavar="DIR",
+        help="Directory of its command.  [default: that of the image, or /]",
+    ),
     mount_option,
     click.option("--read-only", is_flag=True, help="The container cannot write to its root file system."),
     click.option("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
@@ -179,6 +209,7 @@ class ContainerOptions:
     stop_signal: str
     argv: tuple[str, ...]
     envs: tuple[str, ...]
+    env_files: tuple[str, ...]
     user: str
     workdir: str
     mounts: tuple[str, ...]
@@ -205,7 +236,9 @@ class ContainerOptions:
             image=image,
             entrypoint=None if self.entrypoint is None else _split("entry point", self.entrypoint),
             stop_signal=self.stop_signal,
-            cmd=command(text, self.argv, self.envs, self.user, self.workdir, image),
+            cmd=command(
+                text, self.argv, environment.variables(self.env_files, self.envs), self.user, self.workdir, image
+            ),
             mounts=parsed("--mount", vc_core.Mount.parse, self.mounts),
             read_only=self.read_only,
             writable_root_fs=self.writable_rootfs,

@@ -11,6 +11,7 @@ import vc_core
 from vc_core import client
 from vc_core.cli import identifiers, notices, options, output, tracing
 from vc_core.cli.container import container_details
+from vc_core.cli.exec_options import ExecOptions, takes_exec_options
 from vc_core.cli.foreground import run_command
 from vc_core.client.interpreters import run_blocking
 
@@ -140,29 +141,17 @@ def schema() -> None:
 @pod.command(cls=options.EnterLine)
 @identifiers.pod
 @options.command_option
-@options.terminal_option
-@options.env_option
-@options.user_option
-@options.workdir_option
-@options.timeout_option
-def enter(
-    pod_id: str,
-    argv: tuple[str, ...],
-    cmd: str | None,
-    on_terminal: bool,
-    envs: tuple[str, ...],
-    user: str,
-    workdir: str,
-    timeout: float | None,
-) -> int:
+@takes_exec_options
+def enter(pod_id: str, argv: tuple[str, ...], cmd: str | None, wanted: ExecOptions) -> int:
     """Run a command in a running pod, outside of its containers, and exit as it does.
 
-    It runs in the pod's own root file system where it has one (--pod-rootfs), else in the guest's.
+    It runs in the pod's own root file system where it has one (--pod-rootfs), else in the guest's. Its input is empty
+    without -i or -t.
 
     Example: virtc pod enter POD -- busybox ps
     """
-    wanted = options.command(cmd, argv, envs, user, workdir)
-    return run_command(partial(client.containers.enter_pod, pod_id), wanted, on_terminal, timeout)
+    command = wanted.command(options.words(cmd, argv))
+    return run_command(partial(client.containers.enter_pod, pod_id), command, wanted)
 
 
 def _print_pods(pods: list[Any]) -> None:

@@ -9,6 +9,7 @@ import click
 import vc_core
 from vc_core import client
 from vc_core.cli import notices, options, output, tracing
+from vc_core.cli.exec_options import detach_keys_option
 from vc_core.cli.foreground import foreground
 from vc_core.cli.pod_options import describes_pod
 from vc_core.client.interpreters import run_blocking
@@ -35,12 +36,19 @@ def create(config: PodConfig, quiet: bool) -> None:
 @describes_pod
 @options.interactive_option
 @options.terminal_option
+@detach_keys_option
 @click.option("--rm", "remove", is_flag=True, help="Delete the pod when the container ends (with -i).")
 @options.ready_timeout_option
 @tracing.options
 @options.quiet_option
 def run(
-    config: PodConfig, interactive: bool, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool
+    config: PodConfig,
+    interactive: bool,
+    on_terminal: bool,
+    detach_keys: str,
+    remove: bool,
+    timeout: float | None,
+    quiet: bool,
 ) -> int:
     """Create a pod with one container, or one that a file describes, and start it; if that fails, it is deleted.
 
@@ -50,7 +58,7 @@ def run(
     Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
     """
     if interactive or on_terminal:
-        return _foreground(config, on_terminal, remove, timeout, quiet)
+        return _foreground(config, on_terminal, detach_keys, remove, timeout, quiet)
     if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
     with output.ShownProgress() as progress:
@@ -60,15 +68,15 @@ def run(
     return 0
 
 
-def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: float | None, quiet: bool) -> int:
+def _foreground(
+    config: PodConfig, on_terminal: bool, detach_keys: str, remove: bool, timeout: float | None, quiet: bool
+) -> int:
 
     created: list[str] = []
     if not config.containers:
         raise click.UsageError("-i needs a container, and the pod file has none")
-    with foreground(on_terminal) as forwarding, output.ShownProgress() as progress:
-        wanted = client.foreground.Foreground(
-            config.containers[0].id, 0, output.stdout_fd(), 2, forwarding.signals, forwarding.terminal
-        )
+    with foreground(on_terminal, detach_keys) as forwarding, output.ShownProgress() as progress:
+        wanted = client.foreground.Foreground(config.containers[0].id, 0, output.stdout_fd(), 2, forwarding.caller)
 
         def started(event: Started) -> None:
             progress.stop()
@@ -79,8 +87,10 @@ def _foreground(config: PodConfig, on_terminal: bool, remove: bool, timeout: flo
         try:
             _, code = run_blocking(client.pods.run_pod(config, timeout, wanted, progress, created.append, started))
         finally:
-            if remove and created:
+            if remove and created and not forwarding.detached:
                 run_blocking(client.pods.end_pod(created[0]))
+    if forwarding.detached:
+        notices.of_detached()
     assert code is not None
     return code
 

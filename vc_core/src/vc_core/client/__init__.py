@@ -9,9 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vc_core.client import containers, deletion, foreground, guests, hosts, images, pods, repair, templates
+    from vc_core.client import (
+        containers,
+        deletion,
+        detach,
+        foreground,
+        guests,
+        hosts,
+        images,
+        pods,
+        processes,
+        repair,
+        templates,
+    )
 
-__all__ = ["containers", "deletion", "foreground", "guests", "hosts", "images", "pods", "repair", "templates"]
+__all__ = [
+    "containers",
+    "deletion",
+    "detach",
+    "foreground",
+    "guests",
+    "hosts",
+    "images",
+    "pods",
+    "processes",
+    "repair",
+    "templates",
+]
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that this finds

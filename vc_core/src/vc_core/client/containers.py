@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from vc_core.client.connect import connect, until_served
-from vc_core.client.foreground import Foreground, Signals, attend, on_started, run_with_streams
+from vc_core.client.foreground import NO_TERMINAL, Caller, Foreground, attend, on_started, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import request
 from vc_core.client.stdio import Output, Stdin, Stdio
@@ -16,7 +16,6 @@ from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.config.fields import check_type
 from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
-from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import CommandTimeoutError, ConfigError, SupervisorLostError
 from vc_core.results import ContainerUsage, ExecResult
 from vc_core.states import Action, State
@@ -185,18 +184,18 @@ def enter_container(
     stdout: Output = None,
     stderr: Output = None,
     timeout: float | None = None,
-    terminal: TerminalSize | None = None,
-    signals: Signals | None = None,
+    caller: Caller = NO_TERMINAL,
     started: Callable[[Started], None] | None = None,
+    max_output: int | None = None,
 ) -> Operation[ExecResult]:
     """Run a command in a running container and return how it ended. ``started`` is called once it runs.
 
     Raises what :func:`enter_pod` raises, and ContainerNotFoundError.
     """
     store = Store.here()
-    record = _to_enter(store, pod_id, cmd, timeout, container_id)
-    stdio = Stdio(stdin, stdout, stderr)
-    return (yield from _execute(store, record, container_id, cmd, stdio, timeout, terminal, signals, started))
+    record = record_to_enter(store, pod_id, cmd, timeout, container_id)
+    stdio = Stdio(stdin, stdout, stderr, caller.detach_keys, max_output)
+    return (yield from _execute(store, record, container_id, cmd, stdio, timeout, caller, started))
 
 
 def enter_pod(
@@ -206,9 +205,9 @@ def enter_pod(
     stdout: Output = None,
     stderr: Output = None,
     timeout: float | None = None,
-    terminal: TerminalSize | None = None,
-    signals: Signals | None = None,
+    caller: Caller = NO_TERMINAL,
     started: Callable[[Started], None] | None = None,
+    max_output: int | None = None,
 ) -> Operation[ExecResult]:
     """Run a command in a running pod, outside of its containers, and return how it ended.
 
@@ -217,12 +216,12 @@ def enter_pod(
     HypervisorError when the VM ends meanwhile, NotSupportedError.
     """
     store = Store.here()
-    record = _to_enter(store, pod_id, cmd, timeout)
-    stdio = Stdio(stdin, stdout, stderr)
-    return (yield from _execute(store, record, "", cmd, stdio, timeout, terminal, signals, started))
+    record = record_to_enter(store, pod_id, cmd, timeout)
+    stdio = Stdio(stdin, stdout, stderr, caller.detach_keys, max_output)
+    return (yield from _execute(store, record, "", cmd, stdio, timeout, caller, started))
 
 
-def _to_enter(store: Store, pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = "") -> PodRecord:
+def record_to_enter(store: Store, pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = "") -> PodRecord:
     """Return the record of a pod in which a command may run. Raises ConfigError, PodNotFoundError, StateError."""
     check_type("cmd", cmd, Cmd)
     if not cmd.args:
@@ -240,16 +239,17 @@ def _execute(
     cmd: Cmd,
     stdio: Stdio,
     timeout: float | None,
-    terminal: TerminalSize | None,
-    signals: Signals | None,
+    caller: Caller,
     started: Callable[[Started], None] | None,
 ) -> Operation[ExecResult]:
     """Run a command, in the pod itself for an empty ``container_id``, and close ``stdio``."""
-    request = Exec(container=container_id, cmd=cmd, streams=Streams(passed=stdio.passed, terminal=terminal))
+    request = Exec(container=container_id, cmd=cmd, streams=Streams(passed=stdio.passed, terminal=caller.terminal))
     try:
         link = yield from connect(store, record)
         try:
-            answer, timed_out = yield from run_with_streams(link, request, stdio, timeout, signals, on_started(started))
+            answer, timed_out = yield from run_with_streams(
+                link, request, stdio, timeout, caller.signals, on_started(started)
+            )
         finally:
             yield from link.close()
     finally:
@@ -259,7 +259,7 @@ def _execute(
         error = CommandTimeoutError(f"command {cmd.args[0]!r} in {where} did not end in {timeout} s and was killed")
         error.stdout, error.stderr = stdio.stdout, stdio.stderr
         raise error
-    return ExecResult(answer.code, stdio.stdout, stdio.stderr)
+    return ExecResult(answer.code, stdio.stdout, stdio.stderr, stdio.truncated)
 
 
 def _ask(store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0) -> Operation[Answer]:

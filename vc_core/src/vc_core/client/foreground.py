@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from vc_core.client.detach import DetachKeys
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import ANSWER_GRACE, PULSE_INTERVAL, Link, final_reply, result
 from vc_core.client.stdio import Output, Stdin, Stdio
@@ -21,6 +22,7 @@ from vc_core.errors import CommandTimeoutError, OutputError, SupervisorError
 from vc_core.supervisor.messages import (
     Answer,
     Control,
+    Detach,
     Event,
     Exec,
     Failure,
@@ -96,16 +98,28 @@ def terminal_size(fd: int) -> TerminalSize:
     return TerminalSize(size.lines, size.columns)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """What a caller has for a process besides streams: signals to forward, the size of its terminal, and its keys."""
+
+    signals: Signals | None = None
+    terminal: TerminalSize | None = None
+    detach_keys: DetachKeys | None = None
+
+
+#: A caller that is a program and has none of these.
+NO_TERMINAL = Caller()
+
+
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """A starting container that runs in the caller's foreground: its streams, forwarded signals, and terminal size."""
+    """A starting container that runs in the caller's foreground, with its streams."""
 
     container_id: str
     stdin: Stdin
     stdout: Output
     stderr: Output
-    signals: Signals | None = None
-    terminal: TerminalSize | None = None
+    caller: Caller = NO_TERMINAL
 
 
 def run_with_streams(
@@ -123,6 +137,7 @@ def run_with_streams(
     SupervisorLostError, SupervisorError for a killed process that does not end,
     CommandTimeoutError for one that goes on although this process got SIGTERM or SIGHUP (``END_TIMEOUT``), or
     three signals within 3 s. The caller then closes the link, which withdraws the request.
+    A caller that types its detach keys gets an answer that says so, and the process runs on.
     """
     link.send(request, stdio.fds)
     stdio.sent()
@@ -131,7 +146,7 @@ def run_with_streams(
     timed_out = False
     final: Answer | Failure | None = None
     unsent: list[Control] = []
-    runs = False
+    runs = detached = False
     insistence = _Insistence()
     while final is None or stdio.outputs_open:
         reading = [*stdio.reading, *([sock] if final is None else []), *([signals.fd] if signals else [])]
@@ -152,6 +167,9 @@ def run_with_streams(
             timed_out, deadline = True, time.monotonic() + ANSWER_GRACE
             unsent.append(Signal(number=signal.SIGKILL))
         stdio.pump(ready)
+        if stdio.detached and not detached:
+            detached = True
+            unsent.append(Detach())
         if signals and signals.fd in ready:
             taken = signals.take()
             insistence.note(taken)
@@ -161,10 +179,12 @@ def run_with_streams(
         if sock in ready and (reply := link.poll()) is not None:
             runs = runs or isinstance(reply, Started)
             final = final_reply(reply, on_event)
-    return _with_output(result(final), stdio.output_failure), timed_out
+            if isinstance(final, Answer) and final.detached:
+                return final, False
+    return with_output(result(final), stdio.output_failure), timed_out
 
 
-def _with_output(answer: Answer, failure_here: int) -> Answer:
+def with_output(answer: Answer, failure_here: int) -> Answer:
     """Return the answer of a process whose output is complete, or lost its reader. Raises OutputError for another.
 
     ``failure_here``: the errno of a write of this process, 0 for none.
@@ -194,14 +214,15 @@ def attend(
     foreground: Foreground,
     on_event: Callable[[Event], None] | None = None,
 ) -> Operation[int]:
-    """Send a request that starts a container in the foreground; return its exit code when it ended.
+    """Send a request that starts a container in the foreground; return its exit code when it ended, 0 when detached.
 
     Raises what :func:`run_with_streams` raises.
     """
-    stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr)
+    caller = foreground.caller
+    stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr, caller.detach_keys)
     try:
-        request = make_request(Streams(passed=stdio.passed, terminal=foreground.terminal))
-        answer, _ = yield from run_with_streams(link, request, stdio, None, foreground.signals, on_event)
+        request = make_request(Streams(passed=stdio.passed, terminal=caller.terminal))
+        answer, _ = yield from run_with_streams(link, request, stdio, None, caller.signals, on_event)
     finally:
         stdio.close()
     return answer.code

@@ -14,6 +14,7 @@ import subprocess
 from collections import deque
 from typing import IO, Any
 
+from vc_core.client.detach import DetachKeys
 from vc_core.errors import ConfigError
 
 #: What the functions of the API take as ``stdin``, ``stdout`` and ``stderr``.
@@ -28,10 +29,26 @@ class Stdio:
 
     ``passed`` goes into the request and ``fds`` beside it; :meth:`sent` is called afterwards. ``reading`` and
     ``writing`` are the descriptors that the operation must wait for, and :meth:`pump` copies what is ready.
+    ``detach_keys`` are looked for in what is typed on a terminal. Of each output that is captured the first
+    ``max_output`` bytes are kept, None for all.
     Raises ConfigError for a value that is not a stream.
     """
 
-    def __init__(self, stdin: Stdin, stdout: Output, stderr: Output) -> None:
+    def __init__(
+        self,
+        stdin: Stdin,
+        stdout: Output,
+        stderr: Output,
+        detach_keys: DetachKeys | None = None,
+        max_output: int | None = None,
+    ) -> None:
+        if max_output is not None and (not isinstance(max_output, int) or max_output < 0):
+            raise ConfigError(
+                f"max_output is {max_output!r}; give a number of bytes, or None for all", field="max_output"
+            )
+        self._detach_keys, self._max_output = detach_keys, max_output
+        #: Whether output was captured that is longer than ``max_output``, and only its beginning was kept.
+        self.truncated = False
         self._passed: list[bool] = []  # of stdin, stdout, stderr
         self.fds: list[int] = []
         self._to_send: list[int] = []  # the supervisor's ends of our pipes, closed once they are sent
@@ -79,6 +96,11 @@ class Stdio:
         """Whether output may still come through this process."""
         return any(copy.is_output for copy in (*self._sources.values(), *self._sinks.values()))
 
+    @property
+    def detached(self) -> bool:
+        """Whether the caller typed the keys that detach it."""
+        return self._detach_keys is not None and self._detach_keys.pressed
+
     def sent(self) -> None:
         """Close this process' copies of the descriptors that the supervisor has now."""
         for fd in self._to_send:
@@ -90,6 +112,7 @@ class Stdio:
         for fd in ready:
             if copy := self._sources.pop(fd, None):
                 copy.read()
+                self.truncated = self.truncated or copy.truncated
             elif copy := self._sinks.pop(fd, None):
                 failure = copy.write()
                 if copy.is_output and failure and not self.output_failure:
@@ -130,13 +153,18 @@ class Stdio:
         elif _passes_through(fd, os.R_OK):
             self._pass(fd)
         else:
-            self._queue(_Copy(fd, self._pipe(keep_reader=False), is_output=False, keep_source=True))
+            keys = self._detach_keys
+            self._queue(_Copy(fd, self._pipe(keep_reader=False), is_output=False, keep_source=True, keys=keys))
 
     def _add_output(self, name: str, target: Output) -> None:
         if name == "stderr" and target == subprocess.STDOUT:
             raise ConfigError("stderr=STDOUT is not possible: the guest keeps the two apart; pass the same descriptor")
         if target is None or target == subprocess.PIPE:
-            self._queue(_Copy(self._pipe(keep_reader=True), -1, is_output=True, into=self._captured[name]))
+            self._queue(
+                _Copy(
+                    self._pipe(keep_reader=True), -1, is_output=True, into=self._captured[name], most=self._max_output
+                )
+            )
             return
         fd = None if target == subprocess.DEVNULL else _descriptor(name, target)
         if fd is None or _is_null(fd):
@@ -171,11 +199,14 @@ class _Copy:
         into: bytearray | None = None,
         keep_source: bool = False,
         keep_sink: bool = False,
+        keys: DetachKeys | None = None,
+        most: int | None = None,
     ) -> None:
         self.source, self.sink, self.is_output = source, sink, is_output
-        self._into, self._keep_source, self._keep_sink = into, keep_source, keep_sink
+        self._into, self._keep_source, self._keep_sink, self._keys = into, keep_source, keep_sink, keys
         self.pending: deque[memoryview] = deque()
-        self.ended = False
+        self.ended = self.truncated = False
+        self._most = most
 
     def read(self) -> None:
         try:
@@ -187,9 +218,11 @@ class _Copy:
         if not data:
             self.ended = True
         elif self._into is not None:
-            self._into += data
-        else:
-            self.pending.append(memoryview(data))
+            room = len(data) if self._most is None else self._most - len(self._into)
+            self._into += data[:room]
+            self.truncated = self.truncated or len(data) > room
+        elif passed := self._keys.passed(data) if self._keys else data:
+            self.pending.append(memoryview(passed))
 
     def write(self) -> int:
         """Write what is pending, as far as the sink takes it; return the errno of a failure, or 0."""

@@ -48,7 +48,11 @@ class EnvVar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cmd:
-    """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``. ``Cmd(["ls", "-l"])`` is one."""
+    """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``. ``Cmd(["ls", "-l"])`` is one.
+
+    A further command in a container has the container's own variables besides its own, and where it leaves them empty
+    the container's own directory, user, group and additional groups.
+    """
 
     args: Sequence[str] = field(default=(), kw_only=False)  #: program and arguments
     envs: Sequence[EnvVar] = ()  #: its environment; a default PATH is added if it has none

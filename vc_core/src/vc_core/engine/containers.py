@@ -27,8 +27,9 @@ from vc_core.driver.agent import (
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
+from vc_core.engine.commands import completed
 from vc_core.engine.ledger import Ledger
-from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, with_path
+from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
 from vc_core.host import quota, share, sources
@@ -110,7 +111,7 @@ class Containers:
             guest = GuestContainer(
                 id=config.id,
                 root_fs=root_fs,
-                cmd=with_path(config.cmd),
+                cmd=completed(config.cmd),
                 terminal=terminal,
                 mounts=mounts,
                 disk=disk,

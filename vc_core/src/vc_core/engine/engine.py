@@ -204,16 +204,16 @@ class Engine:
     ) -> int:
         """Run a command in a running container, or for an empty id in the pod, and return its exit code.
 
-        ``on_started`` is called with the process once it has started, for :meth:`signal` and :meth:`resize`.
-        Cancelling kills the process. A command that is not found ends with 127, one that is not executable with 126,
-        and the reason is on its error output. Raises StateError, ContainerNotFoundError, CommandError, AgentError,
-        HypervisorError when the VM ends meanwhile.
+        In a container it is completed by the container's own command. ``on_started`` is called with the process once it
+        has started, for :meth:`signal` and :meth:`resize`. Cancelling kills the process. A command that is not found
+        ends with 127, one that is not executable with 126, and the reason is on its error output. Raises StateError,
+        ContainerNotFoundError, CommandError, AgentError, HypervisorError when the VM ends meanwhile.
         """
         machine = self._require_machine(Action.ENTER_CONTAINER if container_id else Action.ENTER_POD, container_id)
-        if container_id and (config := self._ledger.container_config(container_id)).image:
+        if container_id:
             from vc_core.images.defaults import inherit
 
-            cmd = inherit(cmd, config.cmd)
+            cmd = inherit(cmd, self._ledger.container_config(container_id).cmd)
         try:
             return await machine.exec(container_id, cmd, io, terminal, on_started)
         except CommandError as error:

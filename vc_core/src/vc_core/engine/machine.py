@@ -7,16 +7,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vc_core.config.container import Cmd, EnvVar
-from vc_core.config.defaults import DEFAULT_PATH
+from vc_core.config.container import Cmd
 from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId, ProcessIO
 from vc_core.driver.devices import Device, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.driver.terminal import TerminalSize
+from vc_core.engine.commands import completed
 from vc_core.engine.guest_network import guest_network
 from vc_core.engine.ledger import Ledger
 from vc_core.errors import (
@@ -187,7 +186,7 @@ class Machine:
         ``on_started`` is called with the process once it has started. Cancelling kills the process.
         Raises CommandError and other AgentErrors, NotSupportedError, HypervisorError when the VM ends first.
         """
-        starting = self.agent.exec(container_id, with_path(cmd), io, AGENT_TIMEOUT, terminal)
+        starting = self.agent.exec(container_id, completed(cmd), io, AGENT_TIMEOUT, terminal)
         process = await self.while_alive(starting)
         try:
             if on_started is not None:
@@ -257,12 +256,6 @@ class Machine:
         """Return the last lines of the guest's console as the end of a sentence, or "" if there are no lines."""
         lines = [line.strip() for line in self.hypervisor.console_tail().splitlines() if line.strip()]
         return f"; the guest's console ends with: {' | '.join(lines[-_CONSOLE_LINES:])}" if lines else ""
-
-
-def with_path(cmd: Cmd) -> Cmd:
-    """Return a command that has a PATH and a working directory, whatever the agent's own defaults would be."""
-    path = [] if any(env.var == "PATH" for env in cmd.envs) else [EnvVar("PATH", DEFAULT_PATH)]
-    return replace(cmd, envs=(*path, *cmd.envs), work_dir=cmd.work_dir or "/")
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:

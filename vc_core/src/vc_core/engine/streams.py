@@ -196,6 +196,7 @@ class AttachedIO(ClosableIO):
         #: Called once for the output (False) and once for the error output (True) when it has no reader any more.
         self.on_broken: Callable[[bool], None] | None = None
         self._reported: set[FdWriter] = set()
+        self._detached = False
 
     @property
     def output_failure(self) -> int:
@@ -204,8 +205,11 @@ class AttachedIO(ClosableIO):
         return next((one for one in failures if one != errno.EPIPE), errno.EPIPE if failures else 0)
 
     async def read_stdin(self) -> bytes:
-        """Return the next input."""
-        return await self._stdin.read() if self._stdin else b""
+        """Return the next input; never after the client detached, so that the process gets no end of its input."""
+        data = await self._stdin.read() if self._stdin else b""
+        if not data and self._detached:
+            await asyncio.Event().wait()
+        return data
 
     async def write_stdout(self, data: bytes) -> None:
         """Write output."""
@@ -222,6 +226,10 @@ class AttachedIO(ClosableIO):
             self._reported.add(output)
             self.on_broken(output is self._stderr)
         self.log(data)
+
+    def detach(self) -> None:
+        """Let the process run on without the client, whose ends of the streams may go now."""
+        self._detached, self.on_broken = True, None
 
     def log(self, data: bytes) -> None:
         """Write output to the log, if there is one."""

@@ -47,4 +47,5 @@ def inherit(cmd: Cmd, inherited: Cmd) -> Cmd:
         work_dir=cmd.work_dir or inherited.work_dir,
         user=cmd.user or inherited.user,
         group=cmd.group or ("" if cmd.user else inherited.group),
+        additional_groups=cmd.additional_groups or (() if cmd.user else inherited.additional_groups),
     )

@@ -17,7 +17,18 @@ from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import AttachedIO, FdReader, FdWriter, ready
 from vc_core.errors import ConfigError, SupervisorError, VCError
 from vc_core.supervisor import wire
-from vc_core.supervisor.messages import Answer, Control, Event, Failure, Greeting, Request, Resize, Signal, Streams
+from vc_core.supervisor.messages import (
+    Answer,
+    Control,
+    Detach,
+    Event,
+    Failure,
+    Greeting,
+    Request,
+    Resize,
+    Signal,
+    Streams,
+)
 
 _T = TypeVar("_T")
 
@@ -47,6 +58,9 @@ class ClientRequest:
         self._pending: dict[int, TerminalSize | None] = {}
         self._received = asyncio.Event()
         self._left = asyncio.Event()
+        self._io: AttachedIO | None = None
+        #: Whether the client left its process to itself.
+        self.detached = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def greet(self) -> None:
@@ -86,7 +100,8 @@ class ClientRequest:
             self._close_descriptors()
             raise
         stdin, stdout, stderr = ends
-        return AttachedIO(stdin, stdout, stderr, log)
+        self._io = AttachedIO(stdin, stdout, stderr, log)
+        return self._io
 
     def send_event(self, event: Event) -> None:
         """Send an event; one that a slow or gone client does not take is dropped."""
@@ -104,7 +119,7 @@ class ClientRequest:
                         await ready(self._sock.fileno(), writing=True)
 
     async def listen(self) -> None:
-        """Receive what the client sends while its request is served; return when it leaves.
+        """Receive what the client sends while its request is served; return when it leaves or detaches.
 
         Waits for nothing but the client, so that its leaving is seen whatever its process does. A message that is not
         valid is ignored, as a client of another version may send it.
@@ -121,6 +136,8 @@ class ClientRequest:
                 self._left.set()
                 return
             self._keep(message)
+            if self.detached:
+                return
 
     def _keep(self, message: Control) -> None:
         """Keep a signal or a size until the process gets it.
@@ -133,6 +150,10 @@ class ClientRequest:
                 self._pending[_RESIZE] = size
             case Signal(number=number):
                 self._pending[number] = None
+            case Detach():
+                self.detached = True
+                if self._io is not None:
+                    self._io.detach()
         self._received.set()
 
     def forward_signals(

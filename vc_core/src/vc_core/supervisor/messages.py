@@ -130,7 +130,11 @@ class Resize(Message):
     size: TerminalSize
 
 
-Control = Signal | Resize
+class Detach(Message):
+    """The client leaves, and the request's process runs on; answered at once."""
+
+
+Control = Signal | Resize | Detach
 
 
 # -- replies, from a supervisor ----------------------------------------------------------------------------------------
@@ -163,10 +167,12 @@ class Answer(Message):
     """The last message to a request that succeeded, with what it asked for.
 
     ``output_failure``: the errno of the write that failed first, of a process whose output the supervisor wrote; or 0.
+    ``detached``: the process runs on without the client.
     """
 
     exit_code: int | None = None
     output_failure: int = 0
+    detached: bool = False
     usage: ContainerUsage | None = None
 
     @property

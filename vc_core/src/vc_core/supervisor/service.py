@@ -60,12 +60,15 @@ async def serve(engine: Engine, sock: socket.socket, on_request: Callable[[], No
 
 
 async def _answer(engine: Engine, client: ClientRequest, request: Request) -> Answer | Failure:
-    """Return the message that answers a request; a client that leaves withdraws it."""
+    """Return the message that answers a request; a client that leaves withdraws it, one that detaches does not."""
     work = asyncio.ensure_future(_perform(engine, client, request))
     listening = asyncio.ensure_future(client.listen())
     try:
         await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
+        if not work.done() and client.detached:
+            await client.answer(Answer(exit_code=0, detached=True))
+            await asyncio.wait({work})
+        elif not work.done():
             work.cancel()
         return await work
     except asyncio.CancelledError:

@@ -329,7 +329,36 @@ signal_command() { # PID SIGNAL
 	if [ -n "$below" ] && [ "$(readlink "/proc/$child/ns/pid")" != "$(readlink "/proc/$below/ns/pid")" ]; then
 		child=$below
 	fi
-	kill "-$2" "$child" 2>/dev/null || [ ! -e "/proc/$child" ]
+	case $2 in
+	1 | 2 | 3 | 9 | 15) signal_session "$1" "$2" "$child" ;;
+	*) kill "-$2" "$child" 2>/dev/null || [ ! -e "/proc/$child" ] ;;
+	esac
+}
+
+# A signal that ends a command is for all of its session, but for what only waits for it: the shell that leads the session
+# and a spawner. What was forked meanwhile is found when they are counted again.
+signal_session() { # LEADER SIGNAL COMMAND
+	kill "-$2" "$3" 2>/dev/null # first: a shell would report the end of what it waits for
+	before=-1
+	found=0
+	while [ "$found" != "$before" ]; do
+		before=$found
+		found=0
+		for stat in /proc/[0-9]*/stat; do
+			text=''
+			while read -r line; do text="$text $line"; done 2>/dev/null <"$stat" || continue
+			# The fields after the name: state, parent, process group, session.
+			# shellcheck disable=SC2086 # split into fields
+			set -- "$1" "$2" "$3" ${text##*) }
+			pid=${stat%/stat}
+			pid=${pid#/proc/}
+			if [ "${7-}" = "$1" ] && [ "$4" != Z ] && [ "$5" != "$1" ] && [ "$pid" != "$1" ] && [ "$pid" != "$3" ]; then
+				kill "-$2" "$pid" 2>/dev/null
+				found=$((found + 1))
+			fi
+		done
+		[ "$2" = 9 ] || break
+	done
 }
 
 remove() { # ID

@@ -1,0 +1,146 @@
+"""Processes as objects: their streams, several at once, terminals and ends, in both APIs."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import threading
+
+import pytest
+
+import vc_core as vc
+from vc_core import aio
+
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
+
+#: More than all buffers on the way of a stream hold together.
+LONG = 8_000_000
+
+
+def test_input_and_output_are_streams_while_the_process_runs(pod: vc.Pod) -> None:
+    script = "while read -r line; do echo got $line; echo also >&2; done; echo end; exit 3"
+    with pod.container("c1").popen(vc.Cmd(["sh", "-c", script])) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        for word in (b"one", b"two"):
+            process.stdin.write(word + b"\n")
+            assert process.stdout.readline() == b"got " + word + b"\n"
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.stdout.read() == b"end\n"
+        assert list(process.stderr) == [b"also\n", b"also\n"]
+        assert (process.wait(timeout=20), process.poll(), process.wait()) == (3, 3, 3)
+
+
+def test_reads_of_a_size_return_what_is_there(pod: vc.Pod) -> None:
+    with pod.container("c1").popen(vc.Cmd(["sh", "-c", "printf 'ab\\ncdef'; sleep 100000"]), stderr=None) as process:
+        assert process.stdout
+        assert process.stderr is None
+        assert process.stdout.read(1) == b"a"
+        assert process.stdout.readline() == b"b\n"
+        assert process.stdout.readline(3) == b"cde"
+        assert process.stdout.read(0) == b""
+        assert process.stdout.read(9) == b"f"
+
+
+def test_nothing_is_lost_of_long_streams(pod: vc.Pod) -> None:
+    with pod.container("c1").popen(vc.Cmd(["cat"])) as process:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin
+        assert stdout
+
+        def write() -> None:
+            stdin.write(bytes(LONG))
+            stdin.close()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert len(stdout.read()) == LONG
+        writer.join()
+        assert process.wait() == 0
+
+
+def test_several_run_at_once_and_each_is_killed_alone(pod: vc.Pod) -> None:
+    container = pod.container("c1")
+    processes = [container.popen(vc.Cmd(["sh", "-c", "echo up; sleep 100000; true"])) for _ in range(3)]
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == b"up\n"
+    processes[0].kill()
+    processes[1].kill("TERM")
+    assert [processes[0].wait(timeout=20), processes[1].wait(timeout=20), processes[2].poll()] == [137, 143, None]
+    with pytest.raises(vc.CommandTimeoutError, match=r"did not end in 0\.1 s; it goes on"):
+        processes[2].wait(timeout=0.1)
+    for process in processes:
+        process.close()
+        process.close()
+
+
+def test_a_process_that_is_closed_ends_with_all_that_it_started(pod: vc.Pod) -> None:
+    with pod.popen(vc.Cmd(["sh", "-c", "sleep 8642 & sleep 8642; true"])):
+        pass
+    look = "for i in $(seq 200); do ps -o args | grep -q '^sleep [8]642' || exit 0; usleep 50000; done; exit 1"
+    assert pod.enter(vc.Cmd(["sh", "-c", look])).exit_code == 0
+
+
+def test_a_terminal_has_a_size_that_can_change(pod: vc.Pod) -> None:
+    script = "stty -echo; stty size; read go; stty size"
+    with pod.container("c1").popen(vc.Cmd(["sh", "-c", script]), terminal=(20, 50)) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == b"20 50\r\n"
+        process.resize(30, 60)
+        process.stdin.write(b"\n")
+        assert process.stdout.readline() == b"30 60\r\n"
+
+
+def test_a_program_that_is_not_there_has_the_shells_exit_code(pod: vc.Pod) -> None:
+    with pod.container("c1").popen(vc.Cmd(["no-such-program"])) as process:
+        assert process.stderr
+        assert b"no-such-program" in process.stderr.read()
+        assert process.wait() == 127
+
+
+def test_tasks_read_write_and_wait_at_once(pod: vc.Pod) -> None:
+    async def work() -> tuple[list[bytes], list[int]]:
+        container = aio.Pod(pod.id).container("c1")
+        async with await container.popen(vc.Cmd(["sh", "-c", "cat; exit 4"])) as process:
+            stdin, stdout = process.stdin, process.stdout
+            assert stdin
+            assert stdout
+            waiters = [asyncio.create_task(process.wait()) for _ in range(3)]
+            lines: list[bytes] = []
+
+            async def read() -> None:
+                async for line in stdout:
+                    lines.append(line)
+
+            reader = asyncio.create_task(read())
+            for word in (b"a\n", b"b\n"):
+                await stdin.write(word)
+            stdin.close()
+            await reader
+            return lines, list(await asyncio.gather(*waiters))
+
+    assert asyncio.run(work()) == ([b"a\n", b"b\n"], [4, 4, 4])
+
+
+def test_captured_output_has_a_bound(pod: vc.Pod) -> None:
+    container = pod.container("c1")
+    long = container.enter(vc.Cmd(["sh", "-c", f"head -c {LONG} /dev/zero; echo few >&2"]), max_output=1000)
+    assert (long.stdout, long.stderr, long.exit_code, long.truncated) == (bytes(1000), b"few\n", 0, True)
+    exact = container.enter(vc.Cmd(["echo", "abc"]), max_output=4)
+    assert (exact.stdout, exact.truncated) == (b"abc\n", False)
+
+
+def test_a_stream_that_would_have_to_be_copied_is_refused(pod: vc.Pod) -> None:
+    with open("/dev/zero", "rb") as zeros, pytest.raises(vc.ConfigError, match="neither a pipe, a socket nor a file"):  # noqa: PTH123
+        pod.container("c1").popen(vc.Cmd(["cat"]), stdin=zeros)
+
+
+def test_a_stream_may_be_a_file_and_none_is_discarded(pod: vc.Pod) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as sink:
+        with pod.container("c1").popen(vc.Cmd(["echo", "through"]), stdin=None, stdout=sink.stdin) as process:
+            assert (process.stdin, process.stdout, process.wait()) == (None, None, 0)
+        assert sink.communicate(timeout=20)[0] == b"through\n"
