@@ -264,6 +264,7 @@ class HyperstartAgent(Agent):
         AgentError.
         """
         self._connection.check()
+        self._connection.streams.hurry()  # it waits for the release of each process
         with contextlib.suppress(AgentConnectError):  # it may power off before its answer has left
             await self._connection.call(DestroyPod(), timeout)
 

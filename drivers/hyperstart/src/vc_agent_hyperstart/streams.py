@@ -42,6 +42,12 @@ class StreamChannel(Channel):
         #: Control frames that wait to be sent, by stream: a later frame replaces an earlier one.
         self._waiting: dict[int, StreamControl] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._hurries = False
+
+    def hurry(self) -> None:
+        """Send what waits, and from now on every control frame at once: the guest is about to end."""
+        self._hurries = True
+        self._flush()
 
     def new_numbers(self, *, terminal: bool) -> tuple[int, int]:
         """Return unused numbers for a process' ``stdio`` and ``stderr``; a terminal has no ``stderr`` of its own."""
@@ -96,7 +102,7 @@ class StreamChannel(Channel):
         if self.error is not None:
             return
         self._waiting[stream] = StreamControl(kind, stream, value)
-        if at_once:
+        if at_once or self._hurries:
             self._flush()
         elif self._timer is None:
             self._timer = self._loop.call_later(_COALESCE, self._flush)
