@@ -150,7 +150,7 @@ static void advance_phase(void)
 		phase = FLUSHED;
 	if (phase != FLUSHED)
 		return;
-	pod_release_containers();
+	pod_save();
 	answer(DONE, &nothing);
 	channel_flush(&channel);
 	power_off();

@@ -81,10 +81,25 @@ bool pod_start(const struct pod_spec *spec)
 	return done;
 }
 
-void pod_release_containers(void)
+static bool has_disk(const struct container_spec *spec)
 {
-	while (containers)
-		container_free(containers);
+	const struct mapping *lists[] = {spec->volumes, spec->mappings};
+
+	for (size_t i = 0; i < COUNT(lists); i++)
+		for (const struct mapping *mapping = lists[i]; mapping && mapping->path; mapping++)
+			if (mapping->disk.fstype)
+				return true;
+	return *spec->image.fstype;
+}
+
+void pod_save(void)
+{
+	for (struct container *container = containers, *next; container; container = next) {
+		next = container->next;
+		if (has_disk(&container->spec))
+			container_free(container);
+	}
+	sync();
 }
 
 void pod_end(void)
@@ -105,7 +120,8 @@ void pod_end(void)
 		else if (errno != EINTR)
 			pod.init = 0;
 	}
-	pod_release_containers();
+	while (containers)
+		container_free(containers);
 	share_unmount_all();
 	pod_namespaces_close();
 	message_free(&pod.message);

@@ -29,8 +29,9 @@ struct container *pod_itself(void);
 void pod_destroy(void);
 bool pod_is_gone(void);
 
-/* Free all containers, whose processes have ended, so that their disks are unmounted. */
-void pod_release_containers(void);
+/* Unmount the disks of containers, whose processes have ended, and write to the host what other mounts have not written.
+ * Called before power-off, which ends all else. */
+void pod_save(void);
 
 /* Called when a child of the agent was reaped: a process that the host started, or the pod's first one. */
 void pod_reaped(pid_t pid, int wait_status);

@@ -1,11 +1,13 @@
 """The agent, its channels and its end, against a guest that keeps to the protocol."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 from hyperstart_agents import TIMEOUT, make_agent, run
 
+from vc_agent_hyperstart import streams
 from vc_agent_hyperstart.codec import Code
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_agent_hyperstart.testing.misbehaviour import Misbehaviour
@@ -29,6 +31,34 @@ def test_a_guest_that_powers_off_instead_of_an_answer_has_stopped() -> None:
                 await agent.stop_pod(TIMEOUT)
                 assert guest.powered_off
                 await agent.aclose()
+
+    run(main())
+
+
+def test_a_guest_that_is_stopped_gets_the_release_of_a_process_that_has_ended_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "_COALESCE", 1000 * TIMEOUT)  # no timer sends it
+
+    async def main() -> None:
+        async with FakeHyperstart(misbehaviour=Misbehaviour.SILENT, at=Code.DESTROYPOD) as guest:
+            agent = make_agent()
+            await agent.connect(guest.open_channel, TIMEOUT)
+            await agent.start_pod("p1", "", TIMEOUT)
+            container = GuestContainer("c1", "c1", Cmd(args=["sleep"]))
+            first = await agent.start_container(container, RecordedIO(None), TIMEOUT)
+            second = await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT)
+            assert await agent.wait(second) == 0
+            assert len(guest.processes) == 2, "an ended process waits for a frame to be released with"
+            stopping = asyncio.ensure_future(agent.stop_pod(TIMEOUT))
+            while len(guest.processes) > 1:  # noqa: ASYNC110 - the guest has no event for a release
+                await asyncio.sleep(0)
+            guest.processes[int(first.process_id)].kill(signal.SIGTERM)
+            while guest.processes:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            stopping.cancel()
+            await asyncio.wait({stopping})
+            await agent.aclose()
 
     run(main())
 

@@ -11,12 +11,14 @@ or an error as JSON.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vc_core import trace
 from vc_core.driver import descriptor_limit
@@ -67,8 +69,6 @@ def main(argv: list[str]) -> int:
     except VCError as error:
         send_error(ready, error)
         return 1
-    finally:
-        gc.freeze()  # the interpreter, as it ends, need not search for garbage what ends with it
     return 0
 
 
@@ -151,5 +151,17 @@ def _formatter() -> logging.Formatter:
     return Printable("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
+def _end(status: int) -> NoReturn:
+    """End this process, for which a client waits: the kernel frees its memory faster than the interpreter would.
+
+    Threads that a plug-in started, unless they are daemons, and functions that it registered have their time before.
+    """
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    _end(main(sys.argv[1:]))
