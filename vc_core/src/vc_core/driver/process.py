@@ -16,6 +16,7 @@ from pathlib import Path
 _PID_MAX = 1 << 22
 
 
+@cache
 def boot_id() -> str:
     """Return the id of the running boot of this host (proc(5), ``/proc/sys/kernel/random/boot_id``)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()

@@ -58,11 +58,21 @@ _unusable: set[tuple[str, str]] = set()
 
 _log = logging.getLogger(__name__)
 
+#: How the names of all hooks begin.
+_PREFIX = "vc_"
+
 _D = TypeVar("_D", bound=BaseDriver)
 
 
 def _key(extension: LoadedPlugin) -> tuple[str, str]:
     return extension.name, f"{extension.distribution} {extension.version}"
+
+
+class _Manager(pluggy.PluginManager):
+    """Looks for hooks among the members with their prefix only, not among those that each class has."""
+
+    def parse_hookspec_opts(self, module_or_class: object, name: str) -> pluggy.HookspecOpts | None:
+        return super().parse_hookspec_opts(module_or_class, name) if name.startswith(_PREFIX) else None  # type: ignore[arg-type]
 
 
 class Plugins:
@@ -83,7 +93,7 @@ class Plugins:
         self._plugins: dict[tuple[PluginKind, str], LoadedPlugin] = {}
         self._broken_extensions: dict[str, DriverError] = {}
         self._extensions_loaded = False
-        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager = _Manager(PROJECT)
         for spec in (HypervisorSpec, AgentSpec, SpawnerSpec, GuestSpec, DriverSpec, ExtensionSpec):
             self._manager.add_hookspecs(spec)
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from vc_core.driver.files import open_regular
@@ -107,9 +108,13 @@ def beat() -> None:
 
 def _write() -> None:
     if _file is not None:
-        text = str(_executing[-1][1]) if _executing else ""
         with suppress(OSError):
-            os.pwrite(_file, text.encode(errors="replace")[:_SIZE].ljust(_SIZE), 0)
+            os.pwrite(_file, _line(_executing[-1][1] if _executing else None), 0)
+
+
+@lru_cache(256)
+def _line(call: Call | None) -> bytes:
+    return str(call or "").encode(errors="replace")[:_SIZE].ljust(_SIZE)
 
 
 def open_record(run_dir: int) -> int | None:
