@@ -8,6 +8,10 @@ from typing import Annotated
 
 from vc_core.errors import ConfigError
 
+#: The file in the initramfs that lists its modules in load order; with .NAME, one of the lists for later. See
+#: vc_core.driver.GuestPayload.
+LOAD_LIST = "/lib/modules/load"
+
 #: Debian policy, section 5.6.7: at least two lower-case letters, digits, ``+ - .``, of which the first is a letter or
 #: digit.
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)

@@ -11,11 +11,8 @@ from pathlib import Path
 from vc_core.driver import initramfs
 from vc_core.errors import GuestError
 from vc_guest_debian.compression import decompress
+from vc_guest_debian.config import LOAD_LIST
 from vc_guest_debian.kernel import bootable_kernel
-
-#: The file in the initramfs that lists its modules in load order; with .NAME, one of the lists for later. See
-#: vc_core.driver.GuestPayload.
-LOAD_LIST = "/lib/modules/load"
 
 #: Files of the agent's packages that are left out: documentation, translations, character sets.
 _LEFT_OUT = re.compile(r"/usr/share/(doc|info|lintian|locale|man)/|/usr/lib/[^/]+/gconv/")

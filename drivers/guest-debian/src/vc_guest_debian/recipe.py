@@ -11,8 +11,7 @@ from pathlib import Path
 from vc_core.driver import GuestRequest, initramfs
 from vc_core.errors import GuestError
 from vc_guest_debian.architectures import architecture
-from vc_guest_debian.config import PACKAGE_NAME, DebianConfig
-from vc_guest_debian.contents import LOAD_LIST
+from vc_guest_debian.config import LOAD_LIST, PACKAGE_NAME, DebianConfig
 
 #: To be raised when the same recipe makes a different guest.
 _FORMAT = 4
