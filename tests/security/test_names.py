@@ -58,7 +58,7 @@ def mock(top: Path) -> vc.PodConfig:
         ("pod", "create", "--id", "{}", "--hypervisor", "mock", "--agent", "noop", "--", "x"),
         ("pod", "create", "--hypervisor", "{}", "--", "x"),
         ("pod", "run", "--mount", "/nowhere/{}:/x", "--hypervisor", "mock", "--agent", "noop", "--", "x"),
-        ("pod", "create", "--env", "{}", "--hypervisor", "mock", "--agent", "noop", "--", "x"),
+        ("pod", "create", "--env-file", "/nowhere/{}", "--hypervisor", "mock", "--agent", "noop", "--", "x"),
         ("pod", "create", "--agent-option", "{}=1", "--hypervisor", "mock", "--agent", "noop", "--", "x"),
         ("container", "status", "p1", "{}"),
         ("container", "kill", "--signal", "{}", "p1", "c1"),

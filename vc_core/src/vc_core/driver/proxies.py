@@ -219,6 +219,10 @@ class AgentProxy(Agent):
         """See :class:`Agent`."""
         await self.inner.resize(process, rows, columns, timeout)
 
+    async def close_output(self, process: GuestProcessId, errors: bool, timeout: float) -> None:
+        """See :class:`Agent`."""
+        await self.inner.close_output(process, errors, timeout)
+
     async def adopt(self, process: GuestProcessId, io: ProcessIO) -> None:
         """See :class:`Agent`."""
         await self.inner.adopt(process, io)
