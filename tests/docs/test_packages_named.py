@@ -51,6 +51,7 @@ PRESENT = {
         "ls",
         "mkdir",
         "printf",
+        "read",
         "sed",
         "sleep",
         "stat",
