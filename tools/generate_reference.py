@@ -138,6 +138,7 @@ def api() -> str:
         "## Results",
         *map(_dataclass, [*_defined_in(results), *_defined_in(host_report), vc.GuestImage, vc.BuiltGuest]),
         _values(vc.CheckOutcome),
+        _values(vc.EventKind),
         "## States",
         _values(vc.State),
         "## Errors",

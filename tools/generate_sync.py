@@ -24,6 +24,8 @@ _CHANGES = (
     (r"\b__a(enter|exit|iter)__", r"__\1__"),
     (r"\b__anext__\b", "__next__"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
+    (r"\bAsync(Generator)\b", r"\1"),
+    (r"^( *)for (\w+) in (\w+):\n +yield \2$", r"\1yield from \3"),
 )
 
 

@@ -45,6 +45,7 @@ def test_the_docstrings_of_functions_are_among_those() -> None:
 
 def test_the_async_api_has_every_function_of_the_blocking_one() -> None:
     functions = {name for name in vc.__all__ if vc._MODULES[name] == "sync" and inspect.isfunction(getattr(vc, name))}
-    assert functions == {name for name, value in vars(aio).items() if inspect.iscoroutinefunction(value)} - {
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    assert functions == {name for name, value in vars(aio).items() if any(kind(value) for kind in kinds)} - {
         "run_async"
     }

@@ -52,4 +52,4 @@ def test_processes_that_race_on_the_same_pods_break_nothing(tmp_path: Path, monk
     assert [worker.returncode for worker in workers] == [0] * 5, "\n".join(errors)
     for pod in vc.list_pods():
         vc.delete_pod(pod.id, force=True)
-    assert [path for path in (tmp_path / "root").rglob("*") if not path.is_dir()] == []
+    assert {path.name for path in (tmp_path / "root").rglob("*") if not path.is_dir()} <= {"events", "events.1"}

@@ -196,6 +196,9 @@ void cgroup_write_usage(const struct cgroup *cgroup, struct buffer *text)
 		{"pids", "pids.current", "", 1},
 		{"read", "io.stat", "rbytes=", 1},
 		{"written", "io.stat", "wbytes=", 1},
+		{"memoryInactive", "memory.stat", "\ninactive_file ", 1},
+		{"memoryCache", "memory.stat", "\nfile ", 1},
+		{"oomKills", "memory.events", "\noom_kill ", 1},
 		/* clang-format on */
 	};
 	const char *separator = "{";

@@ -259,7 +259,7 @@ static enum outcome report_usage(struct message *message)
 
 	if (!container)
 		return FAILED;
-	if (!container->running) {
+	if (container->cgroup.directory < 0) {
 		fail("container '%s' does not run", container->spec.id);
 		return FAILED;
 	}

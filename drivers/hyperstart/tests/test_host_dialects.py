@@ -324,7 +324,11 @@ def test_the_usage_of_a_container_is_returned_in_seconds_and_bytes() -> None:
         async with pod() as (guest, agent):
             guest.usage = {"cpu": 1_500_000_000, "memory": 1 << 20, "pids": 2, "read": 0, "written": 0}
             assert await agent.stats("c1", TIMEOUT) == ContainerUsage(
-                cpu_seconds=1.5, memory=1 << 20, pids=2, read=0, written=0
+                cpu_seconds=1.5, memory=1 << 20, memory_total=1 << 20, pids=2, read=0, written=0
+            )
+            guest.usage = {"memory": 1000, "memoryInactive": 300, "memoryCache": 400, "oomKills": 1}
+            assert await agent.stats("c1", TIMEOUT) == ContainerUsage(
+                memory=700, memory_total=1000, memory_cache=400, oom_kills=1
             )
             guest.usage = {}
             assert await agent.stats("c1", TIMEOUT) == ContainerUsage()

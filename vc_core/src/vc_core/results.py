@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal
 
 from vc_core.config.network import PortForward
 from vc_core.states import State
@@ -91,6 +93,19 @@ class Repair:
         return replace(self, problem=str(error))
 
 
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a container wrote.
+
+    ``time``: when its first byte arrived, in seconds since the epoch. ``data``: its bytes, with the newline at its end;
+    a line that is very long, or that the container did not end, is without one.
+    """
+
+    time: float
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateStatus:
     """A template, of which pods start as clones. Times are seconds since the epoch.
@@ -133,13 +148,69 @@ class ImageStatus:
     root_fs: str = ""
 
 
+class EventKind(StrEnum):
+    """What became of a pod or a container."""
+
+    CREATED = "created"
+    STARTED = "started"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    OOM = "oom"  #: the guest's kernel ended it, because memory was used up; ``STOPPED`` follows
+    STOPPED = "stopped"
+    FAILED = "failed"  #: an operation failed and its clean-up failed too
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class PodEvent:
+    """An event of a pod, or of its container ``container_id`` if that is not empty.
+
+    ``time``: seconds since the epoch. ``exit_code``: of a container that stopped and has one. ``reason``: why it
+    stopped or failed, "" if by itself or on request.
+    """
+
+    time: float
+    kind: EventKind
+    pod_id: str
+    container_id: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerUsage:
     """Resources that a container's processes have used and use now; None where the guest does not report a value."""
 
     cpu_seconds: float | None = None  #: seconds of processor time used so far
-    memory: int | None = None  #: bytes in use now
+    memory: int | None = None  #: bytes of the working set, without file pages that the kernel takes back first
     memory_limit: int | None = None  #: bytes; None: limited by the VM only
     pids: int | None = None  #: processes and threads that exist now
     read: int | None = None  #: bytes read from disks
     written: int | None = None  #: bytes written to disks
+    memory_total: int | None = None  #: bytes with all file pages, which count for the limit
+    memory_cache: int | None = None  #: bytes of file pages among them
+    oom_kills: int | None = None  #: processes that the kernel has killed because memory was used up
+
+
+@dataclass(frozen=True, slots=True)
+class VMUsage:
+    """Resources of this host that a pod's VM and supervisor have used and use now; None for what cannot be read."""
+
+    cpu_seconds: float | None = None  #: seconds of processor time used so far
+    memory: int | None = None  #: bytes of the processes' memory, of shared pages their part (PSS)
+    pids: int | None = None  #: threads that exist now
+    read: int | None = None  #: bytes read from disks
+    written: int | None = None  #: bytes written to disks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodUsage:
+    """What a pod uses. ``time``: of the measurement, seconds since the epoch. ``vm``: on this host, None without a VM.
+
+    ``containers``: those that run, by their ids.
+    """
+
+    pod_id: str
+    time: float
+    vm: VMUsage | None
+    containers: dict[str, ContainerUsage]

@@ -66,8 +66,10 @@ class Action(Enum):
     ENTER_CONTAINER = Precondition("entering {}", _RUNNING, _RUNNING)
     RESIZE_CONTAINER = Precondition("resizing the terminal of {}", _RUNNING, _RUNNING)
     SIGNAL_PROCESS = Precondition("sending a signal in {}", _RUNNING)
+    WRITE_CONSOLE = Precondition("writing to the console of {}", _RUNNING)
     RESIZE_PROCESS = Precondition("resizing a terminal in {}", _RUNNING)
     STATS_CONTAINER = Precondition("measuring what {} uses", _RUNNING, _RUNNING)
+    STATS_POD = Precondition("measuring what {} uses", _RUNNING)
     WAIT_CONTAINER = Precondition("waiting for the end of {}", None, frozenset({State.RUNNING, State.STOPPED}))
 
 

@@ -9,10 +9,21 @@ from vc_core import client
 from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, PIPE
-from vc_core.results import ContainerStatus, ContainerUsage, ExecResult, ImageStatus, PodStatus, Repair, TemplateStatus
+from vc_core.results import (
+    ContainerStatus,
+    ContainerUsage,
+    ExecResult,
+    ImageStatus,
+    LogLine,
+    PodEvent,
+    PodStatus,
+    PodUsage,
+    Repair,
+    TemplateStatus,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from vc_core.client.processes import Reader, Running, Writer
     from vc_core.client.stdio import Output, Stdin
@@ -55,6 +66,10 @@ class Pod:
         """Return the pod's configuration; see :func:`inspect_pod`."""
         return inspect_pod(self.id)
 
+    def stats(self) -> PodUsage:
+        """Return what the pod uses; see :func:`stats_pod`."""
+        return stats_pod(self.id)
+
     def enter(
         self,
         cmd: Cmd,
@@ -81,6 +96,10 @@ class Pod:
     ) -> Process:
         """Start a command in the pod, outside of its containers and return while it runs; see :func:`open_process`."""
         return open_process(self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal)
+
+    def console(self, *, follow: bool = False) -> Generator[bytes]:
+        """Return what the pod's guest printed on its console, in parts; see :func:`console_pod`."""
+        return console_pod(self.id, follow=follow)
 
     def create_container(self, config: ContainerConfig, *, progress: Progress | None = None) -> Container:
         """Add a container to the pod; see :func:`create_container`."""
@@ -147,6 +166,18 @@ class Container:
     def status(self) -> ContainerStatus:
         """Return the container's status; see :func:`status_container`."""
         return status_container(self.pod_id, self.id)
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> Generator[LogLine]:
+        """Return the lines that the container wrote, one by one; see :func:`logs_container`."""
+        return logs_container(self.pod_id, self.id, follow=follow, since=since, tail=tail, stdout=stdout, stderr=stderr)
 
     def stats(self) -> ContainerUsage:
         """Return what the container uses; see :func:`stats_container`."""
@@ -412,6 +443,20 @@ def inspect_pod(pod_id: str) -> PodConfig:
     return run_blocking(queries.inspect_pod(pod_id))
 
 
+def console_pod(pod_id: str, *, follow: bool = False) -> Generator[bytes]:
+    """Yield what a pod's guest printed on its console since the pod was started, in parts, as far as it is logged.
+
+    ``follow``: wait for more until the VM ends. The first step raises PodNotFoundError, StorageError, NotSupportedError
+    for a pod whose console is not logged.
+    """
+    console = client.console.Console(pod_id, follow=follow)
+    try:
+        while data := run_blocking(console.following()):
+            yield data
+    finally:
+        run_blocking(console.close())
+
+
 def enter_pod(
     pod_id: str,
     cmd: Cmd,
@@ -488,6 +533,76 @@ def stats_container(pod_id: str, container_id: str) -> ContainerUsage:
     Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot.
     """
     return run_blocking(client.containers.stats_container(pod_id, container_id))
+
+
+def logs_container(
+    pod_id: str,
+    container_id: str,
+    *,
+    follow: bool = False,
+    since: float | None = None,
+    tail: int | None = None,
+    stdout: bool = True,
+    stderr: bool = True,
+) -> Generator[LogLine]:
+    """Yield the lines that a container wrote, also in former runs, as far as its log still holds them.
+
+    ``follow``: after those that are there, wait for more until the container ends. ``since``: seconds since the epoch;
+    older lines are left out. ``tail``: how many of the last lines that are there; None for all. ``stdout`` and
+    ``stderr``: whether to yield lines of these.
+    The first step raises PodNotFoundError, ContainerNotFoundError, ConfigError; each may raise StorageError and, with
+    ``follow``, SupervisorError.
+    """
+    logs = client.logs.ContainerLogs(
+        pod_id, container_id, follow=follow, since=since, tail=tail, stdout=stdout, stderr=stderr
+    )
+    try:
+        while lines := run_blocking(logs.following()):
+            yield from lines
+    finally:
+        run_blocking(logs.close())
+
+
+def metrics() -> str:
+    """Return all pods as metrics, in the text format of Prometheus. What cannot be measured now is left out.
+
+    Raises StorageError.
+    """
+    return run_blocking(client.metrics.metrics())
+
+
+def pod_events(*pod_ids: str, follow: bool = False, since: float | None = None) -> Generator[PodEvent]:
+    """Yield what became of pods and their containers, oldest first: of all, or of those that are named.
+
+    Events of deleted pods are kept too, some ten thousand in all. ``follow``: after those that are there, wait for
+    more, without an end. ``since``: seconds since the epoch; older ones are left out.
+    The first step raises ConfigError, each may raise StorageError.
+    """
+    events = client.events.Events(pod_ids, follow=follow, since=since)
+    try:
+        while found := run_blocking(events.following()):
+            yield from found
+    finally:
+        run_blocking(events.close())
+
+
+def stats_pod(pod_id: str) -> PodUsage:
+    """Return what a running pod uses: its VM on this host, and each container in the guest.
+
+    Raises PodNotFoundError, StateError, AgentError, SupervisorError.
+    """
+    return run_blocking(client.stats.stats_pod(pod_id))
+
+
+def watch_stats(*pod_ids: str, interval: float = 1.0) -> Generator[list[PodUsage]]:
+    """Yield what pods use, every ``interval`` seconds, without an end: those that are named, else all that run.
+
+    Processor load is the difference of ``cpu_seconds`` between two steps, divided by that of ``time``. The first step
+    raises ConfigError, and PodNotFoundError or StateError for a named pod; later, a pod that does not run is left out.
+    """
+    sampler = client.stats.Sampler(pod_ids, interval)
+    while True:
+        yield run_blocking(sampler.take())
 
 
 def wait_container(pod_id: str, container_id: str) -> int:

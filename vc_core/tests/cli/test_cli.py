@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,18 +30,18 @@ def test_tables_are_padded_with_spaces_and_have_no_trailing_blanks() -> None:
     long_id = "p" * 64
     for pod_id in ("a", long_id):
         virtc("pod", "create", *MOCK, "--id", pod_id)
-    assert virtc("pod", "list").stdout == (
-        f"{'POD ID':64}  STATE  HYPERVISOR  AGENT\n"
-        f"{'a':64}  ready  mock        noop\n"
-        f"{long_id}  ready  mock        noop\n"
+    assert re.sub("[0-9]+s ", "0s ", virtc("pod", "list").stdout) == (
+        f"{'POD ID':64}  STATE  READY  AGE  HYPERVISOR  AGENT  PORTS\n"
+        f"{'a':64}  ready  0/1    0s   mock        noop   -\n"
+        f"{long_id}  ready  0/1    0s   mock        noop   -\n"
     )
 
 
 def test_status_shows_the_pod_and_its_container() -> None:
     virtc("pod", "create", *MOCK, "--id", "p1")
-    assert virtc("pod", "status", "p1").stdout == (
-        "POD ID  STATE  HYPERVISOR  AGENT\n"
-        "p1      ready  mock        noop\n\n"
+    assert re.sub("[0-9]+s ", "0s ", virtc("pod", "status", "p1").stdout) == (
+        "POD ID  STATE  READY  AGE  HYPERVISOR  AGENT  PORTS\n"
+        "p1      ready  0/1    0s   mock        noop   -\n\n"
         "CONTAINER ID  STATE\n"
         "1             ready\n"
     )

@@ -368,7 +368,8 @@ def test_both_apis_have_the_same_names() -> None:
         if inspect.isfunction(value) and value.__module__ == sync.__name__ and not name.startswith("_")
     }
     assert functions <= set(vc.__all__)
-    assert all(inspect.iscoroutinefunction(getattr(aio, name)) for name in functions)
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    assert all(any(kind(getattr(aio, name)) for kind in kinds) for name in functions)
 
 
 def test_no_operation_on_a_pod_that_is_not_there_leaves_a_lock(roots: Roots) -> None:

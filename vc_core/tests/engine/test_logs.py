@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from vc_core.driver.console_log import ConsoleLog
-from vc_core.driver.rotating import RotatingFile
+from vc_core.driver.rotating import RotatedReader, RotatingFile
 from vc_core.engine.logs import RESERVE, ContainerLog
 from vc_core.errors import StorageError
+from vc_core.store.container_log import LogReader
 
 
 @contextmanager
@@ -142,6 +145,47 @@ def test_a_death_after_half_a_rotation_repeats_nothing_of_what_is_in_the_log(
     last.close()
 
 
+def test_who_reads_a_rotating_file_gets_all_that_it_still_holds_and_each_byte_once(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    file, reader = RotatingFile(path, 100), RotatedReader(path)
+    assert list(reader.read()) == []
+    for number in range(40):
+        file.make_room(4)
+        file.append(b"%04d" % number)
+        if number >= 20:
+            data = b"".join(reader.read())
+            first = int(data[:4])
+            assert data == b"".join(b"%04d" % one for one in range(first, number + 1))
+            assert first <= 12 if number == 20 else first == number
+    file.close()
+    reader.close()
+
+
+def test_what_is_typed_on_a_console_reaches_the_other_end_whole(tmp_path: Path) -> None:
+    typed = os.urandom(3_000_000)  # more than a socket holds
+
+    async def run() -> bytes:
+        ours, theirs = socket.socketpair()
+        log = ConsoleLog(tmp_path / "log")
+        log.start(ours.detach())
+        sending = asyncio.create_task(log.send(typed))
+        received = await asyncio.to_thread(read_all, theirs)
+        await sending
+        log.close()
+        with pytest.raises(BrokenPipeError):
+            await log.send(b"after the end")
+        theirs.close()
+        return received
+
+    def read_all(sock: socket.socket) -> bytes:
+        data = b""
+        while len(data) < len(typed):
+            data += sock.recv(65536)
+        return data
+
+    assert asyncio.run(run()) == typed
+
+
 @pytest.mark.parametrize("function", ["open", "mkdir"])
 def test_a_log_that_cannot_be_opened_is_an_error_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
@@ -162,7 +206,7 @@ def test_a_log_that_is_closed_takes_nothing_more(tmp_path: Path) -> None:
     log.close()
     log.close()
     log.write(b"after", 0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["output.log", "output.log.at"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["output.log", "output.log.index"]
 
 
 def test_a_link_in_the_place_of_a_log_is_refused(tmp_path: Path) -> None:
@@ -280,10 +324,152 @@ def test_a_death_between_two_files_of_a_log_loses_and_repeats_nothing(tmp_path: 
     after.close()
 
 
-def test_a_log_without_a_count_shows_no_number_of_bytes(tmp_path: Path) -> None:
-    log = ContainerLog(tmp_path / "output.log")
-    log.write(b"of a process in a client's foreground")
+def test_a_log_that_nobody_wrote_shows_no_number_of_bytes(tmp_path: Path) -> None:
+    log = ContainerLog(tmp_path / "output.log", resumed=True)
+    assert log.taken is None
     log.close()
-    after = ContainerLog(tmp_path / "output.log", resumed=True)
-    assert after.taken is None
+
+
+def test_a_process_that_is_started_again_is_counted_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "output.log"
+    for data in (b"of the first run", b""):
+        log = ContainerLog(path)
+        log.write(data)
+        log.close()
+    after = ContainerLog(path, resumed=True)
+    assert after.taken == (0, 0)
     after.close()
+
+
+def test_the_cap_of_a_log_holds_for_its_index_too(tmp_path: Path) -> None:
+    log = ContainerLog(tmp_path / "output.log", cap=10_000)
+    for _ in range(5000):
+        log.write(b"x")
+    log.close()
+    files = list(tmp_path.iterdir())
+    assert len(files) == 4
+    assert sum(path.stat().st_size for path in files) <= 10_000
+
+
+def read(reader: LogReader, ended: bool = False) -> list[tuple[str, bytes]]:
+    return [(line.stream, line.data) for line in reader.lines(ended)]
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[LogReader]:
+    made = LogReader(tmp_path / "output.log")
+    yield made
+    made.close()
+
+
+def test_a_reader_returns_whole_lines_of_each_stream_and_the_rest_at_the_end(tmp_path: Path, reader: LogReader) -> None:
+    log = ContainerLog(tmp_path / "output.log")
+    for data, stream in ((b"one\ntw", 0), (b"oops", 1), (b"o\nthr", 0)):
+        log.write(data, stream)
+    assert read(reader) == [("stdout", b"one\n"), ("stdout", b"two\n")]
+    log.write(b"ee\n")
+    assert read(reader) == [("stdout", b"three\n")]
+    log.close()
+    assert read(reader, ended=True) == [("stderr", b"oops")]
+
+
+def test_the_time_of_a_line_is_that_of_its_first_byte(tmp_path: Path, reader: LogReader) -> None:
+    log = ContainerLog(tmp_path / "output.log")
+    before = time.time()
+    log.write(b"be")
+    middle = time.time()
+    log.write(b"gun\nnext\n")
+    log.close()
+    begun, following = reader.lines()
+    assert before - 0.001 <= begun.time <= middle + 0.001
+    assert middle - 0.001 <= following.time <= time.time() + 0.001
+
+
+def test_the_last_line_of_a_run_is_not_continued_by_the_next_run(tmp_path: Path, reader: LogReader) -> None:
+    for data in (b"killed in the midd", b"again\n"):
+        log = ContainerLog(tmp_path / "output.log")
+        log.write(data)
+        log.close()
+    assert read(reader) == [("stdout", b"killed in the midd"), ("stdout", b"again\n")]
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_a_reader_that_keeps_up_gets_each_byte_once_while_files_are_rotated(
+    tmp_path: Path, reader: LogReader, step: int
+) -> None:
+    log = ContainerLog(tmp_path / "output.log", cap=200_000)
+    found: list[tuple[str, bytes]] = []
+    for number in range(5000):
+        log.write(b"%d\n" % number, number % 2)
+        if number % step == 0:
+            found += read(reader)
+    log.close()
+    found += read(reader)
+    assert found == [("stderr" if number % 2 else "stdout", b"%d\n" % number) for number in range(5000)]
+
+
+def test_a_reader_that_comes_late_gets_what_two_files_still_hold(tmp_path: Path, reader: LogReader) -> None:
+    log = ContainerLog(tmp_path / "output.log", cap=20_000)
+    for number in range(2000):
+        log.write(b"%d\n" % number)
+    log.close()
+    lines = [int(line.data) for line in reader.lines()]
+    assert lines == list(range(lines[0], 2000))
+    assert 150 < len(lines) < 2000
+
+
+@pytest.mark.parametrize("function", ["open", "rename", "write", "pwrite"])
+def test_a_disk_that_refuses_for_a_while_costs_a_reader_only_what_the_log_lost(
+    tmp_path: Path, reader: LogReader, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    log = ContainerLog(tmp_path / "output.log", cap=600)
+    for number in range(12):
+        if number in (4, 5):
+            with refused(monkeypatch, function, errno.ENOSPC):
+                log.write(b"%090d\n" % number)
+        else:
+            log.write(b"%090d\n" % number)
+            assert [int(data) for stream, data in read(reader) if stream == "stdout"] == [number]
+    log.close()
+
+
+def test_a_disk_that_takes_half_of_an_append_leaves_the_lines_around_it_whole(
+    tmp_path: Path, reader: LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ContainerLog(tmp_path / "output.log")
+    log.write(b"before\n")
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: write(fd, data[:4]))
+        log.write(b"lost\nand lost\n")
+    log.write(b"\nafter\n")
+    log.close()
+    loss = b"[virtcontainers: 10 bytes of output are missing here: the disk did not take them]\n"
+    assert read(reader) == [
+        ("stdout", b"before\n"),
+        ("stderr", loss),
+        ("stdout", b"lost\n"),
+        ("stdout", b"after\n"),
+    ]
+
+
+def test_a_loss_ends_no_line_that_another_stream_has_begun(
+    tmp_path: Path, reader: LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ContainerLog(tmp_path / "output.log")
+    log.write(b"be", 0)
+    with refused(monkeypatch, "write", errno.ENOSPC):
+        log.write(b"lost\n", 1)
+    assert read(reader) == []
+    log.write(b"gun\n", 0)
+    log.close()
+    loss = b"[virtcontainers: 5 bytes of output are missing here: the disk did not take them]\n"
+    assert read(reader) == [("stderr", loss), ("stdout", b"begun\n")]
+
+
+def test_a_line_without_end_is_returned_in_parts(tmp_path: Path, reader: LogReader) -> None:
+    log = ContainerLog(tmp_path / "output.log")
+    for _ in range(10):
+        log.write(b"x" * 50_000)
+    assert sum(len(data) for _, data in read(reader)) >= 400_000
+    log.close()

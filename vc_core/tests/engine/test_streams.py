@@ -236,6 +236,20 @@ def test_attached_streams_that_are_not_there_are_at_their_end() -> None:
     run(work())
 
 
+def test_what_the_client_is_sent_is_in_the_log_too(tmp_path: Path) -> None:
+    async def work() -> None:
+        io, feed, out, err = attached(ContainerLog(tmp_path / "output.log"))
+        await io.write_stdout(b"out")
+        await io.write_stderr(b"err")
+        assert (os.read(out, 10), os.read(err, 10)) == (b"out", b"err")
+        io.close()
+        for fd in (feed, out, err):
+            os.close(fd)
+
+    run(work())
+    assert (tmp_path / "output.log").read_bytes() == b"outerr"
+
+
 def test_what_a_reader_that_has_gone_does_not_take_goes_to_the_log_and_is_reported_once(tmp_path: Path) -> None:
     async def work() -> None:
         io, feed, out, err = attached(ContainerLog(tmp_path / "output.log"))
@@ -246,12 +260,11 @@ def test_what_a_reader_that_has_gone_does_not_take_goes_to_the_log_and_is_report
         await io.write_stdout(b"one,")
         await io.write_stderr(b"two,")
         await io.write_stdout(b"and ")
-        io.log(b"three")
         assert broken == [False, True]
         io.close()
 
     run(work())
-    assert (tmp_path / "output.log").read_bytes() == b"one,two,and three"
+    assert (tmp_path / "output.log").read_bytes() == b"one,two,and "
 
 
 def test_output_without_a_reader_goes_to_the_log_and_breaks_nothing(tmp_path: Path) -> None:

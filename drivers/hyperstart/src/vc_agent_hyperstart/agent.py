@@ -318,11 +318,14 @@ class HyperstartAgent(Agent):
         reply = decode("reply to STATS", payload, StatsReply)
         return ContainerUsage(
             cpu_seconds=None if reply.cpu is None else reply.cpu / 1e9,
-            memory=reply.memory,
+            memory=None if reply.memory is None else max(0, reply.memory - (reply.memory_inactive or 0)),
             memory_limit=reply.memory_limit,
             pids=reply.pids,
             read=reply.read,
             written=reply.written,
+            memory_total=reply.memory,
+            memory_cache=reply.memory_cache,
+            oom_kills=reply.oom_kills,
         )
 
     # ProcessTable.

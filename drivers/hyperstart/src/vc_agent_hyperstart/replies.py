@@ -58,6 +58,9 @@ class StatsReply(msgspec.Struct, frozen=True, rename="camel"):
     pids: _Count | None = None
     read: _Count | None = None
     written: _Count | None = None
+    memory_inactive: _Count | None = None
+    memory_cache: _Count | None = None
+    oom_kills: _Count | None = None
 
 
 class Phase(msgspec.Struct, frozen=True):

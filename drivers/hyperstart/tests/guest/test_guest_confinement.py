@@ -287,21 +287,43 @@ def test_a_container_cannot_lift_its_bounds_in_a_user_namespace_of_its_own(
 def test_what_a_container_uses_is_reported(host: RawHost, confined: Callable[..., str]) -> None:
     name = confined(memory=64, pids=100)
     before = json.loads(host.ok(Code.STATS, {"container": name}))
-    assert set(before) == {"cpu", "memory", "memoryLimit", "pids", "read", "written"}
+    assert set(before) == {
+        *("cpu", "memory", "memoryCache", "memoryInactive", "memoryLimit", "oomKills", "pids", "read", "written")
+    }
     assert before["memoryLimit"] == 64 << 20
     assert before["pids"] == 1
     assert host.run(name, "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=8")[0] == 0
     after = json.loads(host.ok(Code.STATS, {"container": name}))
     assert after["memory"] - before["memory"] >= 7 << 20  # the kernel counts in lots of 64 pages a processor
     assert after["cpu"] > before["cpu"]
+    assert after["oomKills"] == 0
+
+
+def test_pages_of_files_are_reported_beside_the_rest(host: RawHost, confined: Callable[..., str]) -> None:
+    name = confined(memory=64)
+    before = json.loads(host.ok(Code.STATS, {"container": name}))
+    assert host.run(name, "sh", "-c", "dd if=/dev/zero of=/file bs=1M count=8; cat /file >/dev/null")[0] == 0
+    after = json.loads(host.ok(Code.STATS, {"container": name}))
+    assert after["memoryCache"] - before["memoryCache"] >= 7 << 20
+    assert after["memoryInactive"] <= after["memory"]
+
+
+def test_a_container_that_the_kernel_killed_for_its_memory_reports_that_after_its_end(
+    host: RawHost, confined: Callable[..., str]
+) -> None:
+    name = confined(memory=16)
+    assert host.run(name, "sh", "-c", "tail -c 64m /dev/zero; exit 5")[0] == 5
+    assert json.loads(host.ok(Code.STATS, {"container": name}))["oomKills"] >= 1
 
 
 def test_without_a_bound_no_limit_is_reported(host: RawHost) -> None:
     assert "memoryLimit" not in json.loads(host.ok(Code.STATS, {"container": "c1"}))
 
 
-def test_usage_of_a_container_that_does_not_run_is_refused(host: RawHost) -> None:
+def test_usage_of_a_container_is_reported_until_it_is_removed(host: RawHost) -> None:
     assert host.refused(Code.STATS, {"container": "c9"}) == {"reason": "there is no container 'c9'"}
     assert host.finish(host.start_container("brief", "true"))[0] == 0
-    assert host.refused(Code.STATS, {"container": "brief"}) == {"reason": "container 'brief' does not run"}
+    usage = json.loads(host.ok(Code.STATS, {"container": "brief"}))
+    assert (usage["pids"], usage["oomKills"]) == (0, 0)
     host.ok(Code.REMOVECONTAINER, {"container": "brief"})
+    assert host.refused(Code.STATS, {"container": "brief"}) == {"reason": "there is no container 'brief'"}

@@ -63,6 +63,7 @@ _CAPABILITIES = frozenset(
         HypervisorCapability.NETWORK,
         HypervisorCapability.GUEST_PORTS,
         HypervisorCapability.TEMPLATES,
+        HypervisorCapability.CONSOLE,
     }
 )
 
@@ -153,6 +154,10 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
     def console_tail(self) -> str:
         """Return the last lines of the guest's console."""
         return console_log.tail(self._files.console_log, _CONSOLE_LINES)
+
+    async def write_console(self, data: bytes, timeout: float) -> None:
+        """Write to the guest's first serial port. Raises HypervisorError."""
+        await self._controlled("write to its console").write_console(data, timeout)
 
     def add_device(self, device: Device) -> None:
         """Add a device to the VM. Raises ConfigError if QEMU cannot have it beside those added before, StateError."""

@@ -70,6 +70,16 @@ class Vm(ControlledVM):
             raise HypervisorError("the end of the VM is not watched any more: its hypervisor object was closed")
         return self._end.result()
 
+    async def write_console(self, data: bytes, timeout: float) -> None:
+        """Write to the guest's serial port. Raises HypervisorError when the guest does not read it."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._console.send(data)
+        except TimeoutError as error:
+            raise HypervisorError(f"the guest did not read its console within {timeout:g} s") from error
+        except OSError as error:
+            raise HypervisorError(f"the guest's console cannot be written: {error.strerror}") from error
+
     async def end(self, timeout: float) -> None:
         """End QEMU: by its monitor, then by SIGTERM, then by SIGKILL. Raises HypervisorError if it still runs."""
         self._stopping = True

@@ -149,6 +149,8 @@ def status(pod_id: str, container_id: str, as_json: bool) -> None:
 _USAGE = (
     ("CPU", "cpu_seconds", "{:.3f}s"),
     ("MEMORY", "memory", "{}"),
+    ("TOTAL", "memory_total", "{}"),
+    ("CACHE", "memory_cache", "{}"),
     ("LIMIT", "memory_limit", "{}"),
     ("PIDS", "pids", "{}"),
     ("READ", "read", "{}"),

@@ -78,6 +78,23 @@ def foreground(on_terminal: bool, detach_keys: str = "") -> Iterator[Forwarding]
         os.close(writer)
 
 
+@contextmanager
+def raw_terminal() -> Iterator[None]:
+    """Put the terminal that is the standard input, if it is one, into raw mode within the block."""
+    if not os.isatty(0):
+        yield
+        return
+    import termios
+    import tty
+
+    modes = _terminal_modes()
+    tty.setraw(0, termios.TCSADRAIN)
+    try:
+        yield
+    finally:
+        _restore(modes)
+
+
 def run_command(enter: Callable[..., Operation[ExecResult]], command: Cmd, wanted: ExecOptions) -> int:
     """Run a command in the foreground, with this process' output; return its exit code.
 

@@ -65,6 +65,16 @@ pod = _takes_pod("--id")
 pod_of_container = _takes_pod("--pod-id")
 
 
+def pods(function: _Command) -> _Command:
+    """Accept any number of pods, also of deleted ones; the command gets their ids, ``pod_ids``."""
+
+    @functools.wraps(function)
+    def resolve(pod_ids: tuple[str, ...], **others: Any) -> Any:
+        return function(pod_ids=tuple(map(Store.here().find, pod_ids)), **others)
+
+    return click.argument("pod_ids", metavar="[POD...]", nargs=-1, shell_complete=_begun_pods)(resolve)
+
+
 def container(function: _Command) -> _Command:
     """Accept a container: ``POD/CTR``, ``POD`` of one container, ``POD CTR`` or options.
 

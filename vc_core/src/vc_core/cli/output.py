@@ -55,7 +55,7 @@ def discard_output() -> None:
         os.dup2(null.fileno(), stdout_fd())
 
 
-def echo(text: str = "", nl: bool = True, err: bool = False) -> None:
+def echo(text: str | bytes = "", nl: bool = True, err: bool = False) -> None:
     """Print on virtc's standard output, or with ``err`` on its standard error; ``nl``: end the line.
 
     Raises BrokenPipeError if the reader has gone, OutputError if the output cannot be written for another reason.
@@ -68,6 +68,18 @@ def echo(text: str = "", nl: bool = True, err: bool = False) -> None:
         if not err:
             discard_output()
         raise OutputError(f"standard {'error' if err else 'output'} cannot be written: {error.strerror}") from error
+
+
+def write(data: bytes, err: bool = False) -> None:
+    """Write what a guest chose on virtc's standard output, or with ``err`` on its standard error.
+
+    On a terminal, nothing in it can steer that; elsewhere the bytes are as they are. Raises as :func:`echo`.
+    """
+    fd = 2 if err else stdout_fd()
+    if os.isatty(fd):
+        lines = data.decode(errors="surrogateescape").split("\n")
+        data = "\n".join("\t".join(map(printable, line.rstrip("\r").split("\t"))) for line in lines).encode()
+    echo(data, nl=False, err=err)
 
 
 class Command(click.Command):
@@ -152,12 +164,22 @@ def print_json(value: Any) -> None:
     """
     import msgspec
 
-    try:
-        encoded = msgspec.json.encode(value, enc_hook=str)
-    except UnicodeEncodeError:
-        encoded = msgspec.json.encode(_as_utf8(value), enc_hook=str)
-    lines = msgspec.json.format(encoded, indent=2).decode().split("\n")
+    lines = msgspec.json.format(_encoded(value), indent=2).decode().split("\n")
     echo("\n".join(map(_escaped, lines)))
+
+
+def print_json_line(value: Any) -> None:
+    """Print a value of the API as JSON in one line, for a program that reads a stream of such; else as print_json."""
+    echo(_escaped(_encoded(value).decode()))
+
+
+def _encoded(value: Any) -> bytes:
+    import msgspec
+
+    try:
+        return msgspec.json.encode(value, enc_hook=str)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_as_utf8(value), enc_hook=str)
 
 
 def _escaped(line: str) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import identifiers, notices, options, output, tracing
+from vc_core.cli import identifiers, notices, options, output, times, tracing
 from vc_core.cli.container import container_details
 from vc_core.cli.exec_options import ExecOptions, takes_exec_options
 from vc_core.cli.foreground import run_command
 from vc_core.client.interpreters import run_blocking
+
+if TYPE_CHECKING:
+    from vc_core.results import PodStatus
 
 #: The commands that describe a pod: their options are many.
 _NEW_PODS = dict.fromkeys(("create", "run"), "vc_core.cli.pod_run")
@@ -154,8 +157,26 @@ def enter(pod_id: str, argv: tuple[str, ...], cmd: str | None, wanted: ExecOptio
     return run_command(partial(client.containers.enter_pod, pod_id), command, wanted)
 
 
-def _print_pods(pods: list[Any]) -> None:
-    rows = [(one.id, str(one.state), one.hypervisor, one.agent, one.pool) for one in pods]
-    # Only a program makes pools, so the column is for those who have one.
-    columns = 5 if any(one.pool for one in pods) else 4
-    output.print_table(("POD ID", "STATE", "HYPERVISOR", "AGENT", "POOL")[:columns], [row[:columns] for row in rows])
+def _print_pods(pods: list[PodStatus]) -> None:
+    rows = [
+        (one.id, str(one.state), _ready(one), _age(one), one.hypervisor, one.agent, _ports(one), one.pool)
+        for one in pods
+    ]
+    headers = ("POD ID", "STATE", "READY", "AGE", "HYPERVISOR", "AGENT", "PORTS", "POOL")
+    # Only a program makes pools, so that column is for those who have one.
+    columns = len(headers) if any(one.pool for one in pods) else len(headers) - 1
+    output.print_table(headers[:columns], [row[:columns] for row in rows])
+
+
+def _ready(pod: PodStatus) -> str:
+    """Return how many of a pod's containers run, as kubectl does."""
+    return f"{sum(one.state == 'running' for one in pod.containers)}/{len(pod.containers)}"
+
+
+def _age(pod: PodStatus) -> str:
+    return "-" if pod.created_at is None else times.since(pod.created_at)
+
+
+def _ports(pod: PodStatus) -> str:
+    ports = (f"{one.host_port}->{one.guest_port}/{one.protocol}" for one in pod.forwards)
+    return ",".join(ports) or "-"

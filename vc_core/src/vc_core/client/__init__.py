@@ -10,30 +10,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vc_core.client import (
+        console,
         containers,
         deletion,
         detach,
+        events,
         foreground,
         guests,
         hosts,
         images,
+        logs,
+        metrics,
         pods,
         processes,
         repair,
+        stats,
         templates,
     )
 
 __all__ = [
+    "console",
     "containers",
     "deletion",
     "detach",
+    "events",
     "foreground",
     "guests",
     "hosts",
     "images",
+    "logs",
+    "metrics",
     "pods",
     "processes",
     "repair",
+    "stats",
     "templates",
 ]
 

@@ -86,14 +86,17 @@ def join_parts(*parts: str, read_only: bool = True) -> str:
     return ":".join((*parts, *([] if read_only else ["rw"])))
 
 
-def check_timeout(timeout: float | None, zero: bool = False) -> None:
-    """Raise ConfigError unless ``timeout`` is None or a number of seconds that a wait can take; ``zero`` allows 0."""
+def check_timeout(timeout: float | None, zero: bool = False, name: str = "timeout") -> None:
+    """Raise ConfigError unless ``timeout`` is None or a number of seconds that a wait can take; ``zero`` allows 0.
+
+    ``name``: what errors call it.
+    """
     if timeout is None:
         return
     number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if not number or not (timeout > 0 or (zero and timeout == 0)) or timeout > TIMEOUT_MAX:
         least = "0 or more" if zero else "more than 0"
-        raise ConfigError(f"timeout is {timeout!r}; give a number of seconds, {least} and at most {TIMEOUT_MAX}")
+        raise ConfigError(f"{name} is {timeout!r}; give a number of seconds, {least} and at most {TIMEOUT_MAX}")
 
 
 def similar_name(name: str, names: Iterable[str]) -> str:

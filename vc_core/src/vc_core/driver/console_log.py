@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 from contextlib import suppress
@@ -46,6 +47,25 @@ class ConsoleLog:
         self._source = source
         os.set_blocking(source, False)
         asyncio.get_running_loop().add_reader(source, self._read)
+
+    async def send(self, data: bytes) -> None:
+        """Write to the other end of the descriptor, which must be one for both directions: input of the console.
+
+        Called in the event loop of :meth:`start`. Raises OSError, EPIPE after the end.
+        """
+        loop, view = asyncio.get_running_loop(), memoryview(data)
+        while view:
+            if self._source == -1:
+                raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+            try:
+                view = view[os.write(self._source, view) :]
+            except BlockingIOError:
+                writable, source = asyncio.Event(), self._source
+                loop.add_writer(source, writable.set)
+                try:
+                    await writable.wait()
+                finally:
+                    loop.remove_writer(source)
 
     def drain(self) -> None:
         """Copy all that has arrived. Called when the VM's process has ended, so that nothing more arrives."""

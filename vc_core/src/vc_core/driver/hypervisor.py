@@ -32,6 +32,7 @@ class HypervisorCapability(StrEnum):
     GUEST_PORTS = "guest-ports"  #: GuestPort devices work
     DISCARD = "discard"  #: discard works; for VMs that a daemon starts, which the core cannot find itself
     TEMPLATES = "templates"  #: kind, use_template and save_template work
+    CONSOLE = "console"  #: write_console works
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +236,14 @@ class Hypervisor(ABC):
     def console_tail(self) -> str:
         """Return the last lines of the guest's console, at most about ten. Called for error messages. May be empty."""
         return ""
+
+    async def write_console(self, data: bytes, timeout: float) -> None:
+        """Write to the guest's console what a person types there. Only with Capability CONSOLE.
+
+        Called on a VM that runs. What the guest prints goes to the log of its console. Raises HypervisorError if the
+        guest does not take it in time; NotSupportedError by default.
+        """
+        raise unsupported("hypervisor", self, "write to a guest's console")
 
     @property
     def acceleration(self) -> str:

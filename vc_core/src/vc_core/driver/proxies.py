@@ -116,6 +116,10 @@ class HypervisorProxy(Hypervisor):
         """See :class:`Hypervisor`."""
         return self.inner.save()
 
+    async def write_console(self, data: bytes, timeout: float) -> None:
+        """See :class:`Hypervisor`."""
+        await self.inner.write_console(data, timeout)
+
     def console_tail(self) -> str:
         """See :class:`Hypervisor`."""
         return self.inner.console_tail()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from vc_core.driver.files import open_regular
+
+#: Bytes that one read takes.
+_CHUNK = 64 * 1024
 
 
 class RotatingFile:
@@ -46,6 +50,48 @@ class RotatingFile:
         status = os.fstat(self._fd)
         #: Inode and size in bytes of the file that is appended to.
         self.inode, self.size = status.st_ino, status.st_size
+
+
+class RotatedReader:
+    """Reads what such files hold, from the oldest byte on, also while they grow and are rotated."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def read(self) -> Iterator[bytes]:
+        """Yield the bytes that were appended since the last call. Raises OSError."""
+        while True:
+            following = self._open_next()
+            while self._fd >= 0 and (data := os.read(self._fd, _CHUNK)):
+                yield data
+            if following < 0:
+                return
+            self.close()
+            self._fd = following
+
+    def _open_next(self) -> int:
+        """Return a descriptor of the file that follows the present one, -1 if that is the last one. Raises OSError."""
+        present = os.fstat(self._fd) if self._fd >= 0 else None
+        found = -1
+        for path in (self._path, former(self._path)):
+            try:
+                fd = open_regular(path, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+            if present is not None and os.path.samestat(os.fstat(fd), present):
+                os.close(fd)
+                break
+            if found >= 0:
+                os.close(found)
+            found = fd
+        return found
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def former(path: Path) -> Path:

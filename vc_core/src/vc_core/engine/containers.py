@@ -36,6 +36,7 @@ from vc_core.host import quota, share, sources
 from vc_core.host.paths import Rules
 from vc_core.host.sources import ContainerSources, Source
 from vc_core.states import State
+from vc_core.store.events import OUT_OF_MEMORY
 from vc_core.store.roots import Roots
 
 _log = logging.getLogger(__name__)
@@ -248,7 +249,7 @@ class Containers:
         if attachment is not None:
             return attachment.io, attachment.terminal
         if config.console:
-            return ConsoleIO(config.console), TerminalSize()
+            return ConsoleIO(config.console, self._ledger.open_log(config.id)), TerminalSize()
         return LoggedIO(self._ledger.open_log(config.id), keep_stdin_open=config.interactive), None
 
     async def _open_sources(
@@ -345,7 +346,7 @@ class Containers:
         code: int | None = None
         try:
             code = await agent.wait(process)
-            reason = ""
+            reason = await self._why_killed(agent, container_id) if code == 128 + SIGKILL else ""
         except VCError as error:
             reason = "the pod was stopped" if self.stopping else str(error)
         try:
@@ -357,6 +358,16 @@ class Containers:
         finally:
             io.close()
             self._running.pop(container_id, None)
+
+    async def _why_killed(self, agent: Agent, container_id: str) -> str:
+        """Return the reason of a container that SIGKILL has ended, if that is its memory; else ""."""
+        if self.stopping or AgentCapability.STATS not in agent.capabilities:
+            return ""
+        with suppress(VCError):
+            killed = (await agent.stats(container_id, AGENT_TIMEOUT)).oom_kills
+            if killed:
+                return f"{OUT_OF_MEMORY}: the guest's kernel killed {killed} of its processes"
+        return ""
 
 
 def _confinement(agent: Agent, config: ContainerConfig) -> Confinement:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -20,12 +22,13 @@ from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.logs import ContainerLog
-from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, Machine
+from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, VM_TIMEOUT, Machine
 from vc_core.engine.runtime import Runtime
-from vc_core.errors import CommandError, NotSupportedError, StateError, StorageError, VCError
+from vc_core.errors import AgentError, CommandError, NotSupportedError, StateError, StorageError, VCError
 from vc_core.host import sources
 from vc_core.host.paths import Rules
-from vc_core.results import ContainerUsage
+from vc_core.host.usage import usage_of
+from vc_core.results import ContainerUsage, PodUsage
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
 from vc_core.store.settings import read_settings
@@ -194,6 +197,28 @@ class Engine:
                 self._ledger.commit_ended("")
             failpoints.reach("engine.stop.recorded")
 
+    async def stats(self) -> PodUsage:
+        """Return what the running pod uses. Raises StateError, AgentError."""
+        machine = self._require_machine(Action.STATS_POD)
+        names = [name for name, one in self.record.containers.items() if one.state is State.RUNNING]
+        vm = machine.hypervisor.identity()
+        of_vm = None if vm is None else await asyncio.to_thread(usage_of, (vm.pid, os.getpid()))
+        if AgentCapability.STATS in machine.agent.capabilities:
+            found = await machine.while_alive(asyncio.gather(*(self._usage(machine, name) for name in names)))
+        else:
+            found = [ContainerUsage()] * len(names)
+        containers = {name: one for name, one in zip(names, found, strict=True) if one is not None}
+        return PodUsage(pod_id=self.record.id, time=time.time(), vm=of_vm, containers=containers)
+
+    async def _usage(self, machine: Machine, container_id: str) -> ContainerUsage | None:
+        """Return what a container uses, None for one that has ended meanwhile. Raises AgentError."""
+        try:
+            return await machine.agent.stats(container_id, AGENT_TIMEOUT)
+        except AgentError:
+            if self.record.containers[container_id].state is State.RUNNING:
+                raise
+            return None
+
     async def exec(
         self,
         container_id: str,
@@ -247,6 +272,15 @@ class Engine:
         """Change the size of a process' terminal. Raises StateError, NotSupportedError, AgentError."""
         machine = self._require_machine(Action.RESIZE_PROCESS)
         await machine.while_alive(machine.agent.resize(target, size.rows, size.columns, AGENT_TIMEOUT))
+
+    async def write_console(self, io: ProcessIO) -> None:
+        """Write what ``io`` reads to the guest's console, until its end.
+
+        Raises StateError, HypervisorError, NotSupportedError.
+        """
+        machine = self._require_machine(Action.WRITE_CONSOLE)
+        while data := await io.read_stdin():
+            await machine.while_alive(machine.hypervisor.write_console(data, VM_TIMEOUT))
 
     # -- operations on containers ----------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from vc_core.config.container import ContainerConfig
 from vc_core.config.pod import PodConfig
 from vc_core.engine.logs import ContainerLog
 from vc_core.errors import ContainerExistsError, StorageError
+from vc_core.store import events
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.status import container_log, ended, find_container
 from vc_core.store.store import Store
@@ -121,6 +122,7 @@ class Ledger:
         with trace.span("write the record"):
             self._store.write(record)
         self._written = self.record = record
+        events.append(self._store.roots, events.changes(record.id, old, record))
         for name in old.containers.keys() | record.containers.keys():
             before, after = (str(one.containers[name].state) if name in one.containers else "" for one in (old, record))
             if before != after:

@@ -180,8 +180,8 @@ class LoggedIO(ClosableIO):
 class AttachedIO(ClosableIO):
     """The streams of a process in a client's foreground.
 
-    Output whose reader has gone is written to ``log``, if there is one, else dropped. ``on_broken`` is called once,
-    when a write fails.
+    All output is written to ``log`` too, if there is one, after the client took it. ``on_broken`` is called once for
+    each of the two outputs, when a write to it fails.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class AttachedIO(ClosableIO):
         self.has_input = stdin is not None
         #: Called once for the output (False) and once for the error output (True) when it has no reader any more.
         self.on_broken: Callable[[bool], None] | None = None
-        self._reported: set[FdWriter] = set()
+        self._reported: set[int] = set()
         self._detached = False
 
     @property
@@ -213,28 +213,23 @@ class AttachedIO(ClosableIO):
 
     async def write_stdout(self, data: bytes) -> None:
         """Write output."""
-        await self._write(self._stdout, data)
+        await self._write(self._stdout, data, 0)
 
     async def write_stderr(self, data: bytes) -> None:
         """Write error output."""
-        await self._write(self._stderr, data)
-
-    async def _write(self, output: FdWriter | None, data: bytes) -> None:
-        if output is not None and await output.write(data):
-            return
-        if output is not None and self.on_broken is not None and output not in self._reported:
-            self._reported.add(output)
-            self.on_broken(output is self._stderr)
-        self.log(data)
+        await self._write(self._stderr, data, 1)
 
     def detach(self) -> None:
         """Let the process run on without the client, whose ends of the streams may go now."""
         self._detached, self.on_broken = True, None
 
-    def log(self, data: bytes) -> None:
-        """Write output to the log, if there is one."""
+    async def _write(self, output: FdWriter | None, data: bytes, stream: int) -> None:
+        broken = output is not None and not await output.write(data)
+        if broken and self.on_broken is not None and stream not in self._reported:
+            self._reported.add(stream)
+            self.on_broken(stream == 1)
         if self._log is not None:
-            self._log.write(data)
+            self._log.write(data, stream)
 
     def close(self) -> None:
         """Close all descriptors. Idempotent."""
@@ -246,8 +241,8 @@ class AttachedIO(ClosableIO):
 class ConsoleIO(AttachedIO):
     """The streams of a process on a terminal of the caller, in raw mode meanwhile: the guest's terminal edits lines."""
 
-    def __init__(self, path: str) -> None:
-        """Open the terminal, once for each direction. Raises ConfigError."""
+    def __init__(self, path: str, log: ContainerLog | None = None) -> None:
+        """Open the terminal, once for each direction; ``log`` is closed with it. Raises ConfigError."""
         ends: list[int] = []
         try:
             for mode in (os.O_RDONLY, os.O_WRONLY):
@@ -258,10 +253,12 @@ class ConsoleIO(AttachedIO):
         except (OSError, termios.error) as error:
             for fd in ends:
                 os.close(fd)
+            if log is not None:
+                log.close()
             why = error.strerror if isinstance(error, OSError) else "it is not a terminal"
             raise ConfigError(f"console {path!r} cannot be used: {why}") from error
         self._terminal: int | None = ends[2]
-        super().__init__(FdReader(ends[0]), FdWriter(ends[1]), None)
+        super().__init__(FdReader(ends[0]), FdWriter(ends[1]), None, log)
 
     def close(self) -> None:
         """Restore the terminal's modes. Idempotent."""

@@ -52,6 +52,7 @@ PUBLISHED = {
     (PluginKind.GUEST, "debian"): "vc-guest-debian",
     (PluginKind.GUEST, "uml"): "vc-hypervisor-uml",
     (PluginKind.EXTENSION, "journal"): "vc-extension-journal",
+    (PluginKind.EXTENSION, "otel"): "vc-extension-otel",
 }
 
 #: What an error advises when no driver is installed.

@@ -246,19 +246,20 @@ def mount_id(fd: int) -> str:
 
 
 # From <sys/inotify.h>; the values are part of Linux' stable interface.
-_IN_MOVED_TO, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x80, 0x400, 0x800
+_IN_MODIFY, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x80, 0x100, 0x400, 0x800
 
 
-def watch(directory: Path) -> int:
+def watch(directory: Path, growth: bool = False) -> int:
     """Return a descriptor that becomes readable when a file is replaced in a directory, or the directory is removed.
 
-    The caller closes it. Raises StorageError. (Python offers no inotify(7).)
+    With ``growth`` also when a file in it is begun or written to. The caller closes it. Raises StorageError. (Python
+    offers no inotify(7).)
     """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-    events = _IN_MOVED_TO | _IN_DELETE_SELF | _IN_MOVE_SELF
+    events = _IN_MOVED_TO | _IN_DELETE_SELF | _IN_MOVE_SELF | (_IN_MODIFY | _IN_CREATE if growth else 0)
     if fd < 0 or libc.inotify_add_watch(fd, os.fsencode(directory), events) < 0:
         number = ctypes.get_errno()
         if fd >= 0:

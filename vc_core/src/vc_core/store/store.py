@@ -192,6 +192,7 @@ class Store:
             if not isinstance(error, OSError):
                 raise
             raise StorageError(f"pod {config.id!r} cannot be stored in {str(pods)!r}: {error.strerror}") from error
+        self._note(config.id, None, record)
 
     def _half_made(self, pod_id: str) -> Path:
         return self.roots.state / "pods" / f".{pod_id}.new"
@@ -255,6 +256,9 @@ class Store:
         """
         target, doomed = self.roots.pod_state_dir(pod_id), self._half_deleted(pod_id)
         files.require_no_mount(target)
+        last: PodRecord | None = None
+        with suppress(StorageError, LookupError):
+            last = self.read(pod_id)
         files.remove_tree(self.roots.pod_run_dir(pod_id))
         failpoints.reach("store.remove.run_dir")
         self.remove_unlisted(pod_id)
@@ -266,8 +270,15 @@ class Store:
             return
         except OSError as error:
             raise StorageError(f"pod {pod_id!r} cannot be removed: {error.strerror}") from error
+        self._note(pod_id, last, None)
         files.remove_tree(doomed)
         failpoints.reach("store.remove.removed")
+
+    def _note(self, pod_id: str, old: PodRecord | None, new: PodRecord | None) -> None:
+        """Add to the events that a pod was created or deleted."""
+        from vc_core.store import events  # what only looks at pods does without
+
+        events.append(self.roots, events.changes(pod_id, old, new))
 
 
 def _names(directory: Path) -> list[str]:

@@ -13,7 +13,7 @@ import msgspec
 from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import VCError
-from vc_core.results import ContainerUsage
+from vc_core.results import ContainerUsage, PodUsage
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="kind", tag=True):
@@ -51,6 +51,12 @@ class Exec(Message):
 
     container: str
     cmd: Cmd
+    streams: Streams
+
+
+class WriteConsole(Message):
+    """Write what the first of the streams holds to the guest's console; answered at its end."""
+
     streams: Streams
 
 
@@ -95,6 +101,10 @@ class StatsContainer(Message):
     container: str
 
 
+class StatsPod(Message):
+    """Ask what the pod uses."""
+
+
 class WaitContainer(Message):
     """Ask for a container's exit code; answered when it ended."""
 
@@ -105,12 +115,14 @@ Request = (
     Start
     | Stop
     | Exec
+    | WriteConsole
     | CreateContainer
     | StartContainer
     | StopContainer
     | KillContainer
     | DeleteContainer
     | StatsContainer
+    | StatsPod
     | WaitContainer
 )
 
@@ -174,6 +186,7 @@ class Answer(Message):
     output_failure: int = 0
     detached: bool = False
     usage: ContainerUsage | None = None
+    pod_usage: PodUsage | None = None
 
     @property
     def code(self) -> int:

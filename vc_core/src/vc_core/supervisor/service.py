@@ -28,10 +28,12 @@ from vc_core.supervisor.messages import (
     StartContainer,
     Started,
     StatsContainer,
+    StatsPod,
     Stop,
     StopContainer,
     Streams,
     WaitContainer,
+    WriteConsole,
 )
 
 _log = logging.getLogger(__name__)
@@ -95,6 +97,12 @@ async def _perform(engine: Engine, client: ClientRequest, request: Request) -> A
             return await _exec(engine, client, request)
         case StartContainer():
             return await _start_container(engine, client, request)
+        case WriteConsole(streams=streams):
+            io = client.streams(streams)
+            try:
+                await engine.write_console(io)
+            finally:
+                io.close()
         # Once begun, these are finished even if the client leaves.
         case Stop(timeout=timeout, force=force):
             await asyncio.shield(engine.stop(timeout, force))
@@ -108,6 +116,8 @@ async def _perform(engine: Engine, client: ClientRequest, request: Request) -> A
             await engine.signal_container(container_id, signum)
         case StatsContainer(container=container_id):
             return Answer(usage=await engine.stats_container(container_id))
+        case StatsPod():
+            return Answer(pod_usage=await engine.stats())
         case WaitContainer(container=container_id):
             return Answer(exit_code=await engine.wait_container(container_id))
         case _:

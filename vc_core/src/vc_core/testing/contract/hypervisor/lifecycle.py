@@ -31,6 +31,7 @@ _OPERATIONS: Mapping[HypervisorCapability, Callable[[Hypervisor], Awaitable[obje
     HypervisorCapability.NETWORK: lambda vm: vm.forwards(),
     HypervisorCapability.DISCARD: lambda vm: vm.discard(1),
     HypervisorCapability.TEMPLATES: lambda vm: vm.kind(1),
+    HypervisorCapability.CONSOLE: lambda vm: vm.write_console(b"x", 1),
 }
 
 
