@@ -42,6 +42,9 @@ _KILL_TIMEOUT = 10.0
 #: Seconds for a driver to discard a VM that the core cannot find, the start of Python included.
 _DISCARD_TIMEOUT = 20.0
 
+#: Seconds for a supervisor that holds the lock to listen, before it is killed: another client may be starting it.
+_LISTEN_TIMEOUT = 1.5
+
 #: Seconds for which a forced delete waits for the lock before it looks again for supervisors to kill.
 _LOCK_RETRY = 0.2
 
@@ -110,13 +113,14 @@ def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
             _remove_all(store, pod_id, force=True)
         _notify_deleted(pod_id, state)
 
-    deadline, former = time.monotonic() + LOCK_TIMEOUT, True
+    deadline, seen = time.monotonic() + LOCK_TIMEOUT, time.monotonic()
     yield InThread(lambda: store.remove_planted_lock(pod_id))
     while True:
         found = yield from _ask_to_stop(store, pod_id, time.monotonic() + _ASK_TIMEOUT)
-        if not found and not former:
+        if found:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > _LISTEN_TIMEOUT:
             yield InThread(lambda: _kill_supervisors(store, pod_id))
-        former = found
         try:
             yield InThread(work)
             return

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -137,7 +137,7 @@ class Engine:
                 with trace.span("start the pod"):
                     await self._runtime.start(progress, attached, ready_timeout or READY_TIMEOUT)
             except BaseException as error:
-                await asyncio.shield(self._undo_start(before, error))
+                await _finish(self._undo_start(before, error))
                 if self._aborted:
                     message = f"the start of {self._ledger.name} was aborted: the pod was stopped meanwhile"
                     raise StateError(message, state=str(self.record.state), wanted=[]) from error
@@ -379,3 +379,12 @@ class Engine:
         if self._runtime.machine is None:
             raise StorageError(f"{self._ledger.name} is running but has no agent; stop it")
         return self._runtime.machine
+
+
+async def _finish(work: Coroutine[None, None, None]) -> None:
+    """Wait for the end of what must be done whole; who cancels the waiting task, once or more, waits as well."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
