@@ -208,7 +208,7 @@ def test_a_pod_stops_while_a_silent_client_is_connected_and_while_it_is_started_
 
 
 #: What one process does for some seconds: operations at random, refused only for reasons that another process gives.
-#: None is a delete by force, which kills a supervisor that does not stop within seconds: the client of a start loses it.
+#: None is a delete by force, which kills a supervisor that does not stop within seconds: a start may lose it.
 _RACE = """
 import random, sys, time
 import vc_core as vc
