@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,10 @@ pytestmark = pytest.mark.slow
 def mypy(*files: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mypy", "--strict", "--scripts-are-modules", "--no-error-summary"]
     command += ["--config-file", "", "--cache-dir", str(ROOT / ".mypy_cache/examples"), *map(str, files)]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", timeout=300)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNDEFAULTENCODING"}
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, encoding="utf-8", timeout=300
+    )
 
 
 def test_the_examples_pass_a_strict_type_check(tmp_path: Path) -> None:

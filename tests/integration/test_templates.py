@@ -47,6 +47,8 @@ def config(bundle: Path, pod_id: str, **fields: object) -> vc.PodConfig:
     """Return the configuration of a pod with a network, whose container sends its host name to port 80's clients."""
     usual = vc.PodConfig(
         id=pod_id,
+        hypervisor_type="qemu",
+        agent_type="hyperstart",
         vm_config=vc.Resources(memory=MEMORY),
         hypervisor_config=vc.HypervisorConfig(template=True),
         network=vc.NetworkConfig(mode=NetworkMode.USER, forwards=[vc.PortForward(80)]),

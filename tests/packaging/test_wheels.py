@@ -73,7 +73,7 @@ def test_a_driver_with_a_package_for_tests_ships_it(installed: Path) -> None:
 
 
 def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path) -> None:
-    script = "import vc_core, sys; from vc_core.cli import main; print(vc_core.__file__, flush=True); main()"
+    script = "import vc_core, sys; from vc_core.cli.entry import main; print(vc_core.__file__, flush=True); main()"
     done = subprocess.run(
         [sys.executable, "-c", script, "drivers"],
         cwd=tmp_path,

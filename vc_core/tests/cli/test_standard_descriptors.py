@@ -54,7 +54,7 @@ def test_a_signal_while_modules_are_imported_ends_virtc_without_a_word(signum: s
     fifo = tmp_path / "sitecustomize"
     os.mkfifo(fifo)
     module = tmp_path / "click.py"  # imported in the place of the library; it says that it is, and waits
-    module.write_text(f"import signal\nopen({str(fifo)!r}, 'w').close()\nsignal.pause()\n", encoding="utf-8")
+    module.write_text(f"import signal\nopen({str(fifo)!r}, 'wb').close()\nsignal.pause()\n", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     with subprocess.Popen([VIRTC, "pod", "list"], stderr=subprocess.PIPE, env=environment) as process:
         fifo.open("rb").close()

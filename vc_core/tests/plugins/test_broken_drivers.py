@@ -450,7 +450,8 @@ def test_a_supervisor_that_hangs_before_it_is_ready_cannot_keep_its_pod(
         assert len(supervisors(store)) == 1
         delete_within(5)
         _, error = client.communicate(timeout=30)
-        assert "PodNotFoundError: no pod has the id 'p1'" in error
+        # The latter if the client starts another one meanwhile, in the namespace of a VM that has just ended.
+        assert "PodNotFoundError: no pod has the id 'p1'" in error or "cannot be started: nsenter" in error
 
 
 @pytest.mark.root

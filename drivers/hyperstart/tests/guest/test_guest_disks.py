@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from guest_vm import VM, Qmp, RawHost, build_image, make_root_fs, with_pod
 
@@ -26,7 +27,12 @@ from vc_core.driver import GuestImage
 pytestmark = pytest.mark.vm
 
 #: What Python needs in the guest, by the tags of its shares; it mounts them where they are here.
-PYTHON = {"usr": Path("/usr"), "python": Path(sys.base_prefix), "source": Path(vc_core.__file__).parents[1]}
+PYTHON = {
+    "usr": Path("/usr"),
+    "python": Path(sys.base_prefix),
+    "source": Path(vc_core.__file__).parents[1],
+    "packages": Path(msgspec.__file__).parents[1],
+}
 
 #: The file systems with project quota, each with the unit of its disk.
 WITH_QUOTA = {"xfs": 0, "ext4": 1}
@@ -292,7 +298,9 @@ def in_guest(extended: VM) -> dict[str, dict[str, Any]]:
     lines = ["set -e; for dir in lib lib64; do ln -s usr/$dir /$dir; done"]
     for tag, path in PYTHON.items():
         lines.append(f"mkdir -p {path}; mount -t 9p -o trans=virtio,version=9p2000.L,ro {tag} {path}")
-    lines.append(f'PYTHONPATH={PYTHON["source"]} exec {sys.base_prefix}/bin/python3 -B -c "$0" "$@"')
+    lines.append(
+        f'PYTHONPATH={PYTHON["source"]}:{PYTHON["packages"]} exec {sys.base_prefix}/bin/python3 -B -c "$0" "$@"'
+    )
     script = Path(quota_in_guest.__file__).read_text(encoding="utf-8")
     disks = [f"{fstype}=0:4:{lun}" for fstype, lun in WITH_QUOTA.items()]
     with closing(RawHost(extended)) as host:
