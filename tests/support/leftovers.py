@@ -7,7 +7,8 @@ from typing import Any
 from forked import Server
 
 #: Lists pods, deletes the pod if it is listed, and lists the files that are left below state and run root, hidden ones
-#: too. Directories that both roots always have are not counted. Prints the pods, the seconds of the delete, the files.
+#: too. Directories that both roots always have, and the file of events, are not counted. Prints the pods, the seconds
+#: of the delete, the files.
 _LOOK = """
 import contextlib, json, os, time
 import vc_core as vc
@@ -29,6 +30,7 @@ left = [
     for root in (roots.state, roots.run)
     for top, directories, files in os.walk(root)
     for name in [*files, *(directories if top not in (str(roots.state), str(roots.run)) else [])]
+    if os.path.join(top, name) != str(roots.state / "events")
 ]
 print(json.dumps([listed, seconds, left]))
 """
