@@ -169,7 +169,7 @@ def test_what_a_container_uses_can_be_seen(confined: Make) -> None:
     assert after.cpu_seconds is not None
     assert after.cpu_seconds > before.cpu_seconds
     table = virtc("container", "stats", "shared", "confined").stdout.decode().splitlines()
-    assert table[0].split() == ["CPU", "MEMORY", "LIMIT", "PIDS", "READ", "WRITTEN"]
+    assert table[0].split() == ["CPU", "MEMORY", "TOTAL", "CACHE", "LIMIT", "PIDS", "READ", "WRITTEN"]
     assert str(100 << 20) in table[1]
 
 
