@@ -53,7 +53,7 @@ def master(pod_id: str, folder: Path) -> Iterator[list[str]]:
     record, keys = store.read(pod_id), store.roots.pod_run_dir(pod_id) / "ssh"
     assert record.vm is not None
     known = folder / "known_hosts"
-    known.write_text(f"guest {(keys / 'guest/host-key.pub').read_text(encoding='utf-8')}", encoding="utf-8")
+    known.write_text(f"guest {(keys / 'host-key.pub').read_text(encoding='utf-8')}", encoding="utf-8")
     ssh = [
         *("ssh", "-F", "none", "-i", str(keys / "client-key"), "-p", str(port(int(record.vm["pid"])))),
         *("-o", f"UserKnownHostsFile={known}", "-o", "HostKeyAlias=guest", "-o", "IdentitiesOnly=yes"),

@@ -150,7 +150,8 @@ def test_the_processes_of_a_virtual_machine_include_those_that_its_first_one_sta
     program = """
 import os, subprocess
 from benchmarks import proc
-with subprocess.Popen(["sh", "-c", "exec 3<&0; cat <&3 & echo; wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+script = "exec 3<&0; cat <&3 & echo; wait"
+with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
     shell.stdout.readline()
     found = proc.descendants(os.getpid())
     print(len(found), found[0] == shell.pid, proc.memory(shell.pid) > 0, proc.cpu_seconds(shell.pid) > 0)

@@ -29,7 +29,7 @@ from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.commands import completed
 from vc_core.engine.ledger import Ledger
-from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine
+from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
 from vc_core.host import quota, share, sources
@@ -132,7 +132,7 @@ class Containers:
             )
         except BaseException:
             io.close()
-            await asyncio.shield(self._undo_start(machine, config.id, process))
+            await finish(self._undo_start(machine, config.id, process))
             raise
         self._watch(agent, config.id, process, io)
 
@@ -308,7 +308,7 @@ class Containers:
             return f"cannot be limited to {size} MiB: {error.strerror}"
         except asyncio.CancelledError:
             stop.set()
-            await asyncio.wait({work})  # it uses the source, which is closed next
+            await finish(asyncio.wait({work}))  # it uses the source, which is closed next
             raise
 
     async def lift_limits(self, container_id: str) -> None:

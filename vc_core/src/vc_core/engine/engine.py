@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.logs import ContainerLog
-from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, VM_TIMEOUT, Machine
+from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, VM_TIMEOUT, Machine, finish
 from vc_core.engine.runtime import Runtime
 from vc_core.errors import AgentError, CommandError, NotSupportedError, StateError, StorageError, VCError
 from vc_core.host import sources
@@ -137,7 +137,7 @@ class Engine:
                 with trace.span("start the pod"):
                     await self._runtime.start(progress, attached, ready_timeout or READY_TIMEOUT)
             except BaseException as error:
-                await _finish(self._undo_start(before, error))
+                await finish(self._undo_start(before, error))
                 if self._aborted:
                     message = f"the start of {self._ledger.name} was aborted: the pod was stopped meanwhile"
                     raise StateError(message, state=str(self.record.state), wanted=[]) from error
@@ -379,12 +379,3 @@ class Engine:
         if self._runtime.machine is None:
             raise StorageError(f"{self._ledger.name} is running but has no agent; stop it")
         return self._runtime.machine
-
-
-async def _finish(work: Coroutine[None, None, None]) -> None:
-    """Wait for the end of what must be done whole; who cancels the waiting task, once or more, waits as well."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-    task.result()

@@ -194,7 +194,7 @@ class Machine:
             return await self.while_alive(self.agent.wait(process))
         except asyncio.CancelledError:
             with suppress(VCError):
-                await asyncio.shield(self.agent.signal(process, SIGKILL, AGENT_TIMEOUT))
+                await finish(self.agent.signal(process, SIGKILL, AGENT_TIMEOUT))
             raise
 
     async def wait(self) -> VMExit:
@@ -256,6 +256,18 @@ class Machine:
         """Return the last lines of the guest's console as the end of a sentence, or "" if there are no lines."""
         lines = [line.strip() for line in self.hypervisor.console_tail().splitlines() if line.strip()]
         return f"; the guest's console ends with: {' | '.join(lines[-_CONSOLE_LINES:])}" if lines else ""
+
+
+async def finish(work: Awaitable[Any]) -> None:
+    """Wait for the end of what must be done whole; cancelling the waiting task, once or more, does not end the wait.
+
+    Raises what ``work`` raises.
+    """
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:
