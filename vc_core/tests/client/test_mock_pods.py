@@ -476,7 +476,7 @@ def test_a_supervisors_answer_counts_though_the_record_still_has_the_container_r
             raise StateError("it ended without an exit code", state="stopped", wanted=[])
         return Answer(exit_code=code)
 
-    monkeypatch.setattr(containers, "_ask", ask)
+    monkeypatch.setattr(containers, "ask", ask)
     if code is None:
         with pytest.raises(StateError, match="without an exit code"):
             vc.wait_container("p1", "c1")

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from vc_core import trace
 from vc_core.client.interpreters import Operation, system_errors
-from vc_core.client.link import Link
+from vc_core.client.link import Link, request
 from vc_core.client.starting import Starting, last_call
 from vc_core.errors import (
     BusyError,
@@ -29,10 +29,10 @@ from vc_core.errors import (
 from vc_core.plugins import running_call
 from vc_core.store.locks import FileLock
 from vc_core.store.records import PodRecord
-from vc_core.store.status import at_rest, vm_identity
+from vc_core.store.status import at_rest, effective_record, vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
-from vc_core.supervisor.messages import Failure
+from vc_core.supervisor.messages import Answer, Failure, Request
 from vc_core.supervisor.ready import OK
 
 _T = TypeVar("_T")
@@ -84,6 +84,22 @@ def until_served(operation: Callable[[], Operation[_T]]) -> Operation[_T]:
             return (yield from operation())
         except SupervisorLeavingError:
             continue
+
+
+def ask(store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0) -> Operation[Answer]:
+    """Send one request without streams to a pod's supervisor and return its answer; ``timeout`` as for :func:`request`.
+
+    Raises what the pod's record, the way to its supervisor and the answer raise.
+    """
+
+    def once() -> Operation[Answer]:
+        link = yield from connect(store, effective_record(store.read(record.id)))
+        try:
+            return (yield from request(link, message, timeout))
+        finally:
+            yield from link.close()
+
+    return (yield from until_served(once))
 
 
 def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Link | None]:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from vc_core.client.connect import connect, until_served
+from vc_core.client.connect import ask, connect
 from vc_core.client.foreground import NO_TERMINAL, Caller, Foreground, attend, on_started, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
-from vc_core.client.link import request
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.config.fields import check_type
@@ -24,12 +23,10 @@ from vc_core.store.records import PodRecord
 from vc_core.store.status import effective_record, exit_code, find_container, require
 from vc_core.store.store import Store
 from vc_core.supervisor.messages import (
-    Answer,
     CreateContainer,
     DeleteContainer,
     Exec,
     KillContainer,
-    Request,
     StartContainer,
     Started,
     StatsContainer,
@@ -60,7 +57,7 @@ def create_container(pod_id: str, config: ContainerConfig, progress: Progress | 
             config = yield from with_image(config, store.roots, leases, progress)
         if record.supervised:
             sources.check_container(config, Rules(store.roots))
-        yield from _ask(store, record, CreateContainer(config=config))
+        yield from ask(store, record, CreateContainer(config=config))
     return config.id
 
 
@@ -80,7 +77,7 @@ def start_container(
     record = effective_record(store.read(pod_id))
     require(record, Action.START_CONTAINER, container_id)
     if foreground is None:
-        yield from _ask(store, record, StartContainer(container=container_id))
+        yield from ask(store, record, StartContainer(container=container_id))
         return None
     link = yield from connect(store, record)
     try:
@@ -105,7 +102,7 @@ def stop_container(
     require(record, Action.STOP_CONTAINER, container_id)
     check_timeout(timeout, zero=True)
     message = StopContainer(container=container_id, timeout=timeout, force=force)
-    yield from _ask(store, record, message, timeout or 0.0)
+    yield from ask(store, record, message, timeout or 0.0)
 
 
 def kill_container(pod_id: str, container_id: str, signal: int | str) -> Operation[None]:
@@ -117,7 +114,7 @@ def kill_container(pod_id: str, container_id: str, signal: int | str) -> Operati
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.KILL_CONTAINER, container_id)
-    yield from _ask(store, record, KillContainer(container=container_id, signal=signum))
+    yield from ask(store, record, KillContainer(container=container_id, signal=signum))
 
 
 def delete_container(pod_id: str, container_id: str, force: bool = False) -> Operation[None]:
@@ -130,7 +127,7 @@ def delete_container(pod_id: str, container_id: str, force: bool = False) -> Ope
     find_container(record, container_id)
     if not force:
         require(record, Action.DELETE_CONTAINER, container_id)
-    yield from _ask(store, record, DeleteContainer(container=container_id, force=force))
+    yield from ask(store, record, DeleteContainer(container=container_id, force=force))
 
 
 def stats_container(pod_id: str, container_id: str) -> Operation[ContainerUsage]:
@@ -141,7 +138,7 @@ def stats_container(pod_id: str, container_id: str) -> Operation[ContainerUsage]
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.STATS_CONTAINER, container_id)
-    answer = yield from _ask(store, record, StatsContainer(container=container_id))
+    answer = yield from ask(store, record, StatsContainer(container=container_id))
     assert answer.usage is not None
     return answer.usage
 
@@ -157,7 +154,7 @@ def wait_container(pod_id: str, container_id: str) -> Operation[int]:
     while find_container(record, container_id).state is State.RUNNING:
         if record.supervised:
             with suppress(SupervisorLostError):
-                answer = yield from _ask(store, record, WaitContainer(container=container_id), None)
+                answer = yield from ask(store, record, WaitContainer(container=container_id), None)
                 return answer.code
         else:
             yield from _watch(store, pod_id, container_id)
@@ -260,16 +257,3 @@ def _execute(
         error.stdout, error.stderr = stdio.stdout, stdio.stderr
         raise error
     return ExecResult(answer.code, stdio.stdout, stdio.stderr, stdio.truncated)
-
-
-def _ask(store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0) -> Operation[Answer]:
-    """Send one request without streams and return its answer; ``timeout`` as for :func:`request`."""
-
-    def ask() -> Operation[Answer]:
-        link = yield from connect(store, effective_record(store.read(record.id)))
-        try:
-            return (yield from request(link, message, timeout))
-        finally:
-            yield from link.close()
-
-    return (yield from until_served(ask))

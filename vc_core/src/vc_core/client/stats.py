@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from vc_core.client.connect import connect
+from vc_core.client.connect import ask
 from vc_core.client.interpreters import InThread, Operation, Ready
-from vc_core.client.link import request
 from vc_core.config.values import check_timeout
 from vc_core.errors import BusyError, PodNotFoundError, StateError, SupervisorLostError
 from vc_core.results import PodUsage
@@ -23,11 +22,7 @@ def stats_pod(pod_id: str) -> Operation[PodUsage]:
     store = Store.here()
     record: PodRecord = yield InThread(lambda: effective_record(store.read(pod_id)))
     require(record, Action.STATS_POD)
-    link = yield from connect(store, record)
-    try:
-        answer = yield from request(link, StatsPod(), 0.0)
-    finally:
-        yield from link.close()
+    answer = yield from ask(store, record, StatsPod())
     assert answer.pod_usage is not None
     return answer.pod_usage
 
