@@ -8,13 +8,14 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vc_core import failpoints
 from vc_core.config.ids import ID_PATTERN, check_id, is_new_id
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError, VCError
+from vc_core.frozen import frozen
 from vc_core.store import files, locks, records
 from vc_core.store.locks import FileLock
 from vc_core.store.records import PodRecord
@@ -30,7 +31,7 @@ LOCK_TIMEOUT = 10.0
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Store:
     """Records of pods below ``roots``.
 
