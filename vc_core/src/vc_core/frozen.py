@@ -79,7 +79,7 @@ def _init(cls: type, found: tuple[Field[Any], ...]) -> Callable[..., None]:
         f"def make({', '.join(given)}):\n def __init__({parameters}):\n  {'; '.join(body) or 'pass'}\n return __init__"
     )
     scope: dict[str, Any] = {}
-    exec(text, vars(sys.modules[cls.__module__]), scope)
+    exec(text, vars(sys.modules[cls.__module__]), scope)  # noqa: S102 # made of names of fields, as dataclasses does
     init: Callable[..., None] = scope["make"](**given)
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     init.__annotations__ = {**{one.name: one.type for one in found}, "return": None}
