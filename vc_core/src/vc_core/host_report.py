@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from vc_core.frozen import frozen
 
 
 class CheckOutcome(StrEnum):
@@ -15,7 +16,7 @@ class CheckOutcome(StrEnum):
     ERROR = "error"  #: no pod of these drivers starts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HostCheck:
     """One line of :class:`HostReport`.
 
@@ -32,7 +33,7 @@ class HostCheck:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostReport:
     """What this host offers to pods of some drivers. ``can_run``: no check failed; ``is_full``: nor is one a warning.
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Literal
 
 from vc_core.config.network import PortForward
+from vc_core.frozen import frozen
 from vc_core.states import State
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExecResult:
     """The exit code of a command and its captured output in bytes, empty where the output was not captured.
 
@@ -23,7 +24,7 @@ class ExecResult:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ContainerStatus:
     """The state of a container. Times are seconds since the epoch; ``log_path`` is "" when it has no log."""
 
@@ -36,7 +37,7 @@ class ContainerStatus:
     log_path: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PodStatus:
     """The state of a pod, derived from its record and from whether its VM's process exists.
 
@@ -70,7 +71,7 @@ class PodStatus:
     containers: tuple[ContainerStatus, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Repair:
     """Something in which the record, the processes and the files of a pod disagree.
 
@@ -93,7 +94,7 @@ class Repair:
         return replace(self, problem=str(error))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogLine:
     """A line that a container wrote.
 
@@ -106,7 +107,7 @@ class LogLine:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TemplateStatus:
     """A template, of which pods start as clones. Times are seconds since the epoch.
 
@@ -124,7 +125,7 @@ class TemplateStatus:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ImageStatus:
     """An image that is stored on this host.
 
@@ -161,7 +162,7 @@ class EventKind(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PodEvent:
     """An event of a pod, or of its container ``container_id`` if that is not empty.
 
@@ -177,7 +178,7 @@ class PodEvent:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerUsage:
     """Resources that a container's processes have used and use now; None where the guest does not report a value."""
 
@@ -192,7 +193,7 @@ class ContainerUsage:
     oom_kills: int | None = None  #: processes that the kernel has killed because memory was used up
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VMUsage:
     """Resources of this host that a pod's VM and supervisor have used and use now; None for what cannot be read."""
 
@@ -203,7 +204,7 @@ class VMUsage:
     written: int | None = None  #: bytes written to disks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PodUsage:
     """What a pod uses. ``time``: of the measurement, seconds since the epoch. ``vm``: on this host, None without a VM.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum, unique
 
 from vc_core.errors import StateError
+from vc_core.frozen import frozen
 
 
 class State(StrEnum):
@@ -39,7 +39,7 @@ STOPPED_STATES = frozenset({State.READY, State.STOPPED, State.FAILED})
 _RUNNING = frozenset({State.RUNNING})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Precondition:
     """What one operation requires.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vc_core.driver import frozen
 from vc_core.errors import GuestError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Architecture:
     """One machine: Debian's name for it, and its kernel package."""
 

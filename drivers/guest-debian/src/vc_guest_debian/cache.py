@@ -24,10 +24,9 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver import GuestImage, open_regular, read_regular
+from vc_core.driver import GuestImage, frozen, open_regular, read_regular
 from vc_core.errors import GuestError
 from vc_guest_debian import integrity
 from vc_guest_debian.tools import run
@@ -41,7 +40,7 @@ MANIFEST = "manifest.json"
 FILES = ("kernel", "initramfs")  #: of every guest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CachedGuest:
     """One built guest: its content key, directory, agent, package files, and its files' hashes; ``size`` in bytes."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated
 
+from vc_core.driver import frozen
 from vc_core.errors import ConfigError
 
 #: The file in the initramfs that lists its modules in load order; with .NAME, one of the lists for later. See
@@ -17,7 +17,7 @@ LOAD_LIST = "/lib/modules/load"
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DebianConfig:
     """Options of the guest driver ``debian``."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver import Progress
+from vc_core.driver import Progress, frozen
 from vc_core.errors import GuestError
 from vc_guest_debian.apt import Apt, Package
 from vc_guest_debian.recipe import Recipe
@@ -26,7 +25,7 @@ _MAINTENANCE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Packages:
     """The packages that a guest is made from: those of the kernel, and those of the agent."""
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver import GuestRequest, initramfs
+from vc_core.driver import GuestRequest, frozen, initramfs
 from vc_core.errors import GuestError
 from vc_guest_debian.architectures import architecture
 from vc_guest_debian.config import LOAD_LIST, PACKAGE_NAME, DebianConfig
@@ -28,7 +27,7 @@ _KERNEL_PARAMS = ("cryptomgr.notests",)
 _LOCKDOWN = ("lockdown=confidentiality",)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recipe:
     """All inputs of a build except the versions of the packages. Contains the payload's files."""
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 
+from vc_core.driver import frozen
 from vc_core.errors import AgentProtocolError
 
 #: Called with the first word of a frame's header (code or sequence) and its payload.
@@ -56,7 +56,7 @@ class Code(IntEnum):
     TIMES = 4100
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FrameFormat:
     """The format of one channel's frames: its name, its header, and the longest frame that is accepted (bytes)."""
 
@@ -143,7 +143,7 @@ class StreamControlType(IntEnum):
 _STREAM_CONTROL = Struct(">BQQ")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StreamControl:
     """The payload of a stream frame with sequence 0."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
-from vc_core.driver import Socket, Volume
+from vc_core.driver import Socket, Volume, frozen
 from vc_core.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HyperstartConfig:
     """Options of the agent ``hyperstart``."""
 

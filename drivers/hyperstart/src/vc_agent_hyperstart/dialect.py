@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
+
+from vc_core.driver import frozen
 
 #: First and last API version of originals that this driver supports: that of 2016, and the later of 2017-18.
 API_2016, API_2018 = 4242, 4244
@@ -21,7 +21,7 @@ REQUIRED = frozenset(
 OPTIONAL = frozenset(("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Support:
     """Which guests support a message or a key.
 

@@ -10,11 +10,10 @@ import asyncio
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vc_core.driver import PodContext, VMProcess, boot_id, read_regular, vm_process
+from vc_core.driver import PodContext, VMProcess, boot_id, frozen, read_regular, vm_process
 from vc_core.errors import VMStartError
 from vc_hypervisor_qemu import cmdline
 from vc_hypervisor_qemu.arguments import options
@@ -35,7 +34,7 @@ _ALIVE = (b"Unable to mount root fs", b"Run /init as init process", b"Run /sbin/
 _VIRTUALIZATION = {b"vmx", b"svm"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Host:
     """The files that show whether KVM can work; tests pass others."""
 

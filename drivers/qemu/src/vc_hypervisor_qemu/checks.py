@@ -8,7 +8,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.driver import (
@@ -18,6 +17,7 @@ from vc_core.driver import (
     HypervisorConfig,
     PodContext,
     Resources,
+    frozen,
 )
 from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu import acceleration, cmdline, host, sockets
@@ -45,7 +45,7 @@ _LANDLOCK_FULL = 6
 OK, WARNING, ERROR = CheckOutcome.OK, CheckOutcome.WARNING, CheckOutcome.ERROR
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Started:
     """A QEMU without a guest, which was started as a pod's is, and has ended."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_core.driver import Boot, Channel, Device, Param, PodContext, Resources, SharedDirectory
+from vc_core.driver import Boot, Channel, Device, Param, PodContext, Resources, SharedDirectory, frozen
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import disks, kernel, network
 from vc_hypervisor_qemu.arguments import MODERN, options, text
@@ -59,7 +59,7 @@ _MACHINE_OPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """All that the argument vector depends on.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from vc_core.driver import frozen
 from vc_core.errors import ConfigError
 
 #: Machine types that the driver supports (``qemu-system-x86_64 -machine help``).
@@ -39,7 +39,7 @@ DEFAULT_VCPUS = 1
 _CPU = re.compile(r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class QemuConfig:
     """The options of QEMU, beyond the fields of ``HypervisorConfig``."""
 

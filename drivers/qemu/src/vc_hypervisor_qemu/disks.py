@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver import BlockDevice, DiskLocation
+from vc_core.driver import BlockDevice, DiskLocation, frozen
 from vc_core.errors import ConfigError, HypervisorError
 from vc_hypervisor_qemu import host
 from vc_hypervisor_qemu.arguments import MODERN, text
@@ -19,7 +18,7 @@ TARGETS = 256
 CONTROLLER = {"driver": "virtio-scsi-pci", "id": "scsi", **MODERN}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Disk:
     """A disk in its place: SCSI target or number ``slot``. JSON-able."""
 

@@ -7,13 +7,14 @@ hole without a version that fixes it counts as open.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from vc_core.driver import frozen
 
 #: A version as numbers, in order.
 Version = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hole:
     """One hole. ``fixed``: the first version of ``program`` without it; None while none is published."""
 

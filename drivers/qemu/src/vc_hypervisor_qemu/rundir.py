@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.driver import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class RunDir:
     """The paths of the files; makes none. ``path`` is also the launcher's working directory."""
 

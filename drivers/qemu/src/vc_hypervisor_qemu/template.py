@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from vc_core.driver import (
@@ -21,6 +21,7 @@ from vc_core.driver import (
     NetworkInterface,
     SharedDirectory,
     boot_id,
+    frozen,
 )
 from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu import cmdline
@@ -37,7 +38,7 @@ _COPY_GRACE = 1.0
 _NIL_UUID, _NO_MAC = "00000000-0000-0000-0000-000000000000", "52:54:00:00:00:00"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Template:
     """The files of a template; makes none. ``new``: the VM is the one that will be saved, not a clone."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ import click
 import vc_core
 from vc_core.cli import environment, options
 from vc_core.client.detach import DEFAULT_DETACH_KEYS
+from vc_core.frozen import frozen
 
 if TYPE_CHECKING:
     from vc_core.config.container import Cmd
@@ -36,7 +36,7 @@ _OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExecOptions:
     """The values of these options, by the names of their parameters."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +15,7 @@ from vc_core.cli import environment, output
 from vc_core.cli.output import Invocation
 from vc_core.config.values import quoted
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -200,7 +201,7 @@ _CONTAINER_OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ContainerOptions:
     """The values of the options that describe a container, by the names of their parameters."""
 

@@ -10,7 +10,6 @@ import click
 import vc_core
 from vc_core import client
 from vc_core.cli import identifiers, notices, options, output, times, tracing
-from vc_core.cli.container import container_details
 from vc_core.cli.exec_options import ExecOptions, takes_exec_options
 from vc_core.cli.foreground import run_command
 from vc_core.client.interpreters import run_blocking
@@ -110,6 +109,8 @@ def status(pod_id: str, as_json: bool) -> None:
         ("pod", "template", found.template),
         ("pod", "console", found.console_path),
     ]
+    from vc_core.cli.container import container_details  # a list of pods does without
+
     output.print_details(details + [detail for one in found.containers for detail in container_details(one)])
 
 

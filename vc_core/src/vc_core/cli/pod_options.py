@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from vc_core.cli import options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 if TYPE_CHECKING:
     from vc_core.config.container import ContainerConfig
@@ -161,7 +162,7 @@ _OPTIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PodOptions:
     """The values of the options that describe a pod, by the names of their parameters."""
 

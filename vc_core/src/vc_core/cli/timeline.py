@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from vc_core.frozen import frozen
 
 #: Milliseconds. Shorter spans are in the file only.
 _SHOWN = 1.0
@@ -14,7 +15,7 @@ _SHOWN = 1.0
 _TEXTS = 66
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """What a process did; times are milliseconds of the host's clock."""
 

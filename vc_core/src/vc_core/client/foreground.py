@@ -9,7 +9,6 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -19,6 +18,7 @@ from vc_core.client.link import ANSWER_GRACE, PULSE_INTERVAL, Link, final_reply,
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import CommandTimeoutError, OutputError, SupervisorError
+from vc_core.frozen import frozen
 from vc_core.supervisor.messages import (
     Answer,
     Control,
@@ -98,7 +98,7 @@ def terminal_size(fd: int) -> TerminalSize:
     return TerminalSize(size.lines, size.columns)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Caller:
     """What a caller has for a process besides streams: signals to forward, the size of its terminal, and its keys."""
 
@@ -111,7 +111,7 @@ class Caller:
 NO_TERMINAL = Caller()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Foreground:
     """A starting container that runs in the caller's foreground, with its streams."""
 

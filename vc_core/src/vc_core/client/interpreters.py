@@ -12,10 +12,10 @@ import select
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vc_core.errors import VCError, refused
+from vc_core.frozen import frozen
 
 _T = TypeVar("_T")
 
@@ -35,7 +35,7 @@ def system_errors() -> Iterator[None]:
         raise refused(error) from error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ready:
     """Wait until one of the descriptors can be read or written, or ``deadline`` (of time.monotonic) is reached.
 
@@ -47,7 +47,7 @@ class Ready:
     deadline: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InThread:
     """Call a function that may block for a moment; the answer is its result.
 

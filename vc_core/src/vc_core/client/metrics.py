@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.stats import stats_pod
 from vc_core.errors import VCError
+from vc_core.frozen import frozen
 from vc_core.results import ContainerUsage, PodStatus, PodUsage, VMUsage
 from vc_core.states import State
 from vc_core.store.status import all_pods
@@ -40,7 +41,7 @@ _OF_CONTAINERS = (
 Labels = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Family:
     """The samples of one name."""
 

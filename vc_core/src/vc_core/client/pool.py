@@ -16,7 +16,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from vc_core.client.deletion import delete_pod
@@ -28,6 +27,7 @@ from vc_core.config.pod import PodConfig
 from vc_core.config.values import TIMEOUT_MAX, check_timeout
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import BusyError, ConfigError, PodNotFoundError, StateError, VCError
+from vc_core.frozen import frozen
 from vc_core.states import State
 from vc_core.store import pools
 from vc_core.store.pools import PoolMark
@@ -44,7 +44,7 @@ _CALM = 0.3
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Waiting:
     """A started pod. ``since``: when it was started. ``pidfd``: of its VM, None for one that is no process."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from vc_core.config.fields import Accepts, Count, HostPath, check_fields
@@ -13,6 +13,7 @@ from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit, full_capabilitie
 from vc_core.config.signals import number
 from vc_core.config.values import join_parts, set_fields, split_parts
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 #: Bytes of the arguments and environment of one command together, at most: one message carries them to the supervisor.
 COMMAND_BYTES_MAX = 128 * 1024
@@ -20,7 +21,7 @@ COMMAND_BYTES_MAX = 128 * 1024
 _ENV_NAME = re.compile(r"[^=\0]+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EnvVar:
     """One variable of a command's environment."""
 
@@ -46,7 +47,7 @@ class EnvVar:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Cmd:
     """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``. ``Cmd(["ls", "-l"])`` is one.
 
@@ -77,7 +78,7 @@ class Cmd:
 _CMD: Any = Cmd
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mount:
     """A file or directory of the host, ``source``, mounted in a container on the absolute path ``target``.
 
@@ -120,7 +121,7 @@ class Mount:
         return f"{text}:size={self.size}" if self.size else text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ContainerConfig:
     """One container of a pod.
 

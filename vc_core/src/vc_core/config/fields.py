@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ import msgspec
 from vc_core.config.values import absolute_path, check_text, quoted, set_fields
 from vc_core.config.words import LISTS, MAPPINGS, in_words
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 _Kept = TypeVar("_Kept", covariant=True)
 _Given = TypeVar("_Given", contravariant=True)
@@ -43,7 +44,7 @@ else:
             return types[0]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PathKind:
     """Marks a text as a path of this host, kept absolute. ``bare``: but for a name that is looked up in PATH."""
 

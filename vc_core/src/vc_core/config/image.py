@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Self
 
 from vc_core.config.values import quoted
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 #: Where images without a registry in their name come from, and where those without a namespace are there.
 DEFAULT_REGISTRY, _OFFICIAL = "docker.io", "library"
@@ -30,7 +30,7 @@ _SHORT_DIGEST = re.compile(r"sha256:[0-9a-f]{12,64}")
 _NAME_MAX = 255
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageReference:
     """The name of an image: ``docker.io/library/busybox:1.36``, with ``@sha256:...`` that of one content only.
 

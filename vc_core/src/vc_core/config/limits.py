@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 
 from vc_core.config.fields import check_fields
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 _IN_ORDER = """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
@@ -37,7 +37,7 @@ _Limit = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 RLIMITS = frozenset(_RESOURCES.split())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RLimit:
     """A resource limit (setrlimit(2)) of each process of a container."""
 

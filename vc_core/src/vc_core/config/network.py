@@ -15,6 +15,7 @@ import msgspec
 
 from vc_core.config.fields import Accepts, Count, check_fields
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 #: Longest name of a Linux network interface (IFNAMSIZ of linux/if.h, less the NUL).
 _INTERFACE_NAME_MAX = 15
@@ -57,7 +58,7 @@ class PortForward:
         return f"{self.host_port}:{self.guest_port}" + ("/udp" if self.protocol == "udp" else "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NetworkConfig:
     """The network of a pod; by default it has none."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, field, fields, is_dataclass, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -14,12 +14,13 @@ from vc_core.config.ids import check_id
 from vc_core.config.network import NetworkConfig
 from vc_core.config.values import join_parts, quoted, set_fields, split_parts
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 #: QEMU refuses longer mount tags (measured on 7.2; the virtio-9p config field holds 32 bytes).
 MOUNT_TAG_MAX = 31
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Param:
     """One parameter of the kernel or hypervisor: ``key``, ``key=value``, or a bare ``value``."""
 
@@ -39,7 +40,7 @@ class Param:
         return "=".join(part for part in (self.key, self.value) if part)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Volume:
     """A host directory that the guest can mount by ``mount_tag`` (31 bytes at most); for containers see :class:`Mount`.
 
@@ -70,7 +71,7 @@ class Volume:
         return join_parts(self.mount_tag, self.host_path, read_only=self.read_only)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Socket:
     """A socket on the host that a program in the VM reaches as the serial port ``name``.
 
@@ -97,7 +98,7 @@ class Socket:
         return join_parts(self.device_id, self.id, self.host_path, self.name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Resources:
     """The size of the VM; the host's default is that of its configuration file, else that of the hypervisor driver."""
 
@@ -108,7 +109,7 @@ class Resources:
         check_fields(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HypervisorConfig:
     """Settings of the VM and of the drivers that make it.
 
@@ -139,7 +140,7 @@ class HypervisorConfig:
 _Options = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "object"})]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PodConfig:
     """A pod: one VM and the containers that run in it. An empty ``id`` means a new UUID.
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from vc_core.driver.spawner import Spawner, SpawnTarget
     from vc_core.driver.terminal import TerminalSize
     from vc_core.driver.vm_process import VMProcess
+    from vc_core.frozen import frozen
     from vc_core.host_report import CheckOutcome, HostCheck
     from vc_core.results import ContainerUsage
     from vc_core.trace import trace_guest, traced
@@ -135,6 +136,7 @@ _HOMES = {
     "SpawnTarget": "driver.spawner",
     "Spawner": "driver.spawner",
     "VMProcess": "driver.vm_process",
+    "frozen": "frozen",
     "CheckOutcome": "host_report",
     "ContainerUsage": "results",
     "HostCheck": "host_report",
@@ -213,6 +215,7 @@ __all__ = [
     "Volume",
     "boot_id",
     "console_log",
+    "frozen",
     "hookimpl",
     "initramfs",
     "open_regular",

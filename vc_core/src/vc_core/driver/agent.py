@@ -6,7 +6,6 @@ import asyncio
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from vc_core.config.container import Cmd
@@ -14,10 +13,11 @@ from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit
 from vc_core.driver.devices import Device, DiskLocation
 from vc_core.driver.terminal import TerminalSize
 from vc_core.driver.unsupported import unsupported
+from vc_core.frozen import frozen
 from vc_core.results import ContainerUsage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestInterface:
     """A network interface that an agent configures in the guest.
 
@@ -31,7 +31,7 @@ class GuestInterface:
     mac: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestRoute:
     """A route in the guest; ``destination`` is a network with prefix length, or "default"."""
 
@@ -40,7 +40,7 @@ class GuestRoute:
     device: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestNetwork:
     """The network that an agent configures in the guest. ``dns``: the name servers for containers' /etc/resolv.conf."""
 
@@ -104,7 +104,7 @@ class ProcessIO(ABC):
         """Write error output of the process. Raises nothing, like :meth:`write_stdout`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestProcessId:
     """Identifies one process in the guest: one of ``container_id``, by a ``process_id`` that the agent chose."""
 
@@ -112,7 +112,7 @@ class GuestProcessId:
     process_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestMount:
     """A file or directory of the host to mount in a container: ``source`` below the shared directory ("c1/mounts/0").
 
@@ -125,7 +125,7 @@ class GuestMount:
     read_only: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestDisk:
     """A disk that is a container's root: its place in the guest, and its file system ("ext4", "squashfs"...)."""
 
@@ -133,7 +133,7 @@ class GuestDisk:
     fstype: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Confinement:
     """What the processes of a container may do, including those of exec. The fields are those of ContainerConfig."""
 
@@ -147,7 +147,7 @@ class Confinement:
     isolate: bool = False  #: other containers can neither see, signal and trace its processes nor use its IPC objects
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestContainer:
     """A container as the agent sees it.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from vc_core.config.ids import pod_uuid
 from vc_core.config.pod import HypervisorConfig, PodConfig, Resources
+from vc_core.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Boot:
     """What a VM boots. ``image`` is an initramfs or a disk; ``params`` are the kernel's command line, in order."""
 
@@ -20,7 +21,7 @@ class Boot:
     params: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PodContext:
     """A frozen view of a pod, for a driver's create hook.
 

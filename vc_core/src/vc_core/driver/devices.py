@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from vc_core.config.network import NetworkConfig
+from vc_core.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Channel:
     """A named byte channel between host and guest: the channel of libvirt, a port of virtio-serial.
 
@@ -22,7 +23,7 @@ class Channel:
     host_path: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SharedDirectory:
     """A host directory that the guest can mount by ``tag`` (at most 31 bytes)."""
 
@@ -31,7 +32,7 @@ class SharedDirectory:
     read_only: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockDevice:
     """A file or block device of the host that the guest sees as a disk; never interpreted as an image format.
 
@@ -52,7 +53,7 @@ class BlockDevice:
         return self.host_path if self.descriptor is None else Path(f"/proc/self/fd/{self.descriptor}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NetworkInterface:
     """The pod's network interface, ``eth0`` in the guest; ``mac`` is always given.
 
@@ -75,7 +76,7 @@ class NetworkInterface:
         return cls(config, mac, tuple(config.addresses), config.gateway, tuple(config.dns))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestPort:
     """A TCP port of the guest that ``Hypervisor.open_channel(name)`` connects to, from this host only.
 
@@ -89,7 +90,7 @@ class GuestPort:
 Device = Channel | SharedDirectory | BlockDevice | NetworkInterface | GuestPort
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiskLocation:
     """The place of a disk in the guest: the name of a device file below /dev, or a SCSI target and unit ("0:1")."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from vc_core.driver.unsupported import unsupported
+from vc_core.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestPayload:
     """What an agent needs inside a guest; returned by the hook ``vc_agent_guest``, used by a GuestBuilder.
 
@@ -33,7 +34,7 @@ class GuestPayload:
 Progress = Callable[[str, float | None], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestRequest:
     """What to build: for which agent, from which payload, for which machine (``uname -m``), into which cache."""
 
@@ -43,7 +44,7 @@ class GuestRequest:
     cache_dir: Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestImage:
     """A bootable guest: uncompressed or bzImage kernel, initramfs, and kernel parameters that it needs."""
 
@@ -52,7 +53,7 @@ class GuestImage:
     kernel_params: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuiltGuest:
     """A guest in the cache: the builder's key for it, for which agent, from what, where; ``size`` in bytes."""
 

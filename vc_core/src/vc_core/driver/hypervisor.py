@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from vc_core.driver.devices import BlockDevice, Device, DiskLocation, NetworkInt
 from vc_core.driver.process import ProcessIdentity
 from vc_core.driver.unsupported import unsupported
 from vc_core.errors import sentence
+from vc_core.frozen import frozen
 
 
 class HypervisorCapability(StrEnum):
@@ -35,7 +35,7 @@ class HypervisorCapability(StrEnum):
     CONSOLE = "console"  #: write_console works
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VMExit:
     """How a VM ended. ``expected``: because of ``stop``. ``reason``: one sentence for errors and status.
 

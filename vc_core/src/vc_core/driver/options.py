@@ -2,7 +2,7 @@
 
 A driver returns the class from the hook ``vc_driver_options``:
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
+    @frozen(kw_only=True)
     class ToyConfig:
         machine: Annotated[Literal["big", "small"], "size of the machine"] = "big"
 
@@ -16,7 +16,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +38,7 @@ import msgspec
 from vc_core.config.values import quoted, similar_name
 from vc_core.config.words import LISTS, MAPPINGS, in_words
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -56,12 +57,12 @@ NESTING_ADVICE = f"give at most {NESTING_MAX} levels"
 _KEY_MAX = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NoOptions:
     """The configuration of a driver that declares no options."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Option:
     """One option of a driver. ``type``: what to give, in words; ``default``: as JSON holds it, None if ``required``."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from vc_core.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SpawnTarget:
     """The container whose namespaces a command should enter: its id and the pid, in the guest, of its first process."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from vc_core.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TerminalSize:
     """The size of a process' terminal in characters; zeros mean that it is not known."""
 

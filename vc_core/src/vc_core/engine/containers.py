@@ -32,6 +32,7 @@ from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
+from vc_core.frozen import frozen
 from vc_core.host import quota, share, sources
 from vc_core.host.paths import Rules
 from vc_core.host.sources import ContainerSources, Source
@@ -51,7 +52,7 @@ class _Running:
     watch: asyncio.Task[None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attachment:
     """The streams of a container that starts in a client's foreground.
 

@@ -8,9 +8,9 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.frozen import frozen
 from vc_core.store import files
 
 # From <sys/mount.h>; the values are part of Linux' stable interface. The last ones are those of umount2(2).
@@ -36,7 +36,7 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mount:
     """One line of mountinfo (proc(5)): ``root`` is the path in the file system ``device`` that is seen at ``point``."""
 

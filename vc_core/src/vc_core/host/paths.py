@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 from vc_core.host import mounts
 from vc_core.host.mounts import Mount
 from vc_core.store import files
@@ -29,7 +29,7 @@ _INTERFACES = frozenset(
 _NOT_WRITABLE = tuple(map(Path, ("/boot", "/etc", "/run", "/usr", "/var/run")))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     """A file or directory of the host: its name, and its device and path there, which all bind mounts share."""
 

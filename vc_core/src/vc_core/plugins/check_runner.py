@@ -17,6 +17,7 @@ from pathlib import Path
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import Option, list_options
 from vc_core.errors import VCError
+from vc_core.frozen import frozen
 from vc_core.plugins import versions
 from vc_core.plugins.checks import DriverUnderTest, possible_checks, run_check
 from vc_core.plugins.drivers import DriverInfo
@@ -27,7 +28,7 @@ from vc_core.plugins.registry import Plugins
 TIMEOUT = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckReport:
     """The result of checking one plug-in, in sentences, and the options that it declares.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import list_options, plain
 from vc_core.errors import ConfigError, GuestError, VCError
+from vc_core.frozen import frozen
 from vc_core.plugins.audit import record_side_effects
 from vc_core.plugins.drivers import AgentDriver, Driver, GuestDriver, HypervisorDriver, SpawnerDriver
 from vc_core.plugins.guard import from_signal
 from vc_core.plugins.quoting import one_line
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DriverUnderTest:
     """A driver to check, options that it accepts, and an empty directory for what it must not write."""
 

@@ -7,7 +7,6 @@ here as a DriverContractError that names the distribution and the hook.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from vc_core.config.defaults import DEFAULT_GUEST
@@ -21,6 +20,7 @@ from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import NoOptions, is_options_class, option_types, read_options
 from vc_core.driver.spawner import Spawner
 from vc_core.errors import ConfigError, DriverContractError, VCError
+from vc_core.frozen import frozen
 from vc_core.host_report import CheckOutcome, HostCheck
 from vc_core.plugins.guard import call, from_signal
 from vc_core.plugins.hook_calls import HookResult
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DriverInfo:
     """An available plug-in: its kind and name, and the distribution that supplies it, "" if the program added it."""
 

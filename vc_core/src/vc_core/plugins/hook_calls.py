@@ -11,13 +11,13 @@ import inspect
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from vc_core import trace
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import VCError
+from vc_core.frozen import frozen
 from vc_core.plugins.guard import call, convert
 from vc_core.plugins.loaded import LoadedPlugin
 from vc_core.plugins.notifications import HookTimeoutError, with_timeout
@@ -37,7 +37,7 @@ Disable = Callable[[LoadedPlugin, str], None]
 _author: ContextVar[LoadedPlugin] = ContextVar("author")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HookResult:
     """What a hook returned, unchecked, and ``author``: the driver, or the extension whose wrapper replaced it last."""
 

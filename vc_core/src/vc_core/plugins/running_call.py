@@ -10,12 +10,12 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from vc_core.driver.files import open_regular
 from vc_core.driver.kinds import PluginKind
+from vc_core.frozen import frozen
 
 #: Name of the file in the pod's run directory.
 FILE_NAME = "supervisor.call"
@@ -24,7 +24,7 @@ FILE_NAME = "supervisor.call"
 _SIZE = 512
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """An execution of a plug-in's code: of the hook or method ``method``, or, if that is "", of its modules.
 

@@ -97,7 +97,7 @@ def _restore(folder: int, name: str, temporary: str, former: int) -> None:
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def read_whole(path: Path) -> bytes:
+def read_whole(path: Path | str) -> bytes:
     """Return a file's content. Raises FileNotFoundError when there is no file, StorageError for other failures."""
     try:
         fd = open_regular(path, os.O_RDONLY)

@@ -6,6 +6,8 @@ Every file carries a schema number; one of a newer schema, or with unknown keys,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -73,16 +75,23 @@ def encode(record: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
 
 
-def decode_pod(data: bytes, path: str) -> PodRecord:
-    """Return the record that ``state.json`` holds; ``path`` names the file in errors. Raises StorageError."""
-    return decode(data, path, PodRecord)
-
-
 class _Schema(msgspec.Struct):
     schema: int
 
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
+
+_decode_pod: Callable[[bytes], PodRecord] = msgspec.json.Decoder(PodRecord).decode
+
+
+def decode_pod(data: bytes, path: str) -> PodRecord:
+    """Return the record that ``state.json`` holds; ``path`` names the file in errors. Raises StorageError."""
+    with suppress(msgspec.MsgspecError, ConfigError, UnicodeDecodeError, RecursionError):  # which is explained below
+        record = _decode_pod(data)
+        # Its Structs have refused unknown keys; forwards are dataclasses, which do not.
+        if record.schema <= SCHEMA and not record.forwards:
+            return record
+    return decode(data, path, PodRecord)
 
 
 def decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:

@@ -6,10 +6,11 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from vc_core.errors import ConfigError, StorageError
+from vc_core.frozen import frozen
 
 #: Moves both roots (to its sub-directories ``state`` and ``run``), for tests and for separate sets of pods on one host.
 ROOT_VARIABLE = "VIRTCONTAINERS_ROOT"
@@ -27,7 +28,7 @@ _APPLICATION = "virtcontainers"
 SESSIONS = Path("/run/user")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Roots:
     """The state root (survives a reboot), the run root (need not) and the cache of built guests.
 

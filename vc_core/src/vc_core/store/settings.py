@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ import msgspec
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.config.fields import Count, check_fields
 from vc_core.errors import ConfigError
+from vc_core.frozen import frozen
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
@@ -40,7 +41,7 @@ _SYSTEM, _NAME = Path("/etc"), "virtcontainers/config.toml"
 _SIZE_MAX = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PodDefaults:
     """The table ``[pod]``: what pods have whose caller does not choose."""
 
@@ -67,7 +68,7 @@ class PodDefaults:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TemplateLimits:
     """The table ``[templates]``."""
 
@@ -77,7 +78,7 @@ class TemplateLimits:
         check_fields(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Settings:
     """The values of the configuration files; the fields are the tables of a file."""
 
@@ -88,7 +89,7 @@ class Settings:
         check_fields(self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SettingsFiles:
     """The configuration files that exist, in the order in which they were read, and their values together."""
 

@@ -5,6 +5,7 @@ Nothing here connects to a guest or writes.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -130,7 +131,7 @@ def ended(record: PodRecord, reason: str, ended_at: float | None = None) -> PodR
 def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
     """Return the PodStatus of a record. Raises StorageError for a broken one."""
     now = effective_record(record)
-    console = f"{roots.pod_run_dir(record.id)}/console.log"
+    console = f"{roots.run}/pods/{record.id}/console.log"  # as text, for long lists
     return PodStatus(
         id=now.id,
         state=now.state,
@@ -145,7 +146,7 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         strict=now.strict,
         template=now.template,
         created_at=now.created_at,
-        console_path=console if Path(console).exists() else "",
+        console_path=console if os.path.exists(console) else "",  # noqa: PTH110
         forwards=tuple(now.forwards),
         warnings=tuple(now.warnings),
         pool=_pool(roots, now),

@@ -5,16 +5,18 @@ Everything that changes a pod's files is called with the pod's lock held; readin
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vc_core import failpoints
 from vc_core.config.ids import ID_PATTERN, check_id, is_new_id
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError, VCError
+from vc_core.frozen import frozen
 from vc_core.store import files, locks, records
 from vc_core.store.locks import FileLock
 from vc_core.store.records import PodRecord
@@ -30,7 +32,7 @@ LOCK_TIMEOUT = 10.0
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Store:
     """Records of pods below ``roots``.
 
@@ -114,10 +116,10 @@ class Store:
 
     def read(self, pod_id: str) -> PodRecord:
         """Return a pod's record. Raises ConfigError for a bad id, PodNotFoundError, StorageError."""
-        path = self.roots.pod_state_dir(check_id("pod", pod_id)) / "state.json"
-        record = records.decode_pod(self._read(pod_id, path), str(path))
+        path = f"{self.roots.state}/pods/{check_id('pod', pod_id)}/state.json"  # as text, for long lists
+        record = records.decode_pod(self._read(pod_id, path), path)
         if record.id != pod_id:
-            raise StorageError(f"{str(path)!r} is broken: it is the record of pod {record.id!r}")
+            raise StorageError(f"{path!r} is broken: it is the record of pod {record.id!r}")
         return record
 
     def read_config(self, pod_id: str) -> PodConfig:
@@ -135,7 +137,7 @@ class Store:
         config = self.read_config(record.id)
         return replace(config, containers=[one for one in config.containers if one.id in record.containers])
 
-    def _read(self, pod_id: str, path: Path) -> bytes:
+    def _read(self, pod_id: str, path: Path | str) -> bytes:
         for _ in range(2):  # the pod may be deleted, and another of its id created, between two looks
             try:
                 return files.read_whole(path)
@@ -284,7 +286,7 @@ class Store:
 def _names(directory: Path) -> list[str]:
     """Return the names in a directory, none if there is no directory. Raises StorageError."""
     try:
-        return [path.name for path in directory.iterdir()]
+        return os.listdir(directory)  # noqa: PTH208 # no paths are wanted
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.driver import frozen
 from vc_hypervisor_qemu.config import TRANSLATED_MAX
 
 _ROOT, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -26,7 +26,7 @@ _BESIDE, _TRANSLATED = 128, TRANSLATED_MAX * 5 // 4
 _MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cgroups:
     """The directories made for one VM."""
 

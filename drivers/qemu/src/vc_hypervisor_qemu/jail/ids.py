@@ -12,10 +12,9 @@ import fcntl
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver import open_regular
+from vc_core.driver import frozen, open_regular
 from vc_core.errors import VMStartError
 
 #: The first id of the first range, the ids of each, and how many there are: of the ids that systemd leaves unused
@@ -32,7 +31,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 _USERS, _GROUPS = Path("/proc/self/uid_map"), Path("/proc/self/gid_map")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Maps:
     """The maps of QEMU's user namespace, as user_namespaces(7) has them: root of the guest is the first id."""
 

@@ -8,11 +8,11 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 
-from vc_core.driver import vm_process
+from vc_core.driver import frozen, vm_process
 from vc_core.errors import HypervisorError, VMStartError, VMTimeoutError
 from vc_hypervisor_qemu.jail import ids, places
 from vc_hypervisor_qemu.jail.places import View
@@ -43,7 +43,7 @@ class Level(StrEnum):
     NONE = "none"  #: the last three of these
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """What the launcher is asked for."""
 
@@ -55,7 +55,7 @@ class Order:
     preload: str = ""  #: a library that QEMU's dynamic loader adds, by the path at which QEMU sees it
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Jailed:
     """A QEMU that has been started."""
 

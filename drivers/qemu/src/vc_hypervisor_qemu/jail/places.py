@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_core.driver import Boot, Device, PodContext, SharedDirectory
+from vc_core.driver import Boot, Device, PodContext, SharedDirectory, frozen
 
 if TYPE_CHECKING:
     from vc_hypervisor_qemu.template import Template
@@ -52,7 +52,7 @@ class Access(StrEnum):
 _WRITES = (Access.WRITE_ALL, Access.WRITE_TOP)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """One file or directory of the host, and its path in the jail; with CHECK its name, and where it is open."""
 
@@ -61,7 +61,7 @@ class Place:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class View:
     """All that QEMU sees of the host."""
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver import VMProcess
+from vc_core.driver import VMProcess, frozen
 from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu.jail import launcher
 from vc_hypervisor_qemu.jail.launcher import Jailed, Level, Order
@@ -20,7 +19,7 @@ _CREATE_RULESET, _VERSION = 444, 1
 _TIMEOUT = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workplace:
     """Where the tried programs run: the directory, and a UUID that they have as an argument."""
 
