@@ -376,7 +376,7 @@ static enum outcome answer_hello(void)
 	static const char *const features[] = {
 		"no-next",     "reasons", "exec-ack",  "signal",    "status128", "drain",        "credit",
 		"sync",        "overlay", "pod-root",  "pod-stays", "mounts",    "no-input",     "terminal-size",
-		"confinement", "stats",   "isolation", "wake",      "times",     "close-output",
+		"confinement", "stats",   "isolation", "wake",      "times",     "close-output", "archive",
 	};
 	const char *separator = "";
 

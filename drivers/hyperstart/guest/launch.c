@@ -3,7 +3,9 @@
 #include "dialect.h"
 #include "kernel.h"
 #include "namespaces.h"
+#include "pack.h"
 #include "root.h"
+#include "unpack.h"
 #include "users.h"
 
 #include <errno.h>
@@ -16,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -242,6 +245,26 @@ static bool enter(struct launch *launch)
 	       fail("close_range: %s", strerror(errno));
 }
 
+/* Write or read an archive in the place of a program, and exit. The host gets the reason of a failure as error output.
+ * The child has a copy of the agent's memory, which other processes of the container must not read. */
+static _Noreturn void archive(const struct launch *launch)
+{
+	const char *what = launch->spec->archive, **args = launch->spec->args;
+	bool done;
+
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	close(launch->report); /* it has started */
+	if (!strcmp(what, "unpack"))
+		done = unpack(args[0], args[1] ? args[1] : "");
+	else if (!strcmp(what, "pack") || !strcmp(what, "pack-target"))
+		done = pack(args[0], strcmp(what, "pack"));
+	else
+		done = fail("this guest agent does not support the archive '%.100s'", what);
+	if (!done)
+		dprintf(2, "%s\n", failure.reason);
+	_exit(!done);
+}
+
 /* Runs in the child. It ends with execve, or reports its failure and exits. */
 static void run(void *data)
 {
@@ -251,8 +274,11 @@ static void run(void *data)
 	reset_signals();
 	take_streams(launch);
 	setrlimit(RLIMIT_NOFILE, &files);
-	if (enter(launch) && set_identity(launch) && set_environment(launch) && set_workdir(launch))
+	if (enter(launch) && set_identity(launch) && set_environment(launch) && set_workdir(launch)) {
+		if (*launch->spec->archive)
+			archive(launch);
 		execute((char **)launch->spec->args, launch->environment);
+	}
 	/* An original agent acknowledges the start, and the process then exits; version 4243 and 4244 do so if execve
 	 * fails. */
 	if (!extended && failure.stage == STAGE_PROCESS && !(version_is_later && failure.exit_code == NOT_SET_UP))
@@ -342,7 +368,7 @@ pid_t launch_process(struct container *container, bool init, const struct proces
 
 	if (!environment)
 		fail("the guest has no memory for another process");
-	else if ((init || names_someone(spec)) && pipe2(ends, O_CLOEXEC))
+	else if ((init || names_someone(spec) || *spec->archive) && pipe2(ends, O_CLOEXEC))
 		fail("pipe: %s", strerror(errno));
 	else
 		pid = spawn_inside(&launch, container, ends[1]);

@@ -98,6 +98,7 @@ static const struct field process_fields[] = {
 	FIELD(process_spec, user, "user", TEXT),
 	FIELD(process_spec, group, "group", TEXT),
 	FIELD(process_spec, groups, "additionalGroups", TEXTS),
+	FIELD(process_spec, archive, "archive", TEXT),
 };
 TABLE(process, process_spec, true, check_process);
 

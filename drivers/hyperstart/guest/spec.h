@@ -22,6 +22,7 @@ struct process_spec {
 	struct variable *envs;   /* ends with a NULL name */
 	const char **groups;     /* additional ones, ends with NULL */
 	const char *workdir, *user, *group; /* "" where not given */
+	const char *archive; /* "" for a program, else what the agent does in its place, see launch.c */
 };
 
 /* A mount of a container, seen at `path`. */

@@ -249,6 +249,16 @@ class CommandError(AgentError):
     exit_code: int | None
 
 
+class CopyError(VCError):
+    """Files could not be copied into a guest or out of it; what was copied until then stays.
+
+    ``left_out``: where all but some entries was copied, such as links that lead out: these, with the reasons.
+    """
+
+    details = ("left_out",)
+    left_out: list[str] | None
+
+
 class GuestError(VCError):
     """A guest kernel and initramfs cannot be built."""
 

@@ -64,6 +64,8 @@ class Action(Enum):
     KILL_CONTAINER = Precondition("sending a signal to {}", _RUNNING, _RUNNING)
     DELETE_CONTAINER = Precondition("deleting {} without force", None, STOPPED_STATES)
     ENTER_CONTAINER = Precondition("entering {}", _RUNNING, _RUNNING)
+    COPY_POD = Precondition("copying files of {}", _RUNNING)
+    COPY_CONTAINER = Precondition("copying files of {}", _RUNNING, _RUNNING)
     RESIZE_CONTAINER = Precondition("resizing the terminal of {}", _RUNNING, _RUNNING)
     SIGNAL_PROCESS = Precondition("sending a signal in {}", _RUNNING)
     WRITE_CONSOLE = Precondition("writing to the console of {}", _RUNNING)

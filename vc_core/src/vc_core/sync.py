@@ -25,6 +25,7 @@ from vc_core.results import (
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
+    from vc_core.client.copying import HostFiles
     from vc_core.client.processes import Reader, Running, Writer
     from vc_core.client.stdio import Output, Stdin
     from vc_core.config.container import Cmd, ContainerConfig
@@ -128,6 +129,30 @@ class Pod:
             max_output=max_output,
         )
 
+    def copy_in(
+        self,
+        source: HostFiles,
+        path: str,
+        *,
+        owners: bool = False,
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Copy files into the pod, outside of its containers; see :func:`copy_in`."""
+        copy_in(self.id, source, path, owners=owners, follow=follow, timeout=timeout)
+
+    def copy_out(
+        self,
+        path: str,
+        destination: HostFiles,
+        *,
+        owners: bool = False,
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Copy files out of the pod, outside of its containers; see :func:`copy_out`."""
+        copy_out(self.id, path, destination, owners=owners, follow=follow, timeout=timeout)
+
     def __enter__(self) -> Self:
         return self
 
@@ -201,6 +226,30 @@ class Container:
         return enter_container(
             self.pod_id, self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, max_output=max_output
         )
+
+    def copy_in(
+        self,
+        source: HostFiles,
+        path: str,
+        *,
+        owners: bool = False,
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Copy files into the container; see :func:`copy_in`."""
+        copy_in(self.pod_id, source, path, container_id=self.id, owners=owners, follow=follow, timeout=timeout)
+
+    def copy_out(
+        self,
+        path: str,
+        destination: HostFiles,
+        *,
+        owners: bool = False,
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Copy files out of the container; see :func:`copy_out`."""
+        copy_out(self.pod_id, path, destination, container_id=self.id, owners=owners, follow=follow, timeout=timeout)
 
     def popen(
         self,
@@ -641,6 +690,55 @@ def enter_container(
             pod_id, container_id, cmd, stdin, stdout, stderr, timeout, max_output=max_output
         )
     )
+
+
+def copy_in(
+    pod_id: str,
+    source: HostFiles,
+    path: str,
+    *,
+    container_id: str = "",
+    owners: bool = False,
+    follow: bool = False,
+    timeout: float | None = None,
+) -> None:
+    """Copy a file or directory of this host into a running container, or for no ``container_id`` into the pod itself.
+
+    ``source``: a path, or a file object, open for reading bytes, with a tar archive, compressed or not. ``path``: a
+    path in the container. If it is a directory, a file or directory is put into it, else becomes it; what a tar archive
+    holds, and the contents of a directory for a source such as "DIR/.", go into that directory, which is made if it is
+    missing. ``owners``: owners keep their numbers, and programs their set-user-id bits; else all is root's.
+    ``follow``: if ``source`` is a link, copy what it leads to, and not the link. ``timeout``: seconds after which the
+    copy is ended.
+    No program in the container is needed. Nothing is written outside of ``path``, whatever the archive holds and
+    whichever links are below it. What was copied before a failure stays.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError, NotSupportedError from an agent that
+    cannot, CopyError, CommandTimeoutError, SupervisorLostError.
+    """
+    run_blocking(client.copying.copy_in(pod_id, container_id, source, path, owners, follow, timeout))
+
+
+def copy_out(
+    pod_id: str,
+    path: str,
+    destination: HostFiles,
+    *,
+    container_id: str = "",
+    owners: bool = False,
+    follow: bool = False,
+    timeout: float | None = None,
+) -> None:
+    """Copy a file or directory of a running container, or for no ``container_id`` of the pod itself, to this host.
+
+    ``destination``: a path, which works as for :func:`copy_in`, or a file object, open for writing bytes, that gets a
+    tar archive. ``owners``: keep the numbers of owners, which only root can; else all is this user's. ``follow``: if
+    ``path`` is a link, copy what it leads to, and not the link. ``timeout``: seconds after which the copy is ended.
+    A guest may be hostile: nothing is written outside of ``destination``, no link there is followed, and no file
+    becomes set-user-id. Links that lead out of the copy, devices and pipes are left out; CopyError names them when all
+    else was copied. How much a guest sends has no bound but ``timeout``.
+    Raises what :func:`copy_in` raises.
+    """
+    run_blocking(client.copying.copy_out(pod_id, container_id, path, destination, owners, follow, timeout))
 
 
 def open_process(

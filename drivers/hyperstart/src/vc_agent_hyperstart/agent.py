@@ -39,6 +39,7 @@ from vc_core.driver import (
     ContainerUsage,
     Device,
     GuestContainer,
+    GuestCopy,
     GuestNetwork,
     GuestProcessId,
     OpenChannel,
@@ -84,6 +85,7 @@ _FEATURE_CAPABILITIES = {
     "stats": AgentCapability.STATS,
     "isolation": AgentCapability.ISOLATION,
     "close-output": AgentCapability.CLOSE_OUTPUT,
+    "archive": AgentCapability.COPY,
 }
 
 
@@ -345,6 +347,16 @@ class HyperstartAgent(Agent):
         process = await self._processes.start(
             guest_id, cmd, io, timeout, terminal, lambda spec: ExecCommand(guest_id, spec), init=False
         )
+        return GuestProcessId(container_id, str(process.names.stdio))
+
+    async def copy(self, container_id: str, copy: GuestCopy, io: ProcessIO, timeout: float) -> GuestProcessId:
+        """Send EXECCMD with the key ``archive``. Raises NotSupportedError, ConfigError, AgentError."""
+        archive, args = translate.archive(copy)
+
+        def request(spec: ProcessSpec) -> ExecCommand:
+            return ExecCommand(container_id, msgspec.structs.replace(spec, archive=archive))
+
+        process = await self._processes.start(container_id, Cmd(args=args), io, timeout, None, request, init=False)
         return GuestProcessId(container_id, str(process.names.stdio))
 
     async def wait(self, process: GuestProcessId) -> int:

@@ -33,6 +33,7 @@ def _key(support: Support) -> msgspec.Meta:
 _SINCE_2018 = _key(Support(API_2018))
 _CONFINEMENT = _key(after_hello("confinement"))
 _MOUNTS = _key(after_hello("mounts"))
+_ARCHIVE = _key(after_hello("archive"))
 _TERMINAL_SIZE = _key(after_hello("terminal-size"))
 
 
@@ -86,6 +87,7 @@ class ProcessSpec(Part, frozen=True):
     no_input: Annotated[bool, _key(after_hello("no-input"))] = False
     rows: Annotated[int, _TERMINAL_SIZE] = 0
     columns: Annotated[int, _TERMINAL_SIZE] = 0
+    archive: Annotated[str, _ARCHIVE] = ""
 
 
 class FileMap(Part, frozen=True):

@@ -23,6 +23,7 @@ from vc_core.driver import (
     Cmd,
     Confinement,
     GuestContainer,
+    GuestCopy,
     GuestInterface,
     GuestMount,
     GuestNetwork,
@@ -183,6 +184,13 @@ def process(
         rows=size.rows,
         columns=size.columns,
     )
+
+
+def archive(copy: GuestCopy) -> tuple[str, tuple[str, ...]]:
+    """Return the ``archive`` of the process that performs a copy, and its ``args``."""
+    if copy.into:
+        return "unpack", (copy.path, copy.name)
+    return "pack-target" if copy.follow else "pack", (copy.path,)
 
 
 def check_below_share(what: str, path: str) -> None:

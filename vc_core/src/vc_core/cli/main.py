@@ -25,6 +25,7 @@ _COMMANDS = {
     "config": "vc_core.cli.config",
     "console": "vc_core.cli.console",
     "container": "vc_core.cli.container",
+    "cp": "vc_core.cli.cp",
     "drivers": "vc_core.cli.drivers",
     "events": "vc_core.cli.events",
     "exec": "vc_core.cli.exec",

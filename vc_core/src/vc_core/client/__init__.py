@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vc_core.client import (
         console,
         containers,
+        copying,
         deletion,
         detach,
         events,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "console",
     "containers",
+    "copying",
     "deletion",
     "detach",
     "events",

@@ -22,6 +22,7 @@ from vc_core.frozen import frozen
 from vc_core.supervisor.messages import (
     Answer,
     Control,
+    Copy,
     Detach,
     Event,
     Exec,
@@ -124,7 +125,7 @@ class Foreground:
 
 def run_with_streams(
     link: Link,
-    request: Start | StartContainer | Exec,
+    request: Start | StartContainer | Exec | Copy,
     stdio: Stdio,
     timeout: float | None = None,
     signals: Signals | None = None,

@@ -74,6 +74,7 @@ class AgentCapability(StrEnum):
     NETWORK = "network"  #: the pod's network is configured in the guest
     REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
     CLOSE_OUTPUT = "close-output"  #: the output of a process can be closed when nothing reads it any more
+    COPY = "copy"  #: files can be copied into containers and out of them
     CLONES = "clones"  #: settle and wake work, and start_pod sets the MAC addresses of a clone
 
 
@@ -164,6 +165,23 @@ class GuestContainer:
     disk: GuestDisk | None = None
     writable_root_fs: bool = False
     confinement: Confinement = Confinement()
+
+
+@dataclass(frozen=True, slots=True)
+class GuestCopy:
+    """What is copied between a container's files and the streams of a process, as a tar archive in GNU's format.
+
+    ``path`` is resolved as a process of the container does. Out of the guest (not ``into``): what is there becomes the
+    entry ".", and what is below it has names relative to that; a link is written as one unless ``follow``.
+    Into it: the entry "." becomes ``path``, or ``name`` in it if it is a directory. With an empty ``name`` the entries
+    are put into the directory ``path``, which is made if it is missing. The entries come with the owners and modes that
+    they get.
+    """
+
+    path: str
+    into: bool = False
+    name: str = ""
+    follow: bool = False
 
 
 class Agent(ABC):
@@ -265,6 +283,17 @@ class Agent(ABC):
         Raises CommandError with the guest's reason when the command cannot start, AgentError, NotSupportedError for
         the pod itself without Capability POD.
         """
+
+    async def copy(self, container_id: str, copy: GuestCopy, io: ProcessIO, timeout: float) -> GuestProcessId:
+        """Start a process in a running container that copies files, and return its identifier.
+
+        Called when a client copies files. It reads the archive from its input or writes it to its output, needs no
+        program of the container, and has the container's rights and limits. No name and no link in an archive leads it
+        out of ``copy.path``. It ends with 0, or else with another exit code and the reason, one sentence, as error
+        output. An empty ``container_id`` means the pod itself, as for :meth:`exec`. Only with Capability COPY.
+        Raises AgentError; NotSupportedError by default.
+        """
+        raise unsupported("agent", self, "copy files")
 
     @abstractmethod
     async def wait(self, process: GuestProcessId) -> int:

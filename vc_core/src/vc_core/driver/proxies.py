@@ -12,6 +12,7 @@ from vc_core.driver.agent import (
     Agent,
     AgentCapability,
     GuestContainer,
+    GuestCopy,
     GuestNetwork,
     GuestProcessId,
     OpenChannel,
@@ -206,6 +207,10 @@ class AgentProxy(Agent):
     ) -> GuestProcessId:
         """See :class:`Agent`."""
         return await self.inner.exec(container_id, cmd, io, timeout, terminal)
+
+    async def copy(self, container_id: str, copy: GuestCopy, io: ProcessIO, timeout: float) -> GuestProcessId:
+        """See :class:`Agent`."""
+        return await self.inner.copy(container_id, copy, io, timeout)
 
     async def wait(self, process: GuestProcessId) -> int:
         """See :class:`Agent`."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vc_core import failpoints, trace
 from vc_core.config.container import Cmd, ContainerConfig
-from vc_core.driver.agent import AgentCapability, GuestProcessId, ProcessIO
+from vc_core.driver.agent import AgentCapability, GuestCopy, GuestProcessId, ProcessIO
 from vc_core.driver.guest import Progress
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
@@ -246,6 +246,21 @@ class Engine:
                 raise
             await io.write_stderr(f"{error}\n".encode())
             return error.exit_code
+
+    async def copy(
+        self,
+        container_id: str,
+        copy: GuestCopy,
+        io: ProcessIO,
+        on_started: Callable[[GuestProcessId], None] | None = None,
+    ) -> int:
+        """Copy files of a running container, or for an empty id of the pod; return 0, or a code for a failure.
+
+        ``on_started`` as for :meth:`exec`. Raises StateError, ContainerNotFoundError, NotSupportedError, AgentError,
+        HypervisorError when the VM ends meanwhile.
+        """
+        machine = self._require_machine(Action.COPY_CONTAINER if container_id else Action.COPY_POD, container_id)
+        return await machine.copy(container_id, copy, io, on_started)
 
     async def signal(self, target: GuestProcessId, signum: int) -> None:
         """Send a signal to a process that :meth:`exec` named. Raises StateError, NotSupportedError, AgentError."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vc_core.config.container import Cmd
-from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId, ProcessIO
+from vc_core.driver.agent import Agent, AgentCapability, GuestCopy, GuestProcessId, ProcessIO
 from vc_core.driver.devices import Device, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.driver.terminal import TerminalSize
@@ -187,6 +187,32 @@ class Machine:
         Raises CommandError and other AgentErrors, NotSupportedError, HypervisorError when the VM ends first.
         """
         starting = self.agent.exec(container_id, completed(cmd), io, AGENT_TIMEOUT, terminal)
+        return await self._finish(starting, on_started)
+
+    async def copy(
+        self,
+        container_id: str,
+        copy: GuestCopy,
+        io: ProcessIO,
+        on_started: Callable[[GuestProcessId], None] | None,
+    ) -> int:
+        """Copy files of a container, or for an empty id of the pod, and return 0, or another exit code for a failure.
+
+        ``on_started`` is called as by :meth:`exec`. Cancelling ends the copy. Raises NotSupportedError, AgentError,
+        HypervisorError when the VM ends first.
+        """
+        if AgentCapability.COPY not in self.agent.capabilities:
+            agent = self._ledger.record.agent
+            raise NotSupportedError(
+                f"the agent {agent!r} of {self._ledger.name} cannot copy files; mount a directory, or "
+                "execute a program such as tar in the container"
+            )
+        return await self._finish(self.agent.copy(container_id, copy, io, AGENT_TIMEOUT), on_started)
+
+    async def _finish(
+        self, starting: Awaitable[GuestProcessId], on_started: Callable[[GuestProcessId], None] | None
+    ) -> int:
+        """Start a further process, and return its exit code. Cancelling kills it."""
         process = await self.while_alive(starting)
         try:
             if on_started is not None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from vc_core.config.container import Cmd, ContainerConfig
+from vc_core.driver.agent import GuestCopy
 from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import VCError
 from vc_core.results import ContainerUsage, PodUsage
@@ -51,6 +52,14 @@ class Exec(Message):
 
     container: str
     cmd: Cmd
+    streams: Streams
+
+
+class Copy(Message):
+    """Copy files into a container or out of it, or for an empty id the pod itself; answered when that has ended."""
+
+    container: str
+    copy: GuestCopy
     streams: Streams
 
 
@@ -115,6 +124,7 @@ Request = (
     Start
     | Stop
     | Exec
+    | Copy
     | WriteConsole
     | CreateContainer
     | StartContainer

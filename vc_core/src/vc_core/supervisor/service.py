@@ -13,10 +13,12 @@ from vc_core.driver.agent import GuestProcessId
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
 from vc_core.engine.engine import Engine
+from vc_core.engine.streams import AttachedIO
 from vc_core.errors import SupervisorError, VCError, refused
 from vc_core.supervisor.client_request import ClientRequest
 from vc_core.supervisor.messages import (
     Answer,
+    Copy,
     CreateContainer,
     DeleteContainer,
     Exec,
@@ -95,6 +97,8 @@ async def _perform(engine: Engine, client: ClientRequest, request: Request) -> A
             return await _start(engine, client, request)
         case Exec():
             return await _exec(engine, client, request)
+        case Copy():
+            return await _copy(engine, client, request)
         case StartContainer():
             return await _start_container(engine, client, request)
         case WriteConsole(streams=streams):
@@ -181,7 +185,28 @@ async def _foreground(engine: Engine, client: ClientRequest, container_id: str, 
 
 
 async def _exec(engine: Engine, client: ClientRequest, request: Exec) -> Answer:
-    io = client.streams(request.streams)
+    io, on_started = _streams(engine, client, request.streams)
+    try:
+        code = await engine.exec(request.container, request.cmd, io, request.streams.terminal, on_started)
+    finally:
+        io.close()
+    return Answer(exit_code=code, output_failure=io.output_failure)
+
+
+async def _copy(engine: Engine, client: ClientRequest, request: Copy) -> Answer:
+    io, on_started = _streams(engine, client, request.streams)
+    try:
+        code = await engine.copy(request.container, request.copy, io, on_started)
+    finally:
+        io.close()
+    return Answer(exit_code=code, output_failure=io.output_failure)
+
+
+def _streams(
+    engine: Engine, client: ClientRequest, streams: Streams
+) -> tuple[AttachedIO, Callable[[GuestProcessId], None]]:
+    """Return the streams of a further process, and what is called once it runs."""
+    io = client.streams(streams)
 
     def on_started(process: GuestProcessId) -> None:
         async def send(signum: int) -> None:
@@ -196,11 +221,7 @@ async def _exec(engine: Engine, client: ClientRequest, request: Exec) -> Answer:
         client.forward_signals(io, send, resize, close_output)
         client.send_event(_started(engine))
 
-    try:
-        code = await engine.exec(request.container, request.cmd, io, request.streams.terminal, on_started)
-    finally:
-        io.close()
-    return Answer(exit_code=code, output_failure=io.output_failure)
+    return io, on_started
 
 
 def _started(engine: Engine) -> Started:
