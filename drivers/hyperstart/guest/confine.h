@@ -21,6 +21,7 @@ struct confinement {
 	uint64_t capabilities;  /* a bit for each; all bits: no bound */
 	bool no_new_privs;
 	bool isolated;          /* namespaces of process numbers, IPC and users of its own */
+	bool own_pids;          /* a namespace of process numbers of its own, in which its first process is pid 1 */
 };
 
 /* Find the number of a capability by a name such as "CAP_CHOWN". False and `failure` if there is none. */

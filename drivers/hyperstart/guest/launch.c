@@ -305,18 +305,26 @@ static size_t variable_count(const struct variable *variable)
 /* Enter the namespaces of the child, create it there, and leave them. */
 static pid_t spawn_inside(struct launch *launch, struct container *container, int report)
 {
-	pid_t pid;
+	struct isolation *isolation = &container->isolation;
+	bool first = launch->init && container->spec.bounds.own_pids;
+	pid_t pid = -1;
 
 	launch->report = report;
-	launch->users = container->isolation.users;
+	launch->users = isolation->users;
 	if (launch->init && !mounts_unshare(&container->mounts))
 		return -1;
 	if (container->outside)
 		pod_step_out();
-	else if (container->isolation.init)
-		isolation_step_in(&container->isolation);
-	pid = spawn(launch);
-	if (container->outside || container->isolation.init)
+	else if (isolation->pids >= 0 && !first)
+		isolation_step_in(isolation);
+	if (!first || pids_unshare())
+		pid = spawn(launch);
+	if (first && pid > 0 && !isolation_take_pids(isolation)) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		pid = -1;
+	}
+	if (container->outside || isolation->pids >= 0 || first)
 		pod_step_in();
 	if (launch->init)
 		mounts_leave();

@@ -120,6 +120,7 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, bounds.capabilities, "capabilities", CAPABILITIES),
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
 	FIELD(container_spec, bounds.isolated, "isolate", BOOLEAN),
+	FIELD(container_spec, bounds.own_pids, "ownPids", BOOLEAN),
 	PART(container_spec, process, "process", OBJECT, process),
 	WITHOUT("restartPolicy", IGNORED),
 	WITHOUT("ports", IGNORED), /* they have an effect only with the pod's white lists */
@@ -216,6 +217,9 @@ static const struct field wake_fields[] = {
 	FIELD(wake_spec, entropy, "entropy", WORD),
 };
 TABLE(wake, wake_spec, true, NULL);
+
+static const struct field sysctls_fields[] = {FIELD(sysctls_spec, sysctls, "sysctl", DICTIONARY)};
+TABLE(sysctls, sysctls_spec, true, NULL);
 
 static const struct field name_fields[] = {FIELD(name_spec, container, "container", WORD)};
 TABLE(name, name_spec, false, NULL);
@@ -484,6 +488,7 @@ READER(signal, signal_spec)
 READER(size, size_spec)
 READER(hello, hello_spec)
 READER(wake, wake_spec)
+READER(sysctls, sysctls_spec)
 READER(name, name_spec)
 READER(file, file_spec)
 READER(interface, interface)

@@ -92,6 +92,10 @@ struct wake_spec {
 	const char *entropy; /* hexadecimal */
 };
 
+struct sysctls_spec {
+	struct variable *sysctls; /* ends with a NULL name */
+};
+
 struct name_spec {
 	const char *container;
 };
@@ -127,6 +131,7 @@ bool read_signal(struct message *message, struct signal_spec *spec);
 bool read_size(struct message *message, struct size_spec *spec);
 bool read_hello(struct message *message, struct hello_spec *spec);
 bool read_wake(struct message *message, struct wake_spec *spec);
+bool read_sysctls(struct message *message, struct sysctls_spec *spec);
 bool read_name(struct message *message, struct name_spec *spec);
 bool read_file(struct message *message, struct file_spec *spec);
 bool read_interface(struct message *message, struct interface *spec);

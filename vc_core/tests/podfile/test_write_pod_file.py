@@ -77,6 +77,7 @@ containers = st.builds(
     capabilities=st.lists(st.sampled_from(CAPABILITIES), max_size=3),
     no_new_privs=st.booleans(),
     isolate=st.booleans(),
+    pid_namespace=st.sampled_from(["pod", "own"]),
 )
 networks = st.one_of(
     st.builds(vc.NetworkConfig),
@@ -123,6 +124,8 @@ pods = st.builds(
     sockets=some(st.builds(vc.Socket, names, names, paths, texts.filter(bool))),
     containers=st.lists(containers, max_size=3, unique_by=lambda one: one.id),
     network=networks,
+    hostname=st.sampled_from(["", "web.example"]),
+    sysctls=st.dictionaries(st.sampled_from(["net.ipv4.ip_forward", "kernel.shmmax"]), texts),
     strict=st.none() | st.booleans(),
 )
 
@@ -184,6 +187,7 @@ FULL = vc.PodConfig(
             capabilities=[],
             no_new_privs=False,
             isolate=True,
+            pid_namespace="own",
         ),
         vc.ContainerConfig(id="d", image="app", entrypoint=[], read_only=True),
     ],
@@ -197,6 +201,8 @@ FULL = vc.PodConfig(
         mac="52:54:00:12:34:56",
         mtu=1400,
     ),
+    hostname="web",
+    sysctls={"net.ipv4.ip_forward": "1"},
     strict=True,
 )
 

@@ -18,7 +18,12 @@ REQUIRED = frozenset(
 )
 
 #: Features that it may have: the first depends on its kernel, the others were added later.
-OPTIONAL = frozenset(("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output"))
+OPTIONAL = frozenset(
+    (
+        *("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output"),
+        *("own-pids", "sysctls"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Numbers of streams are below 2^53, because an original reads some of them as dou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, get_type_hints
 
@@ -196,6 +196,14 @@ class DestroyPod(BareRequest, frozen=True):
     code = Code.DESTROYPOD
 
 
+class Sysctls(Request, frozen=True):
+    """Set parameters of the guest's kernel, by their names in sysctl(8)."""
+
+    code = Code.SYSCTLS
+    support = after_hello("sysctls")
+    sysctl: Mapping[str, str]
+
+
 # Containers.
 
 
@@ -223,6 +231,7 @@ class NewContainer(Request, frozen=True):
     capabilities: Annotated[Sequence[str] | None, _CONFINEMENT] = None
     no_new_privs: Annotated[bool, _CONFINEMENT] = False
     isolate: Annotated[bool, _key(after_hello("isolation"))] = False
+    own_pids: Annotated[bool, _key(after_hello("own-pids"))] = False
 
 
 class KillContainer(Request, frozen=True):

@@ -137,6 +137,7 @@ def new_container(
         capabilities=_capabilities(confinement, confined=confined),
         no_new_privs=confinement.no_new_privs and confined,
         isolate=confinement.isolate,
+        own_pids=confinement.pid_namespace == "own",
     )
 
 

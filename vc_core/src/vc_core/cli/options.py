@@ -6,7 +6,7 @@ import functools
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -196,6 +196,13 @@ _CONTAINER_OPTIONS = (
     click.option("--cap-add", multiple=True, metavar="NAME", help="Give it this capability; ALL for all; repeatable."),
     click.option("--cap-drop", multiple=True, metavar="NAME", help="Take this capability; ALL for all; repeatable."),
     click.option("--isolate", is_flag=True, help="Other containers of the pod cannot reach its processes."),
+    click.option(
+        "--pid-namespace",
+        type=click.Choice(["pod", "own"]),
+        default="pod",
+        show_default=True,
+        help="With own it sees its own processes only, and its command is pid 1.",
+    ),
     click.option("--new-privileges", is_flag=True, help="Let set-user-id programs give rights, as sudo needs."),
 )
 
@@ -222,6 +229,7 @@ class ContainerOptions:
     cap_add: tuple[str, ...]
     cap_drop: tuple[str, ...]
     isolate: bool
+    pid_namespace: Literal["pod", "own"]
     new_privileges: bool
 
     def config(self, container_id: str, text: str | None, image: str, **more: Any) -> ContainerConfig:
@@ -249,6 +257,7 @@ class ContainerOptions:
             capabilities=_capabilities(self.cap_add, self.cap_drop),
             no_new_privs=not self.new_privileges,
             isolate=self.isolate,
+            pid_namespace=self.pid_namespace,
             **more,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from vc_core.config.fields import Accepts, Count, HostPath, check_fields
 from vc_core.config.ids import check_id
@@ -160,6 +160,7 @@ class ContainerConfig:
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: capabilities(7) of its root user; "ALL" for all
     no_new_privs: bool = True  #: set-user-id programs grant no rights
     isolate: bool = False  #: other containers of the pod can neither see nor reach its processes
+    pid_namespace: Literal["pod", "own"] = "pod"  #: "own": it sees its own processes only, and its first one is pid 1
 
     def __post_init__(self) -> None:
         check_id("container", self.id)

@@ -20,11 +20,16 @@ _DIRECTORIES = ("/", "/etc", "/tmp")
 class FakeContainer:
     """What one container is, by its NEWCONTAINER; the pod itself is one without limits.
 
-    ``share`` and ``writable`` are the directories of the host from which its mounts come.
+    ``share`` and ``writable`` are the directories of the host from which its mounts come, ``kernel`` the parameters of
+    the guest's kernel.
     """
 
-    def __init__(self, spec: Mapping[str, Any], share: Path | None, writable: Path | None) -> None:
+    def __init__(
+        self, spec: Mapping[str, Any], share: Path | None, writable: Path | None, kernel: Mapping[str, str]
+    ) -> None:
         self._spec = spec
+        self._kernel = kernel
+        self.own_pids: bool = spec.get("ownPids", False)
         self.no_new_privs: bool = spec.get("noNewPrivs", False)
         self.worked = 0  #: nanoseconds
         self._read_only: bool = spec.get("readOnly", False)
@@ -54,6 +59,9 @@ class FakeContainer:
 
     def read(self, path: str) -> bytes | None:
         """Return the content of a file, None if there is none."""
+        if path.startswith("/proc/sys/"):
+            value = self._kernel.get(path.removeprefix("/proc/sys/").replace("/", "."))
+            return None if value is None else value.encode()
         if (found := self._find(path)) is not None:
             return found[0].read_bytes() if found[0].exists() else None
         return self._written.get(path)

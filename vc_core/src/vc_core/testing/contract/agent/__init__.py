@@ -5,6 +5,7 @@ from vc_core.testing.contract.agent.commands import CommandRuns
 from vc_core.testing.contract.agent.confinement import Confinements
 from vc_core.testing.contract.agent.connection import Connection
 from vc_core.testing.contract.agent.containers import Containers
+from vc_core.testing.contract.agent.engine_needs import EngineNeeds
 from vc_core.testing.contract.agent.environment import Environment
 from vc_core.testing.contract.agent.probes import DATA, MUCH, NUMBERS, Commands
 from vc_core.testing.contract.agent.streams import Streams
@@ -12,7 +13,9 @@ from vc_core.testing.contract.agent.take_over import TakeOver
 from vc_core.testing.contract.agent.terminals import Terminals
 
 
-class AgentContract(Connection, Containers, CommandRuns, Streams, Environment, Terminals, Confinements, TakeOver):
+class AgentContract(
+    Connection, Containers, CommandRuns, Streams, Environment, Terminals, Confinements, EngineNeeds, TakeOver
+):
     """Subclass this for an agent, set ``driver_name``, and override the fixture ``guest``.
 
     ``commands`` are the commands that the containers of that guest run; ``root_fs`` is the path of the containers' root
