@@ -46,6 +46,9 @@ def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
         (lambda: Cmd(args=["a\0b"]), "NUL"),
         (lambda: Cmd(args=["\udcff"]), "UTF-8"),
         (lambda: Cmd(args=["x" * (COMMAND_BYTES_MAX + 1)]), str(COMMAND_BYTES_MAX)),
+        (lambda: Cmd(umask=0o1000), "umask is 512"),
+        (lambda: Cmd(oom_score_adj=1001), "oom_score_adj is 1001"),
+        (lambda: Cmd(rlimits="x"), "rlimits is 'x'"),  # type: ignore[arg-type] # on purpose
         (lambda: EnvVar("A=B", "c"), "A=B"),
         (lambda: EnvVar("", "c"), "empty"),
         (lambda: Volume("", "/x"), "mount tag"),

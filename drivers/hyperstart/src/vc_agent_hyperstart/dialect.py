@@ -21,7 +21,7 @@ REQUIRED = frozenset(
 OPTIONAL = frozenset(
     (
         *("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output"),
-        *("own-pids", "sysctls"),
+        *("own-pids", "sysctls", "process-limits"),
     )
 )
 

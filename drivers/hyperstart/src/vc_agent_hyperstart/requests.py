@@ -32,6 +32,7 @@ def _key(support: Support) -> msgspec.Meta:
 #: Keys that came with API 4244 or shortly before, when 4243 was already out.
 _SINCE_2018 = _key(Support(API_2018))
 _CONFINEMENT = _key(after_hello("confinement"))
+_PROCESS_LIMITS = _key(after_hello("process-limits"))
 _MOUNTS = _key(after_hello("mounts"))
 _TERMINAL_SIZE = _key(after_hello("terminal-size"))
 
@@ -70,6 +71,25 @@ class Env(Part, frozen=True):
     value: str
 
 
+class RLimitSpec(Part, frozen=True):
+    """A resource limit; None for no limit."""
+
+    support = after_hello("confinement")
+    name: str
+    soft: int | None = None
+    hard: int | None = None
+
+
+class CapabilitySpec(Part, frozen=True):
+    """The five sets of capabilities of a process."""
+
+    bounding: Sequence[str]
+    effective: Sequence[str]
+    permitted: Sequence[str]
+    inheritable: Sequence[str]
+    ambient: Sequence[str]
+
+
 class ProcessSpec(Part, frozen=True):
     """A process to start. Without a terminal ``stderr`` must not be 0."""
 
@@ -84,6 +104,12 @@ class ProcessSpec(Part, frozen=True):
     additional_groups: Sequence[str] = ()
     id: Annotated[str, _key(_LATE)] = ""
     no_input: Annotated[bool, _key(after_hello("no-input"))] = False
+    exact_groups: Annotated[bool, _PROCESS_LIMITS] = False
+    umask: Annotated[int | None, _PROCESS_LIMITS] = None
+    capabilities: Annotated[CapabilitySpec | None, _PROCESS_LIMITS] = None
+    rlimits: Annotated[Sequence[RLimitSpec] | None, _PROCESS_LIMITS] = None
+    no_new_privs: Annotated[bool | None, _PROCESS_LIMITS] = None
+    oom_score_adj: Annotated[int | None, _PROCESS_LIMITS] = None
     rows: Annotated[int, _TERMINAL_SIZE] = 0
     columns: Annotated[int, _TERMINAL_SIZE] = 0
 
@@ -95,15 +121,6 @@ class FileMap(Part, frozen=True):
     path: str
     read_only: bool
     writable: Annotated[bool, _MOUNTS] = False
-
-
-class RLimitSpec(Part, frozen=True):
-    """A resource limit; None for no limit."""
-
-    support = after_hello("confinement")
-    name: str
-    soft: int | None = None
-    hard: int | None = None
 
 
 class IPAddress(Part, frozen=True):

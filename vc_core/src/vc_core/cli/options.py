@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -25,6 +26,13 @@ _T = TypeVar("_T")
 _Options = TypeVar("_Options", bound="DataclassInstance")
 
 _COUNT = click.IntRange(min=0)
+
+
+def _mask(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    if text is not None and not re.fullmatch("0?[0-7]{1,3}", text):
+        raise click.BadParameter(f"{quoted(text)} is not an octal number up to 777.")
+    return None if text is None else int(text, 8)
+
 
 #: The command of a container whose caller gives none; v0.1.0's default.
 DEFAULT_COMMAND = "echo"
@@ -184,6 +192,11 @@ _CONTAINER_OPTIONS = (
         metavar="DIR",
         help="Directory of its command.  [default: that of the image, or /]",
     ),
+    click.option("--group-add", "groups", multiple=True, metavar="GROUP", help="Further group of it; repeatable."),
+    click.option("--umask", callback=_mask, metavar="OCTAL", help="What the files that it makes lack.  [default: 022]"),
+    click.option(
+        "--oom-score-adj", type=click.IntRange(-1000, 1000), metavar="N", help="With 1000 the kernel kills it first."
+    ),
     mount_option,
     click.option("--read-only", is_flag=True, help="The container cannot write to its root file system."),
     click.option("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
@@ -219,6 +232,9 @@ class ContainerOptions:
     env_files: tuple[str, ...]
     user: str
     workdir: str
+    groups: tuple[str, ...]
+    umask: int | None
+    oom_score_adj: int | None
     mounts: tuple[str, ...]
     read_only: bool
     writable_rootfs: bool
@@ -244,8 +260,13 @@ class ContainerOptions:
             image=image,
             entrypoint=None if self.entrypoint is None else _split("entry point", self.entrypoint),
             stop_signal=self.stop_signal,
-            cmd=command(
-                text, self.argv, environment.variables(self.env_files, self.envs), self.user, self.workdir, image
+            cmd=replace(
+                command(
+                    text, self.argv, environment.variables(self.env_files, self.envs), self.user, self.workdir, image
+                ),
+                additional_groups=self.groups,
+                umask=self.umask,
+                oom_score_adj=self.oom_score_adj,
             ),
             mounts=parsed("--mount", vc_core.Mount.parse, self.mounts),
             read_only=self.read_only,

@@ -72,6 +72,7 @@ class AgentCapability(StrEnum):
     LIMITS = "limits"  #: containers have limits, chosen capabilities, and roots that cannot be written
     ISOLATION = "isolation"  #: containers can be isolated from the others of the pod
     PID_NAMESPACE = "pid-namespace"  #: containers can have a pid namespace of their own
+    PROCESS_LIMITS = "process-limits"  #: commands can have exact groups, and what else Cmd has after them
     SYSCTLS = "sysctls"  #: set_sysctls works
     STATS = "stats"  #: stats works
     NETWORK = "network"  #: the pod's network is configured in the guest

@@ -27,7 +27,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.commands import completed
-from vc_core.engine.demands import confinement
+from vc_core.engine.demands import check_command, confinement
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
@@ -98,6 +98,7 @@ class Containers:
         """
         agent = machine.agent
         confined = confinement(agent, config)
+        check_command(agent, f"the command of container {config.id!r}", config.cmd)
         io, terminal = self._streams(config, attachment)
         process: GuestProcessId | None = None
         try:

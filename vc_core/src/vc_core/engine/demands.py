@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
 
-from vc_core.config.container import ContainerConfig
+from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.driver.agent import Agent, AgentCapability, Confinement
 from vc_core.errors import NotSupportedError
 
@@ -17,6 +17,9 @@ _NEEDED: Mapping[str, AgentCapability] = MappingProxyType(
         "pid_namespace": AgentCapability.PID_NAMESPACE,
     }
 )
+
+#: The fields of Cmd that need PROCESS_LIMITS.
+_OF_COMMANDS = ("exact_groups", "umask", "capabilities", "rlimits", "no_new_privs", "oom_score_adj")
 
 
 def confinement(agent: Agent, config: ContainerConfig) -> Confinement:
@@ -40,6 +43,14 @@ def confinement(agent: Agent, config: ContainerConfig) -> Confinement:
 
 def _lacks(what: str, names: list[str]) -> NotSupportedError:
     return NotSupportedError(f"{what} has {', '.join(names)}, which the agent of its pod cannot set; leave it out")
+
+
+def check_command(agent: Agent, what: str, cmd: Cmd) -> None:
+    """Raise NotSupportedError for what a command has of its own and the agent cannot set; ``what`` names it."""
+    usual = Cmd()
+    own = [name for name in _OF_COMMANDS if getattr(cmd, name) != getattr(usual, name)]
+    if own and AgentCapability.PROCESS_LIMITS not in agent.capabilities:
+        raise _lacks(what, own)
 
 
 def check_sysctls(agent: Agent, what: str, sysctls: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from vc_core.driver.devices import Device, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.commands import completed
-from vc_core.engine.demands import check_sysctls
+from vc_core.engine.demands import check_command, check_sysctls
 from vc_core.engine.guest_network import guest_network
 from vc_core.engine.ledger import Ledger
 from vc_core.errors import (
@@ -192,6 +192,7 @@ class Machine:
         ``on_started`` is called with the process once it has started. Cancelling kills the process.
         Raises CommandError and other AgentErrors, NotSupportedError, HypervisorError when the VM ends first.
         """
+        check_command(self.agent, "the command", cmd)
         starting = self.agent.exec(container_id, completed(cmd), io, AGENT_TIMEOUT, terminal)
         process = await self.while_alive(starting)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,11 @@ _OPEN_FILES = 1024
 
 #: Directories that there are in each container.
 _DIRECTORIES = ("/", "/etc", "/tmp")
+
+
+def capability_mask(names: Iterable[str]) -> int:
+    """Return a set of capabilities as the kernel shows it."""
+    return sum(1 << CAPABILITIES.index(name) for name in names)
 
 
 class FakeContainer:
@@ -48,7 +53,7 @@ class FakeContainer:
     @property
     def bounding(self) -> int:
         """The capabilities that a process can have at most, as /proc/PID/status has them."""
-        return sum(1 << CAPABILITIES.index(name) for name in self._spec.get("capabilities") or CAPABILITIES)
+        return capability_mask(self._spec.get("capabilities") or CAPABILITIES)
 
     def _find(self, path: str) -> tuple[Path, bool] | None:
         """Return the host's file for a path on a mount, and whether it is read-only."""
@@ -99,7 +104,8 @@ class Identity:
         wanted = spec.get("user") or "0"
         entry = next((one for one in users if wanted in (one[0], one[2])), None)
         user, own = (int(entry[2]), int(entry[3])) if entry else (_number(wanted), 0)
-        member = {int(one[2]) for one in groups if spec.get("user") and entry and entry[0] in one[3].split(",")}
+        listed = spec.get("user") and entry and not spec.get("exactGroups")
+        member = {int(one[2]) for one in groups if listed and entry and entry[0] in one[3].split(",")}
         first = group(spec["group"]) if spec.get("group") else own
         return cls(user, first, frozenset({first, *member, *map(group, spec.get("additionalGroups", ()))}))
 

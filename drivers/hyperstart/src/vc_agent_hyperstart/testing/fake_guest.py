@@ -26,7 +26,7 @@ from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
     "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
-    "times", "close-output", "own-pids", "sysctls",
+    "times", "close-output", "own-pids", "sysctls", "process-limits",
 )  # fmt: skip
 
 

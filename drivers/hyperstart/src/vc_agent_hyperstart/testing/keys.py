@@ -23,7 +23,7 @@ _KEYS = {
         "terminal stdio stderr args envs workdir user group additionalGroups",
         "id",
         "",
-        "noInput rows columns",
+        "noInput rows columns exactGroups umask capabilities rlimits noNewPrivs oomScoreAdj",
     ),
     "env": ("env value", "", "", ""),
     "fsmap": ("source path readOnly dockerVolume", "", "", "writable"),
