@@ -6,6 +6,7 @@
 #include "files.h"
 #include "phase.h"
 #include "pod.h"
+#include "root.h"
 #include "start.h"
 #include "wake.h"
 
@@ -374,9 +375,10 @@ static void write_process(const struct process *process)
 static enum outcome answer_hello(void)
 {
 	static const char *const features[] = {
-		"no-next",     "reasons", "exec-ack",  "signal",    "status128", "drain",        "credit",
-		"sync",        "overlay", "pod-root",  "pod-stays", "mounts",    "no-input",     "terminal-size",
-		"confinement", "stats",   "isolation", "wake",      "times",     "close-output", "archive",
+		"no-next",  "reasons",       "exec-ack",    "signal",   "status128",      "drain",
+		"credit",   "sync",          "overlay",     "pod-root", "pod-stays",      "mounts",
+		"no-input", "terminal-size", "confinement", "stats",    "isolation",      "wake",
+		"times",    "close-output",  "archive",     "own-pids", "sysctls",        "process-limits",
 	};
 	const char *separator = "";
 
@@ -440,6 +442,19 @@ static enum outcome wake_clone(struct message *message)
 	return DONE;
 }
 
+static enum outcome apply_sysctls(struct message *message)
+{
+	struct sysctls_spec spec;
+
+	if (!read_sysctls(message, &spec))
+		return FAILED;
+	if (!pod.started) {
+		fail("no pod is started");
+		return FAILED;
+	}
+	return outcome_of(set_sysctls(spec.sysctls));
+}
+
 static enum outcome report_times(struct message *message)
 {
 	(void)message;
@@ -482,6 +497,7 @@ static const struct command {
 	{SIGNAL, JSON, ONLY_EXTENDED, ALWAYS, signal_process},
 	{STATS, JSON, ONLY_EXTENDED, ALWAYS, report_usage},
 	{TIMES, NOTHING, ONLY_EXTENDED, ALWAYS, report_times},
+	{SYSCTLS, JSON, ONLY_EXTENDED, ALWAYS, apply_sysctls},
 };
 
 static bool is_supported(const struct command *command)

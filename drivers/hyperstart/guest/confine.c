@@ -55,12 +55,16 @@ static bool set_limit(const struct limit *limit)
 	return !setrlimit(resources[i].number, &value) || fail("resource limit '%s': %s", limit->name, strerror(errno));
 }
 
-static bool is_bounded(const struct confinement *bounds)
+static bool drop_from_bounding_set(uint64_t kept)
 {
-	return bounds->capabilities != UINT64_MAX;
+	/* The kernel has fewer than 64 and refuses others with EINVAL. */
+	for (int number = 0; number < 64; number++)
+		if (!(kept >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) && errno != EINVAL)
+			return fail("capabilities: %s", strerror(errno));
+	return true;
 }
 
-bool confine_begin(const struct confinement *bounds, int users)
+bool confine_begin(const struct confinement *bounds, const struct capability_sets *sets, int users)
 {
 	for (const struct limit *limit = bounds->limits; limit && limit->name; limit++)
 		if (!set_limit(limit))
@@ -68,28 +72,47 @@ bool confine_begin(const struct confinement *bounds, int users)
 	/* Between limits, which need capabilities of the guest, and the bounding set, which the kernel then makes whole. */
 	if (users >= 0 && setns(users, CLONE_NEWUSER))
 		return fail("user namespace: %s", strerror(errno));
-	/* No execve restores what is not in the bounding set. The kernel has fewer than 64 and refuses others with
-	 * EINVAL. */
-	for (int number = 0; is_bounded(bounds) && number < 64; number++)
-		if (!(bounds->capabilities >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) && errno != EINVAL)
-			return fail("capabilities: %s", strerror(errno));
-	return true;
+	/* No execve restores what is not in the bounding set. */
+	if (!drop_from_bounding_set(sets->given ? sets->bounding : bounds->capabilities))
+		return false;
+	/* So that a user other than root can keep the permitted ones. */
+	return !sets->given || !prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || fail("capabilities: %s", strerror(errno));
 }
 
-bool confine_end(const struct confinement *bounds, uid_t uid)
+static bool set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable)
 {
 	struct {
 		uint32_t version;
 		int pid;
 	} header = {.version = CAPABILITY_VERSION_3};
-	/* A user other than root has none already. None stays inheritable: a file that has it would restore it. */
-	uint64_t kept = uid ? 0 : bounds->capabilities;
 	struct {
 		uint32_t effective, permitted, inheritable;
-	} sets[2] = {{(uint32_t)kept, (uint32_t)kept, 0}, {(uint32_t)(kept >> 32), (uint32_t)(kept >> 32), 0}};
+	} halves[2] = {
+		{(uint32_t)effective, (uint32_t)permitted, (uint32_t)inheritable},
+		{(uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(inheritable >> 32)},
+	};
 
-	if (is_bounded(bounds) && syscall(SYS_capset, &header, sets))
-		return fail("capabilities: %s", strerror(errno));
-	return !bounds->no_new_privs || !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-	       fail("no new privileges: %s", strerror(errno));
+	return !syscall(SYS_capset, &header, halves) || fail("capabilities: %s", strerror(errno));
+}
+
+static bool set_ambient(uint64_t ambient)
+{
+	for (int number = 0; number < 64; number++)
+		if (ambient >> number & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0))
+			return fail("ambient capabilities: %s", strerror(errno));
+	return true;
+}
+
+bool confine_end(const struct confinement *bounds, const struct capability_sets *sets, uid_t uid)
+{
+	/* A user other than root has none already. None stays inheritable: a file that has it would restore it. */
+	uint64_t kept = uid ? 0 : bounds->capabilities;
+	bool done = true;
+
+	if (sets->given)
+		done = set_capabilities(sets->effective, sets->permitted, sets->inheritable) && set_ambient(sets->ambient);
+	else if (bounds->capabilities != UINT64_MAX)
+		done = set_capabilities(kept, kept, 0);
+	return done && (!bounds->no_new_privs || !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	                fail("no new privileges: %s", strerror(errno)));
 }

@@ -21,14 +21,22 @@ struct confinement {
 	uint64_t capabilities;  /* a bit for each; all bits: no bound */
 	bool no_new_privs;
 	bool isolated;          /* namespaces of process numbers, IPC and users of its own */
+	bool own_pids;          /* a namespace of process numbers of its own, in which its first process is pid 1 */
 };
 
 /* Find the number of a capability by a name such as "CAP_CHOWN". False and `failure` if there is none. */
 bool find_capability(const char *name, uint64_t *capability);
 
+/* The sets of capabilities of a process (capabilities(7)); a bit for each. */
+struct capability_sets {
+	bool given;
+	uint64_t bounding, effective, permitted, inheritable, ambient;
+};
+
 /* Called in a child before its execve: confine_begin while it is still root with all capabilities, confine_end after it has
- * become the user `uid`. `users`: the user namespace to enter, or -1. False and `failure` if that fails. */
-bool confine_begin(const struct confinement *bounds, int users);
-bool confine_end(const struct confinement *bounds, uid_t uid);
+ * become the user `uid`. `sets` take the place of the capabilities of `bounds`, if they are given. `users`: the user
+ * namespace to enter, or -1. False and `failure` if that fails. */
+bool confine_begin(const struct confinement *bounds, const struct capability_sets *sets, int users);
+bool confine_end(const struct confinement *bounds, const struct capability_sets *sets, uid_t uid);
 
 #endif

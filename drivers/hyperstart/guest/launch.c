@@ -126,7 +126,7 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 	if (*spec->user) {
 		if (!find_user(spec->user, extended || version_is_later, user))
 			return false;
-		*count = groups_of_user(user, groups, GROUPS_MAX);
+		*count = spec->exact_groups ? 0 : groups_of_user(user, groups, GROUPS_MAX);
 		if (*count > GROUPS_MAX)
 			return fail_process(NOT_SET_UP, "user '%s' is in more than %d groups", spec->user, GROUPS_MAX);
 	} else if (!extended && !version_is_later && (*spec->group || (spec->groups && *spec->groups))) {
@@ -146,19 +146,26 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 /* Become the user, confined to the container's bounds. Until then the child is root without supplementary groups. */
 static bool set_identity(struct launch *launch)
 {
-	const struct confinement *bounds = &launch->container->spec.bounds;
+	const struct process_spec *spec = launch->spec;
+	struct confinement bounds = launch->container->spec.bounds;
 	const struct user *user = &launch->user;
-	bool named = names_someone(launch->spec);
+	bool named = names_someone(spec);
 	gid_t groups[GROUPS_MAX];
 	size_t count;
 
-	if (named && !find_identity(launch->spec, &launch->user, groups, &count))
+	if (named && !find_identity(spec, &launch->user, groups, &count))
 		return false;
-	if (!confine_begin(bounds, launch->users))
+	if (spec->limits)
+		bounds.limits = spec->limits;
+	if (spec->no_new_privs != UNSET)
+		bounds.no_new_privs = spec->no_new_privs == YES;
+	if (!confine_begin(&bounds, &spec->sets, launch->users))
 		return false;
 	if (named && (setgroups(count, groups) || setgid(user->gid) || setuid(user->uid)))
 		return fail_process(NOT_SET_UP, "user %u: %s", (unsigned)user->uid, strerror(errno));
-	return confine_end(bounds, user->uid);
+	if (spec->umask != UINT64_MAX)
+		umask((mode_t)spec->umask);
+	return confine_end(&bounds, &spec->sets, user->uid);
 }
 
 static bool set_workdir(const struct launch *launch)
@@ -230,6 +237,17 @@ static bool move(int *fd, int place)
 	return *fd == place;
 }
 
+/* How likely the kernel is to kill the process when memory is used up. Called while /proc is the agent's. */
+static bool set_oom_score(const struct process_spec *spec)
+{
+	char text[32];
+
+	if (spec->oom_score == INT64_MIN)
+		return true;
+	snprintf(text, sizeof text, "%lld", (long long)spec->oom_score);
+	return write_file("/proc/self/oom_score_adj", text) || fail("oom_score_adj %s: %s", text, strerror(errno));
+}
+
 static bool enter(struct launch *launch)
 {
 	const struct container *container = launch->container;
@@ -274,7 +292,8 @@ static void run(void *data)
 	reset_signals();
 	take_streams(launch);
 	setrlimit(RLIMIT_NOFILE, &files);
-	if (enter(launch) && set_identity(launch) && set_environment(launch) && set_workdir(launch)) {
+	if (set_oom_score(launch->spec) && enter(launch) && set_identity(launch) && set_environment(launch) &&
+	    set_workdir(launch)) {
 		if (*launch->spec->archive)
 			archive(launch);
 		execute((char **)launch->spec->args, launch->environment);
@@ -331,18 +350,26 @@ static size_t variable_count(const struct variable *variable)
 /* Enter the namespaces of the child, create it there, and leave them. */
 static pid_t spawn_inside(struct launch *launch, struct container *container, int report)
 {
-	pid_t pid;
+	struct isolation *isolation = &container->isolation;
+	bool first = launch->init && container->spec.bounds.own_pids;
+	pid_t pid = -1;
 
 	launch->report = report;
-	launch->users = container->isolation.users;
+	launch->users = isolation->users;
 	if (launch->init && !mounts_unshare(&container->mounts))
 		return -1;
 	if (container->outside)
 		pod_step_out();
-	else if (container->isolation.init)
-		isolation_step_in(&container->isolation);
-	pid = spawn(launch);
-	if (container->outside || container->isolation.init)
+	else if (isolation->pids >= 0 && !first)
+		isolation_step_in(isolation);
+	if (!first || pids_unshare())
+		pid = spawn(launch);
+	if (first && pid > 0 && !isolation_take_pids(isolation)) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		pid = -1;
+	}
+	if (container->outside || isolation->pids >= 0 || first)
 		pod_step_in();
 	if (launch->init)
 		mounts_leave();

@@ -123,7 +123,7 @@ static pid_t fork_init(void)
 
 	if (pipe2(ready, O_CLOEXEC))
 		return -1;
-	if (!setns(agent_pids, CLONE_NEWPID) && !unshare(CLONE_NEWPID))
+	if (pids_unshare())
 		init = fork();
 	if (!init)
 		pod_init(CLONE_NEWUSER | CLONE_NEWIPC);
@@ -163,6 +163,23 @@ void isolation_end(struct isolation *isolation)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	*isolation = not_isolated;
+}
+
+bool pids_unshare(void)
+{
+	return (!setns(agent_pids, CLONE_NEWPID) && !unshare(CLONE_NEWPID)) || fail("namespaces: %s", strerror(errno));
+}
+
+bool isolation_take_pids(struct isolation *isolation)
+{
+	int pids = open("/proc/self/ns/pid_for_children", O_RDONLY | O_CLOEXEC);
+
+	if (pids < 0)
+		return fail("namespaces: %s", strerror(errno));
+	if (isolation->pids >= 0)
+		close(isolation->pids);
+	isolation->pids = pids;
+	return true;
 }
 
 void isolation_step_in(const struct isolation *isolation)

@@ -32,7 +32,8 @@ bool pod_namespaces_make(pid_t *init);
 /* Close them, once their processes have ended. */
 void pod_namespaces_close(void);
 
-/* The namespaces of an isolated container; `init` is the first process of that of pids, 0 if there are none. */
+/* The namespaces of a container beside the pod's, each -1 where it has the pod's. `init` is the first process of the
+ * agent's that keeps them, 0 if there is none. */
 struct isolation {
 	pid_t init;
 	int pids, ipc, users;
@@ -46,6 +47,14 @@ void isolation_end(struct isolation *isolation);
 
 /* Let children be created in the container's pid namespace, until pod_step_in; fatal if that fails. */
 void isolation_step_in(const struct isolation *isolation);
+
+/* Let the next child be the first process of a new pid namespace, which no process of the pod can see, until pod_step_in.
+ * False and `failure` if that fails. */
+bool pids_unshare(void);
+
+/* Called then, when the child exists: the new pid namespace becomes that of the container. False and `failure` if that
+ * fails. */
+bool isolation_take_pids(struct isolation *isolation);
 
 /* Called in a child: enter the container's IPC namespace, if it has one. False and `failure` if that fails. */
 bool isolation_enter_ipc(const struct isolation *isolation);

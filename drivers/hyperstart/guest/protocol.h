@@ -31,6 +31,7 @@ enum message_code {
 	STATS = 4098,
 	WAKE = 4099,
 	TIMES = 4100,
+	SYSCTLS = 4101,
 };
 
 #endif

@@ -358,8 +358,7 @@ static bool mount_resolver(int resolver)
 	return true;
 }
 
-/* Write settings of the kernel; dots in a name stand for slashes, as in sysctl(8). */
-static bool set_sysctls(const struct variable *variable)
+bool set_sysctls(const struct variable *variable)
 {
 	char path[PATH_MAX];
 

@@ -14,4 +14,8 @@ bool root_make(const struct container_spec *spec, int pts);
 /* Likewise, mount an empty root. */
 bool root_make_empty(void);
 
+/* Write settings of the kernel, in the namespaces of the caller; dots in a name stand for slashes, as in sysctl(8). False
+ * and `failure` if that fails. */
+bool set_sysctls(const struct variable *variable);
+
 #endif

@@ -10,9 +10,11 @@ enum kind {
 	TEXT,         /* const char *, "" if absent */
 	WORD,         /* the same, but required and not empty */
 	BOOLEAN,      /* bool */
+	CHOICE,       /* enum choice */
 	NUMBER,       /* uint64_t */
 	LOOSE,        /* uint64_t; a string counts as 0, as in an original agent's parser */
 	LIMIT,        /* uint64_t, UINT64_MAX if absent */
+	SIGNED,       /* int64_t, INT64_MIN if absent */
 	CAPABILITIES, /* uint64_t, a bit for each; all bits if absent */
 	TEXTS,        /* const char **, ends with NULL */
 	OBJECT,       /* a structure, required */
@@ -50,6 +52,7 @@ enum { FIELDS_MAX = 32 };
 	static const struct table name##_table = {#name, strict, name##_fields, COUNT(name##_fields), sizeof(struct type), check}
 
 static bool check_variable(struct message *message, void *spec);
+static bool check_sets(struct message *message, void *spec);
 static bool check_process(struct message *message, void *spec);
 
 static const struct field variable_fields[] = {
@@ -84,6 +87,15 @@ static const struct field limit_fields[] = {
 };
 TABLE(limit, limit, true, NULL);
 
+static const struct field sets_fields[] = {
+	FIELD(capability_sets, bounding, "bounding", CAPABILITIES),
+	FIELD(capability_sets, effective, "effective", CAPABILITIES),
+	FIELD(capability_sets, permitted, "permitted", CAPABILITIES),
+	FIELD(capability_sets, inheritable, "inheritable", CAPABILITIES),
+	FIELD(capability_sets, ambient, "ambient", CAPABILITIES),
+};
+TABLE(sets, capability_sets, true, check_sets);
+
 static const struct field process_fields[] = {
 	FIELD(process_spec, id, "id", TEXT),
 	FIELD(process_spec, terminal, "terminal", BOOLEAN),
@@ -99,6 +111,12 @@ static const struct field process_fields[] = {
 	FIELD(process_spec, group, "group", TEXT),
 	FIELD(process_spec, groups, "additionalGroups", TEXTS),
 	FIELD(process_spec, archive, "archive", TEXT),
+	FIELD(process_spec, exact_groups, "exactGroups", BOOLEAN),
+	PART(process_spec, limits, "rlimits", LIST, limit),
+	PART(process_spec, sets, "capabilities", OPTIONAL, sets),
+	FIELD(process_spec, no_new_privs, "noNewPrivs", CHOICE),
+	FIELD(process_spec, umask, "umask", LIMIT),
+	FIELD(process_spec, oom_score, "oomScoreAdj", SIGNED),
 };
 TABLE(process, process_spec, true, check_process);
 
@@ -121,6 +139,7 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, bounds.capabilities, "capabilities", CAPABILITIES),
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
 	FIELD(container_spec, bounds.isolated, "isolate", BOOLEAN),
+	FIELD(container_spec, bounds.own_pids, "ownPids", BOOLEAN),
 	PART(container_spec, process, "process", OBJECT, process),
 	WITHOUT("restartPolicy", IGNORED),
 	WITHOUT("ports", IGNORED), /* they have an effect only with the pod's white lists */
@@ -217,6 +236,9 @@ static const struct field wake_fields[] = {
 	FIELD(wake_spec, entropy, "entropy", WORD),
 };
 TABLE(wake, wake_spec, true, NULL);
+
+static const struct field sysctls_fields[] = {FIELD(sysctls_spec, sysctls, "sysctl", DICTIONARY)};
+TABLE(sysctls, sysctls_spec, true, NULL);
 
 static const struct field name_fields[] = {FIELD(name_spec, container, "container", WORD)};
 TABLE(name, name_spec, false, NULL);
@@ -323,6 +345,19 @@ static bool check_variable(struct message *message, void *spec)
 }
 
 /* Validate a process beyond the types of its members. */
+static bool check_sets(struct message *message, void *spec)
+{
+	struct capability_sets *sets = spec;
+	const uint64_t all[] = {sets->bounding, sets->effective, sets->permitted, sets->inheritable, sets->ambient};
+
+	(void)message;
+	for (size_t i = 0; i < COUNT(all); i++)
+		if (all[i] == UINT64_MAX)
+			return fail("the process lacks one of the five sets of capabilities");
+	sets->given = true;
+	return true;
+}
+
 static bool check_process(struct message *message, void *spec)
 {
 	const struct process_spec *process = spec;
@@ -350,6 +385,15 @@ static bool read_number(const struct json *value, uint64_t *number)
 	return (*text != '-' && !*end && !errno) || fail("'%s' is %s, not a whole number", value->key, text);
 }
 
+static bool read_signed(const struct json *value, int64_t *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoll(value->text, &end, 10);
+	return (!*end && !errno) || fail("'%s' is %s, not a whole number", value->key, value->text);
+}
+
 static bool is_empty(const struct json *value)
 {
 	return value->type == JSON_NULL || value->type == JSON_FALSE || (value->type == JSON_STRING && !*value->text) ||
@@ -371,6 +415,9 @@ static bool read_field(struct message *message, const struct field *field, struc
 	case BOOLEAN:
 		*(bool *)member = value->type == JSON_TRUE;
 		return value->type == JSON_TRUE || expect(value, JSON_FALSE, "true or false");
+	case CHOICE:
+		*(enum choice *)member = value->type == JSON_TRUE ? YES : NO;
+		return value->type == JSON_TRUE || expect(value, JSON_FALSE, "true or false");
 	case LOOSE:
 		if (value->type == JSON_STRING)
 			return true;
@@ -378,6 +425,8 @@ static bool read_field(struct message *message, const struct field *field, struc
 	case NUMBER:
 	case LIMIT:
 		return expect(value, JSON_NUMBER, "a number") && read_number(value, member);
+	case SIGNED:
+		return expect(value, JSON_NUMBER, "a number") && read_signed(value, member);
 	case CAPABILITIES:
 		return expect(value, JSON_ARRAY, "a list") && read_capabilities(value, member);
 	case TEXTS:
@@ -406,6 +455,8 @@ static void set_defaults(const struct table *table, char *spec)
 			*(const char **)(spec + field->offset) = "";
 		else if (field->kind == LIMIT || field->kind == CAPABILITIES)
 			*(uint64_t *)(spec + field->offset) = UINT64_MAX;
+		else if (field->kind == SIGNED)
+			*(int64_t *)(spec + field->offset) = INT64_MIN;
 	}
 }
 
@@ -485,6 +536,7 @@ READER(signal, signal_spec)
 READER(size, size_spec)
 READER(hello, hello_spec)
 READER(wake, wake_spec)
+READER(sysctls, sysctls_spec)
 READER(name, name_spec)
 READER(file, file_spec)
 READER(interface, interface)

@@ -7,6 +7,9 @@
 #include "json.h"
 #include "network.h"
 
+/* True or false, or not given. */
+enum choice { UNSET, NO, YES };
+
 struct variable {
 	const char *name, *value;
 	char *text; /* NAME=VALUE */
@@ -21,6 +24,13 @@ struct process_spec {
 	const char **args;       /* ends with NULL, at least one */
 	struct variable *envs;   /* ends with a NULL name */
 	const char **groups;     /* additional ones, ends with NULL */
+	bool exact_groups;       /* those are all: /etc/group adds none */
+	/* What differs from the container's bounds. */
+	struct limit *limits; /* ends with a NULL name; NULL if not given */
+	struct capability_sets sets;
+	enum choice no_new_privs;
+	uint64_t umask;    /* UINT64_MAX if not given */
+	int64_t oom_score; /* /proc/PID/oom_score_adj; INT64_MIN if not given */
 	const char *workdir, *user, *group; /* "" where not given */
 	const char *archive; /* "" for a program, else what the agent does in its place, see launch.c */
 };
@@ -93,6 +103,10 @@ struct wake_spec {
 	const char *entropy; /* hexadecimal */
 };
 
+struct sysctls_spec {
+	struct variable *sysctls; /* ends with a NULL name */
+};
+
 struct name_spec {
 	const char *container;
 };
@@ -128,6 +142,7 @@ bool read_signal(struct message *message, struct signal_spec *spec);
 bool read_size(struct message *message, struct size_spec *spec);
 bool read_hello(struct message *message, struct hello_spec *spec);
 bool read_wake(struct message *message, struct wake_spec *spec);
+bool read_sysctls(struct message *message, struct sysctls_spec *spec);
 bool read_name(struct message *message, struct name_spec *spec);
 bool read_file(struct message *message, struct file_spec *spec);
 bool read_interface(struct message *message, struct interface *spec);

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vc_core.config.container import Cmd, ContainerConfig, EnvVar, Mount
-    from vc_core.config.limits import RLimit
+    from vc_core.config.limits import CapabilitySets, RLimit
     from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
     from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
     from vc_core.driver.guest import BuiltGuest, GuestImage
@@ -123,6 +123,7 @@ _MODULES = {
     "ContainerConfig": "config.container",
     "EnvVar": "config.container",
     "Mount": "config.container",
+    "CapabilitySets": "config.limits",
     "RLimit": "config.limits",
     "NetworkConfig": "config.network",
     "NetworkMode": "config.network",
@@ -238,6 +239,7 @@ __all__ = [
     "AgentTimeoutError",
     "BuiltGuest",
     "BusyError",
+    "CapabilitySets",
     "CheckOutcome",
     "Cmd",
     "CommandError",

@@ -46,6 +46,9 @@ def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
         (lambda: Cmd(args=["a\0b"]), "NUL"),
         (lambda: Cmd(args=["\udcff"]), "UTF-8"),
         (lambda: Cmd(args=["x" * (COMMAND_BYTES_MAX + 1)]), str(COMMAND_BYTES_MAX)),
+        (lambda: Cmd(umask=0o1000), "umask is 512"),
+        (lambda: Cmd(oom_score_adj=1001), "oom_score_adj is 1001"),
+        (lambda: Cmd(rlimits="x"), "rlimits is 'x'"),  # type: ignore[arg-type] # on purpose
         (lambda: EnvVar("A=B", "c"), "A=B"),
         (lambda: EnvVar("", "c"), "empty"),
         (lambda: Volume("", "/x"), "mount tag"),
@@ -58,6 +61,12 @@ def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
         (lambda: Resources(vcpus=True), "vcpus"),
         (lambda: Resources(vcpus=cast(int, 1.5)), "1.5"),
         (lambda: HypervisorConfig(kernel_path="/k"), "image_path"),
+        (lambda: PodConfig(hostname="a b"), "host name 'a b'"),
+        (lambda: PodConfig(hostname="x" * 65), "64 letters"),
+        (lambda: PodConfig(sysctls={"kernel/../x": "1"}), "kernel/../x"),
+        (lambda: PodConfig(sysctls={"kernel.shmmax": "1\0"}), "kernel.shmmax"),
+        (lambda: PodConfig(sysctls={"kernel.shmmax": True}), "kernel.shmmax"),  # type: ignore[dict-item] # on purpose
+        (lambda: ContainerConfig(id="c", pid_namespace="host"), "pod or own"),  # type: ignore[arg-type] # on purpose
         (lambda: HypervisorConfig(image_path="/i"), "kernel_path"),
         (lambda: PodConfig(containers=[ContainerConfig(id="a"), ContainerConfig(id="a")]), "'a' is used twice"),
         (lambda: PodConfig(volumes=[Volume("t", "/a"), Volume("t", "/b")]), "'t' is used twice"),
@@ -87,3 +96,9 @@ def test_relative_paths_are_those_of_the_callers_directory(tmp_path: Path, monke
     assert Volume("t", "v").host_path == str(tmp_path / "v")
     assert HypervisorConfig(hypervisor_path="qemu-system-x86_64").hypervisor_path == "qemu-system-x86_64"
     assert HypervisorConfig(hypervisor_path="./qemu").hypervisor_path == str(tmp_path / "qemu")
+
+
+def test_a_parameter_of_the_kernel_can_be_given_as_a_number() -> None:
+    assert PodConfig(sysctls={"net.ipv4.ip_forward": 1}).sysctls == {  # type: ignore[dict-item] # as a file has it
+        "net.ipv4.ip_forward": "1"
+    }

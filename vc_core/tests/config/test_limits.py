@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vc_core.config.container import ContainerConfig
-from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLimit
+from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, CapabilitySets, RLimit
 from vc_core.errors import ConfigError
 
 
@@ -64,3 +64,20 @@ def test_an_absurd_limit_is_refused(field: str, value: object) -> None:
 def test_a_root_is_either_read_only_or_written_to() -> None:
     with pytest.raises(ConfigError, match="choose one"):
         ContainerConfig(id="c", read_only=True, writable_root_fs=True)
+
+
+@pytest.mark.parametrize(
+    ("sets", "sentence"),
+    [
+        ({"effective": ["KILL"]}, "'CAP_KILL' is effective but not permitted"),
+        ({"inheritable": ["KILL"]}, "is inheritable but not bounding"),
+        ({"bounding": ["KILL"], "inheritable": ["KILL"], "ambient": ["KILL"]}, "is ambient but not permitted"),
+        ({"permitted": ["KILL"], "ambient": ["KILL"]}, "is ambient but not inheritable"),
+        ({"bounding": ["FLY"]}, "'CAP_FLY' is unknown"),
+    ],
+)
+def test_sets_of_capabilities_that_the_kernel_would_refuse_are_refused(
+    sets: dict[str, list[str]], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        CapabilitySets(**sets)

@@ -250,15 +250,23 @@ def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: St
     asyncio.run(run())
 
 
-def test_a_container_is_not_started_without_the_isolation_that_it_asks_for(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "capability", "sentence"),
+    [
+        ({"isolate": True}, AgentCapability.ISOLATION, "has isolate, but the agent of its pod separates no"),
+        ({"cmd": vc.Cmd(["true"], umask=0)}, AgentCapability.PROCESS_LIMITS, ".*has umask, which the agent of its pod"),
+        ({"pid_namespace": "own"}, AgentCapability.PID_NAMESPACE, "has pid_namespace, which the agent of its pod"),
+    ],
+)
+def test_a_container_is_not_started_without_what_it_asks_of_the_agent(
+    store: Store, tmp_path: Path, asked: dict[str, Any], capability: AgentCapability, sentence: str
+) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)
-        pod.config = replace(pod.config, isolate=True)
-        with pytest.raises(
-            NotSupportedError, match="container 'c1' has isolate, but the agent of its pod separates no"
-        ):
+        pod.config = replace(pod.config, **asked)
+        with pytest.raises(NotSupportedError, match=f"container 'c1' ?{sentence}"):
             await pod.start()
-        pod.agent.capabilities |= {AgentCapability.ISOLATION}
+        pod.agent.capabilities |= {capability}
         await pod.start()
         pod.agent.end.set_result(0)
 

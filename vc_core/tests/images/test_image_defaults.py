@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from vc_core.config.container import Cmd, ContainerConfig, EnvVar
+from vc_core.config.limits import RLimit
 from vc_core.errors import ImageError
 from vc_core.images.defaults import apply_image, inherit
 from vc_core.results import ImageStatus
@@ -89,3 +90,12 @@ def test_a_command_that_enters_has_the_environment_directory_and_user_of_the_con
     entered = inherit(Cmd(args=["ls"]), first)
     assert entered == Cmd(args=["ls"], envs=[EnvVar("A", "1")], work_dir="/work", user="bob", group="audio")
     assert inherit(Cmd(args=["ls"], user="root"), first).group == ""
+
+
+def test_a_further_command_has_the_limits_of_the_first_one_or_its_own() -> None:
+    first = Cmd(args=["x"], umask=0o77, rlimits=[RLimit("core", 0, 0)], additional_groups=["7"], exact_groups=True)
+    entered = inherit(Cmd(args=["ls"], umask=0, rlimits=[]), first)
+    assert (entered.umask, entered.rlimits) == (0, ())
+    assert (entered.additional_groups, entered.exact_groups) == (("7",), True)
+    assert inherit(Cmd(args=["ls"]), first).rlimits == first.rlimits
+    assert not inherit(Cmd(args=["ls"], user="bob"), first).exact_groups

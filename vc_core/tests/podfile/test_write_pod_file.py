@@ -60,6 +60,12 @@ commands = st.builds(
     user=texts,
     group=texts,
     additional_groups=some(texts),
+    exact_groups=st.booleans(),
+    umask=st.none() | st.integers(0, 0o777),
+    capabilities=st.none() | st.just(vc.CapabilitySets(bounding=["ALL"], permitted=["KILL"], effective=["KILL"])),
+    rlimits=st.none() | some(rlimits),
+    no_new_privs=st.none() | st.booleans(),
+    oom_score_adj=st.none() | st.integers(-1000, 1000),
 )
 containers = st.builds(
     vc.ContainerConfig,
@@ -77,6 +83,7 @@ containers = st.builds(
     capabilities=st.lists(st.sampled_from(CAPABILITIES), max_size=3),
     no_new_privs=st.booleans(),
     isolate=st.booleans(),
+    pid_namespace=st.sampled_from(["pod", "own"]),
 )
 networks = st.one_of(
     st.builds(vc.NetworkConfig),
@@ -123,6 +130,8 @@ pods = st.builds(
     sockets=some(st.builds(vc.Socket, names, names, paths, texts.filter(bool))),
     containers=st.lists(containers, max_size=3, unique_by=lambda one: one.id),
     network=networks,
+    hostname=st.sampled_from(["", "web.example"]),
+    sysctls=st.dictionaries(st.sampled_from(["net.ipv4.ip_forward", "kernel.shmmax"]), texts),
     strict=st.none() | st.booleans(),
 )
 
@@ -171,7 +180,20 @@ FULL = vc.PodConfig(
         vc.ContainerConfig(
             id="c",
             root_fs="/r",
-            cmd=vc.Cmd(["a"], envs=[vc.EnvVar("E", "=")], work_dir="/w", user="u", group="g", additional_groups=["x"]),
+            cmd=vc.Cmd(
+                ["a"],
+                envs=[vc.EnvVar("E", "=")],
+                work_dir="/w",
+                user="u",
+                group="g",
+                additional_groups=["x"],
+                exact_groups=True,
+                umask=0o27,
+                capabilities=vc.CapabilitySets(bounding=["KILL"]),
+                rlimits=[],
+                no_new_privs=False,
+                oom_score_adj=-5,
+            ),
             stop_signal="INT",
             interactive=True,
             console="/dev/pts/1",
@@ -184,6 +206,7 @@ FULL = vc.PodConfig(
             capabilities=[],
             no_new_privs=False,
             isolate=True,
+            pid_namespace="own",
         ),
         vc.ContainerConfig(id="d", image="app", entrypoint=[], read_only=True),
     ],
@@ -197,6 +220,8 @@ FULL = vc.PodConfig(
         mac="52:54:00:12:34:56",
         mtu=1400,
     ),
+    hostname="web",
+    sysctls={"net.ipv4.ip_forward": "1"},
     strict=True,
 )
 

@@ -28,6 +28,7 @@ from vc_agent_hyperstart.requests import (
     RemoveContainer,
     StartPod,
     Stats,
+    Sysctls,
     Times,
 )
 from vc_agent_hyperstart.takeover import Takeover
@@ -86,6 +87,9 @@ _FEATURE_CAPABILITIES = {
     "isolation": AgentCapability.ISOLATION,
     "close-output": AgentCapability.CLOSE_OUTPUT,
     "archive": AgentCapability.COPY,
+    "own-pids": AgentCapability.PID_NAMESPACE,
+    "process-limits": AgentCapability.PROCESS_LIMITS,
+    "sysctls": AgentCapability.SYSCTLS,
 }
 
 
@@ -258,6 +262,10 @@ class HyperstartAgent(Agent):
     async def _send_start_pod(self, request: StartPod, timeout: float) -> None:
         await self._connection.call(request, timeout)
         self._pod_ended = False
+
+    async def set_sysctls(self, sysctls: Mapping[str, str], timeout: float) -> None:
+        """Send SYSCTLS. Raises NotSupportedError, AgentError."""
+        await self._connection.call(Sysctls(sysctls), timeout)
 
     async def stop_pod(self, timeout: float) -> None:
         """Send DESTROYPOD, and return when the guest has answered or closed the channels.

@@ -54,6 +54,7 @@ class Code(IntEnum):
     STATS = 4098
     WAKE = 4099
     TIMES = 4100
+    SYSCTLS = 4101
 
 
 @frozen

@@ -18,7 +18,12 @@ REQUIRED = frozenset(
 )
 
 #: Features that it may have: the first depends on its kernel, the others were added later.
-OPTIONAL = frozenset(("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output", "archive"))
+OPTIONAL = frozenset(
+    (
+        *("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output", "archive"),
+        *("own-pids", "sysctls", "process-limits"),
+    )
+)
 
 
 @frozen

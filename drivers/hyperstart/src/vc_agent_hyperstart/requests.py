@@ -7,7 +7,7 @@ Numbers of streams are below 2^53, because an original reads some of them as dou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, get_type_hints
 
@@ -32,6 +32,7 @@ def _key(support: Support) -> msgspec.Meta:
 #: Keys that came with API 4244 or shortly before, when 4243 was already out.
 _SINCE_2018 = _key(Support(API_2018))
 _CONFINEMENT = _key(after_hello("confinement"))
+_PROCESS_LIMITS = _key(after_hello("process-limits"))
 _MOUNTS = _key(after_hello("mounts"))
 _ARCHIVE = _key(after_hello("archive"))
 _TERMINAL_SIZE = _key(after_hello("terminal-size"))
@@ -71,6 +72,25 @@ class Env(Part, frozen=True):
     value: str
 
 
+class RLimitSpec(Part, frozen=True):
+    """A resource limit; None for no limit."""
+
+    support = after_hello("confinement")
+    name: str
+    soft: int | None = None
+    hard: int | None = None
+
+
+class CapabilitySpec(Part, frozen=True):
+    """The five sets of capabilities of a process."""
+
+    bounding: Sequence[str]
+    effective: Sequence[str]
+    permitted: Sequence[str]
+    inheritable: Sequence[str]
+    ambient: Sequence[str]
+
+
 class ProcessSpec(Part, frozen=True):
     """A process to start. Without a terminal ``stderr`` must not be 0."""
 
@@ -85,6 +105,12 @@ class ProcessSpec(Part, frozen=True):
     additional_groups: Sequence[str] = ()
     id: Annotated[str, _key(_LATE)] = ""
     no_input: Annotated[bool, _key(after_hello("no-input"))] = False
+    exact_groups: Annotated[bool, _PROCESS_LIMITS] = False
+    umask: Annotated[int | None, _PROCESS_LIMITS] = None
+    capabilities: Annotated[CapabilitySpec | None, _PROCESS_LIMITS] = None
+    rlimits: Annotated[Sequence[RLimitSpec] | None, _PROCESS_LIMITS] = None
+    no_new_privs: Annotated[bool | None, _PROCESS_LIMITS] = None
+    oom_score_adj: Annotated[int | None, _PROCESS_LIMITS] = None
     rows: Annotated[int, _TERMINAL_SIZE] = 0
     columns: Annotated[int, _TERMINAL_SIZE] = 0
     archive: Annotated[str, _ARCHIVE] = ""
@@ -97,15 +123,6 @@ class FileMap(Part, frozen=True):
     path: str
     read_only: bool
     writable: Annotated[bool, _MOUNTS] = False
-
-
-class RLimitSpec(Part, frozen=True):
-    """A resource limit; None for no limit."""
-
-    support = after_hello("confinement")
-    name: str
-    soft: int | None = None
-    hard: int | None = None
 
 
 class IPAddress(Part, frozen=True):
@@ -198,6 +215,14 @@ class DestroyPod(BareRequest, frozen=True):
     code = Code.DESTROYPOD
 
 
+class Sysctls(Request, frozen=True):
+    """Set parameters of the guest's kernel, by their names in sysctl(8)."""
+
+    code = Code.SYSCTLS
+    support = after_hello("sysctls")
+    sysctl: Mapping[str, str]
+
+
 # Containers.
 
 
@@ -225,6 +250,7 @@ class NewContainer(Request, frozen=True):
     capabilities: Annotated[Sequence[str] | None, _CONFINEMENT] = None
     no_new_privs: Annotated[bool, _CONFINEMENT] = False
     isolate: Annotated[bool, _key(after_hello("isolation"))] = False
+    own_pids: Annotated[bool, _key(after_hello("own-pids"))] = False
 
 
 class KillContainer(Request, frozen=True):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from vc_agent_hyperstart.dialect import Dialect
 from vc_agent_hyperstart.requests import (
+    CapabilitySpec,
     Env,
     FileMap,
     Interface,
@@ -27,6 +29,7 @@ from vc_core.driver import (
     GuestInterface,
     GuestMount,
     GuestNetwork,
+    RLimit,
     TerminalSize,
 )
 from vc_core.errors import ConfigError, NotSupportedError
@@ -134,11 +137,16 @@ def new_container(
         read_only=confinement.read_only,
         memory=confinement.memory,
         pids=confinement.pids,
-        rlimits=tuple(RLimitSpec(limit.name, limit.soft, limit.hard) for limit in confinement.rlimits),
+        rlimits=_rlimits(confinement.rlimits),
         capabilities=_capabilities(confinement, confined=confined),
         no_new_privs=confinement.no_new_privs and confined,
         isolate=confinement.isolate,
+        own_pids=confinement.pid_namespace == "own",
     )
+
+
+def _rlimits(limits: Sequence[RLimit]) -> tuple[RLimitSpec, ...]:
+    return tuple(RLimitSpec(limit.name, limit.soft, limit.hard) for limit in limits)
 
 
 def _check_mount(dialect: Dialect, mount: GuestMount, what: str, *, writable_dir: bool) -> None:
@@ -179,6 +187,12 @@ def process(
         user=cmd.user,
         group=cmd.group,
         additional_groups=cmd.additional_groups,
+        exact_groups=cmd.exact_groups,
+        umask=cmd.umask,
+        capabilities=None if cmd.capabilities is None else CapabilitySpec(*astuple(cmd.capabilities)),
+        rlimits=None if cmd.rlimits is None else _rlimits(cmd.rlimits),
+        no_new_privs=cmd.no_new_privs,
+        oom_score_adj=cmd.oom_score_adj,
         id=str(stdio) if dialect.by_id else "",
         no_input=dialect.ours and terminal is None and not has_input,
         rows=size.rows,

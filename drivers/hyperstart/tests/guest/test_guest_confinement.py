@@ -327,3 +327,23 @@ def test_usage_of_a_container_is_reported_until_it_is_removed(host: RawHost) -> 
     assert (usage["pids"], usage["oomKills"]) == (0, 0)
     host.ok(Code.REMOVECONTAINER, {"container": "brief"})
     assert host.refused(Code.STATS, {"container": "brief"}) == {"reason": "there is no container 'brief'"}
+
+
+@pytest.mark.parametrize("isolate", [False, True], ids=["not isolated", "isolated"])
+def test_pid_1_of_a_namespace_of_its_own_is_seen_by_nobody_else_and_outlives_sigterm(
+    host: RawHost, confined: Callable[..., str], isolate: bool
+) -> None:
+    name = confined("sleep", "54321", ownPids=True, isolate=isolate)
+    assert host.run(name, "cat", "/proc/1/cmdline")[1] == b"sleep\x0054321\0"
+    assert b"54321" not in host.run("c1", "ps")[1]
+    host.ok(Code.KILLCONTAINER, {"container": name, "signal": 15})  # pid 1 has no handler, so the kernel drops it
+    assert host.run(name, "cat", "/proc/1/cmdline")[1] == b"sleep\x0054321\0"
+
+
+def test_the_end_of_pid_1_ends_all_processes_of_its_namespace(host: RawHost) -> None:
+    first = host.start_container("brief", "sh", "-c", "read line; exit 5", ownPids=True)
+    further = host.exec("brief", "sleep", "1000000")
+    host.feed(first, b"\n")
+    assert host.finish(first)[0] == 5
+    assert host.finish(further)[0] == 137
+    host.ok(Code.REMOVECONTAINER, {"container": "brief"})

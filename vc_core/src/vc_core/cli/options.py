@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -26,6 +27,13 @@ _T = TypeVar("_T")
 _Options = TypeVar("_Options", bound="DataclassInstance")
 
 _COUNT = click.IntRange(min=0)
+
+
+def _mask(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    if text is not None and not re.fullmatch("0?[0-7]{1,3}", text):
+        raise click.BadParameter(f"{quoted(text)} is not an octal number up to 777.")
+    return None if text is None else int(text, 8)
+
 
 #: The command of a container whose caller gives none; v0.1.0's default.
 DEFAULT_COMMAND = "echo"
@@ -185,6 +193,11 @@ _CONTAINER_OPTIONS = (
         metavar="DIR",
         help="Directory of its command.  [default: that of the image, or /]",
     ),
+    click.option("--group-add", "groups", multiple=True, metavar="GROUP", help="Further group of it; repeatable."),
+    click.option("--umask", callback=_mask, metavar="OCTAL", help="What the files that it makes lack.  [default: 022]"),
+    click.option(
+        "--oom-score-adj", type=click.IntRange(-1000, 1000), metavar="N", help="With 1000 the kernel kills it first."
+    ),
     mount_option,
     click.option("--read-only", is_flag=True, help="The container cannot write to its root file system."),
     click.option("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
@@ -197,6 +210,13 @@ _CONTAINER_OPTIONS = (
     click.option("--cap-add", multiple=True, metavar="NAME", help="Give it this capability; ALL for all; repeatable."),
     click.option("--cap-drop", multiple=True, metavar="NAME", help="Take this capability; ALL for all; repeatable."),
     click.option("--isolate", is_flag=True, help="Other containers of the pod cannot reach its processes."),
+    click.option(
+        "--pid-namespace",
+        type=click.Choice(["pod", "own"]),
+        default="pod",
+        show_default=True,
+        help="With own it sees its own processes only, and its command is pid 1.",
+    ),
     click.option("--new-privileges", is_flag=True, help="Let set-user-id programs give rights, as sudo needs."),
 )
 
@@ -213,6 +233,9 @@ class ContainerOptions:
     env_files: tuple[str, ...]
     user: str
     workdir: str
+    groups: tuple[str, ...]
+    umask: int | None
+    oom_score_adj: int | None
     mounts: tuple[str, ...]
     read_only: bool
     writable_rootfs: bool
@@ -223,6 +246,7 @@ class ContainerOptions:
     cap_add: tuple[str, ...]
     cap_drop: tuple[str, ...]
     isolate: bool
+    pid_namespace: Literal["pod", "own"]
     new_privileges: bool
 
     def config(self, container_id: str, text: str | None, image: str, **more: Any) -> ContainerConfig:
@@ -237,8 +261,13 @@ class ContainerOptions:
             image=image,
             entrypoint=None if self.entrypoint is None else _split("entry point", self.entrypoint),
             stop_signal=self.stop_signal,
-            cmd=command(
-                text, self.argv, environment.variables(self.env_files, self.envs), self.user, self.workdir, image
+            cmd=replace(
+                command(
+                    text, self.argv, environment.variables(self.env_files, self.envs), self.user, self.workdir, image
+                ),
+                additional_groups=self.groups,
+                umask=self.umask,
+                oom_score_adj=self.oom_score_adj,
             ),
             mounts=parsed("--mount", vc_core.Mount.parse, self.mounts),
             read_only=self.read_only,
@@ -250,6 +279,7 @@ class ContainerOptions:
             capabilities=_capabilities(self.cap_add, self.cap_drop),
             no_new_privs=not self.new_privileges,
             isolate=self.isolate,
+            pid_namespace=self.pid_namespace,
             **more,
         )
 

@@ -72,6 +72,14 @@ _OPTIONS = (
         "--init-cmd",
         help=f"The command as one string, split as a shell does.  [default: the image's, or {options.DEFAULT_COMMAND}]",
     ),
+    click.option("--hostname", default="", metavar="NAME", help="Host name of the VM.  [default: the pod's id]"),
+    click.option(
+        "--sysctl",
+        "sysctls",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Parameter of the guest's kernel while it runs; repeatable.",
+    ),
     click.option("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the host's default."),
     click.option(
         "--memory",
@@ -182,6 +190,8 @@ class PodOptions:
     agent_options: tuple[str, ...]
     volumes: tuple[str, ...]
     sockets: tuple[str, ...]
+    hostname: str
+    sysctls: tuple[str, ...]
     cpus: int
     memory: int
     init_cmd: str | None
@@ -224,6 +234,8 @@ class PodOptions:
             sockets=options.parsed("--socket", vc_core.Socket.parse, self.sockets),
             containers=[container],
             network=self._network_config(),
+            hostname=self.hostname,
+            sysctls=dict(options.pair("--sysctl", text) for text in self.sysctls),
             strict=self.strict,
         )
 

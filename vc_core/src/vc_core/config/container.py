@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from vc_core.config.fields import Accepts, Count, HostPath, check_fields
 from vc_core.config.ids import check_id
-from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit, full_capabilities
+from vc_core.config.limits import DEFAULT_CAPABILITIES, CapabilitySets, RLimit, full_capabilities
 from vc_core.config.signals import number
 from vc_core.config.values import join_parts, set_fields, split_parts
 from vc_core.errors import ConfigError
@@ -52,7 +54,8 @@ class Cmd:
     """A command to run in a container: ``args[0]`` is looked up in PATH of ``envs``. ``Cmd(["ls", "-l"])`` is one.
 
     A further command in a container has the container's own variables besides its own, and where it leaves them empty
-    the container's own directory, user, group and additional groups.
+    the container's own directory, user, group and additional groups. The last fields take the place of what the
+    container says of all of its processes.
     """
 
     args: Sequence[str] = field(default=(), kw_only=False)  #: program and arguments
@@ -61,6 +64,12 @@ class Cmd:
     user: str = ""  #: name or number in the container; empty: root, or that of the image
     group: str = ""  #: name or number; empty: the user's own
     additional_groups: Sequence[str] = ()  #: names or numbers, besides those that list the user
+    exact_groups: bool = False  #: the additional groups are all; those that list the user are not added
+    umask: Annotated[int, msgspec.Meta(ge=0, le=0o777)] | None = None  #: what files it makes lack; None: 0o022
+    capabilities: CapabilitySets | None = None  #: all five sets; None: those of the container
+    rlimits: Sequence[RLimit] | None = None  #: its resource limits; None: those of the container
+    no_new_privs: bool | None = None  #: set-user-id programs grant no rights; None: as the container says
+    oom_score_adj: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None  #: 1000: killed first; None: 0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -161,6 +170,7 @@ class ContainerConfig:
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: capabilities(7) of its root user; "ALL" for all
     no_new_privs: bool = True  #: set-user-id programs grant no rights
     isolate: bool = False  #: other containers of the pod can neither see nor reach its processes
+    pid_namespace: Literal["pod", "own"] = "pod"  #: "own": it sees its own processes only, and its first one is pid 1
 
     def __post_init__(self) -> None:
         check_id("container", self.id)

@@ -97,6 +97,8 @@ def _kept(wanted: Any, value: object, owner: str, name: str) -> object:
     ``owner``: the class, for errors; ``name``: the field, with the indexes that lead to the entry.
     """
     origin, parts = get_origin(wanted) or wanted, get_args(wanted)
+    if NoneType in parts and (inner := _optional(parts)) is not None and value is not None:
+        return _kept(inner, value, owner, name)
     if wanted is Any or (origin is Annotated and parts[0] is Any):
         return value
     if origin is Annotated and isinstance(parts[1], PathKind):
@@ -114,6 +116,11 @@ def _kept(wanted: Any, value: object, owner: str, name: str) -> object:
             raise _refused(wanted, value, owner, name)
         return value
     return _scalar(wanted, value, owner, name)
+
+
+def _optional(parts: tuple[Any, ...]) -> Any:
+    """Return the list or class of the configuration that a field holds unless it is None; None for another type."""
+    return next((part for part in parts if is_dataclass(part) or get_origin(part) in LISTS), None)
 
 
 def _path(kind: PathKind, value: object, owner: str, name: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Annotated
 
 import msgspec
 
 from vc_core.config.fields import check_fields
+from vc_core.config.values import set_fields
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
 
@@ -70,11 +72,43 @@ class RLimit:
         return f"{self.name}={soft}:{hard}"
 
 
-def full_capabilities(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the full names of capabilities, in the kernel's order; "ALL" is all of them. Raises ConfigError."""
+@frozen(kw_only=True)
+class CapabilitySets:
+    """The five sets of capabilities(7) that a command begins with, each as names; "ALL" for all.
+
+    A command of root gets those of ``bounding`` at its execve, as execve(2) has it; one of another user the ``ambient``
+    ones.
+    """
+
+    bounding: Sequence[str] = ()  #: what it, and what it executes, can get at most
+    effective: Sequence[str] = ()  #: what it uses
+    permitted: Sequence[str] = ()  #: what it may make effective
+    inheritable: Sequence[str] = ()  #: what files that inherit them give to what it executes
+    ambient: Sequence[str] = ()  #: what it keeps at an execve though it is not root
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for one in fields(self):
+            set_fields(self, **{one.name: full_capabilities(getattr(self, one.name), one.name)})
+        for name, among in (
+            ("effective", "permitted"),
+            ("inheritable", "bounding"),
+            ("ambient", "permitted"),
+            ("ambient", "inheritable"),
+        ):
+            if extra := [one for one in getattr(self, name) if one not in getattr(self, among)]:
+                raise ConfigError(
+                    f"capability {extra[0]!r} is {name} but not {among}, which the kernel refuses; add it there",
+                    field=name,
+                )
+
+
+def full_capabilities(names: Iterable[str], field: str = "capabilities") -> tuple[str, ...]:
+    """Return the full names of capabilities, in the kernel's order; "ALL" is all of them.
+
+    ``field``: the one that has them, for errors. Raises ConfigError.
+    """
     wanted = {f"CAP_{name.upper().removeprefix('CAP_')}" for name in names}
     if unknown := sorted(wanted - {"CAP_ALL", *CAPABILITIES}):
-        raise ConfigError(
-            f"capability {unknown[0]!r} is unknown; see capabilities(7) for their names", field="capabilities"
-        )
+        raise ConfigError(f"capability {unknown[0]!r} is unknown; see capabilities(7) for their names", field=field)
     return tuple(name for name in CAPABILITIES if name in wanted or "CAP_ALL" in wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, field, fields, is_dataclass, replace
 from typing import Annotated, Any
@@ -15,6 +16,12 @@ from vc_core.config.network import NetworkConfig
 from vc_core.config.values import join_parts, quoted, set_fields, split_parts
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
+
+#: Bytes of a host name at most (HOST_NAME_MAX of linux/limits.h).
+_HOSTNAME_MAX = 64
+
+_HOSTNAME = re.compile(rf"|[A-Za-z0-9]([A-Za-z0-9.-]{{,{_HOSTNAME_MAX - 2}}}[A-Za-z0-9])?", re.ASCII)
+_SYSCTL = re.compile(r"[\w-]+(\.[\w-]+)+", re.ASCII)
 
 #: QEMU refuses longer mount tags (measured on 7.2; the virtio-9p config field holds 32 bytes).
 MOUNT_TAG_MAX = 31
@@ -158,13 +165,21 @@ class PodConfig:
     sockets: Sequence[Socket] = ()  #: host sockets that are serial ports of the guest
     containers: Sequence[ContainerConfig] = ()  #: containers that are created with the pod
     network: NetworkConfig = field(default_factory=NetworkConfig)  #: its network; by default none
+    hostname: str = ""  #: host name of the guest and its containers; empty: the id
+    sysctls: Mapping[str, str] = field(default_factory=dict)  #: parameters of the guest's kernel, as for sysctl(8)
     strict: bool | None = None  #: start only in a full jail; None: as the host's configuration file says
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.id:
             check_id("pod", self.id)
-        set_fields(self, agent_config=_agent_options(self.agent_config))
+        if not _HOSTNAME.fullmatch(self.hostname):
+            raise ConfigError(
+                f"host name {self.hostname!r} of the pod is not valid; give {_HOSTNAME_MAX} letters, digits, '-' and "
+                "'.' at most, a letter or digit first and last",
+                field="hostname",
+            )
+        set_fields(self, agent_config=_agent_options(self.agent_config), sysctls=_checked_sysctls(self.sysctls))
         for what, listed, names in (
             ("container id", "containers", [container.id for container in self.containers]),
             ("mount tag", "volumes", [volume.mount_tag for volume in self.volumes]),
@@ -176,6 +191,25 @@ class PodConfig:
     def with_id(self, pod_id: str) -> PodConfig:
         """Return this configuration with another id. Raises ConfigError for an id that is not valid."""
         return replace(self, id=pod_id)
+
+
+def _checked_sysctls(given: Mapping[str, object]) -> dict[str, str]:
+    """Return parameters of the kernel; a value can be given as a number. Raises ConfigError."""
+    found = {}
+    for name, value in given.items():
+        text = str(value) if type(value) is int else value
+        if not isinstance(name, str) or not _SYSCTL.fullmatch(name):
+            raise ConfigError(
+                f"parameter {quoted(name)} of the guest's kernel is not a name such as net.ipv4.ip_forward",
+                field="sysctls",
+            )
+        if not isinstance(text, str) or "\0" in text:
+            raise ConfigError(
+                f"parameter {name!r} of the guest's kernel is {quoted(value)}; give text or a whole number",
+                field="sysctls",
+            )
+        found[name] = text
+    return found
 
 
 def _agent_options(config: Any) -> dict[str, Any]:

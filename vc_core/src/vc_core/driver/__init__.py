@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vc_core.config.container import Cmd, EnvVar, Mount
-    from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLIMITS, RLimit
+    from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLIMITS, CapabilitySets, RLimit
     from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
     from vc_core.config.pod import HypervisorConfig, Param, Resources, Socket, Volume
     from vc_core.driver import console_log, initramfs, vm_process
@@ -75,6 +75,7 @@ _HOMES = {
     "CAPABILITIES": "config.limits",
     "DEFAULT_CAPABILITIES": "config.limits",
     "RLIMITS": "config.limits",
+    "CapabilitySets": "config.limits",
     "RLimit": "config.limits",
     "NetworkConfig": "config.network",
     "NetworkMode": "config.network",
@@ -159,6 +160,7 @@ __all__ = [
     "BlockDevice",
     "Boot",
     "BuiltGuest",
+    "CapabilitySets",
     "Channel",
     "CheckOutcome",
     "Cmd",

@@ -7,6 +7,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import Literal
 
 from vc_core.config.container import Cmd
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit
@@ -70,6 +71,9 @@ class AgentCapability(StrEnum):
     DISKS = "disks"  #: root file systems can be disks
     LIMITS = "limits"  #: containers have limits, chosen capabilities, and roots that cannot be written
     ISOLATION = "isolation"  #: containers can be isolated from the others of the pod
+    PID_NAMESPACE = "pid-namespace"  #: containers can have a pid namespace of their own
+    PROCESS_LIMITS = "process-limits"  #: commands can have exact groups, and what else Cmd has after them
+    SYSCTLS = "sysctls"  #: set_sysctls works
     STATS = "stats"  #: stats works
     NETWORK = "network"  #: the pod's network is configured in the guest
     REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
@@ -146,6 +150,7 @@ class Confinement:
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES  #: full names, such as CAP_CHOWN
     no_new_privs: bool = True
     isolate: bool = False  #: other containers can neither see, signal and trace its processes nor use its IPC objects
+    pid_namespace: Literal["pod", "own"] = "pod"  #: "own": its first process is pid 1 of a pid namespace of its own
 
 
 @frozen
@@ -167,7 +172,7 @@ class GuestContainer:
     confinement: Confinement = Confinement()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GuestCopy:
     """What is copied between a container's files and the streams of a process, as a tar archive in GNU's format.
 
@@ -256,6 +261,14 @@ class Agent(ABC):
         ``network``: what to configure, None when the pod has no network; only with Capability NETWORK.
         Raises NotSupportedError when the agent cannot give a pod a root of its own, AgentError.
         """
+
+    async def set_sysctls(self, sysctls: Mapping[str, str], timeout: float) -> None:
+        """Set parameters of the guest's kernel by their names in sysctl(8), in the namespaces of the pod.
+
+        Called after :meth:`start_pod`, before any container starts. Only with Capability SYSCTLS. Raises AgentError
+        with the guest's reason; NotSupportedError by default.
+        """
+        raise unsupported("agent", self, "set parameters of the guest's kernel")
 
     @abstractmethod
     async def stop_pod(self, timeout: float) -> None:

@@ -194,6 +194,10 @@ class AgentProxy(Agent):
         """See :class:`Agent`."""
         await self.inner.start_pod(hostname, root_fs, timeout, network)
 
+    async def set_sysctls(self, sysctls: Mapping[str, str], timeout: float) -> None:
+        """See :class:`Agent`."""
+        await self.inner.set_sysctls(sysctls, timeout)
+
     async def stop_pod(self, timeout: float) -> None:
         """See :class:`Agent`."""
         await self.inner.stop_pod(timeout)

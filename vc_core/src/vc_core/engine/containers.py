@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from vc_core.config.ids import pod_uuid
 from vc_core.driver.agent import (
     Agent,
     AgentCapability,
-    Confinement,
     GuestContainer,
     GuestDisk,
     GuestMount,
@@ -28,6 +27,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.commands import completed
+from vc_core.engine.demands import check_command, confinement
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
@@ -98,7 +98,8 @@ class Containers:
         nothing of the start is left then but the size limits of mounts, which stay until the container is deleted.
         """
         agent = machine.agent
-        confinement = _confinement(agent, config)
+        confined = confinement(agent, config)
+        check_command(agent, f"the command of container {config.id!r}", config.cmd)
         io, terminal = self._streams(config, attachment)
         process: GuestProcessId | None = None
         try:
@@ -118,7 +119,7 @@ class Containers:
                 mounts=mounts,
                 disk=disk,
                 writable_root_fs=config.writable_root_fs,
-                confinement=confinement,
+                confinement=confined,
             )
             process = await agent.start_container(guest, io, AGENT_TIMEOUT)
             self._ledger.commit_container(
@@ -369,20 +370,3 @@ class Containers:
             if killed:
                 return f"{OUT_OF_MEMORY}: the guest's kernel killed {killed} of its processes"
         return ""
-
-
-def _confinement(agent: Agent, config: ContainerConfig) -> Confinement:
-    """Return what a container's processes may do. Raises NotSupportedError for limits that the agent cannot set."""
-    wanted = {one.name: getattr(config, one.name) for one in fields(Confinement)}
-    if AgentCapability.LIMITS not in agent.capabilities:
-        usual = Confinement()
-        if asked := [name for name, value in wanted.items() if value != getattr(usual, name)]:
-            raise NotSupportedError(
-                f"container {config.id!r} has {', '.join(asked)}, which the agent of its pod cannot set; leave it out"
-            )
-    if config.isolate and AgentCapability.ISOLATION not in agent.capabilities:
-        raise NotSupportedError(
-            f"container {config.id!r} has isolate, but the agent of its pod separates no containers; leave it out, or "
-            "give the container a pod of its own"
-        )
-    return Confinement(**wanted)

@@ -16,6 +16,7 @@ from vc_core.driver.devices import Device, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.commands import completed
+from vc_core.engine.demands import check_command, check_sysctls
 from vc_core.engine.guest_network import guest_network
 from vc_core.engine.ledger import Ledger
 from vc_core.errors import (
@@ -171,7 +172,12 @@ class Machine:
                 f"{self._ledger.name} has a network, which its agent {self._ledger.record.agent!r} cannot configure in "
                 "the guest; leave it out"
             )
-        await self.while_alive(self.agent.start_pod(self._ledger.record.id, pod_root, AGENT_TIMEOUT, network))
+        config = self._ledger.config
+        check_sysctls(self.agent, self._ledger.name, config.sysctls)
+        hostname = config.hostname or self._ledger.record.id
+        await self.while_alive(self.agent.start_pod(hostname, pod_root, AGENT_TIMEOUT, network))
+        if config.sysctls:
+            await self.while_alive(self.agent.set_sysctls(config.sysctls, AGENT_TIMEOUT))
 
     async def exec(
         self,
@@ -186,6 +192,7 @@ class Machine:
         ``on_started`` is called with the process once it has started. Cancelling kills the process.
         Raises CommandError and other AgentErrors, NotSupportedError, HypervisorError when the VM ends first.
         """
+        check_command(self.agent, "the command", cmd)
         starting = self.agent.exec(container_id, completed(cmd), io, AGENT_TIMEOUT, terminal)
         return await self._finish(starting, on_started)
 

@@ -48,4 +48,10 @@ def inherit(cmd: Cmd, inherited: Cmd) -> Cmd:
         user=cmd.user or inherited.user,
         group=cmd.group or ("" if cmd.user else inherited.group),
         additional_groups=cmd.additional_groups or (() if cmd.user else inherited.additional_groups),
+        exact_groups=cmd.exact_groups or (not (cmd.user or cmd.additional_groups) and inherited.exact_groups),
+        umask=inherited.umask if cmd.umask is None else cmd.umask,
+        capabilities=inherited.capabilities if cmd.capabilities is None else cmd.capabilities,
+        rlimits=inherited.rlimits if cmd.rlimits is None else cmd.rlimits,
+        no_new_privs=inherited.no_new_privs if cmd.no_new_privs is None else cmd.no_new_privs,
+        oom_score_adj=inherited.oom_score_adj if cmd.oom_score_adj is None else cmd.oom_score_adj,
     )

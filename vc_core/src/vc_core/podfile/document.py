@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 
 from vc_core.config.fields import field_types, short_form
@@ -94,6 +95,8 @@ def _object(cls: type[_T], given: Mapping[str, Any], path: Path) -> _T:
 def _value(wanted: Any, value: Any, path: Path) -> Any:
     """Return a value for a field; what is of no use for it is left for the field's class to refuse. Raises _Refused."""
     origin, parts = get_origin(wanted) or wanted, get_args(wanted)
+    if NoneType in parts and len(parts) == 2:
+        return None if value is None else _value(parts[parts[0] is NoneType], value, path)
     if origin is Annotated:
         return value
     if origin in LISTS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,24 @@ _OPEN_FILES = 1024
 _DIRECTORIES = ("/", "/etc", "/tmp")
 
 
+def capability_mask(names: Iterable[str]) -> int:
+    """Return a set of capabilities as the kernel shows it."""
+    return sum(1 << CAPABILITIES.index(name) for name in names)
+
+
 class FakeContainer:
     """What one container is, by its NEWCONTAINER; the pod itself is one without limits.
 
-    ``share`` and ``writable`` are the directories of the host from which its mounts come.
+    ``share`` and ``writable`` are the directories of the host from which its mounts come, ``kernel`` the parameters of
+    the guest's kernel.
     """
 
-    def __init__(self, spec: Mapping[str, Any], share: Path | None, writable: Path | None) -> None:
+    def __init__(
+        self, spec: Mapping[str, Any], share: Path | None, writable: Path | None, kernel: Mapping[str, str]
+    ) -> None:
         self._spec = spec
+        self._kernel = kernel
+        self.own_pids: bool = spec.get("ownPids", False)
         self.no_new_privs: bool = spec.get("noNewPrivs", False)
         self.worked = 0  #: nanoseconds
         self._read_only: bool = spec.get("readOnly", False)
@@ -43,7 +53,7 @@ class FakeContainer:
     @property
     def bounding(self) -> int:
         """The capabilities that a process can have at most, as /proc/PID/status has them."""
-        return sum(1 << CAPABILITIES.index(name) for name in self._spec.get("capabilities") or CAPABILITIES)
+        return capability_mask(self._spec.get("capabilities") or CAPABILITIES)
 
     def _find(self, path: str) -> tuple[Path, bool] | None:
         """Return the host's file for a path on a mount, and whether it is read-only."""
@@ -54,6 +64,9 @@ class FakeContainer:
 
     def read(self, path: str) -> bytes | None:
         """Return the content of a file, None if there is none."""
+        if path.startswith("/proc/sys/"):
+            value = self._kernel.get(path.removeprefix("/proc/sys/").replace("/", "."))
+            return None if value is None else value.encode()
         if (found := self._find(path)) is not None:
             return found[0].read_bytes() if found[0].exists() else None
         return self._written.get(path)
@@ -91,7 +104,8 @@ class Identity:
         wanted = spec.get("user") or "0"
         entry = next((one for one in users if wanted in (one[0], one[2])), None)
         user, own = (int(entry[2]), int(entry[3])) if entry else (_number(wanted), 0)
-        member = {int(one[2]) for one in groups if spec.get("user") and entry and entry[0] in one[3].split(",")}
+        listed = spec.get("user") and entry and not spec.get("exactGroups")
+        member = {int(one[2]) for one in groups if listed and entry and entry[0] in one[3].split(",")}
         first = group(spec["group"]) if spec.get("group") else own
         return cls(user, first, frozenset({first, *member, *map(group, spec.get("additionalGroups", ()))}))
 

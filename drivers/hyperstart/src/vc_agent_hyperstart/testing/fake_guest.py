@@ -26,7 +26,7 @@ from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
     "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
-    "times", "close-output",
+    "times", "close-output", "own-pids", "sysctls", "process-limits",
 )  # fmt: skip
 
 
@@ -78,7 +78,9 @@ class FakeHyperstart:
         self._pod = False
         self._containers: dict[str, FakeProcess] = {}
         self._shares = share, writable
-        self._insides = {"": FakeContainer({}, *self._shares)}  #: what processes are in: the pod, and containers
+        self.kernel = {"net.ipv4.ip_default_ttl": "64"}  #: parameters of its kernel
+        #: What processes are in: the pod, and containers.
+        self._insides = {"": FakeContainer({}, *self._shares, self.kernel)}
         self._late: list[tuple[int, bytes]] = []
         self._background: list[asyncio.Task[None]] = []
         self.control = Port(">II", self._on_command, self._on_control_bytes, lambda: None, self.violations.append)
@@ -161,6 +163,7 @@ class FakeHyperstart:
             Code.STATS: self._stats,
             Code.WAKE: self._wake,
             Code.TIMES: self._times,
+            Code.SYSCTLS: self._sysctls,
         }
         if code not in handlers:
             self._refuse(f"no command has the code {code}")
@@ -236,6 +239,14 @@ class FakeHyperstart:
         phases, self.phases = self.phases, []
         self._answer(json.dumps({"now": FAKE_NOW, "phases": phases}).encode())
 
+    def _sysctls(self, payload: bytes) -> None:
+        for name, value in self._load("sysctls", payload)["sysctl"].items():
+            if name not in self.kernel:
+                self._refuse(f"sysctl {name!r}: No such file or directory")
+                return
+            self.kernel[name] = value
+        self._answer()
+
     def _start_pod(self, payload: bytes) -> None:
         pod = self._load("pod", payload)
         if not pod["hostname"] or pod["containers"]:
@@ -260,7 +271,7 @@ class FakeHyperstart:
         if not self._pod or container["id"] in self._containers:
             self._refuse("there is no pod, or the container exists")
             return
-        self._insides[container["id"]] = FakeContainer(container, *self._shares)
+        self._insides[container["id"]] = FakeContainer(container, *self._shares, self.kernel)
         self._run(container["id"], container["process"], init=True)
 
     def _exec(self, payload: bytes) -> None:

@@ -17,13 +17,13 @@ _KEYS = {
         "id image rootfs fstype addr volumes fsmap process restartPolicy initialize ports",
         "",
         "sysctl readOnly",
-        "overlay overlaySize memory pids rlimits capabilities noNewPrivs isolate",
+        "overlay overlaySize memory pids rlimits capabilities noNewPrivs isolate ownPids",
     ),
     "process": (
         "terminal stdio stderr args envs workdir user group additionalGroups",
         "id",
         "",
-        "noInput rows columns",
+        "noInput rows columns exactGroups umask capabilities rlimits noNewPrivs oomScoreAdj",
     ),
     "env": ("env value", "", "", ""),
     "fsmap": ("source path readOnly dockerVolume", "", "", "writable"),
@@ -31,6 +31,7 @@ _KEYS = {
     "interface": ("device ipAddress netMask ipAddresses newDeviceName", "", "mtu", "mac"),
     "address": ("ipAddress netMask", "", "", ""),
     "route": ("dest gateway device", "", "", ""),
+    "sysctls": ("", "", "", "sysctl"),
     "exec": ("container process", "", "", ""),
     "routes": ("routes", "", "", ""),
 }

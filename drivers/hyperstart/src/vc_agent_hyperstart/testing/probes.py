@@ -30,6 +30,8 @@ COMMANDS = Commands(
     show=("show",),
     store=("store",),
     limits=("limits",),
+    process_limits=("process-limits",),
+    own_number=("own-number", "100000"),
     work=("work",),
 )
 
@@ -127,6 +129,17 @@ async def _limits(process: FakeProcess) -> int:
     return 0
 
 
+async def _process_limits(process: FakeProcess) -> int:
+    await process.write("\n".join(process.limits).encode())
+    return 0
+
+
+async def _own_number(process: FakeProcess) -> int:
+    await process.write(b"%d\n" % (1 if process.init and process.inside.own_pids else process.stdio))
+    await asyncio.sleep(int(process.args[1]))
+    return 0
+
+
 async def _work(process: FakeProcess) -> int:
     process.inside.worked += 1_000_000
     return 0
@@ -149,5 +162,7 @@ PROBES: Mapping[str, Program] = {
     "show": _show,
     "store": _store,
     "limits": _limits,
+    "process-limits": _process_limits,
+    "own-number": _own_number,
     "work": _work,
 }

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from vc_agent_hyperstart.codec import StreamControlType
-from vc_agent_hyperstart.testing.containers import FakeContainer, Identity
+from vc_agent_hyperstart.testing.containers import FakeContainer, Identity, capability_mask
 from vc_agent_hyperstart.testing.wire import CREDIT_STEP, PAYLOAD_MAX, WINDOW, Port
+from vc_core.driver import CAPABILITIES
 
 #: An original keeps this much input of a process, drops the rest, and dies of frames above the second figure.
 ORIGINAL_INPUT_MAX = 512
@@ -64,6 +65,21 @@ class FakeProcess:
     def identity(self) -> Identity:
         """Who the process is. Raises LookupError for a user or group that the containers do not have."""
         return Identity.of(self._spec)
+
+    @property
+    def limits(self) -> list[str]:
+        """What limits the process, as its umask and files below /proc show it if it is not root."""
+        spec, inside = self._spec, self.inside
+        sets = spec.get("capabilities") or dict.fromkeys(("inheritable", "ambient"), ()) | {"bounding": CAPABILITIES}
+        shown = [sets[name] for name in ("inheritable", "ambient", "ambient", "bounding", "ambient")]
+        files = {limit["name"]: limit["soft"] for limit in spec.get("rlimits", ())}.get("nofile", inside.open_files)
+        return [
+            f"{spec.get('umask', 0o022):04o}",
+            str(spec.get("oomScoreAdj", 0)),
+            str(files),
+            *(f"{capability_mask(names):016x}" for names in shown),
+            str(int(spec.get("noNewPrivs", inside.no_new_privs))),
+        ]
 
     async def read(self, limit: int = PAYLOAD_MAX) -> bytes:
         """Return the next input, empty at its end."""

@@ -6,6 +6,7 @@ from vc_core.testing.contract.agent.confinement import Confinements
 from vc_core.testing.contract.agent.connection import Connection
 from vc_core.testing.contract.agent.containers import Containers
 from vc_core.testing.contract.agent.copies import Copies
+from vc_core.testing.contract.agent.engine_needs import EngineNeeds
 from vc_core.testing.contract.agent.environment import Environment
 from vc_core.testing.contract.agent.probes import DATA, MUCH, NUMBERS, Commands
 from vc_core.testing.contract.agent.streams import Streams
@@ -14,7 +15,7 @@ from vc_core.testing.contract.agent.terminals import Terminals
 
 
 class AgentContract(
-    Connection, Containers, CommandRuns, Streams, Copies, Environment, Terminals, Confinements, TakeOver
+    Connection, Containers, CommandRuns, Streams, Copies, Environment, Terminals, Confinements, EngineNeeds, TakeOver
 ):
     """Subclass this for an agent, set ``driver_name``, and override the fixture ``guest``.
 

@@ -65,6 +65,14 @@ class Commands:
         "ulimit -n; while read -r name value; do case $name in CapBnd: | NoNewPrivs:) echo $value ;; esac; done "
         "</proc/self/status"
     )
+    process_limits: tuple[str, ...] = _sh(  #: prints umask, oom_score_adj, limit of open files; 6 lines of its status
+        "umask; cat /proc/self/oom_score_adj; ulimit -n; while read -r name value; do case $name in "
+        "Cap???: | NoNewPrivs:) echo $value ;; esac; done </proc/self/status"
+    )
+    own_number: tuple[str, ...] = (  #: prints its process number, then runs for SECONDS, the last argument
+        *_sh('echo $$; sleep "$1"'),
+        "100000",
+    )
     work: tuple[str, ...] = _sh('i=0; while [ "$i" -lt 30000 ]; do i=$((i + 1)); done')  #: uses processor time
 
 

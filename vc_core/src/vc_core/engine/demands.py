@@ -1,0 +1,59 @@
+"""What the configuration of a pod and its containers demands of the agent, which may lack the capability for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+
+from vc_core.config.container import Cmd, ContainerConfig
+from vc_core.driver.agent import Agent, AgentCapability, Confinement
+from vc_core.errors import NotSupportedError
+
+#: The capability that a field of ContainerConfig needs of the agent. All other fields of Confinement need LIMITS.
+_NEEDED: Mapping[str, AgentCapability] = MappingProxyType(
+    {
+        "isolate": AgentCapability.ISOLATION,
+        "pid_namespace": AgentCapability.PID_NAMESPACE,
+    }
+)
+
+#: The fields of Cmd that need PROCESS_LIMITS.
+_OF_COMMANDS = ("exact_groups", "umask", "capabilities", "rlimits", "no_new_privs", "oom_score_adj")
+
+
+def confinement(agent: Agent, config: ContainerConfig) -> Confinement:
+    """Return what a container's processes may do. Raises NotSupportedError for what the agent cannot set."""
+    wanted = {one.name: getattr(config, one.name) for one in fields(Confinement)}
+    usual = Confinement()
+    lacking = [
+        name
+        for name, value in wanted.items()
+        if value != getattr(usual, name) and _NEEDED.get(name, AgentCapability.LIMITS) not in agent.capabilities
+    ]
+    if lacking == ["isolate"]:
+        raise NotSupportedError(
+            f"container {config.id!r} has isolate, but the agent of its pod separates no containers; leave it out, or "
+            "give the container a pod of its own"
+        )
+    if lacking:
+        raise _lacks(f"container {config.id!r}", lacking)
+    return Confinement(**wanted)
+
+
+def _lacks(what: str, names: list[str]) -> NotSupportedError:
+    return NotSupportedError(f"{what} has {', '.join(names)}, which the agent of its pod cannot set; leave it out")
+
+
+def check_command(agent: Agent, what: str, cmd: Cmd) -> None:
+    """Raise NotSupportedError for what a command has of its own and the agent cannot set; ``what`` names it."""
+    usual = Cmd()
+    own = [name for name in _OF_COMMANDS if getattr(cmd, name) != getattr(usual, name)]
+    if own and AgentCapability.PROCESS_LIMITS not in agent.capabilities:
+        raise _lacks(what, own)
+
+
+def check_sysctls(agent: Agent, what: str, sysctls: Mapping[str, str]) -> None:
+    """Raise NotSupportedError for settings of the kernel that the agent cannot make; ``what`` names the pod."""
+    if sysctls and AgentCapability.SYSCTLS not in agent.capabilities:
+        raise _lacks(what, ["sysctls"])

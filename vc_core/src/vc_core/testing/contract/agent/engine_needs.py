@@ -1,0 +1,122 @@
+"""What container engines need beyond containers that run: each as the agent's capabilities say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from vc_core.config.container import Cmd
+from vc_core.config.limits import CapabilitySets, RLimit
+from vc_core.driver.agent import Agent, AgentCapability, Confinement
+from vc_core.errors import AgentError, NotSupportedError
+from vc_core.testing.contract.agent.base import AgentFixtures, StartGuest, Way
+from vc_core.testing.contract.running import TIMEOUT, run
+from vc_core.testing.process_io import RecordedIO
+
+_STREAMS = (AgentCapability.EXEC, AgentCapability.STREAMS)
+
+#: A command with limits of its own, and what its probe prints: the sets of a user who is not root after an execve.
+_LIMITED: Mapping[str, Any] = {
+    "user": "bob",
+    "umask": 0o027,
+    "oom_score_adj": 300,
+    "rlimits": [RLimit("nofile", 99, 99)],
+    "no_new_privs": False,
+    "capabilities": CapabilitySets(
+        bounding=["CHOWN", "KILL", "SETUID"],
+        effective=["CHOWN"],
+        permitted=["CHOWN", "KILL"],
+        inheritable=["CHOWN", "KILL"],
+        ambient=["KILL"],
+    ),
+}
+_LIMITS_SEEN = {
+    "umask": 0o027,
+    "oom_score_adj": 300,
+    "limit of open files": 99,
+    "inheritable set": 1 << 0 | 1 << 5,
+    "permitted set": 1 << 5,
+    "effective set": 1 << 5,
+    "bounding set": 1 << 0 | 1 << 5 | 1 << 7,
+    "ambient set": 1 << 5,
+    "no_new_privs": 0,
+}
+#: The bases of these numbers.
+_BASES = (8, 10, 10, 16, 16, 16, 16, 16, 10)
+
+#: A parameter of the kernel that a pod may have with any value.
+_SYSCTL = "net.ipv4.ip_default_ttl"
+
+
+class EngineNeeds(AgentFixtures):
+    """What container engines need."""
+
+    async def _print(self, agent: Agent, container_id: str, *args: str) -> str:
+        """Return what a further command in a container prints that succeeds."""
+        io = RecordedIO()
+        process = await agent.exec(container_id, Cmd(args=args), io, TIMEOUT)
+        code = await self._exit_code(agent, process, f"{args} in container {container_id}")
+        assert code == 0, f"{args} ended with {code} and {bytes(io.stderr)[:200]!r}"
+        return bytes(io.stdout).decode().strip()
+
+    def test_the_first_process_of_a_pid_namespace_of_its_own_is_number_one(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS, AgentCapability.PID_NAMESPACE) as agent:
+                io = RecordedIO(None)
+                own = Confinement(pid_namespace="own")
+                await self._start_container(agent, "c2", self.commands.own_number, io, confinement=own)
+                await self._until(io, b"\n", f"{Way.FIRST}, {self.commands.own_number},")
+                assert io.stdout.split()[0] == b"1", (
+                    f"the first process has the number {bytes(io.stdout)!r} in a pid namespace of its own"
+                )
+                further = (await self._print(agent, "c2", *self.commands.own_number[:-1], "0")).split()[0]
+                assert int(further) > 1, "a further process has the number 1"
+
+        run(main())
+
+    def test_a_command_has_limits_of_its_own_in_the_place_of_the_container_s(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS, AgentCapability.PROCESS_LIMITS) as agent:
+                for way in self._ways(agent):
+                    output = await self._output(agent, way, self.commands.process_limits, **_LIMITED)
+                    words = zip(_LIMITS_SEEN, output.split(), _BASES, strict=True)
+                    found = {name: int(word, base) for name, word, base in words}
+                    assert found == _LIMITS_SEEN, f"{way} has other limits than its own"
+
+        run(main())
+
+    def test_exact_groups_are_all_groups_of_a_command(self, make: Callable[..., Agent], guest: StartGuest) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS, AgentCapability.PROCESS_LIMITS) as agent:
+                for way in self._ways(agent):
+                    output = await self._output(
+                        agent, way, self.commands.identity, user="bob", additional_groups=["7"], exact_groups=True
+                    )
+                    groups = set(map(int, output.split()[2:]))
+                    assert groups == {1001, 7}, f"{way} is in the groups {groups} instead of its own and 7"
+
+        run(main())
+
+    def test_parameters_of_the_kernel_are_set_or_refused_with_a_reason(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS) as agent:
+                if AgentCapability.SYSCTLS not in agent.capabilities:
+                    with pytest.raises(NotSupportedError):
+                        await agent.set_sysctls({_SYSCTL: "61"}, TIMEOUT)
+                    return
+                await agent.set_sysctls({_SYSCTL: "61"}, TIMEOUT)
+                path = f"/proc/sys/{_SYSCTL.replace('.', '/')}"
+                found = await self._print(agent, "c1", *self.commands.show, path)
+                assert found == "61", f"{_SYSCTL} is {found} instead of 61"
+                with pytest.raises(AgentError, match=r"vc\.nothing"):
+                    await agent.set_sysctls({"vc.nothing": "1"}, TIMEOUT)
+
+        run(main())
