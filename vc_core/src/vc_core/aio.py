@@ -322,7 +322,7 @@ class Process:
         return await run_async(self._running.hand_over())
 
     async def close(self) -> None:
-        """Close the streams, and kill a command with its session unless it has ended; a container goes on. Idempotent."""
+        """Close the streams, and kill a command that has not ended with its session; a container goes on. Idempotent."""
         await run_async(self._running.close())
 
     async def __aenter__(self) -> Self:
