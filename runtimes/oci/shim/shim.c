@@ -51,7 +51,7 @@ struct capability_half {
 /* What the command line says; a descriptor that is not given is -1. */
 struct options {
     int report;      /* pipe to `create`: our pid, then an error or nothing */
-    int confirm;     /* pipe from `create`: a byte when the pid is recorded; its end alone means that `create` died */
+    int confirm;     /* pipe from `create` or `exec`: a byte when the pid is recorded; its end alone means that it died */
     int network;     /* network namespace to enter; none: a new one */
     int listener;    /* socket on which `start` connects */
     int peer;        /* or a socket that is connected already */
@@ -386,6 +386,15 @@ static void forward(int signum) {
 
 /* -- the loop ------------------------------------------------------------------------------------------------------- */
 
+/* Go on without the command that started us, which has recorded our pid; end if it was killed before. */
+static void take_confirmation(void) {
+    char go;
+    if (read(options.confirm, &go, 1) != 1)
+        _exit(LOST);
+    close(options.confirm);
+    options.confirm = -1;
+}
+
 static void watch(struct pollfd *one, int fd, short events) {
     one->fd = fd;
     one->events = events;
@@ -394,13 +403,10 @@ static void watch(struct pollfd *one, int fd, short events) {
 
 static _Noreturn void serve(int signals) {
     int peer = options.peer;
-    bool offered = false;
-    if (peer >= 0) {
+    if (peer >= 0)
         offer_streams(peer);
-        offered = true;
-    }
     for (;;) {
-        struct pollfd ready[6];
+        struct pollfd ready[7];
         bool runs = connection >= 0;
         watch(&ready[0], signals, POLLIN);
         watch(&ready[1], connection, POLLIN);
@@ -410,8 +416,11 @@ static _Noreturn void serve(int signals) {
               typed.begin < typed.end ? POLLOUT : POLLIN);
         watch(&ready[5], !runs || printed.from < 0 ? -1 : printed.begin < printed.end ? printed.to : printed.from,
               printed.begin < printed.end ? POLLOUT : POLLIN);
-        if (poll(ready, 6, -1) < 0)
+        watch(&ready[6], options.confirm, POLLIN);
+        if (poll(ready, 7, -1) < 0)
             continue;
+        if (ready[6].fd >= 0 && ready[6].revents)
+            take_confirmation();
         if (ready[0].revents) {
             struct signalfd_siginfo signal;
             if (read(signals, &signal, sizeof signal) == sizeof signal)
@@ -423,8 +432,10 @@ static _Noreturn void serve(int signals) {
             int fd;
             ssize_t length = receive_packet(peer, &fd);
             if (length >= 0) {
-                if (fd < 0 && offered)
-                    _exit(length > 0 && strncmp(packet, "exit ", 5) == 0 ? atoi(packet + 5) : LOST);
+                if (fd < 0 && length > 0 && strncmp(packet, "exit ", 5) == 0)
+                    end(atoi(packet + 5));
+                if (fd < 0 && options.peer >= 0)
+                    _exit(LOST);
                 close(peer); /* `start` failed or was killed: another may come */
                 peer = -1;
                 connection = fd;
@@ -443,25 +454,30 @@ static _Noreturn void serve(int signals) {
     }
 }
 
-static _Noreturn void be_shim(void) {
+/* Let lists of processes show a name in the place of our command line, which is of no use to anybody. */
+static void take_name(int argc, char **argv) {
+    char *end = argv[argc - 1] + strlen(argv[argc - 1]);
+    memset(argv[0], 0, (size_t)(end - argv[0]));
+    snprintf(argv[0], (size_t)(end - argv[0]), "vc-shim");
+    *end = '.'; /* a last byte that is not zero means that there is one title (get_mm_proctitle in Linux' fs/proc) */
+    prctl(PR_SET_NAME, "vc-shim");
+}
+
+static _Noreturn void be_shim(int argc, char **argv) {
     sigset_t all;
-    char go;
     if (setsid() < 0)
         fail("cannot make a session");
     if (options.console >= 0)
         open_terminal(); /* before the root is another */
     enter_root();
     drop_rights();
-    prctl(PR_SET_NAME, "vc-shim");
+    take_name(argc, argv);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     int signals = signalfd(-1, &all, SFD_CLOEXEC);
     if (signals < 0)
         fail("cannot receive signals");
     close(options.report);
-    if (read(options.confirm, &go, 1) != 1)
-        _exit(LOST); /* `create` was killed: nobody has our pid */
-    close(options.confirm);
     serve(signals);
 }
 
@@ -485,7 +501,7 @@ int main(int argc, char **argv) {
         attendant = pair[0];
         if (pair[1] >= 0)
             close(pair[1]);
-        be_shim();
+        be_shim(argc, argv);
     }
     dprintf(options.report, "pid %ld\n", pid);
     if (options.again == NULL)

@@ -317,12 +317,13 @@ class Process:
         Called when another program is to wait for the process, such as a small one that runs as long. What is sent and
         received on the descriptor is in "Connections to processes" of the reference. Close it where it is not needed.
         The caller's streams are closed here, and every method but :meth:`close` raises ValueError.
-        Raises ValueError for a process that was closed.
+        Raises StateError for a process whose end was seen before, whose exit code :meth:`poll` returns; ValueError for
+        one that was closed.
         """
         return await run_async(self._running.hand_over())
 
     async def close(self) -> None:
-        """Close the streams, and kill a command that has not ended with its session; a container goes on. Idempotent."""
+        """Close the streams, and kill a command with its session if it has not ended; not a container. Idempotent."""
         await run_async(self._running.close())
 
     async def __aenter__(self) -> Self:

@@ -312,12 +312,13 @@ class Process:
         Called when another program is to wait for the process, such as a small one that runs as long. What is sent and
         received on the descriptor is in "Connections to processes" of the reference. Close it where it is not needed.
         The caller's streams are closed here, and every method but :meth:`close` raises ValueError.
-        Raises ValueError for a process that was closed.
+        Raises StateError for a process whose end was seen before, whose exit code :meth:`poll` returns; ValueError for
+        one that was closed.
         """
         return run_blocking(self._running.hand_over())
 
     def close(self) -> None:
-        """Close the streams, and kill a command with its session unless it has ended; a container goes on. Idempotent."""
+        """Close the streams, and kill a command with its session if it has not ended; not a container. Idempotent."""
         run_blocking(self._running.close())
 
     def __enter__(self) -> Self:

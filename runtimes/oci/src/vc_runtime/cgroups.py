@@ -18,7 +18,10 @@ _EMPTY_TIMEOUT = 2.0
 
 
 def directory(cgroups_path: str) -> str:
-    """Return the path of a container's groups below each mount; "" for none. ``SLICE:PREFIX:NAME`` is systemd's form."""
+    """Return the path of a container's groups below each mount; "" for none.
+
+    ``SLICE:PREFIX:NAME`` is the form of engines that use systemd.
+    """
     if cgroups_path.count(":") == 2:
         within, prefix, name = cgroups_path.split(":")
         return f"{within or 'system.slice'}/{prefix}-{name}.scope"

@@ -22,7 +22,7 @@ class Refused(RuntimeFault):
 
 
 class Log:
-    """The file of ``--log``; ``form`` is "text" or "json", of which each line is an object. None: standard error only."""
+    """The file of ``--log``, None for none; ``form`` is "text", or "json" for an object in each line."""
 
     def __init__(self, path: Path | None, form: str) -> None:
         self._path, self._json = path, form == "json"

@@ -72,7 +72,7 @@ def _mode(root: Path, path: str, mounts: Sequence[str]) -> int | None:
             links += 1
             if links > _LINKS_MAX:
                 return None
-            target = os.readlink(here)
+            target = str(here.readlink())
             at = [] if target.startswith("/") else at[:-1]
             todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
         elif not todo:

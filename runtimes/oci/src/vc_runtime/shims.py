@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core import Process
+from vc_core import Process, StateError
 from vc_core.driver import ProcessIdentity
 from vc_runtime.faults import RuntimeFault
 from vc_runtime.records import Shim
@@ -98,16 +98,16 @@ def spawn(
     finally:
         os.close(report)
         os.close(confirm)
-    with open(reads, "rb") as pipe:
+    with os.fdopen(reads, "rb") as pipe:
         said = pipe.read(_REPORT_MAX).decode(errors="replace").splitlines()
     if not again:
         first.wait()
     pid = next((int(one[4:]) for one in said if one.startswith("pid ")), 0)
     identity = ProcessIdentity.of(pid) if pid else None
-    error = next((one[6:] for one in said if one.startswith("error ")), "")
-    if error or identity is None:
+    why = next((one[6:] for one in said if one.startswith("error ")), "")
+    if why or identity is None:
         os.close(confirms)
-        raise RuntimeFault(f"the shim cannot be started: {error or 'it ended'}")
+        raise RuntimeFault(f"the shim cannot be started: {why or 'it ended'}")
     return Started(Shim(identity.pid, identity.start_time, identity.boot_id), confirms)
 
 
@@ -129,13 +129,22 @@ def receive_streams(sock: socket.socket) -> Streams:
     raise RuntimeFault("the shim offers no streams; it has ended")
 
 
-def give(sock: socket.socket, process: Process) -> None:
-    """Hand a running process over to the shim at the other end of a connection."""
-    fd = process.hand_over()
+def give(sock: socket.socket, process: Process) -> int | None:
+    """Hand a process over to the shim at the other end of a connection; one that never ran as its exit code.
+
+    Returns that code, None for a process that runs.
+    """
+    try:
+        fd = process.hand_over()
+    except StateError:
+        code = process.poll()
+        sock.send(f"exit {code}".encode())
+        return code
     try:
         socket.send_fds(sock, [b"connection"], [fd])
     finally:
         os.close(fd)
+    return None
 
 
 def command_line(*arguments: str) -> list[str]:

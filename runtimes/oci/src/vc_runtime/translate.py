@@ -77,9 +77,10 @@ def check(spec: oci.Spec) -> None:
 
 
 def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
-    """Return a checked bundle as a configuration. ``container_id``: its id for vc_core. Raises RuntimeFault, Refused."""
+    """Return a checked bundle as a configuration. ``container_id``: its id for vc_core. Raises RuntimeFault."""
     process, root = spec.process, spec.root
-    assert process is not None and root is not None
+    assert process is not None
+    assert root is not None
     notes: list[str] = []
     resources = spec.linux.resources or oci.Resources()
     try:

@@ -44,7 +44,7 @@ class Call:
     options: tuple[str, ...] = ()
 
 
-# -- create and start ---------------------------------------------------------------------------------------------------
+# -- create and start --------------------------------------------------------------------------------------------------
 
 
 def create(call: Call, container_id: str, bundle: Path, pid_file: Path | None, console: str) -> Record:
@@ -87,9 +87,7 @@ def create(call: Call, container_id: str, bundle: Path, pid_file: Path | None, c
     return record
 
 
-def _create(
-    call: Call, home: Home, record: Record, config: spec.Spec, console: str, pid_file: Path | None
-) -> None:
+def _create(call: Call, home: Home, record: Record, config: spec.Spec, console: str, pid_file: Path | None) -> None:
     process = config.process
     assert process is not None
     with ExitStack() as stack:
@@ -177,12 +175,7 @@ def _start_container(record: Record, translated: translate.Translated, shim: soc
 def _of_command(config: spec.Spec, error: CommandError) -> str:
     """Return the error of a program that the guest could not start, in the words that engines expect."""
     assert config.process is not None
-    name = config.process.args[0]
-    if error.exit_code == 127:
-        return f'exec: "{name}": executable file not found in $PATH ({error})'
-    if error.exit_code == 126:
-        return f'exec: "{name}": permission denied ({error})'
-    return str(error)
+    return f'exec: "{config.process.args[0]}": {_reason(error.exit_code)} ({error})'
 
 
 def run(call: Call, container_id: str, bundle: Path, pid_file: Path | None, console: str, detach: bool) -> int:
@@ -214,7 +207,7 @@ def attend(call: Call, container_id: str, sock: socket.socket) -> None:
     sock.send(f"exit {code}".encode())
 
 
-# -- commands in containers ---------------------------------------------------------------------------------------------
+# -- commands in containers --------------------------------------------------------------------------------------------
 
 
 def exec_(
@@ -255,22 +248,24 @@ def exec_(
                 terminal=streams.terminal,
             )
         except CommandError as error:
-            raise RuntimeFault(f'exec: "{process.args[0]}": {_reason(error)}') from error
+            raise RuntimeFault(f'exec: "{process.args[0]}": {error}') from error
         finally:
             streams.close()
+        if (code := shims.give(ours, running)) is not None:
+            raise RuntimeFault(f'exec: "{process.args[0]}": {_reason(code)}')
         if pid_file is not None:
             _write_pid(pid_file, started.shim.pid)
-        shims.give(ours, running)
         started.confirm()
     return 0 if detach else _wait(started.shim.pid)
 
 
-def _reason(error: CommandError) -> str:
+def _reason(code: int | None) -> str:
+    """Return why a program could not be started, in the words that engines expect, by a shell's exit code."""
     known = {127: "executable file not found in $PATH", 126: "permission denied"}
-    return known.get(error.exit_code or 0, str(error))
+    return known.get(code or 0, f"it cannot be set up in the guest (exit code {code})")
 
 
-# -- what is asked of containers ----------------------------------------------------------------------------------------
+# -- what is asked of containers ---------------------------------------------------------------------------------------
 
 
 def state(call: Call, container_id: str) -> dict[str, Any]:
@@ -328,7 +323,7 @@ def _usage(usage: vc_core.ContainerUsage) -> dict[str, Any]:
     }
 
 
-# -- delete -------------------------------------------------------------------------------------------------------------
+# -- delete ------------------------------------------------------------------------------------------------------------
 
 
 def delete(call: Call, container_id: str, force: bool) -> None:
@@ -381,7 +376,7 @@ def _end_shim(record: Record) -> None:
         os.close(pidfd)
 
 
-# -- small parts --------------------------------------------------------------------------------------------------------
+# -- small parts -------------------------------------------------------------------------------------------------------
 
 
 def _described(record: Record, status: str) -> dict[str, Any]:

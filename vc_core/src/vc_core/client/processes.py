@@ -18,7 +18,7 @@ from vc_core.config.container import Cmd
 from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
 from vc_core.driver.terminal import TerminalSize
-from vc_core.errors import CommandTimeoutError, ConfigError
+from vc_core.errors import CommandTimeoutError, ConfigError, StateError
 from vc_core.states import Action
 from vc_core.store.records import PodRecord
 from vc_core.store.status import effective_record, require
@@ -161,10 +161,12 @@ class Running:
     def hand_over(self) -> Operation[int]:
         """Return the connection as a descriptor for another process, and close this end of it: the command goes on.
 
-        Raises ValueError for one that was closed.
+        Raises StateError for one that has ended, as far as it was looked, ValueError for one that was closed.
         """
         if self._closed:
             raise ValueError("the process was closed")
+        if self._final is not None:
+            raise StateError("the process has ended; poll returns its exit code")
         fd = os.dup(self._link.sock.fileno())
         yield from self.close()
         return fd

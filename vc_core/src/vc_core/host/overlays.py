@@ -21,7 +21,7 @@ _READING = ("metacopy", "redirect_dir", "userxattr", "xino")
 def is_overlay(source: int) -> bool:
     """Return whether an open directory is the root of an overlay that is mounted here. Raises OSError."""
     found = mounts.mount_of(source)
-    return found is not None and found.fstype == "overlay" and found.point == Path(os.readlink(f"/proc/self/fd/{source}"))
+    return found is not None and found.fstype == "overlay" and found.point == Path(f"/proc/self/fd/{source}").readlink()
 
 
 def bind(source: int, target: Path, flags: int, users: Path, workplace: Path) -> None:
