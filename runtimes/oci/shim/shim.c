@@ -239,7 +239,10 @@ static _Noreturn void attend(int shim) {
             sigset_t none;
             sigemptyset(&none);
             sigprocmask(SIG_SETMASK, &none, NULL);
-            dup2(peer, 3); /* which the command line names */
+            if (peer == 3) /* which the command takes; dup2 would leave its flag as it is */
+                fcntl(peer, F_SETFD, 0);
+            else
+                dup2(peer, 3);
             execvp(options.again[0], options.again);
             _exit(127);
         }

@@ -19,6 +19,9 @@ from vc_runtime.records import Shim
 
 _PROGRAM = Path(__file__).with_name("shim")
 
+#: Variables that a shim keeps for the command of its attendant.
+_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CACHE_HOME"})
+
 #: Longest message of a shim that cannot start (bytes).
 _REPORT_MAX = 4096
 
@@ -89,7 +92,7 @@ def spawn(
         line += ["--", *again]
     try:
         first = subprocess.Popen(
-            line, pass_fds=tuple(numbers.values()), cwd="/", env={}, stdin=stdio, stdout=stdio, stderr=stdio
+            line, pass_fds=tuple(numbers.values()), cwd="/", env=_environment(), stdin=stdio, stdout=stdio, stderr=stdio
         )
     except OSError as error:
         os.close(reads)
@@ -145,6 +148,13 @@ def give(sock: socket.socket, process: Process) -> int | None:
     finally:
         os.close(fd)
     return None
+
+
+def _environment() -> dict[str, str]:
+    """Return of this process' environment what the command needs that connects a shim anew."""
+    return {
+        name: value for name, value in os.environ.items() if name in _VARIABLES or name.startswith("VIRTCONTAINERS_")
+    }
 
 
 def command_line(*arguments: str) -> list[str]:
