@@ -176,6 +176,17 @@ class Container:
         """Start the container; see :func:`start_container`."""
         start_container(self.pod_id, self.id)
 
+    def open(
+        self,
+        *,
+        stdin: Output = PIPE,
+        stdout: Output = PIPE,
+        stderr: Output = PIPE,
+        terminal: tuple[int, int] | None = None,
+    ) -> Process:
+        """Start the container with streams of its main process; see :func:`open_container`."""
+        return open_container(self.pod_id, self.id, stdin=stdin, stdout=stdout, stderr=stderr, terminal=terminal)
+
     def stop(self, *, timeout: float | None = None, force: bool = False) -> None:
         """Stop the container; see :func:`stop_container`."""
         stop_container(self.pod_id, self.id, timeout=timeout, force=force)
@@ -310,7 +321,9 @@ class ProcessWriter:
 
 
 class Process:
-    """A command that runs in a guest, made by :func:`open_process`; as a context manager it is closed at its end.
+    """A process that runs in a guest, as a context manager closed at its end.
+
+    A command is made by :func:`open_process`, the main process of a container by :func:`open_container`.
 
     ``stdin``, ``stdout`` and ``stderr`` are streams where PIPE was given, else None. Read stdout and stderr in two
     threads or tasks where both may be long: a command waits while one of them is full.
@@ -342,8 +355,19 @@ class Process:
         """Set the size of the process' terminal, unless it has ended."""
         run_blocking(self._running.resize(rows, columns))
 
+    def hand_over(self) -> int:
+        """Return the connection to the process as a descriptor for a program of the caller, and let go of the process.
+
+        Called when another program is to wait for the process, such as a small one that runs as long. What is sent and
+        received on the descriptor is in "Connections to processes" of the reference. Close it where it is not needed.
+        The caller's streams are closed here, and every method but :meth:`close` raises ValueError.
+        Raises StateError for a process whose end was seen before, whose exit code :meth:`poll` returns; ValueError for
+        one that was closed.
+        """
+        return run_blocking(self._running.hand_over())
+
     def close(self) -> None:
-        """Close the streams, and kill the process and its session if it has not ended. Idempotent."""
+        """Close the streams, and kill a command with its session if it has not ended; not a container. Idempotent."""
         run_blocking(self._running.close())
 
     def __enter__(self) -> Self:
@@ -540,6 +564,26 @@ def start_container(pod_id: str, container_id: str) -> Container:
     """
     run_blocking(client.containers.start_container(pod_id, container_id))
     return Container(pod_id, container_id)
+
+
+def open_container(
+    pod_id: str,
+    container_id: str,
+    *,
+    stdin: Output = PIPE,
+    stdout: Output = PIPE,
+    stderr: Output = PIPE,
+    terminal: tuple[int, int] | None = None,
+) -> Process:
+    """Start a container of a running pod as :func:`start_container` does, with streams of its main process.
+
+    Called where a program feeds the container or reads what it writes, which is logged too. ``stdin``, ``stdout``,
+    ``stderr`` and ``terminal`` as for :func:`open_process`.
+    Returns its main process while it runs. Closing that closes the streams, and the container goes on.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError, CommandError, SupervisorLostError.
+    """
+    operation = client.processes.open_container(pod_id, container_id, stdin, stdout, stderr, terminal)
+    return Process(run_blocking(operation))
 
 
 def stop_container(pod_id: str, container_id: str, *, timeout: float | None = None, force: bool = False) -> Container:

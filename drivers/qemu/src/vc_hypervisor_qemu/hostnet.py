@@ -17,12 +17,12 @@ from vc_core.driver import PortForward
 from vc_core.errors import HypervisorError, VMStartError
 from vc_hypervisor_qemu.network import LOOPBACK
 
-#: The device file of tap devices (Linux' Documentation/networking/tuntap.rst), and the host's interfaces.
-_TUN, _INTERFACES = Path("/dev/net/tun"), Path("/sys/class/net")
+#: The device file of tap devices (Linux' Documentation/networking/tuntap.rst).
+_TUN = Path("/dev/net/tun")
 
 #: The ioctl that attaches a descriptor to a device, its flags (linux/if_tun.h), and struct ifreq (linux/if.h).
 _TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_MULTI_QUEUE, _IFF_NO_PI, _IFF_VNET_HDR = 0x2, 0x100, 0x1000, 0x4000
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x2, 0x1000, 0x4000
 _IFREQ = struct.Struct("16sH22x")
 
 #: Of unshare(2) (linux/sched.h).
@@ -37,18 +37,20 @@ def open_tap(name: str) -> int:
 
     Called when a VM is prepared. Raises VMStartError if there is no such device, or if it is in use.
     """
-    interface = _INTERFACES / name
-    if not interface.exists():  # the ioctl would make it, connected to nothing
-        raise VMStartError(f"network device {name!r} does not exist; make it: ip tuntap add dev {name} mode tap")
     try:
-        flags = int((interface / "tun_flags").read_text(encoding="utf-8"), 16)
-    except FileNotFoundError:
-        flags = 0
-    if flags & (_IFF_TAP | _IFF_MULTI_QUEUE) != _IFF_TAP:
-        raise VMStartError(f"network device {name!r} is not a tap device with a single queue; make one for the pod")
+        # Not by /sys, which has the devices of the network namespace in which it was mounted.
+        socket.if_nametoindex(name)
+    except OSError:  # the ioctl would make it, connected to nothing
+        raise VMStartError(
+            f"network device {name!r} does not exist; make it: ip tuntap add dev {name} mode tap"
+        ) from None
     try:
         return _attach(name)
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise VMStartError(
+                f"network device {name!r} is not a tap device with a single queue; make one for the pod"
+            ) from error
         why = "another process uses it" if error.errno == errno.EBUSY else error.strerror
         raise VMStartError(f"network device {name!r} cannot be opened: {why}") from error
 

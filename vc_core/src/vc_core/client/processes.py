@@ -18,9 +18,22 @@ from vc_core.config.container import Cmd
 from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
 from vc_core.driver.terminal import TerminalSize
-from vc_core.errors import CommandTimeoutError, ConfigError
+from vc_core.errors import CommandTimeoutError, ConfigError, StateError
+from vc_core.states import Action
+from vc_core.store.records import PodRecord
+from vc_core.store.status import effective_record, require
 from vc_core.store.store import Store
-from vc_core.supervisor.messages import Answer, Control, Exec, Failure, Resize, Signal, Started, Streams
+from vc_core.supervisor.messages import (
+    Answer,
+    Control,
+    Exec,
+    Failure,
+    Resize,
+    Signal,
+    StartContainer,
+    Started,
+    Streams,
+)
 
 _CHUNK = 64 * 1024
 
@@ -145,8 +158,21 @@ class Running:
         while self.poll() is None and (unsent := self._link.offer(unsent)):
             yield Ready(write=[self._link.sock.fileno()])
 
+    def hand_over(self) -> Operation[int]:
+        """Return the connection as a descriptor for another process, and close this end of it: the command goes on.
+
+        Raises StateError for one that has ended, as far as it was looked, ValueError for one that was closed.
+        """
+        if self._closed:
+            raise ValueError("the process was closed")
+        if self._final is not None:
+            raise StateError("the process has ended; poll returns its exit code")
+        fd = os.dup(self._link.sock.fileno())
+        yield from self.close()
+        return fd
+
     def close(self) -> Operation[None]:
-        """Close the streams, and kill the command and its session if it has not ended. Idempotent."""
+        """Close the streams, and kill a command and its session if it has not ended. Idempotent."""
         for end in (self.stdin, self.stdout, self.stderr):
             if end is not None:
                 end.close()
@@ -170,6 +196,40 @@ def open_process(
     """
     store = Store.here()
     record = record_to_enter(store, pod_id, cmd, None, container_id)
+
+    def request(streams: Streams) -> Exec:
+        return Exec(container=container_id, cmd=cmd, streams=streams)
+
+    return (yield from _open(store, record, request, stdin, stdout, stderr, terminal))
+
+
+def open_container(
+    pod_id: str, container_id: str, stdin: Output, stdout: Output, stderr: Output, terminal: tuple[int, int] | None
+) -> Operation[Running]:
+    """Start a container of a running pod; return its main process once it runs.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError, CommandError, SupervisorLostError.
+    """
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
+    require(record, Action.START_CONTAINER, container_id)
+
+    def request(streams: Streams) -> StartContainer:
+        return StartContainer(container=container_id, streams=streams)
+
+    return (yield from _open(store, record, request, stdin, stdout, stderr, terminal))
+
+
+def _open(
+    store: Store,
+    record: PodRecord,
+    make_request: Callable[[Streams], Exec | StartContainer],
+    stdin: Output,
+    stdout: Output,
+    stderr: Output,
+    terminal: tuple[int, int] | None,
+) -> Operation[Running]:
+    """Send a request that starts a process with these streams; return it once it runs."""
     size = None if terminal is None else TerminalSize(*terminal)
     ours: list[Reader | Writer | None] = []
     passed: list[int] = []
@@ -184,7 +244,7 @@ def open_process(
         running = Running(link, *ours)  # type: ignore[arg-type] # of the kinds that are made above
         try:
             streams = Streams(passed=stdio.passed, terminal=size)
-            link.send(Exec(container=container_id, cmd=cmd, streams=streams), stdio.fds)
+            link.send(make_request(streams), stdio.fds)
             yield from running.begin()
             started = True
         finally:

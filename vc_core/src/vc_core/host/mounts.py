@@ -47,6 +47,7 @@ class Mount:
     point: Path
     fstype: str
     source: str
+    options: str  #: of the file system
 
 
 def bind(source: int, target: Path, flags: int = 0, users: Path | None = None, whole: bool = False) -> None:
@@ -83,6 +84,11 @@ def mount_memory(target: Path, flags: int) -> None:
     _mount("tmpfs", target, flags & ~MS_RDONLY, "tmpfs", b"mode=0755,size=64k")
     # The mount is read-only, not the file system, which the first call would make read-only.
     _mount("none", target, _MS_REMOUNT | _MS_BIND | flags)
+
+
+def mount_overlay(target: Path, flags: int, options: str) -> None:
+    """Mount an overlay with these options on ``target``. Raises OSError."""
+    _mount("overlay", target, flags, "overlay", os.fsencode(options))
 
 
 @contextmanager
@@ -129,6 +135,12 @@ def unmount(target: Path) -> None:
         raise _error(target)
 
 
+def detach_all(target: Path) -> None:
+    """Unmount what is mounted on ``target``, with all that is mounted below it. Raises OSError."""
+    if _libc.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+        raise _error(target)
+
+
 def detach(mount: Mount) -> None:
     """Unmount a mount, and its copies in namespaces that are copied from this one, although they may be in use.
 
@@ -153,8 +165,8 @@ def table() -> list[Mount]:
     for line in _MOUNTINFO.read_bytes().removesuffix(b"\n").split(b"\n"):
         fields, _, rest = line.partition(b" - ")
         number, parent, device, root, point = (_unescaped(field) for field in fields.split(b" ")[:5])
-        fstype, source = (_unescaped(field) for field in rest.split(b" ")[:2])
-        mounts.append(Mount(number, parent, device, Path(root), Path(point), fstype, source))
+        fstype, source, options = (_unescaped(field) for field in rest.split(b" ")[:3])
+        mounts.append(Mount(number, parent, device, Path(root), Path(point), fstype, source, options))
     return mounts
 
 

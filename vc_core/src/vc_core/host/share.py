@@ -15,9 +15,10 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 
 from vc_core.errors import StorageError
-from vc_core.host import mounts
+from vc_core.host import mounts, overlays
 from vc_core.host.sources import Source
 from vc_core.store import files
 
@@ -57,7 +58,10 @@ def bind_into(directory: Path, place: str, source: Source, read_only: bool = Tru
         _unmount_below(directory, place)
         with mounts.writable(directory) as top:
             _make_point(top, PurePath(place), source.is_directory)
-        mounts.bind(source.fd, directory / place, _flags(read_only), users)
+        if users is not None and read_only and overlays.is_overlay(source.fd):
+            _bind_overlay(source, directory / place, users)
+        else:
+            mounts.bind(source.fd, directory / place, _flags(read_only), users)
     except OSError as error:
         if users is not None and error.errno in (errno.EINVAL, errno.EPERM):
             raise StorageError(
@@ -69,6 +73,12 @@ def bind_into(directory: Path, place: str, source: Source, read_only: bool = Tru
             why = "something is mounted below it, which only root may leave out; share a directory without mounts"
         raise StorageError(f"{source.given!r} cannot be shared with the guest: {why}") from error
     return place
+
+
+def _bind_overlay(source: Source, target: Path, users: Path) -> None:
+    """Mount the files of an overlay on ``target``, of layers whose owners are translated. Raises OSError."""
+    with TemporaryDirectory(prefix="vc-layers-") as workplace:
+        overlays.bind(source.fd, target, _flags(True), users, Path(workplace))
 
 
 def bind_root(directory: Path, container_id: str, source: Source, users: Path | None = None) -> str:

@@ -1,0 +1,1 @@
+"""An OCI runtime command whose containers run in virtual machines."""

@@ -1,0 +1,233 @@
+"""The command line of ``vc-runtime``: that of runc, as engines call it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from vc_core import VCError, __version__
+from vc_runtime import documents, spec, verbs
+from vc_runtime.faults import Log, RuntimeFault
+from vc_runtime.records import Root
+from vc_runtime.verbs import Call
+
+#: Where the attendant of a shim leaves its socket.
+_ATTENDANT_FD = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Perform one verb; return the exit code of the command, which is also that of ``run`` and ``exec``."""
+    given = _parser().parse_args(arguments)
+    log = Log(given.log, given.log_format)
+    try:
+        return int(given.perform(_call(given, log), given) or 0)
+    except (RuntimeFault, VCError) as error:
+        log.error(str(error))
+    except OSError as error:
+        log.error(f"{error.filename or 'the host'}: {error.strerror}")
+    return 1
+
+
+def _call(given: argparse.Namespace, log: Log) -> Call:
+    options = ["--root", str(given.root.absolute())]
+    if given.log is not None:
+        options += ["--log", str(given.log.absolute()), "--log-format", given.log_format]
+    return Call(Root(given.root), log, tuple(options))
+
+
+def _default_root() -> Path:
+    runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
+    return Path(runtime, "vc-runtime")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vc-runtime", description="Runs containers in virtual machines.")
+    parser.add_argument("--version", action="version", version=f"vc-runtime {__version__}\nspec: {spec.VERSION}")
+    parser.add_argument("--root", type=Path, default=_default_root(), help="directory of the containers' records")
+    parser.add_argument("--log", type=Path, help="file for errors, and for what is left out")
+    parser.add_argument("--log-format", choices=["text", "json"], default="text")
+    for name in ("--debug", "--systemd-cgroup"):
+        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
+    for name in ("--criu", "--rootless"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    of = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, perform: Any, text: str, *, container: bool = True) -> argparse.ArgumentParser:
+        one = of.add_parser(name, help=text, description=text)
+        one.set_defaults(perform=perform)
+        if container:
+            one.add_argument("id", help="the container")
+        return one
+
+    for name, perform, text in (
+        ("create", _create, "make a container of a bundle"),
+        ("run", _run, "make a container of a bundle, start it, and wait for its end"),
+    ):
+        one = verb(name, perform, text)
+        one.add_argument("-b", "--bundle", type=Path, default=Path())
+        one.add_argument("--pid-file", type=Path)
+        one.add_argument("--console-socket", default="")
+        one.add_argument("--preserve-fds", type=int, default=0)
+        one.add_argument("--no-pivot", action="store_true", help=argparse.SUPPRESS)
+        one.add_argument("--no-new-keyring", action="store_true", help=argparse.SUPPRESS)
+        one.add_argument("-d", "--detach", action="store_true")
+    verb("start", _start, "start a container that was created")
+    verb("state", _state, "print the state of a container")
+    one = verb("kill", _kill, "send a signal to a container")
+    one.add_argument("signal", nargs="?", default="SIGTERM")
+    one.add_argument("-a", "--all", action="store_true")
+    one = verb("delete", _delete, "delete a container")
+    one.add_argument("-f", "--force", action="store_true")
+    one = verb("exec", _exec, "run a command in a container")
+    one.add_argument("-p", "--process", type=Path)
+    one.add_argument("--pid-file", type=Path)
+    one.add_argument("--console-socket", default="")
+    one.add_argument("--preserve-fds", type=int, default=0)
+    one.add_argument("-d", "--detach", action="store_true")
+    one.add_argument("-t", "--tty", action="store_true")
+    one.add_argument("-e", "--env", action="append", default=[])
+    one.add_argument("--cwd", default="/")
+    one.add_argument("-u", "--user", default="0")
+    one.add_argument("--no-new-privs", action="store_true", help=argparse.SUPPRESS)
+    one.add_argument("--cgroup", help=argparse.SUPPRESS)
+    one.add_argument("args", nargs=argparse.REMAINDER)
+    one = verb("list", _list, "print all containers", container=False)
+    one.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    one.add_argument("-q", "--quiet", action="store_true")
+    one = verb("ps", _ps, "print the processes that stand for a container")
+    one.add_argument("-f", "--format", choices=["table", "json"], default="table")
+    one.add_argument("args", nargs=argparse.REMAINDER)
+    one = verb("events", _events, "print what a container uses")
+    one.add_argument("--stats", action="store_true")
+    one.add_argument("--interval", default="5s")
+    verb("attend", _attend, argparse.SUPPRESS)
+    verb("checkpoint", _refuse, "not possible").add_argument("rest", nargs=argparse.REMAINDER)
+    verb("restore", _refuse, "not possible").add_argument("rest", nargs=argparse.REMAINDER)
+    one = verb("spec", _spec, "write a config.json", container=False)
+    one.add_argument("-b", "--bundle", type=Path, default=Path())
+    verb("features", _features, "print what this runtime supports", container=False)
+    return parser
+
+
+def _create(call: Call, given: argparse.Namespace) -> None:
+    _no_descriptors(given)
+    verbs.create(call, given.id, given.bundle, given.pid_file, given.console_socket)
+
+
+def _run(call: Call, given: argparse.Namespace) -> int:
+    _no_descriptors(given)
+    return verbs.run(call, given.id, given.bundle, given.pid_file, given.console_socket, given.detach)
+
+
+def _no_descriptors(given: argparse.Namespace) -> None:
+    if given.preserve_fds:
+        raise RuntimeFault("--preserve-fds is not possible: a descriptor of the host cannot be in a virtual machine")
+
+
+def _start(call: Call, given: argparse.Namespace) -> None:
+    verbs.start(call, given.id)
+
+
+def _state(call: Call, given: argparse.Namespace) -> None:
+    _print(verbs.state(call, given.id))
+
+
+def _kill(call: Call, given: argparse.Namespace) -> None:
+    verbs.kill(call, given.id, _signal(given.signal))
+
+
+def _signal(text: str) -> int:
+    if text.isdecimal() and 0 <= int(text) <= 64:
+        return int(text)
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    try:
+        return signal.Signals[name].value
+    except KeyError:
+        raise RuntimeFault(f"signal {text!r} does not exist; give a name such as TERM, or a number") from None
+
+
+def _delete(call: Call, given: argparse.Namespace) -> None:
+    verbs.delete(call, given.id, given.force)
+
+
+def _exec(call: Call, given: argparse.Namespace) -> int:
+    _no_descriptors(given)
+    if given.process is not None:
+        process = spec.read(given.process, spec.Process)
+    else:
+        user, _, group = given.user.partition(":")
+        process = spec.Process(
+            args=[one for index, one in enumerate(given.args) if index or one != "--"],
+            env=given.env,
+            cwd=given.cwd,
+            user=spec.User(uid=int(user), gid=int(group or "0")),
+        )
+    process.terminal = process.terminal or given.tty
+    return verbs.exec_(call, given.id, process, given.pid_file, given.console_socket, given.detach)
+
+
+def _list(call: Call, given: argparse.Namespace) -> None:
+    found = verbs.list_(call)
+    if given.quiet:
+        for one in found:
+            _print_line(one["id"])
+    elif given.format == "json":
+        _print(found)
+    else:
+        _print_line(f"{'ID':<32} {'PID':<8} {'STATUS':<8} BUNDLE")
+        for one in found:
+            _print_line(f"{one['id']:<32} {one['pid']:<8} {one['status']:<8} {one['bundle']}")
+
+
+def _ps(call: Call, given: argparse.Namespace) -> None:
+    pids = verbs.ps(call, given.id)
+    if given.format == "json":
+        _print(pids)
+    else:
+        _print_line("PID")
+        for pid in pids:
+            _print_line(str(pid))
+
+
+def _events(call: Call, given: argparse.Namespace) -> None:
+    if not given.stats:
+        raise RuntimeFault("events without --stats is not supported; give --stats")
+    _print(verbs.stats(call, given.id))
+
+
+def _attend(call: Call, given: argparse.Namespace) -> None:
+    with socket.socket(fileno=_ATTENDANT_FD) as sock:
+        verbs.attend(call, given.id, sock)
+
+
+def _refuse(call: Call, given: argparse.Namespace) -> None:
+    verbs.refuse(given.verb)
+
+
+def _spec(call: Call, given: argparse.Namespace) -> None:
+    path = given.bundle / "config.json"
+    if path.exists():
+        raise RuntimeFault(f"{path} exists; remove it first")
+    path.write_text(json.dumps(documents.SPEC, indent=4) + "\n", encoding="utf-8")
+
+
+def _features(call: Call, given: argparse.Namespace) -> None:
+    _print(documents.FEATURES)
+
+
+def _print(value: Any) -> None:
+    _print_line(json.dumps(value))
+
+
+def _print_line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Makes configurations of vc_core of a bundle's, lists what is left out, and refuses what no virtual machine can do.
+
+Pure but for looks at the kinds of mounted files.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core import Cmd, ContainerConfig, EnvVar, Mount, RLimit, VCError
+from vc_core import Resources as Size
+from vc_runtime import spec as oci
+from vc_runtime.faults import Refused, RuntimeFault
+
+#: Annotations that choose the size of a VM: ours, and those that the CRI gives for a whole sandbox (containerd,
+#: pkg/cri/annotations; cri-o has none).
+VCPUS, MEMORY = "io.virtcontainers.vcpus", "io.virtcontainers.memory"
+_SANDBOX_MEMORY = "io.kubernetes.cri.sandbox-memory"
+_SANDBOX_QUOTA, _SANDBOX_PERIOD = "io.kubernetes.cri.sandbox-cpu-quota", "io.kubernetes.cri.sandbox-cpu-period"
+
+#: Annotations that name the container whose VM a container shares: of the CRI, and of podman and cri-o.
+_SANDBOXES = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID")
+
+#: MiB that a VM has beside what its containers may use: kernel, agent, page tables.
+OVERHEAD = 128
+
+#: MiB of a VM at least.
+_SMALLEST = 256
+
+#: What the guest's agent mounts in each container by itself.
+_OWN_MOUNTS = frozenset(
+    {"/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/proc/sys", "/run/lock"}
+)
+
+#: Files of an engine that it alone writes: the container reads them.
+_ENGINE_FILES = frozenset({"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/run/.containerenv", "/run/secrets"})
+
+#: Device nodes that are in each container.
+_OWN_DEVICES = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"})
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """A container for vc_core, the size of a VM of its own, and a sentence for each thing that is left out."""
+
+    container: ContainerConfig
+    size: Size
+    notes: tuple[str, ...]
+
+
+def sandbox(spec: oci.Spec, container_id: str) -> str:
+    """Return the id of the container whose VM this one shares, "" for a VM of its own."""
+    named = next((spec.annotations[name] for name in _SANDBOXES if spec.annotations.get(name)), "")
+    return "" if named == container_id else named
+
+
+def check(spec: oci.Spec) -> None:
+    """Refuse what no virtual machine can do, each with one sentence. Raises Refused, RuntimeFault."""
+    if spec.process is None or not spec.process.args:
+        raise RuntimeFault("config.json has no process.args; name the program that the container runs")
+    if spec.root is None or not spec.root.path:
+        raise RuntimeFault("config.json has no root.path; name the container's root file system")
+    if spec.namespace("network") is None:
+        raise Refused("a container in a virtual machine cannot have the host's network; give it one of its own")
+    if spec.namespace("pid") is None:
+        raise Refused("a container in a virtual machine cannot see the host's processes; give it a pid namespace")
+    if spec.namespace("ipc") is None:
+        raise Refused("a container in a virtual machine cannot have the host's IPC; give it an ipc namespace")
+    if (user := spec.namespace("user")) is not None and (user.path or spec.linux.uid_mappings):
+        raise Refused("a virtual machine has user ids of its own; run the container without a user namespace")
+    if given := [one.path for one in spec.linux.devices if one.path not in _OWN_DEVICES]:
+        raise Refused(f"device {given[0]} of the host cannot be in a virtual machine; run the container without it")
+
+
+def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
+    """Return a checked bundle as a configuration. ``container_id``: its id for vc_core. Raises RuntimeFault."""
+    process, root = spec.process, spec.root
+    assert process is not None
+    assert root is not None
+    notes: list[str] = []
+    resources = spec.linux.resources or oci.Resources()
+    try:
+        container = ContainerConfig(
+            id=container_id,
+            root_fs=str(root_path(spec, bundle)),
+            cmd=command(process),
+            read_only=root.readonly,
+            mounts=_mounts(spec.mounts, bundle, notes),
+            memory=_mib(resources.memory.limit if resources.memory else None),
+            pids=max(resources.pids.limit, 0) if resources.pids else 0,
+            rlimits=_rlimits(process.rlimits),
+            capabilities=_capabilities(process),
+            no_new_privs=process.no_new_privileges,
+        )
+        size = _size(spec)
+    except VCError as error:
+        raise RuntimeFault(str(error)) from error
+    _note_the_rest(spec, notes)
+    return Translated(container, size, tuple(notes))
+
+
+def root_path(spec: oci.Spec, bundle: Path) -> Path:
+    """Return the root file system of a bundle, whose path may be relative to it."""
+    assert spec.root is not None
+    return bundle / spec.root.path
+
+
+def command(process: oci.Process) -> Cmd:
+    """Return the command of a process. Raises ConfigError, RuntimeFault."""
+    if not process.args:
+        raise RuntimeFault("the process has no args; name its program")
+    return Cmd(
+        process.args,
+        envs=[EnvVar(*one.partition("=")[::2]) for one in process.env if "=" in one and not one.startswith("=")],
+        work_dir=process.cwd,
+        user=str(process.user.uid),
+        group=str(process.user.gid),
+        additional_groups=[str(one) for one in dict.fromkeys(process.user.additional_gids) if one != process.user.gid],
+    )
+
+
+def _capabilities(process: oci.Process) -> list[str]:
+    sets = process.capabilities
+    return [] if sets is None else [one.removeprefix("CAP_") for one in sets.bounding or []]
+
+
+def _rlimits(limits: Sequence[oci.Limit]) -> list[RLimit]:
+    infinite = 2**64 - 1
+
+    def value(number: int) -> int | None:
+        return None if number >= infinite or number < 0 else number
+
+    return [RLimit(one.type.removeprefix("RLIMIT_").lower(), value(one.soft), value(one.hard)) for one in limits]
+
+
+def _mib(number: int | None) -> int:
+    """Return bytes as MiB, rounded up; 0 for no limit."""
+    return 0 if number is None or number <= 0 else math.ceil(number / 2**20)
+
+
+def _size(spec: oci.Spec) -> Size:
+    """Return the size of a VM: of annotations, of what the sandbox or container may use, or the host's default."""
+    given = spec.annotations
+    resources = spec.linux.resources or oci.Resources()
+    limit = _mib(_number(given, _SANDBOX_MEMORY)) or _mib(resources.memory.limit if resources.memory else None)
+    memory = _number(given, MEMORY) or (max(limit + OVERHEAD, _SMALLEST) if limit else 0)
+    quota, period = _number(given, _SANDBOX_QUOTA), _number(given, _SANDBOX_PERIOD)
+    if not quota and resources.cpu is not None:
+        quota, period = resources.cpu.quota or 0, resources.cpu.period or 0
+    vcpus = _number(given, VCPUS) or (math.ceil(quota / (period or 100_000)) if quota and quota > 0 else 0)
+    return Size(vcpus=vcpus, memory=memory)
+
+
+def _number(annotations: dict[str, str], name: str) -> int:
+    text = annotations.get(name, "").strip()
+    if not text:
+        return 0
+    if not text.lstrip("-").isdecimal():
+        raise RuntimeFault(f"annotation {name} is {text!r}; give a whole number")
+    return max(int(text), 0)
+
+
+def _mounts(mounts: Sequence[oci.Mount], bundle: Path, notes: list[str]) -> list[Mount]:
+    found: dict[str, Mount] = {}
+    for one in mounts:
+        target = "/" + one.destination.strip("/")
+        kind = "bind" if one.type == "bind" or {"bind", "rbind"} & set(one.options) else one.type
+        if kind != "bind":
+            if target not in _OWN_MOUNTS:
+                notes.append(f"mount {target} of type {kind} is left out")
+            continue
+        source = bundle / one.source
+        what = _unmountable(source)
+        if what and target in _OWN_MOUNTS:
+            continue
+        if what:
+            notes.append(f"mount {target} is left out, because {source} {what}")
+            continue
+        if target == "/dev/shm":
+            continue  # the engine's own, which the containers of a pod share; the guest has another
+        read_only = "ro" in one.options
+        if not read_only and any(target == name or target.startswith(name + "/") for name in _ENGINE_FILES):
+            read_only = True
+            notes.append(f"mount {target} is read-only, because it is a file of the engine")
+        found.pop(target, None)
+        found[target] = Mount(str(source), target, read_only)
+    return list(found.values())
+
+
+def _unmountable(source: Path) -> str:
+    """Return why a source cannot be mounted in a guest, "" if it can."""
+    try:
+        mode = source.stat().st_mode
+    except OSError as error:
+        raise RuntimeFault(f"mount source {source}: {(error.strerror or '').lower()}") from error
+    if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
+        return ""
+    return "is a socket of the host" if stat.S_ISSOCK(mode) else "is neither a file nor a directory"
+
+
+def _note_the_rest(spec: oci.Spec, notes: list[str]) -> None:
+    """Note what of the configuration has no effect."""
+    linux, process = spec.linux, spec.process
+    assert process is not None
+    if linux.sysctl:
+        notes.append(f"sysctl {', '.join(sorted(linux.sysctl))} is left out")
+    if linux.seccomp is not None:
+        notes.append("the seccomp profile is left out: the container has a kernel of its own")
+    if process.apparmor_profile or process.selinux_label:
+        notes.append("AppArmor and SELinux labels are left out: the guest's kernel has neither")
+    if linux.rootfs_propagation in ("shared", "rshared"):
+        notes.append("mount propagation is left out: the guest has mounts of its own")
+    if spec.hooks.create_container or spec.hooks.start_container:
+        notes.append("hooks that run in the container are left out: they are programs of the host")
