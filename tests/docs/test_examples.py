@@ -65,7 +65,9 @@ class Reader:
         printed = ""
         for language, text in BLOCK.findall(content):
             if language == "python" and (file := FILE.match(text)):
-                (self._where / file[1]).write_text(text, encoding="utf-8")
+                path = self._where / file[1]
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
             elif language != "text":
                 printed = self.run(language, text)
             else:
