@@ -23,6 +23,7 @@ INDENTED = re.compile(r"^    (virtc .*)$", flags=re.MULTILINE)
 TUTORIAL = ROOT / "docs/tutorial/first-pod.md"
 #: What a plain user does, and what root does as well.
 OF_PLAIN_USER = ROOT / "docs/how-to/plain-user.md"
+RECIPES = ROOT / "docs/how-to/recipes.md"
 HOW_TO = sorted({*(ROOT / "docs/how-to").glob("*.md")} - {OF_PLAIN_USER})
 
 
@@ -62,6 +63,8 @@ class Reader:
             self._environment["VIRTCONTAINERS_CACHE"] = str(self._where / "cache")
         if "virtc template create" in content:  # which tests leave out otherwise
             self._environment["VIRTCONTAINERS_TEMPLATES"] = ""
+        if page == RECIPES:  # its pods, which are many, are of the usual kinds
+            self._environment["VIRTCONTAINERS_TEMPLATES"] = "existing"
         printed = ""
         for language, text in BLOCK.findall(content):
             if language == "python" and (file := FILE.match(text)):
