@@ -269,9 +269,9 @@ class Process:
 
     def __init__(self, running: Running) -> None:
         self._running = running
-        self.stdin = ProcessWriter(running.stdin) if running.stdin else None
-        self.stdout = ProcessReader(running.stdout) if running.stdout else None
-        self.stderr = ProcessReader(running.stderr) if running.stderr else None
+        self.stdin: ProcessWriter | None = ProcessWriter(running.stdin) if running.stdin else None
+        self.stdout: ProcessReader | None = ProcessReader(running.stdout) if running.stdout else None
+        self.stderr: ProcessReader | None = ProcessReader(running.stderr) if running.stderr else None
 
     def poll(self) -> int | None:
         """Return the exit code of a process that has ended, else None. Raises as :meth:`wait`."""
@@ -324,7 +324,7 @@ class PodPool:
         from vc_core.client.pool import Keeper
 
         self._keeper = Keeper(config, size, max_age, name)
-        self.name = self._keeper.name
+        self.name: str = self._keeper.name
 
     def __repr__(self) -> str:
         return f"PodPool({self.name!r})"

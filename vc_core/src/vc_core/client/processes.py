@@ -29,7 +29,7 @@ class Reader:
     """The caller's end of a pipe from which it reads what a command writes."""
 
     def __init__(self, fd: int) -> None:
-        self.file = io.FileIO(fd, "r")  # closes the descriptor when nothing refers to it any more
+        self.file: io.FileIO = io.FileIO(fd, "r")  # closes the descriptor when nothing refers to it any more
         self._buffer = bytearray()
         os.set_blocking(fd, False)
 
@@ -69,7 +69,7 @@ class Writer:
     """The caller's end of a pipe into which it writes what a command reads."""
 
     def __init__(self, fd: int) -> None:
-        self.file = io.FileIO(fd, "w")
+        self.file: io.FileIO = io.FileIO(fd, "w")
         os.set_blocking(fd, False)
 
     def write(self, data: bytes) -> Operation[None]:
@@ -92,7 +92,9 @@ class Running:
 
     def __init__(self, link: Link, stdin: Writer | None, stdout: Reader | None, stderr: Reader | None) -> None:
         self._link = link
-        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self.stdin: Writer | None = stdin
+        self.stdout: Reader | None = stdout
+        self.stderr: Reader | None = stderr
         self._final: Answer | Failure | None = None
         self._closed = False
 
