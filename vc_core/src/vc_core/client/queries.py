@@ -77,7 +77,7 @@ def status_container(pod_id: str, container_id: str) -> Operation[ContainerStatu
 
 
 def as_html(status: Operation[Any], name: str) -> str:
-    """Return how a notebook shows what has the name ``name``: its status, read by an operation, or why that cannot be read."""
+    """Return how a notebook shows what has the name ``name``: its status, as an operation reads it, or an error."""
     try:
         html: str = run_blocking(status)._repr_html_()
         return html
