@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools/requirements.txt"
 #: What is installed into environments of its own.
-APART = (ROOT / "tools/bench-requirements.txt", ROOT / "tools/release-requirements.txt")
+APART = tuple(ROOT / f"tools/{of}-requirements.txt" for of in ("bench", "pyright", "release"))
 OLDEST_PYTHON = "3.11"
 COMMENT = f"# Made by ./dev lock, for Python {OLDEST_PYTHON} and newer."
 

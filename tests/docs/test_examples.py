@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -23,7 +24,22 @@ INDENTED = re.compile(r"^    (virtc .*)$", flags=re.MULTILINE)
 TUTORIAL = ROOT / "docs/tutorial/first-pod.md"
 #: What a plain user does, and what root does as well.
 OF_PLAIN_USER = ROOT / "docs/how-to/plain-user.md"
+RECIPES = ROOT / "docs/how-to/recipes.md"
 HOW_TO = sorted({*(ROOT / "docs/how-to").glob("*.md")} - {OF_PLAIN_USER})
+
+
+NOTEBOOK = ROOT / "docs/how-to/notebook.ipynb"
+#: Runs cells one after the other as Jupyter does, and prints the value of the last line of each.
+AS_NOTEBOOK = """
+import ast, json, sys
+shown, names = [], {{}}
+sys.displayhook = lambda value: shown.append(repr(value)) if value is not None else None
+for cell in {cells}:
+    *before, last = ast.parse(cell).body
+    exec(compile(ast.Module(before, []), "cell", "exec"), names)
+    exec(compile(ast.Interactive([last]), "cell", "single"), names)
+print(json.dumps(shown))
+"""
 
 
 class Reader:
@@ -62,10 +78,14 @@ class Reader:
             self._environment["VIRTCONTAINERS_CACHE"] = str(self._where / "cache")
         if "virtc template create" in content:  # which tests leave out otherwise
             self._environment["VIRTCONTAINERS_TEMPLATES"] = ""
+        if page == RECIPES:  # its pods, which are many, are of the usual kinds
+            self._environment["VIRTCONTAINERS_TEMPLATES"] = "existing"
         printed = ""
         for language, text in BLOCK.findall(content):
             if language == "python" and (file := FILE.match(text)):
-                (self._where / file[1]).write_text(text, encoding="utf-8")
+                path = self._where / file[1]
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
             elif language != "text":
                 printed = self.run(language, text)
             else:
@@ -114,6 +134,16 @@ def test_the_tutorial_works_from_its_first_line_to_its_last(reader: Reader) -> N
 def test_a_how_to_works_from_its_first_line_to_its_last(page: Path, reader: Reader) -> None:
     reader.make_bundle()
     reader.follow(page)
+
+
+@pytest.mark.vm
+@pytest.mark.root
+def test_the_cells_of_the_notebook_give_what_it_shows(reader: Reader) -> None:
+    reader.make_bundle()
+    cells = [one for one in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if one["cell_type"] == "code"]
+    shown = ["".join(line for output in one["outputs"] for line in output["data"]["text/plain"]) for one in cells]
+    printed = reader.run("python", AS_NOTEBOOK.format(cells=["".join(one["source"]) for one in cells]))
+    assert json.loads(printed) == shown
 
 
 @pytest.mark.vm

@@ -102,14 +102,14 @@ def _detail(value: Any) -> Any:
 class ConfigError(VCError, ValueError):
     """A value is not valid; nothing was done. ``field``: of which field of its object, where that is one."""
 
-    details = ("field",)
+    details: ClassVar[tuple[str, ...]] = ("field",)
     field: str | None = None
 
 
 class StateError(VCError):
     """The pod or container is in ``state``; the operation needs it in one of ``wanted``."""
 
-    details = ("state", "wanted")
+    details: ClassVar[tuple[str, ...]] = ("state", "wanted")
     state: str | None
     wanted: list[str] | None
 
@@ -171,7 +171,7 @@ class OutputError(VCError):
     that SIGPIPE ends in a shell.
     """
 
-    details = ("exit_code",)
+    details: ClassVar[tuple[str, ...]] = ("exit_code",)
     exit_code: int | None
 
 
@@ -190,7 +190,7 @@ class SupervisorLeavingError(SupervisorLostError):
 class DriverError(VCError):
     """The driver ``name`` of kind ``kind`` cannot be used."""
 
-    details = ("kind", "name")
+    details: ClassVar[tuple[str, ...]] = ("kind", "name")
     kind: str | None
     name: str | None
 
@@ -245,7 +245,7 @@ class CommandError(AgentError):
     ``exit_code`` is that of a shell: 127 for not found, 126 for not executable, 125 for a failed set-up.
     """
 
-    details = ("exit_code",)
+    details: ClassVar[tuple[str, ...]] = ("exit_code",)
     exit_code: int | None
 
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from vc_core.config.network import PortForward
 from vc_core.frozen import frozen
 from vc_core.states import State
+
+#: Bytes of an output that the text of a result shows.
+_SHOWN_MAX = 1000
+
+
+def _text_of(result: Any) -> str:
+    """Return a result as the expression that makes it, without the fields that have their default values."""
+    given = ((one.name, getattr(result, one.name), one.default) for one in fields(result))
+    shown = (f"{name}={value!r}" for name, value, usual in given if usual is MISSING or value != usual)
+    return f"{type(result).__name__}({', '.join(shown)})"
+
+
+def _shortened(data: bytes) -> str:
+    return repr(data) if len(data) <= _SHOWN_MAX else f"<{len(data)} bytes: {data[:_SHOWN_MAX]!r}...>"
 
 
 @frozen
@@ -23,6 +37,17 @@ class ExecResult:
     stderr: bytes = b""
     truncated: bool = False
 
+    def __repr__(self) -> str:
+        stdout, stderr = _shortened(self.stdout), _shortened(self.stderr)
+        return f"ExecResult(exit_code={self.exit_code}, stdout={stdout}, stderr={stderr}, truncated={self.truncated})"
+
+    def _repr_html_(self) -> str:
+        from vc_core import notebook  # here, because few callers are notebooks
+
+        note = ", and more output than was kept" if self.truncated else ""
+        streams = notebook.stream("stdout", self.stdout) + notebook.stream("stderr", self.stderr)
+        return f"<div>exit code {self.exit_code}{note}</div>{streams}"
+
 
 @frozen(kw_only=True)
 class ContainerStatus:
@@ -35,6 +60,15 @@ class ContainerStatus:
     started_at: float | None = None
     ended_at: float | None = None
     log_path: str = ""
+
+    def __repr__(self) -> str:
+        return _text_of(self)
+
+    def _repr_html_(self) -> str:
+        from vc_core import notebook
+
+        rows = [("state", self.state), ("reason", self.reason), ("exit code", self.exit_code), ("log", self.log_path)]
+        return notebook.details(f"container {self.id}", rows)
 
 
 @frozen(kw_only=True)
@@ -69,6 +103,30 @@ class PodStatus:
     warnings: tuple[str, ...] = ()
     pool: str = ""
     containers: tuple[ContainerStatus, ...] = ()
+
+    def __repr__(self) -> str:
+        return _text_of(self)
+
+    def _repr_html_(self) -> str:
+        from vc_core import notebook
+
+        forwards = [f"127.0.0.1:{one.host_port} to {one.guest_port}/{one.protocol}" for one in self.forwards]
+        rows = [
+            ("state", self.state),
+            ("reason", self.reason),
+            ("hypervisor", self.hypervisor),
+            ("agent", self.agent),
+            ("isolation", self.isolation),
+            ("jail", self.jail),
+            ("warnings", "; ".join(self.warnings)),
+            ("ports", ", ".join(forwards)),
+        ]
+        containers = [
+            (one.id, one.state, "" if one.exit_code is None else one.exit_code, one.reason) for one in self.containers
+        ]
+        return notebook.details(f"pod {self.id}", rows) + notebook.table(
+            ("container", "state", "exit code", "reason"), containers
+        )
 
 
 @frozen

@@ -43,6 +43,9 @@ class Pod:
     def __repr__(self) -> str:
         return f"Pod({self.id!r})"
 
+    def _repr_html_(self) -> str:
+        return queries.as_html(queries.status_pod(self.id), repr(self))
+
     def container(self, container_id: str) -> Container:
         """Return a container of the pod by its id, without a check that it exists."""
         return Container(self.id, container_id)
@@ -171,6 +174,9 @@ class Container:
 
     def __repr__(self) -> str:
         return f"Container({self.pod_id!r}, {self.id!r})"
+
+    def _repr_html_(self) -> str:
+        return queries.as_html(queries.status_container(self.pod_id, self.id), repr(self))
 
     def start(self) -> None:
         """Start the container; see :func:`start_container`."""
@@ -331,9 +337,12 @@ class Process:
 
     def __init__(self, running: Running) -> None:
         self._running = running
-        self.stdin = ProcessWriter(running.stdin) if running.stdin else None
-        self.stdout = ProcessReader(running.stdout) if running.stdout else None
-        self.stderr = ProcessReader(running.stderr) if running.stderr else None
+        self.stdin: ProcessWriter | None = ProcessWriter(running.stdin) if running.stdin else None
+        self.stdout: ProcessReader | None = ProcessReader(running.stdout) if running.stdout else None
+        self.stderr: ProcessReader | None = ProcessReader(running.stderr) if running.stderr else None
+
+    def __repr__(self) -> str:
+        return f"<Process {self._running}>"
 
     def poll(self) -> int | None:
         """Return the exit code of a process that has ended, else None. Raises as :meth:`wait`."""
@@ -397,7 +406,7 @@ class PodPool:
         from vc_core.client.pool import Keeper
 
         self._keeper = Keeper(config, size, max_age, name)
-        self.name = self._keeper.name
+        self.name: str = self._keeper.name
 
     def __repr__(self) -> str:
         return f"PodPool({self.name!r})"
@@ -443,7 +452,7 @@ def start_pod(
     ``timeout``: seconds that the guest has to get ready (default 60). ``progress``: called with a phrase and how much
     of it is done (0 to 1, or None) while the guest is built on first use and while the VM starts. ``strict``: from now
     on the pod starts only in a full jail, as with ``PodConfig.strict``; VMStartError names what is missing.
-    Returns the pod. Raises PodNotFoundError, StateError, and the error that kept it from starting, such as
+    Returns the pod. Raises ConfigError, PodNotFoundError, StateError, and the error that kept it from starting, such as
     VMStartError, VMTimeoutError, AgentConnectError, AgentTimeoutError, CommandError or GuestError; the pod is then what
     it was.
     """
@@ -455,7 +464,7 @@ def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = False) 
     """Stop a running or failed pod: its containers end, the guest powers off, the VM's process ends.
 
     ``timeout``: seconds until the VM is killed (default 10). ``force``: do not ask the guest.
-    Returns the pod. Raises PodNotFoundError, StateError, HypervisorError.
+    Returns the pod. Raises ConfigError, PodNotFoundError, StateError, HypervisorError.
     """
     run_blocking(client.pods.stop_pod(pod_id, timeout, force))
     return Pod(pod_id)
@@ -464,7 +473,7 @@ def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = False) 
 def delete_pod(pod_id: str, *, force: bool = False) -> None:
     """Delete a pod that does not run. ``force``: in any state; a pod that runs is stopped or killed first.
 
-    Raises PodNotFoundError, StateError, StorageError, SupervisorError for a process that cannot be killed.
+    Raises ConfigError, PodNotFoundError, StateError, StorageError, SupervisorError for a process that cannot be killed.
     """
     run_blocking(client.deletion.delete_pod(pod_id, force))
 
@@ -503,7 +512,7 @@ def list_pods() -> list[PodStatus]:
 
 
 def status_pod(pod_id: str) -> PodStatus:
-    """Return a pod's status, from its record. Raises PodNotFoundError, StorageError."""
+    """Return a pod's status, from its record. Raises ConfigError, PodNotFoundError, StorageError."""
     return run_blocking(queries.status_pod(pod_id))
 
 
@@ -511,7 +520,7 @@ def inspect_pod(pod_id: str) -> PodConfig:
     """Return the configuration of a pod, with the containers that it has now.
 
     :func:`create_pod` makes the same pod of it, once this one is deleted or with another id; ``dump_pod_config`` makes
-    a pod file of it. Raises PodNotFoundError, StorageError.
+    a pod file of it. Raises ConfigError, PodNotFoundError, StorageError.
     """
     return run_blocking(queries.inspect_pod(pod_id))
 
@@ -519,8 +528,8 @@ def inspect_pod(pod_id: str) -> PodConfig:
 def console_pod(pod_id: str, *, follow: bool = False) -> Generator[bytes]:
     """Yield what a pod's guest printed on its console since the pod was started, in parts, as far as it is logged.
 
-    ``follow``: wait for more until the VM ends. The first step raises PodNotFoundError, StorageError, NotSupportedError
-    for a pod whose console is not logged.
+    ``follow``: wait for more until the VM ends. The first step raises ConfigError, PodNotFoundError, StorageError,
+    NotSupportedError for a pod whose console is not logged.
     """
     console = client.console.Console(pod_id, follow=follow)
     try:
@@ -560,7 +569,7 @@ def create_container(pod_id: str, config: ContainerConfig, *, progress: Progress
 def start_container(pod_id: str, container_id: str) -> Container:
     """Start a container of a running pod, for the first time or again, with a fresh writable layer.
 
-    Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError.
+    Returns the container. Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError, CommandError.
     """
     run_blocking(client.containers.start_container(pod_id, container_id))
     return Container(pod_id, container_id)
@@ -589,7 +598,8 @@ def open_container(
 def stop_container(pod_id: str, container_id: str, *, timeout: float | None = None, force: bool = False) -> Container:
     """Stop a running container: its stop signal to its main process, SIGKILL after ``timeout`` seconds (default 10).
 
-    ``force``: kill at once. Returns the container. Raises PodNotFoundError, ContainerNotFoundError, StateError.
+    ``force``: kill at once. Returns the container. Raises ConfigError, PodNotFoundError, ContainerNotFoundError,
+    StateError.
     """
     run_blocking(client.containers.stop_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
@@ -607,7 +617,7 @@ def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM"
 def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:
     """Delete a container that does not run, with its log. ``force``: kill it first.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError.
+    Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError, StorageError.
     """
     run_blocking(client.containers.delete_container(pod_id, container_id, force))
 
@@ -615,7 +625,7 @@ def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> 
 def status_container(pod_id: str, container_id: str) -> ContainerStatus:
     """Return a container's status, from its pod's record.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StorageError.
+    Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StorageError.
     """
     return run_blocking(queries.status_container(pod_id, container_id))
 
@@ -623,7 +633,8 @@ def status_container(pod_id: str, container_id: str) -> ContainerStatus:
 def stats_container(pod_id: str, container_id: str) -> ContainerUsage:
     """Return the resources that the processes of a running container used so far, and use now.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot.
+    Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that
+    cannot.
     """
     return run_blocking(client.containers.stats_container(pod_id, container_id))
 
@@ -682,7 +693,7 @@ def pod_events(*pod_ids: str, follow: bool = False, since: float | None = None) 
 def stats_pod(pod_id: str) -> PodUsage:
     """Return what a running pod uses: its VM on this host, and each container in the guest.
 
-    Raises PodNotFoundError, StateError, AgentError, SupervisorError.
+    Raises ConfigError, PodNotFoundError, StateError, AgentError, SupervisorError.
     """
     return run_blocking(client.stats.stats_pod(pod_id))
 
@@ -701,8 +712,8 @@ def watch_stats(*pod_ids: str, interval: float = 1.0) -> Generator[list[PodUsage
 def wait_container(pod_id: str, container_id: str) -> int:
     """Wait until a container ended and return its exit code; any number of callers may wait.
 
-    A container that ended before is no error. Raises PodNotFoundError, ContainerNotFoundError, StateError for one that
-    never ran or that ended without an exit code, because its pod was stopped or its VM ended.
+    A container that ended before is no error. Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError
+    for one that never ran or that ended without an exit code, because its pod was stopped or its VM ended.
     """
     return run_blocking(client.containers.wait_container(pod_id, container_id))
 
@@ -726,8 +737,8 @@ def enter_container(
     for all; the rest is discarded and ``ExecResult.truncated`` set.
     Cancelling the call, or KeyboardInterrupt in a blocking one, kills the command too.
     Returns the exit code (127 not found, 126 not executable, 128+n killed by signal n) and what was captured.
-    Raises PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not be set
-    up, CommandTimeoutError, OutputError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
+    Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError, CommandError for a command that could not
+    be set up, CommandTimeoutError, OutputError, SupervisorLostError, HypervisorError when the VM ends meanwhile.
     """
     return run_blocking(
         client.containers.enter_container(

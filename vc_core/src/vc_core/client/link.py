@@ -37,7 +37,7 @@ class Link:
     """
 
     #: Whether a supervisor that hangs is killed: set by a client that started it.
-    kills_hung = False
+    kills_hung: bool = False
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class Link:
         calls: int | None = None,
         runs_on: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.sock, self._pidfd, self._wait_served, self._calls = sock, pidfd, wait_served, calls
+        self.sock: socket.socket = sock
+        self._pidfd, self._wait_served, self._calls = pidfd, wait_served, calls
         self._runs_on = runs_on
         self._beat, self._silent = 0, 0
 

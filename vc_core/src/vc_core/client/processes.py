@@ -42,7 +42,7 @@ class Reader:
     """The caller's end of a pipe from which it reads what a command writes."""
 
     def __init__(self, fd: int) -> None:
-        self.file = io.FileIO(fd, "r")  # closes the descriptor when nothing refers to it any more
+        self.file: io.FileIO = io.FileIO(fd, "r")  # closes the descriptor when nothing refers to it any more
         self._buffer = bytearray()
         os.set_blocking(fd, False)
 
@@ -82,7 +82,7 @@ class Writer:
     """The caller's end of a pipe into which it writes what a command reads."""
 
     def __init__(self, fd: int) -> None:
-        self.file = io.FileIO(fd, "w")
+        self.file: io.FileIO = io.FileIO(fd, "w")
         os.set_blocking(fd, False)
 
     def write(self, data: bytes) -> Operation[None]:
@@ -101,13 +101,26 @@ class Writer:
 
 
 class Running:
-    """A command that runs: its ends of streams, where they are pipes, and its connection."""
+    """A command that runs: its ends of streams, where they are pipes, and its connection.
 
-    def __init__(self, link: Link, stdin: Writer | None, stdout: Reader | None, stderr: Reader | None) -> None:
-        self._link = link
-        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+    ``what``: its program and where it runs, for its text.
+    """
+
+    def __init__(
+        self, what: str, link: Link, stdin: Writer | None, stdout: Reader | None, stderr: Reader | None
+    ) -> None:
+        self._what, self._link = what, link
+        self.stdin: Writer | None = stdin
+        self.stdout: Reader | None = stdout
+        self.stderr: Reader | None = stderr
         self._final: Answer | Failure | None = None
         self._closed = False
+
+    def __str__(self) -> str:
+        """Return its command, where it runs, and as far as is known what became of it."""
+        if isinstance(self._final, Answer):
+            return f"{self._what}, exit code {self._final.exit_code}"
+        return f"{self._what}, {'failed' if self._final else 'closed' if self._closed else 'running'}"
 
     def begin(self) -> Operation[None]:
         """Return once the command runs, or has ended. Raises what keeps it from running."""
@@ -241,7 +254,8 @@ def _open(
         if stdio.reading or stdio.writing:
             raise ConfigError("a stream is neither a pipe, a socket nor a file; give PIPE and copy what passes")
         link = yield from connect(store, record)
-        running = Running(link, *ours)  # type: ignore[arg-type] # of the kinds that are made above
+        what = f"{cmd.args[0]!r} in {pod_id}{'/' if container_id else ''}{container_id}"
+        running = Running(what, link, *ours)  # type: ignore[arg-type] # of the kinds that are made above
         try:
             streams = Streams(passed=stdio.passed, terminal=size)
             link.send(make_request(streams), stdio.fds)

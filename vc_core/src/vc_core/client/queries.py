@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vc_core.client.interpreters import InThread, Operation
-from vc_core.errors import PodNotFoundError
+from vc_core.client.interpreters import InThread, Operation, run_blocking
+from vc_core.errors import PodNotFoundError, VCError
 from vc_core.results import ContainerStatus, PodStatus
 from vc_core.store.status import all_pods, container_status, effective_record, only_container, pod_status
 from vc_core.store.status import find_container as find_container_record
@@ -74,3 +74,14 @@ def status_container(pod_id: str, container_id: str) -> Operation[ContainerStatu
 
     status: ContainerStatus = yield InThread(look)
     return status
+
+
+def as_html(status: Operation[Any], name: str) -> str:
+    """Return how a notebook shows what has the name ``name``: its status, as an operation reads it, or an error."""
+    try:
+        html: str = run_blocking(status)._repr_html_()
+        return html
+    except VCError as error:
+        from vc_core import notebook
+
+        return notebook.details(name, [("error", error)])

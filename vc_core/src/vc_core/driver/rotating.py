@@ -49,7 +49,8 @@ class RotatingFile:
     def _note_file(self) -> None:
         status = os.fstat(self._fd)
         #: Inode and size in bytes of the file that is appended to.
-        self.inode, self.size = status.st_ino, status.st_size
+        self.inode: int = status.st_ino
+        self.size: int = status.st_size
 
 
 class RotatedReader:

@@ -5,7 +5,7 @@ import pluggy
 #: The project name that joins specifications and implementations.
 PROJECT = "vc_core"
 
-hookspec = pluggy.HookspecMarker(PROJECT)
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker(PROJECT)
 
 #: Marks a method of a plug-in class as the implementation of the hook of the same name.
-hookimpl = pluggy.HookimplMarker(PROJECT)
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker(PROJECT)
