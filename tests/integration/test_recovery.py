@@ -68,6 +68,7 @@ def freeze(store: Store, pod_id: str, who: str) -> None:
         shutil.rmtree(store.roots.run)
 
 
+@pytest.mark.promise("T05")
 @pytest.mark.parametrize(
     "state",
     [
@@ -93,6 +94,7 @@ def test_delete_by_force_takes_at_most_5_s_in_every_state(bundle: Path, store: S
         assert "forced" not in [one.id for one in vc.list_pods()]
 
 
+@pytest.mark.promise("T05")
 @pytest.mark.parametrize("force", [True, False])
 def test_any_client_aborts_a_start_that_hangs_within_5_s(bundle: Path, store: Store, force: bool) -> None:
     with hanging_start("hanging", bundle, store), within(5):
@@ -101,6 +103,7 @@ def test_any_client_aborts_a_start_that_hangs_within_5_s(bundle: Path, store: St
     vc.delete_pod("hanging")
 
 
+@pytest.mark.promise("T09")
 def test_a_pod_whose_run_directory_was_wiped_is_reached_again_and_its_containers_run_on(
     bundle: Path, store: Store
 ) -> None:
@@ -230,6 +233,7 @@ while time.monotonic() < end:
 """
 
 
+@pytest.mark.promise("T15")
 def test_processes_that_race_on_the_same_pods_meet_no_supervisor_that_went_away(bundle: Path) -> None:
     workers = [
         subprocess.Popen(
@@ -275,6 +279,7 @@ def full(place: Path) -> Iterator[None]:
     filler.unlink()
 
 
+@pytest.mark.promise("T13")
 def test_a_container_that_ends_while_the_disk_is_full_is_waited_for_and_recorded_when_there_is_room(
     bundle: Path, small_disk: Path
 ) -> None:
@@ -308,6 +313,7 @@ def test_a_container_that_ends_while_the_disk_is_full_is_waited_for_and_recorded
     assert vc.list_pods() == []
 
 
+@pytest.mark.promise("T13")
 def test_a_log_that_fills_the_disk_leaves_room_for_records(bundle: Path, small_disk: Path) -> None:
     loud = "yes | head -c 20000000; exit 3"
     pod = vc.run_pod(pod_config(id="loud", containers=[container(bundle, "sh", "-c", loud)]))

@@ -46,6 +46,7 @@ def test_a_pod_is_measured_on_the_host_and_its_containers_in_the_guest(bundle: P
     assert known(vm.pids) >= 3  # threads of QEMU and of the supervisor
 
 
+@pytest.mark.promise("T26")
 def test_a_container_whose_memory_is_used_up_has_that_as_its_reason(pod: vc.Pod, bundle: Path) -> None:
     config = vc.ContainerConfig(
         id="greedy", root_fs=str(bundle), memory=16, cmd=vc.Cmd(args=["sh", "-c", "exec tail -c 64m /dev/zero"])

@@ -78,6 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.promise("T03")
 def test_every_point_in_the_source_has_a_test_and_a_name_of_its_own() -> None:
     sources = Path(vc_core.__file__).parent.rglob("*.py")
     found = [
@@ -86,6 +87,7 @@ def test_every_point_in_the_source_has_a_test_and_a_name_of_its_own() -> None:
     assert sorted(found) == sorted(f'"{name}"' for name in REACHED)
 
 
+@pytest.mark.promise("T03")
 @pytest.mark.parametrize("point", REACHED)
 def test_nothing_is_lost_or_left_when_a_process_is_killed_at(point: str, server: Server) -> None:
     before, last = REACHED[point]

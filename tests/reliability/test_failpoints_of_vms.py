@@ -35,6 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.promise("T03")
 @pytest.mark.parametrize("point", POINTS)
 def test_nothing_is_left_of_a_pod_whose_supervisor_is_killed_at(point: str, server: Server) -> None:
     """The fixture of all tests counts processes, mounts and sockets that name the directory of the tests."""

@@ -49,6 +49,7 @@ def test_stop_can_be_called_in_every_state(make: Make) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.promise("T05")
 def test_a_frozen_qemu_is_killed_within_the_timeout(make: Make) -> None:
     hypervisor = make()
 
@@ -79,6 +80,7 @@ def test_closing_the_object_of_a_frozen_qemu_returns(make: Make) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.promise("T04")
 def test_all_waits_return_within_a_second_after_qemu_was_killed(make: Make) -> None:
     hypervisor = make()
     hypervisor.add_device(Channel("c0", "test"))
@@ -142,6 +144,7 @@ def test_closing_the_object_leaves_the_vm_and_ends_all_waits(make: Make) -> None
     asyncio.run(run())
 
 
+@pytest.mark.promise("T01")
 def test_ten_vms_in_a_row_leave_no_descriptors(make: Make) -> None:
     """Descriptors are counted here, after each life; the census of each test counts processes, too."""
 
