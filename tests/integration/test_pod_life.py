@@ -173,7 +173,7 @@ def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store
     status = pod.status()
     assert status.state == "stopped"
     # Only the parent of a process learns how it ended, and that of libvirt's machines is no process of the pod.
-    assert ("QEMU ended" if hypervisor == "libvirt" else "killed by signal 9") in status.reason
+    assert ("QEMU ended" if hypervisor == "libvirt" else "was killed by SIGKILL") in status.reason
     assert status.containers[0].state == "stopped"
     pod.start()  # a stopped pod starts again
     assert pod.enter_container("c1", vc.Cmd(args=["echo", "again"])).stdout == b"again\n"
