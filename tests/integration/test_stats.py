@@ -80,5 +80,5 @@ def test_a_vm_that_the_kernel_killed_for_its_memory_has_that_as_its_reason(bundl
     status = pod.status()
     assert (status.state, status.reason) == ("stopped", "QEMU was killed by SIGKILL (out of memory)")
     assert status.changed_at is not None
-    assert [one.kind for one in vc.pod_events("grown")][-3:].count("oom") == 1
+    assert [one.kind for one in vc.pod_events("grown")][-3:].count(vc.EventKind.OOM) == 1
     pod.delete()

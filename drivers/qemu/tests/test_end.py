@@ -120,7 +120,7 @@ def test_starting_a_vm_that_has_ended_is_an_error_that_says_so(make: Make) -> No
 
     async def use(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises((VMStartError, HypervisorError), match="killed by SIGKILL|has ended"):
+        with pytest.raises((VMStartError, HypervisorError), match=r"killed by SIGKILL|has ended"):
             await hypervisor.start(5)
 
     live(hypervisor, use)

@@ -25,8 +25,8 @@ _BESIDE, _TRANSLATED = 128, TRANSLATED_MAX * 5 // 4
 
 _MIB = 1024 * 1024
 
-#: Where the kernel counts the processes of a group that it has killed for lack of memory: in version 2, and in version 1
-#: (Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst in Linux).
+#: Where the kernel counts the processes of a group that it has killed for lack of memory, in version 2 and in version 1
+#: (cgroup-v2.rst and cgroup-v1/memory.rst in Linux' Documentation/admin-guide).
 _COUNTS = ("memory.events", "memory.oom_control")
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
