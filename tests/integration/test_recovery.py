@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,11 +88,40 @@ def test_delete_by_force_takes_at_most_5_s_in_every_state(bundle: Path, store: S
         else:
             vc.run_pod(pod_config(id="forced", containers=[container(bundle)]))
         vm, watchers = vm_pid(store, "forced"), supervisors("forced")
+        saved: Any = store.read("forced").saved_hypervisor
         freeze(store, "forced", state)
         with within(5):
             vc.delete_pod("forced", force=True)
         assert all(wait_ended(pid, 0) for pid in (vm, *watchers))
+        assert not any(map(os.path.exists, saved["cgroups"]))
         assert "forced" not in [one.id for one in vc.list_pods()]
+
+
+@pytest.mark.promise("T05")
+@pytest.mark.parametrize(
+    ("state", "force", "seconds"),
+    [
+        ("supervisor frozen", True, 5),
+        ("QEMU frozen", True, 5),
+        ("supervisor and QEMU frozen", True, 5),
+        ("supervisor frozen", False, 10),
+        ("supervisor and QEMU frozen", False, 10),
+    ],
+)
+def test_a_pod_whose_processes_are_frozen_is_stopped_in_time(
+    bundle: Path, store: Store, state: str, force: bool, seconds: float
+) -> None:
+    pod = vc.run_pod(pod_config(id="frozen", containers=[container(bundle)]))
+    vm, watchers = vm_pid(store, "frozen"), supervisors("frozen")
+    saved: Any = store.read("frozen").saved_hypervisor
+    freeze(store, "frozen", state)
+    with within(seconds):
+        pod.stop(force=force)
+    assert all(wait_ended(pid, 0) for pid in (vm, *watchers))
+    assert not any(map(os.path.exists, saved["cgroups"]))
+    status = pod.status()
+    assert (status.state, status.reason) == ("stopped", "")
+    pod.delete()
 
 
 @pytest.mark.promise("T05")

@@ -84,6 +84,7 @@ STEPS = {
         "quota.limit",
         "quota.lift",
         "leftovers.discard",
+        "leftovers.remove_remains",
         "identity.kill",
         "wire.listen",
         "listener.close",

@@ -74,6 +74,7 @@ POINTS: dict[str, Steps] = {
     "engine.recover.unmounted": _STARTS,
     "engine.recover.killed": ([], [START, START]),
     "engine.recover.discarded": ([], [START, START]),
+    "engine.recover.remains_removed": ([], [START, START]),
     "engine.recover.connected": _RECOVERS,
     "engine.start.shared": _STARTS,
     "engine.start.volume_bound": _STARTS,
@@ -115,6 +116,7 @@ OF_ANY_ENGINE: dict[str, Steps] = {
 CAUSES = {
     "engine.recover.killed": f"{_INTERRUPTED};",
     "engine.recover.discarded": f"{_INTERRUPTED};",
+    "engine.recover.remains_removed": f"{_INTERRUPTED};",
     "engine.container.undone": "engine.container.shared=2*error;",
 }
 

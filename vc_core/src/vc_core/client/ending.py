@@ -6,9 +6,10 @@ import logging
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from vc_core.config.ids import pod_uuid
-from vc_core.driver.process import ProcessIdentity
+from vc_core.driver.process import ProcessIdentity, frozen
 from vc_core.errors import StorageError, SupervisorError
 from vc_core.host import processes
 from vc_core.store.records import PodRecord
@@ -37,16 +38,19 @@ def stop_elsewhere(store: Store, pod_id: str) -> None:
 
 
 def may_have_left(store: Store, pod_id: str) -> bool:
-    """Return whether a pod that is being deleted did not stop, and its driver has to find its VM."""
+    """Return whether a pod did not stop, and its driver has to find its VM, or what that left beside its processes."""
     try:
         record = store.read(pod_id)
     except StorageError:
         return True
-    return record.discards and not at_rest(record)
+    return bool(record.discards or record.saved_hypervisor) and record.supervised and not at_rest(record)
 
 
 def discard_elsewhere(store: Store, pod_id: str) -> None:
-    """Let the pod's driver discard its VM in a process of its own, because it may hang; log why it does not."""
+    """Let the pod's driver discard its VM, whose processes were killed, in a process of its own: it may hang.
+
+    Why it does not is logged.
+    """
     command = [sys.executable, "-P", "-m", "vc_core.engine.leftovers", pod_id]
     null, environment = subprocess.DEVNULL, store.roots.environment
     try:
@@ -72,12 +76,56 @@ def kill_vms(store: Store, pod_id: str, record: PodRecord | None) -> None:
         _kill(pod_id, identity)
 
 
+def end_frozen(store: Store, pod_id: str, force: bool) -> bool:
+    """Kill a supervisor that a signal has stopped (SIGSTOP), so that another one can stop the pod.
+
+    With ``force``, or if the VM is frozen too, the VM is killed as well, and its end recorded. Called by a client that
+    stops the pod and was not greeted. Returns whether the pod has stopped. Raises SupervisorError for a process that
+    cannot be killed, BusyError, StorageError.
+    """
+    if not any(frozen(one.pid) for one in supervisors(store, pod_id)):
+        return False
+    kill_supervisors(store, pod_id)
+    with store.locked(pod_id):
+        record = store.read(pod_id)
+        vm = vm_identity(record)
+        if vm is None or not (force or any(map(frozen, _with_children(vm.pid)))):
+            return False
+        kill_vms(store, pod_id, record)
+        if may_have_left(store, pod_id):
+            discard_elsewhere(store, pod_id)
+        _record_end(store, pod_id)
+    return True
+
+
+def _with_children(pid: int) -> list[int]:
+    """Return a process and its children: QEMU is one of the process that stands for its VM."""
+    with suppress(OSError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        return [pid, *map(int, children.split())]
+    return [pid]
+
+
+def _record_end(store: Store, pod_id: str) -> None:
+    """Record that a pod was stopped, or that its start was undone. Raises StorageError."""
+    from vc_core.engine.ledger import Ledger
+    from vc_core.plugins.registry import Plugins
+
+    ledger = Ledger(store, pod_id, Plugins())
+    if ledger.record.intent == "start":
+        ledger.commit_undone(state=ledger.record.state, reason="its start was interrupted")
+    else:
+        ledger.commit_ended("")
+
+
 def kill_supervisors(store: Store, pod_id: str) -> None:
+    """Kill the supervisors of a pod, ready or not. Raises SupervisorError for one that cannot be killed."""
     for supervisor in supervisors(store, pod_id):
         _kill(pod_id, supervisor)
 
 
 def supervisors(store: Store, pod_id: str) -> list[ProcessIdentity]:
+    """Return the supervisors of a pod, ready or not."""
     log = store.roots.pod_run_dir(pod_id) / LOG_NAME
     return processes.find_supervisors(pod_id, log, store.roots.pod_lock(pod_id))
 

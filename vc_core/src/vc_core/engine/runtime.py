@@ -346,6 +346,7 @@ class Runtime:
         record = self._ledger.record
         if record.intent == "start":
             await self.kill_leftovers()
+            await self._discard_remains()
             reason = "its start was interrupted"
             self._ledger.commit(intent="", vm=None, saved_hypervisor=None, saved_agent=None, reason=reason)
         elif record.supervised and record.state in STOPPABLE_STATES:
@@ -353,6 +354,7 @@ class Runtime:
             if identity is not None and identity.alive():
                 await self._take_over()
             elif record.state is not State.FAILED:
+                await self._discard_remains()
                 self._ledger.commit_ended(unwatched_end(identity))
         elif not record.supervised and record.state in LIVE_STATES:
             await self._take_over()
@@ -383,6 +385,18 @@ class Runtime:
                 await self.containers.take_over(machine, name)
         self._ledger.commit(intent="", **machine.saved())
         self._spawn(self._watch_agent(machine))
+
+    async def _discard_remains(self) -> None:
+        """Let the driver remove what a VM left beside its processes, which have ended. What it cannot remove stays."""
+        record = self._ledger.record
+        if not record.saved_hypervisor:
+            return
+        pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
+        try:
+            await leftovers.remove_remains(self._plugins, self._ledger.config, pod, record.saved_hypervisor)
+        except VCError as error:
+            _log.warning("pod %s: what its VM left is not removed: %s", record.id, error)
+        failpoints.reach("engine.recover.remains_removed")
 
     async def kill_leftovers(self) -> None:
         """Kill the VM of a start that was interrupted, recorded or not. Called before a start, too.
