@@ -23,6 +23,7 @@ FUZZERS = {fuzzer.name: fuzzer for fuzzer in tool.FUZZERS}
 MOMENT = 1.0
 
 
+@pytest.mark.promise("T29")
 @pytest.mark.parametrize("name", FUZZERS)
 def test_nothing_that_comes_from_outside_breaks_the_program(name: str, tmp_path: Path) -> None:
     result = tool.run(FUZZERS[name], MOMENT, tmp_path)

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu", 
 _LINES = 1_000_000
 
 
+@pytest.mark.promise("T12")
 def test_no_byte_is_lost_or_repeated_when_supervisors_die(bundle: Path) -> None:
     with vc.run_pod(pod_config(id="logged", containers=[container(bundle, "seq", str(_LINES))])) as pod:
         log = Path(pod.status().containers[0].log_path)

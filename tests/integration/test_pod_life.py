@@ -122,6 +122,7 @@ def test_a_pod_stops_while_commands_run_in_it_and_they_end(bundle: Path) -> None
     pod.delete()
 
 
+@pytest.mark.promise("T15")
 @pytest.mark.hypervisors("qemu")  # the race is between supervisors; mock pods race in the core's own tests
 def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, store: Store) -> None:
     pod = vc.create_pod(pod_config(id="race", containers=[container(bundle)]))
@@ -148,6 +149,7 @@ def test_of_two_starts_at_once_one_wins_and_there_is_one_machine(bundle: Path, s
     pod.delete(force=True)
 
 
+@pytest.mark.promise("T04")
 def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store: Store, hypervisor: str) -> None:
     pod = vc.run_pod(pod_config(id="killed", containers=[container(bundle)]))
     failures: list[BaseException] = []
@@ -171,13 +173,14 @@ def test_a_machine_that_is_killed_is_noticed_within_a_second(bundle: Path, store
     status = pod.status()
     assert status.state == "stopped"
     # Only the parent of a process learns how it ended, and that of libvirt's machines is no process of the pod.
-    assert ("QEMU ended" if hypervisor == "libvirt" else "killed by signal 9") in status.reason
+    assert ("QEMU ended" if hypervisor == "libvirt" else "was killed by SIGKILL") in status.reason
     assert status.containers[0].state == "stopped"
     pod.start()  # a stopped pod starts again
     assert pod.enter_container("c1", vc.Cmd(args=["echo", "again"])).stdout == b"again\n"
     pod.delete(force=True)
 
 
+@pytest.mark.promise("T04")
 def test_status_finds_out_itself_that_a_machine_has_ended(bundle: Path, store: Store) -> None:
     pod = vc.run_pod(pod_config(id="gone", containers=[container(bundle)]))
     vm, supervisor = vm_pid(store, "gone"), supervisors("gone")[0]
@@ -296,6 +299,7 @@ def test_a_failed_pod_whose_machine_still_runs_can_be_started_again_and_has_one_
     assert len(supervisors("again")) == 1
 
 
+@pytest.mark.promise("T30")
 def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, store: Store) -> None:
     pod = vc.create_pod(pod_config(id="halted", containers=[container(bundle)]))
     with subprocess.Popen([virtc_path(), "pod", "start", "halted"], stderr=subprocess.PIPE) as client:
@@ -311,6 +315,7 @@ def test_an_interrupted_start_leaves_a_ready_pod_and_no_machine(bundle: Path, st
     pod.delete()
 
 
+@pytest.mark.promise("T03")
 def test_a_supervisor_killed_during_a_start_leaves_nothing_that_runs(bundle: Path, store: Store) -> None:
     pod = vc.create_pod(pod_config(id="half", containers=[container(bundle)]))
     run_dir = store.roots.pod_run_dir("half")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,7 @@ def freeze(store: Store, pod_id: str, who: str) -> None:
         shutil.rmtree(store.roots.run)
 
 
+@pytest.mark.promise("T05")
 @pytest.mark.parametrize(
     "state",
     [
@@ -86,13 +88,43 @@ def test_delete_by_force_takes_at_most_5_s_in_every_state(bundle: Path, store: S
         else:
             vc.run_pod(pod_config(id="forced", containers=[container(bundle)]))
         vm, watchers = vm_pid(store, "forced"), supervisors("forced")
+        saved: Any = store.read("forced").saved_hypervisor
         freeze(store, "forced", state)
         with within(5):
             vc.delete_pod("forced", force=True)
         assert all(wait_ended(pid, 0) for pid in (vm, *watchers))
+        assert not any(map(os.path.exists, saved["cgroups"]))
         assert "forced" not in [one.id for one in vc.list_pods()]
 
 
+@pytest.mark.promise("T05")
+@pytest.mark.parametrize(
+    ("state", "force", "seconds"),
+    [
+        ("supervisor frozen", True, 5),
+        ("QEMU frozen", True, 5),
+        ("supervisor and QEMU frozen", True, 5),
+        ("supervisor frozen", False, 10),
+        ("supervisor and QEMU frozen", False, 10),
+    ],
+)
+def test_a_pod_whose_processes_are_frozen_is_stopped_in_time(
+    bundle: Path, store: Store, state: str, force: bool, seconds: float
+) -> None:
+    pod = vc.run_pod(pod_config(id="frozen", containers=[container(bundle)]))
+    vm, watchers = vm_pid(store, "frozen"), supervisors("frozen")
+    saved: Any = store.read("frozen").saved_hypervisor
+    freeze(store, "frozen", state)
+    with within(seconds):
+        pod.stop(force=force)
+    assert all(wait_ended(pid, 0) for pid in (vm, *watchers))
+    assert not any(map(os.path.exists, saved["cgroups"]))
+    status = pod.status()
+    assert (status.state, status.reason) == ("stopped", "")
+    pod.delete()
+
+
+@pytest.mark.promise("T05")
 @pytest.mark.parametrize("force", [True, False])
 def test_any_client_aborts_a_start_that_hangs_within_5_s(bundle: Path, store: Store, force: bool) -> None:
     with hanging_start("hanging", bundle, store), within(5):
@@ -101,6 +133,7 @@ def test_any_client_aborts_a_start_that_hangs_within_5_s(bundle: Path, store: St
     vc.delete_pod("hanging")
 
 
+@pytest.mark.promise("T09")
 def test_a_pod_whose_run_directory_was_wiped_is_reached_again_and_its_containers_run_on(
     bundle: Path, store: Store
 ) -> None:
@@ -230,6 +263,7 @@ while time.monotonic() < end:
 """
 
 
+@pytest.mark.promise("T15")
 def test_processes_that_race_on_the_same_pods_meet_no_supervisor_that_went_away(bundle: Path) -> None:
     workers = [
         subprocess.Popen(
@@ -275,6 +309,7 @@ def full(place: Path) -> Iterator[None]:
     filler.unlink()
 
 
+@pytest.mark.promise("T13")
 def test_a_container_that_ends_while_the_disk_is_full_is_waited_for_and_recorded_when_there_is_room(
     bundle: Path, small_disk: Path
 ) -> None:
@@ -308,6 +343,7 @@ def test_a_container_that_ends_while_the_disk_is_full_is_waited_for_and_recorded
     assert vc.list_pods() == []
 
 
+@pytest.mark.promise("T13")
 def test_a_log_that_fills_the_disk_leaves_room_for_records(bundle: Path, small_disk: Path) -> None:
     loud = "yes | head -c 20000000; exit 3"
     pod = vc.run_pod(pod_config(id="loud", containers=[container(bundle, "sh", "-c", loud)]))

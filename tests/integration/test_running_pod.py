@@ -67,6 +67,7 @@ def test_output_and_error_output_are_kept_apart(pod: vc.Pod) -> None:
     assert (result.stdout, result.stderr) == (b"out\n", b"err\n")
 
 
+@pytest.mark.promise("T18")
 def test_arguments_and_environment_arrive_byte_for_byte(pod: vc.Pod) -> None:
     words = ["", " ", "a b", "'", '"', "$(id)", ";", "-n", "\n", "ä", "\\"]
     cmd = vc.Cmd(
@@ -183,6 +184,7 @@ def test_eight_commands_run_at_the_same_time(pod: vc.Pod) -> None:
     assert results == [b"x\n"] * 8
 
 
+@pytest.mark.promise("T11")
 def test_a_reader_that_stalls_stalls_its_own_stream_only(pod: vc.Pod) -> None:
     reader, writer = os.pipe()
     thread = threading.Thread(target=lambda: sh(pod, "head -c 3000000 /dev/zero", stdout=writer))

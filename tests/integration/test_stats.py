@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 import vc_core as vc
+from vc_core.store.store import Store
+from vc_core.testing.slowness import scaled
 
-from .conftest import container, pod_config
+from .conftest import container, pod_config, supervisors, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 
 
 _T = TypeVar("_T")
+
+#: The limit of a control group of memory, in version 1 and 2, and the bytes that it counts.
+LIMITS = {"memory.limit_in_bytes": "memory.usage_in_bytes", "memory.max": "memory.current"}
 
 
 def known(value: _T | None) -> _T:
@@ -46,6 +51,7 @@ def test_a_pod_is_measured_on_the_host_and_its_containers_in_the_guest(bundle: P
     assert known(vm.pids) >= 3  # threads of QEMU and of the supervisor
 
 
+@pytest.mark.promise("T26")
 def test_a_container_whose_memory_is_used_up_has_that_as_its_reason(pod: vc.Pod, bundle: Path) -> None:
     config = vc.ContainerConfig(
         id="greedy", root_fs=str(bundle), memory=16, cmd=vc.Cmd(args=["sh", "-c", "exec tail -c 64m /dev/zero"])
@@ -55,3 +61,24 @@ def test_a_container_whose_memory_is_used_up_has_that_as_its_reason(pod: vc.Pod,
     assert greedy.wait() == 137
     assert greedy.status().reason.startswith("out of memory: the guest's kernel killed 1 ")
     greedy.delete()
+
+
+@pytest.mark.promise("T26")
+def test_a_vm_that_the_kernel_killed_for_its_memory_has_that_as_its_reason(bundle: Path, store: Store) -> None:
+    pod = vc.run_pod(pod_config(id="grown", containers=[container(bundle)]))
+    (supervisor,) = supervisors("grown")
+    saved: Any = store.read("grown").saved_hypervisor
+    limits = [file for one in saved["cgroups"] for file in map(Path(one).joinpath, LIMITS) if file.exists()]
+    if not limits:
+        pytest.skip("this process can make no control group of memory")
+    (limit,) = limits
+    used = int((limit.parent / LIMITS[limit.name]).read_text(encoding="ascii"))
+    limit.write_text(str(used + (16 << 20)), encoding="ascii")
+    with pytest.raises(vc.VCError):
+        pod.enter_container("c1", vc.Cmd(args=["sh", "-c", "tail -c 128m /dev/zero | tail -c 1"]))
+    assert wait_ended(supervisor, scaled(5))  # which records the end
+    status = pod.status()
+    assert (status.state, status.reason) == ("stopped", "QEMU was killed by SIGKILL (out of memory)")
+    assert status.changed_at is not None
+    assert [one.kind for one in vc.pod_events("grown")][-3:].count(vc.EventKind.OOM) == 1
+    pod.delete()

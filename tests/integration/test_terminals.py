@@ -102,6 +102,7 @@ def test_the_terminal_is_what_it_was_afterwards(shell: Terminal) -> None:
     assert termios.tcgetattr(shell.line) == shell.before
 
 
+@pytest.mark.promise("T30")
 def test_the_terminal_is_restored_when_virtc_is_terminated(pod: vc.Pod) -> None:
     terminal = Terminal("container", "enter", "-t", "shared", "c1", "--", "sleep", "1000")
     end = time.monotonic() + 20

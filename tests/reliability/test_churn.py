@@ -41,6 +41,7 @@ for _ in range(200):
 """
 
 
+@pytest.mark.promise("T02")
 @pytest.mark.slow
 def test_processes_that_race_on_the_same_pods_break_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path / "root"))

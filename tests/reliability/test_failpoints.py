@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import supervised
 import vc_core
 from forked import MOCK, Server
 from leftovers import look
@@ -67,6 +69,50 @@ REACHED: dict[str, Steps] = {
     "templates.remove.renamed": ([], MAKE_TEMPLATE),
 }
 
+#: The modules of the engine that perform operations; the others compute, or belong to other processes.
+STEPS_IN = ("engine", "runtime", "machine", "containers")
+
+#: What changes a process, the guest, mounts or the socket. The record has points of its own, where it is written.
+STEPS = {
+    *(f"agent.{name}" for name in ("prepare", "start_pod", "stop_pod", "start_container", "remove_container")),
+    *(f"agent.{name}" for name in ("exec", "adopt", "signal", "signal_container", "connect", "wake")),
+    *(f"hypervisor.{name}" for name in ("prepare", "start", "stop", "attach", "detach", "pause", "resume")),
+    *(f"share.{name}" for name in ("make_shared_dir", "bind_root", "bind_into", "bind_volume")),
+    *(
+        "share.unbind",
+        "share.unmount_all",
+        "quota.limit",
+        "quota.lift",
+        "leftovers.discard",
+        "leftovers.remove_remains",
+        "identity.kill",
+        "wire.listen",
+        "listener.close",
+    ),
+}
+
+#: Steps without a point in their own function, and why that is no gap.
+HAVE_NO_POINT = {
+    "machine.connect: agent.connect": "engine.start.connected is in its caller",
+    "machine.connect: agent.wake": "engine.start.connected is in its caller",
+    "machine.prepare: hypervisor.prepare": "engine.start.prepared is in its caller",
+    "machine.start: hypervisor.start": "engine.start.vm_runs is in its caller",
+    "machine.reconnect: agent.connect": "engine.recover.connected is in its caller",
+    "machine.start_pod: agent.start_pod": "engine.start.pod_started is in its caller",
+    "machine.take_down: hypervisor.stop": "engine.take_down.vm_ended is in its caller",
+    "containers._attach_root: share.bind_root": "engine.container.shared is in its caller",
+    "containers._attach_root: hypervisor.attach": "engine.container.shared is in its caller",
+    "containers._share_mounts: share.bind_into": "engine.container.shared is in its caller",
+    "containers.unshare: share.unbind": "engine.container.unshared is in its callers",
+    "containers.detach_root: hypervisor.detach": "engine.container.unshared is in its callers",
+    "containers._limit: quota.limit": "the next start sets the limits anew, and a deletion lifts them",
+    "containers.lift_limits: quota.lift": "a second deletion lifts the limits again",
+    "containers.ask_to_end: agent.signal_container": "the next supervisor that stops the pod asks again",
+    "machine.exec: agent.signal": "who takes over kills all commands",
+    "engine.signal: agent.signal": "a signal leaves nothing behind",
+    "engine.signal_container: agent.signal_container": "a signal leaves nothing behind",
+}
+
 #: What has to fail for a point to be reached.
 CAUSES = {"engine.undo.taken_down": "engine.start.vm_runs=error;"}
 
@@ -78,14 +124,40 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.promise("T03")
 def test_every_point_in_the_source_has_a_test_and_a_name_of_its_own() -> None:
     sources = Path(vc_core.__file__).parent.rglob("*.py")
     found = [
         name for source in sources for name in re.findall(r"failpoints\.reach\((.*?)\)", source.read_text("utf-8"))
     ]
-    assert sorted(found) == sorted(f'"{name}"' for name in REACHED)
+    assert sorted(found) == sorted(f'"{name}"' for name in [*REACHED, *supervised.POINTS])
 
 
+@pytest.mark.promise("T03")
+def test_every_step_of_a_supervisor_that_changes_something_is_followed_by_a_point() -> None:
+    package = Path(vc_core.__file__).parent
+    sources = [*(package / "supervisor").glob("*.py"), *(package / "engine" / f"{name}.py" for name in STEPS_IN)]
+    without = {
+        f"{source.stem}.{function.name}: {step}"
+        for source in sources
+        for function in ast.walk(ast.parse(source.read_text("utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for step in steps_without_a_point(function)
+    }
+    assert without == set(HAVE_NO_POINT)
+
+
+def steps_without_a_point(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """Yield what a function does to process, guest, mounts or socket without a point behind it in the same function."""
+    used = [node for node in ast.walk(function) if isinstance(node, ast.Attribute)]
+    points = [one.lineno for one in used if ast.unparse(one) == "failpoints.reach"]
+    for one in used:
+        name = ".".join(ast.unparse(one).split(".")[-2:])
+        if name in STEPS and not any(line > one.lineno for line in points):
+            yield name
+
+
+@pytest.mark.promise("T03")
 @pytest.mark.parametrize("point", REACHED)
 def test_nothing_is_lost_or_left_when_a_process_is_killed_at(point: str, server: Server) -> None:
     before, last = REACHED[point]

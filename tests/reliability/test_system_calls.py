@@ -34,11 +34,13 @@ def _problems(every: Campaign, points: list[Point]) -> list[str]:
     return [f"{point}: {problem}" for point in chosen for problem in every.problems(point)]
 
 
+@pytest.mark.promise("T13")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_system_call_that_fails_is_one_sentence_and_changes_nothing(operation: str, every: Campaign) -> None:
     assert _problems(every, [point for point in every.points(operation) if point.error]) == []
 
 
+@pytest.mark.promise("T03")
 @pytest.mark.parametrize("operation", KILLED)
 def test_a_process_killed_at_a_system_call_leaves_nothing(operation: str, every: Campaign) -> None:
     assert _problems(every, [point for point in every.points(operation) if not point.error]) == []

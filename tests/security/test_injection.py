@@ -105,6 +105,7 @@ def shape(argv: list[str]) -> list[tuple[str, list[str]]]:
     return [(option, [key for key, _ in pairs]) for option, pairs in read(argv)]
 
 
+@pytest.mark.promise("T22")
 @pytest.mark.parametrize("name", VALUES)
 @given(text=hostile)
 @example("x,path=/etc,readonly=off")

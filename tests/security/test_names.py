@@ -81,6 +81,7 @@ def test_a_path_of_a_pod_is_text_in_tables_and_the_same_path_in_json(top: Path) 
     assert shown("container", "status", "p1", "c1").returncode == 0
 
 
+@pytest.mark.promise("T24")
 def test_reasons_in_a_record_are_text_in_tables_and_json(top: Path, tmp_path: Path) -> None:
     vc.create_pod(mock(top))
     path = tmp_path / "root/state/pods/p1/state.json"
@@ -105,6 +106,7 @@ def test_a_broken_record_and_a_strange_directory_do_not_break_the_list(top: Path
     vc.delete_pod("broken", force=True)
 
 
+@pytest.mark.promise("T24")
 def test_what_the_log_of_a_supervisor_says_of_a_guest_is_one_line_for_each_event(tmp_path: Path) -> None:
     script = (
         "import logging, pathlib, sys; from vc_core.supervisor.__main__ import _detach;"

@@ -87,6 +87,7 @@ def files_of_a_life(top: Path) -> list[Path]:
     return sorted([*files, *new])
 
 
+@pytest.mark.promise("T17")
 def test_whatever_is_planted_before_a_pod_is_made_is_an_error_or_is_replaced(tmp_path: Path, victim: Path) -> None:
     files = files_of_a_life(tmp_path)
     assert {"state.json", ".state.json.new", "config.json", "p1.lock"} <= {file.name for file in files}
@@ -102,6 +103,7 @@ def test_whatever_is_planted_before_a_pod_is_made_is_an_error_or_is_replaced(tmp
                 vc.delete_pod("p1", force=True)
 
 
+@pytest.mark.promise("T17")
 def test_whatever_replaces_a_file_of_a_pod_is_an_error_and_the_pod_can_be_deleted(tmp_path: Path, victim: Path) -> None:
     live(tmp_path)
     pod = tmp_path / "root/state/pods/p1"
@@ -124,6 +126,7 @@ def test_whatever_replaces_a_file_of_a_pod_is_an_error_and_the_pod_can_be_delete
     assert not pod.exists()
 
 
+@pytest.mark.promise("T17")
 @pytest.mark.root
 @pytest.mark.vm
 @pytest.mark.slow

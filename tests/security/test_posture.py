@@ -75,6 +75,7 @@ def test_a_strict_pod_whose_files_cannot_have_translated_owners_does_not_start_a
 # -- QEMU --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("T21")
 def test_qemu_is_no_user_of_the_host(attacked: Posture) -> None:
     status, maps = attacked.qemu.status, attacked.qemu.read("uid_map")
     users, groups = ({int(one) for one in status[name].split()} for name in ("Uid", "Gid"))
@@ -86,6 +87,7 @@ def test_qemu_is_no_user_of_the_host(attacked: Posture) -> None:
     assert maps.split() == ["0", str(first), str(ids.SIZE)]
 
 
+@pytest.mark.promise("T21")
 def test_qemu_has_three_capabilities_in_its_own_namespace_and_cannot_gain_more(attacked: Posture) -> None:
     for which in ("CapPrm", "CapEff", "CapBnd"):
         assert attacked.qemu.capabilities(which) == _OF_QEMU
@@ -94,6 +96,7 @@ def test_qemu_has_three_capabilities_in_its_own_namespace_and_cannot_gain_more(a
     assert attacked.qemu.status["NoNewPrivs"] == "1"
 
 
+@pytest.mark.promise("T21")
 def test_two_filters_of_system_calls_hold_in_every_thread_of_qemu(attacked: Posture) -> None:
     for thread in (attacked.qemu.place / "task").iterdir():
         text = (thread / "status").read_text(encoding="utf-8")
@@ -147,12 +150,14 @@ def test_a_file_that_only_root_can_read_is_readable_for_qemu_as_its_own(attacked
     assert (secret.stat().st_uid, secret.stat().st_mode & 0o777) == (first, 0o600)
 
 
+@pytest.mark.promise("T21")
 def test_qemu_has_no_environment_and_only_descriptors_of_its_own(attacked: Posture) -> None:
     assert attacked.qemu.variables == set()
     files = {one for one in attacked.qemu.files if not one.startswith(("anon_inode:", "socket:", "/shares/"))}
     assert files <= {"/dev/null", "/dev/urandom", str(attacked.run_dir / "qemu.pipe")}
 
 
+@pytest.mark.promise("T21")
 def test_the_limits_of_qemu(attacked: Posture) -> None:
     limits = attacked.qemu.limits
     assert (limits["Max core file size"], limits["Max open files"], limits["Max processes"]) == ("1", "4096", "1024")

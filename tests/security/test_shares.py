@@ -82,6 +82,7 @@ def writing(posture: Posture) -> Outcome:
     return attack(posture, "writing")
 
 
+@pytest.mark.promise("T20")
 def test_nothing_can_be_changed_over_a_read_only_share_even_by_the_guests_kernel(reading: Outcome) -> None:
     writes = {
         name: answer for name, answer in reading.answers.items() if name not in ("through", "outside", "hardlink")
@@ -92,6 +93,7 @@ def test_nothing_can_be_changed_over_a_read_only_share_even_by_the_guests_kernel
     assert (program.st_mode, program.st_size) == (stat.S_IFREG | 0o4755, len("of the host"))
 
 
+@pytest.mark.promise("T20")
 @pytest.mark.parametrize("name", ["setuid", "owned", "symlink", "block", "char", "fifo"])
 def test_what_the_guest_makes_in_a_writable_share_is_a_plain_file_of_root_on_the_host(
     writing: Outcome, name: str
@@ -112,6 +114,7 @@ def test_a_set_user_id_program_of_the_host_that_the_guest_rewrites_is_none_any_m
     assert writing.on_host("program").st_mode & (stat.S_ISUID | stat.S_ISGID) == 0
 
 
+@pytest.mark.promise("T20")
 @pytest.mark.parametrize("access", ["reading", "writing"])
 def test_a_link_on_the_host_does_not_lead_the_guest_to_a_file_of_the_host(
     access: str, request: pytest.FixtureRequest
@@ -122,6 +125,7 @@ def test_a_link_on_the_host_does_not_lead_the_guest_to_a_file_of_the_host(
     assert stat.S_ISLNK(outcome.on_host("link").st_mode)
 
 
+@pytest.mark.promise("T20")
 @pytest.mark.parametrize("access", ["reading", "writing"])
 @pytest.mark.parametrize("name", ["outside", "hardlink"])
 def test_no_number_of_parent_directories_leads_out_of_a_share(

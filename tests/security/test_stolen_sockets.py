@@ -127,6 +127,7 @@ async def steal(stolen: Posture, orders: Mapping[str, Order]) -> list[str]:
     return accepted
 
 
+@pytest.mark.promise("T23")
 def test_who_has_stolen_the_monitor_can_open_write_or_connect_to_nothing_of_the_host(stolen: Posture) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{ABSTRACT}")
@@ -173,6 +174,7 @@ def test_a_stolen_monitor_keeps_neither_status_nor_the_end_of_the_pod(stolen: Po
     assert stolen.init.has_ended
 
 
+@pytest.mark.promise("T23")
 def test_an_order_to_execute_a_program_executes_none_and_at_most_ends_the_vm(stolen: Posture) -> None:
     target = stolen.top / "executed"
     vc.start_pod("stolen")

@@ -23,6 +23,7 @@ HOSTILE = "a\x1b]0;owned\x07\r\nb\x9b31m\u202ec\u2066\u200f\x00\x7f\udcff"
 anything = st.text(st.characters(exclude_categories=()), max_size=300)
 
 
+@pytest.mark.promise("T24")
 @given(anything)
 def test_printable_text_has_only_characters_that_a_terminal_shows(text: str) -> None:
     shown = printable(text)
@@ -67,6 +68,7 @@ def test_json_escapes_what_could_steer_a_terminal_and_means_the_same(capsys: pyt
     assert json.loads(text) == value
 
 
+@pytest.mark.promise("T24")
 def test_a_line_of_the_supervisors_log_is_one_line() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

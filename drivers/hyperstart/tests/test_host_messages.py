@@ -15,6 +15,7 @@ text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 names = text.filter(lambda name: name and "=" not in name)
 
 
+@pytest.mark.promise("T18")
 @given(args=st.lists(text, min_size=1, max_size=5), envs=st.lists(st.tuples(names, text), max_size=3), work_dir=text)
 def test_every_argument_and_variable_is_in_the_request_character_for_character(
     args: list[str], envs: list[tuple[str, str]], work_dir: str

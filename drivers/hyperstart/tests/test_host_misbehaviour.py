@@ -45,6 +45,7 @@ BAD_LENGTHS = [
 ]
 
 
+@pytest.mark.promise("T10")
 @pytest.mark.parametrize(
     ("misbehaviour", "length", "error", "text"),
     [
@@ -80,6 +81,7 @@ def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(
     run(main())
 
 
+@pytest.mark.promise("T10")
 @pytest.mark.parametrize(
     ("misbehaviour", "length", "error", "text"),
     [
@@ -246,6 +248,7 @@ def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(
     run(main())
 
 
+@pytest.mark.promise("T10")
 @pytest.mark.parametrize("options", [{}, {"ours": False}, {"ours": False, "api": 4243}], ids=["ours", "2016", "4243"])
 def test_the_end_of_a_channel_is_never_the_success_of_a_process(options: dict[str, Any]) -> None:
     async def main() -> None:
@@ -311,6 +314,7 @@ async def flood(guest: FakeHyperstart, sequence: int) -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.promise("T10")
 def test_a_second_ready_does_no_harm() -> None:
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.READY_AGAIN) as guest:

@@ -122,6 +122,7 @@ def test_a_missing_program_is_a_command_error_of_127(guest: Guest) -> None:
     guest.run(main)
 
 
+@pytest.mark.promise("T12")
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, WINDOW - 1, WINDOW, WINDOW + 1])
 def test_output_and_input_around_the_window_are_exact(guest: Guest, size: int) -> None:
     async def main(agent: HyperstartAgent) -> None:
@@ -132,6 +133,7 @@ def test_output_and_input_around_the_window_are_exact(guest: Guest, size: int) -
     guest.run(main)
 
 
+@pytest.mark.promise("T12")
 def test_ten_mebibytes_in_and_out_arrive_byte_for_byte(guest: Guest) -> None:
     async def main(agent: HyperstartAgent) -> None:
         data = os.urandom(10 * 1024 * 1024)
@@ -167,6 +169,7 @@ def test_a_stalled_reader_stalls_only_its_own_stream(guest: Guest) -> None:
     guest.run(main)
 
 
+@pytest.mark.promise("T11")
 def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest: Guest) -> None:
     async def agent_memory(agent: HyperstartAgent) -> int:
         """Return KiB of the guest agent's resident memory."""
@@ -198,6 +201,7 @@ def test_stopped_readers_cost_no_more_than_their_windows_on_either_side(guest: G
     guest.run(main)
 
 
+@pytest.mark.promise("T12")
 def test_a_thousand_short_commands_end_with_their_own_output_and_exit_code(guest: Guest) -> None:
     async def main(agent: HyperstartAgent) -> None:
         async def some(first: int) -> None:

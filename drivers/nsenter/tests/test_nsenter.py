@@ -102,6 +102,7 @@ def test_no_descriptor_comes_along(pid: int) -> None:
     assert shown.stdout.split() == [b"0", b"1", b"2", b"3", b"/"]
 
 
+@pytest.mark.promise("T18")
 @pytest.mark.root
 @settings(max_examples=25, deadline=None)
 @given(argv=st.lists(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])), max_size=4))

@@ -129,6 +129,7 @@ def test_a_comma_in_a_value_stays_in_the_value() -> None:
     assert "mount_tag=t,,readonly=off," in values(argv, "-device")[2]
 
 
+@pytest.mark.promise("T22")
 @pytest.mark.slow
 @pytest.mark.needs("qemu")
 @settings(max_examples=20, deadline=None)

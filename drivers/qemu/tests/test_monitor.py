@@ -64,6 +64,7 @@ def ask(tmp_path: Path, serve: Serve, timeout: float = 5) -> object:
     return asyncio.run(run())
 
 
+@pytest.mark.promise("T05")
 @pytest.mark.parametrize(
     "serve",
     [

@@ -21,6 +21,7 @@ def path(tmp_path: Path) -> Path:
     return directory / "x.sock"
 
 
+@pytest.mark.promise("T16")
 def test_a_long_run_directory_has_working_sockets(path: Path) -> None:
     with sockets.listen(path) as server, sockets.connect(path, PID_1) as client:
         assert len(str(path)) > 107

@@ -59,6 +59,7 @@ def test_every_exit_code_and_signal_is_returned(make_agent: MakeAgent) -> None:
     play(work)
 
 
+@pytest.mark.promise("T18")
 def test_arguments_and_variables_arrive_byte_for_byte_with_and_without_a_spawner(
     make_agent: MakeAgent, root_fs: Path
 ) -> None:

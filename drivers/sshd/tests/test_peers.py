@@ -113,6 +113,7 @@ def silent(process: asyncssh.SSHServerProcess[bytes]) -> None:
     process.exit(0)
 
 
+@pytest.mark.promise("T19")
 def test_a_server_with_another_host_key_is_refused_before_the_key_is_offered(pod: PodContext, tmp_path: Path) -> None:
     async def work() -> None:
         peer = Peer(tmp_path, silent)
@@ -152,6 +153,7 @@ def test_a_key_that_the_server_refuses_is_an_error_and_nothing_else_is_tried(
     play(work)
 
 
+@pytest.mark.promise("T19")
 @pytest.mark.slow
 @pytest.mark.parametrize("greeting", [b"", b"220 mail.example ESMTP\r\n"])
 def test_a_stolen_port_lets_the_timeout_pass(pod: PodContext, tmp_path: Path, greeting: bytes) -> None:
@@ -348,6 +350,7 @@ def test_a_guest_of_its_own_has_a_port_a_channel_and_the_pod_s_shares(pod: PodCo
     assert [share.host_path for share in shares if isinstance(share, SharedDirectory)] == [pod.share_dir] * 2
 
 
+@pytest.mark.promise("T19")
 def test_a_managed_guest_is_tried_until_its_daemon_answers_and_only_with_its_own_key(pod: PodContext) -> None:
     pod.run_dir.mkdir(mode=0o700)
 

@@ -2,7 +2,9 @@
 
 ``VC_FAILPOINTS`` says what happens where: ``store.write.renamed=kill``, several with ``;`` between them. ``2*kill``
 acts only the second time that the process reaches the point. The processes that an operation starts get the variable
-too. Without it, a point costs one look at an empty dictionary.
+too. If ``VC_FAILPOINTS_LOG`` names a file, a process that is about to act at a point adds the point to it, and none
+acts at a point that is in it: so a test sees that a point was reached, and each acts once, in one of these processes.
+Without ``VC_FAILPOINTS``, a point costs one look at an empty dictionary.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ import os
 import re
 import signal
 import threading
+from pathlib import Path
 
 #: The variable of the environment that says what happens at which point.
 VARIABLE = "VC_FAILPOINTS"
+
+#: The variable with the path of the file of the points at which something happened.
+LOG_VARIABLE = "VC_FAILPOINTS_LOG"
 
 _SETTING = re.compile(r"(?P<name>[a-z_.]+)=((?P<count>[1-9][0-9]*)\*)?(?P<action>error|delay|kill|hang)")
 
@@ -54,12 +60,24 @@ def _act(name: str) -> None:
         return
     if left == 1:
         del _set[name]
+    if LOG_VARIABLE in os.environ and not _is_first(name):
+        return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action in _WAITS:
         threading.Event().wait(_WAITS[action])
     else:
         raise OSError(errno.EIO, f"failpoint {name}")
+
+
+def _is_first(name: str) -> bool:
+    """Return whether a point is not in the log yet, and add it."""
+    with Path(os.environ[LOG_VARIABLE]).open("a+", encoding="ascii") as log:
+        log.seek(0)
+        first = name not in log.read().split()
+        if first:
+            log.write(f"{name}\n")
+    return first
 
 
 if VARIABLE in os.environ:

@@ -463,7 +463,7 @@ def start_pod(
 def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = False) -> Pod:
     """Stop a running or failed pod: its containers end, the guest powers off, the VM's process ends.
 
-    ``timeout``: seconds until the VM is killed (default 10). ``force``: do not ask the guest.
+    ``timeout``: seconds until the VM is killed (default 10; 4 with ``force``). ``force``: do not ask the guest.
     Returns the pod. Raises ConfigError, PodNotFoundError, StateError, HypervisorError.
     """
     run_blocking(client.pods.stop_pod(pod_id, timeout, force))

@@ -49,6 +49,7 @@ def test_the_exit_code_is_the_same_if_errors_cannot_be_written(words: str, code:
     assert run(f"$V {words} 2>/dev/full").returncode == code
 
 
+@pytest.mark.promise("T30")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_modules_are_imported_ends_virtc_without_a_word(signum: signal.Signals, tmp_path: Path) -> None:
     fifo = tmp_path / "sitecustomize"

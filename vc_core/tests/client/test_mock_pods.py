@@ -150,6 +150,7 @@ def test_stopping_a_pod_ends_its_containers(mock_config: Callable[..., vc.PodCon
     assert [one.state for one in pod.status().containers] == ["stopped", "stopped"]
 
 
+@pytest.mark.promise("T06")
 @pytest.mark.parametrize("option", ["fail_prepare", "fail_start"])
 def test_a_start_that_fails_leaves_the_pod_as_it_was_with_the_reason(
     mock_config: Callable[..., vc.PodConfig], option: str
@@ -167,6 +168,7 @@ def test_a_run_that_fails_deletes_the_pod(mock_config: Callable[..., vc.PodConfi
     assert vc.list_pods() == []
 
 
+@pytest.mark.promise("T06")
 def test_a_stop_that_fails_leaves_a_failed_pod_with_the_reason_that_force_deletes(
     mock_config: Callable[..., vc.PodConfig],
 ) -> None:
@@ -179,6 +181,7 @@ def test_a_stop_that_fails_leaves_a_failed_pod_with_the_reason_that_force_delete
     assert vc.list_pods() == []
 
 
+@pytest.mark.promise("T06")
 def test_a_start_whose_undoing_fails_is_failed_and_can_be_tried_again(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.create_pod(mock_config(fail_start="no luck", fail_stop="stuck"))
     with pytest.raises(VCError, match="no luck"):
@@ -209,6 +212,7 @@ def test_what_could_never_start_is_refused_when_it_is_created(config: Callable[[
     assert vc.list_pods() == []
 
 
+@pytest.mark.promise("T15")
 def test_of_two_starts_at_once_exactly_one_wins(mock_config: Callable[..., vc.PodConfig]) -> None:
     pod = vc.create_pod(mock_config())
     outcomes: list[str] = []
@@ -228,6 +232,7 @@ def test_of_two_starts_at_once_exactly_one_wins(mock_config: Callable[..., vc.Po
     assert sorted(outcomes) == ["refused"] * 3 + ["started"]
 
 
+@pytest.mark.promise("T15")
 def test_of_many_creations_of_one_id_exactly_one_wins(mock_config: Callable[..., vc.PodConfig]) -> None:
     outcomes: list[str] = []
 
@@ -246,6 +251,7 @@ def test_of_many_creations_of_one_id_exactly_one_wins(mock_config: Callable[...,
     assert outcomes.count("created") == 1
 
 
+@pytest.mark.promise("T01")
 @pytest.mark.slow
 def test_a_thousand_pods_live_and_go(mock_config: Callable[..., vc.PodConfig]) -> None:
     for number in range(1000):
@@ -380,6 +386,7 @@ def test_no_operation_on_a_pod_that_is_not_there_leaves_a_lock(roots: Roots) -> 
     assert [path for path in roots.state.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.promise("T30")
 @pytest.mark.slow
 def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_pod(mock_config: Callable[..., vc.PodConfig]) -> None:
     async def main() -> None:

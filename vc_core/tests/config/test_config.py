@@ -22,12 +22,14 @@ def test_an_id_of_the_rule_is_accepted(pod_id: str) -> None:
     assert PodConfig(id=pod_id).id == pod_id
 
 
+@pytest.mark.promise("T16")
 @pytest.mark.parametrize("pod_id", [".", "..", "-x", "_x", "a/b", "a b", "x" * 65, "ä", "a\n", "a\0", ".hidden"])
 def test_an_id_outside_the_rule_is_refused_with_the_rule(pod_id: str) -> None:
     with pytest.raises(ConfigError, match="letters, digits"):
         check_id("pod", pod_id)
 
 
+@pytest.mark.promise("T16")
 @given(st.text(max_size=80))
 def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
     roots = Roots(Path("/state"), Path("/run"), Path("/cache"))

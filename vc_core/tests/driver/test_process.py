@@ -40,6 +40,7 @@ def test_an_identity_survives_json(sleeper: subprocess.Popen[bytes]) -> None:
     assert one.alive()
 
 
+@pytest.mark.promise("T08")
 @pytest.mark.parametrize("change", [{"start_time": 1}, {"boot_id": "another"}, {"pid": 1}, {"pid": 0}, {"pid": -1}])
 def test_a_pid_that_was_reused_by_another_process_is_never_signalled(
     sleeper: subprocess.Popen[bytes], change: dict[str, object], monkeypatch: pytest.MonkeyPatch
@@ -70,6 +71,7 @@ def test_no_pidfd_is_left_when_proc_cannot_be_read(
         one.open_pidfd()
 
 
+@pytest.mark.promise("T08")
 def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
     one = identity(sleeper)
     sleeper.kill()
@@ -120,6 +122,7 @@ def test_a_program_with_the_marker_inside_of_an_argument_is_no_vm(tmp_path: Path
         assert find_vms(tmp_path, UUID) == []
 
 
+@pytest.mark.promise("T08")
 def test_a_vm_of_another_user_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path, UUID):
         monkeypatch.setattr(os, "geteuid", lambda: 4711)

@@ -56,6 +56,7 @@ def started(directory: Path, *argv: str) -> Iterator[ProcessIdentity]:
         child.kill()
 
 
+@pytest.mark.promise("T08")
 def test_a_forced_delete_kills_the_vm_and_no_bystander(
     pod: str, bystander: ProcessIdentity, leftover: ProcessIdentity
 ) -> None:

@@ -264,6 +264,7 @@ def test_a_capture_that_cannot_open_its_file_uses_the_descriptor_up(tmp_path: Pa
     asyncio.run(run())
 
 
+@pytest.mark.promise("T11")
 def test_a_container_log_is_capped(tmp_path: Path) -> None:
     log = ContainerLog(tmp_path / "c/output.log", cap=10_000)
     for number in range(1000):

@@ -291,6 +291,7 @@ def test_the_driver_is_good_before_it_turns(turn: Turn) -> None:
     assert violations("turncoat") == {"turncoat": ""}
 
 
+@pytest.mark.promise("T25")
 @pytest.mark.parametrize(
     ("way", "fault"),
     [
@@ -662,6 +663,7 @@ def test_a_driver_that_is_offered_twice_harms_no_other(turn: Turn, site: Path, m
     assert states() == {}
 
 
+@pytest.mark.promise("T25")
 @pytest.mark.parametrize("way", ["import hangs", "notification hangs", "notification exits"])
 def test_an_extension_that_hangs_or_exits_stops_nothing(turn: Turn, way: str) -> None:
     pod = create("p1", "mock")

@@ -155,6 +155,7 @@ def test_an_async_method_that_never_returns_ends_with_an_error_that_names_it(
     running.delete(force=True)
 
 
+@pytest.mark.promise("T25")
 @pytest.mark.parametrize(
     ("how", "error", "sentence"),
     [

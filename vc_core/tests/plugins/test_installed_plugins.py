@@ -172,6 +172,7 @@ def test_a_driver_that_cannot_be_loaded_is_named_with_version_and_cause(
     assert cause in text
 
 
+@pytest.mark.promise("T25")
 def test_two_distributions_that_offer_one_name_are_both_named(run: Callable[..., Any]) -> None:
     assert failure(run, "twice") == [
         "DriverConflictError",

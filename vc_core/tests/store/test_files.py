@@ -15,6 +15,7 @@ from vc_core.store import files
 from vc_core.store.roots import guest_cache, private_directory
 
 
+@pytest.mark.promise("T13")
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     files.write_atomic(tmp_path, "state.json", b"old")
     # A full disk, as seen by the process: files may not grow.
@@ -65,6 +66,7 @@ def test_what_is_no_file_is_refused_without_hanging(tmp_path: Path, kind: str) -
         files.read_whole(path)
 
 
+@pytest.mark.promise("T07")
 def test_removing_a_tree_does_not_follow_links(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()
@@ -76,6 +78,7 @@ def test_removing_a_tree_does_not_follow_links(tmp_path: Path) -> None:
     files.remove_tree(tmp_path / "doomed")  # nothing there is no error
 
 
+@pytest.mark.promise("T07")
 @pytest.mark.root
 @pytest.mark.needs("mount namespaces")
 def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_pa
     got[0].release()
 
 
+@pytest.mark.promise("T15")
 def test_racing_holders_and_deleters_never_overlap(tmp_path: Path) -> None:
     path, inside, overlaps = tmp_path / "p.lock", [], []
 

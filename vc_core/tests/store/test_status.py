@@ -12,6 +12,7 @@ from vc_core.store.records import PodRecord
 from vc_core.store.status import effective_record
 
 
+@pytest.mark.promise("T09")
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

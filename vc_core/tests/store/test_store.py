@@ -51,6 +51,7 @@ def test_a_pod_that_is_not_there_is_named(store: Store) -> None:
         store.read("nope")
 
 
+@pytest.mark.promise("T14")
 def test_a_record_cut_at_any_byte_breaks_its_own_pod_only(two_pods: Store) -> None:
     path = two_pods.roots.pod_state_dir("a") / "state.json"
     whole = path.read_bytes().rstrip()
@@ -61,6 +62,7 @@ def test_a_record_cut_at_any_byte_breaks_its_own_pod_only(two_pods: Store) -> No
         assert found["b"].state == "ready"
 
 
+@pytest.mark.promise("T14")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -110,6 +112,7 @@ def test_an_unknown_key_of_a_configuration_is_refused(two_pods: Store, where: tu
         two_pods.read_config("a")
 
 
+@pytest.mark.promise("T14")
 def test_a_pod_whose_record_is_missing_can_be_listed_and_deleted(two_pods: Store) -> None:
     (two_pods.roots.pod_state_dir("a") / "state.json").unlink()
     assert [pod.state for pod in vc.list_pods()] == ["failed", "ready"]

@@ -45,6 +45,7 @@ def test_leftovers_are_removed_by(operation: str, roots: Roots, mock_config: Cal
     assert [path for path in left if path.exists()] == []
 
 
+@pytest.mark.promise("T28")
 def test_listing_pods_removes_nothing(roots: Roots) -> None:
     left = _leave(roots)
     assert vc.list_pods() == []
@@ -123,6 +124,7 @@ for force in (False, True):
 """
 
 
+@pytest.mark.promise("T07")
 @pytest.mark.root
 @pytest.mark.needs("mount namespaces")
 def test_a_pod_with_a_foreign_mount_in_its_directory_stays_listed_with_the_reason(

@@ -400,7 +400,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             )
             passed = (*inherited.values(), *(fd for _, fd in opened), *([] if tap is None else [tap]))
             jailed = await self._start_jailed(request, passed, messages, end)
-            self._vm = Vm(files, jailed.qemu, jailed.pidfd)
+            self._vm = Vm(files, jailed.qemu, jailed.pidfd, self._cgroups)
         return jailed, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
 
     async def _start_jailed(
@@ -485,7 +485,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
 
     def _take_over(self, pidfd: int) -> Vm:
         assert self._record is not None
-        return Vm(self._files, self._record.qemu_pid, pidfd)
+        return Vm(self._files, self._record.qemu_pid, pidfd, self._cgroups)
 
     @asynccontextmanager
     async def _disk_work(self, action: str, timeout: float) -> AsyncIterator[tuple[Monitor, VmRecord]]:

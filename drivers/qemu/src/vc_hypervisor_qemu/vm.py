@@ -8,10 +8,11 @@ import re
 import signal
 from contextlib import suppress
 
-from vc_core.driver import ConsoleLog, ControlledVM, VMExit, VMProcess, console_log
+from vc_core.driver import ConsoleLog, ControlledVM, VMExit, VMProcess, console_log, vm_process
 from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu import sockets
 from vc_hypervisor_qemu.cmdline import CONSOLE, MONITOR
+from vc_hypervisor_qemu.jail.cgroups import Cgroups
 from vc_hypervisor_qemu.monitor import Monitor
 from vc_hypervisor_qemu.rundir import RunDir
 
@@ -35,6 +36,9 @@ _PANIC = re.compile(r"Kernel panic - not syncing: .*")
 _TIMESTAMP = re.compile(r"^\d\S+Z ", re.MULTILINE)
 
 
+#: How a process ended that SIGKILL has ended.
+_KILLED = vm_process.killed_by(signal.SIGKILL)
+
 #: How the launcher ends when a signal has ended QEMU, as shells do.
 _STATUS_OF_SIGNAL = re.compile(r"exited with status (\d+)")
 
@@ -43,11 +47,11 @@ class Vm(ControlledVM):
     """One VM and its QEMU process. Must be made in the event loop that it is used in.
 
     ``pidfd``: of the process that ends with QEMU and QEMU with it; used up. ``qemu``: the pid of QEMU itself, which is
-    behind its sockets.
+    behind its sockets. ``cgroups``: those of QEMU.
     """
 
-    def __init__(self, files: RunDir, qemu: int, pidfd: int) -> None:
-        self._files = files
+    def __init__(self, files: RunDir, qemu: int, pidfd: int, cgroups: Cgroups) -> None:
+        self._files, self._cgroups = files, cgroups
         self._process = VMProcess(pidfd)
         self.monitor = Monitor(files.socket(MONITOR), qemu)
         self._console, self._messages = ConsoleLog(files.console_log), ConsoleLog(files.messages_log)
@@ -108,8 +112,21 @@ class Vm(ControlledVM):
             return ""
         self._messages.drain()
         messages = _TIMESTAMP.sub("", console_log.tail(self._files.messages_log, _MESSAGE_LINES)).replace("\n", "; ")
-        how = _of_signal(self._process.ended.result()) or "ended, and only its parent can learn its exit status"
+        how = self._how(_of_launcher(self._process.ended.result()))
         return f"QEMU {how}: {messages}" if messages and not how.startswith("was killed") else f"QEMU {how}"
+
+    def _how(self, how: str) -> str:
+        """Return how QEMU ended, with what the kernel shows of a lack of memory, unless this object has killed it."""
+        if self._stopping or how not in (_KILLED, ""):
+            return how
+        kills = self._cgroups.oom_kills()
+        if kills:
+            return f"{_KILLED} (out of memory)"
+        if not how:
+            return "ended, and only its parent can learn its exit status"
+        if kills is None:
+            return f"{how}; whether for lack of memory cannot be seen, because it had no control group of its own"
+        return f"{how}, and not for lack of memory"
 
     async def aclose(self) -> None:
         """Close the monitor, the logs and the pidfd; the VM runs on."""
@@ -134,10 +151,9 @@ class Vm(ControlledVM):
         return VMExit(expected=self._stopping or cause == "host-qmp-quit", reason=reason)
 
 
-def _of_signal(how: str) -> str:
+def _of_launcher(how: str) -> str:
     """Return how QEMU ended, from how the launcher that waited for it did."""
     status = _STATUS_OF_SIGNAL.fullmatch(how)
     if status is None or int(status[1]) <= 128:
         return how
-    number = int(status[1]) - 128
-    return f"was killed by signal {number} ({signal.strsignal(number)})"
+    return vm_process.killed_by(int(status[1]) - 128)

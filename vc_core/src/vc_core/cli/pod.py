@@ -44,7 +44,7 @@ def start(pod_id: str, timeout: float | None, strict: bool, quiet: bool) -> None
 
 @pod.command()
 @identifiers.pod
-@click.option("--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10]")
+@click.option("--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10; 4 with --force]")
 @click.option("--force", is_flag=True, help="Do not ask the guest.")
 def stop(pod_id: str, timeout: float | None, force: bool) -> None:
     """Stop a pod: its containers end, its VM is gone.

@@ -33,14 +33,14 @@ from vc_core.store.status import at_rest, effective_record, vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.supervisor.messages import Answer, Failure, Request
-from vc_core.supervisor.ready import OK
+from vc_core.supervisor.ready import BUSY, OK
 
 _T = TypeVar("_T")
 
 #: Seconds for a supervisor to start, take over its pod, and greet.
 SUPERVISOR_TIMEOUT = 20.0
 
-#: Attempts to start a supervisor before giving up when each ends without a message, as one that is killed.
+#: Attempts to start a supervisor before giving up when each ends before it greets its client, as one that is killed.
 _START_ATTEMPTS = 5
 
 
@@ -54,24 +54,24 @@ def connect(store: Store, record: PodRecord, to_start: bool = False, early: Star
         link = yield from _serve_here(store, record.id)
         return link
     deadline = time.monotonic() + SUPERVISOR_TIMEOUT
-    killed, answer = 0, b""
+    ended, answer = 0, b""  # supervisors that ended before they greeted, and the answer of the last one
     while True:
         found = yield from find_supervisor(store, record.id, deadline)
         if found is not None:
             found.kills_hung = answer == OK
             return found
+        if ended == _START_ATTEMPTS:
+            raise SupervisorError(
+                f"the supervisor of pod {record.id!r} ended {ended} times while it started"
+                f"{last_call(store, record.id, ', the last time while ')}"
+            )
         if time.monotonic() > deadline:
             raise BusyError(f"pod {record.id!r} is busy with another operation; try again")
         with trace.span("start the supervisor"):
             starting = early if early is not None and early.waits else Starting(store, record.id)
             answer = yield from starting.serve(record, deadline)
-        if not answer:
-            killed += 1
-            if killed == _START_ATTEMPTS:
-                raise SupervisorError(
-                    f"the supervisor of pod {record.id!r} ended {killed} times while it started"
-                    f"{last_call(store, record.id, ', the last time while ')}"
-                )
+        if answer != BUSY:
+            ended += 1
 
 
 def until_served(operation: Callable[[], Operation[_T]]) -> Operation[_T]:

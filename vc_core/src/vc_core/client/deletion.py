@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 import time
 from contextlib import suppress
 
 import msgspec
 
+from vc_core.client import ending
 from vc_core.client.connect import find_supervisor
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import final_reply, result
 from vc_core.config.ids import check_id, pod_uuid
-from vc_core.driver.process import ProcessIdentity, frozen
+from vc_core.driver.process import frozen
 from vc_core.errors import (
     BusyError,
     PodNotFoundError,
     StateError,
     StorageError,
-    SupervisorError,
     SupervisorLostError,
     VCError,
     sentence,
 )
-from vc_core.host import processes
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
-from vc_core.store.status import at_rest, effective_record, require, vm_identity
+from vc_core.store.status import effective_record, require, vm_identity
 from vc_core.store.store import LOCK_TIMEOUT, Store
 from vc_core.supervisor.messages import Stop
-from vc_core.supervisor.wire import LOG_NAME
 
 #: Seconds for a forced delete to be answered, and for the supervisor to end, before it is killed.
 _ASK_TIMEOUT = 3.0
-
-#: Seconds for a process that is killed to end.
-_KILL_TIMEOUT = 10.0
-
-#: Seconds for a driver to discard a VM that the core cannot find, the start of Python included.
-_DISCARD_TIMEOUT = 20.0
 
 #: Seconds for a supervisor that holds the lock to listen, before it is killed: another client may be starting it.
 _LISTEN_TIMEOUT = 1.5
@@ -99,13 +89,13 @@ def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
     """
     record = _record_if_whole(store, pod_id)
     if record is not None and not record.supervised and record.state in (State.RUNNING, State.PAUSED):
-        yield InThread(lambda: _stop_elsewhere(store, pod_id))
+        yield InThread(lambda: ending.stop_elsewhere(store, pod_id))
 
     def work() -> None:
         with store.locked(pod_id, _LOCK_RETRY):
-            _kill_vms(store, pod_id, _record_if_whole(store, pod_id))
-            if _may_have_left(store, pod_id):
-                _discard_elsewhere(store, pod_id)
+            ending.kill_vms(store, pod_id, _record_if_whole(store, pod_id))
+            if ending.may_have_left(store, pod_id):
+                ending.discard_elsewhere(store, pod_id)
             try:
                 state = _not_running(store, pod_id, force=True)
             except StorageError:
@@ -120,7 +110,7 @@ def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
         if found:
             seen = time.monotonic()
         elif time.monotonic() - seen > _LISTEN_TIMEOUT:
-            yield InThread(lambda: _kill_supervisors(store, pod_id))
+            yield InThread(lambda: ending.kill_supervisors(store, pod_id))
         try:
             yield InThread(work)
             return
@@ -188,8 +178,8 @@ def _ask_to_stop(store: Store, pod_id: str, deadline: float) -> Operation[bool]:
     A start that is under way is aborted. A supervisor that is frozen, or does not do it until the deadline, is killed.
     Returns whether there was a supervisor. Raises SupervisorError for one that cannot be killed.
     """
-    if any(frozen(supervisor.pid) for supervisor in (yield InThread(lambda: _supervisors(store, pod_id)))):
-        yield InThread(lambda: _kill_supervisors(store, pod_id))
+    if any(frozen(supervisor.pid) for supervisor in (yield InThread(lambda: ending.supervisors(store, pod_id)))):
+        yield InThread(lambda: ending.kill_supervisors(store, pod_id))
         return True
     try:
         link = yield from find_supervisor(store, pod_id, deadline)
@@ -208,64 +198,5 @@ def _ask_to_stop(store: Store, pod_id: str, deadline: float) -> Operation[bool]:
         return True
     except VCError as error:
         _log.info("pod %s: its supervisor is killed: %s", pod_id, error)
-    yield InThread(lambda: _kill_supervisors(store, pod_id))
+    yield InThread(lambda: ending.kill_supervisors(store, pod_id))
     return True
-
-
-def _stop_elsewhere(store: Store, pod_id: str) -> None:
-    """Stop a pod that has no supervisor in a process of its own, because its driver may hang."""
-    command = [sys.executable, "-P", "-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id]
-    null, environment = subprocess.DEVNULL, store.roots.environment
-    with suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, timeout=_ASK_TIMEOUT, stdin=null, stdout=null, stderr=null, env=environment)
-
-
-def _may_have_left(store: Store, pod_id: str) -> bool:
-    """Return whether a pod that is being deleted did not stop, and its driver has to find its VM."""
-    try:
-        record = store.read(pod_id)
-    except StorageError:
-        return True
-    return record.discards and not at_rest(record)
-
-
-def _discard_elsewhere(store: Store, pod_id: str) -> None:
-    """Let the pod's driver discard its VM in a process of its own, because it may hang; log why it does not."""
-    command = [sys.executable, "-P", "-m", "vc_core.engine.leftovers", pod_id]
-    null, environment = subprocess.DEVNULL, store.roots.environment
-    try:
-        done = subprocess.run(
-            command, timeout=_DISCARD_TIMEOUT, stdin=null, stdout=subprocess.PIPE, stderr=null, env=environment
-        )
-        problem = done.stdout.decode(errors="replace").strip()
-        if not problem and done.returncode:
-            problem = f"its hypervisor driver ended the process with status {done.returncode}"
-    except subprocess.TimeoutExpired:
-        problem = f"its hypervisor driver did not discard it within {_DISCARD_TIMEOUT:g} s"
-    if problem:
-        _log.warning("pod %s is deleted, but its VM may be left: %s", pod_id, problem)
-
-
-def _kill_vms(store: Store, pod_id: str, record: PodRecord | None) -> None:
-    """Kill the processes of a pod's VM, recorded or not. Raises SupervisorError for one that cannot be killed."""
-    run_dir = store.roots.pod_run_dir(pod_id)
-    doomed = set(processes.find_vms(run_dir, pod_uuid(run_dir)))
-    if record is not None and (identity := vm_identity(record)) is not None:
-        doomed.add(identity)
-    for identity in doomed:
-        _kill(pod_id, identity)
-
-
-def _kill_supervisors(store: Store, pod_id: str) -> None:
-    for supervisor in _supervisors(store, pod_id):
-        _kill(pod_id, supervisor)
-
-
-def _supervisors(store: Store, pod_id: str) -> list[ProcessIdentity]:
-    log = store.roots.pod_run_dir(pod_id) / LOG_NAME
-    return processes.find_supervisors(pod_id, log, store.roots.pod_lock(pod_id))
-
-
-def _kill(pod_id: str, process: ProcessIdentity) -> None:
-    if not process.kill(_KILL_TIMEOUT):
-        raise SupervisorError(f"process {process.pid} of pod {pod_id!r} does not end even when killed")

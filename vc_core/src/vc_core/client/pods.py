@@ -8,7 +8,8 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from vc_core import trace
-from vc_core.client.connect import connect, until_served
+from vc_core.client import ending
+from vc_core.client.connect import connect, find_supervisor, until_served
 from vc_core.client.deletion import delete, delete_pod
 from vc_core.client.foreground import Foreground, attend
 from vc_core.client.interpreters import InThread, Operation
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from vc_core.driver.guest import Progress
 
     pass
+
+#: Seconds for a supervisor to greet, before it is looked at whether it is frozen.
+_GREETING_TIMEOUT = 0.5
 
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
 _GONE_TIMEOUT = 10.0
@@ -180,7 +184,7 @@ def _progress_timeout(timeout: float | None) -> float:
 def stop_pod(pod_id: str, timeout: float | None = None, force: bool = False) -> Operation[None]:
     """Stop a pod, also one that is being started: its start is then undone.
 
-    ``timeout``: seconds until it is killed (default 10). With ``force`` the guest is not asked.
+    ``timeout``: seconds until it is killed (default 10; 4 with ``force``). With ``force`` the guest is not asked.
     Raises PodNotFoundError, StateError, HypervisorError, SupervisorError.
     """
     store = Store.here()
@@ -192,12 +196,26 @@ def _stop(store: Store, pod_id: str, timeout: float | None, force: bool) -> Oper
     record = effective_record(store.read(pod_id))
     if record.intent != "start":
         require(record, Action.STOP_POD)
-    link = yield from connect(store, record)
+    link = yield from _connect_to_stop(store, record, force)
+    if link is None:
+        return
     try:
         yield from request(link, Stop(timeout=timeout, force=force), timeout if timeout is not None else 10.0)
         yield from _wait_released(store, link, pod_id)
     finally:
         yield from link.close()
+
+
+def _connect_to_stop(store: Store, record: PodRecord, force: bool) -> Operation[Link | None]:
+    """Return a connection to the pod's supervisor, a new one if that is frozen; None if the pod has stopped with it."""
+    try:
+        link = yield from find_supervisor(store, record.id, time.monotonic() + _GREETING_TIMEOUT)
+        if link is not None:
+            return link
+    except SupervisorError:
+        if (yield InThread(lambda: ending.end_frozen(store, record.id, force))):
+            return None
+    return (yield from connect(store, record))
 
 
 def _wait_released(store: Store, link: Link, pod_id: str) -> Operation[None]:

@@ -120,4 +120,12 @@ def reap(pidfd: int) -> str:
         return ""
     if info.si_code == os.CLD_EXITED:
         return f"exited with status {info.si_status}"
-    return f"was killed by signal {info.si_status} ({signal.strsignal(info.si_status)})"
+    return killed_by(info.si_status)
+
+
+def killed_by(signum: int) -> str:
+    """Return the end of a sentence about a process that a signal has ended: "was killed by SIGKILL"."""
+    try:
+        return f"was killed by {signal.Signals(signum).name}"
+    except ValueError:  # a real-time signal
+        return f"was killed by signal {signum}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vc_core import failpoints
 from vc_core.config import signals
 from vc_core.config.container import ContainerConfig
 from vc_core.config.ids import pod_uuid
@@ -111,6 +112,7 @@ class Containers:
                 await self._limit_mounts(machine, config, opened)
                 root_fs, disk = await self._attach_root(machine, config, opened)
                 mounts = self._share_mounts(machine, config, opened)
+                failpoints.reach("engine.container.shared")
             guest = GuestContainer(
                 id=config.id,
                 root_fs=root_fs,
@@ -122,6 +124,7 @@ class Containers:
                 confinement=confined,
             )
             process = await agent.start_container(guest, io, AGENT_TIMEOUT)
+            failpoints.reach("engine.container.started")
             self._ledger.commit_container(
                 config.id,
                 machine.saved(),
@@ -151,6 +154,7 @@ class Containers:
             await self.detach_root(machine, container_id)
         with suppress(VCError):
             self.unshare(container_id)
+        failpoints.reach("engine.container.undone")
 
     async def take_over(self, machine: Machine, container_id: str) -> None:
         """Log and wait for a container that a former owner started. One that the agent has lost is recorded as ended.
@@ -161,6 +165,7 @@ class Containers:
         io = LoggedIO(self._ledger.open_log(container_id, resumed=True))
         try:
             await machine.agent.adopt(process, io)
+            failpoints.reach("engine.container.adopted")
         except (AgentError, NotSupportedError) as error:
             io.close()
             reason = f"it was lost with the former supervisor: {error}"
@@ -180,6 +185,7 @@ class Containers:
         for signum, seconds in ((self._stop_signal(container_id), patience), (SIGKILL, AGENT_TIMEOUT)):
             if seconds:
                 await machine.agent.signal_container(container_id, signum, AGENT_TIMEOUT)
+                failpoints.reach("engine.container.signalled")
                 done, _ = await asyncio.wait({watch}, timeout=seconds)
                 if done:
                     return
@@ -234,10 +240,12 @@ class Containers:
         """
         if self._ledger.container(container_id).process:
             await machine.agent.remove_container(container_id, AGENT_TIMEOUT)
+            failpoints.reach("engine.container.forgotten")
             with suppress(StorageError):  # the guest has forgotten it; the next change that the disk takes has this too
                 self._ledger.note_end(container_id, process="")
         await self.detach_root(machine, container_id)
         self.unshare(container_id)
+        failpoints.reach("engine.container.unshared")
 
     def unshare(self, container_id: str) -> None:
         """Unbind what a container was given of the host's files. Raises StorageError."""
@@ -348,6 +356,7 @@ class Containers:
         code: int | None = None
         try:
             code = await agent.wait(process)
+            failpoints.reach("engine.container.ended")
             reason = await self._why_killed(agent, container_id) if code == 128 + SIGKILL else ""
         except VCError as error:
             reason = "the pod was stopped" if self.stopping else str(error)

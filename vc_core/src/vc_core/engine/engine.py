@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Seconds for a pod or a container to stop before it is killed.
 STOP_TIMEOUT = 10.0
+#: Seconds for a pod to stop whose guest is not asked, before its VM is killed.
+FORCED_STOP_TIMEOUT = 4.0
 #: Seconds for the VM of a start that failed to end; it has nothing to lose.
 UNDO_TIMEOUT = 4.0
 
@@ -169,8 +171,9 @@ class Engine:
             _log.error("the failed start of pod %s is not recorded: %s", self.record.id, problem)
 
     async def stop(self, timeout: float | None, force: bool) -> None:
-        """Stop all containers and the VM, within ``timeout`` seconds (default 10); with ``force`` without the guest.
+        """Stop all containers and the VM, within ``timeout`` seconds; with ``force`` without the guest.
 
+        The default is 10 s, with ``force`` 4 s.
         A start that is under way is aborted, and this returns when it is undone. A disk that refuses the record does
         not keep the VM from ending.
         Raises StateError, and HypervisorError when the VM cannot be ended; the pod is then ``failed``.
@@ -187,7 +190,8 @@ class Engine:
                 self._ledger.commit(intent="stop")
             failpoints.reach("engine.stop.intended")
             try:
-                await self._runtime.take_down(STOP_TIMEOUT if timeout is None else timeout, ask_guest=not force)
+                usual = FORCED_STOP_TIMEOUT if force else STOP_TIMEOUT
+                await self._runtime.take_down(usual if timeout is None else timeout, ask_guest=not force)
             except VCError as error:
                 with suppress(StorageError):
                     self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")

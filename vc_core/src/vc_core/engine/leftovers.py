@@ -1,4 +1,4 @@
-"""Lets a driver discard the VM of a start that was interrupted.
+"""Lets a driver discard the VM of a start that was interrupted, and what a VM left that was killed.
 
 ``python -m vc_core.engine.leftovers POD`` does it in a process of its own, for a forced delete, because the driver may
 hang; it prints why it failed.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from vc_core.config.pod import PodConfig
 from vc_core.driver.context import PodContext
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine import assembly
-from vc_core.errors import VCError
+from vc_core.errors import StorageError, VCError
 
 if TYPE_CHECKING:
     from vc_core.plugins.registry import Plugins
+    from vc_core.store.store import Store
 
 #: Seconds for a driver to end a VM that it does not have on record.
 DISCARD_TIMEOUT = 10.0
@@ -36,8 +39,20 @@ async def discard(plugins: Plugins, config: PodConfig, pod: PodContext) -> None:
         await hypervisor.aclose()
 
 
+async def remove_remains(plugins: Plugins, config: PodConfig, pod: PodContext, saved: Mapping[str, object]) -> None:
+    """Let the pod's hypervisor remove what a VM whose processes have ended left, such as control groups.
+
+    ``saved``: what the pod's record has of that VM. Raises ConfigError, DriverError, HypervisorError.
+    """
+    hypervisor = assembly.make_hypervisor(plugins, config, pod, saved)
+    try:
+        await hypervisor.stop(DISCARD_TIMEOUT)
+    finally:
+        await hypervisor.aclose()
+
+
 def main(pod_id: str) -> None:
-    """Discard the VM of a pod that is being deleted by force; print a sentence if that fails."""
+    """Discard the VM of a pod whose processes were killed; print a sentence if that fails."""
     from vc_core.plugins import event_loop
     from vc_core.plugins.registry import Plugins
     from vc_core.store.store import Store
@@ -45,10 +60,24 @@ def main(pod_id: str) -> None:
     try:
         store = Store.here()
         pod = PodContext.of(config := store.read_config(pod_id), store.roots.pod_run_dir(pod_id))
-        event_loop.run(discard(Plugins(), config, pod), event_loop.Watchdog(_fail))
+        plugins = Plugins()
+
+        async def work() -> None:
+            await discard(plugins, config, pod)
+            if saved := _saved(store, pod_id):
+                await remove_remains(plugins, config, pod, saved)
+
+        event_loop.run(work(), event_loop.Watchdog(_fail))
     except VCError as error:
         _fail(error)
     os._exit(0)  # without the threads of a driver that hang
+
+
+def _saved(store: Store, pod_id: str) -> Mapping[str, object] | None:
+    """Return what the record has of the VM; None for a record that is broken."""
+    with suppress(StorageError):
+        return store.read(pod_id).saved_hypervisor
+    return None
 
 
 def _fail(error: VCError) -> NoReturn:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vc_core import failpoints
 from vc_core.config.container import Cmd
 from vc_core.driver.agent import Agent, AgentCapability, GuestCopy, GuestProcessId, ProcessIO
 from vc_core.driver.devices import Device, NetworkInterface
@@ -101,6 +102,7 @@ class Machine:
         """
         # The agent first: a directory that it shares with the guest must exist when the VM's process opens it.
         await self.agent.prepare()
+        failpoints.reach("engine.start.agent_prepared")
         await self.hypervisor.prepare(VM_TIMEOUT)
 
     def require_full_jail(self) -> None:
@@ -221,6 +223,7 @@ class Machine:
     ) -> int:
         """Start a further process, and return its exit code. Cancelling kills it."""
         process = await self.while_alive(starting)
+        failpoints.reach("engine.exec.started")
         try:
             if on_started is not None:
                 on_started(process)
@@ -275,6 +278,7 @@ class Machine:
             except VCError as error:
                 if not self._vm_exit.done():
                     _log.warning("pod %s: the guest did not stop by itself: %s", self._ledger.record.id, error)
+        failpoints.reach("engine.take_down.guest_stopped")
         await self.hypervisor.stop(max(_VM_STOP_MIN, timeout - (time.monotonic() - began)))
 
     async def release(self) -> None:

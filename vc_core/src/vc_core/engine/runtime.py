@@ -122,6 +122,7 @@ class Runtime:
         if not machine.template:
             pod_root = await self._bring_up(machine, progress, opened, ready_timeout)
         await machine.start_pod(pod_root)
+        failpoints.reach("engine.start.pod_started")
         every = opened.containers if opened else [None] * len(config.containers)
         for container, its in zip(config.containers, every, strict=True):
             with trace.span(f"start container {container.id}"):
@@ -221,6 +222,7 @@ class Runtime:
             stack.enter_context(source)
             place = run_dir / _VOLUMES / str(number)
             share.bind_volume(place, source, device.read_only)
+            failpoints.reach("engine.start.volume_bound")
             bound[id(device)] = replace(device, host_path=place)
         return [bound.get(id(device), device) for device in devices]
 
@@ -234,6 +236,7 @@ class Runtime:
         pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace, opened.shared)
         for directory in filter(None, (self._share_dir, pod.writable_dir)):
             share.make_shared_dir(directory)
+            failpoints.reach("engine.start.shared")
         return pod
 
     def _share_pod_root(self, machine: Machine, root: Source | None) -> str:
@@ -241,7 +244,9 @@ class Runtime:
         if root is None or self._share_dir is None:
             return ""
         users = machine.hypervisor.user_namespace()
-        return share.bind_root(self._share_dir, _POD_ROOT, root, users)
+        place = share.bind_root(self._share_dir, _POD_ROOT, root, users)
+        failpoints.reach("engine.start.root_bound")
+        return place
 
     def _make_machine(self, pod: PodContext, *saved: Mapping[str, Any] | None) -> Machine:
         drivers = assembly.make_drivers(self._plugins, self._ledger.config, pod, *saved)
@@ -264,12 +269,15 @@ class Runtime:
                     with suppress(VCError):  # of a VM that ends meanwhile
                         await self.machine.while_alive(self.containers.ask_to_end(self.machine, timeout / 2))
                 await self.machine.take_down(max(0.0, timeout - (time.monotonic() - began)), ask_guest)
+                failpoints.reach("engine.take_down.vm_ended")
             await self._release_machine()
             await self.containers.finish()
+            failpoints.reach("engine.take_down.released")
         finally:
             self.containers.stopping = False
         if self._ledger.record.supervised:
             share.unmount_all(self._run_dir)
+        failpoints.reach("engine.take_down.unmounted")
 
     async def _release_machine(self) -> None:
         machine, self.machine = self.machine, None
@@ -292,6 +300,7 @@ class Runtime:
     async def _watch_vm(self, machine: Machine) -> None:
         """Record it when the VM ends by itself, and release everything."""
         vm_exit = await machine.wait()
+        failpoints.reach("engine.watch.vm_ended")
         async with self._operation:
             if self.machine is not machine:
                 return  # an operation took it down
@@ -301,6 +310,7 @@ class Runtime:
                 _log.error("cleaning up after the VM of pod %s: %s", self._ledger.record.id, error)
             with self._ledger.tolerating("that its VM ended"):
                 self._ledger.commit_ended(vm_exit.reason)
+            failpoints.reach("engine.watch.recorded")
 
     async def _watch_agent(self, machine: Machine) -> None:
         """Record it when the agent is lost while the VM lives."""
@@ -336,6 +346,7 @@ class Runtime:
         record = self._ledger.record
         if record.intent == "start":
             await self.kill_leftovers()
+            await self._discard_remains()
             reason = "its start was interrupted"
             self._ledger.commit(intent="", vm=None, saved_hypervisor=None, saved_agent=None, reason=reason)
         elif record.supervised and record.state in STOPPABLE_STATES:
@@ -343,6 +354,7 @@ class Runtime:
             if identity is not None and identity.alive():
                 await self._take_over()
             elif record.state is not State.FAILED:
+                await self._discard_remains()
                 self._ledger.commit_ended(unwatched_end(identity))
         elif not record.supervised and record.state in LIVE_STATES:
             await self._take_over()
@@ -367,11 +379,24 @@ class Runtime:
         except VCError as error:
             self._ledger.commit(state=State.FAILED, reason=f"its agent cannot be reached: {error}", intent="")
             return
+        failpoints.reach("engine.recover.connected")
         for name, container in record.containers.items():
             if container.state is State.RUNNING:
                 await self.containers.take_over(machine, name)
         self._ledger.commit(intent="", **machine.saved())
         self._spawn(self._watch_agent(machine))
+
+    async def _discard_remains(self) -> None:
+        """Let the driver remove what a VM left beside its processes, which have ended. What it cannot remove stays."""
+        record = self._ledger.record
+        if not record.saved_hypervisor:
+            return
+        pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
+        try:
+            await leftovers.remove_remains(self._plugins, self._ledger.config, pod, record.saved_hypervisor)
+        except VCError as error:
+            _log.warning("pod %s: what its VM left is not removed: %s", record.id, error)
+        failpoints.reach("engine.recover.remains_removed")
 
     async def kill_leftovers(self) -> None:
         """Kill the VM of a start that was interrupted, recorded or not. Called before a start, too.
@@ -388,10 +413,13 @@ class Runtime:
             pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
             if record.discards:
                 await leftovers.discard(self._plugins, self._ledger.config, pod)
+                failpoints.reach("engine.recover.discarded")
             else:
                 doomed.update(await asyncio.to_thread(processes.find_vms, pod.run_dir, pod.uuid))
         for identity in doomed:
             _log.warning("pod %s: killing process %d of a start that was not finished", record.id, identity.pid)
             if not await asyncio.to_thread(identity.kill, VM_TIMEOUT):
                 raise StateError(f"process {identity.pid} of {self._ledger.name} cannot be killed; try again later")
+            failpoints.reach("engine.recover.killed")
         share.unmount_all(self._run_dir)
+        failpoints.reach("engine.recover.unmounted")

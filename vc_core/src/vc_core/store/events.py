@@ -28,7 +28,7 @@ from vc_core.store.roots import Roots
 #: Bytes of both files together, at most: some ten thousand events.
 EVENTS_BYTES_MAX = 4 * 1024 * 1024
 
-#: How the reason of a container begins that ended because memory was used up.
+#: What the reason of a container or VM has in it that ended because memory was used up.
 OUT_OF_MEMORY = "out of memory"
 
 _KINDS = {
@@ -74,7 +74,7 @@ def _change(
         kind = EventKind.RESUMED
     code = new.exit_code if isinstance(new, ContainerRecord) and kind is EventKind.STOPPED else None
     event = PodEvent(0.0, kind, pod_id, container_id, code, new.reason)
-    if kind is EventKind.STOPPED and new.reason.startswith(OUT_OF_MEMORY):
+    if kind is EventKind.STOPPED and OUT_OF_MEMORY in new.reason:
         return [PodEvent(0.0, EventKind.OOM, pod_id, container_id, None, new.reason), event]
     return [event]
 

@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vc_core import trace
+from vc_core import failpoints, trace
 from vc_core.driver import descriptor_limit
 from vc_core.driver.files import open_regular
 from vc_core.errors import BusyError, StorageError, VCError
@@ -60,6 +60,7 @@ def main(argv: list[str]) -> int:
     store = Store(roots)
     try:
         with store.locked(pod_id, _LOCK_TIMEOUT):
+            failpoints.reach("supervisor.locked")
             record = store.read(pod_id)
             if os.geteuid() != 0:
                 namespaces.enter(vm_identity(record))
@@ -103,6 +104,7 @@ def _serve(store: Store, pod_id: str, plugins: Plugins, ready: int) -> None:
     listener, run_dir = Listener(store, pod_id), store.roots.pod_run_dir(pod_id)
     try:
         _detach(run_dir / wire.LOG_NAME)
+        failpoints.reach("supervisor.detached")
         from vc_core.supervisor.loop import supervise
 
         with running_call.record_in(run_dir):
@@ -110,6 +112,7 @@ def _serve(store: Store, pod_id: str, plugins: Plugins, ready: int) -> None:
     finally:
         # The socket goes before the lock: a client that finds no socket starts a supervisor, which waits for the lock.
         listener.close()
+        failpoints.reach("supervisor.socket.removed")
 
 
 def _detach(log: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 from contextlib import suppress
 
+from vc_core import failpoints
 from vc_core.errors import BusyError, StorageError
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
@@ -36,6 +37,7 @@ class Listener:
         try:
             self._path.unlink(missing_ok=True)
             made = wire.listen(directory)
+            failpoints.reach("supervisor.socket.made")
             self._status = os.stat(wire.SOCKET_NAME, dir_fd=directory, follow_symlinks=False)
             return made
         except OSError as error:

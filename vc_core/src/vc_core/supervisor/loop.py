@@ -11,6 +11,7 @@ import socket
 import threading
 from contextlib import suppress
 
+from vc_core import failpoints
 from vc_core.engine.engine import Engine
 from vc_core.errors import SupervisorError, SupervisorLeavingError, SupervisorLostError, VCError
 from vc_core.plugins import event_loop
@@ -87,9 +88,11 @@ class _Supervision:
             message = f"the supervisor of pod {self._pod_id!r} cannot be started: {one_line(error)}"
             raise SupervisorError(message) from error
         signal.alarm(0)  # see READY_TIMEOUT
+        failpoints.reach("supervisor.recovered")
         ready, self._ready = self._ready, None
         assert ready is not None
         send_status(ready, OK)
+        failpoints.reach("supervisor.ready")
         self._changed = asyncio.Event()
         self._resume = loop.call_soon(self._listen, engine)
         self._look = loop.call_later(_SOCKET_INTERVAL, self._stay_reachable, engine)
@@ -101,6 +104,7 @@ class _Supervision:
                     break
                 self._changed.clear()
                 await self._changed.wait()
+            failpoints.reach("supervisor.idle")
             self._send_away()
         finally:
             self._look.cancel()
@@ -108,6 +112,7 @@ class _Supervision:
             loop.remove_reader(self._listener)
             try:
                 await engine.aclose()
+                failpoints.reach("supervisor.closed")
             except VCError as error:
                 _log.error("%s", error)
 

@@ -25,6 +25,11 @@ _BESIDE, _TRANSLATED = 128, TRANSLATED_MAX * 5 // 4
 
 _MIB = 1024 * 1024
 
+#: Where the kernel counts the processes of a group that it has killed for lack of memory, in version 2 and in version 1
+#: (cgroup-v2.rst and cgroup-v1/memory.rst in Linux' Documentation/admin-guide).
+_COUNTS = ("memory.events", "memory.oom_control")
+_OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
 
 @frozen
 class Cgroups:
@@ -36,6 +41,18 @@ class Cgroups:
     def members(self) -> list[str]:
         """The files to which a process writes 0 to become a member."""
         return [str(directory / "cgroup.procs") for directory in self.directories]
+
+    def oom_kills(self) -> int | None:
+        """Return how many of their processes the kernel has killed for lack of memory; None if it does not count them.
+
+        That is of any lack, of the group or of the host. Called when QEMU has ended, before :meth:`remove`.
+        """
+        for directory in self.directories:
+            for name in _COUNTS:
+                with suppress(OSError):
+                    if found := _OOM_KILLS.search((directory / name).read_text(encoding="ascii")):
+                        return int(found[1])
+        return None
 
     def remove(self) -> None:
         """Remove the directories, once their processes have ended; what cannot be removed is left."""
