@@ -213,7 +213,8 @@ def open_process(
     def request(streams: Streams) -> Exec:
         return Exec(container=container_id, cmd=cmd, streams=streams)
 
-    return (yield from _open(store, record, request, stdin, stdout, stderr, terminal))
+    what = f"{cmd.args[0]!r} in {pod_id}{'/' if container_id else ''}{container_id}"
+    return (yield from _open(store, record, what, request, stdin, stdout, stderr, terminal))
 
 
 def open_container(
@@ -230,12 +231,14 @@ def open_container(
     def request(streams: Streams) -> StartContainer:
         return StartContainer(container=container_id, streams=streams)
 
-    return (yield from _open(store, record, request, stdin, stdout, stderr, terminal))
+    what = f"the main process of {pod_id}/{container_id}"
+    return (yield from _open(store, record, what, request, stdin, stdout, stderr, terminal))
 
 
 def _open(
     store: Store,
     record: PodRecord,
+    what: str,
     make_request: Callable[[Streams], Exec | StartContainer],
     stdin: Output,
     stdout: Output,
@@ -254,7 +257,6 @@ def _open(
         if stdio.reading or stdio.writing:
             raise ConfigError("a stream is neither a pipe, a socket nor a file; give PIPE and copy what passes")
         link = yield from connect(store, record)
-        what = f"{cmd.args[0]!r} in {pod_id}{'/' if container_id else ''}{container_id}"
         running = Running(what, link, *ours)  # type: ignore[arg-type] # of the kinds that are made above
         try:
             streams = Streams(passed=stdio.passed, terminal=size)
