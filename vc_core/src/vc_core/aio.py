@@ -60,6 +60,14 @@ class Pod:
         """Stop the pod; see :func:`stop_pod`."""
         await stop_pod(self.id, timeout=timeout, force=force)
 
+    async def pause(self) -> None:
+        """Pause the pod; see :func:`pause_pod`."""
+        await pause_pod(self.id)
+
+    async def resume(self) -> None:
+        """Let the paused pod go on; see :func:`resume_pod`."""
+        await resume_pod(self.id)
+
     async def delete(self, *, force: bool = False) -> None:
         """Delete the pod; see :func:`delete_pod`."""
         await delete_pod(self.id, force=force)
@@ -441,6 +449,28 @@ async def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = F
     Returns the pod. Raises PodNotFoundError, StateError, HypervisorError.
     """
     await run_async(client.pods.stop_pod(pod_id, timeout, force))
+    return Pod(pod_id)
+
+
+async def pause_pod(pod_id: str) -> Pod:
+    """Stop the CPUs of a running pod: all that it does stands still, also its clock, until :func:`resume_pod`.
+
+    Its memory stays in use, and its exit codes and output are kept. Meanwhile it can be stopped and deleted, and
+    containers can be waited for; what needs the guest raises StateError. A command that runs already goes on afterwards;
+    its timeout passes meanwhile. A supervisor that is lost changes nothing.
+    Returns the pod. Raises PodNotFoundError, StateError, NotSupportedError from a hypervisor that cannot,
+    HypervisorError.
+    """
+    await run_async(client.pods.pause_pod(pod_id))
+    return Pod(pod_id)
+
+
+async def resume_pod(pod_id: str) -> Pod:
+    """Let a paused pod go on where it stood; its clock is behind by the time that it was paused.
+
+    Returns the pod. Raises PodNotFoundError, StateError, HypervisorError, AgentError.
+    """
+    await run_async(client.pods.resume_pod(pod_id))
     return Pod(pod_id)
 
 

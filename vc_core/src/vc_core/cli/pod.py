@@ -18,11 +18,14 @@ from vc_core.client.interpreters import run_blocking
 if TYPE_CHECKING:
     from vc_core.results import PodStatus
 
-#: The commands that describe a pod: their options are many.
-_NEW_PODS = dict.fromkeys(("create", "run"), "vc_core.cli.pod_run")
+#: The module of each command that has one of its own.
+_ELSEWHERE = {
+    **dict.fromkeys(("create", "run"), "vc_core.cli.pod_run"),  # their options are many
+    **dict.fromkeys(("pause", "resume"), "vc_core.cli.pod_pause"),
+}
 
 
-@click.group(cls=output.Group, elsewhere=_NEW_PODS)
+@click.group(cls=output.Group, elsewhere=_ELSEWHERE)
 def pod() -> None:
     """Create, run, stop and delete pods."""
 
