@@ -456,8 +456,8 @@ async def pause_pod(pod_id: str) -> Pod:
     """Stop the CPUs of a running pod: all that it does stands still, also its clock, until :func:`resume_pod`.
 
     Its memory stays in use, and its exit codes and output are kept. Meanwhile it can be stopped and deleted, and
-    containers can be waited for; what needs the guest raises StateError. A command that runs already goes on afterwards;
-    its timeout passes meanwhile. A supervisor that is lost changes nothing.
+    containers can be waited for; what needs the guest raises StateError. A command that runs already goes on
+    afterwards; its timeout passes meanwhile. A supervisor that is lost changes nothing.
     Returns the pod. Raises PodNotFoundError, StateError, NotSupportedError from a hypervisor that cannot,
     HypervisorError.
     """
@@ -510,9 +510,13 @@ async def find_container(text: str) -> Container:
     return Container(*await run_async(queries.find_container(text)))
 
 
-async def list_pods() -> list[PodStatus]:
-    """Return the status of every pod, sorted by id, from their records. Raises StorageError."""
-    return await run_async(queries.list_pods())
+async def list_pods(*, labels: Mapping[str, str | None] | None = None) -> list[PodStatus]:
+    """Return the status of every pod, sorted by id, from their records.
+
+    ``labels``: only pods that have all of these; a value of None stands for any.
+    Raises StorageError, ConfigError for a label that is not valid.
+    """
+    return await run_async(queries.list_pods(labels))
 
 
 async def status_pod(pod_id: str) -> PodStatus:

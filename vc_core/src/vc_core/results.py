@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -47,7 +48,7 @@ class PodStatus:
     ``console_path``: the log of the guest's console, "" when there is none. ``forwards``: ports of 127.0.0.1 that are
     forwarded to the guest while it runs. ``template``: the kind of the template of which it was started as a clone, ""
     if its guest booted. ``warnings``: one sentence for each limitation of the agent with this guest.
-    ``pool``: the name of the pool in which the pod waits to be taken, else "".
+    ``pool``: the name of the pool in which the pod waits to be taken, else "". ``labels``: those of its configuration.
     """
 
     id: str
@@ -67,6 +68,7 @@ class PodStatus:
     forwards: tuple[PortForward, ...] = ()
     warnings: tuple[str, ...] = ()
     pool: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[ContainerStatus, ...] = ()
 
 

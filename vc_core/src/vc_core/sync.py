@@ -449,8 +449,8 @@ def pause_pod(pod_id: str) -> Pod:
     """Stop the CPUs of a running pod: all that it does stands still, also its clock, until :func:`resume_pod`.
 
     Its memory stays in use, and its exit codes and output are kept. Meanwhile it can be stopped and deleted, and
-    containers can be waited for; what needs the guest raises StateError. A command that runs already goes on afterwards;
-    its timeout passes meanwhile. A supervisor that is lost changes nothing.
+    containers can be waited for; what needs the guest raises StateError. A command that runs already goes on
+    afterwards; its timeout passes meanwhile. A supervisor that is lost changes nothing.
     Returns the pod. Raises PodNotFoundError, StateError, NotSupportedError from a hypervisor that cannot,
     HypervisorError.
     """
@@ -503,9 +503,13 @@ def find_container(text: str) -> Container:
     return Container(*run_blocking(queries.find_container(text)))
 
 
-def list_pods() -> list[PodStatus]:
-    """Return the status of every pod, sorted by id, from their records. Raises StorageError."""
-    return run_blocking(queries.list_pods())
+def list_pods(*, labels: Mapping[str, str | None] | None = None) -> list[PodStatus]:
+    """Return the status of every pod, sorted by id, from their records.
+
+    ``labels``: only pods that have all of these; a value of None stands for any.
+    Raises StorageError, ConfigError for a label that is not valid.
+    """
+    return run_blocking(queries.list_pods(labels))
 
 
 def status_pod(pod_id: str) -> PodStatus:

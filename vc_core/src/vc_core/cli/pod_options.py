@@ -15,6 +15,7 @@ from click.core import ParameterSource
 import vc_core
 from vc_core.cli import options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+from vc_core.config.labels import parse_label
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import ConfigError
 
@@ -56,6 +57,7 @@ _OPTIONS = (
         help="Format of that file.  [default: by its suffix, or by its content]",
     ),
     click.option("--id", "pod_id", default="", metavar="POD", help="The new pod's id.  [default: a UUID]"),
+    click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the pod; repeatable."),
     click.option(
         "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
     ),
@@ -168,6 +170,7 @@ class PodOptions:
     pod_file: str | None
     file_format: str | None
     pod_id: str
+    labels: tuple[str, ...]
     agent: str
     hypervisor: str
     guest: str
@@ -223,6 +226,7 @@ class PodOptions:
             sockets=options.parsed("--socket", vc_core.Socket.parse, self.sockets),
             containers=[container],
             network=self._network_config(),
+            labels=dict(map(parse_label, self.labels)),
             strict=self.strict,
         )
 

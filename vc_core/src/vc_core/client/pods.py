@@ -87,6 +87,7 @@ def _store(store: Store, config: PodConfig) -> Operation[str]:
             supervised=supervised,
             created_at=time.time(),
             strict=defaults.strict if config.strict is None else config.strict,
+            labels=dict(completed.labels),
             containers={container.id: ContainerRecord() for container in config.containers},
         )
         store.sweep()

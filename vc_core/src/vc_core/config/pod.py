@@ -11,6 +11,7 @@ import msgspec
 from vc_core.config.container import ContainerConfig
 from vc_core.config.fields import Count, HostPath, HostProgram, check_fields
 from vc_core.config.ids import check_id
+from vc_core.config.labels import checked_labels
 from vc_core.config.network import NetworkConfig
 from vc_core.config.values import join_parts, quoted, set_fields, split_parts
 from vc_core.errors import ConfigError
@@ -157,13 +158,14 @@ class PodConfig:
     sockets: Sequence[Socket] = ()  #: host sockets that are serial ports of the guest
     containers: Sequence[ContainerConfig] = ()  #: containers that are created with the pod
     network: NetworkConfig = field(default_factory=NetworkConfig)  #: its network; by default none
+    labels: Mapping[str, str] = field(default_factory=dict)  #: texts by which callers find the pod, by their keys
     strict: bool | None = None  #: start only in a full jail; None: as the host's configuration file says
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.id:
             check_id("pod", self.id)
-        set_fields(self, agent_config=_agent_options(self.agent_config))
+        set_fields(self, agent_config=_agent_options(self.agent_config), labels=checked_labels(self.labels))
         for what, listed, names in (
             ("container id", "containers", [container.id for container in self.containers]),
             ("mount tag", "volumes", [volume.mount_tag for volume in self.volumes]),
