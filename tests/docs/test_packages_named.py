@@ -58,7 +58,7 @@ PRESENT = {
         "test",
         "xargs",
     ),
-    *("tail", "tee", "touch", "true", "truncate", "wait"),
+    *("tail", "tar", "tee", "touch", "true", "truncate", "wait"),
     *("virtc", "pip", "pytest", "python3", "try"),
 }
 

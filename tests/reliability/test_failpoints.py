@@ -20,6 +20,7 @@ from vc_core.testing.slowness import scaled
 CREATE, RUN = ("pod", "create", "--id", "p", *MOCK), ("pod", "run", "--quiet", "--id", "p", *MOCK)
 ADD, REMOVE = ("container", "create", "--id", "c", "p"), ("container", "delete", "p", "c")
 DELETE, STOP = ("pod", "delete", "p"), ("pod", "stop", "p")
+PAUSE, RESUME = ("pod", "pause", "p"), ("pod", "resume", "p")
 
 #: A template is made and removed without a VM: what its drivers would write is one file.
 MAKE_TEMPLATE = """
@@ -60,6 +61,8 @@ REACHED: dict[str, Steps] = {
     "engine.stop.intended": ([RUN], STOP),
     "engine.stop.taken_down": ([RUN], STOP),
     "engine.stop.recorded": ([RUN], STOP),
+    "engine.pause.recorded": ([RUN], PAUSE),
+    "engine.resume.resumed": ([RUN, PAUSE], RESUME),
     "engine.container.configured": ([CREATE], ADD),
     "engine.container.log_removed": ([CREATE, ADD], REMOVE),
     "engine.container.unrecorded": ([CREATE, ADD], REMOVE),

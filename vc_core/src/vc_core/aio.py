@@ -63,6 +63,14 @@ class Pod:
         """Stop the pod; see :func:`stop_pod`."""
         await stop_pod(self.id, timeout=timeout, force=force)
 
+    async def pause(self) -> None:
+        """Pause the pod; see :func:`pause_pod`."""
+        await pause_pod(self.id)
+
+    async def resume(self) -> None:
+        """Let the paused pod go on; see :func:`resume_pod`."""
+        await resume_pod(self.id)
+
     async def delete(self, *, force: bool = False) -> None:
         """Delete the pod; see :func:`delete_pod`."""
         await delete_pod(self.id, force=force)
@@ -477,6 +485,28 @@ async def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = F
     return Pod(pod_id)
 
 
+async def pause_pod(pod_id: str) -> Pod:
+    """Stop the CPUs of a running pod: all that it does stands still, also its clock, until :func:`resume_pod`.
+
+    Its memory stays in use, and its exit codes and output are kept. Meanwhile it can be stopped and deleted, and
+    containers can be waited for; what needs the guest raises StateError. A command that runs already goes on
+    afterwards; its timeout passes meanwhile. A supervisor that is lost changes nothing.
+    Returns the pod. Raises PodNotFoundError, StateError, NotSupportedError from a hypervisor that cannot,
+    HypervisorError.
+    """
+    await run_async(client.pods.pause_pod(pod_id))
+    return Pod(pod_id)
+
+
+async def resume_pod(pod_id: str) -> Pod:
+    """Let a paused pod go on where it stood; its clock is behind by the time that it was paused.
+
+    Returns the pod. Raises PodNotFoundError, StateError, HypervisorError, AgentError.
+    """
+    await run_async(client.pods.resume_pod(pod_id))
+    return Pod(pod_id)
+
+
 async def delete_pod(pod_id: str, *, force: bool = False) -> None:
     """Delete a pod that does not run. ``force``: in any state; a pod that runs is stopped or killed first.
 
@@ -513,9 +543,13 @@ async def find_container(text: str) -> Container:
     return Container(*await run_async(queries.find_container(text)))
 
 
-async def list_pods() -> list[PodStatus]:
-    """Return the status of every pod, sorted by id, from their records. Raises StorageError."""
-    return await run_async(queries.list_pods())
+async def list_pods(*, labels: Mapping[str, str | None] | None = None) -> list[PodStatus]:
+    """Return the status of every pod, sorted by id, from their records.
+
+    ``labels``: only pods that have all of these; a value of None stands for any.
+    Raises StorageError, ConfigError for a label that is not valid.
+    """
+    return await run_async(queries.list_pods(labels))
 
 
 async def status_pod(pod_id: str) -> PodStatus:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -16,9 +17,13 @@ _SHOWN_MAX = 1000
 
 def _text_of(result: Any) -> str:
     """Return a result as the expression that makes it, without the fields that have their default values."""
-    given = ((one.name, getattr(result, one.name), one.default) for one in fields(result))
-    shown = (f"{name}={value!r}" for name, value, usual in given if usual is MISSING or value != usual)
+    given = [(one, getattr(result, one.name)) for one in fields(result)]
+    shown = [f"{one.name}={value!r}" for one, value in given if value != _default(one)]
     return f"{type(result).__name__}({', '.join(shown)})"
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _shortened(data: bytes) -> str:
@@ -82,7 +87,7 @@ class PodStatus:
     ``console_path``: the log of the guest's console, "" when there is none. ``forwards``: ports of 127.0.0.1 that are
     forwarded to the guest while it runs. ``template``: the kind of the template of which it was started as a clone, ""
     if its guest booted. ``warnings``: one sentence for each limitation of the agent with this guest.
-    ``pool``: the name of the pool in which the pod waits to be taken, else "".
+    ``pool``: the name of the pool in which the pod waits to be taken, else "". ``labels``: those of its configuration.
     """
 
     id: str
@@ -102,6 +107,7 @@ class PodStatus:
     forwards: tuple[PortForward, ...] = ()
     warnings: tuple[str, ...] = ()
     pool: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[ContainerStatus, ...] = ()
 
     def __repr__(self) -> str:

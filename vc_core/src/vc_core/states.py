@@ -38,6 +38,9 @@ STOPPED_STATES = frozenset({State.READY, State.STOPPED, State.FAILED})
 
 _RUNNING = frozenset({State.RUNNING})
 
+#: States in which an agent answers, or there is none.
+_NOT_PAUSED = frozenset(State) - {State.PAUSED}
+
 
 @frozen
 class Precondition:
@@ -57,12 +60,14 @@ class Action(Enum):
 
     START_POD = Precondition("starting {}", STOPPED_STATES)
     STOP_POD = Precondition("stopping {}", STOPPABLE_STATES)
+    PAUSE_POD = Precondition("pausing {}", _RUNNING)
+    RESUME_POD = Precondition("resuming {}", frozenset({State.PAUSED}))
     DELETE_POD = Precondition("deleting {} without force", STOPPED_STATES)
     ENTER_POD = Precondition("entering {}", _RUNNING)
     START_CONTAINER = Precondition("starting {}", _RUNNING, STOPPED_STATES)
     STOP_CONTAINER = Precondition("stopping {}", _RUNNING, _RUNNING)
     KILL_CONTAINER = Precondition("sending a signal to {}", _RUNNING, _RUNNING)
-    DELETE_CONTAINER = Precondition("deleting {} without force", None, STOPPED_STATES)
+    DELETE_CONTAINER = Precondition("deleting {} without force", _NOT_PAUSED, STOPPED_STATES)
     ENTER_CONTAINER = Precondition("entering {}", _RUNNING, _RUNNING)
     COPY_POD = Precondition("copying files of {}", _RUNNING)
     COPY_CONTAINER = Precondition("copying files of {}", _RUNNING, _RUNNING)

@@ -58,6 +58,14 @@ class Pod:
         """Stop the pod; see :func:`stop_pod`."""
         stop_pod(self.id, timeout=timeout, force=force)
 
+    def pause(self) -> None:
+        """Pause the pod; see :func:`pause_pod`."""
+        pause_pod(self.id)
+
+    def resume(self) -> None:
+        """Let the paused pod go on; see :func:`resume_pod`."""
+        resume_pod(self.id)
+
     def delete(self, *, force: bool = False) -> None:
         """Delete the pod; see :func:`delete_pod`."""
         delete_pod(self.id, force=force)
@@ -470,6 +478,28 @@ def stop_pod(pod_id: str, *, timeout: float | None = None, force: bool = False) 
     return Pod(pod_id)
 
 
+def pause_pod(pod_id: str) -> Pod:
+    """Stop the CPUs of a running pod: all that it does stands still, also its clock, until :func:`resume_pod`.
+
+    Its memory stays in use, and its exit codes and output are kept. Meanwhile it can be stopped and deleted, and
+    containers can be waited for; what needs the guest raises StateError. A command that runs already goes on
+    afterwards; its timeout passes meanwhile. A supervisor that is lost changes nothing.
+    Returns the pod. Raises PodNotFoundError, StateError, NotSupportedError from a hypervisor that cannot,
+    HypervisorError.
+    """
+    run_blocking(client.pods.pause_pod(pod_id))
+    return Pod(pod_id)
+
+
+def resume_pod(pod_id: str) -> Pod:
+    """Let a paused pod go on where it stood; its clock is behind by the time that it was paused.
+
+    Returns the pod. Raises PodNotFoundError, StateError, HypervisorError, AgentError.
+    """
+    run_blocking(client.pods.resume_pod(pod_id))
+    return Pod(pod_id)
+
+
 def delete_pod(pod_id: str, *, force: bool = False) -> None:
     """Delete a pod that does not run. ``force``: in any state; a pod that runs is stopped or killed first.
 
@@ -506,9 +536,13 @@ def find_container(text: str) -> Container:
     return Container(*run_blocking(queries.find_container(text)))
 
 
-def list_pods() -> list[PodStatus]:
-    """Return the status of every pod, sorted by id, from their records. Raises StorageError."""
-    return run_blocking(queries.list_pods())
+def list_pods(*, labels: Mapping[str, str | None] | None = None) -> list[PodStatus]:
+    """Return the status of every pod, sorted by id, from their records.
+
+    ``labels``: only pods that have all of these; a value of None stands for any.
+    Raises StorageError, ConfigError for a label that is not valid.
+    """
+    return run_blocking(queries.list_pods(labels))
 
 
 def status_pod(pod_id: str) -> PodStatus:

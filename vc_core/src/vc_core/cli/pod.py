@@ -11,17 +11,21 @@ import vc_core
 from vc_core import client
 from vc_core.cli import identifiers, notices, options, output, times, tracing
 from vc_core.cli.exec_options import ExecOptions, takes_exec_options
+from vc_core.cli.filters import Filter, takes_filter
 from vc_core.cli.foreground import run_command
 from vc_core.client.interpreters import run_blocking
 
 if TYPE_CHECKING:
     from vc_core.results import PodStatus
 
-#: The commands that describe a pod: their options are many.
-_NEW_PODS = dict.fromkeys(("create", "run"), "vc_core.cli.pod_run")
+#: The module of each command that has one of its own.
+_ELSEWHERE = {
+    **dict.fromkeys(("create", "run"), "vc_core.cli.pod_run"),  # their options are many
+    **dict.fromkeys(("pause", "resume"), "vc_core.cli.pod_pause"),
+}
 
 
-@click.group(cls=output.Group, elsewhere=_NEW_PODS)
+@click.group(cls=output.Group, elsewhere=_ELSEWHERE)
 def pod() -> None:
     """Create, run, stop and delete pods."""
 
@@ -66,14 +70,15 @@ def delete(pod_id: str, force: bool) -> None:
 
 
 @pod.command(name="list")
+@takes_filter("label", "state")
 @options.json_option
 @options.quiet_option
-def list_(as_json: bool, quiet: bool) -> None:
+def list_(wanted: Filter, as_json: bool, quiet: bool) -> None:
     """List all pods.
 
-    Example: virtc pod list
+    Example: virtc pod list --filter label=team=web --filter state=running
     """
-    pods = vc_core.list_pods()
+    pods = [one for one in vc_core.list_pods() if wanted.passes(one)]
     if as_json:
         output.print_json(pods)
     elif quiet:
@@ -101,6 +106,7 @@ def status(pod_id: str, as_json: bool) -> None:
         *(("pod", f"port {one.guest_port}/{one.protocol}", f"127.0.0.1:{one.host_port}") for one in found.forwards),
         ("pod", "reason", output.with_time(found.reason, found.changed_at)),
         *(("pod", "warning", warning) for warning in found.warnings),
+        *(("pod", f"label {key}", value or "-") for key, value in found.labels.items()),
         ("pod", "acceleration", found.acceleration),
         ("pod", "isolation", found.isolation),
         ("pod", "jail", found.jail),

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 import vc_core
 from vc_core.cli import options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
+from vc_core.config.labels import parse_label
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
@@ -57,6 +58,7 @@ _OPTIONS = (
         help="Format of that file.  [default: by its suffix, or by its content]",
     ),
     click.option("--id", "pod_id", default="", metavar="POD", help="The new pod's id.  [default: a UUID]"),
+    click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the pod; repeatable."),
     click.option(
         "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
     ),
@@ -177,6 +179,7 @@ class PodOptions:
     pod_file: str | None
     file_format: str | None
     pod_id: str
+    labels: tuple[str, ...]
     agent: str
     hypervisor: str
     guest: str
@@ -236,6 +239,7 @@ class PodOptions:
             network=self._network_config(),
             hostname=self.hostname,
             sysctls=dict(options.pair("--sysctl", text) for text in self.sysctls),
+            labels=dict(map(parse_label, self.labels)),
             strict=self.strict,
         )
 

@@ -17,8 +17,11 @@ def moment(context: click.Context, parameter: click.Parameter, text: str | None)
 
     The callback of an option. Raises click.BadParameter.
     """
-    if text is None:
-        return None
+    return None if text is None else parse_moment(text)
+
+
+def parse_moment(text: str) -> float:
+    """Return a moment as :func:`moment` does. Raises click.BadParameter."""
     from datetime import datetime  # lists of pods do without
 
     if text and (parts := _AGO.fullmatch(text)):

@@ -30,7 +30,7 @@ from vc_core.states import Action, State
 from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.status import at_rest, effective_record, require
 from vc_core.store.store import Store
-from vc_core.supervisor.messages import Event, Start, Started, Stop, Streams
+from vc_core.supervisor.messages import Event, Pause, Request, Resume, Start, Started, Stop, Streams
 from vc_core.supervisor.messages import Progress as ProgressEvent
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def _store(store: Store, config: PodConfig) -> Operation[str]:
             supervised=supervised,
             created_at=time.time(),
             strict=defaults.strict if config.strict is None else config.strict,
+            labels=dict(completed.labels),
             containers={container.id: ContainerRecord() for container in config.containers},
         )
         store.sweep()
@@ -232,6 +233,32 @@ def _wait_released(store: Store, link: Link, pod_id: str) -> Operation[None]:
             return
         if time.monotonic() > deadline:
             raise SupervisorError("the pod stopped but its supervisor did not end; 'virtc pod delete --force' ends it")
+
+
+def pause_pod(pod_id: str) -> Operation[None]:
+    """Stop the CPUs of a running pod. Raises PodNotFoundError, StateError, NotSupportedError, HypervisorError."""
+    yield from _ask(pod_id, Action.PAUSE_POD, Pause())
+
+
+def resume_pod(pod_id: str) -> Operation[None]:
+    """Let a paused pod go on. Raises PodNotFoundError, StateError, HypervisorError, AgentError."""
+    yield from _ask(pod_id, Action.RESUME_POD, Resume())
+
+
+def _ask(pod_id: str, action: Action, message: Request) -> Operation[None]:
+    """Send a request about a pod whose state allows it, and wait for its answer."""
+    store = Store.here()
+
+    def ask() -> Operation[None]:
+        record = effective_record(store.read(pod_id))
+        require(record, action)
+        link = yield from connect(store, record)
+        try:
+            yield from request(link, message, 0.0)
+        finally:
+            yield from link.close()
+
+    yield from until_served(ask)
 
 
 def end_pod(pod_id: str) -> Operation[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vc_core.client.interpreters import InThread, Operation, run_blocking
+from vc_core.config.labels import checked_labels, has_labels
 from vc_core.errors import PodNotFoundError, VCError
 from vc_core.results import ContainerStatus, PodStatus
 from vc_core.store.status import all_pods, container_status, effective_record, only_container, pod_status
@@ -12,6 +13,8 @@ from vc_core.store.status import find_container as find_container_record
 from vc_core.store.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vc_core.config.pod import PodConfig
 
 
@@ -44,10 +47,12 @@ def find_container(text: str) -> Operation[tuple[str, str]]:
     return pod_id, only_container(record)
 
 
-def list_pods() -> Operation[list[PodStatus]]:
-    """Return the status of every pod, sorted by id. Raises StorageError."""
+def list_pods(labels: Mapping[str, str | None] | None = None) -> Operation[list[PodStatus]]:
+    """Return the status of every pod, or of those with labels, sorted by id. Raises StorageError, ConfigError."""
+    wanted = labels or {}
+    checked_labels({key: value or "" for key, value in wanted.items()})
     pods: list[PodStatus] = yield InThread(lambda: all_pods(Store.here()))
-    return pods
+    return [one for one in pods if has_labels(one.labels, wanted)]
 
 
 def status_pod(pod_id: str) -> Operation[PodStatus]:

@@ -12,6 +12,7 @@ import msgspec
 from vc_core.config.container import ContainerConfig
 from vc_core.config.fields import Count, HostPath, HostProgram, check_fields
 from vc_core.config.ids import check_id
+from vc_core.config.labels import checked_labels
 from vc_core.config.network import NetworkConfig
 from vc_core.config.values import join_parts, quoted, set_fields, split_parts
 from vc_core.errors import ConfigError
@@ -167,6 +168,7 @@ class PodConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)  #: its network; by default none
     hostname: str = ""  #: host name of the guest and its containers; empty: the id
     sysctls: Mapping[str, str] = field(default_factory=dict)  #: parameters of the guest's kernel, as for sysctl(8)
+    labels: Mapping[str, str] = field(default_factory=dict)  #: texts by which callers find the pod, by their keys
     strict: bool | None = None  #: start only in a full jail; None: as the host's configuration file says
 
     def __post_init__(self) -> None:
@@ -179,7 +181,12 @@ class PodConfig:
                 "'.' at most, a letter or digit first and last",
                 field="hostname",
             )
-        set_fields(self, agent_config=_agent_options(self.agent_config), sysctls=_checked_sysctls(self.sysctls))
+        set_fields(
+            self,
+            agent_config=_agent_options(self.agent_config),
+            sysctls=_checked_sysctls(self.sysctls),
+            labels=checked_labels(self.labels),
+        )
         for what, listed, names in (
             ("container id", "containers", [container.id for container in self.containers]),
             ("mount tag", "volumes", [volume.mount_tag for volume in self.volumes]),

@@ -191,7 +191,8 @@ class Engine:
             failpoints.reach("engine.stop.intended")
             try:
                 usual = FORCED_STOP_TIMEOUT if force else STOP_TIMEOUT
-                await self._runtime.take_down(usual if timeout is None else timeout, ask_guest=not force)
+                ask_guest = not force and await self._runtime.wake_guest()
+                await self._runtime.take_down(usual if timeout is None else timeout, ask_guest)
             except VCError as error:
                 with suppress(StorageError):
                     self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
@@ -200,6 +201,19 @@ class Engine:
             with self._ledger.tolerating("that it was stopped"):
                 self._ledger.commit_ended("")
             failpoints.reach("engine.stop.recorded")
+
+    async def pause(self) -> None:
+        """Stop the VM's CPUs, and with them all that runs in the pod.
+
+        Raises StateError, NotSupportedError, HypervisorError, StorageError; the pod then runs on.
+        """
+        async with self._operation:
+            await self._runtime.pause(self._require_machine(Action.PAUSE_POD))
+
+    async def resume(self) -> None:
+        """Let the paused pod go on. Raises StateError, HypervisorError, AgentError, StorageError."""
+        async with self._operation:
+            await self._runtime.resume(self._require_machine(Action.RESUME_POD))
 
     async def stats(self) -> PodUsage:
         """Return what the running pod uses. Raises StateError, AgentError."""
@@ -364,6 +378,7 @@ class Engine:
         Raises StateError if it never ran, or ended without an exit code (with its VM).
         """
         require(self.record, Action.WAIT_CONTAINER, container_id)
+        await self._runtime.guest_reached.wait()
         await self._runtime.containers.wait(container_id)
         return exit_code(self.record, container_id)
 

@@ -264,6 +264,19 @@ class Machine:
         done, _ = await asyncio.wait({self._vm_exit}, timeout=_VM_EXIT_GRACE)
         return bool(done)
 
+    async def pause(self) -> None:
+        """Stop the VM's CPUs. Raises NotSupportedError, HypervisorError."""
+        if HypervisorCapability.PAUSE not in self.hypervisor.capabilities:
+            hypervisor = self._ledger.record.hypervisor
+            raise NotSupportedError(
+                f"the hypervisor {hypervisor!r} of {self._ledger.name} cannot pause a VM; stop the pod"
+            )
+        await self.while_alive(self.hypervisor.pause())
+
+    async def resume(self) -> None:
+        """Start the VM's CPUs again; no error if they run. Raises HypervisorError."""
+        await self.while_alive(self.hypervisor.resume())
+
     async def take_down(self, timeout: float, ask_guest: bool) -> None:
         """End guest and VM within about ``timeout`` seconds. With ``ask_guest`` the guest may end by itself first.
 

@@ -72,6 +72,9 @@ class Runtime:
         #: Set while there is no machine.
         self.idle = asyncio.Event()
         self.idle.set()
+        #: Cleared while the VM of a former owner is paused, whose guest cannot answer this one.
+        self.guest_reached = asyncio.Event()
+        self.guest_reached.set()
         self.containers = self._no_containers()
 
     def _no_containers(self, writable_dir: Path | None = None) -> Containers:
@@ -254,6 +257,42 @@ class Runtime:
         self.idle.clear()
         return self.machine
 
+    # -- pause -----------------------------------------------------------------------------------------------------
+
+    async def pause(self, machine: Machine) -> None:
+        """Pause the running VM. Raises NotSupportedError, HypervisorError, StorageError; the VM then runs."""
+        # Recorded before: of a pod that is recorded as paused, nobody expects that its guest answers.
+        self._ledger.commit(state=move(self._ledger.name, self._ledger.record.state, State.PAUSED))
+        failpoints.reach("engine.pause.recorded")
+        try:
+            await machine.pause()
+        except BaseException:
+            self._ledger.commit(state=State.RUNNING)
+            raise
+
+    async def resume(self, machine: Machine) -> None:
+        """Let the paused VM go on.
+
+        Raises HypervisorError, StorageError, and AgentError for a guest that does not answer this process, which is not
+        the one that paused it; the pod is then ``failed``.
+        """
+        await machine.resume()
+        failpoints.reach("engine.resume.resumed")
+        if not self.guest_reached.is_set():
+            await self._reach_guest(machine)
+        self._ledger.commit(state=move(self._ledger.name, self._ledger.record.state, State.RUNNING))
+
+    async def wake_guest(self) -> bool:
+        """Let the VM go on if it is paused, because it is to be stopped; return whether the guest can be asked."""
+        if self.machine is None or self._ledger.record.state is not State.PAUSED:
+            return True
+        try:
+            await self.resume(self.machine)
+        except VCError as error:
+            _log.warning("pod %s: it is paused, and cannot be resumed to stop: %s", self._ledger.record.id, error)
+            return False
+        return True
+
     # -- end -------------------------------------------------------------------------------------------------------
 
     async def take_down(self, timeout: float, ask_guest: bool) -> None:
@@ -282,6 +321,7 @@ class Runtime:
     async def _release_machine(self) -> None:
         machine, self.machine = self.machine, None
         self.idle.set()
+        self.guest_reached.set()
         if machine is not None:
             await machine.release()
 
@@ -374,17 +414,30 @@ class Runtime:
         except VCError as error:
             self._ledger.commit(state=State.FAILED, reason=f"it is not taken over: {error}", intent="")
             return
+        if record.supervised and record.state is State.PAUSED:
+            self.guest_reached.clear()
+            self._ledger.commit(intent="")
+            return
+        with suppress(AgentError, HypervisorError):  # recorded
+            await self._reach_guest(machine)
+
+    async def _reach_guest(self, machine: Machine) -> None:
+        """Connect to the guest of a former owner, and take over its containers.
+
+        Raises AgentError, HypervisorError; the pod is then ``failed``.
+        """
         try:
             await machine.reconnect(AGENT_TIMEOUT)
         except VCError as error:
             self._ledger.commit(state=State.FAILED, reason=f"its agent cannot be reached: {error}", intent="")
-            return
+            raise
         failpoints.reach("engine.recover.connected")
-        for name, container in record.containers.items():
+        for name, container in self._ledger.record.containers.items():
             if container.state is State.RUNNING:
                 await self.containers.take_over(machine, name)
         self._ledger.commit(intent="", **machine.saved())
         self._spawn(self._watch_agent(machine))
+        self.guest_reached.set()
 
     async def _discard_remains(self) -> None:
         """Let the driver remove what a VM left beside its processes, which have ended. What it cannot remove stays."""

@@ -67,6 +67,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     template: str = ""
     forwards: list[PortForward] = []
     warnings: list[str] = []
+    labels: dict[str, str] = {}
     containers: dict[str, ContainerRecord] = {}
 
 

@@ -150,6 +150,7 @@ def pod_status(roots: Roots, record: PodRecord) -> PodStatus:
         forwards=tuple(now.forwards),
         warnings=tuple(now.warnings),
         pool=_pool(roots, now),
+        labels=dict(now.labels),
         containers=tuple(container_status(roots, now.id, name, one) for name, one in now.containers.items()),
     )
 

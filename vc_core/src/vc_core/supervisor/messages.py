@@ -47,6 +47,14 @@ class Stop(Message):
     force: bool = False
 
 
+class Pause(Message):
+    """Pause the pod."""
+
+
+class Resume(Message):
+    """Let the paused pod go on."""
+
+
 class Exec(Message):
     """Run a command in a container, or in the pod itself for an empty id; answered when it ended."""
 
@@ -123,6 +131,8 @@ class WaitContainer(Message):
 Request = (
     Start
     | Stop
+    | Pause
+    | Resume
     | Exec
     | Copy
     | WriteConsole

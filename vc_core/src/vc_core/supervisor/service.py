@@ -24,8 +24,10 @@ from vc_core.supervisor.messages import (
     Exec,
     Failure,
     KillContainer,
+    Pause,
     Progress,
     Request,
+    Resume,
     Start,
     StartContainer,
     Started,
@@ -110,6 +112,10 @@ async def _perform(engine: Engine, client: ClientRequest, request: Request) -> A
         # Once begun, these are finished even if the client leaves.
         case Stop(timeout=timeout, force=force):
             await asyncio.shield(engine.stop(timeout, force))
+        case Pause():
+            await asyncio.shield(engine.pause())
+        case Resume():
+            await asyncio.shield(engine.resume())
         case StopContainer(container=container_id, timeout=timeout, force=force):
             await asyncio.shield(engine.stop_container(container_id, timeout, force))
         case DeleteContainer(container=container_id, force=force):

@@ -136,7 +136,8 @@ async def _process_limits(process: FakeProcess) -> int:
 
 async def _own_number(process: FakeProcess) -> int:
     await process.write(b"%d\n" % (1 if process.init and process.inside.own_pids else process.stdio))
-    await asyncio.sleep(int(process.args[1]))
+    if process.args[1] != "0":
+        await asyncio.Event().wait()  # until killed
     return 0
 
 
