@@ -378,7 +378,7 @@ static enum outcome answer_hello(void)
 		"no-next",  "reasons",       "exec-ack",    "signal",   "status128",      "drain",
 		"credit",   "sync",          "overlay",     "pod-root", "pod-stays",      "mounts",
 		"no-input", "terminal-size", "confinement", "stats",    "isolation",      "wake",
-		"times",    "close-output",  "own-pids",    "sysctls",  "process-limits",
+		"times",    "close-output",  "own-pids",    "sysctls",  "process-limits", "mount-options",
 	};
 	const char *separator = "";
 

@@ -86,6 +86,7 @@ _FEATURE_CAPABILITIES = {
     "isolation": AgentCapability.ISOLATION,
     "close-output": AgentCapability.CLOSE_OUTPUT,
     "own-pids": AgentCapability.PID_NAMESPACE,
+    "mount-options": AgentCapability.MOUNT_OPTIONS,
     "process-limits": AgentCapability.PROCESS_LIMITS,
     "sysctls": AgentCapability.SYSCTLS,
 }
