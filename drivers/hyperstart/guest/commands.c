@@ -375,10 +375,10 @@ static void write_process(const struct process *process)
 static enum outcome answer_hello(void)
 {
 	static const char *const features[] = {
-		"no-next",  "reasons",       "exec-ack",    "signal",   "status128", "drain",
-		"credit",   "sync",          "overlay",     "pod-root", "pod-stays", "mounts",
-		"no-input", "terminal-size", "confinement", "stats",    "isolation", "wake",
-		"times",    "close-output",  "archive",     "own-pids", "sysctls",   "process-limits",
+		"no-next",     "reasons", "exec-ack",       "signal",        "status128", "drain",        "credit",
+		"sync",        "overlay", "pod-root",       "pod-stays",     "mounts",    "no-input",     "terminal-size",
+		"confinement", "stats",   "isolation",      "wake",          "times",     "close-output", "archive",
+		"own-pids",    "sysctls", "process-limits", "mount-options",
 	};
 	const char *separator = "";
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,10 +15,9 @@ enum {
 	FSCONFIG_CMD_CREATE_ = 6,
 	FSMOUNT_CLOEXEC_ = 1,
 	OPEN_TREE_CLONE_ = 1,
+	AT_RECURSIVE_ = 0x8000,
 	MOVE_MOUNT_F_EMPTY_PATH_ = 4,
 	MOVE_MOUNT_T_EMPTY_PATH_ = 0x40,
-	MOUNT_ATTR_RDONLY_ = 1,
-	MOUNT_ATTR_NODEV_ = 4,
 };
 
 /* Of linux/sched.h. */
@@ -42,20 +42,38 @@ int open_file(int root, const char *path, int flags, unsigned mode)
 	return open_how(root, path, flags, flags & O_CREAT ? mode : 0, RESOLVE_IN_ROOT_);
 }
 
-int make_pts(void)
+/* Create a mount of a new file system that is not attached yet. -1 and errno if that fails. */
+static int make_mount(const char *type, const char *const options[][2], size_t count, unsigned attributes)
 {
-	static const char *const options[][2] = {{"mode", "0620"}, {"ptmxmode", "0666"}, {"gid", "5"}};
-	int context = (int)syscall(SYS_fsopen, "devpts", FSOPEN_CLOEXEC_);
-	int pts = -1;
+	int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC_);
+	int made = -1;
+	bool done = true;
 
 	if (context < 0)
 		return -1;
-	for (size_t i = 0; i < COUNT(options); i++)
-		syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING_, options[i][0], options[i][1], 0);
-	if (!syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0))
-		pts = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, MS_NOSUID | MS_NOEXEC);
+	for (size_t i = 0; i < count; i++)
+		done = done && !syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING_, options[i][0], options[i][1], 0);
+	if (done && !syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0))
+		made = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, attributes);
 	close(context);
-	return pts;
+	return made;
+}
+
+int make_pts(void)
+{
+	static const char *const options[][2] = {{"mode", "0620"}, {"ptmxmode", "0666"}, {"gid", "5"}};
+
+	return make_mount("devpts", options, COUNT(options), MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NOEXEC_);
+}
+
+int make_tmpfs(uint64_t size, unsigned mode, unsigned attributes)
+{
+	char room[32], permissions[32];
+	const char *const options[][2] = {{"mode", permissions}, {"size", room}};
+
+	snprintf(permissions, sizeof permissions, "%o", mode);
+	snprintf(room, sizeof room, "%llu", (unsigned long long)size);
+	return make_mount("tmpfs", options, COUNT(options) - !size, attributes | MOUNT_ATTR_NODEV_);
 }
 
 static bool set_attribute(int directory, const char *path, uint64_t attribute)
@@ -77,11 +95,12 @@ bool make_nodev(const char *path)
 	return set_attribute(AT_FDCWD, path, MOUNT_ATTR_NODEV_);
 }
 
-int clone_mount(int file, bool read_only)
+int clone_mount(int file, unsigned attributes)
 {
-	int mount = (int)syscall(SYS_open_tree, file, "", OPEN_TREE_CLONE_ | O_CLOEXEC | AT_EMPTY_PATH);
+	unsigned flags = OPEN_TREE_CLONE_ | AT_RECURSIVE_ | O_CLOEXEC | AT_EMPTY_PATH;
+	int mount = (int)syscall(SYS_open_tree, file, "", flags);
 
-	if (mount >= 0 && read_only && !set_attribute(mount, "", MOUNT_ATTR_RDONLY_)) {
+	if (mount >= 0 && attributes && !set_attribute(mount, "", attributes)) {
 		close(mount);
 		return -1;
 	}

@@ -15,9 +15,14 @@ int open_path(int directory, const char *path, uint64_t resolve);
 /* Open a file as if `root` were the root directory; also without magic links. -1 and errno if that fails. */
 int open_file(int root, const char *path, int flags, unsigned mode);
 
-/* Create a mount that is not attached yet: a new devpts, and a bind mount of `file`. -1 and errno if that fails. */
+/* Attributes of a mount (linux/mount.h). */
+enum { MOUNT_ATTR_RDONLY_ = 1, MOUNT_ATTR_NOSUID_ = 2, MOUNT_ATTR_NODEV_ = 4, MOUNT_ATTR_NOEXEC_ = 8 };
+
+/* Create a mount that is not attached yet: a new devpts; a new tmpfs of `size` bytes (0: half of the memory), in which no
+ * device opens; a bind mount of `file` and what is mounted below it. -1 and errno if that fails. */
 int make_pts(void);
-int clone_mount(int file, bool read_only);
+int make_tmpfs(uint64_t size, unsigned mode, unsigned attributes);
+int clone_mount(int file, unsigned attributes);
 
 /* Attach a mount to `path` below `directory`, or if `path` is empty to that itself. False and errno if that fails. */
 bool attach_mount(int mount, int directory, const char *path);

@@ -2,6 +2,7 @@
 
 #include "namespaces.h"
 #include "phase.h"
+#include "root.h"
 #include "share.h"
 #include "start.h"
 
@@ -123,6 +124,7 @@ void pod_end(void)
 	while (containers)
 		container_free(containers);
 	share_unmount_all();
+	root_unshare_memory();
 	pod_namespaces_close();
 	message_free(&pod.message);
 	pod = (struct pod){0};

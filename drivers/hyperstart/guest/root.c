@@ -21,14 +21,39 @@
 #define LAYER "/run/vc/layer"
 #define DISK "/run/vc/disk"
 #define ROOT "/run/vc/root"
+#define MEMORY "/run/vc/memory"
 
 void root_init(void)
 {
-	static const char *const directories[] = {LOWER, LAYER, DISK, ROOT};
+	static const char *const directories[] = {LOWER, LAYER, DISK, ROOT, MEMORY};
 
 	for (size_t i = 0; i < COUNT(directories); i++)
 		if (mkdir(directories[i], 0755) && errno != EEXIST)
 			fatal("guest agent: mkdir %s: %s", directories[i], strerror(errno));
+}
+
+enum { SHARED_MEMORY = MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NOEXEC_, MIB = 1 << 20 };
+
+static bool memory_is_shared;
+
+bool root_share_memory(uint64_t size)
+{
+	int made;
+
+	if (memory_is_shared || !size)
+		return true;
+	made = size > UINT64_MAX / MIB ? -1 : make_tmpfs(size * MIB, 01777, SHARED_MEMORY);
+	memory_is_shared = made >= 0 && attach_mount(made, AT_FDCWD, MEMORY);
+	if (made >= 0)
+		close(made);
+	return memory_is_shared || fail("/dev/shm of %llu MiB: %s", (unsigned long long)size, strerror(errno));
+}
+
+void root_unshare_memory(void)
+{
+	if (memory_is_shared)
+		umount2(MEMORY, MNT_DETACH);
+	memory_is_shared = false;
 }
 
 /* Make `path` the root of the process' mount namespace, and unmount the previous root. */
@@ -249,21 +274,65 @@ static int open_volume(const struct mapping *volume)
 	return found;
 }
 
+/* Open the source of a mount; `mount` becomes a mount of it that is not attached yet. */
+static bool open_mapping(struct mapping *mapping)
+{
+	unsigned attributes = (mapping->read_only ? MOUNT_ATTR_RDONLY_ : 0) | (mapping->no_exec ? MOUNT_ATTR_NOEXEC_ : 0) |
+	                      (mapping->no_suid ? MOUNT_ATTR_NOSUID_ : 0);
+	int source;
+
+	if (mapping->tmpfs) {
+		mapping->mount = make_tmpfs(mapping->size * MIB, (unsigned)mapping->mode, attributes);
+	} else {
+		source = mapping->disk.fstype ? open_volume(mapping)
+		                              : share_open(share_of(mapping), "mount source", mapping->source);
+		if (source < 0)
+			return false;
+		mapping->mount = clone_mount(source, attributes);
+		close(source);
+	}
+	return mapping->mount >= 0 || fail("mount on '%s': %s", mapping->path, strerror(errno));
+}
+
 /* Open the sources of all mounts, while the shared directories and disks are still below the root. */
 static bool open_mappings(struct mapping *mapping)
 {
-	for (; mapping && mapping->path; mapping++) {
-		int source = mapping->disk.fstype ? open_volume(mapping)
-		                                  : share_open(share_of(mapping), "mount source", mapping->source);
-
-		if (source < 0)
+	for (; mapping && mapping->path; mapping++)
+		if (!open_mapping(mapping))
 			return false;
-		mapping->mount = clone_mount(source, mapping->read_only);
-		if (mapping->mount < 0)
-			return fail("mount on '%s': %s", mapping->path, strerror(errno));
-		close(source);
-	}
 	return true;
+}
+
+/* Open the mount of a container's /dev/shm. */
+static int open_memory(const struct container_spec *spec)
+{
+	enum { USUAL = 64 };
+	uint64_t size = spec->shared_memory ? spec->shared_memory : USUAL;
+	int memory, shared;
+
+	if (!spec->shared_memory || spec->bounds.isolated)
+		return make_tmpfs(size * MIB, 01777, SHARED_MEMORY);
+	shared = open(MEMORY, O_PATH | O_CLOEXEC);
+	memory = clone_mount(shared, 0);
+	close(shared);
+	return memory;
+}
+
+static bool mount_memory(int memory)
+{
+	static const struct mount_entry queues = {
+		"mqueue",
+		"/dev/mqueue",
+		MS_NOSUID | MS_NODEV | MS_NOEXEC,
+		NULL,
+	};
+
+	if (!make_directory("/dev/shm"))
+		return false;
+	if (memory < 0 || !attach_mount(memory, AT_FDCWD, "/dev/shm"))
+		return fail("mount of /dev/shm: %s", strerror(errno));
+	close(memory);
+	return mount_entries(&queues, 1);
 }
 
 /* Open a mount of the resolver's file, not attached yet; `resolver` is -1 if the pod has none. */
@@ -274,7 +343,7 @@ static bool open_resolver(int *resolver)
 	*resolver = -1;
 	if (file < 0)
 		return true;
-	*resolver = clone_mount(file, true);
+	*resolver = clone_mount(file, MOUNT_ATTR_RDONLY_);
 	close(file);
 	return *resolver >= 0 || fail(RESOLVER_FILE ": %s", strerror(errno));
 }
@@ -381,23 +450,44 @@ static bool mount_mappings(const struct mapping *mapping, bool first_time)
 	return true;
 }
 
-/* Hide a file behind /dev/null, a directory behind an empty one. */
-static bool mask(const char *path)
+/* Mount something over a path, if that exists: itself, read-only; or what hides it, /dev/null or an empty directory. */
+static bool cover(const char *path, bool hide)
 {
+	int target = open_path(AT_FDCWD, path, 0), source = target, cover;
 	struct stat what;
+	bool done;
 
-	if (lstat(path, &what))
-		return errno == ENOENT;
-	if (S_ISDIR(what.st_mode))
-		return !mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k");
-	return !mount("/dev/null", path, NULL, MS_BIND, NULL);
+	if (target < 0)
+		return errno == ENOENT || errno == ENOTDIR || fail("%s: %s", path, strerror(errno));
+	if (hide && !fstat(target, &what) && S_ISDIR(what.st_mode)) {
+		cover = make_tmpfs(4096, 0755, MOUNT_ATTR_RDONLY_ | MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NOEXEC_);
+	} else {
+		source = hide ? open_path(AT_FDCWD, "/dev/null", 0) : target;
+		cover = clone_mount(source, hide ? 0 : MOUNT_ATTR_RDONLY_);
+	}
+	done = (cover >= 0 && attach_mount(cover, target, "")) || fail("%s: %s", path, strerror(errno));
+	if (cover >= 0)
+		close(cover);
+	if (source != target && source >= 0)
+		close(source);
+	close(target);
+	return done;
+}
+
+static bool cover_all(const char *const *paths, bool hide)
+{
+	for (; paths && *paths; paths++)
+		if (!cover(*paths, hide))
+			return false;
+	return true;
 }
 
 /* Without CAP_SYS_ADMIN a container must neither configure the system by files of /proc that its root user owns, nor read
  * what concerns the whole guest. These are the paths that runtimes of the OCI make read-only and mask. */
 static bool protect_system(void)
 {
-	static const char *const read_only[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"};
+	static const char *const read_only[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs",
+	                                        NULL};
 	static const char *const masked[] = {
 		"/proc/acpi",
 		"/proc/asound",
@@ -411,22 +501,21 @@ static bool protect_system(void)
 		"/proc/timer_stats",
 		"/sys/devices/virtual/powercap",
 		"/sys/firmware",
+		NULL,
 	};
 
-	for (size_t i = 0; i < COUNT(read_only); i++)
-		if ((!bind_on_itself(read_only[i]) || !make_read_only(read_only[i])) && errno != ENOENT)
-			return fail("%s: %s", read_only[i], strerror(errno));
-	for (size_t i = 0; i < COUNT(masked); i++)
-		if (!mask(masked[i]))
-			return fail("%s: %s", masked[i], strerror(errno));
-	return true;
+	return cover_all(read_only, false) && cover_all(masked, true);
 }
 
 /* In a user namespace of its own a container has CAP_SYS_ADMIN only there, but its root user owns files of /proc all the
  * same. */
-static bool confine_root(const struct confinement *bounds)
+static bool confine_root(const struct container_spec *spec)
 {
+	const struct confinement *bounds = &spec->bounds;
+
 	if ((bounds->isolated || !(bounds->capabilities >> CAP_SYS_ADMIN_ & 1)) && !protect_system())
+		return false;
+	if (!cover_all(spec->read_only, false) || !cover_all(spec->masked, true))
 		return false;
 	return !bounds->read_only || make_read_only("/") || fail("read-only root: %s", strerror(errno));
 }
@@ -438,20 +527,15 @@ bool root_make(const struct container_spec *spec, int pts)
 		{"sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL},
 		{"tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k"},
 	};
-	static const struct mount_entry shared_memory[] = {
-		{"tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777,size=64m"},
-		{"mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
-	};
 	int64_t begun = phase_clock();
-	int resolver;
+	int resolver, memory = open_memory(spec);
 	bool done;
 
 	done = mount_root(spec) && open_resolver(&resolver) && open_mappings(spec->volumes) &&
 	       open_mappings(spec->mappings) && switch_root(ROOT) && mount_entries(system, COUNT(system)) &&
-	       fill_dev(pts) && mount_entries(shared_memory, COUNT(shared_memory)) &&
-	       (!spec->initialize || initialize(spec)) && mount_resolver(resolver) &&
-	       mount_mappings(spec->volumes, spec->initialize) && mount_mappings(spec->mappings, spec->initialize) &&
-	       set_sysctls(spec->sysctls) && confine_root(&spec->bounds);
+	       fill_dev(pts) && mount_memory(memory) && (!spec->initialize || initialize(spec)) &&
+	       mount_resolver(resolver) && mount_mappings(spec->volumes, spec->initialize) &&
+	       mount_mappings(spec->mappings, spec->initialize) && set_sysctls(spec->sysctls) && confine_root(spec);
 	phase_end("make a root file system", begun);
 	return done;
 }

@@ -7,6 +7,11 @@
 /* Called once at boot, in the agent: create the mount points. */
 void root_init(void);
 
+/* Called in the agent: create the /dev/shm that containers with `shared_memory` share, of so many MiB, unless it is there
+ * or `size` is 0; remove it. False and `failure` if that fails. */
+bool root_share_memory(uint64_t size);
+void root_unshare_memory(void);
+
 /* Called in a child, in a new mount namespace: mount the container's root with proc, sys, dev and its mounts; `pts` is a
  * devpts that is not attached yet. False and `failure` if that fails. */
 bool root_make(const struct container_spec *spec, int pts);

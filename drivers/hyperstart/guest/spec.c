@@ -52,6 +52,7 @@ enum { FIELDS_MAX = 32 };
 	static const struct table name##_table = {#name, strict, name##_fields, COUNT(name##_fields), sizeof(struct type), check}
 
 static bool check_variable(struct message *message, void *spec);
+static bool check_mapping(struct message *message, void *spec);
 static bool check_sets(struct message *message, void *spec);
 static bool check_process(struct message *message, void *spec);
 
@@ -62,13 +63,18 @@ static const struct field variable_fields[] = {
 TABLE(variable, variable, true, check_variable);
 
 static const struct field mapping_fields[] = {
-	FIELD(mapping, source, "source", WORD),
+	FIELD(mapping, source, "source", TEXT),
 	FIELD(mapping, path, "path", WORD),
 	FIELD(mapping, read_only, "readOnly", BOOLEAN),
 	FIELD(mapping, writable, "writable", BOOLEAN),
 	FIELD(mapping, populate, "dockerVolume", BOOLEAN),
+	FIELD(mapping, tmpfs, "tmpfs", BOOLEAN),
+	FIELD(mapping, size, "size", NUMBER),
+	FIELD(mapping, mode, "mode", NUMBER),
+	FIELD(mapping, no_exec, "noExec", BOOLEAN),
+	FIELD(mapping, no_suid, "noSuid", BOOLEAN),
 };
-TABLE(mapping, mapping, true, NULL);
+TABLE(mapping, mapping, true, check_mapping);
 
 static const struct field volume_fields[] = {
 	FIELD(mapping, disk.name, "device", TEXT),
@@ -139,6 +145,9 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, bounds.capabilities, "capabilities", CAPABILITIES),
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
 	FIELD(container_spec, bounds.isolated, "isolate", BOOLEAN),
+	FIELD(container_spec, masked, "maskedPaths", TEXTS),
+	FIELD(container_spec, read_only, "readonlyPaths", TEXTS),
+	FIELD(container_spec, shared_memory, "sharedMemory", NUMBER),
 	FIELD(container_spec, bounds.own_pids, "ownPids", BOOLEAN),
 	PART(container_spec, process, "process", OBJECT, process),
 	WITHOUT("restartPolicy", IGNORED),
@@ -345,6 +354,16 @@ static bool check_variable(struct message *message, void *spec)
 }
 
 /* Validate a process beyond the types of its members. */
+static bool check_mapping(struct message *message, void *spec)
+{
+	const struct mapping *mapping = spec;
+
+	(void)message;
+	if (mapping->size > UINT64_MAX >> 20 || mapping->mode > 07777)
+		return fail("the mapping has a size or mode that is not valid");
+	return mapping->tmpfs || *mapping->source || fail("the mapping has no 'source'");
+}
+
 static bool check_sets(struct message *message, void *spec)
 {
 	struct capability_sets *sets = spec;

@@ -40,8 +40,10 @@ struct mapping {
 	const char *source; /* below a shared directory */
 	bool writable;      /* below the one that is writable */
 	struct disk disk;   /* the source instead, if it has a file system */
+	bool tmpfs;         /* a new one instead, of `size` MiB (0: half of the memory) */
+	uint64_t size, mode;
 	const char *path;
-	bool read_only;
+	bool read_only, no_exec, no_suid;
 	bool populate; /* if the source is empty, the contents of the root at `path` are copied to it */
 	int mount;     /* for root_make: a mount of the source that is not attached yet */
 };
@@ -56,6 +58,8 @@ struct container_spec {
 	bool initialize;
 	struct mapping *volumes, *mappings; /* mounted in this order; each list ends with a NULL path */
 	struct variable *sysctls; /* ends with a NULL name */
+	const char **masked, **read_only; /* paths; end with NULL */
+	uint64_t shared_memory; /* MiB of the pod's /dev/shm; 0: one of its own */
 	struct confinement bounds;
 	struct process_spec process;
 };

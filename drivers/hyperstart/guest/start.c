@@ -177,7 +177,7 @@ static bool mount_shares(const struct container_spec *spec)
 {
 	share_forget_names();
 	for (const struct mapping *mapping = spec->mappings; mapping && mapping->path; mapping++)
-		if (!share_mount(share_of(mapping)))
+		if (!mapping->tmpfs && !share_mount(share_of(mapping)))
 			return false;
 	return true;
 }
@@ -203,7 +203,7 @@ struct container *container_start(const struct container_spec *spec, struct mess
 		return NULL;
 	}
 	begun = phase_clock();
-	if (!mount_shares(spec))
+	if (!mount_shares(spec) || !(spec->bounds.isolated || root_share_memory(spec->shared_memory)))
 		return NULL;
 	container = container_new(spec);
 	if (!container)

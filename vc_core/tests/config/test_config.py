@@ -57,6 +57,12 @@ def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
         (lambda: Mount("/x", "/y", False, size=-1), "size is -1"),
         (lambda: Mount("/x", "/y", False, size=True), "size is True"),
         (lambda: Mount("/x", "/y", size=1), "read-only"),
+        (lambda: Mount("/x", "/y", type="tmpfs"), "source '/x'; choose one"),
+        (lambda: Mount("", "/y"), "no source"),
+        (lambda: Mount("/x", "/y", options=["exec"]), "options"),  # type: ignore[list-item] # on purpose
+        (lambda: Mount.parse(":/y:mode=9"), "mode '9'; give an octal"),
+        (lambda: Mount.parse("/x:/y:size=k"), "size 'k'; give MiB"),
+        (lambda: ContainerConfig(id="c", masked_paths=["etc"]), "masked_paths of container 'c' has 'etc'"),
         (lambda: Volume("t" * 32, "/x"), "31"),
         (lambda: Socket("a", "b", "", "c"), "host_path"),
         (lambda: Resources(memory=-1), "memory"),
@@ -104,3 +110,17 @@ def test_a_parameter_of_the_kernel_can_be_given_as_a_number() -> None:
     assert PodConfig(sysctls={"net.ipv4.ip_forward": 1}).sysctls == {  # type: ignore[dict-item] # as a file has it
         "net.ipv4.ip_forward": "1"
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "mount"),
+    [
+        ("/x:/y:noexec:nosuid", Mount("/x", "/y", options=["noexec", "nosuid"])),
+        ("/x:/y:rw:size=5:noexec", Mount("/x", "/y", False, 5, options=["noexec"])),
+        (":/y", Mount(target="/y", type="tmpfs")),
+        (":/y:size=5:mode=700", Mount(target="/y", type="tmpfs", size=5, mode=0o700)),
+    ],
+)
+def test_a_mount_is_read_from_its_text_and_written_as_it(text: str, mount: Mount) -> None:
+    assert Mount.parse(text) == mount
+    assert str(mount) == text

@@ -255,6 +255,12 @@ def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: St
     [
         ({"isolate": True}, AgentCapability.ISOLATION, "has isolate, but the agent of its pod separates no"),
         ({"cmd": vc.Cmd(["true"], umask=0)}, AgentCapability.PROCESS_LIMITS, ".*has umask, which the agent of its pod"),
+        (
+            {"mounts": [vc.Mount.parse(":/x")]},
+            AgentCapability.MOUNT_OPTIONS,
+            "has a tmpfs on '/x', which the agent of its pod",
+        ),
+        ({"masked_paths": ["/x"]}, AgentCapability.MOUNT_OPTIONS, "has masked_paths, which the agent of its pod"),
         ({"pid_namespace": "own"}, AgentCapability.PID_NAMESPACE, "has pid_namespace, which the agent of its pod"),
     ],
 )

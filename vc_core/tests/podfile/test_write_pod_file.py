@@ -51,6 +51,14 @@ def some(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
 mounts = st.builds(vc.Mount, paths, targets, st.booleans()) | st.builds(
     vc.Mount, paths, targets, st.just(False), st.integers(1, 9)
 )
+mounts |= st.builds(
+    vc.Mount,
+    target=targets,
+    size=counts,
+    type=st.just("tmpfs"),
+    mode=st.integers(0, 0o7777),
+    options=st.lists(st.sampled_from(["noexec", "nosuid", "nodev"]), max_size=2),
+)
 rlimits = st.builds(vc.RLimit, st.sampled_from(sorted(RLIMITS)), st.just(7) | limits.map(lambda n: n // 2), st.none())
 commands = st.builds(
     vc.Cmd,
@@ -83,6 +91,8 @@ containers = st.builds(
     capabilities=st.lists(st.sampled_from(CAPABILITIES), max_size=3),
     no_new_privs=st.booleans(),
     isolate=st.booleans(),
+    masked_paths=some(targets),
+    read_only_paths=some(targets),
     pid_namespace=st.sampled_from(["pod", "own"]),
 )
 networks = st.one_of(
@@ -130,6 +140,7 @@ pods = st.builds(
     sockets=some(st.builds(vc.Socket, names, names, paths, texts.filter(bool))),
     containers=st.lists(containers, max_size=3, unique_by=lambda one: one.id),
     network=networks,
+    shm_size=counts,
     hostname=st.sampled_from(["", "web.example"]),
     sysctls=st.dictionaries(st.sampled_from(["net.ipv4.ip_forward", "kernel.shmmax"]), texts),
     strict=st.none() | st.booleans(),
@@ -206,6 +217,8 @@ FULL = vc.PodConfig(
             capabilities=[],
             no_new_privs=False,
             isolate=True,
+            masked_paths=["/a"],
+            read_only_paths=["/b"],
             pid_namespace="own",
         ),
         vc.ContainerConfig(id="d", image="app", entrypoint=[], read_only=True),
@@ -220,6 +233,7 @@ FULL = vc.PodConfig(
         mac="52:54:00:12:34:56",
         mtu=1400,
     ),
+    shm_size=8,
     hostname="web",
     sysctls={"net.ipv4.ip_forward": "1"},
     strict=True,

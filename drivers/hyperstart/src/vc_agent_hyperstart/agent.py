@@ -88,6 +88,7 @@ _FEATURE_CAPABILITIES = {
     "close-output": AgentCapability.CLOSE_OUTPUT,
     "archive": AgentCapability.COPY,
     "own-pids": AgentCapability.PID_NAMESPACE,
+    "mount-options": AgentCapability.MOUNT_OPTIONS,
     "process-limits": AgentCapability.PROCESS_LIMITS,
     "sysctls": AgentCapability.SYSCTLS,
 }

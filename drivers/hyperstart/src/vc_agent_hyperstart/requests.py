@@ -33,6 +33,7 @@ def _key(support: Support) -> msgspec.Meta:
 _SINCE_2018 = _key(Support(API_2018))
 _CONFINEMENT = _key(after_hello("confinement"))
 _PROCESS_LIMITS = _key(after_hello("process-limits"))
+_MOUNT_OPTIONS = _key(after_hello("mount-options"))
 _MOUNTS = _key(after_hello("mounts"))
 _ARCHIVE = _key(after_hello("archive"))
 _TERMINAL_SIZE = _key(after_hello("terminal-size"))
@@ -117,12 +118,17 @@ class ProcessSpec(Part, frozen=True):
 
 
 class FileMap(Part, frozen=True):
-    """A mount: ``source`` below the shared directory, or below the writable one."""
+    """A mount: ``source`` below the shared directory, or below the writable one; or a tmpfs of ``size`` MiB."""
 
     source: str
     path: str
     read_only: bool
     writable: Annotated[bool, _MOUNTS] = False
+    tmpfs: Annotated[bool, _MOUNT_OPTIONS] = False
+    size: Annotated[int, _MOUNT_OPTIONS] = 0
+    mode: Annotated[int, _MOUNT_OPTIONS] = 0
+    no_exec: Annotated[bool, _MOUNT_OPTIONS] = False
+    no_suid: Annotated[bool, _MOUNT_OPTIONS] = False
 
 
 class IPAddress(Part, frozen=True):
@@ -250,6 +256,9 @@ class NewContainer(Request, frozen=True):
     capabilities: Annotated[Sequence[str] | None, _CONFINEMENT] = None
     no_new_privs: Annotated[bool, _CONFINEMENT] = False
     isolate: Annotated[bool, _key(after_hello("isolation"))] = False
+    masked_paths: Annotated[Sequence[str], _MOUNT_OPTIONS] = ()
+    readonly_paths: Annotated[Sequence[str], _MOUNT_OPTIONS] = ()
+    shared_memory: Annotated[int, _MOUNT_OPTIONS] = 0
     own_pids: Annotated[bool, _key(after_hello("own-pids"))] = False
 
 

@@ -128,10 +128,7 @@ def new_container(
         False,
         fstype=fstype,
         addr=addr,
-        fsmap=tuple(
-            FileMap(mount.source, mount.target, mount.read_only, writable=not mount.read_only)
-            for mount in container.mounts
-        ),
+        fsmap=tuple(map(_file_map, container.mounts)),
         overlay="overlay" in dialect.features and not container.writable_root_fs,
         overlay_size=confinement.overlay_size,
         read_only=confinement.read_only,
@@ -141,7 +138,25 @@ def new_container(
         capabilities=_capabilities(confinement, confined=confined),
         no_new_privs=confinement.no_new_privs and confined,
         isolate=confinement.isolate,
+        masked_paths=confinement.masked_paths,
+        readonly_paths=confinement.read_only_paths,
+        shared_memory=container.shm_size,
         own_pids=confinement.pid_namespace == "own",
+    )
+
+
+def _file_map(mount: GuestMount) -> FileMap:
+    tmpfs = mount.type == "tmpfs"
+    return FileMap(
+        mount.source,
+        mount.target,
+        mount.read_only,
+        writable=not (mount.read_only or tmpfs),
+        tmpfs=tmpfs,
+        size=mount.size,
+        mode=mount.mode if tmpfs else 0,
+        no_exec="noexec" in mount.options,
+        no_suid="nosuid" in mount.options,
     )
 
 
@@ -151,6 +166,8 @@ def _rlimits(limits: Sequence[RLimit]) -> tuple[RLimitSpec, ...]:
 
 def _check_mount(dialect: Dialect, mount: GuestMount, what: str, *, writable_dir: bool) -> None:
     """Check a mount against what the pod and its guest support. Raises ConfigError, NotSupportedError."""
+    if mount.type == "tmpfs":
+        return
     check_below_share(f"the source of mount {mount.target!r} of {what}", mount.source)
     if mount.read_only:
         return

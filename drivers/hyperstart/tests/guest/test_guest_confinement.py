@@ -347,3 +347,21 @@ def test_the_end_of_pid_1_ends_all_processes_of_its_namespace(host: RawHost) -> 
     assert host.finish(first)[0] == 5
     assert host.finish(further)[0] == 137
     host.ok(Code.REMOVECONTAINER, {"container": "brief"})
+
+
+def test_a_tmpfs_has_its_size_mode_and_options(host: RawHost, confined: Callable[..., str]) -> None:
+    mapping = {"source": "", "path": "/fast/new", "readOnly": False, "tmpfs": True, "size": 1, "mode": 0o750}
+    name = confined(fsmap=[mapping | {"noExec": True, "noSuid": True}], noNewPrivs=False)
+    assert host.run(name, "stat", "-c", "%a", "/fast/new") == (0, b"750\n", b"")
+    (line,) = (one for one in host.run(name, "cat", "/proc/mounts")[1].decode().splitlines() if "/fast/new" in one)
+    assert {"rw", "nosuid", "nodev", "noexec", "size=1024k"} <= set(line.split()[3].split(","))
+    assert host.run(name, "dd", "if=/dev/zero", "of=/fast/new/file", "bs=1M", "count=2")[0] == 1
+
+
+def test_what_is_mounted_below_a_read_only_path_stays_there(host: RawHost, confined: Callable[..., str]) -> None:
+    mapping = {"source": "", "path": "/fast/new", "readOnly": False, "tmpfs": True}
+    name = confined(fsmap=[mapping], readonlyPaths=["/fast"], maskedPaths=["/home", "/etc/../etc/group"])
+    assert host.run(name, "touch", "/fast/file")[0] == 1
+    assert host.run(name, "touch", "/fast/new/file")[0] == 0
+    assert host.run(name, "ls", "/home") == (0, b"", b"")
+    assert host.run(name, "cat", "/etc/group") == (0, b"", b"")

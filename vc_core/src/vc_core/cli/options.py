@@ -171,6 +171,12 @@ mount_option = click.option(
     metavar="SOURCE:TARGET[:rw[:size=MIB]]",
     help="Show a host path in the container, which may write as much there; repeatable.",
 )
+tmpfs_option = click.option(
+    "--tmpfs",
+    multiple=True,
+    metavar="TARGET[:size=MIB]",
+    help="Mount an empty directory in the VM's memory; repeatable.",
+)
 
 _CONTAINER_OPTIONS = (
     click.option(
@@ -199,6 +205,7 @@ _CONTAINER_OPTIONS = (
         "--oom-score-adj", type=click.IntRange(-1000, 1000), metavar="N", help="With 1000 the kernel kills it first."
     ),
     mount_option,
+    tmpfs_option,
     click.option("--read-only", is_flag=True, help="The container cannot write to its root file system."),
     click.option("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
     click.option("--overlay-size", type=_COUNT, default=0, metavar="MIB", help="What it may write there otherwise."),
@@ -237,6 +244,7 @@ class ContainerOptions:
     umask: int | None
     oom_score_adj: int | None
     mounts: tuple[str, ...]
+    tmpfs: tuple[str, ...]
     read_only: bool
     writable_rootfs: bool
     overlay_size: int
@@ -269,7 +277,10 @@ class ContainerOptions:
                 umask=self.umask,
                 oom_score_adj=self.oom_score_adj,
             ),
-            mounts=parsed("--mount", vc_core.Mount.parse, self.mounts),
+            mounts=[
+                *parsed("--tmpfs", lambda word: vc_core.Mount.parse(f":{word}"), self.tmpfs),
+                *parsed("--mount", vc_core.Mount.parse, self.mounts),
+            ],
             read_only=self.read_only,
             writable_root_fs=self.writable_rootfs,
             overlay_size=self.overlay_size,

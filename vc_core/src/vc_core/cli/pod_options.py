@@ -74,6 +74,13 @@ _OPTIONS = (
         "--init-cmd",
         help=f"The command as one string, split as a shell does.  [default: the image's, or {options.DEFAULT_COMMAND}]",
     ),
+    click.option(
+        "--shm-size",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="MIB",
+        help="The /dev/shm that its containers share; 0: each has 64 MiB of its own.",
+    ),
     click.option("--hostname", default="", metavar="NAME", help="Host name of the VM.  [default: the pod's id]"),
     click.option(
         "--sysctl",
@@ -193,6 +200,7 @@ class PodOptions:
     agent_options: tuple[str, ...]
     volumes: tuple[str, ...]
     sockets: tuple[str, ...]
+    shm_size: int
     hostname: str
     sysctls: tuple[str, ...]
     cpus: int
@@ -237,6 +245,7 @@ class PodOptions:
             sockets=options.parsed("--socket", vc_core.Socket.parse, self.sockets),
             containers=[container],
             network=self._network_config(),
+            shm_size=self.shm_size,
             hostname=self.hostname,
             sysctls=dict(options.pair("--sysctl", text) for text in self.sysctls),
             labels=dict(map(parse_label, self.labels)),

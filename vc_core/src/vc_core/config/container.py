@@ -13,7 +13,7 @@ from vc_core.config.fields import Accepts, Count, HostPath, check_fields
 from vc_core.config.ids import check_id
 from vc_core.config.limits import DEFAULT_CAPABILITIES, CapabilitySets, RLimit, full_capabilities
 from vc_core.config.signals import number
-from vc_core.config.values import join_parts, set_fields, split_parts
+from vc_core.config.values import join_parts, set_fields
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
 
@@ -87,6 +87,16 @@ class Cmd:
 _CMD: Any = Cmd
 
 
+#: Options of a mount that take something from what is in it (mount(8)).
+MountOption = Literal["noexec", "nosuid", "nodev"]
+
+#: The mode of a tmpfs, as mount(8) makes it.
+_TMPFS_MODE = 0o1777
+
+#: The parts of a mount's text after its target.
+_MOUNT_WORD = re.compile(r"ro|rw|noexec|nosuid|nodev|(size|mode)=(.*)")
+
+
 @frozen
 class Mount:
     """A file or directory of the host, ``source``, mounted in a container on the absolute path ``target``.
@@ -94,40 +104,81 @@ class Mount:
     Unless ``read_only``, the container can write to it. Owners and modes that it sets are stored in extended attributes
     of the host's files, so that it cannot leave a set-user-id program or a device on the host. ``size`` limits what a
     writable directory may hold, in MiB, by project quota of its file system, which needs root; 0: no limit.
+
+    With ``type="tmpfs"`` it is an empty directory in the VM's memory instead, without a source, which the container can
+    write to. It is lost with the container, and counts as memory of the container that fills it.
     """
 
-    source: HostPath  #: file or directory of the host
-    target: str  #: absolute path in the container
-    read_only: bool = True  #: the container cannot write to it
-    size: Count = 0  #: MiB that a writable directory may hold; 0: no limit
+    source: HostPath = ""  #: file or directory of the host; none for a tmpfs
+    target: str = ""  #: absolute path in the container
+    read_only: bool = True  #: the container cannot write to it; has no effect on a tmpfs
+    size: Count = 0  #: MiB that a writable directory may hold; 0: no limit, for a tmpfs half of the VM's memory
+    type: Literal["bind", "tmpfs"] = "bind"  #: what is mounted: the source, or a new directory in memory
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)] = _TMPFS_MODE  #: of a tmpfs
+    options: Sequence[MountOption] = ()  #: noexec, nosuid; no device opens in any mount, so nodev is always so
 
     def __post_init__(self) -> None:
         check_fields(self)
+        what = f"mount on {self.target!r}"
+        if self.type == "tmpfs":
+            set_fields(self, read_only=False)
+            if self.source:
+                raise ConfigError(f"{what} is a tmpfs and has the source {self.source!r}; choose one", field="source")
+        elif not self.source:
+            raise ConfigError(f"{what} has no source; name a file or directory of the host", field="source")
         if self.size and self.read_only:
-            raise ConfigError(
-                f"mount on {self.target!r} has a size, but is read-only; make it writable or leave it out", field="size"
-            )
-        if not self.source:
-            raise ConfigError(
-                f"mount on {self.target!r} has no source; name a file or directory of the host", field="source"
-            )
-        if not self.target.startswith("/") or ".." in self.target.split("/") or not self.target.strip("/"):
+            raise ConfigError(f"{what} has a size, but is read-only; make it writable or leave it out", field="size")
+        if not is_path_in_container(self.target):
             raise ConfigError(
                 f"mount target {self.target!r} is not an absolute path below / in the container", field="target"
             )
 
+    @property
+    def quota(self) -> int:
+        """MiB that the source may hold, by a quota of the host's file system; 0: no limit."""
+        return self.size if self.type == "bind" else 0
+
     @classmethod
     def parse(cls, text: str) -> Mount:
-        """Return the mount given as ``SOURCE:TARGET[:rw[:size=MIB]]``. Raises ConfigError."""
-        rest, separator, size = text.rpartition(":size=")
-        if separator and not (size.isascii() and size.isdecimal()):
-            raise ConfigError(f"mount {text!r} has the size {size!r}; give MiB, a whole number")
-        (source, target), read_only = split_parts("mount", rest if separator else text, "SOURCE:TARGET", access=True)
-        return cls(source, target, read_only, int(size) if separator else 0)
+        """Return the mount given as ``SOURCE:TARGET[:rw][:size=MIB][:noexec][:nosuid]``, for a tmpfs without SOURCE.
+
+        A tmpfs, ``:TARGET``, can also have ``:mode=OCTAL``. Raises ConfigError.
+        """
+        parts, words = text.split(":"), []
+        while len(parts) > 1 and (match := _MOUNT_WORD.fullmatch(parts[-1])):
+            words.append(match)
+            parts.pop()
+        if len(parts) != 2 or not parts[1]:
+            raise ConfigError(f"mount {text!r} is not of the form SOURCE:TARGET[:rw]")
+        numbers = {"size": 0, "mode": _TMPFS_MODE}
+        for match in words:
+            if match[1] and not re.fullmatch("[0-7]{1,4}" if match[1] == "mode" else r"\d+", match[2], re.ASCII):
+                wanted = "an octal number" if match[1] == "mode" else "MiB, a whole number"
+                raise ConfigError(f"mount {text!r} has the {match[1]} {match[2]!r}; give {wanted}")
+            if match[1]:
+                numbers[match[1]] = int(match[2], 8 if match[1] == "mode" else 10)
+        plain: list[Any] = [match[0] for match in reversed(words) if not match[1]]
+        source, target = parts
+        return cls(
+            source,
+            target,
+            read_only="rw" not in plain,
+            type="bind" if source else "tmpfs",
+            size=numbers["size"],
+            mode=numbers["mode"],
+            options=[word for word in plain if word not in ("ro", "rw")],
+        )
 
     def __str__(self) -> str:
-        text = join_parts(self.source, self.target, read_only=self.read_only)
-        return f"{text}:size={self.size}" if self.size else text
+        text = join_parts(self.source, self.target, read_only=self.read_only or self.type == "tmpfs")
+        text += f":size={self.size}" if self.size else ""
+        text += "" if self.mode == _TMPFS_MODE else f":mode={self.mode:o}"
+        return ":".join((text, *self.options))
+
+
+def is_path_in_container(path: str) -> bool:
+    """Return whether a path is absolute, not / itself, and does not lead upwards."""
+    return path.startswith("/") and ".." not in path.split("/") and bool(path.strip("/"))
 
 
 @frozen(kw_only=True)
@@ -170,6 +221,8 @@ class ContainerConfig:
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: capabilities(7) of its root user; "ALL" for all
     no_new_privs: bool = True  #: set-user-id programs grant no rights
     isolate: bool = False  #: other containers of the pod can neither see nor reach its processes
+    masked_paths: Sequence[str] = ()  #: its paths that seem empty, besides those of /proc and /sys that always are
+    read_only_paths: Sequence[str] = ()  #: its paths that it cannot write to, besides some of /proc
     pid_namespace: Literal["pod", "own"] = "pod"  #: "own": it sees its own processes only, and its first one is pid 1
 
     def __post_init__(self) -> None:
@@ -181,6 +234,12 @@ class ContainerConfig:
         set_fields(self, capabilities=full_capabilities(self.capabilities))
         if self.read_only and self.writable_root_fs:
             raise ConfigError(f"container {self.id!r} is both read_only and has a writable_root_fs; choose one")
+        for name in ("masked_paths", "read_only_paths"):
+            if wrong := [path for path in getattr(self, name) if not is_path_in_container(path)]:
+                raise ConfigError(
+                    f"{name} of container {self.id!r} has {wrong[0]!r}; give absolute paths in the container",
+                    field=name,
+                )
         self._check_image()
         if self.console and not self.interactive:
             raise ConfigError(

@@ -166,6 +166,7 @@ class PodConfig:
     sockets: Sequence[Socket] = ()  #: host sockets that are serial ports of the guest
     containers: Sequence[ContainerConfig] = ()  #: containers that are created with the pod
     network: NetworkConfig = field(default_factory=NetworkConfig)  #: its network; by default none
+    shm_size: Count = 0  #: MiB of the /dev/shm that its containers share; 0: each has 64 MiB of its own
     hostname: str = ""  #: host name of the guest and its containers; empty: the id
     sysctls: Mapping[str, str] = field(default_factory=dict)  #: parameters of the guest's kernel, as for sysctl(8)
     labels: Mapping[str, str] = field(default_factory=dict)  #: texts by which callers find the pod, by their keys

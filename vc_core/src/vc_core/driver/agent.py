@@ -71,6 +71,7 @@ class AgentCapability(StrEnum):
     DISKS = "disks"  #: root file systems can be disks
     LIMITS = "limits"  #: containers have limits, chosen capabilities, and roots that cannot be written
     ISOLATION = "isolation"  #: containers can be isolated from the others of the pod
+    MOUNT_OPTIONS = "mount-options"  #: mounts can be a tmpfs and have options, paths be covered, /dev/shm be the pod's
     PID_NAMESPACE = "pid-namespace"  #: containers can have a pid namespace of their own
     PROCESS_LIMITS = "process-limits"  #: commands can have exact groups, and what else Cmd has after them
     SYSCTLS = "sysctls"  #: set_sysctls works
@@ -122,12 +123,17 @@ class GuestMount:
     """A file or directory of the host to mount in a container: ``source`` below the shared directory ("c1/mounts/0").
 
     ``target`` is an absolute path in the container, which the agent makes if it is missing. Unless ``read_only``,
-    ``source`` is below the pod's writable shared directory instead.
+    ``source`` is below the pod's writable shared directory instead. The other fields are those of ``Mount``, and need
+    Capability MOUNT_OPTIONS.
     """
 
     source: str
     target: str
     read_only: bool = True
+    type: Literal["bind", "tmpfs"] = "bind"
+    size: int = 0  #: MiB of a tmpfs
+    mode: int = 0o1777
+    options: tuple[str, ...] = ()
 
 
 @frozen
@@ -150,6 +156,8 @@ class Confinement:
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES  #: full names, such as CAP_CHOWN
     no_new_privs: bool = True
     isolate: bool = False  #: other containers can neither see, signal and trace its processes nor use its IPC objects
+    masked_paths: tuple[str, ...] = ()
+    read_only_paths: tuple[str, ...] = ()
     pid_namespace: Literal["pod", "own"] = "pod"  #: "own": its first process is pid 1 of a pid namespace of its own
 
 
@@ -170,6 +178,7 @@ class GuestContainer:
     disk: GuestDisk | None = None
     writable_root_fs: bool = False
     confinement: Confinement = Confinement()
+    shm_size: int = 0  #: MiB of the /dev/shm that the containers of the pod share; 0: one of its own
 
 
 @frozen

@@ -28,7 +28,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.commands import completed
-from vc_core.engine.demands import check_command, confinement
+from vc_core.engine.demands import check_command, check_mounts, confinement
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
@@ -100,6 +100,7 @@ class Containers:
         """
         agent = machine.agent
         confined = confinement(agent, config)
+        check_mounts(agent, config, self._ledger.config.shm_size)
         check_command(agent, f"the command of container {config.id!r}", config.cmd)
         io, terminal = self._streams(config, attachment)
         process: GuestProcessId | None = None
@@ -122,6 +123,7 @@ class Containers:
                 disk=disk,
                 writable_root_fs=config.writable_root_fs,
                 confinement=confined,
+                shm_size=self._ledger.config.shm_size,
             )
             process = await agent.start_container(guest, io, AGENT_TIMEOUT)
             failpoints.reach("engine.container.started")
@@ -302,10 +304,10 @@ class Containers:
     async def _limit_mounts(self, machine: Machine, config: ContainerConfig, opened: ContainerSources | None) -> None:
         """Set the size limits of a container's mounts. Raises ConfigError."""
         for number, (mount, source) in enumerate(zip(config.mounts, opened.mounts if opened else (), strict=False)):
-            if mount.size:
+            if mount.quota and source is not None:
                 owner = quota.owner(self._uuid, config.id, number)
                 confined = machine.hypervisor.user_namespace() is not None
-                if why := await self._limit(source, owner, mount.size, confined):
+                if why := await self._limit(source, owner, mount.quota, confined):
                     raise source.refused(why)
 
     async def _limit(self, source: Source, owner: str, size: int, confined: bool) -> str:
@@ -324,7 +326,7 @@ class Containers:
     async def lift_limits(self, container_id: str) -> None:
         """Take the size limits from a container's mounts. Called when it is deleted. Raises StorageError."""
         config = self._ledger.container_config(container_id)
-        if any(mount.size for mount in config.mounts):
+        if any(mount.quota for mount in config.mounts):
             await asyncio.to_thread(quota.lift, config, self._uuid)
 
     @property
@@ -337,6 +339,11 @@ class Containers:
         shared = []
         every: Sequence[Source | None] = opened.mounts if opened else [None] * len(config.mounts)
         for number, (mount, source) in enumerate(zip(config.mounts, every, strict=True)):
+            if mount.type == "tmpfs":
+                shared.append(
+                    GuestMount("", mount.target, False, "tmpfs", mount.size, mount.mode, tuple(mount.options))
+                )
+                continue
             directory = self._share_dir if mount.read_only else self._writable_dir
             if directory is None or source is None:
                 raise NotSupportedError(
@@ -345,7 +352,7 @@ class Containers:
                 )
             place, users = f"{config.id}/mounts/{number}", machine.hypervisor.user_namespace()
             share.bind_into(directory, place, source, mount.read_only, users)
-            shared.append(GuestMount(place, mount.target, mount.read_only))
+            shared.append(GuestMount(place, mount.target, mount.read_only, options=tuple(mount.options)))
         return tuple(shared)
 
     def _watch(self, agent: Agent, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:

@@ -14,7 +14,9 @@ from vc_core.errors import NotSupportedError
 _NEEDED: Mapping[str, AgentCapability] = MappingProxyType(
     {
         "isolate": AgentCapability.ISOLATION,
+        "masked_paths": AgentCapability.MOUNT_OPTIONS,
         "pid_namespace": AgentCapability.PID_NAMESPACE,
+        "read_only_paths": AgentCapability.MOUNT_OPTIONS,
     }
 )
 
@@ -43,6 +45,19 @@ def confinement(agent: Agent, config: ContainerConfig) -> Confinement:
 
 def _lacks(what: str, names: list[str]) -> NotSupportedError:
     return NotSupportedError(f"{what} has {', '.join(names)}, which the agent of its pod cannot set; leave it out")
+
+
+def check_mounts(agent: Agent, config: ContainerConfig, shm_size: int) -> None:
+    """Raise NotSupportedError for what the mounts of a container, and its /dev/shm, have and the agent cannot make."""
+    if AgentCapability.MOUNT_OPTIONS in agent.capabilities:
+        return
+    for mount in config.mounts:
+        if mount.type == "tmpfs":
+            raise _lacks(f"container {config.id!r}", [f"a tmpfs on {mount.target!r}"])
+        if lacking := [option for option in mount.options if option != "nodev"]:
+            raise _lacks(f"the mount on {mount.target!r} of container {config.id!r}", list(lacking))
+    if shm_size:
+        raise _lacks(f"the pod of container {config.id!r}", ["shm_size"])
 
 
 def check_command(agent: Agent, what: str, cmd: Cmd) -> None:

@@ -128,7 +128,7 @@ def lift(container: ContainerConfig, pod: str) -> None:
     Blocks as :func:`limit` does. Raises StorageError; this may then be called again.
     """
     for number, mount in enumerate(container.mounts):
-        if mount.size:
+        if mount.quota:
             try:
                 _lift(mount.source, owner(pod, container.id, number))
             except OSError as error:

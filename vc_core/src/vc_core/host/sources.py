@@ -99,14 +99,14 @@ class Source:
 
 
 class ContainerSources:
-    """The root and the mounts of a container, in the order of its configuration."""
+    """The root and the mounts of a container, in the order of its configuration; None for a mount without a source."""
 
-    def __init__(self, root: Source, mounts: Sequence[Source]) -> None:
+    def __init__(self, root: Source, mounts: Sequence[Source | None]) -> None:
         self.root, self.mounts = root, mounts
 
     def close(self) -> None:
         """Close them all."""
-        for source in (self.root, *self.mounts):
+        for source in filter(None, (self.root, *self.mounts)):
             source.close()
 
 
@@ -120,7 +120,7 @@ class PodSources:
     def shared(self) -> dict[Path, Path]:
         """The files and directories that will be bound, without the disks: for each name the path of the open file."""
         roots = [*filter(None, [self.root]), *(one.root for one in self.containers if not one.root.fstype)]
-        every = [*roots, *(mount for one in self.containers for mount in one.mounts)]
+        every = [*roots, *(mount for one in self.containers for mount in one.mounts if mount)]
         return {source.path: Path(f"/proc/{os.getpid()}/fd/{source.fd}") for source in every}
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ def open_container(config: ContainerConfig, rules: Rules, plugged: bool = False)
     if not config.cmd.args:
         raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
     root = _open_root(config, rules, plugged)
-    mounts = [_open_mount(config.id, mount, rules) for mount in config.mounts]
+    mounts = [_open_mount(config.id, one, rules) if one.type == "bind" else None for one in config.mounts]
     return ContainerSources(root, mounts)
 
 

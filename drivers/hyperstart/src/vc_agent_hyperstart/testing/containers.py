@@ -26,14 +26,19 @@ class FakeContainer:
     """What one container is, by its NEWCONTAINER; the pod itself is one without limits.
 
     ``share`` and ``writable`` are the directories of the host from which its mounts come, ``kernel`` the parameters of
-    the guest's kernel.
+    the guest's kernel, ``memory`` the files of the pod's /dev/shm.
     """
 
     def __init__(
-        self, spec: Mapping[str, Any], share: Path | None, writable: Path | None, kernel: Mapping[str, str]
+        self,
+        spec: Mapping[str, Any],
+        share: Path | None,
+        writable: Path | None,
+        kernel: Mapping[str, str],
+        memory: dict[str, bytes],
     ) -> None:
         self._spec = spec
-        self._kernel = kernel
+        self._kernel, self._memory = kernel, memory
         self.own_pids: bool = spec.get("ownPids", False)
         self.no_new_privs: bool = spec.get("noNewPrivs", False)
         self.worked = 0  #: nanoseconds
@@ -42,6 +47,7 @@ class FakeContainer:
         self._mounts = {
             mount["path"]: (writable if mount.get("writable") else share, mount["source"], mount["readOnly"])
             for mount in spec.get("fsmap", ())
+            if not mount.get("tmpfs")
         }
 
     @property
@@ -67,16 +73,23 @@ class FakeContainer:
         if path.startswith("/proc/sys/"):
             value = self._kernel.get(path.removeprefix("/proc/sys/").replace("/", "."))
             return None if value is None else value.encode()
+        if path in self._spec.get("maskedPaths", ()):
+            return b""
         if (found := self._find(path)) is not None:
             return found[0].read_bytes() if found[0].exists() else None
-        return self._written.get(path)
+        return (self._memory if self._is_shared(path) else self._written).get(path)
+
+    def _is_shared(self, path: str) -> bool:
+        return path.startswith("/dev/shm/") and "sharedMemory" in self._spec
 
     def write(self, path: str, data: bytes) -> bool:
         """Write a file, and return whether the container may."""
         found = self._find(path)
+        if any(path.startswith(f"{one}/") for one in self._spec.get("readonlyPaths", ())):
+            return False
         if found is None:
             if not self._read_only:
-                self._written[path] = data
+                (self._memory if self._is_shared(path) else self._written)[path] = data
             return not self._read_only
         file, read_only = found
         if not read_only:

@@ -26,7 +26,7 @@ from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
     "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
-    "times", "close-output", "own-pids", "sysctls", "process-limits",
+    "times", "close-output", "own-pids", "sysctls", "process-limits", "mount-options",
 )  # fmt: skip
 
 
@@ -79,8 +79,9 @@ class FakeHyperstart:
         self._containers: dict[str, FakeProcess] = {}
         self._shares = share, writable
         self.kernel = {"net.ipv4.ip_default_ttl": "64"}  #: parameters of its kernel
+        self._memory: dict[str, bytes] = {}  #: files of the pod's /dev/shm
         #: What processes are in: the pod, and containers.
-        self._insides = {"": FakeContainer({}, *self._shares, self.kernel)}
+        self._insides = {"": FakeContainer({}, *self._shares, self.kernel, self._memory)}
         self._late: list[tuple[int, bytes]] = []
         self._background: list[asyncio.Task[None]] = []
         self.control = Port(">II", self._on_command, self._on_control_bytes, lambda: None, self.violations.append)
@@ -271,7 +272,7 @@ class FakeHyperstart:
         if not self._pod or container["id"] in self._containers:
             self._refuse("there is no pod, or the container exists")
             return
-        self._insides[container["id"]] = FakeContainer(container, *self._shares, self.kernel)
+        self._insides[container["id"]] = FakeContainer(container, *self._shares, self.kernel, self._memory)
         self._run(container["id"], container["process"], init=True)
 
     def _exec(self, payload: bytes) -> None:

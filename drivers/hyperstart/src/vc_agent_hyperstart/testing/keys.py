@@ -17,7 +17,8 @@ _KEYS = {
         "id image rootfs fstype addr volumes fsmap process restartPolicy initialize ports",
         "",
         "sysctl readOnly",
-        "overlay overlaySize memory pids rlimits capabilities noNewPrivs isolate ownPids",
+        "overlay overlaySize memory pids rlimits capabilities noNewPrivs isolate ownPids "
+        "maskedPaths readonlyPaths sharedMemory",
     ),
     "process": (
         "terminal stdio stderr args envs workdir user group additionalGroups",
@@ -26,7 +27,7 @@ _KEYS = {
         "noInput rows columns exactGroups umask capabilities rlimits noNewPrivs oomScoreAdj",
     ),
     "env": ("env value", "", "", ""),
-    "fsmap": ("source path readOnly dockerVolume", "", "", "writable"),
+    "fsmap": ("source path readOnly dockerVolume", "", "", "writable tmpfs size mode noExec noSuid"),
     "volume": ("device addr mount fstype readOnly dockerVolume", "", "", ""),
     "interface": ("device ipAddress netMask ipAddresses newDeviceName", "", "mtu", "mac"),
     "address": ("ipAddress netMask", "", "", ""),

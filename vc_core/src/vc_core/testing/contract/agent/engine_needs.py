@@ -9,7 +9,7 @@ import pytest
 
 from vc_core.config.container import Cmd
 from vc_core.config.limits import CapabilitySets, RLimit
-from vc_core.driver.agent import Agent, AgentCapability, Confinement
+from vc_core.driver.agent import Agent, AgentCapability, Confinement, GuestMount
 from vc_core.errors import AgentError, NotSupportedError
 from vc_core.testing.contract.agent.base import AgentFixtures, StartGuest, Way
 from vc_core.testing.contract.running import TIMEOUT, run
@@ -52,6 +52,11 @@ _SYSCTL = "net.ipv4.ip_default_ttl"
 
 class EngineNeeds(AgentFixtures):
     """What container engines need."""
+
+    async def _can_store(self, agent: Agent, container_id: str, path: str) -> bool:
+        """Return whether a container can write to a file."""
+        process = await agent.exec(container_id, Cmd(args=(*self.commands.store, path)), RecordedIO(), TIMEOUT)
+        return await self._exit_code(agent, process, f"a command that writes to {path}") == 0
 
     async def _print(self, agent: Agent, container_id: str, *args: str) -> str:
         """Return what a further command in a container prints that succeeds."""
@@ -100,6 +105,40 @@ class EngineNeeds(AgentFixtures):
                     )
                     groups = set(map(int, output.split()[2:]))
                     assert groups == {1001, 7}, f"{way} is in the groups {groups} instead of its own and 7"
+
+        run(main())
+
+    def test_paths_of_a_container_are_masked_or_read_only(self, make: Callable[..., Agent], guest: StartGuest) -> None:
+        covered = Confinement(masked_paths=("/etc/passwd", "/no/such/path"), read_only_paths=("/etc", "/no/such/path"))
+
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS, AgentCapability.MOUNT_OPTIONS) as agent:
+                io = RecordedIO(None)
+                await self._start_container(agent, "c2", self.commands.run_on, io, confinement=covered)
+                assert await self._print(agent, "c2", *self.commands.show, "/etc/passwd") == ""
+                assert not await self._can_store(agent, "c2", "/etc/made"), "a read-only path can be written"
+                assert await self._can_store(agent, "c2", "/tmp/made"), "a path beside it cannot be written"
+
+        run(main())
+
+    def test_a_tmpfs_is_written_by_its_container_and_dev_shm_is_the_pod_s(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        mount = GuestMount("", "/mnt/new", False, "tmpfs", size=1, mode=0o700, options=("noexec", "nosuid"))
+
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS, AgentCapability.MOUNT_OPTIONS) as agent:
+                for name in ("c2", "c3"):
+                    io = RecordedIO(None)
+                    await self._start_container(agent, name, self.commands.run_on, io, shm_size=1, mounts=(mount,))
+                assert await self._can_store(agent, "c2", "/mnt/new/file")
+                assert await self._print(agent, "c2", *self.commands.show, "/mnt/new/file") == "stored"
+                process = await agent.exec("c3", Cmd((*self.commands.show, "/mnt/new/file")), RecordedIO(), TIMEOUT)
+                assert await self._exit_code(agent, process, "a command that reads a file") != 0, (
+                    "two containers have the same tmpfs"
+                )
+                assert await self._can_store(agent, "c2", "/dev/shm/file")
+                assert await self._print(agent, "c3", *self.commands.show, "/dev/shm/file") == "stored"
 
         run(main())
 
