@@ -20,6 +20,9 @@ PLUGINS = sorted(
     path.parent for path in [*ROOT.glob("drivers/*/pyproject.toml"), *ROOT.glob("plugins-example/*/pyproject.toml")]
 )
 
+#: Programs that use the public API, and are no plug-ins.
+RUNTIMES = sorted(path.parent for path in ROOT.glob("runtimes/*/pyproject.toml"))
+
 #: The distribution without code that depends on what a pod uses by default.
 ALL_IN_ONE = ROOT / "virtcontainers"
 
@@ -42,12 +45,12 @@ def minor_range() -> str:
     return f">={major}.{minor},<{major}.{minor + 1}"
 
 
-@each(ALL_IN_ONE, CORE, *PLUGINS)
+@each(ALL_IN_ONE, CORE, *PLUGINS, *RUNTIMES)
 def test_all_versions_are_equal(folder: Path) -> None:
     assert settings(folder)["project"]["version"] == vc_core.__version__
 
 
-@each(*PLUGINS)
+@each(*PLUGINS, *RUNTIMES)
 def test_a_driver_takes_any_core_of_its_own_minor_version(folder: Path) -> None:
     requirements = settings(folder)["project"]["dependencies"]
     assert [one for one in requirements if re.match(r"vc[-_]", one)] == [f"vc-core{minor_range()}"]
@@ -70,13 +73,13 @@ def test_the_all_in_one_distribution_brings_the_core_and_the_default_drivers_of_
     assert {one.removesuffix(minor_range()) for one in extras} <= names
 
 
-@each(ALL_IN_ONE, CORE, *PLUGINS)
+@each(ALL_IN_ONE, CORE, *PLUGINS, *RUNTIMES)
 def test_every_requirement_has_a_lower_and_an_upper_bound(folder: Path) -> None:
     for requirement in settings(folder)["project"]["dependencies"]:
         assert re.fullmatch(r"[a-z.-]+(\[[a-z]+\])?>=[0-9.]+,<[0-9.]+", requirement), requirement
 
 
-@each(CORE, *PLUGINS)
+@each(CORE, *PLUGINS, *RUNTIMES)
 def test_a_package_for_tests_brings_pytest_as_an_extra_only(folder: Path) -> None:
     project = settings(folder)["project"]
     provider = "pytest" if folder.name == "vc_core" else "vc-core[testing]"
@@ -87,7 +90,7 @@ def test_a_package_for_tests_brings_pytest_as_an_extra_only(folder: Path) -> Non
     assert not [needs for needs in project["dependencies"] if re.match(r"pytest|.*\[testing\]", needs)]
 
 
-@each(ALL_IN_ONE, CORE, *PLUGINS)
+@each(ALL_IN_ONE, CORE, *PLUGINS, *RUNTIMES)
 def test_the_shared_metadata_of_every_distribution_is_the_same(folder: Path) -> None:
     made = settings(folder)
     assert made["build-system"] == {"requires": ["hatchling>=1.27,<2"], "build-backend": "hatchling.build"}
@@ -106,7 +109,7 @@ def test_every_page_for_newcomers_leads_to_the_repository_that_the_distributions
             assert url == repository or url.startswith(f"{repository}/"), f"{page.name} leads to {url}"
 
 
-@each(CORE, *PLUGINS)
+@each(CORE, *PLUGINS, *RUNTIMES)
 def test_every_package_is_one(folder: Path) -> None:
     """Without __init__.py an editable install imports nothing; without py.typed type checkers ignore the types."""
     packages = [path for path in (folder / "src").iterdir() if path.name != "__pycache__"]
@@ -142,7 +145,7 @@ def test_a_plugin_keeps_the_contract_of_its_kind(folder: Path) -> None:
     assert re.search(rf"^class \w+\((Hyperstart|{kind})Contract\)", contract, re.MULTILINE)
 
 
-@each(CORE, *PLUGINS)
+@each(CORE, *PLUGINS, *RUNTIMES)
 def test_every_dependency_is_explained_with_its_range(folder: Path) -> None:
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text(encoding="utf-8")
     explained = dict(re.findall(r"^\| ([a-z.-]+) \| `(\S+)` \|", page, flags=re.MULTILINE))

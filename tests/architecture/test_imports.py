@@ -16,6 +16,8 @@ PLUGINS = sorted(
     path.parent for folder in ("drivers", "plugins-example") for path in ROOT.glob(f"{folder}/*/pyproject.toml")
 )
 
+RUNTIMES = sorted(path.parent for path in ROOT.glob("runtimes/*/pyproject.toml"))
+
 #: Libraries that are used in one place only, and that place.
 HOMES = {
     "stevedore": {"vc_core/src/vc_core/plugins/discovery.py"},
@@ -53,7 +55,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def all_sources() -> list[Path]:
-    return sources(CORE, *(plugin / "src" for plugin in PLUGINS))
+    return sources(CORE, *(folder / "src" for folder in (*PLUGINS, *RUNTIMES)))
 
 
 def users_of(library: str) -> set[str]:
@@ -115,6 +117,12 @@ def test_a_plugin_imports_no_other_plugin(plugin: Path) -> None:
     for path in sources(plugin / "src"):
         others = {name.partition(".")[0] for name in imports(path) if name.startswith("vc_")} - own - {"vc_core"}
         assert not others, f"{path} imports {', '.join(others)}"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+def test_a_runtime_uses_the_public_api_only(runtime: Path) -> None:
+    for path in sources(runtime / "src"):
+        assert doors(path) <= {"vc_core", "vc_core.driver"}, f"{path} imports {', '.join(doors(path))}"
 
 
 def test_examples_in_the_documentation_import_the_core_through_its_doors() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/explanation/threat-model.md").read_text(encoding="utf-8")
-FOLDERS = ("tests", "vc_core/tests", "drivers/*/tests", "plugins-example/*/tests")
+FOLDERS = ("tests", "vc_core/tests", "drivers/*/tests", "runtimes/*/tests", "plugins-example/*/tests")
 
 
 def names_of_tests() -> set[str]:

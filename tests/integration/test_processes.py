@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import socket
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
 import vc_core as vc
 from vc_core import aio
+
+from .conftest import container as made_container
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 
@@ -142,3 +148,49 @@ def test_a_stream_may_be_a_file_and_none_is_discarded(pod: vc.Pod) -> None:
         with pod.container("c1").popen(vc.Cmd(["echo", "through"]), stdin=None, stdout=sink.stdin) as process:
             assert (process.stdin, process.stdout, process.wait()) == (None, None, 0)
         assert sink.communicate(timeout=20)[0] == b"through\n"
+
+
+def test_the_main_process_of_a_container_has_streams_from_its_start_and_its_end_leaves_a_container(
+    pod: vc.Pod, bundle: Path
+) -> None:
+    container = pod.create_container(made_container(bundle, "sh", "-c", "cat; exit 4", container_id="opened"))
+    with container.open() as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"given\n")
+        process.stdin.close()
+        assert (process.stdout.read(), process.wait(timeout=20)) == (b"given\n", 4)
+    assert container.wait() == 4
+    assert [line.data for line in container.logs()] == [b"given\n"]
+    container.delete()
+
+
+def test_a_container_goes_on_when_its_streams_are_closed(pod: vc.Pod, bundle: Path) -> None:
+    container = pod.create_container(made_container(bundle, "sleep", "100000", container_id="closed"))
+    container.open().close()
+    assert container.status().state is vc.State.RUNNING
+    container.delete(force=True)
+
+
+def test_a_process_goes_on_with_the_connection_that_was_handed_over(pod: vc.Pod) -> None:
+    process = pod.container("c1").popen(
+        vc.Cmd(["sh", "-c", "trap 'exit 6' USR1; echo up; while true; do sleep 1; done"])
+    )
+    assert process.stdout
+    assert process.stdout.readline() == b"up\n"
+    with socket.socket(fileno=process.hand_over()) as connection:
+        connection.setblocking(True)
+        connection.settimeout(20)
+        process.close()
+        with pytest.raises(ValueError, match="was closed"):
+            process.hand_over()
+        connection.send(json.dumps({"kind": "Signal", "number": signal.SIGUSR1}).encode())
+        answer = json.loads(connection.recv(10_000))
+        assert (answer["kind"], answer["exit_code"]) == ("Answer", 6)
+
+
+def test_a_process_that_never_ran_has_no_connection_but_an_exit_code(pod: vc.Pod) -> None:
+    with pod.container("c1").popen(vc.Cmd(["/nope"])) as process:
+        with pytest.raises(vc.StateError, match="poll returns its exit code"):
+            process.hand_over()
+        assert process.poll() == 127

@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 DISTRIBUTIONS = sorted(
-    path.parent for path in [ROOT / "vc_core/pyproject.toml", *ROOT.glob("drivers/*/pyproject.toml")]
+    path.parent
+    for path in [
+        ROOT / "vc_core/pyproject.toml",
+        *(path for top in ("drivers", "runtimes") for path in ROOT.glob(f"{top}/*/pyproject.toml")),
+    ]
 )
 
 
@@ -42,8 +46,8 @@ def test_every_distribution_makes_a_wheel_with_types_and_without_tests(wheels: P
         assert not [name for name in files if "/tests/" in name and "/templates/" not in name], distribution
 
 
-@pytest.mark.parametrize("name", ["vc_agent_hyperstart/guest/init", "vc_agent_sshd/guest/wake"])
-def test_the_agents_wheels_carry_what_is_compiled_for_the_guest(installed: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["vc_agent_hyperstart/guest/init", "vc_agent_sshd/guest/wake", "vc_runtime/shim"])
+def test_wheels_carry_the_static_programs_that_are_compiled_for_them(installed: Path, name: str) -> None:
     binary = installed / name
     assert os.access(binary, os.X_OK)
     assert binary.read_bytes()[:4] == b"\x7fELF"

@@ -46,6 +46,7 @@ PROGRAMS = {
     "musl-gcc": "musl-tools",
     "newuidmap": "uidmap",
     "nsenter": "util-linux",
+    "podman": "podman conmon runc netavark iptables",
     "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
     "readelf": "binutils",

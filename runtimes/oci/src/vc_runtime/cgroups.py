@@ -6,6 +6,7 @@ No limits are set there: the container's own are set in the guest, and a VM is l
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ from pathlib import Path
 
 _MOUNTS = Path("/sys/fs/cgroup")
 
-#: Seconds for the kernel to forget the processes of a group that have ended.
+#: Seconds for the processes of a group to end, which are being killed.
 _EMPTY_TIMEOUT = 2.0
 
 
@@ -43,14 +44,14 @@ def join(path: str, pid: int) -> None:
 def remove(path: str) -> None:
     """Remove the groups of a path, once the processes in them have ended; those that others use are left."""
     deadline = time.monotonic() + _EMPTY_TIMEOUT
+    for pid in processes(path):
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            select.select([pidfd], [], [], max(deadline - time.monotonic(), 0.0))
+            os.close(pidfd)
     for mount in _hierarchies() if path else ():
-        while (mount / path).is_dir():
-            try:
-                (mount / path).rmdir()
-            except OSError:
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(0.01)
+        with suppress(OSError):
+            (mount / path).rmdir()
 
 
 def processes(path: str) -> list[int]:

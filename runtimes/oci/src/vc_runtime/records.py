@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,9 +20,6 @@ import msgspec
 
 from vc_core.driver import ProcessIdentity
 from vc_runtime.faults import NoSuchContainer, RuntimeFault
-
-#: Seconds to wait for another verb on the same container: a start boots a VM.
-_LOCK_TIMEOUT = 120.0
 
 #: Ids of containers, as runc takes them.
 _ID = re.compile(r"[\w+.-]{1,1024}", re.ASCII)
@@ -142,21 +138,13 @@ class Home:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let no other verb change the container meanwhile. Raises NoSuchContainer, RuntimeFault."""
-        deadline = time.monotonic() + _LOCK_TIMEOUT
+        """Let no other verb change the container meanwhile. Raises NoSuchContainer."""
         try:
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NoSuchContainer(f"container {self.id} does not exist") from None
         try:
-            while True:
-                try:
-                    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise RuntimeFault(f"container {self.id} is busy with another command; try again") from None
-                    time.sleep(0.02)
+            fcntl.flock(directory, fcntl.LOCK_EX)
             yield
         finally:
             os.close(directory)

@@ -103,8 +103,7 @@ def spawn(
         os.close(confirm)
     with os.fdopen(reads, "rb") as pipe:
         said = pipe.read(_REPORT_MAX).decode(errors="replace").splitlines()
-    if not again:
-        first.wait()
+    first.wait()
     pid = next((int(one[4:]) for one in said if one.startswith("pid ")), 0)
     identity = ProcessIdentity.of(pid) if pid else None
     why = next((one[6:] for one in said if one.startswith("error ")), "")

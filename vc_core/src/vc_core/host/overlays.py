@@ -50,19 +50,9 @@ def bind(source: int, target: Path, flags: int, users: Path, workplace: Path) ->
                 os.close(fd)
             places.append(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             stack.callback(os.close, places[-1])
-        # A layer alone is no overlay; the workplace has nothing but mount points, and can be below it.
-        below = [*places] if len(places) > 1 else [*places, _empty(workplace, stack)]
-        given = [f"lowerdir={':'.join(f'/proc/self/fd/{fd}' for fd in below)}"]
+        given = [f"lowerdir={':'.join(f'/proc/self/fd/{fd}' for fd in places)}"]
         given += [f"{name}={options[name]}" if options[name] else name for name in _READING if name in options]
         mounts.mount_overlay(target, flags | mounts.MS_RDONLY, ",".join(given))
-
-
-def _empty(workplace: Path, stack: ExitStack) -> int:
-    place = workplace / "empty"
-    place.mkdir(mode=0o755)
-    fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    return fd
 
 
 def _options(text: str) -> dict[str, str]:

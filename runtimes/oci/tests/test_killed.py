@@ -1,0 +1,106 @@
+"""A command that is killed at any point leaves what ``delete --force`` removes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import vc_core
+from vc_runtime import cgroups, hooks, network, shims, verbs
+from vc_runtime.main import main
+from vc_runtime.records import Home, Root
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("mount namespaces", "busybox")]
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def own_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIRTCONTAINERS_ROOT", str(tmp_path / "vc"))
+    monkeypatch.setenv("VIRTCONTAINERS_TEMPLATES", "existing")
+
+
+@pytest.fixture
+def folder(bundle: Make) -> Path:
+    """Return a bundle whose program sleeps."""
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    made = bundle(process={"args": ["/bin/busybox", "sleep", "1000"]})
+    shutil.copy(busybox, made / "rootfs/bin/busybox")
+    return made
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch, root: Root) -> Callable[..., None]:
+    """Return a function that performs a verb in a process that kills itself where it would call ``owner.name``."""
+
+    def perform(owner: object, name: str, *arguments: str) -> None:
+        pid = os.fork()
+        if not pid:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(owner, name, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+                main(["--root", str(root.path), *arguments])
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL, f"{name} was not called"
+
+    return perform
+
+
+def delete(root: Root) -> None:
+    """Delete the container by force; nothing of it is left, which the census of every test counts too."""
+    assert main(["--root", str(root.path), "delete", "--force", "c1"]) == 0
+    assert root.records() == []
+    assert not root.home("c1").path.exists()
+    assert vc_core.list_pods() == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Home, "write"), (shims, "spawn"), (cgroups, "join"), (hooks, "run"), (verbs, "_write_pid")],
+    ids=["before the record", "before the shim", "before its group", "before hooks", "before the pid file"],
+)
+def test_a_create_that_is_killed_leaves_nothing_after_a_delete(
+    owner: object, name: str, killed: Callable[..., None], root: Root, folder: Path
+) -> None:
+    killed(owner, name, "create", "--bundle", str(folder), "--pid-file", str(folder / "pid"), "c1")
+    delete(root)
+
+
+@pytest.fixture
+def created(root: Root, folder: Path) -> Iterator[None]:
+    """Create a container, and reap its shim, which is a child of this process, at the end."""
+    assert main(["--root", str(root.path), "create", "--bundle", str(folder), "c1"]) == 0
+    pid = root.home("c1").read().pid
+    yield
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(network, "connect"), (vc_core, "create_container"), (shims, "give")],
+    ids=["before the VM", "before the container", "before the shim has it"],
+)
+def test_a_start_that_is_killed_leaves_nothing_after_a_delete(
+    owner: object, name: str, killed: Callable[..., None], root: Root, created: None
+) -> None:
+    killed(owner, name, "start", "c1")
+    assert root.home("c1").read().status == "created"
+    delete(root)
+
+
+@pytest.mark.vm
+def test_a_shim_that_is_killed_leaves_nothing_after_a_delete(root: Root, created: None) -> None:
+    if not (pid := os.fork()):  # start enters the container's network namespace
+        os._exit(main(["--root", str(root.path), "start", "c1"]))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    shim = root.home("c1").read().shim
+    assert shim is not None
+    shim.process.send(signal.SIGKILL)
+    delete(root)

@@ -1,0 +1,86 @@
+"""The command line: what engines call, and errors where they look for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vc_runtime import spec, translate
+from vc_runtime.main import main
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def own_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIRTCONTAINERS_ROOT", str(tmp_path / "vc"))
+
+
+def call(tmp_path: Path, *arguments: str) -> int:
+    return main(["--root", str(tmp_path / "root"), *arguments])
+
+
+def test_an_error_is_one_sentence_on_stderr_and_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    assert call(tmp_path, "--log", str(log), "--log-format", "json", "state", "gone") == 1
+    assert capsys.readouterr().err == "vc-runtime: container gone does not exist\n"
+    (line,) = log.read_text(encoding="utf-8").splitlines()
+    written = json.loads(line)
+    assert (written["level"], written["msg"]) == ("error", "container gone does not exist")
+
+
+def test_deleting_what_is_not_there_is_an_error_only_without_force(tmp_path: Path) -> None:
+    assert call(tmp_path, "delete", "gone") == 1
+    assert call(tmp_path, "delete", "--force", "gone") == 0
+
+
+@pytest.mark.parametrize("verb", ["checkpoint", "restore"])
+def test_verbs_that_no_vm_can_perform_are_refused(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, verb, "c1") == 1
+    assert capsys.readouterr().err.startswith(f"vc-runtime: {verb} is not possible: ")
+
+
+def test_descriptors_of_the_host_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(tmp_path, "create", "--preserve-fds", "1", "c1") == 1
+    assert "--preserve-fds is not possible" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signal", ["TERMX", "65", "-1x"])
+def test_a_signal_that_does_not_exist_is_refused_by_name(
+    signal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, "kill", "--", "c1", signal) == 1
+    assert f"signal {signal!r} does not exist" in capsys.readouterr().err
+
+
+def test_create_without_a_config_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(tmp_path, "create", "--bundle", str(tmp_path), "c1") == 1
+    assert f"{tmp_path}/config.json cannot be read: No such file or directory" in capsys.readouterr().err
+
+
+def test_what_is_refused_leaves_no_container(tmp_path: Path, bundle: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = bundle(linux={"namespaces": []})
+    assert call(tmp_path, "create", "--bundle", str(folder), "c1") == 1
+    assert "cannot have the host's network" in capsys.readouterr().err
+    assert call(tmp_path, "list", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_the_spec_that_is_written_can_be_created_from(tmp_path: Path) -> None:
+    assert call(tmp_path, "spec", "--bundle", str(tmp_path)) == 0
+    config = spec.read(tmp_path / "config.json", spec.Spec)
+    translate.check(config)
+    assert translate.translate(config, "c1", tmp_path).notes == ()
+
+
+def test_features_name_no_version_of_the_specification_that_is_newer_than_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, "features") == 0
+    features = json.loads(capsys.readouterr().out)
+    assert features["ociVersionMin"] <= spec.VERSION <= features["ociVersionMax"]

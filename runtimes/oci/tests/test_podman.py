@@ -1,0 +1,159 @@
+"""podman runs containers in virtual machines: what a user types, end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# pytest's import mode does not put this directory on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+from podman_host import IMAGE, TIMEOUT, Podman
+from podman_host import podman as made_podman
+
+import vc_core
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.vm,
+    pytest.mark.needs("podman", "busybox", "/dev/net/tun"),
+]
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    with made_podman(tmp_path_factory.mktemp("podman")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running(podman: Podman) -> str:
+    """Return a container that runs, and counts in its log."""
+    script = 'trap "exit 9" TERM; i=0; while true; do i=$((i+1)); echo $i; sleep 0.2; done'
+    podman("run", "--detach", "--name", "counts", "--network", "none", IMAGE, "sh", "-c", script)
+    return "counts"
+
+
+@pytest.fixture(autouse=True)
+def cleaned(podman: Podman) -> Iterator[None]:
+    yield
+    podman.wait_cleaned()
+
+
+def pods(podman: Podman) -> list[str]:
+    """Return the pods of vc_core that there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIRTCONTAINERS_ROOT", str(podman.top / "vc"))
+        return [one.id for one in vc_core.list_pods()]
+
+
+def test_a_container_gets_its_input_and_its_output_and_exit_code_come_back(podman: Podman) -> None:
+    before = pods(podman)
+    script = "cat; echo wrong >&2; exit 7"
+    done = podman.run("run", "--rm", "-i", "--network", "none", IMAGE, "sh", "-c", script, given="in", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "in", "wrong\n")
+    assert pods(podman) == before
+
+
+def test_a_program_that_does_not_exist_is_reported_as_by_runc(podman: Podman) -> None:
+    done = podman.run("run", "--rm", "--network", "none", IMAGE, "nope", check=False)
+    assert (done.returncode, "executable file not found in $PATH" in done.stderr) == (127, True)
+
+
+def test_the_network_of_the_host_is_refused_in_one_sentence(podman: Podman) -> None:
+    done = podman.run("run", "--rm", "--network", "host", IMAGE, "true", check=False)
+    assert done.returncode == 126
+    assert "a container in a virtual machine cannot have the host's network; give it one of its own" in done.stderr
+
+
+def test_commands_run_in_a_running_container(podman: Podman, running: str) -> None:
+    done = podman.run("exec", "-i", running, "sh", "-c", "cat; echo wrong >&2; exit 3", given="in", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "in", "wrong\n")
+
+
+def test_a_command_that_does_not_exist_is_reported_as_by_runc(podman: Podman, running: str) -> None:
+    assert podman.run("exec", running, "/nope", check=False).returncode == 127
+
+
+def test_a_command_has_a_terminal_of_the_callers_size(podman: Podman, running: str) -> None:
+    pid, master = pty.fork()
+    if not pid:
+        os.environ["CONTAINERS_CONF"] = str(podman.top / "containers.conf")
+        command = podman.command("exec", "-it", running, "sh", "-c", "read x; stty size; echo got $x")
+        os.execvp(command[0], command)
+    try:
+        import fcntl
+        import struct
+        import termios
+
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("4H", 31, 77, 0, 0))
+        os.write(master, b"typed\n")
+        shown = b""
+        while select.select([master], [], [], TIMEOUT)[0]:
+            try:
+                shown += os.read(master, 4096)
+            except OSError:  # the end of a terminal
+                break
+    finally:
+        os.close(master)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert (code, b"31 77" in shown, b"got typed" in shown) == (0, True, True), shown
+
+
+def test_lists_of_processes_show_what_stands_for_the_container(podman: Podman, running: str) -> None:
+    assert podman("top", running, "args").split() == ["COMMAND", "vc-shim"]
+
+
+def test_the_state_is_what_the_specification_names(podman: Podman, running: str) -> None:
+    container = podman("inspect", "--format", "{{.Id}}", running)
+    done = subprocess.run([podman.runtime, "state", container], capture_output=True, check=True)
+    state = json.loads(done.stdout)
+    assert (state["id"], state["status"]) == (container, "running")
+    assert str(state["pid"]) == podman("inspect", "--format", "{{.State.Pid}}", running)
+
+
+def test_a_container_goes_on_when_its_supervisor_is_killed_and_ends_with_its_own_code(
+    podman: Podman, running: str
+) -> None:
+    container = podman("inspect", "--format", "{{.Id}}", running)
+    found = subprocess.run(["pgrep", "-f", f"vc_core.supervisor {container}"], capture_output=True, check=True)
+    (supervisor,) = map(int, found.stdout.split())
+    shim = int(podman("inspect", "--format", "{{.State.Pid}}", running))
+    os.kill(supervisor, signal.SIGKILL)
+    assert podman("exec", running, "echo", "still here") == "still here"
+    assert Path(f"/proc/{shim}").exists()
+    podman("stop", "--time", "30", running)
+    assert podman("wait", running) == "9"
+
+
+def test_a_stopped_container_starts_again(podman: Podman, running: str) -> None:
+    podman("start", running)
+    assert podman("exec", running, "echo", "again") == "again"
+    podman("rm", "--force", "--time", "0", running)
+    assert pods(podman) == []
+    assert list(podman.records.iterdir()) == []
+
+
+def test_the_network_of_the_engine_reaches_the_guest(podman: Podman) -> None:
+    server = "mkdir /www; echo served > /www/page; exec httpd -f -p 80 -h /www"
+    podman("run", "--detach", "--name", "web", "--publish", "18080:80", IMAGE, "sh", "-c", server)
+    address = podman("inspect", "--format", "{{.NetworkSettings.IPAddress}}", "web")
+    assert f"inet {address}/" in podman("exec", "web", "ip", "addr", "show", "eth0")
+    fetch = ["nsenter", f"--net={podman.network}", "busybox", "wget", "-q", "-O", "-"]
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        done = subprocess.run([*fetch, "http://127.0.0.1:18080/page"], capture_output=True, encoding="utf-8")
+        if done.stdout == "served\n":
+            break
+        assert time.monotonic() < deadline, done.stderr
+    podman("rm", "--force", "--time", "0", "web")

@@ -1,0 +1,165 @@
+"""What of a bundle the configuration for vc_core says, what is left out, and what is refused."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vc_core import EnvVar, Mount, Resources, RLimit
+from vc_runtime import spec, translate
+from vc_runtime.faults import Refused, RuntimeFault
+
+Make = Callable[..., Path]
+
+
+def translated(folder: Path) -> translate.Translated:
+    config = spec.read(folder / "config.json", spec.Spec)
+    translate.check(config)
+    return translate.translate(config, "c1", folder)
+
+
+def test_the_process_becomes_the_containers_command(bundle: Make) -> None:
+    process = {
+        "args": ["sh", "-c", "true"],
+        "env": ["A=1", "B=x=y", "broken"],
+        "cwd": "/tmp",
+        "user": {"uid": 7, "gid": 8, "additionalGids": [9, 8, 9]},
+        "noNewPrivileges": False,
+    }
+    container = translated(bundle(process=process)).container
+    assert list(container.cmd.args) == ["sh", "-c", "true"]
+    assert list(container.cmd.envs) == [EnvVar("A", "1"), EnvVar("B", "x=y")]
+    assert (container.cmd.work_dir, container.cmd.user, container.cmd.group) == ("/tmp", "7", "8")
+    assert list(container.cmd.additional_groups) == ["9"]
+    assert not container.no_new_privs
+
+
+def test_a_relative_root_is_that_of_the_bundle(bundle: Make) -> None:
+    folder = bundle()
+    assert translated(folder).container.root_fs == str(folder / "rootfs")
+
+
+def test_limits_are_rounded_up_to_what_the_core_counts_in(bundle: Make) -> None:
+    linux = {"resources": {"memory": {"limit": 10_000_000}, "pids": {"limit": 33}}}
+    container = translated(bundle(linux=linux)).container
+    assert (container.memory, container.pids) == (10, 33)
+
+
+def test_a_limit_of_minus_one_is_none(bundle: Make) -> None:
+    linux = {"resources": {"memory": {"limit": -1}, "pids": {"limit": -1}, "cpu": {"quota": -1, "period": 100000}}}
+    made = translated(bundle(linux=linux))
+    assert (made.container.memory, made.container.pids, made.size) == (0, 0, Resources())
+
+
+def test_resource_limits_without_an_end_stay_so(bundle: Make) -> None:
+    rlimits = [
+        {"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20},
+        {"type": "RLIMIT_CORE", "soft": 2**64 - 1, "hard": 2**64 - 1},
+    ]
+    container = translated(bundle(process={"rlimits": rlimits})).container
+    assert list(container.rlimits) == [RLimit("nofile", 10, 20), RLimit("core", None, None)]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "resources", "size"),
+    [
+        ({}, {}, Resources()),
+        ({translate.VCPUS: "3", translate.MEMORY: "777"}, {"memory": {"limit": 2**30}}, Resources(vcpus=3, memory=777)),
+        ({}, {"memory": {"limit": 2**30}}, Resources(memory=1024 + translate.OVERHEAD)),
+        ({}, {"memory": {"limit": 2**20}}, Resources(memory=256)),
+        ({}, {"cpu": {"quota": 150_000, "period": 100_000}}, Resources(vcpus=2)),
+        (
+            {
+                "io.kubernetes.cri.sandbox-memory": str(2**31),
+                "io.kubernetes.cri.sandbox-cpu-quota": "400000",
+                "io.kubernetes.cri.sandbox-cpu-period": "100000",
+            },
+            {"memory": {"limit": 2**20}},
+            Resources(vcpus=4, memory=2048 + translate.OVERHEAD),
+        ),
+    ],
+)
+def test_the_size_of_the_vm_follows_from_annotations_then_limits(
+    bundle: Make, annotations: dict[str, str], resources: dict[str, Any], size: Resources
+) -> None:
+    assert translated(bundle(annotations=annotations, linux={"resources": resources})).size == size
+
+
+def test_an_annotation_that_is_no_number_is_refused_by_name(bundle: Make) -> None:
+    with pytest.raises(RuntimeFault, match=r"annotation io\.virtcontainers\.vcpus is 'many'; give a whole number"):
+        translated(bundle(annotations={translate.VCPUS: "many"}))
+
+
+def test_binds_become_mounts_and_files_of_the_engine_are_read_only(bundle: Make, tmp_path: Path) -> None:
+    for name in ("data", "resolv"):
+        (tmp_path / name).mkdir()
+    mounts = [
+        {"destination": "/data", "type": "bind", "source": str(tmp_path / "data"), "options": ["rbind", "rw"]},
+        {"destination": "/ro", "type": "bind", "source": str(tmp_path / "data"), "options": ["bind", "ro"]},
+        {"destination": "/etc/resolv.conf", "source": str(tmp_path / "resolv"), "options": ["bind"]},
+    ]
+    made = translated(bundle(mounts=mounts))
+    data = str(tmp_path / "data")
+    assert list(made.container.mounts) == [
+        Mount(data, "/data", False),
+        Mount(data, "/ro", True),
+        Mount(str(tmp_path / "resolv"), "/etc/resolv.conf", True),
+    ]
+    assert "mount /etc/resolv.conf is read-only, because it is a file of the engine" in made.notes
+
+
+def test_a_socket_of_the_host_is_left_out_with_a_note(bundle: Make, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        mounts = [{"destination": "/s", "type": "bind", "source": str(tmp_path / "s")}]
+        made = translated(bundle(mounts=mounts))
+    assert not made.container.mounts
+    assert f"mount /s is left out, because {tmp_path / 's'} is a socket of the host" in made.notes
+
+
+def test_a_mount_whose_source_is_missing_is_refused_in_the_words_that_engines_expect(bundle: Make) -> None:
+    with pytest.raises(RuntimeFault, match=r"mount source /no/where: no such file or directory"):
+        translated(bundle(mounts=[{"destination": "/x", "type": "bind", "source": "/no/where"}]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"linux": {"namespaces": [{"type": "pid"}, {"type": "ipc"}]}}, "cannot have the host's network"),
+        ({"linux": {"namespaces": [{"type": "network"}, {"type": "ipc"}]}}, "cannot see the host's processes"),
+        ({"linux": {"namespaces": [{"type": "network"}, {"type": "pid"}]}}, "cannot have the host's IPC"),
+        ({"linux": {"devices": [{"path": "/dev/fuse", "type": "c"}]}}, "device /dev/fuse of the host"),
+        (
+            {
+                "linux": {
+                    "namespaces": [{"type": name} for name in ("network", "pid", "ipc", "user")],
+                    "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 1}],
+                }
+            },
+            "user ids of its own",
+        ),
+    ],
+)
+def test_what_no_vm_can_do_is_refused_in_one_sentence(bundle: Make, fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence):
+        translated(bundle(**fields))
+
+
+@pytest.mark.parametrize("name", ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"])
+def test_a_member_of_a_sandbox_names_the_container_whose_vm_it_shares(bundle: Make, name: str) -> None:
+    config = spec.read(bundle(annotations={name: "box"}) / "config.json", spec.Spec)
+    assert translate.sandbox(config, "c1") == "box"
+    assert translate.sandbox(config, "box") == ""
+
+
+def test_null_counts_as_a_field_that_is_not_there(bundle: Make) -> None:
+    assert spec.parse(b'{"process": {"args": ["x"], "env": null}, "mounts": null}', spec.Spec, "it").mounts == []
+
+
+def test_a_document_of_another_shape_is_refused_with_the_place(bundle: Make) -> None:
+    with pytest.raises(RuntimeFault, match=r"it is not valid: Expected `array`.*process\.args"):
+        spec.parse(b'{"process": {"args": "x"}}', spec.Spec, "it")
