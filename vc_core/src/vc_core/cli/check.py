@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import vc_core
-from vc_core.cli import options, output
+from vc_core.cli import options, output, tables
 from vc_core.text import printable
 
 if TYPE_CHECKING:
@@ -48,12 +48,17 @@ def _lines(report: HostReport) -> Iterator[str]:
         if one.source != source:
             source = one.source
             yield printable(source)
-        yield f"  {one.outcome:<7}  {printable(one.name):<{width}}  {printable(one.found)}".rstrip()
+        yield f"  {_outcome(one.outcome)}  {printable(one.name):<{width}}  {printable(one.found)}".rstrip()
         yield from _wrapped(one.meaning)
         if one.remedy:
             yield from _wrapped(f"To mend it: {one.remedy}")
     yield ""
     yield _summary(report)
+
+
+def _outcome(word: str) -> str:
+    padded = f"{word:<7}"
+    return tables.coloured(padded) if tables.has_colours(output.stdout_fd()) else padded
 
 
 def _wrapped(text: str) -> Iterable[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from vc_core.cli import options, output
+from vc_core.cli import listing, output
+from vc_core.cli.listing import Listing
 from vc_core.store.roots import CACHE_VARIABLE, ROOT_VARIABLE, TEMPLATES_VARIABLE, Roots
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def config() -> None:
 
 
 @config.command()
-@options.json_option
-def show(as_json: bool) -> None:
+@listing.lists("names")
+def show(listing: Listing) -> None:
     """Show each default value, and whether it is built in or comes from a file or from the environment.
 
     Example: virtc config show
@@ -41,10 +42,11 @@ def show(as_json: bool) -> None:
 
     roots = Roots.from_environment()
     values = [*_of_files(SettingsFiles.read(roots.environment)), *_of_environment(roots)]
-    if as_json:
-        output.print_json([one._asdict() for one in values])
-        return
-    shown = [(one.name, _text(one.value), one.origin) for one in values]
+    listing.show([one._asdict() for one in values], lambda one: str(one["name"]), _print)
+
+
+def _print(values: Sequence[Mapping[str, object]]) -> None:
+    shown = [(str(one["name"]), _text(one["value"]), str(one["origin"])) for one in values]
     output.print_table(("NAME", "VALUE", "FROM"), shown)
 
 

@@ -10,13 +10,15 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import identifiers, notices, options, output
+from vc_core.cli import identifiers, listing, notices, options, output
 from vc_core.cli.exec_options import ExecOptions, detach_keys_option, takes_exec_options
 from vc_core.cli.foreground import foreground, run_command
+from vc_core.cli.listing import Listing
 from vc_core.client.interpreters import run_blocking
 
 if TYPE_CHECKING:
     from vc_core.config.container import ContainerConfig
+    from vc_core.results import ContainerStatus, ContainerUsage
 
 
 @click.group(cls=output.Group)
@@ -131,16 +133,16 @@ def wait(pod_id: str, container_id: str) -> None:
 
 @container.command()
 @identifiers.container
-@options.json_option
-def status(pod_id: str, container_id: str, as_json: bool) -> None:
+@listing.shows
+def status(pod_id: str, container_id: str, listing: Listing) -> None:
     """Show a container, and where its output is logged.
 
     Example: virtc container status POD web
     """
-    found = vc_core.status_container(pod_id, container_id)
-    if as_json:
-        output.print_json(found)
-        return
+    listing.show_one(vc_core.status_container(pod_id, container_id), _print_status)
+
+
+def _print_status(found: ContainerStatus) -> None:
     output.print_table(("CONTAINER ID", "STATE"), [(found.id, str(found.state))])
     output.print_details(container_details(found))
 
@@ -160,16 +162,16 @@ _USAGE = (
 
 @container.command()
 @identifiers.container
-@options.json_option
-def stats(pod_id: str, container_id: str, as_json: bool) -> None:
+@listing.shows
+def stats(pod_id: str, container_id: str, listing: Listing) -> None:
     """Show what a running container uses of processors, memory and disks; sizes in bytes.
 
     Example: virtc container stats POD web
     """
-    found = vc_core.stats_container(pod_id, container_id)
-    if as_json:
-        output.print_json(found)
-        return
+    listing.show_one(vc_core.stats_container(pod_id, container_id), _print_usage)
+
+
+def _print_usage(found: ContainerUsage) -> None:
     values = (getattr(found, name) for _, name, _ in _USAGE)
     shown = ["-" if value is None else form.format(value) for value, (_, _, form) in zip(values, _USAGE, strict=True)]
     output.print_table([title for title, _, _ in _USAGE], [shown])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from vc_core.cli import output
+from vc_core.cli import listing, output
+from vc_core.cli.listing import Listing
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverNotFoundError
 from vc_core.text import printable
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
 @click.command(cls=output.Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--check", is_flag=True, help="Hold each driver to its contract; exit 1 when one breaks it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
+@listing.lists("names")
+def drivers(names: tuple[str, ...], check: bool, listing: Listing) -> int:
     """List the installed drivers: kind, name, distribution, version, and whether they can work on this host.
 
     With names, only those, and their options. Each is looked at in a process of its own, so a broken one disturbs no
@@ -38,22 +41,23 @@ def drivers(names: tuple[str, ...], check: bool, as_json: bool) -> int:
         raise DriverNotFoundError(f"no driver {missing[0]!r} is installed; {advice(missing[0], installed)}")
     if not any(one.kind != "extension" for one in found) and not names:
         output.echo(f"virtc: no driver is installed; {INSTALL_DEFAULTS}", err=True)
-    if as_json:
-        output.print_json(found)
-    else:
-        headers = ("KIND", "NAME", "DISTRIBUTION", "VERSION", "USABLE", "CONTRACT")
-        rows = [
-            (one.kind, one.name, one.distribution, one.version,
-             "; ".join(one.problems) or "yes", "broken" if one.violations else "kept")
-            for one in found
-        ]  # fmt: skip
-        shown = len(headers) if check else len(headers) - 1
-        output.print_table(headers[:shown], [row[:shown] for row in rows])
-        for violation in (violation for one in found for violation in one.violations if check):
-            output.echo(printable(violation))
-        for one in found if names and not check else ():
-            _print_options(one)
+    listing.show(found, lambda one: one.name, partial(_print, check, bool(names)))
     return 1 if check and any(one.violations for one in found) else 0
+
+
+def _print(check: bool, are_named: bool, found: Sequence[CheckReport]) -> None:
+    headers = ("KIND", "NAME", "DISTRIBUTION", "VERSION", "USABLE", "CONTRACT")
+    rows = [
+        (one.kind, one.name, one.distribution, one.version,
+         "; ".join(one.problems) or "yes", "broken" if one.violations else "kept")
+        for one in found
+    ]  # fmt: skip
+    shown = len(headers) if check else len(headers) - 1
+    output.print_table(headers[:shown], [row[:shown] for row in rows])
+    for violation in (violation for one in found for violation in one.violations if check):
+        output.echo(printable(violation))
+    for one in found if are_named and not check else ():
+        _print_options(one)
 
 
 def _print_options(driver: CheckReport) -> None:

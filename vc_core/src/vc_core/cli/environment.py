@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
-
 import vc_core
+from vc_core.cli import output
 from vc_core.config.container import COMMAND_BYTES_MAX, EnvVar
 from vc_core.errors import ConfigError
 
@@ -54,9 +53,11 @@ def _read(name: str) -> Iterator[EnvVar]:
             yield one
 
 
-env_option = click.option(
+_container = output.group_of_options("Container")
+
+env_option = _container(
     "-e", "--env", "envs", multiple=True, metavar="NAME[=VALUE]", help="Set a variable, or pass yours; repeatable."
 )
-env_file_option = click.option(
+env_file_option = _container(
     "--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables of a file's lines; repeatable."
 )

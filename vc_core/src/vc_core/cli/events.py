@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from vc_core import client
-from vc_core.cli import identifiers, output, times
+from vc_core.cli import identifiers, listing, output, times
+from vc_core.cli.listing import Listing
 from vc_core.client.interpreters import run_blocking
 from vc_core.text import printable
 
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 @identifiers.pods
 @click.option("-f", "--follow", is_flag=True, help="Wait for more; without --since only for new ones.")
 @times.since_option
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each event.")
-def events(pod_ids: tuple[str, ...], follow: bool, since: float | None, as_json: bool) -> None:
+@listing.takes(
+    click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each event."), listing.format_option
+)
+def events(pod_ids: tuple[str, ...], follow: bool, since: float | None, listing: Listing) -> None:
     """Print what became of pods and containers, of all or of the pods that are named, also of deleted ones.
 
     Example: virtc events -f --since 10m
@@ -31,12 +35,14 @@ def events(pod_ids: tuple[str, ...], follow: bool, since: float | None, as_json:
     try:
         while some := run_blocking(found.following()):
             for event in some:
-                if as_json:
-                    output.print_json_line(event)
-                else:
-                    output.echo(printable(_line(event)))
+                listing.show_step([event], _print, event)
     finally:
         run_blocking(found.close())
+
+
+def _print(events: Sequence[PodEvent]) -> None:
+    for event in events:
+        output.echo(printable(_line(event)))
 
 
 def _line(event: PodEvent) -> str:

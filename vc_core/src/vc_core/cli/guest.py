@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 import vc_core
-from vc_core.cli import options, output
+from vc_core.cli import listing, options, output
+from vc_core.cli.listing import Listing
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST
+
+if TYPE_CHECKING:
+    from vc_core.driver.guest import BuiltGuest
 
 _driver_option = click.option(
     "--guest", "guest_type", default=DEFAULT_GUEST, show_default=True, help="The driver that builds it."
@@ -49,21 +56,18 @@ def build(agent: str, guest_type: str, guest_options: tuple[str, ...], as_json: 
 
 @guest.command(name="list")
 @_driver_option
-@options.json_option
-@options.quiet_option
-def list_(guest_type: str, as_json: bool, quiet: bool) -> None:
+@listing.lists("keys")
+def list_(guest_type: str, listing: Listing) -> None:
     """List the guests that were built, newest last.
 
     Example: virtc guest list
     """
-    found = vc_core.list_guests(guest=guest_type)
-    if as_json:
-        output.print_json(found)
-    elif quiet:
-        output.echo("".join(f"{one.key}\n" for one in found), nl=False)
-    else:
-        rows = [(one.key, one.agent, f"{one.size / 2**20:.1f}", " ".join(one.made_from)) for one in found]
-        output.print_table(("GUEST", "AGENT", "MIB", "MADE FROM"), rows)
+    listing.show(vc_core.list_guests(guest=guest_type), lambda one: one.key, _print_guests)
+
+
+def _print_guests(found: Sequence[BuiltGuest]) -> None:
+    rows = [(one.key, one.agent, f"{one.size / 2**20:.1f}", " ".join(one.made_from)) for one in found]
+    output.print_table(("GUEST", "AGENT", "MIB", "MADE FROM"), rows)
 
 
 @guest.command()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 import vc_core
-from vc_core.cli import options, output
+from vc_core.cli import listing, options, output
+from vc_core.cli.listing import Listing
 
 if TYPE_CHECKING:
     from vc_core.results import ImageStatus
@@ -63,25 +65,22 @@ def import_(source: str, name: str, as_json: bool, quiet: bool) -> None:
 
 
 @image.command(name="list")
-@options.json_option
-@click.option("-q", "--quiet", is_flag=True, help="Print digests only.")
-def list_(as_json: bool, quiet: bool) -> None:
+@listing.lists("digests")
+def list_(listing: Listing) -> None:
     """List the images on this host, and how many pods have a container of each.
 
     Example: virtc image list
     """
-    found = vc_core.list_images()
-    if as_json:
-        output.print_json(found)
-    elif quiet:
-        output.echo("".join(f"{one.digest}\n" for one in found), nl=False)
-    else:
-        rows = [
-            (name, one.digest[:_SHORT], f"{one.size / 2**20:.1f}", str(len(one.pods)))
-            for one in found
-            for name in one.references or ("-",)
-        ]
-        output.print_table(("IMAGE", "DIGEST", "MIB", "PODS"), rows)
+    listing.show(vc_core.list_images(), lambda one: one.digest, _print_images)
+
+
+def _print_images(found: Sequence[ImageStatus]) -> None:
+    rows = [
+        (name, one.digest[:_SHORT], f"{one.size / 2**20:.1f}", str(len(one.pods)))
+        for one in found
+        for name in one.references or ("-",)
+    ]
+    output.print_table(("IMAGE", "DIGEST", "MIB", "PODS"), rows)
 
 
 @image.command()

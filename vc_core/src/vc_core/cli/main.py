@@ -8,6 +8,7 @@ from contextlib import suppress
 import click
 
 from vc_core import __version__
+from vc_core.cli import tables
 from vc_core.cli.output import Group, Invocation, discard_output
 from vc_core.errors import CommandError, CommandTimeoutError, OutputError, StorageError, VCError, refused
 
@@ -87,8 +88,13 @@ def run(arguments: list[str]) -> int:
                 import traceback
 
                 traceback.print_exc()
-            click.echo(f"virtc: {_shown(error)}", err=True)
+            click.echo(f"{_name()}: {_shown(error)}", err=True)
         return _failure(error, invocation)
+
+
+def _name() -> str:
+    """Return the name before an error, which is red on a terminal."""
+    return "\x1b[31mvirtc\x1b[0m" if tables.has_colours(2) else "virtc"
 
 
 def _shown(error: Exception) -> VCError:

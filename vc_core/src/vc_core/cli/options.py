@@ -157,74 +157,77 @@ ready_timeout_option = click.option(
 command_option = click.option(
     "--cmd", help=f"The command as one string, split as a shell does.  [default: {DEFAULT_COMMAND}]"
 )
-guest_option = click.option(
+guest_option = output.group_of_options("Guest")(
     "--guest-option",
     "guest_options",
     multiple=True,
     metavar="NAME=VALUE",
     help="Option of the driver that builds the guest, see virtc drivers NAME; repeatable.",
 )
-mount_option = click.option(
+mount_option = output.group_of_options("Container")(
     "--mount",
     "mounts",
     multiple=True,
     metavar="SOURCE:TARGET[:rw[:size=MIB]]",
     help="Show a host path in the container, which may write as much there; repeatable.",
 )
-tmpfs_option = click.option(
+tmpfs_option = output.group_of_options("Container")(
     "--tmpfs",
     multiple=True,
     metavar="TARGET[:size=MIB]",
     help="Mount an empty directory in the VM's memory; repeatable.",
 )
 
+_container = output.group_of_options("Container")
+_limits = output.group_of_options("Limits and rights of the container")
+
 _CONTAINER_OPTIONS = (
-    click.option(
+    _container(
         "--entrypoint", metavar="CMD", help="Goes before the command instead of the image's, split as a shell does."
     ),
-    click.option("--stop-signal", default="", metavar="SIGNAL", help="What asks it to end.  [default: the image's]"),
+    _container("--stop-signal", default="", metavar="SIGNAL", help="What asks it to end.  [default: the image's]"),
     environment.env_option,
     environment.env_file_option,
-    click.option(
+    _container(
         "-u",
         "--user",
         default="",
         metavar="USER[:GROUP]",
         help="Who runs its command.  [default: that of the image, or root]",
     ),
-    click.option(
+    _container(
         "-w",
         "--workdir",
         default="",
         metavar="DIR",
         help="Directory of its command.  [default: that of the image, or /]",
     ),
-    click.option("--group-add", "groups", multiple=True, metavar="GROUP", help="Further group of it; repeatable."),
-    click.option("--umask", callback=_mask, metavar="OCTAL", help="What the files that it makes lack.  [default: 022]"),
-    click.option(
+    _limits("--group-add", "groups", multiple=True, metavar="GROUP", help="Further group of it; repeatable."),
+    _limits("--umask", callback=_mask, metavar="OCTAL", help="What the files that it makes lack.  [default: 022]"),
+    _limits(
         "--oom-score-adj", type=click.IntRange(-1000, 1000), metavar="N", help="With 1000 the kernel kills it first."
     ),
     mount_option,
     tmpfs_option,
-    click.option("--read-only", is_flag=True, help="The container cannot write to its root file system."),
-    click.option("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
-    click.option("--overlay-size", type=_COUNT, default=0, metavar="MIB", help="What it may write there otherwise."),
-    click.option("--memory-limit", type=_COUNT, default=0, metavar="MIB", help="Memory that it may use; 0: no limit."),
-    click.option("--pids-limit", type=_COUNT, default=0, metavar="N", help="Processes that it may have; 0: no limit."),
-    click.option(
+    _limits("--read-only", is_flag=True, help="The container cannot write to its root file system."),
+    _limits("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
+    _limits("--overlay-size", type=_COUNT, default=0, metavar="MIB", help="What it may write there otherwise."),
+    _limits("--memory-limit", type=_COUNT, default=0, metavar="MIB", help="Memory that it may use; 0: no limit."),
+    _limits("--pids-limit", type=_COUNT, default=0, metavar="N", help="Processes that it may have; 0: no limit."),
+    _limits(
         "--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Limit of its processes; repeatable."
     ),
-    click.option("--cap-add", multiple=True, metavar="NAME", help="Give it this capability; ALL for all; repeatable."),
-    click.option("--cap-drop", multiple=True, metavar="NAME", help="Take this capability; ALL for all; repeatable."),
-    click.option("--isolate", is_flag=True, help="Other containers of the pod cannot reach its processes."),
-    click.option(
+    _limits("--cap-add", multiple=True, metavar="NAME", help="Give it this capability; ALL for all; repeatable."),
+    _limits("--cap-drop", multiple=True, metavar="NAME", help="Take this capability; ALL for all; repeatable."),
+    _limits("--isolate", is_flag=True, help="Other containers of the pod cannot reach its processes."),
+    _limits(
         "--pid-namespace",
         type=click.Choice(["pod", "own"]),
         default="pod",
         show_default=True,
         help="With own it sees its own processes only, and its command is pid 1.",
     ),
-    click.option("--new-privileges", is_flag=True, help="Let set-user-id programs give rights, as sudo needs."),
+    _limits("--new-privileges", is_flag=True, help="Let set-user-id programs give rights, as sudo needs."),
 )
 
 

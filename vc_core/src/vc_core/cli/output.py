@@ -6,14 +6,16 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any, Self, TextIO
 
 import click
 
+from vc_core.cli import tables
 from vc_core.errors import OutputError
 from vc_core.store.roots import fix_roots
 from vc_core.text import printable
@@ -82,8 +84,41 @@ def write(data: bytes, err: bool = False) -> None:
     echo(data, nl=False, err=err)
 
 
+#: Options from which on the help of a command shows them in groups.
+_MANY = 20
+
+_OTHERS = "Options"
+
+
+class GroupedOption(click.Option):
+    """An option with the title of the group in which the help shows it."""
+
+    def __init__(self, *args: Any, group: str = _OTHERS, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.group = group
+
+
+def group_of_options(title: str) -> Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    """Return what makes options of a group, used as ``click.option``."""
+    return partial(click.option, cls=GroupedOption, group=title)
+
+
 class Command(click.Command):
     """A command of virtc: before its function runs, no plug-in is loaded; after that, none can print or move roots."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, in groups if they are many."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        parameters = self.get_params(ctx)
+        for one in parameters:
+            if (record := one.get_help_record(ctx)) is not None:
+                group = one.group if isinstance(one, GroupedOption) and len(parameters) >= _MANY else _OTHERS
+                groups.setdefault(group, []).append(record)
+        others = groups.pop(_OTHERS, [])
+        for title, records in [*groups.items(), (_OTHERS, others)]:
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -134,12 +169,14 @@ def expect_command() -> None:
     click.get_current_context().ensure_object(Invocation).runs_command = True
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns padded with spaces, two at least, without blanks at the end of a line."""
-    cells = [headers, *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
-    echo("\n".join(lines))
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool = False) -> None:
+    """Print columns: on a terminal in colours, and cut where they do not fit unless ``whole``; elsewhere all as it is.
+
+    Raises as :func:`echo`.
+    """
+    fd = stdout_fd()
+    width = None if whole else tables.width_of(fd)
+    echo("\n".join(tables.table(headers, rows, width, tables.has_colours(fd))))
 
 
 def print_details(rows: Sequence[tuple[str, str, str]]) -> None:
@@ -147,7 +184,7 @@ def print_details(rows: Sequence[tuple[str, str, str]]) -> None:
     shown = [row for row in rows if row[2]]
     if shown:
         echo()
-        print_table(("OF", "DETAIL", "VALUE"), shown)
+        print_table(("OF", "DETAIL", "VALUE"), shown, whole=True)
 
 
 def with_time(event: str, moment: float | None) -> str:
@@ -205,7 +242,10 @@ def _as_utf8(value: Any) -> Any:
 
 
 class ShownProgress:
-    """Shows progress on a terminal, as one line that is gone afterwards; elsewhere nothing. Called with each step."""
+    """Shows progress, and for how long, on a terminal, as one line that is gone afterwards; elsewhere nothing.
+
+    Called with each step.
+    """
 
     def __init__(self) -> None:
         self._shown: Any = None
@@ -224,7 +264,7 @@ class ShownProgress:
         if self._shown is None:
             self._start()
         self._shown.update(
-            self._task, description=phrase, completed=fraction or 0, total=None if fraction is None else 1
+            self._task, description=printable(phrase), completed=fraction or 0, total=None if fraction is None else 1
         )
 
     def stop(self) -> None:
@@ -235,9 +275,10 @@ class ShownProgress:
 
     def _start(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
+        text = TextColumn("{task.description}", markup=False)  # a phrase may name what others chose
+        columns = (SpinnerColumn(), text, BarColumn(), TimeElapsedColumn())
         self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
         self._shown.start()
         self._task = self._shown.add_task("", total=None)

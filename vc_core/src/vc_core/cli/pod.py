@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,11 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import identifiers, notices, options, output, times, tracing
+from vc_core.cli import identifiers, listing, notices, options, output, times, tracing
 from vc_core.cli.exec_options import ExecOptions, takes_exec_options
 from vc_core.cli.filters import Filter, takes_filter
 from vc_core.cli.foreground import run_command
+from vc_core.cli.listing import Listing
 from vc_core.client.interpreters import run_blocking
 
 if TYPE_CHECKING:
@@ -71,34 +73,28 @@ def delete(pod_id: str, force: bool) -> None:
 
 @pod.command(name="list")
 @takes_filter("label", "state")
-@options.json_option
-@options.quiet_option
-def list_(wanted: Filter, as_json: bool, quiet: bool) -> None:
+@listing.lists()
+def list_(wanted: Filter, listing: Listing) -> None:
     """List all pods.
 
-    Example: virtc pod list --filter label=team=web --filter state=running
+    Example: virtc pod list --filter label=team=web --format '{id} {state}'
     """
     pods = [one for one in vc_core.list_pods() if wanted.passes(one)]
-    if as_json:
-        output.print_json(pods)
-    elif quiet:
-        output.echo("".join(f"{one.id}\n" for one in pods), nl=False)
-    else:
-        _print_pods(pods)
+    listing.show(pods, lambda one: one.id, _print_pods)
 
 
 @pod.command()
 @identifiers.pod
-@options.json_option
-def status(pod_id: str, as_json: bool) -> None:
+@listing.shows
+def status(pod_id: str, listing: Listing) -> None:
     """Show a pod, its containers, and where their output is logged.
 
     Example: virtc pod status POD
     """
-    found = vc_core.status_pod(pod_id)
-    if as_json:
-        output.print_json(found)
-        return
+    listing.show_one(vc_core.status_pod(pod_id), _print_status)
+
+
+def _print_status(found: PodStatus) -> None:
     _print_pods([found])
     output.echo()
     output.print_table(("CONTAINER ID", "STATE"), [(one.id, str(one.state)) for one in found.containers])
@@ -164,7 +160,7 @@ def enter(pod_id: str, argv: tuple[str, ...], cmd: str | None, wanted: ExecOptio
     return run_command(partial(client.containers.enter_pod, pod_id), command, wanted)
 
 
-def _print_pods(pods: list[PodStatus]) -> None:
+def _print_pods(pods: Sequence[PodStatus]) -> None:
     rows = [
         (one.id, str(one.state), _ready(one), _age(one), one.hypervisor, one.agent, _ports(one), one.pool)
         for one in pods

@@ -44,79 +44,85 @@ _AGENT_FLAGS = (
 #: The default of an option that the configuration file can set.
 _HOST_DEFAULT = "[default: the configuration file's, else {}]"
 
+_pod = output.group_of_options("Pod")
+_container = output.group_of_options("Container")
+_network = output.group_of_options("Network")
+_drivers = output.group_of_options("Drivers")
+_guest = output.group_of_options("Guest")
+
 _OPTIONS = (
-    click.option(
+    _pod(
         "-f",
         "--file",
         "pod_file",
         metavar="FILE",
         help="Make the pod that a file describes, in YAML, JSON or TOML; - is the standard input.",
     ),
-    click.option(
+    _pod(
         "--file-format",
         type=click.Choice(("yaml", "json", "toml")),
         help="Format of that file.  [default: by its suffix, or by its content]",
     ),
-    click.option("--id", "pod_id", default="", metavar="POD", help="The new pod's id.  [default: a UUID]"),
-    click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the pod; repeatable."),
-    click.option(
+    _pod("--id", "pod_id", default="", metavar="POD", help="The new pod's id.  [default: a UUID]"),
+    _pod("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the pod; repeatable."),
+    _container(
         "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
     ),
-    click.option(
+    _container(
         "--image",
         default="",
         metavar="IMAGE",
         help="The image that the container is made of, instead of --bundle; with --kernel alone, --initramfs.",
     ),
-    click.option("--console", default="", metavar="PATH", help="Run the container on this terminal, a pty of yours."),
-    click.option("--pod-rootfs", default="", metavar="DIR", help="Root file system of the pod itself, for pod enter."),
-    click.option(
+    _container("--console", default="", metavar="PATH", help="Run the container on this terminal, a pty of yours."),
+    _pod("--pod-rootfs", default="", metavar="DIR", help="Root file system of the pod itself, for pod enter."),
+    _container(
         "--init-cmd",
         help=f"The command as one string, split as a shell does.  [default: the image's, or {options.DEFAULT_COMMAND}]",
     ),
-    click.option(
+    _pod(
         "--shm-size",
         type=click.IntRange(min=0),
         default=0,
         metavar="MIB",
         help="The /dev/shm that its containers share; 0: each has 64 MiB of its own.",
     ),
-    click.option("--hostname", default="", metavar="NAME", help="Host name of the VM.  [default: the pod's id]"),
-    click.option(
+    _pod("--hostname", default="", metavar="NAME", help="Host name of the VM.  [default: the pod's id]"),
+    _pod(
         "--sysctl",
         "sysctls",
         multiple=True,
         metavar="NAME=VALUE",
         help="Parameter of the guest's kernel while it runs; repeatable.",
     ),
-    click.option("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the host's default."),
-    click.option(
+    _pod("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the host's default."),
+    _pod(
         "--memory",
         type=click.IntRange(min=0),
         default=0,
         metavar="MIB",
         help="MiB of memory; 0 for the host's default.",
     ),
-    click.option(
+    _pod(
         "--volume",
         "volumes",
         multiple=True,
         metavar="TAG:PATH[:rw]",
         help="Share a host directory with the VM; repeatable.",
     ),
-    click.option(
+    _pod(
         "--socket",
         "sockets",
         multiple=True,
         metavar="DEVICE:ID:PATH:NAME",
         help="Give the VM a serial port that is a socket here; repeatable.",
     ),
-    click.option(
+    _network(
         "--network",
         type=click.Choice(("none", "user", "tap")),
         help="How the VM is connected.  [default: none; user with --publish or --outbound, tap with --tap]",
     ),
-    click.option(
+    _network(
         "-p",
         "--publish",
         "forwards",
@@ -124,52 +130,48 @@ _OPTIONS = (
         metavar="[HOST:]GUEST[/udp]",
         help="Lead a port of 127.0.0.1 to a port of the VM; repeatable.",
     ),
-    click.option("--outbound", is_flag=True, help="Let the VM reach what this host reaches."),
-    click.option("--tap", default="", metavar="DEVICE", help="Connect the VM to this tap device."),
-    click.option(
-        "--address", "addresses", multiple=True, metavar="ADDRESS/BITS", help="Address of the VM; repeatable."
-    ),
-    click.option("--gateway", default="", metavar="ADDRESS", help="Default route of the VM."),
-    click.option("--dns", multiple=True, metavar="ADDRESS", help="Name server of the VM; repeatable."),
-    click.option("--agent", default="", help=f"Driver of the agent.  {_HOST_DEFAULT.format(DEFAULT_AGENT)}"),
-    click.option(
+    _network("--outbound", is_flag=True, help="Let the VM reach what this host reaches."),
+    _network("--tap", default="", metavar="DEVICE", help="Connect the VM to this tap device."),
+    _network("--address", "addresses", multiple=True, metavar="ADDRESS/BITS", help="Address of the VM; repeatable."),
+    _network("--gateway", default="", metavar="ADDRESS", help="Default route of the VM."),
+    _network("--dns", multiple=True, metavar="ADDRESS", help="Name server of the VM; repeatable."),
+    _drivers("--agent", default="", help=f"Driver of the agent.  {_HOST_DEFAULT.format(DEFAULT_AGENT)}"),
+    _drivers(
         "--agent-option",
         "agent_options",
         multiple=True,
         metavar="NAME=VALUE",
         help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
-    *(click.option(flag, name, default="", metavar=metavar, help=text) for flag, name, metavar, text in _AGENT_FLAGS),
-    click.option(
-        "--hypervisor", default="", help=f"Driver of the hypervisor.  {_HOST_DEFAULT.format(DEFAULT_HYPERVISOR)}"
-    ),
-    click.option(
+    *(_drivers(flag, name, default="", metavar=metavar, help=text) for flag, name, metavar, text in _AGENT_FLAGS),
+    _drivers("--hypervisor", default="", help=f"Driver of the hypervisor.  {_HOST_DEFAULT.format(DEFAULT_HYPERVISOR)}"),
+    _drivers(
         "--hypervisor-option",
         "hypervisor_options",
         multiple=True,
         metavar="NAME=VALUE",
         help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
-    click.option("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
-    click.option(
+    _drivers("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
+    _pod(
         "--strict/--no-strict",
         default=None,
         help="Let it start in a full jail only, or in the best there is.  [default: the configuration file's]",
     ),
-    click.option("--guest", default="", help="Driver that builds the guest.  [default: the hypervisor's]"),
+    _guest("--guest", default="", help="Driver that builds the guest.  [default: the hypervisor's]"),
     options.guest_option,
-    click.option(
+    _guest(
         "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --initramfs)."
     ),
-    click.option("--initramfs", default="", metavar="FILE", help="Boot with this initramfs or disk (with --kernel)."),
-    click.option(
+    _guest("--initramfs", default="", metavar="FILE", help="Boot with this initramfs or disk (with --kernel)."),
+    _guest(
         "--template/--no-template",
         "template",
         default=True,
         show_default=True,
         help="Start as a clone of a saved VM of the same kind, where that can be.",
     ),
-    click.option(
+    _guest(
         "--kernel-param",
         "kernel_params",
         multiple=True,

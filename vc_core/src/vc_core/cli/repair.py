@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
 import click
 
 import vc_core
-from vc_core.cli import options, output
+from vc_core.cli import listing, output
+from vc_core.cli.listing import Listing
+
+if TYPE_CHECKING:
+    from vc_core.results import Repair
 
 
 @click.command(cls=output.Command)
 @click.option("--apply", is_flag=True, help="Mend what disagrees.  [default: only list it]")
-@options.json_option
-def repair(apply: bool, as_json: bool) -> int:
+@listing.lists("ids of pods")
+def repair(apply: bool, listing: Listing) -> int:
     """List where the records, processes and files of pods disagree, and mend that with --apply.
 
     Other commands mend what concerns their own pod, so this is for a look at all of them, after a crash of the host for
@@ -20,11 +28,13 @@ def repair(apply: bool, as_json: bool) -> int:
     Example: virtc repair --apply
     """
     found = vc_core.repair(apply=apply)
-    if as_json:
-        output.print_json(found)
-    elif found:
-        rows = [(one.pod, one.found, "yes" if one.mended else one.problem or one.remedy) for one in found]
-        output.print_table(("POD", "FOUND", "MENDED" if apply else "TO MEND IT"), rows)
-    else:
-        output.echo("Records, processes and files of all pods agree.")
+    listing.show(found, lambda one: one.pod, partial(_print, apply))
     return 0 if all(one.mended for one in found) else 1
+
+
+def _print(apply: bool, found: Sequence[Repair]) -> None:
+    if not found:
+        output.echo("Records, processes and files of all pods agree.")
+        return
+    rows = [(one.pod, one.found, "yes" if one.mended else one.problem or one.remedy) for one in found]
+    output.print_table(("POD", "FOUND", "MENDED" if apply else "TO MEND IT"), rows)

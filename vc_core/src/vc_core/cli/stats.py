@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from vc_core import client
-from vc_core.cli import identifiers, output
+from vc_core.cli import identifiers, listing, output
+from vc_core.cli.listing import Listing
 from vc_core.client.interpreters import run_blocking
 
 if TYPE_CHECKING:
@@ -27,8 +29,11 @@ _CLEAR = "\x1b[H\x1b[J"
 @identifiers.pods
 @click.option("--no-stream", is_flag=True, help="Measure for one interval, and end.")
 @click.option("--interval", type=float, default=1.0, show_default=True, metavar="SECONDS", help="Time between two.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each measurement.")
-def stats(pod_ids: tuple[str, ...], no_stream: bool, interval: float, as_json: bool) -> None:
+@listing.takes(
+    click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each measurement."),
+    listing.format_option,
+)
+def stats(pod_ids: tuple[str, ...], no_stream: bool, interval: float, listing: Listing) -> None:
     """Show what pods use, all that run or those that are named, until this is interrupted.
 
     The line of a pod is what its VM and supervisor use of this host; that of a container, what it uses in the guest.
@@ -42,19 +47,16 @@ def stats(pod_ids: tuple[str, ...], no_stream: bool, interval: float, as_json: b
         found = run_blocking(sampler.take())
         now = {one.pod_id: one for one in found}
         if before is not None or not no_stream:
-            if as_json:
-                output.print_json_line(found)
-            else:
-                _show(before or {}, now)
+            listing.show_step(found, partial(_show, before or {}), found)
         if before is not None and no_stream:
             return
         before = now
 
 
-def _show(before: Samples, now: Samples) -> None:
+def _show(before: Samples, found: Sequence[PodUsage]) -> None:
     if before and os.isatty(output.stdout_fd()):
         output.echo(_CLEAR, nl=False)
-    output.print_table(_HEADERS, list(_rows(before, now)))
+    output.print_table(_HEADERS, list(_rows(before, {one.pod_id: one for one in found})))
 
 
 def _rows(before: Samples, now: Samples) -> Iterator[list[str]]:

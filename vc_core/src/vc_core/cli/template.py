@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 import vc_core
-from vc_core.cli import options, output
+from vc_core.cli import listing, options, output
+from vc_core.cli.listing import Listing
 from vc_core.cli.pod_options import describes_pod
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
+    from vc_core.results import TemplateStatus
 
 
 @click.group(cls=output.Group)
@@ -35,31 +38,28 @@ def create(config: PodConfig, quiet: bool) -> None:
 
 
 @template.command(name="list")
-@options.json_option
-@options.quiet_option
-def list_(as_json: bool, quiet: bool) -> None:
+@listing.lists()
+def list_(listing: Listing) -> None:
     """List the templates, the one that was used last at the end.
 
     Example: virtc template list
     """
-    found = vc_core.list_templates()
-    if as_json:
-        output.print_json(found)
-    elif quiet:
-        output.echo("".join(f"{one.kind}\n" for one in found), nl=False)
-    else:
-        rows = [
-            (
-                one.kind,
-                one.hypervisor,
-                one.agent,
-                str(one.memory or "default"),
-                str(one.vcpus or "default"),
-                f"{one.size / 2**20:.1f}",
-            )
-            for one in found
-        ]
-        output.print_table(("TEMPLATE", "HYPERVISOR", "AGENT", "MEMORY", "CPUS", "MIB"), rows)
+    listing.show(vc_core.list_templates(), lambda one: one.kind, _print_templates)
+
+
+def _print_templates(found: Sequence[TemplateStatus]) -> None:
+    rows = [
+        (
+            one.kind,
+            one.hypervisor,
+            one.agent,
+            str(one.memory or "default"),
+            str(one.vcpus or "default"),
+            f"{one.size / 2**20:.1f}",
+        )
+        for one in found
+    ]
+    output.print_table(("TEMPLATE", "HYPERVISOR", "AGENT", "MEMORY", "CPUS", "MIB"), rows)
 
 
 @template.command()

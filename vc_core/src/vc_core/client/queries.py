@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vc_core.client.interpreters import InThread, Operation, run_blocking
 from vc_core.config.labels import checked_labels, has_labels
-from vc_core.errors import PodNotFoundError, VCError
+from vc_core.errors import VCError
 from vc_core.results import ContainerStatus, PodStatus
 from vc_core.store.status import all_pods, container_status, effective_record, only_container, pod_status
 from vc_core.store.status import find_container as find_container_record
@@ -25,7 +25,7 @@ def find_pod(text: str) -> Operation[str]:
     def look() -> str:
         pod_id = store.find(text)
         if not store.exists(pod_id):
-            raise PodNotFoundError(f"no pod has the id {text!r}; 'virtc pod list' shows all")
+            raise store.not_found(text)
         return pod_id
 
     found: str = yield InThread(look)

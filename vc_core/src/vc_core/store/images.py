@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from vc_core.config.image import ImageReference
+from vc_core.config.values import similar_name
 from vc_core.errors import BusyError, ImageError, ImageNotFoundError, StateError, StorageError, VCError
 from vc_core.results import ImageStatus
 from vc_core.store import files, locks
@@ -142,8 +143,9 @@ class Images:
         Raises ImageNotFoundError, ImageError, StorageError.
         """
         if not reference.digest:
-            if (found := self._names().get(str(reference))) is None:
-                raise _not_found(str(reference))
+            names = self._names()
+            if (found := names.get(str(reference))) is None:
+                raise _not_found(str(reference), similar_name(str(reference), names))
             return found
         every = self._digests()
         if reference.digest in every:
@@ -363,8 +365,9 @@ class Images:
                         lock.release()
 
 
-def _not_found(called: str) -> ImageNotFoundError:
-    return ImageNotFoundError(f"image {called!r} is not on this host; 'virtc image pull' fetches it")
+def _not_found(called: str, meant: str = "") -> ImageNotFoundError:
+    hint = f"did you mean {meant!r}? " if meant else ""
+    return ImageNotFoundError(f"image {called!r} is not on this host; {hint}'virtc image pull' fetches it")
 
 
 def _named(pods: list[str]) -> str:

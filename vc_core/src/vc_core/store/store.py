@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vc_core import failpoints
 from vc_core.config.ids import ID_PATTERN, check_id, is_new_id
+from vc_core.config.values import similar_name
 from vc_core.errors import PodExistsError, PodNotFoundError, StorageError, VCError
 from vc_core.frozen import frozen
 from vc_core.store import files, locks, records
@@ -68,6 +69,12 @@ class Store:
             names = ", ".join(map(repr, found[:_SHOWN])) + (f" and {len(found) - _SHOWN} more" * (len(found) > _SHOWN))
             raise PodNotFoundError(f"the ids of {len(found)} pods begin with {text!r}: {names}; give more of the id")
         return found[0] if found else text
+
+    def not_found(self, text: str) -> PodNotFoundError:
+        """Return the error for an id that no pod has; it proposes a similar one."""
+        meant = similar_name(text, self.ids())
+        hint = f"did you mean {meant!r}? " if meant else ""
+        return PodNotFoundError(f"no pod has the id {text!r}; {hint}'virtc pod list' shows all")
 
     def holding(self, lock: FileLock) -> Store:
         """Return a store that writes records only until ``lock`` is released, which another thread may do."""
@@ -143,7 +150,7 @@ class Store:
                 return files.read_whole(path)
             except FileNotFoundError:
                 if not self.exists(pod_id):
-                    raise PodNotFoundError(f"no pod has the id {pod_id!r}; 'virtc pod list' shows all") from None
+                    raise self.not_found(pod_id) from None
         raise StorageError(f"record {str(path)!r} of pod {pod_id!r} is missing; delete the pod with --force")
 
     def exists(self, pod_id: str) -> bool:
