@@ -140,13 +140,23 @@ def pod(bundle: Path, root: Path) -> Iterator[vc.Pod]:
 
 
 @pytest.fixture(autouse=True)
-def no_pod_outlives_its_test() -> Iterator[None]:
-    """Delete the pods that a failing test leaves, so that it is the only one to fail."""
-    before = {one.id for one in vc.list_pods()}
+def no_pod_outlives_its_test(root: Path) -> Iterator[None]:
+    """Delete the pods that a failing test leaves, so that it is the only one to fail; then no file is left either."""
+    before, files = {one.id for one in vc.list_pods()}, _files(root, set())
     yield
     for one in vc.list_pods():
         if one.id not in before and one.id != "shared":
             vc.delete_pod(one.id, force=True)
+    assert _files(root, {one.id for one in vc.list_pods()}) - files == set()
+
+
+def _files(root: Path, pods: set[str]) -> set[str]:
+    """Return the files and directories below both roots, hidden ones too, but those of pods that there are."""
+    found = {str(path.relative_to(root)) for path in root.rglob("*")}
+    of_pods = {f"{kind}/{pod_id}" for kind in ("state/pods", "state/locks", "run/pods") for pod_id in pods}
+    of_pods |= {f"{path}.lock" for path in of_pods} | {"state/images"}
+    lasting = {"state", "state/events", "state/pods", "state/locks", "run", "run/pods"}
+    return {path for path in found - lasting if not any(f"{path}/".startswith(f"{one}/") for one in of_pods)}
 
 
 def virtc(*arguments: str, stdin: bytes = b"", timeout: float = 120) -> subprocess.CompletedProcess[bytes]:

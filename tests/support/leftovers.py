@@ -7,11 +7,13 @@ from typing import Any
 from forked import Server
 
 #: Lists pods, deletes the pod if it is listed, and lists the files that are left below state and run root, hidden ones
-#: too. Directories that both roots always have, and the file of events, are not counted. Prints the pods, the seconds
-#: of the delete, the files.
+#: too. Directories that both roots always have, the file of events and whole images are not counted. Prints the pods,
+#: the seconds of the delete, the files.
 _LOOK = """
 import contextlib, json, os, time
+from pathlib import Path
 import vc_core as vc
+from vc_core.store.images import Images
 from vc_core.store.roots import Roots
 listed = {one.id: [one.state, one.reason] for one in vc.list_pods()}
 if STOP:
@@ -32,6 +34,9 @@ left = [
     for name in [*files, *(directories if top not in (str(roots.state), str(roots.run)) else [])]
     if os.path.join(top, name) != str(roots.state / "events")
 ]
+images = roots.state / "images"
+whole = [images / "names.json", images / ".lock", *(Path(one.root_fs).parent for one in Images(roots).all())]
+left = [path for path in left if not path.startswith(tuple(map(str, whole)))]
 print(json.dumps([listed, seconds, left]))
 """
 

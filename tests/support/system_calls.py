@@ -1,15 +1,13 @@
 """Lets each system call of an operation fail, or kill the process at it, and looks at what is left.
 
-``python -m system_calls`` does that at every call of every operation, which takes minutes; the tests do it at a part.
+``./dev soak 30m calls`` does that at every call of every operation; the tests do it at a part.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -172,22 +170,3 @@ def campaign(top: Path) -> Iterator[Campaign]:
     (top / "work").mkdir()
     with Server(variables, top / "work") as server:
         yield Campaign(server, top)
-
-
-def main(operations: Sequence[str]) -> int:
-    """Try all points of these operations, or of all; print what is wrong, and return the exit code."""
-    with tempfile.TemporaryDirectory() as top, campaign(Path(top)) as every:
-        tried = wrong = 0
-        for operation in operations or OPERATIONS:
-            for point in every.points(operation):
-                tried += 1
-                for problem in every.problems(point):
-                    wrong += 1
-                    print(f"{point}: {problem}", flush=True)
-            print(f"{operation}: {tried} points so far, {wrong} problems", flush=True)
-    return int(wrong > 0)
-
-
-if __name__ == "__main__":
-    os.environ["VIRTCONTAINERS_TEMPLATES"] = "off"
-    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,7 @@
 """More than one builder at a time, and builds that are cancelled or killed."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -107,4 +108,17 @@ Maker(GuestPayload({"/init": sys.argv[1]}, modules=("share", "within")), Path(sy
     assert len(maker.left_overs()) == 1
     assert maker.find() is None
     assert maker.build() == maker.find()
+    assert maker.left_overs() == []
+
+
+@pytest.mark.usefixtures("repository")
+def test_what_a_killed_builder_left_goes_with_any_guest_unless_a_builder_is_at_work(maker: Maker) -> None:
+    builder, guests = DebianBuilder(maker.config), [maker.build(), maker.build(kernel_params=("quiet",))]
+    keys = [guest.kernel.parent.name for guest in guests]
+    (maker.cache_dir / "debian/work-killed").mkdir()
+    with (maker.cache_dir / "debian/lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        builder.remove(maker.cache_dir, keys[0])
+        assert maker.left_overs() == ["work-killed"]
+    builder.remove(maker.cache_dir, keys[1])
     assert maker.left_overs() == []

@@ -17,16 +17,17 @@ from vc_core.store.store import Store
 
 
 def _leave(roots: Roots) -> list[Path]:
-    """Leave a half-made pod, a half-deleted one with a log, and a lock; return their paths."""
+    """Leave a half-made pod, a half-deleted one with a log, a lock, and the same of images; return their paths."""
     pods = roots.state / "pods"
     log = pods / ".b.deleted/containers/c/output.log"
-    for directory in (pods / ".a.new", log.parent, roots.state / "locks"):
+    images = [roots.state / "images" / name for name in (".making-k", ".removed-k")]
+    for directory in (pods / ".a.new", log.parent, roots.state / "locks", *images):
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-    for path in (roots.state, pods):
+    for path in (roots.state, pods, images[0].parent):
         path.chmod(0o700)
     for file in (log, pods / ".a.new/config.json", roots.pod_lock("c.d")):
         file.write_text("x", encoding="utf-8")
-    return [pods / ".a.new", pods / ".b.deleted", roots.pod_lock("c.d")]
+    return [pods / ".a.new", pods / ".b.deleted", roots.pod_lock("c.d"), *images]
 
 
 @pytest.mark.parametrize("operation", ["create", "delete", "delete of a pod that is not there"])

@@ -85,10 +85,60 @@ def listener(root: Path) -> Iterator[str]:
         yield f"listening socket {root}/socket"
 
 
+@contextmanager
+def abstract_listener(root: Path) -> Iterator[str]:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"\0{root}/socket")
+        listening.listen()
+        yield f"listening socket @{root}/socket"
+
+
+@contextmanager
+def foreign_mount(root: Path) -> Iterator[str]:
+    """A mount in the namespace of a process, which names the root in its arguments."""
+    script = 'mount -t tmpfs none "$0" && echo done; exec cat "$0/none" -'
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script, root],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n"
+        yield f"mount in the namespace of process {process.pid}: "
+        process.kill()
+
+
+@contextmanager
+def loop_device(root: Path) -> Iterator[str]:
+    file = root / "file"
+    file.write_bytes(bytes(4096))
+    done = subprocess.run(["losetup", "--find", "--show", file], capture_output=True, encoding="utf-8", check=True)
+    device = done.stdout.strip()
+    yield f"loop device {Path(device).name} of {file}"
+    subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextmanager
+def control_group(root: Path) -> Iterator[str]:
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
+    tops = [Path("/sys/fs/cgroup", kind or "", path.lstrip("/")) for _, kind, path in lines]
+    group = next(top for top in tops if (top / "cgroup.procs").exists()) / f"vc-{root.name}"
+    group.mkdir()
+    yield f"control group {group}"
+    group.rmdir()
+
+
 Leak = Callable[[Path], AbstractContextManager[str]]
+LEAKS = [
+    *(descriptor, child, zombie, orphan, thread, listener, abstract_listener),
+    *(pytest.param(leak, marks=pytest.mark.root) for leak in (foreign_mount, control_group)),
+    pytest.param(loop_device, marks=[pytest.mark.root, pytest.mark.needs("losetup")]),
+]
 
 
-@pytest.mark.parametrize("leak", [descriptor, child, zombie, orphan, thread, listener])
+@pytest.mark.parametrize("leak", LEAKS)
 def test_what_is_left_behind_is_found(leak: Leak, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(census, "_GRACE", 0)
     counted = census.unchanged(tmp_path)
@@ -98,7 +148,7 @@ def test_what_is_left_behind_is_found(leak: Leak, tmp_path: Path, monkeypatch: p
     assert description in str(caught.value)
 
 
-@pytest.mark.parametrize("leak", [descriptor, child, zombie, orphan, thread, listener])
+@pytest.mark.parametrize("leak", LEAKS)
 def test_what_was_there_before_and_what_is_gone_again_is_not_counted(leak: Leak, tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     with leak(tmp_path), census.unchanged(tmp_path), leak(tmp_path / "below"):

@@ -176,7 +176,10 @@ class Cache:
                 file.unlink()
 
     def remove(self, key: str) -> None:
-        """Remove a guest and the links to it. Raises GuestError when there is none with this content key."""
+        """Remove a guest and the links to it, and what builders that were killed have left.
+
+        Raises GuestError when there is none with this content key.
+        """
         if key not in (guest.key for guest in self.guests()):
             raise GuestError(f"there is no guest {key!r} in {self._guests}")
         removed = self._root / f"work-{secrets.token_hex(4)}"
@@ -186,8 +189,21 @@ class Cache:
                     pointer.unlink()
             (self._guests / key).rename(removed)  # atomic, so that no process finds a part of it
             shutil.rmtree(removed, ignore_errors=True)
+            self._sweep()
         except OSError as error:
             raise GuestError(f"cannot remove the guest {key}: {error}") from error
+
+    def _sweep(self) -> None:
+        """Remove the directories of builders that were killed, unless another one is at work. Raises OSError."""
+        descriptor = open_regular(self._root / "lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for remains in self._root.glob("work-*"):
+                shutil.rmtree(remains, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.asynccontextmanager

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from vc_core import failpoints
 from vc_core.config.image import ImageReference
 from vc_core.config.values import similar_name
 from vc_core.errors import BusyError, ImageError, ImageNotFoundError, StateError, StorageError, VCError
@@ -225,13 +226,14 @@ class Images:
         ``what`` is made by one process at a time. What makers that were killed have left is removed first. Raises
         BusyError when another process still makes it after ``patience`` seconds, StorageError.
         """
-        self._sweep()
+        self.sweep()
         top, key = self._directory(), hashlib.sha256(what.encode()).hexdigest()
         making = top / f"{_MAKING}{key}"
         lock = locks.acquire(top / f"{_MAKING_LOCK}{key}", patience, f"{what} is fetched by another process")
         try:
             _discard(making)
             making.mkdir(mode=0o700)
+            failpoints.reach("images.make.begun")
             yield making
         except VCError:
             raise
@@ -258,9 +260,11 @@ class Images:
             root_fs.rename(whole / _ROOT)
             _write_back(whole)
             files.write_atomic(whole, _RECORD, encode(record))
+            failpoints.reach("images.make.described")
             with self._changing():
                 if not place.exists():
                     whole.rename(place)
+                    failpoints.reach("images.make.renamed")
                     files.sync_directory(self._top)
                 if reference is not None:
                     self._write_names({**self._names(), str(reference): record.digest})
@@ -298,7 +302,7 @@ class Images:
         doomed = [one for one in self.all() if not one.pods and (every or not one.references)]
         if dry_run:
             return doomed
-        self._sweep()
+        self.sweep()
         return [image for image in doomed if self._prune(image, every)]
 
     def _prune(self, image: ImageStatus, every: bool) -> bool:
@@ -330,6 +334,7 @@ class Images:
             place = self._place(digest)
             doomed = place.with_name(f"{_REMOVED}{place.name}-{os.getpid()}-{time.monotonic_ns()}")
             place.rename(doomed)
+            failpoints.reach("images.remove.renamed")
             files.sync_directory(self._top)
             return doomed
         except OSError as error:
@@ -349,8 +354,11 @@ class Images:
     def _write_names(self, names: dict[str, str]) -> None:
         files.write_atomic(self._directory(), _NAMES, encode(_Names(names=dict(sorted(names.items())))))
 
-    def _sweep(self) -> None:
-        """Remove what processes that were killed have left of images that they made or removed."""
+    def sweep(self) -> None:
+        """Remove what processes that were killed have left of images that they made or removed.
+
+        Called before an image is made or several are removed, and when pods come or go. Raises StorageError.
+        """
         for path in self._directory().iterdir():
             with suppress(StorageError, OSError, BusyError):
                 if path.name.startswith(_REMOVED):

@@ -218,7 +218,7 @@ class Store:
         files.remove_tree(self._half_deleted(pod_id))
 
     def sweep(self) -> None:
-        """Remove what processes that were killed have left of pods that no list shows, and lock files without a pod.
+        """Remove what killed processes have left of pods and images that no list shows, and lock files without a pod.
 
         Called by each operation that adds or deletes a pod, before it does. Of what another process works on, that
         process holds the lock, and it is left alone, as is what cannot be removed.
@@ -230,6 +230,11 @@ class Store:
             for pod_id in filter(ID_PATTERN.fullmatch, sorted(hidden | locked.difference(names))):
                 with suppress(VCError), self.locked(pod_id, 0):
                     self.remove_unlisted(pod_id)
+        with suppress(StorageError):
+            if any(name.startswith(".") and name != ".lock" for name in _names(self.roots.state / "images")):
+                from vc_core.store.images import Images  # what finds nothing to remove does without
+
+                Images(self.roots).sweep()
 
     def write(self, record: PodRecord) -> None:
         """Replace the record of a pod. Called with the lock held. Raises StorageError; the old record is kept then."""

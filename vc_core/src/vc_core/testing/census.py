@@ -1,4 +1,4 @@
-"""A census of what a test can leave behind: descriptors, processes, threads, mounts, sockets and files.
+"""A census of what a test can leave behind: descriptors, processes, threads, mounts, sockets, loop devices and so on.
 
 Called around every test by the fixture in this repository's ``conftest.py``, and by tests that count for themselves.
 """
@@ -33,8 +33,10 @@ def unchanged(root: Path, files: Iterable[Path] = ()) -> Iterator[None]:
     """Fail if the block leaves anything behind that was not there before and does not go away within a second.
 
     ``root`` is the directory below which tests keep their state: processes that name it in their arguments or
-    environment, mounts and listening sockets below it are counted, besides this process' own descriptors, threads and
-    children. ``files`` are directories whose files count as well. Raises AssertionError with a line for each thing.
+    environment, mounts and listening sockets below it, mounts of it in their mount namespaces, and loop devices
+    of files below it are counted, besides this process' own descriptors, threads and children, and control groups that
+    a VM has left below its own. ``files`` are directories whose files count as well, hidden ones too. Raises
+    AssertionError with a line for each thing.
     """
     files = tuple(files)
     before = take(root, files)
@@ -54,6 +56,9 @@ def take(root: Path, files: Iterable[Path] = ()) -> Census:
         **{("thread", thread.ident): f"thread {thread.name}" for thread in threading.enumerate()},
         **_processes(os.fsencode(root)),
         **_mounts(str(root)),
+        **_foreign_mounts(os.fsencode(root)),
+        **_loop_devices(os.fsencode(root)),
+        **_control_groups(),
         **_listeners(str(root)),
         **{("file", path): f"file {path}" for directory in files for path in directory.rglob("*")},
     }
@@ -102,14 +107,59 @@ def _ends_with_another(pid: str) -> bool:
 
 
 def _mounts(root: str) -> Census:
-    lines = map(os.fsdecode, Path("/proc/self/mountinfo").read_bytes().split(b"\n"))
+    lines = map(os.fsdecode, _lines("/proc/self/mountinfo"))
     return {("mount", line): f"mount {line}" for line in lines if root in line or _PRODUCT in line}
+
+
+def _foreign_mounts(root: bytes) -> Census:
+    """Find mounts that name ``root`` in the mount namespaces of processes that name it too, such as those of a pod.
+
+    A namespace of another process has copies of all mounts of the moment at which it was made: nobody left them there.
+    """
+    found: Census = {}
+    seen = {os.stat("/proc/self/ns/mnt").st_ino}
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            namespace = os.stat(f"/proc/{pid}/ns/mnt").st_ino
+            if namespace in seen or root not in _read(f"/proc/{pid}/cmdline") + _read(f"/proc/{pid}/environ"):
+                continue
+            for line in filter(lambda line: root in line, _lines(f"/proc/{pid}/mountinfo")):
+                what = f"mount in the namespace of process {pid}: {os.fsdecode(line)}"
+                found["mount", namespace, line] = what
+            seen.add(namespace)
+    return found
+
+
+def _loop_devices(root: bytes) -> Census:
+    found: Census = {}
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # detached meanwhile
+            if root in (backing := file.read_bytes().rstrip(b"\n")):
+                found["loop", file.parts[3], backing] = f"loop device {file.parts[3]} of {os.fsdecode(backing)}"
+    return found
+
+
+def _control_groups() -> Census:
+    """Find groups without processes below those of this process that have a name as VMs get them, ``vc-UUID``."""
+    found: Census = {}
+    for line in map(os.fsdecode, _lines("/proc/self/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        for top in (f"/sys/fs/cgroup/{controllers.removeprefix('name=') or 'unified'}", "/sys/fs/cgroup"):
+            for group in Path(top, path.lstrip("/")).glob("vc-*"):
+                with suppress(OSError):  # it has been removed meanwhile
+                    if not (group / "cgroup.procs").read_bytes():
+                        found["control group", group] = f"control group {group}"
+    return found
+
+
+def _lines(path: str) -> list[bytes]:
+    return Path(path).read_bytes().splitlines()
 
 
 def _listeners(root: str) -> Census:
     found: Census = {}
     for line in map(os.fsdecode, Path("/proc/net/unix").read_bytes().split(b"\n")[1:-1]):
         _, _, _, flags, _, _, inode, *path = line.split(maxsplit=7)
-        if path and path[0].startswith(root) and int(flags, 16) & _LISTENING:
+        if path and root in path[0] and int(flags, 16) & _LISTENING:  # the name of an abstract one begins with "@"
             found["socket", inode] = f"listening socket {path[0]}"
     return found
