@@ -13,6 +13,8 @@ import pytest
 
 import vc_core as vc
 from vc_core.host.processes import supervisor_arguments
+from vc_core.plugins.discovery import installed
+from vc_core.supervisor.early import Early
 from vc_core.supervisor.ready import GO, OK
 
 #: What only operations on a pod need, or what draws tables on a terminal.
@@ -44,6 +46,7 @@ HEAVY = {
 NEEDLESS = {
     *("click", "rich", "pip", "setuptools", "asyncssh", "http.client", "unittest", "packaging.requirements"),
     *("vc_core.cli", "vc_core.aio", "vc_core.client"),
+    *("importlib.metadata", "stevedore", "packaging", "email"),  # its starter has found the plug-ins
 }
 
 LOOKS = {
@@ -79,7 +82,7 @@ def test_a_supervisor_imports_nothing_of_the_command_and_no_network_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VIRTCONTAINERS_ROOT", str(tmp_path))
-    config = vc.PodConfig(id="p1")
+    config = vc.PodConfig(id="p1", hypervisor_type="qemu", agent_type="hyperstart")
     vc.create_pod(config)
     reading, ready = os.pipe()
     try:
@@ -92,7 +95,8 @@ def test_a_supervisor_imports_nothing_of_the_command_and_no_network_client(
             os.close(ready)
             assert process.stdin is not None
             assert process.stderr is not None
-            process.stdin.write(msgspec.json.encode(config) + b"\n" + GO)
+            early = Early(config, installed().hand_over())
+            process.stdin.write(msgspec.json.encode(early) + b"\n" + GO)
             process.stdin.flush()
             text = process.stderr.read().decode()  # up to where its log is the standard error
             assert os.read(reading, 100) == OK
@@ -100,5 +104,5 @@ def test_a_supervisor_imports_nothing_of_the_command_and_no_network_client(
     finally:
         os.close(reading)
     found = imported(text)
-    assert "vc_core.engine.engine" in found
+    assert {"vc_core.engine.engine", "vc_hypervisor_qemu.hypervisor", "vc_agent_hyperstart.agent"} <= found
     assert found & NEEDLESS == set()

@@ -73,12 +73,14 @@ class Starting:
             completed = read_settings(self._store.roots.environment).pod.complete(config)
             if not Templates(self._store.roots.cache).has_any_of(completed.hypervisor_type, completed.agent_type):
                 return
-            line = msgspec.json.encode(completed) + b"\n"
+            msgspec.json.encode(completed)
         except (ConfigError, StorageError, UnicodeEncodeError):
             return  # which the creation of the pod raises
         self._spawn(None)
-        assert self._ends is not None
-        self._write(line)
+        from vc_core.plugins.discovery import installed  # loaded after the spawn: the supervisor begins meanwhile
+        from vc_core.supervisor.early import Early
+
+        self._write(msgspec.json.encode(Early(completed, installed().hand_over())) + b"\n")
 
     def serve(self, record: PodRecord, deadline: float) -> Operation[bytes]:
         """Let it serve the pod, which is stored; return ``OK`` when it does, ``BUSY`` if it found that the pod is busy.

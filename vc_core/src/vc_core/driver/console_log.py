@@ -20,7 +20,7 @@ _CHUNK = 65536
 #: Bytes at the end of a log that are searched for its last lines.
 _TAIL = 8192
 #: Sequences that a terminal could execute, and characters without a glyph; the guest chooses what its console prints.
-_UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\n -~\u00a1-\u2027\u2030-\u2065\u206a-\ud7ff]")
+_UNPRINTABLE = r"\x1b\[[0-?]*[ -/]*[@-~]|[^\n -~\u00a1-\u2027\u2030-\u2065\u206a-\ud7ff]"
 
 
 class ConsoleLog:
@@ -111,7 +111,7 @@ def tail(path: Path, lines: int) -> str:
     for part in (former(path), path):
         with suppress(OSError):
             data += read_regular(part, _TAIL, max(0, part.lstat().st_size - _TAIL))
-    text = _UNPRINTABLE.sub("", data[-_TAIL:].decode(errors="replace").replace("\t", " "))
+    text = re.sub(_UNPRINTABLE, "", data[-_TAIL:].decode(errors="replace").replace("\t", " "))
     return "\n".join([line.strip() for line in text.split("\n") if line.strip()][-lines:])
 
 

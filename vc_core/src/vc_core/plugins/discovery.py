@@ -27,11 +27,10 @@ from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverConflictError, DriverLoadError
 from vc_core.plugins import versions
 from vc_core.plugins.guard import from_signal
+from vc_core.plugins.handed import Found
+from vc_core.plugins.loaded import NOT_A_CLASS_MESSAGE
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.running_call import Call, executing
-
-#: Part of the error for an entry point that does not name a class: the first mistake of most authors of plug-ins.
-NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
 
 #: Distributions whose names and versions are kept, which takes longer to read than all else of them.
 _DISTRIBUTIONS_KEPT = 64
@@ -143,6 +142,10 @@ class Catalogue:
                 _log.warning("skipped a distribution in %s whose metadata cannot be read: %s", where, one_line(error))
         self._found = found.values()
 
+    def names(self, kind: PluginKind) -> list[str]:
+        """Return the names of one kind, sorted; one that two distributions offer appears twice."""
+        return [entry.name for entry in self.offers(kind)]
+
     def offers(self, kind: PluginKind) -> list[EntryPoint]:
         """Return the entry points of one kind, sorted by name; a name that two distributions offer appears twice."""
         return sorted((entry for entry in self._found if entry.group == kind.group), key=lambda entry: entry.name)
@@ -151,8 +154,21 @@ class Catalogue:
         """Return names and versions of the distributions that offer a plug-in, for an error; "" if none does."""
         return _suppliers([entry for entry in self.offers(kind) if entry.name == name])
 
-    def load(self, kind: PluginKind, name: str) -> tuple[object, EntryPoint]:
-        """Return the plug-in ``name``, imported and instantiated, and its entry point.
+    def hand_over(self) -> list[Found]:
+        """Return all plug-ins for a process that does not search them; none if one of them could not be loaded.
+
+        That process then finds out by itself what is wrong.
+        """
+        found = {}
+        for kind in PluginKind:
+            for entry in self.offers(kind):
+                if (kind, entry.name) in found or entry.dist is None or versions.core_mismatch(entry.dist):
+                    return []
+                found[kind, entry.name] = Found(kind, entry.name, f"{entry.module}:{entry.attr}", *supplier(entry))
+        return list(found.values())
+
+    def load(self, kind: PluginKind, name: str) -> tuple[object, str, str]:
+        """Return the plug-in ``name``, imported and instantiated, and name and version of its distribution.
 
         ``name`` must be among :meth:`offers`. Raises DriverConflictError when two distributions offer it,
         DriverLoadError when it is for another version of the core, or cannot be read, imported or made.
@@ -162,7 +178,7 @@ class Catalogue:
         except OSError as error:
             raise DriverLoadError(f"{kind.noun} {name!r} cannot be read: {error}", kind=kind, name=name) from error
 
-    def _load(self, kind: PluginKind, name: str) -> tuple[object, EntryPoint]:
+    def _load(self, kind: PluginKind, name: str) -> tuple[object, str, str]:
         entry_points = [entry for entry in self.offers(kind) if entry.name == name]
         distribution = entry_points[0].dist
         if distribution and len(entry_points) == 1 and (clause := versions.core_mismatch(distribution)):
@@ -184,7 +200,7 @@ class Catalogue:
                 name=name,
             ) from error
         # Not manager.driver: for an object that is falsy, that is its class.
-        return manager.extensions[0].obj, entry_points[0]
+        return manager.extensions[0].obj, *supplier(entry_points[0])
 
 
 _latest: tuple[object, Catalogue] | None = None

@@ -13,16 +13,19 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverContractError
 from vc_core.plugins import running_call
-from vc_core.plugins.discovery import Catalogue, supplier
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.running_call import Call
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    _Offers = list[tuple[PluginKind, EntryPoint]]
 
 #: Seconds that a plug-in may block an event loop: longer than one exchange with a VM or guest, shorter than clients
 #: wait for an answer.
@@ -220,10 +223,9 @@ def _why_stopped(error: BaseException) -> str:
     return f"{why}; just before, {call}" if call else why
 
 
-_Offers = list[tuple[PluginKind, EntryPoint]]
-
-
 def _offers() -> _Offers:
+    from vc_core.plugins.discovery import Catalogue  # which most processes need not load
+
     catalogue = Catalogue()
     return [(kind, entry) for kind in PluginKind for entry in catalogue.offers(kind)]
 
@@ -251,6 +253,8 @@ def _place(frame: FrameType, line: int) -> str:
 
 def _names(plugins: _Offers) -> str:
     """Return the name of a plug-in, or of several of one distribution."""
+    from vc_core.plugins.discovery import supplier
+
     distribution, version = supplier(plugins[0][1])
     names = " or ".join(f"{kind.noun} {entry.name!r}" for kind, entry in plugins)
     return f"{names} of {distribution} {version}"

@@ -9,6 +9,9 @@ from vc_core.errors import DriverContractError, VCError
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.running_call import Call
 
+#: Part of the error for an entry point that does not name a class: the first mistake of most authors of plug-ins.
+NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedPlugin:

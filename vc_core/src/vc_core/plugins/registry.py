@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pluggy
 
@@ -21,7 +21,6 @@ from vc_core.config.values import quoted
 from vc_core.driver.hooks import PROJECT, AgentSpec, DriverSpec, ExtensionSpec, GuestSpec, HypervisorSpec, SpawnerSpec
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverConflictError, DriverError, DriverLoadError, DriverNotFoundError
-from vc_core.plugins.discovery import INSTALL_DEFAULTS, NOT_A_CLASS_MESSAGE, Catalogue, advice, installed, supplier
 from vc_core.plugins.drivers import (
     FACES,
     AgentDriver,
@@ -33,12 +32,16 @@ from vc_core.plugins.drivers import (
     SpawnerDriver,
 )
 from vc_core.plugins.guard import call, guard
+from vc_core.plugins.handed import Found, Handed
 from vc_core.plugins.hook_calls import HookResult, perform, track
-from vc_core.plugins.loaded import LoadedPlugin
+from vc_core.plugins.loaded import NOT_A_CLASS_MESSAGE, LoadedPlugin
 from vc_core.plugins.notifications import QUEUE, HookTimeoutError, with_timeout
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.rules import OPTIONAL, REQUIRED, violations
 from vc_core.plugins.running_call import executing
+
+if TYPE_CHECKING:
+    from vc_core.plugins.discovery import Catalogue
 
 #: Seconds that importing an extension, or one of its hooks, may take.
 EXTENSION_TIMEOUT = 3.0
@@ -82,14 +85,15 @@ class Plugins:
     Plug-ins are imported, their hooks called, extensions notified and their wrappers executed on threads of their own.
     """
 
-    def __init__(self, *, bare: bool = False) -> None:
+    def __init__(self, *, bare: bool = False, found: Sequence[Found] = ()) -> None:
         """With ``bare``, to check plug-ins: no installed extension is loaded, and objects are as the drivers made them.
 
-        An exception of such an object is then that of the driver.
+        An exception of such an object is then that of the driver. ``found``: all that another process has found; what
+        is installed is searched only for what cannot be loaded of them.
         """
         self._bare = bare
         self._lock = threading.RLock()
-        self._catalogue: Catalogue | None = None
+        self._catalogue: Catalogue | Handed | None = Handed(found) if found else None
         self._plugins: dict[tuple[PluginKind, str], LoadedPlugin] = {}
         self._broken_extensions: dict[str, DriverError] = {}
         self._extensions_loaded = False
@@ -101,7 +105,7 @@ class Plugins:
         """Return the sorted names of all plug-ins of one kind, without importing any of them."""
         with self._lock:
             added = {name for added_kind, name in self._plugins if added_kind is kind}
-            return sorted(added | {entry.name for entry in self._installed().offers(kind)})
+            return sorted(added.union(self._installed().names(kind)))
 
     def hypervisor(self, name: str) -> HypervisorDriver:
         """Return the hypervisor driver ``name``, loaded. Raises DriverError as :meth:`driver` does."""
@@ -148,11 +152,14 @@ class Plugins:
 
     def installed(self) -> list[DriverInfo]:
         """Return all added and installed plug-ins, loaded or not; a name that two distributions offer appears twice."""
+        from vc_core.plugins.discovery import installed, supplier
+
         with self._lock:
+            catalogue = installed()
             found = [DriverInfo(one.kind, one.name, "", "") for one in self._plugins.values() if not one.distribution]
             added = {(one.kind, one.name) for one in found}
             for kind in PluginKind:
-                for entry_point in self._installed().offers(kind):
+                for entry_point in catalogue.offers(kind):
                     if (kind, entry_point.name) not in added:
                         found.append(DriverInfo(kind, entry_point.name, *supplier(entry_point)))
         return found
@@ -251,8 +258,10 @@ class Plugins:
         with self._lock:
             return list(self._plugins.values())
 
-    def _installed(self) -> Catalogue:
+    def _installed(self) -> Catalogue | Handed:
         if self._catalogue is None:
+            from vc_core.plugins.discovery import installed  # 40 ms, which a supervisor does without
+
             self._catalogue = installed()
         return self._catalogue
 
@@ -262,6 +271,8 @@ class Plugins:
             if (kind, name) in self._plugins:
                 return self._plugins[kind, name]
             if name not in self.names(kind):
+                from vc_core.plugins.discovery import Catalogue
+
                 self._catalogue = Catalogue()  # it may have been installed after the other one was made
                 available = self.names(kind)
                 if name not in available:
@@ -269,15 +280,22 @@ class Plugins:
             load = partial(self._installed().load, kind, name)
             try:
                 timeout = EXTENSION_TIMEOUT if kind is PluginKind.EXTENSION else LOAD_TIMEOUT
-                obj, entry_point = with_timeout(load, timeout)
+                obj, distribution, version = with_timeout(load, timeout)
             except HookTimeoutError as error:
                 supplied = self._installed().suppliers(kind, name)
                 message = f"{kind.noun} {name!r} of {supplied} did not load within {timeout:g} s; "
                 message += "repair or uninstall it"
                 raise DriverLoadError(message, kind=kind, name=name) from error
-            return self._register(LoadedPlugin(kind, name, *supplier(entry_point), obj))
+            except DriverLoadError:
+                if not isinstance(self._catalogue, Handed):
+                    raise
+                self._catalogue = None
+                return self._load(kind, name)
+            return self._register(LoadedPlugin(kind, name, distribution, version, obj))
 
     def _not_found(self, kind: PluginKind, name: str, available: Sequence[str]) -> str:
+        from vc_core.plugins.discovery import INSTALL_DEFAULTS, advice
+
         if not any(self.names(other) for other in PluginKind if other is not PluginKind.EXTENSION):
             return f"there is no {kind.noun} {name!r}, nor any other driver; {INSTALL_DEFAULTS}"
         installed = f"installed: {', '.join(available)}" if available else f"no {kind.noun} is installed"

@@ -81,19 +81,21 @@ def _wait_for_pod(roots: Roots) -> Plugins | None:
     with trace.span("load modules"):
         import msgspec
 
-        from vc_core.config.pod import PodConfig
         from vc_core.engine import assembly
         from vc_core.plugins.registry import Plugins
         from vc_core.supervisor import loop  # noqa: F401 # loaded here, used below
+        from vc_core.supervisor.early import Early
 
-        plugins = Plugins()
+    plugins = None
     for line in sys.stdin.buffer:
         if line == GO:
-            return plugins
+            return plugins or Plugins()
+        early = msgspec.json.decode(line, type=Early)
+        plugins = Plugins(found=early.found)
         # A plain user's process enters its namespaces later, which it can with one thread only.
         if os.geteuid() == 0:
             with trace.span("load drivers"):
-                assembly.load(plugins, msgspec.json.decode(line, type=PodConfig), roots)
+                assembly.load(plugins, early.config, roots)
     return None
 
 

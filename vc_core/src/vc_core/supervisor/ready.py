@@ -11,7 +11,7 @@ from vc_core.errors import VCError
 
 OK, BUSY = b"ok", b"busy"
 
-#: The line of a supervisor's standard input after which it serves. Before it there may be the pod's configuration.
+#: The line of a supervisor's standard input after which it serves. Before it there may be an ``Early``.
 GO = b"go\n"
 
 #: Seconds that a supervisor may take to get ready. Then it ends by itself: its starter, which waits for a shorter time
