@@ -77,6 +77,8 @@ class Action(Enum):
     RESIZE_PROCESS = Precondition("resizing a terminal in {}", _RUNNING)
     STATS_CONTAINER = Precondition("measuring what {} uses", _RUNNING, _RUNNING)
     STATS_POD = Precondition("measuring what {} uses", _RUNNING)
+    KILL_POD = Precondition("sending a signal to {}", _RUNNING)
+    WAIT_POD = Precondition("waiting for the end of {}", frozenset(State) - {State.READY})
     WAIT_CONTAINER = Precondition("waiting for the end of {}", None, frozenset({State.RUNNING, State.STOPPED}))
 
 

@@ -66,6 +66,18 @@ class Pod:
         """Let the paused pod go on; see :func:`resume_pod`."""
         resume_pod(self.id)
 
+    def restart(self, *, timeout: float | None = None, force: bool = False, progress: Progress | None = None) -> None:
+        """Stop the pod if it runs, and start it; see :func:`restart_pod`."""
+        restart_pod(self.id, timeout=timeout, force=force, progress=progress)
+
+    def kill(self, signal: int | str = "SIGTERM") -> None:
+        """Send a signal to the main processes of all containers; see :func:`kill_pod`."""
+        kill_pod(self.id, signal)
+
+    def wait(self) -> dict[str, int | None]:
+        """Return the exit codes of the containers once none of them runs; see :func:`wait_pod`."""
+        return wait_pod(self.id)
+
     def delete(self, *, force: bool = False) -> None:
         """Delete the pod; see :func:`delete_pod`."""
         delete_pod(self.id, force=force)
@@ -204,6 +216,10 @@ class Container:
     def stop(self, *, timeout: float | None = None, force: bool = False) -> None:
         """Stop the container; see :func:`stop_container`."""
         stop_container(self.pod_id, self.id, timeout=timeout, force=force)
+
+    def restart(self, *, timeout: float | None = None, force: bool = False) -> None:
+        """Stop the container if it runs, and start it; see :func:`restart_container`."""
+        restart_container(self.pod_id, self.id, timeout=timeout, force=force)
 
     def kill(self, signal: int | str = "SIGTERM") -> None:
         """Send a signal to the container's main process; see :func:`kill_container`."""
@@ -500,6 +516,48 @@ def resume_pod(pod_id: str) -> Pod:
     return Pod(pod_id)
 
 
+def restart_pod(
+    pod_id: str, *, timeout: float | None = None, force: bool = False, progress: Progress | None = None
+) -> Pod:
+    """Stop a pod if it runs, and start it: its containers get fresh writable layers.
+
+    ``timeout`` and ``force`` as for :func:`stop_pod`, ``progress`` as for :func:`start_pod`. A pod that is deleted
+    between the two is not started. Returns the pod. Raises what those two raise.
+    """
+    run_blocking(client.lifecycle.restart_pod(pod_id, timeout, force, progress))
+    return Pod(pod_id)
+
+
+def kill_pod(pod_id: str, signal: int | str = "SIGTERM") -> None:
+    """Send a signal to the main processes of all running containers of a pod, and do not wait for its effect.
+
+    ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, StateError, ConfigError for a
+    signal that does not exist.
+    """
+    run_blocking(client.lifecycle.kill_pod(pod_id, signal))
+
+
+def wait_pod(pod_id: str) -> dict[str, int | None]:
+    """Wait until no container of a pod runs, and return their exit codes; any number of callers may wait.
+
+    The code is None for a container that was not started, or that ended with its pod. A pod without running containers
+    is no error. Raises PodNotFoundError, StateError for a pod that was never started.
+    """
+    return run_blocking(client.lifecycle.wait_pod(pod_id))
+
+
+def prune_pods(
+    *, labels: Mapping[str, str | None] | None = None, until: float | None = None, dry_run: bool = False
+) -> list[PodStatus]:
+    """Delete pods that are stopped: all, or those that have all of these ``labels``, where None stands for any value.
+
+    Pods that were created and not yet started stay, and so does what is started meanwhile, by whomever. ``until``:
+    seconds since the epoch; what stopped later stays. ``dry_run``: delete nothing.
+    Returns the pods that were deleted, or would be. Raises ConfigError, and StorageError when all others are deleted.
+    """
+    return run_blocking(client.lifecycle.prune_pods(labels, until, dry_run))
+
+
 def delete_pod(pod_id: str, *, force: bool = False) -> None:
     """Delete a pod that does not run. ``force``: in any state; a pod that runs is stopped or killed first.
 
@@ -636,6 +694,18 @@ def stop_container(pod_id: str, container_id: str, *, timeout: float | None = No
     StateError.
     """
     run_blocking(client.containers.stop_container(pod_id, container_id, timeout, force))
+    return Container(pod_id, container_id)
+
+
+def restart_container(
+    pod_id: str, container_id: str, *, timeout: float | None = None, force: bool = False
+) -> Container:
+    """Stop a container of a running pod if it runs, and start it, with a fresh writable layer.
+
+    ``timeout`` and ``force`` as for :func:`stop_container`. Returns the container. Raises PodNotFoundError,
+    ContainerNotFoundError, StateError, CommandError.
+    """
+    run_blocking(client.lifecycle.restart_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
 
 

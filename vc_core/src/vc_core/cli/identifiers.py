@@ -65,6 +65,29 @@ pod = _takes_pod("--id")
 pod_of_container = _takes_pod("--pod-id")
 
 
+def several_pods(function: _Command) -> _Command:
+    """Accept one pod or more, or ``--all``; the command gets ``pod_ids``, None for all."""
+
+    @functools.wraps(function)
+    def resolve(named: tuple[str, ...], pod_option: str | None, every: bool, **others: Any) -> Any:
+        texts = named + (() if pod_option is None else (pod_option,))
+        if every and texts:
+            raise _usage("--all and a pod are given; give one of the two")
+        if not every and not texts:
+            raise _usage("no pod is given; name it as an argument or with --id, or give --all")
+        found = None if every else tuple(dict.fromkeys(map(Store.here().find, texts)))
+        return function(pod_ids=found, **others)
+
+    decorated: _Command = resolve
+    for decorate in (
+        click.argument("named", metavar="[POD...]", nargs=-1, shell_complete=_begun_pods),
+        click.option("--id", "pod_option", help="A pod, instead of the arguments."),
+        click.option("-a", "--all", "every", is_flag=True, help="All pods to which it applies."),
+    ):
+        decorated = decorate(decorated)
+    return decorated
+
+
 def pods(function: _Command) -> _Command:
     """Accept any number of pods, also of deleted ones; the command gets their ids, ``pod_ids``."""
 
@@ -109,6 +132,17 @@ def container(function: _Command) -> _Command:
 
 #: Take a container as one argument; the command gets its text, ``named``, for :func:`target`.
 target_argument = click.argument("named", metavar="POD[/CTR]", shell_complete=_begun_targets)
+
+
+#: Take any number of pods and containers; the command gets their texts, ``named``, for :func:`pod_or_container`.
+targets_argument = click.argument("named", metavar="[POD[/CTR]...]", nargs=-1, shell_complete=_begun_targets)
+
+
+def pod_or_container(text: str) -> tuple[str, str]:
+    """Return the ids of the pod, and of its container for ``POD/CTR``, else "". Raises VCError, click.UsageError."""
+    if "/" in text:
+        return target(text)
+    return run_blocking(queries.find_pod(text)), ""
 
 
 def target(text: str) -> tuple[str, str]:

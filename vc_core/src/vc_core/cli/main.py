@@ -32,13 +32,17 @@ _COMMANDS = {
     "exec": "vc_core.cli.exec",
     "guest": "vc_core.cli.guest",
     "image": "vc_core.cli.image",
+    "kill": "vc_core.cli.kill",
     "logs": "vc_core.cli.logs",
     "metrics": "vc_core.cli.metrics",
     "new-driver": "vc_core.cli.new_driver",
     "pod": "vc_core.cli.pod",
+    "prune": "vc_core.cli.prune",
     "repair": "vc_core.cli.repair",
+    "restart": "vc_core.cli.restart",
     "stats": "vc_core.cli.stats",
     "template": "vc_core.cli.template",
+    "wait": "vc_core.cli.wait",
 }
 
 

@@ -10,12 +10,11 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import identifiers, listing, notices, options, output, times, tracing
+from vc_core.cli import identifiers, listing, options, output, times
 from vc_core.cli.exec_options import ExecOptions, takes_exec_options
 from vc_core.cli.filters import Filter, takes_filter
 from vc_core.cli.foreground import run_command
 from vc_core.cli.listing import Listing
-from vc_core.client.interpreters import run_blocking
 
 if TYPE_CHECKING:
     from vc_core.results import PodStatus
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 #: The module of each command that has one of its own.
 _ELSEWHERE = {
     **dict.fromkeys(("create", "run"), "vc_core.cli.pod_run"),  # their options are many
+    **dict.fromkeys(("start", "stop", "delete"), "vc_core.cli.pod_ends"),
     **dict.fromkeys(("pause", "resume"), "vc_core.cli.pod_pause"),
 }
 
@@ -30,45 +30,6 @@ _ELSEWHERE = {
 @click.group(cls=output.Group, elsewhere=_ELSEWHERE)
 def pod() -> None:
     """Create, run, stop and delete pods."""
-
-
-@pod.command()
-@identifiers.pod
-@options.ready_timeout_option
-@tracing.options
-@click.option("--strict", is_flag=True, help="Let it start in a full jail only, from now on.")
-@options.quiet_option
-def start(pod_id: str, timeout: float | None, strict: bool, quiet: bool) -> None:
-    """Start a pod and its containers.
-
-    Example: virtc pod start POD
-    """
-    with output.ShownProgress() as progress:
-        started = None if quiet else notices.of_pod
-        run_blocking(client.pods.start_pod(pod_id, timeout, None, progress, started, strict))
-
-
-@pod.command()
-@identifiers.pod
-@click.option("--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10; 4 with --force]")
-@click.option("--force", is_flag=True, help="Do not ask the guest.")
-def stop(pod_id: str, timeout: float | None, force: bool) -> None:
-    """Stop a pod: its containers end, its VM is gone.
-
-    Example: virtc pod stop POD
-    """
-    vc_core.stop_pod(pod_id, timeout=timeout, force=force)
-
-
-@pod.command()
-@identifiers.pod
-@click.option("--force", is_flag=True, help="Whatever its state; what runs is killed.")
-def delete(pod_id: str, force: bool) -> None:
-    """Delete a pod that does not run.
-
-    Example: virtc pod delete POD
-    """
-    vc_core.delete_pod(pod_id, force=force)
 
 
 @pod.command(name="list")

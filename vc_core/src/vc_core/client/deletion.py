@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -57,8 +58,11 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
         # The client of a start that was aborted for this has deleted it.
 
 
-def delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
-    """Delete a pod that exists. Raises as :func:`delete_pod`, and PodNotFoundError for one that another has deleted."""
+def delete(store: Store, pod_id: str, force: bool, still: Callable[[PodRecord], bool] | None = None) -> Operation[None]:
+    """Delete a pod that exists; without ``force`` only if its record is ``still`` as the caller wants it.
+
+    Raises as :func:`delete_pod`, and PodNotFoundError for one that another has deleted.
+    """
     if force:
         yield from _delete_by_force(store, pod_id)
         return
@@ -75,6 +79,8 @@ def delete(store: Store, pod_id: str, force: bool) -> Operation[None]:
     def work() -> None:
         with store.locked(pod_id):
             state = _not_running(store, pod_id, force=False)
+            if still is not None and not still(effective_record(store.read(pod_id))):
+                raise StateError(f"pod {pod_id!r} has changed meanwhile", state=str(state), wanted=[])
             _remove_all(store, pod_id, force=False)
         _notify_deleted(pod_id, state)
 
