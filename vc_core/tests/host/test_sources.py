@@ -104,6 +104,7 @@ def test_a_source_stays_what_was_checked_although_its_name_becomes_a_link(tmp_pa
     opened = sources.open_container(container(tmp_path / "b", mounts=mounts), rules)
     swap_for_a_link(tmp_path / "data")
     swap_for_a_link(tmp_path / "b/rootfs")
+    assert opened.mounts[0] is not None
     assert names(opened.mounts[0]) == ["ours"]
     assert names(opened.root) == ["bin"]
     with pytest.raises(ConfigError, match="never written by a guest"):

@@ -16,7 +16,8 @@ import distributions
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverLoadError
 from vc_core.plugins import versions
-from vc_core.plugins.discovery import NOT_A_CLASS_MESSAGE, advice
+from vc_core.plugins.discovery import advice
+from vc_core.plugins.loaded import NOT_A_CLASS_MESSAGE
 from vc_core.plugins.registry import Plugins
 
 INSTALLED = importlib.metadata.version("vc-core")
