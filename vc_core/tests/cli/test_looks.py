@@ -25,11 +25,11 @@ def virtc(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([VIRTC, *arguments], capture_output=True, encoding="utf-8")
 
 
-def on_terminal(*arguments: str, columns: int = 40, **variables: str) -> str:
+def on_terminal(*arguments: str, columns: int = 40, variables: dict[str, str] | None = None) -> str:
     """Return what virtc writes to a terminal of this width."""
     controller, terminal = pty.openpty()
     usual = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
-    environment = {**usual, "TERM": "xterm", **variables}
+    environment = {**usual, "TERM": "xterm", **(variables or {})}
     import termios
 
     termios.tcsetwinsize(terminal, (24, columns))
@@ -89,7 +89,7 @@ def test_a_list_on_a_terminal_fits_it_and_has_colours(pod: vc.Pod) -> None:
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_a_terminal_whose_user_wants_none_gets_no_colours(variables: dict[str, str], pod: vc.Pod) -> None:
-    assert "\x1b" not in on_terminal("pod", "list", **variables)
+    assert "\x1b" not in on_terminal("pod", "list", variables=variables)
 
 
 def test_a_pipe_gets_a_whole_table_without_colours(pod: vc.Pod) -> None:
