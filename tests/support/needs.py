@@ -28,12 +28,15 @@ SBIN = "/usr/sbin:/sbin"
 PROGRAMS = {
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "apt-get": "apt",
+    "bash": "bash",
     "busybox": "busybox-static",
     "cc": "gcc libc6-dev",
     "cpio": "cpio",
     "docker-registry": "docker-registry",
     "e2fsck": "e2fsprogs",
+    "fish": "fish",
     "gcc": "gcc libc6-dev",
+    "groff": "groff-base",
     "ip": "iproute2",
     "libvirtd": "libvirt-daemon libvirt-daemon-driver-qemu",
     "linux.uml": "user-mode-linux",
@@ -57,6 +60,7 @@ PROGRAMS = {
     "umoci": "umoci",
     "unshare": "util-linux",
     "virsh": "libvirt-clients",
+    "zsh": "zsh",
 }
 
 #: The package that tests fetch to find out whether there is a package index; the build back end of this repository.

@@ -20,6 +20,11 @@ _driver_option = click.option(
 )
 
 
+def _begun_keys(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    guest = context.params.get("guest_type") or DEFAULT_GUEST
+    return [one.key for one in vc_core.list_guests(guest=guest) if one.key.startswith(begun)]
+
+
 @click.group(cls=output.Group)
 def guest() -> None:
     """Build what virtual machines boot."""
@@ -71,7 +76,7 @@ def _print_guests(found: Sequence[BuiltGuest]) -> None:
 
 
 @guest.command()
-@click.argument("keys", nargs=-1, metavar="[GUEST...]")
+@click.argument("keys", nargs=-1, metavar="[GUEST...]", shell_complete=_begun_keys)
 @click.option("--all", "every", is_flag=True, help="Remove all of them.")
 @_driver_option
 def remove(keys: tuple[str, ...], every: bool, guest_type: str) -> None:

@@ -68,7 +68,10 @@ def run(arguments: list[str]) -> int:
     if "_VIRTC_COMPLETE" in os.environ:
         from click.shell_completion import shell_complete
 
-        return shell_complete(virtc, {}, "virtc", "_VIRTC_COMPLETE", os.environ["_VIRTC_COMPLETE"])
+        try:
+            return shell_complete(virtc, {}, "virtc", "_VIRTC_COMPLETE", os.environ["_VIRTC_COMPLETE"])
+        except (VCError, OSError, ImportError):  # the line on which somebody types is no place for an error
+            return 1
     try:
         context = virtc.make_context("virtc", arguments, obj=invocation)
         with context:

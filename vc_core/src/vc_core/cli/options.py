@@ -133,6 +133,21 @@ def _images(context: click.Context, parameter: click.Parameter, begun: str) -> l
     return [name for one in Images(Roots.from_environment()).all() for name in one.references if begun in name]
 
 
+def completes_driver(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes the names of the installed drivers of a kind: of all kinds for ""."""
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+        from vc_core.driver.kinds import PluginKind
+        from vc_core.plugins.registry import Plugins
+
+        plugins = Plugins()
+        return [
+            name for one in PluginKind if kind in ("", one) for name in plugins.names(one) if name.startswith(begun)
+        ]
+
+    return complete
+
+
 def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...]) -> list[_T]:
     """Return the parsed values of a repeatable option; one may hold several, separated by blanks, as in v0.1.0."""
     try:

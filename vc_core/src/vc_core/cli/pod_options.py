@@ -135,7 +135,12 @@ _OPTIONS = (
     _network("--address", "addresses", multiple=True, metavar="ADDRESS/BITS", help="Address of the VM; repeatable."),
     _network("--gateway", default="", metavar="ADDRESS", help="Default route of the VM."),
     _network("--dns", multiple=True, metavar="ADDRESS", help="Name server of the VM; repeatable."),
-    _drivers("--agent", default="", help=f"Driver of the agent.  {_HOST_DEFAULT.format(DEFAULT_AGENT)}"),
+    _drivers(
+        "--agent",
+        default="",
+        shell_complete=options.completes_driver("agent"),
+        help=f"Driver of the agent.  {_HOST_DEFAULT.format(DEFAULT_AGENT)}",
+    ),
     _drivers(
         "--agent-option",
         "agent_options",
@@ -144,7 +149,12 @@ _OPTIONS = (
         help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
     *(_drivers(flag, name, default="", metavar=metavar, help=text) for flag, name, metavar, text in _AGENT_FLAGS),
-    _drivers("--hypervisor", default="", help=f"Driver of the hypervisor.  {_HOST_DEFAULT.format(DEFAULT_HYPERVISOR)}"),
+    _drivers(
+        "--hypervisor",
+        default="",
+        shell_complete=options.completes_driver("hypervisor"),
+        help=f"Driver of the hypervisor.  {_HOST_DEFAULT.format(DEFAULT_HYPERVISOR)}",
+    ),
     _drivers(
         "--hypervisor-option",
         "hypervisor_options",
@@ -158,7 +168,12 @@ _OPTIONS = (
         default=None,
         help="Let it start in a full jail only, or in the best there is.  [default: the configuration file's]",
     ),
-    _guest("--guest", default="", help="Driver that builds the guest.  [default: the hypervisor's]"),
+    _guest(
+        "--guest",
+        default="",
+        shell_complete=options.completes_driver("guest"),
+        help="Driver that builds the guest.  [default: the hypervisor's]",
+    ),
     options.guest_option,
     _guest(
         "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --initramfs)."

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from vc_core.results import TemplateStatus
 
 
+def _begun_kinds(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    return [one.kind for one in vc_core.list_templates() if one.kind.startswith(begun)]
+
+
 @click.group(cls=output.Group)
 def template() -> None:
     """Make what pods start from without a boot."""
@@ -63,7 +67,7 @@ def _print_templates(found: Sequence[TemplateStatus]) -> None:
 
 
 @template.command()
-@click.argument("kinds", nargs=-1, metavar="[TEMPLATE...]")
+@click.argument("kinds", nargs=-1, metavar="[TEMPLATE...]", shell_complete=_begun_kinds)
 @click.option("--all", "every", is_flag=True, help="Remove all of them.")
 def remove(kinds: tuple[str, ...], every: bool) -> None:
     """Remove templates; the next pod of each kind has it made again. Running pods are not touched.
