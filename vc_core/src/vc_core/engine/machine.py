@@ -244,16 +244,25 @@ class Machine:
 
         Raises HypervisorError when the VM ends first, VMStartError if that is during the pod's start.
         """
-        task = asyncio.ensure_future(work)
-        either: set[asyncio.Future[Any]] = {task, self._vm_exit}
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            await _cancel(task)
-            raise
-        if task.done() and not (isinstance(task.exception(), _CHANNEL_ERRORS) and await self.is_ending()):
-            return task.result()
-        await _cancel(task)
+            # In this task, and not in one of its own: an operation of a client calls this several times.
+            async with asyncio.timeout(None) as scope:
+
+                def end(_: object) -> None:
+                    scope.reschedule(loop.time())
+
+                self._vm_exit.add_done_callback(end)
+                try:
+                    return await work
+                except _CHANNEL_ERRORS:
+                    if not await self.is_ending():
+                        raise
+                finally:
+                    self._vm_exit.remove_done_callback(end)
+        except TimeoutError:
+            if not scope.expired():
+                raise
         starting, reason = self._ledger.record.intent == "start", self._vm_exit.result().reason
         console = self._console_tail() if starting else ""
         kind = VMStartError if starting else HypervisorError
@@ -318,9 +327,3 @@ async def finish(work: Awaitable[Any]) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.shield(task)
     task.result()
-
-
-async def _cancel(task: asyncio.Future[Any]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError, VCError):
-        await task
