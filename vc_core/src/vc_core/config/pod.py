@@ -157,6 +157,7 @@ class PodConfig:
     sockets: Sequence[Socket] = ()  #: host sockets that are serial ports of the guest
     containers: Sequence[ContainerConfig] = ()  #: containers that are created with the pod
     network: NetworkConfig = field(default_factory=NetworkConfig)  #: its network; by default none
+    writable_mounts: bool = False  #: containers that are added while it runs may have mounts that they write to
     strict: bool | None = None  #: start only in a full jail; None: as the host's configuration file says
 
     def __post_init__(self) -> None:
