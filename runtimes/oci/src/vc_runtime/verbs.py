@@ -153,7 +153,9 @@ def _start_pod(call: Call, record: Record, translated: translate.Translated) -> 
         pass
     from vc_runtime import network
 
-    vc_core.run_pod(PodConfig(id=record.pod, vm_config=translated.size, network=network.connect(call.log)))
+    connected = network.connect(call.log)
+    # Others may join its VM later, which podman does not announce; so all VMs of a size are of one kind for templates.
+    vc_core.run_pod(PodConfig(id=record.pod, vm_config=translated.size, network=connected, writable_mounts=True))
 
 
 def _start_container(record: Record, translated: translate.Translated, shim: socket.socket) -> None:

@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -86,8 +86,10 @@ def until_served(operation: Callable[[], Operation[_T]]) -> Operation[_T]:
             continue
 
 
-def ask(store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0) -> Operation[Answer]:
-    """Send one request without streams to a pod's supervisor and return its answer; ``timeout`` as for :func:`request`.
+def ask(
+    store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0, fds: Sequence[int] = ()
+) -> Operation[Answer]:
+    """Send one request without streams to a supervisor; return its answer. ``timeout``, ``fds``: as :func:`request`.
 
     Raises what the pod's record, the way to its supervisor and the answer raise.
     """
@@ -95,7 +97,7 @@ def ask(store: Store, record: PodRecord, message: Request, timeout: float | None
     def once() -> Operation[Answer]:
         link = yield from connect(store, effective_record(store.read(record.id)))
         try:
-            return (yield from request(link, message, timeout))
+            return (yield from request(link, message, timeout, fds=fds))
         finally:
             yield from link.close()
 

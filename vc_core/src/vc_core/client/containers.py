@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from vc_core.client import container_sources
 from vc_core.client.connect import ask, connect
 from vc_core.client.foreground import NO_TERMINAL, Caller, Foreground, attend, on_started, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
@@ -76,18 +77,20 @@ def start_container(
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.START_CONTAINER, container_id)
-    if foreground is None:
-        yield from ask(store, record, StartContainer(container=container_id))
-        return None
-    link = yield from connect(store, record)
-    try:
+    with container_sources.passed(store, record, container_id) as sources:
+        if foreground is None:
+            message = StartContainer(container=container_id, sources=len(sources))
+            yield from ask(store, record, message, fds=sources)
+            return None
+        link = yield from connect(store, record)
+        try:
 
-        def start(streams: Streams) -> StartContainer:
-            return StartContainer(container=container_id, streams=streams)
+            def start(streams: Streams) -> StartContainer:
+                return StartContainer(container=container_id, streams=streams, sources=len(sources))
 
-        return (yield from attend(link, start, foreground, on_started(started)))
-    finally:
-        yield from link.close()
+            return (yield from attend(link, start, foreground, on_started(started), sources))
+        finally:
+            yield from link.close()
 
 
 def stop_container(

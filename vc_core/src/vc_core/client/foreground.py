@@ -130,9 +130,11 @@ def run_with_streams(
     timeout: float | None = None,
     signals: Signals | None = None,
     on_event: Callable[[Event], None] | None = None,
+    sources: Sequence[int] = (),
 ) -> Operation[tuple[Answer, bool]]:
     """Send a request with streams; carry them until the answer is there and all output was taken.
 
+    ``sources``: descriptors that go after those of the streams.
     Returns the answer and whether ``timeout`` (seconds) passed, upon which the process was killed.
     Raises what the supervisor raised, OutputError for output that could not be written, although its reader is there,
     SupervisorLostError, SupervisorError for a killed process that does not end,
@@ -140,7 +142,7 @@ def run_with_streams(
     three signals within 3 s. The caller then closes the link, which withdraws the request.
     A caller that types its detach keys gets an answer that says so, and the process runs on.
     """
-    link.send(request, stdio.fds)
+    link.send(request, [*stdio.fds, *sources])
     stdio.sent()
     sock = link.sock.fileno()
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -214,16 +216,18 @@ def attend(
     make_request: Callable[[Streams], Start | StartContainer],
     foreground: Foreground,
     on_event: Callable[[Event], None] | None = None,
+    sources: Sequence[int] = (),
 ) -> Operation[int]:
     """Send a request that starts a container in the foreground; return its exit code when it ended, 0 when detached.
 
+    ``sources``: descriptors of those of the container, which the request names.
     Raises what :func:`run_with_streams` raises.
     """
     caller = foreground.caller
     stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr, caller.detach_keys)
     try:
         request = make_request(Streams(passed=stdio.passed, terminal=caller.terminal))
-        answer, _ = yield from run_with_streams(link, request, stdio, None, caller.signals, on_event)
+        answer, _ = yield from run_with_streams(link, request, stdio, None, caller.signals, on_event, sources)
     finally:
         stdio.close()
     return answer.code

@@ -165,14 +165,18 @@ class Link:
 
 
 def request(
-    link: Link, message: Request, timeout: float | None, on_event: Callable[[Event], None] | None = None
+    link: Link,
+    message: Request,
+    timeout: float | None,
+    on_event: Callable[[Event], None] | None = None,
+    fds: Sequence[int] = (),
 ) -> Operation[Answer]:
-    """Send a request without streams and return its answer.
+    """Send a request without streams and return its answer; ``fds``: descriptors that go with it.
 
     ``timeout``: seconds of silence that the operation itself may need; None for any. Each event begins them anew.
     Raises what the supervisor raised, SupervisorLostError, SupervisorError.
     """
-    link.send(message)
+    link.send(message, fds)
     while True:
         deadline = None if timeout is None else time.monotonic() + timeout + ANSWER_GRACE
         reply = yield from link.receive(deadline)

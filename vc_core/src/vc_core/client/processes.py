@@ -6,8 +6,9 @@ import io
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from vc_core.client import container_sources
 from vc_core.client.connect import connect
 from vc_core.client.containers import record_to_enter
 from vc_core.client.foreground import with_output
@@ -228,11 +229,13 @@ def open_container(
     record = effective_record(store.read(pod_id))
     require(record, Action.START_CONTAINER, container_id)
 
-    def request(streams: Streams) -> StartContainer:
-        return StartContainer(container=container_id, streams=streams)
+    with container_sources.passed(store, record, container_id) as sources:
 
-    what = f"the main process of {pod_id}/{container_id}"
-    return (yield from _open(store, record, what, request, stdin, stdout, stderr, terminal))
+        def request(streams: Streams) -> StartContainer:
+            return StartContainer(container=container_id, streams=streams, sources=len(sources))
+
+        what = f"the main process of {pod_id}/{container_id}"
+        return (yield from _open(store, record, what, request, stdin, stdout, stderr, terminal, sources))
 
 
 def _open(
@@ -244,8 +247,12 @@ def _open(
     stdout: Output,
     stderr: Output,
     terminal: tuple[int, int] | None,
+    sources: Sequence[int] = (),
 ) -> Operation[Running]:
-    """Send a request that starts a process with these streams; return it once it runs."""
+    """Send a request that starts a process with these streams; return it once it runs.
+
+    ``sources``: descriptors that go after those of the streams.
+    """
     size = None if terminal is None else TerminalSize(*terminal)
     ours: list[Reader | Writer | None] = []
     passed: list[int] = []
@@ -260,7 +267,7 @@ def _open(
         running = Running(what, link, *ours)  # type: ignore[arg-type] # of the kinds that are made above
         try:
             streams = Streams(passed=stdio.passed, terminal=size)
-            link.send(make_request(streams), stdio.fds)
+            link.send(make_request(streams), [*stdio.fds, *sources])
             yield from running.begin()
             started = True
         finally:

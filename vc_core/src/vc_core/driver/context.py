@@ -63,7 +63,8 @@ class PodContext:
         sources: Mapping[Path, Path] | None = None,
     ) -> PodContext:
         """Return the context of a pod; ``run_dir``: its run directory, which need not exist yet."""
-        writes = any(mount.type == "bind" and not mount.read_only for one in config.containers for mount in one.mounts)
+        mounts = (mount for one in config.containers for mount in one.mounts)
+        writes = config.writable_mounts or any(mount.type == "bind" and not mount.read_only for mount in mounts)
         return cls(
             id=config.id,
             uuid=pod_uuid(run_dir),

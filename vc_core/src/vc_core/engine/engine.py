@@ -10,8 +10,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from vc_core import failpoints, trace
@@ -26,7 +26,6 @@ from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, VM_TIM
 from vc_core.engine.runtime import Runtime
 from vc_core.errors import AgentError, CommandError, NotSupportedError, StateError, StorageError, VCError
 from vc_core.host import sources
-from vc_core.host.paths import Rules
 from vc_core.host.usage import usage_of
 from vc_core.results import ContainerUsage, PodUsage
 from vc_core.states import STOPPED_STATES, Action, State
@@ -329,19 +328,25 @@ class Engine:
                     from vc_core.store.images import Images
 
                     lease.enter_context(Images(self._store.roots).lease(ImageReference.parse(config.image)))
-                if self.record.supervised:
-                    await asyncio.to_thread(lambda: sources.check_container(config, Rules(self._store.roots)))
                 self._ledger.add_container(config)
 
-    async def start_container(self, container_id: str, attachment: Attachment | None) -> None:
+    async def start_container(
+        self, container_id: str, attachment: Attachment | None, mounts: Sequence[int] = ()
+    ) -> None:
         """Start a container of the running pod, for the first time or again.
 
+        ``mounts``: descriptors of the mounts of its sources, which this closes, as for ``sources.of_mounts``; none for
+        sources that are opened by their names.
         Raises StateError, ContainerNotFoundError, ConfigError, StorageError, CommandError and other AgentErrors.
         """
-        async with self._operation:
+        async with AsyncExitStack() as stack:
+            for fd in mounts:
+                stack.callback(os.close, fd)
+            await stack.enter_async_context(self._operation)
             machine = self._require_machine(Action.START_CONTAINER, container_id)
             config = self._ledger.container_config(container_id)
-            await machine.while_alive(self._runtime.containers.start(machine, config, attachment))
+            opened = sources.of_mounts(config, mounts) if mounts else None
+            await machine.while_alive(self._runtime.containers.start(machine, config, attachment, opened))
 
     async def stop_container(self, container_id: str, timeout: float | None, force: bool) -> None:
         """Stop a running container: SIGTERM, and SIGKILL after ``timeout`` seconds (default 10) or with ``force``.

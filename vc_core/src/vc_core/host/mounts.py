@@ -61,15 +61,23 @@ def bind(source: int, target: Path, flags: int = 0, users: Path | None = None, w
     every = _AT_RECURSIVE if whole else 0
     tree = system_call(_OPEN_TREE, target, source, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | every)
     try:
-        namespace = -1 if users is None else os.open(users, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _set_attributes(tree, target, flags, namespace=namespace, every=every)
-        finally:
-            if namespace != -1:
-                os.close(namespace)
-        system_call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+        attach(tree, target, flags, users, whole)
     finally:
         os.close(tree)
+
+
+def attach(tree: int, target: Path, flags: int = 0, users: Path | None = None, whole: bool = False) -> None:
+    """Mount a mount without a place, such as one of :func:`copied`, on ``target``, as :func:`bind` mounts a copy.
+
+    It may come from another mount namespace. Raises OSError.
+    """
+    namespace = -1 if users is None else os.open(users, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _set_attributes(tree, target, flags, namespace=namespace, every=_AT_RECURSIVE if whole else 0)
+    finally:
+        if namespace != -1:
+            os.close(namespace)
+    system_call(_MOVE_MOUNT, target, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def _set_attributes(tree: int, target: Path, flags: int, cleared: int = 0, namespace: int = -1, every: int = 0) -> None:

@@ -7,9 +7,11 @@ becomes the first of those below.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vc_core.host import mounts
@@ -17,61 +19,96 @@ from vc_core.host import mounts
 #: Options of an overlay that say how its layers are to be read.
 _READING = ("metacopy", "redirect_dir", "userxattr", "xino")
 
+_SAFE = mounts.MS_NOSUID | mounts.MS_NODEV
+
+#: OVERLAYFS_SUPER_MAGIC of linux/magic.h, and the size of struct statfs, whose first field is the type, or more.
+_MAGIC, _STATFS_SIZE = 0x794C7630, 256
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
 
 def is_overlay(source: int) -> bool:
-    """Return whether an open directory is the root of an overlay that is mounted here. Raises OSError."""
-    found = mounts.mount_of(source)
-    return found is not None and found.fstype == "overlay" and found.point == Path(f"/proc/self/fd/{source}").readlink()
+    """Return whether an open directory is on an overlay. Raises OSError."""
+    status = ctypes.create_string_buffer(_STATFS_SIZE)
+    if _libc.fstatfs(source, status):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return ctypes.c_long.from_buffer(status).value == _MAGIC
 
 
-def bind(source: int, target: Path, flags: int, users: Path, workplace: Path) -> None:
-    """Mount the files of an overlay on ``target``, read-only, with owners as :func:`mounts.bind` translates them.
+def bind(
+    attach: Callable[[Path], None],
+    name: Path,
+    is_directory: bool,
+    target: Path,
+    flags: int,
+    users: Path,
+    workplace: Path,
+) -> None:
+    """Mount a file or directory on an overlay on ``target``, read-only, with owners as :func:`mounts.bind` has them.
 
-    ``source``: its root. ``workplace``: a directory of this process alone, in which layers are mounted meanwhile.
-    Raises OSError, EINVAL for layers that are not found or cannot be translated.
+    ``attach`` mounts it on a path. ``name``: its own. ``workplace``: a directory of this process alone, in which the
+    overlay and its layers are mounted meanwhile. Raises OSError, EINVAL for layers that are not found or cannot be
+    translated.
     """
-    overlay = mounts.mount_of(source)
-    if overlay is None:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(target))
-    options = _options(overlay.options)
-    layers = _layers(overlay, options)
     with ExitStack() as stack:
-        places = []
-        mounts.mount_memory(workplace, mounts.MS_NOSUID | mounts.MS_NODEV)
+        mounts.mount_memory(workplace, _SAFE)
         stack.callback(mounts.detach_all, workplace)
         mounts.make_private(workplace)
-        for number, layer in enumerate(layers):
+        overlay = _found(attach, workplace / "found", is_directory)
+        options = dict(one.partition("=")[::2] for one in overlay.options.split(","))
+        places = []
+        for number, layer in enumerate(_layers(options, name)):
             place = workplace / str(number)
             place.mkdir(mode=0o700)
-            fd = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                mounts.bind(fd, place, mounts.MS_RDONLY | mounts.MS_NOSUID | mounts.MS_NODEV, users)
-            finally:
-                os.close(fd)
-            places.append(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-            stack.callback(os.close, places[-1])
+            with _opened(layer) as fd:
+                mounts.bind(fd, place, mounts.MS_RDONLY | _SAFE, users)
+            places.append(stack.enter_context(_opened(place)))
         given = [f"lowerdir={':'.join(f'/proc/self/fd/{fd}' for fd in places)}"]
-        given += [f"{name}={options[name]}" if options[name] else name for name in _READING if name in options]
-        mounts.mount_overlay(target, flags | mounts.MS_RDONLY, ",".join(given))
+        given += [f"{one}={options[one]}" if options[one] else one for one in _READING if one in options]
+        whole = workplace / "whole"
+        whole.mkdir(mode=0o700)
+        mounts.mount_overlay(whole, mounts.MS_RDONLY | _SAFE, ",".join(given))
+        with _opened(whole / overlay.root.relative_to("/")) as fd:
+            mounts.bind(fd, target, flags | mounts.MS_RDONLY)
 
 
-def _options(text: str) -> dict[str, str]:
-    return dict(one.partition("=")[::2] for one in text.split(","))
+def _found(attach: Callable[[Path], None], place: Path, is_directory: bool) -> mounts.Mount:
+    """Return the mount that ``attach`` makes on a new place: what the kernel says of it. Raises OSError."""
+    if is_directory:
+        place.mkdir(mode=0o700)
+    else:
+        place.touch(mode=0o600)
+    attach(place)
+    with _opened(place) as fd:
+        found = mounts.mount_of(fd)
+    if found is None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(place))
+    return found
 
 
-def _layers(overlay: mounts.Mount, options: dict[str, str]) -> list[Path]:
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _layers(options: dict[str, str], name: Path) -> list[Path]:
     """Return the layers of an overlay, the uppermost first. Raises OSError for one that is not found.
 
-    Engines shorten the options of many layers: a path is then relative to the directory that has them all, which is
-    that of the upper layer or of the mount point.
+    Engines shorten the options of many layers: a path is then relative to the directory that has them all, two above
+    the upper layer or the mount point.
     """
     upper = options.get("upperdir", "")
-    names = [*filter(None, [upper]), *filter(None, options.get("lowerdir", "").split(":"))]
+    tops = [top for path in (Path(upper), name) if path.is_absolute() for top in path.parents[1:2]]
     found = []
-    for name in names:
-        tops = [Path("/")] if name.startswith("/") else [*Path(upper).parents[1:2], *overlay.point.parents[1:2]]
-        layer = next((top / name for top in tops if top.is_absolute() and (top / name).is_dir()), None)
-        if layer is None:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
-        found.append(layer)
+    for layer in filter(None, [upper, *options.get("lowerdir", "").split(":")]):
+        candidates = [Path(layer)] if layer.startswith("/") else [top / layer for top in tops]
+        path = next((one for one in candidates if one.is_dir()), None)
+        if path is None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), layer)
+        found.append(path)
     return found

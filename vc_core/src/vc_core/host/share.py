@@ -58,10 +58,7 @@ def bind_into(directory: Path, place: str, source: Source, read_only: bool = Tru
         _unmount_below(directory, place)
         with mounts.writable(directory) as top:
             _make_point(top, PurePath(place), source.is_directory)
-        if users is not None and read_only and overlays.is_overlay(source.fd):
-            _bind_overlay(source, directory / place, users)
-        else:
-            mounts.bind(source.fd, directory / place, _flags(read_only), users)
+        _bind(source, directory / place, _flags(read_only), users)
     except OSError as error:
         if users is not None and error.errno in (errno.EINVAL, errno.EPERM):
             raise StorageError(
@@ -75,10 +72,15 @@ def bind_into(directory: Path, place: str, source: Source, read_only: bool = Tru
     return place
 
 
-def _bind_overlay(source: Source, target: Path, users: Path) -> None:
-    """Mount the files of an overlay on ``target``, of layers whose owners are translated. Raises OSError."""
-    with TemporaryDirectory(prefix="vc-layers-") as workplace:
-        overlays.bind(source.fd, target, _flags(True), users, Path(workplace))
+def _bind(source: Source, target: Path, flags: int, users: Path | None) -> None:
+    """Mount a source on ``target``: an overlay as another of its layers where owners are translated. Raises OSError."""
+    mount = mounts.attach if source.is_mount else mounts.bind
+    if users is None or not flags & mounts.MS_RDONLY or not overlays.is_overlay(source.fd):
+        return mount(source.fd, target, flags, users)
+    with TemporaryDirectory(prefix="vc-layers-") as folder:
+        workplace, name = Path(folder), Path(source.given).absolute()
+        overlays.bind(lambda place: mount(source.fd, place), name, source.is_directory, target, flags, users, workplace)
+    return None
 
 
 def bind_root(directory: Path, container_id: str, source: Source, users: Path | None = None) -> str:

@@ -40,6 +40,8 @@ class Source:
         """Open ``given``, following links; ``what`` begins all errors about it. Raises ConfigError."""
         self.what, self.given = what, given
         self.fd, self.path, self.fstype = -1, Path(given), ""
+        #: Whether it is a mount without a place, which is attached instead of a copy of it.
+        self.is_mount = False
         try:
             self.fd = os.open(given, os.O_PATH | os.O_CLOEXEC, dir_fd=within)
         except FileNotFoundError as error:
@@ -98,6 +100,21 @@ class Source:
             self.close()
 
 
+class MountSource(Source):
+    """A file or directory as a mount without a place, which another process has opened and checked.
+
+    It belongs to the caller: ``fd`` stays open.
+    """
+
+    def __init__(self, what: str, given: str, fd: int) -> None:
+        self.what, self.given = what, given
+        self.fd, self.path, self.fstype = fd, Path(given), ""
+        self.is_mount = True
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
 class ContainerSources:
     """The root and the mounts of a container, in the order of its configuration; None for a mount without a source."""
 
@@ -151,6 +168,25 @@ def open_container(config: ContainerConfig, rules: Rules, plugged: bool = False)
     root = _open_root(config, rules, plugged)
     mounts = [_open_mount(config.id, one, rules) if one.type == "bind" else None for one in config.mounts]
     return ContainerSources(root, mounts)
+
+
+def of_mounts(config: ContainerConfig, mounts: Sequence[int]) -> ContainerSources:
+    """Return the sources of a container from descriptors of mounts without a place: its root's, then its mounts'.
+
+    They were opened and checked in another mount namespace, by a process of this user. Raises ConfigError for another
+    number of them.
+    """
+    if len(mounts) != 1 + len(config.mounts):
+        raise ConfigError(
+            f"{len(mounts)} of the {1 + len(config.mounts)} sources of container {config.id!r} were passed"
+        )
+    root, *others = mounts
+    given = config.image or config.root_fs
+    what = f"mount of container {config.id!r}"
+    return ContainerSources(
+        MountSource(f"rootfs of container {config.id!r}", given, root),
+        [MountSource(what, mount.source, fd) for mount, fd in zip(config.mounts, others, strict=True)],
+    )
 
 
 def check_container(config: ContainerConfig, rules: Rules) -> None:

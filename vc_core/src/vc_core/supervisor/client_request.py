@@ -103,6 +103,16 @@ class ClientRequest:
         self._io = AttachedIO(stdin, stdout, stderr, log)
         return self._io
 
+    def sources(self, count: int) -> list[int]:
+        """Return so many descriptors that came after those of the streams, for the caller to close.
+
+        Raises SupervisorError when the request came with fewer than it names.
+        """
+        if len(self._fds) < count:
+            raise SupervisorError(f"a request names {count} sources and has {len(self._fds)}")
+        taken, self._fds = self._fds[:count], self._fds[count:]
+        return taken
+
     def send_event(self, event: Event) -> None:
         """Send an event; one that a slow or gone client does not take is dropped."""
         with suppress(OSError):

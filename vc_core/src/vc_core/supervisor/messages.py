@@ -84,10 +84,15 @@ class CreateContainer(Message):
 
 
 class StartContainer(Message):
-    """Start a container. With ``streams`` the request is answered when it ended."""
+    """Start a container. With ``streams`` the request is answered when it ended.
+
+    ``sources``: how many descriptors come after those of the streams: mounts without a place, of the container's root
+    and of each of its mounts, in order. For 0 the supervisor opens them by their names.
+    """
 
     container: str
     streams: Streams | None = None
+    sources: int = 0
 
 
 class StopContainer(Message):

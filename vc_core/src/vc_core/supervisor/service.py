@@ -150,7 +150,7 @@ async def _start(engine: Engine, client: ClientRequest, request: Start) -> Answe
 
 async def _start_container(engine: Engine, client: ClientRequest, request: StartContainer) -> Answer:
     with _attachment(engine, client, request.container, request.streams) as attachment:
-        await engine.start_container(request.container, attachment)
+        await engine.start_container(request.container, attachment, client.sources(request.sources))
     if attachment is None:
         return Answer()
     return await _foreground(engine, client, request.container, attachment)

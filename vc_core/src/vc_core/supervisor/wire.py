@@ -26,8 +26,11 @@ _T = TypeVar("_T")
 #: Largest packet (bytes); the kernel's default for socket buffers is 208 KiB.
 PACKET_MAX = 192 * 1024
 
-#: Most descriptors in one request: stdin, stdout, stderr.
-FDS_MAX = 3
+#: Most descriptors in one message (SCM_MAX_FD in Linux' net/scm.h).
+FDS_MAX = 253
+
+#: Most of them that are sources of a container; the others are stdin, stdout and stderr.
+SOURCES_MAX = FDS_MAX - 3
 
 #: File name of the supervisor's socket in the pod's run directory.
 SOCKET_NAME = "supervisor.sock"
