@@ -34,7 +34,7 @@ def passed(store: Store, record: PodRecord, container_id: str) -> Iterator[list[
     opened = sources.open_container(config, Rules(store.roots), plugged=True)
     with ExitStack() as stack:
         stack.callback(opened.close)
-        every = [opened.root, *opened.mounts]
+        every = [opened.root, *filter(None, opened.mounts)]
         yield [] if opened.root.fstype else [stack.enter_context(mounts.copied(one.fd, one.path)) for one in every]
 
 

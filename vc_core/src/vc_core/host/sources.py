@@ -176,16 +176,16 @@ def of_mounts(config: ContainerConfig, mounts: Sequence[int]) -> ContainerSource
     They were opened and checked in another mount namespace, by a process of this user. Raises ConfigError for another
     number of them.
     """
-    if len(mounts) != 1 + len(config.mounts):
-        raise ConfigError(
-            f"{len(mounts)} of the {1 + len(config.mounts)} sources of container {config.id!r} were passed"
-        )
-    root, *others = mounts
+    wanted = 1 + sum(mount.type == "bind" for mount in config.mounts)
+    if len(mounts) != wanted:
+        raise ConfigError(f"{len(mounts)} of the {wanted} sources of container {config.id!r} were passed")
+    fds = iter(mounts)
+    root = next(fds)
     given = config.image or config.root_fs
     what = f"mount of container {config.id!r}"
     return ContainerSources(
         MountSource(f"rootfs of container {config.id!r}", given, root),
-        [MountSource(what, mount.source, fd) for mount, fd in zip(config.mounts, others, strict=True)],
+        [MountSource(what, mount.source, next(fds)) if mount.type == "bind" else None for mount in config.mounts],
     )
 
 
