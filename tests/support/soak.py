@@ -21,6 +21,8 @@ from pathlib import Path
 import vc_core as vc
 from supervised import OF_ANY_ENGINE, POINTS, problems, server_for_vms
 from system_calls import OPERATIONS, campaign
+from vc_core.plugins.notifications import QUEUE
+from vc_core.plugins.registry import DRAIN_TIMEOUT
 from vc_core.store.roots import ROOT_VARIABLE, TEMPLATES_VARIABLE
 from vc_core.testing import census
 from vc_core.testing.rootfs import make_root_fs
@@ -110,6 +112,7 @@ def cycles(top: Path, deadline: float) -> Tally:
                         tally.problem(f"cycle {tally.done}: a command's output was lost")
                     pod.stop()
                     pod.delete()
+                    QUEUE.drain(DRAIN_TIMEOUT)  # its thread ends with the last notification
             except (AssertionError, vc.VCError) as error:
                 tally.problem(f"cycle {tally.done}: {error}")
                 for one in vc.list_pods():
