@@ -55,7 +55,7 @@ REACHED: dict[str, Steps] = {
     "engine.start.containers_run": ([], RUN),
     "engine.start.running": ([], RUN),
     "engine.undo.taken_down": ([], RUN),
-    "engine.stop.intended": ([RUN], STOP),
+    "engine.stop.begun": ([RUN], STOP),
     "engine.stop.taken_down": ([RUN], STOP),
     "engine.stop.recorded": ([RUN], STOP),
     "engine.container.configured": ([CREATE], ADD),

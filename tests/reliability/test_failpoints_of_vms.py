@@ -23,7 +23,7 @@ POINTS = {
     "engine.start.recorded": "ready",
     "engine.start.vm_runs": "ready",
     "engine.start.running": "running",
-    "engine.stop.intended": "running",
+    "engine.stop.begun": "running",
     "engine.stop.taken_down": "stopped",
 }
 
