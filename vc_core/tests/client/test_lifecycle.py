@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from commands import MOCK, virtc
 
 import vc_core as vc
-from commands import MOCK, virtc
-from vc_core.client import lifecycle
+from vc_core.client import lifecycle, queries
 from vc_core.client.interpreters import Operation
 from vc_core.errors import StateError
 
@@ -106,7 +106,7 @@ def test_a_pod_that_changes_meanwhile_is_not_pruned(
 ) -> None:
     (pod,) = run(mock_config, "p")
     pod.stop()
-    find = lifecycle.list_pods
+    find = queries.list_pods
 
     def outrun(labels: object) -> Operation[list[vc.PodStatus]]:
         found = yield from find()
