@@ -275,6 +275,10 @@ class Container:
             self.pod_id, self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, max_output=max_output
         )
 
+    async def attach(self) -> Process:
+        """Attach to the container's main process, and return it; see :func:`attach_container`."""
+        return await attach_container(self.pod_id, self.id)
+
     async def copy_in(
         self,
         source: HostFiles,
@@ -913,6 +917,17 @@ async def copy_out(
     Raises what :func:`copy_in` raises.
     """
     await run_async(client.copying.copy_out(pod_id, container_id, path, destination, owners, follow, timeout))
+
+
+async def attach_container(pod_id: str, container_id: str) -> Process:
+    """Attach to the main process of a running container, and return it as an object.
+
+    ``stdout`` and ``stderr`` are what it prints from now on, ``stdin`` reaches it if it was started with open input
+    (``interactive``); else it is ignored. Any number of callers may attach. To close the object ends the attachment
+    and not the process; a caller that does not read keeps nobody from writing. ``wait`` returns the container's exit
+    code. Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError, SupervisorLostError.
+    """
+    return Process(await run_async(client.attaching.open_attachment(pod_id, container_id)))
 
 
 async def open_process(

@@ -69,6 +69,7 @@ class Action(Enum):
     KILL_CONTAINER = Precondition("sending a signal to {}", _RUNNING, _RUNNING)
     DELETE_CONTAINER = Precondition("deleting {} without force", _NOT_PAUSED, STOPPED_STATES)
     ENTER_CONTAINER = Precondition("entering {}", _RUNNING, _RUNNING)
+    ATTACH_CONTAINER = Precondition("attaching to {}", _RUNNING, _RUNNING)
     COPY_POD = Precondition("copying files of {}", _RUNNING)
     COPY_CONTAINER = Precondition("copying files of {}", _RUNNING, _RUNNING)
     RESIZE_CONTAINER = Precondition("resizing the terminal of {}", _RUNNING, _RUNNING)

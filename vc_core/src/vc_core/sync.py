@@ -268,6 +268,10 @@ class Container:
             self.pod_id, self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, max_output=max_output
         )
 
+    def attach(self) -> Process:
+        """Attach to the container's main process, and return it; see :func:`attach_container`."""
+        return attach_container(self.pod_id, self.id)
+
     def copy_in(
         self,
         source: HostFiles,
@@ -898,6 +902,17 @@ def copy_out(
     Raises what :func:`copy_in` raises.
     """
     run_blocking(client.copying.copy_out(pod_id, container_id, path, destination, owners, follow, timeout))
+
+
+def attach_container(pod_id: str, container_id: str) -> Process:
+    """Attach to the main process of a running container, and return it as an object.
+
+    ``stdout`` and ``stderr`` are what it prints from now on, ``stdin`` reaches it if it was started with open input
+    (``interactive``); else it is ignored. Any number of callers may attach. To close the object ends the attachment
+    and not the process; a caller that does not read keeps nobody from writing. ``wait`` returns the container's exit
+    code. Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError, SupervisorLostError.
+    """
+    return Process(run_blocking(client.attaching.open_attachment(pod_id, container_id)))
 
 
 def open_process(

@@ -21,6 +21,7 @@ TIMED_OUT = 124
 
 #: The module of each command: only that of the command which is given is imported.
 _COMMANDS = {
+    "attach": "vc_core.cli.attach",
     "check": "vc_core.cli.check",
     "completion": "vc_core.cli.completion",
     "config": "vc_core.cli.config",

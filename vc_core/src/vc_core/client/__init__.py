@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vc_core.client import (
+        attaching,
         console,
         containers,
         copying,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "attaching",
     "console",
     "containers",
     "copying",

@@ -21,6 +21,7 @@ from vc_core.errors import CommandTimeoutError, OutputError, SupervisorError
 from vc_core.frozen import frozen
 from vc_core.supervisor.messages import (
     Answer,
+    Attach,
     Control,
     Copy,
     Detach,
@@ -125,7 +126,7 @@ class Foreground:
 
 def run_with_streams(
     link: Link,
-    request: Start | StartContainer | Exec | Copy,
+    request: Start | StartContainer | Exec | Attach | Copy,
     stdio: Stdio,
     timeout: float | None = None,
     signals: Signals | None = None,

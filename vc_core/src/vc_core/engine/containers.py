@@ -31,7 +31,7 @@ from vc_core.engine.commands import completed
 from vc_core.engine.demands import check_command, check_mounts, confinement
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish
-from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
+from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO, SharedInput
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
 from vc_core.frozen import frozen
 from vc_core.host import quota, share, sources
@@ -136,6 +136,8 @@ class Containers:
                 started_at=time.time(),
                 ended_at=None,
                 process=process.process_id,
+                terminal=terminal is not None,
+                open_input=isinstance(io, LoggedIO) and io.has_input,
             )
         except BaseException:
             io.close()
@@ -163,8 +165,9 @@ class Containers:
 
         Raises StorageError.
         """
-        process = GuestProcessId(container_id, self._ledger.container(container_id).process)
-        io = LoggedIO(self._ledger.open_log(container_id, resumed=True))
+        record = self._ledger.container(container_id)
+        process = GuestProcessId(container_id, record.process)
+        io = LoggedIO(self._ledger.open_log(container_id, resumed=True), keep_stdin_open=record.open_input)
         try:
             await machine.agent.adopt(process, io)
             failpoints.reach("engine.container.adopted")
@@ -217,6 +220,11 @@ class Containers:
     def process(self, container_id: str) -> GuestProcessId:
         """Return the main process of a running container. Raises KeyError for one that does not run."""
         return self._running[container_id].process
+
+    def shared_input(self, container_id: str) -> SharedInput | None:
+        """Return where clients that attach to a running container give input; None if it takes none from them."""
+        running = self._running.get(container_id)
+        return None if running is None else running.io.shared_input
 
     async def finish(self) -> None:
         """Record the ends of all containers and release their streams. Called after the VM ended."""

@@ -24,6 +24,7 @@ from vc_core.engine.ledger import Ledger
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, VM_TIMEOUT, Machine, finish
 from vc_core.engine.runtime import Runtime
+from vc_core.engine.streams import SharedInput
 from vc_core.errors import AgentError, CommandError, NotSupportedError, StateError, StorageError, VCError
 from vc_core.host import sources
 from vc_core.host.usage import usage_of
@@ -390,6 +391,14 @@ class Engine:
         """Send a signal to a container's main process. Raises StateError, ContainerNotFoundError, AgentError."""
         machine = self._require_machine(Action.KILL_CONTAINER, container_id)
         await machine.while_alive(machine.agent.signal_container(container_id, signum, AGENT_TIMEOUT))
+
+    def attach(self, container_id: str) -> SharedInput | None:
+        """Return where a client that attaches to a running container gives input, None if it takes none.
+
+        Raises StateError, ContainerNotFoundError.
+        """
+        require(self.record, Action.ATTACH_CONTAINER, container_id)
+        return self._runtime.containers.shared_input(container_id)
 
     async def resize_container(self, container_id: str, size: TerminalSize) -> None:
         """Change the size of the terminal of a container's main process. Raises StateError, AgentError."""

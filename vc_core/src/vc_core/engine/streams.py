@@ -139,8 +139,29 @@ async def ready(fd: int, writing: bool) -> None:
         remove(fd)
 
 
+class SharedInput:
+    """The input that clients give who attach to a process, one after the other or at once."""
+
+    def __init__(self) -> None:
+        self._pieces: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)
+
+    async def read(self) -> bytes:
+        """Return the next piece of any client; it has no end."""
+        return await self._pieces.get()
+
+    async def take(self, io: ProcessIO) -> None:
+        """Pass on what a client gives, until its end."""
+        while data := await io.read_stdin():
+            await self._pieces.put(data)
+
+
 class ClosableIO(ProcessIO):
     """A process' streams on the host, which own descriptors."""
+
+    @property
+    def shared_input(self) -> SharedInput | None:
+        """Where clients that attach now give input; None for a process that takes none from them."""
+        return None
 
     @abstractmethod
     def close(self) -> None:
@@ -157,12 +178,16 @@ class LoggedIO(ClosableIO):
         self._log, self._keep_stdin_open = log, keep_stdin_open
         self.has_input = keep_stdin_open
         self.taken = log.taken
+        self._shared_input = SharedInput()
+
+    @property
+    def shared_input(self) -> SharedInput | None:
+        """See :class:`ClosableIO`."""
+        return self._shared_input if self._keep_stdin_open else None
 
     async def read_stdin(self) -> bytes:
-        """Return the end of input; with ``keep_stdin_open`` never return."""
-        if self._keep_stdin_open:
-            await asyncio.Event().wait()
-        return b""
+        """Return the end of input; with ``keep_stdin_open`` what clients give who attach."""
+        return await self._shared_input.read() if self._keep_stdin_open else b""
 
     async def write_stdout(self, data: bytes) -> None:
         """Log output."""
@@ -197,6 +222,12 @@ class AttachedIO(ClosableIO):
         self.on_broken: Callable[[bool], None] | None = None
         self._reported: set[int] = set()
         self._detached = False
+        self._shared_input = SharedInput()
+
+    @property
+    def shared_input(self) -> SharedInput | None:
+        """See :class:`ClosableIO`; a process takes input of others when its first client has detached."""
+        return self._shared_input if self._detached and self.has_input else None
 
     @property
     def output_failure(self) -> int:
@@ -205,11 +236,9 @@ class AttachedIO(ClosableIO):
         return next((one for one in failures if one != errno.EPIPE), errno.EPIPE if failures else 0)
 
     async def read_stdin(self) -> bytes:
-        """Return the next input; never after the client detached, so that the process gets no end of its input."""
-        data = await self._stdin.read() if self._stdin else b""
-        if not data and self._detached:
-            await asyncio.Event().wait()
-        return data
+        """Return the next input; after the client detached that of others, so that the process gets no end of it."""
+        data = await self._stdin.read() if self._stdin and not self._detached else b""
+        return await self._shared_input.read() if not data and self._detached else data
 
     async def write_stdout(self, data: bytes) -> None:
         """Write output."""

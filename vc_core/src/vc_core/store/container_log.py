@@ -142,9 +142,28 @@ class LogReader:
                 else:
                     yield from self._rest()
         except OSError as error:
-            raise StorageError(f"log {str(self._path)!r} cannot be read: {error.strerror}") from error
+            raise self._unreadable(error) from error
         if ended:
             yield from self._rest()
+
+    def skip(self) -> None:
+        """Leave out what there is now. Raises StorageError."""
+        for _ in self.pieces():
+            pass
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the stream (0 for output, else error output) and bytes of what has arrived since the last call.
+
+        Raises StorageError.
+        """
+        try:
+            for entry, data in self._pieces():
+                yield entry.stream, data
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> StorageError:
+        return StorageError(f"log {str(self._path)!r} cannot be read: {error.strerror}")
 
     def close(self) -> None:
         """Close the files. Idempotent."""

@@ -32,6 +32,8 @@ class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     started_at: float | None = None  #: seconds since the epoch
     ended_at: float | None = None
     process: str = ""
+    terminal: bool = False  #: its main process was started on a terminal
+    open_input: bool = False  #: the input of its main process stays open for clients that attach
 
 
 class PodRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

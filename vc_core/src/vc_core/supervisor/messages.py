@@ -63,6 +63,16 @@ class Exec(Message):
     streams: Streams
 
 
+class Attach(Message):
+    """Give the main process of a running container input, signals and sizes; answered when it ended.
+
+    Its output is in its log.
+    """
+
+    container: str
+    streams: Streams
+
+
 class Copy(Message):
     """Copy files into a container or out of it, or for an empty id the pod itself; answered when that has ended."""
 
@@ -139,6 +149,7 @@ Request = (
     | Pause
     | Resume
     | Exec
+    | Attach
     | Copy
     | WriteConsole
     | CreateContainer

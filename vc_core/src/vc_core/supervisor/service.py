@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import assert_never
 
 from vc_core.driver.agent import GuestProcessId
@@ -18,6 +18,7 @@ from vc_core.errors import SupervisorError, VCError, refused
 from vc_core.supervisor.client_request import ClientRequest
 from vc_core.supervisor.messages import (
     Answer,
+    Attach,
     Copy,
     CreateContainer,
     DeleteContainer,
@@ -73,6 +74,8 @@ async def _answer(engine: Engine, client: ClientRequest, request: Request) -> An
         await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done() and client.detached:
             await client.answer(Answer(exit_code=0, detached=True))
+            if isinstance(request, Attach):
+                work.cancel()  # nothing of it is left to do
             await asyncio.wait({work})
         elif not work.done():
             work.cancel()
@@ -99,6 +102,8 @@ async def _perform(engine: Engine, client: ClientRequest, request: Request) -> A
             return await _start(engine, client, request)
         case Exec():
             return await _exec(engine, client, request)
+        case Attach():
+            return await _attach(engine, client, request)
         case Copy():
             return await _copy(engine, client, request)
         case StartContainer():
@@ -172,8 +177,36 @@ def _attachment(
         raise
 
 
+async def _attach(engine: Engine, client: ClientRequest, request: Attach) -> Answer:
+    io, container_id, size = client.streams(request.streams), request.container, request.streams.terminal
+    taking: asyncio.Future[None] | None = None
+    try:
+        shared = engine.attach(container_id)
+        _forward(engine, client, container_id, io)
+        client.send_event(_started(engine))
+        if size is not None:
+            with suppress(VCError):  # it has no terminal, or has just ended
+                await engine.resize_container(container_id, size)
+        if shared is not None and io.has_input:
+            taking = asyncio.ensure_future(shared.take(io))
+        return Answer(exit_code=await engine.wait_container(container_id))
+    finally:
+        if taking is not None:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+        io.close()
+
+
 async def _foreground(engine: Engine, client: ClientRequest, container_id: str, attachment: Attachment) -> Answer:
     """Send the event that the client's container runs; return the answer once it ended."""
+    _forward(engine, client, container_id, attachment.io)
+    client.send_event(_started(engine))
+    code = await engine.wait_container(container_id)
+    return Answer(exit_code=code, output_failure=attachment.io.output_failure)
+
+
+def _forward(engine: Engine, client: ClientRequest, container_id: str, io: AttachedIO) -> None:
+    """Forward what the client sends to the main process of a container."""
 
     async def send(signum: int) -> None:
         await engine.signal_container(container_id, signum)
@@ -184,10 +217,7 @@ async def _foreground(engine: Engine, client: ClientRequest, container_id: str, 
     async def close_output(errors: bool) -> None:
         await engine.close_container_output(container_id, errors)
 
-    client.forward_signals(attachment.io, send, resize, close_output)
-    client.send_event(_started(engine))
-    code = await engine.wait_container(container_id)
-    return Answer(exit_code=code, output_failure=attachment.io.output_failure)
+    client.forward_signals(io, send, resize, close_output)
 
 
 async def _exec(engine: Engine, client: ClientRequest, request: Exec) -> Answer:
