@@ -36,12 +36,10 @@ ERRORS = {
 #: The calls at which a process is killed: all that change something, and those between which something was changed.
 KILLING = f"{_PATHS} {_FILES} socketpair epoll_create1 close".split()
 
-#: The calls with which a process changes files of others or sends signals.
-CHANGING = (
-    *_PATHS.split(),
-    *"write pwrite64 ftruncate truncate link linkat symlink symlinkat chmod fchmod chown mount umount2".split(),
-    *"kill tkill tgkill pidfd_send_signal connect sendmsg".split(),
-)
+#: The calls with which a process changes files, sends signals or asks another process.
+_WRITES = "write pwrite64 ftruncate truncate link linkat symlink symlinkat chmod fchmod chown mount umount2"
+_SIGNALS = "kill tkill tgkill pidfd_send_signal connect sendmsg"
+CHANGING = f"{_PATHS} {_WRITES} {_SIGNALS}".split()
 
 #: The id of the pod, and the operations on it: what is run before, and the command.
 _RUNNING: list[tuple[str, ...]] = [("pod", "run", "--quiet", "--id", "p", *MOCK)]
