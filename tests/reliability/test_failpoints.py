@@ -74,6 +74,7 @@ REACHED: dict[str, Steps] = {
     "engine.stop.taken_down": ([RUN], STOP),
     "engine.stop.recorded": ([RUN], STOP),
     "engine.pause.recorded": ([RUN], PAUSE),
+    "engine.pause.paused": ([RUN], PAUSE),
     "engine.resume.resumed": ([RUN, PAUSE], RESUME),
     "engine.container.configured": ([CREATE], ADD),
     "engine.container.log_removed": ([CREATE, ADD], REMOVE),
@@ -94,7 +95,7 @@ STEPS_IN = ("engine", "runtime", "machine", "containers")
 #: What changes a process, the guest, mounts or the socket. The record has points of its own, where it is written.
 STEPS = {
     *(f"agent.{name}" for name in ("prepare", "start_pod", "stop_pod", "start_container", "remove_container")),
-    *(f"agent.{name}" for name in ("exec", "adopt", "signal", "signal_container", "connect", "wake")),
+    *(f"agent.{name}" for name in ("exec", "copy", "adopt", "signal", "signal_container", "connect", "wake")),
     *(f"hypervisor.{name}" for name in ("prepare", "start", "stop", "attach", "detach", "pause", "resume")),
     *(f"share.{name}" for name in ("make_shared_dir", "bind_root", "bind_into", "bind_volume")),
     *(
@@ -127,7 +128,11 @@ HAVE_NO_POINT = {
     "containers._limit: quota.limit": "the next start sets the limits anew, and a deletion lifts them",
     "containers.lift_limits: quota.lift": "a second deletion lifts the limits again",
     "containers.ask_to_end: agent.signal_container": "the next supervisor that stops the pod asks again",
-    "machine.exec: agent.signal": "who takes over kills all commands",
+    "machine.exec: agent.exec": "engine.exec.started is in what it calls",
+    "machine.copy: agent.copy": "engine.exec.started is in what it calls",
+    "machine._finish: agent.signal": "who takes over kills all commands",
+    "machine.pause: hypervisor.pause": "engine.pause.paused is in its caller",
+    "machine.resume: hypervisor.resume": "engine.resume.resumed is in its caller",
     "engine.signal: agent.signal": "a signal leaves nothing behind",
     "engine.signal_container: agent.signal_container": "a signal leaves nothing behind",
 }

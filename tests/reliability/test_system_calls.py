@@ -44,3 +44,14 @@ def test_a_system_call_that_fails_is_one_sentence_and_changes_nothing(operation:
 @pytest.mark.parametrize("operation", KILLED)
 def test_a_process_killed_at_a_system_call_leaves_nothing(operation: str, every: Campaign) -> None:
     assert _problems(every, [point for point in every.points(operation) if not point.error]) == []
+
+
+@pytest.mark.promise("T05", "T28")
+@pytest.mark.parametrize("operation", ["list", "status"])
+def test_nothing_is_written_and_nobody_signalled_or_waited_for_by(operation: str, every: Campaign) -> None:
+    assert every.changes(operation) == []
+
+
+@pytest.mark.promise("T28")
+def test_what_an_operation_writes_would_be_seen(every: Campaign) -> None:
+    assert every.changes("create") != []

@@ -36,6 +36,11 @@ ERRORS = {
 #: The calls at which a process is killed: all that change something, and those between which something was changed.
 KILLING = f"{_PATHS} {_FILES} socketpair epoll_create1 close".split()
 
+#: The calls with which a process changes files, sends signals or asks another process.
+_WRITES = "write pwrite64 ftruncate truncate link linkat symlink symlinkat chmod fchmod chown mount umount2"
+_SIGNALS = "kill tkill tgkill pidfd_send_signal connect sendmsg"
+CHANGING = f"{_PATHS} {_WRITES} {_SIGNALS}".split()
+
 #: The id of the pod, and the operations on it: what is run before, and the command.
 _RUNNING: list[tuple[str, ...]] = [("pod", "run", "--quiet", "--id", "p", *MOCK)]
 _CREATED: list[tuple[str, ...]] = [("pod", "create", "--id", "p", *MOCK)]
@@ -112,6 +117,21 @@ class Campaign:
             yield f"the pod was refused, and is there: {listed}"
         if any(state == "failed" for state, _ in listed.values()):
             yield f"a broken record: {listed}"
+
+    def changes(self, operation: str) -> list[str]:
+        """Return the calls with which an operation changes files or sends signals, its own output left out."""
+        self._prepare(operation)
+        done = self._traced(operation, ["-e", f"trace={','.join(f'?{call}' for call in CHANGING)}"])
+        assert done.status == 0, done.stderr
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        look(self._server, stop=True)
+        return [
+            line
+            for line in lines
+            if re.match(rf"\d+ +({'|'.join(CHANGING)})\(", line)
+            and not re.search(r" write\(\d+<[^>]*/(out|err)>", line)
+            and ("open" not in line or re.search(r"O_(WRONLY|RDWR|CREAT|TRUNC)", line))
+        ]
 
     def _wrong_answer(self, done: Done) -> Iterator[str]:
         if "Traceback" in done.stderr:

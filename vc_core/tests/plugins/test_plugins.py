@@ -37,6 +37,9 @@ from vc_core.supervisor.messages import Failure
 
 HYPERVISOR, AGENT, SPAWNER, GUEST, EXTENSION = PluginKind
 
+#: Seconds for what takes a moment.
+SOON = 30.0
+
 POD = PodContext("p1", "uuid", Path("/run/p1"), Path("/run/p1/share"), Resources(), HypervisorConfig())
 
 
@@ -467,9 +470,11 @@ class Gate:
 
     def __init__(self) -> None:
         self.called, self.may = threading.Event(), threading.Event()
+        self.on_call: Callable[[], None] = lambda: None
 
     @hookimpl
     def vc_pod_transition(self) -> None:
+        self.on_call()
         self.called.set()
         self.may.wait()
 
@@ -498,14 +503,14 @@ def test_an_extension_that_hangs_is_disabled_and_the_others_get_every_notificati
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("vc_core.plugins.registry.EXTENSION_TIMEOUT", 0.05)
+    gate.on_call = lambda: monkeypatch.setattr("vc_core.plugins.registry.EXTENSION_TIMEOUT", SOON)  # of the other
     plugins = added(EXTENSION, gate)
     plugins.add_driver(EXTENSION, "recorder", recorder := Recorder())
     for state in ("running", "stopped"):
         plugins.notify_pod_transition("p1", "ready", state)
-    plugins.drain()
+    plugins.drain(SOON)
     assert [new for _, _, new in recorder.calls] == ["running", "stopped"]
-    assert "hook vc_pod_transition did not return within 0.05 s; the extension is disabled" in caplog.text
-    assert caplog.text.count("did not return") == 1
+    assert caplog.text.count("hook vc_pod_transition did not return within ") == 1
 
 
 def test_waiting_for_notifications_has_an_end(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:

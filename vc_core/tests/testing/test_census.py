@@ -123,8 +123,11 @@ def loop_device(root: Path) -> Iterator[str]:
 @contextmanager
 def control_group(root: Path) -> Iterator[str]:
     lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
-    tops = [Path("/sys/fs/cgroup", kind or "", path.lstrip("/")) for _, kind, path in lines]
-    group = next(top for top in tops if (top / "cgroup.procs").exists()) / f"vc-{root.name}"
+    tops = [Path("/sys/fs/cgroup", kind or "", path.lstrip("/")) for _, kind, path in lines if path != "/"]
+    top = next((top for top in tops if (top / "cgroup.procs").exists()), None)
+    if top is None:
+        pytest.skip("this process is in no control group but the first ones")
+    group = top / f"vc-{root.name}"
     group.mkdir()
     yield f"control group {group}"
     group.rmdir()

@@ -81,6 +81,8 @@ def delete(store: Store, pod_id: str, force: bool, still: Callable[[PodRecord], 
             state = _not_running(store, pod_id, force=False)
             if still is not None and not still(effective_record(store.read(pod_id))):
                 raise StateError(f"pod {pod_id!r} has changed meanwhile", state=str(state), wanted=[])
+            if ending.may_have_left(store, pod_id):  # its VM has ended, which nobody has recorded
+                ending.discard_elsewhere(store, pod_id, time.monotonic())
             _remove_all(store, pod_id, force=False)
         _notify_deleted(pod_id, state)
 
@@ -101,7 +103,7 @@ def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
         with store.locked(pod_id, _LOCK_RETRY):
             ending.kill_vms(store, pod_id, _record_if_whole(store, pod_id))
             if ending.may_have_left(store, pod_id):
-                ending.discard_elsewhere(store, pod_id)
+                ending.discard_elsewhere(store, pod_id, began)
             try:
                 state = _not_running(store, pod_id, force=True)
             except StorageError:
@@ -109,7 +111,8 @@ def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
             _remove_all(store, pod_id, force=True)
         _notify_deleted(pod_id, state)
 
-    deadline, seen = time.monotonic() + LOCK_TIMEOUT, time.monotonic()
+    began = seen = time.monotonic()
+    deadline = began + LOCK_TIMEOUT
     yield InThread(lambda: store.remove_planted_lock(pod_id))
     while True:
         found = yield from _ask_to_stop(store, pod_id, time.monotonic() + _ASK_TIMEOUT)

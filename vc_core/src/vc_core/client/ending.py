@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,10 @@ _STOP_TIMEOUT = 3.0
 #: Seconds for a driver to discard a VM that the core cannot find, the start of Python included.
 _DISCARD_TIMEOUT = 20.0
 
+#: Seconds from the begin of an operation until a driver must have removed what a VM left beside its processes, and how
+#: long it has at least: such as empty control groups, for which nobody should wait long.
+_REMAINS_DEADLINE, _REMAINS_MIN = 3.0, 0.5
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,24 +51,28 @@ def may_have_left(store: Store, pod_id: str) -> bool:
     return bool(record.discards or record.saved_hypervisor) and record.supervised and not at_rest(record)
 
 
-def discard_elsewhere(store: Store, pod_id: str) -> None:
+def discard_elsewhere(store: Store, pod_id: str, began: float) -> None:
     """Let the pod's driver discard its VM, whose processes were killed, in a process of its own: it may hang.
 
-    Why it does not is logged.
+    ``began``: when the operation did (of time.monotonic). Why the driver does not do it is logged.
     """
+    timeout = _DISCARD_TIMEOUT
+    with suppress(StorageError):
+        if not store.read(pod_id).discards:
+            timeout = max(_REMAINS_MIN, began + _REMAINS_DEADLINE - time.monotonic())
     command = [sys.executable, "-P", "-m", "vc_core.engine.leftovers", pod_id]
     null, environment = subprocess.DEVNULL, store.roots.environment
     try:
         done = subprocess.run(
-            command, timeout=_DISCARD_TIMEOUT, stdin=null, stdout=subprocess.PIPE, stderr=null, env=environment
+            command, timeout=timeout, stdin=null, stdout=subprocess.PIPE, stderr=null, env=environment
         )
         problem = done.stdout.decode(errors="replace").strip()
         if not problem and done.returncode:
             problem = f"its hypervisor driver ended the process with status {done.returncode}"
     except subprocess.TimeoutExpired:
-        problem = f"its hypervisor driver did not discard it within {_DISCARD_TIMEOUT:g} s"
+        problem = f"its hypervisor driver did not discard it within {timeout:.1f} s"
     if problem:
-        _log.warning("pod %s is deleted, but its VM may be left: %s", pod_id, problem)
+        _log.warning("pod %s: its VM, or what that has made, may be left: %s", pod_id, problem)
 
 
 def kill_vms(store: Store, pod_id: str, record: PodRecord | None) -> None:
@@ -83,6 +92,7 @@ def end_frozen(store: Store, pod_id: str, force: bool) -> bool:
     stops the pod and was not greeted. Returns whether the pod has stopped. Raises SupervisorError for a process that
     cannot be killed, BusyError, StorageError.
     """
+    began = time.monotonic()
     if not any(frozen(one.pid) for one in supervisors(store, pod_id)):
         return False
     kill_supervisors(store, pod_id)
@@ -93,7 +103,7 @@ def end_frozen(store: Store, pod_id: str, force: bool) -> bool:
             return False
         kill_vms(store, pod_id, record)
         if may_have_left(store, pod_id):
-            discard_elsewhere(store, pod_id)
+            discard_elsewhere(store, pod_id, began)
         _record_end(store, pod_id)
     return True
 

@@ -12,7 +12,7 @@ from vc_core.client import ending
 from vc_core.client.connect import connect, find_supervisor, until_served
 from vc_core.client.deletion import delete, delete_pod
 from vc_core.client.foreground import Foreground, attend
-from vc_core.client.interpreters import InThread, Operation
+from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.client.link import Link, request
 from vc_core.client.starting import Starting
 from vc_core.config.fields import check_type
@@ -24,6 +24,8 @@ from vc_core.errors import (
     StateError,
     StorageError,
     SupervisorError,
+    SupervisorLeavingError,
+    SupervisorLostError,
     VCError,
 )
 from vc_core.states import Action, State
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 #: Seconds for a supervisor to greet, before it is looked at whether it is frozen.
 _GREETING_TIMEOUT = 0.5
+
+#: Seconds for a pod to be deleted whose supervisor was lost, and seconds between two looks at that.
+_DELETION_TIMEOUT, _DELETION_INTERVAL = 1.0, 0.05
 
 #: Seconds to wait for a supervisor to be gone after its pod stopped.
 _GONE_TIMEOUT = 10.0
@@ -173,8 +178,25 @@ def _start(
             return Start(ready_timeout=timeout, strict=strict, container=container_id, streams=streams)
 
         return (yield from attend(link, start, foreground, on_event))
+    except SupervisorLeavingError:
+        raise
+    except SupervisorLostError as error:
+        if (yield from _is_deleted(store, pod_id)):
+            message = f"the start of pod {pod_id!r} was aborted: the pod was deleted meanwhile"
+            raise StateError(message, state="", wanted=[]) from error
+        raise
     finally:
         yield from link.close()
+
+
+def _is_deleted(store: Store, pod_id: str) -> Operation[bool]:
+    """Return whether a pod whose supervisor was lost is deleted: who deletes it by force kills the supervisor first."""
+    deadline = time.monotonic() + _DELETION_TIMEOUT
+    while store.exists(pod_id):
+        if time.monotonic() > deadline:
+            return False
+        yield Ready(deadline=time.monotonic() + _DELETION_INTERVAL)
+    return True
 
 
 def _progress_timeout(timeout: float | None) -> float:

@@ -269,6 +269,7 @@ class Runtime:
         except BaseException:
             self._ledger.commit(state=State.RUNNING)
             raise
+        failpoints.reach("engine.pause.paused")
 
     async def resume(self, machine: Machine) -> None:
         """Let the paused VM go on.

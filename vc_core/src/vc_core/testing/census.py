@@ -151,10 +151,15 @@ def _loop_devices(root: bytes) -> Census:
 
 
 def _control_groups() -> Census:
-    """Find groups without processes below those of this process that have a name as VMs get them, ``vc-UUID``."""
+    """Find groups without processes below those of this process that have a name as VMs get them, ``vc-UUID``.
+
+    The first group of a hierarchy is left out: it is that of everybody on this host.
+    """
     found: Census = {}
     for line in map(os.fsdecode, _lines("/proc/self/cgroup")):
         _, controllers, path = line.split(":", 2)
+        if path == "/":
+            continue
         for top in (f"/sys/fs/cgroup/{controllers.removeprefix('name=') or 'unified'}", "/sys/fs/cgroup"):
             for group in Path(top, path.lstrip("/")).glob("vc-*"):
                 with suppress(OSError):  # it has been removed meanwhile
