@@ -17,6 +17,7 @@ struct limit {
 struct confinement {
 	bool read_only;         /* the root */
 	uint64_t memory, pids;  /* MiB, and number of processes and threads, of all together; 0: no bound */
+	uint64_t cpus;          /* thousandths of a processor, of all together; 0: no bound */
 	struct limit *limits;   /* ends with a NULL name */
 	uint64_t capabilities;  /* a bit for each; all bits: no bound */
 	bool no_new_privs;

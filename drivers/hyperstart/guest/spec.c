@@ -141,6 +141,7 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, bounds.read_only, "readOnly", BOOLEAN),
 	FIELD(container_spec, bounds.memory, "memory", NUMBER),
 	FIELD(container_spec, bounds.pids, "pids", NUMBER),
+	FIELD(container_spec, bounds.cpus, "cpus", NUMBER),
 	PART(container_spec, bounds.limits, "rlimits", LIST, limit),
 	FIELD(container_spec, bounds.capabilities, "capabilities", CAPABILITIES),
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
@@ -248,6 +249,20 @@ TABLE(wake, wake_spec, true, NULL);
 
 static const struct field sysctls_fields[] = {FIELD(sysctls_spec, sysctls, "sysctl", DICTIONARY)};
 TABLE(sysctls, sysctls_spec, true, NULL);
+
+static const struct field freeze_fields[] = {
+	FIELD(freeze_spec, container, "container", WORD),
+	FIELD(freeze_spec, frozen, "frozen", BOOLEAN),
+};
+TABLE(freeze, freeze_spec, true, NULL);
+
+static const struct field update_fields[] = {
+	FIELD(update_spec, container, "container", WORD),
+	FIELD(update_spec, memory, "memory", LIMIT),
+	FIELD(update_spec, pids, "pids", LIMIT),
+	FIELD(update_spec, cpus, "cpus", LIMIT),
+};
+TABLE(update, update_spec, true, NULL);
 
 static const struct field name_fields[] = {FIELD(name_spec, container, "container", WORD)};
 TABLE(name, name_spec, false, NULL);
@@ -556,6 +571,8 @@ READER(size, size_spec)
 READER(hello, hello_spec)
 READER(wake, wake_spec)
 READER(sysctls, sysctls_spec)
+READER(freeze, freeze_spec)
+READER(update, update_spec)
 READER(name, name_spec)
 READER(file, file_spec)
 READER(interface, interface)

@@ -111,6 +111,17 @@ struct sysctls_spec {
 	struct variable *sysctls; /* ends with a NULL name */
 };
 
+struct freeze_spec {
+	const char *container;
+	bool frozen;
+};
+
+/* UINT64_MAX where not given. */
+struct update_spec {
+	const char *container;
+	uint64_t memory, pids, cpus;
+};
+
 struct name_spec {
 	const char *container;
 };
@@ -147,6 +158,8 @@ bool read_size(struct message *message, struct size_spec *spec);
 bool read_hello(struct message *message, struct hello_spec *spec);
 bool read_wake(struct message *message, struct wake_spec *spec);
 bool read_sysctls(struct message *message, struct sysctls_spec *spec);
+bool read_freeze(struct message *message, struct freeze_spec *spec);
+bool read_update(struct message *message, struct update_spec *spec);
 bool read_name(struct message *message, struct name_spec *spec);
 bool read_file(struct message *message, struct file_spec *spec);
 bool read_interface(struct message *message, struct interface *spec);

@@ -252,6 +252,7 @@ class NewContainer(Request, frozen=True):
     overlay_size: Annotated[int, _key(after_hello("overlay"))] = 0
     memory: Annotated[int, _CONFINEMENT] = 0
     pids: Annotated[int, _CONFINEMENT] = 0
+    cpus: Annotated[int, _key(after_hello("update"))] = 0
     rlimits: Annotated[Sequence[RLimitSpec], _CONFINEMENT] = ()
     capabilities: Annotated[Sequence[str] | None, _CONFINEMENT] = None
     no_new_privs: Annotated[bool, _CONFINEMENT] = False
@@ -283,6 +284,26 @@ class Stats(Request, frozen=True):
     code = Code.STATS
     support = after_hello("stats")
     container: str
+
+
+class Freeze(Request, frozen=True):
+    """Suspend all processes of a container, or let them go on."""
+
+    code = Code.FREEZE
+    support = after_hello("freeze")
+    container: str
+    frozen: bool
+
+
+class Update(Request, frozen=True):
+    """Change the limits of a container: MiB, processes, thousandths of a processor. None: as it is; 0: no limit."""
+
+    code = Code.UPDATE
+    support = after_hello("update")
+    container: str
+    memory: int | None = None
+    pids: int | None = None
+    cpus: int | None = None
 
 
 class Times(Request, frozen=True):

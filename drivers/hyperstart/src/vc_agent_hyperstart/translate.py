@@ -134,6 +134,7 @@ def new_container(
         read_only=confinement.read_only,
         memory=confinement.memory,
         pids=confinement.pids,
+        cpus=thousandths(confinement.cpus),
         rlimits=_rlimits(confinement.rlimits),
         capabilities=_capabilities(confinement, confined=confined),
         no_new_privs=confinement.no_new_privs and confined,
@@ -158,6 +159,11 @@ def _file_map(mount: GuestMount) -> FileMap:
         no_exec="noexec" in mount.options,
         no_suid="nosuid" in mount.options,
     )
+
+
+def thousandths(cpus: float) -> int:
+    """Return a number of processors as the guest counts them; not 0, which is no limit, for a small one."""
+    return max(round(cpus * 1000), int(cpus > 0))
 
 
 def _rlimits(limits: Sequence[RLimit]) -> tuple[RLimitSpec, ...]:

@@ -365,3 +365,18 @@ def test_what_is_mounted_below_a_read_only_path_stays_there(host: RawHost, confi
     assert host.run(name, "touch", "/fast/new/file")[0] == 0
     assert host.run(name, "ls", "/home") == (0, b"", b"")
     assert host.run(name, "cat", "/etc/group") == (0, b"", b"")
+
+
+def test_a_suspended_container_does_nothing_until_it_goes_on(host: RawHost, confined: Callable[..., str]) -> None:
+    name = confined("sh", "-c", "while :; do echo; done")
+    host.ok(Code.FREEZE, {"container": name, "frozen": True})
+    before = json.loads(host.ok(Code.STATS, {"container": name}))["cpu"]
+    assert host.run("c1", "dd", "if=/dev/zero", "of=/dev/null", "bs=1M", "count=64")[0] == 0
+    assert json.loads(host.ok(Code.STATS, {"container": name}))["cpu"] == before
+    process = {"stdio": 5, "stderr": 6, "args": ["true"]}
+    assert "is suspended" in host.refused(Code.EXECCMD, {"container": name, "process": process})["reason"]
+    host.ok(Code.FREEZE, {"container": name, "frozen": False})
+    host.ok(Code.UPDATE, {"container": name, "cpus": 250, "pids": 7})
+    numbers = in_guest(host, "sh", "-c", "cat /run/vc/cgroup/*/cpu.max /run/vc/cgroup/*/pids.max").split("\n")
+    assert "25000 100000" in numbers
+    assert "7" in numbers

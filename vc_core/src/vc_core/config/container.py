@@ -87,6 +87,9 @@ class Cmd:
 _CMD: Any = Cmd
 
 
+#: A number of processors; the kernel counts in thousandths.
+Cpus = Annotated[float, msgspec.Meta(ge=0, le=10_000)]
+
 #: Options of a mount that take something from what is in it (mount(8)).
 MountOption = Literal["noexec", "nosuid", "nodev"]
 
@@ -216,6 +219,7 @@ class ContainerConfig:
     writable_root_fs: bool = False  #: its writes go to the disk that is its root
     overlay_size: Count = 0  #: MiB of its overlay, in the VM's memory; 0: half of that memory
     memory: Count = 0  #: MiB for all of its processes; 0: limited by the VM only
+    cpus: Cpus = 0.0  #: processors that its processes use together at most, such as 0.5; 0: limited by the VM only
     pids: Count = 0  #: most processes and threads; 0: limited by the VM only
     rlimits: Sequence[RLimit] = ()  #: resource limits of each of its processes
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: capabilities(7) of its root user; "ALL" for all

@@ -41,6 +41,8 @@ class FakeContainer:
         self._kernel, self._memory = kernel, memory
         self.own_pids: bool = spec.get("ownPids", False)
         self.no_new_privs: bool = spec.get("noNewPrivs", False)
+        self.frozen = False
+        self.memory_limit: int = spec.get("memory", 0)  #: MiB
         self.worked = 0  #: nanoseconds
         self._read_only: bool = spec.get("readOnly", False)
         self._written: dict[str, bytes] = {}

@@ -18,7 +18,7 @@ _KEYS = {
         "",
         "sysctl readOnly",
         "overlay overlaySize memory pids rlimits capabilities noNewPrivs isolate ownPids "
-        "maskedPaths readonlyPaths sharedMemory",
+        "maskedPaths readonlyPaths sharedMemory cpus",
     ),
     "process": (
         "terminal stdio stderr args envs workdir user group additionalGroups",
@@ -32,6 +32,8 @@ _KEYS = {
     "interface": ("device ipAddress netMask ipAddresses newDeviceName", "", "mtu", "mac"),
     "address": ("ipAddress netMask", "", "", ""),
     "route": ("dest gateway device", "", "", ""),
+    "freeze": ("", "", "", "container frozen"),
+    "update": ("", "", "", "container memory pids cpus"),
     "sysctls": ("", "", "", "sysctl"),
     "exec": ("container process", "", "", ""),
     "routes": ("routes", "", "", ""),

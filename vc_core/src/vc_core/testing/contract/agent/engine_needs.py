@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -139,6 +140,48 @@ class EngineNeeds(AgentFixtures):
                 )
                 assert await self._can_store(agent, "c2", "/dev/shm/file")
                 assert await self._print(agent, "c3", *self.commands.show, "/dev/shm/file") == "stored"
+
+        run(main())
+
+    def test_a_paused_container_takes_no_commands_until_it_is_resumed_and_can_be_killed(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS) as agent:
+                if AgentCapability.FREEZE not in agent.capabilities:
+                    with pytest.raises(NotSupportedError):
+                        await agent.pause_container("c1", TIMEOUT)
+                    return
+                await agent.pause_container("c1", TIMEOUT)
+                with pytest.raises(AgentError):
+                    await agent.exec("c1", Cmd(args=(*self.commands.exit, "0")), RecordedIO(), TIMEOUT)
+                await agent.resume_container("c1", TIMEOUT)
+                await agent.resume_container("c1", TIMEOUT)
+                assert await self._run(agent, Way.FURTHER, Cmd(args=(*self.commands.exit, "3")), RecordedIO()) == 3
+                process = await self._start_container(agent, "c2", self.commands.run_on, RecordedIO(None))
+                await agent.pause_container("c2", TIMEOUT)
+                await agent.signal_container("c2", signal.SIGKILL, TIMEOUT)
+                assert await self._exit_code(agent, process, "a paused container that is killed") == 128 + 9
+
+        run(main())
+
+    def test_the_limits_of_a_running_container_can_be_changed(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS) as agent:
+                if AgentCapability.UPDATE not in agent.capabilities:
+                    with pytest.raises(NotSupportedError):
+                        await agent.update_container("c1", 64, None, None, TIMEOUT)
+                    return
+                limits = Confinement(memory=32, cpus=0.5)
+                io = RecordedIO(None)
+                await self._start_container(agent, "c2", self.commands.run_on, io, confinement=limits)
+                if AgentCapability.STATS not in agent.capabilities:
+                    return
+                for memory, found in ((None, 32 << 20), (64, 64 << 20), (0, None)):
+                    await agent.update_container("c2", memory, None, 0.25, TIMEOUT)
+                    assert (await agent.stats("c2", TIMEOUT)).memory_limit == found
 
         run(main())
 
