@@ -50,6 +50,7 @@ _OBJECTS: tuple[tuple[str, type[Part], str], ...] = (
     ("fsmap of a container", requests.FileMap, "mapping"),
     ("rlimit of a container", requests.RLimitSpec, "limit"),
     ("process capabilities", requests.CapabilitySpec, "sets"),
+    ("device of a container", requests.Node, "node"),
     ("interface of a pod", requests.Interface, "interface"),
     ("address of an interface", requests.IPAddress, "address"),
     ("route of a pod", requests.Route, "route"),

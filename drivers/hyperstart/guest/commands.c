@@ -419,10 +419,11 @@ static void write_process(const struct process *process)
 static enum outcome answer_hello(void)
 {
 	static const char *const features[] = {
-		"no-next",     "reasons", "exec-ack",       "signal",        "status128", "drain",        "credit",
-		"sync",        "overlay", "pod-root",       "pod-stays",     "mounts",    "no-input",     "terminal-size",
-		"confinement", "stats",   "isolation",      "wake",          "times",     "close-output", "archive",
-		"own-pids",    "sysctls", "process-limits", "mount-options", "freeze",    "update",
+		"no-next",       "reasons",       "exec-ack",    "signal",   "status128", "drain",
+		"credit",        "sync",          "overlay",     "pod-root", "pod-stays", "mounts",
+		"no-input",      "terminal-size", "confinement", "stats",    "isolation", "wake",
+		"times",         "close-output",  "archive",     "own-pids", "sysctls",   "process-limits",
+		"mount-options", "freeze",        "update",      "seccomp",  "devices",
 	};
 	const char *separator = "";
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vc_core.config.container import Cmd, ContainerConfig, EnvVar, Mount
+    from vc_core.config.container import Cmd, ContainerConfig, DeviceNode, EnvVar, Mount
     from vc_core.config.limits import CapabilitySets, RLimit
     from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
     from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
@@ -137,6 +137,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Cmd": "config.container",
     "ContainerConfig": "config.container",
+    "DeviceNode": "config.container",
     "EnvVar": "config.container",
     "Mount": "config.container",
     "CapabilitySets": "config.limits",
@@ -287,6 +288,7 @@ __all__ = [
     "CopyError",
     "DriverConflictError",
     "DriverContractError",
+    "DeviceNode",
     "DriverError",
     "DriverLoadError",
     "DriverNotFoundError",

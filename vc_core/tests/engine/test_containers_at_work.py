@@ -267,6 +267,8 @@ def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: St
             AgentCapability.MOUNT_OPTIONS,
             "has a tmpfs on '/x', which the agent of its pod",
         ),
+        ({"seccomp": bytes(8)}, AgentCapability.SECCOMP, "has seccomp, which the agent of its pod"),
+        ({"devices": [vc.DeviceNode(path="/dev/x")]}, AgentCapability.DEVICES, "has devices, which the agent of its"),
         ({"masked_paths": ["/x"]}, AgentCapability.MOUNT_OPTIONS, "has masked_paths, which the agent of its pod"),
         ({"pid_namespace": "own"}, AgentCapability.PID_NAMESPACE, "has pid_namespace, which the agent of its pod"),
     ],

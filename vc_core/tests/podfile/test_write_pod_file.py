@@ -92,6 +92,10 @@ containers = st.builds(
     capabilities=st.lists(st.sampled_from(CAPABILITIES), max_size=3),
     no_new_privs=st.booleans(),
     isolate=st.booleans(),
+    seccomp=st.just(b"") | st.binary(min_size=8, max_size=8),
+    devices=some(
+        st.builds(vc.DeviceNode, path=names.map("/dev/{}".format), type=st.sampled_from("cbp"), major=st.just(9))
+    ),
     masked_paths=some(targets),
     read_only_paths=some(targets),
     pid_namespace=st.sampled_from(["pod", "own"]),
@@ -219,6 +223,8 @@ FULL = vc.PodConfig(
             capabilities=[],
             no_new_privs=False,
             isolate=True,
+            seccomp=b"\x06\0\0\0\0\0\xff\x7f",
+            devices=[vc.DeviceNode(path="/dev/fuse", major=10, minor=229)],
             masked_paths=["/a"],
             read_only_paths=["/b"],
             pid_namespace="own",

@@ -90,6 +90,8 @@ _FEATURE_CAPABILITIES = {
     "close-output": AgentCapability.CLOSE_OUTPUT,
     "archive": AgentCapability.COPY,
     "own-pids": AgentCapability.PID_NAMESPACE,
+    "seccomp": AgentCapability.SECCOMP,
+    "devices": AgentCapability.DEVICES,
     "freeze": AgentCapability.FREEZE,
     "update": AgentCapability.UPDATE,
     "mount-options": AgentCapability.MOUNT_OPTIONS,

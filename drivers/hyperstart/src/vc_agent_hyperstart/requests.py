@@ -131,6 +131,18 @@ class FileMap(Part, frozen=True):
     no_suid: Annotated[bool, _MOUNT_OPTIONS] = False
 
 
+class Node(Part, frozen=True):
+    """A device in a container's /dev."""
+
+    path: str
+    type: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+
 class IPAddress(Part, frozen=True):
     """An address of an interface; ``net_mask`` is a prefix length."""
 
@@ -257,6 +269,8 @@ class NewContainer(Request, frozen=True):
     capabilities: Annotated[Sequence[str] | None, _CONFINEMENT] = None
     no_new_privs: Annotated[bool, _CONFINEMENT] = False
     isolate: Annotated[bool, _key(after_hello("isolation"))] = False
+    seccomp: Annotated[str, _key(after_hello("seccomp"))] = ""
+    devices: Annotated[Sequence[Node], _key(after_hello("devices"))] = ()
     masked_paths: Annotated[Sequence[str], _MOUNT_OPTIONS] = ()
     readonly_paths: Annotated[Sequence[str], _MOUNT_OPTIONS] = ()
     shared_memory: Annotated[int, _MOUNT_OPTIONS] = 0

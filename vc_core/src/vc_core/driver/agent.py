@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Literal
 
-from vc_core.config.container import Cmd
+from vc_core.config.container import Cmd, DeviceNode
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit
 from vc_core.driver.devices import Device, DiskLocation
 from vc_core.driver.terminal import TerminalSize
@@ -73,6 +73,8 @@ class AgentCapability(StrEnum):
     ISOLATION = "isolation"  #: containers can be isolated from the others of the pod
     MOUNT_OPTIONS = "mount-options"  #: mounts can be a tmpfs and have options, paths be covered, /dev/shm be the pod's
     PID_NAMESPACE = "pid-namespace"  #: containers can have a pid namespace of their own
+    SECCOMP = "seccomp"  #: the system calls of a container can be filtered
+    DEVICES = "devices"  #: containers can have devices besides the usual ones
     FREEZE = "freeze"  #: pause_container and resume_container work
     UPDATE = "update"  #: update_container works, and containers can have cpus
     PROCESS_LIMITS = "process-limits"  #: commands can have exact groups, and what else Cmd has after them
@@ -181,6 +183,8 @@ class GuestContainer:
     disk: GuestDisk | None = None
     writable_root_fs: bool = False
     confinement: Confinement = Confinement()
+    seccomp: bytes = b""  #: filter of the system calls of all its processes, only with Capability SECCOMP
+    devices: tuple[DeviceNode, ...] = ()  #: in its /dev besides the usual ones, only with Capability DEVICES
     shm_size: int = 0  #: MiB of the /dev/shm that the containers of the pod share; 0: one of its own
 
 

@@ -28,7 +28,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.commands import completed
-from vc_core.engine.demands import check_command, check_freeze, check_mounts, confinement
+from vc_core.engine.demands import check_command, check_container, check_freeze, confinement
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO
@@ -100,7 +100,7 @@ class Containers:
         """
         agent = machine.agent
         confined = confinement(agent, config)
-        check_mounts(agent, config, self._ledger.config.shm_size)
+        check_container(agent, config, self._ledger.config.shm_size)
         check_command(agent, f"the command of container {config.id!r}", config.cmd)
         io, terminal = self._streams(config, attachment)
         process: GuestProcessId | None = None
@@ -123,6 +123,8 @@ class Containers:
                 disk=disk,
                 writable_root_fs=config.writable_root_fs,
                 confinement=confined,
+                seccomp=config.seccomp,
+                devices=tuple(config.devices),
                 shm_size=self._ledger.config.shm_size,
             )
             process = await agent.start_container(guest, io, AGENT_TIMEOUT)

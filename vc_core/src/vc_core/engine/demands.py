@@ -48,8 +48,11 @@ def _lacks(what: str, names: list[str]) -> NotSupportedError:
     return NotSupportedError(f"{what} has {', '.join(names)}, which the agent of its pod cannot set; leave it out")
 
 
-def check_mounts(agent: Agent, config: ContainerConfig, shm_size: int) -> None:
-    """Raise NotSupportedError for what the mounts of a container, and its /dev/shm, have and the agent cannot make."""
+def check_container(agent: Agent, config: ContainerConfig, shm_size: int) -> None:
+    """Raise NotSupportedError for what a container has besides its confinement and the agent cannot make."""
+    for name, needed in (("seccomp", AgentCapability.SECCOMP), ("devices", AgentCapability.DEVICES)):
+        if getattr(config, name) and needed not in agent.capabilities:
+            raise _lacks(f"container {config.id!r}", [name])
     if AgentCapability.MOUNT_OPTIONS in agent.capabilities:
         return
     for mount in config.mounts:

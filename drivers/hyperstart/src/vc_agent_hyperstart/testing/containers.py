@@ -75,7 +75,10 @@ class FakeContainer:
         if path.startswith("/proc/sys/"):
             value = self._kernel.get(path.removeprefix("/proc/sys/").replace("/", "."))
             return None if value is None else value.encode()
-        if path in self._spec.get("maskedPaths", ()):
+        if path == "/proc/self/status":
+            return b"Seccomp:\t%d\n" % (2 if "seccomp" in self._spec else 0)
+        devices = [one["path"] for one in self._spec.get("devices", ())]  # of /dev/null, whatever their numbers
+        if path in (*devices, *self._spec.get("maskedPaths", ())):
             return b""
         if (found := self._find(path)) is not None:
             return found[0].read_bytes() if found[0].exists() else None

@@ -27,6 +27,7 @@ FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
     "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
     "times", "close-output", "own-pids", "sysctls", "process-limits", "mount-options", "freeze", "update",
+    "seccomp", "devices",
 )  # fmt: skip
 
 
