@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vc_core.config.container import Cmd, ContainerConfig, DeviceNode, EnvVar, Mount
     from vc_core.config.limits import CapabilitySets, RLimit
-    from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
+    from vc_core.config.network import NetworkConfig, NetworkMode, PortForward, Route
     from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
     from vc_core.driver.guest import BuiltGuest, GuestImage
     from vc_core.errors import (
@@ -106,8 +106,8 @@ if TYPE_CHECKING:
         metrics,
         open_container,
         open_process,
-        pause_pod,
         pause_container,
+        pause_pod,
         pod_events,
         prune_images,
         prune_pods,
@@ -115,8 +115,8 @@ if TYPE_CHECKING:
         repair,
         restart_container,
         restart_pod,
-        resume_pod,
         resume_container,
+        resume_pod,
         run_pod,
         start_container,
         start_pod,
@@ -145,6 +145,7 @@ _MODULES = {
     "NetworkConfig": "config.network",
     "NetworkMode": "config.network",
     "PortForward": "config.network",
+    "Route": "config.network",
     "HypervisorConfig": "config.pod",
     "Param": "config.pod",
     "PodConfig": "config.pod",
@@ -286,9 +287,9 @@ __all__ = [
     "ContainerStatus",
     "ContainerUsage",
     "CopyError",
+    "DeviceNode",
     "DriverConflictError",
     "DriverContractError",
-    "DeviceNode",
     "DriverError",
     "DriverLoadError",
     "DriverNotFoundError",
@@ -327,6 +328,7 @@ __all__ = [
     "RLimit",
     "Repair",
     "Resources",
+    "Route",
     "Socket",
     "State",
     "StateError",
@@ -371,8 +373,8 @@ __all__ = [
     "metrics",
     "open_container",
     "open_process",
-    "pause_pod",
     "pause_container",
+    "pause_pod",
     "pod_events",
     "prune_images",
     "prune_pods",
@@ -380,8 +382,8 @@ __all__ = [
     "repair",
     "restart_container",
     "restart_pod",
-    "resume_pod",
     "resume_container",
+    "resume_pod",
     "run_pod",
     "start_container",
     "start_pod",

@@ -369,7 +369,7 @@ class Containers:
             if directory is None or source is None:
                 raise NotSupportedError(
                     f"container {config.id!r} wants to write to {mount.source!r}, but its pod was started without "
-                    "writable mounts; stop and start the pod"
+                    "writable mounts; stop and start the pod, or make it with writable_mounts"
                 )
             place, users = f"{config.id}/mounts/{number}", machine.hypervisor.user_namespace()
             share.bind_into(directory, place, source, mount.read_only, users)
