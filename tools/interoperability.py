@@ -49,6 +49,8 @@ _OBJECTS: tuple[tuple[str, type[Part], str], ...] = (
     ("variable of a process", requests.Env, "variable"),
     ("fsmap of a container", requests.FileMap, "mapping"),
     ("rlimit of a container", requests.RLimitSpec, "limit"),
+    ("process capabilities", requests.CapabilitySpec, "sets"),
+    ("device of a container", requests.Node, "node"),
     ("interface of a pod", requests.Interface, "interface"),
     ("address of an interface", requests.IPAddress, "address"),
     ("route of a pod", requests.Route, "route"),
@@ -60,6 +62,9 @@ _OBJECTS: tuple[tuple[str, type[Part], str], ...] = (
     ("WINSIZE by id", requests.WinSizeById, "size"),
     ("REMOVECONTAINER", requests.RemoveContainer, "name"),
     ("STATS", requests.Stats, "name"),
+    ("SYSCTLS", requests.Sysctls, "sysctls"),
+    ("FREEZE", requests.Freeze, "freeze"),
+    ("UPDATE", requests.Update, "update"),
     ("HELLO", requests.Hello, "hello"),
     ("WAKE", requests.Wake, "wake"),
 )

@@ -17,7 +17,7 @@
 #define CGROUPS "/run/vc/cgroup"
 
 enum {
-	END_GRACE = 1000, /* milliseconds to wait after SIGKILL for a group to become empty */
+	END_GRACE = 1000, /* milliseconds to wait for a group to become empty or frozen */
 	FILE_MAX = 65536, /* the longest file of a group has a line of some 100 bytes for each disk */
 };
 
@@ -46,7 +46,7 @@ static bool write_value(int directory, const char *name, const char *text)
 
 void cgroup_init(void)
 {
-	static const char *const wanted[] = {"memory", "pids", "io"};
+	static const char *const wanted[] = {"memory", "pids", "io", "cpu"};
 	int64_t begun = phase_clock();
 	char present[FILE_MAX], enable[64] = "", *rest = present;
 
@@ -72,17 +72,31 @@ static void name_of(const struct cgroup *cgroup, char path[64])
 	snprintf(path, 64, CGROUPS "/%u", cgroup->number);
 }
 
-static bool set_bound(const struct cgroup *cgroup, const char *file, uint64_t value, uint64_t unit)
+/* Write a bound, which is `value` times `unit` and what follows it; nothing if it stays as it is. */
+static bool set_bound(const struct cgroup *cgroup, const char *file, uint64_t value, uint64_t unit, const char *rest)
 {
-	char text[32];
+	char text[64];
 
-	if (!value)
+	if (value == UINT64_MAX)
 		return true;
 	if (value > UINT64_MAX / unit)
 		return fail("%s: %llu is too much", file, (unsigned long long)value);
-	snprintf(text, sizeof text, "%llu", (unsigned long long)(value * unit));
+	if (value)
+		snprintf(text, sizeof text, "%llu%s", (unsigned long long)(value * unit), rest);
+	else
+		snprintf(text, sizeof text, "max%s", rest);
 	return write_value(cgroup->directory, file, text) ||
 	       fail("the guest's kernel cannot bound %s: %s", file, strerror(errno));
+}
+
+bool cgroup_bound(const struct cgroup *cgroup, uint64_t memory, uint64_t pids, uint64_t cpus)
+{
+	enum { MIB = 1 << 20, QUOTA = 100 }; /* microseconds of 100000 for a thousandth of a processor */
+
+	if (cgroup->directory < 0)
+		return fail("the guest's kernel has no control groups, which bound 'memory', 'pids' and 'cpus'");
+	return set_bound(cgroup, "memory.max", memory, MIB, "") && set_bound(cgroup, "pids.max", pids, 1, "") &&
+	       set_bound(cgroup, "cpu.max", cpus, QUOTA, " 100000");
 }
 
 static bool make_empty(struct cgroup *cgroup)
@@ -108,6 +122,12 @@ void cgroup_prepare(void)
 		make_empty(&spare); /* if it fails, cgroup_make tries it again */
 }
 
+/* A new group has no bounds, so only those that are given are written. */
+static uint64_t given(uint64_t bound)
+{
+	return bound ? bound : UINT64_MAX;
+}
+
 bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds)
 {
 	if (spare.directory >= 0) {
@@ -116,9 +136,8 @@ bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds)
 	} else if (!make_empty(cgroup)) {
 		return false;
 	}
-	if (cgroup->directory < 0 && (bounds->memory || bounds->pids))
-		return fail("the guest's kernel has no control groups, which bound 'memory' and 'pids'");
-	if (set_bound(cgroup, "memory.max", bounds->memory, 1 << 20) && set_bound(cgroup, "pids.max", bounds->pids, 1))
+	if (!(bounds->memory || bounds->pids || bounds->cpus) ||
+	    cgroup_bound(cgroup, given(bounds->memory), given(bounds->pids), given(bounds->cpus)))
 		return true;
 	cgroup_remove(cgroup);
 	return false;
@@ -129,23 +148,38 @@ bool cgroup_kill(const struct cgroup *cgroup)
 	return cgroup->directory >= 0 && write_value(cgroup->directory, "cgroup.kill", "1");
 }
 
-/* Wait until the group's last process has ended, at most END_GRACE. */
-static void await_empty(const struct cgroup *cgroup)
+/* Wait until the group's events have a line, such as "populated 0" when its last process has ended, at most END_GRACE. */
+static bool await_event(const struct cgroup *cgroup, const char *line)
 {
 	int64_t deadline = milliseconds() + END_GRACE;
 	struct pollfd events = {.fd = openat(cgroup->directory, "cgroup.events", O_RDONLY | O_CLOEXEC), .events = POLLPRI};
 	char text[256];
+	bool found = false;
 
-	while (events.fd >= 0) {
+	while (events.fd >= 0 && !found) {
 		ssize_t length = pread(events.fd, text, sizeof text - 1, 0);
 		int64_t left = deadline - milliseconds();
 
 		text[MAX(length, 0)] = 0;
-		if (!strstr(text, "populated 1") || left <= 0 || poll(&events, 1, (int)left) == 0)
+		found = strstr(text, line);
+		if (!found && (left <= 0 || poll(&events, 1, (int)left) == 0))
 			break;
 	}
 	if (events.fd >= 0)
 		close(events.fd);
+	return found;
+}
+
+bool cgroup_freeze(const struct cgroup *cgroup, bool frozen)
+{
+	if (cgroup->directory < 0)
+		return fail("the guest's kernel has no control groups, which suspend processes");
+	if (!write_value(cgroup->directory, "cgroup.freeze", frozen ? "1" : "0"))
+		return fail("cgroup.freeze: %s", strerror(errno));
+	if (!frozen || await_event(cgroup, "frozen 1"))
+		return true;
+	write_value(cgroup->directory, "cgroup.freeze", "0");
+	return fail("a process of the container waits for a device and cannot be suspended");
 }
 
 void cgroup_remove(struct cgroup *cgroup)
@@ -155,7 +189,7 @@ void cgroup_remove(struct cgroup *cgroup)
 	if (cgroup->directory < 0)
 		return;
 	cgroup_kill(cgroup);
-	await_empty(cgroup);
+	await_event(cgroup, "populated 0");
 	name_of(cgroup, path);
 	if (rmdir(path))
 		console("guest agent: control group %u: %s", cgroup->number, strerror(errno));

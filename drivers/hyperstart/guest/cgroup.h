@@ -19,6 +19,14 @@ void cgroup_prepare(void);
 /* Create a group with these bounds. False and `failure` if the kernel cannot enforce them. */
 bool cgroup_make(struct cgroup *cgroup, const struct confinement *bounds);
 
+/* Change the bounds of a group: memory in MiB, number of processes and threads, thousandths of a processor. 0: no bound;
+ * UINT64_MAX: as it is. False and `failure` if the kernel cannot enforce one; those before it have changed. */
+bool cgroup_bound(const struct cgroup *cgroup, uint64_t memory, uint64_t pids, uint64_t cpus);
+
+/* Suspend all processes of the group, or let them go on. Suspending waits up to 1 s for all. False and `failure` if that
+ * fails; then they go on. */
+bool cgroup_freeze(const struct cgroup *cgroup, bool frozen);
+
 /* Kill all processes of the group, including those that they fork at the same time. False if the kernel cannot. */
 bool cgroup_kill(const struct cgroup *cgroup);
 

@@ -167,6 +167,10 @@ static enum outcome exec_command(struct message *message)
 			return FAILED;
 		return outcome_of(process_stillborn(spec.container, &spec.process, NOT_SET_UP));
 	}
+	if (container->frozen) { /* so would be the process, and the agent waits for its execve */
+		fail_process(NOT_SET_UP, "container '%s' is suspended", spec.container);
+		return FAILED;
+	}
 	return run(container, &spec.process);
 }
 
@@ -225,18 +229,58 @@ static enum outcome signal_by_id(struct message *message)
 	return DONE;
 }
 
+/* Find a container by its id. NULL and `failure` if it does not exist. */
+static struct container *known_container(const char *id)
+{
+	struct container *container = container_find(id);
+
+	if (!container)
+		fail("there is no container '%s'", id);
+	return container;
+}
+
 /* Find the container of a message that names only a container. NULL and `failure` if it does not exist. */
 static struct container *named_container(struct message *message)
 {
 	struct name_spec spec;
+
+	return read_name(message, &spec) ? known_container(spec.container) : NULL;
+}
+
+/* The same for one that runs. */
+static struct container *running_container(const char *id)
+{
+	struct container *container = known_container(id);
+
+	if (!container || container->running)
+		return container;
+	fail("container '%s' does not run", id);
+	return NULL;
+}
+
+static enum outcome freeze(struct message *message)
+{
+	struct freeze_spec spec;
 	struct container *container;
 
-	if (!read_name(message, &spec))
-		return NULL;
-	container = container_find(spec.container);
-	if (!container)
-		fail("there is no container '%s'", spec.container);
-	return container;
+	if (!read_freeze(message, &spec))
+		return FAILED;
+	container = running_container(spec.container);
+	if (!container || !cgroup_freeze(&container->cgroup, spec.frozen))
+		return FAILED;
+	container->frozen = spec.frozen;
+	return DONE;
+}
+
+static enum outcome update(struct message *message)
+{
+	struct update_spec spec;
+	struct container *container;
+
+	if (!read_update(message, &spec))
+		return FAILED;
+	container = running_container(spec.container);
+	return outcome_of(container && cgroup_bound(&container->cgroup, spec.memory, spec.pids, spec.cpus));
 }
 
 static enum outcome remove_container(struct message *message)
@@ -375,10 +419,11 @@ static void write_process(const struct process *process)
 static enum outcome answer_hello(void)
 {
 	static const char *const features[] = {
-		"no-next",     "reasons", "exec-ack",       "signal",        "status128", "drain",        "credit",
-		"sync",        "overlay", "pod-root",       "pod-stays",     "mounts",    "no-input",     "terminal-size",
-		"confinement", "stats",   "isolation",      "wake",          "times",     "close-output", "archive",
-		"own-pids",    "sysctls", "process-limits", "mount-options",
+		"no-next",       "reasons",       "exec-ack",    "signal",   "status128", "drain",
+		"credit",        "sync",          "overlay",     "pod-root", "pod-stays", "mounts",
+		"no-input",      "terminal-size", "confinement", "stats",    "isolation", "wake",
+		"times",         "close-output",  "archive",     "own-pids", "sysctls",   "process-limits",
+		"mount-options", "freeze",        "update",      "seccomp",  "devices",
 	};
 	const char *separator = "";
 
@@ -497,6 +542,8 @@ static const struct command {
 	{SIGNAL, JSON, ONLY_EXTENDED, ALWAYS, signal_process},
 	{STATS, JSON, ONLY_EXTENDED, ALWAYS, report_usage},
 	{TIMES, NOTHING, ONLY_EXTENDED, ALWAYS, report_times},
+	{FREEZE, JSON, ONLY_EXTENDED, ALWAYS, freeze},
+	{UPDATE, JSON, ONLY_EXTENDED, ALWAYS, update},
 	{SYSCTLS, JSON, ONLY_EXTENDED, ALWAYS, apply_sysctls},
 };
 

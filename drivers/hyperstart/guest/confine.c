@@ -8,7 +8,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { CAPABILITY_VERSION_3 = 0x20080522 }; /* of linux/capability.h */
+enum {
+	CAPABILITY_VERSION_3 = 0x20080522, /* of linux/capability.h */
+	SECCOMP_MODE_FILTER_ = 2,          /* of linux/seccomp.h */
+	INSTRUCTION = 8,                   /* bytes of struct sock_filter of linux/filter.h */
+};
 
 /* clang-format off */
 static const struct {
@@ -64,6 +68,18 @@ static bool drop_from_bounding_set(uint64_t kept)
 	return true;
 }
 
+bool confine_calls(const struct filter *filter)
+{
+	struct {
+		unsigned short length;
+		const void *instructions;
+	} program = {(unsigned short)(filter->length / INSTRUCTION), filter->bytes};
+
+	if (!filter->length || !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER_, &program, 0, 0))
+		return true;
+	return fail("seccomp: %s", errno == EINVAL ? "the program is not valid" : strerror(errno));
+}
+
 bool confine_begin(const struct confinement *bounds, const struct capability_sets *sets, int users)
 {
 	for (const struct limit *limit = bounds->limits; limit && limit->name; limit++)
@@ -74,6 +90,8 @@ bool confine_begin(const struct confinement *bounds, const struct capability_set
 		return fail("user namespace: %s", strerror(errno));
 	/* No execve restores what is not in the bounding set. */
 	if (!drop_from_bounding_set(sets->given ? sets->bounding : bounds->capabilities))
+		return false;
+	if (!bounds->no_new_privs && !confine_calls(&bounds->seccomp))
 		return false;
 	/* So that a user other than root can keep the permitted ones. */
 	return !sets->given || !prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || fail("capabilities: %s", strerror(errno));

@@ -14,9 +14,17 @@ struct limit {
 	uint64_t soft, hard;
 };
 
+/* A program that decides about each system call, as seccomp(2) takes it. */
+struct filter {
+	const uint8_t *bytes;
+	size_t length; /* 0: no program */
+};
+
 struct confinement {
+	struct filter seccomp;
 	bool read_only;         /* the root */
 	uint64_t memory, pids;  /* MiB, and number of processes and threads, of all together; 0: no bound */
+	uint64_t cpus;          /* thousandths of a processor, of all together; 0: no bound */
 	struct limit *limits;   /* ends with a NULL name */
 	uint64_t capabilities;  /* a bit for each; all bits: no bound */
 	bool no_new_privs;
@@ -37,6 +45,10 @@ struct capability_sets {
  * become the user `uid`. `sets` take the place of the capabilities of `bounds`, if they are given. `users`: the user
  * namespace to enter, or -1. False and `failure` if that fails. */
 bool confine_begin(const struct confinement *bounds, const struct capability_sets *sets, int users);
+/* Called last, after which each system call is filtered; confine_begin does so if there is no `no_new_privs`, because that
+ * needs a capability. False and `failure` if that fails. */
+bool confine_calls(const struct filter *filter);
+
 bool confine_end(const struct confinement *bounds, const struct capability_sets *sets, uid_t uid);
 
 #endif

@@ -14,6 +14,7 @@ struct container {
 	struct container_spec spec;
 	struct message message; /* owns what spec points to, unless the pod's message does */
 	bool running;
+	bool frozen;            /* its processes are suspended */
 	bool outside;           /* the guest's own root: its processes are in the agent's pid namespace */
 	uint8_t status;         /* of its first process, once that has ended */
 	struct cgroup cgroup;

@@ -47,6 +47,7 @@ struct launch {
 	const int *stdio;
 	int report; /* -1: the child shares the agent's memory */
 	int users;  /* -1: the container is not isolated */
+	bool filtered; /* its system calls must still be filtered */
 	bool failed; /* then `failure` has the reason */
 	char **environment; /* room for all variables */
 	struct user user;
@@ -159,6 +160,9 @@ static bool set_identity(struct launch *launch)
 		bounds.limits = spec->limits;
 	if (spec->no_new_privs != UNSET)
 		bounds.no_new_privs = spec->no_new_privs == YES;
+	launch->filtered = bounds.no_new_privs;
+	if (*spec->archive)
+		bounds.seccomp.length = 0; /* it runs the agent's own code, not the container's */
 	if (!confine_begin(&bounds, &spec->sets, launch->users))
 		return false;
 	if (named && (setgroups(count, groups) || setgid(user->gid) || setuid(user->uid)))
@@ -296,7 +300,8 @@ static void run(void *data)
 	    set_workdir(launch)) {
 		if (*launch->spec->archive)
 			archive(launch);
-		execute((char **)launch->spec->args, launch->environment);
+		if (!launch->filtered || confine_calls(&launch->container->spec.bounds.seccomp))
+			execute((char **)launch->spec->args, launch->environment);
 	}
 	/* An original agent acknowledges the start, and the process then exits; version 4243 and 4244 do so if execve
 	 * fails. */

@@ -14,11 +14,15 @@
 #include <unistd.h>
 
 static int agent_mounts = -1; /* the agent's own mount namespace */
+/* /proc/self/ns of the agent. When a child makes a root in the mount namespace in which the agent is as well, pivot_root
+ * gives the agent that root too, which has another /proc or none. */
+static int agent_namespaces = -1;
 static int agent_pids = -1, pod_pids = -1; /* the agent's own pid namespace, and the pod's */
 
 void namespaces_init(void)
 {
-	agent_mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	agent_namespaces = open("/proc/self/ns", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	agent_mounts = openat(agent_namespaces, "mnt", O_RDONLY | O_CLOEXEC);
 	if (agent_mounts < 0)
 		fatal("guest agent: mount namespace: %s", strerror(errno));
 }
@@ -172,7 +176,7 @@ bool pids_unshare(void)
 
 bool isolation_take_pids(struct isolation *isolation)
 {
-	int pids = open("/proc/self/ns/pid_for_children", O_RDONLY | O_CLOEXEC);
+	int pids = openat(agent_namespaces, "pid_for_children", O_RDONLY | O_CLOEXEC);
 
 	if (pids < 0)
 		return fail("namespaces: %s", strerror(errno));

@@ -152,6 +152,9 @@ static void end_if_idle(void)
 void pod_destroy(void)
 {
 	pod_is_ending = init_may_end = true;
+	for (struct container *container = containers; container; container = container->next)
+		if (container->frozen)
+			cgroup_freeze(&container->cgroup, false); /* or it would not receive SIGTERM */
 	kill(-1, SIGTERM); /* the pod's first process blocks it */
 	loop_alarm(TERM_GRACE, kill_all);
 	end_if_idle();

@@ -32,6 +32,8 @@ enum message_code {
 	WAKE = 4099,
 	TIMES = 4100,
 	SYSCTLS = 4101,
+	FREEZE = 4102,
+	UPDATE = 4103,
 };
 
 #endif

@@ -174,42 +174,6 @@ static bool mount_entries(const struct mount_entry *entry, size_t count)
 	return true;
 }
 
-/* Create the devices of each container. Nowhere else in it does a device open: all other mounts are nodev, also that of
- * /dev itself, so what a container creates with CAP_MKNOD (a disk of the guest, a port to the host) is of no use to it. */
-static bool make_devices(void)
-{
-	static const struct {
-		const char *path;
-		unsigned major, minor;
-	} devices[] = {
-		{"/dev/null", 1, 3},   {"/dev/zero", 1, 5},    {"/dev/full", 1, 7},
-		{"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/tty", 5, 0},
-	};
-
-	for (size_t i = 0; i < COUNT(devices); i++)
-		if (mknod(devices[i].path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)) ||
-		    chmod(devices[i].path, 0666) || !bind_on_itself(devices[i].path))
-			return fail("%s: %s", devices[i].path, strerror(errno));
-	return make_nodev("/dev") || fail("mount of /dev: %s", strerror(errno));
-}
-
-static bool fill_dev(int pts)
-{
-	static const char *const links[][2] = {
-		{"pts/ptmx", "/dev/ptmx"},          {"/proc/self/fd", "/dev/fd"},       {"/proc/self/fd/0", "/dev/stdin"},
-		{"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"},
-	};
-
-	if (!make_devices())
-		return false;
-	for (size_t i = 0; i < COUNT(links); i++)
-		if (symlink(links[i][0], links[i][1]))
-			return fail("%s: %s", links[i][1], strerror(errno));
-	if (!make_directory("/dev/pts"))
-		return false;
-	return attach_mount(pts, AT_FDCWD, "/dev/pts") || fail("mount of /dev/pts: %s", strerror(errno));
-}
-
 /* Create a directory and its missing parents. */
 static bool make_path(const char *path)
 {
@@ -224,6 +188,59 @@ static bool make_path(const char *path)
 		*slash = '/';
 	}
 	return true;
+}
+
+/* Create a device, and its missing directories below /dev. */
+static bool make_node(const struct node *node)
+{
+	mode_t kind = *node->type == 'b' ? S_IFBLK : *node->type == 'p' ? S_IFIFO : S_IFCHR;
+	dev_t device = makedev((unsigned)node->major, (unsigned)node->minor);
+	char directory[PATH_MAX];
+
+	snprintf(directory, sizeof directory, "%.*s", (int)MIN(strrchr(node->path, '/') - node->path, PATH_MAX),
+	         node->path);
+	if (!make_path(directory))
+		return false;
+	return (!mknod(node->path, kind | 0600, device) && !chown(node->path, (uid_t)node->uid, (gid_t)node->gid) &&
+	        !chmod(node->path, (mode_t)node->mode) && bind_on_itself(node->path)) ||
+	       fail("%s: %s", node->path, strerror(errno));
+}
+
+/* Create the devices of each container, and those of this one. Nowhere else in it does a device open: all other mounts are
+ * nodev, also that of /dev itself, so what a container creates with CAP_MKNOD (a disk of the guest, a port to the host) is
+ * of no use to it. */
+static bool make_devices(const struct node *nodes)
+{
+	static const struct node usual[] = {
+		{"/dev/null", "c", 1, 3, 0666, 0, 0},    {"/dev/zero", "c", 1, 5, 0666, 0, 0},
+		{"/dev/full", "c", 1, 7, 0666, 0, 0},    {"/dev/random", "c", 1, 8, 0666, 0, 0},
+		{"/dev/urandom", "c", 1, 9, 0666, 0, 0}, {"/dev/tty", "c", 5, 0, 0666, 0, 0},
+	};
+
+	for (size_t i = 0; i < COUNT(usual); i++)
+		if (!make_node(&usual[i]))
+			return false;
+	for (; nodes && nodes->path; nodes++)
+		if (!make_node(nodes))
+			return false;
+	return make_nodev("/dev") || fail("mount of /dev: %s", strerror(errno));
+}
+
+static bool fill_dev(int pts, const struct node *nodes)
+{
+	static const char *const links[][2] = {
+		{"pts/ptmx", "/dev/ptmx"},          {"/proc/self/fd", "/dev/fd"},       {"/proc/self/fd/0", "/dev/stdin"},
+		{"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"},
+	};
+
+	if (!make_devices(nodes))
+		return false;
+	for (size_t i = 0; i < COUNT(links); i++)
+		if (symlink(links[i][0], links[i][1]))
+			return fail("%s: %s", links[i][1], strerror(errno));
+	if (!make_directory("/dev/pts"))
+		return false;
+	return attach_mount(pts, AT_FDCWD, "/dev/pts") || fail("mount of /dev/pts: %s", strerror(errno));
 }
 
 /* Create a file in the place of what is there. */
@@ -533,7 +550,7 @@ bool root_make(const struct container_spec *spec, int pts)
 
 	done = mount_root(spec) && open_resolver(&resolver) && open_mappings(spec->volumes) &&
 	       open_mappings(spec->mappings) && switch_root(ROOT) && mount_entries(system, COUNT(system)) &&
-	       fill_dev(pts) && mount_memory(memory) && (!spec->initialize || initialize(spec)) &&
+	       fill_dev(pts, spec->nodes) && mount_memory(memory) && (!spec->initialize || initialize(spec)) &&
 	       mount_resolver(resolver) && mount_mappings(spec->volumes, spec->initialize) &&
 	       mount_mappings(spec->mappings, spec->initialize) && set_sysctls(spec->sysctls) && confine_root(spec);
 	phase_end("make a root file system", begun);

@@ -16,6 +16,7 @@ enum kind {
 	LIMIT,        /* uint64_t, UINT64_MAX if absent */
 	SIGNED,       /* int64_t, INT64_MIN if absent */
 	CAPABILITIES, /* uint64_t, a bit for each; all bits if absent */
+	FILTER,       /* struct filter, in hexadecimal */
 	TEXTS,        /* const char **, ends with NULL */
 	OBJECT,       /* a structure, required */
 	OPTIONAL,     /* a structure */
@@ -52,6 +53,7 @@ enum { FIELDS_MAX = 32 };
 	static const struct table name##_table = {#name, strict, name##_fields, COUNT(name##_fields), sizeof(struct type), check}
 
 static bool check_variable(struct message *message, void *spec);
+static bool check_node(struct message *message, void *spec);
 static bool check_mapping(struct message *message, void *spec);
 static bool check_sets(struct message *message, void *spec);
 static bool check_process(struct message *message, void *spec);
@@ -126,6 +128,17 @@ static const struct field process_fields[] = {
 };
 TABLE(process, process_spec, true, check_process);
 
+static const struct field node_fields[] = {
+	FIELD(node, path, "path", WORD),
+	FIELD(node, type, "type", WORD),
+	FIELD(node, major, "major", NUMBER),
+	FIELD(node, minor, "minor", NUMBER),
+	FIELD(node, mode, "mode", NUMBER),
+	FIELD(node, uid, "uid", NUMBER),
+	FIELD(node, gid, "gid", NUMBER),
+};
+TABLE(node, node, true, check_node);
+
 static const struct field container_fields[] = {
 	FIELD(container_spec, id, "id", WORD),
 	FIELD(container_spec, image.name, "image", TEXT),
@@ -141,10 +154,13 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, bounds.read_only, "readOnly", BOOLEAN),
 	FIELD(container_spec, bounds.memory, "memory", NUMBER),
 	FIELD(container_spec, bounds.pids, "pids", NUMBER),
+	FIELD(container_spec, bounds.cpus, "cpus", NUMBER),
 	PART(container_spec, bounds.limits, "rlimits", LIST, limit),
 	FIELD(container_spec, bounds.capabilities, "capabilities", CAPABILITIES),
 	FIELD(container_spec, bounds.no_new_privs, "noNewPrivs", BOOLEAN),
 	FIELD(container_spec, bounds.isolated, "isolate", BOOLEAN),
+	PART(container_spec, nodes, "devices", LIST, node),
+	FIELD(container_spec, bounds.seccomp, "seccomp", FILTER),
 	FIELD(container_spec, masked, "maskedPaths", TEXTS),
 	FIELD(container_spec, read_only, "readonlyPaths", TEXTS),
 	FIELD(container_spec, shared_memory, "sharedMemory", NUMBER),
@@ -248,6 +264,20 @@ TABLE(wake, wake_spec, true, NULL);
 
 static const struct field sysctls_fields[] = {FIELD(sysctls_spec, sysctls, "sysctl", DICTIONARY)};
 TABLE(sysctls, sysctls_spec, true, NULL);
+
+static const struct field freeze_fields[] = {
+	FIELD(freeze_spec, container, "container", WORD),
+	FIELD(freeze_spec, frozen, "frozen", BOOLEAN),
+};
+TABLE(freeze, freeze_spec, true, NULL);
+
+static const struct field update_fields[] = {
+	FIELD(update_spec, container, "container", WORD),
+	FIELD(update_spec, memory, "memory", LIMIT),
+	FIELD(update_spec, pids, "pids", LIMIT),
+	FIELD(update_spec, cpus, "cpus", LIMIT),
+};
+TABLE(update, update_spec, true, NULL);
 
 static const struct field name_fields[] = {FIELD(name_spec, container, "container", WORD)};
 TABLE(name, name_spec, false, NULL);
@@ -354,6 +384,20 @@ static bool check_variable(struct message *message, void *spec)
 }
 
 /* Validate a process beyond the types of its members. */
+static bool check_node(struct message *message, void *spec)
+{
+	const struct node *node = spec;
+
+	(void)message;
+	if (strncmp(node->path, "/dev/", 5) || strstr(node->path, ".."))
+		return fail("device '%s' is not below /dev", node->path);
+	if (!strchr("cbp", *node->type) || node->type[1])
+		return fail("device '%s' has the type '%s'; it can be c, b or p", node->path, node->type);
+	return (node->mode <= 07777 && MAX(node->uid, node->gid) < UINT32_MAX &&
+	        MAX(node->major, node->minor) <= UINT32_MAX) ||
+	       fail("device '%s' has a number that is not valid", node->path);
+}
+
 static bool check_mapping(struct message *message, void *spec)
 {
 	const struct mapping *mapping = spec;
@@ -413,6 +457,19 @@ static bool read_signed(const struct json *value, int64_t *number)
 	return (!*end && !errno) || fail("'%s' is %s, not a whole number", value->key, value->text);
 }
 
+/* Decode a filter in the place of its text. */
+static bool read_filter(const struct json *value, struct filter *filter)
+{
+	enum { INSTRUCTION = 8, INSTRUCTIONS_MAX = 4096 };
+	size_t length = strlen(value->text) / 2;
+
+	filter->bytes = (const uint8_t *)value->text;
+	filter->length = length;
+	return (length % INSTRUCTION == 0 && length <= INSTRUCTION * INSTRUCTIONS_MAX &&
+	        parse_hexadecimal(value->text, (uint8_t *)(uintptr_t)value->text, length)) ||
+	       fail("'%s' is not a program of at most %d instructions in hexadecimal", value->key, INSTRUCTIONS_MAX);
+}
+
 static bool is_empty(const struct json *value)
 {
 	return value->type == JSON_NULL || value->type == JSON_FALSE || (value->type == JSON_STRING && !*value->text) ||
@@ -448,6 +505,8 @@ static bool read_field(struct message *message, const struct field *field, struc
 		return expect(value, JSON_NUMBER, "a number") && read_signed(value, member);
 	case CAPABILITIES:
 		return expect(value, JSON_ARRAY, "a list") && read_capabilities(value, member);
+	case FILTER:
+		return expect(value, JSON_STRING, "a string") && read_filter(value, member);
 	case TEXTS:
 		return expect(value, JSON_ARRAY, "a list") && read_texts(message, value, member);
 	case OBJECT:
@@ -556,6 +615,8 @@ READER(size, size_spec)
 READER(hello, hello_spec)
 READER(wake, wake_spec)
 READER(sysctls, sysctls_spec)
+READER(freeze, freeze_spec)
+READER(update, update_spec)
 READER(name, name_spec)
 READER(file, file_spec)
 READER(interface, interface)

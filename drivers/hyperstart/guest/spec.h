@@ -48,6 +48,12 @@ struct mapping {
 	int mount;     /* for root_make: a mount of the source that is not attached yet */
 };
 
+/* A device to make in /dev. */
+struct node {
+	const char *path, *type; /* "c", "b", or "p" for a pipe */
+	uint64_t major, minor, mode, uid, gid;
+};
+
 struct container_spec {
 	const char *id;
 	/* The root is `rootfs` below the disk `image` if that has a file system, else below the directory of that name. */
@@ -58,6 +64,7 @@ struct container_spec {
 	bool initialize;
 	struct mapping *volumes, *mappings; /* mounted in this order; each list ends with a NULL path */
 	struct variable *sysctls; /* ends with a NULL name */
+	struct node *nodes; /* ends with a NULL path */
 	const char **masked, **read_only; /* paths; end with NULL */
 	uint64_t shared_memory; /* MiB of the pod's /dev/shm; 0: one of its own */
 	struct confinement bounds;
@@ -111,6 +118,17 @@ struct sysctls_spec {
 	struct variable *sysctls; /* ends with a NULL name */
 };
 
+struct freeze_spec {
+	const char *container;
+	bool frozen;
+};
+
+/* UINT64_MAX where not given. */
+struct update_spec {
+	const char *container;
+	uint64_t memory, pids, cpus;
+};
+
 struct name_spec {
 	const char *container;
 };
@@ -147,6 +165,8 @@ bool read_size(struct message *message, struct size_spec *spec);
 bool read_hello(struct message *message, struct hello_spec *spec);
 bool read_wake(struct message *message, struct wake_spec *spec);
 bool read_sysctls(struct message *message, struct sysctls_spec *spec);
+bool read_freeze(struct message *message, struct freeze_spec *spec);
+bool read_update(struct message *message, struct update_spec *spec);
 bool read_name(struct message *message, struct name_spec *spec);
 bool read_file(struct message *message, struct file_spec *spec);
 bool read_interface(struct message *message, struct interface *spec);

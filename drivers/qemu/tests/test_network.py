@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -264,6 +265,18 @@ def test_a_network_device_that_cannot_be_used_is_refused_by_name(make: Make) -> 
         hypervisor = make()
         hypervisor.add_device(tap(name))
         failing(hypervisor, text)
+
+
+@pytest.mark.root
+def test_a_tap_device_is_found_in_the_network_namespace_of_the_process_that_opens_it(tmp_path: Path) -> None:
+    """A process in a namespace of its own, to which /sys shows the interfaces of another one."""
+    code = (
+        "import os; from vc_hypervisor_qemu.hostnet import open_tap; "
+        "assert not os.path.exists('/sys/class/net/vcinside'); print(open_tap('vcinside') > 2)"
+    )
+    script = f'ip tuntap add dev vcinside mode tap && exec "{sys.executable}" -c "{code}"'
+    found = subprocess.run(["unshare", "--net", "sh", "-c", script], check=True, capture_output=True, encoding="utf-8")
+    assert found.stdout == "True\n"
 
 
 @pytest.mark.root

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vc_core.config.container import Cmd, ContainerConfig, EnvVar, Mount
+    from vc_core.config.container import Cmd, ContainerConfig, DeviceNode, EnvVar, Mount
     from vc_core.config.limits import CapabilitySets, RLimit
-    from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
+    from vc_core.config.network import NetworkConfig, NetworkMode, PortForward, Route
     from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
     from vc_core.driver.guest import BuiltGuest, GuestImage
     from vc_core.errors import (
@@ -107,6 +107,7 @@ if TYPE_CHECKING:
         metrics,
         open_container,
         open_process,
+        pause_container,
         pause_pod,
         pod_events,
         prune_images,
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
         repair,
         restart_container,
         restart_pod,
+        resume_container,
         resume_pod,
         run_pod,
         start_container,
@@ -126,6 +128,7 @@ if TYPE_CHECKING:
         status_pod,
         stop_container,
         stop_pod,
+        update_container,
         wait_container,
         wait_pod,
         watch_stats,
@@ -135,6 +138,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Cmd": "config.container",
     "ContainerConfig": "config.container",
+    "DeviceNode": "config.container",
     "EnvVar": "config.container",
     "Mount": "config.container",
     "CapabilitySets": "config.limits",
@@ -142,6 +146,7 @@ _MODULES = {
     "NetworkConfig": "config.network",
     "NetworkMode": "config.network",
     "PortForward": "config.network",
+    "Route": "config.network",
     "HypervisorConfig": "config.pod",
     "Param": "config.pod",
     "PodConfig": "config.pod",
@@ -250,6 +255,9 @@ _MODULES = {
     "start_container": "sync",
     "start_pod": "sync",
     "stats_container": "sync",
+    "update_container": "sync",
+    "resume_container": "sync",
+    "pause_container": "sync",
     "stats_pod": "sync",
     "status_container": "sync",
     "status_image": "sync",
@@ -281,6 +289,7 @@ __all__ = [
     "ContainerStatus",
     "ContainerUsage",
     "CopyError",
+    "DeviceNode",
     "DriverConflictError",
     "DriverContractError",
     "DriverError",
@@ -321,6 +330,7 @@ __all__ = [
     "RLimit",
     "Repair",
     "Resources",
+    "Route",
     "Socket",
     "State",
     "StateError",
@@ -366,6 +376,7 @@ __all__ = [
     "metrics",
     "open_container",
     "open_process",
+    "pause_container",
     "pause_pod",
     "pod_events",
     "prune_images",
@@ -374,6 +385,7 @@ __all__ = [
     "repair",
     "restart_container",
     "restart_pod",
+    "resume_container",
     "resume_pod",
     "run_pod",
     "start_container",
@@ -385,6 +397,7 @@ __all__ = [
     "status_pod",
     "stop_container",
     "stop_pod",
+    "update_container",
     "wait_container",
     "wait_pod",
     "watch_stats",

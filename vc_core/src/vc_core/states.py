@@ -13,7 +13,7 @@ class State(StrEnum):
 
     READY = "ready"  #: created; nothing runs
     RUNNING = "running"  #: the VM (of a pod) or the main process (of a container) runs
-    PAUSED = "paused"  #: the VM is suspended
+    PAUSED = "paused"  #: the VM (of a pod) or all processes (of a container) are suspended
     STOPPED = "stopped"  #: it ran and ended; can be started again
     FAILED = "failed"  #: an operation failed and its clean-up failed too; the reason names what is left
 
@@ -37,6 +37,7 @@ STOPPABLE_STATES = LIVE_STATES | {State.FAILED}
 STOPPED_STATES = frozenset({State.READY, State.STOPPED, State.FAILED})
 
 _RUNNING = frozenset({State.RUNNING})
+_PAUSED = frozenset({State.PAUSED})
 
 #: States in which an agent answers, or there is none.
 _NOT_PAUSED = frozenset(State) - {State.PAUSED}
@@ -65,22 +66,25 @@ class Action(Enum):
     DELETE_POD = Precondition("deleting {} without force", STOPPED_STATES)
     ENTER_POD = Precondition("entering {}", _RUNNING)
     START_CONTAINER = Precondition("starting {}", _RUNNING, STOPPED_STATES)
-    STOP_CONTAINER = Precondition("stopping {}", _RUNNING, _RUNNING)
-    KILL_CONTAINER = Precondition("sending a signal to {}", _RUNNING, _RUNNING)
+    STOP_CONTAINER = Precondition("stopping {}", _RUNNING, LIVE_STATES)
+    KILL_CONTAINER = Precondition("sending a signal to {}", _RUNNING, LIVE_STATES)
+    PAUSE_CONTAINER = Precondition("pausing {}", _RUNNING, _RUNNING)
+    RESUME_CONTAINER = Precondition("resuming {}", _RUNNING, _PAUSED)
+    UPDATE_CONTAINER = Precondition("changing the limits of {}", None, frozenset(State))
     DELETE_CONTAINER = Precondition("deleting {} without force", _NOT_PAUSED, STOPPED_STATES)
     ENTER_CONTAINER = Precondition("entering {}", _RUNNING, _RUNNING)
     ATTACH_CONTAINER = Precondition("attaching to {}", _RUNNING, _RUNNING)
     COPY_POD = Precondition("copying files of {}", _RUNNING)
     COPY_CONTAINER = Precondition("copying files of {}", _RUNNING, _RUNNING)
-    RESIZE_CONTAINER = Precondition("resizing the terminal of {}", _RUNNING, _RUNNING)
+    RESIZE_CONTAINER = Precondition("resizing the terminal of {}", _RUNNING, LIVE_STATES)
     SIGNAL_PROCESS = Precondition("sending a signal in {}", _RUNNING)
     WRITE_CONSOLE = Precondition("writing to the console of {}", _RUNNING)
     RESIZE_PROCESS = Precondition("resizing a terminal in {}", _RUNNING)
-    STATS_CONTAINER = Precondition("measuring what {} uses", _RUNNING, _RUNNING)
+    STATS_CONTAINER = Precondition("measuring what {} uses", _RUNNING, LIVE_STATES)
     STATS_POD = Precondition("measuring what {} uses", _RUNNING)
     KILL_POD = Precondition("sending a signal to {}", _RUNNING)
     WAIT_POD = Precondition("waiting for the end of {}", frozenset(State) - {State.READY})
-    WAIT_CONTAINER = Precondition("waiting for the end of {}", None, frozenset({State.RUNNING, State.STOPPED}))
+    WAIT_CONTAINER = Precondition("waiting for the end of {}", None, LIVE_STATES | {State.STOPPED})
 
 
 def require_state(thing: str, state: State, wanted: frozenset[State], action: str) -> None:

@@ -225,6 +225,18 @@ class Container:
         """Send a signal to the container's main process; see :func:`kill_container`."""
         kill_container(self.pod_id, self.id, signal)
 
+    def pause(self) -> None:
+        """Suspend all processes of the container; see :func:`pause_container`."""
+        pause_container(self.pod_id, self.id)
+
+    def resume(self) -> None:
+        """Let the processes of the container go on; see :func:`resume_container`."""
+        resume_container(self.pod_id, self.id)
+
+    def update(self, *, memory: int | None = None, pids: int | None = None, cpus: float | None = None) -> None:
+        """Change the limits of the container; see :func:`update_container`."""
+        update_container(self.pod_id, self.id, memory=memory, pids=pids, cpus=cpus)
+
     def delete(self, *, force: bool = False) -> None:
         """Delete the container; see :func:`delete_container`."""
         delete_container(self.pod_id, self.id, force=force)
@@ -720,6 +732,39 @@ def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM"
     StateError, ConfigError for a signal that does not exist.
     """
     run_blocking(client.containers.kill_container(pod_id, container_id, signal))
+
+
+def pause_container(pod_id: str, container_id: str) -> None:
+    """Suspend all processes of a running container, until :func:`resume_container`; nothing can enter it meanwhile.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot.
+    """
+    run_blocking(client.containers.pause_container(pod_id, container_id))
+
+
+def resume_container(pod_id: str, container_id: str) -> None:
+    """Let the processes of a paused container go on.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError.
+    """
+    run_blocking(client.containers.resume_container(pod_id, container_id))
+
+
+def update_container(
+    pod_id: str,
+    container_id: str,
+    *,
+    memory: int | None = None,
+    pids: int | None = None,
+    cpus: float | None = None,
+) -> None:
+    """Change the limits of a container, at once if it runs, and for its next starts.
+
+    ``memory``: MiB; ``pids``: processes and threads; ``cpus``: processors. None: as it is; 0: no limit. If the
+    container uses more memory than that, the kernel kills processes of it.
+    Raises PodNotFoundError, ContainerNotFoundError, ConfigError, NotSupportedError from an agent that cannot.
+    """
+    run_blocking(client.containers.update_container(pod_id, container_id, memory, pids, cpus))
 
 
 def delete_container(pod_id: str, container_id: str, *, force: bool = False) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vc_core.config.container import COMMAND_BYTES_MAX, Cmd, ContainerConfig, EnvVar, Mount
+from vc_core.config.container import COMMAND_BYTES_MAX, Cmd, ContainerConfig, DeviceNode, EnvVar, Mount
 from vc_core.config.ids import ID_PATTERN, check_id
 from vc_core.config.pod import HypervisorConfig, PodConfig, Resources, Socket, Volume
 from vc_core.errors import ConfigError
@@ -51,6 +51,9 @@ def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
         (lambda: Cmd(umask=0o1000), "umask is 512"),
         (lambda: Cmd(oom_score_adj=1001), "oom_score_adj is 1001"),
         (lambda: Cmd(rlimits="x"), "rlimits is 'x'"),  # type: ignore[arg-type] # on purpose
+        (lambda: DeviceNode(path="/etc/x"), "'/etc/x' is not below /dev"),
+        (lambda: DeviceNode(path="/dev/x", type="z"), "c, b or p"),  # type: ignore[arg-type] # on purpose
+        (lambda: ContainerConfig(id="c", seccomp=b"1234567"), "seccomp of container 'c' has 7 bytes"),
         (lambda: EnvVar("A=B", "c"), "A=B"),
         (lambda: EnvVar("", "c"), "empty"),
         (lambda: Volume("", "/x"), "mount tag"),

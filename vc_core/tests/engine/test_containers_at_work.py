@@ -64,11 +64,18 @@ class FakeAgent:
         self.fails: BaseException | None = None
         self.end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.removed: list[str] = []
+        self.paused: list[bool] = []
 
     async def start_container(self, container: Any, io: Any, timeout: float) -> GuestProcessId:
         if self.fails is not None:
             raise self.fails
         return GuestProcessId(container.id, "first")
+
+    async def pause_container(self, container_id: str, timeout: float) -> None:
+        self.paused.append(True)
+
+    async def resume_container(self, container_id: str, timeout: float) -> None:
+        self.paused.append(False)
 
     async def wait(self, process: GuestProcessId) -> int:
         return await asyncio.shield(self.end)
@@ -260,6 +267,8 @@ def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: St
             AgentCapability.MOUNT_OPTIONS,
             "has a tmpfs on '/x', which the agent of its pod",
         ),
+        ({"seccomp": bytes(8)}, AgentCapability.SECCOMP, "has seccomp, which the agent of its pod"),
+        ({"devices": [vc.DeviceNode(path="/dev/x")]}, AgentCapability.DEVICES, "has devices, which the agent of its"),
         ({"masked_paths": ["/x"]}, AgentCapability.MOUNT_OPTIONS, "has masked_paths, which the agent of its pod"),
         ({"pid_namespace": "own"}, AgentCapability.PID_NAMESPACE, "has pid_namespace, which the agent of its pod"),
     ],
@@ -381,5 +390,38 @@ def test_a_container_whose_removal_failed_is_removed_when_the_cause_is_gone(
         await pod.delete()
         assert store.read("p1").containers == {}
         assert pod.hypervisor.disks == set()
+
+    asyncio.run(run())
+
+
+def test_a_paused_container_is_resumed_before_it_is_stopped(store: Store, tmp_path: Path) -> None:
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        await pod.start()
+        with pytest.raises(NotSupportedError, match="cannot be paused by the agent"):
+            await pod.containers.pause(pod.machine, "c1")
+        pod.agent.capabilities |= {AgentCapability.FREEZE}
+        await pod.containers.pause(pod.machine, "c1")
+        assert pod.ledger.container("c1").state is State.PAUSED
+        await pod.containers.stop(pod.machine, "c1", 1.0)
+        assert pod.agent.paused == [True, False]
+        assert pod.ledger.container("c1").state is State.STOPPED
+
+    asyncio.run(run())
+
+
+def test_a_container_whose_pause_cannot_be_recorded_goes_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        await pod.start()
+        pod.agent.capabilities |= {AgentCapability.FREEZE}
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write_atomic", refuse)
+            with pytest.raises(StorageError, match="No space"):
+                await pod.containers.pause(pod.machine, "c1")
+        assert pod.agent.paused == [True, False]
+        pod.agent.end.set_result(0)
 
     asyncio.run(run())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vc_core.config.network import NetworkConfig, NetworkMode
+from vc_core.config.network import NetworkConfig, NetworkMode, Route
 from vc_core.driver.agent import GuestInterface, GuestNetwork, GuestRoute
 from vc_core.driver.devices import NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor
@@ -45,6 +45,19 @@ def test_a_guest_has_the_addresses_gateway_and_name_servers_of_its_hypervisors_n
         (GuestInterface("eth0", ("192.168.122.9/24",)),),
         (GuestRoute("default", "192.168.122.1", "eth0"),),
         ("192.168.122.1",),
+    )
+
+
+def test_further_routes_come_before_the_default_route_whose_gateway_they_may_lead_to() -> None:
+    config = replace(TAP, gateway="169.254.1.1", routes=[Route("169.254.1.1/32"), Route("10.1.0.0/16", "192.0.2.9")])
+
+    class Default(FakeHypervisor):
+        resolve_network = Hypervisor.resolve_network
+
+    assert network(config, Default()).routes == (
+        GuestRoute("169.254.1.1/32", "", "eth0"),
+        GuestRoute("10.1.0.0/16", "192.0.2.9", "eth0"),
+        GuestRoute("default", "169.254.1.1", "eth0"),
     )
 
 

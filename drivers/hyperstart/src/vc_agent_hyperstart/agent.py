@@ -23,6 +23,7 @@ from vc_agent_hyperstart.replies import ProcessNames, StatsReply, TimesReply, de
 from vc_agent_hyperstart.requests import (
     DestroyPod,
     ExecCommand,
+    Freeze,
     NewContainer,
     ProcessSpec,
     RemoveContainer,
@@ -30,6 +31,7 @@ from vc_agent_hyperstart.requests import (
     Stats,
     Sysctls,
     Times,
+    Update,
 )
 from vc_agent_hyperstart.takeover import Takeover
 from vc_core.driver import (
@@ -88,6 +90,10 @@ _FEATURE_CAPABILITIES = {
     "close-output": AgentCapability.CLOSE_OUTPUT,
     "archive": AgentCapability.COPY,
     "own-pids": AgentCapability.PID_NAMESPACE,
+    "seccomp": AgentCapability.SECCOMP,
+    "devices": AgentCapability.DEVICES,
+    "freeze": AgentCapability.FREEZE,
+    "update": AgentCapability.UPDATE,
     "mount-options": AgentCapability.MOUNT_OPTIONS,
     "process-limits": AgentCapability.PROCESS_LIMITS,
     "sysctls": AgentCapability.SYSCTLS,
@@ -322,6 +328,21 @@ class HyperstartAgent(Agent):
                 raise
             # An original removes a container itself when it, or the pod's last one, has ended.
         self._processes.forget_container(container_id)
+
+    async def pause_container(self, container_id: str, timeout: float) -> None:
+        """Send FREEZE. Raises NotSupportedError, AgentError."""
+        await self._connection.call(Freeze(container_id, True), timeout, f"container {container_id!r}")
+
+    async def resume_container(self, container_id: str, timeout: float) -> None:
+        """Send FREEZE. Raises NotSupportedError, AgentError."""
+        await self._connection.call(Freeze(container_id, False), timeout, f"container {container_id!r}")
+
+    async def update_container(
+        self, container_id: str, memory: int | None, pids: int | None, cpus: float | None, timeout: float
+    ) -> None:
+        """Send UPDATE. Raises NotSupportedError, AgentError."""
+        request = Update(container_id, memory, pids, None if cpus is None else translate.thousandths(cpus))
+        await self._connection.call(request, timeout, f"container {container_id!r}")
 
     async def stats(self, container_id: str, timeout: float) -> ContainerUsage:
         """Send STATS. Raises NotSupportedError, AgentError."""

@@ -55,6 +55,8 @@ class Code(IntEnum):
     WAKE = 4099
     TIMES = 4100
     SYSCTLS = 4101
+    FREEZE = 4102
+    UPDATE = 4103
 
 
 @frozen

@@ -21,7 +21,7 @@ REQUIRED = frozenset(
 OPTIONAL = frozenset(
     (
         *("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output", "archive"),
-        *("own-pids", "sysctls", "process-limits", "mount-options"),
+        *("own-pids", "sysctls", "process-limits", "mount-options", "freeze", "update", "seccomp", "devices"),
     )
 )
 

@@ -131,6 +131,18 @@ class FileMap(Part, frozen=True):
     no_suid: Annotated[bool, _MOUNT_OPTIONS] = False
 
 
+class Node(Part, frozen=True):
+    """A device in a container's /dev."""
+
+    path: str
+    type: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+
 class IPAddress(Part, frozen=True):
     """An address of an interface; ``net_mask`` is a prefix length."""
 
@@ -252,10 +264,13 @@ class NewContainer(Request, frozen=True):
     overlay_size: Annotated[int, _key(after_hello("overlay"))] = 0
     memory: Annotated[int, _CONFINEMENT] = 0
     pids: Annotated[int, _CONFINEMENT] = 0
+    cpus: Annotated[int, _key(after_hello("update"))] = 0
     rlimits: Annotated[Sequence[RLimitSpec], _CONFINEMENT] = ()
     capabilities: Annotated[Sequence[str] | None, _CONFINEMENT] = None
     no_new_privs: Annotated[bool, _CONFINEMENT] = False
     isolate: Annotated[bool, _key(after_hello("isolation"))] = False
+    seccomp: Annotated[str, _key(after_hello("seccomp"))] = ""
+    devices: Annotated[Sequence[Node], _key(after_hello("devices"))] = ()
     masked_paths: Annotated[Sequence[str], _MOUNT_OPTIONS] = ()
     readonly_paths: Annotated[Sequence[str], _MOUNT_OPTIONS] = ()
     shared_memory: Annotated[int, _MOUNT_OPTIONS] = 0
@@ -283,6 +298,26 @@ class Stats(Request, frozen=True):
     code = Code.STATS
     support = after_hello("stats")
     container: str
+
+
+class Freeze(Request, frozen=True):
+    """Suspend all processes of a container, or let them go on."""
+
+    code = Code.FREEZE
+    support = after_hello("freeze")
+    container: str
+    frozen: bool
+
+
+class Update(Request, frozen=True):
+    """Change the limits of a container: MiB, processes, thousandths of a processor. None: as it is; 0: no limit."""
+
+    code = Code.UPDATE
+    support = after_hello("update")
+    container: str
+    memory: int | None = None
+    pids: int | None = None
+    cpus: int | None = None
 
 
 class Times(Request, frozen=True):

@@ -14,6 +14,7 @@ from vc_agent_hyperstart.requests import (
     Interface,
     IPAddress,
     NewContainer,
+    Node,
     ProcessSpec,
     RLimitSpec,
     Route,
@@ -134,10 +135,13 @@ def new_container(
         read_only=confinement.read_only,
         memory=confinement.memory,
         pids=confinement.pids,
+        cpus=thousandths(confinement.cpus),
         rlimits=_rlimits(confinement.rlimits),
         capabilities=_capabilities(confinement, confined=confined),
         no_new_privs=confinement.no_new_privs and confined,
         isolate=confinement.isolate,
+        seccomp=container.seccomp.hex(),
+        devices=tuple(Node(*astuple(device)) for device in container.devices),
         masked_paths=confinement.masked_paths,
         readonly_paths=confinement.read_only_paths,
         shared_memory=container.shm_size,
@@ -158,6 +162,11 @@ def _file_map(mount: GuestMount) -> FileMap:
         no_exec="noexec" in mount.options,
         no_suid="nosuid" in mount.options,
     )
+
+
+def thousandths(cpus: float) -> int:
+    """Return a number of processors as the guest counts them; not 0, which is no limit, for a small one."""
+    return max(round(cpus * 1000), int(cpus > 0))
 
 
 def _rlimits(limits: Sequence[RLimit]) -> tuple[RLimitSpec, ...]:

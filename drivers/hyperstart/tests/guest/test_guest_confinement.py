@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -365,3 +366,41 @@ def test_what_is_mounted_below_a_read_only_path_stays_there(host: RawHost, confi
     assert host.run(name, "touch", "/fast/new/file")[0] == 0
     assert host.run(name, "ls", "/home") == (0, b"", b"")
     assert host.run(name, "cat", "/etc/group") == (0, b"", b"")
+
+
+def test_a_suspended_container_does_nothing_until_it_goes_on(host: RawHost, confined: Callable[..., str]) -> None:
+    name = confined("sh", "-c", "while :; do echo; done")
+    host.ok(Code.FREEZE, {"container": name, "frozen": True})
+    before = json.loads(host.ok(Code.STATS, {"container": name}))["cpu"]
+    assert host.run("c1", "dd", "if=/dev/zero", "of=/dev/null", "bs=1M", "count=64")[0] == 0
+    assert json.loads(host.ok(Code.STATS, {"container": name}))["cpu"] == before
+    process = {"stdio": 5, "stderr": 6, "args": ["true"]}
+    assert "is suspended" in host.refused(Code.EXECCMD, {"container": name, "process": process})["reason"]
+    host.ok(Code.FREEZE, {"container": name, "frozen": False})
+    host.ok(Code.UPDATE, {"container": name, "cpus": 250, "pids": 7})
+    numbers = in_guest(host, "sh", "-c", "cat /run/vc/cgroup/*/cpu.max /run/vc/cgroup/*/pids.max").split("\n")
+    assert "25000 100000" in numbers
+    assert "7" in numbers
+
+
+@pytest.mark.parametrize("no_new_privs", [True, False])
+def test_a_system_call_that_the_filter_denies_fails(
+    host: RawHost, confined: Callable[..., str], no_new_privs: bool
+) -> None:
+    """The program: load the number; mkdir of x86-64 (83) returns EPERM; all others are allowed."""
+    program = ((0x20, 0, 0, 0), (0x15, 0, 1, 83), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000))
+    code = b"".join(struct.pack("=HBBI", *one) for one in program)
+    name = confined(seccomp=code.hex(), noNewPrivs=no_new_privs, capabilities=["CAP_CHOWN"])
+    assert b"Operation not permitted" in host.run(name, "mkdir", "/new", user="bob" if no_new_privs else "")[2]
+    assert host.run(name, "touch", "/tmp/file")[0] == 0
+    process = {"stdio": 7, "stderr": 8, "args": ["true"]}
+    wrong = {"id": "x", "image": "base", "rootfs": "rootfs", "process": process, "seccomp": "0011"}
+    assert "is not a program" in host.refused(Code.NEWCONTAINER, wrong)["reason"]
+
+
+def test_a_device_has_its_numbers_owner_and_mode(host: RawHost, confined: Callable[..., str]) -> None:
+    node = {"path": "/dev/net/full", "type": "c", "major": 1, "minor": 7, "mode": 0o640, "uid": 0, "gid": 50}
+    name = confined(devices=[node, node | {"path": "/dev/pipe", "type": "p"}])
+    assert host.run(name, "stat", "-c", "%a %g %t %T", "/dev/net/full") == (0, b"640 50 1 7\n", b"")
+    assert host.run(name, "dd", "if=/dev/zero", "of=/dev/net/full", "count=1")[0] == 1
+    assert host.run(name, "stat", "-c", "%F", "/dev/pipe")[1] == b"fifo\n"

@@ -131,8 +131,8 @@ def configure(hostname: str, network: GuestNetwork | None, home: str) -> str:
         steps.append(shlex.join(["ip", "link", "set", "dev", one.device, *mac, *size, "up"]))
         steps += [shlex.join(["ip", "address", "replace", address, "dev", one.device]) for address in one.addresses]
     for route in config.routes:
-        words = ["ip", "route", "add", route.destination, "via", route.gateway, "dev", route.device]
-        steps.append(shlex.join(words))
+        by = ["via", route.gateway] if route.gateway else []
+        steps.append(shlex.join(["ip", "route", "add", route.destination, *by, "dev", route.device]))
     if config.dns:
         servers = "".join(f"nameserver {address}\n" for address in config.dns)
         steps.append(f"printf %s {q(servers)} | tee /etc/resolv.conf >{q(home)}/resolv.conf")

@@ -110,6 +110,49 @@ def kill(pod_id: str, container_id: str, signal: str, quiet: bool) -> None:
 
 @container.command()
 @identifiers.container
+@options.quiet_option
+def pause(pod_id: str, container_id: str, quiet: bool) -> None:
+    """Suspend all processes of a running container.
+
+    Example: virtc container pause POD web
+    """
+    vc_core.pause_container(pod_id, container_id)
+    _notify(f"Container {container_id} paused", quiet)
+
+
+@container.command()
+@identifiers.container
+@options.quiet_option
+def resume(pod_id: str, container_id: str, quiet: bool) -> None:
+    """Let the processes of a paused container go on.
+
+    Example: virtc container resume POD web
+    """
+    vc_core.resume_container(pod_id, container_id)
+    _notify(f"Container {container_id} resumed", quiet)
+
+
+@container.command()
+@identifiers.container
+@click.option("--memory-limit", "memory", type=int, metavar="MIB", help="Memory that it may use; 0: no limit.")
+@click.option("--pids-limit", "pids", type=int, metavar="N", help="Processes that it may have; 0: no limit.")
+@click.option("--cpus-limit", "cpus", type=float, metavar="N", help="Processors that it may use; 0: no limit.")
+@options.quiet_option
+def update(
+    pod_id: str, container_id: str, memory: int | None, pids: int | None, cpus: float | None, quiet: bool
+) -> None:
+    """Change the limits of a container, at once if it runs, and for its next starts.
+
+    Example: virtc container update --memory-limit 64 POD web
+    """
+    if memory is pids is cpus is None:
+        raise click.UsageError("no limit is given; give --memory-limit, --pids-limit or --cpus-limit")
+    vc_core.update_container(pod_id, container_id, memory=memory, pids=pids, cpus=cpus)
+    _notify(f"Container {container_id} updated", quiet)
+
+
+@container.command()
+@identifiers.container
 @click.option("--force", is_flag=True, help="Kill it first if it runs.")
 @options.quiet_option
 def delete(pod_id: str, container_id: str, force: bool, quiet: bool) -> None:

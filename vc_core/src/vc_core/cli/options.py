@@ -228,6 +228,13 @@ _CONTAINER_OPTIONS = (
     _limits("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
     _limits("--overlay-size", type=_COUNT, default=0, metavar="MIB", help="What it may write there otherwise."),
     _limits("--memory-limit", type=_COUNT, default=0, metavar="MIB", help="Memory that it may use; 0: no limit."),
+    _limits(
+        "--cpus-limit",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="N",
+        help="Processors that it may use, such as 0.5; 0: no limit.",
+    ),
     _limits("--pids-limit", type=_COUNT, default=0, metavar="N", help="Processes that it may have; 0: no limit."),
     _limits(
         "--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Limit of its processes; repeatable."
@@ -267,6 +274,7 @@ class ContainerOptions:
     writable_rootfs: bool
     overlay_size: int
     memory_limit: int
+    cpus_limit: float
     pids_limit: int
     ulimits: tuple[str, ...]
     cap_add: tuple[str, ...]
@@ -303,6 +311,7 @@ class ContainerOptions:
             writable_root_fs=self.writable_rootfs,
             overlay_size=self.overlay_size,
             memory=self.memory_limit,
+            cpus=self.cpus_limit,
             pids=self.pids_limit,
             rlimits=parsed("--ulimit", vc_core.RLimit.parse, self.ulimits),
             capabilities=_capabilities(self.cap_add, self.cap_drop),

@@ -81,6 +81,9 @@ _OPTIONS = (
         help=f"The command as one string, split as a shell does.  [default: the image's, or {options.DEFAULT_COMMAND}]",
     ),
     _pod(
+        "--writable-mounts", is_flag=True, help="Containers that are added while it runs can have writable mounts too."
+    ),
+    _pod(
         "--shm-size",
         type=click.IntRange(min=0),
         default=0,
@@ -134,6 +137,13 @@ _OPTIONS = (
     _network("--tap", default="", metavar="DEVICE", help="Connect the VM to this tap device."),
     _network("--address", "addresses", multiple=True, metavar="ADDRESS/BITS", help="Address of the VM; repeatable."),
     _network("--gateway", default="", metavar="ADDRESS", help="Default route of the VM."),
+    _network(
+        "--route",
+        "routes",
+        multiple=True,
+        metavar="NETWORK/BITS[=GATEWAY]",
+        help="Further route of the VM; repeatable.",
+    ),
     _network("--dns", multiple=True, metavar="ADDRESS", help="Name server of the VM; repeatable."),
     _drivers(
         "--agent",
@@ -217,6 +227,7 @@ class PodOptions:
     agent_options: tuple[str, ...]
     volumes: tuple[str, ...]
     sockets: tuple[str, ...]
+    writable_mounts: bool
     shm_size: int
     hostname: str
     sysctls: tuple[str, ...]
@@ -231,6 +242,7 @@ class PodOptions:
     tap: str
     addresses: tuple[str, ...]
     gateway: str
+    routes: tuple[str, ...]
     dns: tuple[str, ...]
     guest_options: tuple[str, ...]
     sock_ctl_name: str
@@ -262,6 +274,7 @@ class PodOptions:
             sockets=options.parsed("--socket", vc_core.Socket.parse, self.sockets),
             containers=[container],
             network=self._network_config(),
+            writable_mounts=self.writable_mounts,
             shm_size=self.shm_size,
             hostname=self.hostname,
             sysctls=dict(options.pair("--sysctl", text) for text in self.sysctls),
@@ -307,6 +320,7 @@ class PodOptions:
             device=self.tap,
             addresses=self.addresses,
             gateway=self.gateway,
+            routes=options.parsed("--route", vc_core.Route.parse, self.routes),
             dns=self.dns,
         )
 

@@ -18,7 +18,7 @@ from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
 from vc_core.errors import CommandTimeoutError, ConfigError, SupervisorLostError
 from vc_core.results import ContainerUsage, ExecResult
-from vc_core.states import Action, State
+from vc_core.states import LIVE_STATES, Action
 from vc_core.store import files
 from vc_core.store.records import PodRecord
 from vc_core.store.status import effective_record, exit_code, find_container, require
@@ -28,11 +28,14 @@ from vc_core.supervisor.messages import (
     DeleteContainer,
     Exec,
     KillContainer,
+    PauseContainer,
+    ResumeContainer,
     StartContainer,
     Started,
     StatsContainer,
     StopContainer,
     Streams,
+    UpdateContainer,
     WaitContainer,
 )
 
@@ -120,6 +123,47 @@ def kill_container(pod_id: str, container_id: str, signal: int | str) -> Operati
     yield from ask(store, record, KillContainer(container=container_id, signal=signum))
 
 
+def pause_container(pod_id: str, container_id: str) -> Operation[None]:
+    """Suspend all processes of a running container.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError.
+    """
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
+    require(record, Action.PAUSE_CONTAINER, container_id)
+    yield from ask(store, record, PauseContainer(container=container_id))
+
+
+def resume_container(pod_id: str, container_id: str) -> Operation[None]:
+    """Let the processes of a paused container go on.
+
+    Raises PodNotFoundError, ContainerNotFoundError, StateError.
+    """
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
+    require(record, Action.RESUME_CONTAINER, container_id)
+    yield from ask(store, record, ResumeContainer(container=container_id))
+
+
+def update_container(
+    pod_id: str,
+    container_id: str,
+    memory: int | None = None,
+    pids: int | None = None,
+    cpus: float | None = None,
+) -> Operation[None]:
+    """Change the limits of a container, whether it runs or not: MiB, processes, processors.
+
+    None: as it is; 0: no limit. Raises PodNotFoundError, ContainerNotFoundError, ConfigError, NotSupportedError.
+    """
+    wanted = {name: value for name, value in (("memory", memory), ("pids", pids), ("cpus", cpus)) if value is not None}
+    ContainerConfig(id=container_id, **wanted)  # type: ignore[arg-type] # which validates the values
+    store = Store.here()
+    record = effective_record(store.read(pod_id))
+    require(record, Action.UPDATE_CONTAINER, container_id)
+    yield from ask(store, record, UpdateContainer(container=container_id, memory=memory, pids=pids, cpus=cpus))
+
+
 def delete_container(pod_id: str, container_id: str, force: bool = False) -> Operation[None]:
     """Delete a container that does not run; with ``force`` kill it first.
 
@@ -154,7 +198,7 @@ def wait_container(pod_id: str, container_id: str) -> Operation[int]:
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.WAIT_CONTAINER, container_id)
-    while find_container(record, container_id).state is State.RUNNING:
+    while find_container(record, container_id).state in LIVE_STATES:
         if record.supervised:
             with suppress(SupervisorLostError):
                 answer = yield from ask(store, record, WaitContainer(container=container_id), None)
@@ -169,7 +213,7 @@ def _watch(store: Store, pod_id: str, container_id: str) -> Operation[None]:
     """Return when a container of a pod without a supervisor has ended: the process that ends it writes the record."""
     watch = files.watch(store.roots.pod_state_dir(pod_id))
     try:
-        while find_container(store.read(pod_id), container_id).state is State.RUNNING:
+        while find_container(store.read(pod_id), container_id).state in LIVE_STATES:
             yield Ready(read=[watch])
             os.read(watch, 4096)
     finally:

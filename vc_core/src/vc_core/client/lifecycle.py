@@ -16,7 +16,7 @@ from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
 from vc_core.errors import BusyError, ContainerNotFoundError, PodNotFoundError, StateError, StorageError
 from vc_core.results import PodStatus
-from vc_core.states import STOPPABLE_STATES, Action, State
+from vc_core.states import LIVE_STATES, STOPPABLE_STATES, Action, State
 from vc_core.store.records import PodRecord
 from vc_core.store.status import effective_record, exit_code, find_container, require
 from vc_core.store.store import Store
@@ -33,7 +33,7 @@ def wait_pod(pod_id: str) -> Operation[dict[str, int | None]]:
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.WAIT_POD)
-    while running := [name for name, one in record.containers.items() if one.state is State.RUNNING]:
+    while running := [name for name, one in record.containers.items() if one.state in LIVE_STATES]:
         for name in running:
             with suppress(StateError, ContainerNotFoundError):  # it ended without a code, or was deleted meanwhile
                 yield from wait_container(pod_id, name)
@@ -54,7 +54,7 @@ def kill_pod(pod_id: str, signal: int | str) -> Operation[None]:
     record = effective_record(Store.here().read(pod_id))
     require(record, Action.KILL_POD)
     for name, one in record.containers.items():
-        if one.state is State.RUNNING:
+        if one.state in LIVE_STATES:
             try:
                 yield from kill_container(pod_id, name, signum)
             except (StateError, ContainerNotFoundError):
@@ -79,7 +79,7 @@ def restart_container(
     """Stop a container if it runs, and start it. Raises what both raise."""
     check_timeout(timeout, zero=True)
     record = effective_record(Store.here().read(pod_id))
-    if find_container(record, container_id).state is State.RUNNING and record.state is State.RUNNING:
+    if find_container(record, container_id).state in LIVE_STATES and record.state is State.RUNNING:
         with suppress(StateError):  # it has just ended by itself
             yield from stop_container(pod_id, container_id, timeout, force)
     yield from start_container(pod_id, container_id)

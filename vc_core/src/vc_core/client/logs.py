@@ -12,7 +12,7 @@ from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.client.link import Link, final_reply
 from vc_core.errors import ConfigError, ContainerNotFoundError, PodNotFoundError, StorageError, SupervisorLostError
 from vc_core.results import LogLine
-from vc_core.states import State
+from vc_core.states import LIVE_STATES
 from vc_core.store import files
 from vc_core.store.container_log import LogReader
 from vc_core.store.records import PodRecord
@@ -113,7 +113,7 @@ class ContainerLogs:
         return record
 
     def _is_running(self, record: PodRecord) -> bool:
-        return find_container(record, self._container_id).state is State.RUNNING
+        return find_container(record, self._container_id).state in LIVE_STATES
 
     def _await_end(self) -> Operation[None]:
         """Begin to wait for the end of the container: its supervisor reports it, which is started if it was lost.

@@ -87,6 +87,16 @@ class Cmd:
 _CMD: Any = Cmd
 
 
+#: A number of processors; the kernel counts in thousandths.
+Cpus = Annotated[float, msgspec.Meta(ge=0, le=10_000)]
+
+#: Numbers of a device, and of a user or group.
+DeviceNumber = Annotated[int, msgspec.Meta(ge=0, le=2**20 - 1)]
+UserNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]
+
+#: Bytes of an instruction of a seccomp program (linux/filter.h), and the most instructions (BPF_MAXINSNS).
+_INSTRUCTION, _INSTRUCTIONS_MAX = 8, 4096
+
 #: Options of a mount that take something from what is in it (mount(8)).
 MountOption = Literal["noexec", "nosuid", "nodev"]
 
@@ -182,6 +192,27 @@ def is_path_in_container(path: str) -> bool:
 
 
 @frozen(kw_only=True)
+class DeviceNode:
+    """A device of the guest's kernel, or a named pipe, that a container has in its /dev besides the usual ones.
+
+    What a container does with it concerns its whole pod. The kernel must have a driver for it.
+    """
+
+    path: str  #: below /dev
+    type: Literal["c", "b", "p"] = "c"  #: character device, block device, or pipe
+    major: DeviceNumber = 0  #: number of the driver
+    minor: DeviceNumber = 0  #: number of the device
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)] = 0o666  #: who may open it
+    uid: UserNumber = 0  #: its owner
+    gid: UserNumber = 0  #: its group
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not (self.path.startswith("/dev/") and is_path_in_container(self.path.removeprefix("/dev"))):
+            raise ConfigError(f"device {self.path!r} is not below /dev; give a path such as /dev/fuse", field="path")
+
+
+@frozen(kw_only=True)
 class ContainerConfig:
     """One container of a pod.
 
@@ -216,11 +247,14 @@ class ContainerConfig:
     writable_root_fs: bool = False  #: its writes go to the disk that is its root
     overlay_size: Count = 0  #: MiB of its overlay, in the VM's memory; 0: half of that memory
     memory: Count = 0  #: MiB for all of its processes; 0: limited by the VM only
+    cpus: Cpus = 0.0  #: processors that its processes use together at most, such as 0.5; 0: limited by the VM only
     pids: Count = 0  #: most processes and threads; 0: limited by the VM only
     rlimits: Sequence[RLimit] = ()  #: resource limits of each of its processes
     capabilities: Sequence[str] = DEFAULT_CAPABILITIES  #: capabilities(7) of its root user; "ALL" for all
     no_new_privs: bool = True  #: set-user-id programs grant no rights
     isolate: bool = False  #: other containers of the pod can neither see nor reach its processes
+    seccomp: bytes = b""  #: BPF program that filters the system calls of all its processes; empty: none
+    devices: Sequence[DeviceNode] = ()  #: what it has in /dev besides the usual devices
     masked_paths: Sequence[str] = ()  #: its paths that seem empty, besides those of /proc and /sys that always are
     read_only_paths: Sequence[str] = ()  #: its paths that it cannot write to, besides some of /proc
     pid_namespace: Literal["pod", "own"] = "pod"  #: "own": it sees its own processes only, and its first one is pid 1
@@ -240,6 +274,12 @@ class ContainerConfig:
                     f"{name} of container {self.id!r} has {wrong[0]!r}; give absolute paths in the container",
                     field=name,
                 )
+        if len(self.seccomp) % _INSTRUCTION or len(self.seccomp) > _INSTRUCTION * _INSTRUCTIONS_MAX:
+            raise ConfigError(
+                f"seccomp of container {self.id!r} has {len(self.seccomp)} bytes; give a BPF program of at most "
+                f"{_INSTRUCTIONS_MAX} instructions of {_INSTRUCTION} bytes, as libseccomp writes it",
+                field="seccomp",
+            )
         self._check_image()
         if self.console and not self.interactive:
             raise ConfigError(

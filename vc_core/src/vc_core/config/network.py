@@ -58,6 +58,34 @@ class PortForward:
         return f"{self.host_port}:{self.guest_port}" + ("/udp" if self.protocol == "udp" else "")
 
 
+@frozen
+class Route:
+    """A route of the guest: to a network, by a gateway, or directly by its interface if there is none."""
+
+    destination: str  #: the network, with prefix length
+    gateway: str = ""  #: address of the gateway
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _check_address("destination", self.destination, "ip_network", "destination")
+        if self.gateway:
+            _check_address("gateway", self.gateway, "ip_address", "gateway")
+        if self.gateway and (":" in self.gateway) is not (":" in self.destination):
+            raise ConfigError(
+                f"route {str(self)!r} has a gateway of another kind than its network; give both of IPv4, or of IPv6",
+                field="gateway",
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Route:
+        """Return the route given as ``NETWORK/BITS`` or ``NETWORK/BITS=GATEWAY``. Raises ConfigError."""
+        destination, _, gateway = text.partition("=")
+        return cls(destination, gateway)
+
+    def __str__(self) -> str:
+        return f"{self.destination}={self.gateway}" if self.gateway else self.destination
+
+
 @frozen(kw_only=True)
 class NetworkConfig:
     """The network of a pod; by default it has none."""
@@ -68,6 +96,7 @@ class NetworkConfig:
     device: str = ""  #: with mode tap: the host's tap device
     addresses: Sequence[str] = ()  #: of the guest, with prefix length; mode user has one by default
     gateway: str = ""  #: of the guest's default route; mode user has one by default, unless restricted
+    routes: Sequence[Route] = ()  #: further routes of the guest, which are set before the default route
     dns: Sequence[str] = ()  #: addresses of name servers; mode user has one by default, unless restricted
     mac: str = ""  #: of the guest's interface, such as 52:54:00:12:34:56; empty: derived from the pod's UUID
     mtu: Count = 0  #: bytes; 0 for the default
@@ -106,7 +135,7 @@ class NetworkConfig:
                 f"give {_INTERFACE_NAME_MAX} bytes at most, without spaces and '/'",
                 field="device",
             )
-        given = {"addresses", "gateway", "dns", "mac", "mtu"}
+        given = {"addresses", "gateway", "routes", "dns", "mac", "mtu"}
         if mode is NetworkMode.NONE and (set_ := sorted(name for name in given if getattr(self, name))):
             raise ConfigError(f"network mode none takes no {', '.join(set_)}; give mode user or tap", field=set_[0])
 

@@ -16,6 +16,7 @@ LISTS, MAPPINGS = (Sequence, list, tuple), (Mapping, dict)
 
 _WORDS: dict[object, str] = {
     str: "text",
+    bytes: "bytes, in a file in base64",
     bool: "true or false",
     int: "a whole number",
     float: "a number",

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vc_core.config.container import Cmd, EnvVar, Mount
+    from vc_core.config.container import Cmd, DeviceNode, EnvVar, Mount
     from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLIMITS, CapabilitySets, RLimit
     from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
     from vc_core.config.pod import HypervisorConfig, Param, Resources, Socket, Volume
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 #: The module that defines each name.
 _HOMES = {
     "Cmd": "config.container",
+    "DeviceNode": "config.container",
     "EnvVar": "config.container",
     "Mount": "config.container",
     "CAPABILITIES": "config.limits",
@@ -169,6 +170,7 @@ __all__ = [
     "ContainerUsage",
     "ControlledVM",
     "Device",
+    "DeviceNode",
     "DiskLocation",
     "DriverSpec",
     "EnvVar",

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Literal
 
-from vc_core.config.container import Cmd
+from vc_core.config.container import Cmd, DeviceNode
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit
 from vc_core.driver.devices import Device, DiskLocation
 from vc_core.driver.terminal import TerminalSize
@@ -73,6 +73,10 @@ class AgentCapability(StrEnum):
     ISOLATION = "isolation"  #: containers can be isolated from the others of the pod
     MOUNT_OPTIONS = "mount-options"  #: mounts can be a tmpfs and have options, paths be covered, /dev/shm be the pod's
     PID_NAMESPACE = "pid-namespace"  #: containers can have a pid namespace of their own
+    SECCOMP = "seccomp"  #: the system calls of a container can be filtered
+    DEVICES = "devices"  #: containers can have devices besides the usual ones
+    FREEZE = "freeze"  #: pause_container and resume_container work
+    UPDATE = "update"  #: update_container works, and containers can have cpus
     PROCESS_LIMITS = "process-limits"  #: commands can have exact groups, and what else Cmd has after them
     SYSCTLS = "sysctls"  #: set_sysctls works
     STATS = "stats"  #: stats works
@@ -151,6 +155,7 @@ class Confinement:
     read_only: bool = False
     overlay_size: int = 0  #: MiB
     memory: int = 0  #: MiB
+    cpus: float = 0.0  #: processors
     pids: int = 0
     rlimits: tuple[RLimit, ...] = ()
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES  #: full names, such as CAP_CHOWN
@@ -178,6 +183,8 @@ class GuestContainer:
     disk: GuestDisk | None = None
     writable_root_fs: bool = False
     confinement: Confinement = Confinement()
+    seccomp: bytes = b""  #: filter of the system calls of all its processes, only with Capability SECCOMP
+    devices: tuple[DeviceNode, ...] = ()  #: in its /dev besides the usual ones, only with Capability DEVICES
     shm_size: int = 0  #: MiB of the /dev/shm that the containers of the pod share; 0: one of its own
 
 
@@ -369,6 +376,32 @@ class Agent(ABC):
 
         Called before such a container is started again or deleted, and after a start that failed. Raises AgentError.
         """
+
+    async def pause_container(self, container_id: str, timeout: float) -> None:
+        """Suspend all processes of a running container. Only with Capability FREEZE.
+
+        Called when a client pauses a container; until :meth:`resume_container` nothing is started in it. Raises
+        AgentError; NotSupportedError by default.
+        """
+        raise unsupported("agent", self, "pause containers")
+
+    async def resume_container(self, container_id: str, timeout: float) -> None:
+        """Let the processes of a paused container go on; no error for one that is not paused.
+
+        Called when a client resumes a container, or stops one that is paused. Only with Capability FREEZE. Raises
+        AgentError; NotSupportedError by default.
+        """
+        raise unsupported("agent", self, "resume containers")
+
+    async def update_container(
+        self, container_id: str, memory: int | None, pids: int | None, cpus: float | None, timeout: float
+    ) -> None:
+        """Change the limits of a running container: MiB, processes, processors. None: as it is; 0: no limit.
+
+        Called when a client updates a container. Only with Capability UPDATE. Raises AgentError; NotSupportedError by
+        default.
+        """
+        raise unsupported("agent", self, "change the limits of running containers")
 
     async def stats(self, container_id: str, timeout: float) -> ContainerUsage:
         """Return the CPU time, memory and processes of a running container. Only with Capability STATS.

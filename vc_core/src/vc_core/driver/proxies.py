@@ -244,6 +244,20 @@ class AgentProxy(Agent):
         """See :class:`Agent`."""
         await self.inner.remove_container(container_id, timeout)
 
+    async def pause_container(self, container_id: str, timeout: float) -> None:
+        """See :class:`Agent`."""
+        await self.inner.pause_container(container_id, timeout)
+
+    async def resume_container(self, container_id: str, timeout: float) -> None:
+        """See :class:`Agent`."""
+        await self.inner.resume_container(container_id, timeout)
+
+    async def update_container(
+        self, container_id: str, memory: int | None, pids: int | None, cpus: float | None, timeout: float
+    ) -> None:
+        """See :class:`Agent`."""
+        await self.inner.update_container(container_id, memory, pids, cpus, timeout)
+
     async def stats(self, container_id: str, timeout: float) -> ContainerUsage:
         """See :class:`Agent`."""
         return await self.inner.stats(container_id, timeout)

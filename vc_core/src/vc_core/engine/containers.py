@@ -28,7 +28,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.commands import completed
-from vc_core.engine.demands import check_command, check_mounts, confinement
+from vc_core.engine.demands import check_command, check_container, check_freeze, confinement
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO, SharedInput
@@ -100,7 +100,7 @@ class Containers:
         """
         agent = machine.agent
         confined = confinement(agent, config)
-        check_mounts(agent, config, self._ledger.config.shm_size)
+        check_container(agent, config, self._ledger.config.shm_size)
         check_command(agent, f"the command of container {config.id!r}", config.cmd)
         io, terminal = self._streams(config, attachment)
         process: GuestProcessId | None = None
@@ -123,6 +123,8 @@ class Containers:
                 disk=disk,
                 writable_root_fs=config.writable_root_fs,
                 confinement=confined,
+                seccomp=config.seccomp,
+                devices=tuple(config.devices),
                 shm_size=self._ledger.config.shm_size,
             )
             process = await agent.start_container(guest, io, AGENT_TIMEOUT)
@@ -187,6 +189,8 @@ class Containers:
         Raises AgentError if it does not end even then.
         """
         watch = self._running[container_id].watch
+        if self._ledger.container(container_id).state is State.PAUSED:
+            await self.resume(machine, container_id)  # or its stop signal would not reach it
         for signum, seconds in ((self._stop_signal(container_id), patience), (SIGKILL, AGENT_TIMEOUT)):
             if seconds:
                 await machine.agent.signal_container(container_id, signum, AGENT_TIMEOUT)
@@ -195,6 +199,23 @@ class Containers:
                 if done:
                     return
         raise AgentError(f"container {container_id!r} does not end even when killed")
+
+    async def pause(self, machine: Machine, container_id: str) -> None:
+        """Suspend a running container. Raises NotSupportedError, AgentError, StorageError; then it runs on."""
+        check_freeze(machine.agent, container_id)
+        await machine.agent.pause_container(container_id, AGENT_TIMEOUT)
+        try:
+            if container_id in self._running:  # it may have ended meanwhile
+                self._ledger.commit_container(container_id, {}, state=State.PAUSED)
+        except BaseException:
+            await asyncio.shield(machine.agent.resume_container(container_id, AGENT_TIMEOUT))
+            raise
+
+    async def resume(self, machine: Machine, container_id: str) -> None:
+        """Let a paused container go on. Raises AgentError, StorageError."""
+        await machine.agent.resume_container(container_id, AGENT_TIMEOUT)
+        if container_id in self._running:
+            self._ledger.commit_container(container_id, {}, state=State.RUNNING)
 
     def _stop_signal(self, container_id: str) -> int:
         return signals.number(self._ledger.container_config(container_id).stop_signal or SIGTERM)
@@ -356,7 +377,7 @@ class Containers:
             if directory is None or source is None:
                 raise NotSupportedError(
                     f"container {config.id!r} wants to write to {mount.source!r}, but its pod was started without "
-                    "writable mounts; stop and start the pod"
+                    "writable mounts; stop and start the pod, or make it with writable_mounts"
                 )
             place, users = f"{config.id}/mounts/{number}", machine.hypervisor.user_namespace()
             share.bind_into(directory, place, source, mount.read_only, users)

@@ -13,6 +13,7 @@ from vc_core.errors import NotSupportedError
 #: The capability that a field of ContainerConfig needs of the agent. All other fields of Confinement need LIMITS.
 _NEEDED: Mapping[str, AgentCapability] = MappingProxyType(
     {
+        "cpus": AgentCapability.UPDATE,
         "isolate": AgentCapability.ISOLATION,
         "masked_paths": AgentCapability.MOUNT_OPTIONS,
         "pid_namespace": AgentCapability.PID_NAMESPACE,
@@ -47,8 +48,11 @@ def _lacks(what: str, names: list[str]) -> NotSupportedError:
     return NotSupportedError(f"{what} has {', '.join(names)}, which the agent of its pod cannot set; leave it out")
 
 
-def check_mounts(agent: Agent, config: ContainerConfig, shm_size: int) -> None:
-    """Raise NotSupportedError for what the mounts of a container, and its /dev/shm, have and the agent cannot make."""
+def check_container(agent: Agent, config: ContainerConfig, shm_size: int) -> None:
+    """Raise NotSupportedError for what a container has besides its confinement and the agent cannot make."""
+    for name, needed in (("seccomp", AgentCapability.SECCOMP), ("devices", AgentCapability.DEVICES)):
+        if getattr(config, name) and needed not in agent.capabilities:
+            raise _lacks(f"container {config.id!r}", [name])
     if AgentCapability.MOUNT_OPTIONS in agent.capabilities:
         return
     for mount in config.mounts:
@@ -66,6 +70,21 @@ def check_command(agent: Agent, what: str, cmd: Cmd) -> None:
     own = [name for name in _OF_COMMANDS if getattr(cmd, name) != getattr(usual, name)]
     if own and AgentCapability.PROCESS_LIMITS not in agent.capabilities:
         raise _lacks(what, own)
+
+
+def check_freeze(agent: Agent, container_id: str) -> None:
+    """Raise NotSupportedError if the agent cannot pause a container."""
+    if AgentCapability.FREEZE not in agent.capabilities:
+        raise NotSupportedError(f"container {container_id!r} cannot be paused by the agent of its pod; stop it instead")
+
+
+def check_update(agent: Agent, container_id: str) -> None:
+    """Raise NotSupportedError if the agent cannot change the limits of a container that runs."""
+    if AgentCapability.UPDATE not in agent.capabilities:
+        raise NotSupportedError(
+            f"the limits of container {container_id!r} cannot be changed by the agent of its pod while it runs; stop "
+            "it first"
+        )
 
 
 def check_sysctls(agent: Agent, what: str, sysctls: Mapping[str, str]) -> None:

@@ -12,7 +12,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from vc_core import failpoints, trace
 from vc_core.config.container import Cmd, ContainerConfig
@@ -20,6 +21,7 @@ from vc_core.driver.agent import AgentCapability, GuestCopy, GuestProcessId, Pro
 from vc_core.driver.guest import Progress
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment
+from vc_core.engine.demands import check_update
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, VM_TIMEOUT, Machine, finish
@@ -29,7 +31,7 @@ from vc_core.errors import AgentError, CommandError, NotSupportedError, StateErr
 from vc_core.host import sources
 from vc_core.host.usage import usage_of
 from vc_core.results import ContainerUsage, PodUsage
-from vc_core.states import STOPPED_STATES, Action, State
+from vc_core.states import LIVE_STATES, STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
 from vc_core.store.settings import read_settings
 from vc_core.store.status import ended, exit_code, require
@@ -217,7 +219,7 @@ class Engine:
     async def stats(self) -> PodUsage:
         """Return what the running pod uses. Raises StateError, AgentError."""
         machine = self._require_machine(Action.STATS_POD)
-        names = [name for name, one in self.record.containers.items() if one.state is State.RUNNING]
+        names = [name for name, one in self.record.containers.items() if one.state in LIVE_STATES]
         vm = machine.hypervisor.identity()
         of_vm = None if vm is None else await asyncio.to_thread(usage_of, (vm.pid, os.getpid()))
         if AgentCapability.STATS in machine.agent.capabilities:
@@ -232,7 +234,7 @@ class Engine:
         try:
             return await machine.agent.stats(container_id, AGENT_TIMEOUT)
         except AgentError:
-            if self.record.containers[container_id].state is State.RUNNING:
+            if self.record.containers[container_id].state in LIVE_STATES:
                 raise
             return None
 
@@ -357,12 +359,49 @@ class Engine:
         patience = 0.0 if force else STOP_TIMEOUT if timeout is None else timeout
         await machine.while_alive(self._runtime.containers.stop(machine, container_id, patience))
 
+    async def pause_container(self, container_id: str) -> None:
+        """Suspend all processes of a running container.
+
+        Raises StateError, ContainerNotFoundError, NotSupportedError, AgentError, StorageError.
+        """
+        async with self._operation:
+            machine = self._require_machine(Action.PAUSE_CONTAINER, container_id)
+            await machine.while_alive(self._runtime.containers.pause(machine, container_id))
+
+    async def resume_container(self, container_id: str) -> None:
+        """Let the processes of a paused container go on.
+
+        Raises StateError, ContainerNotFoundError, AgentError, StorageError.
+        """
+        async with self._operation:
+            machine = self._require_machine(Action.RESUME_CONTAINER, container_id)
+            await machine.while_alive(self._runtime.containers.resume(machine, container_id))
+
+    async def update_container(
+        self, container_id: str, memory: int | None, pids: int | None, cpus: float | None
+    ) -> None:
+        """Change the limits of a container, also those of its next start. None: as it is.
+
+        Raises ContainerNotFoundError, NotSupportedError, AgentError, ConfigError, StorageError.
+        """
+        async with self._operation:
+            require(self.record, Action.UPDATE_CONTAINER, container_id)
+            wanted = {"memory": memory, "pids": pids, "cpus": cpus}
+            given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+            config = replace(self._ledger.container_config(container_id), **given)
+            machine = self._runtime.machine
+            if machine is not None and self._ledger.container(container_id).state in LIVE_STATES:
+                check_update(machine.agent, container_id)
+                agent = machine.agent
+                await machine.while_alive(agent.update_container(container_id, memory, pids, cpus, AGENT_TIMEOUT))
+            self._ledger.replace_container(config)
+
     async def delete_container(self, container_id: str, force: bool) -> None:
         """Delete a container that does not run; with ``force`` kill it first.
 
         Raises StateError, ContainerNotFoundError, AgentError, HypervisorError, StorageError.
         """
-        if force and self._ledger.container(container_id).state is State.RUNNING:
+        if force and self._ledger.container(container_id).state in LIVE_STATES:
             await self.stop_container(container_id, None, force=True)
         async with self._operation:
             require(self.record, Action.DELETE_CONTAINER, container_id)

@@ -35,6 +35,9 @@ def guest_network(hypervisor: Hypervisor, interface: NetworkInterface, *, clone:
                 _INTERFACE, tuple(resolved.addresses), interface.config.mtu, mac=interface.mac if clone else ""
             ),
         ),
-        routes=(GuestRoute("default", gateway, _INTERFACE),) if gateway else (),
+        routes=(
+            *(GuestRoute(one.destination, one.gateway, _INTERFACE) for one in interface.config.routes),
+            *([GuestRoute("default", gateway, _INTERFACE)] if gateway else []),
+        ),
         dns=tuple(resolved.dns),
     )

@@ -151,6 +151,13 @@ class Ledger:
         self.commit(containers={**self.record.containers, config.id: ContainerRecord()})
         self.config = config_of_pod
 
+    def replace_container(self, config: ContainerConfig) -> None:
+        """Give a container another configuration, from its next start on. Raises StorageError."""
+        containers = [config if one.id == config.id else one for one in self.config.containers]
+        changed = replace(self.config, containers=containers)
+        self._store.write_config(changed)
+        self.config = changed
+
     def remove_container(self, container_id: str) -> None:
         """Remove a container and its log. Raises StorageError; the container is still there then."""
         self._store.remove_container_files(self.record.id, container_id)

@@ -434,7 +434,7 @@ class Runtime:
             raise
         failpoints.reach("engine.recover.connected")
         for name, container in self._ledger.record.containers.items():
-            if container.state is State.RUNNING:
+            if container.state in LIVE_STATES:
                 await self.containers.take_over(machine, name)
         self._ledger.commit(intent="", **machine.saved())
         self._spawn(self._watch_agent(machine))

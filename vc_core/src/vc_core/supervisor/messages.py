@@ -120,6 +120,27 @@ class KillContainer(Message):
     signal: int
 
 
+class PauseContainer(Message):
+    """Suspend the processes of a container."""
+
+    container: str
+
+
+class ResumeContainer(Message):
+    """Let the processes of a container go on."""
+
+    container: str
+
+
+class UpdateContainer(Message):
+    """Change the limits of a container; None for what stays as it is."""
+
+    container: str
+    memory: int | None = None
+    pids: int | None = None
+    cpus: float | None = None
+
+
 class DeleteContainer(Message):
     """Delete a container."""
 
@@ -156,6 +177,9 @@ Request = (
     | StartContainer
     | StopContainer
     | KillContainer
+    | PauseContainer
+    | ResumeContainer
+    | UpdateContainer
     | DeleteContainer
     | StatsContainer
     | StatsPod

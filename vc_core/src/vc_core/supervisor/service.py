@@ -26,9 +26,11 @@ from vc_core.supervisor.messages import (
     Failure,
     KillContainer,
     Pause,
+    PauseContainer,
     Progress,
     Request,
     Resume,
+    ResumeContainer,
     Start,
     StartContainer,
     Started,
@@ -37,6 +39,7 @@ from vc_core.supervisor.messages import (
     Stop,
     StopContainer,
     Streams,
+    UpdateContainer,
     WaitContainer,
     WriteConsole,
 )
@@ -123,6 +126,12 @@ async def _perform(engine: Engine, client: ClientRequest, request: Request) -> A
             await asyncio.shield(engine.resume())
         case StopContainer(container=container_id, timeout=timeout, force=force):
             await asyncio.shield(engine.stop_container(container_id, timeout, force))
+        case PauseContainer(container=container_id):
+            await asyncio.shield(engine.pause_container(container_id))
+        case ResumeContainer(container=container_id):
+            await asyncio.shield(engine.resume_container(container_id))
+        case UpdateContainer(container=container_id, memory=memory, pids=pids, cpus=cpus):
+            await asyncio.shield(engine.update_container(container_id, memory, pids, cpus))
         case DeleteContainer(container=container_id, force=force):
             await asyncio.shield(engine.delete_container(container_id, force))
         case CreateContainer(config=config):

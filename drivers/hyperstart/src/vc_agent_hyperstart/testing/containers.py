@@ -41,6 +41,8 @@ class FakeContainer:
         self._kernel, self._memory = kernel, memory
         self.own_pids: bool = spec.get("ownPids", False)
         self.no_new_privs: bool = spec.get("noNewPrivs", False)
+        self.frozen = False
+        self.memory_limit: int = spec.get("memory", 0)  #: MiB
         self.worked = 0  #: nanoseconds
         self._read_only: bool = spec.get("readOnly", False)
         self._written: dict[str, bytes] = {}
@@ -73,7 +75,10 @@ class FakeContainer:
         if path.startswith("/proc/sys/"):
             value = self._kernel.get(path.removeprefix("/proc/sys/").replace("/", "."))
             return None if value is None else value.encode()
-        if path in self._spec.get("maskedPaths", ()):
+        if path == "/proc/self/status":
+            return b"Seccomp:\t%d\n" % (2 if "seccomp" in self._spec else 0)
+        devices = [one["path"] for one in self._spec.get("devices", ())]  # of /dev/null, whatever their numbers
+        if path in (*devices, *self._spec.get("maskedPaths", ())):
             return b""
         if (found := self._find(path)) is not None:
             return found[0].read_bytes() if found[0].exists() else None

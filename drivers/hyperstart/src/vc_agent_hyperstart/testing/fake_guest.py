@@ -26,7 +26,8 @@ from vc_agent_hyperstart.testing.wire import CONTROL, MAGIC, STREAM, Port
 FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
     "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
-    "times", "close-output", "own-pids", "sysctls", "process-limits", "mount-options",
+    "times", "close-output", "own-pids", "sysctls", "process-limits", "mount-options", "freeze", "update",
+    "seccomp", "devices",
 )  # fmt: skip
 
 
@@ -165,6 +166,8 @@ class FakeHyperstart:
             Code.WAKE: self._wake,
             Code.TIMES: self._times,
             Code.SYSCTLS: self._sysctls,
+            Code.FREEZE: self._freeze,
+            Code.UPDATE: self._update,
         }
         if code not in handlers:
             self._refuse(f"no command has the code {code}")
@@ -201,6 +204,8 @@ class FakeHyperstart:
         running = [one for one in self.processes.values() if one.container == container and one.status is None]
         worked = self._insides[container].worked
         usage = {"cpu": worked, "memory": len(running) << 20, "pids": len(running), "read": 0, "written": 0}
+        if limit := self._insides[container].memory_limit:
+            usage["memoryLimit"] = limit << 20
         self._answer(json.dumps(usage if self.usage is None else self.usage).encode())
 
     def _load(self, kind: str, payload: bytes) -> dict[str, Any]:
@@ -239,6 +244,23 @@ class FakeHyperstart:
             return
         phases, self.phases = self.phases, []
         self._answer(json.dumps({"now": FAKE_NOW, "phases": phases}).encode())
+
+    def _freeze(self, payload: bytes) -> None:
+        asked = self._load("freeze", payload)
+        if asked["container"] not in self._containers:
+            self._refuse("there is no such container")
+            return
+        self._insides[asked["container"]].frozen = asked["frozen"]
+        self._answer()
+
+    def _update(self, payload: bytes) -> None:
+        asked = self._load("update", payload)
+        if asked["container"] not in self._containers:
+            self._refuse("there is no such container")
+            return
+        inside = self._insides[asked["container"]]
+        inside.memory_limit = asked.get("memory", inside.memory_limit)
+        self._answer()
 
     def _sysctls(self, payload: bytes) -> None:
         for name, value in self._load("sysctls", payload)["sysctl"].items():
@@ -298,7 +320,7 @@ class FakeHyperstart:
             raise ValueError("stream numbers must be unique, below 2^53, and stderr not 0 without a terminal")
         program = self._programs.get(spec["args"][0])
         problem = 0 if program else 127
-        if not init and not self._can_enter(container):
+        if not init and (not self._can_enter(container) or self._insides[container].frozen):
             problem = 125
         if problem and self.extended:
             self._refuse(f"{spec['args'][0]} cannot be run", problem)

@@ -18,7 +18,7 @@ _KEYS = {
         "",
         "sysctl readOnly",
         "overlay overlaySize memory pids rlimits capabilities noNewPrivs isolate ownPids "
-        "maskedPaths readonlyPaths sharedMemory",
+        "maskedPaths readonlyPaths sharedMemory cpus seccomp devices",
     ),
     "process": (
         "terminal stdio stderr args envs workdir user group additionalGroups",
@@ -32,6 +32,9 @@ _KEYS = {
     "interface": ("device ipAddress netMask ipAddresses newDeviceName", "", "mtu", "mac"),
     "address": ("ipAddress netMask", "", "", ""),
     "route": ("dest gateway device", "", "", ""),
+    "node": ("", "", "", "path type major minor mode uid gid"),
+    "freeze": ("", "", "", "container frozen"),
+    "update": ("", "", "", "container memory pids cpus"),
     "sysctls": ("", "", "", "sysctl"),
     "exec": ("container process", "", "", ""),
     "routes": ("routes", "", "", ""),
@@ -47,6 +50,7 @@ _INNER = {
     "envs": "env",
     "fsmap": "fsmap",
     "volumes": "volume",
+    "devices": "node",
 }
 
 #: Lists that may be empty.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from vc_core.config.container import Cmd
+from vc_core.config.container import Cmd, DeviceNode
 from vc_core.config.limits import CapabilitySets, RLimit
 from vc_core.driver.agent import Agent, AgentCapability, Confinement, GuestMount
 from vc_core.errors import AgentError, NotSupportedError
@@ -43,6 +45,9 @@ _LIMITS_SEEN = {
     "ambient set": 1 << 5,
     "no_new_privs": 0,
 }
+#: A program of one instruction that allows every system call (linux/filter.h: BPF_RET with SECCOMP_RET_ALLOW).
+_ALLOW_ALL = struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000)
+
 #: The bases of these numbers.
 _BASES = (8, 10, 10, 16, 16, 16, 16, 16, 10)
 
@@ -139,6 +144,78 @@ class EngineNeeds(AgentFixtures):
                 )
                 assert await self._can_store(agent, "c2", "/dev/shm/file")
                 assert await self._print(agent, "c3", *self.commands.show, "/dev/shm/file") == "stored"
+
+        run(main())
+
+    def test_a_paused_container_takes_no_commands_until_it_is_resumed_and_can_be_killed(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS) as agent:
+                if AgentCapability.FREEZE not in agent.capabilities:
+                    with pytest.raises(NotSupportedError):
+                        await agent.pause_container("c1", TIMEOUT)
+                    return
+                await agent.pause_container("c1", TIMEOUT)
+                with pytest.raises(AgentError):
+                    await agent.exec("c1", Cmd(args=(*self.commands.exit, "0")), RecordedIO(), TIMEOUT)
+                await agent.resume_container("c1", TIMEOUT)
+                await agent.resume_container("c1", TIMEOUT)
+                assert await self._run(agent, Way.FURTHER, Cmd(args=(*self.commands.exit, "3")), RecordedIO()) == 3
+                process = await self._start_container(agent, "c2", self.commands.run_on, RecordedIO(None))
+                await agent.pause_container("c2", TIMEOUT)
+                await agent.signal_container("c2", signal.SIGKILL, TIMEOUT)
+                assert await self._exit_code(agent, process, "a paused container that is killed") == 128 + 9
+
+        run(main())
+
+    def test_the_limits_of_a_running_container_can_be_changed(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS) as agent:
+                if AgentCapability.UPDATE not in agent.capabilities:
+                    with pytest.raises(NotSupportedError):
+                        await agent.update_container("c1", 64, None, None, TIMEOUT)
+                    return
+                limits = Confinement(memory=32, cpus=0.5)
+                io = RecordedIO(None)
+                await self._start_container(agent, "c2", self.commands.run_on, io, confinement=limits)
+                if AgentCapability.STATS not in agent.capabilities:
+                    return
+                for memory, found in ((None, 32 << 20), (64, 64 << 20), (0, None)):
+                    await agent.update_container("c2", memory, None, 0.25, TIMEOUT)
+                    assert (await agent.stats("c2", TIMEOUT)).memory_limit == found
+
+        run(main())
+
+    def test_system_calls_of_each_process_of_a_container_are_filtered(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS, AgentCapability.SECCOMP) as agent:
+                for number, no_new_privs in enumerate((True, False)):
+                    limits, name = Confinement(no_new_privs=no_new_privs), f"s{number}"
+                    await self._start_container(
+                        agent, name, self.commands.run_on, RecordedIO(None), confinement=limits, seccomp=_ALLOW_ALL
+                    )
+                    status = (await self._print(agent, name, *self.commands.show, "/proc/self/status")).split("\n")
+                    assert "Seccomp:\t2" in status, f"system calls are not filtered with {no_new_privs=}"
+
+        run(main())
+
+    def test_a_container_has_the_devices_that_it_asks_for(self, make: Callable[..., Agent], guest: StartGuest) -> None:
+        null = DeviceNode(path="/dev/vc/null", major=1, minor=3, mode=0o600)
+
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS, AgentCapability.DEVICES) as agent:
+                io = RecordedIO(None)
+                await self._start_container(agent, "c2", self.commands.run_on, io, devices=(null,))
+                assert await self._print(agent, "c2", *self.commands.show, null.path) == ""
+                process = await agent.exec("c1", Cmd((*self.commands.show, null.path)), RecordedIO(), TIMEOUT)
+                assert await self._exit_code(agent, process, "a command that opens a device") != 0, (
+                    "a container has the device of another"
+                )
 
         run(main())
 
