@@ -186,6 +186,7 @@ static void enter_root(void)
 	if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		fail("cannot enter the root %s", options.root);
 	struct stat status;
+	mkdir("/proc", 0555); /* as runc does, where an image lacks it */
 	if (lstat("/proc", &status) == 0 && S_ISDIR(status.st_mode))
 		mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 }

@@ -157,3 +157,17 @@ def test_the_network_of_the_engine_reaches_the_guest(podman: Podman) -> None:
             break
         assert time.monotonic() < deadline, done.stderr
     podman("rm", "--force", "--time", "0", "web")
+
+
+def test_the_containers_of_a_pod_share_one_vm_although_they_are_mounted_later(podman: Podman, tmp_path: Path) -> None:
+    infra = ["--infra-image", IMAGE, "--infra-command", "sleep 100000"]
+    podman("pod", "create", "--name", "both", "--network", "none", *infra)
+    podman("run", "--detach", "--pod", "both", "--name", "one", IMAGE, "sleep", "100001")
+    (made,) = pods(podman)
+    volume = f"{tmp_path}:/data"
+    seen = podman("run", "--rm", "--pod", "both", "--volume", volume, IMAGE, "sh", "-c", "ps; echo kept >/data/file")
+    assert "sleep 100001" in seen
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "kept\n"
+    assert pods(podman) == [made]
+    podman("pod", "rm", "--force", "--time", "0", "both")
+    assert pods(podman) == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vc_core import EnvVar, Mount, Resources, RLimit
+from vc_core import CapabilitySets, EnvVar, Mount, Resources, RLimit
 from vc_runtime import spec, translate
 from vc_runtime.faults import Refused, RuntimeFault
 
@@ -52,7 +52,7 @@ def test_limits_are_rounded_up_to_what_the_core_counts_in(bundle: Make) -> None:
 def test_a_limit_of_minus_one_is_none(bundle: Make) -> None:
     linux = {"resources": {"memory": {"limit": -1}, "pids": {"limit": -1}, "cpu": {"quota": -1, "period": 100000}}}
     made = translated(bundle(linux=linux))
-    assert (made.container.memory, made.container.pids, made.size) == (0, 0, Resources())
+    assert (made.container.memory, made.container.pids, made.pod.vm_config) == (0, 0, Resources())
 
 
 def test_resource_limits_without_an_end_stay_so(bundle: Make) -> None:
@@ -86,7 +86,64 @@ def test_resource_limits_without_an_end_stay_so(bundle: Make) -> None:
 def test_the_size_of_the_vm_follows_from_annotations_then_limits(
     bundle: Make, annotations: dict[str, str], resources: dict[str, Any], size: Resources
 ) -> None:
-    assert translated(bundle(annotations=annotations, linux={"resources": resources})).size == size
+    assert translated(bundle(annotations=annotations, linux={"resources": resources})).pod.vm_config == size
+
+
+def test_the_groups_of_a_process_are_exactly_those_that_it_names(bundle: Make) -> None:
+    process = {"user": {"uid": 7, "gid": 8, "additionalGids": [9, 8, 9], "umask": 0o77}, "oomScoreAdj": 5}
+    cmd = translated(bundle(process=process)).container.cmd
+    assert (list(cmd.additional_groups), cmd.exact_groups, cmd.umask, cmd.oom_score_adj) == (["9"], True, 0o77, 5)
+
+
+def test_capabilities_that_the_kernel_would_refuse_are_left_out_of_their_sets(bundle: Make) -> None:
+    sets = {
+        "bounding": ["CAP_KILL", "CAP_CHOWN"],
+        "permitted": ["CAP_KILL"],
+        "effective": ["CAP_KILL", "CAP_CHOWN"],
+        "inheritable": ["CAP_SETUID"],
+        "ambient": ["CAP_KILL"],
+    }
+    container = translated(bundle(process={"capabilities": sets})).container
+    wanted = CapabilitySets(bounding=["KILL", "CHOWN"], permitted=["KILL"], effective=["KILL"])
+    assert container.cmd.capabilities == wanted
+    assert list(container.capabilities) == ["CAP_CHOWN", "CAP_KILL"]
+
+
+def test_a_process_that_names_no_capabilities_has_those_of_its_container() -> None:
+    assert translate.command(spec.Process(args=["x"])).capabilities is None
+
+
+def test_a_container_has_pids_of_its_own_unless_it_joins_those_of_another(bundle: Make) -> None:
+    assert translated(bundle()).container.pid_namespace == "own"
+    joined = [{"type": name} for name in ("network", "ipc")] + [{"type": "pid", "path": "/proc/9/ns/pid"}]
+    assert translated(bundle(linux={"namespaces": joined})).container.pid_namespace == "pod"
+
+
+def test_what_concerns_a_whole_vm_is_of_the_pod(bundle: Make) -> None:
+    shm = {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "size=32768k"]}
+    pod = translated(bundle(hostname="h", linux={"sysctl": {"kernel.shmmax": "9"}}, mounts=[shm])).pod
+    assert (pod.hostname, pod.sysctls, pod.shm_size, pod.writable_mounts) == ("h", {"kernel.shmmax": "9"}, 32, True)
+
+
+def test_a_host_name_that_is_none_is_left_out_with_a_note(bundle: Make) -> None:
+    made = translated(bundle(hostname="-x_"))
+    assert made.pod.hostname == ""
+    assert made.notes == ("host name '-x_' is left out, because it is none",)
+
+
+def test_masked_and_read_only_paths_are_those_of_the_container(bundle: Make) -> None:
+    linux = {"maskedPaths": ["/proc/kcore", "/"], "readonlyPaths": ["/proc/asound"]}
+    container = translated(bundle(linux=linux)).container
+    assert (list(container.masked_paths), list(container.read_only_paths)) == (["/proc/kcore"], ["/proc/asound"])
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "mode"), [([], 0, 0o1777), (["size=3m", "mode=700"], 3, 0o700), (["size=50%"], 0, 0o1777)]
+)
+def test_a_tmpfs_is_one_of_the_vm_s_memory(bundle: Make, options: list[str], size: int, mode: int) -> None:
+    mounts = [{"destination": "/scratch/", "type": "tmpfs", "source": "tmpfs", "options": ["noexec", *options]}]
+    (mount,) = translated(bundle(mounts=mounts)).container.mounts
+    assert mount == Mount(target="/scratch", type="tmpfs", size=size, mode=mode, options=["noexec"])
 
 
 def test_an_annotation_that_is_no_number_is_refused_by_name(bundle: Make) -> None:

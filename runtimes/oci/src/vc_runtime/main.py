@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-d", "--detach", action="store_true")
     one.add_argument("-t", "--tty", action="store_true")
     one.add_argument("-e", "--env", action="append", default=[])
-    one.add_argument("--cwd", default="/")
-    one.add_argument("-u", "--user", default="0")
+    one.add_argument("--cwd", default="")
+    one.add_argument("-u", "--user", default="")
     one.add_argument("--no-new-privs", action="store_true", help=argparse.SUPPRESS)
     one.add_argument("--cgroup", help=argparse.SUPPRESS)
     one.add_argument("args", nargs=argparse.REMAINDER)
@@ -161,15 +161,21 @@ def _exec(call: Call, given: argparse.Namespace) -> int:
     if given.process is not None:
         process = spec.read(given.process, spec.Process)
     else:
-        user, _, group = given.user.partition(":")
-        process = spec.Process(
-            args=[one for index, one in enumerate(given.args) if index or one != "--"],
-            env=given.env,
-            cwd=given.cwd,
-            user=spec.User(uid=int(user), gid=int(group or "0")),
-        )
+        process = verbs.process_of(call, given.id)
+        process.args = [one for index, one in enumerate(given.args) if index or one != "--"]
+        process.env += given.env
+        process.cwd = given.cwd or process.cwd
+        if given.user:
+            process.user = _user(given.user)
     process.terminal = process.terminal or given.tty
     return verbs.exec_(call, given.id, process, given.pid_file, given.console_socket, given.detach)
+
+
+def _user(text: str) -> spec.User:
+    numbers = text.split(":")
+    if len(numbers) > 2 or not all(one.isdecimal() for one in numbers):
+        raise RuntimeFault(f"user {text!r} is not valid; give UID or UID:GID")
+    return spec.User(uid=int(numbers[0]), gid=int(numbers[-1]) if len(numbers) == 2 else 0)
 
 
 def _list(call: Call, given: argparse.Namespace) -> None:

@@ -6,12 +6,16 @@ Pure but for looks at the kinds of mounted files.
 from __future__ import annotations
 
 import math
+import os
+import re
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from vc_core import Cmd, ContainerConfig, EnvVar, Mount, RLimit, VCError
+from vc_core import CapabilitySets, Cmd, ContainerConfig, EnvVar, Mount, PodConfig, RLimit, VCError
 from vc_core import Resources as Size
 from vc_runtime import spec as oci
 from vc_runtime.faults import Refused, RuntimeFault
@@ -31,6 +35,18 @@ OVERHEAD = 128
 #: MiB of a VM at least.
 _SMALLEST = 256
 
+MountOption = Literal["noexec", "nosuid", "nodev"]
+
+#: MiB of /dev/shm in containers of all engines, unless they are asked for another.
+_SHM_SIZE = 64
+
+#: MiB that no engine gives it: the directory is on a disk then.
+_SHM_SIZE_MAX = 64 * 1024
+
+_MOUNT_OPTIONS: tuple[MountOption, ...] = ("noexec", "nosuid", "nodev")
+
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{,62}[A-Za-z0-9])?", re.ASCII)
+
 #: What the guest's agent mounts in each container by itself.
 _OWN_MOUNTS = frozenset(
     {"/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/proc/sys", "/run/lock"}
@@ -45,10 +61,10 @@ _OWN_DEVICES = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", 
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """A container for vc_core, the size of a VM of its own, and a sentence for each thing that is left out."""
+    """A container for vc_core, a pod for it alone or to begin with, and a sentence for each thing that is left out."""
 
     container: ContainerConfig
-    size: Size
+    pod: PodConfig
     notes: tuple[str, ...]
 
 
@@ -92,15 +108,18 @@ def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
             mounts=_mounts(spec.mounts, bundle, notes),
             memory=_mib(resources.memory.limit if resources.memory else None),
             pids=max(resources.pids.limit, 0) if resources.pids else 0,
+            capabilities=_names(process.capabilities.bounding if process.capabilities else None),
             rlimits=_rlimits(process.rlimits),
-            capabilities=_capabilities(process),
             no_new_privs=process.no_new_privileges,
+            masked_paths=_in_container(spec.linux.masked_paths),
+            read_only_paths=_in_container(spec.linux.readonly_paths),
+            pid_namespace="pod" if _pid_path(spec) else "own",
         )
-        size = _size(spec)
+        pod = _pod(spec, notes)
     except VCError as error:
         raise RuntimeFault(str(error)) from error
     _note_the_rest(spec, notes)
-    return Translated(container, size, tuple(notes))
+    return Translated(container, pod, tuple(notes))
 
 
 def root_path(spec: oci.Spec, bundle: Path) -> Path:
@@ -110,7 +129,7 @@ def root_path(spec: oci.Spec, bundle: Path) -> Path:
 
 
 def command(process: oci.Process) -> Cmd:
-    """Return the command of a process. Raises ConfigError, RuntimeFault."""
+    """Return the command of a process, which has the rest from its container. Raises ConfigError, RuntimeFault."""
     if not process.args:
         raise RuntimeFault("the process has no args; name its program")
     return Cmd(
@@ -120,12 +139,77 @@ def command(process: oci.Process) -> Cmd:
         user=str(process.user.uid),
         group=str(process.user.gid),
         additional_groups=[str(one) for one in dict.fromkeys(process.user.additional_gids) if one != process.user.gid],
+        exact_groups=True,
+        umask=process.user.umask,
+        capabilities=_capabilities(process.capabilities),
+        rlimits=_rlimits(process.rlimits) or None,
+        no_new_privs=process.no_new_privileges,
+        oom_score_adj=process.oom_score_adj,
     )
 
 
-def _capabilities(process: oci.Process) -> list[str]:
-    sets = process.capabilities
-    return [] if sets is None else [one.removeprefix("CAP_") for one in sets.bounding or []]
+def _capabilities(sets: oci.Capabilities | None) -> CapabilitySets | None:
+    """Return the sets without what the kernel refuses, such as an ambient one that is not inheritable, as runc does."""
+    if sets is None:
+        return None
+    bounding, permitted = _names(sets.bounding), _names(sets.permitted)
+    inheritable = [one for one in _names(sets.inheritable) if one in bounding]
+    return CapabilitySets(
+        bounding=bounding,
+        permitted=permitted,
+        effective=[one for one in _names(sets.effective) if one in permitted],
+        inheritable=inheritable,
+        ambient=[one for one in _names(sets.ambient) if one in permitted and one in inheritable],
+    )
+
+
+def _names(capabilities: Sequence[str] | None) -> list[str]:
+    return [one.removeprefix("CAP_") for one in capabilities or ()]
+
+
+def _in_container(paths: Sequence[str]) -> list[str]:
+    """Return the paths that the core takes; / itself cannot be protected so."""
+    return [one for one in paths if one.startswith("/") and one.strip("/") and ".." not in one.split("/")]
+
+
+def _pid_path(spec: oci.Spec) -> str:
+    """Return the file of the pid namespace of another container, "" for a new one."""
+    namespace = spec.namespace("pid")
+    return "" if namespace is None else namespace.path
+
+
+def _pod(spec: oci.Spec, notes: list[str]) -> PodConfig:
+    """Return a pod with what the bundle says of a whole VM. Others may join that, which podman does not announce."""
+    hostname = spec.hostname
+    if hostname and not _HOSTNAME.fullmatch(hostname):
+        notes.append(f"host name {hostname!r} is left out, because it is none")
+        hostname = ""
+    return PodConfig(
+        vm_config=_size(spec),
+        hostname=hostname,
+        sysctls=spec.linux.sysctl,
+        shm_size=_shm_size(spec.mounts),
+        writable_mounts=True,
+    )
+
+
+def _shm_size(mounts: Sequence[oci.Mount]) -> int:
+    """Return the MiB of /dev/shm: of its mount, or of the file system that the engine has mounted for it."""
+    mount = next((one for one in mounts if one.destination.rstrip("/") == "/dev/shm"), None)
+    if mount is None or mount.type == "tmpfs":
+        return _tmpfs_size(mount.options if mount else ()) or _SHM_SIZE
+    with suppress(OSError):
+        status = os.statvfs(mount.source)
+        if (size := _mib(status.f_blocks * status.f_frsize)) < _SHM_SIZE_MAX:
+            return size
+    return _SHM_SIZE
+
+
+def _tmpfs_size(options: Sequence[str]) -> int:
+    """Return the MiB of a tmpfs, rounded up, 0 where its options say nothing that can be counted (tmpfs(5))."""
+    text = next((one.partition("=")[2].lower() for one in options if one.startswith("size=")), "")
+    match = re.fullmatch(r"(\d+)([kmg]?)", text, re.ASCII)
+    return _mib(int(match[1]) * 1024 ** " kmg".index(match[2] or " ")) if match else 0
 
 
 def _rlimits(limits: Sequence[oci.Limit]) -> list[RLimit]:
@@ -169,6 +253,18 @@ def _mounts(mounts: Sequence[oci.Mount], bundle: Path, notes: list[str]) -> list
     for one in mounts:
         target = "/" + one.destination.strip("/")
         kind = "bind" if one.type == "bind" or {"bind", "rbind"} & set(one.options) else one.type
+        if kind == "tmpfs" and target not in _OWN_MOUNTS:
+            mode = next((one[5:] for one in one.options if re.fullmatch("mode=[0-7]{1,4}", one)), "1777")
+            found.pop(target, None)
+            found[target] = Mount(
+                target=target,
+                type="tmpfs",
+                read_only=False,
+                size=_tmpfs_size(one.options),
+                mode=int(mode, 8),
+                options=_options(one.options),
+            )
+            continue
         if kind != "bind":
             if target not in _OWN_MOUNTS:
                 notes.append(f"mount {target} of type {kind} is left out")
@@ -187,8 +283,12 @@ def _mounts(mounts: Sequence[oci.Mount], bundle: Path, notes: list[str]) -> list
             read_only = True
             notes.append(f"mount {target} is read-only, because it is a file of the engine")
         found.pop(target, None)
-        found[target] = Mount(str(source), target, read_only)
+        found[target] = Mount(str(source), target, read_only, options=_options(one.options))
     return list(found.values())
+
+
+def _options(options: Sequence[str]) -> list[MountOption]:
+    return [one for one in _MOUNT_OPTIONS if one in options]
 
 
 def _unmountable(source: Path) -> str:
@@ -206,8 +306,6 @@ def _note_the_rest(spec: oci.Spec, notes: list[str]) -> None:
     """Note what of the configuration has no effect."""
     linux, process = spec.linux, spec.process
     assert process is not None
-    if linux.sysctl:
-        notes.append(f"sysctl {', '.join(sorted(linux.sysctl))} is left out")
     if linux.seccomp is not None:
         notes.append("the seccomp profile is left out: the container has a kernel of its own")
     if process.apparmor_profile or process.selinux_label:

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -18,7 +18,6 @@ import vc_core
 from vc_core import (
     CommandError,
     ContainerNotFoundError,
-    PodConfig,
     PodNotFoundError,
     StateError,
     VCError,
@@ -154,8 +153,8 @@ def _start_pod(call: Call, record: Record, translated: translate.Translated) -> 
     from vc_runtime import network
 
     connected = network.connect(call.log)
-    # Others may join its VM later, which podman does not announce; so all VMs of a size are of one kind for templates.
-    vc_core.run_pod(PodConfig(id=record.pod, vm_config=translated.size, network=connected, writable_mounts=True))
+    labels = {"io.virtcontainers.oci.id": record.id, "io.virtcontainers.oci.root": str(call.root.path.absolute())}
+    vc_core.run_pod(replace(translated.pod, id=record.pod, network=connected, labels=labels))
 
 
 def _start_container(record: Record, translated: translate.Translated, shim: socket.socket) -> None:
@@ -259,6 +258,15 @@ def exec_(
             _write_pid(pid_file, started.shim.pid)
         started.confirm()
     return 0 if detach else _wait(started.shim.pid)
+
+
+def process_of(call: Call, container_id: str) -> spec.Process:
+    """Return the main process of a container, to which a command is similar that no file describes."""
+    record = call.root.home(container_id).read()
+    process = spec.read(Path(record.bundle) / "config.json", spec.Spec).process
+    assert process is not None
+    process.terminal = False
+    return process
 
 
 def _reason(code: int | None) -> str:

@@ -90,7 +90,7 @@ def open_attachment(pod_id: str, container_id: str) -> Operation[Running]:
     try:
         output = _Output(store, record, container_id, (outputs[0][1], outputs[1][1]), owned=True)
         link = yield from connect(store, record)
-        attached = _Attachment(link, *ours, output)
+        attached = _Attachment(f"the main process of {pod_id}/{container_id}", link, *ours, output)
         link.send(Attach(container=container_id, streams=Streams(passed=(True, False, False))), [stdin_read])
         output.start()
         yield from attached.begin()
@@ -121,8 +121,8 @@ def _running(pod_id: str, container_id: str) -> tuple[Store, PodRecord]:
 class _Attachment(Running):
     """A main process that is attached to, as an object; to close it ends the attachment only."""
 
-    def __init__(self, link: Link, stdin: Writer, stdout: Reader, stderr: Reader, output: _Output) -> None:
-        super().__init__(link, stdin, stdout, stderr)
+    def __init__(self, what: str, link: Link, stdin: Writer, stdout: Reader, stderr: Reader, output: _Output) -> None:
+        super().__init__(what, link, stdin, stdout, stderr)
         self._output = output
 
     def close(self) -> Operation[None]:
