@@ -85,3 +85,17 @@ def test_racing_holders_and_deleters_never_overlap(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert overlaps == []
+
+
+def test_who_gave_up_waiting_makes_no_file_again_that_its_holder_has_removed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    held = locks.acquire(path, 0, "busy")
+    with pytest.raises(BusyError):
+        locks.acquire(path, 0.01, "busy")
+    waiting = [thread for thread in threading.enumerate() if thread.name == "wait for lock"]
+    held.unlink()
+    held.release()
+    for thread in waiting:
+        thread.join(20)
+    assert waiting
+    assert not path.exists()

@@ -44,7 +44,7 @@ def acquire(path: Path, timeout: float, busy: str) -> FileLock:
 
     ``busy`` is the text of the error when another process keeps it. Raises BusyError, StorageError.
     """
-    lock = _lock(path, blocks=False)
+    lock = _lock(path)
     if lock is None and timeout > 0:
         lock = _wait(path, timeout)
     if lock is None:
@@ -66,12 +66,15 @@ def _is_current(fd: int, path: Path) -> bool:
         return False
 
 
-def _lock(path: Path, blocks: bool) -> FileLock | None:
-    """Return the lock, or None if another process holds it and this does not block. Raises StorageError."""
-    while True:
+def _lock(path: Path, given_up: threading.Event | None = None) -> FileLock | None:
+    """Return the lock, or None if another process holds it. Raises StorageError.
+
+    ``given_up``: wait for it, until this is set: then a file that was removed meanwhile is not made again.
+    """
+    while given_up is None or not given_up.is_set():
         fd = _open(path)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if blocks else fcntl.LOCK_NB))
+            fcntl.flock(fd, fcntl.LOCK_EX | (fcntl.LOCK_NB if given_up is None else 0))
             failpoints.reach("store.lock.locked")
             if _is_current(fd, path):
                 return FileLock(fd, path)
@@ -82,6 +85,7 @@ def _lock(path: Path, blocks: bool) -> FileLock | None:
             os.close(fd)
             raise StorageError(f"lock file {str(path)!r} cannot be locked: {error.strerror}") from error
         os.close(fd)
+    return None
 
 
 def _wait(path: Path, timeout: float) -> FileLock | None:
@@ -94,7 +98,7 @@ def _wait(path: Path, timeout: float) -> FileLock | None:
 
     def work() -> None:
         try:
-            lock = _lock(path, blocks=True)
+            lock = _lock(path, given_up)
         except StorageError as error:
             failed.append(error)
             return
