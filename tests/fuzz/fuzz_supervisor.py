@@ -31,6 +31,7 @@ from vc_core.supervisor.service import serve
 
 WORDS = [
     *(b'0{"kind":"%s","container":"c"}\n' % name for name in (b"WaitContainer", b"StopContainer", b"StatsContainer")),
+    b'0{"kind":"UpdateContainer","container":"c","memory":9,"pids":9,"cpus":0.5}\n',
     *(
         b'3{"kind":"%s","container":"c","streams":{"passed":[true,true,true]}}\n' % name
         for name in (b"Start", b"StartContainer")
@@ -90,7 +91,9 @@ class Engine:
         for attachment in attached.values():
             await self._use(attachment.io)
 
-    async def start_container(self, container_id: str, attachment: Attachment | None) -> None:
+    async def start_container(self, container_id: str, attachment: Attachment | None, sources: list[int]) -> None:
+        for fd in sources:
+            os.close(fd)
         if attachment is not None:
             await self._use(attachment.io)
 
@@ -112,6 +115,17 @@ class Engine:
         await io.write_stdout(b"output")
         return 0
 
+    async def copy(
+        self, container: str, copy: object, io: AttachedIO, on_started: Callable[[GuestProcessId], None]
+    ) -> int:
+        return await self.exec(container, copy, io, None, on_started)
+
+    def attach(self, container_id: str) -> None:
+        """Return no input that clients share."""
+
+    async def write_console(self, io: AttachedIO) -> None:
+        await io.read_stdin()
+
     async def wait_container(self, container_id: str) -> int:
         await asyncio.sleep(0)
         return 0
@@ -125,8 +139,9 @@ class Engine:
     async def nothing(self, *arguments: object) -> None:
         await asyncio.sleep(0)
 
-    stop = stop_container = delete_container = nothing
-    signal = resize = signal_container = resize_container = nothing
+    stop = pause = resume = stats = nothing
+    stop_container = pause_container = resume_container = update_container = delete_container = nothing
+    signal = resize = close_output = signal_container = resize_container = close_container_output = nothing
 
 
 class Findings(logging.Handler):

@@ -750,7 +750,8 @@ async def kill_container(pod_id: str, container_id: str, signal: int | str = "SI
 async def pause_container(pod_id: str, container_id: str) -> None:
     """Suspend all processes of a running container, until :func:`resume_container`; nothing can enter it meanwhile.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError for an id that is not
+    valid, NotSupportedError from an agent that cannot.
     """
     await run_async(client.containers.pause_container(pod_id, container_id))
 
@@ -758,7 +759,7 @@ async def pause_container(pod_id: str, container_id: str) -> None:
 async def resume_container(pod_id: str, container_id: str) -> None:
     """Let the processes of a paused container go on.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError for an id that is not valid.
     """
     await run_async(client.containers.resume_container(pod_id, container_id))
 

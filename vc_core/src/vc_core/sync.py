@@ -737,7 +737,8 @@ def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM"
 def pause_container(pod_id: str, container_id: str) -> None:
     """Suspend all processes of a running container, until :func:`resume_container`; nothing can enter it meanwhile.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError for an id that is not
+    valid, NotSupportedError from an agent that cannot.
     """
     run_blocking(client.containers.pause_container(pod_id, container_id))
 
@@ -745,7 +746,7 @@ def pause_container(pod_id: str, container_id: str) -> None:
 def resume_container(pod_id: str, container_id: str) -> None:
     """Let the processes of a paused container go on.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError.
+    Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError for an id that is not valid.
     """
     run_blocking(client.containers.resume_container(pod_id, container_id))
 
