@@ -19,7 +19,7 @@ import vc_core as vc
 from vc_core import aio
 from vc_core.testing.slowness import scaled
 
-from .conftest import container, pod_config, supervisors, virtc, virtc_path, wait_ended
+from .conftest import container, pod_config, supervisors, virtc_path, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 
@@ -27,13 +27,22 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 SCRIPT = 'trap "echo usr1 >&2" USR1; echo ready; while :; do read -r line && echo "got $line"; done'
 
 
+def repeats(bundle: Path) -> vc.ContainerConfig:
+    return replace(container(bundle, "sh", "-c", SCRIPT, container_id="repeats"), interactive=True)
+
+
+def wait_ready(one: vc.Container) -> None:
+    assert next(one.logs(follow=True)).data == b"ready\n"
+
+
 @pytest.fixture
-def repeating(bundle: Path) -> Iterator[vc.Container]:
+def repeating(pod: vc.Pod, bundle: Path) -> Iterator[vc.Container]:
     """A container whose input is open, and that has printed a line."""
-    config = replace(container(bundle, "sh", "-c", SCRIPT), interactive=True)
-    with vc.run_pod(pod_config(id="repeats", containers=[config])) as pod:
-        assert next(pod.container("c1").logs(follow=True)).data == b"ready\n"
-        yield pod.container("c1")
+    made = pod.create_container(repeats(bundle))
+    made.start()
+    wait_ready(made)
+    yield made
+    made.delete(force=True)
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -72,7 +81,10 @@ def test_callers_see_what_is_printed_from_now_on_and_give_input(repeating: vc.Co
 
 def test_the_command_attaches_and_exits_as_the_container_does(repeating: vc.Container) -> None:
     with subprocess.Popen(
-        [virtc_path(), "attach", "repeats"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [virtc_path(), "attach", "shared/repeats"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as attached:
         assert attached.stdin
         assert attached.stdout
@@ -81,20 +93,38 @@ def test_the_command_attaches_and_exits_as_the_container_does(repeating: vc.Cont
         assert attached.stdout.readline() == b"got a line\n"
         attached.stdin.close()  # the container's input stays open for others
         attached.send_signal(signal.SIGUSR1)
-        until(lambda: b"usr1" in virtc("logs", "--stderr", "repeats").stdout + virtc("logs", "repeats").stderr)
+        until(lambda: b"usr1\n" in [line.data for line in repeating.logs()])
         repeating.kill("SIGKILL")
         assert attached.wait(timeout=30) == 137
 
 
-def test_input_stays_open_when_a_supervisor_is_lost(repeating: vc.Container) -> None:
-    for pid in supervisors("repeats"):
-        os.kill(pid, signal.SIGKILL)
-        assert wait_ended(pid, 10)
-    with repeating.attach() as attached:
+def test_an_attachment_whose_reader_has_gone_ends_and_not_the_container(repeating: vc.Container) -> None:
+    with subprocess.Popen(
+        [virtc_path(), "attach", "shared/repeats"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as attached:
         assert attached.stdin
         assert attached.stdout
-        attached.stdin.write(b"again\n")
-        assert attached.stdout.readline() == b"got again\n"
+        attached.stdin.write(b"one\n")
+        attached.stdin.flush()
+        assert attached.stdout.readline() == b"got one\n"
+        attached.stdout.close()
+        attached.stdin.write(b"two\n")
+        attached.stdin.flush()
+        assert attached.wait(timeout=30) == 141
+    assert repeating.status().state == "running"
+
+
+def test_input_stays_open_when_a_supervisor_is_lost(bundle: Path) -> None:
+    with vc.run_pod(pod_config(containers=[repeats(bundle)])) as own:
+        wait_ready(own.container("repeats"))
+        for pid in supervisors(own.id):
+            os.kill(pid, signal.SIGKILL)
+            assert wait_ended(pid, 10)
+        with own.container("repeats").attach() as attached:
+            assert attached.stdin
+            assert attached.stdout
+            attached.stdin.write(b"again\n")
+            assert attached.stdout.readline() == b"got again\n"
 
 
 def test_a_caller_that_does_not_read_keeps_nobody_from_writing(pod: vc.Pod, bundle: Path) -> None:

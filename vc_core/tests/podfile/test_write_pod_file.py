@@ -248,6 +248,7 @@ FULL = vc.PodConfig(
     shm_size=8,
     hostname="web",
     sysctls={"net.ipv4.ip_forward": "1"},
+    labels={"team": "shop"},
     strict=True,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import threading
 import time
@@ -12,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vc_core.client.connect import connect
+from vc_core.client.detach import DetachKeys
 from vc_core.client.foreground import NO_TERMINAL, Caller, on_started, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import Link
@@ -49,13 +51,14 @@ def attach_container(
 ) -> Operation[int]:
     """Attach to a running container; return its exit code when it ended, 0 when the caller detached.
 
-    ``stdout`` and ``stderr``: descriptors that its output is written to. Raises PodNotFoundError,
+    ``stdout`` and ``stderr``: descriptors that its output is written to; when one has no reader any more, 141 is
+    returned at once. Raises PodNotFoundError,
     ContainerNotFoundError, StateError, StorageError, SupervisorLostError.
     """
     store, record = _running(pod_id, container_id)
     output = _Output(store, record, container_id, (stdout, stderr))
     try:
-        stdio = Stdio(stdin, subprocess.DEVNULL, subprocess.DEVNULL, caller.detach_keys)
+        stdio = _AttachedStdio(stdin, caller.detach_keys, output)
         try:
             link = yield from connect(store, record)
             try:
@@ -72,7 +75,7 @@ def attach_container(
     finally:
         output.stop()
         yield from output.wait(_REST_TIMEOUT)
-    return answer.code
+    return 128 + signal.SIGPIPE if output.broken else answer.code
 
 
 def open_attachment(pod_id: str, container_id: str) -> Operation[Running]:
@@ -118,6 +121,29 @@ def _running(pod_id: str, container_id: str) -> tuple[Store, PodRecord]:
     return store, record
 
 
+class _AttachedStdio(Stdio):
+    """The input of a caller, who leaves by the detach keys, or when the output has no reader any more."""
+
+    def __init__(self, stdin: Stdin, keys: DetachKeys | None, output: _Output) -> None:
+        super().__init__(stdin, subprocess.DEVNULL, subprocess.DEVNULL, keys)
+        self._output, self._output_ended = output, False
+
+    @property
+    def reading(self) -> list[int]:
+        """See :class:`Stdio`."""
+        return super().reading if self._output_ended else [*super().reading, self._output.ended]
+
+    @property
+    def detached(self) -> bool:
+        """See :class:`Stdio`."""
+        return self._output.broken or super().detached
+
+    def pump(self, ready: set[int]) -> None:
+        """See :class:`Stdio`."""
+        super().pump(ready)
+        self._output_ended = self._output_ended or self._output.ended in ready
+
+
 class _Attachment(Running):
     """A main process that is attached to, as an object; to close it ends the attachment only."""
 
@@ -149,14 +175,17 @@ class _Output:
         log = container_log(store.roots, record.id, container_id)
         self._watches: list[int] = []
         self._stopping, self._stop = os.pipe()
-        self._ended, self._running = os.pipe()
+        #: Ready to be read when the thread has ended.
+        self.ended, self._running = os.pipe()
+        #: Whether a target that is not owned cannot be written any more; the thread ends then.
+        self.broken = False
         self._thread: threading.Thread | None = None
         try:
             self._watch(log)
         except BaseException:
             self._release()
             os.close(self._stop)
-            os.close(self._ended)
+            os.close(self.ended)
             raise
 
     def _watch(self, log: Path) -> None:
@@ -180,13 +209,13 @@ class _Output:
 
     def wait(self, timeout: float | None) -> Operation[None]:
         """Wait until the thread has ended, ``timeout`` seconds at most. Idempotent."""
-        if self._ended >= 0:
+        if self.ended >= 0:
             deadline = None if timeout is None else time.monotonic() + timeout
             try:
-                yield Ready(read=[self._ended], deadline=deadline)
+                yield Ready(read=[self.ended], deadline=deadline)
             finally:
-                os.close(self._ended)
-                self._ended = -1
+                os.close(self.ended)
+                self.ended = -1
 
     def _run(self) -> None:
         try:
@@ -195,7 +224,7 @@ class _Output:
                 over = self._is_over()
                 for stream, data in self._reader.pieces():
                     self._write(min(stream, 1), data)
-                if not over:
+                if not over and not self.broken:
                     self._await_change()
         except (VCError, OSError):
             pass  # its log is gone, and with it the container
@@ -204,7 +233,7 @@ class _Output:
 
     def _is_over(self) -> bool:
         """Return whether what the log has now is all that is to be copied."""
-        if select.select([self._stopping], [], [], 0)[0] or self._targets == [-1, -1]:
+        if self.broken or self._targets == [-1, -1] or select.select([self._stopping], [], [], 0)[0]:
             return True
         container = find_container(effective_record(self._store.read(self._record.id)), self._container_id)
         began = find_container(self._record, self._container_id).started_at
@@ -236,6 +265,8 @@ class _Output:
                 if self._targets[stream] in self._owned:
                     self._owned.remove(self._targets[stream])
                     os.close(self._targets[stream])
+                else:
+                    self.broken = True
                 self._targets[stream] = -1
 
     def _release(self) -> None:
