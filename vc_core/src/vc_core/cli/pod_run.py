@@ -38,6 +38,7 @@ def create(config: PodConfig, quiet: bool) -> None:
 @options.terminal_option
 @detach_keys_option
 @click.option("--rm", "remove", is_flag=True, help="Delete the pod when the container ends (with -i).")
+@options.command_timeout_option
 @options.ready_timeout_option
 @tracing.options
 @options.quiet_option
@@ -48,6 +49,7 @@ def run(
     detach_keys: str,
     remove: bool,
     timeout: float | None,
+    start_timeout: float | None,
     quiet: bool,
 ) -> int:
     """Create a pod with one container, or one that a file describes, and start it; if that fails, it is deleted.
@@ -57,27 +59,35 @@ def run(
 
     Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
     """
+    options.check_command_timeout(timeout, interactive or on_terminal)
     if interactive or on_terminal:
-        return _foreground(config, on_terminal, detach_keys, remove, timeout, quiet)
+        return _foreground(config, on_terminal, detach_keys, remove, timeout, start_timeout, quiet)
     if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
     with output.ShownProgress() as progress:
         started = None if quiet else notices.of_pod
-        operation = client.pods.run_pod(config, timeout, None, progress, None, started, early.take())
+        operation = client.pods.run_pod(config, start_timeout, None, progress, None, started, early.take())
         pod_id, _ = run_blocking(operation)
     _created(pod_id, quiet)
     return 0
 
 
 def _foreground(
-    config: PodConfig, on_terminal: bool, detach_keys: str, remove: bool, timeout: float | None, quiet: bool
+    config: PodConfig,
+    on_terminal: bool,
+    detach_keys: str,
+    remove: bool,
+    timeout: float | None,
+    start_timeout: float | None,
+    quiet: bool,
 ) -> int:
 
     created: list[str] = []
     if not config.containers:
         raise click.UsageError("-i needs a container, and the pod file has none")
     with foreground(on_terminal, detach_keys) as forwarding, output.ShownProgress() as progress:
-        wanted = client.foreground.Foreground(config.containers[0].id, 0, output.stdout_fd(), 2, forwarding.caller)
+        streams = (0, output.stdout_fd(), 2)
+        wanted = client.foreground.Foreground(config.containers[0].id, *streams, forwarding.caller, timeout)
 
         def started(event: Started) -> None:
             progress.stop()
@@ -86,7 +96,9 @@ def _foreground(
             forwarding.begin()
 
         try:
-            operation = client.pods.run_pod(config, timeout, wanted, progress, created.append, started, early.take())
+            operation = client.pods.run_pod(
+                config, start_timeout, wanted, progress, created.append, started, early.take()
+            )
             _, code = run_blocking(operation)
         finally:
             if remove and created and not forwarding.detached:
