@@ -421,3 +421,17 @@ def test_a_machine_that_cannot_be_is_refused(bundle: Path, wanted: vc.Hypervisor
     with pytest.raises(vc.ConfigError, match=message):
         vc.run_pod(pod_config(hypervisor_config=wanted, containers=[container(bundle)]))
     assert vc.list_pods() == []
+
+
+@pytest.mark.hypervisors("qemu")
+def test_a_pod_that_is_to_be_removed_goes_with_its_container_although_virtc_was_killed(bundle: Path) -> None:
+    command = [virtc_path(), "pod", "run", "-i", "--rm", "--id", "orphan", "--bundle", str(bundle), "--"]
+    with subprocess.Popen([*command, "sh", "-c", "echo up; exec sleep 3"], stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        client.kill()
+    assert vc.status_container("orphan", "1").state == "running"
+    deadline = time.monotonic() + within(30)
+    while any(one.id == "orphan" for one in vc.list_pods()):
+        assert time.monotonic() < deadline, "the pod was not removed"
+        time.sleep(0.05)

@@ -12,7 +12,9 @@ from vc_core.cli import early, notices, options, output, tracing
 from vc_core.cli.exec_options import detach_keys_option
 from vc_core.cli.foreground import foreground
 from vc_core.cli.pod_options import describes_pod
+from vc_core.cli.removal import Removal
 from vc_core.client.interpreters import run_blocking
+from vc_core.config.ids import new_id
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
@@ -82,12 +84,15 @@ def _foreground(
     quiet: bool,
 ) -> int:
 
-    created: list[str] = []
     if not config.containers:
         raise click.UsageError("-i needs a container, and the pod file has none")
+    config = config if config.id else config.with_id(new_id())
+    container_id = config.containers[0].id
+    removal = Removal(config.id, container_id) if remove else None
+    created: list[str] = []
     with foreground(on_terminal, detach_keys) as forwarding, output.ShownProgress() as progress:
         streams = (0, output.stdout_fd(), 2)
-        wanted = client.foreground.Foreground(config.containers[0].id, *streams, forwarding.caller, timeout)
+        wanted = client.foreground.Foreground(container_id, *streams, forwarding.caller, timeout)
 
         def started(event: Started) -> None:
             progress.stop()
@@ -101,8 +106,12 @@ def _foreground(
             )
             _, code = run_blocking(operation)
         finally:
-            if remove and created and not forwarding.detached:
-                run_blocking(client.pods.end_pod(created[0]))
+            if removal is not None and forwarding.detached:
+                removal.leave()
+            elif removal is not None:
+                if created:
+                    run_blocking(client.pods.end_pod(created[0]))
+                removal.done()
     if forwarding.detached:
         notices.of_detached()
     assert code is not None
