@@ -15,7 +15,7 @@ import pytest
 import vc_core as vc
 from vc_core import aio
 from vc_core.store.store import Store
-from vc_core.testing.slowness import within
+from vc_core.testing.slowness import scaled, within
 
 from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, vm_processes, wait_ended
 
@@ -431,7 +431,7 @@ def test_a_pod_that_is_to_be_removed_goes_with_its_container_although_virtc_was_
         assert client.stdout.readline() == b"up\n"
         client.kill()
     assert vc.status_container("orphan", "1").state == "running"
-    deadline = time.monotonic() + within(30)
+    deadline = time.monotonic() + scaled(30)
     while any(one.id == "orphan" for one in vc.list_pods()):
         assert time.monotonic() < deadline, "the pod was not removed"
         time.sleep(0.05)

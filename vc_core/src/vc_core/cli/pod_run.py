@@ -86,10 +86,17 @@ def _foreground(
 
     if not config.containers:
         raise click.UsageError("-i needs a container, and the pod file has none")
-    config = config if config.id else config.with_id(new_id())
+    supervisor = early.take()
+    config = config if config.id else config.with_id(supervisor.pod_id if supervisor else new_id())
     container_id = config.containers[0].id
     removal = Removal(config.id, container_id) if remove else None
     created: list[str] = []
+
+    def note_created(pod_id: str) -> None:
+        created.append(pod_id)
+        if removal is not None:
+            removal.created()
+
     with foreground(on_terminal, detach_keys) as forwarding, output.ShownProgress() as progress:
         streams = (0, output.stdout_fd(), 2)
         wanted = client.foreground.Foreground(container_id, *streams, forwarding.caller, timeout)
@@ -101,9 +108,7 @@ def _foreground(
             forwarding.begin()
 
         try:
-            operation = client.pods.run_pod(
-                config, start_timeout, wanted, progress, created.append, started, early.take()
-            )
+            operation = client.pods.run_pod(config, start_timeout, wanted, progress, note_created, started, supervisor)
             _, code = run_blocking(operation)
         finally:
             if removal is not None and forwarding.detached:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import vc_core
 
-_DONE = b"d"
+#: What is written to the process: that the pod was made by this virtc, and that it is gone.
+_CREATED, _DONE = b"c", b"d"
 
 
 class Removal:
@@ -28,10 +29,13 @@ class Removal:
                 os._exit(0)
         os.close(reader)
 
+    def created(self) -> None:
+        """Note that the pod was made: one of the same id that was there before is not removed."""
+        os.write(self._writer, _CREATED)
+
     def done(self) -> None:
         """Return when nothing stands by any more: the pod is gone, or was not made."""
-        with suppress(BrokenPipeError):
-            os.write(self._writer, _DONE)
+        os.write(self._writer, _DONE)
         os.close(self._writer)
         os.waitpid(self._pid, 0)
 
@@ -47,7 +51,10 @@ def _stand_by(reader: int, pod_id: str, container_id: str) -> None:
             os.dup2(null.fileno(), fd)
     os.closerange(3, reader)  # nobody waits for this process, as for the end of what virtc writes
     os.closerange(reader + 1, os.sysconf("SC_OPEN_MAX"))
-    if os.read(reader, 1) == _DONE:
+    noted = b""
+    while part := os.read(reader, 2):
+        noted += part
+    if noted != _CREATED:
         return
     with suppress(vc_core.VCError):  # also that of a pod that was not started
         vc_core.wait_container(pod_id, container_id)
