@@ -429,9 +429,8 @@ def test_a_pod_that_is_to_be_removed_goes_with_its_container_although_virtc_was_
     with subprocess.Popen([*command, "sh", "-c", "echo up; exec sleep 3"], stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"up\n"
+        children = Path(f"/proc/{client.pid}/task/{client.pid}/children").read_text(encoding="ascii").split()
         client.kill()
     assert vc.status_container("orphan", "1").state == "running"
-    deadline = time.monotonic() + scaled(30)
-    while any(one.id == "orphan" for one in vc.list_pods()):
-        assert time.monotonic() < deadline, "the pod was not removed"
-        time.sleep(0.05)
+    assert all(wait_ended(int(child), scaled(30)) for child in children), "the one that stands by goes on"
+    assert not [one.id for one in vc.list_pods() if one.id == "orphan"]
