@@ -34,6 +34,7 @@ PACKAGES = {
 #: What every Debian has, what this project brings, and a function of the pages.
 PRESENT = {
     *(
+        "awk",
         "cat",
         "cd",
         "chmod",

@@ -516,7 +516,7 @@ def pause_pod(pod_id: str) -> Pod:
     Its memory stays in use, and its exit codes and output are kept. Meanwhile it can be stopped and deleted, and
     containers can be waited for; what needs the guest raises StateError. A command that runs already goes on
     afterwards; its timeout passes meanwhile. A supervisor that is lost changes nothing.
-    Returns the pod. Raises PodNotFoundError, StateError, NotSupportedError from a hypervisor that cannot,
+    Returns the pod. Raises ConfigError, PodNotFoundError, StateError, NotSupportedError from a hypervisor that cannot,
     HypervisorError.
     """
     run_blocking(client.pods.pause_pod(pod_id))
@@ -526,7 +526,7 @@ def pause_pod(pod_id: str) -> Pod:
 def resume_pod(pod_id: str) -> Pod:
     """Let a paused pod go on where it stood; its clock is behind by the time that it was paused.
 
-    Returns the pod. Raises PodNotFoundError, StateError, HypervisorError, AgentError.
+    Returns the pod. Raises ConfigError, PodNotFoundError, StateError, HypervisorError, AgentError.
     """
     run_blocking(client.pods.resume_pod(pod_id))
     return Pod(pod_id)
@@ -557,7 +557,7 @@ def wait_pod(pod_id: str) -> dict[str, int | None]:
     """Wait until no container of a pod runs, and return their exit codes; any number of callers may wait.
 
     The code is None for a container that was not started, or that ended with its pod. A pod without running containers
-    is no error. Raises PodNotFoundError, StateError for a pod that was never started.
+    is no error. Raises ConfigError, PodNotFoundError, StateError for a pod that was never started.
     """
     return run_blocking(client.lifecycle.wait_pod(pod_id))
 
@@ -718,8 +718,8 @@ def restart_container(
 ) -> Container:
     """Stop a container of a running pod if it runs, and start it, with a fresh writable layer.
 
-    ``timeout`` and ``force`` as for :func:`stop_container`. Returns the container. Raises PodNotFoundError,
-    ContainerNotFoundError, StateError, CommandError.
+    ``timeout`` and ``force`` as for :func:`stop_container`. Returns the container. Raises ConfigError,
+    PodNotFoundError, ContainerNotFoundError, StateError, CommandError.
     """
     run_blocking(client.lifecycle.restart_container(pod_id, container_id, timeout, force))
     return Container(pod_id, container_id)
@@ -737,7 +737,8 @@ def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM"
 def pause_container(pod_id: str, container_id: str) -> None:
     """Suspend all processes of a running container, until :func:`resume_container`; nothing can enter it meanwhile.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that cannot.
+    Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError, NotSupportedError from an agent that
+    cannot.
     """
     run_blocking(client.containers.pause_container(pod_id, container_id))
 
@@ -745,7 +746,7 @@ def pause_container(pod_id: str, container_id: str) -> None:
 def resume_container(pod_id: str, container_id: str) -> None:
     """Let the processes of a paused container go on.
 
-    Raises PodNotFoundError, ContainerNotFoundError, StateError.
+    Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError.
     """
     run_blocking(client.containers.resume_container(pod_id, container_id))
 
@@ -955,7 +956,7 @@ def attach_container(pod_id: str, container_id: str) -> Process:
     ``stdout`` and ``stderr`` are what it prints from now on, ``stdin`` reaches it if it was started with open input
     (``interactive``); else it is ignored. Any number of callers may attach. To close the object ends the attachment
     and not the process; a caller that does not read keeps nobody from writing. ``wait`` returns the container's exit
-    code. Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError, SupervisorLostError.
+    code. Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError, StorageError, SupervisorLostError.
     """
     return Process(run_blocking(client.attaching.open_attachment(pod_id, container_id)))
 

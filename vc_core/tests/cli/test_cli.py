@@ -182,7 +182,7 @@ def every_command() -> list[list[str]]:
     return list(walk(top, []))
 
 
-@pytest.mark.parametrize("words", [["por"], ["pod", "rum"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["por"], ["pod", "runn"]], ids=" ".join)
 def test_a_command_that_does_not_exist_is_refused_with_a_similar_one(words: list[str]) -> None:
     done = virtc(*words)
     assert done.returncode == 2
