@@ -35,6 +35,7 @@ PACKAGES = {
 PRESENT = {
     *(
         "awk",
+        "wc",
         "cat",
         "cd",
         "chmod",
