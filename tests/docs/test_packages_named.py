@@ -34,6 +34,8 @@ PACKAGES = {
 #: What every Debian has, what this project brings, and a function of the pages.
 PRESENT = {
     *(
+        "awk",
+        "wc",
         "cat",
         "cd",
         "chmod",

@@ -131,7 +131,7 @@ def test_a_guest_that_never_gets_ready_is_an_error_with_the_end_of_its_console(
         guest["kernel"],
         "--image",
         str(silent_image),
-        "--timeout",
+        "--start-timeout",
         "8",
         "--",
         "true",

@@ -15,7 +15,7 @@ import pytest
 import vc_core as vc
 from vc_core import aio
 from vc_core.store.store import Store
-from vc_core.testing.slowness import within
+from vc_core.testing.slowness import scaled, within
 
 from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, vm_processes, wait_ended
 
@@ -421,3 +421,16 @@ def test_a_machine_that_cannot_be_is_refused(bundle: Path, wanted: vc.Hypervisor
     with pytest.raises(vc.ConfigError, match=message):
         vc.run_pod(pod_config(hypervisor_config=wanted, containers=[container(bundle)]))
     assert vc.list_pods() == []
+
+
+@pytest.mark.hypervisors("qemu")
+def test_a_pod_that_is_to_be_removed_goes_with_its_container_although_virtc_was_killed(bundle: Path) -> None:
+    command = [virtc_path(), "pod", "run", "-i", "--rm", "--id", "orphan", "--bundle", str(bundle), "--"]
+    with subprocess.Popen([*command, "sh", "-c", "echo up; exec sleep 3"], stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        children = Path(f"/proc/{client.pid}/task/{client.pid}/children").read_text(encoding="ascii").split()
+        client.kill()
+    assert vc.status_container("orphan", "1").state == "running"
+    assert all(wait_ended(int(child), scaled(30)) for child in children), "the one that stands by goes on"
+    assert not [one.id for one in vc.list_pods() if one.id == "orphan"]

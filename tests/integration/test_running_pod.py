@@ -262,3 +262,15 @@ def test_starting_a_running_pod_is_refused(pod: vc.Pod) -> None:
     with pytest.raises(vc.StateError, match="running"):
         pod.start()
     assert sh(pod, "echo still here").stdout == b"still here\n"
+
+
+@pytest.mark.hypervisors("qemu")
+def test_a_container_in_the_foreground_that_takes_too_long_is_killed(pod: vc.Pod, bundle: Path) -> None:
+    pod.create_container(vc.ContainerConfig(id="slow", root_fs=str(bundle), cmd=["sh", "-c", "echo began; sleep 1000"]))
+    done = virtc("container", "start", "-i", "--timeout", "1", "shared", "slow")
+    try:
+        assert (done.returncode, done.stdout) == (124, b"began\n")
+        assert done.stderr == b"virtc: container 'slow' did not end in 1 s and was killed\n"
+        assert pod.container("slow").wait() == 137
+    finally:
+        pod.container("slow").delete(force=True)

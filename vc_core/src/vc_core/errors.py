@@ -255,7 +255,7 @@ class CopyError(VCError):
     ``left_out``: where all but some entries was copied, such as links that lead out: these, with the reasons.
     """
 
-    details = ("left_out",)
+    details: ClassVar[tuple[str, ...]] = ("left_out",)
     left_out: list[str] | None
 
 

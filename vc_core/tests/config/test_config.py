@@ -127,3 +127,41 @@ def test_a_parameter_of_the_kernel_can_be_given_as_a_number() -> None:
 def test_a_mount_is_read_from_its_text_and_written_as_it(text: str, mount: Mount) -> None:
     assert Mount.parse(text) == mount
     assert str(mount) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "mount"),
+    [
+        ("/a b:/c d", Mount("/a b", "/c d")),
+        ("type=bind,source=/a:b,target=/c", Mount("/a:b", "/c")),
+        ("src=/a,dst=/c,rw,size=5", Mount("/a", "/c", read_only=False, size=5)),
+        ("source=/a,destination=/c,readonly=false", Mount("/a", "/c", read_only=False)),
+        ("source=/a,target=/c,readonly", Mount("/a", "/c")),
+        ('type=bind,"source=/a,b",target=/c', Mount("/a,b", "/c")),
+    ],
+)
+def test_a_mount_is_read_in_its_short_and_in_its_long_form(text: str, mount: Mount) -> None:
+    assert Mount.parse(text) == mount
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("type=volume,source=/a,target=/c", "the only one is bind"),
+        ("source=/a,target=/c,color=red", "'color', which is none of type"),
+        ("source=/a,target=/c,target=/d", "its target twice"),
+        ("source=/a,target=/c,ro,rw", "readonly or rw"),
+        ("source=/a,target=/c,readonly=maybe", "true or false"),
+        ("source=/a,target=/c,rw,size=big", "the size 'big'"),
+        ("target=/c", "has no source"),
+        ("source=/a,target=c", "not an absolute path"),
+    ],
+)
+def test_a_mount_in_a_long_form_that_is_wrong_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Mount.parse(text)
+
+
+def test_a_volume_by_docker_s_habit_is_refused_with_a_hint_at_mounts() -> None:
+    with pytest.raises(ConfigError, match=r"'/srv/data' is a path; .*--mount SOURCE:TARGET"):
+        Volume.parse("/srv/data:/data")

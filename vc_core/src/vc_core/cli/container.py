@@ -56,14 +56,24 @@ def create(
 @options.interactive_option
 @options.terminal_option
 @detach_keys_option
+@options.command_timeout_option
 @options.quiet_option
-def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, detach_keys: str, quiet: bool) -> int:
+def start(
+    pod_id: str,
+    container_id: str,
+    interactive: bool,
+    on_terminal: bool,
+    detach_keys: str,
+    timeout: float | None,
+    quiet: bool,
+) -> int:
     """Start a container of a running pod, for the first time or again.
 
     With -i virtc passes input, output and signals, and exits as the container does.
 
     Example: virtc container start POD web
     """
+    options.check_command_timeout(timeout, interactive or on_terminal)
     if not (interactive or on_terminal):
         run_blocking(client.containers.start_container(pod_id, container_id))
         _notify(f"Container {container_id} started", quiet)
@@ -71,7 +81,7 @@ def start(pod_id: str, container_id: str, interactive: bool, on_terminal: bool, 
     output.expect_command()
     with foreground(on_terminal, detach_keys) as forwarding:
         forwarding.begin()
-        wanted = client.foreground.Foreground(container_id, 0, output.stdout_fd(), 2, forwarding.caller)
+        wanted = client.foreground.Foreground(container_id, 0, output.stdout_fd(), 2, forwarding.caller, timeout)
         code = run_blocking(
             client.containers.start_container(pod_id, container_id, wanted, None if quiet else notices.of_foreground)
         )

@@ -14,7 +14,7 @@ import click
 import vc_core
 from vc_core.cli import environment, output
 from vc_core.cli.output import Invocation
-from vc_core.config.values import quoted
+from vc_core.config.values import check_timeout, quoted
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
 
@@ -92,6 +92,13 @@ def command(
     return vc_core.Cmd(args=args, envs=envs, user=name, group=group, work_dir=workdir)
 
 
+def check_command_timeout(timeout: float | None, in_foreground: bool) -> None:
+    """Validate the time that a container has. Raises click.UsageError without a foreground, ConfigError."""
+    if timeout is not None and not in_foreground:
+        raise click.UsageError("--timeout limits the container in the foreground; give -i as well, or --start-timeout")
+    check_timeout(timeout)
+
+
 def words(text: str | None, argv: tuple[str, ...]) -> list[str]:
     """Return the words given as ``-- CMD ARG...`` (taken as they are) or as one string (split as a shell does).
 
@@ -148,10 +155,10 @@ def completes_driver(kind: str) -> Callable[[click.Context, click.Parameter, str
     return complete
 
 
-def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...]) -> list[_T]:
-    """Return the parsed values of a repeatable option; one may hold several, separated by blanks, as in v0.1.0."""
+def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...], *, several: bool = True) -> list[_T]:
+    """Return the parsed values of a repeatable option; one may hold ``several``, separated by blanks, as in v0.1.0."""
     try:
-        return [parse(word) for text in texts for word in text.split()]
+        return [parse(word) for text in texts for word in (text.split() if several else [text])]
     except ConfigError as error:
         raise click.UsageError(f"{option}: {error}") from error
 
@@ -167,7 +174,10 @@ interactive_option = click.option(
     "-i", "--interactive", is_flag=True, help="Stay in the foreground with the container's input and output."
 )
 ready_timeout_option = click.option(
-    "--timeout", type=float, metavar="SECONDS", help="How long the guest may take to get ready.  [default: 60]"
+    "--start-timeout", type=float, metavar="SECONDS", help="How long the guest may take to get ready.  [default: 60]"
+)
+command_timeout_option = click.option(
+    "--timeout", type=float, metavar="SECONDS", help="Kill the container after this time (with -i)."
 )
 command_option = click.option(
     "--cmd", help=f"The command as one string, split as a shell does.  [default: {DEFAULT_COMMAND}]"
@@ -184,7 +194,8 @@ mount_option = output.group_of_options("Container")(
     "mounts",
     multiple=True,
     metavar="SOURCE:TARGET[:rw[:size=MIB]]",
-    help="Show a host path in the container, which may write as much there; repeatable.",
+    help="Show a host path in the container, which may write as much there; or type=bind,source=PATH,target=PATH[,rw]; "
+    "repeatable.",
 )
 tmpfs_option = output.group_of_options("Container")(
     "--tmpfs",
@@ -305,7 +316,7 @@ class ContainerOptions:
             ),
             mounts=[
                 *parsed("--tmpfs", lambda word: vc_core.Mount.parse(f":{word}"), self.tmpfs),
-                *parsed("--mount", vc_core.Mount.parse, self.mounts),
+                *parsed("--mount", vc_core.Mount.parse, self.mounts, several=False),
             ],
             read_only=self.read_only,
             writable_root_fs=self.writable_rootfs,

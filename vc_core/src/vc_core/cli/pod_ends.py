@@ -18,7 +18,7 @@ from vc_core.states import STOPPABLE_STATES, STOPPED_STATES, State
 @tracing.options
 @click.option("--strict", is_flag=True, help="Let it start in a full jail only, from now on.")
 @options.quiet_option
-def start(pod_ids: tuple[str, ...] | None, timeout: float | None, strict: bool, quiet: bool) -> int:
+def start(pod_ids: tuple[str, ...] | None, start_timeout: float | None, strict: bool, quiet: bool) -> int:
     """Start pods and their containers. --all starts those that do not run.
 
     Example: virtc pod start POD
@@ -27,7 +27,7 @@ def start(pod_ids: tuple[str, ...] | None, timeout: float | None, strict: bool, 
     def work(pod_id: str) -> None:
         with output.ShownProgress() as progress:
             started = None if quiet else notices.of_pod
-            run_blocking(client.pods.start_pod(pod_id, timeout, None, progress, started, strict))
+            run_blocking(client.pods.start_pod(pod_id, start_timeout, None, progress, started, strict))
 
     return each(chosen(pod_ids, STOPPED_STATES), work)
 

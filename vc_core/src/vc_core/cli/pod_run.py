@@ -12,7 +12,9 @@ from vc_core.cli import early, notices, options, output, tracing
 from vc_core.cli.exec_options import detach_keys_option
 from vc_core.cli.foreground import foreground
 from vc_core.cli.pod_options import describes_pod
+from vc_core.cli.removal import Removal
 from vc_core.client.interpreters import run_blocking
+from vc_core.config.ids import new_id
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
@@ -38,6 +40,7 @@ def create(config: PodConfig, quiet: bool) -> None:
 @options.terminal_option
 @detach_keys_option
 @click.option("--rm", "remove", is_flag=True, help="Delete the pod when the container ends (with -i).")
+@options.command_timeout_option
 @options.ready_timeout_option
 @tracing.options
 @options.quiet_option
@@ -48,6 +51,7 @@ def run(
     detach_keys: str,
     remove: bool,
     timeout: float | None,
+    start_timeout: float | None,
     quiet: bool,
 ) -> int:
     """Create a pod with one container, or one that a file describes, and start it; if that fails, it is deleted.
@@ -57,27 +61,45 @@ def run(
 
     Example: virtc pod run -i --rm --bundle /srv/busybox -- uname -a
     """
+    options.check_command_timeout(timeout, interactive or on_terminal)
     if interactive or on_terminal:
-        return _foreground(config, on_terminal, detach_keys, remove, timeout, quiet)
+        return _foreground(config, on_terminal, detach_keys, remove, timeout, start_timeout, quiet)
     if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
     with output.ShownProgress() as progress:
         started = None if quiet else notices.of_pod
-        operation = client.pods.run_pod(config, timeout, None, progress, None, started, early.take())
+        operation = client.pods.run_pod(config, start_timeout, None, progress, None, started, early.take())
         pod_id, _ = run_blocking(operation)
     _created(pod_id, quiet)
     return 0
 
 
 def _foreground(
-    config: PodConfig, on_terminal: bool, detach_keys: str, remove: bool, timeout: float | None, quiet: bool
+    config: PodConfig,
+    on_terminal: bool,
+    detach_keys: str,
+    remove: bool,
+    timeout: float | None,
+    start_timeout: float | None,
+    quiet: bool,
 ) -> int:
 
-    created: list[str] = []
     if not config.containers:
         raise click.UsageError("-i needs a container, and the pod file has none")
+    supervisor = early.take()
+    config = config if config.id else config.with_id(supervisor.pod_id if supervisor else new_id())
+    container_id = config.containers[0].id
+    removal = Removal(config.id, container_id) if remove else None
+    created: list[str] = []
+
+    def note_created(pod_id: str) -> None:
+        created.append(pod_id)
+        if removal is not None:
+            removal.created()
+
     with foreground(on_terminal, detach_keys) as forwarding, output.ShownProgress() as progress:
-        wanted = client.foreground.Foreground(config.containers[0].id, 0, output.stdout_fd(), 2, forwarding.caller)
+        streams = (0, output.stdout_fd(), 2)
+        wanted = client.foreground.Foreground(container_id, *streams, forwarding.caller, timeout)
 
         def started(event: Started) -> None:
             progress.stop()
@@ -86,11 +108,15 @@ def _foreground(
             forwarding.begin()
 
         try:
-            operation = client.pods.run_pod(config, timeout, wanted, progress, created.append, started, early.take())
+            operation = client.pods.run_pod(config, start_timeout, wanted, progress, note_created, started, supervisor)
             _, code = run_blocking(operation)
         finally:
-            if remove and created and not forwarding.detached:
-                run_blocking(client.pods.end_pod(created[0]))
+            if removal is not None and forwarding.detached:
+                removal.leave()
+            elif removal is not None:
+                if created:
+                    run_blocking(client.pods.end_pod(created[0]))
+                removal.done()
     if forwarding.detached:
         notices.of_detached()
     assert code is not None

@@ -115,13 +115,17 @@ NO_TERMINAL = Caller()
 
 @frozen
 class Foreground:
-    """A starting container that runs in the caller's foreground, with its streams."""
+    """A starting container that runs in the caller's foreground, with its streams.
+
+    ``timeout``: seconds after its start when it is killed, None for never.
+    """
 
     container_id: str
     stdin: Stdin
     stdout: Output
     stderr: Output
     caller: Caller = NO_TERMINAL
+    timeout: float | None = None
 
 
 def run_with_streams(
@@ -132,11 +136,13 @@ def run_with_streams(
     signals: Signals | None = None,
     on_event: Callable[[Event], None] | None = None,
     sources: Sequence[int] = (),
+    after_start: bool = False,
 ) -> Operation[tuple[Answer, bool]]:
     """Send a request with streams; carry them until the answer is there and all output was taken.
 
     ``sources``: descriptors that go after those of the streams.
-    Returns the answer and whether ``timeout`` (seconds) passed, upon which the process was killed.
+    Returns the answer and whether ``timeout`` (seconds, of ``after_start`` from the process' start on) passed, upon
+    which the process was killed.
     Raises what the supervisor raised, OutputError for output that could not be written, although its reader is there,
     SupervisorLostError, SupervisorError for a killed process that does not end,
     CommandTimeoutError for one that goes on although this process got SIGTERM or SIGHUP (``END_TIMEOUT``), or
@@ -146,7 +152,7 @@ def run_with_streams(
     link.send(request, [*stdio.fds, *sources])
     stdio.sent()
     sock = link.sock.fileno()
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None or after_start else time.monotonic() + timeout
     timed_out = False
     final: Answer | Failure | None = None
     unsent: list[Control] = []
@@ -181,7 +187,10 @@ def run_with_streams(
         if final is None:
             unsent = link.offer(unsent)
         if sock in ready and (reply := link.poll()) is not None:
-            runs = runs or isinstance(reply, Started)
+            if isinstance(reply, Started) and not runs:
+                runs = True
+                if timeout is not None and after_start:
+                    deadline = time.monotonic() + timeout
             final = final_reply(reply, on_event)
             if isinstance(final, Answer) and final.detached:
                 return final, False
@@ -222,13 +231,18 @@ def attend(
     """Send a request that starts a container in the foreground; return its exit code when it ended, 0 when detached.
 
     ``sources``: descriptors of those of the container, which the request names.
-    Raises what :func:`run_with_streams` raises.
+    Raises what :func:`run_with_streams` raises, and CommandTimeoutError for a container that was killed in time.
     """
     caller = foreground.caller
     stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr, caller.detach_keys)
     try:
         request = make_request(Streams(passed=stdio.passed, terminal=caller.terminal))
-        answer, _ = yield from run_with_streams(link, request, stdio, None, caller.signals, on_event, sources)
+        answer, timed_out = yield from run_with_streams(
+            link, request, stdio, foreground.timeout, caller.signals, on_event, sources, after_start=True
+        )
     finally:
         stdio.close()
+    if timed_out:
+        what = f"container {foreground.container_id!r}"
+        raise CommandTimeoutError(f"{what} did not end in {foreground.timeout:g} s and was killed")
     return answer.code

@@ -106,6 +106,17 @@ _TMPFS_MODE = 0o1777
 #: The parts of a mount's text after its target.
 _MOUNT_WORD = re.compile(r"ro|rw|noexec|nosuid|nodev|(size|mode)=(.*)")
 
+#: The keys of a mount in docker's long form, and what each gives.
+_MOUNT_KEYS = {
+    "type": "type",
+    **dict.fromkeys(("source", "src"), "source"),
+    **dict.fromkeys(("target", "destination", "dst"), "target"),
+    **dict.fromkeys(("readonly", "ro"), "readonly"),
+    "rw": "rw",
+    "size": "size",
+}
+_LONG_MOUNT = re.compile(rf'"?({"|".join(_MOUNT_KEYS)})\s*(=|,|$)')
+
 
 @frozen
 class Mount:
@@ -152,8 +163,12 @@ class Mount:
     def parse(cls, text: str) -> Mount:
         """Return the mount given as ``SOURCE:TARGET[:rw][:size=MIB][:noexec][:nosuid]``, for a tmpfs without SOURCE.
 
-        A tmpfs, ``:TARGET``, can also have ``:mode=OCTAL``. Raises ConfigError.
+        A tmpfs, ``:TARGET``, can also have ``:mode=OCTAL``. docker's long form is for paths with a colon:
+        ``type=bind,source=PATH,target=PATH[,rw][,size=MIB]``; a part with a comma is quoted as in CSV.
+        Raises ConfigError.
         """
+        if _LONG_MOUNT.match(text):
+            return cls._parse_long(text)
         parts, words = text.split(":"), []
         while len(parts) > 1 and (match := _MOUNT_WORD.fullmatch(parts[-1])):
             words.append(match)
@@ -178,6 +193,33 @@ class Mount:
             mode=numbers["mode"],
             options=[word for word in plain if word not in ("ro", "rw")],
         )
+
+    @classmethod
+    def _parse_long(cls, text: str) -> Mount:
+        import csv  # here, because the short form is usual
+
+        given: dict[str, str] = {}
+        for part in next(csv.reader([text]), []):
+            key, _, value = part.partition("=")
+            name = _MOUNT_KEYS.get(key.strip())
+            if name is None:
+                names = ", ".join(_MOUNT_KEYS)
+                raise ConfigError(f"mount {text!r} has {key.strip()!r}, which is none of {names}")
+            if name in given:
+                raise ConfigError(f"mount {text!r} has its {name} twice")
+            given[name] = value
+        kind, size = given.get("type", "bind"), given.get("size", "0")
+        if kind != "bind":
+            raise ConfigError(f"mount {text!r} is of type {kind!r}; the only one is bind")
+        if not (size.isascii() and size.isdecimal()):
+            raise ConfigError(f"mount {text!r} has the size {size!r}; give MiB, a whole number")
+        flags = {name: given[name] for name in ("readonly", "rw") if name in given}
+        if len(flags) > 1 or not {"", "true", "false"}.issuperset(flags.values()):
+            raise ConfigError(
+                f"mount {text!r} is not clear; give readonly or rw, without a value or with true or false"
+            )
+        read_only = flags.get("rw") == "false" if "rw" in flags else flags.get("readonly") != "false"
+        return cls(given.get("source", ""), given.get("target", ""), read_only, int(size))
 
     def __str__(self) -> str:
         text = join_parts(self.source, self.target, read_only=self.read_only or self.type == "tmpfs")

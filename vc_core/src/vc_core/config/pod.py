@@ -63,6 +63,12 @@ class Volume:
         check_fields(self)
         if not self.mount_tag or not self.host_path:
             raise ConfigError(f"volume {self.mount_tag!r}:{self.host_path!r} needs both a mount tag and a host path")
+        if "/" in self.mount_tag:
+            raise ConfigError(
+                f"mount tag {self.mount_tag!r} is a path; a tag is a name, and 'mount' (--mount SOURCE:TARGET) shows a "
+                "path of the host in a container",
+                field="mount_tag",
+            )
         if len(self.mount_tag.encode()) > MOUNT_TAG_MAX:
             raise ConfigError(
                 f"mount tag {self.mount_tag!r} has {len(self.mount_tag.encode())} bytes; {MOUNT_TAG_MAX} at most",
