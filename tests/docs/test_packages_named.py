@@ -59,7 +59,7 @@ PRESENT = {
         "test",
         "xargs",
     ),
-    *("tail", "tar", "tee", "touch", "true", "truncate", "wait", "wc"),
+    *("tail", "tar", "tee", "touch", "true", "truncate", "uname", "wait", "wc"),
     *("virtc", "vc-runtime", "vm-podman", "pip", "pytest", "python3", "try"),
 }
 
