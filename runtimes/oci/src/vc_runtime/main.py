@@ -208,8 +208,12 @@ def _events(call: Call, given: argparse.Namespace) -> None:
 
 
 def _attend(call: Call, given: argparse.Namespace) -> None:
-    with socket.socket(fileno=_ATTENDANT_FD) as sock:
-        verbs.attend(call, given.id, sock)
+    try:
+        sock = socket.socket(fileno=_ATTENDANT_FD)
+    except OSError:  # the shim has ended
+        return verbs.ended(call, given.id)
+    with sock:
+        return verbs.attend(call, given.id, sock)
 
 
 def _refuse(call: Call, given: argparse.Namespace) -> None:

@@ -102,6 +102,7 @@ def _create(call: Call, home: Home, record: Record, config: spec.Spec, console: 
             network=network,
             console=_console(console, process.terminal, stack),
             root=Path(record.rootfs) if Path(record.rootfs).is_dir() else None,
+            home=home.path.absolute(),
             again=shims.command_line(*call.options, "attend", record.id),
         )
         stack.callback(started.forget)
@@ -206,6 +207,16 @@ def attend(call: Call, container_id: str, sock: socket.socket) -> None:
     finally:
         streams.close()
     sock.send(f"exit {code}".encode())
+
+
+def ended(call: Call, container_id: str) -> None:
+    """End the VM of a container that has ended and that nobody deletes, unless another of its VM's containers runs."""
+    home = call.root.home(container_id)
+    with suppress(NoSuchContainer, PodNotFoundError), home.locked():
+        record = home.read()
+        running = [one for one in vc_core.status_pod(record.pod).containers if one.state is vc_core.State.RUNNING]
+        if record.status == "stopped" and not running:
+            vc_core.delete_pod(record.pod, force=True)
 
 
 # -- commands in containers --------------------------------------------------------------------------------------------
