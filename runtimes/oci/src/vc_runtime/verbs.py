@@ -210,13 +210,18 @@ def attend(call: Call, container_id: str, sock: socket.socket) -> None:
 
 
 def ended(call: Call, container_id: str) -> None:
-    """End the VM of a container that has ended and that nobody deletes, unless another of its VM's containers runs."""
+    """End the VM of a container whose shim has ended and that nobody deletes, or if others run there, what runs of it."""
     home = call.root.home(container_id)
     with suppress(NoSuchContainer, PodNotFoundError), home.locked():
         record = home.read()
-        running = [one for one in vc_core.status_pod(record.pod).containers if one.state is vc_core.State.RUNNING]
-        if record.status == "stopped" and not running:
+        if record.status != "stopped":
+            return
+        containers = vc_core.status_pod(record.pod).containers
+        running = {one.id for one in containers if one.state is vc_core.State.RUNNING}
+        if not running - {record.container}:
             vc_core.delete_pod(record.pod, force=True)
+        elif record.container in running:
+            vc_core.kill_container(record.pod, record.container, SIGKILL)
 
 
 # -- commands in containers --------------------------------------------------------------------------------------------
