@@ -103,6 +103,23 @@ def _parser() -> argparse.ArgumentParser:
     one = verb("ps", _ps, "print the processes that stand for a container")
     one.add_argument("-f", "--format", choices=["table", "json"], default="table")
     one.add_argument("args", nargs=argparse.REMAINDER)
+    verb("pause", _pause, "suspend the processes of a container")
+    verb("resume", _resume, "let the processes of a paused container go on")
+    one = verb("update", _update, "change the limits of a container")
+    one.add_argument("-r", "--resources", default="", help="file with linux.resources; - for standard input")
+    one.add_argument("--memory", type=int, help="bytes")
+    one.add_argument("--pids-limit", type=int)
+    one.add_argument("--cpu-quota", type=int, help="microseconds")
+    one.add_argument("--cpu-period", type=int, help="microseconds")
+    for name in (
+        "--cpu-share",
+        "--cpu-shares",
+        "--memory-swap",
+        "--memory-reservation",
+        "--blkio-weight",
+        "--cpuset-cpus",
+    ):
+        one.add_argument(name, help=argparse.SUPPRESS)  # without an effect
     one = verb("events", _events, "print what a container uses")
     one.add_argument("--stats", action="store_true")
     one.add_argument("--interval", default="5s")
@@ -199,6 +216,27 @@ def _ps(call: Call, given: argparse.Namespace) -> None:
         _print_line("PID")
         for pid in pids:
             _print_line(str(pid))
+
+
+def _pause(call: Call, given: argparse.Namespace) -> None:
+    verbs.pause(call, given.id)
+
+
+def _resume(call: Call, given: argparse.Namespace) -> None:
+    verbs.resume(call, given.id)
+
+
+def _update(call: Call, given: argparse.Namespace) -> None:
+    if given.resources:
+        text = sys.stdin.buffer.read() if given.resources == "-" else Path(given.resources).read_bytes()
+        resources = spec.parse(text, spec.Resources, given.resources)
+    else:
+        resources = spec.Resources(
+            memory=spec.Memory(limit=given.memory),
+            cpu=spec.Cpu(quota=given.cpu_quota, period=given.cpu_period),
+            pids=None if given.pids_limit is None else spec.Pids(limit=given.pids_limit),
+        )
+    verbs.update(call, given.id, resources)
 
 
 def _events(call: Call, given: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGKILL
+from threading import Thread
 from typing import Any
 
 import vc_core
@@ -20,6 +21,7 @@ from vc_core import (
     ContainerNotFoundError,
     PodNotFoundError,
     StateError,
+    SupervisorLostError,
     VCError,
 )
 from vc_runtime import cgroups, hooks, program, shims, spec, translate
@@ -29,6 +31,9 @@ from vc_runtime.records import Home, Record, Root
 
 #: Seconds for a shim that is killed to end.
 _KILL_TIMEOUT = 10.0
+
+#: The states of a container whose processes exist.
+_ALIVE = (vc_core.State.RUNNING, vc_core.State.PAUSED)
 
 #: Exit code of a process whose own is not available.
 LOST = 255
@@ -200,7 +205,7 @@ def attend(call: Call, container_id: str, sock: socket.socket) -> None:
     record = call.root.home(container_id).read()
     streams = shims.receive_streams(sock)
     try:
-        code = vc_core.wait_container(record.pod, record.container)
+        code = _attached(record, streams)
     except VCError as error:
         call.log.error(str(error))
         code = LOST
@@ -209,15 +214,40 @@ def attend(call: Call, container_id: str, sock: socket.socket) -> None:
     sock.send(f"exit {code}".encode())
 
 
+def _attached(record: Record, streams: shims.Streams) -> int:
+    """Copy what a container writes from now on to a shim's streams, and return its exit code once it ended.
+
+    A supervisor that is lost meanwhile is replaced again.
+    """
+    while vc_core.status_container(record.pod, record.container).state in _ALIVE:
+        with suppress(SupervisorLostError), vc_core.attach_container(record.pod, record.container) as process:
+            pairs = [(process.stdout, streams.fds[1]), (process.stderr, streams.fds[2])]
+            copying = [Thread(target=_copy, args=pair, daemon=True) for pair in pairs if None not in pair]
+            for one in copying:
+                one.start()
+            process.wait()
+            for one in copying:
+                one.join()
+    return vc_core.wait_container(record.pod, record.container)
+
+
+def _copy(reader: vc_core.ProcessReader, fd: int) -> None:
+    """Copy until the end, or until the engine does not read any more."""
+    with suppress(OSError):
+        for line in reader:
+            while line:
+                line = line[os.write(fd, line) :]
+
+
 def ended(call: Call, container_id: str) -> None:
-    """End the VM of a container whose shim has ended and that nobody deletes, or if others run there, what runs of it."""
+    """End the VM of a container whose shim has ended and that nobody deletes, or what runs of it beside others."""
     home = call.root.home(container_id)
     with suppress(NoSuchContainer, PodNotFoundError), home.locked():
         record = home.read()
         if record.status != "stopped":
             return
         containers = vc_core.status_pod(record.pod).containers
-        running = {one.id for one in containers if one.state is vc_core.State.RUNNING}
+        running = {one.id for one in containers if one.state in _ALIVE}
         if not running - {record.container}:
             vc_core.delete_pod(record.pod, force=True)
         elif record.container in running:
@@ -347,6 +377,40 @@ def _usage(usage: vc_core.ContainerUsage) -> dict[str, Any]:
         "memory": {"usage": memory, "cache": usage.memory_cache or 0},
         "pids": {"current": usage.pids or 0},
     }
+
+
+# -- what changes containers ------------------------------------------------------------------------------------------
+
+
+def pause(call: Call, container_id: str) -> None:
+    """Suspend the processes of a running container."""
+    _set_paused(call, container_id, paused=True)
+
+
+def resume(call: Call, container_id: str) -> None:
+    """Let the processes of a paused container go on."""
+    _set_paused(call, container_id, paused=False)
+
+
+def _set_paused(call: Call, container_id: str, *, paused: bool) -> None:
+    home = call.root.home(container_id)
+    with home.locked():
+        record = home.read()
+        if record.status != ("running" if paused else "paused"):
+            raise RuntimeFault(
+                f"cannot {'pause' if paused else 'resume'} container {container_id}: it is {record.status}"
+            )
+        change = vc_core.pause_container if paused else vc_core.resume_container
+        change(record.pod, record.container)
+        record.paused = paused
+        home.write(record)
+
+
+def update(call: Call, container_id: str, resources: spec.Resources) -> None:
+    """Change the limits of a container; those that are not given stay. Its VM keeps its size."""
+    record = call.root.home(container_id).read()
+    memory, pids, cpus = translate.limits(resources)
+    vc_core.update_container(record.pod, record.container, memory=memory, pids=pids, cpus=cpus)
 
 
 # -- delete ------------------------------------------------------------------------------------------------------------
