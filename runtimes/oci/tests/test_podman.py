@@ -135,7 +135,7 @@ def test_a_paused_container_stands_still_until_it_is_resumed(podman: Podman, run
 def test_limits_change_while_a_container_runs(podman: Podman, running: str) -> None:
     container = podman("inspect", "--format", "{{.Id}}", running)
     resources = '{"memory": {"limit": 67108864}, "pids": {"limit": 77}}'
-    command = [podman.runtime, "update", "--resources", "-", container]
+    command = [str(podman.runtime), "update", "--resources", "-", container]
     subprocess.run(command, input=resources, encoding="utf-8", check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIRTCONTAINERS_ROOT", str(podman.top / "vc"))
