@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import vc_core
-from vc_runtime import cgroups, hooks, network, shims, verbs
+from vc_runtime import cgroups, creation, hooks, network, shims
 from vc_runtime.main import main
 from vc_runtime.records import Home, Root
 
@@ -62,7 +62,7 @@ def delete(root: Root) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Home, "write"), (shims, "spawn"), (cgroups, "join"), (hooks, "run"), (verbs, "_write_pid")],
+    [(Home, "write"), (shims, "spawn"), (cgroups, "join"), (hooks, "run"), (creation, "write_pid")],
     ids=["before the record", "before the shim", "before its group", "before hooks", "before the pid file"],
 )
 def test_a_create_that_is_killed_leaves_nothing_after_a_delete(

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vc_core import VCError, __version__
-from vc_runtime import documents, spec, verbs
+from vc_runtime import attendance, commands, creation, deletion, documents, spec, verbs
+from vc_runtime.calls import Call
 from vc_runtime.faults import Log, RuntimeFault
 from vc_runtime.records import Root
-from vc_runtime.verbs import Call
 
 #: Where the attendant of a shim leaves its socket.
 _ATTENDANT_FD = 3
@@ -134,12 +134,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _create(call: Call, given: argparse.Namespace) -> None:
     _no_descriptors(given)
-    verbs.create(call, given.id, given.bundle, given.pid_file, given.console_socket)
+    creation.create(call, given.id, given.bundle, given.pid_file, given.console_socket)
 
 
 def _run(call: Call, given: argparse.Namespace) -> int:
     _no_descriptors(given)
-    return verbs.run(call, given.id, given.bundle, given.pid_file, given.console_socket, given.detach)
+    return creation.run(call, given.id, given.bundle, given.pid_file, given.console_socket, given.detach)
 
 
 def _no_descriptors(given: argparse.Namespace) -> None:
@@ -148,7 +148,7 @@ def _no_descriptors(given: argparse.Namespace) -> None:
 
 
 def _start(call: Call, given: argparse.Namespace) -> None:
-    verbs.start(call, given.id)
+    creation.start(call, given.id)
 
 
 def _state(call: Call, given: argparse.Namespace) -> None:
@@ -170,7 +170,7 @@ def _signal(text: str) -> int:
 
 
 def _delete(call: Call, given: argparse.Namespace) -> None:
-    verbs.delete(call, given.id, given.force)
+    deletion.delete(call, given.id, given.force)
 
 
 def _exec(call: Call, given: argparse.Namespace) -> int:
@@ -178,14 +178,14 @@ def _exec(call: Call, given: argparse.Namespace) -> int:
     if given.process is not None:
         process = spec.read(given.process, spec.Process)
     else:
-        process = verbs.process_of(call, given.id)
+        process = commands.process_of(call, given.id)
         process.args = [one for index, one in enumerate(given.args) if index or one != "--"]
         process.env += given.env
         process.cwd = given.cwd or process.cwd
         if given.user:
             process.user = _user(given.user)
     process.terminal = process.terminal or given.tty
-    return verbs.exec_(call, given.id, process, given.pid_file, given.console_socket, given.detach)
+    return commands.exec_(call, given.id, process, given.pid_file, given.console_socket, given.detach)
 
 
 def _user(text: str) -> spec.User:
@@ -249,9 +249,9 @@ def _attend(call: Call, given: argparse.Namespace) -> None:
     try:
         sock = socket.socket(fileno=_ATTENDANT_FD)
     except OSError:  # the shim has ended
-        return verbs.ended(call, given.id)
+        return attendance.ended(call, given.id)
     with sock:
-        return verbs.attend(call, given.id, sock)
+        return attendance.attend(call, given.id, sock)
 
 
 def _refuse(call: Call, given: argparse.Namespace) -> None:
