@@ -190,8 +190,10 @@ def test_the_containers_of_a_pod_share_one_vm_although_they_are_mounted_later(po
     podman("run", "--detach", "--pod", "both", "--name", "one", IMAGE, "sleep", "100001")
     (made,) = pods(podman)
     volume = f"{tmp_path}:/data"
-    seen = podman("run", "--rm", "--pod", "both", "--volume", volume, IMAGE, "sh", "-c", "ps; echo kept >/data/file")
-    assert "sleep 100001" in seen
+    boot = "/proc/sys/kernel/random/boot_id"
+    script = f"cat {boot}; echo kept >/data/file"
+    seen = podman("run", "--rm", "--pod", "both", "--volume", volume, IMAGE, "sh", "-c", script)
+    assert seen == podman("exec", "one", "cat", boot)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "kept\n"
     assert pods(podman) == [made]
     podman("pod", "rm", "--force", "--time", "0", "both")
