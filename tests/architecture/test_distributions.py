@@ -76,7 +76,7 @@ def test_the_all_in_one_distribution_brings_the_core_and_the_default_drivers_of_
 @each(ALL_IN_ONE, CORE, *PLUGINS, *RUNTIMES)
 def test_every_requirement_has_a_lower_and_an_upper_bound(folder: Path) -> None:
     for requirement in settings(folder)["project"]["dependencies"]:
-        assert re.fullmatch(r"[a-z.-]+(\[[a-z]+\])?>=[0-9.]+,<[0-9.]+", requirement), requirement
+        assert re.fullmatch(r"[a-z0-9.-]+(\[[a-z]+\])?>=[0-9.]+,<[0-9.]+", requirement), requirement
 
 
 @each(CORE, *PLUGINS, *RUNTIMES)
@@ -148,7 +148,7 @@ def test_a_plugin_keeps_the_contract_of_its_kind(folder: Path) -> None:
 @each(CORE, *PLUGINS, *RUNTIMES)
 def test_every_dependency_is_explained_with_its_range(folder: Path) -> None:
     page = (ROOT / "docs" / "explanation" / "dependencies.md").read_text(encoding="utf-8")
-    explained = dict(re.findall(r"^\| ([a-z.-]+) \| `(\S+)` \|", page, flags=re.MULTILINE))
+    explained = dict(re.findall(r"^\| ([a-z0-9.-]+) \| `(\S+)` \|", page, flags=re.MULTILINE))
     for requirement in settings(folder)["project"]["dependencies"]:
         name, bounds = requirement.split(">=")
         assert name == "vc-core" or explained.get(name) == f">={bounds}", f"dependencies.md must explain {requirement}"

@@ -52,6 +52,7 @@ PRESENT = {
         "ln",
         "ls",
         "mkdir",
+        "mktemp",
         "printf",
         "read",
         "sed",
@@ -60,8 +61,8 @@ PRESENT = {
         "test",
         "xargs",
     ),
-    *("tail", "tar", "tee", "touch", "true", "truncate", "wait"),
-    *("virtc", "pip", "pytest", "python3", "try"),
+    *("tail", "tar", "tee", "touch", "true", "truncate", "uname", "wait", "wc"),
+    *("virtc", "vc-runtime", "vm-podman", "pip", "pytest", "python3", "try"),
 }
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)

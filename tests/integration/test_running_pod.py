@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 import vc_core as vc
 from vc_core.testing.slowness import within
 
-from .conftest import supervisors, virtc
+from .conftest import container, supervisors, virtc
 
 pytestmark = [pytest.mark.vm, pytest.mark.root]
 
@@ -274,3 +276,27 @@ def test_a_container_in_the_foreground_that_takes_too_long_is_killed(pod: vc.Pod
         assert pod.container("slow").wait() == 137
     finally:
         pod.container("slow").delete(force=True)
+
+
+@pytest.mark.hypervisors("qemu")
+@pytest.mark.needs("mount namespaces")
+def test_a_container_can_have_a_root_and_a_mount_that_were_mounted_after_the_pod_started(
+    pod: vc.Pod, bundle: Path, tmp_path: Path
+) -> None:
+    later = tmp_path / "later"
+    later.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", later], check=True)
+    try:
+        shutil.copytree(bundle / "rootfs", later / "rootfs", symlinks=True)
+        (later / "data").mkdir()
+        (later / "data/file").write_text("of later", encoding="utf-8")
+        joining = replace(
+            container(later, "cat", "/data/file", container_id="joins"), mounts=[vc.Mount(str(later / "data"), "/data")]
+        )
+        with pod.create_container(joining).open() as process:
+            assert process.stdout
+            assert process.stdout.read() == b"of later"
+            assert process.wait() == 0
+        pod.container("joins").delete()
+    finally:
+        subprocess.run(["umount", later], check=True)

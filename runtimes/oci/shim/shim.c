@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -35,6 +36,9 @@
 
 /* Exit code when the process' own is not available. */
 enum { LOST = 255 };
+
+/* Milliseconds for the engine to delete a container whose shim has ended, before its VM is ended. */
+enum { DELETED_WITHIN = 10000 };
 
 enum { PACKET_MAX = 192 * 1024, COPY_MAX = 16 * 1024 };
 
@@ -57,10 +61,11 @@ struct options {
 	int peer; /* or a socket that is connected already */
 	int console; /* connected console socket, for a process on a terminal */
 	const char *root; /* the container's root directory, or NULL */
+	const char *home;  /* directory of the container's record, with a command line after -- */
 	char **again; /* command line that makes another connection, or NULL */
 };
 
-static struct options options = {-1, -1, -1, -1, -1, -1, NULL, NULL};
+static struct options options = {-1, -1, -1, -1, -1, -1, NULL, NULL, NULL};
 
 static int attendant = -1; /* socket to the attendant */
 static int connection = -1; /* to the process in the guest */
@@ -121,6 +126,8 @@ static void read_options(int argc, char **argv)
 			options.console = number(value);
 		else if (strcmp(name, "--root") == 0)
 			options.root = value;
+		else if (strcmp(name, "--home") == 0)
+			options.home = value;
 		else {
 			fprintf(stderr, "shim: unknown option %s\n", name);
 			exit(2);
@@ -228,7 +235,40 @@ static void open_terminal(void)
 
 /* -- the attendant -------------------------------------------------------------------------------------------------- */
 
-/* Wait until the shim asks for another connection, and run what makes one, as often as it asks. */
+/* Wait until the container is deleted, as engines do when the shim has ended; return whether it was. */
+static bool was_deleted(void)
+{
+	int watch = inotify_init1(IN_CLOEXEC);
+	if (watch < 0 || inotify_add_watch(watch, options.home, IN_DELETE_SELF) < 0)
+		return true;
+	struct pollfd one = {watch, POLLIN, 0};
+	return poll(&one, 1, DELETED_WITHIN) > 0;
+}
+
+/* Run the command that looks after the container, with a socket to the shim as descriptor 3, or without. */
+static void help(int peer)
+{
+	pid_t helper = fork();
+	if (helper == 0) {
+		sigset_t none;
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		if (peer == 3) /* dup2 would leave its flag as it is */
+			fcntl(peer, F_SETFD, 0);
+		else if (peer >= 0)
+			dup2(peer, 3);
+		else
+			close(3);
+		execvp(options.again[0], options.again);
+		_exit(127);
+	}
+	if (peer >= 0)
+		close(peer);
+	while (helper > 0 && waitpid(helper, NULL, 0) < 0 && errno == EINTR)
+		continue;
+}
+
+/* Run what connects the shim anew, as often as it asks, and what ends its VM when nobody deletes the container. */
 static _Noreturn void attend(int shim)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -240,26 +280,15 @@ static _Noreturn void attend(int shim)
 	for (;;) {
 		int peer;
 		ssize_t length = receive_packet(shim, &peer);
-		if (length < 0)
-			continue;
-		if (length == 0 || peer < 0)
-			_exit(0);
-		pid_t helper = fork();
-		if (helper == 0) {
-			sigset_t none;
-			sigemptyset(&none);
-			sigprocmask(SIG_SETMASK, &none, NULL);
-			if (peer == 3) /* which the command takes; dup2 would leave its flag as it is */
-				fcntl(peer, F_SETFD, 0);
-			else
-				dup2(peer, 3);
-			execvp(options.again[0], options.again);
-			_exit(127);
-		}
-		close(peer);
-		while (helper > 0 && waitpid(helper, NULL, 0) < 0 && errno == EINTR)
-			continue;
+		if (length > 0 && peer >= 0)
+			help(peer);
+		if (length == 0)
+			break;
 	}
+	close(shim);
+	if (!was_deleted())
+		help(-1);
+	_exit(0);
 }
 
 /* -- the process' streams and connection -------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 #: Seconds for one command of podman, in which a VM may boot.
 TIMEOUT = 120.0
@@ -28,13 +29,13 @@ firewall_driver = "iptables"
 
 
 class Podman:
-    """One podman. ``network``: the path of its network namespace."""
+    """One podman. ``run``: the directory of its sockets. ``network``: the path of its network namespace."""
 
-    def __init__(self, top: Path, network: str) -> None:
+    def __init__(self, top: Path, run: str, network: str) -> None:
         self.top, self.network = top, network
         self.runtime = top / "vc-runtime"
         self.records = top / "records"
-        self._options = ["--root", str(top / "root"), "--runroot", str(top / "run"), "--tmpdir", str(top / "tmp")]
+        self._options = ["--root", str(top / "root"), "--runroot", run, "--tmpdir", run]
         self._options += ["--network-config-dir", str(top / "net"), "--storage-driver", "overlay"]
         self._options += ["--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", str(self.runtime)]
 
@@ -82,7 +83,7 @@ class Podman:
 @contextmanager
 def podman(top: Path) -> Iterator[Podman]:
     """Make a podman below a directory; all of its containers are removed at the end."""
-    for name in ("root", "run", "tmp", "net", "records"):
+    for name in ("root", "net", "records"):
         (top / name).mkdir()
     (top / "containers.conf").write_text(_CONTAINERS_CONF, encoding="utf-8")
     program = f"{sys.executable} -m vc_runtime.main --root {top}/records"
@@ -91,12 +92,13 @@ def podman(top: Path) -> Iterator[Podman]:
         encoding="utf-8",
     )
     (top / "vc-runtime").chmod(0o755)
-    with subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", "echo; exec sleep 100000"], stdout=subprocess.PIPE
-    ) as holder:
+    with (
+        TemporaryDirectory(prefix="vc-", dir="/tmp", ignore_cleanup_errors=True) as run,  # podman wants a short name
+        subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 100000"], stdout=subprocess.PIPE) as holder,
+    ):
         assert holder.stdout is not None
         holder.stdout.readline()
-        made = Podman(top, f"/proc/{holder.pid}/ns/net")
+        made = Podman(top, run, f"/proc/{holder.pid}/ns/net")
         try:
             subprocess.run(["nsenter", f"--net=/proc/{holder.pid}/ns/net", "ip", "link", "set", "lo", "up"], check=True)
             _make_image(made)

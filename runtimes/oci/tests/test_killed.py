@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import vc_core
-from vc_runtime import cgroups, hooks, network, shims, verbs
+from vc_runtime import cgroups, creation, hooks, network, shims
 from vc_runtime.main import main
 from vc_runtime.records import Home, Root
 
@@ -62,7 +62,7 @@ def delete(root: Root) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Home, "write"), (shims, "spawn"), (cgroups, "join"), (hooks, "run"), (verbs, "_write_pid")],
+    [(Home, "write"), (shims, "spawn"), (cgroups, "join"), (hooks, "run"), (creation, "write_pid")],
     ids=["before the record", "before the shim", "before its group", "before hooks", "before the pid file"],
 )
 def test_a_create_that_is_killed_leaves_nothing_after_a_delete(
@@ -95,12 +95,24 @@ def test_a_start_that_is_killed_leaves_nothing_after_a_delete(
     delete(root)
 
 
-@pytest.mark.vm
-def test_a_shim_that_is_killed_leaves_nothing_after_a_delete(root: Root, created: None) -> None:
-    if not (pid := os.fork()):  # start enters the container's network namespace
-        os._exit(main(["--root", str(root.path), "start", "c1"]))
+def performed(root: Root, *arguments: str) -> None:
+    """Perform a verb in a process of its own: some enter namespaces, or close descriptors."""
+    if not (pid := os.fork()):
+        os.closerange(3, 4)
+        os._exit(main(["--root", str(root.path), *arguments]))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.vm
+def test_a_vm_ends_with_its_shim_although_nobody_deletes_the_container_which_can_be_deleted_later(
+    root: Root, created: None
+) -> None:
+    performed(root, "start", "c1")
+    performed(root, "attend", "c1")
+    assert len(vc_core.list_pods()) == 1, "it ended although its shim is alive"
     shim = root.home("c1").read().shim
     assert shim is not None
     shim.process.send(signal.SIGKILL)
+    performed(root, "attend", "c1")
+    assert vc_core.list_pods() == []
     delete(root)

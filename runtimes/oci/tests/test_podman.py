@@ -122,6 +122,27 @@ def test_the_state_is_what_the_specification_names(podman: Podman, running: str)
     assert str(state["pid"]) == podman("inspect", "--format", "{{.State.Pid}}", running)
 
 
+def test_a_paused_container_stands_still_until_it_is_resumed(podman: Podman, running: str) -> None:
+    podman("pause", running)
+    before = podman("logs", running)
+    assert podman("inspect", "--format", "{{.State.Status}}", running) == "paused"
+    assert podman.run("exec", running, "true", check=False).returncode != 0
+    assert podman("logs", running) == before
+    podman("unpause", running)
+    assert podman("exec", running, "echo", "on") == "on"
+
+
+def test_limits_change_while_a_container_runs(podman: Podman, running: str) -> None:
+    container = podman("inspect", "--format", "{{.Id}}", running)
+    resources = '{"memory": {"limit": 67108864}, "pids": {"limit": 77}}'
+    command = [str(podman.runtime), "update", "--resources", "-", container]
+    subprocess.run(command, input=resources, encoding="utf-8", check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIRTCONTAINERS_ROOT", str(podman.top / "vc"))
+        (changed,) = vc_core.inspect_pod(container).containers
+    assert (changed.memory, changed.pids) == (64, 77)
+
+
 def test_a_container_goes_on_when_its_supervisor_is_killed_and_ends_with_its_own_code(
     podman: Podman, running: str
 ) -> None:
@@ -132,6 +153,10 @@ def test_a_container_goes_on_when_its_supervisor_is_killed_and_ends_with_its_own
     os.kill(supervisor, signal.SIGKILL)
     assert podman("exec", running, "echo", "still here") == "still here"
     assert Path(f"/proc/{shim}").exists()
+    seen = podman("logs", running)
+    deadline = time.monotonic() + TIMEOUT
+    while podman("logs", running) == seen:
+        assert time.monotonic() < deadline, "its output does not reach the engine any more"
     podman("stop", "--time", "30", running)
     assert podman("wait", running) == "9"
 
@@ -165,8 +190,10 @@ def test_the_containers_of_a_pod_share_one_vm_although_they_are_mounted_later(po
     podman("run", "--detach", "--pod", "both", "--name", "one", IMAGE, "sleep", "100001")
     (made,) = pods(podman)
     volume = f"{tmp_path}:/data"
-    seen = podman("run", "--rm", "--pod", "both", "--volume", volume, IMAGE, "sh", "-c", "ps; echo kept >/data/file")
-    assert "sleep 100001" in seen
+    boot = "/proc/sys/kernel/random/boot_id"
+    script = f"cat {boot}; echo kept >/data/file"
+    seen = podman("run", "--rm", "--pod", "both", "--volume", volume, IMAGE, "sh", "-c", script)
+    assert seen == podman("exec", "one", "cat", boot)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "kept\n"
     assert pods(podman) == [made]
     podman("pod", "rm", "--force", "--time", "0", "both")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vc_core import CapabilitySets, EnvVar, Mount, Resources, RLimit
+from vc_core import CapabilitySets, DeviceNode, EnvVar, Mount, Resources, RLimit
 from vc_runtime import spec, translate
 from vc_runtime.faults import Refused, RuntimeFault
 
@@ -146,6 +146,23 @@ def test_a_tmpfs_is_one_of_the_vm_s_memory(bundle: Make, options: list[str], siz
     assert mount == Mount(target="/scratch", type="tmpfs", size=size, mode=mode, options=["noexec"])
 
 
+def test_devices_of_which_the_guest_has_the_driver_are_in_the_container(bundle: Make) -> None:
+    devices = [{"path": "/dev/fuse", "type": "c", "fileMode": 0o600, "uid": 3}, {"path": "/dev/null", "type": "c"}]
+    container = translated(bundle(linux={"devices": devices})).container
+    assert list(container.devices) == [DeviceNode(path="/dev/fuse", major=10, minor=229, mode=0o600, uid=3)]
+
+
+def test_a_quota_of_processor_time_is_a_number_of_processors(bundle: Make) -> None:
+    made = translated(bundle(linux={"resources": {"cpu": {"quota": 150_000, "period": 100_000}}}))
+    assert (made.container.cpus, made.pod.vm_config.vcpus) == (1.5, 2)
+
+
+def test_limits_that_are_not_given_stay_in_an_update() -> None:
+    assert translate.limits(spec.Resources()) == (None, None, None)
+    given = spec.Resources(memory=spec.Memory(limit=2**20), cpu=spec.Cpu(quota=-1), pids=spec.Pids(limit=-1))
+    assert translate.limits(given) == (1, 0, 0.0)
+
+
 def test_an_annotation_that_is_no_number_is_refused_by_name(bundle: Make) -> None:
     with pytest.raises(RuntimeFault, match=r"annotation io\.virtcontainers\.vcpus is 'many'; give a whole number"):
         translated(bundle(annotations={translate.VCPUS: "many"}))
@@ -189,7 +206,7 @@ def test_a_mount_whose_source_is_missing_is_refused_in_the_words_that_engines_ex
         ({"linux": {"namespaces": [{"type": "pid"}, {"type": "ipc"}]}}, "cannot have the host's network"),
         ({"linux": {"namespaces": [{"type": "network"}, {"type": "ipc"}]}}, "cannot see the host's processes"),
         ({"linux": {"namespaces": [{"type": "network"}, {"type": "pid"}]}}, "cannot have the host's IPC"),
-        ({"linux": {"devices": [{"path": "/dev/fuse", "type": "c"}]}}, "device /dev/fuse of the host"),
+        ({"linux": {"devices": [{"path": "/dev/sda", "type": "b"}]}}, "device /dev/sda of the host"),
         (
             {
                 "linux": {

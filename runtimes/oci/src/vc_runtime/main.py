@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vc_core import VCError, __version__
-from vc_runtime import documents, spec, verbs
+from vc_runtime import attendance, commands, creation, deletion, documents, spec, verbs
+from vc_runtime.calls import Call
 from vc_runtime.faults import Log, RuntimeFault
 from vc_runtime.records import Root
-from vc_runtime.verbs import Call
 
 #: Where the attendant of a shim leaves its socket.
 _ATTENDANT_FD = 3
@@ -103,6 +103,23 @@ def _parser() -> argparse.ArgumentParser:
     one = verb("ps", _ps, "print the processes that stand for a container")
     one.add_argument("-f", "--format", choices=["table", "json"], default="table")
     one.add_argument("args", nargs=argparse.REMAINDER)
+    verb("pause", _pause, "suspend the processes of a container")
+    verb("resume", _resume, "let the processes of a paused container go on")
+    one = verb("update", _update, "change the limits of a container")
+    one.add_argument("-r", "--resources", default="", help="file with linux.resources; - for standard input")
+    one.add_argument("--memory", type=int, help="bytes")
+    one.add_argument("--pids-limit", type=int)
+    one.add_argument("--cpu-quota", type=int, help="microseconds")
+    one.add_argument("--cpu-period", type=int, help="microseconds")
+    for name in (
+        "--cpu-share",
+        "--cpu-shares",
+        "--memory-swap",
+        "--memory-reservation",
+        "--blkio-weight",
+        "--cpuset-cpus",
+    ):
+        one.add_argument(name, help=argparse.SUPPRESS)  # without an effect
     one = verb("events", _events, "print what a container uses")
     one.add_argument("--stats", action="store_true")
     one.add_argument("--interval", default="5s")
@@ -117,12 +134,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _create(call: Call, given: argparse.Namespace) -> None:
     _no_descriptors(given)
-    verbs.create(call, given.id, given.bundle, given.pid_file, given.console_socket)
+    creation.create(call, given.id, given.bundle, given.pid_file, given.console_socket)
 
 
 def _run(call: Call, given: argparse.Namespace) -> int:
     _no_descriptors(given)
-    return verbs.run(call, given.id, given.bundle, given.pid_file, given.console_socket, given.detach)
+    return creation.run(call, given.id, given.bundle, given.pid_file, given.console_socket, given.detach)
 
 
 def _no_descriptors(given: argparse.Namespace) -> None:
@@ -131,7 +148,7 @@ def _no_descriptors(given: argparse.Namespace) -> None:
 
 
 def _start(call: Call, given: argparse.Namespace) -> None:
-    verbs.start(call, given.id)
+    creation.start(call, given.id)
 
 
 def _state(call: Call, given: argparse.Namespace) -> None:
@@ -153,7 +170,7 @@ def _signal(text: str) -> int:
 
 
 def _delete(call: Call, given: argparse.Namespace) -> None:
-    verbs.delete(call, given.id, given.force)
+    deletion.delete(call, given.id, given.force)
 
 
 def _exec(call: Call, given: argparse.Namespace) -> int:
@@ -161,14 +178,14 @@ def _exec(call: Call, given: argparse.Namespace) -> int:
     if given.process is not None:
         process = spec.read(given.process, spec.Process)
     else:
-        process = verbs.process_of(call, given.id)
+        process = commands.process_of(call, given.id)
         process.args = [one for index, one in enumerate(given.args) if index or one != "--"]
         process.env += given.env
         process.cwd = given.cwd or process.cwd
         if given.user:
             process.user = _user(given.user)
     process.terminal = process.terminal or given.tty
-    return verbs.exec_(call, given.id, process, given.pid_file, given.console_socket, given.detach)
+    return commands.exec_(call, given.id, process, given.pid_file, given.console_socket, given.detach)
 
 
 def _user(text: str) -> spec.User:
@@ -201,6 +218,27 @@ def _ps(call: Call, given: argparse.Namespace) -> None:
             _print_line(str(pid))
 
 
+def _pause(call: Call, given: argparse.Namespace) -> None:
+    verbs.pause(call, given.id)
+
+
+def _resume(call: Call, given: argparse.Namespace) -> None:
+    verbs.resume(call, given.id)
+
+
+def _update(call: Call, given: argparse.Namespace) -> None:
+    if given.resources:
+        text = sys.stdin.buffer.read() if given.resources == "-" else Path(given.resources).read_bytes()
+        resources = spec.parse(text, spec.Resources, given.resources)
+    else:
+        resources = spec.Resources(
+            memory=spec.Memory(limit=given.memory),
+            cpu=spec.Cpu(quota=given.cpu_quota, period=given.cpu_period),
+            pids=None if given.pids_limit is None else spec.Pids(limit=given.pids_limit),
+        )
+    verbs.update(call, given.id, resources)
+
+
 def _events(call: Call, given: argparse.Namespace) -> None:
     if not given.stats:
         raise RuntimeFault("events without --stats is not supported; give --stats")
@@ -208,8 +246,12 @@ def _events(call: Call, given: argparse.Namespace) -> None:
 
 
 def _attend(call: Call, given: argparse.Namespace) -> None:
-    with socket.socket(fileno=_ATTENDANT_FD) as sock:
-        verbs.attend(call, given.id, sock)
+    try:
+        sock = socket.socket(fileno=_ATTENDANT_FD)
+    except OSError:  # the shim has ended
+        return attendance.ended(call, given.id)
+    with sock:
+        return attendance.attend(call, given.id, sock)
 
 
 def _refuse(call: Call, given: argparse.Namespace) -> None:

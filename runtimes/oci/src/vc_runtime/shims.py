@@ -67,6 +67,7 @@ def spawn(
     network: int | None,
     console: socket.socket | None,
     root: Path | None,
+    home: Path | None = None,
     again: Sequence[str] = (),
     stdio: int | None = None,
 ) -> Started:
@@ -74,7 +75,8 @@ def spawn(
 
     ``sock``: on which ``start`` connects if ``listens``, else a connection. ``network``: descriptor of its network
     namespace, None for a new one. ``console``: to which it sends a terminal of its own. ``root``: its root directory.
-    ``again``: the command line that connects it anew when the supervisor was lost; its descriptor 3 is a socket.
+    ``again``: the command line that connects it anew when the supervisor was lost, and its descriptor 3 is a socket; or
+    that ends the VM, when it has ended and its container, in the directory ``home``, is not deleted.
     Raises RuntimeFault.
     """
     (reads, report), (confirm, confirms) = os.pipe(), os.pipe()
@@ -88,6 +90,8 @@ def spawn(
         line += [name, str(fd)]
     if root is not None:
         line += ["--root", str(root)]
+    if home is not None:
+        line += ["--home", str(home)]
     if again:
         line += ["--", *again]
     try:

@@ -132,6 +132,9 @@ class Device(_Camel):
 
     path: str
     type: str = ""
+    file_mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
 
 
 class Linux(_Camel):

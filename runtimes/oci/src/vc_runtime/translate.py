@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vc_core import CapabilitySets, Cmd, ContainerConfig, EnvVar, Mount, PodConfig, RLimit, VCError
+from vc_core import CapabilitySets, Cmd, ContainerConfig, DeviceNode, EnvVar, Mount, PodConfig, RLimit, VCError
 from vc_core import Resources as Size
 from vc_runtime import spec as oci
 from vc_runtime.faults import Refused, RuntimeFault
@@ -28,6 +28,9 @@ _SANDBOX_QUOTA, _SANDBOX_PERIOD = "io.kubernetes.cri.sandbox-cpu-quota", "io.kub
 
 #: Annotations that name the container whose VM a container shares: of the CRI, and of podman and cri-o.
 _SANDBOXES = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID")
+
+#: Microseconds in which a quota of processor time counts, unless a period is given (cpu.max of the kernel).
+_CPU_PERIOD = 100_000
 
 #: MiB that a VM has beside what its containers may use: kernel, agent, page tables.
 OVERHEAD = 128
@@ -59,6 +62,11 @@ _ENGINE_FILES = frozenset({"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/
 _OWN_DEVICES = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"})
 
 
+#: Device nodes that a container can have besides, because the guest's kernel has their drivers: major and minor number
+#: (admin-guide/devices.txt of Linux).
+_GUEST_DEVICES = {"/dev/fuse": (10, 229), "/dev/net/tun": (10, 200)}
+
+
 @dataclass(frozen=True, slots=True)
 class Translated:
     """A container for vc_core, a pod for it alone or to begin with, and a sentence for each thing that is left out."""
@@ -88,7 +96,7 @@ def check(spec: oci.Spec) -> None:
         raise Refused("a container in a virtual machine cannot have the host's IPC; give it an ipc namespace")
     if (user := spec.namespace("user")) is not None and (user.path or spec.linux.uid_mappings):
         raise Refused("a virtual machine has user ids of its own; run the container without a user namespace")
-    if given := [one.path for one in spec.linux.devices if one.path not in _OWN_DEVICES]:
+    if given := [one.path for one in spec.linux.devices if one.path not in {*_OWN_DEVICES, *_GUEST_DEVICES}]:
         raise Refused(f"device {given[0]} of the host cannot be in a virtual machine; run the container without it")
 
 
@@ -98,7 +106,7 @@ def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
     assert process is not None
     assert root is not None
     notes: list[str] = []
-    resources = spec.linux.resources or oci.Resources()
+    memory, pids, cpus = limits(spec.linux.resources or oci.Resources())
     try:
         container = ContainerConfig(
             id=container_id,
@@ -106,13 +114,15 @@ def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
             cmd=command(process),
             read_only=root.readonly,
             mounts=_mounts(spec.mounts, bundle, notes),
-            memory=_mib(resources.memory.limit if resources.memory else None),
-            pids=max(resources.pids.limit, 0) if resources.pids else 0,
+            memory=memory or 0,
+            pids=pids or 0,
+            cpus=cpus or 0.0,
             capabilities=_names(process.capabilities.bounding if process.capabilities else None),
             rlimits=_rlimits(process.rlimits),
             no_new_privs=process.no_new_privileges,
             masked_paths=_in_container(spec.linux.masked_paths),
             read_only_paths=_in_container(spec.linux.readonly_paths),
+            devices=_devices(spec.linux.devices),
             pid_namespace="pod" if _pid_path(spec) else "own",
         )
         pod = _pod(spec, notes)
@@ -120,6 +130,16 @@ def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
         raise RuntimeFault(str(error)) from error
     _note_the_rest(spec, notes)
     return Translated(container, pod, tuple(notes))
+
+
+def limits(resources: oci.Resources) -> tuple[int | None, int | None, float | None]:
+    """Return MiB of memory, processes and processors; 0 for no limit, None for what the resources do not say."""
+    memory, pids, cpu = resources.memory, resources.pids, resources.cpu
+    return (
+        None if memory is None or memory.limit is None else _mib(memory.limit),
+        None if pids is None else max(pids.limit, 0),
+        None if cpu is None or cpu.quota is None else max(cpu.quota, 0) / (cpu.period or _CPU_PERIOD),
+    )
 
 
 def root_path(spec: oci.Spec, bundle: Path) -> Path:
@@ -161,6 +181,16 @@ def _capabilities(sets: oci.Capabilities | None) -> CapabilitySets | None:
         inheritable=inheritable,
         ambient=[one for one in _names(sets.ambient) if one in permitted and one in inheritable],
     )
+
+
+def _devices(devices: Sequence[oci.Device]) -> list[DeviceNode]:
+    found = []
+    for one in devices:
+        if one.path in _GUEST_DEVICES:
+            major, minor = _GUEST_DEVICES[one.path]
+            mode = one.file_mode & 0o777
+            found.append(DeviceNode(path=one.path, major=major, minor=minor, mode=mode, uid=one.uid, gid=one.gid))
+    return found
 
 
 def _names(capabilities: Sequence[str] | None) -> list[str]:
@@ -235,7 +265,7 @@ def _size(spec: oci.Spec) -> Size:
     quota, period = _number(given, _SANDBOX_QUOTA), _number(given, _SANDBOX_PERIOD)
     if not quota and resources.cpu is not None:
         quota, period = resources.cpu.quota or 0, resources.cpu.period or 0
-    vcpus = _number(given, VCPUS) or (math.ceil(quota / (period or 100_000)) if quota and quota > 0 else 0)
+    vcpus = _number(given, VCPUS) or (math.ceil(quota / (period or _CPU_PERIOD)) if quota and quota > 0 else 0)
     return Size(vcpus=vcpus, memory=memory)
 
 
