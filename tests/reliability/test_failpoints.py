@@ -70,7 +70,7 @@ REACHED: dict[str, Steps] = {
     "engine.start.containers_run": ([], RUN),
     "engine.start.running": ([], RUN),
     "engine.undo.taken_down": ([], RUN),
-    "engine.stop.intended": ([RUN], STOP),
+    "engine.stop.begun": ([RUN], STOP),
     "engine.stop.taken_down": ([RUN], STOP),
     "engine.stop.recorded": ([RUN], STOP),
     "engine.pause.recorded": ([RUN], PAUSE),

@@ -107,7 +107,7 @@ OF_ANY_ENGINE: dict[str, Steps] = {
     "engine.start.connected": _STARTS,
     "engine.start.containers_run": _STARTS,
     "engine.start.running": _STARTS,
-    "engine.stop.intended": _STOPS,
+    "engine.stop.begun": _STOPS,
     "engine.stop.taken_down": _STOPS,
     "engine.stop.recorded": _STOPS,
 }

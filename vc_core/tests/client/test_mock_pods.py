@@ -461,7 +461,7 @@ def test_a_stop_that_fails_raises_its_own_error_though_that_cannot_be_recorded(
     mock_config: Callable[..., vc.PodConfig], disk_fills: Callable[[int], None]
 ) -> None:
     pod = vc.run_pod(mock_config(fail_stop="stuck"))
-    disk_fills(2)  # the supervisor's own, and the intent to stop
+    disk_fills(1)  # the supervisor's own
     with pytest.raises(VCError, match="stuck"):
         pod.stop()
     disk_fills(100)

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
     from vc_core.plugins.registry import Plugins
 
+#: Seconds for which a thread holds the interpreter's lock while another one waits: those that deliver notifications,
+#: or read from slow disks, must not hold up the event loop. Python's own value is 5 ms.
+_SWITCH_INTERVAL = 0.0005
+
 #: Seconds that a supervisor waits for the lock before its starter looks again for another supervisor.
 _LOCK_TIMEOUT = 1.0
 
@@ -48,6 +52,7 @@ def main(argv: list[str]) -> int:
     pod_id, ready = argv[0], int(argv[argv.index("--ready") + 1])
     # The default action of SIGALRM ends the process, whatever a plug-in does meanwhile.
     signal.alarm(READY_TIMEOUT)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.disable()  # what is imported stays, so the collector would search it for garbage in vain
     trace.join(f"supervisor of pod {pod_id}")
     roots = Roots.from_environment()
