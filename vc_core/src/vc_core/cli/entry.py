@@ -22,6 +22,9 @@ def main() -> None:
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from vc_core.cli import early
+
+    early.begin(sys.argv[1:])
     from vc_core.cli.main import run
 
     signal.signal(signal.SIGTERM, _terminate)

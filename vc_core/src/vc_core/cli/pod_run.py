@@ -8,7 +8,7 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import notices, options, output, tracing
+from vc_core.cli import early, notices, options, output, tracing
 from vc_core.cli.exec_options import detach_keys_option
 from vc_core.cli.foreground import foreground
 from vc_core.cli.pod_options import describes_pod
@@ -62,7 +62,8 @@ def run(
     if remove:
         raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
     with output.ShownProgress() as progress:
-        operation = client.pods.run_pod(config, timeout, None, progress, None, None if quiet else notices.of_pod)
+        started = None if quiet else notices.of_pod
+        operation = client.pods.run_pod(config, timeout, None, progress, None, started, early.take())
         pod_id, _ = run_blocking(operation)
     _created(pod_id, quiet)
     return 0
@@ -85,7 +86,8 @@ def _foreground(
             forwarding.begin()
 
         try:
-            _, code = run_blocking(client.pods.run_pod(config, timeout, wanted, progress, created.append, started))
+            operation = client.pods.run_pod(config, timeout, wanted, progress, created.append, started, early.take())
+            _, code = run_blocking(operation)
         finally:
             if remove and created and not forwarding.detached:
                 run_blocking(client.pods.end_pod(created[0]))

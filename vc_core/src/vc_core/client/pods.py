@@ -285,18 +285,22 @@ def run_pod(
     progress: Progress | None = None,
     created: Callable[[str], None] | None = None,
     started: Callable[[Started], None] | None = None,
+    supervisor: Starting | None = None,
 ) -> Operation[tuple[str, int | None]]:
     """Create a pod and start it; if that fails, delete it. Return its id, and the exit code of a foreground.
 
-    ``created`` is called with the pod's id, ``started`` with the supervisor's event. Raises what :func:`create_pod` and
-    :func:`start_pod` raise.
+    ``created`` is called with the pod's id, ``started`` with the supervisor's event. ``supervisor``: one that was
+    spawned for a pod with a new id, which this closes. Raises what :func:`create_pod` and :func:`start_pod` raise.
     """
-    check_timeout(timeout)
-    check_type("config", config, PodConfig)
     store = Store.here()
-    config = config if config.id else config.with_id(new_id())
-    supervisor = Starting(store, config.id)
+    supervisor = supervisor or Starting(store, new_id())
     try:
+        check_timeout(timeout)
+        check_type("config", config, PodConfig)
+        if config.id and config.id != supervisor.pod_id:
+            yield InThread(supervisor.close)
+            supervisor = Starting(store, config.id)
+        config = config.with_id(supervisor.pod_id)
         yield InThread(lambda: supervisor.spawn_early(config))
         return (yield from _run(store, config, supervisor, timeout, foreground, progress, created, started))
     finally:

@@ -47,11 +47,11 @@ class Starting:
     """A supervisor of a pod that is being started, from its spawn to the message that it serves.
 
     Used once: :meth:`serve` alone, or :meth:`spawn_early` before the pod is stored, then :meth:`serve` or not, and
-    :meth:`close` in any case.
+    :meth:`close` in any case. A caller that has no configuration yet calls :meth:`spawn` even before that.
     """
 
     def __init__(self, store: Store, pod_id: str) -> None:
-        self._store, self._pod_id = store, pod_id
+        self._store, self.pod_id = store, pod_id
         #: This process' ends of the pipes: to its standard input, and from where it gets ready and reports errors.
         self._ends: tuple[int, int, int] | None = None
 
@@ -59,6 +59,10 @@ class Starting:
     def waits(self) -> bool:
         """Whether it was spawned and not asked to serve yet."""
         return self._ends is not None
+
+    def spawn(self) -> None:
+        """Spawn it, and let it load its modules. Raises SupervisorError."""
+        self._spawn(None)
 
     def spawn_early(self, config: PodConfig) -> None:
         """Spawn it, if the pod of this configuration is likely to start as a clone, and let it load the drivers.
@@ -76,7 +80,8 @@ class Starting:
             msgspec.json.encode(completed)
         except (ConfigError, StorageError, UnicodeEncodeError):
             return  # which the creation of the pod raises
-        self._spawn(None)
+        if not self.waits:
+            self.spawn()
         from vc_core.plugins.discovery import installed  # loaded after the spawn: the supervisor begins meanwhile
         from vc_core.supervisor.early import Early
 
@@ -103,16 +108,16 @@ class Starting:
                     break
                 answer += data
             else:
-                hung = last_call(self._store, self._pod_id, " while ")
+                hung = last_call(self._store, self.pod_id, " while ")
                 raise SupervisorError(
-                    f"the supervisor of pod {self._pod_id!r} did not get ready in time{hung}; it was killed"
+                    f"the supervisor of pod {self.pod_id!r} did not get ready in time{hung}; it was killed"
                 )
             if not answer:
                 # The process has ended; before it is ready, its error output comes here.
                 why = os.read(errors, wire.PACKET_MAX).decode(errors="replace").strip().rpartition("\n")[2]
                 if not why or (enters and vm is not None and not vm.alive()):
                     return b""
-                raise SupervisorError(f"the supervisor of pod {self._pod_id!r} cannot be started: {why}")
+                raise SupervisorError(f"the supervisor of pod {self.pod_id!r} cannot be started: {why}")
         except BaseException:
             yield InThread(self.close)
             raise
@@ -127,7 +132,7 @@ class Starting:
         if self._ends is None:
             return
         try:
-            for supervisor in find_starting_supervisor(self._pod_id, self._ends[1]):
+            for supervisor in find_starting_supervisor(self.pod_id, self._ends[1]):
                 supervisor.kill(_KILL_TIMEOUT)
         finally:
             self._close_ends()
@@ -157,7 +162,7 @@ class Starting:
             namespace = ["unshare", "--mount", "--propagation", "private", "--"]
         (words, writes), (reads, ready), (errors, problems) = os.pipe(), os.pipe(), os.pipe()
         self._ends = writes, reads, errors
-        python = [sys.executable, *supervisor_arguments(self._pod_id), str(ready)]
+        python = [sys.executable, *supervisor_arguments(self.pod_id), str(ready)]
         try:
             subprocess.run(
                 ["setsid", "--fork", *namespace, *_less_capable(), *python],

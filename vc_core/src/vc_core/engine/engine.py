@@ -185,7 +185,7 @@ class Engine:
             if aborts and self.record.state in STOPPED_STATES - {State.FAILED}:
                 return
             require(self.record, Action.STOP_POD)
-            # No intent is recorded: a VM that runs is taken over, and one that has ended is stopped, with or without one.
+            # No intent is recorded: with or without one, a VM that runs is taken over, and one that ended is stopped.
             failpoints.reach("engine.stop.begun")
             try:
                 usual = FORCED_STOP_TIMEOUT if force else STOP_TIMEOUT

@@ -192,10 +192,16 @@ class Templates:
                     found.append(_status(path, _read(path)))
         return sorted(found, key=lambda one: one.used_at)
 
+    def has_any(self) -> bool:
+        """Return whether there is a template, which may be broken. Makes no directory. Raises OSError."""
+        with suppress(FileNotFoundError):
+            return any(_KIND.fullmatch(path.name) for path in (self._cache / "templates").iterdir())
+        return False
+
     def has_any_of(self, hypervisor: str, agent: str) -> bool:
         """Return whether there is a template of these drivers. Makes no directory. Raises StorageError."""
         with suppress(OSError):
-            if (self._cache / "templates").exists():
+            if self.has_any():
                 return any((one.hypervisor, one.agent) == (hypervisor, agent) for one in self.list())
         return False
 
