@@ -109,7 +109,7 @@ def test_a_broken_record_and_a_strange_directory_do_not_break_the_list(top: Path
 @pytest.mark.promise("T24")
 def test_what_the_log_of_a_supervisor_says_of_a_guest_is_one_line_for_each_event(tmp_path: Path) -> None:
     script = (
-        "import logging, pathlib, sys; from vc_core.supervisor.__main__ import _detach;"
+        "import logging, pathlib, sys; from vc_core.supervisor.process import _detach;"
         "_detach(pathlib.Path(sys.argv[1])); log = logging.getLogger('x'); log.warning('pod %s', sys.argv[2])\n"
         "try: raise ValueError(sys.argv[2])\n"
         "except ValueError: log.exception('it failed')"

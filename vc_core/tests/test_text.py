@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vc_core.cli import output
 from vc_core.driver import VMExit
 from vc_core.errors import TEXT_MAX, AgentError, error_from_wire, sentence
-from vc_core.supervisor.__main__ import _formatter
+from vc_core.supervisor.process import _formatter
 from vc_core.text import printable
 
 #: A title, a line break, a colour of the 8-bit kind (C1), text from right to left, and a byte that is not UTF-8.

@@ -1,5 +1,5 @@
 """The supervisor of one running pod, and the service it offers.
 
-``service`` answers requests for an engine; ``__main__`` is the process: lock, socket, engine, service. ``messages`` are
+``service`` answers requests for an engine; ``process`` is the process: lock, socket, engine, service. ``messages`` are
 what clients and supervisors exchange, ``wire`` how.
 """
