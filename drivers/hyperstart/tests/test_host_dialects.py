@@ -371,7 +371,7 @@ def test_a_clone_is_woken_before_hello_with_the_time_and_entropy_of_its_own() ->
                 agent = make_agent()
                 before = time.time_ns()
                 await agent.wake(guest.open_channel, TIMEOUT)
-                assert [code for code, _ in guest.commands] == [Code.WAKE, Code.GETVERSION, Code.HELLO]
+                assert [code for code, _ in guest.commands] == [Code.WAKE, Code.HELLO]
                 [(now, entropy)] = guest.woken
                 assert before <= now <= time.time_ns()
                 assert len(entropy) == 64

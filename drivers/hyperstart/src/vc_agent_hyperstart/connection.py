@@ -80,7 +80,10 @@ class Connection:
                 return await self._hello()
             if clone:
                 await self._wake()
-            elif saved is None:
+                # Who can be woken answers HELLO, after which the version makes no difference: it is not asked for.
+                self.dialect_or_none = Dialect(API_2016)
+                return await self._hello()
+            if saved is None:
                 await self.control.ready
             self.dialect_or_none = Dialect(_version(await self.control.call(GetVersion.code)))
         except RefusedError as refusal:

@@ -115,13 +115,16 @@ class Monitor:
         try:
             async with self._client_for(direction, timeout) as client:
                 client.send_fd_scm(descriptor)
-                await client.execute("getfd", {"fdname": "state"})
-                os.close(descriptor)
-                descriptor = -1
-                await client.execute("migrate-set-capabilities", {"capabilities": _CAPABILITIES})
                 ended = ("completed", "failed", "cancelled")
                 with client.listener("MIGRATION", lambda event: _data(event).get("status") in ended) as events:
-                    await client.execute(direction, {"uri": "fd:state"})
+                    # In one go, because a start waits for each answer; QEMU executes commands in their order.
+                    await asyncio.gather(
+                        client.execute("getfd", {"fdname": "state"}),
+                        client.execute("migrate-set-capabilities", {"capabilities": _CAPABILITIES}),
+                        client.execute(direction, {"uri": "fd:state"}),
+                    )
+                    os.close(descriptor)
+                    descriptor = -1
                     status = _data(await _event(client, events)).get("status")
         finally:
             if descriptor != -1:
