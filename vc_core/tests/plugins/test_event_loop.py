@@ -145,7 +145,7 @@ def test_a_thread_that_hangs_is_left_behind() -> None:
         return await asyncio.to_thread(lambda: "another thread works")
 
     assert event_loop.run(main(), Watchdog(never)) == "another thread works"
-    left = [thread for thread in threading.enumerate() if thread.name == "work of an event loop"]
+    left = [thread for thread in threading.enumerate() if thread.name == "a call"]
     end.set()
     assert left
     assert all(thread.daemon for thread in left)

@@ -110,7 +110,7 @@ def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         module.END.set()
     QUEUE.drain(SOON)  # whose thread starts others
     for thread in threading.enumerate():
-        if thread.name.startswith(("pod ", "plug-in")):
+        if thread.name.startswith(("pod ", "a call")):
             thread.join(SOON)
 
 

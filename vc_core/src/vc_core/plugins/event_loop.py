@@ -21,6 +21,7 @@ from vc_core.errors import DriverContractError
 from vc_core.plugins import running_call
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.running_call import Call
+from vc_core.plugins.threads import on_thread
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -100,13 +101,13 @@ class EventLoop(asyncio.SelectorEventLoop):
 
 
 class DaemonThreads(ThreadPoolExecutor):
-    """An executor with a daemon thread for each call, so that a call which hangs does not keep the process alive.
+    """An executor on daemon threads, so that a call which hangs does not keep the process alive.
 
     The threads of the base class, which asyncio asks for, are waited for when the loop and the process end.
     """
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call a function on a new thread; return the future of its result."""
+        """Call a function on a thread; return the future of its result."""
         future: Future[Any] = Future()
 
         def call() -> None:
@@ -116,7 +117,7 @@ class DaemonThreads(ThreadPoolExecutor):
                 except BaseException as error:
                     future.set_exception(error)
 
-        threading.Thread(target=call, name="work of an event loop", daemon=True).start()
+        on_thread(call)
         return future
 
 

@@ -7,8 +7,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
-from typing import TypeVar
+from queue import Empty
+from typing import TypeVar, cast
+
+from vc_core.plugins.threads import on_thread
 
 #: Notifications that a queue holds at most while an extension is slow, but not slow enough to be disabled.
 _PENDING_MAX = 1000
@@ -23,24 +25,22 @@ class HookTimeoutError(Exception):
 
 
 def with_timeout(function: Callable[[], _T], timeout: float) -> _T:
-    """Return the result of ``function``, called on a new thread while the calling thread blocks.
+    """Return the result of ``function``, called on another thread while the calling thread blocks.
 
     Called to import a plug-in and to call its hooks. ``timeout``: seconds. Raises what ``function``
     raises, and HookTimeoutError when the timeout expires: the call then goes on in its daemon thread, which does not
     keep the process from ending.
     """
-    outcome: Future[_T] = Future()
-
-    def call() -> None:
-        try:
-            outcome.set_result(function())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=call, name="plug-in", daemon=True).start()
-    if not wait([outcome], timeout).done:
-        raise HookTimeoutError
-    return outcome.result()
+    try:
+        result, error = on_thread(function).get(timeout=timeout)
+    except Empty:
+        raise HookTimeoutError from None
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # its traceback refers to this frame
+    return cast(_T, result)
 
 
 #: Calls the hook of a name, with arguments, of every extension.
