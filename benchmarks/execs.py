@@ -60,7 +60,7 @@ def _stop(world: World) -> Iterator[Turn]:
 ROWS = (
     Row(
         "exec", "`enter_container(... true)` on a running pod", "fork and exec by a bare init over virtio-serial", _api,
-        limit=1.6, rounds=200, warm_up=10, guard=4, guard_rounds=50,
+        limit=1.6, rounds=200, warm_up=10, guard=3.2, guard_rounds=50,
     ),
     Row(
         "exec-cli", "`virtc container enter ... true`, the whole process",

@@ -146,12 +146,12 @@ _RAW = "raw clone of the same template, its agent made to start a container and 
 ROWS = (
     Row(
         "warm", "`run_pod` from a template, and the container's first output, in one process", _RAW, _warm,
-        limit=1.8, rounds=15, warm_up=2, guard=4.5, guard_rounds=5,
+        limit=1.8, rounds=15, warm_up=2, guard=3.6, guard_rounds=5,
     ),
     Row(
         "warm-cli", "`virtc pod run -i --rm ... true` from a template, the whole process",
         "the same raw clone, and `python -c \"import click\"`", _warm_cli,
-        limit=2, rounds=15, warm_up=2, guard=6, guard_rounds=5,
+        limit=2, rounds=15, warm_up=2, guard=4, guard_rounds=5,
     ),
     Row(
         "cold", "`run_pod` without templates, and the container's first output, in one process",

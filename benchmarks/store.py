@@ -77,7 +77,7 @@ def _write(path: Path) -> None:
 ROWS = (
     Row(
         "list", f"`virtc pod list` with {_MANY:,} pods", "`python -c \"import click\"`", _list, limit=2.5, rounds=15,
-        guard=6,
+        guard=5,
     ),
     Row(
         "create-delete", "`create_pod` and `delete` of a pod of the hypervisor mock",
