@@ -35,6 +35,9 @@ PACKAGES = {
 PRESENT = {
     *(
         "awk",
+        "mktemp",
+        "vm-podman",
+        "uname",
         "wc",
         "cat",
         "cd",
