@@ -320,7 +320,8 @@ class FakeHyperstart:
             raise ValueError("stream numbers must be unique, below 2^53, and stderr not 0 without a terminal")
         program = self._programs.get(spec["args"][0])
         problem = 0 if program else 127
-        if not init and (not self._can_enter(container) or self._insides[container].frozen):
+        inside = self._insides.get(container) or self._insides[""]  # originals have another name for the pod itself
+        if not init and (not self._can_enter(container) or inside.frozen):
             problem = 125
         if problem and self.extended:
             self._refuse(f"{spec['args'][0]} cannot be run", problem)
@@ -328,7 +329,6 @@ class FakeHyperstart:
         if self._shares[0] is not None and (reason := refusal(spec)):
             self._refuse(reason, 125)
             return
-        inside = self._insides.get(container) or self._insides[""]
         process = FakeProcess(self, container, inside, spec, init=init)
         self.processes[process.stdio] = process
         if init:
