@@ -12,13 +12,13 @@ import struct
 from typing import Any
 
 from vc_core import NetworkConfig
-from vc_runtime.faults import RuntimeFault
+from vc_runtime.faults import Log, RuntimeFault
 
 #: The tap device in the container's network namespace.
 TAP = "vc-tap0"
 
-#: linux/if_link.h, linux/if_addr.h and linux/rtnetlink.h.
-_LOOPBACK_FLAG, _TENTATIVE_SCOPES = 0x8, (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST
+#: linux/if.h and linux/rtnetlink.h.
+_IFF_LOOPBACK, _NARROW_SCOPES = 0x8, (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST
 _MAIN_TABLE = 254
 
 #: linux/if_ether.h, and the parent of a queueing discipline for what an interface receives (linux/pkt_sched.h).
@@ -33,7 +33,7 @@ _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x2, 0x1000, 0x4000
 _IFREQ = struct.Struct("16sH22x")
 
 
-def connect(log: Any) -> NetworkConfig:
+def connect(log: Log) -> NetworkConfig:
     """Return the network of a VM that is connected to the interface of this process' network namespace.
 
     A namespace without an interface gives no network. ``log``: to note what is left out. Raises RuntimeFault.
@@ -41,7 +41,7 @@ def connect(log: Any) -> NetworkConfig:
     from pyroute2 import IPRoute, NetlinkError
 
     with IPRoute() as netlink:
-        links = [one for one in netlink.get_links() if not one["flags"] & _LOOPBACK_FLAG and one.get("index")]
+        links = [one for one in netlink.get_links() if not one["flags"] & _IFF_LOOPBACK and one.get("index")]
         usable = [
             one for one in links if _name(one) != TAP and one.get_attr("IFLA_ADDRESS") and _addresses(netlink, one)
         ]
@@ -73,7 +73,7 @@ def _addresses(netlink: Any, link: Any) -> list[str]:
     return [
         f"{one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}"
         for one in netlink.get_addr(index=link["index"])
-        if one["scope"] not in _TENTATIVE_SCOPES
+        if one["scope"] not in _NARROW_SCOPES
     ]
 
 
