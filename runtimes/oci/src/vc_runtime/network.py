@@ -11,7 +11,7 @@ import os
 import struct
 from typing import Any
 
-from vc_core import NetworkConfig
+from vc_core import NetworkConfig, Route
 from vc_runtime.faults import Log, RuntimeFault
 
 #: The tap device in the container's network namespace.
@@ -19,7 +19,7 @@ TAP = "vc-tap0"
 
 #: linux/if.h and linux/rtnetlink.h.
 _IFF_LOOPBACK, _NARROW_SCOPES = 0x8, (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST
-_MAIN_TABLE = 254
+_MAIN_TABLE, _BY_KERNEL = 254, 2  # RT_TABLE_MAIN, RTPROT_KERNEL
 
 #: linux/if_ether.h, and the parent of a queueing discipline for what an interface receives (linux/pkt_sched.h).
 _ETH_P_ALL, _INGRESS = 0x0003, 0xFFFF0000
@@ -61,6 +61,7 @@ def connect(log: Log) -> NetworkConfig:
             mtu=link.get_attr("IFLA_MTU") or 0,
             addresses=_addresses(netlink, link),
             gateway=_gateway(netlink, link["index"]),
+            routes=_routes(netlink, link["index"]),
         )
 
 
@@ -83,6 +84,16 @@ def _gateway(netlink: Any, index: int) -> str:
             if not route["dst_len"] and route.get_attr("RTA_OIF") == index and route.get_attr("RTA_GATEWAY"):
                 return str(route.get_attr("RTA_GATEWAY"))
     return ""
+
+
+def _routes(netlink: Any, index: int) -> list[Route]:
+    """Return the routes of an interface, without the default one and those that follow from its addresses."""
+    return [
+        Route(f"{route.get_attr('RTA_DST')}/{route['dst_len']}", str(route.get_attr("RTA_GATEWAY") or ""))
+        for family in (2, 10)  # AF_INET, AF_INET6
+        for route in netlink.get_routes(family=family, table=_MAIN_TABLE)
+        if route["dst_len"] and route.get_attr("RTA_OIF") == index and route["proto"] != _BY_KERNEL
+    ]
 
 
 def _bridge(netlink: Any, link: Any) -> None:
