@@ -11,15 +11,15 @@ import os
 import struct
 from typing import Any
 
-from vc_core import NetworkConfig
-from vc_runtime.faults import RuntimeFault
+from vc_core import NetworkConfig, Route
+from vc_runtime.faults import Log, RuntimeFault
 
 #: The tap device in the container's network namespace.
 TAP = "vc-tap0"
 
-#: linux/if_link.h, linux/if_addr.h and linux/rtnetlink.h.
-_LOOPBACK_FLAG, _TENTATIVE_SCOPES = 0x8, (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST
-_MAIN_TABLE = 254
+#: linux/if.h and linux/rtnetlink.h.
+_IFF_LOOPBACK, _NARROW_SCOPES = 0x8, (253, 254)  # RT_SCOPE_LINK, RT_SCOPE_HOST
+_MAIN_TABLE, _BY_KERNEL = 254, 2  # RT_TABLE_MAIN, RTPROT_KERNEL
 
 #: linux/if_ether.h, and the parent of a queueing discipline for what an interface receives (linux/pkt_sched.h).
 _ETH_P_ALL, _INGRESS = 0x0003, 0xFFFF0000
@@ -33,7 +33,7 @@ _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x2, 0x1000, 0x4000
 _IFREQ = struct.Struct("16sH22x")
 
 
-def connect(log: Any) -> NetworkConfig:
+def connect(log: Log) -> NetworkConfig:
     """Return the network of a VM that is connected to the interface of this process' network namespace.
 
     A namespace without an interface gives no network. ``log``: to note what is left out. Raises RuntimeFault.
@@ -41,7 +41,7 @@ def connect(log: Any) -> NetworkConfig:
     from pyroute2 import IPRoute, NetlinkError
 
     with IPRoute() as netlink:
-        links = [one for one in netlink.get_links() if not one["flags"] & _LOOPBACK_FLAG and one.get("index")]
+        links = [one for one in netlink.get_links() if not one["flags"] & _IFF_LOOPBACK and one.get("index")]
         usable = [
             one for one in links if _name(one) != TAP and one.get_attr("IFLA_ADDRESS") and _addresses(netlink, one)
         ]
@@ -61,6 +61,7 @@ def connect(log: Any) -> NetworkConfig:
             mtu=link.get_attr("IFLA_MTU") or 0,
             addresses=_addresses(netlink, link),
             gateway=_gateway(netlink, link["index"]),
+            routes=_routes(netlink, link["index"]),
         )
 
 
@@ -73,7 +74,7 @@ def _addresses(netlink: Any, link: Any) -> list[str]:
     return [
         f"{one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}"
         for one in netlink.get_addr(index=link["index"])
-        if one["scope"] not in _TENTATIVE_SCOPES
+        if one["scope"] not in _NARROW_SCOPES
     ]
 
 
@@ -83,6 +84,16 @@ def _gateway(netlink: Any, index: int) -> str:
             if not route["dst_len"] and route.get_attr("RTA_OIF") == index and route.get_attr("RTA_GATEWAY"):
                 return str(route.get_attr("RTA_GATEWAY"))
     return ""
+
+
+def _routes(netlink: Any, index: int) -> list[Route]:
+    """Return the routes of an interface, without the default one and those that follow from its addresses."""
+    return [
+        Route(f"{route.get_attr('RTA_DST')}/{route['dst_len']}", str(route.get_attr("RTA_GATEWAY") or ""))
+        for family in (2, 10)  # AF_INET, AF_INET6
+        for route in netlink.get_routes(family=family, table=_MAIN_TABLE)
+        if route["dst_len"] and route.get_attr("RTA_OIF") == index and route["proto"] != _BY_KERNEL
+    ]
 
 
 def _bridge(netlink: Any, link: Any) -> None:
