@@ -74,7 +74,7 @@ def test_an_image_is_found_by_name_by_digest_by_its_beginning_and_by_the_digest_
 @pytest.mark.parametrize("wanted", ["other", "app:2", f"app@{TWO}", TWO])
 def test_an_image_that_is_not_there_is_an_error_that_names_the_remedy(images: Images, wanted: str) -> None:
     add(images, ONE)
-    with pytest.raises(ImageNotFoundError, match="is not on this host; .*'virtc image pull' fetches it"):
+    with pytest.raises(ImageNotFoundError, match=r"is not on this host; .*'virtc image pull' fetches it"):
         images.find(ImageReference.parse(wanted))
 
 
