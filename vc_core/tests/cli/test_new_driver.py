@@ -80,7 +80,7 @@ def test_each_method_that_is_missing_is_named_with_what_it_is_for(report: str, k
 def test_nothing_else_is_wrong(report: str, kind: str) -> None:
     failed = re.findall(rf"^(?:FAILED|ERROR) vc-{kind}-my-own/\S+ - (.*)$", report, re.MULTILINE)
     assert len(failed) > 1
-    assert all(re.search("lacks|still to be written", text) for text in failed), failed
+    assert [text for text in failed if not re.search("lacks|still to be written", text)] == []
 
 
 @pytest.mark.slow

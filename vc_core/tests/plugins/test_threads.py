@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from contextvars import ContextVar
@@ -64,3 +65,16 @@ def test_a_thread_without_calls_ends() -> None:
     while threads._idle:
         assert time.monotonic() < end
         threading.Event().wait(0.01)
+
+
+def test_a_forked_process_makes_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_IDLE", scaled(5))
+    try:
+        with_timeout(lambda: None, PATIENCE)
+        child = multiprocessing.get_context("fork").Process(target=with_timeout, args=(lambda: None, PATIENCE))
+        child.start()
+        child.join(PATIENCE * 2)
+        assert child.exitcode == 0
+    finally:
+        monkeypatch.undo()
+        with_timeout(lambda: None, PATIENCE)  # after which the thread ends soon

@@ -5,6 +5,7 @@ Most of these take less time than to make a thread. One that hangs keeps its thr
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -64,3 +65,5 @@ def _outcome(function: Callable[[], object]) -> Outcome:
 
 #: The threads that call nothing. Each change of the list is one step of the interpreter, so it needs no lock.
 _idle: list[_Thread] = []
+
+os.register_at_fork(after_in_child=_idle.clear)  # a forked process has none of them
