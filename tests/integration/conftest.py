@@ -64,7 +64,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=[item])
 
 
-@pytest.fixture(scope="module", autouse=True, params=["qemu", "uml", "libvirt"])
+@pytest.fixture(
+    scope="module",
+    autouse=True,
+    params=["qemu", *(pytest.param(name, marks=pytest.mark.variant) for name in ("uml", "libvirt"))],
+)
 def hypervisor(request: pytest.FixtureRequest) -> str:
     """Run every test once for each hypervisor, a module at a time."""
     _Chosen.hypervisor = request.param
