@@ -106,7 +106,7 @@ def cycles(top: Path, deadline: float) -> Tally:
         vc.run_pod(config).delete(force=True)  # makes the directories that stay
         while time.monotonic() < deadline:
             try:
-                with census.unchanged(top, files=[top / "root"]):
+                with census.unchanged(top, files=[top / "root"], groups=True):
                     pod = vc.run_pod(config)
                     if pod.enter_container("c", vc.Cmd(args=["echo", "here"])).stdout != b"here\n":
                         tally.problem(f"cycle {tally.done}: a command's output was lost")

@@ -116,7 +116,7 @@ def test_what_a_killed_builder_left_goes_with_any_guest_unless_a_builder_is_at_w
     builder, guests = DebianBuilder(maker.config), [maker.build(), maker.build(kernel_params=("quiet",))]
     keys = [guest.kernel.parent.name for guest in guests]
     (maker.cache_dir / "debian/work-killed").mkdir()
-    with (maker.cache_dir / "debian/lock").open() as lock:
+    with (maker.cache_dir / "debian/lock").open(encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         builder.remove(maker.cache_dir, keys[0])
         assert maker.left_overs() == ["work-killed"]

@@ -144,7 +144,7 @@ LEAKS = [
 @pytest.mark.parametrize("leak", LEAKS)
 def test_what_is_left_behind_is_found(leak: Leak, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(census, "_GRACE", 0)
-    counted = census.unchanged(tmp_path)
+    counted = census.unchanged(tmp_path, groups=True)
     counted.__enter__()
     with leak(tmp_path) as description, pytest.raises(AssertionError) as caught:
         counted.__exit__(None, None, None)
@@ -154,7 +154,7 @@ def test_what_is_left_behind_is_found(leak: Leak, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("leak", LEAKS)
 def test_what_was_there_before_and_what_is_gone_again_is_not_counted(leak: Leak, tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
-    with leak(tmp_path), census.unchanged(tmp_path), leak(tmp_path / "below"):
+    with leak(tmp_path), census.unchanged(tmp_path, groups=True), leak(tmp_path / "below"):
         pass
 
 

@@ -160,7 +160,13 @@ class RawHost(Wire):
         self.empty: set[int] = set()  #: streams whose empty frame came
         self.status: dict[int, int] = {}  #: exit status by stdio stream
         self.gives_credit = True
+        self.patience = TIMEOUT
         self._next_stream = time.monotonic_ns()
+
+    def be_patient(self, seconds: int) -> None:
+        """Wait for what comes next for so long."""
+        self.patience = seconds
+        self.stream.settimeout(seconds)
 
     def close(self) -> None:
         self.control.close()
@@ -275,7 +281,7 @@ class RawHost(Wire):
 
     def wait_for(self, condition: Callable[[], object]) -> None:
         """Read until ``condition()`` holds."""
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + self.patience
         while not condition():
             assert time.monotonic() < deadline, (self.status, self.output.keys())
             self.read_stream()

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-from vc_core.config.container import ContainerConfig
-from vc_core.config.pod import PodConfig
 from vc_core.store.records import PodRecord
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import SOURCES_MAX
+
+if TYPE_CHECKING:
+    from vc_core.config.container import ContainerConfig
+    from vc_core.config.pod import PodConfig
 
 
 @contextmanager

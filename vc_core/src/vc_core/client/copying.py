@@ -17,7 +17,7 @@ from vc_core.client.foreground import on_started, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.stdio import Stdio
 from vc_core.config.values import check_text, check_timeout
-from vc_core.driver.agent import GuestCopy
+from vc_core.driver.copies import GuestCopy
 from vc_core.errors import CommandTimeoutError, ConfigError, CopyError, VCError
 from vc_core.states import Action
 from vc_core.store.status import effective_record, require

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         AgentCapability,
         Confinement,
         GuestContainer,
-        GuestCopy,
         GuestDisk,
         GuestInterface,
         GuestMount,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     )
     from vc_core.driver.console_log import ConsoleLog
     from vc_core.driver.context import Boot, PodContext
+    from vc_core.driver.copies import GuestCopy
     from vc_core.driver.devices import (
         BlockDevice,
         Channel,
@@ -90,7 +90,7 @@ _HOMES = {
     "AgentCapability": "driver.agent",
     "Confinement": "driver.agent",
     "GuestContainer": "driver.agent",
-    "GuestCopy": "driver.agent",
+    "GuestCopy": "driver.copies",
     "GuestDisk": "driver.agent",
     "GuestInterface": "driver.agent",
     "GuestMount": "driver.agent",

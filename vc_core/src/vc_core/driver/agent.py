@@ -11,6 +11,7 @@ from typing import Literal
 
 from vc_core.config.container import Cmd, DeviceNode
 from vc_core.config.limits import DEFAULT_CAPABILITIES, RLimit
+from vc_core.driver.copies import GuestCopy
 from vc_core.driver.devices import Device, DiskLocation
 from vc_core.driver.terminal import TerminalSize
 from vc_core.driver.unsupported import unsupported
@@ -186,23 +187,6 @@ class GuestContainer:
     seccomp: bytes = b""  #: filter of the system calls of all its processes, only with Capability SECCOMP
     devices: tuple[DeviceNode, ...] = ()  #: in its /dev besides the usual ones, only with Capability DEVICES
     shm_size: int = 0  #: MiB of the /dev/shm that the containers of the pod share; 0: one of its own
-
-
-@frozen
-class GuestCopy:
-    """What is copied between a container's files and the streams of a process, as a tar archive in GNU's format.
-
-    ``path`` is resolved as a process of the container does. Out of the guest (not ``into``): what is there becomes the
-    entry ".", and what is below it has names relative to that; a link is written as one unless ``follow``.
-    Into it: the entry "." becomes ``path``, or ``name`` in it if it is a directory. With an empty ``name`` the entries
-    are put into the directory ``path``, which is made if it is missing. The entries come with the owners and modes that
-    they get.
-    """
-
-    path: str
-    into: bool = False
-    name: str = ""
-    follow: bool = False
 
 
 class Agent(ABC):

@@ -12,12 +12,12 @@ from vc_core.driver.agent import (
     Agent,
     AgentCapability,
     GuestContainer,
-    GuestCopy,
     GuestNetwork,
     GuestProcessId,
     OpenChannel,
     ProcessIO,
 )
+from vc_core.driver.copies import GuestCopy
 from vc_core.driver.devices import BlockDevice, Device, DiskLocation, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.driver.process import ProcessIdentity

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from vc_core import failpoints, trace
 from vc_core.config.container import Cmd, ContainerConfig
-from vc_core.driver.agent import AgentCapability, GuestCopy, GuestProcessId, ProcessIO
+from vc_core.driver.agent import AgentCapability, GuestProcessId, ProcessIO
+from vc_core.driver.copies import GuestCopy
 from vc_core.driver.guest import Progress
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.containers import Attachment

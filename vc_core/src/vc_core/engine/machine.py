@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from vc_core import failpoints
 from vc_core.config.container import Cmd
-from vc_core.driver.agent import Agent, AgentCapability, GuestCopy, GuestProcessId, ProcessIO
+from vc_core.driver.agent import Agent, AgentCapability, GuestProcessId, ProcessIO
+from vc_core.driver.copies import GuestCopy
 from vc_core.driver.devices import Device, NetworkInterface
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability, VMExit
 from vc_core.driver.terminal import TerminalSize

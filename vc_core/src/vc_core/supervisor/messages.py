@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from vc_core.config.container import Cmd, ContainerConfig
-from vc_core.driver.agent import GuestCopy
+from vc_core.driver.copies import GuestCopy
 from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import VCError
 from vc_core.results import ContainerUsage, PodUsage

@@ -29,21 +29,24 @@ _LISTENING = 1 << 16
 
 
 @contextmanager
-def unchanged(root: Path, files: Iterable[Path] = ()) -> Iterator[None]:
+def unchanged(root: Path, files: Iterable[Path] = (), *, groups: bool = False) -> Iterator[None]:
     """Fail if the block leaves anything behind that was not there before and does not go away within a second.
 
     ``root`` is the directory below which tests keep their state: processes that name it in their arguments or
     environment, mounts and listening sockets below it, mounts of it in their mount namespaces, and loop devices
-    of files below it are counted, besides this process' own descriptors, threads and children, and control groups that
-    a VM has left below its own. ``files`` are directories whose files count as well, hidden ones too. Raises
-    AssertionError with a line for each thing.
+    of files below it are counted, besides this process' own descriptors, threads and children. ``files`` are
+    directories whose files count as well, hidden ones too. With ``groups`` control groups that a VM has left below its
+    own count: nothing shows whose VM that was, so no other process may run VMs meanwhile. Raises AssertionError with a
+    line for each thing.
     """
     files, began = tuple(files), time.clock_gettime(time.CLOCK_BOOTTIME)
-    before = take(root, files)
+    before = take(root, files, groups=groups)
     yield
     end = time.monotonic() + _GRACE
     while left := {
-        key: text for key, text in take(root, files).items() if key not in before and not _is_older(key, began)
+        key: text
+        for key, text in take(root, files, groups=groups).items()
+        if key not in before and not _is_older(key, began)
     }:
         if time.monotonic() > end:
             raise AssertionError("\n  ".join(["left behind:", *sorted(left.values())]))
@@ -60,7 +63,7 @@ def _is_older(key: tuple[object, ...], moment: float) -> bool:
     return key[0] == "process" and int(str(key[2])) < int(moment * os.sysconf("SC_CLK_TCK"))
 
 
-def take(root: Path, files: Iterable[Path] = ()) -> Census:
+def take(root: Path, files: Iterable[Path] = (), *, groups: bool = False) -> Census:
     """Return what exists now; the arguments are those of :func:`unchanged`."""
     return {
         **_descriptors(),
@@ -69,7 +72,7 @@ def take(root: Path, files: Iterable[Path] = ()) -> Census:
         **_mounts(str(root)),
         **_foreign_mounts(os.fsencode(root)),
         **_loop_devices(os.fsencode(root)),
-        **_control_groups(),
+        **(_control_groups() if groups else {}),
         **_listeners(str(root)),
         **{("file", path): f"file {path}" for directory in files for path in directory.rglob("*")},
     }

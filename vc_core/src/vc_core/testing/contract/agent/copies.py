@@ -7,7 +7,8 @@ import tarfile
 from collections.abc import Callable
 
 from vc_core.config.container import Cmd
-from vc_core.driver.agent import Agent, AgentCapability, GuestCopy
+from vc_core.driver.agent import Agent, AgentCapability
+from vc_core.driver.copies import GuestCopy
 from vc_core.testing.contract.agent.base import AgentFixtures, StartGuest, Way
 from vc_core.testing.contract.agent.probes import DATA, same
 from vc_core.testing.contract.running import TIMEOUT, run
