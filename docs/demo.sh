@@ -70,4 +70,4 @@ for process in /proc/[0-9]*; do
     fi
 done
 if grep virtcontainers /proc/self/mountinfo; then exit 1; fi
-echo "no pod, no process, no mount"
+echo "no pod, no process of a pod, no mount"
