@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+import own_groups
 
 # This import also makes vc_core be the real package: pytest names the module of vc_core/tests/test_x.py
 # "vc_core.tests.test_x", and would else make a namespace package vc_core of this repository's folder.
@@ -16,7 +21,11 @@ from vc_core.store.settings import CONFIG_VARIABLE
 from vc_core.testing import census
 
 #: From tests/support, which pyproject.toml puts on the path.
-pytest_plugins = ("needs", "accepted_skips")
+pytest_plugins = ("needs", "accepted_skips", "templates", "longest_first")
+
+# A busy host is slow to make and to try an example, which says nothing about the code.
+settings.register_profile("busy hosts", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy hosts")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -38,6 +47,16 @@ def usual_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def directory_of_nested_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give a pytest that a test starts a top for its directories: two of one top remove each other's old ones."""
+    tmp_path_factory.getbasetemp()
+    with TemporaryDirectory(prefix="vc-nested-") as top, pytest.MonkeyPatch.context() as patch:
+        Path(top).chmod(0o1777)
+        patch.setenv("PYTEST_DEBUG_TEMPROOT", top)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def interruptible() -> Iterator[None]:
     """Let programs that tests start react to SIGINT: they ignore it if a shell began this run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,9 +72,16 @@ def no_templates_behind_tests() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def groups_of_its_own() -> Iterator[bool]:
+    """Put this process and all that it starts into control groups of its own; return whether that was possible."""
+    with own_groups.entered() as entered:
+        yield entered
+
+
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory, groups_of_its_own: bool) -> Iterator[None]:
     """Count around every test what exists; what a fixture of wider scope set up was there before."""
-    with census.unchanged(tmp_path_factory.getbasetemp()):
+    with census.unchanged(tmp_path_factory.getbasetemp(), groups=groups_of_its_own):
         yield
         QUEUE.drain(DRAIN_TIMEOUT)  # extensions are notified on a thread that ends with the last notification

@@ -36,7 +36,7 @@ class Product(NamedTuple):
 
 LAUNCHER = Product("launcher", "launcher", (*_FLAGS, "-static"))
 #: Without any library, so that QEMU's own libc is the only one in its process.
-PRELOAD = Product("read_only.so", "preload", (*_FLAGS, "-shared", "-fPIC", "-nostdlib", "-ffreestanding"))
+PRELOAD = Product("preloaded.so", "preload", (*_FLAGS, "-shared", "-fPIC", "-nostdlib", "-ffreestanding"))
 
 
 class LauncherHook(BuildHookInterface[BuilderConfig]):

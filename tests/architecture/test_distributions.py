@@ -112,11 +112,16 @@ def test_every_page_for_newcomers_leads_to_the_repository_that_the_distributions
 @each(CORE, *PLUGINS, *RUNTIMES)
 def test_every_package_is_one(folder: Path) -> None:
     """Without __init__.py an editable install imports nothing; without py.typed type checkers ignore the types."""
-    packages = [path for path in (folder / "src").iterdir() if path.name != "__pycache__"]
-    assert len(packages) == 1
-    assert (packages[0] / "py.typed").is_file()
-    for source in packages[0].rglob("*.py"):
+    [package] = [path for path in (folder / "src").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert (package / "py.typed").is_file()
+    for source in package.rglob("*.py"):
         assert (source.parent / "__init__.py").is_file(), f"{source.parent} has no __init__.py"
+
+
+@each(CORE, *PLUGINS, *RUNTIMES)
+def test_no_module_is_outside_of_the_package_but_that_of_the_script_virtc(folder: Path) -> None:
+    modules = [path.name for path in (folder / "src").iterdir() if path.is_file()]
+    assert modules == (["virtc.py"] if folder == CORE else [])
 
 
 @each(*PLUGINS)

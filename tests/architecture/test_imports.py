@@ -160,3 +160,12 @@ def test_nothing_runs_a_shell() -> None:
             asked = any(word.arg == "shell" and ast.unparse(word.value) != "False" for word in call.keywords)
             assert not asked, f"{path} line {call.lineno} runs a shell"
             assert ast.unparse(call.func) not in shells, f"{path} line {call.lineno} runs a shell"
+
+
+def test_no_file_is_opened_with_a_codec_that_is_imported_then() -> None:
+    """That of UTF-8 is always there; if a module of another one cannot be read, a LookupError would reach the user."""
+    for path in all_sources():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.keyword) and node.arg == "encoding" and isinstance(node.value, ast.Constant):
+                # None stands for bytes, and "unicode" for a text in ElementTree.
+                assert node.value.value in ("utf-8", None, "unicode"), f"{path} line {node.value.lineno}"

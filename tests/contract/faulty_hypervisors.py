@@ -114,6 +114,11 @@ class PassesModesOn(Faulty):
     def __init__(self, pod: PodContext, config: QemuConfig, saved: Mapping[str, object] | None) -> None:
         super().__init__(pod, replace(config, jail=LANDLOCK), saved)
 
+    def device(self, device: Device) -> Device:
+        device = super().device(device)
+        # With owners the driver would refuse a VM without a jail; all shares have them here.
+        return replace(device, owners=False) if isinstance(device, SharedDirectory) else device
+
     async def _launch(self, *arguments: Any) -> Any:
         def share(device: SharedDirectory, request: cmdline.Request) -> dict[str, str]:
             return {"path": str(request.path(device.host_path)), "security_model": "none", "multidevs": "remap"}
@@ -183,6 +188,12 @@ class IgnoresTheTapDevice(Faulty):
         if isinstance(device, NetworkInterface) and device.config.device:
             return replace(device, config=replace(device.config, mode=NetworkMode.USER, device=""))
         return device
+
+
+class DropsFurtherInterfaces(Faulty):
+    def add_device(self, device: Device) -> None:
+        if not (isinstance(device, NetworkInterface) and network.tap_interfaces(self._devices)):
+            super().add_device(device)
 
 
 class NoticesTheEndLate(Faulty):
@@ -274,6 +285,10 @@ class TestStartsNothing(_Contract):
 
 class TestTapAndStartTime(_Contract):
     faults = (IgnoresTheTapDevice, TrustsAStartTime)
+
+
+class TestFurtherInterfaces(_Contract):
+    faults = (DropsFurtherInterfaces,)
 
 
 class TestPidAndUuid(_Contract):

@@ -36,6 +36,9 @@ FAULTS = {
         "test_a_guest_makes_no_set_user_id_program_or_device_of_the_host": (
             "a set-user-id program was planted through a writable share"
         ),
+        "test_a_guest_makes_no_set_user_id_program_or_device_in_a_share_with_owners": (
+            "a set-user-id program was planted through a share with owners"
+        ),
         "test_a_disk_is_never_interpreted_as_an_image_format": "a disk's format is guessed from its bytes",
         "test_a_read_only_disk_is_read_only_for_the_guest_and_others_are_not": "BlockDevice.read_only is ignored",
         "test_a_paused_guest_does_not_run_until_it_is_resumed": "pause() has no effect",
@@ -56,6 +59,9 @@ FAULTS = {
         "test_a_process_that_has_the_pid_of_a_vm_that_ended_is_left_alone[in another boot]": (
             "a saved pid is trusted alone: another process that had got it in another boot was killed"
         ),
+    },
+    "TestFurtherInterfaces": {
+        "test_a_further_interface_is_on_its_own_tap_device": "a second NetworkInterface is ignored",
     },
     "TestPidAndUuid": {
         "test_a_process_that_has_the_pid_of_a_vm_that_ended_is_left_alone[in this boot]": (

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,7 +77,7 @@ class Engine:
     """Has the operations of an engine, none of which does anything to the host."""
 
     loses_streams = ""
-    record = SimpleNamespace(acceleration="kvm")
+    record = SimpleNamespace(acceleration="kvm", containers=defaultdict(lambda: SimpleNamespace(reason="")))
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import vc_core as vc
 from needs import require
 from vc_core.store.roots import ROOT_VARIABLE, TEMPLATES_VARIABLE, Roots
 from vc_core.store.store import Store
+from vc_core.testing.slowness import scaled
 
 
 @pytest.fixture(scope="session")
@@ -97,23 +96,6 @@ def root(hypervisor: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield path
 
 
-@pytest.fixture(scope="session")
-def templates(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Make templates for the usual pods of qemu, with and without a mount that they may write to, once for all workers.
-
-    They stay in the host's cache. A pod that is of another kind boots, as those of other hypervisors do.
-    """
-    base = tmp_path_factory.getbasetemp()
-    marker = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "templates"
-    with marker.open("a+", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if not file.tell():
-            writable = vc.Mount(str(base), "/mnt", read_only=False)
-            for mounts in ([], [writable]):
-                vc.create_template(vc.PodConfig(containers=[replace(container(bundle), mounts=mounts)]))
-            file.write("made")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def warm_starts(request: pytest.FixtureRequest, hypervisor: str) -> Iterator[None]:
     """Let pods of qemu start as clones; those of other hypervisors boot, as the first pods of the drivers' tests do."""
@@ -177,6 +159,15 @@ def virtc_path() -> str:
 
 def supervisors(pod_id: str) -> list[int]:
     """Return the pids of the pod's supervisors: by their arguments, and by the root of this module."""
+    return _processes("vc_core.supervisor", pod_id)
+
+
+def template_makers(kind: str) -> list[int]:
+    """Return the pids of the processes that make a template behind pods of this module."""
+    return _processes("vc_core.engine.templates", kind)
+
+
+def _processes(module: str, argument: str) -> list[int]:
     found = []
     root = f"{ROOT_VARIABLE}={os.environ[ROOT_VARIABLE]}".encode()
     for entry in Path("/proc").iterdir():
@@ -186,7 +177,7 @@ def supervisors(pod_id: str) -> list[int]:
                 variables = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            ours = b"vc_core.supervisor" in words and pod_id.encode() in words and root in variables
+            ours = module.encode() in words and argument.encode() in words and root in variables
             if ours and b"unshare" not in words[0]:
                 found.append(int(entry.name))
     return found
@@ -205,8 +196,8 @@ def vm_processes(store: Store, pod_id: str) -> list[int]:
     return [vm, *map(int, Path(f"/proc/{vm}/task/{vm}/children").read_text(encoding="ascii").split())]
 
 
-def wait_ended(pid: int, timeout: float) -> bool:
-    """Return whether a process that is not our child ended within ``timeout`` seconds."""
+def wait_ended(pid: int, timeout: float = 20.0) -> bool:
+    """Return whether a process that is not our child ended within ``timeout`` seconds, on a usual host."""
     import select
 
     try:
@@ -214,6 +205,6 @@ def wait_ended(pid: int, timeout: float) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([pidfd], [], [], timeout)[0])
+        return bool(select.select([pidfd], [], [], scaled(timeout))[0])
     finally:
         os.close(pidfd)

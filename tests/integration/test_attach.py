@@ -119,7 +119,7 @@ def test_input_stays_open_when_a_supervisor_is_lost(bundle: Path) -> None:
         wait_ready(own.container("repeats"))
         for pid in supervisors(own.id):
             os.kill(pid, signal.SIGKILL)
-            assert wait_ended(pid, 10)
+            assert wait_ended(pid)
         with own.container("repeats").attach() as attached:
             assert attached.stdin
             assert attached.stdout

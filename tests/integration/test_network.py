@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,33 @@ def _answered(server: socket.socket) -> bytes:
         output: bytes = lines.readline()
         lines.write(b"bye\n")
         return output
+
+
+@pytest.fixture
+def taps() -> Iterator[tuple[str, str]]:
+    """Return the names of two tap devices of the host, which has the address 1 in their networks."""
+    names = f"vct{os.getpid()}a", f"vct{os.getpid()}b"
+    with ExitStack() as stack:
+        for name, address in zip(names, ("198.51.100.1/24", "203.0.113.1/24"), strict=True):
+            subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap"], check=True)
+            stack.callback(subprocess.run, ["ip", "link", "delete", name], check=True)
+            subprocess.run(["ip", "address", "add", address, "dev", name], check=True)
+            subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        yield names
+
+
+@pytest.mark.hypervisors("qemu")
+@pytest.mark.needs("ip", "/dev/net/tun")
+@pytest.mark.parametrize("agent", ["hyperstart", "sshd"])
+def test_a_pod_reaches_a_network_by_each_of_its_interfaces(bundle: Path, taps: tuple[str, str], agent: str) -> None:
+    first, second = taps
+    words = ["--agent", agent, "--tap", first, "--address", "198.51.100.7/24"]
+    words += ["--interface", f"{second},address=203.0.113.7/24,mac=52:54:00:12:34:56"]
+    script = "cat /sys/class/net/eth1/address; ping -c 4 -q -I eth0 198.51.100.1 && ping -c 4 -q -I eth1 203.0.113.1"
+    done = virtc("pod", "run", "-i", "--rm", *words, "--bundle", str(bundle), "--", "sh", "-c", script)
+    assert done.returncode == 0, done
+    assert done.stdout.startswith(b"52:54:00:12:34:56\n")
+    assert re.findall(rb"\b[1-4] packets received", done.stdout)[1:], done.stdout
 
 
 def test_a_pod_without_a_network_has_no_interface_but_its_own_loopback(pod: vc.Pod) -> None:

@@ -175,13 +175,13 @@ def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(
         waiter.start()
         (old,) = supervisors("taken")
         os.kill(old, signal.SIGKILL)
-        assert wait_ended(old, 10)
+        assert wait_ended(old)
         assert pod.enter(vc.Cmd(args=["echo", "back"])).stdout == b"back\n"
         waiter.join(60)
         assert codes == [3]
         vm = vm_pid(store, "taken")
         pod.stop(timeout=60)
-        assert wait_ended(vm, 1)
+        assert wait_ended(vm)
 
 
 @pytest.mark.parametrize("start", ["cloned"], indirect=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import socket
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +67,21 @@ def test_a_container_whose_memory_is_used_up_has_that_as_its_reason(pod: vc.Pod,
 
 
 @pytest.mark.promise("T26")
+def test_who_waits_at_a_connection_is_sent_that_the_container_used_up_its_memory(pod: vc.Pod, bundle: Path) -> None:
+    cmd = vc.Cmd(args=["sh", "-c", "read x; exec tail /dev/zero"])
+    greedy = pod.create_container(vc.ContainerConfig(id="greedy", root_fs=str(bundle), memory=16, cmd=cmd))
+    given, give = os.pipe()
+    with greedy.open(stdin=given) as process, socket.socket(fileno=process.hand_over()) as connection:
+        connection.setblocking(True)
+        connection.settimeout(scaled(60))
+        os.close(given)
+        os.write(give, b"go\n")
+        assert json.loads(connection.recv(10_000)) == {"kind": "Answer", "exit_code": 137, "out_of_memory": True}
+    os.close(give)
+    greedy.delete()
+
+
+@pytest.mark.promise("T26")
 def test_a_vm_that_the_kernel_killed_for_its_memory_has_that_as_its_reason(bundle: Path, store: Store) -> None:
     pod = vc.run_pod(pod_config(id="grown", containers=[container(bundle)]))
     (supervisor,) = supervisors("grown")
@@ -76,7 +94,7 @@ def test_a_vm_that_the_kernel_killed_for_its_memory_has_that_as_its_reason(bundl
     limit.write_text(str(used + (16 << 20)), encoding="ascii")
     with pytest.raises(vc.VCError):
         pod.enter_container("c1", vc.Cmd(args=["sh", "-c", "tail -c 128m /dev/zero | tail -c 1"]))
-    assert wait_ended(supervisor, scaled(5))  # which records the end
+    assert wait_ended(supervisor)  # which records the end
     status = pod.status()
     assert (status.state, status.reason) == ("stopped", "QEMU was killed by SIGKILL (out of memory)")
     assert status.changed_at is not None

@@ -27,7 +27,7 @@ from vc_core.store.config_record import encode_config
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
 
-from .conftest import container, supervisors, virtc, wait_ended
+from .conftest import container, supervisors, template_makers, virtc, wait_ended
 
 pytestmark = [
     pytest.mark.vm,
@@ -158,11 +158,12 @@ def test_a_clone_has_shares_mounts_ports_and_disks_of_its_own(
 
 
 def wait_until_made(other_than: set[str]) -> vc.TemplateStatus:
-    """Return a template of these pods with another name, once there is one."""
+    """Return a template of these pods with another name, once there is one and its maker has ended."""
     end = time.monotonic() + MADE
     while time.monotonic() < end:
         for one in vc.list_templates():
             if one.memory == MEMORY and one.kind not in other_than:
+                assert all(wait_ended(pid, MADE) for pid in template_makers(one.kind))
                 return one
         time.sleep(0.1)
     raise AssertionError("no template was made behind the pod")
@@ -175,7 +176,7 @@ def test_a_clone_outlives_its_supervisor_and_its_template_and_can_be_stopped_and
     try:
         [pid] = supervisors("third")
         os.kill(pid, signal.SIGKILL)
-        assert wait_ended(pid, 10)
+        assert wait_ended(pid)
         vc.delete_template(kind)
         assert output(pod, "find / -xdev | wc -l; hostname").endswith("third")
         assert pod.status().template == kind

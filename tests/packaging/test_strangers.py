@@ -7,40 +7,32 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from wheels import EXAMPLES, FOLDERS, PIP, make_environment
+
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
-EXAMPLES = sorted(path.parent for path in ROOT.glob("plugins-example/*/pyproject.toml"))
 
-#: The folder of each distribution of this repository, by its name.
-OURS = {
-    tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"]: path.parent
-    for path in [ROOT / "vc_core/pyproject.toml", *ROOT.glob("drivers/*/pyproject.toml")]
-}
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_is_installed_and_tested_with_what_it_names_and_nothing_else(example: Path, tmp_path: Path) -> None:
-    project = tomllib.loads((example / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_installed_and_tested_with_what_it_names_and_nothing_else(
+    example: str, wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    project = tomllib.loads((FOLDERS[example] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = project["dependencies"] + project["optional-dependencies"]["test"]
-    needed = {name for text in requirements if (name := re.split(r"[\[<>=]", text)[0]) in OURS}
-    copy = tmp_path / example.name
-    shutil.copytree(example, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    needed = {name for text in requirements if (name := re.split(r"[\[<>=]", text)[0]) in FOLDERS}
+    copy = tmp_path / example
+    shutil.copytree(FOLDERS[example], copy, ignore=shutil.ignore_patterns("__pycache__"))
 
-    # The pip of this environment serves the stranger's, which saves the installation of another one.
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=120)
-    python = tmp_path / "venv/bin/python"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
-    folders = [f"{copy}[test]", *(str(OURS[name]) for name in sorted(needed))]
-    subprocess.run([*pip, "install", "--quiet", "--no-compile", *folders], check=True, timeout=600)
+    python = make_environment(tmp_path / "venv")
+    pip = [*PIP, "--python", str(python)]
+    packages = [f"{wheels[example]}[test]", *(str(wheels[name]) for name in sorted(needed))]
+    subprocess.run([*pip, "install", "--quiet", "--no-compile", *packages], check=True, timeout=600)
     listed = subprocess.run([*pip, "list", "--format=json"], check=True, capture_output=True, timeout=60).stdout
-    assert {one["name"] for one in json.loads(listed) if one["name"].startswith("vc-")} == {project["name"], *needed}
+    assert {one["name"] for one in json.loads(listed) if one["name"].startswith("vc-")} == {example, *needed}
 
     environment = {**os.environ, "VIRTCONTAINERS_ROOT": str(tmp_path / "root")}
     commands: list[list[str | Path]] = [

@@ -10,38 +10,24 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from wheels import EXAMPLES, PIP, ROOT
+
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
-DISTRIBUTIONS = sorted(
-    path.parent
-    for path in [
-        ROOT / "vc_core/pyproject.toml",
-        *(path for top in ("drivers", "runtimes") for path in ROOT.glob(f"{top}/*/pyproject.toml")),
-    ]
-)
-
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(target)]
-    subprocess.run([*command, *map(str, DISTRIBUTIONS)], check=True, capture_output=True, timeout=600)
-    return target
-
-
-@pytest.fixture(scope="module")
-def installed(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory where pip installed all wheels but those of the examples."""
     target = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
-    subprocess.run([*command, *map(str, sorted(wheels.glob("*.whl")))], check=True, capture_output=True)
+    ours = [str(path) for name, path in wheels.items() if name not in EXAMPLES]
+    command = [*PIP, "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    subprocess.run([*command, *ours], check=True, capture_output=True)
     return target
 
 
-def test_every_distribution_makes_a_wheel_with_types_and_without_tests(wheels: Path) -> None:
-    names = {path.name.split("-")[0]: zipfile.ZipFile(path).namelist() for path in wheels.glob("*.whl")}
-    assert len(names) == len(DISTRIBUTIONS)
-    for distribution, files in names.items():
+def test_every_distribution_makes_a_wheel_with_types_and_without_tests(wheels: dict[str, Path]) -> None:
+    for distribution, path in wheels.items():
+        files = zipfile.ZipFile(path).namelist()
         assert any(name.endswith("/py.typed") for name in files), distribution
         assert not [name for name in files if "/tests/" in name and "/templates/" not in name], distribution
 
@@ -54,7 +40,7 @@ def test_wheels_carry_the_static_programs_that_are_compiled_for_them(installed: 
     assert binary.stat().st_size < 200_000
 
 
-@pytest.mark.parametrize("name", ["launcher", "read_only.so"])
+@pytest.mark.parametrize("name", ["launcher", "preloaded.so"])
 def test_the_qemu_drivers_wheel_carries_what_is_compiled_for_the_jail(installed: Path, name: str) -> None:
     binary = installed / "vc_hypervisor_qemu/jail" / name
     assert os.access(binary, os.X_OK)
@@ -69,6 +55,11 @@ def test_the_cores_wheel_carries_the_templates_of_new_drivers(installed: Path) -
     wanted = {path.relative_to(source) for path in source.rglob("*.tmpl")}
     assert wanted
     assert {path.relative_to(shipped) for path in shipped.rglob("*.tmpl")} == wanted
+
+
+def test_the_cores_wheel_installs_a_page_of_the_manual_for_each_command(installed: Path) -> None:
+    pages = {path.name for path in (installed / "share/man/man1").iterdir()}
+    assert {"virtc.1", "virtc-pod-run.1", "virtc-exec.1"} <= pages
 
 
 def test_a_driver_with_a_package_for_tests_ships_it(installed: Path) -> None:

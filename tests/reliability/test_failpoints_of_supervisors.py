@@ -8,6 +8,7 @@ import pytest
 
 import supervised
 from forked import Server
+from leftovers import look
 
 pytestmark = pytest.mark.root
 
@@ -22,3 +23,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.mark.parametrize("point", supervised.POINTS)
 def test_a_supervisor_killed_at_a_point_leaves_a_pod_that_one_other_takes_over(point: str, server: Server) -> None:
     assert supervised.problems(server, point, "nap-daemon" if "discarded" in point else "nap") == []
+
+
+@pytest.mark.promise("T06")
+@pytest.mark.parametrize("step", ["guest_stopped", "vm_ended", "released", "unmounted"])
+def test_a_stop_that_fails_at_a_step_keeps_the_pod_with_the_reason_and_can_be_tried_again(
+    step: str, server: Server
+) -> None:
+    (server.work / "points").unlink(missing_ok=True)  # at each of these something happened, which is once
+    assert server.run(code=supervised.creation(server.work, "nap")).status == 0
+    assert server.run(*supervised.START, failpoints=f"engine.take_down.{step}=error").status == 0
+    done = server.run(*supervised.STOP)
+    assert (done.status, done.stderr.count("\n")) == (1, 1), done.stderr
+    status = server.run("pod", "status", "p").stdout
+    again = server.run(*supervised.STOP)
+    if step == "vm_ended":  # which the supervisor sees, and then has nothing more to stop
+        assert "the VM was stopped" in status
+    else:
+        assert f"it could not be stopped: [Errno 5] failpoint engine.take_down.{step}" in status
+        assert again.status == 0
+    assert server.call(supervised.VMS) == 0
+    listed, _, left = look(server)
+    assert listed["p"][0] == "stopped"
+    assert left == []

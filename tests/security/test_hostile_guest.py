@@ -20,7 +20,7 @@ from vc_core.results import ExecResult
 from vc_core.states import State
 from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_core.testing import built_guest
-from vc_core.testing.slowness import scaled
+from vc_core.testing.slowness import scaled, within
 
 from .attacked_pod import find_supervisor
 
@@ -133,7 +133,7 @@ def test_a_command_that_the_guest_accepts_and_never_ends_does_not_hold_enter_aga
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):  # two of one number can be merged
             process.send_signal(number)
         _, err = process.communicate(timeout=scaled(20))
-    assert process.returncode == 124
+    assert process.returncode == 128 + signal.SIGINT  # the first of them
     assert b"did not report the end of the command" in err
 
 
@@ -147,7 +147,6 @@ def test_garbage_on_the_control_channel_fails_the_pod_and_the_pod_still_ends(pod
     assert status.reason.startswith("the agent in the guest is lost: ")
     with pytest.raises((AgentError, vc.StateError)):
         pod.attack("never-ends")
-    began = time.monotonic()
-    vc.stop_pod("hostile", timeout=4)
-    assert time.monotonic() - began < scaled(20)
+    with within(20):
+        vc.stop_pod("hostile", timeout=4)
     assert "hostile" in pod.shown("pod", "status", "hostile")

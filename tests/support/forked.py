@@ -66,14 +66,20 @@ class Server:
         return json.loads(self._process.stdout.readline())
 
     def run(
-        self, *arguments: str, failpoints: str = "", code: str = "", attach: Callable[[int], None] | None = None
+        self,
+        *arguments: str,
+        failpoints: str = "",
+        code: str = "",
+        attach: Callable[[int], None] | None = None,
+        interpreter: str = sys.executable,
     ) -> Done:
         """Run ``virtc`` with arguments, or Python code, and return how it ended.
 
         ``failpoints``: in the form of the variable. ``attach`` is called with the pid before the command begins.
+        ``interpreter``: with which the command starts supervisors and other processes of Python.
         """
         assert self._process.stdin is not None
-        request = {"arguments": arguments, "failpoints": failpoints, "code": code}
+        request = {"arguments": arguments, "failpoints": failpoints, "code": code, "interpreter": interpreter}
         print(json.dumps(request), file=self._process.stdin, flush=True)
         pid = self._answer()
         if attach is not None:
@@ -168,6 +174,7 @@ def _child(request: Mapping[str, Any], work: Path, wait: int, prepared: int) -> 
 
     os.environ[failpoints.VARIABLE] = request["failpoints"]
     failpoints.configure(request["failpoints"])
+    sys.executable = request["interpreter"]
     os.close(prepared)
     with suppress(OSError):  # injected
         os.read(wait, 1)

@@ -7,7 +7,7 @@ from typing import Any
 from forked import Server
 
 #: Lists pods, deletes the pod if it is listed, and lists the files that are left below state and run root, hidden ones
-#: too. Directories that both roots always have, the file of events and whole images are not counted. Prints the pods,
+#: too. Directories that both roots always have, the files of events and whole images are not counted. Prints the pods,
 #: the seconds of the delete, the files.
 _LOOK = """
 import contextlib, json, os, time
@@ -32,7 +32,7 @@ left = [
     for root in (roots.state, roots.run)
     for top, directories, files in os.walk(root)
     for name in [*files, *(directories if top not in (str(roots.state), str(roots.run)) else [])]
-    if os.path.join(top, name) != str(roots.state / "events")
+    if os.path.join(top, name) not in (str(roots.state / "events"), str(roots.state / "events.1"))
 ]
 images = roots.state / "images"
 whole = [images / "names.json", images / ".lock", *(Path(one.root_fs).parent for one in Images(roots).all())]

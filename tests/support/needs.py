@@ -6,6 +6,7 @@ missing and, where there is one, the Debian package to install. What is found is
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import shutil
@@ -31,8 +32,11 @@ PROGRAMS = {
     "bash": "bash",
     "busybox": "busybox-static",
     "cc": "gcc libc6-dev",
+    "containerd": "containerd",
     "cpio": "cpio",
+    "dash": "dash",
     "docker-registry": "docker-registry",
+    "dockerd": "docker.io",
     "e2fsck": "e2fsprogs",
     "fish": "fish",
     "gcc": "gcc libc6-dev",
@@ -55,8 +59,11 @@ PROGRAMS = {
     "readelf": "binutils",
     "shellcheck": "shellcheck",
     "skopeo": "skopeo",
+    "slirp4netns": "slirp4netns",
+    "slurmctld": "slurm-wlm",
     "sshd": "openssh-server",
     "strace": "strace",
+    "tc": "iproute2",
     "umoci": "umoci",
     "unshare": "util-linux",
     "virsh": "libvirt-clients",
@@ -88,8 +95,21 @@ def _loop_devices() -> str:
     return _device("/dev/loop-control", "run as root, with the module loop loaded")
 
 
+def _cni() -> str:
+    found = Path("/usr/lib/cni/bridge").exists()
+    return "" if found else "the plug-ins of CNI are missing; install containernetworking-plugins"
+
+
 def _tun() -> str:
     return _device("/dev/net/tun", "run as root, with the module tun loaded")
+
+
+def _libseccomp() -> str:
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        return "libseccomp.so.2 is not installed; on Debian: apt install libseccomp2"
+    return ""
 
 
 def _user_namespaces() -> str:
@@ -122,12 +142,14 @@ def missing_hypervisor(name: str) -> str:
 #: What is not a program: a function that returns what is missing, "" if nothing.
 FEATURES: dict[str, Callable[[], str]] = {
     "/dev/net/tun": _tun,
+    "CNI plug-ins": _cni,
     "cgroup v2": _cgroup_v2,
     "libvirt": lambda: missing_hypervisor("libvirt"),
     "loop devices": _loop_devices,
     "mount namespaces": _mount_namespaces,
     "qemu": lambda: missing_hypervisor("qemu"),
     "uml": lambda: missing_hypervisor("uml"),
+    "libseccomp": _libseccomp,
     "user namespaces": _user_namespaces,
 }
 

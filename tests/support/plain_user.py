@@ -29,13 +29,15 @@ _TIMEOUT = 180.0
 
 
 class PlainUser:
-    """A user without subordinate ids, whose home is ``place/home``; other users can enter ``place``."""
+    """A user without subordinate ids, whose home is ``place/home``; other users can enter ``place``.
 
-    #: Ids that no distribution gives to a user.
-    uid = 54321
+    ``uid``: one that no distribution gives to a user. Tests that count the user's processes have one of their own.
+    """
+
     name = "plain"
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, uid: int = 54321) -> None:
+        self.uid = uid
         place.chmod(0o755)
         self.home, self.runtime = place / "home", place / "runtime"
         for directory in (self.home, self.runtime):
@@ -43,6 +45,7 @@ class PlainUser:
             os.chown(directory, self.uid, self.uid)
         self._etc, self._kept = place / "etc", place / "kept"
         self._etc.mkdir()
+        self._devices: list[Path] = []
         entry = f"{self.name}:x:{self.uid}:{self.uid}::{self.home}:/bin/sh\n"
         (self._etc / "passwd").write_text(Path("/etc/passwd").read_text(encoding="utf-8") + entry, encoding="utf-8")
         self.give_ids("")
@@ -51,6 +54,13 @@ class PlainUser:
         """Let the user have these subordinate ids from now on: "FIRST:NUMBER" as in subuid(5), or "" for none."""
         for file in ("subuid", "subgid"):
             (self._etc / file).write_text(f"{self.name}:{ids}\n" if ids else "", encoding="ascii")
+
+    def give_device(self, path: Path) -> None:
+        """Let the user open a device from now on, as udev does for some that a host without it keeps for root."""
+        node = self._etc.with_name(path.name)
+        os.mknod(node, 0o20000, path.stat().st_rdev)
+        node.chmod(0o666)
+        self._devices.append(path)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -79,11 +89,8 @@ class PlainUser:
         self, *command: str | Path, environment: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the user, in the home, with the variables of a login unless others are given."""
-        ids = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
-        view = "\n".join(["set -eu", *self._view(), 'exec "$@"'])
-        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", view, "sh", *ids, *map(str, command)]
         done = subprocess.run(
-            argv,
+            self.command(*map(str, command)),
             cwd=self.home,
             env=self.environment if environment is None else environment,
             stdin=subprocess.DEVNULL,
@@ -93,6 +100,12 @@ class PlainUser:
         )
         assert not check or done.returncode == 0, f"{command}: {done.stderr}"
         return done
+
+    def command(self, *command: str) -> list[str]:
+        """Return the command line that runs a command as the user."""
+        ids = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"]
+        view = "\n".join(["set -eu", *self._view(), 'exec "$@"'])
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", view, "sh", *ids, *command]
 
     def processes(self) -> set[int]:
         """Return the processes of the user that have not ended."""
@@ -110,6 +123,8 @@ class PlainUser:
         """Yield the lines of a shell script that makes the view, in a mount namespace of its own."""
         for file in sorted(self._etc.iterdir()):
             yield f"mount --bind {shlex.quote(str(file))} /etc/{file.name}"
+        for path in self._devices:
+            yield f"mount --bind {shlex.quote(str(self._etc.with_name(path.name)))} {shlex.quote(str(path))}"
         hidden = {path: top for path in _NEEDED if (top := _first_closed(path)) is not None}
         kept = {path: shlex.quote(str(self._kept / str(number))) for number, path in enumerate(hidden)}
         for path, place in kept.items():

@@ -120,9 +120,18 @@ CAUSES = {
     "engine.container.undone": "engine.container.shared=2*error;",
 }
 
+#: Prints how many VMs the pod has, recorded or not.
+VMS = """
+from vc_core.config.ids import pod_uuid
+from vc_core.host import processes
+from vc_core.store.store import Store
+run_dir = Store.here().roots.pod_run_dir("p")
+print(len(processes.find_vms(run_dir, pod_uuid(run_dir))))
+"""
+
 #: Prints what a new supervisor finds: the pod's state and reason, how many VMs it had and has, how many supervisors.
 _AFTER = """
-import json
+import contextlib, json
 import vc_core as vc
 from vc_core.config.ids import pod_uuid
 from vc_core.host import processes
@@ -131,9 +140,20 @@ from vc_core.supervisor.wire import LOG_NAME
 store = Store.here()
 run_dir, lock = store.roots.pod_run_dir("p"), store.roots.pod_lock("p")
 before, vms = vc.status_pod("p"), [len(processes.find_vms(run_dir, pod_uuid(run_dir)))]
-if before.state == "running":
-    vc.status_container("p", "c1").state == "running" or vc.start_container("p", "c1")
+def enter():
     assert vc.enter_container("p", "c1", vc.Cmd(args=["true"])).exit_code == 0
+
+if before.state == "running":
+    try:
+        enter()
+    except (vc.StateError, vc.CommandError):  # it was stopped, which the supervisor that was killed did not record
+        with contextlib.suppress(vc.StateError):
+            vc.wait_container("p", "c1")
+        if vc.status_pod("p").state == "running":
+            vc.start_container("p", "c1")
+            enter()
+        else:  # so was the pod
+            vc.start_pod("p")
 else:
     vc.start_pod("p")
 vms.append(len(processes.find_vms(run_dir, pod_uuid(run_dir))))
@@ -145,13 +165,18 @@ print(json.dumps([before.state, before.reason, vms, len(supervisors)]))
 @contextmanager
 def server_for_naps(top: Path) -> Iterator[Server]:
     """Yield a server of pods whose VM is a process that sleeps. ``top``: a directory for its files."""
+    with Server({**_variables(top), **furnish_naps(top)}, top) as server:
+        yield server
+
+
+def furnish_naps(top: Path) -> dict[str, str]:
+    """Make what pods need whose VM is a process that sleeps; return the variables of a server for them."""
     nap.install(top / "site")
     for name in ("kernel", "image"):
         (top / name).touch()
     for name in ("rootfs", "volume"):
         (top / name / "bin").mkdir(parents=True)
-    with Server({**_variables(top), "PYTHONPATH": str(top / "site")}, top) as server:
-        yield server
+    return {"PYTHONPATH": str(top / "site")}
 
 
 @contextmanager
@@ -167,7 +192,7 @@ def _variables(top: Path) -> dict[str, str]:
     return {ROOT_VARIABLE: str(top / "root"), LOG_VARIABLE: str(top / "points")}
 
 
-def _creation(top: Path, hypervisor: str) -> str:
+def creation(top: Path, hypervisor: str) -> str:
     """Return Python code that makes a pod with all that a supervisor has steps for."""
     drivers, boot = "", ""
     if hypervisor != "qemu":
@@ -190,7 +215,7 @@ def problems(server: Server, point: str, hypervisor: str = "qemu") -> list[str]:
     log = server.work / "points"
     log.unlink(missing_ok=True)
     before, meanwhile = {**POINTS, **OF_ANY_ENGINE}[point]
-    for command in (_creation(server.work, hypervisor), *before):
+    for command in (creation(server.work, hypervisor), *before):
         done = _run(server, command, "")
         if done.status:
             return [f"{command} failed before: {done.stderr}"]

@@ -29,11 +29,11 @@ def virtc_process(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def virtc(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in this process, on standard streams of its own; much faster than a new interpreter."""
-    terminate = signal.getsignal(signal.SIGTERM)
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2)]
         null = stack.enter_context(Path(os.devnull).open(encoding="utf-8"))
-        stack.callback(signal.signal, signal.SIGTERM, terminate)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, signum, signal.getsignal(signum))
         for fd, file in enumerate((null, *files)):
             saved = os.dup(fd)
             stack.callback(os.close, saved)

@@ -92,7 +92,7 @@ def test_without_a_configuration_one_sentence_says_how_to_give_one(pytester: pyt
 def test_the_report_of_a_failed_test_shows_what_became_of_its_containers(project: pytest.Pytester) -> None:
     project.makepyfile("def test_it(pod):\n    pod.stop()\n    assert False")
     project.runpytest_inprocess().stdout.re_match_lines(
-        [r"-+ log of container pytest-.*/main, stopped, exit code 137 -+", r"\(nothing\)"]
+        [r"-+ log of container pytest-.*/main, stopped, exit code 143 -+", r"\(nothing\)"]
     )
 
 

@@ -99,6 +99,18 @@ def test_a_built_guest_is_found_again(maker: Maker) -> None:
 
 
 @pytest.mark.usefixtures("repository")
+def test_a_guest_of_the_same_packages_is_not_made_again(maker: Maker) -> None:
+    image = maker.build()
+    made = image.initramfs.stat().st_ino
+    for pointer in maker.cache_dir.glob("debian/requests/*"):
+        pointer.unlink()
+    phrases: list[str] = []
+    assert maker.build(progress=lambda phrase, share: phrases.append(phrase)) == image == maker.find()
+    assert image.initramfs.stat().st_ino == made
+    assert "unpacking the kernel" not in phrases
+
+
+@pytest.mark.usefixtures("repository")
 def test_any_other_request_finds_nothing(maker: Maker, tmp_path: Path) -> None:
     maker.build()
     extra = {**maker.payload.files, "/etc/x": sys.executable}

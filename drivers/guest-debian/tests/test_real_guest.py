@@ -8,6 +8,10 @@ from made_up_debian import Maker
 
 from needs import require
 from vc_core.driver import GuestImage, GuestPayload
+from vc_core.testing.slowness import scaled
+
+#: Seconds for a guest that boots, loads its modules and ends; it takes some five, on a busy host ten times that.
+BOOT = scaled(180)
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
@@ -62,7 +66,7 @@ def test_the_real_kernel_boots_loads_the_modules_and_prints_to_the_console(real_
     ]
     argv += ["-display", "none", "-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci"]
     argv += ["-kernel", str(real_guest.kernel), "-initrd", str(real_guest.initramfs), "-append", " ".join(params)]
-    vm = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=True, timeout=60)
+    vm = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=True, timeout=BOOT)
     lines = vm.stdout.splitlines()
     # Some releases have a part of virtio built in; that it works is seen by what needs it.
     modules = {*MODULES, "virtio_rng"} - {"virtio_console"}

@@ -419,11 +419,11 @@ static void write_process(const struct process *process)
 static enum outcome answer_hello(void)
 {
 	static const char *const features[] = {
-		"no-next",       "reasons",       "exec-ack",    "signal",   "status128", "drain",
-		"credit",        "sync",          "overlay",     "pod-root", "pod-stays", "mounts",
-		"no-input",      "terminal-size", "confinement", "stats",    "isolation", "wake",
-		"times",         "close-output",  "archive",     "own-pids", "sysctls",   "process-limits",
-		"mount-options", "freeze",        "update",      "seccomp",  "devices",
+		"no-next",     "reasons", "exec-ack",       "signal",        "status128", "drain",        "credit",
+		"sync",        "overlay", "pod-root",       "pod-stays",     "mounts",    "no-input",     "terminal-size",
+		"confinement", "stats",   "isolation",      "wake",          "times",     "close-output", "archive",
+		"own-pids",    "sysctls", "process-limits", "mount-options", "freeze",    "update",       "seccomp",
+		"devices",     "clock",   "writable-roots",
 	};
 	const char *separator = "";
 
@@ -487,6 +487,13 @@ static enum outcome wake_clone(struct message *message)
 	return DONE;
 }
 
+static enum outcome set_time(struct message *message)
+{
+	struct clock_spec spec;
+
+	return outcome_of(read_clock(message, &spec) && set_clock(spec.time));
+}
+
 static enum outcome apply_sysctls(struct message *message)
 {
 	struct sysctls_spec spec;
@@ -545,6 +552,7 @@ static const struct command {
 	{FREEZE, JSON, ONLY_EXTENDED, ALWAYS, freeze},
 	{UPDATE, JSON, ONLY_EXTENDED, ALWAYS, update},
 	{SYSCTLS, JSON, ONLY_EXTENDED, ALWAYS, apply_sysctls},
+	{CLOCK, JSON, ONLY_EXTENDED, ALWAYS, set_time},
 };
 
 static bool is_supported(const struct command *command)

@@ -61,10 +61,10 @@ static bool set_limit(const struct limit *limit)
 
 static bool drop_from_bounding_set(uint64_t kept)
 {
-	/* The kernel has fewer than 64 and refuses others with EINVAL. */
+	/* The kernel has fewer than 64, and refuses the first that it does not have with EINVAL. */
 	for (int number = 0; number < 64; number++)
-		if (!(kept >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0) && errno != EINVAL)
-			return fail("capabilities: %s", strerror(errno));
+		if (!(kept >> number & 1) && prctl(PR_CAPBSET_DROP, number, 0, 0, 0))
+			return errno == EINVAL || fail("capabilities: %s", strerror(errno));
 	return true;
 }
 

@@ -21,7 +21,7 @@ enum {
 };
 
 /* Of linux/sched.h. */
-static const uint64_t CLONE_INTO_CGROUP_ = 0x200000000;
+static const uint64_t CLONE_CLEAR_SIGHAND_ = 0x100000000, CLONE_INTO_CGROUP_ = 0x200000000;
 
 static int open_how(int directory, const char *path, int flags, unsigned mode, uint64_t resolve)
 {
@@ -164,7 +164,7 @@ static long clone3(const struct clone_args *arguments, void (*run)(void *), void
 pid_t clone_child(uint64_t flags, int cgroup, void *stack, size_t size, void (*run)(void *), void *data)
 {
 	struct clone_args arguments = {
-		.flags = flags | (cgroup < 0 ? 0 : CLONE_INTO_CGROUP_),
+		.flags = flags | CLONE_CLEAR_SIGHAND_ | (cgroup < 0 ? 0 : CLONE_INTO_CGROUP_),
 		.exit_signal = SIGCHLD,
 		.stack = (uintptr_t)stack,
 		.stack_size = size,

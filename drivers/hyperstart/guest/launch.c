@@ -54,12 +54,12 @@ struct launch {
 	char hostname[HOST_NAME_MAX + 16], home[300], name[80]; /* variables */
 };
 
+/* The kernel has reset the signals that the agent handles (see clone_child); what it ignores an execve would keep. */
 static void reset_signals(void)
 {
 	sigset_t none;
 
-	for (int number = 1; number <= SIGSYS; number++)
-		signal(number, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -144,6 +144,14 @@ static bool find_identity(const struct process_spec *spec, struct user *user, gi
 	return true;
 }
 
+/* Let a user open its own streams anew, as by /dev/stderr. They are pipes, or a terminal, that only this process has. */
+static void give_streams(const struct user *user)
+{
+	for (int fd = 0; user->uid && fd < 3; fd++)
+		if (fchown(fd, user->uid, (gid_t)-1))
+			return; /* it can use them as they are */
+}
+
 /* Become the user, confined to the container's bounds. Until then the child is root without supplementary groups. */
 static bool set_identity(struct launch *launch)
 {
@@ -163,6 +171,7 @@ static bool set_identity(struct launch *launch)
 	launch->filtered = bounds.no_new_privs;
 	if (*spec->archive)
 		bounds.seccomp.length = 0; /* it runs the agent's own code, not the container's */
+	give_streams(user);
 	if (!confine_begin(&bounds, &spec->sets, launch->users))
 		return false;
 	if (named && (setgroups(count, groups) || setgid(user->gid) || setuid(user->uid)))

@@ -1,4 +1,4 @@
-/* Configures the network of the pod, which is that of the VM: interfaces, routes, name servers. */
+/* Configures the network of the pod, which is that of the VM: interfaces and routes. */
 #ifndef NETWORK_H
 #define NETWORK_H
 
@@ -24,16 +24,12 @@ struct resolver {
 	const char **servers, **search, **options; /* each NULL, or ended by NULL */
 };
 
-/* The configuration of the resolver, in the guest and in all containers; it does not exist if the pod has none. */
-#define RESOLVER_FILE "/etc/resolv.conf"
-
 /* Each returns false and `failure` if it fails. To set what is set already succeeds. */
 bool network_raise_loopback(void);
 bool network_set_interface(const struct interface *interface);
 bool network_set_route(const struct route *route);
-bool network_set_resolver(const struct resolver *resolver);
 
-/* Let processes without capabilities listen on any port, and send the echo requests of ping. */
+/* Let processes without capabilities listen on any port, and send the echo requests of ping: all ports are the pod's. */
 bool network_open_to_users(void);
 
 /* Remove the device of an interface from the VM. */

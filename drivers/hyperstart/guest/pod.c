@@ -1,5 +1,6 @@
 #include "pod.h"
 
+#include "names.h"
 #include "namespaces.h"
 #include "phase.h"
 #include "root.h"
@@ -50,7 +51,7 @@ static bool make_network(const struct pod_spec *spec)
 	for (const struct route *route = spec->routes; route && route->dest; route++)
 		if (!network_set_route(route))
 			return false;
-	return network_set_resolver(&spec->resolver);
+	return names_set(spec->hostname, spec->interfaces, &spec->resolver);
 }
 
 bool pod_prepare(void)
@@ -61,7 +62,7 @@ bool pod_prepare(void)
 	if (pod.init)
 		return true;
 	cgroup_prepare();
-	done = pod_namespaces_make(&pod.init) && network_raise_loopback();
+	done = pod_namespaces_make(&pod.init) && network_raise_loopback() && network_open_to_users();
 	phase_end("prepare the start", begun);
 	return done;
 }

@@ -34,6 +34,7 @@ enum message_code {
 	SYSCTLS = 4101,
 	FREEZE = 4102,
 	UPDATE = 4103,
+	CLOCK = 4104,
 };
 
 #endif

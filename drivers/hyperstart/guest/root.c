@@ -2,6 +2,7 @@
 
 #include "copy.h"
 #include "kernel.h"
+#include "names.h"
 #include "phase.h"
 #include "share.h"
 
@@ -93,8 +94,25 @@ static int open_on_disk(const struct disk *disk, const char *path, unsigned long
 	return found;
 }
 
+/* Write the files of names into the writable layer, where they take the place of the image's. `written` becomes false if /etc
+ * of the image is a link, which leads elsewhere. */
+static bool write_names(bool *written)
+{
+	static const char etc[] = LAYER "/upper/etc";
+	struct stat lower = {.st_mode = S_IFDIR | 0755};
+
+	if (lstat(LOWER "/etc", &lower) && errno != ENOENT)
+		return fail("/etc of the root: %s", strerror(errno));
+	*written = S_ISDIR(lower.st_mode);
+	if (!*written)
+		return true;
+	if (mkdir(etc, 0755) || chown(etc, lower.st_uid, lower.st_gid) || chmod(etc, lower.st_mode & 07777))
+		return fail("/etc in the writable layer: %s", strerror(errno));
+	return names_write(etc);
+}
+
 /* Mount an overlay of LOWER and a writable layer on ROOT. The layer is a tmpfs of the size that the host gave. */
-static bool mount_overlay(const struct container_spec *spec)
+static bool mount_overlay(const struct container_spec *spec, bool *named)
 {
 	struct stat lower;
 	char size[40] = "mode=0755,size=50%";
@@ -110,6 +128,8 @@ static bool mount_overlay(const struct container_spec *spec)
 	if (stat(LOWER, &lower) || mkdir(LAYER "/upper", 0755) || mkdir(LAYER "/work", 0755) ||
 	    chown(LAYER "/upper", lower.st_uid, lower.st_gid) || chmod(LAYER "/upper", lower.st_mode & 07777))
 		return fail("writable layer: %s", strerror(errno));
+	if (!write_names(named))
+		return false;
 	if (mount("overlay", ROOT, "overlay", MS_NODEV | nosuid,
 	          "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work"))
 		return fail("overlay: %s", strerror(errno));
@@ -132,13 +152,15 @@ static int open_root(const struct container_spec *spec)
 		fail("container '%s' has a path of more than %zu bytes", spec->id, sizeof path - 1);
 		return -1;
 	}
-	return share_open(SHARE_ROOTS, "root", path);
+	return share_open(spec->writable_root ? SHARE_WRITTEN_ROOTS : SHARE_ROOTS, "root", path);
 }
 
-static bool mount_root(const struct container_spec *spec)
+/* Mount the root on ROOT. `named` becomes true if it has the files of names. */
+static bool mount_root(const struct container_spec *spec, bool *named)
 {
+	*named = false;
 	return bind_directory(open_root(spec), spec->image.name, spec->overlay ? LOWER : ROOT) &&
-	       (!spec->overlay || mount_overlay(spec));
+	       (!spec->overlay || mount_overlay(spec, named));
 }
 
 /* Bind-mount a file on itself, so that what is mounted there keeps its flags when those around it change. */
@@ -323,8 +345,9 @@ static bool open_mappings(struct mapping *mapping)
 /* Open the mount of a container's /dev/shm. */
 static int open_memory(const struct container_spec *spec)
 {
-	enum { USUAL = 64 };
-	uint64_t size = spec->shared_memory ? spec->shared_memory : USUAL;
+	enum { USUAL = 64, PART = 8 }; /* MiB, but no more than such a part of the container's memory */
+	uint64_t bound = spec->bounds.memory ? MAX(spec->bounds.memory / PART, 1) : USUAL;
+	uint64_t size = spec->shared_memory ? spec->shared_memory : MIN(bound, USUAL);
 	int memory, shared;
 
 	if (!spec->shared_memory || spec->bounds.isolated)
@@ -352,49 +375,83 @@ static bool mount_memory(int memory)
 	return mount_entries(&queues, 1);
 }
 
-/* Open a mount of the resolver's file, not attached yet; `resolver` is -1 if the pod has none. */
-static bool open_resolver(int *resolver)
+/* Open mounts of the guest's files of names, not attached yet; -1 for one that the pod does not have. */
+static bool open_names(int mounts[NAME_FILES])
 {
-	int file = open(RESOLVER_FILE, O_PATH | O_CLOEXEC);
+	for (int i = 0; i < NAME_FILES; i++) {
+		int file = open(name_files[i], O_PATH | O_CLOEXEC);
 
-	*resolver = -1;
-	if (file < 0)
-		return true;
-	*resolver = clone_mount(file, MOUNT_ATTR_RDONLY_);
-	close(file);
-	return *resolver >= 0 || fail(RESOLVER_FILE ": %s", strerror(errno));
+		mounts[i] = -1;
+		if (file < 0)
+			continue;
+		mounts[i] = clone_mount(file, MOUNT_ATTR_RDONLY_);
+		close(file);
+		if (mounts[i] < 0)
+			return fail("%s: %s", name_files[i], strerror(errno));
+	}
+	return true;
 }
 
-/* Open a name in a directory; if it does not exist, create a directory or an empty file. */
+/* Open a name in a directory; if it does not exist, create a directory or an empty file. -1 and ENOLINK for a link to what
+ * does not exist. */
 static int open_or_make(int directory, const char *name, bool file)
 {
 	int found = open_path(directory, name, 0);
 
 	if (found >= 0 || errno != ENOENT)
 		return found;
-	if (file ? mknodat(directory, name, S_IFREG | 0644, 0) : mkdirat(directory, name, 0755))
+	if (file ? mknodat(directory, name, S_IFREG | 0644, 0) : mkdirat(directory, name, 0755)) {
+		if (errno == EEXIST)
+			errno = ENOLINK;
 		return -1;
+	}
 	return open_path(directory, name, 0);
 }
 
-/* Open a mount point; missing parts of its path are created. Links are followed as in the container, whose root is
- * already that of this process. */
+/* Put what a link contains before the rest of a path. False and errno if that fails. */
+static bool follow_link(int directory, const char *name, char rest[PATH_MAX])
+{
+	char link[PATH_MAX], whole[2 * PATH_MAX];
+	ssize_t length = readlinkat(directory, name, link, sizeof link - 1);
+
+	if (length < 0)
+		return false;
+	link[length] = '\0';
+	snprintf(whole, sizeof whole, "%s/%s", link, rest);
+	if (strlen(whole) >= PATH_MAX) {
+		errno = ENAMETOOLONG;
+		return false;
+	}
+	strcpy(rest, whole);
+	return true;
+}
+
+/* Open a mount point; missing parts of its path are created, also what a link leads to. Links are followed as in the
+ * container, whose root is already that of this process. */
 static int open_target(const char *path, bool file)
 {
-	int place = open("/", O_PATH | O_CLOEXEC);
-	char name[NAME_MAX + 1];
+	enum { LINKS_MAX = 40 }; /* as in the kernel */
+	int place = open("/", O_PATH | O_CLOEXEC), links = 0;
+	char rest[PATH_MAX], name[NAME_MAX + 1];
 
-	for (path += strspn(path, "/"); place >= 0 && *path;) {
-		size_t length = strcspn(path, "/");
+	if ((size_t)snprintf(rest, sizeof rest, "%s", path) >= sizeof rest) {
+		close(place);
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	while (place >= 0 && rest[strspn(rest, "/")]) {
+		char *part = rest + strspn(rest, "/");
+		size_t length = strcspn(part, "/");
 		int directory = place;
 
 		place = -1;
-		if (snprintf(name, sizeof name, "%.*s", (int)MIN(length, PATH_MAX), path) < (int)sizeof name) {
-			path += length;
-			path += strspn(path, "/");
-			place = open_or_make(directory, name, file && !*path);
-		} else {
+		if ((size_t)snprintf(name, sizeof name, "%.*s", (int)length, part) >= sizeof name) {
 			errno = ENAMETOOLONG;
+		} else {
+			memmove(rest, part + length, strlen(part + length) + 1);
+			place = open_or_make(directory, name, file && !rest[strspn(rest, "/")]);
+			if (place < 0 && errno == ENOLINK && links++ < LINKS_MAX && follow_link(directory, name, rest))
+				place = *rest == '/' ? open("/", O_PATH | O_CLOEXEC) : fcntl(directory, F_DUPFD_CLOEXEC, 0);
 		}
 		close(directory);
 	}
@@ -427,20 +484,22 @@ static bool mount_mapping(const struct mapping *mapping, bool first_time)
 	return true;
 }
 
-static bool mount_resolver(int resolver)
+/* Mount the files of names over those of a root that has no copies of them. */
+static bool mount_names(const int mounts[NAME_FILES], bool named)
 {
-	int target;
+	for (int i = 0; i < NAME_FILES; i++) {
+		int target;
 
-	if (resolver < 0)
-		return true;
-	target = open_target(RESOLVER_FILE, true);
-	/* In images of whole systems it is a link to a file that their boot creates. */
-	if (target < 0 && !unlink(RESOLVER_FILE))
-		target = open_target(RESOLVER_FILE, true);
-	if (target < 0 || !attach_mount(resolver, target, ""))
-		return fail(RESOLVER_FILE ": %s", strerror(errno));
-	close(target);
-	close(resolver);
+		if (mounts[i] < 0 || named)
+			continue;
+		target = open_target(name_files[i], true);
+		if (target < 0 && (errno == EROFS || errno == ENOSPC))
+			continue; /* a disk that takes no more keeps what it has */
+		if (target < 0 || !attach_mount(mounts[i], target, ""))
+			return fail("%s: %s", name_files[i], strerror(errno));
+		close(target);
+		close(mounts[i]);
+	}
 	return true;
 }
 
@@ -545,13 +604,13 @@ bool root_make(const struct container_spec *spec, int pts)
 		{"tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k"},
 	};
 	int64_t begun = phase_clock();
-	int resolver, memory = open_memory(spec);
-	bool done;
+	int names[NAME_FILES], memory = open_memory(spec);
+	bool done, named;
 
-	done = mount_root(spec) && open_resolver(&resolver) && open_mappings(spec->volumes) &&
+	done = mount_root(spec, &named) && open_names(names) && open_mappings(spec->volumes) &&
 	       open_mappings(spec->mappings) && switch_root(ROOT) && mount_entries(system, COUNT(system)) &&
 	       fill_dev(pts, spec->nodes) && mount_memory(memory) && (!spec->initialize || initialize(spec)) &&
-	       mount_resolver(resolver) && mount_mappings(spec->volumes, spec->initialize) &&
+	       mount_names(names, named) && mount_mappings(spec->volumes, spec->initialize) &&
 	       mount_mappings(spec->mappings, spec->initialize) && set_sysctls(spec->sysctls) && confine_root(spec);
 	phase_end("make a root file system", begun);
 	return done;

@@ -23,6 +23,7 @@ static struct {
 	[SHARE_ROOTS] = {"/run/vc/share", "", false},
 	[SHARE_LIVE] = {"/run/vc/live", "", false},
 	[SHARE_WRITABLE] = {"/run/vc/writable", "", false},
+	[SHARE_WRITTEN_ROOTS] = {"/run/vc/roots", "", false},
 };
 
 void share_init(void)
@@ -37,11 +38,12 @@ void share_offer(const struct pod_spec *pod)
 	shares[SHARE_ROOTS].tag = pod->share;
 	shares[SHARE_LIVE].tag = pod->live;
 	shares[SHARE_WRITABLE].tag = pod->writable;
+	shares[SHARE_WRITTEN_ROOTS].tag = pod->written_roots;
 }
 
 static unsigned long flags_of(enum share share)
 {
-	return MS_NODEV | (extended && share != SHARE_WRITABLE ? MS_RDONLY : 0);
+	return MS_NODEV | (extended && share < SHARE_WRITABLE ? MS_RDONLY : 0);
 }
 
 bool share_mount(enum share share)

@@ -8,6 +8,7 @@ enum share {
 	SHARE_ROOTS, /* read-only after HELLO, and cached without revalidation: the host changes no root that is in use */
 	SHARE_LIVE, /* the same directory for mounts, not cached: changes on the host are visible */
 	SHARE_WRITABLE, /* mounts that containers can write to */
+	SHARE_WRITTEN_ROOTS, /* roots that containers write to, which the host reads and changes meanwhile */
 };
 
 /* Called once at boot: create the mount points. */

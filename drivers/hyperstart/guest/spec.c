@@ -147,6 +147,7 @@ static const struct field container_fields[] = {
 	FIELD(container_spec, rootfs, "rootfs", TEXT),
 	FIELD(container_spec, overlay, "overlay", BOOLEAN),
 	FIELD(container_spec, overlay_size, "overlaySize", NUMBER),
+	FIELD(container_spec, writable_root, "writableRoot", BOOLEAN),
 	FIELD(container_spec, initialize, "initialize", BOOLEAN),
 	PART(container_spec, volumes, "volumes", LIST, volume),
 	PART(container_spec, mappings, "fsmap", LIST, mapping),
@@ -210,6 +211,7 @@ static const struct field pod_fields[] = {
 	FIELD(pod_spec, share, "shareDir", TEXT),
 	FIELD(pod_spec, live, "liveDir", TEXT),
 	FIELD(pod_spec, writable, "writableDir", TEXT),
+	FIELD(pod_spec, written_roots, "rootsDir", TEXT),
 	FIELD(pod_spec, root, "root", TEXT),
 	PART(pod_spec, containers, "containers", LIST, container),
 	PART(pod_spec, interfaces, "interfaces", LIST, interface),
@@ -261,6 +263,9 @@ static const struct field wake_fields[] = {
 	FIELD(wake_spec, entropy, "entropy", WORD),
 };
 TABLE(wake, wake_spec, true, NULL);
+
+static const struct field clock_fields[] = {FIELD(clock_spec, time, "time", NUMBER)};
+TABLE(clock, clock_spec, true, NULL);
 
 static const struct field sysctls_fields[] = {FIELD(sysctls_spec, sysctls, "sysctl", DICTIONARY)};
 TABLE(sysctls, sysctls_spec, true, NULL);
@@ -614,6 +619,7 @@ READER(signal, signal_spec)
 READER(size, size_spec)
 READER(hello, hello_spec)
 READER(wake, wake_spec)
+READER(clock, clock_spec)
 READER(sysctls, sysctls_spec)
 READER(freeze, freeze_spec)
 READER(update, update_spec)

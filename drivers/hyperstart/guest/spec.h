@@ -61,6 +61,7 @@ struct container_spec {
 	const char *rootfs;
 	bool overlay;
 	uint64_t overlay_size; /* MiB, 0: half of the memory */
+	bool writable_root; /* the directory is one that the container writes to, in another share */
 	bool initialize;
 	struct mapping *volumes, *mappings; /* mounted in this order; each list ends with a NULL path */
 	struct variable *sysctls; /* ends with a NULL name */
@@ -73,7 +74,7 @@ struct container_spec {
 
 struct pod_spec {
 	const char *hostname;
-	const char *share, *live, *writable; /* mount tags, "" for none */
+	const char *share, *live, *writable, *written_roots; /* mount tags, "" for none */
 	const char *root; /* of the pod itself, below the shared directory; "" for none */
 	struct container_spec *containers; /* ends with a NULL id */
 	struct interface *interfaces; /* ends with a NULL device */
@@ -112,6 +113,10 @@ struct hello_spec {
 struct wake_spec {
 	uint64_t time; /* nanoseconds since the epoch */
 	const char *entropy; /* hexadecimal */
+};
+
+struct clock_spec {
+	uint64_t time; /* nanoseconds since the epoch */
 };
 
 struct sysctls_spec {
@@ -164,6 +169,7 @@ bool read_signal(struct message *message, struct signal_spec *spec);
 bool read_size(struct message *message, struct size_spec *spec);
 bool read_hello(struct message *message, struct hello_spec *spec);
 bool read_wake(struct message *message, struct wake_spec *spec);
+bool read_clock(struct message *message, struct clock_spec *spec);
 bool read_sysctls(struct message *message, struct sysctls_spec *spec);
 bool read_freeze(struct message *message, struct freeze_spec *spec);
 bool read_update(struct message *message, struct update_spec *spec);

@@ -22,6 +22,7 @@
 enum { ID_MAX = 128 };
 
 static void (*on_started)(struct process *process);
+static int null_device; /* the agent's own */
 
 /* The six ends of three pipes (or of a terminal and a pipe): the agent's and the process'. Each is -1 once it has
  * another owner. */
@@ -59,11 +60,18 @@ static bool make_terminal(struct ends *ends, const struct container *container, 
 	return ends->agent_ends[0] >= 0 || fail("terminal: %s", strerror(errno));
 }
 
+/* An input that is empty. */
+static bool make_null(struct ends *ends)
+{
+	ends->process_ends[0] = fcntl(null_device, F_DUPFD_CLOEXEC, 3);
+	return ends->process_ends[0] >= 0 || fail("/dev/null: %s", strerror(errno));
+}
+
 static bool make_ends(struct ends *ends, const struct container *container, const struct process_spec *spec)
 {
 	*ends = (struct ends){{-1, -1, -1}, {-1, -1, -1}};
 	if (!spec->terminal)
-		return make_pipe(ends, 0) && make_pipe(ends, 1) && make_pipe(ends, 2);
+		return (spec->no_input ? make_null(ends) : make_pipe(ends, 0)) && make_pipe(ends, 1) && make_pipe(ends, 2);
 	if (!make_terminal(ends, container, spec))
 		return false;
 	if (spec->stderr_stream)
@@ -176,17 +184,18 @@ enum start process_start(struct container *container, bool init, const struct pr
 static bool mount_shares(const struct container_spec *spec)
 {
 	share_forget_names();
+	if (spec->writable_root && !share_mount(SHARE_WRITTEN_ROOTS))
+		return false;
 	for (const struct mapping *mapping = spec->mappings; mapping && mapping->path; mapping++)
 		if (!mapping->tmpfs && !share_mount(share_of(mapping)))
 			return false;
 	return true;
 }
 
-/* Give an isolated container its namespaces. Its users have no capabilities in the pod's network, so anybody may listen
- * on any port and ping, as in other containers root may. */
+/* Give an isolated container its namespaces. */
 static bool isolate(struct container *container)
 {
-	return !container->spec.bounds.isolated || (network_open_to_users() && isolation_make(&container->isolation));
+	return !container->spec.bounds.isolated || isolation_make(&container->isolation);
 }
 
 struct container *container_start(const struct container_spec *spec, struct message *message)
@@ -306,4 +315,5 @@ struct container *container_of_guest(const char *id)
 void start_init(void (*started)(struct process *process))
 {
 	on_started = started;
+	null_device = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }

@@ -36,11 +36,14 @@ static bool reseed(const char *text)
 	return done;
 }
 
+bool set_clock(uint64_t time)
+{
+	struct timespec now = {.tv_sec = (time_t)(time / NANOSECONDS), .tv_nsec = (long)(time % NANOSECONDS)};
+
+	return !clock_settime(CLOCK_REALTIME, &now) || fail("the clock: %s", strerror(errno));
+}
+
 bool wake(const struct wake_spec *spec)
 {
-	struct timespec now = {.tv_sec = (time_t)(spec->time / NANOSECONDS), .tv_nsec = (long)(spec->time % NANOSECONDS)};
-
-	if (!reseed(spec->entropy))
-		return false;
-	return !clock_settime(CLOCK_REALTIME, &now) || fail("the clock: %s", strerror(errno));
+	return reseed(spec->entropy) && set_clock(spec->time);
 }

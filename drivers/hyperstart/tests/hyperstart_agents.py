@@ -15,9 +15,10 @@ from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.testing.fake_guest import FakeHyperstart
 from vc_core.driver import Cmd, GuestContainer, HypervisorConfig, PodContext, Resources, TerminalSize
 from vc_core.testing.process_io import RecordedIO
+from vc_core.testing.slowness import scaled
 
 #: Seconds for one exchange with a fake guest, and for a whole test.
-TIMEOUT, WHOLE = 10, 30
+TIMEOUT, WHOLE = scaled(30), scaled(90)
 
 #: The arguments of each kind of fake guest, by name.
 GUESTS: dict[str, dict[str, Any]] = {

@@ -37,6 +37,7 @@ SHARES = {
     "hyperShared": "share,security_model=none,readonly=on",
     "hyperLive": "share,security_model=none,readonly=on",
     "hyperWritable": "writable,security_model=mapped-xattr",
+    "hyperRoots": "roots,security_model=passthrough",
 }
 
 
@@ -59,6 +60,7 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     directory = tmp_path_factory.mktemp("vm")
     make_root_fs(directory / "share/c1/rootfs")
     (directory / "writable").mkdir()
+    (directory / "roots").mkdir()
     with agent_vm(directory, SHARES):
         yield Guest(directory)
 
@@ -92,6 +94,7 @@ class TestInAVM(AgentContract):
             resources=Resources(),
             hypervisor_config=HypervisorConfig(),
             writable_dir=vm.directory / "writable",
+            roots_dir=vm.directory / "roots",
         )
 
     @pytest.fixture

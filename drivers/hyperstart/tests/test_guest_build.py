@@ -23,17 +23,35 @@ def hook() -> ModuleType:
     return load(DRIVER / "hatch_build.py")
 
 
+def copy_sources(project: Path) -> Path:
+    """Copy what the hook reads to a directory; return it."""
+    require("musl-gcc", "gcc", "readelf")
+    shutil.copytree(DRIVER / "guest", project / "guest")
+    (project / "src/vc_agent_hyperstart").mkdir(parents=True)
+    return project
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of what the hook reads."""
-    require("musl-gcc", "gcc", "readelf")
-    shutil.copytree(DRIVER / "guest", tmp_path / "guest")
-    (tmp_path / "src/vc_agent_hyperstart").mkdir(parents=True)
+    return copy_sources(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def agent(hook: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that the hook has compiled of such a copy, which takes seconds; no test changes it."""
+    return Path(hook.build_guest_agent(copy_sources(tmp_path_factory.mktemp("project"))))
+
+
+@pytest.fixture
+def built(agent: Path, tmp_path: Path) -> Path:
+    """A copy of that project with the program."""
+    shutil.copytree(agent.parents[3], tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
-def test_the_agent_is_one_small_static_program(hook: ModuleType, project: Path) -> None:
-    binary = hook.build_guest_agent(project)
+def test_the_agent_is_one_small_static_program(agent: Path) -> None:
+    binary = agent
     assert binary.stat().st_size < 200 * 1024
     assert os.access(binary, os.X_OK)
     headers = subprocess.run(["readelf", "-hlW", binary], check=True, capture_output=True, encoding="utf-8").stdout
@@ -44,36 +62,31 @@ def test_the_agent_is_one_small_static_program(hook: ModuleType, project: Path) 
     assert sorted(path.name for path in binary.parent.iterdir()) == ["init", "init.sha256"]
 
 
-def test_it_refuses_to_run_as_an_ordinary_process(hook: ModuleType, project: Path) -> None:
-    ran = subprocess.run([hook.build_guest_agent(project)], capture_output=True, encoding="utf-8", timeout=10)
+def test_it_refuses_to_run_as_an_ordinary_process(agent: Path) -> None:
+    ran = subprocess.run([agent], capture_output=True, encoding="utf-8", timeout=60)
     assert (ran.returncode, ran.stderr) == (1, "this is the first process of a virtual machine\n")
 
 
 def test_it_is_compiled_again_only_when_a_source_changed(
-    hook: ModuleType, project: Path, monkeypatch: pytest.MonkeyPatch
+    hook: ModuleType, agent: Path, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    binary = hook.build_guest_agent(project)
-    first = binary.stat().st_ino
     with monkeypatch.context() as without_compiler:
         without_compiler.setenv("PATH", "")
-        assert hook.build_guest_agent(project).stat().st_ino == first
-    source = project / "guest/main.c"
+        assert hook.build_guest_agent(built).read_bytes() == agent.read_bytes()
+    source = built / "guest/main.c"
     source.write_text(
         source.read_text(encoding="utf-8").replace("first process", "very first process"), encoding="utf-8"
     )
-    assert b"very first" in hook.build_guest_agent(project).read_bytes()
+    assert b"very first" in hook.build_guest_agent(built).read_bytes()
 
 
-def test_the_same_sources_make_the_same_bytes_in_any_directory(hook: ModuleType, project: Path, tmp_path: Path) -> None:
-    other = shutil.copytree(project / "guest", tmp_path / "another/project/guest").parent
-    assert hook.build_guest_agent(other).read_bytes() == hook.build_guest_agent(project).read_bytes()
+def test_the_same_sources_make_the_same_bytes_in_any_directory(hook: ModuleType, project: Path, agent: Path) -> None:
+    assert hook.build_guest_agent(project).read_bytes() == agent.read_bytes()
 
 
-def test_a_binary_that_was_exchanged_is_compiled_again(hook: ModuleType, project: Path) -> None:
-    binary = hook.build_guest_agent(project)
-    built = binary.read_bytes()
-    binary.write_bytes(b"another program")
-    assert hook.build_guest_agent(project).read_bytes() == built
+def test_a_binary_that_was_exchanged_is_compiled_again(hook: ModuleType, agent: Path, built: Path) -> None:
+    (built / agent.relative_to(agent.parents[3])).write_bytes(b"another program")
+    assert hook.build_guest_agent(built).read_bytes() == agent.read_bytes()
 
 
 def test_without_compiler_and_binary_the_package_to_install_is_named(

@@ -55,7 +55,7 @@ BAD_LENGTHS = [
         pytest.param(Misbehaviour.EOF, 0, AgentConnectError, "closed", id="eof"),
         pytest.param(Misbehaviour.EOF_MID_FRAME, 0, AgentConnectError, "closed", id="eof-mid-frame"),
         pytest.param(Misbehaviour.EOF_MID_STREAM_FRAME, 0, AgentConnectError, "closed", id="eof-mid-stream-frame"),
-        pytest.param(Misbehaviour.ERROR, 0, AgentConnectError, "refused GETVERSION", id="error"),
+        pytest.param(Misbehaviour.ERROR, 0, AgentConnectError, "cannot answer GETVERSION", id="error"),
         pytest.param(Misbehaviour.BAD_NEXT, 0, AgentProtocolError, "NEXT", id="bad-next"),
         pytest.param(Misbehaviour.NO_NEXT, 0, AgentProtocolError, r"acknowledged 8 of \d+ bytes", id="no-next"),
         pytest.param(Misbehaviour.LONG_NEXT, 0, AgentProtocolError, "NEXT", id="long-next"),
@@ -141,9 +141,9 @@ def test_a_command_that_is_not_answered_times_out_and_so_does_the_next() -> None
         async with FakeHyperstart(misbehaviour=Misbehaviour.SILENT, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
-            with pytest.raises(AgentTimeoutError, match=r"EXECCMD within 0\.3 s"):
+            with pytest.raises(AgentTimeoutError, match=r"did not start the command within 0\.3 s"):
                 await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), TIMEOUT)
-            with pytest.raises(AgentTimeoutError, match=r"KILLCONTAINER within 0\.3 s"):
+            with pytest.raises(AgentTimeoutError, match=r"did not send the signal within 0\.3 s"):
                 await agent.signal_container("c1", 15, TIMEOUT)
             await agent.aclose()
 
@@ -179,7 +179,9 @@ def test_an_error_without_a_reason_names_the_command() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.ERROR, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
-            with pytest.raises(AgentError, match=r"cannot run 'true' in container 'c1': the guest refused EXECCMD"):
+            with pytest.raises(
+                AgentError, match=r"cannot run 'true' in container 'c1': the guest cannot start the command"
+            ):
                 await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5)
             await agent.aclose()
 

@@ -214,7 +214,7 @@ def test_destroypod_that_is_never_answered_ends_at_its_timeout() -> None:
     async def main() -> None:
         async with FakeHyperstart(ours=False, misbehaviour=Misbehaviour.SILENT, at=Code.DESTROYPOD) as guest:
             agent = await started(guest)
-            with pytest.raises(AgentTimeoutError, match=r"DESTROYPOD within 0\.1 s"):
+            with pytest.raises(AgentTimeoutError, match=r"did not end the pod within 0\.1 s"):
                 await agent.stop_pod(0.1)
             await agent.aclose()
 

@@ -155,18 +155,25 @@ static _Noreturn void watch(pid_t qemu, const sigset_t *signals)
 	}
 }
 
+/* Wait for the starter's next step; end if it has ended. */
+static void wait_for_starter(void)
+{
+	char go;
+
+	if (read(report_fd, &go, 1) != 1)
+		_exit(1);
+}
+
 static _Noreturn void run_init(struct order *order, int users)
 {
 	sigset_t signals;
-	char go;
 
 	if (setsid() < 0)
 		fail("a session");
 	sigfillset(&signals); /* an init gets only signals that it handles or waits for */
 	sigprocmask(SIG_SETMASK, &signals, NULL);
 	report_self("init");
-	if (read(report_fd, &go, 1) != 1) /* the starter has ended before it could record this process */
-		_exit(1);
+	wait_for_starter(); /* until it watches this process */
 	pid_t qemu = fork();
 	if (qemu < 0)
 		fail("a process");
@@ -183,6 +190,7 @@ int main(int argc, char **argv)
 	order_read(&order, argc, argv);
 	if (fcntl(report_fd, F_SETFD, FD_CLOEXEC))
 		fail("the report");
+	wait_for_starter(); /* until it has set the limits of this process, which the others inherit */
 	if (!order.namespaces) {
 		for (size_t i = 0; i < order.cgroup_count; i++)
 			write_text(order.cgroups[i], "0", order.cgroups[i]);

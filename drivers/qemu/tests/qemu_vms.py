@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from vc_core.driver import Boot
+from vc_core.testing.slowness import scaled
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
 Make = Callable[..., QemuHypervisor]
 Owner = Callable[[Boot], tuple[subprocess.Popen[bytes], dict[str, Any]]]
 
 #: Seconds for a guest to come up where several do so at once, and for one answer of it.
-BOOT, ANSWER = 60, 10
+BOOT, ANSWER = scaled(300), scaled(60)
 
 
 def live(hypervisor: QemuHypervisor, use: Callable[[int], Awaitable[None]]) -> None:

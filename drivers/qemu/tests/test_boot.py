@@ -13,7 +13,7 @@ from qemu_vms import ANSWER, BOOT, ask, booted, receive
 from vc_core.driver import BlockDevice, Boot, Channel, HypervisorConfig, Resources, SharedDirectory, VMExit
 from vc_hypervisor_qemu.config import Machine, QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
-from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, command_line, timer_params
+from vc_hypervisor_qemu.kernel import COMMAND_LINE_MAX, command_line, emulation_params
 from vc_hypervisor_qemu.tsc import kernel_params
 
 Make = Callable[..., QemuHypervisor]
@@ -32,7 +32,7 @@ def test_a_guest_runs_pauses_is_taken_over_and_shares_a_directory(
     # The longest command line that is accepted; one byte more, and the kernel would hang without a message.
     config = QemuConfig(machine=machine)
     measured = kernel_params(config, HypervisorConfig(), "tcg")
-    timer = timer_params(config, Resources(), "tcg")
+    timer = emulation_params(config, Resources(), "tcg")
     room = COMMAND_LINE_MAX - len(command_line((*measured, *timer, *guest_boot.params, "vc.note=")))
     note = f"vc.note={'x,y=z'.ljust(room, '.')}"
     boot = Boot(guest_boot.kernel, guest_boot.image, True, (note, *guest_boot.params))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -147,17 +149,21 @@ def test_closing_the_object_leaves_the_vm_and_ends_all_waits(make: Make) -> None
 
 
 @pytest.mark.promise("T01")
-def test_ten_vms_in_a_row_leave_no_descriptors(make: Make) -> None:
-    """Descriptors are counted here, after each life; the census of each test counts processes, too."""
+def test_two_hundred_vms_in_a_row_leave_no_descriptors_threads_or_memory(make: Make) -> None:
+    """These are counted here, after each life; the census of each test counts processes, too."""
 
     async def run() -> None:
-        counts = set()
-        for _ in range(10):
+        descriptors, threads, pages = set(), set(), []
+        for _ in range(200):
             hypervisor = make()
             await hypervisor.prepare(10)
             await hypervisor.stop(10)
             await hypervisor.aclose()
-            counts.add(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 - a count of entries, not paths
-        assert len(counts) == 1
+            descriptors.add(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 - a count of entries, not paths
+            threads.add(threading.active_count())
+            pages.append(int(Path("/proc/self/statm").read_bytes().split()[1]))
+        assert len(descriptors) == 1
+        assert max(threads) - min(threads) < 10  # asyncio's pool makes another one while none is idle
+        assert (pages[-1] - pages[20]) * resource.getpagesize() <= 2 << 20
 
     asyncio.run(run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,25 @@ def test_a_kernel_and_an_initramfs_are_accepted(unbootable: Boot, tmp_path: Path
     (tmp_path / "vmlinux").write_bytes(b"\x7fELF" + bytes(1024))
     elf = Boot(tmp_path / "vmlinux", unbootable.image, True, ())
     assert host.check_boot(elf) is elf
+
+
+def test_memory_in_which_the_guest_cannot_boot_is_refused_with_the_least_that_it_needs(tmp_path: Path) -> None:
+    kernel, image = tmp_path / "vmlinux", tmp_path / "initramfs"
+    segments = b"".join(
+        struct.pack("<IIQQQQQQ", kind, 0, 0, 0, address << 20, 1, size << 20, 0)
+        for kind, address, size in ((1, 16, 20), (1, 40, 16), (4, 0, 9))
+    )
+    head = b"\x7fELF\x02\x01".ljust(32, b"\0") + struct.pack("<QQIHHHHHH", 64, 0, 0, 64, 56, 3, 0, 0, 0)
+    kernel.write_bytes(head + segments)
+    with image.open("wb") as file:
+        file.truncate(12 << 20)
+    host.check_memory(Boot(kernel, image, True, ()), 78)
+    with pytest.raises(ConfigError, match="memory is 77 MiB, in which this guest cannot boot; give 78 MiB or more"):
+        host.check_memory(Boot(kernel, image, True, ()), 77)
+    host.check_memory(Boot(kernel, image, True, ("root=/dev/sda",)), 75)
+    host.check_memory(Boot(kernel, image, False, ()), 75)
+    kernel.write_bytes(b"\x7fELF")
+    host.check_memory(Boot(kernel, image, True, ()), 37)
 
 
 def test_a_pod_without_a_kernel_and_image_is_refused() -> None:

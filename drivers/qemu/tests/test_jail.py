@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from qemu.qmp import ExecuteError, QMPClient
@@ -30,7 +32,8 @@ from vc_core.driver import (
     ProcessIdentity,
     SharedDirectory,
 )
-from vc_core.errors import VMStartError
+from vc_core.errors import ConfigError, VMStartError
+from vc_core.testing.slowness import scaled
 from vc_hypervisor_qemu import sockets
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 from vc_hypervisor_qemu.jail import cgroups, ids, launcher
@@ -40,7 +43,7 @@ pytestmark = pytest.mark.slow
 Make = Callable[..., QemuHypervisor]
 
 #: Numbers of capabilities (linux/capability.h) as /proc/PID/status shows a set of them.
-READING, WRITING = "0000000000000004", "000000000000000e"
+READING, WRITING, OWNING = "0000000000000004", "000000000000000e", "000000000000000f"
 
 #: A user of the host without any rights: nobody.
 PLAIN_USER = 65534
@@ -119,6 +122,33 @@ def test_with_a_writable_share_qemu_may_also_write_and_change_modes(make: Make, 
         assert status(pid)["CapBnd"] == WRITING
 
     live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_with_root_file_systems_that_a_guest_writes_to_qemu_may_also_change_owners(make: Make, tmp_path: Path) -> None:
+    hypervisor = make()
+    hypervisor.add_device(SharedDirectory("t", tmp_path, read_only=False, owners=True))
+
+    async def use(pid: int) -> None:
+        assert status(pid)["CapBnd"] == OWNING
+
+    live(hypervisor, use)
+
+
+@pytest.mark.root
+def test_without_namespaces_no_guest_writes_to_its_root_file_system(make: Make, tmp_path: Path) -> None:
+    hypervisor = make(options={"jail": "landlock"})
+    hypervisor.add_device(SharedDirectory("t", tmp_path, read_only=False, owners=True))
+
+    async def main() -> None:
+        try:
+            with pytest.raises(ConfigError, match="QEMU must be in a jail with namespaces: the option jail leaves"):
+                await hypervisor.prepare(scaled(60.0))
+        finally:
+            await hypervisor.stop(scaled(10.0))
+            await hypervisor.aclose()
+
+    asyncio.run(main())
 
 
 @pytest.mark.root
@@ -422,7 +452,7 @@ def test_in_a_users_own_namespaces_qemu_has_all_of_the_jail_but_ids_of_its_own(
 
         async def use(pid: int) -> None:
             assert (hypervisor.jail, hypervisor.user_namespace()) == ("namespaces", None)
-            assert hypervisor.jail_missing == (LACKS_IDS.replace(str(PLAIN_USER), "0"),)  # as this process sees it
+            assert hypervisor.jail_missing == (LACKS_IDS,)
             now = status(pid)
             assert [now[name] for name in ("CapPrm", "CapEff", "CapBnd")] == [READING] * 3
             assert (now["NoNewPrivs"], now["Seccomp_filters"]) == ("1", "2")
@@ -541,6 +571,78 @@ def test_qemus_memory_and_processes_are_limited_where_control_groups_can_be_made
     live(hypervisor, use)
     saved: Any = hypervisor.save()
     assert not any(map(os.path.exists, saved["cgroups"]))
+
+
+@pytest.fixture
+def group_of_its_own() -> Iterator[Callable[[], cgroups.Cgroups]]:
+    """Return what makes groups for the VM of one pod. Skips where none can be made."""
+    uuid = str(uuid4())
+    made = cgroups.make(uuid, 1 << 30, 10)
+    if not made.directories:
+        pytest.skip("this process can make no control groups")
+    made.remove()
+    yield lambda: cgroups.make(uuid, 1 << 30, 10)
+    cgroups.remove_left(uuid)
+
+
+@pytest.mark.promise("T01")
+@pytest.mark.root
+def test_groups_that_a_killed_process_has_left_are_removed_by_the_next_start_of_any_vm(
+    group_of_its_own: Callable[[], cgroups.Cgroups], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = group_of_its_own()
+    try:
+        monkeypatch.setattr(cgroups, "_ABANDONED", 0)
+        cgroups.make(str(uuid4()), 1 << 30, 10).remove()
+        assert all(path.is_dir() for path in left.directories), "its owner held it"
+        left.close()
+        monkeypatch.setattr(cgroups, "_ABANDONED", 60)
+        cgroups.make(str(uuid4()), 1 << 30, 10).remove()
+        assert all(path.is_dir() for path in left.directories), "it has just been made"
+        monkeypatch.setattr(cgroups, "_ABANDONED", 0)
+        with subprocess.Popen(["sleep", "100"]) as member:
+            for path in left.members:
+                Path(path).write_text(str(member.pid), encoding="ascii")
+            cgroups.make(str(uuid4()), 1 << 30, 10).remove()
+            assert all(path.is_dir() for path in left.directories), "it has a process"
+            member.kill()
+        cgroups.make(str(uuid4()), 1 << 30, 10).remove()
+        assert not any(path.exists() for path in left.directories)
+    finally:
+        left.close()
+
+
+@pytest.mark.promise("T01")
+@pytest.mark.root
+def test_a_group_is_made_anew_when_another_start_removes_it_at_that_moment(
+    group_of_its_own: Callable[[], cgroups.Cgroups], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[Path] = []
+    lock = cgroups._lock
+
+    def remove_first(directory: Path, how: int) -> int | None:
+        if how == fcntl.LOCK_SH and len(removed) < 3:
+            directory.rmdir()
+            removed.append(directory)
+        return lock(directory, how)
+
+    monkeypatch.setattr(cgroups, "_lock", remove_first)
+    made = group_of_its_own()
+    assert len(removed) == 3
+    assert all(path.is_dir() for path in made.directories)
+    made.remove()
+
+
+@pytest.mark.promise("T01")
+@pytest.mark.root
+def test_groups_of_a_vm_that_was_not_recorded_are_removed_with_it(make: Make, tmp_path: Path) -> None:
+    hypervisor = make()
+    left = cgroups.make(hypervisor._pod.uuid, 1 << 30, 10)
+    if not left.directories:
+        pytest.skip("this process can make no control groups")
+    left.close()
+    asyncio.run(hypervisor.stop(1))
+    assert not any(path.exists() for path in left.directories)
 
 
 @pytest.mark.promise("T26")

@@ -18,7 +18,17 @@ import pytest
 from qemu_vms import ask, booted, live
 
 from needs import require
-from vc_core.driver import Boot, Channel, Device, GuestPort, NetworkConfig, NetworkInterface, NetworkMode, PortForward
+from vc_core.driver import (
+    Boot,
+    Channel,
+    Device,
+    GuestPort,
+    NetworkConfig,
+    NetworkInterface,
+    NetworkMode,
+    PortForward,
+    SharedDirectory,
+)
 from vc_core.errors import ConfigError, HypervisorError, VMStartError
 from vc_hypervisor_qemu import devices, hostnet, network
 from vc_hypervisor_qemu.config import QemuConfig
@@ -106,7 +116,7 @@ def test_what_the_caller_configured_is_kept() -> None:
 
 
 def arguments(*wanted: Device) -> list[str]:
-    return [argument for argument in network.arguments(wanted, 7) if not argument.startswith("-")]
+    return [argument for argument in network.arguments(wanted, [7, 8, 9]) if not argument.startswith("-")]
 
 
 def test_a_vm_has_no_interface_by_default() -> None:
@@ -140,12 +150,22 @@ def test_guest_ports_have_an_interface_of_their_own_without_a_user_network(
     others: tuple[Device, ...], before: int
 ) -> None:
     found = arguments(GuestPort("ssh", 22), *others)
+    id = f"net{before // 2}"
     assert found[before:] == [
-        "user,id=net1,restrict=on,ipv4=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
-        "virtio-net-pci,netdev=net1,mac=02:00:00:00:00:01,romfile=,disable-legacy=on",
+        f"user,id={id},restrict=on,ipv4=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
+        f"virtio-net-pci,netdev={id},mac=02:00:00:00:00:01,romfile=,disable-legacy=on",
     ]
     expected = ["tap,id=net0,fd=7", f"virtio-net-pci,netdev=net0,mac={MAC},romfile=,disable-legacy=on"]
     assert found[:before] == expected[:before]
+
+
+def test_further_interfaces_follow_the_first_and_that_for_guest_ports_comes_last() -> None:
+    found = [one.partition(",mac=")[0] for one in arguments(tap("a"), GuestPort("ssh", 22), tap("b"))]
+    device = "virtio-net-pci,netdev="
+    assert [one.partition(",restrict")[0] for one in found] == [
+        *("tap,id=net0,fd=7", f"{device}net0", "tap,id=net1,fd=8", f"{device}net1", "user,id=net2", f"{device}net2")
+    ]
+    assert [one for one in arguments(user(), tap("a")) if one.startswith("tap")] == ["tap,id=net1,fd=7"]
 
 
 def test_a_network_that_cannot_work_is_refused() -> None:
@@ -153,8 +173,13 @@ def test_a_network_that_cannot_work_is_refused() -> None:
         devices.check(user(forwards=[PortForward(1, 80), PortForward(2, 80)]), (), QemuConfig())
     with pytest.raises(ConfigError, match="give an IPv4 address too"):
         devices.check(user(addresses=["fd00::3/64"]), (), QemuConfig())
-    with pytest.raises(ConfigError, match="one device too many"):
-        devices.check(user(), [user()], QemuConfig())
+    with pytest.raises(ConfigError, match="connects these to tap devices only"):
+        devices.check(user(), [tap("t")], QemuConfig())
+    with pytest.raises(ConfigError, match="8 of the kind at most"):
+        devices.check(tap("t"), [tap("t")] * 8, QemuConfig())
+    shares = [SharedDirectory(f"tag{number}", Path("/x")) for number in range(18)]
+    with pytest.raises(ConfigError, match="25 shared directories and network interfaces at most"):
+        devices.check(tap("t"), [*shares, *([tap("t")] * 7)], QemuConfig())
     with pytest.raises(ConfigError, match="two devices have the name 'n'"):
         devices.check(GuestPort("n", 22), [Channel("c", "n")], QemuConfig())
     with pytest.raises(ConfigError, match=r"PortForward\.guest_port is 0"):

@@ -67,9 +67,12 @@ def test_a_guest_is_built_unless_a_server_is_given() -> None:
     assert all(Path(path).is_file() for path in payload.files.values())
 
 
-def test_a_given_server_needs_no_port_of_the_guest_has_a_network_of_its_own_and_is_not_cloned(pod: PodContext) -> None:
+def test_a_given_server_needs_no_port_of_the_guest_has_a_network_and_a_clock_of_its_own_and_is_not_cloned(
+    pod: PodContext,
+) -> None:
     given, own = (
         SshdAgent(pod, read_options(SshdConfig, options, "agent sshd"), None, None) for options in (GIVEN, {})
     )
     assert not any(isinstance(device, GuestPort) for device in given.devices())
-    assert own.capabilities - given.capabilities == {AgentCapability.NETWORK, AgentCapability.CLONES}
+    lacking = own.capabilities - given.capabilities
+    assert lacking == {AgentCapability.NETWORK, AgentCapability.CLONES, AgentCapability.CLOCK}

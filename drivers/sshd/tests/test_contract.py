@@ -72,6 +72,9 @@ class OnThisHost(AgentContract):
         top = pod.share_dir if read_only else pod.writable_dir  # no 9p here, but the same directories
         return f"{top}/{path}"
 
+    def written_root(self, pod: PodContext, path: str) -> str:
+        return f"{pod.roots_dir}/{path}"
+
 
 class TestGuestOfItsOwn(OnThisHost):
     @pytest.fixture
@@ -87,6 +90,7 @@ class TestGuestOfItsOwn(OnThisHost):
             resources=Resources(),
             hypervisor_config=HypervisorConfig(),
             writable_dir=run_dir / "writable",
+            roots_dir=run_dir / "roots",
         )
 
     @pytest.fixture
@@ -127,7 +131,7 @@ class TestGivenServer(OnThisHost):
     @pytest.fixture
     def pod(self, pod: PodContext, root_fs: Path) -> PodContext:
         type(self).root_fs = str(root_fs)
-        return replace(pod, writable_dir=pod.run_dir / "writable")
+        return replace(pod, writable_dir=pod.run_dir / "writable", roots_dir=pod.run_dir / "roots")
 
     @pytest.fixture
     def guest(self, server: Server, pod: PodContext) -> StartGuest:

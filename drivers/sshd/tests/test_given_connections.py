@@ -90,11 +90,11 @@ def test_a_lost_connection_fails_the_command_and_the_next_one_has_a_new_connecti
             one = container(root_fs, sh("echo one; read x; echo $x; exit 5"))
             process = await agent.start_container(one, io, TIMEOUT)
             await io.until(4)
-            command = await agent.exec("", sh("sleep 1000"), RecordedIO(None), TIMEOUT)
+            command = await agent.exec("", sh("sleep 1234567"), RecordedIO(None), TIMEOUT)
             os.kill(await connection_of(agent), signal.SIGKILL)
             with pytest.raises(AgentConnectError, match="sh"):
                 await asyncio.wait_for(agent.wait(command), TIMEOUT)
-            assert (await outcome(agent, "", sh("echo back; pkill -f 'sleep 100[0]'")))[1] == b"back\n"
+            assert (await outcome(agent, "", sh("echo back; pkill -f 'sleep 123456[7]'")))[1] == b"back\n"
             io.give(b"two\n")
             assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 5
             assert io.stdout == b"one\ntwo\n"
@@ -140,5 +140,23 @@ def test_a_start_that_is_cancelled_leaves_no_container(make_agent: MakeAgent, ro
                     break
                 except AgentError:
                     await asyncio.sleep(0.1)  # there is no event to wait for
+
+    play(work)
+
+
+def test_a_cancelled_start_with_the_id_of_another_container_leaves_that_one_running(
+    make_agent: MakeAgent, root_fs: Path
+) -> None:
+    async def work() -> None:
+        async with started(make_agent(spawner())) as agent:
+            await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(), TIMEOUT)
+            task = asyncio.create_task(agent.start_container(container(root_fs, sh("exit 2")), RecordedIO(), TIMEOUT))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            undoing = [task for task in asyncio.all_tasks() if "Calls._abandon" in repr(task)]
+            assert undoing
+            await asyncio.wait(undoing, timeout=TIMEOUT)
+            assert (await outcome(agent, "c1", sh("exit 3")))[0] == 3
 
     play(work)

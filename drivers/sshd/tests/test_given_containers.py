@@ -139,7 +139,9 @@ def test_a_container_ends_with_its_program_and_takes_all_its_processes_along(
                 container(root_fs, sh("sleep 1000 & trap 'exit 9' TERM; echo ready; wait")), io, TIMEOUT
             )
             await io.until(6)
-            inside = await agent.exec("c1", sh("sleep 1000"), RecordedIO(), TIMEOUT)
+            entered = RecordedIO()
+            inside = await agent.exec("c1", sh("echo inside; exec sleep 1000"), entered, TIMEOUT)
+            await entered.until(7)
             await agent.signal_container("c1", signal.SIGTERM, TIMEOUT)
             assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 9
             assert await asyncio.wait_for(agent.wait(inside), TIMEOUT) == 128 + signal.SIGKILL

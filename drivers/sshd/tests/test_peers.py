@@ -23,8 +23,9 @@ from vc_agent_sshd.waking import CHANNEL
 from vc_core.driver import Cmd, GuestPort, PodContext, SharedDirectory, read_options
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
+from vc_core.testing.slowness import scaled
 
-TIMEOUT = 20.0
+TIMEOUT = scaled(60.0)
 
 Handler = Callable[[asyncssh.SSHServerProcess[bytes]], Any]
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,3 +118,21 @@ def test_an_exporter_that_is_not_installed_is_named_in_the_log(
 
 def test_the_exporters_of_installed_packages_are_found() -> None:
     assert type(find_exporter("console")).__name__ == "ConsoleSpanExporter"
+
+
+def test_what_begins_no_span_does_not_load_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXPORTER_VARIABLE, "console")
+    monkeypatch.setattr(OtelPlugin, "_has_begun", False)
+    plugin = OtelPlugin()
+    plugin.vc_pod_transition("p", "", "ready")
+    plugin.vc_pod_transition("p", "ready", "")
+    assert "spans" not in vars(plugin)
+
+
+def test_a_command_prints_its_spans_and_no_traceback(tmp_path: Path) -> None:
+    virtc = Path(sys.executable).with_name("virtc")
+    environment = {**os.environ, "VIRTCONTAINERS_ROOT": str(tmp_path), EXPORTER_VARIABLE: "console"}
+    options = ["--hypervisor", "mock", "--agent", "noop", "--id", "p"]
+    for words in (["create", *options, "--", "x"], ["start", "p"], ["stop", "p"], ["delete", "p"]):
+        done = subprocess.run([virtc, "pod", *words], env=environment, capture_output=True, encoding="utf-8")
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr

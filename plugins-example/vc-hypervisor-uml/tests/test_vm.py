@@ -127,8 +127,11 @@ def test_a_kernel_that_is_killed_alone_leaves_no_helpers(pod: PodContext, bootin
 
 
 def parent(pid: int) -> int:
-    """Return the parent of a process (proc(5), the fourth field of ``/proc/PID/stat``)."""
-    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    """Return the parent of a process (proc(5), the fourth field of ``/proc/PID/stat``), 0 for one that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def in_directory(process: Path, directory: Path) -> bool:

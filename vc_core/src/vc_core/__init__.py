@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vc_core.config.container import Cmd, ContainerConfig, DeviceNode, EnvVar, Mount
     from vc_core.config.limits import CapabilitySets, RLimit
-    from vc_core.config.network import NetworkConfig, NetworkMode, PortForward, Route
+    from vc_core.config.network import NetworkConfig, NetworkMode, PortForward, Route, TapInterface
     from vc_core.config.pod import HypervisorConfig, Param, PodConfig, Resources, Socket, Volume
     from vc_core.driver.guest import BuiltGuest, GuestImage
     from vc_core.errors import (
@@ -74,12 +74,14 @@ if TYPE_CHECKING:
         Container,
         Pod,
         PodPool,
+        PodPreparation,
         Process,
         ProcessReader,
         ProcessWriter,
         attach_container,
         build_guest,
         check_host,
+        check_writable_root,
         console_pod,
         copy_in,
         copy_out,
@@ -147,6 +149,7 @@ _MODULES = {
     "NetworkMode": "config.network",
     "PortForward": "config.network",
     "Route": "config.network",
+    "TapInterface": "config.network",
     "HypervisorConfig": "config.pod",
     "Param": "config.pod",
     "PodConfig": "config.pod",
@@ -209,12 +212,14 @@ _MODULES = {
     "Container": "sync",
     "Pod": "sync",
     "PodPool": "sync",
+    "PodPreparation": "sync",
     "Process": "sync",
     "ProcessReader": "sync",
     "ProcessWriter": "sync",
     "attach_container": "sync",
     "build_guest": "sync",
     "check_host": "sync",
+    "check_writable_root": "sync",
     "console_pod": "sync",
     "copy_in": "sync",
     "copy_out": "sync",
@@ -320,6 +325,7 @@ __all__ = [
     "PodExistsError",
     "PodNotFoundError",
     "PodPool",
+    "PodPreparation",
     "PodStatus",
     "PodUsage",
     "PortForward",
@@ -337,6 +343,7 @@ __all__ = [
     "StorageError",
     "SupervisorError",
     "SupervisorLostError",
+    "TapInterface",
     "TemplateNotFoundError",
     "TemplateStatus",
     "VCError",
@@ -347,6 +354,7 @@ __all__ = [
     "attach_container",
     "build_guest",
     "check_host",
+    "check_writable_root",
     "console_pod",
     "copy_in",
     "copy_out",

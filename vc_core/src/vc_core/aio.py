@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from vc_core.client.copying import HostFiles
     from vc_core.client.processes import Reader, Running, Writer
+    from vc_core.client.starting import Starting
     from vc_core.client.stdio import Output, Stdin
     from vc_core.config.container import Cmd, ContainerConfig
     from vc_core.config.pod import PodConfig
@@ -77,7 +78,7 @@ class Pod:
         """Stop the pod if it runs, and start it; see :func:`restart_pod`."""
         await restart_pod(self.id, timeout=timeout, force=force, progress=progress)
 
-    async def kill(self, signal: int | str = "SIGTERM") -> None:
+    async def kill(self, signal: int | str = "SIGKILL") -> None:
         """Send a signal to the main processes of all containers; see :func:`kill_pod`."""
         await kill_pod(self.id, signal)
 
@@ -228,7 +229,7 @@ class Container:
         """Stop the container if it runs, and start it; see :func:`restart_container`."""
         await restart_container(self.pod_id, self.id, timeout=timeout, force=force)
 
-    async def kill(self, signal: int | str = "SIGTERM") -> None:
+    async def kill(self, signal: int | str = "SIGKILL") -> None:
         """Send a signal to the container's main process; see :func:`kill_container`."""
         await kill_container(self.pod_id, self.id, signal)
 
@@ -287,9 +288,9 @@ class Container:
             self.pod_id, self.id, cmd, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout, max_output=max_output
         )
 
-    async def attach(self) -> Process:
+    async def attach(self, *, ends_input: bool = False) -> Process:
         """Attach to the container's main process, and return it; see :func:`attach_container`."""
-        return await attach_container(self.pod_id, self.id)
+        return await attach_container(self.pod_id, self.id, ends_input=ends_input)
 
     async def copy_in(
         self,
@@ -482,6 +483,41 @@ class PodPool:
         await self.close()
 
 
+class PodPreparation:
+    """Begins to start a pod whose configuration is not there yet: what it needs of this host is loaded meanwhile.
+
+    ``with PodPreparation(pod_id="") as prepared`` begins; :meth:`run` starts the pod; the end of the block gives up
+    what was begun, if it was not used. ``pod_id``: that of the pod; empty for a new one. Called by programs that have
+    to read or ask for a part of the configuration, as ``vc-runtime``. The VM will be in the network namespace and the
+    control groups of the process that begins. Nothing is on disk before :meth:`run`.
+
+    Only a VM that starts from a template starts so fast that this counts: without templates nothing is begun.
+    """
+
+    def __init__(self, pod_id: str = "") -> None:
+        """Begin nothing yet."""
+        self._pod_id = pod_id
+        self._starting: Starting | None = None
+
+    async def run(self, config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
+        """Create the pod and start it, as :func:`run_pod` does, and return it; raises what that raises.
+
+        ``config``: without an id, or with that of the pod. Called once, in the block.
+        """
+        pod_id, _ = await run_async(client.pods.run_pod(config, timeout, None, progress, supervisor=self._starting))
+        return Pod(pod_id)
+
+    async def __aenter__(self) -> Self:
+        self._starting = await run_async(client.preparation.begin(self._pod_id))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._starting is not None:
+            await run_async(client.preparation.give_up(self._starting))
+
+
 async def create_pod(config: PodConfig, *, progress: Progress | None = None) -> Pod:
     """Create a pod and its containers; nothing is started.
 
@@ -553,7 +589,7 @@ async def restart_pod(
     return Pod(pod_id)
 
 
-async def kill_pod(pod_id: str, signal: int | str = "SIGTERM") -> None:
+async def kill_pod(pod_id: str, signal: int | str = "SIGKILL") -> None:
     """Send a signal to the main processes of all running containers of a pod, and do not wait for its effect.
 
     ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, StateError, ConfigError for a
@@ -738,7 +774,7 @@ async def restart_container(
     return Container(pod_id, container_id)
 
 
-async def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGTERM") -> None:
+async def kill_container(pod_id: str, container_id: str, signal: int | str = "SIGKILL") -> None:
     """Send a signal to the main process of a running container, and do not wait for its effect.
 
     ``signal``: a number, or a name such as "SIGHUP" or "HUP". Raises PodNotFoundError, ContainerNotFoundError,
@@ -965,15 +1001,17 @@ async def copy_out(
     await run_async(client.copying.copy_out(pod_id, container_id, path, destination, owners, follow, timeout))
 
 
-async def attach_container(pod_id: str, container_id: str) -> Process:
+async def attach_container(pod_id: str, container_id: str, *, ends_input: bool = False) -> Process:
     """Attach to the main process of a running container, and return it as an object.
 
     ``stdout`` and ``stderr`` are what it prints from now on, ``stdin`` reaches it if it was started with open input
-    (``interactive``); else it is ignored. Any number of callers may attach. To close the object ends the attachment
-    and not the process; a caller that does not read keeps nobody from writing. ``wait`` returns the container's exit
-    code. Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError, StorageError, SupervisorLostError.
+    (``interactive``), or if the caller who gave it input was lost with a supervisor; else it is ignored.
+    ``ends_input``: to close ``stdin`` ends the process' input, too. Any number of callers may attach. To close the
+    object ends the attachment and not the process; a caller that does not read keeps nobody from writing. ``wait``
+    returns the container's exit code. Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError,
+    StorageError, SupervisorLostError.
     """
-    return Process(await run_async(client.attaching.open_attachment(pod_id, container_id)))
+    return Process(await run_async(client.attaching.open_attachment(pod_id, container_id, ends_input)))
 
 
 async def open_process(
@@ -1042,6 +1080,17 @@ async def check_host(*, hypervisor_type: str = "", agent_type: str = "", guest: 
     Returns the report. Raises StorageError for roots whose names are not valid.
     """
     return await run_async(client.hosts.check_host(hypervisor_type, agent_type, guest))
+
+
+async def check_writable_root(root_fs: str) -> None:
+    """Refuse a directory that no container of this user can have as ``root_fs`` with ``writable_root_fs``.
+
+    Called by programs that choose between that and an overlay, as ``vc-runtime`` does. ``root_fs``: path of the root
+    itself. Nothing is changed; for root, the kernel is asked to translate the owners there, which takes some
+    milliseconds. A start checks the directory again.
+    Returns nothing. Raises ConfigError with the reason, such as other users of the host that can reach it.
+    """
+    await run_async(client.hosts.check_writable_root(root_fs))
 
 
 async def repair(*, apply: bool = False) -> list[Repair]:

@@ -157,9 +157,12 @@ class NotSupportedError(VCError):
 class CommandTimeoutError(VCError, TimeoutError):
     """A command ran longer than its timeout and was killed in the guest.
 
-    ``stdout`` and ``stderr`` hold the output that was captured until then.
+    ``stdout`` and ``stderr`` hold the output that was captured until then. ``exit_code``: that of a caller in the
+    foreground whose signals did not end the command in time, 128 and the signal's number; else None.
     """
 
+    details: ClassVar[tuple[str, ...]] = ("exit_code",)
+    exit_code: int | None
     stdout: bytes = b""
     stderr: bytes = b""
 

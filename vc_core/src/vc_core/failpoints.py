@@ -72,7 +72,7 @@ def _act(name: str) -> None:
 
 def _is_first(name: str) -> bool:
     """Return whether a point is not in the log yet, and add it."""
-    with Path(os.environ[LOG_VARIABLE]).open("a+", encoding="ascii") as log:
+    with Path(os.environ[LOG_VARIABLE]).open("a+", encoding="utf-8") as log:
         log.seek(0)
         first = name not in log.read().split()
         if first:

@@ -154,10 +154,12 @@ def test_a_link_that_is_there_is_not_followed_but_replaced_by_a_file(place: Path
     into(place, file("f", b"new"))
     assert not (place / "f").is_symlink()
     (place / "d").symlink_to("..")
-    with pytest.raises(CopyError, match="Not a directory"):
+    with pytest.raises(CopyError, match="'d/precious' cannot be written: it is a link"):
         into(place, file("d/precious"))
-    with pytest.raises(CopyError, match="Not a directory"):
+    with pytest.raises(CopyError, match="'d' cannot be written: it is a link"):
         into(place, directory("d"))
+    with pytest.raises(CopyError, match="'d' cannot be written: it is a link"):
+        into(place, top(), name="d")
 
 
 @pytest.mark.parametrize("target", ["mine", "nosuch", "../precious", "l", "f"])
@@ -173,6 +175,11 @@ def test_devices_and_pipes_are_left_out(place: Path, kind: bytes) -> None:
     with pytest.raises(CopyError, match="device or a pipe"):
         into(place, ("dev", kind, b"", 0o666), file("rest"))
     assert [path.name for path in place.iterdir()] == ["rest"]
+
+
+def test_what_is_left_out_has_the_name_that_the_caller_gave(place: Path) -> None:
+    with pytest.raises(CopyError, match="left out: 'pipe' is a device or a pipe"):
+        unpack(archive((".", tarfile.FIFOTYPE, b"", 0o666)), str(place / "new"), "pipe", owners=False)
 
 
 def test_what_is_not_a_file_is_not_replaced(place: Path) -> None:

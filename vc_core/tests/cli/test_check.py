@@ -74,3 +74,9 @@ def test_both_apis_and_the_command_give_the_same_report() -> None:
     )
     assert (printed["can_run"], printed["is_full"]) == (blocking.can_run, blocking.is_full)
     assert {one.source for one in blocking.checks} == {"host", "hypervisor mock", "agent noop", "guest driver debian"}
+
+
+def test_a_format_is_filled_for_each_check() -> None:
+    lines = virtc("check", "--format", "{outcome} {source} {name}", *MOCK).stdout.splitlines()
+    assert len(lines) > 5
+    assert any(line.startswith("ok ") for line in lines)

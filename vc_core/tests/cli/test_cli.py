@@ -182,6 +182,26 @@ def every_command() -> list[list[str]]:
     return list(walk(top, []))
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("run alpine", "virtc pod run"),
+        ("ps", "virtc pod list"),
+        ("rm -f p1", "virtc pod delete"),
+        ("pull alpine", "virtc image pull"),
+        ("image rm alpine", "virtc image remove"),
+        ("pod ls", "virtc pod list"),
+        ("container exec p1 ls", "virtc exec"),
+        ("pod logs p1", "virtc logs"),
+        ("container ls", "virtc pod list"),
+    ],
+)
+def test_a_command_of_docker_is_refused_with_that_of_virtc(words: str, meant: str) -> None:
+    done = virtc(*words.split())
+    assert done.returncode == 2
+    assert f"Did you mean '{meant}'?" in done.stderr
+
+
 @pytest.mark.parametrize("words", [["por"], ["pod", "lisx"]], ids=" ".join)
 def test_a_command_that_does_not_exist_is_refused_with_a_similar_one(words: list[str]) -> None:
     done = virtc(*words)
@@ -195,6 +215,8 @@ def test_every_command_explains_itself_with_an_example(words: list[str]) -> None
     done = virtc(*words, "--help")
     assert done.returncode == 0
     assert "virtc " + " ".join(words) in done.stdout.split("Example: ")[1]
+    listed = done.stdout.split("Options:\n")[-1]
+    assert all(line.startswith(("  -", "   ")) for line in listed.splitlines()), "only options are among the options"
 
 
 def test_a_terminal_is_needed_for_a_terminal() -> None:
@@ -203,6 +225,16 @@ def test_a_terminal_is_needed_for_a_terminal() -> None:
     assert (done.returncode, done.stderr.count("\n")) == (125, 1)
     assert "-t needs a terminal" in done.stderr
     virtc("pod", "stop", "p1")
+
+
+def test_ctrl_c_anywhere_in_the_import_of_a_class_ends_virtc_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("vc_core.list_pods", lambda: type("Class", (), {"field": Interrupted()}))
+    done = virtc("pod", "list")
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_debug_adds_a_traceback() -> None:

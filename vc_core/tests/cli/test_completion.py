@@ -80,13 +80,18 @@ def test_a_shell_completes_the_id_of_a_pod_and_then_that_of_its_container(
 
 def completed(*words: str) -> list[str]:
     """Return what completes the last word of a command line."""
+    return [line.partition(",")[2] for line in answers(*words)]
+
+
+def answers(*words: str) -> list[str]:
+    """Return the lines that bash gets for the last word of a command line: kind and value."""
     environment = {**os.environ, "_VIRTC_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("virtc", *words))}
     virtc = Path(sys.executable).with_name("virtc")
     done = subprocess.run(
         [virtc], env={**environment, "COMP_CWORD": str(len(words))}, capture_output=True, encoding="utf-8"
     )
     assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,9 @@ def completed(*words: str) -> list[str]:
         (("pod", "run", "--hypervisor", "moc"), ["mock"]),
         (("pod", "run", "--agent", "noo"), ["noop"]),
         (("drivers", "mo"), ["mock"]),
+        (("kill", "-s", "HU"), ["HUP"]),
+        (("kill", "-s", "sigus"), ["sigusr1", "sigusr2"]),
+        (("pod", "run", "--spawner", "ns"), ["nsenter"]),
     ],
     ids=" ".join,
 )
@@ -107,6 +115,30 @@ def test_words_are_completed_with_what_there_is(
 ) -> None:
     vc.create_pod(mock_config("shop", containers=2))
     assert completed(*words) == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("pod run --bundle bun", "dir"),
+        ("container create p1 --rootfs bun", "dir"),
+        ("pod run -f po", "file"),
+        ("exec --env-file va", "file"),
+        ("pod create --kernel /bo", "file"),
+        ("image import ap", "file"),
+        ("cp ./in", "file"),
+    ],
+)
+def test_a_shell_is_left_to_complete_what_is_a_path_of_the_host(words: str, kind: str) -> None:
+    assert answers(*words.split()) == [f"{kind},{words.split()[-1]}"]
+
+
+def test_a_copy_is_completed_with_pods_and_where_none_fits_with_files(
+    mock_config: Callable[..., vc.PodConfig],
+) -> None:
+    vc.create_pod(mock_config("shop", containers=1))
+    assert answers("cp", "sh") == ["file,sh", "plain,shop:"]
+    assert answers("cp", "input", "shop/") == ["file,shop/", "plain,shop/c1:"]
 
 
 def test_nothing_is_written_to_the_line_of_the_caller_where_pods_cannot_be_read(tmp_path: Path) -> None:

@@ -79,7 +79,9 @@ def test_without_a_template_none_is_started(store: Store, spawned: list[str]) ->
 def test_a_supervisor_that_cannot_be_started_is_the_commands_business(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     early.begin(RUN)
-    assert early.take() is None
+    starting = early.take()
+    assert starting is not None
+    assert not starting.waits
 
 
 def test_a_supervisor_for_another_pod_is_ended(store: Store) -> None:

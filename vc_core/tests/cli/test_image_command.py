@@ -88,6 +88,7 @@ def test_with_a_kernel_alone_the_image_is_what_the_vm_boots_and_with_an_initramf
         (("image", "remove", "--all", "a"), 2, "name the images to remove, or give --all"),
         (("image", "remove", "other"), 1, "image 'docker.io/library/other:latest' is not on this host"),
         (("image", "inspect", "Big"), 1, "image 'Big' is not a name of an image"),
+        (("pod", "create", *MOCK, "--image", "oci:/srv/app:1"), 1, "'virtc image import' gives a name to an archive"),
         (("image", "pull", "sha256:0123456789ab"), 1, "has no name; give that of a registry"),
         (("image", "pull", "a", "--tls-verify=maybe"), 2, "'maybe' is not a valid boolean"),
         (("image", "import", "/no/such/file"), 1, "image source '/no/such/file' does not exist"),

@@ -47,3 +47,13 @@ def test_a_pod_in_the_foreground_says_only_to_a_terminal_that_it_is_emulated(
     assert "the VM runs under emulation (tcg)" in capsys.readouterr().err
     notices.of_pod_in_foreground(Started(acceleration="kvm"))
     assert capsys.readouterr().err == ""
+
+
+def test_a_pod_that_the_foreground_leaves_is_named_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notices.of_left_pod("p1")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    notices.of_left_pod("p1")
+    assert "pod p1 runs on; 'virtc pod delete --force p1' deletes it" in capsys.readouterr().err

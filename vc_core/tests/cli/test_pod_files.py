@@ -67,6 +67,13 @@ def test_what_else_describes_a_pod_is_refused_beside_a_file(file: str, more: lis
     assert vc.list_pods() == []
 
 
+def test_an_error_about_a_driver_that_is_not_installed_names_the_line_too(file: str) -> None:
+    Path(file).write_text(POD.replace("type: mock", "type: mok"), encoding="utf-8")
+    done = virtc("pod", "create", "-f", file)
+    assert done.stderr.startswith(f"virtc: {file}:2: hypervisor_type: there is no hypervisor driver 'mok' (installed: ")
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

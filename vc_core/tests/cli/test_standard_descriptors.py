@@ -51,15 +51,39 @@ def test_the_exit_code_is_the_same_if_errors_cannot_be_written(words: str, code:
 
 @pytest.mark.promise("T30")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_modules_are_imported_ends_virtc_without_a_word(signum: signal.Signals, tmp_path: Path) -> None:
-    fifo = tmp_path / "sitecustomize"
+@pytest.mark.parametrize("module", ["vc_core", "click"])  # the first that virtc imports, and one of the last
+def test_a_signal_while_modules_are_imported_ends_virtc_without_a_word(
+    module: str, signum: signal.Signals, tmp_path: Path
+) -> None:
+    waits = "open({fifo!r}, 'wb').close()\nwhile True:\n    time.sleep(0.01)\n"
+    status = signalled_where(f"{module}.py", f"import time\n{waits}", signum, tmp_path)
+    assert status in (-signum, 128 + signum)
+
+
+@pytest.mark.promise("T30")
+def test_ctrl_c_while_the_interpreter_ends_prints_nothing(tmp_path: Path) -> None:
+    waits = "    open({fifo!r}, 'wb').close()\n    while True:\n        time.sleep(0.01)\n"
+    text = f"import atexit, time\ndef wait():\n{waits}atexit.register(wait)\n"
+    assert signalled_where("sitecustomize.py", text, signal.SIGINT, tmp_path) == -signal.SIGINT
+
+
+def signalled_where(name: str, text: str, signum: signal.Signals, directory: Path) -> int:
+    """Run virtc with a module in the place of another, and send it a signal when that opens ``fifo`` for writing.
+
+    Fails if virtc prints an error; returns its status, as of ``subprocess``.
+    """
+    fifo = directory / "waits"
     os.mkfifo(fifo)
-    module = tmp_path / "click.py"  # imported in the place of the library; it says that it is, and waits
-    module.write_text(f"import signal\nopen({str(fifo)!r}, 'wb').close()\nsignal.pause()\n", encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    with subprocess.Popen([VIRTC, "pod", "list"], stderr=subprocess.PIPE, env=environment) as process:
-        fifo.open("rb").close()
-        process.send_signal(signum)
-        _, errors = process.communicate(timeout=30)
+    (directory / name).write_text(text.format(fifo=str(fifo)), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(directory)}
+    # virtc ignores what its parent ignores, as nohup does.
+    command = ["env", "--default-signal", VIRTC, "pod", "list"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            fifo.open("rb").close()
+            process.send_signal(signum)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert errors == b""
-    assert process.returncode in (-signum, 128 + signum)
+    return process.returncode

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 
@@ -18,9 +20,10 @@ from vc_core.client.interpreters import run_blocking
 from vc_core.client.link import Link
 from vc_core.client.stdio import Stdio
 from vc_core.config.container import Cmd
+from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import CommandTimeoutError
 from vc_core.supervisor import wire
-from vc_core.supervisor.messages import Answer, Exec, Started, Streams
+from vc_core.supervisor.messages import Answer, Exec, Resize, Started, Streams
 
 
 class Caller:
@@ -37,7 +40,9 @@ class Caller:
         os.write(self.sender, bytes(sent))
         request = Exec(container="c1", cmd=Cmd(args=["x"]), streams=Streams(passed=stdio.passed))
         try:
-            operation = run_with_streams(Link(self.client, None), request, stdio, signals=Signals(self.signals))
+            link = Link(self.client, None)
+            link.send(request, stdio.fds)
+            operation = run_with_streams(link, stdio, signals=Signals(self.signals))
             return run_blocking(operation)[0].exit_code
         finally:
             stdio.close()
@@ -71,15 +76,17 @@ def test_a_command_has_its_time_to_end_after_a_signal_and_no_more(
 ) -> None:
     monkeypatch.setattr(foreground, "END_TIMEOUT", 0.2)
     began = time.monotonic()
-    with pytest.raises(CommandTimeoutError, match="did not report the end of the command"):
+    with pytest.raises(CommandTimeoutError, match=f"the end of the command 0.2 s after {sent.name}; ") as gave_up:
         caller.run(sent)
+    assert gave_up.value.exit_code == 128 + sent
     assert time.monotonic() - began >= 0.2
     assert caller.received() == [sent]
 
 
 def test_three_interrupts_at_once_end_the_wait_without_a_timeout(caller: Caller) -> None:
-    with pytest.raises(CommandTimeoutError):
+    with pytest.raises(CommandTimeoutError, match="the end of the command after 3 signals; ") as gave_up:
         caller.run(*[signal.SIGINT] * 3)
+    assert gave_up.value.exit_code == 130
 
 
 @pytest.mark.parametrize("sent", [[signal.SIGINT] * 2, [signal.SIGUSR1] * 5])
@@ -89,3 +96,15 @@ def test_fewer_and_other_signals_are_passed_on_and_the_wait_goes_on(
     monkeypatch.setattr(foreground, "END_TIMEOUT", 0.0)
     wire.send(caller.supervisor, Answer(exit_code=3))
     assert caller.run(*sent) == 3
+
+
+def test_a_process_that_continues_after_a_stop_passes_the_size_of_its_terminal_on() -> None:
+    controller, terminal = pty.openpty()
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    try:
+        termios.tcsetwinsize(terminal, (30, 100))
+        os.write(writer, bytes([signal.SIGCONT]))
+        assert foreground.Signals(reader, terminal).take() == [Resize(size=TerminalSize(30, 100))]
+    finally:
+        for fd in (controller, terminal, reader, writer):
+            os.close(fd)

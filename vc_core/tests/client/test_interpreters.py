@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from vc_core.client.interpreters import InThread, Operation, Ready, run_async, run_blocking
+from vc_core.client.interpreters import InThread, Operation, Ready, of_the_caller, run_async, run_blocking
 from vc_core.errors import BusyError, StorageError
 
 Run = Callable[[Operation[Any]], Any]
@@ -44,6 +45,41 @@ def test_an_error_of_the_system_is_one_of_this_project(run: Run) -> None:
 
     with pytest.raises(StorageError, match=r"the system refused an operation: .*No such file or directory: '/nowhere'"):
         run(operation())
+
+
+def test_no_descriptor_left_in_an_operation_is_an_error_of_this_project(run: Run) -> None:
+    def operation() -> Operation[None]:
+        yield InThread(lambda: None)
+        ends = [*os.pipe(), *os.pipe()]
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(ends), hard))
+        try:
+            os.pipe()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for end in ends:
+                os.close(end)
+
+    with pytest.raises(StorageError, match=r"the system refused an operation: .*Too many open files"):
+        run(operation())
+
+
+def test_an_error_of_the_system_in_a_function_of_the_caller_and_a_broken_pipe_stay_what_they_are(run: Run) -> None:
+    def operation(error: OSError) -> Operation[None]:
+        yield InThread(lambda: None)
+        with of_the_caller():
+            raise error
+
+    def write() -> Operation[None]:
+        yield InThread(lambda: None)
+        raise BrokenPipeError
+
+    for error in (FileNotFoundError("of the caller"), TimeoutError("too")):
+        with pytest.raises(type(error), match=str(error)) as caught:
+            run(operation(error))
+        assert caught.value is error
+    with pytest.raises(BrokenPipeError):
+        run(write())
 
 
 def test_an_error_of_this_project_that_is_also_one_of_the_system_stays_what_it_is(run: Run) -> None:

@@ -18,6 +18,7 @@ from vc_core import aio, sync
 from vc_core.client import containers, deletion
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.pods import create_pod
+from vc_core.engine.engine import Engine
 from vc_core.errors import PodNotFoundError, StateError, StorageError, VCError
 from vc_core.host import quota
 from vc_core.store import files
@@ -179,6 +180,21 @@ def test_a_stop_that_fails_leaves_a_failed_pod_with_the_reason_that_force_delete
     assert "stuck" in pod.status().reason
     pod.delete(force=True)
     assert vc.list_pods() == []
+
+
+def test_an_engine_that_cannot_be_made_is_one_error_that_says_why(
+    mock_config: Callable[..., vc.PodConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = vc.create_pod(mock_config())
+
+    async def fail(*_: object) -> Engine:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "open", fail)
+        with pytest.raises(vc.SupervisorError, match=r"failed unexpectedly: .*can't start new thread"):
+            pod.start()
+    pod.delete()
 
 
 @pytest.mark.promise("T06")

@@ -81,7 +81,7 @@ def test_a_container_has_the_full_name_of_its_image() -> None:
     ("fields", "complaint"),
     [
         ({"image": "a", "root_fs": "/srv"}, "has the image 'a' and the rootfs '/srv'"),
-        ({"image": "a", "writable_root_fs": True}, "for disks only"),
+        ({"image": "a", "writable_root_fs": True}, "which all containers of it share"),
         ({"entrypoint": ["sh"], "cmd": Cmd(args=["x"])}, "has an entrypoint, but no image"),
         ({"image": "a", "entrypoint": "sh -c"}, "give a list of texts"),
         ({"stop_signal": "SIGNOTHING"}, "signal 'SIGNOTHING' is unknown"),

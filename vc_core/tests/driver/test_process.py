@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from vc_core.config.ids import pod_uuid
 from vc_core.driver.process import ProcessIdentity
+from vc_core.errors import HypervisorError
 from vc_core.host.processes import find_supervisors, find_vms, supervisor_arguments
 
 UUID = pod_uuid(Path("/run/p1"))
@@ -49,12 +51,45 @@ def test_a_pid_that_was_reused_by_another_process_is_never_signalled(
     monkeypatch.setattr(signal, "pidfd_send_signal", lambda *what: sent.append(what))
     other = replace(identity(sleeper), **change)  # type: ignore[arg-type] # fields by name
     assert not other.alive()
-    try:
-        assert not other.send(signal.SIGKILL)
-    except (OSError, ValueError):
-        assert change["pid"] in (0, -1)  # the kernel's own refusal
+    assert not other.send(signal.SIGKILL)
     assert sent == []
     assert sleeper.poll() is None
+
+
+#: Run in a pid namespace of its own: lets the kernel give the pid of a process that has ended to another one.
+REUSE = """
+import subprocess, sys
+from pathlib import Path
+from vc_core.driver.process import ProcessIdentity
+
+def sleeper():
+    return subprocess.Popen(["sleep", "1000"])
+
+def end(child):
+    child.kill()
+    child.wait()
+
+first = sleeper()
+identity = ProcessIdentity.of(first.pid)
+end(first)
+while True:
+    Path("/proc/sys/kernel/ns_last_pid").write_text(str(first.pid - 1))
+    second = sleeper()
+    # The kernel counts start times in steps of 10 ms: nobody uses up all pids in so short a time.
+    if second.pid == first.pid and ProcessIdentity.of(second.pid).start_time != identity.start_time:
+        break
+    end(second)
+print(identity.alive(), identity.kill(1), second.poll())
+end(second)
+"""
+
+
+@pytest.mark.promise("T08")
+@pytest.mark.root
+def test_a_pid_that_the_kernel_gave_out_again_is_not_signalled() -> None:
+    alone = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", REUSE]
+    done = subprocess.run(alone, capture_output=True, encoding="utf-8", timeout=60)
+    assert done.stdout == "False True None\n", done.stderr
 
 
 def test_no_pidfd_is_left_when_proc_cannot_be_read(
@@ -178,3 +213,17 @@ def test_a_process_in_another_time_namespace_finds_the_same_process_alive(sleepe
         [*unshare, sys.executable, "-c", script, str(sleeper.pid)], capture_output=True, encoding="utf-8", check=True
     )
     assert elsewhere.stdout == f"{identity(sleeper)}\n"
+
+
+def test_a_process_that_cannot_be_watched_for_want_of_descriptors_is_an_error_of_its_hypervisor(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    own = identity(sleeper)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(HypervisorError, match=f"process {sleeper.pid} cannot be watched: Too many open files"):
+            own.send(signal.SIGTERM)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sleeper.poll() is None

@@ -16,7 +16,7 @@ from vc_core.driver.hooks import hookimpl
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.spawner import Spawner, SpawnTarget
 from vc_core.engine import assembly
-from vc_core.errors import DriverContractError
+from vc_core.errors import ConfigError, DriverContractError, NotSupportedError
 from vc_core.plugins.registry import Plugins
 from vc_core.store.roots import Roots
 
@@ -107,3 +107,19 @@ def test_what_is_no_device_is_the_fault_of_the_driver_that_asks_for_it(
 ) -> None:
     with pytest.raises(DriverContractError, match="agent driver 'fussy' asks for 'a channel', which is no device"):
         check(mock_config, roots, "a channel")
+
+
+def test_a_hypervisor_without_the_capability_gives_no_guest_a_root_to_write_to(
+    mock_config: Callable[..., vc.PodConfig], roots: Roots, tmp_path: Path
+) -> None:
+    device = SharedDirectory("roots", tmp_path, read_only=False, owners=True)
+    with pytest.raises(ConfigError, match=r"hypervisor 'mock' cannot keep .* leave it out, or choose another"):
+        check(mock_config, roots, device)
+
+
+def test_an_agent_that_shares_no_such_directory_is_no_agent_of_a_container_that_writes_to_its_root(
+    mock_config: Callable[..., vc.PodConfig], roots: Roots, tmp_path: Path
+) -> None:
+    writes = vc.ContainerConfig(id="c1", root_fs=str(tmp_path), cmd=["true"], writable_root_fs=True)
+    with pytest.raises(NotSupportedError, match=r"writable_root_fs, and the agent of its pod lets no"):
+        assembly.check(Plugins(), replace(mock_config(), containers=[writes]), roots)

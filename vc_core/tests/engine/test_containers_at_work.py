@@ -17,7 +17,7 @@ import pytest
 import vc_core as vc
 from vc_core.driver.agent import AgentCapability, GuestProcessId
 from vc_core.driver.hypervisor import HypervisorCapability
-from vc_core.engine.containers import Attachment, Containers
+from vc_core.engine.containers import Attachment, Containers, SharedDirectories
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import Machine
 from vc_core.errors import AgentError, CommandError, ConfigError, HypervisorError, NotSupportedError, StorageError
@@ -85,7 +85,7 @@ class FakeAgent:
 
     async def remove_container(self, container_id: str, timeout: float) -> None:
         if container_id in self.removed:
-            raise AgentError(f"the guest refused REMOVECONTAINER: there is no container {container_id!r}")
+            raise AgentError(f"the guest cannot remove the container: there is no container {container_id!r}")
         self.removed.append(container_id)
 
     def save(self) -> dict[str, object]:
@@ -96,6 +96,7 @@ class FakeIO:
     """Streams that note that they were closed."""
 
     closed = False
+    has_input = False
 
     def close(self) -> None:
         self.closed = True
@@ -127,7 +128,9 @@ class Pod:
         self.ledger = Ledger(store, "p1", Silence())  # type: ignore[arg-type]
         self.hypervisor, self.agent, self.io = FakeHypervisor(), FakeAgent(), FakeIO()
         self.machine = Machine(self.ledger, self.hypervisor, self.agent)  # type: ignore[arg-type]
-        self.containers = Containers(self.ledger, store.roots, tmp_path / "share", None, asyncio.create_task)
+        self.containers = Containers(
+            self.ledger, store.roots, SharedDirectories(tmp_path / "share"), asyncio.create_task
+        )
 
     async def start(self) -> None:
         await self.containers.start(self.machine, self.config, Attachment(self.io))  # type: ignore[arg-type]
@@ -142,6 +145,49 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a disk that begins as ext4 does, and let nothing be mounted."""
     (tmp_path / "disk.img").write_bytes(bytes(1024 + 56) + b"\x53\xef" + bytes(1024))
     monkeypatch.setattr(share, "unbind", lambda *_: None)
+
+
+def test_what_a_container_with_a_memory_limit_may_write_to_memory_leaves_room_for_its_processes(
+    store: Store, tmp_path: Path
+) -> None:
+    async def sizes(memory: int) -> tuple[int, list[int]]:
+        pod = Pod(store, tmp_path)
+        pod.config = replace(pod.config, mounts=[vc.Mount.parse(":/tmp")], memory=memory)
+        started: list[Any] = []
+
+        async def start_container(container: Any, io: Any, timeout: float) -> GuestProcessId:
+            started.append(container)
+            return GuestProcessId(container.id, "first")
+
+        pod.agent.start_container = start_container  # type: ignore[method-assign]
+        pod.agent.capabilities |= {AgentCapability.MOUNT_OPTIONS}
+        await pod.start()
+        pod.agent.end.set_result(0)
+        await pod.containers.wait("c1")
+        return started[0].confinement.overlay_size, [mount.size for mount in started[0].mounts]
+
+    assert asyncio.run(sizes(100)) == (50, [25])
+
+
+def test_containers_get_their_stop_signals_and_are_killed_when_the_time_is_over(store: Store, tmp_path: Path) -> None:
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        sent: list[int] = []
+
+        async def signal_container(container_id: str, signal: int, timeout: float) -> None:
+            sent.append(signal)
+            if signal == 9:
+                pod.agent.end.set_result(128 + signal)
+
+        pod.agent.signal_container = signal_container  # type: ignore[method-assign]
+        await pod.start()
+        began = time.monotonic()
+        await pod.containers.ask_to_end(pod.machine, 0.3)
+        assert sent == [15, 9]
+        assert time.monotonic() - began >= 0.3
+        await pod.containers.wait("c1")
+
+    asyncio.run(run())
 
 
 def refuse(*_: object) -> None:
@@ -159,11 +205,11 @@ def limited(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     def make(limit: Callable[..., str]) -> Pod:
         monkeypatch.setattr(quota, "missing", lambda *_: "")
         monkeypatch.setattr(quota, "limit", limit)
-        monkeypatch.setattr(share, "bind_into", lambda _, place, *__: place)
+        monkeypatch.setattr(share, "bind_mount", lambda _, container, number, *__: f"{container}/{number}")
         pod = Pod(store, tmp_path)
         mounts = [vc.Mount(str(tmp_path / "data"), f"/{size}", False, size=size) for size in (0, 5)]
         pod.config = replace(pod.config, mounts=mounts)
-        pod.containers = Containers(pod.ledger, store.roots, tmp_path, tmp_path, asyncio.create_task)
+        pod.containers = Containers(pod.ledger, store.roots, SharedDirectories(tmp_path, tmp_path), asyncio.create_task)
         return pod
 
     return make

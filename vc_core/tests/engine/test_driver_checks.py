@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +12,15 @@ from vc_core.engine.driver_checks import check_drivers
 from vc_core.host_report import CheckOutcome, HostCheck
 from vc_core.plugins.isolation import run_isolated
 from vc_core.store.roots import Roots
+from vc_core.testing.slowness import within
 
 pytestmark = pytest.mark.slow
 
 #: Seconds that a driver that hangs may take here; Python has started long before, also on a busy host.
 HANG = 6.0
+
+#: Seconds for those that do not hang, also on a busy host.
+LONG = 60.0
 
 #: A hypervisor as mock is one, which finds something and then does what the test wants.
 CHECKER = """
@@ -64,7 +67,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roots: Roots) -> Chec
 
     def run(how: str = "") -> list[HostCheck]:
         monkeypatch.setenv("VC_CHECKER", how)
-        return check_drivers("checker", "noop", "", Roots.from_environment(), HANG)
+        return check_drivers("checker", "noop", "", Roots.from_environment(), HANG if how == "hangs" else LONG)
 
     return run
 
@@ -108,9 +111,8 @@ def test_a_driver_that_breaks_is_a_line_and_the_others_are_checked(check: Check,
 
 
 def test_one_that_hangs_is_given_up_and_what_it_started_is_killed(check: Check, tmp_path: Path) -> None:
-    began = time.monotonic()
-    found = check("hangs")
-    assert time.monotonic() - began < 5 * HANG
+    with within(5 * HANG):
+        found = check("hangs")
     [broken] = [one for one in found if one.outcome is CheckOutcome.ERROR]
     assert (broken.source, broken.found) == ("hypervisor checker", f"hangs ({HANG:g} s)")
     pid, directory = (tmp_path / "note").read_text(encoding="utf-8").split()
@@ -119,14 +121,14 @@ def test_one_that_hangs_is_given_up_and_what_it_started_is_killed(check: Check, 
 
 
 def test_a_name_that_no_driver_has_is_a_line(roots: Roots) -> None:
-    found = check_drivers("nope", "noop", "", roots, HANG)
+    found = check_drivers("nope", "noop", "", roots, LONG)
     [broken] = [one for one in found if one.outcome is CheckOutcome.ERROR]
     assert "there is no hypervisor driver 'nope'" in broken.meaning
     assert "agent noop" in {one.source for one in found}
 
 
 def test_a_hypervisor_that_checks_nothing_is_not_taken_for_one_that_confines(roots: Roots) -> None:
-    [jail] = [one for one in check_drivers("mock", "noop", "", roots, HANG) if one.name == "jail"]
+    [jail] = [one for one in check_drivers("mock", "noop", "", roots, LONG) if one.name == "jail"]
     assert jail.outcome is CheckOutcome.WARNING
 
 

@@ -28,8 +28,11 @@ class FakeHypervisor:
         return replace(interface, **self._fields)
 
 
-def network(config: NetworkConfig, hypervisor: object) -> GuestNetwork:
-    return guest_network(hypervisor, NetworkInterface.of(config, "52:54:00:00:00:01"))  # type: ignore[arg-type]
+def network(config: NetworkConfig, hypervisor: object, *further: NetworkConfig) -> GuestNetwork:
+    interfaces = [NetworkInterface.of(one, "52:54:00:00:00:01") for one in (config, *further)]
+    made = guest_network(hypervisor, interfaces)  # type: ignore[arg-type]
+    assert made is not None
+    return made
 
 
 def test_a_guest_has_what_its_configuration_lists_and_nothing_else_by_default() -> None:
@@ -58,6 +61,19 @@ def test_further_routes_come_before_the_default_route_whose_gateway_they_may_lea
         GuestRoute("169.254.1.1/32", "", "eth0"),
         GuestRoute("10.1.0.0/16", "192.0.2.9", "eth0"),
         GuestRoute("default", "169.254.1.1", "eth0"),
+    )
+
+
+def test_each_interface_has_its_own_name_addresses_and_routes() -> None:
+    further = replace(TAP, device="tap1", addresses=["10.2.0.2/16"], mtu=0, routes=[Route("10.3.0.0/16", "10.2.0.1")])
+    made = network(replace(TAP, gateway="192.0.2.1"), FakeHypervisor(), further)
+    assert [(one.device, one.addresses[0], one.mtu) for one in made.interfaces] == [
+        ("eth0", "192.0.2.7/24", 1400),
+        ("eth1", "10.2.0.2/16", 0),
+    ]
+    assert made.routes == (
+        GuestRoute("default", "192.0.2.1", "eth0"),
+        GuestRoute("10.3.0.0/16", "10.2.0.1", "eth1"),
     )
 
 

@@ -14,9 +14,10 @@ from vc_core.driver.hypervisor import VMExit
 from vc_core.engine.machine import Machine
 from vc_core.errors import AgentConnectError, AgentError, HypervisorError, VMStartError
 from vc_core.store.records import PodRecord
+from vc_core.testing.slowness import scaled
 
 #: Seconds for what happens at once.
-TIMEOUT = 5.0
+TIMEOUT = scaled(30.0)
 
 
 class FakeHypervisor:
@@ -166,3 +167,28 @@ def test_a_guest_is_asked_to_stop_if_wanted_or_if_it_does_not_end_with_a_process
         made.watch.cancel()
 
     run(work())
+
+
+def test_commands_start_one_after_the_other_however_many_are_to_start_at_once() -> None:
+    async def main() -> None:
+        made, starting, most = Made(), 0, 0
+
+        async def exec_(container_id: str, *_: object) -> GuestProcessId:
+            nonlocal starting, most
+            starting += 1
+            most = max(most, starting)
+            await asyncio.sleep(0)
+            starting -= 1
+            return GuestProcessId(container_id, "1")
+
+        async def wait(process: GuestProcessId) -> int:
+            return 0
+
+        made.agent.exec, made.agent.wait = exec_, wait  # type: ignore[method-assign]
+        work = [made.machine.exec("c1", vc.Cmd(["true"]), None, None, None) for _ in range(20)]  # type: ignore[arg-type]
+        assert await asyncio.gather(*work) == [0] * 20
+        assert most == 1
+        made.hypervisor.end()
+        await made.watch
+
+    asyncio.run(main())

@@ -18,9 +18,10 @@ import pytest
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import CHUNK, AttachedIO, ConsoleIO, FdReader, FdWriter, LoggedIO
 from vc_core.errors import ConfigError
+from vc_core.testing.slowness import scaled
 
 #: Seconds for what happens at once.
-TIMEOUT = 5.0
+TIMEOUT = scaled(30.0)
 
 Pair = Callable[[], tuple[int, int]]
 

@@ -75,6 +75,18 @@ print((root / "theirs").stat().st_uid, (root / "changed").stat().st_uid)
 """) == ["['below', 'changed', 'theirs']", "changed below of lower", "1000007 1000000"]
 
 
+def test_a_layer_that_is_an_overlay_itself_counts_as_all_of_its_layers(run: Run) -> None:
+    assert run("""
+inner = top / "inner"
+inner.mkdir()
+mounts.mount_overlay(inner, 0, f"lowerdir={top}/middle:{top}/lower")
+overlay(f"lowerdir={inner},upperdir={top}/upper,workdir={top}/work")
+(top / "merged/hidden").unlink()
+root = translated()
+print(sorted(path.name for path in root.iterdir()), (root / "theirs").stat().st_uid)
+""") == ["['below', 'changed', 'theirs'] 1000007"]
+
+
 def test_nothing_can_be_written_and_nothing_else_stays_mounted(run: Run) -> None:
     assert run("""
 overlay(f"lowerdir={top}/middle:{top}/lower,upperdir={top}/upper,workdir={top}/work")

@@ -137,3 +137,27 @@ print(bind_root("c3", "two") == other, names(directory / other), len(mounts.moun
     ]
     assert lines[2].startswith("['.roots', 'c3'] ['")
     assert lines[2].endswith("'] ['two'] False")
+
+
+def test_a_writable_mount_that_two_containers_have_is_bound_once_and_until_both_have_ended(run: Run) -> None:
+    lines = run(
+        """
+def bind_mount(container_id, number, name, read_only=False):
+    with Source("the test", str(top / name)) as source:
+        return share.bind_mount(directory, container_id, number, source, read_only)
+
+one, again, two = bind_mount("c1", 0, "one"), bind_mount("c2", 3, "one"), bind_mount("c2", 4, "two")
+print(one == again, one != two, names(directory / "c1/mounts/0"), names(directory / one))
+share.unbind(directory, "c1")
+print(names(directory), names(directory / one))
+share.unbind(directory, "c2")
+print(names(directory), names(directory / ".mounts"), len(mounts.mounted_below(directory)))
+print(bind_mount("c3", 0, "one", read_only=True))
+"""
+    )
+    assert lines == [
+        "True True ['one'] ['one']",
+        "['.mounts', 'c2'] ['one']",
+        "['.mounts'] [] 1",
+        "c3/mounts/0",
+    ]

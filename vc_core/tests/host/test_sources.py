@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,22 @@ def test_a_root_file_system_that_cannot_be_one_is_refused(tmp_path: Path, rules:
         root_of(rules, "" if kind == "not given" else path)
 
 
+def test_an_error_about_a_source_names_the_field_of_the_pod(tmp_path: Path, rules: Rules) -> None:
+    good, missing = tmp_path / "good", tmp_path / "missing"
+    (good / "bin").mkdir(parents=True)
+    mounts = [vc.Mount(source=str(one), target="/m") for one in (good, missing)]
+    wrong = {
+        "root_fs": {"root_fs": str(missing)},
+        "containers[1].root_fs": {"containers": [container(good), replace(container(missing), id="d")]},
+        "containers[0].mounts[1]": {"containers": [container(good, mounts=mounts)]},
+        "containers[0].cmd": {"containers": [vc.ContainerConfig(id="c", root_fs=str(good))]},
+    }
+    for field, fields in wrong.items():
+        with pytest.raises(ConfigError) as refused:
+            sources.open_pod(vc.PodConfig(**fields), rules)  # type: ignore[arg-type]  # fields of several types
+        assert refused.value.field == field
+
+
 @pytest.mark.needs("mke2fs")
 def test_an_ext4_disk_is_recognised_by_its_first_bytes(tmp_path: Path, rules: Rules) -> None:
     disk = tmp_path / "disk.img"
@@ -80,10 +97,36 @@ def test_disks_of_other_formats_are_recognised(
     assert root_of(rules, disk).fstype == fstype
 
 
-def test_only_a_disk_can_be_written_to(tmp_path: Path, rules: Rules) -> None:
+def test_a_container_writes_to_the_directory_itself_and_never_to_one_that_it_made_there(
+    tmp_path: Path, rules: Rules
+) -> None:
+    (tmp_path / "closed/b/rootfs/bin").mkdir(parents=True)
+    (tmp_path / "closed/b/bin").mkdir()
+    (tmp_path / "closed").chmod(0o700)
+    assert root_of(rules, tmp_path / "closed/b", writable_root_fs=True).path == tmp_path / "closed/b"
+
+
+def test_no_container_writes_to_a_bundle(tmp_path: Path, rules: Rules) -> None:
+    (tmp_path / "closed/b/rootfs/bin").mkdir(parents=True)
+    (tmp_path / "closed/b/config.json").touch()
+    (tmp_path / "closed").chmod(0o700)
+    with pytest.raises(ConfigError, match=r"is a bundle, .* name its directory rootfs"):
+        root_of(rules, tmp_path / "closed/b", writable_root_fs=True)
+
+
+def test_a_link_named_rootfs_in_a_root_leads_no_guest_elsewhere(tmp_path: Path, rules: Rules) -> None:
     (tmp_path / "b/bin").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="writable_root_fs is for disks only"):
-        root_of(rules, tmp_path / "b", writable_root_fs=True)
+    (tmp_path / "b/rootfs").symlink_to("/etc")
+    assert root_of(rules, tmp_path / "b").path == tmp_path / "b"
+
+
+def test_no_container_writes_to_what_is_empty_or_no_directory(tmp_path: Path, rules: Rules) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="is empty"):
+        root_of(rules, tmp_path / "empty", writable_root_fs=True)
+    with pytest.raises(ConfigError, match="is not a directory"):
+        root_of(rules, "/dev/null", writable_root_fs=True)
 
 
 def swap_for_a_link(directory: Path, target: str = "/etc") -> None:

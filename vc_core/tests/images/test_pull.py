@@ -114,7 +114,10 @@ def test_a_name_that_is_pinned_to_a_digest_is_found_without_the_registry(root: P
 
 def test_a_pin_that_the_registry_has_not_is_one_sentence(root: Path, name: str) -> None:
     pin = f"{name}@sha256:{'0' * 64}"
-    with pytest.raises(ImageError, match=rf"image '{pin}' cannot be pulled: .*manifest unknown"):
+    with pytest.raises(
+        ImageError,
+        match=rf"image '{pin}' cannot be pulled: reading manifest .*: manifest unknown; the registry has no such image",
+    ):
         pulled(pin)
     assert nothing_left(root)
 
@@ -207,7 +210,9 @@ def test_a_registry_that_asks_for_a_password_gets_that_of_skopeo(
         file = tmp_path / "auth.json"
         file.write_text(json.dumps({"auths": credentials}), encoding="ascii")
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "none.json"))
-        with pytest.raises(ImageError, match=r"cannot be pulled: .*(unauthorized|authentication required)"):
+        with pytest.raises(
+            ImageError, match=r"cannot be pulled: .*(unauthorized|authentication required).*skopeo login"
+        ):
             pulled(f"{closed.address}/app")
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
         assert pulled(closed.push(app, "app")).digest == manifest_digest(app)
@@ -253,7 +258,10 @@ def test_an_image_that_is_missing_is_pulled_when_a_container_is_created_and_refu
         container = vc.ContainerConfig(id="c", image=image, cmd=vc.Cmd(args=["x"]))
         vc.create_pod(vc.PodConfig(hypervisor_type="mock", agent_type="noop", containers=[container]))
 
-    with pytest.raises(ImageError, match=r"image '127.0.0.1:9/app:latest' cannot be pulled: .*connection refused"):
+    with pytest.raises(
+        ImageError,
+        match=r"image '127.0.0.1:9/app:latest' cannot be pulled: pinging .*connection refused; correct the registry",
+    ):
         create("127.0.0.1:9/app")
     with pytest.raises(ImageNotFoundError, match="is not on this host"):
         create("sha256:" + "0" * 64)
@@ -389,7 +397,7 @@ def test_an_image_without_a_name_is_used_by_its_digest(root: Path, app: Path) ->
     [
         (lambda top: str(top / "none"), "does not exist"),
         (lambda top: str(top), "is no OCI layout: it has no file oci-layout"),
-        (lambda top: str(top / "text"), "cannot be read"),
+        (lambda top: str(top / "text"), "is no archive; give one of docker save"),
         (lambda top: str(top / "empty.tar"), "is neither an archive of docker save nor an OCI archive"),
         (lambda top: f"docker://{top}", "has a colon; give TRANSPORT:PATH"),
         (lambda top: "", "is no OCI layout"),

@@ -82,7 +82,7 @@ def test_of_two_plug_ins_of_a_package_the_one_that_is_executed_is_named(blocker:
 
     async def execute(name: str) -> None:
         plugin = LoadedPlugin(PluginKind.HYPERVISOR, name, "stranger-blocker", "7.8", object())
-        with running_call.executing(plugin.call("stop")):
+        with running_call.Executing(plugin.call("stop")):
             await blocker.Plugin().stop()
 
     for name in ("blocker", "another"):

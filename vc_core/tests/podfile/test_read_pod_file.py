@@ -171,7 +171,7 @@ def test_an_error_names_the_file_the_line_and_the_field(tmp_path: Path, name: st
         ("f.yaml", "5: b\n", "1: the file has a key that is not text; put it in quotes"),
         ("g.yaml", "id: a\n---\nid: b\n", "2: the file is not YAML: expected a single document"),
         ("h.yaml", "- a\n", "1: the file is ['a']; give a mapping"),
-        ("i.yaml", "", "1: the file is None; give a mapping"),
+        ("i.yaml", "", "1: the file is empty; give a mapping"),
         ("j.yaml", f"a: {'[' * 5000}", " the file has too many lists or mappings in each other"),
         ("k.json", '{"id": "a",\n}', "2: the file is not JSON: "),
         ("l.json", '{"id": "a",\n "id": "b"}', "2: the file has the key 'id' twice in one object"),

@@ -147,6 +147,7 @@ pods = st.builds(
     containers=st.lists(containers, max_size=3, unique_by=lambda one: one.id),
     network=networks,
     writable_mounts=st.booleans(),
+    writable_roots=st.booleans(),
     shm_size=counts,
     hostname=st.sampled_from(["", "web.example"]),
     sysctls=st.dictionaries(st.sampled_from(["net.ipv4.ip_forward", "kernel.shmmax"]), texts),
@@ -243,8 +244,12 @@ FULL = vc.PodConfig(
         dns=["10.0.0.3"],
         mac="52:54:00:12:34:56",
         mtu=1400,
+        interfaces=[
+            vc.TapInterface("tap1", ["10.2.0.2/24"], [vc.Route("10.3.0.0/16", "10.2.0.1")], "52:54:00:12:34:57", 1300)
+        ],
     ),
     writable_mounts=True,
+    writable_roots=True,
     shm_size=8,
     hostname="web",
     sysctls={"net.ipv4.ip_forward": "1"},

@@ -98,6 +98,29 @@ def test_removing_a_tree_refuses_to_enter_a_bind_mount(tmp_path: Path) -> None:
     assert (tmp_path / "source/file").read_text(encoding="utf-8") == "precious"
 
 
+@pytest.mark.promise("T07")
+@pytest.mark.root
+@pytest.mark.needs("mount namespaces")
+def test_removing_a_tree_leaves_what_was_mounted_there_and_is_detached_while_it_is_in_use(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").write_text("precious", encoding="utf-8")
+    (tmp_path / "doomed/mount").mkdir(parents=True)
+    script = (
+        "import os, subprocess, sys; from pathlib import Path;"
+        "from vc_core.host import mounts; from vc_core.store import files;"
+        "top = Path(sys.argv[1]); place = top / 'doomed/mount';"
+        "mounts.bind(os.open(top / 'source', os.O_PATH), place); used = os.open(place, os.O_PATH);"
+        "subprocess.run(['umount', '--lazy', place], check=True);"
+        "files.remove_tree(top / 'doomed'); print(os.listdir(f'/proc/self/fd/{used}'))"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", script, str(tmp_path)], capture_output=True, encoding="utf-8"
+    )
+    assert done.stdout == "['file']\n", done.stderr
+    assert not (tmp_path / "doomed").exists()
+    assert (tmp_path / "source/file").read_text(encoding="utf-8") == "precious"
+
+
 def test_files_of_any_names_are_removed(tmp_path: Path) -> None:
     for name in (b"\xff \x1b[2J\n'\"", b"\xfe\n", b"-rf", b"\x80" * 255):
         (tmp_path / "doomed" / os.fsdecode(name) / "sub").mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Coroutine
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from vc_core.client.link import Link, result
+from vc_core.config.container import COMMAND_BYTES_MAX, Cmd
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import AttachedIO, ready
@@ -22,6 +24,7 @@ from vc_core.supervisor.client_request import ClientRequest
 from vc_core.supervisor.messages import (
     Answer,
     Control,
+    Exec,
     Failure,
     Progress,
     Reply,
@@ -34,9 +37,10 @@ from vc_core.supervisor.messages import (
     WaitContainer,
 )
 from vc_core.supervisor.service import serve
+from vc_core.testing.slowness import scaled
 
 #: Seconds for what happens at once.
-TIMEOUT = 5.0
+TIMEOUT = scaled(30.0)
 
 #: More messages than any bound on what is kept of them.
 MANY = 150
@@ -127,15 +131,16 @@ def test_a_process_gets_the_last_size_and_each_signal_once_that_were_sent_before
     async def work() -> None:
         ours, theirs = pair()
         client = ClientRequest(theirs)
-        listening = asyncio.create_task(client.listen())
-        for number in range(MANY):
-            await send(ours, size(number))
-            await send(ours, Signal(number=(15, 2)[number % 2]))
-        for nonsense in (0, 65, "9", None):
-            await send(ours, msgspec.json.encode({"kind": "Signal", "number": nonsense}))
-        await send(ours, msgspec.json.encode({"kind": "Resize", "size": 1}))
-        ours.close()
-        await listening
+        left = asyncio.Event()
+        with client.listening(left.set):
+            for number in range(MANY):
+                await send(ours, size(number))
+                await send(ours, Signal(number=(15, 2)[number % 2]))
+            for nonsense in (0, 65, "9", None):
+                await send(ours, msgspec.json.encode({"kind": "Signal", "number": nonsense}))
+            await send(ours, msgspec.json.encode({"kind": "Resize", "size": 1}))
+            ours.close()
+            await left.wait()
         got: list[object] = []
         done = asyncio.Event()
 
@@ -160,27 +165,26 @@ def test_a_signal_that_comes_while_another_is_sent_is_sent_after_it() -> None:
     async def work() -> None:
         ours, theirs = pair()
         client = ClientRequest(theirs)
-        listening = asyncio.create_task(client.listen())
         got: list[int] = []
-        first, last = asyncio.Event(), asyncio.Event()
+        left, last = asyncio.Event(), asyncio.Event()
 
         async def signal(signum: int) -> None:
             got.append(signum)
-            first.set()
             if signum == 9:
                 last.set()
             elif len(got) == 1:
                 wire.send(ours, Signal(number=15))
                 wire.send(ours, Signal(number=9))
                 ours.close()
-                await listening
+                await left.wait()
 
         async def resize(_: TerminalSize) -> None:
             pytest.fail("no size was sent")
 
         client.forward_signals(AttachedIO(None, None, None), signal, resize, close_output)
-        wire.send(ours, Signal(number=15))
-        await last.wait()
+        with client.listening(left.set):
+            wire.send(ours, Signal(number=15))
+            await last.wait()
         assert got == [15, 15, 9]
         client.close()
 
@@ -226,6 +230,39 @@ def test_streams_that_cannot_be_used_are_closed_with_their_log(tmp_path: Path) -
             client.streams(Streams(passed=(True, True, True)), ContainerLog(tmp_path / "output.log"))
         os.close(reading)
         os.close(writing)
+        client.close()
+        ours.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("call", ["open", "fstat"])
+def test_streams_for_which_there_is_no_room_are_closed_so_that_their_client_sees_the_end(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        ours, theirs = pair()
+        client = ClientRequest(theirs)
+        (reading, writing), (of_errors, errors) = os.pipe(), os.pipe()
+        wire.send(ours, Start(), [writing, errors])
+        os.close(writing)
+        os.close(errors)
+        await client.request()
+        usual, calls = getattr(os, call), []
+
+        def refuse_the_second(*arguments: Any) -> Any:
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return usual(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse_the_second)
+            with pytest.raises(OSError, match="Too many open files"):
+                client.streams(Streams(passed=(False, True, True)))
+        assert os.read(reading, 1) == os.read(of_errors, 1) == b""
+        os.close(reading)
+        os.close(of_errors)
         client.close()
         ours.close()
 
@@ -299,5 +336,35 @@ def test_each_message_is_the_same_after_its_journey() -> None:
     for message in (Stop(timeout=3, force=True), WaitContainer(container="c"), Stop()):
         wire.send(ours, message)
         assert wire.receive(theirs, msgspec.json.Decoder(Request).decode) == (message, [])
+    ours.close()
+    theirs.close()
+
+
+def test_the_longest_command_is_the_same_after_its_journey_whatever_its_characters() -> None:
+    ours, theirs = pair()
+    cmd = Cmd(["\x01" * (COMMAND_BYTES_MAX - 1)])  # JSON escapes them: 6 bytes for each
+    message = Exec(container="c", cmd=cmd, streams=Streams(passed=(True, False, False)))
+    with Path(os.devnull).open(encoding="utf-8") as null:
+        wire.send(ours, message, [null.fileno()])
+        received, [fd] = wire.receive(theirs, msgspec.json.Decoder(Request).decode)
+        assert received == message
+        assert os.path.samestat(os.fstat(fd), os.fstat(null.fileno()))
+    os.close(fd)
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a file", "a file in memory that is not sealed"])
+def test_a_message_in_a_file_that_can_change_is_refused_and_closed(kind: str, tmp_path: Path) -> None:  # by the census
+    ours, theirs = pair()
+    reading, writing = os.pipe()
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    unsealed = os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    given = {"a pipe": reading, "a file": file}.get(kind, unsealed)
+    socket.send_fds(ours, [b"\0"], [given])
+    with pytest.raises(SupervisorError, match="in a file that is not sealed"):
+        wire.receive(theirs, msgspec.json.Decoder(Request).decode)
+    for fd in (reading, writing, file, unsealed):
+        os.close(fd)
     ours.close()
     theirs.close()

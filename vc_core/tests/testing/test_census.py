@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import select
 import shutil
 import signal
 import socket
@@ -12,13 +12,16 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vc_core.testing import census
+from vc_core.testing.slowness import scaled
 
 CONFTEST = Path(__file__).parents[3] / "conftest.py"
 
@@ -48,21 +51,31 @@ def zombie(root: Path) -> Iterator[str]:
     process.wait()
 
 
-def start_orphan(root: Path, seconds: str) -> int:
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + scaled(10.0)
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def start_orphan(root: Path) -> int:
     """Start a process that is not a child of this one, and that names the root in its environment only."""
     started = subprocess.run(
-        ["sh", "-c", f"sleep {seconds} </dev/null >/dev/null 2>&1 & echo $!"],
+        ["sh", "-c", "sleep 60 </dev/null >/dev/null 2>&1 & echo $!"],
         env={**os.environ, "VIRTCONTAINERS_ROOT": str(root / "state")},
         capture_output=True,
         encoding="utf-8",
         check=True,
     )
-    return int(started.stdout)
+    pid = int(started.stdout)
+    # Until then it is the shell, and within execve(2) it names nothing.
+    wait_until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\0")
+    return pid
 
 
 @contextmanager
 def orphan(root: Path) -> Iterator[str]:
-    pid = start_orphan(root, "60")
+    pid = start_orphan(root)
     yield f"process {pid} (sleep 60)"
     os.kill(pid, signal.SIGKILL)
 
@@ -158,11 +171,53 @@ def test_what_was_there_before_and_what_is_gone_again_is_not_counted(leak: Leak,
         pass
 
 
-def test_what_goes_away_within_a_second_is_not_counted(tmp_path: Path) -> None:
+def test_what_goes_away_within_a_second_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def end_it() -> int:  # what the census calls after each look that found something
+        if not looked:
+            os.kill(pid, signal.SIGKILL)
+        looked.append(pid)
+        return 0
+
     with census.unchanged(tmp_path):
-        pidfd = os.pidfd_open(start_orphan(tmp_path, "0.2"))
-        assert not select.select([pidfd], [], [], 0)[0], "the process ended before the census looked"
-        os.close(pidfd)
+        pid = start_orphan(tmp_path)
+        monkeypatch.setattr(gc, "collect", end_it)
+    assert looked, "the census did not see the process"
+
+
+@pytest.mark.root
+@pytest.mark.needs("mount namespaces")
+def test_a_process_that_leaves_its_namespaces_while_the_census_looks_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def end_after(path: str, **options: Any) -> os.stat_result:
+        found = stat(path, **options)
+        if path == f"/proc/{process.pid}/ns/mnt":
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its mountinfo cannot be opened from now on
+            looked.append(path)
+        return found
+
+    looked: list[str] = []
+    with subprocess.Popen(["unshare", "--mount", "cat", "-", tmp_path], stdin=subprocess.PIPE) as process:
+        wait_until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"cat\0"))
+        monkeypatch.setattr(os, "stat", end_after)
+        with census.unchanged(tmp_path):
+            pass
+        monkeypatch.undo()
+    assert looked, "the census did not look at its mounts"
+
+
+def test_what_is_of_another_run_whose_name_only_begins_the_same_is_not_counted(tmp_path: Path) -> None:
+    counted = census.unchanged(tmp_path / "run-1")
+    counted.__enter__()
+    pids = [start_orphan(tmp_path / name) for name in ("run-10", "run-1-of-others", "run-1.old")]
+    counted.__exit__(None, None, None)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_files_are_counted_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,14 @@ def test_a_guest_that_loses_the_first_question_is_asked_again() -> None:
     assert with_guest(play, lambda guest: guest.reach(10)) == "org.contract.0"
 
 
+def test_the_echo_of_a_serial_line_is_no_answer() -> None:
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        question = await reader.readline()
+        writer.write(question + question.split()[0] + b" ok 1048576\n")
+
+    assert with_guest(play, lambda guest: guest.ask("disk", "vda")) == Answer(ok=True, text="1048576")
+
+
 def test_a_guest_that_does_not_answer_is_waited_for_no_longer_than_the_timeout() -> None:
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -29,6 +29,11 @@ async def build_guest(recipe: Recipe, cache: Cache, progress: Progress) -> Guest
         if cache.stamp(request_key) != before and (guest := await in_thread(lambda: cache.find(request_key))):
             return guest.image()  # another process has built it while this one waited
         packages = await fetch(recipe, cache.apt, cache.downloads, progress)
+        content_key = recipe.content_key(packages.file_names())
+        if guest := await in_thread(lambda: cache.serve(work_dir, request_key, content_key)):
+            cache.prune_downloads()
+            progress("done", 1.0)
+            return guest.image()  # built from the same packages before
         progress("unpacking the kernel", 0.6)
         kernel_root = await _unpack(packages.kernel, cache.downloads, work_dir / "kernel")
         built = work_dir / "guest"
@@ -45,7 +50,7 @@ async def build_guest(recipe: Recipe, cache: Cache, progress: Progress) -> Guest
             "sha256": {name: await asyncio.to_thread(integrity.hash_of, built / name) for name in FILES},
         }
         (built / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        guest = cache.publish(work_dir, request_key, recipe.content_key(packages.file_names()), built)
+        guest = cache.publish(work_dir, request_key, content_key, built)
         cache.prune_downloads()
         progress("done", 1.0)
         return guest.image()

@@ -157,15 +157,21 @@ class Cache:
         """
         for name in (MANIFEST, *FILES):
             (built / name).chmod(0o644)
-        target = self._guests / content_key
-        if not target.exists():
-            built.rename(target)
-        pointer = work_dir / "pointer"
-        pointer.symlink_to(Path("..", "guests", content_key))
-        pointer.rename(self._requests / request_key)
-        guest = self._load(target)
-        if guest is None:
-            raise GuestError(f"the guest just built in {target} is not complete: does another program write there?")
+        built.rename(target := self._guests / content_key)
+        if guest := self.serve(work_dir, request_key, content_key):
+            return guest
+        raise GuestError(f"the guest just built in {target} is not complete: does another program write there?")
+
+    def serve(self, work_dir: Path, request_key: str, content_key: str) -> CachedGuest | None:
+        """Make the guest with a content key the one for a request, if it is there. Only in :meth:`building`.
+
+        Raises OSError.
+        """
+        guest = self._load(self._guests / content_key)
+        if guest:
+            pointer = work_dir / "pointer"
+            pointer.symlink_to(Path("..", "guests", content_key))
+            pointer.rename(self._requests / request_key)
         return guest
 
     def prune_downloads(self) -> None:

@@ -58,7 +58,7 @@ def hash_of(path: Path) -> str:
 
 def _identities(directory: Path, names: Iterable[str]) -> dict[str, object]:
     """Return what changes when the host boots, or when one of the files is replaced or written to."""
-    found: dict[str, object] = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()}
+    found: dict[str, object] = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()}
     for name in names:
         status = (directory / name).stat()
         found[name] = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
@@ -76,6 +76,6 @@ def _read(path: Path) -> object:
 def _write(path: Path, found: Mapping[str, object]) -> None:
     """Replace the record; readers see the old or the new one, and several writers write the same."""
     new = path.with_name(f".{_VERIFIED}.{os.getpid()}")
-    new.write_text(json.dumps(found), encoding="ascii")
+    new.write_text(json.dumps(found), encoding="utf-8")
     new.chmod(0o600)
     new.rename(path)

@@ -21,6 +21,7 @@ from vc_agent_hyperstart.dialect import Dialect
 from vc_agent_hyperstart.process_table import ProcessTable
 from vc_agent_hyperstart.replies import ProcessNames, StatsReply, TimesReply, decode
 from vc_agent_hyperstart.requests import (
+    Clock,
     DestroyPod,
     ExecCommand,
     Freeze,
@@ -97,6 +98,8 @@ _FEATURE_CAPABILITIES = {
     "mount-options": AgentCapability.MOUNT_OPTIONS,
     "process-limits": AgentCapability.PROCESS_LIMITS,
     "sysctls": AgentCapability.SYSCTLS,
+    "clock": AgentCapability.CLOCK,
+    "writable-roots": AgentCapability.WRITABLE_ROOTS,
 }
 
 
@@ -153,6 +156,8 @@ class HyperstartAgent(Agent):
         shares = [SharedDirectory(tag, pod.share_dir) for tag in (translate.SHARE_TAG, translate.LIVE_TAG)]
         if pod.writable_dir is not None:
             shares.append(SharedDirectory(translate.WRITABLE_TAG, pod.writable_dir, read_only=False))
+        if pod.roots_dir is not None:
+            shares.append(SharedDirectory(translate.ROOTS_TAG, pod.roots_dir, read_only=False, owners=True))
         volumes = [SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in self._config.volumes]
         return [*self._channels(), *volumes, *shares]
 
@@ -208,8 +213,7 @@ class HyperstartAgent(Agent):
             await self.aclose()
             if isinstance(error, TimeoutError) and not isinstance(error, VCError):
                 raise AgentTimeoutError(
-                    f"the agent in the guest of pod {self._pod.id!r} did not answer within {timeout:g} s; "
-                    "see the guest's console for what it did instead"
+                    f"the agent of pod {self._pod.id!r} did not answer within {timeout:g} s"
                 ) from error
             raise
 
@@ -259,9 +263,14 @@ class HyperstartAgent(Agent):
         network: GuestNetwork | None = None,
     ) -> None:
         """Send STARTPOD, without containers. Raises NotSupportedError, ConfigError, AgentError."""
-        dialect, writable_dir = self._connection.dialect, self._pod.writable_dir is not None
+        dialect, pod = self._connection.dialect, self._pod
         self._start_pod = translate.start_pod(
-            dialect, hostname, root_fs, network or GuestNetwork(), writable_dir=writable_dir
+            dialect,
+            hostname,
+            root_fs,
+            network or GuestNetwork(),
+            writable_dir=pod.writable_dir is not None,
+            roots_dir=pod.roots_dir is not None,
         )
         await self._send_start_pod(self._start_pod, timeout)
         await self._trace(timeout)
@@ -273,6 +282,10 @@ class HyperstartAgent(Agent):
     async def set_sysctls(self, sysctls: Mapping[str, str], timeout: float) -> None:
         """Send SYSCTLS. Raises NotSupportedError, AgentError."""
         await self._connection.call(Sysctls(sysctls), timeout)
+
+    async def set_clock(self, timeout: float) -> None:
+        """Send CLOCK. Raises NotSupportedError, AgentError."""
+        await self._connection.call(Clock(time.time_ns()), timeout)
 
     async def stop_pod(self, timeout: float) -> None:
         """Send DESTROYPOD, and return when the guest has answered or closed the channels.
@@ -320,11 +333,14 @@ class HyperstartAgent(Agent):
         await self._send_start_pod(self._start_pod, timeout)
 
     async def remove_container(self, container_id: str, timeout: float) -> None:
-        """Send REMOVECONTAINER. Raises AgentError, if the container runs among others."""
+        """Send REMOVECONTAINER. Raises AgentError, if the container runs among others.
+
+        That the guest has no such container is no error: a host that was killed may have removed it.
+        """
         try:
             await self._connection.call(RemoveContainer(container_id), timeout)
-        except RefusedError:
-            if self._connection.dialect.ours:
+        except RefusedError as error:
+            if self._connection.dialect.ours and f"there is no container {container_id!r}" not in str(error):
                 raise
             # An original removes a container itself when it, or the pod's last one, has ended.
         self._processes.forget_container(container_id)

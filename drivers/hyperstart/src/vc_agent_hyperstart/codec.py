@@ -57,6 +57,7 @@ class Code(IntEnum):
     SYSCTLS = 4101
     FREEZE = 4102
     UPDATE = 4103
+    CLOCK = 4104
 
 
 @frozen

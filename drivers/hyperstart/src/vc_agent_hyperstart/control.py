@@ -13,6 +13,25 @@ from vc_core.errors import AgentError, AgentProtocolError, AgentTimeoutError, Co
 #: Bytes that an original guest may not have acknowledged yet (runv's figure; see :meth:`ControlChannel._push`).
 _IN_FLIGHT_MAX = 512
 
+#: What the guest is to do upon a command, for errors.
+_ACTS = {
+    Code.STARTPOD: "start the pod",
+    Code.DESTROYPOD: "end the pod",
+    Code.NEWCONTAINER: "start the container",
+    Code.KILLCONTAINER: "send the signal",
+    Code.REMOVECONTAINER: "remove the container",
+    Code.EXECCMD: "start the command",
+    Code.SIGNAL: "send the signal",
+    Code.SIGNALPROCESS: "send the signal",
+    Code.WINSIZE: "resize the terminal",
+    Code.STATS: "measure the container",
+    Code.FREEZE: "suspend or resume the container",
+    Code.UPDATE: "change the limits of the container",
+    Code.SYSCTLS: "set the parameters of its kernel",
+    Code.CLOCK: "set its clock",
+    Code.WAKE: "wake as a clone",
+}
+
 
 class RefusedError(AgentError):
     """The guest answered ERROR. ``reason`` may be empty; ``exit_code`` is 0 unless a program could not be executed."""
@@ -62,7 +81,7 @@ class ControlChannel(Channel):
             async with asyncio.timeout(timeout):
                 return await self._exchange(code, payload)
         except TimeoutError as error:
-            raise AgentTimeoutError(f"the guest did not answer {code.name} within {timeout:g} s") from error
+            raise AgentTimeoutError(f"the guest did not {_act(code)} within {timeout:g} s") from error
 
     def stop_counting(self) -> None:
         """Treat NEXT as an error from now on. Called once the guest has answered HELLO with ``no-next``."""
@@ -85,7 +104,7 @@ class ControlChannel(Channel):
             return await answer
         except RefusedError as refusal:
             detail = f": {refusal.reason}" if refusal.reason else ""
-            raise RefusedError(f"the guest refused {code.name}{detail}", refusal.reason, refusal.exit_code) from None
+            raise RefusedError(f"the guest cannot {_act(code)}{detail}", refusal.reason, refusal.exit_code) from None
 
     def _push(self) -> None:
         """Send what the guest's buffer has room for: an original reads small pieces and acknowledges each with NEXT."""
@@ -150,6 +169,10 @@ class ControlChannel(Channel):
             self._answer.set_exception(self.failure())
         if self._turn.locked():
             self._turn.release()
+
+
+def _act(code: Code) -> str:
+    return _ACTS.get(code, f"answer {code.name}")
 
 
 def _refusal(payload: bytes) -> RefusedError:

@@ -22,6 +22,7 @@ OPTIONAL = frozenset(
     (
         *("overlay", "confinement", "stats", "isolation", "wake", "times", "close-output", "archive"),
         *("own-pids", "sysctls", "process-limits", "mount-options", "freeze", "update", "seccomp", "devices"),
+        *("clock", "writable-roots"),
     )
 )
 

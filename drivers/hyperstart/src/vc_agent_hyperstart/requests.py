@@ -7,9 +7,9 @@ Numbers of streams are below 2^53, because an original reads some of them as dou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, ClassVar, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import msgspec
 
@@ -34,6 +34,7 @@ _SINCE_2018 = _key(Support(API_2018))
 _CONFINEMENT = _key(after_hello("confinement"))
 _PROCESS_LIMITS = _key(after_hello("process-limits"))
 _MOUNT_OPTIONS = _key(after_hello("mount-options"))
+_WRITABLE_ROOTS = _key(after_hello("writable-roots"))
 _MOUNTS = _key(after_hello("mounts"))
 _ARCHIVE = _key(after_hello("archive"))
 _TERMINAL_SIZE = _key(after_hello("terminal-size"))
@@ -212,7 +213,7 @@ class StartPod(Request, frozen=True):
     """Start the pod. Without ``hostname`` an original never answers; an empty ``containers`` must be sent.
 
     ``root_fs`` is the pod's own root file system below the shared directory; ``live_dir`` and ``writable_dir`` are the
-    tags of the directories that mounts come from.
+    tags of the directories that mounts come from, ``roots_dir`` that of the roots that containers write to.
     """
 
     code = Code.STARTPOD
@@ -225,6 +226,7 @@ class StartPod(Request, frozen=True):
     root_fs: Annotated[str, _key(after_hello("pod-root"))] = msgspec.field(name="root", default="")
     live_dir: Annotated[str, _MOUNTS] = ""
     writable_dir: Annotated[str, _MOUNTS] = ""
+    roots_dir: Annotated[str, _WRITABLE_ROOTS] = ""
 
 
 class DestroyPod(BareRequest, frozen=True):
@@ -241,13 +243,22 @@ class Sysctls(Request, frozen=True):
     sysctl: Mapping[str, str]
 
 
+class Clock(Request, frozen=True):
+    """Set the clock of a VM that stood still, to nanoseconds since the epoch."""
+
+    code = Code.CLOCK
+    support = after_hello("clock")
+    time: int
+
+
 # Containers.
 
 
 class NewContainer(Request, frozen=True):
     """Start a container: ``image`` below the shared directory and ``rootfs`` below that, or a disk with ``fstype``.
 
-    A disk is named by ``image``, below /dev, or by ``addr``, its SCSI target and unit.
+    A disk is named by ``image``, below /dev, or by ``addr``, its SCSI target and unit. ``writable_root``: ``image`` is
+    below the directory of roots that containers write to.
     """
 
     code = Code.NEWCONTAINER
@@ -262,6 +273,7 @@ class NewContainer(Request, frozen=True):
     read_only: Annotated[bool, _key(Support(API_2018, feature="confinement"))] = False
     overlay: Annotated[bool, _key(after_hello("overlay"))] = False
     overlay_size: Annotated[int, _key(after_hello("overlay"))] = 0
+    writable_root: Annotated[bool, _WRITABLE_ROOTS] = False
     memory: Annotated[int, _CONFINEMENT] = 0
     pids: Annotated[int, _CONFINEMENT] = 0
     cpus: Annotated[int, _key(after_hello("update"))] = 0
@@ -385,9 +397,12 @@ def check(request: Part, dialect: Dialect, what: str) -> None:
     """
     if isinstance(request, Request) and not dialect.supports(request.support):
         raise _not_supported(f"{request.code.name} for {what}", request.support, dialect)
-    for name, support, value in _given(request):
-        if not dialect.supports(support):
-            raise _not_supported(f"{name} of {what}", support, dialect)
+    for field, support, supported in _to_check(type(request), dialect):
+        value = getattr(request, field.name)
+        if not field.required and value == field.default:
+            continue
+        if not supported:
+            raise _not_supported(f"{field.name} of {what}", support, dialect)
         for part in value if isinstance(value, Sequence) else (value,):
             if isinstance(part, Part):
                 check(part, dialect, what)
@@ -399,12 +414,15 @@ def _not_supported(what: str, support: Support, dialect: Dialect) -> NotSupporte
     return NotSupportedError(f"{what} needs {support.needs}, and the guest is {guest}")
 
 
-def _given(part: Part) -> Iterator[tuple[str, Support, Any]]:
-    """Yield name, support and value of each field that is sent."""
-    for field, support in fields_with_support(type(part)):
-        value = getattr(part, field.name)
-        if field.required or value != field.default:
-            yield field.name, support, value
+@cache
+def _to_check(kind: type[Part], dialect: Dialect) -> Sequence[tuple[msgspec.structs.FieldInfo, Support, bool]]:
+    """Return the fields that a guest of a dialect does not support, and those that hold parts, which may be such."""
+    fields = [(field, support, dialect.supports(support)) for field, support in fields_with_support(kind)]
+    return [one for one in fields if not one[2] or _holds_parts(one[0].type)]
+
+
+def _holds_parts(hint: Any) -> bool:
+    return (isinstance(hint, type) and issubclass(hint, Part)) or any(map(_holds_parts, get_args(hint)))
 
 
 @cache

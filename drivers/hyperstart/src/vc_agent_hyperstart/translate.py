@@ -40,13 +40,19 @@ from vc_core.errors import ConfigError, NotSupportedError
 SHARE_TAG = "hyperShared"
 LIVE_TAG = "hyperLive"
 WRITABLE_TAG = "hyperWritable"
+#: And of the one with the root file systems that containers write to.
+ROOTS_TAG = "hyperRoots"
 
 #: Longest entry of ``dns`` in an original, which stores each in 28 bytes.
 _ORIGINAL_DNS_MAX = 27
 
 
-def start_pod(dialect: Dialect, hostname: str, root_fs: str, network: GuestNetwork, *, writable_dir: bool) -> StartPod:
-    """Return STARTPOD for a pod without containers. ``writable_dir``: the pod has a directory that it may write to.
+def start_pod(
+    dialect: Dialect, hostname: str, root_fs: str, network: GuestNetwork, *, writable_dir: bool, roots_dir: bool = False
+) -> StartPod:
+    """Return STARTPOD for a pod without containers.
+
+    ``writable_dir``: the pod has a directory that it may write to; ``roots_dir``: one of roots that it may write to.
 
     Raises ConfigError, NotSupportedError.
     """
@@ -66,6 +72,7 @@ def start_pod(dialect: Dialect, hostname: str, root_fs: str, network: GuestNetwo
         root_fs=root_fs,
         live_dir=LIVE_TAG if dialect.ours else "",
         writable_dir=WRITABLE_TAG if dialect.ours and writable_dir else "",
+        roots_dir=ROOTS_TAG if "writable-roots" in dialect.features and roots_dir else "",
     )
 
 
@@ -106,8 +113,11 @@ def new_container(
     """
     what, disk, confinement = f"container {container.id!r}", container.disk, container.confinement
     if disk is None:
-        if container.writable_root_fs:
-            raise ConfigError(f"{what} has writable_root_fs, which is only for a root that is a disk")
+        if container.writable_root_fs and "writable-roots" not in dialect.features:
+            raise NotSupportedError(
+                f"the agent in the guest lets no container write to the directory that is its root, as {what} should; "
+                "leave writable_root_fs out"
+            )
         check_below_share(f"root_fs of {what}", container.root_fs)
         fstype = addr = ""
         image, _, rootfs = container.root_fs.partition("/")
@@ -132,6 +142,7 @@ def new_container(
         fsmap=tuple(map(_file_map, container.mounts)),
         overlay="overlay" in dialect.features and not container.writable_root_fs,
         overlay_size=confinement.overlay_size,
+        writable_root=disk is None and container.writable_root_fs,
         read_only=confinement.read_only,
         memory=confinement.memory,
         pids=confinement.pids,

@@ -22,12 +22,14 @@ from vc_agent_hyperstart.config import HyperstartConfig
 from vc_agent_hyperstart.plugin import HyperstartPlugin
 from vc_core.driver import GuestImage
 from vc_core.testing import built_guest
+from vc_core.testing.slowness import scaled
 
 DRIVER = Path(__file__).parents[2]
 
-#: Seconds. A boot under emulation takes two to six, on a busy machine more.
-BOOT = 60
-TIMEOUT = 20
+#: Seconds. A boot under emulation takes two to six; with ten processes for each processor fifty times that, because the
+#: guest spends its share on the ticks of its clock.
+BOOT = scaled(300)
+TIMEOUT = scaled(60)
 
 
 def make_root_fs(root: Path) -> None:
@@ -163,7 +165,7 @@ class RawHost(Wire):
         self.patience = TIMEOUT
         self._next_stream = time.monotonic_ns()
 
-    def be_patient(self, seconds: int) -> None:
+    def be_patient(self, seconds: float) -> None:
         """Wait for what comes next for so long."""
         self.patience = seconds
         self.stream.settimeout(seconds)
@@ -312,6 +314,12 @@ class RawHost(Wire):
         finally:
             self.stream.settimeout(TIMEOUT)
         return False
+
+    def drain(self) -> None:
+        """Read what the processes of earlier tests have sent, until the guest sends nothing."""
+        deadline = time.monotonic() + self.patience
+        while not self.quiet():
+            assert time.monotonic() < deadline, "the guest goes on sending"
 
     def take_over(self, nonce: bytes = b"takeover") -> None:
         """Send the marker on both channels, and drop what comes before its echo."""

@@ -5,7 +5,7 @@
  *     parts undone      reap a process whose end is noticed before its failure to start, which undoes the pod */
 #include "control.h"
 #include "loop.h"
-#include "network.h"
+#include "names.h"
 #include "pod.h"
 #include "process.h"
 
@@ -56,9 +56,9 @@ static int try_resolver(void)
 	bool done;
 
 	fill_etc();
-	done = network_set_resolver(&resolver);
+	done = names_set("pod", NULL, &resolver);
 	printf("%s: %s\n", done ? "done" : "failed", failure.reason);
-	printf("%s\n", access(RESOLVER_FILE, F_OK) ? "no file" : "a file");
+	printf("%s\n", access("/etc/resolv.conf", F_OK) ? "no file" : "a file");
 	return 0;
 }
 

@@ -255,6 +255,24 @@ def test_a_terminal_s_standard_error_can_be_a_stream_of_its_own(host: RawHost) -
     assert host.finish(stdio) == (0, b"out\r\nerr\r\n", b"")
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_user_can_open_its_own_streams_anew(host: RawHost, terminal: bool) -> None:
+    script = "echo out >/dev/stdout; echo errors >/dev/stderr; cat </dev/null"
+    status, output, errors = host.run("c1", "sh", "-c", script, user="1000", terminal=terminal)
+    assert (status, (output + errors).split()) == (0, [b"out", b"errors"])
+
+
+def test_every_user_of_the_pod_can_listen_on_every_port_and_ping(host: RawHost) -> None:
+    paths = [f"/proc/sys/net/ipv4/{name}" for name in ("ip_unprivileged_port_start", "ping_group_range")]
+    assert host.run("c1", "cat", *paths)[1].split() == [b"0", b"0", b"2147483647"]
+
+
+def test_the_host_sets_the_clock(host: RawHost) -> None:
+    for time in (2_000_000_000, 1_900_000_000):
+        host.ok(Code.CLOCK, {"time": time * 10**9})
+        assert int(host.run("c1", "busybox", "date", "+%s")[1]) - time in range(60)
+
+
 def test_containers_have_terminals_of_their_own(host: RawHost) -> None:
     host.start_container("c6", "sleep", "1000")
     stdio = host.exec("c6", "sleep", "1000", terminal=True)

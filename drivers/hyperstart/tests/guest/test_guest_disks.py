@@ -283,7 +283,7 @@ def test_a_disk_is_unmounted_before_power_off_and_its_modules_are_loaded_when_it
         host.send(Code.DESTROYPOD)
         assert host.finish(writer)[0] == 128 + 15
         assert host.reply() == (Code.ACK, b"")
-        vm.process.wait(20)
+        vm.process.wait(TIMEOUT)
     state = subprocess.run(["dumpe2fs", "-h", image], capture_output=True, check=True, encoding="utf-8").stdout
     assert "needs_recovery" not in state
     kept = subprocess.run(

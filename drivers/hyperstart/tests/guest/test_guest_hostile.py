@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from guest_vm import VM, RawHost
+from guest_vm import TIMEOUT, VM, RawHost
 
 from vc_agent_hyperstart.codec import Code, StreamControlType
 
@@ -22,7 +22,7 @@ def test_a_command_of_impossible_length_is_an_error_until_the_next_takeover(host
     host.control.settimeout(0.3)
     with pytest.raises(TimeoutError):
         host.frame()
-    host.control.settimeout(20)
+    host.control.settimeout(TIMEOUT)
     host.take_over()
     host.ok(Code.PING)
 

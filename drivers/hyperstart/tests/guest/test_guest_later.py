@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from guest_vm import VM, RawHost, booted
+from guest_vm import TIMEOUT, VM, RawHost, booted
 
 from vc_agent_hyperstart.codec import Code
 from vc_core.driver import GuestImage
@@ -59,7 +59,7 @@ def ended(host: RawHost, process_id: str, container: str = "c1") -> int:
             if (code, event) == (Code.PROCESSASYNCEVENT, wanted):
                 host.events.remove((code, payload))
                 return status
-        host.control.settimeout(20)
+        host.control.settimeout(TIMEOUT)
         code, payload = host.frame()
         if code != Code.NEXT:
             host.events.append((code, payload))

@@ -15,7 +15,7 @@ GUEST = Path(__file__).parents[2] / "guest"
 LAYERS_TEXT = """
     util kernel json loop phase
     modules devices boot dialect
-    confine disk copy tar pack unpack network spec users cgroup share wake
+    confine disk copy tar pack unpack network names spec users cgroup share wake
     channel stream
     process
     mux root namespaces

@@ -100,17 +100,36 @@ def test_containers_and_the_guest_s_own_root_have_the_name_servers(host: RawHost
         assert host.run(container, "cat", "/etc/resolv.conf")[1] == RESOLVER
 
 
-def test_a_container_cannot_change_the_name_servers_of_others(host: RawHost) -> None:
-    status, _, errors = host.run("c1", "sh", "-c", "echo nameserver 192.0.2.1 > /etc/resolv.conf")
-    assert (status, errors) == (1, b"sh: can't create /etc/resolv.conf: Read-only file system\n")
+def test_containers_and_the_guest_s_own_root_have_the_host_name_with_each_address(host: RawHost) -> None:
+    name = host.run("c1", "hostname")[1]
+    own = b"".join(address.encode() + b"\t" + name for address in ("10.0.2.15", "fec0::15"))
+    for container in ("c1", ""):
+        assert host.run(container, "cat", "/etc/hostname")[1] == name
+        assert host.run(container, "cat", "/etc/hosts")[1].endswith(
+            b"::1\tlocalhost ip6-localhost ip6-loopback\n" + own
+        )
 
 
-def test_a_link_to_what_is_not_there_gives_way_to_the_name_servers(host: RawHost, extended: VM) -> None:
-    root = extended.directory / "share/linked/rootfs"
+def test_a_container_changes_its_own_files_of_names_only(host: RawHost) -> None:
+    script = "for file in hosts hostname resolv.conf; do echo mine >/etc/$file; done; cat /etc/hosts"
+    assert host.finish(host.start_container("names", "sh", "-c", script)) == (0, b"mine\n", b"")
+    host.ok(Code.REMOVECONTAINER, {"container": "names"})
+    assert host.run("c1", "cat", "/etc/resolv.conf")[1] == RESOLVER
+    assert b"mine" not in host.run("c1", "cat", "/etc/hosts", "/etc/hostname")[1]
+
+
+@pytest.mark.parametrize("link", ["etc", "etc/resolv.conf"])
+def test_the_files_of_names_take_the_place_of_links(host: RawHost, extended: VM, link: str) -> None:
+    image = f"linked-{len(link)}"
+    root = extended.directory / f"share/{image}/rootfs"
     make_root_fs(root)
-    (root / "etc/resolv.conf").symlink_to("/run/somewhere/resolv.conf")
-    stdio = host.start_container("linked", "cat", "/etc/resolv.conf", image="linked")
-    assert host.finish(stdio) == (0, RESOLVER, b"")
+    if link == "etc":
+        (root / "etc").rename(root / "usr-etc")
+        (root / "etc").symlink_to("usr-etc")
+    else:
+        (root / link).symlink_to("/run/somewhere/resolv.conf")
+    stdio = host.start_container("linked", "cat", "/etc/resolv.conf", "/etc/hostname", image=image)
+    assert host.finish(stdio) == (0, RESOLVER + host.run("c1", "hostname")[1], b"")
     host.ok(Code.REMOVECONTAINER, {"container": "linked"})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from guest_vm import VM, RawHost
+from guest_vm import TIMEOUT, VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 
@@ -232,7 +232,7 @@ def test_a_pod_that_cannot_start_powers_the_vm_off(fresh: VM, new_host: Callable
         Code.ERROR,
         b"",
     )
-    assert fresh.process.wait(20) == 0
+    assert fresh.process.wait(TIMEOUT) == 0
 
 
 def test_a_clone_gets_the_time_and_new_random_numbers_before_a_host_says_hello(old: RawHost) -> None:

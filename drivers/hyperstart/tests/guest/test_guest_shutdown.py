@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from guest_vm import VM, RawHost
+from guest_vm import TIMEOUT, VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 from vc_core.testing.slowness import within
@@ -32,7 +32,7 @@ def test_a_pod_that_ignores_sigterm_ends_in_time(fresh: VM, new_host: Callable[[
         host.send(Code.DESTROYPOD)
         assert host.finish(stdio)[0] == 128 + 9
         assert host.reply() == (Code.ACK, b"")
-        assert fresh.process.wait(20) == 0
+        assert fresh.process.wait(TIMEOUT) == 0
 
 
 def test_last_words_arrive_and_the_vm_does_not_linger(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
@@ -48,7 +48,7 @@ def test_last_words_arrive_and_the_vm_does_not_linger(fresh: VM, new_host: Calla
         assert len(out) == 300_007
         assert out.endswith(b"bye\n")
         assert host.reply() == (Code.ACK, b"")
-        assert fresh.process.wait(20) == 0
+        assert fresh.process.wait(TIMEOUT) == 0
     assert "panic" not in fresh.console()
 
 
@@ -56,7 +56,7 @@ def test_a_guest_without_a_pod_powers_off_at_once(fresh: VM, new_host: Callable[
     host = new_host(fresh)
     host.send(Code.DESTROYPOD)
     assert host.reply() == (Code.ACK, b"")
-    assert fresh.process.wait(20) == 0
+    assert fresh.process.wait(TIMEOUT) == 0
 
 
 def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
@@ -64,7 +64,7 @@ def test_a_host_that_does_not_wait_for_the_answer_is_obeyed(fresh: VM, new_host:
     start(host, "sleep", "1000")
     host.send(Code.DESTROYPOD)
     host.close()
-    assert fresh.process.wait(20) == 0
+    assert fresh.process.wait(TIMEOUT) == 0
 
 
 def test_a_host_with_a_port_for_receipts_gets_the_count_of_bytes_read(

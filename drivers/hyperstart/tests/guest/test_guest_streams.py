@@ -104,6 +104,7 @@ def test_an_empty_frame_is_the_end_of_input(host: RawHost) -> None:
 
 
 def test_input_for_an_ended_or_unknown_process_is_dropped(host: RawHost) -> None:
+    host.drain()
     stdio = host.exec("c1", "true")
     host.wait_for(lambda: stdio in host.status)
     host.send_stream(stdio, b"late")
@@ -111,6 +112,7 @@ def test_input_for_an_ended_or_unknown_process_is_dropped(host: RawHost) -> None
     host.send_stream(424242, b"nobody")
     assert host.finish(stdio) == (0, b"", b"")
     assert host.quiet()
+    assert host.output.keys().isdisjoint({stdio, 424242})
 
 
 def test_a_child_that_keeps_the_output_open_does_not_delay_the_end(host: RawHost) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guest_vm import VM, RawHost
+from guest_vm import TIMEOUT, VM, RawHost
 
 from vc_agent_hyperstart.codec import Code, StreamControlType
 
@@ -143,7 +143,7 @@ def test_a_command_of_the_host_before_is_not_answered(host: RawHost) -> None:
     host.control.settimeout(0.3)
     with pytest.raises(TimeoutError):
         host.frame()
-    host.control.settimeout(20)
+    host.control.settimeout(TIMEOUT)
     if process_of(host, stdio):  # it may have come too late to be seen at all
         host.ok(Code.SIGNAL, {"stdio": stdio, "signal": 9})
 

@@ -64,8 +64,8 @@ class Request:
     """All that the argument vector depends on.
 
     ``kernel_params``: what this driver has measured for the kernel (``tsc``). ``sockets`` maps MONITOR, CONSOLE and
-    each channel's ``socket_name`` to descriptors of listening sockets, and ``tap`` is a descriptor of the pod's tap
-    device; QEMU inherits them. ``disks``: the BlockDevices, each in its place, with the descriptor of its file.
+    each channel's ``socket_name`` to descriptors of listening sockets, and ``taps`` are descriptors of the pod's tap
+    devices; QEMU inherits them. ``disks``: the BlockDevices, each in its place, with the descriptor of its file.
     ``paths``: where QEMU finds kernel, image, shared directories and the memory of a template, by their paths on the
     host; others it finds there. ``template``: where the VM's memory is, if it is saved as a template or is a clone.
     """
@@ -77,7 +77,7 @@ class Request:
     kernel_params: Sequence[str]
     devices: Sequence[Device]
     sockets: Mapping[str, int]
-    tap: int | None = None
+    taps: Sequence[int] = ()
     disks: Sequence[tuple[Disk, int]] = ()
     paths: Mapping[Path, Path] = field(default_factory=dict)
     template: Template | None = None
@@ -117,7 +117,7 @@ def argv(request: Request) -> list[str]:
         *_image(boot, request.path(boot.image)),
         *_devices(request),
         *_disks(request),
-        *network.arguments(request.devices, request.tap),
+        *network.arguments(request.devices, request.taps),
         *_hypervisor_params(pod.hypervisor_config.hypervisor_params),
         *("-kernel", text("kernel", request.path(boot.kernel))),
         *("-append", kernel.command_line((*request.kernel_params, *boot.params))),
@@ -188,8 +188,12 @@ def _devices(request: Request) -> Iterator[str]:
 
 def _share(device: SharedDirectory, request: Request) -> dict[str, str]:
     # In a read-only share the guest sees the host's owners, modes and links. In a writable one QEMU keeps them in
-    # extended attributes, so that the guest cannot make a set-user-id program, device or link on the host.
-    access = {"security_model": "none", "readonly": "on"} if device.read_only else {"security_model": "mapped-xattr"}
+    # extended attributes, so that the guest cannot make a set-user-id program, device or link on the host. Root file
+    # systems are used on the host as the guest leaves them: there the jail refuses such programs and devices.
+    if device.read_only:
+        access = {"security_model": "none", "readonly": "on"}
+    else:
+        access = {"security_model": "passthrough" if device.owners else "mapped-xattr"}
     # Inode numbers stay unique when a share spans file systems.
     return {"path": str(request.path(device.host_path)), **access, "multidevs": "remap"}
 

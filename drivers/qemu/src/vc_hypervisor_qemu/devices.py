@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vc_core.driver import BlockDevice, Channel, Device, GuestPort, NetworkInterface, PortForward, SharedDirectory
+from vc_core.driver import (
+    BlockDevice,
+    Channel,
+    Device,
+    GuestPort,
+    NetworkInterface,
+    NetworkMode,
+    PortForward,
+    SharedDirectory,
+)
 from vc_core.errors import ConfigError
 from vc_hypervisor_qemu import disks, network
 from vc_hypervisor_qemu.arguments import text
@@ -17,7 +26,7 @@ _MOST: dict[type[Device], int] = {
     Channel: 30,
     SharedDirectory: 24,
     BlockDevice: disks.TARGETS,
-    NetworkInterface: 1,
+    NetworkInterface: network.INTERFACES_MAX,
     GuestPort: 30,
 }
 
@@ -31,9 +40,17 @@ _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 def check(device: Device, others: Sequence[Device], config: QemuConfig) -> None:
     """Refuse a device that a VM cannot have beside ``others``. Called before it is added. Raises ConfigError."""
     kind = _kind(device, config)
-    most = _MOST[kind]
-    if sum(_kind(other, config) is kind for other in others) == most:
-        raise ConfigError(f"{device} is one device too many: a VM of hypervisor qemu has {most} of the kind at most")
+    kinds = [kind, *(_kind(other, config) for other in others)]
+    if kinds.count(kind) > _MOST[kind]:
+        raise ConfigError(
+            f"{device} is one device too many: a VM of hypervisor qemu has {_MOST[kind]} of the kind at most"
+        )
+    # A further interface takes a slot of the bus, as a shared directory does.
+    if kinds.count(SharedDirectory) + kinds.count(NetworkInterface) > _MOST[SharedDirectory] + 1:
+        raise ConfigError(
+            f"{device} is one device too many: a VM of hypervisor qemu has {_MOST[SharedDirectory] + 1} "
+            "shared directories and network interfaces at most"
+        )
     path = getattr(device, "host_path", None)
     if path is not None and not path.is_absolute():
         raise ConfigError(f"host path {str(path)!r} of {device} must be absolute")
@@ -45,6 +62,8 @@ def check(device: Device, others: Sequence[Device], config: QemuConfig) -> None:
         )
     if isinstance(device, NetworkInterface):
         network.check(device.config)
+        if device.config.mode is NetworkMode.USER and NetworkInterface in kinds[1:]:
+            raise ConfigError(f"{device} is a further interface; hypervisor qemu connects these to tap devices only")
     if isinstance(device, GuestPort):
         PortForward(device.port)  # raises ConfigError for a number that is not a port
     for key in _UNIQUE:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import platform
 import shutil
 import stat
+import struct
 from pathlib import Path
 
 from vc_core.driver import BlockDevice, Boot, Resources, read_regular
@@ -28,6 +30,17 @@ FILE, DEVICE = "file", "host_device"
 #: (Documentation/arch/x86/boot.rst: 0x55AA at 0x1fe, "HdrS" at 0x202).
 _ELF = b"\x7fELF"
 _BOOT_FLAG, _HEADER = slice(0x1FE, 0x200), slice(0x202, 0x206)
+
+#: Of a 64-bit ELF file (elf(5)): where the place, size and number of its program headers are; their type, address and
+#: size in memory; the type of what is loaded; bytes in which the headers of a kernel lie.
+_HEADERS, _SEGMENT, _LOADED, _ELF_HEAD = struct.Struct("<32xQ14xHH"), struct.Struct("<I20xQ8xQ"), 1, 4096
+
+#: How often an initramfs must fit into the memory that the kernel leaves: as a file, and unpacked into a file system
+#: that takes half of the rest at most (init/do_mounts.c, mm/shmem.c).
+_INITRAMFS_TIMES = 3
+
+#: The part of all memory in which the kernel describes its pages: 64 bytes for each of 4,096 (struct page, x86-64).
+_PAGES_PART = 1 / 64
 
 
 def problems() -> list[str]:
@@ -86,6 +99,31 @@ def check_boot(boot: Boot | None) -> Boot:
     if not head.startswith(_ELF) and (head[_BOOT_FLAG], head[_HEADER]) != (b"\x55\xaa", b"HdrS"):
         raise ConfigError(f"kernel {str(boot.kernel)!r} is neither an ELF vmlinux nor a bzImage")
     return boot
+
+
+def check_memory(boot: Boot, size: int) -> None:
+    """Refuse ``size`` MiB of memory if the kernel cannot unpack its initramfs in them. Raises ConfigError.
+
+    The VM would hang or panic. An ELF file shows what the kernel needs; a bzImage does not, because it is compressed.
+    """
+    if not boot.image_is_initramfs or any(param.startswith("root=") for param in boot.params):
+        return
+    used = _loaded_size(boot.kernel) + _INITRAMFS_TIMES * boot.image.stat().st_size
+    needed = math.ceil(used / (1 - _PAGES_PART) / (1 << 20))
+    if size < needed:
+        raise ConfigError(f"memory is {size} MiB, in which this guest cannot boot; give {needed} MiB or more")
+
+
+def _loaded_size(kernel: Path) -> int:
+    """Return how many bytes of memory a kernel's ELF file is loaded into; 0 for another file."""
+    head = _head("kernel", kernel, _ELF_HEAD)
+    if not head.startswith(_ELF) or len(head) < _HEADERS.size:
+        return 0
+    place, size, count = _HEADERS.unpack_from(head)
+    headers = range(place, min(place + size * count, len(head) - _SEGMENT.size + 1), size or 1)
+    segments = [_SEGMENT.unpack_from(head, header) for header in headers]
+    loaded = [(address, address + size) for kind, address, size in segments if kind == _LOADED]
+    return max(end for _, end in loaded) - min(start for start, _ in loaded) if loaded else 0
 
 
 def disk_driver(disk: BlockDevice) -> str:

@@ -26,7 +26,7 @@ from vc_core.driver import (
     ProcessIdentity,
     console_log,
 )
-from vc_core.errors import HypervisorError, NotSupportedError, VMStartError, VMTimeoutError
+from vc_core.errors import ConfigError, HypervisorError, NotSupportedError, VMStartError, VMTimeoutError
 from vc_hypervisor_qemu import (
     acceleration,
     cmdline,
@@ -59,8 +59,10 @@ _CAPABILITIES = frozenset(
         HypervisorCapability.PROCESS,
         HypervisorCapability.CHANNELS,
         HypervisorCapability.SHARED_DIRECTORIES,
+        HypervisorCapability.OWNERS,
         HypervisorCapability.PAUSE,
         HypervisorCapability.NETWORK,
+        HypervisorCapability.INTERFACES,
         HypervisorCapability.GUEST_PORTS,
         HypervisorCapability.TEMPLATES,
         HypervisorCapability.CONSOLE,
@@ -107,7 +109,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             sockets_made = (self._files.socket(cmdline.MONITOR), self._files.socket(cmdline.CONSOLE))
             channels = map(Path, self._record.channels.values())
             self._made = [*sockets_made, *channels, self._files.messages]
-            self._cgroups = Cgroups(tuple(map(Path, self._record.cgroups)))
+            self._cgroups = Cgroups(list(map(Path, self._record.cgroups)))
 
     @property
     def capabilities(self) -> frozenset[HypervisorCapability]:
@@ -209,12 +211,13 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         clock = asyncio.get_running_loop().time
         end = clock() + timeout
         boot = host.check_boot(self._pod.boot)
+        host.check_memory(boot, cmdline.memory_size(self._pod.resources))
         binary = host.find_binary(self._pod.hypervisor_config.hypervisor_path)
         accelerator = await acceleration.choose(self._pod, self._config, binary, boot.kernel, timeout / 2)
         placed = await asyncio.to_thread(self._place_disks, boot)
         params = (
             *tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator),
-            *kernel.timer_params(self._config, self._pod.resources, accelerator),
+            *kernel.emulation_params(self._config, self._pod.resources, accelerator),
         )
         async with self._undoing():
             self._placed = placed
@@ -372,10 +375,10 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             # messages, and does not make QEMU wait.
             messages = os.open(files.messages, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, messages)
-            tap = None
-            if interface := network.tap_interface(self._devices):
-                tap = hostnet.open_detached_tap() if interface.detached else hostnet.open_tap(interface.config.device)
-                stack.callback(os.close, tap)
+            taps = []
+            for one in network.tap_interfaces(self._devices):
+                taps.append(hostnet.open_detached_tap() if one.detached else hostnet.open_tap(one.config.device))
+                stack.callback(os.close, taps[-1])
             hostnet.check_free(network.forwards(self._devices))
             template = self._template
             if template is not None:
@@ -394,11 +397,11 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
                 params,
                 tuple(self._devices),
                 inherited,
-                tap,
+                taps,
                 opened,
                 template=template,
             )
-            passed = (*inherited.values(), *(fd for _, fd in opened), *([] if tap is None else [tap]))
+            passed = (*inherited.values(), *(fd for _, fd in opened), *taps)
             jailed = await self._start_jailed(request, passed, messages, end)
             self._vm = Vm(files, jailed.qemu, jailed.pidfd, self._cgroups)
         return jailed, {channel.name: str(paths[cmdline.socket_name(channel)]) for channel in channels}
@@ -418,6 +421,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         memory = cgroups.memory_limit(pod.resources.memory or cmdline.DEFAULT_MEMORY, request.accelerator)
         self._cgroups = await asyncio.to_thread(cgroups.make, pod.uuid, memory, launcher.PROCESSES)
         self._view = view
+        owners = places.has_owners(self._devices)
         levels, lacks = launcher.levels_here()
         missing = list(lacks)
         if self._config.jail == LANDLOCK:
@@ -426,6 +430,12 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
             levels = levels[:1] if levels[0] is Level.FULL else ()
         for level in levels:
             in_jail = level is not Level.LANDLOCK
+            if owners and not in_jail:
+                why = "; ".join(missing) or "the option jail leaves them out"
+                raise ConfigError(
+                    f"a container of pod {pod.id!r} may write to the directory that is its root, for which QEMU must "
+                    f"be in a jail with namespaces: {why}; leave writable_root_fs out"
+                )
             paths = {source: view.path(source) for source in view.sources} if in_jail else {}
             order = launcher.Order(
                 cmdline.argv(replace(request, paths=paths)),
@@ -433,7 +443,8 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
                 inherited,
                 host_network=network.uses_host(self._devices),
                 cgroups=self._cgroups.members,
-                preload=str(paths.get(places.PRELOAD, places.PRELOAD)) if self._is_clone else "",
+                owners=owners,
+                preload=str(paths.get(places.PRELOAD, places.PRELOAD)) if self._is_clone or owners else "",
             )
             timeout = end - asyncio.get_running_loop().time()
             try:
@@ -474,17 +485,25 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         names |= {one.target: one.source for one in self._view.places if one.source != one.target}
         return re.sub(r"/(dev/fdset|boot|shares|template)/\w+", lambda found: names.get(found[0], found[0]), message)
 
+    async def aclose(self) -> None:
+        """Release connections, descriptors and the hold on the control groups; the VM runs on."""
+        await super().aclose()
+        self._cgroups.close()
+
     def _discard_logs(self) -> None:
         for log in (self._files.console_log, self._files.messages_log):
             console_log.discard(log)
 
     def _remove_files(self) -> None:
+        if self._record is None and not self._cgroups.directories:  # of a VM that an earlier process did not record
+            cgroups.remove_left(self._pod.uuid)
         self._cgroups.remove()
         while self._made:
             self._made.pop().unlink(missing_ok=True)
 
     def _take_over(self, pidfd: int) -> Vm:
         assert self._record is not None
+        self._cgroups.hold()
         return Vm(self._files, self._record.qemu_pid, pidfd, self._cgroups)
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """A VM's network interfaces and forwarded ports: QEMU's arguments for them, and its answer about ports. Pure.
 
-A pod has up to two interfaces: that of its network, which the guest finds first, and one for GuestPorts, to which only
-the host connects. With QEMU's user network one interface serves both.
+The guest finds the interfaces of the pod's networks first, and behind them one for GuestPorts, to which only the host
+connects. If the pod's first interface is on QEMU's user network, it serves GuestPorts too.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from vc_hypervisor_qemu.arguments import MODERN, options
 #: The only address of the host where ports are forwarded; QEMU's own default is all of them.
 LOOPBACK = "127.0.0.1"
 
-#: Interfaces that a VM has at most.
-INTERFACES_MAX = 2
+#: Interfaces that a pod's networks have at most: some of the bus's slots are for other devices.
+INTERFACES_MAX = 8
 
 #: MAC of the interface for GuestPorts, which no network sees: locally administered (IEEE 802, second bit).
 _PRIVATE_MAC = "02:00:00:00:00:01"
@@ -81,22 +81,25 @@ def uses_host(devices: Sequence[Device]) -> bool:
     return bool(forwards(devices)) or any(one.config.mode is NetworkMode.USER for one in _interfaces(devices))
 
 
-def tap_interface(devices: Sequence[Device]) -> NetworkInterface | None:
-    """Return the interface of a VM that is connected to a tap device, None without one."""
-    return next((device for device in _interfaces(devices) if device.config.mode is NetworkMode.TAP), None)
+def tap_interfaces(devices: Sequence[Device]) -> list[NetworkInterface]:
+    """Return the interfaces of a VM that are connected to tap devices, in their order in the guest."""
+    return [device for device in _interfaces(devices) if device.config.mode is NetworkMode.TAP]
 
 
-def arguments(devices: Sequence[Device], tap: int | None) -> Iterator[str]:
-    """Return the arguments for a VM's interfaces, the pod's own first; ``tap`` is the descriptor of its tap device."""
-    own = next(_interfaces(devices), None)
-    wanted = forwards(devices)
-    if own is not None and own.config.mode is NetworkMode.USER:
-        yield from _interface("net0", own.mac, "user", *_user(own.config, wanted))
-        return
-    if own is not None:
-        yield from _interface("net0", own.mac, "tap", ("fd", str(tap)))
-    if wanted:
-        yield from _interface("net1", _PRIVATE_MAC, "user", *_user(NetworkConfig(mode=NetworkMode.USER), wanted))
+def arguments(devices: Sequence[Device], taps: Sequence[int]) -> Iterator[str]:
+    """Return the arguments for a VM's interfaces, the pod's own first.
+
+    ``taps``: descriptors of the tap devices of :func:`tap_interfaces`, in that order.
+    """
+    interfaces, wanted, descriptors = list(_interfaces(devices)), forwards(devices), iter(taps)
+    for number, own in enumerate(interfaces):
+        if own.config.mode is NetworkMode.USER:
+            yield from _interface(f"net{number}", own.mac, "user", *_user(own.config, wanted))
+        else:
+            yield from _interface(f"net{number}", own.mac, "tap", ("fd", str(next(descriptors))))
+    if wanted and not any(one.config.mode is NetworkMode.USER for one in interfaces):
+        private = _user(NetworkConfig(mode=NetworkMode.USER), wanted)
+        yield from _interface(f"net{len(interfaces)}", _PRIVATE_MAC, "user", *private)
 
 
 def chosen(wanted: Sequence[PortForward], usernet: str) -> tuple[PortForward, ...]:

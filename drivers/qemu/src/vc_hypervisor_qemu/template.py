@@ -24,7 +24,7 @@ from vc_core.driver import (
     frozen,
 )
 from vc_core.errors import HypervisorError
-from vc_hypervisor_qemu import cmdline
+from vc_hypervisor_qemu import cmdline, network
 from vc_hypervisor_qemu.config import SCSI
 from vc_hypervisor_qemu.monitor import Monitor
 
@@ -98,6 +98,7 @@ def kind(request: cmdline.Request, preload: Path) -> str:
         kernel_params=(),
         devices=tuple(_common(number, device) for number, device in enumerate(devices) if _stays(device)),
         sockets=dict.fromkeys(request.sockets, 0),
+        taps=[0] * len(network.tap_interfaces(devices)),
         disks=(),
         paths={boot.kernel: Path("/boot/kernel"), boot.image: Path("/boot/image")},
         template=Template(Path("/template"), new=True),

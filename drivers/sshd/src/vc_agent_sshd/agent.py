@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vc_agent_sshd import shell, waking
 from vc_agent_sshd.calls import Calls
 from vc_agent_sshd.config import SshdConfig
-from vc_agent_sshd.containers import FIRST, LIVE_TAG, SHARE_TAG, WRITABLE_TAG, Containers
+from vc_agent_sshd.containers import FIRST, LIVE_TAG, ROOTS_TAG, SHARE_TAG, WRITABLE_TAG, Containers
 from vc_agent_sshd.exec import Commands
 from vc_core.driver import (
     Agent,
@@ -77,7 +77,7 @@ class SshdAgent(Agent):
 
     @property
     def capabilities(self) -> frozenset[AgentCapability]:
-        """What this agent can do; only a guest of the pod's own has a network to configure, and can be cloned."""
+        """What this agent can do; only a guest of the pod's own has a network and a clock to set, and can be cloned."""
         can = {
             AgentCapability.EXEC,
             AgentCapability.STREAMS,
@@ -85,12 +85,14 @@ class SshdAgent(Agent):
             AgentCapability.TERMINAL,
             AgentCapability.POD,
             AgentCapability.MOUNTS,
+            AgentCapability.WRITABLE_ROOTS,
             AgentCapability.ADD_CONTAINER,
             AgentCapability.LIMITS,
             AgentCapability.ISOLATION,
             AgentCapability.REATTACH,
         }
-        return frozenset(can if self._config.server else can | {AgentCapability.NETWORK, AgentCapability.CLONES})
+        own = {AgentCapability.NETWORK, AgentCapability.CLONES, AgentCapability.CLOCK}
+        return frozenset(can if self._config.server else can | own)
 
     def devices(self) -> Sequence[Device]:
         """Return the shared directories and, for a guest of the pod's own, its SSH port and where it gets its keys."""
@@ -98,6 +100,8 @@ class SshdAgent(Agent):
         shares = [SharedDirectory(tag, pod.share_dir) for tag in (SHARE_TAG, LIVE_TAG)]
         if pod.writable_dir is not None:
             shares.append(SharedDirectory(WRITABLE_TAG, pod.writable_dir, read_only=False))
+        if pod.roots_dir is not None:
+            shares.append(SharedDirectory(ROOTS_TAG, pod.roots_dir, read_only=False, owners=True))
         if self._config.server:
             return shares
         return [GuestPort(PORT_NAME, PORT), waking.CHANNEL, *shares]
@@ -216,6 +220,12 @@ class SshdAgent(Agent):
         else:
             line = shell.configure(hostname, network, self._calls.home)
         await self._calls.run("the set-up of the pod", line, timeout)
+
+    async def set_clock(self, timeout: float) -> None:
+        """Execute date(1) in a guest of the pod's own. Raises NotSupportedError for a given server, AgentError."""
+        if self._config.server:
+            raise NotSupportedError("agent sshd does not set the clock of a given server")
+        await self._calls.run("the setting of the clock", f"date -s @{time.time():.0f} >/dev/null", timeout)
 
     async def stop_pod(self, timeout: float) -> None:
         """End all containers, and power off a guest of the pod's own. Raises AgentError."""

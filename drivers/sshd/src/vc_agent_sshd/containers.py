@@ -7,7 +7,6 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -30,12 +29,18 @@ if TYPE_CHECKING:
 #: Process id of a container's first process.
 FIRST = "first"
 
-#: Mount tags: of the root file systems, of the same directory uncached, and of what containers may write to.
-SHARE_TAG, LIVE_TAG, WRITABLE_TAG = "vcShare", "vcLive", "vcWritable"
+#: Mount tags: of the root file systems, of the same directory uncached, of what containers may write to, and of the
+#: root file systems that they may write to.
+SHARE_TAG, LIVE_TAG, WRITABLE_TAG, ROOTS_TAG = "vcShare", "vcLive", "vcWritable", "vcRoots"
 
 #: Mount options of each. Below the root of a container that runs the host changes nothing, so it may be cached.
 _MOUNT_OPTIONS: Mapping[str, str] = MappingProxyType(
-    {SHARE_TAG: "ro,cache=loose", LIVE_TAG: "ro,cache=none", WRITABLE_TAG: "rw,cache=none"}
+    {
+        SHARE_TAG: "ro,cache=loose",
+        LIVE_TAG: "ro,cache=none",
+        WRITABLE_TAG: "rw,cache=none",
+        ROOTS_TAG: "rw,nodev,cache=mmap",  # programs map files of theirs shared
+    }
 )
 
 #: Seconds for the last output of the containers when the connection is closed.
@@ -100,7 +105,7 @@ class Containers:
         """
         if container.disk is not None:
             raise NotSupportedError(f"agent sshd cannot use a disk as the root of container {container.id!r}")
-        root = await self._source(SHARE_TAG, container.root_fs, timeout)
+        root = await self._source(ROOTS_TAG if container.writable_root_fs else SHARE_TAG, container.root_fs, timeout)
         mounts: list[str] = []
         for mount in container.mounts:
             source = await self._source(LIVE_TAG if mount.read_only else WRITABLE_TAG, mount.source, timeout)
@@ -111,12 +116,16 @@ class Containers:
             self._calls.home, hostname, container, root, mounts, spec.to_line(), has_input=has_input
         )
         what = f"container {container.id!r}"
-        undo = partial(self._calls.run_script, UNATTENDED_TIMEOUT, "remove", container.id)
-        session, first = await self._calls.begin(what, line, timeout, lambda _: undo(), container.terminal)
+
+        async def undo(first: str) -> None:
+            if first.startswith("ok "):  # else the id may be that of another container
+                await self._calls.run_script(UNATTENDED_TIMEOUT, "remove", container.id)
+
+        session, first = await self._calls.begin(what, line, timeout, undo, container.terminal)
         words = first.split(" ")
         if words[0] != "ok":
-            session.close()
-            code, reason = failure(first)
+            code, reason = failure(first or await session.error_output())
+            await session.wait()  # it removes what it has made, which would be in the way of the next attempt
             if code is None:
                 raise AgentError(f"cannot start {what}: {reason or 'the guest gives no reason'}")
             raise CommandError(f"cannot run {container.cmd.args[0][:200]!r} in {what}: {reason}", exit_code=code)

@@ -17,8 +17,13 @@ from vc_core.errors import AgentConnectError, AgentProtocolError
 #: Bytes read at once.
 _CHUNK = 64 * 1024
 
-#: Seconds without further output after a command's end, when processes that it left behind keep its streams open.
-_SILENCE = 0.5
+#: Requests to the daemon that are answered without output between them, before the output of a command that has ended
+#: counts as complete although processes that it left behind keep its streams open. The daemon sends the exit code
+#: first and then what the command's pipes hold; it reads a pipe between the answers to two requests, whatever the load.
+_ROUND_TRIPS = 3
+
+#: A request that every daemon answers, if only by refusing it (OpenSSH's PROTOCOL, RFC 4254, section 4).
+_PROBE = b"keepalive@openssh.com"
 
 #: End of input on a terminal: the character ^D.
 _END_OF_TRANSMISSION = b"\x04"
@@ -89,8 +94,8 @@ class _Process(asyncssh.SSHClientProcess[bytes]):
 class Session:
     """A command's SSH session. :meth:`start` makes one, :meth:`carry` moves its streams until it ends."""
 
-    def __init__(self, process: _Process, what: str, terminal: bool) -> None:
-        self._process, self._what, self._terminal = process, what, terminal
+    def __init__(self, ssh: asyncssh.SSHClientConnection, process: _Process, what: str, terminal: bool) -> None:
+        self._ssh, self._process, self._what, self._terminal = ssh, process, what, terminal
 
     @classmethod
     async def start(
@@ -110,7 +115,7 @@ class Session:
             )
         except _LOST as error:
             raise AgentConnectError(f"cannot run {what}: the connection to the guest is lost: {error}") from error
-        return cls(process, what, terminal is not None)
+        return cls(ssh, process, what, terminal is not None)
 
     async def first_line(self) -> str:
         """Return the first line of output without its newline, "" if there is none. Raises AgentError."""
@@ -212,9 +217,7 @@ class Session:
                 read = asyncio.ensure_future(reader.read(_CHUNK))
                 try:
                     await asyncio.wait({read, end}, return_when=asyncio.FIRST_COMPLETED)
-                    if not read.done():
-                        await asyncio.wait({read}, timeout=_SILENCE)
-                    if not read.done():
+                    if not read.done() and await self._is_silent(read):
                         return
                     data: bytes = read.result()
                 except _LOST as error:
@@ -227,6 +230,15 @@ class Session:
                 await write(data)
         finally:
             end.cancel()
+
+    async def _is_silent(self, read: asyncio.Future[bytes]) -> bool:
+        """Return whether a stream of a command that has ended is silent, although it is open; ``read`` waits for it."""
+        for _ in range(_ROUND_TRIPS):
+            await self._ssh._make_global_request(_PROBE)  # asyncssh has no public way to await an answer
+            await asyncio.sleep(0)
+            if read.done():
+                return False
+        return True
 
     def _lost(self) -> AgentConnectError:
         return AgentConnectError(f"the connection to the guest was lost while {self._what} ran")

@@ -94,6 +94,8 @@ def run_container(
     """
     limits = container.confinement
     size = f"{limits.overlay_size}M" if limits.overlay_size else "50%"
+    if container.writable_root_fs:
+        size = "none"
     memory = str(limits.memory << 20) if limits.memory else ""
     words = [
         *("run", container.id, _yes(container.terminal is not None), _yes(has_input), spec),
@@ -133,6 +135,8 @@ def configure(hostname: str, network: GuestNetwork | None, home: str) -> str:
     for route in config.routes:
         by = ["via", route.gateway] if route.gateway else []
         steps.append(shlex.join(["ip", "route", "add", route.destination, *by, "dev", route.device]))
+    if addresses := [address.partition("/")[0] for one in config.interfaces for address in one.addresses]:
+        steps.append(f"printf '%s\\n' {shlex.join(addresses)} >{q(home)}/addresses")
     if config.dns:
         servers = "".join(f"nameserver {address}\n" for address in config.dns)
         steps.append(f"printf %s {q(servers)} | tee /etc/resolv.conf >{q(home)}/resolv.conf")

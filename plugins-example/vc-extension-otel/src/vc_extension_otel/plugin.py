@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Generator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from vc_core.driver import Hypervisor, PodContext, hookimpl
 
@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 class OtelPlugin:
     """Notified of every transition, and around every hypervisor."""
+
+    #: Whether a span has begun in this process, which may have several of these objects.
+    _has_begun: ClassVar[bool] = False
 
     @cached_property
     def spans(self) -> Spans | None:
@@ -53,9 +56,11 @@ class OtelPlugin:
         self._transition("container run", old, new, {"virtcontainers.pod.id": pod_id, "container.id": container_id})
 
     def _transition(self, name: str, old: str, new: str, attributes: dict[str, str]) -> None:
-        if self.spans is None:
-            return
-        if new == "running" and old != "paused":
+        begins = new == "running" and old != "paused"
+        if not (begins or self._has_begun) or self.spans is None:
+            return  # a process that has begun no span does without the SDK
+        if begins:
+            OtelPlugin._has_begun = True
             self.spans.begin(name, attributes)
         elif new not in ("running", "paused"):
             self.spans.end(name, attributes, failed=new == "failed")

@@ -95,7 +95,7 @@ def start(directory: Path, cache: Path | None = None, idle: int = 0) -> None:
 def stop(directory: Path) -> None:
     """End the daemon of a directory; its VMs run on. No error if none runs. Raises HypervisorError."""
     try:
-        identity = ProcessIdentity.of(int((directory / "libvirtd.pid").read_text(encoding="ascii")))
+        identity = ProcessIdentity.of(int((directory / "libvirtd.pid").read_text(encoding="utf-8")))
     except FileNotFoundError:
         return
     if identity is None:

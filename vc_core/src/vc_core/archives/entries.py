@@ -135,5 +135,6 @@ class LeftOut:
         if not self._count:
             return
         shown = "; ".join(self._named[:3])
-        others = f"; and {self._count - 3} others" if self._count > 3 else ""
+        more = self._count - 3
+        others = f"; and {more} other{'s' if more > 1 else ''}" if more > 0 else ""
         raise CopyError(f"all was copied but what is left out: {shown}{others}", left_out=self._named)

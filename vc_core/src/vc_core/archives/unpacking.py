@@ -34,7 +34,7 @@ def unpack(stream: IO[bytes], destination: str, name: str, *, owners: bool) -> N
             try:
                 unpacking.make(entry, entries.contents())
             except OSError as error:
-                raise CopyError(f"{entry.name!r} cannot be written: {error.strerror}") from error
+                raise CopyError(f"{unpacking.shown(entry)!r} cannot be written: {error.strerror}") from error
         unpacking.finish()
     unpacking.left_out.check()
 
@@ -73,7 +73,7 @@ def _unpacking(destination: str, name: str, owners: bool) -> Iterator[_Unpacking
     except OSError as error:
         raise CopyError(f"{destination!r} cannot be written to: {error.strerror}") from error
     try:
-        yield _Unpacking(directory, top, owners)
+        yield _Unpacking(directory, top, name, owners)
     finally:
         os.close(directory)
 
@@ -92,10 +92,10 @@ def _place(destination: str, name: str) -> tuple[int, list[str]]:
 
 
 class _Unpacking:
-    """Makes entries in ``directory``; ``top`` is where the entry "." is made in it."""
+    """Makes entries in ``directory``; ``top`` is where the entry "." is made in it, ``name`` what it is a copy of."""
 
-    def __init__(self, directory: int, top: Sequence[str], owners: bool) -> None:
-        self._directory, self._top, self._owners = directory, top, owners
+    def __init__(self, directory: int, top: Sequence[str], name: str, owners: bool) -> None:
+        self._directory, self._top, self._name, self._owners = directory, top, name, owners
         self._directories: list[tuple[list[str], tarfile.TarInfo]] = []  # those that were made
         self._files: set[str] = set()
         self.left_out = LeftOut()
@@ -116,7 +116,7 @@ class _Unpacking:
             elif entry.islnk():
                 self._make_hard_link(parent, leaf, entry)
             else:
-                self.left_out.add(entry.name, "is a device or a pipe")
+                self.left_out.add(self._copied(entry), "is a device or a pipe")
 
     def finish(self) -> None:
         """Give the directories that were made their modes and times, the innermost first. Raises CopyError."""
@@ -129,7 +129,15 @@ class _Unpacking:
                     finally:
                         os.close(fd)
             except OSError as error:
-                raise CopyError(f"{entry.name!r} cannot be written: {error.strerror}") from error
+                raise CopyError(f"{self.shown(entry)!r} cannot be written: {error.strerror}") from error
+
+    def shown(self, entry: tarfile.TarInfo) -> str:
+        """Return the name of an entry for an error; "." is what it is called at the destination."""
+        return self._top[-1] if entry.name == "." and self._top else entry.name
+
+    def _copied(self, entry: tarfile.TarInfo) -> str:
+        """Return the name of an entry of the copy; "." is what was copied."""
+        return self._name if entry.name == "." and self._name else entry.name
 
     def _parts(self, name: str) -> list[str]:
         return [*self._top, *(() if name == "." else name.split("/"))]
@@ -139,7 +147,7 @@ class _Unpacking:
         fd = os.dup(self._directory)
         try:
             for part in parts:
-                inner = os.open(part, _PART, dir_fd=fd)
+                inner = _open_directory(part, fd)
                 os.close(fd)
                 fd = inner
             yield fd
@@ -150,7 +158,7 @@ class _Unpacking:
         try:
             os.mkdir(leaf, stat.S_IRWXU, dir_fd=parent)
         except FileExistsError:
-            os.close(os.open(leaf, _PART, dir_fd=parent))  # raises for what is not a directory
+            os.close(_open_directory(leaf, parent))  # raises for what is not a directory
         else:
             self._directories.append((place, entry))
 
@@ -167,7 +175,7 @@ class _Unpacking:
 
     def _make_link(self, parent: int, leaf: str, entry: tarfile.TarInfo) -> None:
         if _leads_out(entry):
-            self.left_out.add(entry.name, f"is a link to {entry.linkname!r}, which leads out of the copy")
+            self.left_out.add(self._copied(entry), f"is a link to {entry.linkname!r}, which leads out of the copy")
             return
         self._remove(parent, leaf, entry)
         os.symlink(entry.linkname, leaf, dir_fd=parent)
@@ -177,7 +185,7 @@ class _Unpacking:
     def _make_hard_link(self, parent: int, leaf: str, entry: tarfile.TarInfo) -> None:
         first = relative(entry.linkname)
         if first not in self._files or first == entry.name:
-            self.left_out.add(entry.name, f"is a hard link to {first!r}, which is not a file of the copy")
+            self.left_out.add(self._copied(entry), f"is a hard link to {first!r}, which is not a file of the copy")
             return
         place = self._parts(first)
         self._remove(parent, leaf, entry)
@@ -191,7 +199,9 @@ class _Unpacking:
         except FileNotFoundError:
             return
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-            raise CopyError(f"{entry.name!r} cannot be written: there is something of that name that is not a file")
+            raise CopyError(
+                f"{self.shown(entry)!r} cannot be written: there is something of that name that is not a file"
+            )
         self._files.discard(entry.name)
         os.unlink(leaf, dir_fd=parent)
 
@@ -201,6 +211,18 @@ class _Unpacking:
             os.fchown(fd, entry.uid, entry.gid)
         os.fchmod(fd, entry.mode & 0o777)
         os.utime(fd, (entry.mtime, entry.mtime))
+
+
+def _open_directory(name: str, parent: int) -> int:
+    """Return an open directory that is no link. Raises OSError, which says so of a link."""
+    try:
+        return os.open(name, _PART, dir_fd=parent)
+    except NotADirectoryError as error:
+        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise NotADirectoryError(
+                error.errno, "it is a link, which a copy does not follow; name what it leads to"
+            ) from None
+        raise
 
 
 def _leads_out(entry: tarfile.TarInfo) -> bool:

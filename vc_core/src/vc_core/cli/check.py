@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 import vc_core
-from vc_core.cli import options, output, tables
+from vc_core.cli import completes, listing, output, tables
+from vc_core.cli.listing import Listing
 from vc_core.text import printable
 
 if TYPE_CHECKING:
@@ -20,12 +21,27 @@ _INDENT, _WIDTH = " " * 11, 110
 
 
 @click.command(cls=output.Command)
-@click.option("--hypervisor", default="", help="Driver of the pods' hypervisor.  [default: that of pods]")
-@click.option("--agent", default="", help="Driver of their agent.  [default: that of pods]")
-@click.option("--guest", default="", help="Driver that builds their guest.  [default: the hypervisor's]")
+@click.option(
+    "--hypervisor",
+    default="",
+    shell_complete=completes.driver("hypervisor"),
+    help="Driver of the pods' hypervisor.  [default: that of pods]",
+)
+@click.option(
+    "--agent",
+    default="",
+    shell_complete=completes.driver("agent"),
+    help="Driver of their agent.  [default: that of pods]",
+)
+@click.option(
+    "--guest",
+    default="",
+    shell_complete=completes.driver("guest"),
+    help="Driver that builds their guest.  [default: the hypervisor's]",
+)
 @click.option("--strict", is_flag=True, help="Exit 1 as well when anything is less than it should be.")
-@options.json_option
-def check(hypervisor: str, agent: str, guest: str, strict: bool, as_json: bool) -> int:
+@listing.shows("{outcome} {name}")
+def check(hypervisor: str, agent: str, guest: str, strict: bool, listing: Listing) -> int:
     """Check this host: whether pods can run, what confines them, what each line means and how to mend it.
 
     Parts are tried where that is possible, which takes some seconds. Exits with 1 when no pod can run; with --strict
@@ -34,10 +50,10 @@ def check(hypervisor: str, agent: str, guest: str, strict: bool, as_json: bool) 
     Example: virtc check
     """
     report = vc_core.check_host(hypervisor_type=hypervisor, agent_type=agent, guest=guest)
-    if as_json:
+    if listing.as_json:
         output.print_json(report)
     else:
-        output.echo("\n".join(_lines(report)))
+        listing.show(report.checks, lambda one: one.name, lambda _: output.echo("\n".join(_lines(report))))
     return 0 if report.can_run and (report.is_full or not strict) else 1
 
 

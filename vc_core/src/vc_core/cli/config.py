@@ -32,7 +32,7 @@ def config() -> None:
 
 
 @config.command()
-@listing.lists("names")
+@listing.lists("names", "{name}={value}")
 def show(listing: Listing) -> None:
     """Show each default value, and whether it is built in or comes from a file or from the environment.
 

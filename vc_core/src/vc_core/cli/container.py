@@ -10,7 +10,7 @@ import click
 
 import vc_core
 from vc_core import client
-from vc_core.cli import identifiers, listing, notices, options, output
+from vc_core.cli import completes, identifiers, listing, notices, options, output
 from vc_core.cli.exec_options import ExecOptions, detach_keys_option, takes_exec_options
 from vc_core.cli.foreground import foreground, run_command
 from vc_core.cli.listing import Listing
@@ -30,9 +30,21 @@ def container() -> None:
 @identifiers.pod_of_container
 @click.option("--id", "container_id", required=True, metavar="CONTAINER", help="The new container's id.")
 @click.option(
-    "--rootfs", "--bundle", "bundle", default="", metavar="DIR", help="Its root, or what holds it as rootfs/."
+    "--rootfs",
+    "--bundle",
+    "bundle",
+    default="",
+    metavar="DIR",
+    shell_complete=completes.directories,
+    help="Its root, or what holds it as rootfs/.",
 )
-@click.option("--image", default="", metavar="IMAGE", help="The image that it is made of, instead of --bundle.")
+@click.option(
+    "--image",
+    default="",
+    metavar="IMAGE",
+    shell_complete=completes.images,
+    help="The image that it is made of, instead of --bundle.",
+)
 @click.option(
     "--cmd",
     help=f"The command as one string, split as a shell does.  [default: the image's, or {options.DEFAULT_COMMAND}]",
@@ -107,7 +119,7 @@ def stop(pod_id: str, container_id: str, timeout: float | None, force: bool, qui
 
 @container.command()
 @identifiers.container
-@click.option("-s", "--signal", default="SIGTERM", show_default=True, help="The signal, by name or number.")
+@options.signal_option
 @options.quiet_option
 def kill(pod_id: str, container_id: str, signal: str, quiet: bool) -> None:
     """Send a signal to the main process of a running container.
@@ -186,7 +198,7 @@ def wait(pod_id: str, container_id: str) -> None:
 
 @container.command()
 @identifiers.container
-@listing.shows
+@listing.shows("{state} {exit_code}")
 def status(pod_id: str, container_id: str, listing: Listing) -> None:
     """Show a container, and where its output is logged.
 
@@ -215,7 +227,7 @@ _USAGE = (
 
 @container.command()
 @identifiers.container
-@listing.shows
+@listing.shows("{memory}")
 def stats(pod_id: str, container_id: str, listing: Listing) -> None:
     """Show what a running container uses of processors, memory and disks; sizes in bytes.
 

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 import vc_core
-from vc_core.cli import identifiers
+from vc_core.cli import completes, identifiers
 from vc_core.errors import CopyError
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _LOCAL = ("/", "./", "../")
+
+
+def _begun_place(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete ``POD:``, and else a path of this host, which shells look for where no pod fits."""
+    from click.shell_completion import CompletionItem
+
+    pods = [] if begun.startswith(_LOCAL) or ":" in begun else identifiers.begun_targets(context, parameter, begun)
+    return [*completes.files(context, parameter, begun), *(CompletionItem(f"{one}:") for one in pods)]
 
 
 @click.command()
 @click.option("-a", "--archive", "owners", is_flag=True, help="Keep the numbers of owners.  [default: root, or you]")
 @click.option("-L", "--follow-link", "follow", is_flag=True, help="If the source is a link, copy what it leads to.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="End the copy after this time.")
-@click.argument("source", metavar="SOURCE")
-@click.argument("destination", metavar="DESTINATION")
+@click.argument("source", metavar="SOURCE", shell_complete=_begun_place)
+@click.argument("destination", metavar="DESTINATION", shell_complete=_begun_place)
 def cp(source: str, destination: str, owners: bool, follow: bool, timeout: float | None) -> None:
     """Copy files into a running container, or out of it: one of SOURCE and DESTINATION is POD[/CTR]:PATH.
 

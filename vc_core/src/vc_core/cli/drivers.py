@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vc_core.cli import listing, options, output
+from vc_core.cli import completes, listing, output
 from vc_core.cli.listing import Listing
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverNotFoundError
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=output.Command)
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=options.completes_driver(""))
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completes.driver(""))
 @click.option("--check", is_flag=True, help="Hold each driver to its contract; exit 1 when one breaks it.")
-@listing.lists("names")
+@listing.lists("names", "{kind} {name}")
 def drivers(names: tuple[str, ...], check: bool, listing: Listing) -> int:
     """List the installed drivers: kind, name, distribution, version, and whether they can work on this host.
 

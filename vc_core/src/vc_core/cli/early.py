@@ -25,22 +25,13 @@ def begin(arguments: Sequence[str]) -> None:
     global _started
     if [*arguments[:2]] != ["pod", "run"] or any(one.startswith(_OTHERS) for one in _before_command(arguments)):
         return
-    from vc_core.client.starting import Starting
+    from vc_core.client.starting import begin_early
     from vc_core.config.ids import new_id
     from vc_core.errors import VCError
     from vc_core.store.store import Store
-    from vc_core.store.templates import Templates
 
-    with suppress(VCError, OSError):
-        store = Store.here()
-        if Templates(store.roots.cache).has_any():
-            starting = Starting(store, new_id())
-            try:
-                starting.spawn()
-            except VCError:
-                starting.close()
-            else:
-                _started = starting
+    with suppress(VCError):
+        _started = begin_early(Store.here(), new_id())
 
 
 def take() -> Starting | None:

@@ -7,10 +7,11 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 
 #: Objects that are made before Python's collector looks for garbage among them. Most of what a command makes, such as
 #: modules, stays until its end: with Python's own value, 700, it would be searched again and again.
-_COLLECT_AFTER = 20_000
+_COLLECT_AFTER = 100_000
 
 
 def main() -> None:
@@ -18,8 +19,8 @@ def main() -> None:
     _open_standard_descriptors()
     gc.set_threshold(_COLLECT_AFTER)
     atexit.register(gc.freeze)  # the interpreter, as it ends, need not search for garbage what ends with it
-    # Until the command runs there is nothing to undo: SIGINT ends the process at once, and no traceback is printed.
-    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Before the command runs there is nothing to undo: SIGINT ends the process at once, and no traceback is printed.
+    interruptible = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from vc_core.cli import early
@@ -30,7 +31,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    with suppress(KeyboardInterrupt):
+        _notify_extensions()
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nor is there afterwards, while the interpreter ends
+    sys.exit(code)
+
+
+def _notify_extensions() -> None:
+    """Wait until extensions were notified of all that this command did, if it did something.
+
+    Without this that would be done while the interpreter ends, when an extension can start no thread any more.
+    """
+    if (registry := sys.modules.get("vc_core.plugins.registry")) is not None:
+        registry.QUEUE.drain(registry.DRAIN_TIMEOUT)
 
 
 def _terminate(signum: int, frame: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import vc_core
-from vc_core.cli import output
+from vc_core.cli import completes, output
 from vc_core.config.container import COMMAND_BYTES_MAX, EnvVar
 from vc_core.errors import ConfigError
 
@@ -59,5 +59,10 @@ env_option = _container(
     "-e", "--env", "envs", multiple=True, metavar="NAME[=VALUE]", help="Set a variable, or pass yours; repeatable."
 )
 env_file_option = _container(
-    "--env-file", "env_files", multiple=True, metavar="FILE", help="Set the variables of a file's lines; repeatable."
+    "--env-file",
+    "env_files",
+    multiple=True,
+    metavar="FILE",
+    shell_complete=completes.files,
+    help="Set the variables of a file's lines; repeatable.",
 )

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @click.option("-f", "--follow", is_flag=True, help="Wait for more; without --since only for new ones.")
 @times.since_option
 @listing.takes(
-    click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each event."), listing.format_option
+    click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each event."),
+    listing.format_option("{kind} {pod_id}"),
 )
 def events(pod_ids: tuple[str, ...], follow: bool, since: float | None, listing: Listing) -> None:
     """Print what became of pods and containers, of all or of the pods that are named, also of deleted ones.

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vc_core import client
 from vc_core.cli import notices, output
@@ -15,6 +15,7 @@ from vc_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from vc_core.cli.exec_options import ExecOptions
+    from vc_core.cli.raw_terminal import RawTerminal
     from vc_core.client.detach import DetachKeys
     from vc_core.client.interpreters import Operation
     from vc_core.config.container import Cmd
@@ -27,14 +28,15 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, sign
 class Forwarding:
     """Forwards this process' signals and terminal to a process in the guest, from :meth:`begin` on."""
 
-    def __init__(self, reader: int, writer: int, on_terminal: bool, detach_keys: DetachKeys | None) -> None:
+    def __init__(self, reader: int, writer: int, terminal: RawTerminal | None, detach_keys: DetachKeys | None) -> None:
+        on_terminal = terminal is not None
         #: What the operation gets of this process.
         self.caller = client.foreground.Caller(
             signals=client.foreground.Signals(reader, 0 if on_terminal else None),
             terminal=client.foreground.terminal_size(0) if on_terminal else None,
             detach_keys=detach_keys,
         )
-        self._writer, self._on_terminal = writer, on_terminal
+        self._writer, self._terminal = writer, terminal
 
     @property
     def detached(self) -> bool:
@@ -44,13 +46,10 @@ class Forwarding:
     def begin(self) -> None:
         """Forward signals from now on, and put the terminal into raw mode."""
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for signum in (*_FORWARDED, *((signal.SIGWINCH,) if self._on_terminal else ())):
+        for signum in (*_FORWARDED, *((signal.SIGWINCH,) if self._terminal is not None else ())):
             signal.signal(signum, lambda number, frame: None)
-        if self._on_terminal:
-            import termios
-            import tty
-
-            tty.setraw(0, termios.TCSADRAIN)  # keeps what was typed ahead
+        if self._terminal is not None:
+            self._terminal.begin()
 
 
 @contextmanager
@@ -65,15 +64,15 @@ def foreground(on_terminal: bool, detach_keys: str = "") -> Iterator[Forwarding]
         raise ConfigError("-t needs a terminal, but standard input is not one; omit -t")
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     handlers = {signum: signal.getsignal(signum) for signum in (*_FORWARDED, signal.SIGWINCH)}
-    modes = _terminal_modes() if on_terminal else None
+    terminal = _raw_terminal() if on_terminal else None
     try:
-        yield Forwarding(reader, writer, on_terminal, keys if on_terminal else None)
+        yield Forwarding(reader, writer, terminal, keys if on_terminal else None)
     finally:
         signal.set_wakeup_fd(-1)
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
-        if modes is not None:
-            _restore(modes)
+        if terminal is not None:
+            terminal.restore()
         os.close(reader)
         os.close(writer)
 
@@ -84,15 +83,12 @@ def raw_terminal() -> Iterator[None]:
     if not os.isatty(0):
         yield
         return
-    import termios
-    import tty
-
-    modes = _terminal_modes()
-    tty.setraw(0, termios.TCSADRAIN)
+    terminal = _raw_terminal()
+    terminal.begin()
     try:
         yield
     finally:
-        _restore(modes)
+        terminal.restore()
 
 
 def run_command(enter: Callable[..., Operation[ExecResult]], command: Cmd, wanted: ExecOptions) -> int:
@@ -111,13 +107,7 @@ def run_command(enter: Callable[..., Operation[ExecResult]], command: Cmd, wante
     return code
 
 
-def _terminal_modes() -> list[Any]:
-    import termios
+def _raw_terminal() -> RawTerminal:
+    from vc_core.cli.raw_terminal import RawTerminal
 
-    return termios.tcgetattr(0)
-
-
-def _restore(modes: list[Any]) -> None:
-    import termios
-
-    termios.tcsetattr(0, termios.TCSADRAIN, modes)
+    return RawTerminal()

@@ -61,7 +61,7 @@ def build(agent: str, guest_type: str, guest_options: tuple[str, ...], as_json: 
 
 @guest.command(name="list")
 @_driver_option
-@listing.lists("keys")
+@listing.lists("keys", "{key} {size}")
 def list_(guest_type: str, listing: Listing) -> None:
     """List the guests that were built, newest last.
 

@@ -29,7 +29,8 @@ def _begun_containers(context: click.Context, parameter: click.Parameter, begun:
         return []
 
 
-def _begun_targets(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+def begun_targets(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Complete ``POD``, and after its slash ``POD/CTR``; called by click."""
     pod, separator, container = begun.partition("/")
     if not separator:
         return _begun_pods(context, parameter, begun)
@@ -122,7 +123,7 @@ def container(function: _Command) -> _Command:
     decorated: _Command = resolve
     for decorate in (
         click.argument("container_id", required=False, metavar="[CTR]", shell_complete=_begun_containers),
-        click.argument("pod_id", required=False, metavar="[POD[/CTR]]", shell_complete=_begun_targets),
+        click.argument("pod_id", required=False, metavar="[POD[/CTR]]", shell_complete=begun_targets),
         click.option("--id", "container_option", help="The container, instead of the argument."),
         _pod_option("--pod-id"),
     ):
@@ -131,11 +132,11 @@ def container(function: _Command) -> _Command:
 
 
 #: Take a container as one argument; the command gets its text, ``named``, for :func:`target`.
-target_argument = click.argument("named", metavar="POD[/CTR]", shell_complete=_begun_targets)
+target_argument = click.argument("named", metavar="POD[/CTR]", shell_complete=begun_targets)
 
 
 #: Take any number of pods and containers; the command gets their texts, ``named``, for :func:`pod_or_container`.
-targets_argument = click.argument("named", metavar="[POD[/CTR]...]", nargs=-1, shell_complete=_begun_targets)
+targets_argument = click.argument("named", metavar="[POD[/CTR]...]", nargs=-1, shell_complete=begun_targets)
 
 
 def pod_or_container(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import vc_core
-from vc_core.cli import listing, options, output
+from vc_core.cli import completes, listing, options, output
 from vc_core.cli.listing import Listing
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def image() -> None:
 
 
 @image.command()
-@click.argument("reference", metavar="IMAGE")
+@options.image_argument
 @click.option(
     "--tls-verify",
     type=bool,
@@ -47,8 +47,8 @@ def pull(reference: str, tls_verify: bool, as_json: bool, quiet: bool) -> None:
 
 
 @image.command(name="import")
-@click.argument("source", metavar="SOURCE")
-@click.argument("name", required=False, default="", metavar="[IMAGE]")
+@click.argument("source", metavar="SOURCE", shell_complete=completes.files)
+@click.argument("name", required=False, default="", metavar="[IMAGE]", shell_complete=completes.images)
 @options.json_option
 @options.quiet_option
 def import_(source: str, name: str, as_json: bool, quiet: bool) -> None:
@@ -65,7 +65,7 @@ def import_(source: str, name: str, as_json: bool, quiet: bool) -> None:
 
 
 @image.command(name="list")
-@listing.lists("digests")
+@listing.lists("digests", "{digest} {size}")
 def list_(listing: Listing) -> None:
     """List the images on this host, and how many pods have a container of each.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 import vc_core
-from vc_core.cli import identifiers
+from vc_core.cli import identifiers, options
 from vc_core.cli.several import each
 from vc_core.states import State
 
 
 @click.command()
-@click.option("-s", "--signal", default="SIGKILL", show_default=True, help="The signal, by name or number.")
+@options.signal_option
 @click.option("-a", "--all", "every", is_flag=True, help="The containers of all pods that run.")
 @identifiers.targets_argument
 def kill(named: tuple[str, ...], signal: str, every: bool) -> int:

@@ -22,12 +22,12 @@ _Command = Callable[..., Any]
 _ESCAPES = {"\\t": "\t", "\\n": "\n"}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-format_option = click.option(
-    "--format",
-    "form",
-    metavar="FORMAT",
-    help="Print a line of this form for each, with fields of the JSON, such as '{id} {state}'.",
-)
+
+
+def format_option(example: str) -> Callable[[_Command], _Command]:
+    """Return the option ``--format``; ``example`` has fields that the objects of the command have."""
+    text = f"Print a line of this form for each, with fields of the JSON, such as '{example}'."
+    return click.option("--format", "form", metavar="FORMAT", help=text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,21 @@ def takes(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Com
     return decorate
 
 
-def lists(names: str = "ids") -> Callable[[_Command], _Command]:
-    """Add ``--json``, ``--format`` and ``-q``, which prints the ``names`` only; the command gets ``listing``."""
+def lists(names: str, example: str) -> Callable[[_Command], _Command]:
+    """Add ``--json``, ``--format`` and ``-q``, which prints the ``names`` only; the command gets ``listing``.
+
+    ``example``: a format.
+    """
     quiet = click.option("-q", "--quiet", is_flag=True, help=f"Print {names} only.")
-    return takes(json_option, format_option, quiet)
+    return takes(json_option, format_option(example), quiet)
 
 
-#: Add ``--json`` and ``--format`` to a command that shows one object or a stream; the command gets ``listing``.
-shows = takes(json_option, format_option)
+def shows(example: str) -> Callable[[_Command], _Command]:
+    """Add ``--json`` and ``--format`` to a command that shows one object; the command gets ``listing``.
+
+    ``example``: a format.
+    """
+    return takes(json_option, format_option(example))
 
 
 def filled(form: str, value: Any) -> str:

@@ -86,6 +86,10 @@ def run(arguments: list[str]) -> int:
         return OWN_FAILURE if invocation.runs_command else error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11, where it interrupts a __set_name__
+            return 130
+        raise
     except BrokenPipeError:
         # The reader of the output has gone; end without the interpreter's own error message at exit.
         discard_output()
@@ -117,7 +121,7 @@ def _failure(error: Exception, invocation: Invocation) -> int:
     if not invocation.runs_command:
         return 1
     if isinstance(error, CommandTimeoutError):
-        return TIMED_OUT
+        return error.exit_code or TIMED_OUT
     if isinstance(error, CommandError | OutputError) and error.exit_code:
         return error.exit_code
     return OWN_FAILURE

@@ -9,13 +9,17 @@ from pathlib import Path
 import click
 
 import vc_core
-from vc_core.cli import output
+from vc_core.cli import completes, output
 from vc_core.errors import OutputError
 
 
 @click.command(cls=output.Command)
 @click.option(
-    "--textfile", type=Path, metavar="PATH", help="Replace a file, which node_exporter reads, and print nothing."
+    "--textfile",
+    type=Path,
+    metavar="PATH",
+    shell_complete=completes.files,
+    help="Replace a file, which node_exporter reads, and print nothing.",
 )
 def metrics(textfile: Path | None) -> None:
     """Print what pods are and use in the text format of Prometheus.

@@ -36,6 +36,12 @@ def of_pod_in_foreground(event: Started) -> None:
         of_pod(event)
 
 
+def of_left_pod(pod_id: str) -> None:
+    """Print on a terminal which pod is left, because its container has ended and its VM has not."""
+    if sys.stderr.isatty():
+        _print(f"pod {pod_id} runs on; 'virtc pod delete --force {pod_id}' deletes it")
+
+
 def of_detached() -> None:
     """Print that the caller has left what it ran, which is to be seen on the terminal that was its."""
     click.echo("\r\nvirtc: detached; what ran goes on", file=sys.stderr)

@@ -7,12 +7,13 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 import vc_core
-from vc_core.cli import environment, output
+from vc_core.cli import completes, environment, output
 from vc_core.cli.output import Invocation
 from vc_core.config.values import check_timeout, quoted
 from vc_core.errors import ConfigError
@@ -27,6 +28,9 @@ _T = TypeVar("_T")
 _Options = TypeVar("_Options", bound="DataclassInstance")
 
 _COUNT = click.IntRange(min=0)
+
+#: Bytes: more than a program of seccomp can have.
+_PROGRAM_MAX = 1 << 16
 
 
 def _mask(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
@@ -133,28 +137,6 @@ def pair(option: str, text: str) -> tuple[str, str]:
     return name, value
 
 
-def _images(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    from vc_core.store.images import Images
-    from vc_core.store.roots import Roots
-
-    return [name for one in Images(Roots.from_environment()).all() for name in one.references if begun in name]
-
-
-def completes_driver(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Return what completes the names of the installed drivers of a kind: of all kinds for ""."""
-
-    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-        from vc_core.driver.kinds import PluginKind
-        from vc_core.plugins.registry import Plugins
-
-        plugins = Plugins()
-        return [
-            name for one in PluginKind if kind in ("", one) for name in plugins.names(one) if name.startswith(begun)
-        ]
-
-    return complete
-
-
 def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...], *, several: bool = True) -> list[_T]:
     """Return the parsed values of a repeatable option; one may hold ``several``, separated by blanks, as in v0.1.0."""
     try:
@@ -164,9 +146,17 @@ def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...], *, s
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-image_argument = click.argument("reference", metavar="IMAGE", shell_complete=_images)
-image_arguments = click.argument("references", nargs=-1, metavar="[IMAGE...]", shell_complete=_images)
+image_argument = click.argument("reference", metavar="IMAGE", shell_complete=completes.images)
+image_arguments = click.argument("references", nargs=-1, metavar="[IMAGE...]", shell_complete=completes.images)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print ids only, and no notices.")
+signal_option = click.option(
+    "-s",
+    "--signal",
+    default="SIGKILL",
+    show_default=True,
+    shell_complete=completes.signals,
+    help="The signal, by name or number.",
+)
 terminal_option = click.option(
     "-t", "--tty", "on_terminal", is_flag=True, help="Run it on a terminal, which is this one."
 )
@@ -211,7 +201,13 @@ _CONTAINER_OPTIONS = (
     _container(
         "--entrypoint", metavar="CMD", help="Goes before the command instead of the image's, split as a shell does."
     ),
-    _container("--stop-signal", default="", metavar="SIGNAL", help="What asks it to end.  [default: the image's]"),
+    _container(
+        "--stop-signal",
+        default="",
+        metavar="SIGNAL",
+        shell_complete=completes.signals,
+        help="What asks it to end.  [default: the image's]",
+    ),
     environment.env_option,
     environment.env_file_option,
     _container(
@@ -236,7 +232,7 @@ _CONTAINER_OPTIONS = (
     mount_option,
     tmpfs_option,
     _limits("--read-only", is_flag=True, help="The container cannot write to its root file system."),
-    _limits("--writable-rootfs", is_flag=True, help="It writes to the disk that is its root, not to an overlay."),
+    _limits("--writable-rootfs", is_flag=True, help="It writes to the disk or directory that is its root."),
     _limits("--overlay-size", type=_COUNT, default=0, metavar="MIB", help="What it may write there otherwise."),
     _limits("--memory-limit", type=_COUNT, default=0, metavar="MIB", help="Memory that it may use; 0: no limit."),
     _limits(
@@ -252,6 +248,21 @@ _CONTAINER_OPTIONS = (
     ),
     _limits("--cap-add", multiple=True, metavar="NAME", help="Give it this capability; ALL for all; repeatable."),
     _limits("--cap-drop", multiple=True, metavar="NAME", help="Take this capability; ALL for all; repeatable."),
+    _limits(
+        "--device",
+        "devices",
+        multiple=True,
+        metavar="PATH=TYPE:MAJOR:MINOR[:MODE]",
+        help="A device of the guest in its /dev, such as /dev/fuse=c:10:229; repeatable.",
+    ),
+    _limits(
+        "--seccomp",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Filter its system calls by the BPF program in a file, as libseccomp writes it.",
+    ),
+    _limits("--mask", "masked", multiple=True, metavar="PATH", help="What it finds empty; repeatable."),
+    _limits("--protect", "protected", multiple=True, metavar="PATH", help="What it cannot write to; repeatable."),
     _limits("--isolate", is_flag=True, help="Other containers of the pod cannot reach its processes."),
     _limits(
         "--pid-namespace",
@@ -290,6 +301,10 @@ class ContainerOptions:
     ulimits: tuple[str, ...]
     cap_add: tuple[str, ...]
     cap_drop: tuple[str, ...]
+    devices: tuple[str, ...]
+    seccomp: str | None
+    masked: tuple[str, ...]
+    protected: tuple[str, ...]
     isolate: bool
     pid_namespace: Literal["pod", "own"]
     new_privileges: bool
@@ -327,6 +342,10 @@ class ContainerOptions:
             rlimits=parsed("--ulimit", vc_core.RLimit.parse, self.ulimits),
             capabilities=_capabilities(self.cap_add, self.cap_drop),
             no_new_privs=not self.new_privileges,
+            devices=parsed("--device", vc_core.DeviceNode.parse, self.devices, several=False),
+            seccomp=b"" if self.seccomp is None else _program(self.seccomp),
+            masked_paths=self.masked,
+            read_only_paths=self.protected,
             isolate=self.isolate,
             pid_namespace=self.pid_namespace,
             **more,
@@ -349,6 +368,16 @@ def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_CONTAINER_OPTIONS):
         decorated = option(decorated)
     return decorated
+
+
+def _program(path: str) -> bytes:
+    """Return the content of a file of a seccomp program. Raises click.UsageError."""
+    from vc_core.driver import read_regular
+
+    try:
+        return read_regular(Path(path), _PROGRAM_MAX, follow=True)
+    except OSError as error:
+        raise click.UsageError(f"--seccomp {quoted(path)} cannot be read: {error.strerror}") from error
 
 
 def _capabilities(added: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]:

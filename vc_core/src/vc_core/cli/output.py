@@ -111,7 +111,8 @@ class Command(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         parameters = self.get_params(ctx)
         for one in parameters:
-            if (record := one.get_help_record(ctx)) is not None:
+            # Usage and description name the arguments; click gives these a record since 8.5.1, and none before.
+            if not isinstance(one, click.Argument) and (record := one.get_help_record(ctx)) is not None:
                 group = one.group if isinstance(one, GroupedOption) and len(parameters) >= _MANY else _OTHERS
                 groups.setdefault(group, []).append(record)
         others = groups.pop(_OTHERS, [])
@@ -127,6 +128,39 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
+#: What other tools call commands, and what they are called here: in a group, and of virtc itself.
+_HABITS = {
+    "rm": ("delete", "remove"),
+    "del": ("delete", "remove"),
+    "ls": ("list",),
+    "ps": ("list",),
+    "unpause": ("resume",),
+}
+_HABITS_OF_VIRTC = {
+    "create": "pod create",
+    "delete": "pod delete",
+    "images": "image list",
+    "info": "check",
+    "inspect": "pod inspect",
+    "list": "pod list",
+    "ls": "pod list",
+    "pause": "pod pause",
+    "ps": "pod list",
+    "pull": "image pull",
+    "resume": "pod resume",
+    "rm": "pod delete",
+    "rmi": "image remove",
+    "run": "pod run",
+    "start": "pod start",
+    "status": "pod status",
+    "stop": "pod stop",
+    "top": "stats",
+    "unpause": "pod resume",
+    "update": "container update",
+    "version": "--version",
+}
+
+
 class Group(click.Group):
     """A group of such commands.
 
@@ -139,6 +173,25 @@ class Group(click.Group):
     def __init__(self, *args: Any, elsewhere: Mapping[str, str] | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
         self._elsewhere = dict(elsewhere or {})
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named; for a name that other tools have, name the one of virtc in the error."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names:
+            meant = [f"{ctx.command_path} {name}" for name in _HABITS.get(args[0], ()) if name in names]
+            if meant := meant or self._of_virtc(args[0], ctx):
+                ctx.fail(f"No such command {args[0]!r}. Did you mean '{meant[0]}'?")
+        return super().resolve_command(ctx, args)
+
+    @staticmethod
+    def _of_virtc(name: str, context: click.Context) -> list[str]:
+        """Return what virtc itself calls what was looked for in a group of it: ``exec`` is not one of ``container``."""
+        root = context.find_root()
+        assert isinstance(root.command, click.Group)
+        here = name if name in root.command.list_commands(root) else _HABITS_OF_VIRTC.get(name)
+        return [] if here is None else [f"{root.command_path} {here}"]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""

@@ -34,7 +34,7 @@ def pod() -> None:
 
 @pod.command(name="list")
 @takes_filter("label", "state")
-@listing.lists()
+@listing.lists("ids", "{id} {state}")
 def list_(wanted: Filter, listing: Listing) -> None:
     """List all pods.
 
@@ -46,7 +46,7 @@ def list_(wanted: Filter, listing: Listing) -> None:
 
 @pod.command()
 @identifiers.pod
-@listing.shows
+@listing.shows("{state}")
 def status(pod_id: str, listing: Listing) -> None:
     """Show a pod, its containers, and where their output is logged.
 

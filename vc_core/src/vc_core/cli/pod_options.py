@@ -13,11 +13,11 @@ import click
 from click.core import ParameterSource
 
 import vc_core
-from vc_core.cli import options, output
+from vc_core.cli import completes, options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.config.labels import parse_label
 from vc_core.driver.kinds import PluginKind
-from vc_core.errors import ConfigError
+from vc_core.errors import ConfigError, DriverNotFoundError
 from vc_core.frozen import frozen
 
 if TYPE_CHECKING:
@@ -38,8 +38,16 @@ _AGENT_FLAGS = (
     ("--sshd-user", "username", "NAME", "Who the sshd agent is there.  [default: who you are]"),
     ("--sshd-auth-file", "priv_key_file", "FILE", "The private key that it logs in with."),
     ("--sshd-host-key", "host_key", "KEY|FILE", "The server's public key."),
-    ("--spawner", "spawner", "NAME", "Driver that takes commands into containers, for the sshd agent."),
+    ("--spawner", "spawner", "SPAWNER", "Driver that takes commands into containers, for the sshd agent."),
 )
+
+#: What completes the values of those flags, by their metavar.
+_COMPLETED_AGENT_FLAGS = {
+    "PATH": completes.files,
+    "FILE": completes.files,
+    "KEY|FILE": completes.files,
+    "SPAWNER": completes.driver("spawner"),
+}
 
 #: The default of an option that the configuration file can set.
 _HOST_DEFAULT = "[default: the configuration file's, else {}]"
@@ -56,6 +64,7 @@ _OPTIONS = (
         "--file",
         "pod_file",
         metavar="FILE",
+        shell_complete=completes.files,
         help="Make the pod that a file describes, in YAML, JSON or TOML; - is the standard input.",
     ),
     _pod(
@@ -66,22 +75,44 @@ _OPTIONS = (
     _pod("--id", "pod_id", default="", metavar="POD", help="The new pod's id.  [default: a UUID]"),
     _pod("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label of the pod; repeatable."),
     _container(
-        "--bundle", default="", metavar="DIR", help="The container's root file system, or what holds it as rootfs/."
+        "--bundle",
+        default="",
+        metavar="DIR",
+        shell_complete=completes.directories,
+        help="The container's root file system, or what holds it as rootfs/.",
     ),
     _container(
         "--image",
         default="",
         metavar="IMAGE",
+        shell_complete=completes.images,
         help="The image that the container is made of, instead of --bundle; with --kernel alone, --initramfs.",
     ),
-    _container("--console", default="", metavar="PATH", help="Run the container on this terminal, a pty of yours."),
-    _pod("--pod-rootfs", default="", metavar="DIR", help="Root file system of the pod itself, for pod enter."),
+    _container(
+        "--console",
+        default="",
+        metavar="PATH",
+        shell_complete=completes.files,
+        help="Run the container on this terminal, a pty of yours.",
+    ),
+    _pod(
+        "--pod-rootfs",
+        default="",
+        metavar="DIR",
+        shell_complete=completes.directories,
+        help="Root file system of the pod itself, for pod enter.",
+    ),
     _container(
         "--init-cmd",
         help=f"The command as one string, split as a shell does.  [default: the image's, or {options.DEFAULT_COMMAND}]",
     ),
     _pod(
         "--writable-mounts", is_flag=True, help="Containers that are added while it runs can have writable mounts too."
+    ),
+    _pod(
+        "--writable-roots",
+        is_flag=True,
+        help="Containers that are added while it runs can have --writable-rootfs with a directory.",
     ),
     _pod(
         "--shm-size",
@@ -144,11 +175,19 @@ _OPTIONS = (
         metavar="NETWORK/BITS[=GATEWAY]",
         help="Further route of the VM; repeatable.",
     ),
+    _network(
+        "--interface",
+        "interfaces",
+        multiple=True,
+        metavar="DEVICE[,KEY=VALUE]...",
+        help="Connect the VM by a further interface to this tap device too, with address=ADDRESS/BITS, "
+        "route=NETWORK/BITS[=GATEWAY], mac= and mtu=; repeatable.",
+    ),
     _network("--dns", multiple=True, metavar="ADDRESS", help="Name server of the VM; repeatable."),
     _drivers(
         "--agent",
         default="",
-        shell_complete=options.completes_driver("agent"),
+        shell_complete=completes.driver("agent"),
         help=f"Driver of the agent.  {_HOST_DEFAULT.format(DEFAULT_AGENT)}",
     ),
     _drivers(
@@ -158,11 +197,14 @@ _OPTIONS = (
         metavar="NAME=VALUE",
         help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
-    *(_drivers(flag, name, default="", metavar=metavar, help=text) for flag, name, metavar, text in _AGENT_FLAGS),
+    *(
+        _drivers(flag, name, default="", metavar=metavar, shell_complete=_COMPLETED_AGENT_FLAGS.get(metavar), help=text)
+        for flag, name, metavar, text in _AGENT_FLAGS
+    ),
     _drivers(
         "--hypervisor",
         default="",
-        shell_complete=options.completes_driver("hypervisor"),
+        shell_complete=completes.driver("hypervisor"),
         help=f"Driver of the hypervisor.  {_HOST_DEFAULT.format(DEFAULT_HYPERVISOR)}",
     ),
     _drivers(
@@ -172,7 +214,13 @@ _OPTIONS = (
         metavar="NAME=VALUE",
         help="Option of that driver, see virtc drivers NAME; repeatable.",
     ),
-    _drivers("--hypervisor-path", default="", metavar="FILE", help="The hypervisor's program."),
+    _drivers(
+        "--hypervisor-path",
+        default="",
+        metavar="FILE",
+        shell_complete=completes.files,
+        help="The hypervisor's program.",
+    ),
     _pod(
         "--strict/--no-strict",
         default=None,
@@ -181,14 +229,24 @@ _OPTIONS = (
     _guest(
         "--guest",
         default="",
-        shell_complete=options.completes_driver("guest"),
+        shell_complete=completes.driver("guest"),
         help="Driver that builds the guest.  [default: the hypervisor's]",
     ),
     options.guest_option,
     _guest(
-        "--kernel", default="", metavar="FILE", help="Boot this kernel instead of the built guest (with --initramfs)."
+        "--kernel",
+        default="",
+        metavar="FILE",
+        shell_complete=completes.files,
+        help="Boot this kernel instead of the built guest (with --initramfs).",
     ),
-    _guest("--initramfs", default="", metavar="FILE", help="Boot with this initramfs or disk (with --kernel)."),
+    _guest(
+        "--initramfs",
+        default="",
+        metavar="FILE",
+        shell_complete=completes.files,
+        help="Boot with this initramfs or disk (with --kernel).",
+    ),
     _guest(
         "--template/--no-template",
         "template",
@@ -228,6 +286,7 @@ class PodOptions:
     volumes: tuple[str, ...]
     sockets: tuple[str, ...]
     writable_mounts: bool
+    writable_roots: bool
     shm_size: int
     hostname: str
     sysctls: tuple[str, ...]
@@ -241,6 +300,7 @@ class PodOptions:
     outbound: bool
     tap: str
     addresses: tuple[str, ...]
+    interfaces: tuple[str, ...]
     gateway: str
     routes: tuple[str, ...]
     dns: tuple[str, ...]
@@ -275,6 +335,7 @@ class PodOptions:
             containers=[container],
             network=self._network_config(),
             writable_mounts=self.writable_mounts,
+            writable_roots=self.writable_roots,
             shm_size=self.shm_size,
             hostname=self.hostname,
             sysctls=dict(options.pair("--sysctl", text) for text in self.sysctls),
@@ -322,6 +383,7 @@ class PodOptions:
             gateway=self.gateway,
             routes=options.parsed("--route", vc_core.Route.parse, self.routes),
             dns=self.dns,
+            interfaces=options.parsed("--interface", vc_core.TapInterface.parse, self.interfaces),
         )
 
 
@@ -347,7 +409,7 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
             config = file.config()
             try:
                 return function(config=config.with_id(chosen.pod_id) if chosen.pod_id else config, **given)
-            except ConfigError as error:
+            except (ConfigError, DriverNotFoundError) as error:
                 raise file.document.locate(error) from error
         if chosen.file_format is not None:
             raise click.UsageError("--file-format is that of a pod file; give --file as well")

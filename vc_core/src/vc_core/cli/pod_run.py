@@ -119,6 +119,8 @@ def _foreground(
                 removal.done()
     if forwarding.detached:
         notices.of_detached()
+    elif not remove and not quiet:
+        notices.of_left_pod(config.id)
     assert code is not None
     return code
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=output.Command)
 @click.option("--apply", is_flag=True, help="Mend what disagrees.  [default: only list it]")
-@listing.lists("ids of pods")
+@listing.lists("ids of pods", "{pod}: {found}")
 def repair(apply: bool, listing: Listing) -> int:
     """List where the records, processes and files of pods disagree, and mend that with --apply.
 

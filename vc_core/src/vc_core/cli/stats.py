@@ -31,7 +31,7 @@ _CLEAR = "\x1b[H\x1b[J"
 @click.option("--interval", type=float, default=1.0, show_default=True, metavar="SECONDS", help="Time between two.")
 @listing.takes(
     click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each measurement."),
-    listing.format_option,
+    listing.format_option("{pod_id} {vm[memory]}"),
 )
 def stats(pod_ids: tuple[str, ...], no_stream: bool, interval: float, listing: Listing) -> None:
     """Show what pods use, all that run or those that are named, until this is interrupted.

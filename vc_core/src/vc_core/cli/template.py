@@ -42,7 +42,7 @@ def create(config: PodConfig, quiet: bool) -> None:
 
 
 @template.command(name="list")
-@listing.lists()
+@listing.lists("ids", "{kind} {size}")
 def list_(listing: Listing) -> None:
     """List the templates, the one that was used last at the end.
 

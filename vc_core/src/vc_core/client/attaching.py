@@ -60,12 +60,12 @@ def attach_container(
     try:
         stdio = _AttachedStdio(stdin, caller.detach_keys, output)
         try:
-            link = yield from connect(store, record)
+            streams = Streams(passed=stdio.passed, terminal=caller.terminal)
+            request = Attach(container=container_id, streams=streams)
+            link = yield from connect(store, record, send=lambda link: link.send(request, stdio.fds))
             try:
-                streams = Streams(passed=stdio.passed, terminal=caller.terminal)
-                request = Attach(container=container_id, streams=streams)
                 output.start()
-                answer, _ = yield from run_with_streams(link, request, stdio, None, caller.signals, on_started(started))
+                answer, _ = yield from run_with_streams(link, stdio, None, caller.signals, on_started(started))
             finally:
                 yield from link.close()
         finally:
@@ -78,9 +78,10 @@ def attach_container(
     return 128 + signal.SIGPIPE if output.broken else answer.code
 
 
-def open_attachment(pod_id: str, container_id: str) -> Operation[Running]:
+def open_attachment(pod_id: str, container_id: str, ends_input: bool) -> Operation[Running]:
     """Attach to a running container with pipes as its streams, and return while it runs.
 
+    ``ends_input``: the end of the caller's input is that of the container.
     Raises PodNotFoundError, ContainerNotFoundError, StateError, StorageError, SupervisorLostError.
     """
     store, record = _running(pod_id, container_id)
@@ -94,7 +95,8 @@ def open_attachment(pod_id: str, container_id: str) -> Operation[Running]:
         output = _Output(store, record, container_id, (outputs[0][1], outputs[1][1]), owned=True)
         link = yield from connect(store, record)
         attached = _Attachment(f"the main process of {pod_id}/{container_id}", link, *ours, output)
-        link.send(Attach(container=container_id, streams=Streams(passed=(True, False, False))), [stdin_read])
+        request = Attach(container=container_id, streams=Streams(passed=(True, False, False)), ends_input=ends_input)
+        link.send(request, [stdin_read])
         output.start()
         yield from attached.begin()
         began = True

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from vc_core import trace
 from vc_core.client.interpreters import Operation, system_errors
-from vc_core.client.link import Link, request
+from vc_core.client.link import Link, answer_to
 from vc_core.client.starting import Starting, last_call
 from vc_core.errors import (
     BusyError,
@@ -44,19 +44,29 @@ SUPERVISOR_TIMEOUT = 20.0
 _START_ATTEMPTS = 5
 
 
-def connect(store: Store, record: PodRecord, to_start: bool = False, early: Starting | None = None) -> Operation[Link]:
+def connect(
+    store: Store,
+    record: PodRecord,
+    to_start: bool = False,
+    early: Starting | None = None,
+    send: Callable[[Link], None] | None = None,
+) -> Operation[Link]:
     """Return a greeted connection for the pod; starts its supervisor if it needs one and has none.
 
     ``record`` is the effective one; ``to_start``: its VM is about to start; ``early``: a supervisor that may wait.
-    Raises BusyError, SupervisorError, and what keeps a supervisor from starting.
+    ``send`` sends the request before the greeting is there, which saves a round trip. A supervisor reads it after it
+    has sent the greeting, so a request without a greeting had no effect, and ``send`` is called again.
+    Raises BusyError, SupervisorError, what keeps a supervisor from starting, and what ``send`` raises.
     """
     if not record.supervised or (at_rest(record) and not to_start):
         link = yield from _serve_here(store, record.id)
+        if send is not None:
+            send(link)
         return link
     deadline = time.monotonic() + SUPERVISOR_TIMEOUT
     ended, answer = 0, b""  # supervisors that ended before they greeted, and the answer of the last one
     while True:
-        found = yield from find_supervisor(store, record.id, deadline)
+        found = yield from find_supervisor(store, record.id, deadline, send)
         if found is not None:
             found.kills_hung = answer == OK
             return found
@@ -89,26 +99,30 @@ def until_served(operation: Callable[[], Operation[_T]]) -> Operation[_T]:
 def ask(
     store: Store, record: PodRecord, message: Request, timeout: float | None = 0.0, fds: Sequence[int] = ()
 ) -> Operation[Answer]:
-    """Send one request without streams to a supervisor; return its answer. ``timeout``, ``fds``: as :func:`request`.
+    """Send one request without streams to a supervisor; return its answer.
 
+    ``timeout``: as :func:`answer_to`. ``fds``: descriptors that go with the request.
     Raises what the pod's record, the way to its supervisor and the answer raise.
     """
 
     def once() -> Operation[Answer]:
-        link = yield from connect(store, effective_record(store.read(record.id)))
+        now = effective_record(store.read(record.id))
+        link = yield from connect(store, now, send=lambda link: link.send(message, fds))
         try:
-            return (yield from request(link, message, timeout, fds=fds))
+            return (yield from answer_to(link, timeout))
         finally:
             yield from link.close()
 
     return (yield from until_served(once))
 
 
-def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Link | None]:
+def find_supervisor(
+    store: Store, pod_id: str, deadline: float, send: Callable[[Link], None] | None = None
+) -> Operation[Link | None]:
     """Return a greeted connection to the pod's supervisor, or None if it has none.
 
-    ``deadline`` (of time.monotonic) is for its greeting. Raises BusyError when it has too many clients, SupervisorError
-    when it does not greet in time.
+    ``deadline`` (of time.monotonic) is for its greeting. ``send`` as for :func:`connect`, whose errors are raised.
+    Raises BusyError when it has too many clients, SupervisorError when it does not greet in time.
     """
     with system_errors():
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -135,6 +149,8 @@ def find_supervisor(store: Store, pod_id: str, deadline: float) -> Operation[Lin
     finally:
         os.close(directory)
     try:
+        if send is not None:
+            send(link)
         yield from link.greeted(deadline)
     except SupervisorLostError:
         yield from link.close()
@@ -210,6 +226,9 @@ def _serve_here(store: Store, pod_id: str) -> Operation[Link]:
             failed.append(error)
         except OSError as error:
             failed.append(refused(error))
+        except Exception as error:  # such as that no thread can be started
+            if not stopped:
+                failed.append(SupervisorError(f"the operation failed unexpectedly: {error!r}"))
         except BaseException:
             if not stopped:
                 raise

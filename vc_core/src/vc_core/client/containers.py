@@ -79,7 +79,7 @@ def start_container(
     """
     store = Store.here()
     record = effective_record(store.read(pod_id))
-    require(record, Action.START_CONTAINER, container_id)
+    _require_ended(record, Action.START_CONTAINER, container_id)
     with container_sources.passed(store, record, container_id) as sources:
         if foreground is None:
             message = StartContainer(container=container_id, sources=len(sources))
@@ -94,6 +94,16 @@ def start_container(
             return (yield from attend(link, start, foreground, on_started(started), sources))
         finally:
             yield from link.close()
+
+
+def _require_ended(record: PodRecord, action: Action, container_id: str) -> None:
+    """Refuse an operation on a container that runs, but leave that to the engine if it runs according to its record.
+
+    The disk may have refused the record of its end, which the engine has in memory. Raises StateError,
+    ContainerNotFoundError.
+    """
+    if find_container(record, container_id).state not in LIVE_STATES:
+        require(record, action, container_id)
 
 
 def stop_container(
@@ -173,7 +183,7 @@ def delete_container(pod_id: str, container_id: str, force: bool = False) -> Ope
     record = effective_record(store.read(pod_id))
     find_container(record, container_id)
     if not force:
-        require(record, Action.DELETE_CONTAINER, container_id)
+        _require_ended(record, Action.DELETE_CONTAINER, container_id)
     yield from ask(store, record, DeleteContainer(container=container_id, force=force))
 
 
@@ -289,11 +299,9 @@ def _execute(
     """Run a command, in the pod itself for an empty ``container_id``, and close ``stdio``."""
     request = Exec(container=container_id, cmd=cmd, streams=Streams(passed=stdio.passed, terminal=caller.terminal))
     try:
-        link = yield from connect(store, record)
+        link = yield from connect(store, record, send=lambda link: link.send(request, stdio.fds))
         try:
-            answer, timed_out = yield from run_with_streams(
-                link, request, stdio, timeout, caller.signals, on_started(started)
-            )
+            answer, timed_out = yield from run_with_streams(link, stdio, timeout, caller.signals, on_started(started))
         finally:
             yield from link.close()
     finally:

@@ -116,11 +116,10 @@ def _copy(
         ends = (theirs, subprocess.DEVNULL) if copy.into else (None, theirs)
         stdio = Stdio(ends[0], ends[1], None, max_output=_MESSAGE_MAX)
         try:
-            link = yield from connect(store, record)
+            request = Copy(container=container_id, copy=copy, streams=Streams(passed=stdio.passed))
+            link = yield from connect(store, record, send=lambda link: link.send(request, stdio.fds))
             try:
-                streams = Streams(passed=stdio.passed)
-                request = Copy(container=container_id, copy=copy, streams=streams)
-                answer, timed_out = yield from run_with_streams(link, request, stdio, timeout, None, on_started(begin))
+                answer, timed_out = yield from run_with_streams(link, stdio, timeout, None, on_started(begin))
             finally:
                 yield from link.close()
             yield from worker.wait(None)

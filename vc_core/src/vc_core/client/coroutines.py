@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from vc_core.client.interpreters import InThread, Operation, Ready, system_errors
+from vc_core.client.interpreters import InThread, Operation, Ready, of_the_caller, system_errors
 from vc_core.driver.guest import Progress
 from vc_core.plugins import event_loop
 
@@ -58,7 +58,8 @@ def run_coroutine(work: Callable[[Progress], Coroutine[Any, Any, _T]], progress:
             while steps:
                 step = steps.popleft()
                 if progress is not None:
-                    progress(*step)
+                    with of_the_caller():
+                        progress(*step)
     except BaseException:
         with suppress(RuntimeError):  # the loop is closed: it has ended
             loop.call_soon_threadsafe(task.cancel)

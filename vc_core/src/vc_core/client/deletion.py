@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 
 import msgspec
 
@@ -79,8 +81,11 @@ def delete(store: Store, pod_id: str, force: bool, still: Callable[[PodRecord], 
     def work() -> None:
         with store.locked(pod_id):
             state = _not_running(store, pod_id, force=False)
-            if still is not None and not still(effective_record(store.read(pod_id))):
+            record = effective_record(store.read(pod_id))
+            if still is not None and not still(record):
                 raise StateError(f"pod {pod_id!r} has changed meanwhile", state=str(state), wanted=[])
+            if record.supervised and record.intent == "start":  # which has left a VM that is on no record
+                ending.kill_vms(store, pod_id, record)
             if ending.may_have_left(store, pod_id):  # its VM has ended, which nobody has recorded
                 ending.discard_elsewhere(store, pod_id, time.monotonic())
             _remove_all(store, pod_id, force=False)
@@ -109,10 +114,13 @@ def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
             except StorageError:
                 state = State.FAILED
             _remove_all(store, pod_id, force=True)
+        loading.join()
         _notify_deleted(pod_id, state)
 
     began = seen = time.monotonic()
     deadline = began + LOCK_TIMEOUT
+    loading = threading.Thread(target=_load, daemon=True)
+    loading.start()
     yield InThread(lambda: store.remove_planted_lock(pod_id))
     while True:
         found = yield from _ask_to_stop(store, pod_id, time.monotonic() + _ASK_TIMEOUT)
@@ -152,6 +160,13 @@ def _note_refusal(store: Store, pod_id: str, error: StorageError) -> None:
     """Record why a pod was not deleted, for its status, if there is still a record that can be written."""
     with suppress(VCError):
         store.write(msgspec.structs.replace(store.read(pod_id), reason=sentence(f"it is not deleted: {error}")))
+
+
+def _load() -> None:
+    """Load what a forced delete needs at its end, which takes as long as a supervisor needs to stop its pod."""
+    with suppress(Exception):  # which is raised again where the module is needed
+        for name in ("store.config_record", "host.quota", "plugins.registry", "plugins.discovery"):
+            import_module(f"vc_core.{name}")
 
 
 def _notify_deleted(pod_id: str, state: State) -> None:

@@ -36,10 +36,8 @@ _log = logging.getLogger(__name__)
 
 def stop_elsewhere(store: Store, pod_id: str) -> None:
     """Stop a pod that has no supervisor in a process of its own, because its driver may hang."""
-    command = [sys.executable, "-P", "-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id]
-    null, environment = subprocess.DEVNULL, store.roots.environment
     with suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, timeout=_STOP_TIMEOUT, stdin=null, stdout=null, stderr=null, env=environment)
+        _run(store, ["-c", "import sys, vc_core; vc_core.stop_pod(sys.argv[1], force=True)", pod_id], _STOP_TIMEOUT)
 
 
 def may_have_left(store: Store, pod_id: str) -> bool:
@@ -48,7 +46,8 @@ def may_have_left(store: Store, pod_id: str) -> bool:
         record = store.read(pod_id)
     except StorageError:
         return True
-    return bool(record.discards or record.saved_hypervisor) and record.supervised and not at_rest(record)
+    left = record.discards or record.saved_hypervisor or record.intent == "start"
+    return bool(left) and record.supervised and not at_rest(record)
 
 
 def discard_elsewhere(store: Store, pod_id: str, began: float) -> None:
@@ -60,19 +59,29 @@ def discard_elsewhere(store: Store, pod_id: str, began: float) -> None:
     with suppress(StorageError):
         if not store.read(pod_id).discards:
             timeout = max(_REMAINS_MIN, began + _REMAINS_DEADLINE - time.monotonic())
-    command = [sys.executable, "-P", "-m", "vc_core.engine.leftovers", pod_id]
-    null, environment = subprocess.DEVNULL, store.roots.environment
     try:
-        done = subprocess.run(
-            command, timeout=timeout, stdin=null, stdout=subprocess.PIPE, stderr=null, env=environment
-        )
-        problem = done.stdout.decode(errors="replace").strip()
-        if not problem and done.returncode:
-            problem = f"its hypervisor driver ended the process with status {done.returncode}"
+        output, status = _run(store, ["-m", "vc_core.engine.leftovers", pod_id], timeout, subprocess.PIPE)
+        problem = output.decode(errors="replace").strip()
+        if not problem and status:
+            problem = f"its hypervisor driver ended the process with status {status}"
     except subprocess.TimeoutExpired:
         problem = f"its hypervisor driver did not discard it within {timeout:.1f} s"
     if problem:
         _log.warning("pod %s: its VM, or what that has made, may be left: %s", pod_id, problem)
+
+
+def _run(store: Store, arguments: list[str], timeout: float, stdout: int = subprocess.DEVNULL) -> tuple[bytes, int]:
+    """Run Python in a process; return what it printed, and its status. Raises subprocess.TimeoutExpired."""
+    from vc_core.plugins.isolation import communicate
+
+    null, environment = subprocess.DEVNULL, store.roots.environment
+    command = [sys.executable, "-P", *arguments]
+    with subprocess.Popen(command, stdin=null, stdout=stdout, stderr=null, env=environment) as process:
+        try:
+            return communicate(process, timeout), process.wait()
+        except BaseException:
+            process.kill()
+            raise
 
 
 def kill_vms(store: Store, pod_id: str, record: PodRecord | None) -> None:
@@ -111,7 +120,7 @@ def end_frozen(store: Store, pod_id: str, force: bool) -> bool:
 def _with_children(pid: int) -> list[int]:
     """Return a process and its children: QEMU is one of the process that stands for its VM."""
     with suppress(OSError):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
         return [pid, *map(int, children.split())]
     return [pid]
 

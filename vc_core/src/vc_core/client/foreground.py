@@ -21,12 +21,9 @@ from vc_core.errors import CommandTimeoutError, OutputError, SupervisorError
 from vc_core.frozen import frozen
 from vc_core.supervisor.messages import (
     Answer,
-    Attach,
     Control,
-    Copy,
     Detach,
     Event,
-    Exec,
     Failure,
     Resize,
     Signal,
@@ -51,7 +48,8 @@ _INSISTING, _INSISTING_WITHIN = 3, 3.0
 class Signals:
     """Signals that this process got, meant for the process in the guest; ``fd`` is readable when there are some.
 
-    SIGWINCH means that ``terminal``, a descriptor, has a new size.
+    SIGWINCH means that ``terminal``, a descriptor, has a new size, and SIGCONT that it may have: its signal may have
+    been lost while this process was stopped.
     """
 
     def __init__(self, fd: int, terminal: int | None = None) -> None:
@@ -66,7 +64,7 @@ class Signals:
         return [self._message(number) for number in numbers]
 
     def _message(self, number: int) -> Control:
-        if number == signal.SIGWINCH and self._terminal is not None:
+        if number in (signal.SIGWINCH, signal.SIGCONT) and self._terminal is not None:
             return Resize(size=terminal_size(self._terminal))
         return Signal(number=number)
 
@@ -74,12 +72,22 @@ class Signals:
 class _Insistence:
     """How much the caller wants the command to end: it does not wait for ever for a guest that reports no end.
 
-    ``until``: point in time (time.monotonic) when it waits no longer.
+    ``until``: point in time (time.monotonic) when it waits no longer; ``latest``: the last of the signals.
     """
 
     def __init__(self) -> None:
         self.until = math.inf
-        self._latest: deque[float] = deque(maxlen=_INSISTING)
+        self.latest = 0
+        self._times: deque[float] = deque(maxlen=_INSISTING)
+
+    def error(self) -> CommandTimeoutError:
+        """Return what is raised then."""
+        name = signal.Signals(self.latest).name
+        what = f"{END_TIMEOUT:g} s after {name}" if self.latest in _FINAL else f"after {_INSISTING} signals"
+        return CommandTimeoutError(
+            f"the guest did not report the end of the command {what}; this process no longer waits",
+            exit_code=128 + self.latest,
+        )
 
     def note(self, messages: Sequence[Control]) -> None:
         """Count the signals among messages that were just taken from the caller's own."""
@@ -87,10 +95,11 @@ class _Insistence:
         for message in messages:
             if not isinstance(message, Signal) or message.number not in _ENDING:
                 continue
-            self._latest.append(now)
+            self._times.append(now)
+            self.latest = message.number
             if message.number in _FINAL:
                 self.until = min(self.until, now + END_TIMEOUT)
-            if len(self._latest) == _INSISTING and now - self._latest[0] <= _INSISTING_WITHIN:
+            if len(self._times) == _INSISTING and now - self._times[0] <= _INSISTING_WITHIN:
                 self.until = now
 
 
@@ -130,17 +139,14 @@ class Foreground:
 
 def run_with_streams(
     link: Link,
-    request: Start | StartContainer | Exec | Attach | Copy,
     stdio: Stdio,
     timeout: float | None = None,
     signals: Signals | None = None,
     on_event: Callable[[Event], None] | None = None,
-    sources: Sequence[int] = (),
     after_start: bool = False,
 ) -> Operation[tuple[Answer, bool]]:
-    """Send a request with streams; carry them until the answer is there and all output was taken.
+    """Carry the streams of a request that was sent with them, until the answer is there and all output was taken.
 
-    ``sources``: descriptors that go after those of the streams.
     Returns the answer and whether ``timeout`` (seconds, of ``after_start`` from the process' start on) passed, upon
     which the process was killed.
     Raises what the supervisor raised, OutputError for output that could not be written, although its reader is there,
@@ -149,7 +155,6 @@ def run_with_streams(
     three signals within 3 s. The caller then closes the link, which withdraws the request.
     A caller that types its detach keys gets an answer that says so, and the process runs on.
     """
-    link.send(request, [*stdio.fds, *sources])
     stdio.sent()
     sock = link.sock.fileno()
     deadline = None if timeout is None or after_start else time.monotonic() + timeout
@@ -165,9 +170,7 @@ def run_with_streams(
         until = min(math.inf if deadline is None else deadline, look, insistence.until)
         ready: set[int] = yield Ready(read=reading, write=writing, deadline=None if until == math.inf else until)
         if time.monotonic() >= insistence.until:
-            raise CommandTimeoutError(
-                "the guest did not report the end of the command after the signals; this process no longer waits"
-            )
+            raise insistence.error()
         if not ready and until == look:
             link.check_pulse()
             continue
@@ -237,8 +240,9 @@ def attend(
     stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr, caller.detach_keys)
     try:
         request = make_request(Streams(passed=stdio.passed, terminal=caller.terminal))
+        link.send(request, [*stdio.fds, *sources])
         answer, timed_out = yield from run_with_streams(
-            link, request, stdio, foreground.timeout, caller.signals, on_event, sources, after_start=True
+            link, stdio, foreground.timeout, caller.signals, on_event, after_start=True
         )
     finally:
         stdio.close()

@@ -1,13 +1,11 @@
-"""The operation of the API that checks this host."""
+"""The operations of the API that check this host, and what it can give to a container."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from vc_core.client.interpreters import InThread, Operation
-from vc_core.engine.driver_checks import check_drivers
 from vc_core.errors import ConfigError
-from vc_core.host import checks
 from vc_core.host_report import HostReport
 from vc_core.store.roots import Roots
 from vc_core.store.settings import PodDefaults, read_settings
@@ -23,6 +21,9 @@ def check_host(hypervisor: str, agent: str, guest: str) -> Operation[HostReport]
     """
 
     def look() -> HostReport:
+        from vc_core.engine.driver_checks import check_drivers  # here, because each start of an engine's container
+        from vc_core.host import checks  # calls check_writable_root, which needs neither
+
         roots = Roots.from_environment()
         own = [replace(one, source=_HOST) for one in checks.check_host(roots)]
         try:
@@ -34,3 +35,15 @@ def check_host(hypervisor: str, agent: str, guest: str) -> Operation[HostReport]
 
     report: HostReport = yield InThread(look)
     return report
+
+
+def check_writable_root(root_fs: str) -> Operation[None]:
+    """Refuse a directory that no container can have as a root that it writes to. Raises ConfigError, StorageError."""
+
+    def look() -> None:
+        from vc_core.host import sources
+        from vc_core.host.paths import Rules
+
+        sources.check_writable_root(root_fs, Rules(Roots.from_environment()))
+
+    yield InThread(look)

@@ -35,6 +35,23 @@ def system_errors() -> Iterator[None]:
         raise refused(error) from error
 
 
+class _OfTheCaller(Exception):
+    """Carries an OSError that a function of the caller has raised through an operation."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def of_the_caller() -> Iterator[None]:
+    """Let an OSError that a function of the caller raises within an operation reach the caller unchanged."""
+    try:
+        yield
+    except OSError as error:
+        raise _OfTheCaller(error) from error
+
+
 @frozen
 class Ready:
     """Wait until one of the descriptors can be read or written, or ``deadline`` (of time.monotonic) is reached.
@@ -68,13 +85,31 @@ Step = Ready | InThread
 Operation = Generator[Step, Any, _T]
 
 
+def _advance(operation: Operation[Any], answer: Any, error: BaseException | None) -> Step:
+    """Perform an operation up to its next step, and return that.
+
+    An error of the system that the operation does not expect, such as that no descriptor is left, becomes a
+    StorageError; but that the process at the other end of a pipe reads no more is an answer, which writers expect.
+    """
+    try:
+        return operation.send(answer) if error is None else operation.throw(error)
+    except _OfTheCaller as carried:
+        raise carried.error from None
+    except BrokenPipeError:
+        raise
+    except OSError as failure:
+        if isinstance(failure, VCError):
+            raise
+        raise refused(failure) from failure
+
+
 def run_blocking(operation: Operation[_T]) -> _T:
     """Perform an operation in this thread and return its result. Raises what the operation raises."""
     answer: Any = None
     error: BaseException | None = None
     while True:
         try:
-            step = operation.send(answer) if error is None else operation.throw(error)
+            step = _advance(operation, answer, error)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return] # typeshed: StopIteration.value is Any
         answer = error = None
@@ -100,7 +135,7 @@ async def run_async(operation: Operation[_T]) -> _T:
     error: BaseException | None = None
     while True:
         try:
-            step = operation.send(answer) if error is None else operation.throw(error)
+            step = _advance(operation, answer, error)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return] # typeshed: StopIteration.value is Any
         answer = error = None

@@ -17,7 +17,7 @@ from vc_core.config.values import check_timeout
 from vc_core.errors import BusyError, ContainerNotFoundError, PodNotFoundError, StateError, StorageError
 from vc_core.results import PodStatus
 from vc_core.states import LIVE_STATES, STOPPABLE_STATES, Action, State
-from vc_core.store.records import PodRecord
+from vc_core.store.records import ContainerRecord, PodRecord
 from vc_core.store.status import effective_record, exit_code, find_container, require
 from vc_core.store.store import Store
 
@@ -33,16 +33,24 @@ def wait_pod(pod_id: str) -> Operation[dict[str, int | None]]:
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.WAIT_POD)
-    while running := [name for name, one in record.containers.items() if one.state in LIVE_STATES]:
-        for name in running:
+    codes: dict[str, int | None] = {}
+    ended: dict[str, ContainerRecord] = {}  # as it was on record before: the disk may still refuse the end
+    while True:
+        now = record.containers
+        running = {name: one for name, one in now.items() if one.state in LIVE_STATES and ended.get(name) != one}
+        if not running:
+            break
+        for name, one in running.items():
+            codes[name] = None
             with suppress(StateError, ContainerNotFoundError):  # it ended without a code, or was deleted meanwhile
-                yield from wait_container(pod_id, name)
+                codes[name] = yield from wait_container(pod_id, name)
+            ended[name] = one
         record = effective_record(store.read(pod_id))
-    codes: dict[str, int | None] = dict.fromkeys(record.containers)
-    for name in codes:
+    for name in (name for name, one in now.items() if one.state not in LIVE_STATES):
+        codes[name] = None
         with suppress(StateError):
             codes[name] = exit_code(record, name)
-    return codes
+    return {name: codes[name] for name in now}
 
 
 def kill_pod(pod_id: str, signal: int | str) -> Operation[None]:

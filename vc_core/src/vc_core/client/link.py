@@ -165,18 +165,19 @@ class Link:
 
 
 def request(
-    link: Link,
-    message: Request,
-    timeout: float | None,
-    on_event: Callable[[Event], None] | None = None,
-    fds: Sequence[int] = (),
+    link: Link, message: Request, timeout: float | None, on_event: Callable[[Event], None] | None = None
 ) -> Operation[Answer]:
-    """Send a request without streams and return its answer; ``fds``: descriptors that go with it.
+    """Send a request without streams and return its answer; ``timeout`` and errors as those of :func:`answer_to`."""
+    link.send(message)
+    return (yield from answer_to(link, timeout, on_event))
+
+
+def answer_to(link: Link, timeout: float | None, on_event: Callable[[Event], None] | None = None) -> Operation[Answer]:
+    """Return the answer to a request without streams that was sent.
 
     ``timeout``: seconds of silence that the operation itself may need; None for any. Each event begins them anew.
     Raises what the supervisor raised, SupervisorLostError, SupervisorError.
     """
-    link.send(message, fds)
     while True:
         deadline = None if timeout is None else time.monotonic() + timeout + ANSWER_GRACE
         reply = yield from link.receive(deadline)

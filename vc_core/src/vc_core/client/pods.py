@@ -12,7 +12,7 @@ from vc_core.client import ending
 from vc_core.client.connect import connect, find_supervisor, until_served
 from vc_core.client.deletion import delete, delete_pod
 from vc_core.client.foreground import Foreground, attend
-from vc_core.client.interpreters import InThread, Operation, Ready
+from vc_core.client.interpreters import InThread, Operation, Ready, of_the_caller
 from vc_core.client.link import Link, request
 from vc_core.client.starting import Starting
 from vc_core.config.fields import check_type
@@ -162,7 +162,8 @@ def _start(
     def on_event(event: Event) -> None:
         if isinstance(event, ProgressEvent):
             if progress is not None:
-                progress(event.phrase, event.fraction)
+                with of_the_caller():
+                    progress(event.phrase, event.fraction)
         elif started is not None:
             started(event)
 

@@ -55,7 +55,9 @@ def _examine(store: Store, pod_id: str) -> Repair | None:
     except (BusyError, PodNotFoundError):
         return None
     except StorageError as error:
-        return Repair(pod_id, str(error), "", problem=f"only 'virtc pod delete --force {pod_id}' can mend that")
+        return Repair(
+            pod_id, str(error), "", problem=f"if that stays, 'virtc pod delete --force {pod_id}' removes the pod"
+        )
     return None
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.driver.process import ProcessIdentity
-from vc_core.errors import ConfigError, StorageError, SupervisorError, error_from_wire
+from vc_core.errors import ConfigError, StorageError, SupervisorError, VCError, error_from_wire
 from vc_core.host.processes import find_starting_supervisor, supervisor_arguments
 from vc_core.plugins import running_call
 from vc_core.store.records import PodRecord
@@ -182,6 +182,23 @@ class Starting:
         return enters
 
 
+def begin_early(store: Store, pod_id: str) -> Starting:
+    """Return what starts the supervisor of a pod whose configuration is not there yet; it is spawned if that may help.
+
+    That is so where there are templates, of whatever drivers. Raises nothing: what fails here fails again when the pod
+    is run, which raises it. The caller closes it.
+    """
+    from vc_core.store.templates import Templates
+
+    starting = Starting(store, pod_id)
+    try:
+        if Templates(store.roots.cache).has_any():
+            starting.spawn()
+    except (VCError, OSError):
+        starting.close()
+    return starting
+
+
 def last_call(store: Store, pod_id: str, before: str) -> str:
     """Return ``before`` and the plug-in's call that the pod's supervisor is executing or ended in; "" for none."""
     try:
@@ -214,5 +231,5 @@ def _less_capable() -> list[str]:
     """Return the beginning of a command that runs a program without the capabilities that no supervisor needs."""
     if os.geteuid() != 0:
         return []
-    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii"))
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="utf-8"))
     return ["setpriv", "--bounding-set", ",".join(f"-cap_{number}" for number in _NEEDLESS if number <= last), "--"]

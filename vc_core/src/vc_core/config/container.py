@@ -133,7 +133,8 @@ class Mount:
     source: HostPath = ""  #: file or directory of the host; none for a tmpfs
     target: str = ""  #: absolute path in the container
     read_only: bool = True  #: the container cannot write to it; has no effect on a tmpfs
-    size: Count = 0  #: MiB that a writable directory may hold; 0: no limit, for a tmpfs half of the VM's memory
+    size: Count = 0  #: MiB that a writable directory may hold; 0: no limit; for a tmpfs half of the VM's memory, or a
+    #: quarter of the container's
     type: Literal["bind", "tmpfs"] = "bind"  #: what is mounted: the source, or a new directory in memory
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)] = _TMPFS_MODE  #: of a tmpfs
     options: Sequence[MountOption] = ()  #: noexec, nosuid; no device opens in any mount, so nodev is always so
@@ -253,6 +254,21 @@ class DeviceNode:
         if not (self.path.startswith("/dev/") and is_path_in_container(self.path.removeprefix("/dev"))):
             raise ConfigError(f"device {self.path!r} is not below /dev; give a path such as /dev/fuse", field="path")
 
+    @classmethod
+    def parse(cls, text: str) -> DeviceNode:
+        """Return the device given as ``PATH=TYPE:MAJOR:MINOR[:MODE]``, the mode octal. Raises ConfigError."""
+        path, _, rest = text.partition("=")
+        kind, *numbers = rest.split(":")
+        try:
+            major, minor, mode = int(numbers[0]), int(numbers[1]), int("".join(numbers[2:]) or "666", 8)
+        except (IndexError, ValueError):
+            kind = ""
+        if kind not in ("c", "b") or len(numbers) > 3:
+            raise ConfigError(
+                f"device {text!r} is not of the form PATH=TYPE:MAJOR:MINOR[:MODE], such as /dev/fuse=c:10:229"
+            )
+        return cls(path=path, type="c" if kind == "c" else "b", major=major, minor=minor, mode=mode)
+
 
 @frozen(kw_only=True)
 class ContainerConfig:
@@ -261,8 +277,9 @@ class ContainerConfig:
     ``root_fs`` is a directory on the host, which is the container's root or a bundle with a directory ``rootfs/``; or
     a disk: an image file or block device with ext4, squashfs, erofs or xfs on it. It is attached read-only: the
     container's writes go to an overlay in the guest and are lost with the guest. With ``writable_root_fs`` they go to
-    the disk, which must not be used elsewhere meanwhile. A directory is never writable, because a guest could leave
-    set-user-id programs in it.
+    the disk or the directory itself, which nothing else should write to meanwhile. Such a directory is the root itself
+    and no bundle, and lies below one that no other user of the host can enter, because the guest chooses owners and
+    modes in it.
 
     The container ends with ``cmd``. ``cmd=["ls", "-l"]`` is the same as ``cmd=Cmd(["ls", "-l"])``.
 
@@ -286,8 +303,8 @@ class ContainerConfig:
     console: HostPath = ""  #: path of the terminal that it runs on
     mounts: Sequence[Mount] = ()  #: files and directories of the host in it
     read_only: bool = False  #: it cannot write to its root file system
-    writable_root_fs: bool = False  #: its writes go to the disk that is its root
-    overlay_size: Count = 0  #: MiB of its overlay, in the VM's memory; 0: half of that memory
+    writable_root_fs: bool = False  #: its writes go to the disk or directory that is its root
+    overlay_size: Count = 0  #: MiB of its overlay, in the VM's memory; 0: half of that memory, or of ``memory``
     memory: Count = 0  #: MiB for all of its processes; 0: limited by the VM only
     cpus: Cpus = 0.0  #: processors that its processes use together at most, such as 0.5; 0: limited by the VM only
     pids: Count = 0  #: most processes and threads; 0: limited by the VM only
@@ -341,7 +358,9 @@ class ContainerConfig:
         if self.root_fs:
             raise ConfigError(f"{what} has the image {self.image!r} and the rootfs {self.root_fs!r}; choose one")
         if self.writable_root_fs:
-            raise ConfigError(f"{what} has an image and writable_root_fs, which is for disks only; leave one out")
+            raise ConfigError(
+                f"{what} has an image, which all containers of it share, and writable_root_fs; leave one out"
+            )
         from vc_core.config.image import ImageReference  # containers without an image start sooner
 
         set_fields(self, image=str(ImageReference.parse(self.image)))

@@ -7,10 +7,10 @@ kept as a tuple. So what is made can be written to a file and read again, and th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
@@ -78,9 +78,12 @@ def check_fields(instance: DataclassInstance) -> None:
     Called first by ``__post_init__``. Raises ConfigError, which names the class, the field, the value and what to give.
     """
     cls = type(instance)
-    for name, wanted in field_types(cls).items():
+    owner = f"{cls.__name__}."
+    for name, default, keep in _keepers(cls):
         value = getattr(instance, name)
-        kept = _kept(wanted, value, f"{cls.__name__}.", name)
+        if value is default:
+            continue
+        kept = keep(value, owner, name)
         if kept is not value:
             set_fields(instance, **{name: kept})
 
@@ -91,31 +94,65 @@ def check_type(what: str, value: object, wanted: type) -> None:
         raise _refused(wanted, value, "", what)
 
 
-def _kept(wanted: Any, value: object, owner: str, name: str) -> object:
-    """Return a field's value, or an entry of it, as it is kept. Raises ConfigError.
+#: Returns a field's value, or an entry of it, as it is kept. Called with the value, and for errors with the class and
+#: the field, with the indexes that lead to the entry. Raises ConfigError.
+_Keep = Callable[[Any, str, str], object]
 
-    ``owner``: the class, for errors; ``name``: the field, with the indexes that lead to the entry.
+
+@lru_cache(maxsize=64)
+def _keepers(cls: type[DataclassInstance]) -> Sequence[tuple[str, object, _Keep]]:
+    """Return the name and the default of each field of a dataclass, and what keeps its values.
+
+    Made once for each class, because each command that a pod runs is checked several times. Defaults need no check.
     """
+    types = field_types(cls)
+    return tuple((one.name, one.default, _keeper(types[one.name])) for one in fields(cls))
+
+
+def _keeper(wanted: Any) -> _Keep:
+    """Return what keeps values of a type."""
     origin, parts = get_origin(wanted) or wanted, get_args(wanted)
-    if NoneType in parts and (inner := _optional(parts)) is not None and value is not None:
-        return _kept(inner, value, owner, name)
+    if NoneType in parts and (inner := _optional(parts)) is not None:
+        keep = _keeper(inner)
+        return lambda value, owner, name: None if value is None else keep(value, owner, name)
     if wanted is Any or (origin is Annotated and parts[0] is Any):
-        return value
+        return lambda value, owner, name: value
     if origin is Annotated and isinstance(parts[1], PathKind):
-        return _path(parts[1], value, owner, name)
+        return partial(_path, parts[1])
     if origin in LISTS:
-        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-            raise _refused(wanted, value, owner, name)
-        return tuple(_kept(parts[0], entry, owner, f"{name}[{index}]") for index, entry in enumerate(value))
+        return partial(_list, wanted, _keeper(parts[0]))
     if origin in MAPPINGS:
-        if not isinstance(value, Mapping):
-            raise _refused(wanted, value, owner, name)
-        return dict(value)
+        return partial(_mapping, wanted)
     if is_dataclass(wanted) and isinstance(wanted, type):
-        if not isinstance(value, wanted):
-            raise _refused(wanted, value, owner, name)
-        return value
-    return _scalar(wanted, value, owner, name)
+        return partial(_object, wanted)
+    if isinstance(wanted, type) and issubclass(wanted, Enum):
+        return partial(_member, wanted)
+    return partial(_scalar, wanted)
+
+
+def _list(wanted: Any, keep: _Keep, value: object, owner: str, name: str) -> Sequence[object]:
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise _refused(wanted, value, owner, name)
+    return tuple([keep(entry, owner, f"{name}[{index}]") for index, entry in enumerate(value)])
+
+
+def _mapping(wanted: Any, value: object, owner: str, name: str) -> Mapping[object, object]:
+    if not isinstance(value, Mapping):
+        raise _refused(wanted, value, owner, name)
+    return dict(value)
+
+
+def _object(wanted: type, value: object, owner: str, name: str) -> object:
+    if not isinstance(value, wanted):
+        raise _refused(wanted, value, owner, name)
+    return value
+
+
+def _member(wanted: type[Enum], value: object, owner: str, name: str) -> Enum:
+    try:
+        return wanted(value)
+    except ValueError:
+        raise _refused(wanted, value, owner, name) from None
 
 
 def _optional(parts: tuple[Any, ...]) -> Any:
@@ -132,12 +169,12 @@ def _path(kind: PathKind, value: object, owner: str, name: str) -> str:
 
 
 def _scalar(wanted: Any, value: object, owner: str, name: str) -> object:
-    try:
-        if isinstance(wanted, type) and issubclass(wanted, Enum):
-            return wanted(value)
-        kept: object = msgspec.convert(value, wanted)
-    except (ValueError, msgspec.ValidationError):
-        raise _refused(wanted, value, owner, name) from None
+    kept: object = value
+    if type(value) is not wanted:
+        try:
+            kept = msgspec.convert(value, wanted)
+        except (ValueError, msgspec.ValidationError):
+            raise _refused(wanted, value, owner, name) from None
     if isinstance(kept, str):
         check_text(f"{owner}{name}", kept, name)
     return kept

@@ -64,7 +64,8 @@ class ImageReference:
         registry, path = _registry_and_path(head + slash + last)
         if not _REGISTRY.fullmatch(registry) or not _PATH.fullmatch(path) or len(registry) + len(path) > _NAME_MAX:
             raise ConfigError(
-                f"image {quoted(text)} is not a name of an image; give [REGISTRY/]NAME[:TAG], in small letters"
+                f"image {quoted(text)} is not a name of an image; give [REGISTRY/]NAME[:TAG], in small letters "
+                "('virtc image import' gives a name to an archive or a layout of this host)"
             )
         return cls(f"{registry}/{path}", tag if tag or digest else _DEFAULT_TAG, digest)
 

@@ -86,6 +86,56 @@ class Route:
         return f"{self.destination}={self.gateway}" if self.gateway else self.destination
 
 
+@frozen
+class TapInterface:
+    """A further interface of a pod, connected by a tap device of the host."""
+
+    device: str  #: the host's tap device
+    addresses: Sequence[str] = ()  #: of the guest, with prefix length
+    routes: Sequence[Route] = ()  #: routes of the guest by this interface
+    mac: str = ""  #: of the guest's interface, such as 52:54:00:12:34:56; empty: derived from the pod's UUID
+    mtu: Count = 0  #: bytes; 0 for the default
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.device:
+            raise ConfigError("a further interface of the network has no tap device; name one", field="device")
+        _check_interface(self)
+
+    @classmethod
+    def parse(cls, text: str) -> TapInterface:
+        """Return the interface given as ``DEVICE[,address=ADDRESS/BITS][,route=ROUTE][,mac=MAC][,mtu=BYTES]``.
+
+        ``address`` and ``route`` can be repeated. Raises ConfigError.
+        """
+        device, *parts = text.split(",")
+        given: dict[str, list[str]] = {"address": [], "route": [], "mac": [], "mtu": []}
+        for part in parts:
+            key, equals, value = part.partition("=")
+            if not equals or key not in given or (key in ("mac", "mtu") and given[key]):
+                raise ConfigError(
+                    f"interface {text!r} has the part {part!r}; "
+                    "give DEVICE, then address=ADDRESS/BITS, route=NETWORK/BITS[=GATEWAY], and once mac= and mtu="
+                )
+            given[key].append(value)
+        mtu = "".join(given["mtu"])
+        if mtu and not re.fullmatch(r"\d+", mtu, re.ASCII):
+            raise ConfigError(f"interface {text!r} has the mtu {mtu!r}; give bytes, a whole number")
+        routes = [Route.parse(route) for route in given["route"]]
+        return cls(device, given["address"], routes, "".join(given["mac"]), int(mtu or 0))
+
+    def __str__(self) -> str:
+        return ",".join(
+            [
+                self.device,
+                *(f"address={one}" for one in self.addresses),
+                *(f"route={one}" for one in self.routes),
+                *([f"mac={self.mac}"] if self.mac else []),
+                *([f"mtu={self.mtu}"] if self.mtu else []),
+            ]
+        )
+
+
 @frozen(kw_only=True)
 class NetworkConfig:
     """The network of a pod; by default it has none."""
@@ -100,23 +150,20 @@ class NetworkConfig:
     dns: Sequence[str] = ()  #: addresses of name servers; mode user has one by default, unless restricted
     mac: str = ""  #: of the guest's interface, such as 52:54:00:12:34:56; empty: derived from the pod's UUID
     mtu: Count = 0  #: bytes; 0 for the default
+    interfaces: Sequence[TapInterface] = ()  #: further interfaces of the guest, eth1 and so on
 
     def __post_init__(self) -> None:
         check_fields(self)
         self._check_mode()
-        for index, address in enumerate(self.addresses):
-            _check_address("address", address, "ip_interface", f"addresses[{index}]")
+        _check_interface(self)
         for index, address in enumerate(self.dns):
             _check_address("name server", address, "ip_address", f"dns[{index}]")
         if self.gateway:
             _check_address("gateway", self.gateway, "ip_address", "gateway")
-        if self.mac and not _MAC.fullmatch(self.mac):
+        devices = [one for one in (self.device, *(one.device for one in self.interfaces)) if one]
+        if twice := next((one for one in devices if devices.count(one) > 1), ""):
             raise ConfigError(
-                f"mac of the network is {self.mac!r}; give a unicast address such as 52:54:00:12:34:56", field="mac"
-            )
-        if self.mtu and not 576 <= self.mtu <= 65535:
-            raise ConfigError(
-                f"mtu of the network is {self.mtu!r}; give 576 to 65535 bytes, or 0 for the default", field="mtu"
+                f"two interfaces of the network have the tap device {twice!r}; give each its own", field="interfaces"
             )
 
     def _check_mode(self) -> None:
@@ -129,15 +176,29 @@ class NetworkConfig:
             raise ConfigError(
                 "network mode tap needs a device; give the name of a tap device of the host", field="mode"
             )
-        if len(self.device.encode()) > _INTERFACE_NAME_MAX or re.search(r"[\s/]", self.device):
-            raise ConfigError(
-                f"network device {self.device!r} is not a name of an interface; "
-                f"give {_INTERFACE_NAME_MAX} bytes at most, without spaces and '/'",
-                field="device",
-            )
-        given = {"addresses", "gateway", "routes", "dns", "mac", "mtu"}
+        given = {"addresses", "gateway", "routes", "dns", "mac", "mtu", "interfaces"}
         if mode is NetworkMode.NONE and (set_ := sorted(name for name in given if getattr(self, name))):
             raise ConfigError(f"network mode none takes no {', '.join(set_)}; give mode user or tap", field=set_[0])
+
+
+def _check_interface(interface: TapInterface | NetworkConfig) -> None:
+    """Check what all interfaces have. Raises ConfigError."""
+    if len(interface.device.encode()) > _INTERFACE_NAME_MAX or re.search(r"[\s/]", interface.device):
+        raise ConfigError(
+            f"network device {interface.device!r} is not a name of an interface; "
+            f"give {_INTERFACE_NAME_MAX} bytes at most, without spaces and '/'",
+            field="device",
+        )
+    for index, address in enumerate(interface.addresses):
+        _check_address("address", address, "ip_interface", f"addresses[{index}]")
+    if interface.mac and not _MAC.fullmatch(interface.mac):
+        raise ConfigError(
+            f"mac of the network is {interface.mac!r}; give a unicast address such as 52:54:00:12:34:56", field="mac"
+        )
+    if interface.mtu and not 576 <= interface.mtu <= 65535:
+        raise ConfigError(
+            f"mtu of the network is {interface.mtu!r}; give 576 to 65535 bytes, or 0 for the default", field="mtu"
+        )
 
 
 def _check_address(what: str, text: str, form: str, field: str) -> None:

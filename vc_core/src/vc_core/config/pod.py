@@ -177,6 +177,7 @@ class PodConfig:
     sysctls: Mapping[str, str] = field(default_factory=dict)  #: parameters of the guest's kernel, as for sysctl(8)
     labels: Mapping[str, str] = field(default_factory=dict)  #: texts by which callers find the pod, by their keys
     writable_mounts: bool = False  #: containers that are added while it runs may have mounts that they write to
+    writable_roots: bool = False  #: containers that are added while it runs may write to the directories of their roots
     strict: bool | None = None  #: start only in a full jail; None: as the host's configuration file says
 
     def __post_init__(self) -> None:

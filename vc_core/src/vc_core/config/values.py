@@ -38,7 +38,8 @@ def check_text(what: str, text: str, field: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise ConfigError(
-            f"{what} is {quoted(text)}, which is not valid UTF-8; encode such data or use stdin", field=field
+            f"{what} is {quoted(text)}, which is not valid UTF-8; rename such a file, encode such data or use stdin",
+            field=field,
         ) from None
 
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from vc_core.driver.proxies import AgentProxy, HypervisorProxy
     from vc_core.driver.spawner import Spawner, SpawnTarget
     from vc_core.driver.terminal import TerminalSize
+    from vc_core.driver.users import host_user
     from vc_core.driver.vm_process import VMProcess
     from vc_core.frozen import frozen
     from vc_core.host_report import CheckOutcome, HostCheck
@@ -140,6 +141,7 @@ _HOMES = {
     "SpawnTarget": "driver.spawner",
     "Spawner": "driver.spawner",
     "VMProcess": "driver.vm_process",
+    "host_user": "driver.users",
     "frozen": "frozen",
     "CheckOutcome": "host_report",
     "ContainerUsage": "results",
@@ -224,6 +226,7 @@ __all__ = [
     "console_log",
     "frozen",
     "hookimpl",
+    "host_user",
     "initramfs",
     "open_regular",
     "read_options",

@@ -70,6 +70,7 @@ class AgentCapability(StrEnum):
     MOUNTS = "mounts"  #: containers can have mounts
     ADD_CONTAINER = "add-container"  #: containers can be started on a running pod
     DISKS = "disks"  #: root file systems can be disks
+    WRITABLE_ROOTS = "writable-roots"  #: containers can write to the directories that are their roots
     LIMITS = "limits"  #: containers have limits, chosen capabilities, and roots that cannot be written
     ISOLATION = "isolation"  #: containers can be isolated from the others of the pod
     MOUNT_OPTIONS = "mount-options"  #: mounts can be a tmpfs and have options, paths be covered, /dev/shm be the pod's
@@ -80,6 +81,7 @@ class AgentCapability(StrEnum):
     UPDATE = "update"  #: update_container works, and containers can have cpus
     PROCESS_LIMITS = "process-limits"  #: commands can have exact groups, and what else Cmd has after them
     SYSCTLS = "sysctls"  #: set_sysctls works
+    CLOCK = "clock"  #: set_clock works
     STATS = "stats"  #: stats works
     NETWORK = "network"  #: the pod's network is configured in the guest
     REATTACH = "reattach"  #: another process can take over with containers and exit codes intact
@@ -172,8 +174,9 @@ class GuestContainer:
     """A container as the agent sees it.
 
     ``root_fs`` is the path of the container's root below the pod's shared directory (".roots/65-7"); it is "" when the
-    root is a ``disk``. With ``writable_root_fs`` the container writes to that disk itself, else to an overlay. ``cmd``
-    is the command to run; ``terminal`` the size of the terminal that it runs on, None for no terminal.
+    root is a ``disk``. With ``writable_root_fs`` the container writes to that disk itself, or to the directory
+    ``root_fs``, which is then below ``PodContext.roots_dir``; else to an overlay. ``cmd`` is the command to run;
+    ``terminal`` the size of the terminal that it runs on, None for no terminal.
     """
 
     id: str
@@ -270,6 +273,14 @@ class Agent(ABC):
         """
         raise unsupported("agent", self, "set parameters of the guest's kernel")
 
+    async def set_clock(self, timeout: float) -> None:
+        """Set the guest's clock to the time of this host.
+
+        Called when a VM goes on that was paused. Only with Capability CLOCK. Raises AgentError; NotSupportedError by
+        default.
+        """
+        raise unsupported("agent", self, "set the guest's clock")
+
     @abstractmethod
     async def stop_pod(self, timeout: float) -> None:
         """Ask the guest to end all processes and power off. The core stops the VM afterwards in any case.
@@ -358,7 +369,8 @@ class Agent(ABC):
     async def remove_container(self, container_id: str, timeout: float) -> None:  # noqa: B027
         """Release what the guest holds for a container that has ended. By default there is nothing to release.
 
-        Called before such a container is started again or deleted, and after a start that failed. Raises AgentError.
+        Called before such a container is started again or deleted, and after a start that failed; again after a
+        process died before it recorded that, so that there is nothing to release is no error. Raises AgentError.
         """
 
     async def pause_container(self, container_id: str, timeout: float) -> None:

@@ -25,11 +25,17 @@ class Channel:
 
 @frozen
 class SharedDirectory:
-    """A host directory that the guest can mount by ``tag`` (at most 31 bytes)."""
+    """A host directory that the guest can mount by ``tag`` (at most 31 bytes).
+
+    ``owners``: what the guest makes there has the owners, modes and types on the host that the guest gives it, but for
+    set-user-id and set-group-id bits and devices; only for a writable one, and only with Capability OWNERS of the
+    hypervisor. Without it the hypervisor must keep owners and modes of such files off the host.
+    """
 
     tag: str
     host_path: Path
     read_only: bool = True
+    owners: bool = False
 
 
 @frozen
@@ -55,7 +61,10 @@ class BlockDevice:
 
 @frozen
 class NetworkInterface:
-    """The pod's network interface, ``eth0`` in the guest; ``mac`` is always given.
+    """A network interface of the pod; ``mac`` is always given.
+
+    In the guest they are ``eth0``, ``eth1`` and so on, in the order in which they are added to the VM. Only the first
+    can have a ``config`` with forwards, gateway and name servers; the others are on tap devices.
 
     ``addresses`` (each with its prefix length), ``gateway`` and ``dns`` are what the agent configures in the guest.
     When the device is added to a VM, they are those of ``config``, empty where the caller gave none;

@@ -25,10 +25,12 @@ class HypervisorCapability(StrEnum):
     PROCESS = "process"  #: the VM is a host process: it outlives its creator and gets a supervisor
     CHANNELS = "channels"  #: open_channel works
     SHARED_DIRECTORIES = "shared-directories"  #: SharedDirectory devices work
+    OWNERS = "owners"  #: and those with ``owners``
     PAUSE = "pause"  #: pause and resume work
     BLOCK_DEVICES = "block-devices"  #: BlockDevice devices and disk_location work
     HOTPLUG = "hotplug"  #: attach and detach work, for disks of a VM that runs
     NETWORK = "network"  #: NetworkInterface devices work
+    INTERFACES = "interfaces"  #: a VM can have several NetworkInterface devices
     GUEST_PORTS = "guest-ports"  #: GuestPort devices work
     DISCARD = "discard"  #: discard works; for VMs that a daemon starts, which the core cannot find itself
     TEMPLATES = "templates"  #: kind, use_template and save_template work
@@ -102,7 +104,9 @@ class Hypervisor(ABC):
 
         Called when a pod is stopped, and to clean up after any failure: it accepts every state, and ending an ended
         VM is no error. The agent has asked the guest before, where it could; the driver asks what runs the VM to end,
-        and kills it before the timeout.
+        and kills it before the timeout. When a start was interrupted before what :meth:`save` returns was on record, it
+        is called on a new object, made without ``saved``, after the core has killed the VM: a driver that makes
+        anything outside of ``run_dir`` then finds it by ``PodContext.uuid``.
         Raises HypervisorError when the VM has not ended, or when what prepare made cannot be removed.
         """
 

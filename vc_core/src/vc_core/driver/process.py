@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from vc_core.errors import HypervisorError
+
 #: The highest pid that Linux gives a process (PID_MAX_LIMIT in linux/threads.h); pid 1 is the host's init.
 _PID_MAX = 1 << 22
 
@@ -42,7 +44,7 @@ def _clock_offset() -> int:
     try:
         if Path("/proc/self/ns/time").readlink() != Path("/proc/self/ns/time_for_children").readlink():
             return 0
-        lines = Path("/proc/self/timens_offsets").read_text(encoding="ascii").splitlines()
+        lines = Path("/proc/self/timens_offsets").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0  # a kernel without time namespaces
     _, seconds, nanoseconds = next(line for line in lines if line.startswith("boottime")).split()
@@ -96,15 +98,19 @@ class ProcessIdentity:
         """Return a pidfd of this very process for the caller to close, or None if there is no such process any more.
 
         A zombie has one as well, because a process whose first thread has ended while others run looks the same; the
-        pidfd becomes readable once all threads have ended.
+        pidfd becomes readable once all threads have ended. Raises HypervisorError if this process may open none.
         """
+        if self.pid <= 1:
+            return None
         try:
             pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return None
+        except OSError as error:
+            raise HypervisorError(f"process {self.pid} cannot be watched: {error.strerror}") from error
         try:
             fields = stat_fields(self.pid)
-            same = self.pid > 1 and fields is not None and _start_time(fields) == self.start_time
+            same = fields is not None and _start_time(fields) == self.start_time
             if same and boot_id() == self.boot_id:
                 return pidfd
         except BaseException:
@@ -114,7 +120,10 @@ class ProcessIdentity:
         return None
 
     def send(self, signum: int) -> bool:
-        """Send a signal to this very process; return whether it was delivered."""
+        """Send a signal to this very process; return whether it was delivered.
+
+        Raises what :meth:`open_pidfd` raises.
+        """
         pidfd = self.open_pidfd()
         if pidfd is None:
             return False

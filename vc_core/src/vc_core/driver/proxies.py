@@ -198,6 +198,10 @@ class AgentProxy(Agent):
         """See :class:`Agent`."""
         await self.inner.set_sysctls(sysctls, timeout)
 
+    async def set_clock(self, timeout: float) -> None:
+        """See :class:`Agent`."""
+        await self.inner.set_clock(timeout)
+
     async def stop_pod(self, timeout: float) -> None:
         """See :class:`Agent`."""
         await self.inner.stop_pod(timeout)

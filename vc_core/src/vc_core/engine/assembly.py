@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vc_core.config.container import ContainerConfig
-from vc_core.config.network import NetworkMode
+from vc_core.config.network import NetworkConfig, NetworkMode
 from vc_core.config.pod import PodConfig
 from vc_core.driver.agent import Agent
 from vc_core.driver.context import PodContext
@@ -17,6 +17,7 @@ from vc_core.driver.devices import BlockDevice, Channel, Device, GuestPort, Netw
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.spawner import Spawner
+from vc_core.engine.demands import lacks_writable_roots
 from vc_core.engine.guest_image import guest_driver
 from vc_core.errors import ConfigError, DriverContractError, VCError
 from vc_core.host import sources
@@ -35,6 +36,7 @@ _NEEDED = (
     (NetworkInterface, HypervisorCapability.NETWORK, "a network"),
     (GuestPort, HypervisorCapability.GUEST_PORTS, "ports of the guest"),
 )
+_OWNERS = HypervisorCapability.OWNERS
 
 
 def load(plugins: Plugins, config: PodConfig, roots: Roots) -> None:
@@ -94,7 +96,7 @@ def devices_of(config: PodConfig, agent: Agent, pod: PodContext) -> list[Device]
         *agent.devices(),
         *(SharedDirectory(one.mount_tag, Path(one.host_path), one.read_only) for one in config.volumes),
         *(Channel(one.id, one.name, Path(one.host_path)) for one in config.sockets),
-        *([_interface(config, pod)] if config.network.mode is not NetworkMode.NONE else []),
+        *_interfaces(config.network, pod),
     ]
 
 
@@ -113,15 +115,37 @@ def root_disk(container: ContainerConfig, root: Source) -> BlockDevice | None:
     return BlockDevice(disk_id(container.id), root.path, not container.writable_root_fs, root.fd)
 
 
+def writes_roots(config: PodConfig, opened: PodSources) -> bool:
+    """Return whether a container of a pod writes to the directory that is its root."""
+    every = zip(config.containers, opened.containers, strict=True)
+    return any(container.writable_root_fs and not one.root.fstype for container, one in every)
+
+
 def disk_id(container_id: str) -> str:
     """Return the id that a container's root has as a disk of the VM."""
     return f"root-{container_id}"
 
 
-def _interface(config: PodConfig, pod: PodContext) -> NetworkInterface:
+def _interfaces(network: NetworkConfig, pod: PodContext) -> Iterator[NetworkInterface]:
+    """Return the interfaces of a pod in their order in the guest."""
+    if network.mode is NetworkMode.NONE:
+        return
+    further = (
+        NetworkConfig(
+            mode=NetworkMode.TAP,
+            device=one.device,
+            addresses=one.addresses,
+            routes=one.routes,
+            mac=one.mac,
+            mtu=one.mtu,
+        )
+        for one in network.interfaces
+    )
     # 52:54:00 is the prefix that QEMU and libvirt give to virtual machines; the rest differs between pods of a host.
-    own = hashlib.sha256(pod.uuid.encode()).hexdigest()
-    return NetworkInterface.of(config.network, config.network.mac or f"52:54:00:{own[:2]}:{own[2:4]}:{own[4:6]}")
+    own = int.from_bytes(hashlib.sha256(pod.uuid.encode()).digest()[:3], "big")
+    for number, config in enumerate((network, *further)):
+        derived = bytes.fromhex("525400") + ((own + number) % 2**24).to_bytes(3, "big")
+        yield NetworkInterface.of(config, config.mac or derived.hex(":"))
 
 
 def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
@@ -130,9 +154,12 @@ def check(plugins: Plugins, config: PodConfig, roots: Roots) -> bool:
     It does if its VM is a process.
     Raises ConfigError, DriverError.
     """
-    pod = PodContext.of(config, roots.pod_run_dir(config.id))
+    writers = [one.id for one in config.containers if one.writable_root_fs and Path(one.root_fs).is_dir()]
+    pod = PodContext.of(config, roots.pod_run_dir(config.id), writes_roots=bool(writers))
     hypervisor, agent = make_drivers(plugins, config, pod)
     devices = devices_of(config, agent, pod)
+    if writers and not any(isinstance(device, SharedDirectory) and device.owners for device in devices):
+        raise lacks_writable_roots(writers[0])
     _check_devices(config, hypervisor, devices)
     if config.hypervisor_config.guest_options:
         plugins.guest(guest_driver(plugins, config)).config(config.hypervisor_config.guest_options)
@@ -153,7 +180,22 @@ def _check_devices(config: PodConfig, hypervisor: Hypervisor, wanted: Iterable[D
 
     A driver may derive its own classes from those of ``vc_core.driver.devices``.
     """
+    wanted = list(wanted)
+    if (
+        sum(isinstance(device, NetworkInterface) for device in wanted) > 1
+        and HypervisorCapability.INTERFACES not in hypervisor.capabilities
+    ):
+        raise ConfigError(
+            f"the pod has several network interfaces, and hypervisor {config.hypervisor_type!r} gives a VM one; "
+            "leave the further ones out, or choose another hypervisor"
+        )
     for device in wanted:
+        if isinstance(device, SharedDirectory) and device.owners and _OWNERS not in hypervisor.capabilities:
+            raise ConfigError(
+                f"the pod has writable_root_fs with a directory, or writable_roots, and hypervisor "
+                f"{config.hypervisor_type!r} cannot keep what a guest writes there off the host's users; leave it out, "
+                "or choose another hypervisor"
+            )
         needed, what = next(((needed, what) for kind, needed, what in _NEEDED if isinstance(device, kind)), (None, ""))
         if needed is None:
             raise DriverContractError(

@@ -28,7 +28,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.commands import completed
-from vc_core.engine.demands import check_command, check_container, check_freeze, confinement
+from vc_core.engine.demands import check_command, check_container, check_freeze, check_writable_root, confinement
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO, SharedInput
@@ -41,6 +41,12 @@ from vc_core.states import State
 from vc_core.store.events import OUT_OF_MEMORY
 from vc_core.store.roots import Roots
 
+#: Seconds for the guest to be asked to kill a container whose pod is being stopped; the VM is stopped next.
+_KILL_TIMEOUT = 1.0
+
+#: Turns of the event loop from an agent's report of an end to its record, and some more.
+_TURNS = 30
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +57,20 @@ class _Running:
     process: GuestProcessId
     io: ClosableIO
     watch: asyncio.Task[None]
+
+
+@frozen
+class SharedDirectories:
+    """The directories that a pod shares with its guest; None for those that it does not have."""
+
+    read_only: Path | None = None
+    writable: Path | None = None  #: for mounts
+    roots: Path | None = None  #: for root file systems that containers write to
+
+    @property
+    def all(self) -> list[Path]:
+        """Those that there are."""
+        return list(filter(None, (self.read_only, self.writable, self.roots)))
 
 
 @frozen
@@ -67,23 +87,27 @@ class Attachment:
 class Containers:
     """The running containers of one pod.
 
-    Made with the engine, and anew at each start and takeover. ``share_dir`` and ``writable_dir`` are the pod's shared
-    directories, None where nothing is shared. No guest sees ``roots``. ``spawn`` runs a task until the engine closes.
+    Made with the engine, and anew at each start and takeover. ``shared`` are the pod's shared directories. No guest
+    sees ``roots``. ``spawn`` runs a task until the engine closes.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         roots: Roots,
-        share_dir: Path | None,
-        writable_dir: Path | None,
+        shared: SharedDirectories,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
-        self._ledger, self._share_dir, self._writable_dir, self._spawn = ledger, share_dir, writable_dir, spawn
+        self._ledger, self._shared, self._spawn = ledger, shared, spawn
         self._roots = roots
         self._running: dict[str, _Running] = {}
         #: True while the pod is taken down: containers that end meanwhile did not end by themselves.
         self.stopping = False
+
+    @property
+    def writes_roots(self) -> bool:
+        """Whether containers can write to the directories that are their roots."""
+        return self._shared.roots is not None
 
     async def start(
         self,
@@ -139,13 +163,13 @@ class Containers:
                 ended_at=None,
                 process=process.process_id,
                 terminal=terminal is not None,
-                open_input=isinstance(io, LoggedIO) and io.has_input,
+                open_input=io.has_input,
             )
         except BaseException:
             io.close()
             await finish(self._undo_start(machine, config.id, process))
             raise
-        self._watch(agent, config.id, process, io)
+        self._watch(machine, config.id, process, io)
 
     async def _undo_start(self, machine: Machine, container_id: str, process: GuestProcessId | None) -> None:
         """Leave nothing of a start that failed. What cannot be undone stays until the pod ends: the failure counts."""
@@ -181,7 +205,7 @@ class Containers:
             io.close()
             raise
         else:
-            self._watch(machine.agent, container_id, process, io)
+            self._watch(machine, container_id, process, io)
 
     async def stop(self, machine: Machine, container_id: str, patience: float) -> None:
         """End a running container: its stop signal, and SIGKILL after ``patience`` seconds, or at once if that is 0.
@@ -221,16 +245,26 @@ class Containers:
         return signals.number(self._ledger.container_config(container_id).stop_signal or SIGTERM)
 
     async def ask_to_end(self, machine: Machine, patience: float) -> None:
-        """Send their stop signals to the containers whose guest would send them another, and wait for their ends.
+        """Send all commands SIGTERM and all containers their stop signals, and SIGKILL to those that do not end.
 
-        Called before the guest is asked to stop, which sends SIGTERM to all. Returns after ``patience`` seconds.
+        Called before the guest is asked to stop, which ends what is left at once or soon, whatever it is doing. Returns
+        about ``patience`` seconds later at most.
         """
-        asked = {name: one.watch for name, one in self._running.items() if self._stop_signal(name) != SIGTERM}
-        for name in asked:
+        watches, asked = {name: one.watch for name, one in self._running.items()}, False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await machine.end_commands()
+                for name in watches:
+                    with suppress(VCError):
+                        if self._ledger.container(name).state is State.PAUSED:
+                            await self.resume(machine, name)
+                        await machine.agent.signal_container(name, self._stop_signal(name), AGENT_TIMEOUT)
+                asked = True
+                if watches:
+                    await asyncio.wait(watches.values())
+        for name in [name for name, watch in watches.items() if asked and not watch.done()]:
             with suppress(VCError):
-                await machine.agent.signal_container(name, self._stop_signal(name), AGENT_TIMEOUT)
-        if asked:
-            await asyncio.wait(asked.values(), timeout=patience)
+                await machine.agent.signal_container(name, SIGKILL, _KILL_TIMEOUT)
 
     async def wait(self, container_id: str) -> None:
         """Return when a container does not run (any more)."""
@@ -257,6 +291,14 @@ class Containers:
             await asyncio.gather(*watches, return_exceptions=True)
         self.close()
 
+    async def settle(self) -> None:
+        """Record the ends of containers that the agent reports at once, as of one that was just killed.
+
+        Called before an engine ends after which no supervisor stays, which would record them later.
+        """
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
     def close(self) -> None:
         """Release the streams."""
         for running in self._running.values():
@@ -280,9 +322,8 @@ class Containers:
 
     def unshare(self, container_id: str) -> None:
         """Unbind what a container was given of the host's files. Raises StorageError."""
-        for directory in (self._share_dir, self._writable_dir):
-            if directory is not None:
-                share.unbind(directory, container_id)
+        for directory in self._shared.all:
+            share.unbind(directory, container_id)
 
     def _streams(
         self, config: ContainerConfig, attachment: Attachment | None
@@ -297,7 +338,7 @@ class Containers:
         self, machine: Machine, config: ContainerConfig, stack: ExitStack
     ) -> ContainerSources | None:
         """Return the sources of a container, open until ``stack`` closes; None where nothing is shared."""
-        if self._share_dir is None:
+        if self._shared.read_only is None:
             return None
         plugged = HypervisorCapability.HOTPLUG not in machine.hypervisor.capabilities
         # On a thread, because their file servers may be slow.
@@ -309,13 +350,21 @@ class Containers:
         self, machine: Machine, config: ContainerConfig, opened: ContainerSources | None
     ) -> tuple[str, GuestDisk | None]:
         """Share a container's root with the guest; return its place below the shared directory, or else its disk."""
-        if self._share_dir is None or opened is None:
+        if self._shared.read_only is None or opened is None:
             return config.root_fs, None
         root = opened.root
         disk = root_disk(config, root)
         if disk is None:
-            users = machine.hypervisor.user_namespace()
-            return share.bind_root(self._share_dir, config.id, root, users), None
+            users, directory = machine.hypervisor.user_namespace(), self._shared.read_only
+            if config.writable_root_fs:
+                check_writable_root(machine.agent, config.id)
+                if self._shared.roots is None:
+                    raise NotSupportedError(
+                        f"container {config.id!r} wants to write to {root.given!r}, its root, but its pod was started "
+                        "without writable roots; stop and start the pod, or make it with writable_roots"
+                    )
+                directory = self._shared.roots
+            return share.bind_root(directory, config.id, root, users, not config.writable_root_fs), None
         if AgentCapability.DISKS not in machine.agent.capabilities:
             raise NotSupportedError(
                 f"rootfs of container {config.id!r} is the disk {config.root_fs!r}, and the agent of its pod can use "
@@ -369,31 +418,30 @@ class Containers:
         every: Sequence[Source | None] = opened.mounts if opened else [None] * len(config.mounts)
         for number, (mount, source) in enumerate(zip(config.mounts, every, strict=True)):
             if mount.type == "tmpfs":
-                shared.append(
-                    GuestMount("", mount.target, False, "tmpfs", mount.size, mount.mode, tuple(mount.options))
-                )
+                size = mount.size or (config.memory and max(1, config.memory // 4))
+                shared.append(GuestMount("", mount.target, False, "tmpfs", size, mount.mode, tuple(mount.options)))
                 continue
-            directory = self._share_dir if mount.read_only else self._writable_dir
+            directory = self._shared.read_only if mount.read_only else self._shared.writable
             if directory is None or source is None:
                 raise NotSupportedError(
                     f"container {config.id!r} wants to write to {mount.source!r}, but its pod was started without "
                     "writable mounts; stop and start the pod, or make it with writable_mounts"
                 )
-            place, users = f"{config.id}/mounts/{number}", machine.hypervisor.user_namespace()
-            share.bind_into(directory, place, source, mount.read_only, users)
+            users = machine.hypervisor.user_namespace()
+            place = share.bind_mount(directory, config.id, number, source, mount.read_only, users)
             shared.append(GuestMount(place, mount.target, mount.read_only, options=tuple(mount.options)))
         return tuple(shared)
 
-    def _watch(self, agent: Agent, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:
-        watch = self._spawn(self._wait_end(agent, container_id, process, io))
+    def _watch(self, machine: Machine, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:
+        watch = self._spawn(self._wait_end(machine, container_id, process, io))
         self._running[container_id] = _Running(process, io, watch)
 
-    async def _wait_end(self, agent: Agent, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:
+    async def _wait_end(self, machine: Machine, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:
         code: int | None = None
         try:
-            code = await agent.wait(process)
+            code = await machine.while_alive(machine.agent.wait(process))
             failpoints.reach("engine.container.ended")
-            reason = await self._why_killed(agent, container_id) if code == 128 + SIGKILL else ""
+            reason = await self._why_killed(machine.agent, container_id) if code == 128 + SIGKILL else ""
         except VCError as error:
             reason = "the pod was stopped" if self.stopping else str(error)
         try:

@@ -41,6 +41,9 @@ def confinement(agent: Agent, config: ContainerConfig) -> Confinement:
         )
     if lacking:
         raise _lacks(f"container {config.id!r}", lacking)
+    if config.memory and not config.overlay_size:
+        # What fills memory that cannot be freed must leave room: a container without any only waits for it.
+        wanted["overlay_size"] = max(1, config.memory // 2)
     return Confinement(**wanted)
 
 
@@ -62,6 +65,20 @@ def check_container(agent: Agent, config: ContainerConfig, shm_size: int) -> Non
             raise _lacks(f"the mount on {mount.target!r} of container {config.id!r}", list(lacking))
     if shm_size:
         raise _lacks(f"the pod of container {config.id!r}", ["shm_size"])
+
+
+def check_writable_root(agent: Agent, container_id: str) -> None:
+    """Raise NotSupportedError if the agent lets no container write to the directory that is its root."""
+    if AgentCapability.WRITABLE_ROOTS not in agent.capabilities:
+        raise lacks_writable_roots(container_id)
+
+
+def lacks_writable_roots(container_id: str) -> NotSupportedError:
+    """Return the error for a container whose agent lets none write to the directory that is its root."""
+    return NotSupportedError(
+        f"container {container_id!r} has writable_root_fs, and the agent of its pod lets no container write to the "
+        "directory that is its root; leave it out, or mount a directory for what must last"
+    )
 
 
 def check_command(agent: Agent, what: str, cmd: Cmd) -> None:

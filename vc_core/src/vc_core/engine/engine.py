@@ -28,7 +28,15 @@ from vc_core.engine.logs import ContainerLog
 from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, SIGPIPE, VM_TIMEOUT, Machine, finish
 from vc_core.engine.runtime import Runtime
 from vc_core.engine.streams import SharedInput
-from vc_core.errors import AgentError, CommandError, NotSupportedError, StateError, StorageError, VCError
+from vc_core.errors import (
+    AgentError,
+    CommandError,
+    NotSupportedError,
+    StateError,
+    StorageError,
+    VCError,
+    sentence,
+)
 from vc_core.host import sources
 from vc_core.host.usage import usage_of
 from vc_core.results import ContainerUsage, PodUsage
@@ -102,12 +110,22 @@ class Engine:
                     return
 
     async def aclose(self) -> None:
-        """Release drivers, streams and tasks; VM and containers run on. Raises StorageError when all is released."""
+        """Release drivers, streams and tasks; VM and containers run on. Raises StorageError when all is released.
+
+        If the disk refuses to record that the VM of a supervisor has ended, a process is left that does it later.
+        """
+        machine = self._runtime.machine
         try:
-            machine = self._runtime.machine
             if machine is not None and not self.record.supervised:
+                await self._runtime.containers.settle()
                 self._ledger.commit(**machine.saved())
             self._ledger.flush()
+        except StorageError:
+            if machine is None and self.record.supervised:
+                from vc_core.engine import unwritten  # seldom needed
+
+                unwritten.write_later(self._store, self._ledger.on_disk, self.record)
+            raise
         finally:
             await self._runtime.aclose()
 
@@ -195,9 +213,10 @@ class Engine:
                 usual = FORCED_STOP_TIMEOUT if force else STOP_TIMEOUT
                 ask_guest = not force and await self._runtime.wake_guest()
                 await self._runtime.take_down(usual if timeout is None else timeout, ask_guest)
-            except VCError as error:
+            except (VCError, OSError) as error:
                 with suppress(StorageError):
-                    self._ledger.commit(state=State.FAILED, reason=f"it could not be stopped: {error}", intent="")
+                    reason = sentence(f"it could not be stopped: {error}")
+                    self._ledger.commit(state=State.FAILED, reason=reason, intent="")
                 raise
             failpoints.reach("engine.stop.taken_down")
             with self._ledger.tolerating("that it was stopped"):

@@ -105,6 +105,11 @@ class Ledger:
         if self.record is not self._written:
             self._commit(self.record)
 
+    @property
+    def on_disk(self) -> PodRecord:
+        """The pod's record as it is on disk."""
+        return self._written
+
     def _note(self, record: PodRecord) -> None:
         """Record a fact that holds even if it cannot be written: memory has it in any case. Raises StorageError."""
         self.record = self._with_time(record)

@@ -39,10 +39,13 @@ async def discard(plugins: Plugins, config: PodConfig, pod: PodContext) -> None:
         await hypervisor.aclose()
 
 
-async def remove_remains(plugins: Plugins, config: PodConfig, pod: PodContext, saved: Mapping[str, object]) -> None:
+async def remove_remains(
+    plugins: Plugins, config: PodConfig, pod: PodContext, saved: Mapping[str, object] | None
+) -> None:
     """Let the pod's hypervisor remove what a VM whose processes have ended left, such as control groups.
 
-    ``saved``: what the pod's record has of that VM. Raises ConfigError, DriverError, HypervisorError.
+    ``saved``: what the pod's record has of that VM, None for one that an interrupted start did not record. Raises
+    ConfigError, DriverError, HypervisorError.
     """
     hypervisor = assembly.make_hypervisor(plugins, config, pod, saved)
     try:
@@ -64,8 +67,7 @@ def main(pod_id: str) -> None:
 
         async def work() -> None:
             await discard(plugins, config, pod)
-            if saved := _saved(store, pod_id):
-                await remove_remains(plugins, config, pod, saved)
+            await remove_remains(plugins, config, pod, _saved(store, pod_id))
 
         event_loop.run(work(), event_loop.Watchdog(_fail))
     except VCError as error:
@@ -74,7 +76,7 @@ def main(pod_id: str) -> None:
 
 
 def _saved(store: Store, pod_id: str) -> Mapping[str, object] | None:
-    """Return what the record has of the VM; None for a record that is broken."""
+    """Return what the record has of the VM; None for one that is not recorded, and for a record that is broken."""
     with suppress(StorageError):
         return store.read(pod_id).saved_hypervisor
     return None

@@ -70,16 +70,19 @@ class Machine:
 
     def __init__(self, ledger: Ledger, hypervisor: Hypervisor, agent: Agent) -> None:
         self._ledger, self.hypervisor, self.agent = ledger, hypervisor, agent
-        self._interface: NetworkInterface | None = None
+        self._interfaces: list[NetworkInterface] = []
         #: The kind of the template of which the VM is a clone, "" for a VM that booted.
         self.template = ""
+        #: Held while a command starts. The others wait, so that each has all of its time, however many start at once.
+        self._start_turn = asyncio.Lock()
+        self._commands: set[GuestProcessId] = set()
         self._vm_exit: asyncio.Future[VMExit] = asyncio.get_running_loop().create_future()
 
     def add_devices(self, devices: Sequence[Device]) -> None:
         """Give the VM that is to be made its devices, those of its agent among them. Raises ConfigError."""
         for device in devices:
             self.hypervisor.add_device(device)
-        self._interface = next((device for device in devices if isinstance(device, NetworkInterface)), None)
+        self._interfaces = [device for device in devices if isinstance(device, NetworkInterface)]
 
     async def kind(self) -> str:
         """Return what the VM has in common with those that can be clones of the same template; "" if it cannot be one.
@@ -153,7 +156,7 @@ class Machine:
             await self.while_alive(reach(self.hypervisor.open_channel, timeout))
         except AgentError as error:
             console = self._console_tail() or "; the guest's console is empty"
-            raise type(error)(f"the guest of {self._ledger.name} did not get ready: {error}{console}") from error
+            raise type(error)(f"the guest did not get ready: {error}{console}") from error
 
     async def reconnect(self, timeout: float) -> None:
         """Reach the agent in a guest that runs, within ``timeout`` seconds. Raises AgentError, HypervisorError."""
@@ -165,11 +168,7 @@ class Machine:
         ``pod_root``: where the pod's own root lies below the shared directory, "" when it has none.
         Raises NotSupportedError, AgentError, VMStartError.
         """
-        network = (
-            None
-            if self._interface is None
-            else guest_network(self.hypervisor, self._interface, clone=bool(self.template))
-        )
+        network = guest_network(self.hypervisor, self._interfaces, clone=bool(self.template))
         if network is not None and AgentCapability.NETWORK not in self.agent.capabilities:
             raise NotSupportedError(
                 f"{self._ledger.name} has a network, which its agent {self._ledger.record.agent!r} cannot configure in "
@@ -196,8 +195,9 @@ class Machine:
         Raises CommandError and other AgentErrors, NotSupportedError, HypervisorError when the VM ends first.
         """
         check_command(self.agent, "the command", cmd)
-        starting = self.agent.exec(container_id, completed(cmd), io, AGENT_TIMEOUT, terminal)
-        return await self._finish(starting, on_started)
+        return await self._finish(
+            lambda: self.agent.exec(container_id, completed(cmd), io, AGENT_TIMEOUT, terminal), on_started
+        )
 
     async def copy(
         self,
@@ -217,14 +217,20 @@ class Machine:
                 f"the agent {agent!r} of {self._ledger.name} cannot copy files; mount a directory, or "
                 "execute a program such as tar in the container"
             )
-        return await self._finish(self.agent.copy(container_id, copy, io, AGENT_TIMEOUT), on_started)
+        return await self._finish(lambda: self.agent.copy(container_id, copy, io, AGENT_TIMEOUT), on_started)
 
     async def _finish(
-        self, starting: Awaitable[GuestProcessId], on_started: Callable[[GuestProcessId], None] | None
+        self, start: Callable[[], Awaitable[GuestProcessId]], on_started: Callable[[GuestProcessId], None] | None
     ) -> int:
         """Start a further process, and return its exit code. Cancelling kills it."""
-        process = await self.while_alive(starting)
+
+        async def start_in_turn() -> GuestProcessId:
+            async with self._start_turn:
+                return await start()
+
+        process = await self.while_alive(start_in_turn())
         failpoints.reach("engine.exec.started")
+        self._commands.add(process)
         try:
             if on_started is not None:
                 on_started(process)
@@ -233,6 +239,14 @@ class Machine:
             with suppress(VCError):
                 await finish(self.agent.signal(process, SIGKILL, AGENT_TIMEOUT))
             raise
+        finally:
+            self._commands.discard(process)
+
+    async def end_commands(self) -> None:
+        """Send SIGTERM to the commands that run. Called before their containers are ended, whose ends kill them."""
+        for process in list(self._commands):
+            with suppress(VCError):
+                await self.agent.signal(process, SIGTERM, AGENT_TIMEOUT)
 
     async def wait(self) -> VMExit:
         """Return how the VM ended, once it has. Called once; :meth:`while_alive` relies on it."""
@@ -286,6 +300,17 @@ class Machine:
     async def resume(self) -> None:
         """Start the VM's CPUs again; no error if they run. Raises HypervisorError."""
         await self.while_alive(self.hypervisor.resume())
+
+    async def set_clock(self) -> None:
+        """Set the guest's clock, which stood still, if the agent can. Called after :meth:`resume`.
+
+        A failure is only logged.
+        """
+        if AgentCapability.CLOCK in self.agent.capabilities:
+            try:
+                await self.while_alive(self.agent.set_clock(AGENT_TIMEOUT))
+            except VCError as error:
+                _log.warning("pod %s: its clock is behind: %s", self._ledger.record.id, error)
 
     async def take_down(self, timeout: float, ask_guest: bool) -> None:
         """End guest and VM within about ``timeout`` seconds. With ``ask_guest`` the guest may end by itself first.

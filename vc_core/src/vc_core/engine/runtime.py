@@ -18,7 +18,7 @@ from vc_core.driver.devices import Device
 from vc_core.driver.guest import Progress
 from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine import assembly, guest_image, leftovers, templates
-from vc_core.engine.containers import Attachment, Containers
+from vc_core.engine.containers import Attachment, Containers, SharedDirectories
 from vc_core.engine.ledger import Ledger
 from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine
 from vc_core.errors import (
@@ -77,13 +77,19 @@ class Runtime:
         self.guest_reached.set()
         self.containers = self._no_containers()
 
-    def _no_containers(self, writable_dir: Path | None = None) -> Containers:
-        return Containers(self._ledger, self._roots, self._share_dir, writable_dir, self._spawn)
+    def _no_containers(self, writable_dir: Path | None = None, roots_dir: Path | None = None) -> Containers:
+        shared = SharedDirectories(self._share_dir, writable_dir, roots_dir)
+        return Containers(self._ledger, self._roots, shared, self._spawn)
 
     @property
     def _share_dir(self) -> Path | None:
         """The directory shared with the guest; None where no process could share it."""
         return self._run_dir / "share" if self._ledger.record.supervised else None
+
+    @property
+    def _roots_dir(self) -> Path:
+        """The directory of root file systems that containers write to, which there may be."""
+        return self._run_dir / "roots"
 
     @property
     def _mount_namespace(self) -> Path | None:
@@ -143,7 +149,7 @@ class Runtime:
         """Return a machine with its devices, whose VM is not made yet. Sources are open until ``stack`` closes."""
         config = self._ledger.config
         pod = await self._make_context(progress, opened)
-        self.containers = self._no_containers(pod.writable_dir)
+        self.containers = self._no_containers(pod.writable_dir, pod.roots_dir)
         machine = self._make_machine(pod)
         devices = await self._bind_volumes(assembly.devices_of(config, machine.agent, pod), stack)
         discards = HypervisorCapability.DISCARD in machine.hypervisor.capabilities
@@ -200,7 +206,10 @@ class Runtime:
     async def _make_template(self, kind: str) -> None:
         """Let a process of its own make the template that was missing."""
         if await asyncio.to_thread(self._templates.may_be_made, kind):
-            await asyncio.to_thread(templates.make_behind, self._ledger.config, kind, self._roots)
+            config = self._ledger.config
+            if self.containers.writes_roots:  # which no other process can see in the configuration alone
+                config = replace(config, writable_roots=True)
+            await asyncio.to_thread(templates.make_behind, config, kind, self._roots)
 
     async def _open_sources(self, stack: ExitStack) -> PodSources | None:
         """Return the sources of the pod, None where no process could share them. Raises ConfigError."""
@@ -236,8 +245,9 @@ class Runtime:
             return PodContext.of(config, self._run_dir)
         with trace.span("find the guest"):
             boot = await guest_image.resolve(self._plugins, config, self._roots.cache, progress)
-        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace, opened.shared)
-        for directory in filter(None, (self._share_dir, pod.writable_dir)):
+        writes_roots = assembly.writes_roots(config, opened)
+        pod = PodContext.of(config, self._run_dir, boot, self._mount_namespace, opened.shared, writes_roots)
+        for directory in filter(None, (self._share_dir, pod.writable_dir, pod.roots_dir)):
             share.make_shared_dir(directory)
             failpoints.reach("engine.start.shared")
         return pod
@@ -281,6 +291,7 @@ class Runtime:
         failpoints.reach("engine.resume.resumed")
         if not self.guest_reached.is_set():
             await self._reach_guest(machine)
+        await machine.set_clock()
         self._ledger.commit(state=move(self._ledger.name, self._ledger.record.state, State.RUNNING))
 
     async def wake_guest(self) -> bool:
@@ -296,12 +307,13 @@ class Runtime:
 
     # -- end -------------------------------------------------------------------------------------------------------
 
-    async def take_down(self, timeout: float, ask_guest: bool) -> None:
+    async def take_down(self, timeout: float, ask_guest: bool, ended: bool = False) -> None:
         """End guest and VM, if there are any, and release all that ends with them.
 
-        ``timeout``: seconds, about. Raises HypervisorError, StorageError; this may then be called again.
+        ``timeout``: seconds, about. ``ended``: the VM has ended by itself. Raises HypervisorError, StorageError; this
+        may then be called again.
         """
-        self.containers.stopping = True
+        self.containers.stopping = not ended
         try:
             if self.machine is not None:
                 began = time.monotonic()
@@ -346,7 +358,7 @@ class Runtime:
             if self.machine is not machine:
                 return  # an operation took it down
             try:
-                await self.take_down(VM_TIMEOUT, ask_guest=False)
+                await self.take_down(VM_TIMEOUT, ask_guest=False, ended=True)
             except VCError as error:
                 _log.error("cleaning up after the VM of pod %s: %s", self._ledger.record.id, error)
             with self._ledger.tolerating("that its VM ended"):
@@ -401,9 +413,12 @@ class Runtime:
             await self._take_over()
 
     async def _take_over(self) -> None:
-        record, writable = self._ledger.record, self._run_dir / "writable"
-        self.containers = self._no_containers(writable if share.is_shared_dir(writable) else None)
-        pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
+        record = self._ledger.record
+        made = [path if share.is_shared_dir(path) else None for path in (self._run_dir / "writable", self._roots_dir)]
+        self.containers = self._no_containers(*made)
+        pod = PodContext.of(
+            self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace, writes_roots=made[1] is not None
+        )
         machine = self._make_machine(pod, record.saved_hypervisor, record.saved_agent)
         if record.supervised:
             self._spawn(self._watch_vm(machine))
@@ -443,7 +458,8 @@ class Runtime:
     async def _discard_remains(self) -> None:
         """Let the driver remove what a VM left beside its processes, which have ended. What it cannot remove stays."""
         record = self._ledger.record
-        if not record.saved_hypervisor:
+        unrecorded = record.supervised and record.intent == "start" and not record.discards
+        if not record.saved_hypervisor and not unrecorded:
             return
         pod = PodContext.of(self._ledger.config, self._run_dir, mount_namespace=self._mount_namespace)
         try:

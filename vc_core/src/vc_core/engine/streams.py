@@ -12,10 +12,11 @@ import tty
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from vc_core.driver.agent import ProcessIO
 from vc_core.engine.logs import ContainerLog
-from vc_core.errors import ConfigError
+from vc_core.errors import ConfigError, VCError
 
 #: Most bytes that one read takes (ProcessIO.read_stdin allows no more).
 CHUNK = 64 * 1024
@@ -90,29 +91,27 @@ class FdWriter:
 
 
 class _End:
-    """A descriptor, prepared for an event loop without a change to the open file description that the caller shares."""
+    """A descriptor, prepared for an event loop without a change to the open file description that the caller shares.
+
+    Making one closes the descriptor if it fails. Raises ConfigError for what is no stream, OSError.
+    """
 
     def __init__(self, fd: int, mode: int) -> None:
         self.socket: socket.socket | None = None
-        kind = os.fstat(fd).st_mode
-        self.is_file = stat.S_ISREG(kind)
-        if stat.S_ISSOCK(kind):
-            self.socket = socket.socket(fileno=fd)
-        elif stat.S_ISFIFO(kind) or os.isatty(fd):
-            # O_NONBLOCK belongs to the open file description, which the caller shares: so open the file anew.
-            try:
-                reopened = os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            except PermissionError as error:
-                os.close(fd)
-                raise ConfigError("a stream is a pipe or terminal that this user may not open") from error
-            except OSError:
-                reopened = -1  # ENXIO: the reader of the pipe has gone
-            os.close(fd)
-            fd = reopened
-        elif not self.is_file:
-            os.close(fd)
-            raise ConfigError("a stream must be a pipe, a socket, a terminal or a regular file")
         self.fd = fd
+        try:
+            kind = os.fstat(fd).st_mode
+            self.is_file = stat.S_ISREG(kind)
+            if stat.S_ISSOCK(kind):
+                self.socket = socket.socket(fileno=fd)
+            elif stat.S_ISFIFO(kind) or os.isatty(fd):
+                self.fd = _open_anew(fd, mode)
+                os.close(fd)
+            elif not self.is_file:
+                raise ConfigError("a stream must be a pipe, a socket, a terminal or a regular file")
+        except BaseException:
+            os.close(fd)
+            raise
 
     def close(self) -> None:
         if self.socket is not None:
@@ -120,6 +119,22 @@ class _End:
         elif self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
+
+
+def _open_anew(fd: int, mode: int) -> int:
+    """Return another open file description of a pipe or terminal, because O_NONBLOCK belongs to that, and is shared.
+
+    Returns -1 for one whose other end has gone. Raises ConfigError without the right to open it, OSError when there is
+    no room for another one.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise ConfigError("a stream is a pipe or terminal that this user may not open") from error
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return -1  # ENXIO of a pipe, EIO of a terminal
 
 
 async def ready(fd: int, writing: bool) -> None:
@@ -146,13 +161,15 @@ class SharedInput:
         self._pieces: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1)
 
     async def read(self) -> bytes:
-        """Return the next piece of any client; it has no end."""
+        """Return the next piece of any client, empty at the end of the input."""
         return await self._pieces.get()
 
-    async def take(self, io: ProcessIO) -> None:
-        """Pass on what a client gives, until its end."""
+    async def take(self, io: ProcessIO, ends: bool) -> None:
+        """Pass on what a client gives, until its end; with ``ends`` that is the end of the process' input."""
         while data := await io.read_stdin():
             await self._pieces.put(data)
+        if ends:
+            await self._pieces.put(b"")
 
 
 class ClosableIO(ProcessIO):
@@ -273,21 +290,27 @@ class ConsoleIO(AttachedIO):
     def __init__(self, path: str, log: ContainerLog | None = None) -> None:
         """Open the terminal, once for each direction; ``log`` is closed with it. Raises ConfigError."""
         ends: list[int] = []
+        opened: list[Any] = [] if log is None else [log]
         try:
             for mode in (os.O_RDONLY, os.O_WRONLY):
                 ends.append(os.open(path, mode | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
             ends.append(os.dup(ends[0]))  # for close() to restore the modes
+            for end in (FdReader, FdWriter):
+                opened.append(end(ends.pop(0)))
             self._modes = termios.tcgetattr(ends[0])
             tty.setraw(ends[0], termios.TCSADRAIN)
-        except (OSError, termios.error) as error:
+        except (OSError, VCError, termios.error) as error:
             for fd in ends:
                 os.close(fd)
-            if log is not None:
-                log.close()
+            for one in opened:
+                one.close()
+            if isinstance(error, VCError):
+                raise
             why = error.strerror if isinstance(error, OSError) else "it is not a terminal"
             raise ConfigError(f"console {path!r} cannot be used: {why}") from error
-        self._terminal: int | None = ends[2]
-        super().__init__(FdReader(ends[0]), FdWriter(ends[1]), None, log)
+        self._terminal: int | None = ends[0]
+        reader, writer = opened[-2:]
+        super().__init__(reader, writer, None, log)
 
     def close(self) -> None:
         """Restore the terminal's modes. Idempotent."""

@@ -24,7 +24,7 @@ from vc_core.driver.devices import BlockDevice, Channel, Device, NetworkInterfac
 from vc_core.driver.guest import Progress
 from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.engine import assembly, guest_image
-from vc_core.engine.machine import AGENT_TIMEOUT, READY_TIMEOUT, VM_TIMEOUT
+from vc_core.engine.machine import READY_TIMEOUT, VM_TIMEOUT
 from vc_core.errors import BusyError, NotSupportedError, StateError, VCError
 from vc_core.host import processes
 from vc_core.results import TemplateStatus
@@ -97,7 +97,7 @@ async def make(
             await hypervisor.save_template(VM_TIMEOUT)
         progress("starting a clone of it", None)
         async with _machine(plugins, config, boot, making, new=False) as (hypervisor, agent):
-            await agent.wake(hypervisor.open_channel, AGENT_TIMEOUT)
+            await agent.wake(hypervisor.open_channel, READY_TIMEOUT)  # no start waits for it
         files.remove_tree(_run_dir(making))
         size = config.vm_config
         return store.publish(
@@ -131,7 +131,8 @@ def _drivers(plugins: Plugins, config: PodConfig, boot: Boot, run_dir: Path) -> 
 
 def _impersonal(devices: Sequence[Device], pod: PodContext) -> Iterator[Device]:
     for device in devices:
-        if isinstance(device, SharedDirectory) and device.host_path not in (pod.share_dir, pod.writable_dir):
+        cores = (pod.share_dir, pod.writable_dir, pod.roots_dir)
+        if isinstance(device, SharedDirectory) and device.host_path not in cores:
             yield replace(device, host_path=pod.share_dir)
         elif isinstance(device, Channel):
             yield replace(device, host_path=None)
@@ -148,7 +149,8 @@ async def _machine(
     """Yield the drivers' objects of a VM that runs: the one to be saved in ``making``, or a clone of it. Ends it."""
     run_dir = _run_dir(making)
     run_dir.mkdir(mode=0o700, exist_ok=True)
-    for name in ("share", "writable"):  # empty, so that every user may look into them; the hypervisor's is another one
+    # Empty, so that every user may look into them; the hypervisor's is another one.
+    for name in ("share", "writable", "roots"):
         (run_dir / name).mkdir(exist_ok=True)
         (run_dir / name).chmod(0o755)
     hypervisor, agent = _drivers(plugins, config, boot, run_dir)

@@ -167,7 +167,7 @@ def _mount_namespaces(_: Roots) -> Iterator[HostCheck]:
 def _user_namespaces(_: Roots) -> Iterator[HostCheck]:
     name, why = "user namespaces", "In one of its own a hypervisor is no user of the host."
     try:
-        limit = _NAMESPACES_MAX.read_text(encoding="ascii").strip()
+        limit = _NAMESPACES_MAX.read_text(encoding="utf-8").strip()
     except OSError:
         limit = "none: the kernel has none"
     if problem := _problem_of("unshare", "--user"):

@@ -80,7 +80,7 @@ def _relatives(device: int) -> set[int]:
         others = [own.parent, *own.iterdir()] if not (own / "partition").exists() else [own.parent]
         for other in others:
             if (other / "dev").is_file() and ((other / "partition").exists() or other == own.parent):
-                major, _, minor = (other / "dev").read_text(encoding="ascii").strip().partition(":")
+                major, _, minor = (other / "dev").read_text(encoding="utf-8").strip().partition(":")
                 found.add(os.makedev(int(major), int(minor)))
     except (OSError, ValueError):
         pass

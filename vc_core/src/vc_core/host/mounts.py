@@ -99,6 +99,19 @@ def mount_overlay(target: Path, flags: int, options: str) -> None:
     _mount("overlay", target, flags, "overlay", os.fsencode(options))
 
 
+def try_translation(source: int, name: Path, users: Path) -> None:
+    """Translate the owners of a copy of an open file's mount, which is dropped, as :func:`bind` does.
+
+    Raises OSError.
+    """
+    namespace = os.open(users, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with copied(source, name) as tree:
+            _set_attributes(tree, name, 0, namespace=namespace)
+    finally:
+        os.close(namespace)
+
+
 @contextmanager
 def writable(directory: Path) -> Iterator[int]:
     """Yield a descriptor of a directory that is mounted read-only: below it, this process alone can write.

@@ -104,8 +104,8 @@ def _make() -> None:
         if path.read_bytes():
             continue
         if kind == "gid":  # user_namespaces(7): who maps the own group alone must give up setgroups(2) first
-            Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-        path.write_text(f"{own} {own} 1", encoding="ascii")
+            Path("/proc/self/setgroups").write_text("deny", encoding="utf-8")
+        path.write_text(f"{own} {own} 1", encoding="utf-8")
     mounts.make_private(Path("/"))
 
 

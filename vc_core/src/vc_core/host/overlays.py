@@ -56,9 +56,9 @@ def bind(
         stack.callback(mounts.detach_all, workplace)
         mounts.make_private(workplace)
         overlay = _found(attach, workplace / "found", is_directory)
-        options = dict(one.partition("=")[::2] for one in overlay.options.split(","))
+        layers, options = _layers(overlay, name)
         places = []
-        for number, layer in enumerate(_layers(options, name)):
+        for number, layer in enumerate(layers):
             place = workplace / str(number)
             place.mkdir(mode=0o700)
             with _opened(layer) as fd:
@@ -96,12 +96,13 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _layers(options: dict[str, str], name: Path) -> list[Path]:
-    """Return the layers of an overlay, the uppermost first. Raises OSError for one that is not found.
+def _layers(overlay: mounts.Mount, name: Path) -> tuple[list[Path], dict[str, str]]:
+    """Return the layers of an overlay, the uppermost first, and its options. Raises OSError for one that is not found.
 
-    Engines shorten the options of many layers: a path is then relative to the directory that has them all, two above
-    the upper layer or the mount point.
+    A layer that is an overlay itself counts as all of that one's. Engines shorten the options of many layers: a path is
+    then relative to the directory that has them all, two above the upper layer or the mount point.
     """
+    options = dict(one.partition("=")[::2] for one in overlay.options.split(","))
     upper = options.get("upperdir", "")
     tops = [top for path in (Path(upper), name) if path.is_absolute() for top in path.parents[1:2]]
     found = []
@@ -110,5 +111,12 @@ def _layers(options: dict[str, str], name: Path) -> list[Path]:
         path = next((one for one in candidates if one.is_dir()), None)
         if path is None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), layer)
-        found.append(path)
-    return found
+        with _opened(path) as fd:
+            below = mounts.mount_of(fd) if is_overlay(fd) else None
+        if below is None or not below.point.samefile(path):
+            found.append(path)
+        else:
+            layers, others = _layers(below, below.point)
+            found += layers
+            options = {**others, **options}
+    return found, options

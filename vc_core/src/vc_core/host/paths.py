@@ -79,6 +79,20 @@ class Rules:
             raise ConfigError(f"{what}: {given!r} holds or lies in {str(forbidden)!r}, which is never {access} a guest")
         return name
 
+    def names_of(self, fd: int) -> list[Path]:
+        """Return all names of an open directory that are seen here, and those of mounted parts of it."""
+        name, mount = name_of(fd), self._mounts.get(files.mount_id(fd))
+        if name is None or mount is None:
+            return [Path("/")]  # it has been unmounted: nobody can say where else it is
+        place, names = _located(name, mount), {name}
+        for one in self._mounts.values():
+            if place.device and one.device == place.device:
+                if place.path.is_relative_to(one.root):
+                    names.add(one.point / place.path.relative_to(one.root))
+                elif one.root.is_relative_to(place.path):
+                    names.add(one.point)
+        return sorted(names)
+
     def check_below(self, what: str, given: str, name: Path, read_only: bool) -> None:
         """Refuse a directory, checked already, in which something is mounted that no guest may use. Raises ConfigError.
 

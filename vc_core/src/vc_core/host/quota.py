@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from vc_core.config.container import ContainerConfig
 from vc_core.driver.files import open_regular
+from vc_core.driver.users import host_user
 from vc_core.errors import StorageError
 from vc_core.host import mounts
 
@@ -65,7 +66,7 @@ def missing(directory: int) -> str:
 
     Called when a container is created, and at each start.
     """
-    if os.geteuid() != 0:
+    if host_user() != 0:
         return "cannot have a size limit, because only root can set project quotas; leave the size out"
     state = ctypes.create_string_buffer(_STATE_SIZE)
     try:

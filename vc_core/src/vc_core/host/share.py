@@ -25,11 +25,12 @@ from vc_core.store import files
 #: Set-user-id programs and devices have no effect below a shared directory, even if a guest manages to make some there.
 _SAFE = mounts.MS_NOSUID | mounts.MS_NODEV
 
-#: The directory below a shared one in which root file systems are bound; no container can have that id.
-_ROOTS = ".roots"
+#: The directories below a shared one in which root file systems, and mounts that containers can write to, are bound; no
+#: container can have such an id.
+_ROOTS, _MOUNTS = ".roots", ".mounts"
 
-#: The link to its root file system in the directory of a container.
-_ROOT = "rootfs"
+#: The link to its root file system in the directory of a container, and the directory of its mounts, or links to them.
+_ROOT, _OF_CONTAINER = "rootfs", "mounts"
 
 
 def make_shared_dir(directory: Path) -> None:
@@ -83,23 +84,48 @@ def _bind(source: Source, target: Path, flags: int, users: Path | None) -> None:
     return None
 
 
-def bind_root(directory: Path, container_id: str, source: Source, users: Path | None = None) -> str:
+def bind_root(
+    directory: Path, container_id: str, source: Source, users: Path | None = None, read_only: bool = True
+) -> str:
     """Bind a container's root file system below a shared directory, unless another container has it; return its place.
 
     Called before a container starts; ``users`` as for :func:`bind_into`. There is one place for each directory of the
     host, because a guest that caches what it sees takes two places of one directory for the same, and loses both when
     one of them is unbound. Raises StorageError.
     """
+    return _bind_once(directory, _ROOTS, container_id, _ROOT, source, read_only, users)
+
+
+def bind_mount(
+    directory: Path, container_id: str, number: int, source: Source, read_only: bool, users: Path | None = None
+) -> str:
+    """Bind the source of a container's mount below a shared directory, and return its place.
+
+    Called before a container starts; ``users`` as for :func:`bind_into`. What containers can write to has one place for
+    all containers of the pod: only then is it one file for the guest, so that locks and sockets in it work between
+    them. Raises StorageError.
+    """
+    name = f"{_OF_CONTAINER}/{number}"
+    if read_only:
+        return bind_into(directory, f"{container_id}/{name}", source, users=users)
+    return _bind_once(directory, _MOUNTS, container_id, name, source, False, users)
+
+
+def _bind_once(
+    directory: Path, kind: str, container_id: str, name: str, source: Source, read_only: bool, users: Path | None
+) -> str:
+    """Bind a source at its place for all containers, unless one has it; link to it from the container's directory."""
     status = os.fstat(source.fd)
-    place = f"{_ROOTS}/{status.st_dev}-{status.st_ino}"  # a bound directory keeps its number
+    place = f"{kind}/{status.st_dev}-{status.st_ino}"  # a bound file keeps its number
+    link = PurePath(container_id, name)
     try:
         if not mounts.mounted_in(directory, place):
-            bind_into(directory, place, source, users=users)
+            bind_into(directory, place, source, read_only, users)
         with mounts.writable(directory) as top:
-            _make_point(top, PurePath(container_id), is_directory=True)
+            _make_point(top, link.parent, is_directory=True)
             with suppress(FileNotFoundError):  # of an interrupted start
-                os.unlink(f"{container_id}/{_ROOT}", dir_fd=top)
-            os.symlink(f"../{place}", f"{container_id}/{_ROOT}", dir_fd=top)
+                os.unlink(link, dir_fd=top)
+            os.symlink(f"{'../' * len(link.parent.parts)}{place}", link, dir_fd=top)
     except OSError as error:
         raise StorageError(f"{source.given!r} cannot be shared with the guest: {error.strerror}") from error
     return place
@@ -141,26 +167,31 @@ def _make_point(top: int, place: PurePath, is_directory: bool) -> None:
 def unbind(directory: Path, container_id: str) -> None:
     """Unbind all that a container was given and remove its mount points. Called when it ended. Raises StorageError.
 
-    It is gone for the VM too, but for files that the VM has open, and a root file system that another container has.
+    It is gone for the VM too, but for files that the VM has open, and what another container has as well.
     """
     try:
         _unmount_below(directory, container_id)
         with mounts.writable(directory) as top:
             files.remove_tree(Path(container_id), within=top)
-            for place in _unused_roots(top):
+            for place in _unused(top):
                 _unmount_below(directory, place)
                 files.remove_tree(Path(place), within=top)
     except OSError as error:
         raise StorageError(f"{str(directory / container_id)!r} cannot be unmounted: {error.strerror}") from error
 
 
-def _unused_roots(top: int) -> list[str]:
-    """Return the places of root file systems, below the shared directory ``top``, that no container has."""
+def _unused(top: int) -> list[str]:
+    """Return the places of roots and writable mounts, below the shared directory ``top``, that no container has."""
     used = set()
     for container_id in _names(top, "."):
-        with suppress(OSError):  # it has a disk for its root, or is no container
-            used.add(PurePath(os.readlink(f"{container_id}/{_ROOT}", dir_fd=top)).name)
-    return [f"{_ROOTS}/{name}" for name in _names(top, _ROOTS) if name not in used]
+        for name in (
+            _ROOT,
+            *(f"{_OF_CONTAINER}/{number}" for number in _names(top, f"{container_id}/{_OF_CONTAINER}")),
+        ):
+            with suppress(OSError):  # it has a disk for its root, a mount of its own, or is no container
+                used.add("/".join(PurePath(os.readlink(f"{container_id}/{name}", dir_fd=top)).parts[-2:]))
+    places = [f"{kind}/{name}" for kind in (_ROOTS, _MOUNTS) for name in _names(top, kind)]
+    return [place for place in places if place not in used]
 
 
 def _names(top: int, place: str) -> list[str]:

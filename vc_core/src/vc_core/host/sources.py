@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +18,7 @@ from vc_core.config.container import ContainerConfig, Mount
 from vc_core.config.pod import PodConfig
 from vc_core.driver.devices import Device, SharedDirectory
 from vc_core.errors import ConfigError, StorageError
-from vc_core.host import disk_use, quota
+from vc_core.host import closed, disk_use, quota
 from vc_core.host.paths import Rules, name_of
 
 #: How file systems begin: offset, first bytes (magic numbers of the kernel's linux/magic.h and fs/xfs, little-endian).
@@ -29,6 +30,10 @@ _MAGICS = {
 }
 
 
+#: What a bundle holds, besides which there is nothing in it (config.md of the OCI's runtime specification).
+_OF_A_BUNDLE = frozenset(("rootfs", "config.json"))
+
+
 class Source:
     """An open file, directory or disk of the host, which is closed with this object.
 
@@ -36,14 +41,18 @@ class Source:
     the file system on it, if it is a disk, else "".
     """
 
-    def __init__(self, what: str, given: str, within: int | None = None) -> None:
-        """Open ``given``, following links; ``what`` begins all errors about it. Raises ConfigError."""
+    def __init__(self, what: str, given: str, within: int | None = None, follows: bool = True) -> None:
+        """Open ``given``, following links unless ``follows`` is false; ``what`` begins all errors about it.
+
+        Raises ConfigError.
+        """
         self.what, self.given = what, given
         self.fd, self.path, self.fstype = -1, Path(given), ""
         #: Whether it is a mount without a place, which is attached instead of a copy of it.
         self.is_mount = False
         try:
-            self.fd = os.open(given, os.O_PATH | os.O_CLOEXEC, dir_fd=within)
+            flags = os.O_PATH | os.O_CLOEXEC | (0 if follows else os.O_NOFOLLOW)
+            self.fd = os.open(given, flags, dir_fd=within)
         except FileNotFoundError as error:
             raise ConfigError(f"{what}: {given!r} does not exist") from error
         except OSError as error:
@@ -153,8 +162,24 @@ def open_pod(config: PodConfig, rules: Rules) -> PodSources:
 
     Blocks as long as their file servers do. Raises ConfigError.
     """
-    root = open_root_directory("rootfs of the pod", config.root_fs, rules) if config.root_fs else None
-    return PodSources(root, [open_container(container, rules) for container in config.containers])
+    root = None
+    if config.root_fs:
+        with _of_field("root_fs"):
+            root = open_root_directory("rootfs of the pod", config.root_fs, rules)
+    containers = []
+    for index, container in enumerate(config.containers):
+        with _of_field(f"containers[{index}]"):
+            containers.append(open_container(container, rules))
+    return PodSources(root, containers)
+
+
+@contextmanager
+def _of_field(name: str) -> Iterator[None]:
+    """Add to an error in which field of the configuration the refused value is, for errors about pod files."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(str(error), field=".".join(filter(None, (name, error.field)))) from error
 
 
 def open_container(config: ContainerConfig, rules: Rules, plugged: bool = False) -> ContainerSources:
@@ -164,9 +189,13 @@ def open_container(config: ContainerConfig, rules: Rules, plugged: bool = False)
     container without a command.
     """
     if not config.cmd.args:
-        raise ConfigError(f"container {config.id!r} has no command; give cmd.args")
-    root = _open_root(config, rules, plugged)
-    mounts = [_open_mount(config.id, one, rules) if one.type == "bind" else None for one in config.mounts]
+        raise ConfigError(f"container {config.id!r} has no command; give cmd.args", field="cmd")
+    with _of_field("image" if config.image else "root_fs"):
+        root = _open_root(config, rules, plugged)
+    mounts: list[Source | None] = []
+    for index, mount in enumerate(config.mounts):
+        with _of_field(f"mounts[{index}]"):
+            mounts.append(_open_mount(config.id, mount, rules) if mount.type == "bind" else None)
     return ContainerSources(root, mounts)
 
 
@@ -202,11 +231,12 @@ def open_volumes(devices: Iterable[Device], run_dir: Path, rules: Rules) -> list
     found = []
     for device in devices:
         if isinstance(device, SharedDirectory) and not device.host_path.is_relative_to(run_dir):
-            source = Source(f"volume {device.tag!r}", str(device.host_path))
-            if not source.is_directory:
-                raise source.refused("is not a directory")
-            source.check(rules, device.read_only)
-            rules.check_below(source.what, source.given, source.path, device.read_only)
+            with _of_field("volumes"):
+                source = Source(f"volume {device.tag!r}", str(device.host_path))
+                if not source.is_directory:
+                    raise source.refused("is not a directory")
+                source.check(rules, device.read_only)
+                rules.check_below(source.what, source.given, source.path, device.read_only)
             found.append((device, source))
     return found
 
@@ -220,15 +250,47 @@ def _root_in(source: Source, rules: Rules) -> Source:
     if not source.is_directory:
         raise source.refused("is not a directory")
     with suppress(ConfigError):
-        inner = Source(source.what, "rootfs", within=source.fd)
+        # No link: in an unpacked image, or where a container has written, it could lead anywhere.
+        inner = Source(source.what, "rootfs", within=source.fd, follows=False)
         if inner.is_directory:
             inner.given = str(Path(source.given) / "rootfs")
             source = inner
     source.check(rules, read_only=True)
+    _check_filled(source)
+    return source
+
+
+def _writable_root(source: Source, rules: Rules) -> Source:
+    """Return a directory that a container may write to; never one in it, which the container could have made."""
+    if not source.is_directory:
+        raise source.refused("is not a directory")
+    source.check(rules, read_only=False)
+    try:
+        why = closed.why_not(source.fd, rules.names_of(source.fd))
+    except OSError as error:
+        why = f"cannot be used: {error.strerror}"
+    if why:
+        raise source.refused(why)
+    _check_filled(source)
+    with source.reading() as fd, os.scandir(fd) as entries:
+        names = {entry.name for entry in islice(entries, len(_OF_A_BUNDLE) + 1)}
+    if "rootfs" in names and names <= _OF_A_BUNDLE:
+        raise source.refused("is a bundle, and only the root itself can be written to; name its directory rootfs")
+    return source
+
+
+def check_writable_root(text: str, rules: Rules) -> None:
+    """Refuse a directory that no container can have as a root that it writes to. Blocks. Raises ConfigError."""
+    with Source("root file system", text) as source:
+        _writable_root(source, rules)
+        if why := closed.why_untranslated(source.fd, source.path):
+            raise source.refused(why)
+
+
+def _check_filled(source: Source) -> None:
     with source.reading() as fd, os.scandir(fd) as entries:
         if next(entries, None) is None:
             raise source.refused("is empty; unpack a root file system there")
-    return source
 
 
 def _open_root(config: ContainerConfig, rules: Rules, plugged: bool) -> Source:
@@ -240,12 +302,7 @@ def _open_root(config: ContainerConfig, rules: Rules, plugged: bool) -> Source:
         raise ConfigError(f"{what} is not given; name a directory that holds a root file system, or an image")
     source = Source(what, config.root_fs)
     if not (stat.S_ISREG(source.mode) or stat.S_ISBLK(source.mode)):
-        if writes:
-            raise source.refused(
-                "is no disk, and writable_root_fs is for disks only; leave it out, or mount a directory for what "
-                "must last"
-            )
-        return _root_in(source, rules)
+        return _writable_root(source, rules) if writes else _root_in(source, rules)
     source.check(rules, read_only=not writes)
     source.fstype = _file_system(source)
     if writes and not plugged and (why := disk_use.found(source.fd)):

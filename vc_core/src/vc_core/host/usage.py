@@ -47,13 +47,13 @@ def _family(pid: int) -> Iterator[int]:
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text(encoding="ascii").split():
+            for child in (task / "children").read_text(encoding="utf-8").split():
                 yield from _family(int(child))
 
 
 def _value(pid: int, file: str, key: str) -> int:
     """Return the number behind ``key`` in a file of /proc/PID; 0 if it has none. Raises OSError."""
-    for line in Path(f"/proc/{pid}/{file}").read_text(encoding="ascii", errors="replace").splitlines():
+    for line in Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith(key):
             return int(line.split()[1])
     return 0

@@ -16,6 +16,7 @@ from vc_core.config.container import EnvVar
 from vc_core.config.image import ImageReference
 from vc_core.config.values import quoted
 from vc_core.driver.guest import Progress
+from vc_core.driver.users import host_user
 from vc_core.errors import BusyError, ConfigError, ImageError, ImageNotFoundError
 from vc_core.images import manifests, tools
 from vc_core.images.manifests import Config, Manifest
@@ -157,7 +158,7 @@ class Fetcher:
         # Of two directories, because a layer may make umoci remove the one above the root (a whiteout of "..").
         root_fs, settings = making / "unpacked/rootfs", config.settings
         root_fs.parent.mkdir(mode=0o700)
-        rootless = () if os.geteuid() == 0 else ("--rootless",)
+        rootless = () if host_user() == 0 else ("--rootless",)
         command = ("umoci", "raw", "unpack", *rootless, "--image", f"{making / 'layout'}:image", str(root_fs))
         await tools.run(what, making, self._environment, *command)
         record = ImageRecord(
@@ -233,6 +234,11 @@ def _located(source: str) -> str:
                     return f"{name}:{path}"
     except FileNotFoundError as error:
         raise ConfigError(f"image source {quoted(source)} does not exist; virtc image pull fetches names") from error
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-        raise ConfigError(f"image source {quoted(source)} cannot be read: {error}") from error
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ConfigError(
+            f"image source {quoted(source)} is no archive; give one of docker save, podman save or skopeo, or an OCI "
+            "layout"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"image source {quoted(source)} cannot be read: {error.strerror or error}") from error
     raise ConfigError(f"{quoted(source)} is neither an archive of docker save nor an OCI archive")

@@ -29,6 +29,21 @@ _LOOK = 0.2
 #: How skopeo and umoci end when they fail: of skopeo's lines those with level=fatal, of umoci's those that begin so.
 _FATAL = (re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"'), re.compile(r"^\s*⨯\s*(.*)$", flags=re.MULTILINE))
 
+#: What skopeo puts before a reason, and repeats the image's name with. It does so also when it has parsed that name.
+_PREAMBLE = re.compile(r'^(?:Error parsing image name|initializing source|Error initializing source) "?[^"\s]*"?: ')
+
+#: What to do about a reason of skopeo's that fits.
+_REMEDIES = (
+    (
+        r"server gave HTTP response|x509:|tls: ",
+        "--tls-verify=false, in Python tls_verify=False, accepts such a registry",
+    ),
+    (r"unauthorized|authentication required|denied", "correct the name, or log in: skopeo login REGISTRY"),
+    (r"manifest unknown|name unknown|repository name not known", "the registry has no such image; correct the name"),
+    (r"toomanyrequests", "log in, skopeo login REGISTRY, or pull it later"),
+    (r"no such host|connection refused|i/o timeout|network is unreachable", "correct the registry, or try again"),
+)
+
 
 def find(name: str) -> str:
     """Return the path of a program. Raises ImageError with what to install."""
@@ -89,9 +104,13 @@ async def run(
 
 
 def _complaint(name: str, text: str) -> str:
+    """Return the reason that a program gave on its standard error, and what to do about it if that is clear."""
     for pattern in _FATAL:
         if found := pattern.findall(text):
-            return str(found[-1]).replace('\\"', '"').replace("\\\\", "\\").replace("\\n", " ")
+            reason = str(found[-1]).replace('\\"', '"').replace("\\\\", "\\").replace("\\n", " ")
+            reason = _PREAMBLE.sub("", reason)
+            remedy = next((remedy for cause, remedy in _REMEDIES if re.search(cause, reason)), "")
+            return "; ".join(filter(None, (reason, remedy)))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else f"{name} failed and gave no reason"
 

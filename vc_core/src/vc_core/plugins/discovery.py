@@ -30,7 +30,7 @@ from vc_core.plugins.guard import from_signal
 from vc_core.plugins.handed import Found
 from vc_core.plugins.loaded import NOT_A_CLASS_MESSAGE
 from vc_core.plugins.quoting import one_line
-from vc_core.plugins.running_call import Call, executing
+from vc_core.plugins.running_call import Call, Executing
 
 #: Distributions whose names and versions are kept, which takes longer to read than all else of them.
 _DISTRIBUTIONS_KEPT = 64
@@ -185,7 +185,7 @@ class Catalogue:
             message = f"{kind.noun} {name!r} of {_suppliers(entry_points)} {clause}"
             raise DriverLoadError(message, kind=kind, name=name)
         try:
-            with executing(Call(kind, name, f"{kind.noun} {name!r} of {_suppliers(entry_points)}", "")):
+            with Executing(Call(kind, name, f"{kind.noun} {name!r} of {_suppliers(entry_points)}", "")):
                 manager = _OneDriver(kind, name, entry_points)
         except DriverConflictError:
             raise

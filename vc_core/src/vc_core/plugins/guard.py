@@ -29,7 +29,7 @@ from vc_core.driver.spawner import Spawner
 from vc_core.errors import VCError
 from vc_core.plugins.limits import OverrunError, limit, limited
 from vc_core.plugins.loaded import LoadedPlugin
-from vc_core.plugins.running_call import Call, executing
+from vc_core.plugins.running_call import Call, Executing
 
 _T = TypeVar("_T")
 
@@ -62,7 +62,7 @@ def call(plugin: LoadedPlugin, where: str, function: Callable[[], _T]) -> _T:
     Raises VCError: in the place of any other exception a DriverContractError. An exception that a handler of a signal
     of this process raised passes.
     """
-    with executing(plugin.call(where)):
+    with Executing(plugin.call(where)):
         return convert(plugin, where, function)
 
 
@@ -161,13 +161,14 @@ def _method(name: str, types: tuple[type, ...]) -> Callable[..., object]:
 def _async_method(
     name: str, types: tuple[type, ...], member: Callable[..., object]
 ) -> Callable[..., Awaitable[object]]:
-    signature = inspect.signature(member)
+    parameters = list(inspect.signature(member).parameters)
+    place = parameters.index("timeout") - 1 if "timeout" in parameters else len(parameters)  # without self
 
     async def method(self: _Guarded, *arguments: object, **named: object) -> object:
         result = call(self._vc_plugin, name, lambda: getattr(self._vc_made, name)(*arguments, **named))
         if not isinstance(result, Awaitable):
             raise self._vc_plugin.contract_error(f"has a def {name}; the interface has an async def")
-        seconds = limit(name, signature.bind(self, *arguments, **named).arguments.get("timeout"))
+        seconds = limit(name, arguments[place] if place < len(arguments) else named.get("timeout"))
         return _checked(self._vc_plugin, name, await _awaited(self._vc_plugin, name, result, seconds), types)
 
     return method
@@ -214,7 +215,7 @@ def _stepped(awaitable: Awaitable[_T], call: Call) -> Generator[Any, Any, _T]:
     answer: Any = None
     while True:
         try:
-            with executing(call):
+            with Executing(call):
                 waiting_for = resume(answer)
         except StopIteration as end:
             result: _T = end.value
@@ -223,7 +224,7 @@ def _stepped(awaitable: Awaitable[_T], call: Call) -> Generator[Any, Any, _T]:
             answer = yield waiting_for
             resume = steps.send
         except GeneratorExit:
-            with executing(call):
+            with Executing(call):
                 steps.close()
             raise
         except BaseException as error:

@@ -13,7 +13,7 @@ import msgspec
 
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverLoadError
-from vc_core.plugins.running_call import Call, executing
+from vc_core.plugins.running_call import Call, Executing
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class Handed:
         """
         one = self._found[kind, name]
         try:
-            with executing(Call(kind, name, f"{kind.noun} {name!r} of {one.supplier}", "")):
+            with Executing(Call(kind, name, f"{kind.noun} {name!r} of {one.supplier}", "")):
                 return resolve_name(one.value)(), one.distribution, one.version
         except BaseException as error:  # a plug-in's module may raise anything; called on a thread of its own
             raise DriverLoadError(f"{kind.noun} {name!r} failed to load", kind=kind, name=name) from error

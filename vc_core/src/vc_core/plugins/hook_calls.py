@@ -21,7 +21,7 @@ from vc_core.frozen import frozen
 from vc_core.plugins.guard import call, convert
 from vc_core.plugins.loaded import LoadedPlugin
 from vc_core.plugins.notifications import HookTimeoutError, with_timeout
-from vc_core.plugins.running_call import executing
+from vc_core.plugins.running_call import Executing
 
 #: Seconds that a driver's hook may take. It makes an object and does no I/O, but may import modules.
 HOOK_TIMEOUT = 10.0
@@ -158,7 +158,7 @@ def _execute_half(
             return (end.value,)
         return None
 
-    with executing(extension.call(_where(hook))):
+    with Executing(extension.call(_where(hook))):
         return with_timeout(lambda: convert(extension, _where(hook), step), timeout)
 
 

@@ -12,15 +12,20 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO, TypeVar
 
 from vc_core.errors import VCError
 
 #: The command of fcntl(2) that selects the signal for input (``asm-generic/fcntl.h``); Python does not name it.
 _F_SETSIG = 10
+
+#: How many times its timeout a process has on a host that is so busy that it waits for a processor.
+_BUSY = 8
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -46,8 +51,9 @@ def run_isolated(
 ) -> tuple[list[str], bool]:
     """Run a module in a process; return the lines that it printed, and whether it ended within ``timeout`` seconds.
 
-    It is killed after that time, and when the last end of the pipe ``lifeline`` for writing is closed. ``environment``:
-    that of the process, by default of this one. Raises VCError when Python cannot be started.
+    It is killed after that time, of which :func:`communicate` leaves out some, and when the last end of the pipe
+    ``lifeline`` for writing is closed. ``environment``: that of the process, by default of this one. Raises VCError
+    when Python cannot be started.
     """
     try:
         started = subprocess.Popen(
@@ -64,13 +70,41 @@ def run_isolated(
     with started as process:
         in_time = True
         try:
-            output, _ = process.communicate(timeout=timeout)
+            output = communicate(process, timeout)
         except subprocess.TimeoutExpired as error:
             in_time, output = False, error.output or b""
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     return output.decode(errors="replace").splitlines(), in_time
+
+
+def communicate(process: subprocess.Popen[bytes], timeout: float) -> bytes:
+    """Return what a process wrote to the pipe of its standard output, after its end; nothing without such a pipe.
+
+    Called for processes in which a plug-in may hang. ``timeout``: in seconds. Those in which the process waited for a
+    processor do not count, up to :data:`_BUSY` times as many: on a busy host it does not hang, but is slow to start.
+    Raises subprocess.TimeoutExpired.
+    """
+    began = time.monotonic()
+    while True:
+        left = min(timeout + _waited(process.pid), _BUSY * timeout) - (time.monotonic() - began)
+        try:
+            return process.communicate(timeout=max(0.0, left))[0] or b""
+        except subprocess.TimeoutExpired:
+            if left <= 0:
+                raise
+
+
+def _waited(pid: int) -> float:
+    """Return for how many seconds the threads of a process have waited for a processor (proc(5), ``schedstat``).
+
+    0 for one that has ended, and for a kernel that does not show it.
+    """
+    with suppress(OSError):
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text(encoding="utf-8").split()[1]) for task in tasks) / 1e9
+    return 0.0
 
 
 def how_it_ended(in_time: bool, timeout: float) -> str:

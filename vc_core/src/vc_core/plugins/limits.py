@@ -58,13 +58,19 @@ async def limited(work: Awaitable[_T], seconds: float | None, what: str) -> _T:
     ``seconds``: from now on; None for any time. It is cancelled then, and when the caller is. Raises what ``work``
     raises, and OverrunError.
     """
-    task = asyncio.ensure_future(_outcome(work))
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+    task = loop.create_task(_outcome(work, over))
+    timer = None if seconds is None else loop.call_later(seconds, _wake, over)
     try:
-        done, _ = await asyncio.wait({task}, timeout=seconds)
+        await over
     except asyncio.CancelledError:
         await _cancelled(task, what)
         raise
-    if done:
+    finally:
+        if timer is not None:
+            timer.cancel()
+    if task.done():
         result, error = task.result()
         if error is not None:
             raise error
@@ -76,14 +82,24 @@ async def limited(work: Awaitable[_T], seconds: float | None, what: str) -> _T:
     raise OverrunError(f"did not return from {what} within {shown:g} s; {how}")
 
 
-async def _outcome(work: Awaitable[_T]) -> tuple[_T | None, BaseException | None]:
-    """Return the result of ``work``, or its exception: SystemExit of a task would end the event loop."""
+async def _outcome(work: Awaitable[_T], over: asyncio.Future[None]) -> tuple[_T | None, BaseException | None]:
+    """Return the result of ``work``, or its exception: SystemExit of a task would end the event loop.
+
+    ``over`` gets a result at the end: its waiter goes on one turn of the loop earlier than one of the task.
+    """
     try:
         return await work, None
     except (asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as error:
         return None, error
+    finally:
+        _wake(over)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 async def _cancelled(task: asyncio.Future[Any], what: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverContractError, VCError
@@ -29,7 +30,7 @@ class LoadedPlugin:
 
     def call(self, method: str) -> Call:
         """Return a call of this plug-in's hook or method, for the record of what is executed."""
-        return Call(self.kind, self.name, str(self), method)
+        return _call(self, method)
 
     def contract_error(self, clause: str) -> DriverContractError:
         """Return the error whose sentence is this plug-in and ``clause``, such as "wraps vc_driver_probe"."""
@@ -43,3 +44,8 @@ class LoadedPlugin:
         if isinstance(error, NotImplementedError) and str(error):
             return self.contract_error(f"lacks {raised.partition(': ')[2]}")
         return self.contract_error(f"raised {raised} from {where}; plug-ins may raise only VCErrors")
+
+
+@lru_cache(1024)
+def _call(plugin: LoadedPlugin, method: str) -> Call:
+    return Call(plugin.kind, plugin.name, str(plugin), method)

@@ -38,7 +38,7 @@ from vc_core.plugins.loaded import NOT_A_CLASS_MESSAGE, LoadedPlugin
 from vc_core.plugins.notifications import QUEUE, HookTimeoutError, with_timeout
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.rules import OPTIONAL, REQUIRED, violations
-from vc_core.plugins.running_call import executing
+from vc_core.plugins.running_call import Executing
 
 if TYPE_CHECKING:
     from vc_core.plugins.discovery import Catalogue
@@ -72,10 +72,13 @@ def _key(extension: LoadedPlugin) -> tuple[str, str]:
 
 
 class _Manager(pluggy.PluginManager):
-    """Looks for hooks among the members with their prefix only, not among those that each class has."""
+    """Looks for hooks among the members that can be some, not among those that each class has, which takes longer."""
 
     def parse_hookspec_opts(self, module_or_class: object, name: str) -> pluggy.HookspecOpts | None:
         return super().parse_hookspec_opts(module_or_class, name) if name.startswith(_PREFIX) else None  # type: ignore[arg-type]
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
 
 
 class Plugins:
@@ -237,7 +240,7 @@ class Plugins:
             if not caller.get_hookimpls():
                 continue
             try:
-                with executing(extension.call(hook)):
+                with Executing(extension.call(hook)):
                     with_timeout(partial(caller, **arguments), EXTENSION_TIMEOUT)
             except HookTimeoutError:
                 self._disable(extension, hook)

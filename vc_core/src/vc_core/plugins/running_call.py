@@ -68,23 +68,28 @@ def record_in(run_dir: Path) -> Iterator[None]:
             os.close(file)
 
 
-@contextmanager
-def executing(call: Call) -> Iterator[None]:
-    """Record that a plug-in's code is being executed in this thread.
+class Executing:
+    """Records within a block that a plug-in's code is being executed in this thread.
 
-    Of the blocks that several threads are in, the one that was entered last is recorded.
+    Of the blocks that several threads are in, the one that was entered last is recorded. A command in a pod enters some
+    ten of them, so this is no generator.
     """
-    global _latest
-    entry = threading.get_ident(), call
-    with _lock:
-        _executing.append(entry)
-        _latest = call
-        _write()
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_entry",)
+
+    def __init__(self, call: Call) -> None:
+        self._entry = threading.get_ident(), call
+
+    def __enter__(self) -> None:
+        global _latest
         with _lock:
-            _executing.remove(entry)
+            _executing.append(self._entry)
+            _latest = self._entry[1]
+            _write()
+
+    def __exit__(self, *_: object) -> None:
+        with _lock:
+            _executing.remove(self._entry)
             _write()
 
 
@@ -107,9 +112,10 @@ def beat() -> None:
 
 
 def _write() -> None:
-    if _file is not None:
-        with suppress(OSError):
-            os.pwrite(_file, _line(_executing[-1][1] if _executing else None), 0)
+    if _file is None:
+        return
+    with suppress(OSError):
+        os.pwrite(_file, _line(_executing[-1][1] if _executing else None), 0)
 
 
 @lru_cache(256)

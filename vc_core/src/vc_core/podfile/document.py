@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 from vc_core.config.fields import field_types, short_form
 from vc_core.config.values import quoted, similar_name
 from vc_core.config.words import LISTS, in_words
-from vc_core.errors import ConfigError
+from vc_core.errors import ConfigError, DriverError
 from vc_core.podfile.formats import Format, Path, SyntaxRefused, path_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _T = TypeVar("_T", bound="DataclassInstance")
+_E = TypeVar("_E", bound=ConfigError | DriverError)
+
+#: The field of a pod that names its driver of a kind.
+_DRIVER_FIELDS = {
+    "hypervisor": "hypervisor_type",
+    "agent": "agent_type",
+    "guest": "hypervisor_config.guest",
+    "spawner": "agent_config",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,8 @@ class Document:
         """Return the file with a name and a text. Raises ConfigError."""
         try:
             values = form.module.read(text)
+            if values is None:
+                raise SyntaxRefused(1, "is empty; give a mapping of fields to values")
             if not isinstance(values, dict):
                 raise SyntaxRefused(1, f"is {quoted(values)}; give a mapping of fields to values")
         except SyntaxRefused as error:
@@ -53,14 +64,19 @@ class Document:
                 f"{self.name}:{self.line(error.path)}:{where} {error}", field=path_text(error.path)
             ) from error
 
-    def locate(self, error: ConfigError) -> ConfigError:
+    def locate(self, error: _E) -> _E:
         """Return an error about an object that was made of the file, with the file and the line if it names a field.
 
-        Called for what is found out only when the object is used, such as an option that a driver does not have.
+        Called for what is found out only when the object is used, such as an option that a driver does not have, or a
+        driver that is not installed.
         """
-        if not error.field:
+        field = error.field if isinstance(error, ConfigError) else None
+        if isinstance(error, DriverError):
+            field = _DRIVER_FIELDS.get(error.kind or "")
+        if not field:
             return error
-        return ConfigError(f"{self.name}:{self.line(_path(error.field))}: {error.field}: {error}", field=error.field)
+        details = {name: getattr(error, name) for name in error.details}
+        return type(error)(f"{self.name}:{self.line(_path(field))}: {field}: {error}", **details)
 
     def line(self, path: Path) -> int:
         """Return the line of the value that a path leads to, or of the last one on the way that exists."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
+from vc_core.driver.users import host_user
 from vc_core.errors import ConfigError, StorageError
 from vc_core.frozen import frozen
 
@@ -51,13 +52,13 @@ class Roots:
         if _fixed is not None:
             return _fixed
         moved, cache = os.environ.get(ROOT_VARIABLE), os.environ.get(CACHE_VARIABLE)
-        if os.geteuid() == 0:
+        if (user := host_user()) == 0:
             state, run, default_cache = (Path(top, _APPLICATION) for top in ("/var/lib", "/run", "/var/cache"))
         else:
             import platformdirs
 
             state = platformdirs.user_state_path(_APPLICATION)
-            runtime = _runtime_dir(os.environ.get("XDG_RUNTIME_DIR"), os.geteuid())
+            runtime = _runtime_dir(os.environ.get("XDG_RUNTIME_DIR"), user)
             run = runtime / _APPLICATION if runtime else state / "run"
             default_cache = platformdirs.user_cache_path(_APPLICATION)
         if moved:
@@ -116,7 +117,7 @@ def _runtime_dir(given: str | None, uid: int) -> Path | None:
         status = usual.lstat()
     except OSError:
         return None
-    private = stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o077
+    private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
     return usual if private else None
 
 

@@ -25,6 +25,7 @@ import msgspec
 
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.config.fields import Count, check_fields
+from vc_core.driver.users import host_user, root_owner
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
 
@@ -147,7 +148,7 @@ def _paths(environment: Mapping[str, str]) -> list[Path]:
         if not Path(given).is_absolute():  # a supervisor reads it, too, in another directory
             raise ConfigError(f"{CONFIG_VARIABLE} is {given!r}; give an absolute path")
         return [Path(given)]
-    if os.geteuid() == 0:
+    if host_user() == 0:
         return [_SYSTEM / _NAME]
     given = environment.get("XDG_CONFIG_HOME", "")
     own = Path(given) if Path(given).is_absolute() else Path(environment.get("HOME") or Path.home(), ".config")
@@ -191,7 +192,4 @@ def _trusted() -> set[int]:
     In the user namespace of a plain user's supervisor root has the id of all users who have none there. A file that one
     of them owns was refused outside, when the pod was created.
     """
-    lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
-    has_root = any(int(line.split()[0]) == 0 for line in lines)
-    root = 0 if has_root else int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
-    return {root, os.geteuid()}
+    return {root_owner(), os.geteuid()}

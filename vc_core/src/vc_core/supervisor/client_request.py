@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import AttachedIO, FdReader, FdWriter, ready
-from vc_core.errors import ConfigError, SupervisorError, VCError
+from vc_core.errors import SupervisorError, VCError
 from vc_core.supervisor import wire
 from vc_core.supervisor.messages import (
     Answer,
@@ -54,9 +54,11 @@ class ClientRequest:
         self._sock = sock
         sock.setblocking(False)
         self._fds: list[int] = []
-        #: Signals, and the terminal's last size, that the process has not got yet; set while there are any.
+        #: Signals, and the terminal's last size, that the process has not got yet.
         self._pending: dict[int, TerminalSize | None] = {}
-        self._received = asyncio.Event()
+        #: Sends them to the process, once there is one.
+        self._forward: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._forwarding: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
         self._io: AttachedIO | None = None
         #: Whether the client left its process to itself.
@@ -85,7 +87,8 @@ class ClientRequest:
         """Return the request's streams as a process' stdin, stdout and stderr, with ``log`` closed as they are.
 
         Raises ConfigError for a descriptor that cannot be used, SupervisorError when the request came with fewer
-        descriptors than it names: then all are closed.
+        descriptors than it names, OSError when there is no room for another: then all are closed. What stayed open
+        would keep the client waiting for its end.
         """
         ends: list[Any] = []
         try:
@@ -93,7 +96,7 @@ class ClientRequest:
                 raise SupervisorError(f"a request names {sum(streams.passed)} descriptors and has {len(self._fds)}")
             for passed, end in zip(streams.passed, (FdReader, FdWriter, FdWriter), strict=True):
                 ends.append(end(self._fds.pop(0)) if passed else None)
-        except (ConfigError, SupervisorError):
+        except (VCError, OSError):
             for opened in (*ends, log):
                 if opened is not None:
                     opened.close()
@@ -121,33 +124,54 @@ class ClientRequest:
     async def answer(self, message: Answer | Failure) -> None:
         """Send the result or error, once a client that is behind takes it; one that has gone gets none."""
         with suppress(OSError):  # of which TimeoutError is one
+            if self._sends(message):
+                return
             async with asyncio.timeout(_ANSWER_TIMEOUT):
-                while True:
-                    try:
-                        return wire.send(self._sock, message)
-                    except BlockingIOError:
-                        await ready(self._sock.fileno(), writing=True)
+                while not self._sends(message):
+                    await ready(self._sock.fileno(), writing=True)
 
-    async def listen(self) -> None:
-        """Receive what the client sends while its request is served; return when it leaves or detaches.
+    def _sends(self, message: Answer | Failure) -> bool:
+        """Return whether a message was sent; False while the client is behind. Raises OSError when it has gone."""
+        try:
+            wire.send(self._sock, message)
+        except BlockingIOError:
+            return False
+        return True
 
-        Waits for nothing but the client, so that its leaving is seen whatever its process does. A message that is not
-        valid is ignored, as a client of another version may send it.
+    @contextmanager
+    def listening(self, on_end: Callable[[], None]) -> Iterator[None]:
+        """Receive in the block what the client sends; ``on_end`` is called once when it leaves or detaches.
+
+        This waits for nothing but the client, so that its leaving is seen whatever its process does. A message that is
+        not valid is ignored, as a client of another version may send it.
         """
-        while True:
+        loop, fd = asyncio.get_running_loop(), self._sock.fileno()
+
+        def take() -> None:
             try:
-                message, fds = await self._receive(_decode_control)
+                message, fds = wire.receive(self._sock, _decode_control)
+            except BlockingIOError:
+                return
             except SupervisorError as error:
                 _log.info("ignored: %s", error)
-                continue
-            for fd in fds:
-                os.close(fd)
+                return
+            except OSError:
+                message, fds = None, []
+            for one in fds:
+                os.close(one)
             if message is None:
                 self._left.set()
-                return
-            self._keep(message)
-            if self.detached:
-                return
+            else:
+                self._keep(message)
+            if message is None or self.detached:
+                loop.remove_reader(fd)
+                on_end()
+
+        loop.add_reader(fd, take)
+        try:
+            yield
+        finally:
+            loop.remove_reader(fd)
 
     def _keep(self, message: Control) -> None:
         """Keep a signal or a size until the process gets it.
@@ -164,7 +188,7 @@ class ClientRequest:
                 self.detached = True
                 if self._io is not None:
                     self._io.detach()
-        self._received.set()
+        self._forward_pending()
 
     def forward_signals(
         self,
@@ -180,13 +204,11 @@ class ClientRequest:
         """
 
         async def forward() -> None:
-            while await self._received.wait():
-                self._received.clear()
-                while self._pending:
-                    signum = next(iter(self._pending))
-                    size = self._pending.pop(signum)
-                    with suppress(VCError):
-                        await (send(signum) if size is None else resize(size))
+            while self._pending:
+                signum = next(iter(self._pending))
+                size = self._pending.pop(signum)
+                with suppress(VCError):
+                    await (send(signum) if size is None else resize(size))
 
         async def close(errors: bool) -> None:
             with suppress(TimeoutError):
@@ -195,12 +217,24 @@ class ClientRequest:
                 with suppress(VCError):
                     await close_output(errors)
 
-        self._begin(forward())
-        io.on_broken = lambda errors: self._begin(close(errors))
+        self._forward = forward
+        self._forward_pending()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        def on_broken(errors: bool) -> None:
+            self.begin(close(errors))
+
+        io.on_broken = on_broken
+
+    def _forward_pending(self) -> None:
+        """Begin to send to the process what is pending, unless that is done already, or there is no process yet."""
+        if self._pending and self._forward is not None and (self._forwarding is None or self._forwarding.done()):
+            self._forwarding = self.begin(self._forward())
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine in a task that ends with the connection."""
         self._tasks.add(task := asyncio.create_task(work))
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def close(self) -> None:
         """Close the connection, and the descriptors that no process uses."""

@@ -66,11 +66,12 @@ class Exec(Message):
 class Attach(Message):
     """Give the main process of a running container input, signals and sizes; answered when it ended.
 
-    Its output is in its log.
+    Its output is in its log. ``ends_input``: the end of the client's input is that of the process.
     """
 
     container: str
     streams: Streams
+    ends_input: bool = False
 
 
 class Copy(Message):
@@ -239,10 +240,11 @@ class Answer(Message):
     """The last message to a request that succeeded, with what it asked for.
 
     ``output_failure``: the errno of the write that failed first, of a process whose output the supervisor wrote; or 0.
-    ``detached``: the process runs on without the client.
+    ``detached``: the process runs on without the client. ``out_of_memory``: the guest's kernel killed the container.
     """
 
     exit_code: int | None = None
+    out_of_memory: bool = False
     output_failure: int = 0
     detached: bool = False
     usage: ContainerUsage | None = None

@@ -15,6 +15,7 @@ from vc_core.engine.containers import Attachment
 from vc_core.engine.engine import Engine
 from vc_core.engine.streams import AttachedIO
 from vc_core.errors import SupervisorError, VCError, refused
+from vc_core.store.events import OUT_OF_MEMORY
 from vc_core.supervisor.client_request import ClientRequest
 from vc_core.supervisor.messages import (
     Answer,
@@ -65,24 +66,25 @@ async def serve(engine: Engine, sock: socket.socket, on_request: Callable[[], No
             await client.answer(await _answer(engine, client, request))
     except (OSError, VCError) as error:
         _log.info("a client was not served: %s", error)
+        await client.answer(Failure.of(error if isinstance(error, VCError) else refused(error)))
     finally:
         client.close()
 
 
 async def _answer(engine: Engine, client: ClientRequest, request: Request) -> Answer | Failure:
     """Return the message that answers a request; a client that leaves withdraws it, one that detaches does not."""
-    work = asyncio.ensure_future(_perform(engine, client, request))
-    listening = asyncio.ensure_future(client.listen())
+    task = asyncio.current_task()
+    assert task is not None
+
+    def end() -> None:
+        if client.detached:
+            client.begin(client.answer(Answer(exit_code=0, detached=True)))
+        if not client.detached or isinstance(request, Attach):  # nothing of an attach is left to do
+            task.cancel()
+
     try:
-        await asyncio.wait({work, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done() and client.detached:
-            await client.answer(Answer(exit_code=0, detached=True))
-            if isinstance(request, Attach):
-                work.cancel()  # nothing of it is left to do
-            await asyncio.wait({work})
-        elif not work.done():
-            work.cancel()
-        return await work
+        with client.listening(end):
+            return await _perform(engine, client, request)
     except asyncio.CancelledError:
         return Failure.of(SupervisorError("the request was withdrawn"))
     except VCError as error:
@@ -93,9 +95,6 @@ async def _answer(engine: Engine, client: ClientRequest, request: Request) -> An
         name = type(request).__name__
         _log.exception("request %s failed", name)
         return Failure.of(SupervisorError(f"request {name} failed unexpectedly: {error!r}"))
-    finally:
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
 
 
 async def _perform(engine: Engine, client: ClientRequest, request: Request) -> Answer:
@@ -197,8 +196,8 @@ async def _attach(engine: Engine, client: ClientRequest, request: Attach) -> Ans
             with suppress(VCError):  # it has no terminal, or has just ended
                 await engine.resize_container(container_id, size)
         if shared is not None and io.has_input:
-            taking = asyncio.ensure_future(shared.take(io))
-        return Answer(exit_code=await engine.wait_container(container_id))
+            taking = asyncio.ensure_future(shared.take(io, request.ends_input))
+        return await _end(engine, container_id)
     finally:
         if taking is not None:
             taking.cancel()
@@ -210,8 +209,16 @@ async def _foreground(engine: Engine, client: ClientRequest, container_id: str, 
     """Send the event that the client's container runs; return the answer once it ended."""
     _forward(engine, client, container_id, attachment.io)
     client.send_event(_started(engine))
+    answer = await _end(engine, container_id)
+    answer.output_failure = attachment.io.output_failure
+    return answer
+
+
+async def _end(engine: Engine, container_id: str) -> Answer:
+    """Return the answer once a container ended."""
     code = await engine.wait_container(container_id)
-    return Answer(exit_code=code, output_failure=attachment.io.output_failure)
+    reason = engine.record.containers[container_id].reason
+    return Answer(exit_code=code, out_of_memory=OUT_OF_MEMORY in reason)
 
 
 def _forward(engine: Engine, client: ClientRequest, container_id: str, io: AttachedIO) -> None:

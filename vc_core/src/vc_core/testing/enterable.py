@@ -95,7 +95,7 @@ def _host_container(name: str, directory: Path) -> Iterator[Enterable]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n", "this host does not let root make a container"
-            pid = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii"))
+            pid = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8"))
             namespaces = {kind: str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in NAMESPACES}
             yield Enterable(SpawnTarget(name, pid), namespaces, _run_here)
         finally:

@@ -25,8 +25,8 @@ def capability_mask(names: Iterable[str]) -> int:
 class FakeContainer:
     """What one container is, by its NEWCONTAINER; the pod itself is one without limits.
 
-    ``share`` and ``writable`` are the directories of the host from which its mounts come, ``kernel`` the parameters of
-    the guest's kernel, ``memory`` the files of the pod's /dev/shm.
+    ``share`` and ``writable`` are the directories of the host from which its mounts come, ``roots`` that of roots that
+    containers write to, ``kernel`` the parameters of the guest's kernel, ``memory`` the files of the pod's /dev/shm.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class FakeContainer:
         spec: Mapping[str, Any],
         share: Path | None,
         writable: Path | None,
+        roots: Path | None,
         kernel: Mapping[str, str],
         memory: dict[str, bytes],
     ) -> None:
@@ -46,6 +47,7 @@ class FakeContainer:
         self.worked = 0  #: nanoseconds
         self._read_only: bool = spec.get("readOnly", False)
         self._written: dict[str, bytes] = {}
+        self._root = roots / spec["image"] / spec["rootfs"] if roots and spec.get("writableRoot") else None
         self._mounts = {
             mount["path"]: (writable if mount.get("writable") else share, mount["source"], mount["readOnly"])
             for mount in spec.get("fsmap", ())
@@ -68,6 +70,8 @@ class FakeContainer:
         for target, (top, source, read_only) in self._mounts.items():
             if path.startswith(f"{target}/") and top is not None:
                 return top / source / path.removeprefix(f"{target}/"), read_only
+        if self._root is not None and not self._is_shared(path):
+            return self._root / path.removeprefix("/"), self._read_only
         return None
 
     def read(self, path: str) -> bytes | None:

@@ -31,7 +31,9 @@ class HyperstartContract(AgentContract):
     @pytest.fixture
     def guest(self, pod: PodContext) -> StartGuest:
         """Return what starts a fake guest."""
-        return partial(FakeHyperstart, programs=PROBES, share=pod.share_dir, writable=pod.writable_dir)
+        return partial(
+            FakeHyperstart, programs=PROBES, share=pod.share_dir, writable=pod.writable_dir, roots=pod.roots_dir
+        )
 
     @pytest.mark.parametrize("at", [Code.GETVERSION, Code.NEWCONTAINER, Code.EXECCMD], ids=lambda code: code.name)
     @pytest.mark.parametrize("misbehaviour", Misbehaviour)

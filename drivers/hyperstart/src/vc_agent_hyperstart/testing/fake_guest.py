@@ -27,7 +27,7 @@ FEATURES = (
     "no-next", "reasons", "exec-ack", "signal", "status128", "drain", "credit", "sync", "pod-stays", "overlay",
     "pod-root", "mounts", "no-input", "terminal-size", "confinement", "stats", "isolation", "wake",
     "times", "close-output", "own-pids", "sysctls", "process-limits", "mount-options", "freeze", "update",
-    "seccomp", "devices",
+    "seccomp", "devices", "clock", "writable-roots",
 )  # fmt: skip
 
 
@@ -40,8 +40,8 @@ class FakeHyperstart:
 
     ``ours``: it answers HELLO; otherwise it is an original of version ``api``. ``misbehaviour`` begins with the first
     command of code ``at``; ``length`` is for BAD_*_LENGTH. ``programs`` are the commands that it can run, ``features``
-    those of its answer to HELLO, ``share`` and ``writable`` the directories of the host that are shared with it. Only
-    with ``share`` it refuses users, groups and directories that its containers do not have.
+    those of its answer to HELLO, ``share``, ``writable`` and ``roots`` the directories of the host that are shared with
+    it. Only with ``share`` it refuses users, groups and directories that its containers do not have.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class FakeHyperstart:
         features: Collection[str] = FEATURES,
         share: Path | None = None,
         writable: Path | None = None,
+        roots: Path | None = None,
     ) -> None:
         self.extended = False  #: after HELLO
         self.woken: list[tuple[int, bytes]] = []  #: nanoseconds since the epoch and entropy of each WAKE
@@ -78,8 +79,9 @@ class FakeHyperstart:
         self._token: str | None = None
         self._pod = False
         self._containers: dict[str, FakeProcess] = {}
-        self._shares = share, writable
+        self._shares = share, writable, roots
         self.kernel = {"net.ipv4.ip_default_ttl": "64"}  #: parameters of its kernel
+        self.clock = 0  #: nanoseconds since the epoch, as the host has set it
         self._memory: dict[str, bytes] = {}  #: files of the pod's /dev/shm
         #: What processes are in: the pod, and containers.
         self._insides = {"": FakeContainer({}, *self._shares, self.kernel, self._memory)}
@@ -166,6 +168,7 @@ class FakeHyperstart:
             Code.WAKE: self._wake,
             Code.TIMES: self._times,
             Code.SYSCTLS: self._sysctls,
+            Code.CLOCK: self._clock,
             Code.FREEZE: self._freeze,
             Code.UPDATE: self._update,
         }
@@ -260,6 +263,10 @@ class FakeHyperstart:
             return
         inside = self._insides[asked["container"]]
         inside.memory_limit = asked.get("memory", inside.memory_limit)
+        self._answer()
+
+    def _clock(self, payload: bytes) -> None:
+        self.clock = self._load("clock", payload)["time"]
         self._answer()
 
     def _sysctls(self, payload: bytes) -> None:

@@ -11,14 +11,14 @@ _KEYS = {
         "hostname containers shareDir interfaces routes dns portmappingWhiteLists restartPolicy",
         "",
         "dnsSearch dnsOptions",
-        "root liveDir writableDir",
+        "root liveDir writableDir rootsDir",
     ),
     "container": (
         "id image rootfs fstype addr volumes fsmap process restartPolicy initialize ports",
         "",
         "sysctl readOnly",
         "overlay overlaySize memory pids rlimits capabilities noNewPrivs isolate ownPids "
-        "maskedPaths readonlyPaths sharedMemory cpus seccomp devices",
+        "maskedPaths readonlyPaths sharedMemory cpus seccomp devices writableRoot",
     ),
     "process": (
         "terminal stdio stderr args envs workdir user group additionalGroups",
@@ -36,6 +36,7 @@ _KEYS = {
     "freeze": ("", "", "", "container frozen"),
     "update": ("", "", "", "container memory pids cpus"),
     "sysctls": ("", "", "", "sysctl"),
+    "clock": ("", "", "", "time"),
     "exec": ("container process", "", "", ""),
     "routes": ("routes", "", "", ""),
 }

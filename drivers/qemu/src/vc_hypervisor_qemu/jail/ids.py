@@ -94,5 +94,5 @@ def _own_first(own: int, ranges: Sequence[tuple[int, int, int]]) -> str:
 
 
 def _read(path: Path) -> list[tuple[int, int, int]]:
-    lines = (line.split() for line in path.read_text(encoding="ascii").splitlines())
+    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
     return [(int(inside), int(outside), int(count)) for inside, outside, count in lines]

@@ -12,7 +12,7 @@ from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 
-from vc_core.driver import frozen, vm_process
+from vc_core.driver import frozen, host_user, vm_process
 from vc_core.errors import HypervisorError, VMStartError, VMTimeoutError
 from vc_hypervisor_qemu.jail import ids, places
 from vc_hypervisor_qemu.jail.places import View
@@ -21,9 +21,10 @@ from vc_hypervisor_qemu.jail.places import View
 LAUNCHER = Path(__file__).with_name("launcher")
 
 #: Capabilities (linux/capability.h) in QEMU's own user namespace: reading files whatever their modes; with a share that
-#: it may write to also writing such, and changing their modes. Never FSETID, with which a set-user-id file of the host
-#: keeps its bit when the guest rewrites it, nor CHOWN, MKNOD and SYS_ADMIN.
-_DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER = 1, 2, 3
+#: it may write to also writing such, and changing their modes; with root file systems that it may write to also
+#: changing owners. Never FSETID, with which a set-user-id file of the host keeps its bit when the guest rewrites it,
+#: nor MKNOD and SYS_ADMIN.
+_CHOWN, _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER = 0, 1, 2, 3
 
 #: Open files: 256 disks need two each, a port or share one or two, and the 9p server closes files of the guest when
 #: fewer are left. Processes: threads of QEMU for disks and shares are some hundred at most; each virtual CPU has one.
@@ -52,6 +53,7 @@ class Order:
     inherited: Sequence[int]  #: descriptors that QEMU gets under the same numbers
     host_network: bool = False  #: QEMU connects to the host's network, and is connected to
     cgroups: Sequence[str] = ()  #: files to which QEMU's process writes 0 to become a member
+    owners: bool = False  #: it changes owners in a share
     preload: str = ""  #: a library that QEMU's dynamic loader adds, by the path at which QEMU sees it
 
 
@@ -70,7 +72,7 @@ def levels_here() -> tuple[tuple[Level, ...], tuple[str, ...]]:
     """Return the levels that this process may try, the best one first, and why that is not FULL, if it is not."""
     if ids.has_ranges():
         return (Level.FULL, Level.LANDLOCK), ()
-    why = f"QEMU has the ids of user {os.geteuid()}, because only root can give it ids of its own"
+    why = f"QEMU has the ids of user {host_user()}, because only root can give it ids of its own"
     return (Level.NAMESPACES, Level.LANDLOCK), (why,)
 
 
@@ -97,6 +99,7 @@ async def start(order: Order, level: Level, directory: Path, output: int, timeou
         argv = [str(LAUNCHER), "--report", str(theirs.fileno()), *jail, *_arguments(order), "--", *order.argv]
         passed = (*order.inherited, theirs.fileno(), *([held] if held != -1 else []))
         pid, pidfd = vm_process.spawn(argv, directory, output, passed)
+        reports.send(b"g")  # it has its limits now, and its children inherit them
     except BaseException:
         reports.close()
         raise
@@ -201,7 +204,8 @@ def _of(maps: ids.Maps) -> list[str]:
 
 
 def _arguments(order: Order) -> Iterator[str]:
-    for number in (_DAC_READ_SEARCH, *((_DAC_OVERRIDE, _FOWNER) if order.view.writes else ())):
+    writing = (_DAC_OVERRIDE, _FOWNER) if order.view.writes else ()
+    for number in (_DAC_READ_SEARCH, *writing, *((_CHOWN,) if order.owners else ())):
         yield from ("--capability", str(number))
     yield from ("--open-files", str(OPEN_FILES), "--processes", str(PROCESSES))
     if order.host_network:

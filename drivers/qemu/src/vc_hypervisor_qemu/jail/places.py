@@ -30,8 +30,9 @@ _STORES = ("/nix/store", "/gnu/store")
 _DEVICES = ("/dev/null", "/dev/urandom")
 KVM = "/dev/kvm"
 
-#: The library that is preloaded into a clone's QEMU, compiled when this distribution is built (hatch_build.py).
-PRELOAD = Path(__file__).with_name("read_only.so")
+#: The library that is preloaded into the QEMU of a clone, and into one that has a share with ``owners``; compiled when
+#: this distribution is built (hatch_build.py).
+PRELOAD = Path(__file__).with_name("preloaded.so")
 
 _ELF = b"\x7fELF"
 
@@ -96,7 +97,7 @@ def view_of(
     places += (Place(Access.CHECK, str(name), str(opened)) for name, opened in pod.sources.items())
     places.append(Place(Access.READ, str(boot.kernel), "/boot/kernel"))
     places.append(Place(Access.READ, str(boot.image), "/boot/image"))
-    cores = (pod.share_dir, pod.writable_dir)
+    cores = (pod.share_dir, pod.writable_dir, pod.roots_dir)
     for number, device in enumerate(one for one in devices if isinstance(one, SharedDirectory)):
         # The core binds into its directories later; others may have mounts below them.
         if device.host_path in cores:
@@ -107,11 +108,16 @@ def view_of(
     if template is not None:
         access = Access.WRITE_ALL if template.new else Access.READ
         places.append(Place(access, str(template.memory), "/template/memory"))
-        if not template.new:
-            places.append(Place(Access.PROGRAM, str(PRELOAD), "/template/read_only.so"))
+    if (template is not None and not template.new) or has_owners(devices):
+        places.append(Place(Access.PROGRAM, str(PRELOAD), "/template/preloaded.so"))
     names = (*_DEVICES, KVM) if accelerator == "kvm" else _DEVICES
     places += (Place(Access.DEVICE, name, name) for name in names)
     return View(places, links)
+
+
+def has_owners(devices: Sequence[Device]) -> bool:
+    """Return whether what a guest makes in one of these directories has the owners and modes that it gives it."""
+    return any(isinstance(one, SharedDirectory) and one.owners for one in devices)
 
 
 def view_without_pod(binary: Path, checked: Sequence[Path]) -> View:

@@ -10,7 +10,8 @@
 #   ok        "ok PID INNER": the pids of its first process in the guest and of its program in the container
 #   spec      a line that the agent reads again when it connects anew
 #   exit      its exit code, once it has ended
-#   keeper    the process that holds the FIFOs; holder: the one that holds input open; carriers: those that copy
+#   first     its first process; keeper: the process that holds the FIFOs; holder: the one that holds input open;
+#             carriers: those that copy. Each process as identify prints it
 #
 # A start reports in one line on descriptor 3: what "ok" will hold, or what went wrong.
 set -u
@@ -22,6 +23,27 @@ fail() {
 	exit 125
 }
 
+# -- the processes on record ---------------------------------------------------------------------------------------------
+
+# The kernel gives the pid of a process that has ended to another one, which is not ours to signal. So what is on record
+# has its start time beside it.
+identify() ( # PID...: print each that there is, and when it started, in ticks since the boot (proc(5), field 22 of stat)
+	for pid; do
+		stat=''
+		while read -r line; do stat="$stat $line"; done 2>/dev/null <"/proc/$pid/stat" || continue
+		# shellcheck disable=SC2086 # split into the fields after the name; the first is the third of all
+		set -- ${stat##*) }
+		[ $# -lt 20 ] || echo "$pid ${20}"
+	done
+)
+
+end() { # SIGNAL: send it to those processes on the standard input that still run
+	while read -r pid began; do
+		[ "$(identify "$pid")" != "$pid $began" ] || kill "-$1" "$pid" 2>/dev/null
+	done
+	return 0
+}
+
 # -- before the first container ----------------------------------------------------------------------------------------
 
 # Programs that run in a container's root must not depend on its files: copy them and their libraries to one directory.
@@ -29,7 +51,8 @@ setup() {
 	[ "$(id -u)" = 0 ] || return 0 # others can run commands here, but start no containers
 	mkdir -p "$here/tools" "$here/shares" "$here/c"
 	chmod 755 "$here/tools"
-	for tool in sh env setpriv prlimit umount; do
+	echo 127.0.0.1 >"$here/addresses" # those of the pod's host name
+	for tool in sh env setpriv prlimit umount chown; do
 		path=$(command -v "$tool") || fail "the guest has no $tool"
 		cp -L "$path" "$here/tools/$tool"
 		LD_TRACE_LOADED_OBJECTS=1 "$path" 2>/dev/null </dev/null | while read -r name arrow file _; do
@@ -89,14 +112,43 @@ on() { # TARGET MOUNT-ARGUMENT...
 	mount "$@" "$root$target" || exit 125
 }
 
-mount_root() { # DIRECTORY OVERLAY-SIZE
+mount_root() { # DIRECTORY OVERLAY-SIZE, "none" to write to the directory itself
 	[ -d "$1" ] || fail "the root $1 is no directory"
 	layer=$c/layer
 	root=$layer/root
+	if [ "$2" = none ]; then
+		mkdir "$layer" && mount -t tmpfs -o mode=0755,size=64k container "$layer" && mkdir -p "$layer/upper" "$root" || exit 125
+		write_names "$layer"
+		mount --bind "$1" "$root" || exit 125
+		for name in "$layer"/upper/etc/*; do
+			mount_given "$name" "/etc/${name##*/}" writable
+		done
+		return
+	fi
 	mkdir "$layer" && mount -t tmpfs -o "mode=0755,size=$2" container "$layer" || exit 125
 	mkdir "$layer/lower" "$layer/upper" "$layer/work" "$root" && mount --bind "$1" "$layer/lower" || exit 125
 	chmod "$(stat -c %a "$layer/lower")" "$layer/upper" && chown "$(stat -c %u:%g "$layer/lower")" "$layer/upper" || exit 125
+	[ -L "$layer/lower/etc" ] || write_names "$layer"
 	mount -t overlay -o "nodev,lowerdir=$layer/lower,upperdir=$layer/upper,workdir=$layer/work" overlay "$root" || exit 125
+}
+
+# Write /etc/hostname, /etc/hosts and /etc/resolv.conf, where they take the place of the image's.
+write_names() { # LAYER
+	etc=$1/upper/etc
+	mkdir "$etc" || exit 125
+	if [ -d "$1/lower/etc" ]; then
+		chmod "$(stat -c %a "$1/lower/etc")" "$etc" && chown "$(stat -c %u:%g "$1/lower/etc")" "$etc" || exit 125
+	fi
+	echo "$hostname" >"$etc/hostname"
+	{
+		printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n'
+		short=${hostname%%.*}
+		[ "$short" != "$hostname" ] || short=''
+		while read -r address; do
+			printf '%s\t%s\n' "$address" "$hostname${short:+ $short}"
+		done <"$here/addresses"
+	} >"$etc/hosts" || exit 125
+	[ ! -e "$here/resolv.conf" ] || cp "$here/resolv.conf" "$etc/resolv.conf" || exit 125
 }
 
 mount_system() {
@@ -184,17 +236,17 @@ run() { # ID TERMINAL? INPUT? SPEC, then as init
 	[ "$input" = no ] || mkfifo "$c/0"
 	setsid --fork sh "$0" supervise "$c" "$input" "$@" </dev/null >/dev/null 2>&1
 	read -r line <"$c/status" || line='the container has no supervisor'
-	printf '%s\n' "$line"
 	if [ ! -s "$c/ok" ]; then
+		printf '%s\n' "$line"
 		(remove "${c##*/}")
 		exit 125
 	fi
-	carry
+	carry "$line"
 }
 
 supervise() { # yes|no|terminal for its input, then as init; $c is set and 3 is open
 	exec 4<>"$c/1" 5<>"$c/2"
-	echo $$ >"$c/keeper"
+	identify $$ >"$c/keeper"
 	namespaces='unshare --mount --uts --ipc --pid --fork --kill-child'
 	if [ "$1" = terminal ]; then
 		# A subshell, because it can have its default action for a hang-up back.
@@ -205,7 +257,7 @@ supervise() { # yes|no|terminal for its input, then as init; $c is set and 3 is 
 		if [ "$1" = yes ]; then
 			input=$c/0
 			sleep $forever <>"$input" >/dev/null 2>&1 3>&- 4>&- 5>&- &
-			echo $! >"$c/holder"
+			identify $! >"$c/holder"
 		fi
 		shift
 		$namespaces sh "$0" init "$c" "$@" <"$input" >&4 2>&3
@@ -228,6 +280,7 @@ init() { # CONTAINER HOSTNAME ROOT OVERLAY-SIZE READ-ONLY? MEMORY PIDS MOUNT-COU
 	shift 8
 	umask 022
 	read -r pid _ </proc/self/stat # still the guest's /proc
+	identify "$pid" >"$c/first"
 	limit
 	echo "$hostname" >/proc/sys/kernel/hostname
 	mount_root "$source" "$size"
@@ -237,7 +290,7 @@ init() { # CONTAINER HOSTNAME ROOT OVERLAY-SIZE READ-ONLY? MEMORY PIDS MOUNT-COU
 		shift 3
 		count=$((count - 1))
 	done
-	[ ! -e "$here/resolv.conf" ] || mount_given "$here/resolv.conf" /etc/resolv.conf read-only
+	[ ! -e "$here/resolv.conf" ] || [ ! -L "$source/etc" ] || mount_given "$here/resolv.conf" /etc/resolv.conf read-only
 	protect "$5"
 	[ "$read_only" = no ] || mount -o remount,bind,ro "$root" || exit 125
 	exec 6>"$c/ok"
@@ -264,23 +317,30 @@ limit() {
 	echo -1000 >/proc/self/oom_score_adj # the kernel must not kill this shell in place of what used the memory
 }
 
-# Copy between this session and a container's FIFOs until it ends; exit with its exit code.
-carry() {
+# Report LINE, and copy between this session and a container's FIFOs until it ends; exit with its exit code.
+carry() { # LINE
 	input=''
 	if [ -p "$c/0" ]; then
-		exec 9<&0
-		cat <&9 >"$c/0" &
+		# Opened before the report, after which the agent may end the input, and with that remove the FIFO. With 7 open in
+		# both directions, opening to write does not wait for somebody who reads.
+		# shellcheck disable=SC2094 # a FIFO, which nothing truncates
+		exec 9<&0 7<>"$c/0" 8>"$c/0" 7>&-
+		cat <&9 >&8 8>&- &
 		input=$!
+		exec 8>&- 9<&-
 	fi
+	printf '%s\n' "$1"
 	# With 8 open in both directions, opening to read does not wait for somebody who writes.
 	# shellcheck disable=SC2094 # a FIFO, which nothing truncates
 	cat 8<>"$c/2" <"$c/2" 8>&- >&2 &
 	errors=$!
 	# shellcheck disable=SC2094
 	cat 8<>"$c/1" <"$c/1" 8>&- &
-	echo "$input $! $errors" >"$c/carriers"
+	# shellcheck disable=SC2086 # no word if nothing carries input
+	identify $input $! $errors >"$c/carriers"
+	input=$(identify $input)
 	wait $! $errors
-	[ -z "$input" ] || kill "$input" 2>/dev/null
+	[ -z "$input" ] || echo "$input" | end 15 # it may have ended long ago
 	exit "$(cat "$c/exit" || echo 255)"
 }
 
@@ -290,29 +350,24 @@ attach() { # ID
 	stop_carriers
 	read -r line <"$c/ok"
 	read -r spec <"$c/spec"
-	printf '%s\n' "$line $spec"
-	carry
+	carry "$line $spec"
 }
 
 # End the copying of a broken connection, so that it takes no output of the next one.
 stop_carriers() {
-	[ -e "$c/carriers" ] || return 0
-	read -r carriers <"$c/carriers"
-	for carrier in $carriers; do
-		[ "$(cat "/proc/$carrier/comm" 2>/dev/null)" != cat ] || kill "$carrier" 2>/dev/null
-	done
+	[ ! -e "$c/carriers" ] || end 15 <"$c/carriers"
 }
 
 end_input() {
 	[ -e "$c/holder" ] || return 0
-	kill "$(cat "$c/holder")" 2>/dev/null
+	end 15 <"$c/holder"
 	rm -f "$c/0" "$c/holder"
 }
 
 signal_container() { # ID SIGNAL
 	c=$here/c/$1
 	read -r _ pid inner <"$c/ok" || fail "there is no container $1"
-	[ ! -e "$c/exit" ] || exit 0
+	[ ! -e "$c/exit" ] && [ "$(identify "$pid")" = "$(cat "$c/first")" ] || exit 0
 	nsenter --target "$pid" --pid -- sh -c "kill -$2 $inner" 2>/dev/null
 	# If that was the end of the container, it was that of the shell in it too.
 	case $? in 0 | 137) return 0 ;; esac
@@ -364,13 +419,11 @@ signal_session() { # LEADER SIGNAL COMMAND
 remove() { # ID
 	c=$here/c/$1
 	[ -d "$c" ] || exit 0
-	if [ -s "$c/ok" ] && [ ! -e "$c/exit" ]; then
-		read -r _ pid _ <"$c/ok"
-		kill -9 "$pid" 2>/dev/null
-	fi
+	[ ! -s "$c/ok" ] || end 9 <"$c/first"
 	end_input
 	stop_carriers
-	[ ! -e "$c/keeper" ] || kill -9 "$(cat "$c/keeper")" 2>/dev/null
+	[ ! -e "$c/keeper" ] || end 9 <"$c/keeper"
+	[ ! -p "$c/status" ] || : <>"$c/status" # a start that still reads it gets no other end
 	rmdir "/sys/fs/cgroup/vc-${here##*/}-$1" 2>/dev/null # its last process may not be gone yet, and then it stays
 	rm -rf "$c"
 }

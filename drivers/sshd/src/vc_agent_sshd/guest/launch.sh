@@ -114,5 +114,12 @@ if [ -n "$first" ]; then
 	echo "ok $first $$" >&3
 	exec 2>&5 3>&- 4>&- 5>&- 6>&-
 fi
+# A user can open its own streams anew, as by /dev/stderr: they are pipes or a terminal.
+for fd in 0 1 2; do
+	[ "$uid" != 0 ] || continue
+	[ -p "/proc/self/fd/$fd" ] || [ -t "$fd" ] || continue
+	# shellcheck disable=SC2046 # tool prints one word or two
+	$(tool chown) "$uid" "/proc/self/fd/$fd"
+done
 # shellcheck disable=SC2046 # tool prints one word or two
 exec ${limits:+$(tool prlimit) $limits} $(tool setpriv) "$@"

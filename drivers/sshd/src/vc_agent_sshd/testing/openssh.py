@@ -91,6 +91,8 @@ def _start(sshd: str, server: Server) -> subprocess.Popen[bytes]:
         "UsePAM": "no",
         "PrintMotd": "no",
         "PidFile": "none",
+        # Without it, a bash of the first level reads ~/.bashrc for each command, and what is in it is the developer's.
+        "SetEnv": "SHLVL=1",
     }
     config = directory / "sshd_config"
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()), encoding="utf-8")

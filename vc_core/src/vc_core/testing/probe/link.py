@@ -35,7 +35,9 @@ class ProbingGuest:
         self._received = b""
 
     async def ask(self, *words: object, timeout: float = ANSWER) -> Answer:
-        """Send a command and return its answer; answers to former commands are skipped.
+        """Send a command and return its answer.
+
+        Answers to former commands are skipped, and so is the echo of a serial line that the guest has not yet made raw.
 
         Raises TimeoutError when there is none within ``timeout`` seconds, ConnectionError when the channel ends.
         """
@@ -43,9 +45,9 @@ class ProbingGuest:
         async with asyncio.timeout(timeout):
             await loop.sock_sendall(self._channel, " ".join([str(number), *map(str, words)]).encode() + b"\n")
             while True:
-                first, result, text = (await self._line()).split(" ", 2)
-                if first == str(number):
-                    return Answer(result == "ok", text.strip())
+                match (await self._line()).split(" ", 2):
+                    case [first, "ok" | "error" as result, text] if first == str(number):
+                        return Answer(result == "ok", text.strip())
 
     async def reach(self, timeout: float) -> str:
         """Wait until the guest answers, ``timeout`` seconds at most, and return the name that it has for the channel.

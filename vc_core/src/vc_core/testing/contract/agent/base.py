@@ -116,13 +116,13 @@ class AgentFixtures(PluginContract):
 
     @pytest.fixture
     def pod(self, tmp_path: Path) -> PodContext:
-        """The pod that the agent serves, with its directories; it has one that containers may write to."""
+        """The pod that the agent serves, with its directories; it has those that containers may write to."""
         run_dir = tmp_path / "run"
-        for directory in (f"share/{self.root_fs}", "writable"):
+        for directory in (f"share/{self.root_fs}", "writable", "roots"):
             (run_dir / directory).mkdir(parents=True)
         run_dir.chmod(0o700)
         writable = ContainerConfig(id="c1", root_fs="/", mounts=[Mount("/tmp", "/tmp", read_only=False)])
-        return PodContext.of(PodConfig(id="contract", containers=[writable]), run_dir)
+        return PodContext.of(PodConfig(id="contract", containers=[writable], writable_roots=True), run_dir)
 
     @pytest.fixture
     def spawner(self) -> Spawner | None:
@@ -142,6 +142,10 @@ class AgentFixtures(PluginContract):
 
     def mount_source(self, pod: PodContext, path: str, *, read_only: bool) -> str:
         """Return ``GuestMount.source`` for a path below a shared directory of the pod; a fake may need another."""
+        return path
+
+    def written_root(self, pod: PodContext, path: str) -> str:
+        """Return ``GuestContainer.root_fs`` for a path below ``PodContext.roots_dir``; a fake may need another."""
         return path
 
     @staticmethod

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from vc_core.config.container import Cmd
 from vc_core.config.limits import CAPABILITIES, RLimit
-from vc_core.driver.agent import Agent, AgentCapability, Confinement, GuestMount
+from vc_core.driver.agent import Agent, AgentCapability, Confinement, GuestContainer, GuestMount
 from vc_core.driver.context import PodContext
 from vc_core.errors import NotSupportedError
 from vc_core.results import ContainerUsage
@@ -86,6 +87,37 @@ class Confinements(AgentFixtures):
                 for read_only, top in hosts.items():
                     files = {path.name for path in (top / "c1/mounts/0").iterdir()}
                     assert ("new" in files) is not read_only, f"the host's {top.name}/c1/mounts/0 has {files}"
+
+        run(main())
+
+    def test_a_container_writes_to_the_directory_that_is_its_root_and_sees_what_the_host_writes_there(
+        self, make: Callable[..., Agent], guest: StartGuest, pod: PodContext
+    ) -> None:
+        async def main() -> None:
+            async with self._connected(make, guest) as (agent, _):
+                for capability in (*_STREAMS, AgentCapability.WRITABLE_ROOTS):
+                    self._require(agent, capability)
+                if pod.roots_dir is None:
+                    pytest.fail("the fixture pod gives no roots_dir", pytrace=False)
+                root = pod.roots_dir / "w1/rootfs"
+                shutil.copytree(pod.share_dir / self.root_fs, root, symlinks=True)
+                await agent.start_container(
+                    GuestContainer(
+                        "w1",
+                        self.written_root(pod, "w1/rootfs"),
+                        Cmd(args=self.commands.run_on),
+                        writable_root_fs=True,
+                    ),
+                    RecordedIO(None),
+                    TIMEOUT,
+                )
+                assert await self._store(agent, "w1", "/vc-kept"), "a container cannot write to its root"
+                kept = root / "vc-kept"
+                assert kept.is_file(), "what a container wrote to its root is not in the directory of the host"
+                assert kept.read_text(encoding="utf-8") == "stored\n", f"it wrote {kept.read_bytes()!r} there"
+                (root / "vc-given").write_text("of the host\n", encoding="utf-8")
+                found = await self._show(agent, "w1", "/vc-given")
+                assert found == b"of the host\n", f"what the host writes there is {found!r} in the container"
 
         run(main())
 

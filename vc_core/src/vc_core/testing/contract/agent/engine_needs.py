@@ -219,6 +219,19 @@ class EngineNeeds(AgentFixtures):
 
         run(main())
 
+    def test_the_clock_of_the_guest_can_be_set_if_the_agent_claims_it(
+        self, make: Callable[..., Agent], guest: StartGuest
+    ) -> None:
+        async def main() -> None:
+            async with self._with_container(make, guest, *_STREAMS) as agent:
+                if AgentCapability.CLOCK in agent.capabilities:
+                    await agent.set_clock(TIMEOUT)
+                else:
+                    with pytest.raises(NotSupportedError):
+                        await agent.set_clock(TIMEOUT)
+
+        run(main())
+
     def test_parameters_of_the_kernel_are_set_or_refused_with_a_reason(
         self, make: Callable[..., Agent], guest: StartGuest
     ) -> None:

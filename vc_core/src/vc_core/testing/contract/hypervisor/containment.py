@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from vc_core.config.network import NetworkConfig, NetworkMode
 from vc_core.config.pod import PodConfig
 from vc_core.driver.context import Boot, PodContext
 from vc_core.driver.devices import Channel, NetworkInterface
-from vc_core.driver.hypervisor import HypervisorCapability
+from vc_core.driver.hypervisor import Hypervisor, HypervisorCapability
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import ConfigError, NotSupportedError, VCError
 from vc_core.host.processes import find_vms
@@ -33,6 +33,9 @@ from vc_core.testing.slowness import scaled
 
 #: A boot of no host: boot ids are random (RFC 4122, version 4).
 _OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
+
+#: Of a second interface.
+_FURTHER_MAC = "52:54:00:12:34:57"
 
 #: Addresses of the guest, and of no interface, in the network of the tap device.
 _TAP_ADDRESS, _TAP_PEER = "10.9.1.15", "10.9.1.1"
@@ -207,24 +210,47 @@ class Containment(GuestView):
                 make().add_device(interface)
             except (ConfigError, NotSupportedError) as error:
                 pytest.skip(f"the hypervisor refuses a device: {error}")
-            booting = replace(pod, boot=probing_boot)
-
-            async def main() -> bool:
-                async with running_vm(lambda: make(pod=booting), Channel("main", MAIN), interface) as vm:
-                    with await vm.open_channel(MAIN) as channel:
-                        guest = ProbingGuest(channel)
-                        await guest.reach(self.boot_timeout)
-                        await guest.ask("up", "eth0", _TAP_ADDRESS)
-                        asking = asyncio.create_task(guest.ask("connect", _TAP_PEER, 9))  # it asks who has the address
-                        try:
-                            return await _has_frame_from(frames, MAC)
-                        finally:
-                            await asking
-
             promise(
-                run(main(), self.boot_timeout + TIMEOUT),
+                self._sends(lambda: make(pod=replace(pod, boot=probing_boot)), [interface], "eth0", frames),
                 f"a tap device is ignored: what the guest sends does not arrive at the host's {device!r}",
             )
+
+    def test_a_further_interface_is_on_its_own_tap_device(
+        self, make: Make, pod: PodContext, probing_boot: Boot, able: Callable[[HypervisorCapability], None]
+    ) -> None:
+        able(HypervisorCapability.INTERFACES)
+        with tap_device() as (first, _), tap_device("2") as (second, frames):
+            interfaces = [
+                NetworkInterface.of(NetworkConfig(mode=NetworkMode.TAP, device=device), mac)
+                for device, mac in ((first, MAC), (second, _FURTHER_MAC))
+            ]
+            promise(
+                self._sends(lambda: make(pod=replace(pod, boot=probing_boot)), interfaces, "eth1", frames),
+                f"a second NetworkInterface is ignored: what the guest sends by eth1 does not arrive at {second!r}",
+            )
+
+    def _sends(
+        self,
+        make: Callable[[], Hypervisor],
+        interfaces: Sequence[NetworkInterface],
+        name: str,
+        frames: socket.socket,
+    ) -> bool:
+        """Return whether what a guest sends by the last of its interfaces, which it calls ``name``, arrives."""
+
+        async def main() -> bool:
+            async with running_vm(make, Channel("main", MAIN), *interfaces) as vm:
+                with await vm.open_channel(MAIN) as channel:
+                    guest = ProbingGuest(channel)
+                    await guest.reach(self.boot_timeout)
+                    await guest.ask("up", name, _TAP_ADDRESS)
+                    asking = asyncio.create_task(guest.ask("connect", _TAP_PEER, 9))  # it asks who has the address
+                    try:
+                        return await _has_frame_from(frames, interfaces[-1].mac)
+                    finally:
+                        await asking
+
+        return run(main(), self.boot_timeout + TIMEOUT)
 
 
 async def _has_frame_from(frames: socket.socket, mac: str) -> bool:

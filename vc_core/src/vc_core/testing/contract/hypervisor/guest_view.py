@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,37 @@ class GuestView(HypervisorFixtures):
             )
             promise(
                 stat.S_ISREG(mode), f"a device was planted through a writable share: {path.name!r} has mode {mode:o}"
+            )
+
+    def test_what_a_guest_makes_in_a_share_with_owners_is_on_the_host_as_the_guest_made_it(
+        self, observed: Observed, scene: Scene
+    ) -> None:
+        facts = observed.part("owned share")
+        written = scene.owned / "written"
+        promise(
+            facts["write"].ok and written.is_file() and written.read_text(encoding="utf-8") == "by-the-guest",
+            f"a share with owners is not writable: the guest's attempt ended with {facts['write'].text!r}",
+        )
+        status = written.lstat()
+        promise(
+            (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o644, 0, 0) or os.geteuid() != 0,
+            f"SharedDirectory.owners is ignored: a file that the guest's root made with mode 644 has mode "
+            f"{stat.S_IMODE(status.st_mode):o} and the owner {status.st_uid}:{status.st_gid} on the host",
+        )
+
+    def test_a_guest_makes_no_set_user_id_program_or_device_in_a_share_with_owners(
+        self, observed: Observed, scene: Scene
+    ) -> None:
+        observed.part("owned share")
+        for path in scene.owned.iterdir():
+            mode = path.lstat().st_mode
+            promise(
+                not mode & (stat.S_ISUID | stat.S_ISGID),
+                f"a set-user-id program was planted through a share with owners: {path.name!r} has mode {mode:o} here",
+            )
+            promise(
+                stat.S_ISREG(mode),
+                f"a device was planted through a share with owners: {path.name!r} has mode {mode:o} here",
             )
 
     def test_a_disk_is_at_its_location_in_the_guest(self, observed: Observed, scene: Scene) -> None:

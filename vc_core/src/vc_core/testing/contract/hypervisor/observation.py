@@ -87,6 +87,7 @@ def devices_of(scene: Scene) -> Mapping[str, tuple[HypervisorCapability, list[De
             HypervisorCapability.SHARED_DIRECTORIES,
             [SharedDirectory("writable", scene.writable, read_only=False)],
         ),
+        "owned share": (HypervisorCapability.OWNERS, [SharedDirectory("owned", scene.owned, False, owners=True)]),
         "disks": (HypervisorCapability.BLOCK_DEVICES, list(disks)),
         "format": (HypervisorCapability.BLOCK_DEVICES, [BlockDevice("image", scene.image, read_only=False)]),
         "network": (HypervisorCapability.NETWORK, [NetworkInterface(network, MAC)]),
@@ -143,7 +144,7 @@ class _Observer:
     """Looks at one VM; each method notes one part."""
 
     PARTS = (
-        *("start", "resources", "channels", "host path", "share", "writable share", "disks", "format"),
+        *("start", "resources", "channels", "host path", "share", "writable share", "owned share", "disks", "format"),
         *("network", "guest port", "hotplug", "pause", "isolation", "end"),
     )
 
@@ -178,6 +179,7 @@ class _Observer:
                 "host path": self._host_path,
                 "share": lambda: self._share("shared"),
                 "writable share": lambda: self._share("writable"),
+                "owned share": lambda: self._share("owned"),
                 "disks": self._disks,
                 "format": lambda: self._ask("format", image=self._disk("image")),
                 "network": self._network,
@@ -230,7 +232,7 @@ class _Observer:
 
     async def _share(self, tag: str) -> None:
         ask, top = self._guest.ask, f"/share/{tag}"
-        part = "share" if tag == "shared" else "writable share"
+        part = "share" if tag == "shared" else f"{tag} share"
         await self._ask(part, mount=ask("mount", tag), marker=ask("read", f"{top}/marker"))
         await self._ask(part, write=ask("write", f"{top}/written", "by-the-guest"))
         await self._ask(part, program=ask("plant-program", f"{top}/program"))

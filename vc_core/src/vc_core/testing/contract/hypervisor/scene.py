@@ -33,7 +33,8 @@ class Scene:
     def __init__(self, directory: Path, mark: str = "mark-of-the-first") -> None:
         self.mark = mark
         self.shared, self.writable = directory / "shared", directory / "writable-share"
-        for folder in (self.shared, self.writable):
+        self.owned = directory / "owned-share"
+        for folder in (self.shared, self.writable, self.owned):
             folder.mkdir()
             (folder / "marker").write_text(f"{folder.name}\n", encoding="utf-8")
         self.socket = directory / "placed.sock"

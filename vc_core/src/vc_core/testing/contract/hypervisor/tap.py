@@ -20,12 +20,13 @@ _IFREQ = struct.Struct("16sH22x")
 
 
 @contextmanager
-def tap_device() -> Iterator[tuple[str, socket.socket]]:
+def tap_device(suffix: str = "") -> Iterator[tuple[str, socket.socket]]:
     """Make a tap device, up and without an address; yield its name and a socket that gets all its frames.
 
-    Removes it at the end. Skips the test where no tap device can be made.
+    Removes it at the end. ``suffix``: another one for each of several devices at a time. Skips the test where no tap
+    device can be made.
     """
-    name = f"vckit{os.getpid() % 10**9}"
+    name = f"vckit{os.getpid() % 10**8}{suffix}"
     try:
         _persist(name, True)
     except OSError as error:

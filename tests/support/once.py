@@ -1,0 +1,23 @@
+"""What all workers of a run share: the first that needs it makes it, and the others wait for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a directory of this run that ``make`` has filled, in whichever worker."""
+    base = factory.getbasetemp()
+    top = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    top.mkdir(exist_ok=True)
+    with (top / "made").open("a+", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not file.tell():
+            make(top)
+            file.write("made")
+    return top
