@@ -7,7 +7,8 @@
  *   its streams to `start`, receives the connection to the process in their place, forwards signals and sizes of the
  *   terminal, and ends as the process ends.
  * - the attendant stays in the host's namespaces, because no process can enter its parent's pid namespace. When the shim
- *   loses its connection, it runs the command line after `--`, which makes another.
+ *   loses its connection, it runs the command line after `--`, which takes the place of the connection: it gets the
+ *   streams, signals and sizes, and sends the exit code.
  *
  * The connection is described in docs/reference/process-connection.md.
  */
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -39,6 +41,12 @@ enum { LOST = 255 };
 
 /* Milliseconds for the engine to delete a container whose shim has ended, before its VM is ended. */
 enum { DELETED_WITHIN = 10000 };
+
+/* Commands that attach to the process again, before one that always ends is given up. */
+enum { HELPERS_MAX = 8 };
+
+/* Bytes to which our control group is limited before we are killed in it, more than it uses; and how many we then use. */
+enum { MEMORY_LIMIT = 4 << 20, MEMORY_EATEN = 16 << 20 };
 
 enum { PACKET_MAX = 192 * 1024, COPY_MAX = 16 * 1024 };
 
@@ -60,16 +68,20 @@ struct options {
 	int listener; /* socket on which `start` connects */
 	int peer; /* or a socket that is connected already */
 	int console; /* connected console socket, for a process on a terminal */
+	int memory; /* file that limits the memory of our control group, in which are shims of the container alone */
 	const char *root; /* the container's root directory, or NULL */
-	const char *home;  /* directory of the container's record, with a command line after -- */
-	char **again; /* command line that makes another connection, or NULL */
+	const char *home;   /* directory of the container's record, with a command line after -- */
+	const char *bundle; /* directory of the container's bundle, with the same */
+	const char *title; /* the command in the guest */
+	char **again; /* command line that attaches to the process, or NULL */
 };
 
-static struct options options = {-1, -1, -1, -1, -1, -1, NULL, NULL, NULL};
+static struct options options = {-1, -1, -1, -1, -1, -1, -1, NULL, NULL, NULL, "", NULL};
 
 static int attendant = -1; /* socket to the attendant */
 static int connection = -1; /* to the process in the guest */
-static bool gone; /* the connection is lost for good */
+static int helper = -1; /* or to the command that attaches to it */
+static int helpers; /* how many of these there were */
 static char packet[PACKET_MAX + 1];
 
 /* One direction between the terminal and a pipe of the process. */
@@ -124,10 +136,16 @@ static void read_options(int argc, char **argv)
 			options.peer = number(value);
 		else if (strcmp(name, "--console") == 0)
 			options.console = number(value);
+		else if (strcmp(name, "--memory") == 0)
+			options.memory = number(value);
 		else if (strcmp(name, "--root") == 0)
 			options.root = value;
 		else if (strcmp(name, "--home") == 0)
 			options.home = value;
+		else if (strcmp(name, "--title") == 0)
+			options.title = value;
+		else if (strcmp(name, "--bundle") == 0)
+			options.bundle = value;
 		else {
 			fprintf(stderr, "shim: unknown option %s\n", name);
 			exit(2);
@@ -181,9 +199,27 @@ static ssize_t receive_packet(int sock, int *fd)
 
 /* -- what the shim makes of itself -------------------------------------------------------------------------------- */
 
+/* The system calls for mounts without a place (Linux 5.2), which have the same numbers on all machines but Alpha, and
+ * of their arguments in linux/mount.h what is used here. */
+enum { MOVE_MOUNT = 429, FSOPEN = 430, FSCONFIG = 431, FSMOUNT = 432 };
+enum { CREATE = 6, CLOEXEC = 1, ATTRIBUTES = MS_NOSUID | MS_NODEV | MS_NOEXEC, FROM_EMPTY_PATH = 4 };
+
+/* Return a mount of the /proc of our pid namespace that has no place yet, -1 for none. A user namespace may have one
+ * only while another one is visible whole, as in the host's root. */
+static int make_proc(void)
+{
+	long fs = syscall(FSOPEN, "proc", CLOEXEC), made = -1;
+	if (fs >= 0 && syscall(FSCONFIG, fs, CREATE, NULL, NULL, 0) == 0)
+		made = syscall(FSMOUNT, fs, CLOEXEC, ATTRIBUTES);
+	if (fs >= 0)
+		close((int)fs);
+	return (int)made;
+}
+
 /* Make the container's root ours, with our own /proc in it, as engines find it with a process of a container. */
 static void enter_root(void)
 {
+	int proc = options.root != NULL ? make_proc() : -1;
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		fail("cannot make the mounts private");
 	if (options.root == NULL)
@@ -194,8 +230,9 @@ static void enter_root(void)
 		fail("cannot enter the root %s", options.root);
 	struct stat status;
 	mkdir("/proc", 0555); /* as runc does, where an image lacks it */
-	if (lstat("/proc", &status) == 0 && S_ISDIR(status.st_mode))
-		mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	if (proc >= 0 && lstat("/proc", &status) == 0 && S_ISDIR(status.st_mode))
+		syscall(MOVE_MOUNT, proc, "", AT_FDCWD, "/proc", FROM_EMPTY_PATH);
+	close(proc);
 }
 
 /* Give up all rights: from here on, only descriptors that are open count. */
@@ -235,21 +272,24 @@ static void open_terminal(void)
 
 /* -- the attendant -------------------------------------------------------------------------------------------------- */
 
-/* Wait until the container is deleted, as engines do when the shim has ended; return whether it was. */
+/* Wait until the container is deleted, as engines do when the shim has ended; return whether it was. An engine that has
+ * lost its own process for the container may remove the bundle alone. */
 static bool was_deleted(void)
 {
 	int watch = inotify_init1(IN_CLOEXEC);
 	if (watch < 0 || inotify_add_watch(watch, options.home, IN_DELETE_SELF) < 0)
 		return true;
+	if (options.bundle != NULL && inotify_add_watch(watch, options.bundle, IN_DELETE_SELF) < 0)
+		return false;
 	struct pollfd one = {watch, POLLIN, 0};
-	return poll(&one, 1, DELETED_WITHIN) > 0;
+	return poll(&one, 1, DELETED_WITHIN) > 0 && access(options.home, F_OK) < 0;
 }
 
 /* Run the command that looks after the container, with a socket to the shim as descriptor 3, or without. */
 static void help(int peer)
 {
-	pid_t helper = fork();
-	if (helper == 0) {
+	pid_t child = fork();
+	if (child == 0) {
 		sigset_t none;
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
@@ -264,11 +304,11 @@ static void help(int peer)
 	}
 	if (peer >= 0)
 		close(peer);
-	while (helper > 0 && waitpid(helper, NULL, 0) < 0 && errno == EINTR)
+	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		continue;
 }
 
-/* Run what connects the shim anew, as often as it asks, and what ends its VM when nobody deletes the container. */
+/* Run what attaches to the process, when the shim asks, and what ends its VM when nobody deletes the container. */
 static _Noreturn void attend(int shim)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -367,33 +407,59 @@ static void drain(void)
 	}
 }
 
+/* Let the kernel of the host kill us for want of memory, as that of the guest has killed the process: engines read in the
+ * container's control group why a process ended. Returns where that is not possible. */
+static void starve(void)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%d", MEMORY_LIMIT);
+	if (options.memory < 0 || write(options.memory, text, strlen(text)) < 0)
+		return;
+	char *eaten = mmap(NULL, MEMORY_EATEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (eaten != MAP_FAILED)
+		for (size_t i = 0; i < MEMORY_EATEN; i += 4096)
+			((volatile char *)eaten)[i] = 1;
+}
+
+/* End as the process did, with its exit code. */
 static _Noreturn void end(int code)
 {
 	drain();
 	_exit(code);
 }
 
-/* Ask the attendant for another connection; end where that is not possible. */
+/* Go on with a command of the attendant that attaches to the process; end where that is not possible. */
 static void reconnect(void)
 {
-	int pair[2], fd = -1;
-	close(connection);
+	int pair[2];
+	if (connection >= 0)
+		close(connection);
 	connection = -1;
+	helpers++;
 	if (attendant < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		end(LOST);
 	if (!send_packet(attendant, "again", &pair[1], 1))
 		end(LOST);
 	close(pair[1]);
-	offer_streams(pair[0]);
-	while (receive_packet(pair[0], &fd) < 0)
-		continue;
-	close(pair[0]);
-	if (fd < 0) {
-		gone = true;
-		char *code = strstr(packet, "exit ");
-		end(code == packet ? atoi(code + 5) : LOST);
-	}
-	connection = fd;
+	helper = pair[0];
+	offer_streams(helper);
+}
+
+/* Take the exit code from the command that has attached, which sends nothing else. */
+static void take_code(void)
+{
+	int fd;
+	ssize_t length = receive_packet(helper, &fd);
+	if (fd >= 0)
+		close(fd);
+	if (length > 0)
+		end(strncmp(packet, "exit ", 5) == 0 ? atoi(packet + 5) : LOST);
+	if (length < 0)
+		return;
+	if (helpers == HELPERS_MAX)
+		end(LOST);
+	close(helper);
+	reconnect(); /* the command was killed */
 }
 
 /* Take what the connection has: the end of the process, or nothing that counts here. */
@@ -411,6 +477,10 @@ static void take_reply(void)
 		end(LOST);
 	if (strstr(packet, "\"kind\":\"Answer\"") == NULL)
 		return;
+	if (strstr(packet, "\"out_of_memory\":true") != NULL) {
+		drain();
+		starve();
+	}
 	char *code = strstr(packet, "\"exit_code\":");
 	end(code != NULL ? atoi(code + strlen("\"exit_code\":")) : LOST);
 }
@@ -418,20 +488,21 @@ static void take_reply(void)
 static void forward(int signum)
 {
 	char text[96];
-	if (connection < 0) {
+	int to = connection >= 0 ? connection : helper;
+	if (to < 0) {
 		if (signum == SIGTERM || signum == SIGINT || signum == SIGHUP || signum == SIGQUIT || signum == SIGABRT)
 			_exit(128 + signum);
 		return;
 	}
 	struct winsize size;
-	if (signum == SIGWINCH && terminal >= 0 && ioctl(terminal, TIOCGWINSZ, &size) == 0)
+	if (signum == SIGWINCH && terminal >= 0 && ioctl(terminal, TIOCGWINSZ, &size) == 0 && size.ws_row && size.ws_col)
 		snprintf(text, sizeof text, "{\"kind\":\"Resize\",\"size\":{\"rows\":%u,\"columns\":%u}}", size.ws_row,
 		         size.ws_col);
 	else if (signum == SIGWINCH || signum == SIGCHLD)
 		return;
 	else
 		snprintf(text, sizeof text, "{\"kind\":\"Signal\",\"number\":%d}", signum);
-	send_packet(connection, text, NULL, 0);
+	send_packet(to, text, NULL, 0);
 }
 
 /* -- the loop ------------------------------------------------------------------------------------------------------- */
@@ -459,8 +530,8 @@ static _Noreturn void serve(int signals)
 	if (peer >= 0)
 		offer_streams(peer);
 	for (;;) {
-		struct pollfd ready[7];
-		bool runs = connection >= 0;
+		struct pollfd ready[8];
+		bool runs = connection >= 0 || helper >= 0;
 		watch(&ready[0], signals, POLLIN);
 		watch(&ready[1], connection, POLLIN);
 		watch(&ready[2], runs || peer >= 0 ? -1 : options.listener, POLLIN);
@@ -476,7 +547,8 @@ static _Noreturn void serve(int signals)
 		                                    : printed.from,
 		      printed.begin < printed.end ? POLLOUT : POLLIN);
 		watch(&ready[6], options.confirm, POLLIN);
-		if (poll(ready, 7, -1) < 0)
+		watch(&ready[7], helper, POLLIN);
+		if (poll(ready, 8, -1) < 0)
 			continue;
 		if (ready[6].fd >= 0 && ready[6].revents)
 			take_confirmation();
@@ -508,17 +580,21 @@ static _Noreturn void serve(int signals)
 			    !pump(copy, ready[i].fd == copy->from, ready[i].fd == copy->to))
 				close_copy(copy, i == 5, i == 4);
 		}
+		if (ready[7].fd >= 0 && ready[7].revents)
+			take_code();
 		if (ready[1].fd >= 0 && ready[1].revents)
 			take_reply();
 	}
 }
 
-/* Let lists of processes show a name in the place of our command line, which is of no use to anybody. */
+/* Let lists of processes show the command in the guest in the place of our command line, which is longer. */
 static void take_name(int argc, char **argv)
 {
+	static char title[4096];
 	char *end = argv[argc - 1] + strlen(argv[argc - 1]);
+	snprintf(title, sizeof title, "vc-shim: %s", options.title);
 	memset(argv[0], 0, (size_t)(end - argv[0]));
-	snprintf(argv[0], (size_t)(end - argv[0]), "vc-shim");
+	snprintf(argv[0], (size_t)(end - argv[0]), "%s", title);
 	*end = '.'; /* a last byte that is not zero means that there is one title (get_mm_proctitle in Linux' fs/proc) */
 	prctl(PR_SET_NAME, "vc-shim");
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,12 +14,16 @@ import pytest
 
 import vc_core
 from vc_runtime import cgroups, creation, hooks, network, shims
+from vc_runtime.deletion import end_shim
 from vc_runtime.main import main
 from vc_runtime.records import Home, Root
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("mount namespaces", "busybox")]
 
 Make = Callable[..., Path]
+
+#: Seconds for a process to end by itself.
+TIMEOUT = 30.0
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +87,21 @@ def created(root: Root, folder: Path) -> Iterator[None]:
     os.waitpid(pid, 0)
 
 
+def test_a_container_that_ended_and_whose_bundle_was_removed_goes_with_the_next_create(
+    root: Root, folder: Path, created: None
+) -> None:
+    end_shim(root.home("c1").read())
+    moved = folder.rename(folder.with_name("moved"))
+    assert main(["--root", str(root.path), "create", "--bundle", str(moved), "c2"]) == 0
+    (left,) = root.records()
+    pid = left.pid
+    assert (left.id, main(["--root", str(root.path), "delete", "--force", "c2"])) == ("c2", 0)
+    os.waitpid(pid, 0)
+    deadline = time.monotonic() + TIMEOUT
+    while subprocess.run(["pgrep", "-f", "--", f"--root {root.path} attend c1"], capture_output=True).returncode == 0:
+        assert time.monotonic() < deadline, "the attendant of its shim does not end"
+
+
 @pytest.mark.vm
 @pytest.mark.parametrize(
     ("owner", "name"),
@@ -110,9 +131,7 @@ def test_a_vm_ends_with_its_shim_although_nobody_deletes_the_container_which_can
     performed(root, "start", "c1")
     performed(root, "attend", "c1")
     assert len(vc_core.list_pods()) == 1, "it ended although its shim is alive"
-    shim = root.home("c1").read().shim
-    assert shim is not None
-    shim.process.send(signal.SIGKILL)
+    end_shim(root.home("c1").read())
     performed(root, "attend", "c1")
     assert vc_core.list_pods() == []
     delete(root)

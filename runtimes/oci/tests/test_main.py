@@ -10,6 +10,7 @@ import pytest
 
 from vc_runtime import spec, translate
 from vc_runtime.main import main
+from vc_runtime.records import Record, Root
 
 Make = Callable[..., Path]
 
@@ -35,6 +36,17 @@ def test_an_error_is_one_sentence_on_stderr_and_in_the_log(tmp_path: Path, capsy
 def test_deleting_what_is_not_there_is_an_error_only_without_force(tmp_path: Path) -> None:
     assert call(tmp_path, "delete", "gone") == 1
     assert call(tmp_path, "delete", "--force", "gone") == 0
+
+
+def test_signals_for_all_processes_of_a_container_that_has_ended_are_no_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Root(tmp_path / "root").home("c1")
+    home.create()
+    home.write(Record(id="c1", bundle="", pod="c1", container="c1"))
+    assert call(tmp_path, "kill", "--all", "c1", "9") == 0
+    assert call(tmp_path, "kill", "c1", "9") == 1
+    assert capsys.readouterr().err == "vc-runtime: container not running\n"
 
 
 @pytest.mark.parametrize("verb", ["checkpoint", "restore"])
@@ -74,7 +86,7 @@ def test_what_is_refused_leaves_no_container(tmp_path: Path, bundle: Make, capsy
 def test_the_spec_that_is_written_can_be_created_from(tmp_path: Path) -> None:
     assert call(tmp_path, "spec", "--bundle", str(tmp_path)) == 0
     config = spec.read(tmp_path / "config.json", spec.Spec)
-    translate.check(config)
+    translate.check(config, "c1")
     assert translate.translate(config, "c1", tmp_path).notes == ()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -17,17 +15,14 @@ import pytest
 
 # pytest's import mode does not put this directory on the path.
 sys.path.insert(0, str(Path(__file__).parent))
+from engine_host import MARKS
 from podman_host import IMAGE, TIMEOUT, Podman
 from podman_host import podman as made_podman
+from terminals import typed
 
 import vc_core
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.slow,
-    pytest.mark.vm,
-    pytest.mark.needs("podman", "busybox", "/dev/net/tun"),
-]
+pytestmark = [pytest.mark.needs("podman"), *MARKS]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +33,12 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
 
 @pytest.fixture(scope="module")
 def running(podman: Podman) -> str:
-    """Return a container that runs, and counts in its log."""
-    script = 'trap "exit 9" TERM; i=0; while true; do i=$((i+1)); echo $i; sleep 0.2; done'
-    podman("run", "--detach", "--name", "counts", "--network", "none", IMAGE, "sh", "-c", script)
+    """Return a container that runs, counts in its log, and writes there what it is given."""
+    script = (
+        'trap "exit 9" TERM; exec 3<&0; while read x <&3; do echo got $x; done & '
+        "i=0; while true; do i=$((i+1)); echo $i; sleep 0.2; done"
+    )
+    podman("run", "--detach", "--interactive", "--name", "counts", "--network", "none", IMAGE, "sh", "-c", script)
     return "counts"
 
 
@@ -86,32 +84,21 @@ def test_a_command_that_does_not_exist_is_reported_as_by_runc(podman: Podman, ru
 
 
 def test_a_command_has_a_terminal_of_the_callers_size(podman: Podman, running: str) -> None:
-    pid, master = pty.fork()
-    if not pid:
-        os.environ["CONTAINERS_CONF"] = str(podman.top / "containers.conf")
-        command = podman.command("exec", "-it", running, "sh", "-c", "read x; stty size; echo got $x")
-        os.execvp(command[0], command)
-    try:
-        import fcntl
-        import struct
-        import termios
-
-        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("4H", 31, 77, 0, 0))
-        os.write(master, b"typed\n")
-        shown = b""
-        while select.select([master], [], [], TIMEOUT)[0]:
-            try:
-                shown += os.read(master, 4096)
-            except OSError:  # the end of a terminal
-                break
-    finally:
-        os.close(master)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    command = podman.command("exec", "-it", running, "sh", "-c", "read x; stty size; echo got $x")
+    code, shown = typed(command, podman.environment, b"typed\n", (31, 77))
     assert (code, b"31 77" in shown, b"got typed" in shown) == (0, True, True), shown
 
 
+def test_a_command_of_the_runtime_itself_is_on_the_callers_terminal(podman: Podman, running: str) -> None:
+    container = podman("inspect", "--format", "{{.Id}}", running)
+    script = "read x; stty size; echo got $x; exit 5"
+    command = [str(podman.runtime), "exec", "--tty", container, "sh", "-c", script]
+    code, shown = typed(command, os.environ, b"typed\n", (32, 78))
+    assert (code, b"32 78" in shown, b"got typed" in shown) == (5, True, True), shown
+
+
 def test_lists_of_processes_show_what_stands_for_the_container(podman: Podman, running: str) -> None:
-    assert podman("top", running, "args").split() == ["COMMAND", "vc-shim"]
+    assert podman("top", running, "args").splitlines()[1].startswith("vc-shim: sh -c trap")
 
 
 def test_the_state_is_what_the_specification_names(podman: Podman, running: str) -> None:
@@ -130,6 +117,15 @@ def test_a_paused_container_stands_still_until_it_is_resumed(podman: Podman, run
     assert podman("logs", running) == before
     podman("unpause", running)
     assert podman("exec", running, "echo", "on") == "on"
+
+
+def test_the_engines_profile_filters_the_system_calls_of_the_container_and_of_its_commands(
+    podman: Podman, running: str
+) -> None:
+    script = "grep Seccomp: /proc/1/status /proc/self/status; unshare --net true"
+    done = podman.run("exec", running, "sh", "-c", script, check=False)
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["2", "2"]
+    assert "Operation not permitted" in done.stderr
 
 
 def test_limits_change_while_a_container_runs(podman: Podman, running: str) -> None:
@@ -157,6 +153,16 @@ def test_a_container_goes_on_when_its_supervisor_is_killed_and_ends_with_its_own
     deadline = time.monotonic() + TIMEOUT
     while podman("logs", running) == seen:
         assert time.monotonic() < deadline, "its output does not reach the engine any more"
+    command = podman.command("attach", "--sig-proxy=false", running)
+    with subprocess.Popen(
+        command, env=podman.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as attached:
+        assert attached.stdin is not None
+        assert attached.stdout is not None
+        attached.stdin.write("typed\n")
+        attached.stdin.flush()
+        assert "got typed\n" in attached.stdout, "its input does not reach it any more"
+        attached.kill()
     podman("stop", "--time", "30", running)
     assert podman("wait", running) == "9"
 
@@ -169,12 +175,23 @@ def test_a_stopped_container_starts_again(podman: Podman, running: str) -> None:
     assert list(podman.records.iterdir()) == []
 
 
+def test_a_container_on_two_networks_reaches_the_host_by_both(podman: Podman) -> None:
+    for name, subnet in (("front", "10.97.1.0/24"), ("back", "10.97.2.0/24")):
+        podman("network", "create", "--subnet", subnet, name)
+    try:
+        script = "for to in 10.97.1.1 10.97.2.1; do ping -c 4 -q $to >/dev/null && echo $to; done; ip route"
+        output = podman("run", "--rm", "--network", "front,back", IMAGE, "sh", "-c", script)
+        assert output.startswith("10.97.1.1\n10.97.2.1\ndefault via 10.97."), output
+    finally:
+        podman("network", "rm", "front", "back")
+
+
 def test_the_network_of_the_engine_reaches_the_guest(podman: Podman) -> None:
     server = "mkdir /www; echo served > /www/page; exec httpd -f -p 80 -h /www"
     podman("run", "--detach", "--name", "web", "--publish", "18080:80", IMAGE, "sh", "-c", server)
     address = podman("inspect", "--format", "{{.NetworkSettings.IPAddress}}", "web")
     assert f"inet {address}/" in podman("exec", "web", "ip", "addr", "show", "eth0")
-    fetch = ["nsenter", f"--net={podman.network}", "busybox", "wget", "-q", "-O", "-"]
+    fetch = [*podman.prefix, "busybox", "wget", "-q", "-O", "-"]
     deadline = time.monotonic() + TIMEOUT
     while True:
         done = subprocess.run([*fetch, "http://127.0.0.1:18080/page"], capture_output=True, encoding="utf-8")

@@ -36,6 +36,12 @@ def test_a_program_below_a_mount_is_taken_for_there(rootfs: Path) -> None:
     look(rootfs, "/opt/data/x", mounts=("/opt",))
 
 
+def test_a_program_that_is_mounted_in_a_directory_that_the_root_lacks_is_taken_for_there(rootfs: Path) -> None:
+    look(rootfs, "/sbin/init", mounts=("/sbin/init",))
+    with pytest.raises(RuntimeFault, match="no such file or directory"):
+        look(rootfs, "/sbin/other", mounts=("/sbin/init",))
+
+
 def test_a_name_that_is_not_in_path_is_reported_as_by_runc(rootfs: Path) -> None:
     with pytest.raises(RuntimeFault, match=r'^exec: "nope": executable file not found in \$PATH$'):
         look(rootfs, "nope")

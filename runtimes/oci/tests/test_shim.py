@@ -8,13 +8,14 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from vc_runtime import shims
+from vc_runtime import cgroups, shims
 from vc_runtime.shims import Started
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("mount namespaces")]
@@ -77,6 +78,29 @@ def test_its_exit_code_is_that_of_the_process(pair: tuple[socket.socket, socket.
         assert code_of(shim) == 42
 
 
+def test_where_the_guests_kernel_killed_for_memory_the_hosts_does_too_and_counts_it(
+    pair: tuple[socket.socket, socket.socket], null: int
+) -> None:
+    group = f"vc-shim-test-{os.getpid()}"
+    cgroups.make(group)
+    limit = cgroups.memory_limit(group)
+    if limit is None:
+        pytest.skip("no control group can limit memory here")
+    shim = shims.spawn(sock=pair[1], listens=False, network=None, console=None, memory=limit, root=None, stdio=null)
+    os.close(limit)
+    try:
+        cgroups.join(group, shim.shim.pid)
+        shim.confirm()
+        with closing(connected(pair[0])) as guest:
+            guest.send(b'{"kind":"Answer","exit_code":137,"out_of_memory":true}')
+            assert code_of(shim) == -signal.SIGKILL
+        counts = [*Path("/sys/fs/cgroup").glob(f"{group}/memory.events")]
+        counts += Path("/sys/fs/cgroup").glob(f"memory/{group}/memory.oom_control")
+        assert "oom_kill 1" in counts[0].read_text(encoding="ascii").splitlines()
+    finally:
+        cgroups.remove(group)
+
+
 def test_signals_go_to_the_process(pair: tuple[socket.socket, socket.socket], shim: Started) -> None:
     shim.confirm()
     with closing(connected(pair[0])) as guest:
@@ -123,8 +147,22 @@ def test_it_waits_for_the_next_start_after_one_that_was_killed(null: int, tmp_pa
                 assert code_of(waiting) == 3
 
 
-def test_one_that_lost_its_connection_gets_another_from_its_attendant(null: int, tmp_path: Path) -> None:
-    again = "import socket; s = socket.socket(fileno=3); s.recv(100); s.send(b'exit 9')"
+#: Stands for the command that attaches: the first one is killed, the next one ends when it gets a signal of the shim.
+_ATTACHES = """
+import os, socket, sys
+s = socket.socket(fileno=3)
+s.recv(100)
+if not os.path.exists(sys.argv[1]):
+    open(sys.argv[1], "x").close()
+    os.kill(os.getpid(), 9)
+assert b'"kind":"Signal","number":10' in s.recv(100)
+s.send(b"exit 9")
+"""
+
+
+def test_after_a_lost_connection_a_command_of_its_attendant_has_its_streams_and_signals(
+    null: int, tmp_path: Path
+) -> None:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
@@ -135,13 +173,17 @@ def test_one_that_lost_its_connection_gets_another_from_its_attendant(null: int,
             console=None,
             root=None,
             stdio=null,
-            again=[sys.executable, "-c", again],
+            again=[sys.executable, "-c", _ATTACHES, str(tmp_path / "killed")],
         )
     waiting.confirm()
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as start:
         start.settimeout(TIMEOUT)
         start.connect(str(tmp_path / "s"))
         connected(start).close()
+        pidfd, deadline = os.pidfd_open(waiting.shim.pid), time.monotonic() + TIMEOUT
+        while not select.select([pidfd], [], [], 0.05)[0] and time.monotonic() < deadline:
+            waiting.shim.process.send(signal.SIGUSR1)
+        os.close(pidfd)
         assert code_of(waiting) == 9
 
 

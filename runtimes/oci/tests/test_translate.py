@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,13 @@ from vc_runtime.faults import Refused, RuntimeFault
 
 Make = Callable[..., Path]
 
+#: Namespaces that a container has as a rule.
+_OWN = [{"type": "network"}, {"type": "uts"}]
+
 
 def translated(folder: Path) -> translate.Translated:
     config = spec.read(folder / "config.json", spec.Spec)
-    translate.check(config)
+    translate.check(config, "c1", translate.sandbox(config, "c1"))
     return translate.translate(config, "c1", folder)
 
 
@@ -36,6 +40,22 @@ def test_the_process_becomes_the_containers_command(bundle: Make) -> None:
     assert (container.cmd.work_dir, container.cmd.user, container.cmd.group) == ("/tmp", "7", "8")
     assert list(container.cmd.additional_groups) == ["9"]
     assert not container.no_new_privs
+
+
+def test_a_command_of_a_build_is_refused_because_its_writes_would_be_lost(bundle: Make) -> None:
+    config = spec.read(bundle() / "config.json", spec.Spec)
+    with pytest.raises(Refused, match="would lose what it writes"):
+        translate.check(config, "buildah-buildah1286831500", why_lost="it is on an overlay")
+    translate.check(config, "buildah-buildah1286831500")
+
+
+def test_control_groups_of_the_host_are_left_out_where_an_engine_binds_them_for_systemd(bundle: Make) -> None:
+    path = "/sys/fs/cgroup/systemd"
+    made = translated(
+        bundle(mounts=[{"destination": path, "type": "bind", "source": path, "options": ["rbind", "rw"]}])
+    )
+    assert (made.container.mounts, len(made.notes)) == ((), 1)
+    assert "control groups of its own" in made.notes[0]
 
 
 def test_a_relative_root_is_that_of_the_bundle(bundle: Make) -> None:
@@ -115,8 +135,11 @@ def test_a_process_that_names_no_capabilities_has_those_of_its_container() -> No
 
 def test_a_container_has_pids_of_its_own_unless_it_joins_those_of_another(bundle: Make) -> None:
     assert translated(bundle()).container.pid_namespace == "own"
-    joined = [{"type": name} for name in ("network", "ipc")] + [{"type": "pid", "path": "/proc/9/ns/pid"}]
-    assert translated(bundle(linux={"namespaces": joined})).container.pid_namespace == "pod"
+    joined = [{"type": name} for name in ("network", "uts")]
+    joined += [{"type": name, "path": f"/proc/9/ns/{name}"} for name in ("pid", "ipc")]
+    annotations = {"io.kubernetes.cri.sandbox-id": "s1"}
+    made = translated(bundle(linux={"namespaces": joined}, annotations=annotations))
+    assert made.container.pid_namespace == "pod"
 
 
 def test_what_concerns_a_whole_vm_is_of_the_pod(bundle: Make) -> None:
@@ -150,6 +173,23 @@ def test_devices_of_which_the_guest_has_the_driver_are_in_the_container(bundle: 
     devices = [{"path": "/dev/fuse", "type": "c", "fileMode": 0o600, "uid": 3}, {"path": "/dev/null", "type": "c"}]
     container = translated(bundle(linux={"devices": devices})).container
     assert list(container.devices) == [DeviceNode(path="/dev/fuse", major=10, minor=229, mode=0o600, uid=3)]
+
+
+@pytest.mark.parametrize(
+    "rule", [{"allow": True, "access": "rwm"}, {"allow": True, "type": "a", "major": -1, "minor": -1, "access": "rwm"}]
+)
+def test_a_privileged_container_has_no_device_of_the_host_although_engines_list_all(bundle: Make, rule: Any) -> None:
+    devices = [{"path": "/dev/sda", "type": "b", "major": 8}, {"path": "/dev/fuse", "type": "c"}]
+    made = translated(bundle(linux={"devices": devices, "resources": {"devices": [rule]}}))
+    assert [one.path for one in made.container.devices] == ["/dev/fuse"]
+    assert any("devices of the host are left out" in note for note in made.notes)
+
+
+def test_a_container_that_asks_for_a_device_of_the_host_is_refused(bundle: Make) -> None:
+    one = {"path": "/dev/sda", "type": "b", "major": 8}
+    rules = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "b", "major": 8, "access": "rwm"}]
+    with pytest.raises(Refused, match="device /dev/sda of the host"):
+        translated(bundle(linux={"devices": [one], "resources": {"devices": rules}}))
 
 
 def test_a_quota_of_processor_time_is_a_number_of_processors(bundle: Make) -> None:
@@ -206,6 +246,14 @@ def test_a_mount_whose_source_is_missing_is_refused_in_the_words_that_engines_ex
         ({"linux": {"namespaces": [{"type": "pid"}, {"type": "ipc"}]}}, "cannot have the host's network"),
         ({"linux": {"namespaces": [{"type": "network"}, {"type": "ipc"}]}}, "cannot see the host's processes"),
         ({"linux": {"namespaces": [{"type": "network"}, {"type": "pid"}]}}, "cannot have the host's IPC"),
+        (
+            {"linux": {"namespaces": [*_OWN, {"type": "ipc"}, {"type": "pid", "path": "/proc/7/ns/pid"}]}},
+            "the processes of another container are in another virtual machine",
+        ),
+        (
+            {"linux": {"namespaces": [*_OWN, {"type": "pid"}, {"type": "ipc", "path": "/proc/7/ns/ipc"}]}},
+            "the IPC of another container is in another virtual machine",
+        ),
         ({"linux": {"devices": [{"path": "/dev/sda", "type": "b"}]}}, "device /dev/sda of the host"),
         (
             {
@@ -237,3 +285,8 @@ def test_null_counts_as_a_field_that_is_not_there(bundle: Make) -> None:
 def test_a_document_of_another_shape_is_refused_with_the_place(bundle: Make) -> None:
     with pytest.raises(RuntimeFault, match=r"it is not valid: Expected `array`.*process\.args"):
         spec.parse(b'{"process": {"args": "x"}}', spec.Spec, "it")
+
+
+def test_a_container_with_the_hosts_names_has_the_hosts_name(bundle: Make) -> None:
+    namespaces = [{"type": one} for one in ("network", "pid", "ipc")]
+    assert translated(bundle(hostname="", linux={"namespaces": namespaces})).pod.hostname == os.uname().nodename

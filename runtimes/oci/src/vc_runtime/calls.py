@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 from contextlib import ExitStack, closing, suppress
@@ -12,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from vc_runtime import spec
+from vc_runtime.console import Console
 from vc_runtime.faults import Log, RuntimeFault
-from vc_runtime.records import Record, Root
+from vc_runtime.records import Record, Root, Shim
 
 #: Exit code of a process whose own is not available.
 LOST = 255
+
+#: Signals by which somebody asks a command in the foreground to end, and all that it forwards to its process.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_FORWARDED = (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCONT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ def state_of(record: Record, status: str) -> bytes:
 def write_pid(path: Path, pid: int) -> None:
     """Write a pid file, as a whole or not at all."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(str(pid), encoding="ascii")
+    fresh.write_text(str(pid), encoding="utf-8")
     fresh.replace(path)
 
 
@@ -63,14 +69,16 @@ def open_namespace(path: str) -> int:
         raise RuntimeFault(f"namespace {path} cannot be opened: {error.strerror}") from error
 
 
-def console_of(path: str, terminal: bool, stack: ExitStack) -> socket.socket | None:
-    """Return a connection to the engine's console socket, for a process on a terminal."""
+def console_of(path: str, terminal: bool, stack: ExitStack, own: Console | None) -> socket.socket | None:
+    """Return a connection to the engine's console socket, for a process on a terminal; without one that of ``own``."""
     if not terminal:
         if path:
             raise RuntimeFault("--console-socket is given, but the process has no terminal; leave it out")
         return None
     if not path:
-        raise RuntimeFault("the process has a terminal; give the --console-socket that gets it")
+        if own is None:
+            raise RuntimeFault("the process has a terminal; give the --console-socket that gets it")
+        return own.socket
     console = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
     try:
         console.connect(path)
@@ -79,11 +87,17 @@ def console_of(path: str, terminal: bool, stack: ExitStack) -> socket.socket | N
     return console
 
 
-def exit_code_of(pid: int) -> int:
-    """Return the exit code of a shim that is this process' child."""
-    with suppress(ChildProcessError):
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return LOST
+def attended(shim: Shim, console: Console) -> int:
+    """Return the exit code of a shim that is this process' child, which has its terminal and its signals meanwhile."""
+    before = {one: signal.signal(one, lambda signum, _: shim.process.send(signum)) for one in _FORWARDED}
+    try:
+        console.relay()
+        with suppress(ChildProcessError):
+            return os.waitstatus_to_exitcode(os.waitpid(shim.pid, 0)[1])
+        return LOST
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def reason(code: int | None) -> str:

@@ -1,6 +1,8 @@
 """The control groups of a container on the host: its shim, supervisor and VM are in them, where engines measure.
 
-No limits are set there: the container's own are set in the guest, and a VM is larger than its containers.
+No limits are set there: the container's own are set in the guest, and a VM is larger than its containers. But when the
+guest's kernel has killed a container for its memory, that of the host kills its shim in the same way: engines look for
+this in the container's control group (:func:`memory_limit`).
 """
 
 from __future__ import annotations
@@ -14,8 +16,14 @@ from pathlib import Path
 
 _MOUNTS = Path("/sys/fs/cgroup")
 
-#: Seconds for the processes of a group to end, which are being killed.
-_EMPTY_TIMEOUT = 2.0
+#: Where distributions mount version 2 beside version 1. Engines that use version 1 make and remove no groups there.
+_HYBRID = "unified"
+
+#: The files of version 2 and 1 that limit memory, and swap.
+_MEMORY = (("memory.max", "memory.swap.max"), ("memory.limit_in_bytes", "memory.swappiness"))
+
+#: Seconds for the processes of a group to end, which are being killed, on a busy host.
+_EMPTY_TIMEOUT = 10.0
 
 
 def directory(cgroups_path: str) -> str:
@@ -30,15 +38,41 @@ def directory(cgroups_path: str) -> str:
     return "" if path == "." else path
 
 
-def join(path: str, pid: int) -> None:
-    """Put a process into the groups of a path, which are made; what the host refuses is left out."""
+def make(path: str) -> None:
+    """Make the groups of a path, unless they are there; what the host refuses is left out.
+
+    Groups above are made too, and are the engine's to remove; where the engine removes none, none are made.
+    """
     for mount in _hierarchies() if path else ():
         group = mount / path
         with suppress(OSError):
-            group.mkdir(parents=True, exist_ok=True)
+            group.mkdir(parents=mount.name != _HYBRID, exist_ok=True)
             if mount.name == "cpuset":
                 _inherit_cpuset(mount, group)
-            (group / "cgroup.procs").write_text(f"{pid}\n", encoding="ascii")
+            _inherit_controllers(group)
+
+
+def join(path: str, pid: int) -> None:
+    """Put a process into the groups of a path, which are made; what the host refuses is left out."""
+    make(path)
+    for mount in _hierarchies() if path else ():
+        with suppress(OSError):
+            (mount / path / "cgroup.procs").write_text(f"{pid}\n", encoding="utf-8")
+
+
+def memory_limit(path: str) -> int | None:
+    """Return a descriptor of the file that limits the memory of a path's groups; None if the host has no such file.
+
+    From now on the kernel swaps no process of these groups, which are shims alone: it kills one that exceeds a limit.
+    """
+    for mount in _hierarchies() if path else ():
+        for limit, swap in _MEMORY:
+            with suppress(OSError):
+                fd = os.open(mount / path / limit, os.O_WRONLY | os.O_CLOEXEC)
+                with suppress(OSError):  # a host without swap may lack it
+                    (mount / path / swap).write_text("0", encoding="utf-8")
+                return fd
+    return None
 
 
 def remove(path: str) -> None:
@@ -59,7 +93,7 @@ def processes(path: str) -> list[int]:
     found: set[int] = set()
     for mount in _hierarchies() if path else ():
         with suppress(OSError):
-            found.update(map(int, (mount / path / "cgroup.procs").read_text(encoding="ascii").split()))
+            found.update(map(int, (mount / path / "cgroup.procs").read_text(encoding="utf-8").split()))
     return sorted(found)
 
 
@@ -74,12 +108,20 @@ def _hierarchies() -> Iterator[Path]:
                 yield entry
 
 
+def _inherit_controllers(group: Path) -> None:
+    """Give a new group of version 2 the controllers of the one above, without which no engine can measure there."""
+    with suppress(FileNotFoundError):  # version 1
+        for one in (group.parent / "cgroup.controllers").read_text(encoding="utf-8").split():
+            with suppress(OSError), (group.parent / "cgroup.subtree_control").open("a", encoding="utf-8") as enabled:
+                enabled.write(f"+{one}\n")
+
+
 def _inherit_cpuset(mount: Path, group: Path) -> None:
     """Give a new group of version 1 the processors of the one above: no process can be in one without."""
     above = mount
     for part in group.relative_to(mount).parts:
         below = above / part
         for name in ("cpuset.cpus", "cpuset.mems"):
-            if not (below / name).read_text(encoding="ascii").strip():
-                (below / name).write_text((above / name).read_text(encoding="ascii"), encoding="ascii")
+            if not (below / name).read_text(encoding="utf-8").strip():
+                (below / name).write_text((above / name).read_text(encoding="utf-8"), encoding="utf-8")
         above = below

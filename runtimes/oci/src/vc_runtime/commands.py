@@ -10,7 +10,8 @@ from pathlib import Path
 import vc_core
 from vc_core import CommandError, VCError
 from vc_runtime import cgroups, shims, spec, translate
-from vc_runtime.calls import Call, console_of, exit_code_of, open_namespace, reason, write_pid
+from vc_runtime.calls import Call, attended, console_of, open_namespace, reason, write_pid
+from vc_runtime.console import Console
 from vc_runtime.faults import RuntimeFault
 
 
@@ -26,6 +27,7 @@ def exec_(
     except VCError as error:
         raise RuntimeFault(str(error)) from error
     with ExitStack() as stack:
+        own = stack.enter_context(Console())
         ours, theirs = (stack.enter_context(closing(one)) for one in socket.socketpair(type=socket.SOCK_SEQPACKET))
         network = open_namespace(f"/proc/{record.pid}/ns/net")
         stack.callback(os.close, network)
@@ -33,10 +35,12 @@ def exec_(
             sock=theirs,
             listens=False,
             network=network,
-            console=console_of(console, process.terminal, stack),
+            console=console_of(console, process.terminal, stack, None if detach else own),
             root=Path(record.rootfs) if Path(record.rootfs).is_dir() else None,
+            args=process.args,
         )
         stack.callback(started.forget)
+        own.take()
         cgroups.join(record.cgroup, started.shim.pid)
         theirs.close()
         streams = shims.receive_streams(ours)
@@ -60,7 +64,7 @@ def exec_(
         if pid_file is not None:
             write_pid(pid_file, started.shim.pid)
         started.confirm()
-    return 0 if detach else exit_code_of(started.shim.pid)
+        return 0 if detach else attended(started.shim, own)
 
 
 def process_of(call: Call, container_id: str) -> spec.Process:

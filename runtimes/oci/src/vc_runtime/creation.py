@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import vc_core
 from vc_core import CommandError, ContainerNotFoundError, PodNotFoundError, VCError
-from vc_runtime import cgroups, hooks, program, shims, spec, translate
-from vc_runtime.calls import Call, console_of, exit_code_of, open_namespace, reason, state_of, write_pid
-from vc_runtime.deletion import delete, remove
+from vc_runtime import cgroups, hooks, program, roots, shims, spec, translate
+from vc_runtime.calls import ENDING, Call, attended, console_of, open_namespace, reason, state_of, write_pid
+from vc_runtime.console import Console
+from vc_runtime.deletion import delete, end_shim, remove, remove_forgotten
 from vc_runtime.faults import RuntimeFault
-from vc_runtime.namespaces import enter_network
+from vc_runtime.namespaces import enter_network, sharer
 from vc_runtime.records import Home, Record
 
 
-def create(call: Call, container_id: str, bundle: Path, pid_file: Path | None, console: str) -> Record:
-    """Make a container of a bundle: its shim runs, its VM does not yet. Raises RuntimeFault."""
+def create(
+    call: Call, container_id: str, bundle: Path, pid_file: Path | None, console: str, own: Console | None = None
+) -> Record:
+    """Make a container of a bundle: its shim runs, its VM does not yet. Raises RuntimeFault.
+
+    ``console``: the socket that gets the terminal of a process on one; without it ``own`` gets it.
+    """
     bundle = bundle.absolute()
     config = spec.read(bundle / "config.json", spec.Spec)
-    translate.check(config)
+    sandbox = translate.sandbox(config, container_id) or _sharer(call, config)
+    must_write = translate.is_of_a_build(container_id) or roots.WRITABLE_ROOT in config.annotations
+    why_lost = roots.why_overlay(config, bundle / config.root.path) if must_write and config.root else ""
+    translate.check(config, container_id, sandbox, why_lost)
     process = config.process
     assert process is not None
-    sandbox = translate.sandbox(config, container_id)
     home = call.root.home(container_id)
     rootfs = translate.root_path(config, bundle)
     translated = translate.translate(config, call.root.vc_id(container_id), bundle)
@@ -47,11 +58,12 @@ def create(call: Call, container_id: str, bundle: Path, pid_file: Path | None, c
         annotations=config.annotations,
         created_at=time.time(),
     )
+    remove_forgotten(call)
     home.create()
     try:
         with home.locked():
             home.write(record)
-            _create(call, home, record, config, console, pid_file)
+            _create(call, home, record, config, (console, own), pid_file)
     except BaseException:
         with suppress(RuntimeFault, VCError):
             remove(call, home, record)
@@ -59,7 +71,22 @@ def create(call: Call, container_id: str, bundle: Path, pid_file: Path | None, c
     return record
 
 
-def _create(call: Call, home: Home, record: Record, config: spec.Spec, console: str, pid_file: Path | None) -> None:
+def _sharer(call: Call, config: spec.Spec) -> str:
+    """Return the id of the container whose network, and so whose VM, a container shares, "" for none."""
+    namespace = config.namespace("network")
+    if namespace is None or not namespace.path:
+        return ""
+    return sharer(namespace.path, call.root.records())
+
+
+def _create(
+    call: Call,
+    home: Home,
+    record: Record,
+    config: spec.Spec,
+    console: tuple[str, Console | None],
+    pid_file: Path | None,
+) -> None:
     process = config.process
     assert process is not None
     with ExitStack() as stack:
@@ -68,14 +95,23 @@ def _create(call: Call, home: Home, record: Record, config: spec.Spec, console: 
         if namespace is not None and namespace.path:
             network = open_namespace(namespace.path)
             stack.callback(os.close, network)
+        memory = None
+        if record.sandbox and call.root.home(record.sandbox).path.exists():  # so no VM is in its control group
+            cgroups.make(record.cgroup)
+            memory = cgroups.memory_limit(record.cgroup)
+        if memory is not None:
+            stack.callback(os.close, memory)
         listener = stack.enter_context(closing(home.listen()))
         started = shims.spawn(
             sock=listener,
             listens=True,
             network=network,
-            console=console_of(console, process.terminal, stack),
+            console=console_of(console[0], process.terminal, stack, console[1]),
+            memory=memory,
             root=Path(record.rootfs) if Path(record.rootfs).is_dir() else None,
+            args=process.args,
             home=home.path.absolute(),
+            bundle=Path(record.bundle),
             again=shims.command_line(*call.options, "attend", record.id),
         )
         stack.callback(started.forget)
@@ -97,38 +133,57 @@ def start(call: Call, container_id: str) -> None:
         record = home.read()
         if record.status != "created":
             raise RuntimeFault(f"cannot start container {container_id}: it is {record.status}")
-        bundle = Path(record.bundle)
-        config = spec.read(bundle / "config.json", spec.Spec)
-        translated = translate.translate(config, record.container, bundle)
-        enter_network(f"/proc/{record.pid}/ns/net")
-        cgroups.join(record.cgroup, os.getpid())
-        with closing(home.connect()) as shim:
-            try:
-                _start_pod(call, record, translated)
-                _start_container(record, translated, shim)
-            except CommandError as error:
+        config = spec.read(Path(record.bundle) / "config.json", spec.Spec)
+        try:
+            _start(call, home, record, config)
+        except (RuntimeFault, VCError, OSError) as error:
+            end_shim(record)  # engines wait for the end of what could not be started, before they delete it
+            if isinstance(error, CommandError):
                 raise RuntimeFault(_of_command(config, error)) from error
+            raise
         record.started = True
         home.write(record)
     hooks.run_all("poststart", config.hooks.poststart, state_of(record, "running"), call.log)
 
 
-def _start_pod(call: Call, record: Record, translated: translate.Translated) -> None:
-    """Start the VM of a container, if it is not there."""
+def _start(call: Call, home: Home, record: Record, config: spec.Spec) -> None:
+    enter_network(f"/proc/{record.pid}/ns/net")
+    with ExitStack() as stack:
+        prepared = None
+        if not _runs(call, record):
+            cgroups.join(record.cgroup, os.getpid())  # in which supervisor and VM are then too
+            # The supervisor begins, while the rest of the configuration is worked out.
+            prepared = stack.enter_context(vc_core.PodPreparation(record.pod))
+        translated = translate.translate(config, record.container, Path(record.bundle))
+        translated = roots.choose(translated, config, record)
+        shim = stack.enter_context(closing(home.connect()))
+        if prepared is not None:
+            _start_pod(call, record, translated, prepared)
+        _start_container(record, translated, shim)
+
+
+def _runs(call: Call, record: Record) -> bool:
+    """Return whether the VM of a container is there, which it shares; remove that of a start that was killed."""
     try:
         if vc_core.status_pod(record.pod).state is vc_core.State.RUNNING:
             if record.sandbox:
-                return
+                return True
         elif record.sandbox and call.root.home(record.sandbox).path.exists():
             raise RuntimeFault(f"container {record.id} cannot start: the VM of its sandbox {record.sandbox} has ended")
-        vc_core.delete_pod(record.pod, force=True)  # of a start that was killed
+        vc_core.delete_pod(record.pod, force=True)
     except PodNotFoundError:
         pass
+    return False
+
+
+def _start_pod(call: Call, record: Record, translated: translate.Translated, prepared: vc_core.PodPreparation) -> None:
+    """Start the VM of a container."""
     from vc_runtime import network
 
-    connected = network.connect(call.log)
+    connected, sysctls = network.connect(call.log)
     labels = {"io.virtcontainers.oci.id": record.id, "io.virtcontainers.oci.root": str(call.root.path.absolute())}
-    vc_core.run_pod(replace(translated.pod, id=record.pod, network=connected, labels=labels))
+    sysctls |= translated.pod.sysctls
+    prepared.run(replace(translated.pod, network=connected, labels=labels, sysctls=sysctls))
 
 
 def _start_container(record: Record, translated: translate.Translated, shim: socket.socket) -> None:
@@ -155,14 +210,29 @@ def _of_command(config: spec.Spec, error: CommandError) -> str:
 
 def run(call: Call, container_id: str, bundle: Path, pid_file: Path | None, console: str, detach: bool) -> int:
     """Create and start a container; unless ``detach``, wait for its end, delete it, and return its exit code."""
-    create(call, container_id, bundle, pid_file, console)
-    home = call.root.home(container_id)
-    try:
-        start(call, container_id)
-        return 0 if detach else exit_code_of(home.read().pid)
-    except BaseException:
-        detach = False
-        raise
-    finally:
-        if not detach:
-            delete(call, container_id, force=True)
+    _handle(_stop)
+    with Console() as own:
+        create(call, container_id, bundle, pid_file, console, None if detach else own)
+        home = call.root.home(container_id)
+        try:
+            own.take()
+            start(call, container_id)
+            shim = home.read().shim
+            return 0 if detach or shim is None else attended(shim, own)
+        except BaseException:
+            detach = False
+            raise
+        finally:
+            _handle(signal.SIG_IGN)
+            if not detach:
+                delete(call, container_id, force=True)
+
+
+def _handle(handler: Callable[[int, object], None] | signal.Handlers) -> None:
+    for number in ENDING:
+        signal.signal(number, handler)
+
+
+def _stop(number: int, frame: object) -> None:
+    """End this process by way of what it has to undo. Called for a signal."""
+    sys.exit(128 + number)

@@ -9,7 +9,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 import vc_core
-from vc_core import ContainerNotFoundError, PodNotFoundError
+from vc_core import ContainerNotFoundError, PodNotFoundError, VCError
 from vc_runtime import cgroups, hooks, spec
 from vc_runtime.calls import Call, state_of
 from vc_runtime.faults import NoSuchContainer, RuntimeFault
@@ -41,7 +41,7 @@ def delete(call: Call, container_id: str, force: bool) -> None:
 
 def remove(call: Call, home: Home, record: Record) -> None:
     """End what a record names, and remove it at last. Whatever is gone already is no error."""
-    _end_shim(record)
+    end_shim(record)
     members = [one for one in call.root.records() if one.pod == record.pod and one.id != record.id]
     shared = record.sandbox and (members or call.root.home(record.sandbox).path.exists())
     try:
@@ -59,7 +59,22 @@ def remove(call: Call, home: Home, record: Record) -> None:
     home.remove()
 
 
-def _end_shim(record: Record) -> None:
+def remove_forgotten(call: Call) -> None:
+    """Remove the containers that have ended and whose bundles were removed without a delete. Called before a create."""
+    for record in call.root.records():
+        if is_forgotten(record):
+            home = call.root.home(record.id)
+            with suppress(RuntimeFault, VCError), home.locked():
+                remove(call, home, home.read())
+
+
+def is_forgotten(record: Record) -> bool:
+    """Return whether nobody deletes a container any more: its engine has removed the bundle, as after a crash."""
+    return record.status == "stopped" and not Path(record.bundle).exists()
+
+
+def end_shim(record: Record) -> None:
+    """Kill the shim of a container, and wait for its end."""
     if record.shim is None or (pidfd := record.shim.process.open_pidfd()) is None:
         return
     try:

@@ -40,7 +40,7 @@ FEATURES: dict[str, Any] = {
     "linux": {
         "namespaces": ["ipc", "mount", "network", "pid", "uts"],
         "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False},
-        "seccomp": {"enabled": False},
+        "seccomp": {"enabled": True},
         "apparmor": {"enabled": False},
         "selinux": {"enabled": False},
     },

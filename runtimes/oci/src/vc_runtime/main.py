@@ -1,18 +1,26 @@
-"""The command line of ``vc-runtime``: that of runc, as engines call it."""
+"""The command line of ``vc-runtime``: that of runc, as engines call it.
+
+Engines wait for each verb, and loading modules is most of what one takes: each loads its own when it is called.
+"""
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import json
 import os
+import pwd
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vc_core import VCError, __version__
-from vc_runtime import attendance, commands, creation, deletion, documents, spec, verbs
+from vc_core.driver import host_user
+from vc_runtime import spec
 from vc_runtime.calls import Call
 from vc_runtime.faults import Log, RuntimeFault
 from vc_runtime.records import Root
@@ -23,6 +31,10 @@ _ATTENDANT_FD = 3
 
 def main(arguments: list[str] | None = None) -> int:
     """Perform one verb; return the exit code of the command, which is also that of ``run`` and ``exec``."""
+    if arguments is None:
+        gc.disable()  # a short life, in which nearly all that is made is loaded modules
+        atexit.register(gc.freeze)  # which the interpreter, as it ends, need not search for garbage
+    _complete_environment()
     given = _parser().parse_args(arguments)
     log = Log(given.log, given.log_format)
     try:
@@ -41,14 +53,23 @@ def _call(given: argparse.Namespace, log: Log) -> Call:
     return Call(Root(given.root), log, tuple(options))
 
 
+def _complete_environment() -> None:
+    """Give a plain user's process the home directory that podman leaves out for most verbs; pods are below it."""
+    if "HOME" not in os.environ and (user := host_user()) != 0:
+        with suppress(KeyError):
+            os.environ["HOME"] = pwd.getpwuid(user).pw_dir
+
+
 def _default_root() -> Path:
-    runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
+    user = host_user()
+    runtime = "/run" if user == 0 else os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{user}")
     return Path(runtime, "vc-runtime")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vc-runtime", description="Runs containers in virtual machines.")
-    parser.add_argument("--version", action="version", version=f"vc-runtime {__version__}\nspec: {spec.VERSION}")
+    version = f"vc-runtime version {__version__}\nspec: {spec.VERSION}"
+    parser.add_argument("--version", action="version", version=version)
     parser.add_argument("--root", type=Path, default=_default_root(), help="directory of the containers' records")
     parser.add_argument("--log", type=Path, help="file for errors, and for what is left out")
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
@@ -133,11 +154,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _create(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import creation
+
     _no_descriptors(given)
     creation.create(call, given.id, given.bundle, given.pid_file, given.console_socket)
 
 
 def _run(call: Call, given: argparse.Namespace) -> int:
+    from vc_runtime import creation
+
     _no_descriptors(given)
     return creation.run(call, given.id, given.bundle, given.pid_file, given.console_socket, given.detach)
 
@@ -148,15 +173,21 @@ def _no_descriptors(given: argparse.Namespace) -> None:
 
 
 def _start(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import creation
+
     creation.start(call, given.id)
 
 
 def _state(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import verbs
+
     _print(verbs.state(call, given.id))
 
 
 def _kill(call: Call, given: argparse.Namespace) -> None:
-    verbs.kill(call, given.id, _signal(given.signal))
+    from vc_runtime import verbs
+
+    verbs.kill(call, given.id, _signal(given.signal), given.all)
 
 
 def _signal(text: str) -> int:
@@ -170,10 +201,14 @@ def _signal(text: str) -> int:
 
 
 def _delete(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import deletion
+
     deletion.delete(call, given.id, given.force)
 
 
 def _exec(call: Call, given: argparse.Namespace) -> int:
+    from vc_runtime import commands
+
     _no_descriptors(given)
     if given.process is not None:
         process = spec.read(given.process, spec.Process)
@@ -196,6 +231,8 @@ def _user(text: str) -> spec.User:
 
 
 def _list(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import verbs
+
     found = verbs.list_(call)
     if given.quiet:
         for one in found:
@@ -209,6 +246,8 @@ def _list(call: Call, given: argparse.Namespace) -> None:
 
 
 def _ps(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import verbs
+
     pids = verbs.ps(call, given.id)
     if given.format == "json":
         _print(pids)
@@ -219,14 +258,20 @@ def _ps(call: Call, given: argparse.Namespace) -> None:
 
 
 def _pause(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import verbs
+
     verbs.pause(call, given.id)
 
 
 def _resume(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import verbs
+
     verbs.resume(call, given.id)
 
 
 def _update(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import verbs
+
     if given.resources:
         text = sys.stdin.buffer.read() if given.resources == "-" else Path(given.resources).read_bytes()
         resources = spec.parse(text, spec.Resources, given.resources)
@@ -240,12 +285,16 @@ def _update(call: Call, given: argparse.Namespace) -> None:
 
 
 def _events(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import verbs
+
     if not given.stats:
         raise RuntimeFault("events without --stats is not supported; give --stats")
     _print(verbs.stats(call, given.id))
 
 
 def _attend(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import attendance
+
     try:
         sock = socket.socket(fileno=_ATTENDANT_FD)
     except OSError:  # the shim has ended
@@ -255,10 +304,14 @@ def _attend(call: Call, given: argparse.Namespace) -> None:
 
 
 def _refuse(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import verbs
+
     verbs.refuse(given.verb)
 
 
 def _spec(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import documents
+
     path = given.bundle / "config.json"
     if path.exists():
         raise RuntimeFault(f"{path} exists; remove it first")
@@ -266,6 +319,8 @@ def _spec(call: Call, given: argparse.Namespace) -> None:
 
 
 def _features(call: Call, given: argparse.Namespace) -> None:
+    from vc_runtime import documents
+
     _print(documents.FEATURES)
 
 

@@ -67,6 +67,8 @@ def _mode(root: Path, path: str, mounts: Sequence[str]) -> int | None:
         try:
             mode = here.lstat().st_mode
         except OSError:
+            if any(one.startswith(inside + "/") for one in mounts):
+                continue  # the guest makes the directory of a mount
             return None
         if stat.S_ISLNK(mode):
             links += 1

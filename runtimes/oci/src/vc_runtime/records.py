@@ -6,7 +6,6 @@ The record is written before what it names is made, so that ``delete --force`` f
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -103,6 +102,8 @@ class Root:
         """
         if _RANDOM_ID.fullmatch(container_id):
             return container_id
+        import hashlib  # here, because most engines choose ids at random, and OpenSSL is large
+
         digest = hashlib.sha256(f"{self.path.absolute()}\0{container_id}".encode()).hexdigest()[:12]
         return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', container_id).lstrip('.-_')[:48]}-{digest}".lstrip("-")
 

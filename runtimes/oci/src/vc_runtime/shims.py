@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vc_core import Process, StateError
+from vc_core import StateError
 from vc_core.driver import ProcessIdentity
 from vc_runtime.faults import RuntimeFault
 from vc_runtime.records import Shim
+
+if TYPE_CHECKING:
+    from vc_core import Process
 
 _PROGRAM = Path(__file__).with_name("shim")
 
@@ -66,8 +70,11 @@ def spawn(
     listens: bool,
     network: int | None,
     console: socket.socket | None,
+    memory: int | None = None,
     root: Path | None,
+    args: Sequence[str] = (),
     home: Path | None = None,
+    bundle: Path | None = None,
     again: Sequence[str] = (),
     stdio: int | None = None,
 ) -> Started:
@@ -75,8 +82,12 @@ def spawn(
 
     ``sock``: on which ``start`` connects if ``listens``, else a connection. ``network``: descriptor of its network
     namespace, None for a new one. ``console``: to which it sends a terminal of its own. ``root``: its root directory.
-    ``again``: the command line that connects it anew when the supervisor was lost, and its descriptor 3 is a socket; or
-    that ends the VM, when it has ended and its container, in the directory ``home``, is not deleted.
+    ``memory``: descriptor of the file that limits the memory of its control group, in which the kernel is to kill it
+    when that of the guest has killed the container.
+    ``args``: what it stands for, under which lists of processes show it.
+    ``again``: the command line that attaches in its place when the supervisor was lost, and whose descriptor 3 is a
+    socket; or that ends the VM, when it has ended and its container, in the directory ``home``, is not deleted, or only
+    its ``bundle`` is.
     Raises RuntimeFault.
     """
     (reads, report), (confirm, confirms) = os.pipe(), os.pipe()
@@ -85,13 +96,19 @@ def spawn(
         numbers["--network"] = network
     if console is not None:
         numbers["--console"] = console.fileno()
+    if memory is not None:
+        numbers["--memory"] = memory
     line = [str(_PROGRAM)]
     for name, fd in numbers.items():
         line += [name, str(fd)]
     if root is not None:
         line += ["--root", str(root)]
+    if args:
+        line += ["--title", " ".join(args)]
     if home is not None:
         line += ["--home", str(home)]
+    if bundle is not None:
+        line += ["--bundle", str(bundle)]
     if again:
         line += ["--", *again]
     try:

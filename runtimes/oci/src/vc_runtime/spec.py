@@ -119,12 +119,29 @@ class Pids(_Camel):
     limit: int = 0
 
 
+class DeviceRule(_Camel):
+    """Which devices may be used: without numbers all of a type, "a" or none for both."""
+
+    allow: bool
+    type: str = ""
+    major: int | None = None
+    minor: int | None = None
+    access: str = ""
+
+
 class Resources(_Camel):
     """What the container may use."""
 
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
+    devices: list[DeviceRule] = []
+
+    @property
+    def every_device(self) -> bool:
+        """Whether all devices of the host may be used, as in what engines call a privileged container."""
+        last = self.devices[-1] if self.devices else None
+        return last is not None and last.allow and last.type in ("", "a") and {last.major, last.minor} <= {None, -1}
 
 
 class Device(_Camel):
@@ -137,6 +154,33 @@ class Device(_Camel):
     gid: int = 0
 
 
+class SeccompArgument(_Camel):
+    """A comparison of an argument of a system call."""
+
+    index: int
+    value: int
+    op: str
+    value_two: int = 0
+
+
+class SeccompRule(_Camel):
+    """What becomes of some system calls, where all comparisons hold."""
+
+    names: list[str]
+    action: str
+    errno_ret: int | None = None
+    args: list[SeccompArgument] = []
+
+
+class Seccomp(_Camel):
+    """A filter of system calls."""
+
+    default_action: str
+    default_errno_ret: int | None = None
+    architectures: list[str] = []
+    syscalls: list[SeccompRule] = []
+
+
 class Linux(_Camel):
     """What is of Linux alone."""
 
@@ -144,7 +188,7 @@ class Linux(_Camel):
     resources: Resources | None = None
     cgroups_path: str = ""
     sysctl: dict[str, str] = {}
-    seccomp: Any = None
+    seccomp: Seccomp | None = None
     masked_paths: list[str] = []
     readonly_paths: list[str] = []
     devices: list[Device] = []

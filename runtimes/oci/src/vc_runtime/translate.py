@@ -17,8 +17,10 @@ from typing import Literal
 
 from vc_core import CapabilitySets, Cmd, ContainerConfig, DeviceNode, EnvVar, Mount, PodConfig, RLimit, VCError
 from vc_core import Resources as Size
+from vc_runtime import seccomp
 from vc_runtime import spec as oci
 from vc_runtime.faults import Refused, RuntimeFault
+from vc_runtime.namespaces import HOST_NETWORK
 
 #: Annotations that choose the size of a VM: ours, and those that the CRI gives for a whole sandbox (containerd,
 #: pkg/cri/annotations; cri-o has none).
@@ -38,6 +40,9 @@ OVERHEAD = 128
 #: MiB of a VM at least.
 _SMALLEST = 256
 
+#: Ids of containers in which buildah, and so `podman build`, runs the commands of a build (its run_common.go).
+_OF_A_BUILD = re.compile(r"buildah-buildah\d+", re.ASCII)
+
 MountOption = Literal["noexec", "nosuid", "nodev"]
 
 #: MiB of /dev/shm in containers of all engines, unless they are asked for another.
@@ -55,6 +60,9 @@ _OWN_MOUNTS = frozenset(
     {"/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/proc/sys", "/run/lock"}
 )
 
+#: Where each container has the guest's control groups; engines bind those of the host there for systemd.
+_CGROUPS = "/sys/fs/cgroup"
+
 #: Files of an engine that it alone writes: the container reads them.
 _ENGINE_FILES = frozenset({"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/run/.containerenv", "/run/secrets"})
 
@@ -62,9 +70,13 @@ _ENGINE_FILES = frozenset({"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/
 _OWN_DEVICES = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"})
 
 
-#: Device nodes that a container can have besides, because the guest's kernel has their drivers: major and minor number
-#: (admin-guide/devices.txt of Linux).
-_GUEST_DEVICES = {"/dev/fuse": (10, 229), "/dev/net/tun": (10, 200)}
+#: Device nodes that a container can have besides, because the guest's kernel has their drivers, virtual terminals too:
+#: major and minor number (admin-guide/devices.txt of Linux).
+_GUEST_DEVICES = {
+    "/dev/fuse": (10, 229),
+    "/dev/net/tun": (10, 200),
+    **{f"/dev/tty{number}": (4, number) for number in range(64)},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +89,64 @@ class Translated:
 
 
 def sandbox(spec: oci.Spec, container_id: str) -> str:
-    """Return the id of the container whose VM this one shares, "" for a VM of its own."""
-    named = next((spec.annotations[name] for name in _SANDBOXES if spec.annotations.get(name)), "")
+    """Return the id of the container whose VM annotations say that this one shares, "" for none."""
+    named = _named(spec)
     return "" if named == container_id else named
 
 
-def check(spec: oci.Spec) -> None:
-    """Refuse what no virtual machine can do, each with one sentence. Raises Refused, RuntimeFault."""
+def _named(spec: oci.Spec) -> str:
+    return next((spec.annotations[name] for name in _SANDBOXES if spec.annotations.get(name)), "")
+
+
+def _of_process(spec: oci.Spec, kind: str) -> bool:
+    """Return whether a container is in the namespace of a process, that is of another container."""
+    namespace = spec.namespace(kind)
+    return namespace is not None and namespace.path.startswith("/proc/")
+
+
+def is_of_a_build(container_id: str) -> bool:
+    """Return whether the result of a container is what it writes to its root."""
+    return _OF_A_BUILD.fullmatch(container_id) is not None
+
+
+def check(spec: oci.Spec, container_id: str, shares: str = "", why_lost: str = "") -> None:
+    """Refuse what no virtual machine can do, each with one sentence. Raises Refused, RuntimeFault.
+
+    ``shares``: id of the container whose VM it shares, "" for a VM of its own. ``why_lost``: why what it writes to its
+    root is lost, "" if it is not.
+    """
+    if is_of_a_build(container_id) and why_lost:
+        raise Refused(
+            "a RUN of a build would lose what it writes, which is in the memory of a virtual machine; build with "
+            f"--runtime runc or --isolation chroot, or so that it can write to its root: {why_lost}"
+        )
     if spec.process is None or not spec.process.args:
         raise RuntimeFault("config.json has no process.args; name the program that the container runs")
     if spec.root is None or not spec.root.path:
         raise RuntimeFault("config.json has no root.path; name the container's root file system")
     if spec.namespace("network") is None:
-        raise Refused("a container in a virtual machine cannot have the host's network; give it one of its own")
+        raise Refused(HOST_NETWORK)
     if spec.namespace("pid") is None:
         raise Refused("a container in a virtual machine cannot see the host's processes; give it a pid namespace")
     if spec.namespace("ipc") is None:
         raise Refused("a container in a virtual machine cannot have the host's IPC; give it an ipc namespace")
+    if not shares and _of_process(spec, "ipc"):
+        raise Refused("the IPC of another container is in another virtual machine; share its network too")
+    if _of_process(spec, "pid") and not _named(spec):
+        raise Refused("the processes of another container are in another virtual machine; run both in a pod")
     if (user := spec.namespace("user")) is not None and (user.path or spec.linux.uid_mappings):
         raise Refused("a virtual machine has user ids of its own; run the container without a user namespace")
-    if given := [one.path for one in spec.linux.devices if one.path not in {*_OWN_DEVICES, *_GUEST_DEVICES}]:
+    if not _is_privileged(spec) and (given := _host_devices(spec)):
         raise Refused(f"device {given[0]} of the host cannot be in a virtual machine; run the container without it")
+
+
+def _host_devices(spec: oci.Spec) -> list[str]:
+    return [one.path for one in spec.linux.devices if one.path not in {*_OWN_DEVICES, *_GUEST_DEVICES}]
+
+
+def _is_privileged(spec: oci.Spec) -> bool:
+    """Return whether an engine gives a container all devices that the host has, whether it needs them or not."""
+    return spec.linux.resources is not None and spec.linux.resources.every_device
 
 
 def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
@@ -120,6 +169,7 @@ def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
             capabilities=_names(process.capabilities.bounding if process.capabilities else None),
             rlimits=_rlimits(process.rlimits),
             no_new_privs=process.no_new_privileges,
+            seccomp=seccomp.program(spec.linux.seccomp, notes),
             masked_paths=_in_container(spec.linux.masked_paths),
             read_only_paths=_in_container(spec.linux.readonly_paths),
             devices=_devices(spec.linux.devices),
@@ -210,7 +260,7 @@ def _pid_path(spec: oci.Spec) -> str:
 
 def _pod(spec: oci.Spec, notes: list[str]) -> PodConfig:
     """Return a pod with what the bundle says of a whole VM. Others may join that, which podman does not announce."""
-    hostname = spec.hostname
+    hostname = spec.hostname or ("" if spec.namespace("uts") else os.uname().nodename)
     if hostname and not _HOSTNAME.fullmatch(hostname):
         notes.append(f"host name {hostname!r} is left out, because it is none")
         hostname = ""
@@ -299,6 +349,9 @@ def _mounts(mounts: Sequence[oci.Mount], bundle: Path, notes: list[str]) -> list
             if target not in _OWN_MOUNTS:
                 notes.append(f"mount {target} of type {kind} is left out")
             continue
+        if target.startswith(f"{_CGROUPS}/"):
+            notes.append(f"mount {target} is left out: the guest has control groups of its own")
+            continue
         source = bundle / one.source
         what = _unmountable(source)
         if what and target in _OWN_MOUNTS:
@@ -336,8 +389,8 @@ def _note_the_rest(spec: oci.Spec, notes: list[str]) -> None:
     """Note what of the configuration has no effect."""
     linux, process = spec.linux, spec.process
     assert process is not None
-    if linux.seccomp is not None:
-        notes.append("the seccomp profile is left out: the container has a kernel of its own")
+    if _is_privileged(spec) and _host_devices(spec):
+        notes.append("the devices of the host are left out: a privileged container has those of its virtual machine")
     if process.apparmor_profile or process.selinux_label:
         notes.append("AppArmor and SELinux labels are left out: the guest's kernel has neither")
     if linux.rootfs_propagation in ("shared", "rshared"):

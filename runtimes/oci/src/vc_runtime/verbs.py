@@ -23,10 +23,15 @@ def list_(call: Call) -> list[dict[str, Any]]:
     return [described(one, one.status) for one in call.root.records()]
 
 
-def kill(call: Call, container_id: str, signum: int) -> None:
-    """Send a signal to the container's process. Raises RuntimeFault for one that does not run."""
+def kill(call: Call, container_id: str, signum: int, every: bool = False) -> None:
+    """Send a signal to the container's process. Raises RuntimeFault for one that does not run.
+
+    ``every``: the others of the container are meant too, which end with it: after its end nothing is left to do.
+    """
     record = call.root.home(container_id).read()
     status = record.status
+    if every and status == "stopped":
+        return
     if status == "stopped" or record.shim is None:
         raise RuntimeFault("container not running")
     if status == "created":
