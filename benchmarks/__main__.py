@@ -8,9 +8,11 @@ import sys
 
 from benchmarks import (
     density,
+    engines,
     execs,
     growth,
     jail,
+    kubernetes,
     memory,
     peers,
     plugins,
@@ -28,6 +30,7 @@ from benchmarks.world import temporary_world
 #: What is measured, in the order of the page.
 ROWS: tuple[Row, ...] = (
     *starts.ROWS, *execs.ROWS, *store.ROWS, *memory.ROWS, *jail.ROWS, *streams.ROWS, *ssh.ROWS, *plugins.ROWS,
+    *engines.ROWS, *kubernetes.ROWS,
 )  # fmt: skip
 SECTIONS: tuple[Section, ...] = (
     *density.SECTIONS, *growth.SECTIONS, *streams.SECTIONS, *storage.SECTIONS, *peers.SECTIONS, *ssh.SECTIONS,

@@ -10,6 +10,7 @@ to the corpus of its fuzzer is executed first from then on, here and in the test
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -58,9 +59,14 @@ class Fuzzer(NamedTuple):
         """Return the program and its first arguments; one in C is compiled into ``work``. Raises CalledProcessError."""
         if self.directory == HOST:
             return [sys.executable, str(HOST / f"fuzz_{self.name}.py")]
-        program = work / self.name
-        subprocess.run([GUEST / "build", self.name, program], check=True, capture_output=True, encoding="utf-8")
-        return [str(program)]
+        return [str(_compiled(self.name, work / self.name))]
+
+
+@functools.cache
+def _compiled(name: str, program: Path) -> Path:
+    """Compile a fuzzer, once in a process; return ``program``. Raises CalledProcessError."""
+    subprocess.run([GUEST / "build", name, program], check=True, capture_output=True, encoding="utf-8")
+    return program
 
 
 FUZZERS = (

@@ -108,6 +108,7 @@ def api() -> str:
         *map(_function, about_pods),
         _object(sync.Pod),
         _object(sync.PodPool),
+        _object(sync.PodPreparation),
         "## Containers",
         *map(_function, about_containers),
         _object(sync.Container),
@@ -293,18 +294,23 @@ def _commands(context: click.Context) -> Iterator[str]:
     about, _, example = inspect.cleandoc(made.help or "").partition("Example: ")
     usage = " ".join([context.command_path, *made.collect_usage_pieces(context)])
     yield f"```text\n{usage}\n```"
-    yield about.strip()
+    yield _with_options(about.strip())
     records = [option.get_help_record(context) for option in made.params if isinstance(option, click.Option)]
-    rows = [(f"`{names}`", re.sub(r"  +", " ", text)) for names, text in filter(None, records)]
+    rows = [(f"`{names}`", _with_options(re.sub(r"  +", " ", text))) for names, text in filter(None, records)]
     if rows:
         yield _table(("option", "meaning"), rows)
     if example:
-        yield f"```sh\n{example.strip()}\n```"
+        yield f"For example:\n\n```sh\n{example.strip()}\n```"
     if isinstance(made, click.Group):
         for name in made.list_commands(context):
             child = made.get_command(context, name)
             assert child is not None
             yield from _commands(click.Context(child, info_name=name, parent=context))
+
+
+def _with_options(text: str) -> str:
+    """Return a help text in which options are code, so that no browser breaks a line within one."""
+    return re.sub(r"(?<![\w-])--?[a-z][a-z-]*", r"`\g<0>`", text)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

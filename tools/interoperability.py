@@ -63,6 +63,7 @@ _OBJECTS: tuple[tuple[str, type[Part], str], ...] = (
     ("REMOVECONTAINER", requests.RemoveContainer, "name"),
     ("STATS", requests.Stats, "name"),
     ("SYSCTLS", requests.Sysctls, "sysctls"),
+    ("CLOCK", requests.Clock, "clock"),
     ("FREEZE", requests.Freeze, "freeze"),
     ("UPDATE", requests.Update, "update"),
     ("HELLO", requests.Hello, "hello"),

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools/requirements.txt"
 #: What is installed into environments of its own.
-APART = tuple(ROOT / f"tools/{of}-requirements.txt" for of in ("bench", "pyright", "release"))
+APART = tuple(ROOT / f"tools/{of}-requirements.txt" for of in ("bench", "engines", "pyright", "release"))
 OLDEST_PYTHON = "3.11"
 COMMENT = f"# Made by ./dev lock, for Python {OLDEST_PYTHON} and newer."
 

@@ -24,7 +24,8 @@ INDENTED = re.compile(r"^    (virtc .*)$", flags=re.MULTILINE)
 TUTORIAL = ROOT / "docs/tutorial/first-pod.md"
 #: What a plain user does, and what root does as well.
 OF_PLAIN_USER = ROOT / "docs/how-to/plain-user.md"
-RECIPES = ROOT / "docs/how-to/recipes.md"
+#: It shows what a boot consists of.
+OF_BOOTS = ROOT / "docs/how-to/trace-a-start.md"
 HOW_TO = sorted({*(ROOT / "docs/how-to").glob("*.md")} - {OF_PLAIN_USER})
 
 
@@ -76,10 +77,10 @@ class Reader:
         content = page.read_text(encoding="utf-8")
         if "virtc guest remove" in content:  # takes no guest from others
             self._environment["VIRTCONTAINERS_CACHE"] = str(self._where / "cache")
+        if page in {*HOW_TO} - {OF_BOOTS}:  # pods of the usual kinds start as clones; those of the tutorial boot
+            self._environment["VIRTCONTAINERS_TEMPLATES"] = "existing"
         if "virtc template create" in content:  # which tests leave out otherwise
             self._environment["VIRTCONTAINERS_TEMPLATES"] = ""
-        if page == RECIPES:  # its pods, which are many, are of the usual kinds
-            self._environment["VIRTCONTAINERS_TEMPLATES"] = "existing"
         printed = ""
         for language, text in BLOCK.findall(content):
             if language == "python" and (file := FILE.match(text)):
@@ -130,6 +131,7 @@ def test_the_tutorial_works_from_its_first_line_to_its_last(reader: Reader) -> N
 
 @pytest.mark.vm
 @pytest.mark.root
+@pytest.mark.usefixtures("templates")
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
 def test_a_how_to_works_from_its_first_line_to_its_last(page: Path, reader: Reader) -> None:
     reader.make_bundle()

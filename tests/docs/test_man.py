@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from scripts import load
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-MAN = load(ROOT / "tools/generate_man.py")
+from vc_core.cli.manual import pages, write_pages
 
 
 def test_there_is_a_page_for_every_command_and_group() -> None:
-    names = {name for name, _ in MAN.pages()}
+    names = {name for name, _ in pages()}
     assert {"virtc", "virtc-pod", "virtc-pod-run", "virtc-exec", "virtc-config-show"} <= names
 
 
 @pytest.mark.needs("groff")
 def test_groff_sets_all_pages_without_a_warning(tmp_path: Path) -> None:
-    MAN.main(tmp_path)
-    pages = sorted((tmp_path / "man1").iterdir())
-    command = ["groff", "-man", "-ww", "-Tutf8", "-P-cbou", *map(str, pages)]
+    write_pages(tmp_path)
+    files = sorted((tmp_path / "man1").iterdir())
+    command = ["groff", "-man", "-ww", "-Tutf8", "-P-cbou", *map(str, files)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert done.stderr == ""
     text = " ".join(done.stdout.split())

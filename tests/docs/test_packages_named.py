@@ -28,6 +28,7 @@ PACKAGES = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
+    "tc": "iproute2",
     "umoci": "umoci",
 }
 
@@ -58,6 +59,7 @@ PRESENT = {
         "mktemp",
         "printf",
         "read",
+        "rm",
         "sed",
         "sleep",
         "stat",
