@@ -92,7 +92,8 @@ def test_memory_and_cpus_are_what_the_pod_asks_for(resources: Resources, memory:
 
 
 def test_each_device_has_its_back_end_before_it() -> None:
-    argv = cmdline.argv(request(Channel("c0", "sh.hyper.channel.0"), SharedDirectory("tag", Path("/d"))))
+    devices = Channel("c0", "sh.hyper.channel.0"), SharedDirectory("tag", Path("/d"))
+    argv = cmdline.argv(request(*devices, accelerator="kvm"))
     assert "-device virtio-serial-pci,disable-legacy=on" in " ".join(argv)
     assert argv[argv.index("-chardev", argv.index("virtio-serial-pci,disable-legacy=on")) :][:8] == [
         *("-chardev", "socket,id=channel.c0,fd=12,server=on,wait=off"),
@@ -100,6 +101,13 @@ def test_each_device_has_its_back_end_before_it() -> None:
         *("-fsdev", "local,id=share1,path=/d,security_model=none,readonly=on,multidevs=remap"),
         *("-device", "virtio-9p-pci,fsdev=share1,mount_tag=tag,disable-legacy=on"),
     ]
+
+
+@pytest.mark.parametrize(("accelerator", "expected"), [("tcg", 2), ("kvm", 0)])
+def test_the_thread_of_an_emulated_cpu_serves_channels_and_shares_itself(accelerator: str, expected: int) -> None:
+    devices = Channel("c0", "sh.hyper.channel.0"), SharedDirectory("tag", Path("/d"))
+    argv = cmdline.argv(request(*devices, accelerator=accelerator))
+    assert [",ioeventfd=off" in device for device in values(argv, "-device")].count(True) == expected
 
 
 def test_a_writable_share_maps_owners_modes_and_links_to_attributes() -> None:
