@@ -97,6 +97,28 @@ def test_a_signal_to_virtc_ends_all_of_the_session(bob: vc.Pod, signum: signal.S
     assert bob.enter_container("c1", vc.Cmd(["sh", "-c", GONE])).exit_code == 0
 
 
+def test_a_detached_command_runs_on_without_virtc(bob: vc.Pod) -> None:
+    script = "echo lost; echo $A $$ >/tmp/detached; exec sleep 7531"
+    done = virtc("exec", "-d", "-u", "root", "-e", "A=mine", POD, "sh", "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    end = vc.Cmd(["sh", "-c", f"{UP}; read what pid </tmp/detached; kill $pid; echo $what; {GONE}"], user="root")
+    assert bob.enter_container("c1", end).stdout == b"mine\n"
+
+
+def test_a_command_that_does_not_start_is_not_detached(bob: vc.Pod) -> None:
+    done = virtc("exec", "--detach", POD, "no-such-command")
+    # An SSH server reports the start of a command before the command is executed.
+    expected = (0, b"", 0) if bob.status().agent == "sshd" else (127, b"", 1)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == expected
+
+
+@pytest.mark.parametrize("option", ["-i", "-t", "--timeout=3"])
+def test_what_a_detached_command_cannot_have_is_a_usage_error(option: str) -> None:
+    done = virtc("exec", "-d", option, "nobody", "true")
+    assert done.returncode == 125
+    assert b"-d leaves the command to itself; omit -i, -t and --timeout" in done.stderr
+
+
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
     made: list[Terminal] = []

@@ -172,6 +172,23 @@ def test_a_container_goes_on_when_its_streams_are_closed(pod: vc.Pod, bundle: Pa
     container.delete(force=True)
 
 
+def test_a_process_that_is_detached_runs_on(pod: vc.Pod) -> None:
+    words = ["sh", "-c", "echo $$ >/tmp/detached; echo lost; cat; echo input ended >>/tmp/detached"]
+    left = pod.container("c1").popen(vc.Cmd(words), stdin=subprocess.PIPE)
+    left.detach()
+    with pytest.raises(ValueError, match="was closed"):
+        left.poll()
+    end = "until read pid </tmp/detached; do usleep 20000; done; kill $pid; cat /tmp/detached"
+    assert pod.enter_container("c1", vc.Cmd(["sh", "-c", end])).stdout.count(b"\n") == 1
+
+
+def test_a_process_that_has_ended_is_not_detached_but_has_its_exit_code(pod: vc.Pod) -> None:
+    with pod.container("c1").popen(vc.Cmd(["sh", "-c", "exit 3"])) as process:
+        process.wait()
+        process.detach()
+        assert process.poll() == 3
+
+
 def test_a_process_goes_on_with_the_connection_that_was_handed_over(pod: vc.Pod) -> None:
     process = pod.container("c1").popen(
         vc.Cmd(["sh", "-c", "trap 'exit 6' USR1; echo up; while true; do sleep 1; done"])

@@ -405,6 +405,16 @@ class Process:
         """Set the size of the process' terminal, unless it has ended."""
         run_blocking(self._running.resize(rows, columns))
 
+    def detach(self) -> None:
+        """Leave the process to itself, and close the streams: it runs on when this program ends.
+
+        Called for a command that runs as long as its container, such as a debugger's server. Its output is lost from
+        then on, its input gets no end, and every method but :meth:`close` raises ValueError afterwards. Nothing is done
+        for a process that has ended.
+        Raises SupervisorLostError, HypervisorError when the VM ends, ValueError for a closed process.
+        """
+        run_blocking(self._running.detach())
+
     def hand_over(self) -> int:
         """Return the connection to the process as a descriptor for a program of the caller, and let go of the process.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -254,7 +253,7 @@ def enter(pod_id: str, container_id: str, argv: tuple[str, ...], cmd: str | None
     Example: virtc container enter POD CTR -- ls -l /
     """
     command = wanted.command(options.words(cmd, argv))
-    return run_command(partial(client.containers.enter_container, pod_id, container_id), command, wanted)
+    return run_command(pod_id, container_id, command, wanted)
 
 
 def container_details(one: Any) -> list[tuple[str, str, str]]:

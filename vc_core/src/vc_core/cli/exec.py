@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import click
 
-from vc_core import client
 from vc_core.cli import identifiers, options
 from vc_core.cli.exec_options import ExecOptions, takes_exec_options
 from vc_core.cli.foreground import run_command
@@ -34,4 +32,4 @@ def exec(named: str, argv: tuple[str, ...], wanted: ExecOptions) -> int:
     words = list(argv[1:] if argv[0] == "--" else argv)
     command = wanted.command(options.nonempty(words))
     pod_id, container_id = identifiers.target(named)
-    return run_command(partial(client.containers.enter_container, pod_id, container_id), command, wanted)
+    return run_command(pod_id, container_id, command, wanted)

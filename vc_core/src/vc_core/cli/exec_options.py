@@ -25,6 +25,7 @@ detach_keys_option = click.option(
 )
 
 _OPTIONS = (
+    click.option("-d", "--detach", is_flag=True, help="Leave it to run on; its output is lost."),
     click.option("-i", "--interactive", is_flag=True, help="Pass this process' input to it."),
     options.terminal_option,
     detach_keys_option,
@@ -40,6 +41,7 @@ _OPTIONS = (
 class ExecOptions:
     """The values of these options, by the names of their parameters."""
 
+    detach: bool
     interactive: bool
     on_terminal: bool
     detach_keys: str
@@ -50,7 +52,9 @@ class ExecOptions:
     timeout: float | None
 
     def command(self, args: list[str]) -> Cmd:
-        """Return the command that consists of these words, as these options want it. Raises ConfigError."""
+        """Return the command that consists of these words, as these options want it. Raises ConfigError, UsageError."""
+        if self.detach and (self.interactive or self.on_terminal or self.timeout is not None):
+            raise click.UsageError("-d leaves the command to itself; omit -i, -t and --timeout")
         user, _, group = self.user.partition(":")
         variables = environment.variables(self.env_files, self.envs)
         return vc_core.Cmd(args=args, envs=variables, work_dir=self.workdir, user=user, group=group)

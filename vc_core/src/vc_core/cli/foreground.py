@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from subprocess import PIPE
 from typing import TYPE_CHECKING
+
+import click
 
 from vc_core import client
 from vc_core.cli import notices, output
@@ -17,9 +21,7 @@ if TYPE_CHECKING:
     from vc_core.cli.exec_options import ExecOptions
     from vc_core.cli.raw_terminal import RawTerminal
     from vc_core.client.detach import DetachKeys
-    from vc_core.client.interpreters import Operation
     from vc_core.config.container import Cmd
-    from vc_core.results import ExecResult
 
 #: Signals that a terminal or a service manager sends to a program; SIGTSTP and SIGCONT keep their effect on virtc.
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -91,11 +93,16 @@ def raw_terminal() -> Iterator[None]:
         terminal.restore()
 
 
-def run_command(enter: Callable[..., Operation[ExecResult]], command: Cmd, wanted: ExecOptions) -> int:
-    """Run a command in the foreground, with this process' output; return its exit code.
+def run_command(pod_id: str, container_id: str, command: Cmd, wanted: ExecOptions) -> int:
+    """Run a command in a container, or for an empty id in the pod itself, with this process' output.
 
-    ``enter``: ``enter_pod`` or ``enter_container`` of the client, without its command and all that follows.
+    Returns its exit code; 0 as soon as it runs if it is wanted detached.
     """
+    if wanted.detach:
+        return _leave_command(pod_id, container_id, command)
+    enter = partial(client.containers.enter_container, pod_id, container_id)
+    if not container_id:
+        enter = partial(client.containers.enter_pod, pod_id)
     with foreground(wanted.on_terminal, wanted.detach_keys) as forwarding:
         forwarding.begin()
         stdin = 0 if wanted.interactive or wanted.on_terminal else None
@@ -105,6 +112,18 @@ def run_command(enter: Callable[..., Operation[ExecResult]], command: Cmd, wante
     if forwarding.detached:
         notices.of_detached()
     return code
+
+
+def _leave_command(pod_id: str, container_id: str, command: Cmd) -> int:
+    """Start a command and leave it to itself; return 0, or the exit code of one that could not be executed."""
+    running = run_blocking(client.processes.open_process(pod_id, container_id, command, None, None, PIPE, None))
+    if running.started:
+        run_blocking(running.detach())
+        return 0
+    assert running.stderr is not None
+    reason = run_blocking(running.stderr.read())
+    click.echo(reason, err=True, nl=False)
+    return run_blocking(running.wait(None))
 
 
 def _raw_terminal() -> RawTerminal:

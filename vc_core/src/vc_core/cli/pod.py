@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 import vc_core
-from vc_core import client
 from vc_core.cli import identifiers, listing, options, output, times
 from vc_core.cli.exec_options import ExecOptions, takes_exec_options
 from vc_core.cli.filters import Filter, takes_filter
@@ -118,7 +116,7 @@ def enter(pod_id: str, argv: tuple[str, ...], cmd: str | None, wanted: ExecOptio
     Example: virtc pod enter POD -- busybox ps
     """
     command = wanted.command(options.words(cmd, argv))
-    return run_command(partial(client.containers.enter_pod, pod_id), command, wanted)
+    return run_command(pod_id, "", command, wanted)
 
 
 def _print_pods(pods: Sequence[PodStatus]) -> None:

@@ -27,6 +27,7 @@ from vc_core.store.store import Store
 from vc_core.supervisor.messages import (
     Answer,
     Control,
+    Detach,
     Exec,
     Failure,
     Resize,
@@ -104,7 +105,7 @@ class Writer:
 class Running:
     """A command that runs: its ends of streams, where they are pipes, and its connection.
 
-    ``what``: its program and where it runs, for its text.
+    ``what``: its program and where it runs, for its text. ``started``: whether it was executed, as far as was seen.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Running:
         self.stdin: Writer | None = stdin
         self.stdout: Reader | None = stdout
         self.stderr: Reader | None = stderr
+        self.started = False
         self._final: Answer | Failure | None = None
         self._closed = False
 
@@ -129,6 +131,7 @@ class Running:
             reply = yield from self._link.receive(None)
             self._final = final_reply(reply, None)
             if isinstance(reply, Started):
+                self.started = True
                 return
         if isinstance(self._final, Failure):
             result(self._final)
@@ -171,6 +174,20 @@ class Running:
         unsent = [message]
         while self.poll() is None and (unsent := self._link.offer(unsent)):
             yield Ready(write=[self._link.sock.fileno()])
+
+    def detach(self) -> Operation[None]:
+        """Leave a command that has not ended to itself, and close the streams: it goes on without its caller.
+
+        Raises what :meth:`wait` raises, and ValueError for one that was closed.
+        """
+        if self.poll() is not None:
+            return
+        yield from self._send(Detach())
+        final: Answer | Failure | None = None
+        while final is None:
+            final = final_reply((yield from self._link.receive(None)), None)
+        yield from self.close()
+        result(final)
 
     def hand_over(self) -> Operation[int]:
         """Return the connection as a descriptor for another process, and close this end of it: the command goes on.
