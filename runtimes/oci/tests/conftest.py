@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from vc_runtime import documents
 from vc_runtime.records import Root
+
+sys.path.insert(0, str(Path(__file__).parent))  # what the test modules share is no package of its own
 
 
 @pytest.fixture

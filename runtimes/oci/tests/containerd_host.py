@@ -5,14 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from engine_host import TIMEOUT, Host, daemon, host, make_archive, make_image, make_rootfs
 
 #: The image that tests run, also as the sandbox of a pod: busybox.

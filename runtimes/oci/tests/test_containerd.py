@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from containerd_host import IMAGE, Containerd
 from containerd_host import containerd as made_containerd
 from engine_host import MARKS, wait_for

@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from containerd_host import IMAGE, Containerd, Cri
 from containerd_host import containerd as made_containerd
 from engine_host import MARKS, wait_for

@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from docker_host import IMAGE, Docker, made_docker
 from engine_host import MARKS, wait_for
 from terminals import typed

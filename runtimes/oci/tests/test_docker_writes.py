@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from docker_host import IMAGE, Docker, made_docker
 from engine_host import MARKS
 

@@ -6,15 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from engine_host import MARKS
 from podman_host import IMAGE, TIMEOUT, Podman
 from podman_host import podman as made_podman

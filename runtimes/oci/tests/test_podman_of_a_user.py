@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from engine_host import MARKS
 from podman_host import IMAGE, TIMEOUT, Podman, podman_of
 from terminals import typed

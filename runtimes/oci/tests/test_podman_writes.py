@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from engine_host import MARKS
 from podman_host import IMAGE, Podman
 from podman_host import podman as made_podman

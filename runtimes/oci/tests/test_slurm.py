@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-# pytest's import mode does not put this directory on the path.
-sys.path.insert(0, str(Path(__file__).parent))
 from engine_host import MARKS, TIMEOUT, Host, daemon, host, make_rootfs, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.needs("slurmctld"), *MARKS]
