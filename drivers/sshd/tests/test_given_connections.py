@@ -160,3 +160,24 @@ def test_a_cancelled_start_with_the_id_of_another_container_leaves_that_one_runn
             assert (await outcome(agent, "c1", sh("exit 3")))[0] == 3
 
     play(work)
+
+
+def test_no_output_is_lost_when_agents_that_close_follow_each_other(make_agent: MakeAgent, root_fs: Path) -> None:
+    async def work() -> None:
+        script = "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; exit 7"
+        agent, output = make_agent(spawner()), RecordedIO(None)
+        await agent.connect(no_channel, TIMEOUT)
+        await agent.start_pod("host1", "", TIMEOUT)
+        process = await agent.start_container(container(root_fs, sh(script)), output, TIMEOUT)
+        for times in range(1, 6):
+            await output.until(1000 * times)
+            await agent.aclose()
+            agent = make_agent(spawner(), dict(agent.save()))
+            await agent.connect(no_channel, TIMEOUT)
+            await agent.adopt(process, output)
+        code = await asyncio.wait_for(agent.wait(process), TIMEOUT)
+        await agent.stop_pod(TIMEOUT)
+        await agent.aclose()
+        assert (code, bytes(output.stdout)) == (7, b"".join(b"%d\n" % number for number in range(20000)))
+
+    play(work)

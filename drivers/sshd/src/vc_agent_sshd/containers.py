@@ -44,7 +44,7 @@ _MOUNT_OPTIONS: Mapping[str, str] = MappingProxyType(
 )
 
 #: Seconds for the last output of the containers when the connection is closed.
-_DETACH_TIMEOUT = 2.0
+_DETACH_TIMEOUT = 5.0
 
 #: More than any number of a process (PID_MAX_LIMIT of linux/threads.h).
 _PID_MAX = 4 * 1024 * 1024

@@ -358,6 +358,34 @@ stop_carriers() {
 	[ ! -e "$c/carriers" ] || end 15 <"$c/carriers"
 }
 
+# End the copying of a connection that is closed in order, without the loss of what was read and not written yet: each
+# carrier is ended while it waits to read, and has read nothing since that was seen. One that does not get there in a second,
+# because nobody takes what it writes as fast as it comes, is ended all the same.
+release_carriers() {
+	[ -e "$c/carriers" ] || return 0
+	while read -r pid began; do
+		tries=0
+		while [ $tries -lt 50 ] && [ "$(identify "$pid")" = "$pid $began" ]; do
+			tries=$((tries + 1))
+			amount=$(amount_read "$pid")
+			waits=''
+			read -r waits <"/proc/$pid/wchan"
+			case $waits in
+			*_read*) ;;
+			*) sleep 0.02 && continue ;;
+			esac
+			kill -STOP "$pid"
+			[ "$(amount_read "$pid")" != "$amount" ] || kill "$pid"
+			kill -CONT "$pid"
+		done 2>/dev/null
+	done <"$c/carriers"
+	stop_carriers
+}
+
+amount_read() ( # PID: bytes that a process has read so far (proc(5), rchar of io)
+	read -r _ amount <"/proc/$1/io" && echo "$amount"
+)
+
 end_input() {
 	[ -e "$c/holder" ] || return 0
 	end 15 <"$c/holder"
@@ -451,7 +479,7 @@ supervise)
 	;;
 detach)
 	c=$here/c/$1
-	stop_carriers
+	release_carriers
 	;;
 end_input)
 	c=$here/c/$1
