@@ -31,6 +31,7 @@ PROGRAMS = {
     "apt-get": "apt",
     "bash": "bash",
     "busybox": "busybox-static",
+    "catatonit": "catatonit",
     "cc": "gcc libc6-dev",
     "containerd": "containerd",
     "cpio": "cpio",

@@ -16,7 +16,7 @@ from terminals import typed
 
 from plain_user import PlainUser
 
-pytestmark = [pytest.mark.needs("podman", "slirp4netns", "newuidmap", "user namespaces"), *MARKS]
+pytestmark = [pytest.mark.needs("podman", "catatonit", "slirp4netns", "newuidmap", "user namespaces"), *MARKS]
 
 #: The first subordinate id of the user.
 SUBORDINATE = 1_700_000_000
