@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,3 +123,17 @@ def test_what_a_killed_builder_left_goes_with_any_guest_unless_a_builder_is_at_w
         assert maker.left_overs() == ["work-killed"]
     builder.remove(maker.cache_dir, keys[1])
     assert maker.left_overs() == []
+
+
+@pytest.mark.usefixtures("repository")
+def test_the_event_loop_runs_while_a_build_removes_its_directory(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy disk that took 12 s."""
+    removers: list[threading.Thread] = []
+
+    def remove(directory: Path, ignore_errors: bool) -> None:
+        removers.append(threading.current_thread())
+
+    monkeypatch.setattr("vc_guest_debian.cache.shutil.rmtree", remove)
+    run(DebianBuilder(maker.config).build(maker.request(), Phrases()))
+    assert removers
+    assert threading.main_thread() not in removers

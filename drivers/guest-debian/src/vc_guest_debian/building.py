@@ -31,7 +31,7 @@ async def build_guest(recipe: Recipe, cache: Cache, progress: Progress) -> Guest
         packages = await fetch(recipe, cache.apt, cache.downloads, progress)
         content_key = recipe.content_key(packages.file_names())
         if guest := await in_thread(lambda: cache.serve(work_dir, request_key, content_key)):
-            cache.prune_downloads()
+            await in_thread(cache.prune_downloads)
             progress("done", 1.0)
             return guest.image()  # built from the same packages before
         progress("unpacking the kernel", 0.6)
@@ -51,7 +51,7 @@ async def build_guest(recipe: Recipe, cache: Cache, progress: Progress) -> Guest
         }
         (built / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         guest = cache.publish(work_dir, request_key, content_key, built)
-        cache.prune_downloads()
+        await in_thread(cache.prune_downloads)
         progress("done", 1.0)
         return guest.image()
 
