@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_runtime import spec, translate
+from vc_runtime import spec, translate, verbs
 from vc_runtime.main import main
 from vc_runtime.records import Record, Root
 
@@ -47,6 +47,17 @@ def test_signals_for_all_processes_of_a_container_that_has_ended_are_no_error(
     assert call(tmp_path, "kill", "--all", "c1", "9") == 0
     assert call(tmp_path, "kill", "c1", "9") == 1
     assert capsys.readouterr().err == "vc-runtime: container not running\n"
+
+
+def test_an_interrupt_ends_a_verb_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verbs, "state", interrupted)
+    assert call(tmp_path, "state", "c1") == 130
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("verb", ["checkpoint", "restore"])

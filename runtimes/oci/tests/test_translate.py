@@ -278,6 +278,12 @@ def test_a_member_of_a_sandbox_names_the_container_whose_vm_it_shares(bundle: Ma
     assert translate.sandbox(config, "box") == ""
 
 
+def test_a_text_with_a_nul_character_is_refused_wherever_it_is() -> None:
+    text = rb'{"process": {"args": ["x"]}, "mounts": [{"destination": "/a", "type": "bind", "source": "/x\u0000y"}]}'
+    with pytest.raises(RuntimeFault, match=r"it is not valid: '/x\\x00y' holds a NUL character"):
+        spec.parse(text, spec.Spec, "it")
+
+
 def test_null_counts_as_a_field_that_is_not_there(bundle: Make) -> None:
     assert spec.parse(b'{"process": {"args": ["x"], "env": null}, "mounts": null}', spec.Spec, "it").mounts == []
 

@@ -1022,8 +1022,9 @@ def open_process(
     """Start a command in a running container, or for no ``container_id`` in the pod itself, and return while it runs.
 
     ``stdin``, ``stdout``, ``stderr``: PIPE for a stream of the process, None or DEVNULL for none, or a descriptor or
-    open file that is a pipe, a socket or a regular file. ``terminal``: rows and columns of a terminal that it runs on;
-    all output is in ``stdout`` then. Any number of processes may run at once. One that is garbage is killed.
+    open file that is a pipe, a socket, a regular file or a terminal. ``terminal``: rows and columns of a terminal that
+    it runs on; all output is in ``stdout`` then. Any number of processes may run at once. One that is garbage is
+    killed.
     Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError, CommandError, SupervisorLostError.
     """
     operation = client.processes.open_process(pod_id, container_id, cmd, stdin, stdout, stderr, terminal)

@@ -34,6 +34,19 @@ def test_pipes_and_files_pass_through_as_they_are(tmp_path: Path) -> None:
     os.close(writer)
 
 
+def test_a_terminal_is_passed_only_where_nothing_is_copied() -> None:
+    master, slave = os.openpty()
+    try:
+        passing = Stdio(slave, slave, slave, pass_terminals=True)
+        assert (passing.fds, passing.reading) == ([slave] * 3, [])
+        copying = Stdio(slave, subprocess.DEVNULL, subprocess.DEVNULL)
+        assert copying.reading == [slave]
+        copying.close()
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_what_a_text_file_holds_back_is_written_before_the_command_writes(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w", encoding="utf-8") as file:
         file.write("before")

@@ -45,7 +45,7 @@ def exec_(
         theirs.close()
         streams = shims.receive_streams(ours)
         try:
-            stdin, stdout, stderr = streams.fds
+            stdin, stdout, stderr = streams.input(not detach), *streams.fds[1:]
             running = vc_core.open_process(
                 record.pod,
                 command,

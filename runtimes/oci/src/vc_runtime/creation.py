@@ -126,8 +126,11 @@ def _create(
         started.confirm()
 
 
-def start(call: Call, container_id: str) -> None:
-    """Start a created container: its VM first, unless it shares that of another. Raises RuntimeFault."""
+def start(call: Call, container_id: str, foreground: bool = False) -> None:
+    """Start a created container: its VM first, unless it shares that of another. Raises RuntimeFault.
+
+    ``foreground``: this command waits for its end, and what is typed meanwhile is meant for it.
+    """
     home = call.root.home(container_id)
     with home.locked():
         record = home.read()
@@ -135,7 +138,7 @@ def start(call: Call, container_id: str) -> None:
             raise RuntimeFault(f"cannot start container {container_id}: it is {record.status}")
         config = spec.read(Path(record.bundle) / "config.json", spec.Spec)
         try:
-            _start(call, home, record, config)
+            _start(call, home, record, config, foreground)
         except (RuntimeFault, VCError, OSError) as error:
             end_shim(record)  # engines wait for the end of what could not be started, before they delete it
             if isinstance(error, CommandError):
@@ -146,7 +149,7 @@ def start(call: Call, container_id: str) -> None:
     hooks.run_all("poststart", config.hooks.poststart, state_of(record, "running"), call.log)
 
 
-def _start(call: Call, home: Home, record: Record, config: spec.Spec) -> None:
+def _start(call: Call, home: Home, record: Record, config: spec.Spec, foreground: bool) -> None:
     enter_network(f"/proc/{record.pid}/ns/net")
     with ExitStack() as stack:
         prepared = None
@@ -159,7 +162,7 @@ def _start(call: Call, home: Home, record: Record, config: spec.Spec) -> None:
         shim = stack.enter_context(closing(home.connect()))
         if prepared is not None:
             _start_pod(call, record, translated, prepared)
-        _start_container(record, translated, shim)
+        _start_container(record, translated, shim, foreground)
 
 
 def _runs(call: Call, record: Record) -> bool:
@@ -186,14 +189,14 @@ def _start_pod(call: Call, record: Record, translated: translate.Translated, pre
     prepared.run(replace(translated.pod, network=connected, labels=labels, sysctls=sysctls))
 
 
-def _start_container(record: Record, translated: translate.Translated, shim: socket.socket) -> None:
+def _start_container(record: Record, translated: translate.Translated, shim: socket.socket, foreground: bool) -> None:
     """Start the container with the streams of its shim, and give the shim the connection to it."""
     with suppress(ContainerNotFoundError):
         vc_core.delete_container(record.pod, record.container, force=True)  # of a start that was killed
     vc_core.create_container(record.pod, translated.container)
     streams = shims.receive_streams(shim)
     try:
-        stdin, stdout, stderr = streams.fds
+        stdin, stdout, stderr = streams.input(foreground), *streams.fds[1:]
         process = vc_core.open_container(
             record.pod, record.container, stdin=stdin, stdout=stdout, stderr=stderr, terminal=streams.terminal
         )
@@ -216,7 +219,7 @@ def run(call: Call, container_id: str, bundle: Path, pid_file: Path | None, cons
         home = call.root.home(container_id)
         try:
             own.take()
-            start(call, container_id)
+            start(call, container_id, foreground=not detach)
             shim = home.read().shim
             return 0 if detach or shim is None else attended(shim, own)
         except BaseException:

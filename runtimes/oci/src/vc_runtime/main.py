@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         gc.disable()  # a short life, in which nearly all that is made is loaded modules
         atexit.register(gc.freeze)  # which the interpreter, as it ends, need not search for garbage
+        _open_standard_descriptors()
     _complete_environment()
     given = _parser().parse_args(arguments)
     log = Log(given.log, given.log_format)
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         log.error(str(error))
     except OSError as error:
         log.error(f"{error.filename or 'the host'}: {error.strerror}")
+    except KeyboardInterrupt:  # after the verb has undone what it had begun
+        return 128 + signal.SIGINT
     return 1
 
 
@@ -51,6 +54,19 @@ def _call(given: argparse.Namespace, log: Log) -> Call:
     if given.log is not None:
         options += ["--log", str(given.log.absolute()), "--log-format", given.log_format]
     return Call(Root(given.root), log, tuple(options))
+
+
+def _open_standard_descriptors() -> None:
+    """Open the null device in the place of a closed standard descriptor, whose number another file would get.
+
+    A shim started then would have that file as a standard stream, and the verb would wait for it for ever.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # gets the lowest number that is free
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _complete_environment() -> None:
@@ -273,8 +289,10 @@ def _update(call: Call, given: argparse.Namespace) -> None:
     from vc_runtime import verbs
 
     if given.resources:
-        text = sys.stdin.buffer.read() if given.resources == "-" else Path(given.resources).read_bytes()
-        resources = spec.parse(text, spec.Resources, given.resources)
+        if given.resources == "-":
+            resources = spec.parse(sys.stdin.buffer.read(), spec.Resources, "the standard input")
+        else:
+            resources = spec.read(Path(given.resources), spec.Resources)
     else:
         resources = spec.Resources(
             memory=spec.Memory(limit=given.memory),
@@ -329,7 +347,12 @@ def _print(value: Any) -> None:
 
 
 def _print_line(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None  # what it has kept is not written as the interpreter ends
+        raise RuntimeFault(f"the standard output cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -57,6 +57,14 @@ class Streams:
     fds: tuple[int | None, int | None, int | None]
     terminal: tuple[int, int] | None
 
+    def input(self, foreground: bool) -> int | None:
+        """Return the standard input; None for a terminal on which nobody types for the process.
+
+        The supervisor reads ahead: without ``foreground`` it would take what is typed for the shell.
+        """
+        stdin = self.fds[0]
+        return None if stdin is not None and not foreground and os.isatty(stdin) else stdin
+
     def close(self) -> None:
         """Close the descriptors."""
         for fd in self.fds:

@@ -244,7 +244,10 @@ def read(path: Path, kind: type[_T]) -> _T:
 
 
 def parse(text: bytes, kind: type[_T], name: str) -> _T:
-    """Return the document of a text; ``null`` counts as a field that is not there. Raises RuntimeFault."""
+    """Return the document of a text; ``null`` counts as a field that is not there. Raises RuntimeFault.
+
+    No text in it may hold a NUL character, with which no path, argument or name of the system can be made.
+    """
     try:
         return msgspec.convert(_without_null(msgspec.json.decode(text)), kind)
     except msgspec.MsgspecError as error:
@@ -256,4 +259,6 @@ def _without_null(value: Any) -> Any:
         return {name: _without_null(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):
         return [_without_null(one) for one in value]
+    if isinstance(value, str) and "\0" in value:
+        raise msgspec.ValidationError(f"{value!r} holds a NUL character; leave it out")
     return value

@@ -277,9 +277,12 @@ def _open(
     started = False
     try:
         theirs = [_end(one, make, ours, passed) for one, make in ((stdin, Writer), (stdout, Reader), (stderr, Reader))]
-        stdio = Stdio(theirs[0], theirs[1], theirs[2])
+        stdio = Stdio(theirs[0], theirs[1], theirs[2], pass_terminals=True)
         if stdio.reading or stdio.writing:
-            raise ConfigError("a stream is neither a pipe, a socket nor a file; give PIPE and copy what passes")
+            raise ConfigError(
+                "a stream is neither a pipe, a socket, a file nor a terminal of this user; "
+                "give PIPE and copy what passes"
+            )
         link = yield from connect(store, record)
         running = Running(what, link, *ours)  # type: ignore[arg-type] # of the kinds that are made above
         try:

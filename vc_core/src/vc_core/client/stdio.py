@@ -30,7 +30,8 @@ class Stdio:
     ``passed`` goes into the request and ``fds`` beside it; :meth:`sent` is called afterwards. ``reading`` and
     ``writing`` are the descriptors that the operation must wait for, and :meth:`pump` copies what is ready.
     ``detach_keys`` are looked for in what is typed on a terminal. Of each output that is captured the first
-    ``max_output`` bytes are kept, None for all.
+    ``max_output`` bytes are kept, None for all. ``pass_terminals``: they are passed as pipes are, to a supervisor that
+    goes on with them when this process does nothing more.
     Raises ConfigError for a value that is not a stream.
     """
 
@@ -41,12 +42,13 @@ class Stdio:
         stderr: Output,
         detach_keys: DetachKeys | None = None,
         max_output: int | None = None,
+        pass_terminals: bool = False,
     ) -> None:
         if max_output is not None and (not isinstance(max_output, int) or max_output < 0):
             raise ConfigError(
                 f"max_output is {max_output!r}; give a number of bytes, or None for all", field="max_output"
             )
-        self._detach_keys, self._max_output = detach_keys, max_output
+        self._detach_keys, self._max_output, self._pass_terminals = detach_keys, max_output, pass_terminals
         #: Whether output was captured that is longer than ``max_output``, and only its beginning was kept.
         self.truncated = False
         self._passed: list[bool] = []  # of stdin, stdout, stderr
@@ -150,7 +152,7 @@ class Stdio:
         fd = None if stdin is None or stdin == subprocess.DEVNULL else _descriptor("stdin", stdin)
         if fd is None or _is_null(fd):
             self._passed.append(False)
-        elif _passes_through(fd, os.R_OK):
+        elif self._passes_through(fd, os.R_OK):
             self._pass(fd)
         else:
             keys = self._detach_keys
@@ -169,10 +171,17 @@ class Stdio:
         fd = None if target == subprocess.DEVNULL else _descriptor(name, target)
         if fd is None or _is_null(fd):
             self._passed.append(False)
-        elif _passes_through(fd, os.W_OK):
+        elif self._passes_through(fd, os.W_OK):
             self._pass(fd)
         else:
             self._queue(_Copy(self._pipe(keep_reader=True), fd, is_output=True, keep_sink=True))
+
+    def _passes_through(self, fd: int, access: int) -> bool:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode) or (self._pass_terminals and os.isatty(fd)):
+            # the supervisor opens it anew; that of another user, as after su(1), refuses it
+            return os.access(f"/proc/self/fd/{fd}", access, effective_ids=True)
+        return stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
 
     def _pass(self, fd: int) -> None:
         self._passed.append(True)
@@ -262,10 +271,3 @@ def _descriptor(what: str, given: int | IO[Any]) -> int:
 def _is_null(fd: int) -> bool:
     status = os.fstat(fd)
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - a constant
-
-
-def _passes_through(fd: int, access: int) -> bool:
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISFIFO(mode):  # the supervisor opens it anew; that of another user, as after su(1), refuses it
-        return os.access(f"/proc/self/fd/{fd}", access, effective_ids=True)
-    return stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
