@@ -51,6 +51,13 @@ def test_a_file_is_read_from_the_standard_input() -> None:
     assert done.returncode == 1
 
 
+def test_a_file_with_absolute_paths_can_be_piped_in_a_directory_that_was_removed() -> None:
+    program = str(Path(sys.executable).with_name("virtc"))
+    line = f"mkdir gone && cd gone && rmdir ../gone && exec {program} pod create -f -"
+    done = subprocess.run(["sh", "-c", line], input=POD, capture_output=True, encoding="utf-8")
+    assert (done.stdout, done.stderr) == ("Created pod shop\n", "")
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

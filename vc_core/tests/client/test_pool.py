@@ -146,7 +146,8 @@ def test_the_error_of_a_start_is_raised_by_take_and_the_next_take_tries_again(
         ({"size": 0}, "the size of a pool is 0; give a number of pods from 1 to 1000"),
         ({"size": True}, "the size of a pool is True"),
         ({"size": 1001}, "the size of a pool is 1001"),
-        ({"max_age": 0}, "max_age of a pool is 0; give seconds, more than 0"),
+        ({"max_age": 0}, "max_age of a pool is 0; give a number of seconds, more than 0"),
+        ({"max_age": "60"}, "max_age of a pool is '60'; give a number of seconds, more than 0"),
         ({"name": "a b"}, "pool id 'a b' is not valid"),
     ],
 )

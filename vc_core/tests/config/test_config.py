@@ -153,6 +153,8 @@ def test_a_mount_is_read_in_its_short_and_in_its_long_form(text: str, mount: Mou
         ("source=/a,target=/c,ro,rw", "readonly or rw"),
         ("source=/a,target=/c,readonly=maybe", "true or false"),
         ("source=/a,target=/c,rw,size=big", "the size 'big'"),
+        ("source=/a\nb,target=/c", r"'source=/a\\nb,target=/c' cannot be split into its parts; quote"),
+        ('"source=/a,target=/c', "cannot be split into its parts"),
         ("target=/c", "has no source"),
         ("source=/a,target=c", "not an absolute path"),
     ],
@@ -160,6 +162,17 @@ def test_a_mount_is_read_in_its_short_and_in_its_long_form(text: str, mount: Mou
 def test_a_mount_in_a_long_form_that_is_wrong_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         Mount.parse(text)
+
+
+def test_a_relative_path_in_a_directory_that_was_removed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ConfigError, match="'bundle' is relative, and the working directory was removed"):
+        ContainerConfig(id="c", root_fs="bundle")
 
 
 def test_a_volume_by_docker_s_habit_is_refused_with_a_hint_at_mounts() -> None:

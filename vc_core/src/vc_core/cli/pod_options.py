@@ -433,7 +433,7 @@ def _file(path: str, file_format: str | None) -> PodFile:
 
     _refuse_beside_file(click.get_current_context())
     if path == "-":
-        return PodFile.parse(sys.stdin.buffer.read(SIZE_MAX + 1), "standard input", Path.cwd(), file_format)
+        return PodFile.parse(sys.stdin.buffer.read(SIZE_MAX + 1), "standard input", Path(), file_format)
     return PodFile.load(path, file_format)
 
 

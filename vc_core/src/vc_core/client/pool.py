@@ -24,7 +24,7 @@ from vc_core.client.pods import run_pod
 from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id, new_id
 from vc_core.config.pod import PodConfig
-from vc_core.config.values import TIMEOUT_MAX, check_timeout
+from vc_core.config.values import check_timeout
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import BusyError, ConfigError, PodNotFoundError, StateError, VCError
 from vc_core.frozen import frozen
@@ -71,8 +71,7 @@ class Keeper:
             raise ConfigError(f"the pods of a pool have ids of their own; leave out the id {config.id!r}")
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= SIZE_MAX:
             raise ConfigError(f"the size of a pool is {size!r}; give a number of pods from 1 to {SIZE_MAX}")
-        if max_age is not None and not 0 < max_age <= TIMEOUT_MAX:
-            raise ConfigError(f"max_age of a pool is {max_age!r}; give seconds, more than 0 and at most {TIMEOUT_MAX}")
+        check_timeout(max_age, name="max_age of a pool")
         self.name = check_id("pool", name or new_id()[:8])
         self._store, self._config, self._size, self._max_age = Store.here(), config, size, max_age
         owner = ProcessIdentity.of(os.getpid())

@@ -13,7 +13,7 @@ from vc_core.config.fields import Accepts, Count, HostPath, check_fields
 from vc_core.config.ids import check_id
 from vc_core.config.limits import DEFAULT_CAPABILITIES, CapabilitySets, RLimit, full_capabilities
 from vc_core.config.signals import number
-from vc_core.config.values import join_parts, set_fields
+from vc_core.config.values import join_parts, quoted, set_fields
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
 
@@ -200,7 +200,14 @@ class Mount:
         import csv  # here, because the short form is usual
 
         given: dict[str, str] = {}
-        for part in next(csv.reader([text]), []):
+        try:
+            parts = next(csv.reader([text], strict=True), [])
+        except csv.Error as error:
+            raise ConfigError(
+                f"mount {quoted(text)} cannot be split into its parts; quote a part with a comma or a line break as in "
+                "CSV, and double each quote in it"
+            ) from error
+        for part in parts:
             key, _, value = part.partition("=")
             name = _MOUNT_KEYS.get(key.strip())
             if name is None:

@@ -47,10 +47,16 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
     """Return a path as an absolute one, because other processes use it; an empty one stays empty.
 
     A relative path is that of the working directory, or within :func:`paths_below` of the directory named there.
-    Raises ConfigError for a path that cannot be encoded as UTF-8.
+    Raises ConfigError for a path that cannot be encoded as UTF-8, and for a relative one in a directory that was
+    removed.
     """
     text = os.fspath(path)
-    absolute = str(Path(_base.get(), text).absolute()) if text else ""
+    try:
+        absolute = str(Path(_base.get(), text).absolute()) if text else ""
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"path {quoted(text)} is relative, and the working directory was removed; give an absolute one"
+        ) from error
     try:
         absolute.encode()
     except UnicodeEncodeError:

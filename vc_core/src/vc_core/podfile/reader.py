@@ -34,7 +34,7 @@ class PodFile:
                 data = file.read(SIZE_MAX + 1)
         except OSError as error:
             raise ConfigError(f"pod file {os.fspath(path)!r} cannot be read: {error.strerror}") from error
-        directory = Path(path).absolute().parent if Path(path).is_file() else Path.cwd()
+        directory = Path(path).absolute().parent if Path(path).is_file() else Path()
         return cls.parse(data, os.fspath(path), directory, format)
 
     @classmethod
