@@ -73,6 +73,15 @@ def test_the_scope_of_the_fixtures_is_a_setting(project: pytest.Pytester) -> Non
     assert vc.list_pods() == []
 
 
+def test_a_scope_that_does_not_exist_is_refused_in_one_sentence(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_subprocess("-o", "vc_pod_scope=modul")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in result.stderr.lines if line] == [
+        "ERROR: the setting vc_pod_scope is 'modul'; give one of function, class, module, package, session"
+    ]
+
+
 def test_the_pod_file_of_the_settings_configures_the_pod(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nvc_pod_file = pods/mock.toml")
     pytester.mkdir("pods").joinpath("mock.toml").write_text(
@@ -94,6 +103,13 @@ def test_the_report_of_a_failed_test_shows_what_became_of_its_containers(project
     project.runpytest_inprocess().stdout.re_match_lines(
         [r"-+ log of container pytest-.*/main, stopped, exit code 143 -+", r"\(nothing\)"]
     )
+
+
+def test_the_report_of_a_pod_that_could_not_be_made_shows_its_error_alone(project: pytest.Pytester) -> None:
+    project.makepyfile("def test_it(pod_factory): pod_factory(hypervisor_type='absent')")
+    result = project.runpytest_inprocess()
+    result.stdout.fnmatch_lines(["E*DriverNotFoundError: there is no hypervisor driver 'absent'*"])
+    result.stdout.no_fnmatch_line("*no log can be shown*")
 
 
 def test_pods_that_a_killed_session_left_are_deleted_by_the_next_one(project: pytest.Pytester) -> None:
@@ -118,9 +134,13 @@ def test_needs_vm_skips_with_the_reason(pytester: pytest.Pytester) -> None:
 
         @pytest.mark.needs_vm("mock")
         def test_mock(): pass
+
+        @pytest.mark.needs_vm(["mock"])
+        def test_list(): pass
     """)
     result = pytester.runpytest_inprocess("-rs", "--strict-markers")
-    result.assert_outcomes(passed=1, skipped=1)
+    result.assert_outcomes(passed=1, skipped=1, errors=1)
+    result.stdout.fnmatch_lines(["needs_vm has ['mock']; give names of hypervisors"])
     result.stdout.fnmatch_lines(["SKIPPED*no VM can run here: there is no hypervisor driver 'absent'*"])
 
 

@@ -21,6 +21,9 @@ __all__ = ["PodFactory"]
 #: Lines of a container's log, and of the console, that the report of a failed test shows.
 _LAST_LINES = 20
 
+#: Of fixtures, as pytest has them.
+_SCOPES = ("function", "class", "module", "package", "session")
+
 _HOW_TO_CONFIGURE = (
     "the fixture 'pod' has no configuration; define the fixture pod_config in conftest.py, or name a pod file in the "
     "setting vc_pod_file of pytest"
@@ -68,6 +71,8 @@ class PodFactory:
                     lines = vc_core.logs_container(pod_id, one.id, tail=_LAST_LINES)
                     text = _last_lines([line.data for line in lines])
                     yield f"log of container {pod_id}/{one.id}, {one.state}{code}{reason}", text
+            except vc_core.PodNotFoundError:
+                pass  # it was not made, as the test's own error says, or the test has deleted it
             except vc_core.VCError as error:
                 yield f"pod {pod_id}", f"no log can be shown: {error}"
 
@@ -139,7 +144,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Describe the marker."""
+    """Describe the marker, and check the settings of which fixtures are made. Raises pytest.UsageError."""
+    scope = config.getini("vc_pod_scope")
+    if scope not in _SCOPES:
+        raise pytest.UsageError(f"the setting vc_pod_scope is {scope!r}; give one of {', '.join(_SCOPES)}")
     config.addinivalue_line(
         "markers", "needs_vm(hypervisor, ...): skip where these hypervisors run no VM; by default that of pods"
     )
@@ -152,6 +160,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test with the marker before its fixtures are set up."""
     for marker in item.iter_markers("needs_vm"):
         for name in marker.args or ("",):
+            if not isinstance(name, str):
+                pytest.fail(f"needs_vm has {name!r}; give names of hypervisors", pytrace=False)
             found = item.config.stash[_missing_of]
             if name not in found:
                 found[name] = _missing(name)
