@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from vc_core import Process
 from vc_runtime import cgroups, shims
+from vc_runtime.faults import RuntimeFault
 from vc_runtime.shims import Started
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("mount namespaces")]
@@ -58,6 +61,13 @@ def code_of(shim: Started) -> int:
     finally:
         os.close(pidfd)
     return os.waitstatus_to_exitcode(os.waitpid(shim.shim.pid, 0)[1])
+
+
+class Running:
+    """A process in the guest, of which only the connection is needed."""
+
+    def hand_over(self) -> int:
+        return os.open(os.devnull, os.O_RDWR)
 
 
 def connected(sock: socket.socket) -> socket.socket:
@@ -200,3 +210,13 @@ def test_it_takes_less_than_a_megabyte(shim: Started) -> None:
     rollup = Path(f"/proc/{shim.shim.pid}/smaps_rollup").read_text(encoding="utf-8")
     kib = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     assert kib < 1024
+
+
+def test_a_shim_that_is_killed_before_it_gets_the_process_is_an_error_that_says_so(
+    pair: tuple[socket.socket, socket.socket], shim: Started
+) -> None:
+    shims.receive_streams(pair[0]).close()
+    shim.shim.process.send(signal.SIGKILL)
+    code_of(shim)
+    with pytest.raises(RuntimeFault, match="was killed while it was started: its shim has ended"):
+        shims.give(pair[0], cast(Process, Running()))

@@ -163,19 +163,26 @@ def receive_streams(sock: socket.socket) -> Streams:
 def give(sock: socket.socket, process: Process) -> int | None:
     """Hand a process over to the shim at the other end of a connection; one that never ran as its exit code.
 
-    Returns that code, None for a process that runs.
+    Returns that code, None for a process that runs. Raises RuntimeFault for a shim that has ended.
     """
     try:
         fd = process.hand_over()
     except StateError:
         code = process.poll()
-        sock.send(f"exit {code}".encode())
+        _send(sock, f"exit {code}".encode())
         return code
     try:
-        socket.send_fds(sock, [b"connection"], [fd])
+        _send(sock, b"connection", fd)
     finally:
         os.close(fd)
     return None
+
+
+def _send(sock: socket.socket, text: bytes, *fds: int) -> None:
+    try:
+        socket.send_fds(sock, [text], fds)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise RuntimeFault("the process was killed while it was started: its shim has ended") from error
 
 
 def _environment() -> dict[str, str]:
