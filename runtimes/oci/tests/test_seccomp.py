@@ -55,6 +55,13 @@ def equal(value: int) -> dict[str, Any]:
     return {"index": 0, "value": value, "op": "SCMP_CMP_EQ"}
 
 
+def test_an_error_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(RuntimeFault, match="default action SCMP_ACT_ERRNO with the error 4096 is not valid"):
+        program(defaultAction="SCMP_ACT_ERRNO", defaultErrnoRet=4096)
+    with pytest.raises(RuntimeFault, match="the seccomp rule for personality is not valid"):
+        program(syscalls=rule(errnoRet=-1))
+
+
 def test_a_call_gets_the_error_of_its_rule_and_others_go_on() -> None:
     code = program(syscalls=rule(names=("no_such_call", "mkdir", "mkdirat"), errnoRet=errno.ENOTTY))
     assert filtered(code, lambda libc: int(libc.mkdir(b"/nowhere/at/all", 0o700))) == errno.ENOTTY

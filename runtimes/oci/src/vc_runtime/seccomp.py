@@ -79,6 +79,11 @@ def program(profile: spec.Seccomp | None, notes: list[str]) -> bytes:
         return b""
     default = _action(profile.default_action, profile.default_errno_ret)
     context = library.seccomp_init(default)
+    if not context:
+        raise RuntimeFault(
+            f"the seccomp profile's default action {profile.default_action} with the error {profile.default_errno_ret} "
+            "is not valid; give an error from 0 to 4095"
+        )
     try:
         for name in profile.architectures:
             token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
