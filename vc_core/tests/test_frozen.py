@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -111,3 +112,23 @@ def test_a_class_that_inherits_has_the_fields_of_both() -> None:
 
     assert Colored(1, color="red") == Colored(1, 0, [], color="red")
     assert Colored(1) != Point(1)
+
+
+def test_a_class_is_compiled_when_its_first_object_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def compile_(*arguments: Any) -> None:
+        compiled.append(arguments)
+        exec(*arguments)  # noqa: S102 # as dataclasses does
+
+    monkeypatch.setattr("vc_core.frozen.exec", compile_, raising=False)
+
+    @frozen
+    class Fresh:
+        """A class of its own."""
+
+        x: int
+
+    assert not compiled
+    assert (Fresh(1).x, Fresh(2).x) == (1, 2)
+    assert len(compiled) == 1

@@ -1,8 +1,9 @@
 """Frozen dataclasses that are made fast.
 
 A process of this project makes about a hundred such classes while it loads its modules. ``@dataclass(frozen=True,
-slots=True)`` compiles six methods for each of them, which takes a quarter of all that time. Here one is compiled, and
-the others are shared. Apart from that the classes are the same, for the functions of ``dataclasses`` too.
+slots=True)`` compiles six methods for each of them, which takes a quarter of all that time. Here one is compiled, when
+the first object of the class is made, as it is of few classes in one process; the others are shared. Apart from that
+the classes are the same, for the functions of ``dataclasses`` too.
 """
 
 from __future__ import annotations
@@ -46,13 +47,27 @@ def _make(cls: type[_T], kw_only: bool) -> type[_T]:
     made.__dataclass_params__.frozen = True  # type: ignore[attr-defined] # for classes that inherit, and for who asks
     found = fields(made)  # type: ignore[arg-type] # a dataclass
     own = vars(made)
-    methods = {"__init__": _init(made, found), "__eq__": _equals, "__hash__": _hash, "__repr__": _repr}
+    methods = {"__init__": _Init(made, found), "__eq__": _equals, "__hash__": _hash, "__repr__": _repr}
     for name, method in {**methods, **_SHARED}.items():
         if own.get(name) is None:  # __hash__ is None in a class with an __eq__
             setattr(made, name, method)
     compared = [one.name for one in found if one.compare]
     made._compared = attrgetter(*compared) if compared else staticmethod(lambda _: ())  # type: ignore[attr-defined]
     return made
+
+
+class _Init:
+    """Stands for the initialization of a class until that is first looked up."""
+
+    __slots__ = ("_cls", "_found")
+
+    def __init__(self, cls: type, found: tuple[Field[Any], ...]) -> None:
+        self._cls, self._found = cls, found
+
+    def __get__(self, made: object, cls: type | None = None) -> Any:
+        init: Any = _init(self._cls, self._found)
+        self._cls.__init__ = init  # type: ignore[misc] # of a class, as dataclasses does
+        return init.__get__(made, cls)
 
 
 def _init(cls: type, found: tuple[Field[Any], ...]) -> Callable[..., None]:

@@ -134,3 +134,11 @@ def test_a_hypervisor_without_networks_refuses_the_pod() -> None:
     with pytest.raises(ConfigError, match="a network, which hypervisor 'mock' does not have"):
         vc.create_pod(config)
     assert vc.list_pods() == []
+
+
+def test_forwards_have_an_order() -> None:
+    first, second, third = PortForward(53, 0, "tcp"), PortForward(53, 0, "udp"), PortForward(80)
+    assert sorted([third, second, first]) == [first, second, third]
+    assert third >= second > first <= first
+    with pytest.raises(TypeError):
+        first < (53, 0, "tcp")  # noqa: B015 # the mistake of which this is a test

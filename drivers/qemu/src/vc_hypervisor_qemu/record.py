@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 
 import msgspec
 
@@ -12,21 +11,20 @@ from vc_hypervisor_qemu.disks import Disk
 from vc_hypervisor_qemu.jail.launcher import Level
 
 
-@dataclass(slots=True)
-class VmRecord:
+class VmRecord(msgspec.Struct):
     """The JSON-able record of one VM. Fields that were added later have a default, for VMs of an older driver."""
 
     process: ProcessIdentity  #: ends with QEMU, and QEMU with it
     acceleration: str
     channels: dict[str, str]  #: path of each channel's socket, by the channel's name
-    ports: dict[str, int] = field(default_factory=dict)  #: where the host connects to each GuestPort, by its name
-    forwards: list[PortForward] = field(default_factory=list)  #: of the pod's network, with the host's ports
-    disks: dict[str, Disk] = field(default_factory=dict)  #: by the id of the BlockDevice
+    ports: dict[str, int] = {}  #: where the host connects to each GuestPort, by its name
+    forwards: list[PortForward] = []  #: of the pod's network, with the host's ports
+    disks: dict[str, Disk] = {}  #: by the id of the BlockDevice
     next_target: int = 0  #: where the search for a free SCSI target begins
     qemu: int = 0  #: QEMU's own pid; 0: that of ``process``
     jail: str = Level.NONE
-    jail_missing: list[str] = field(default_factory=list)  #: one sentence for each part of a full jail that it lacks
-    cgroups: list[str] = field(default_factory=list)  #: directories to remove when QEMU has ended
+    jail_missing: list[str] = []  #: one sentence for each part of a full jail that it lacks
+    cgroups: list[str] = []  #: directories to remove when QEMU has ended
 
     @property
     def qemu_pid(self) -> int:
@@ -40,4 +38,4 @@ class VmRecord:
 
     def to_mapping(self) -> dict[str, object]:
         """Return the record as values that JSON has."""
-        return asdict(self)
+        return dict(msgspec.to_builtins(self))

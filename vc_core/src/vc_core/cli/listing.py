@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vc_core.cli import output
+from vc_core.frozen import frozen
 from vc_core.text import printable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def format_option(example: str) -> Callable[[_Command], _Command]:
     return click.option("--format", "form", metavar="FORMAT", help=text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """How the caller of a command wants to see what it lists; made by the decorators of this module."""
 

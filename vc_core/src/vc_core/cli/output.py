@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
@@ -209,7 +209,6 @@ class Group(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
-@dataclass(slots=True)
 class Invocation:
     """One run of virtc. ``runs_command``: it exits with a guest command's code, so virtc's own failures must differ."""
 

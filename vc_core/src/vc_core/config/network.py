@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from functools import total_ordering
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -20,7 +20,7 @@ from vc_core.frozen import frozen
 #: Longest name of a Linux network interface (IFNAMSIZ of linux/if.h, less the NUL).
 _INTERFACE_NAME_MAX = 15
 
-_MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", re.ASCII)
+_MAC = r"(?a)[0-9a-f][02468ace](:[0-9a-f]{2}){5}"
 
 
 class NetworkMode(StrEnum):
@@ -35,7 +35,8 @@ class NetworkMode(StrEnum):
 _NONE: Any = NetworkMode.NONE
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
+@frozen
 class PortForward:
     """A port of the host, on 127.0.0.1 only, forwarded to a port of the guest."""
 
@@ -45,6 +46,12 @@ class PortForward:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, PortForward):
+            return NotImplemented
+        one, two = ((each.guest_port, each.host_port, each.protocol) for each in (self, other))
+        return one < two
 
     @classmethod
     def parse(cls, text: str) -> PortForward:
@@ -191,7 +198,7 @@ def _check_interface(interface: TapInterface | NetworkConfig) -> None:
         )
     for index, address in enumerate(interface.addresses):
         _check_address("address", address, "ip_interface", f"addresses[{index}]")
-    if interface.mac and not _MAC.fullmatch(interface.mac):
+    if interface.mac and not re.fullmatch(_MAC, interface.mac):
         raise ConfigError(
             f"mac of the network is {interface.mac!r}; give a unicast address such as 52:54:00:12:34:56", field="mac"
         )

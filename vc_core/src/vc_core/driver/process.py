@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import select
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from vc_core.errors import HypervisorError
+from vc_core.frozen import frozen as frozen_class
 
 #: The highest pid that Linux gives a process (PID_MAX_LIMIT in linux/threads.h); pid 1 is the host's init.
 _PID_MAX = 1 << 22
@@ -62,7 +63,7 @@ def frozen(pid: int) -> bool:
     return fields is not None and fields[0] in "Tt"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_class
 class ProcessIdentity:
     """One process of one boot of this host. JSON-able through :meth:`to_mapping`."""
 

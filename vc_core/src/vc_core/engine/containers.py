@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ _TURNS = 30
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@frozen
 class _Running:
     """A container's main process: its name at the agent, its streams, and the task that waits for its end."""
 

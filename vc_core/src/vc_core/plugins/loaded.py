@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from vc_core.driver.kinds import PluginKind
 from vc_core.errors import DriverContractError, VCError
+from vc_core.frozen import frozen
 from vc_core.plugins.quoting import one_line
 from vc_core.plugins.running_call import Call
 
@@ -14,7 +14,7 @@ from vc_core.plugins.running_call import Call
 NOT_A_CLASS_MESSAGE = "an entry point names a class without required arguments"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen
 class LoadedPlugin:
     """A plug-in object and the distribution that supplied it, "" for one that the program added."""
 
@@ -23,6 +23,10 @@ class LoadedPlugin:
     distribution: str
     version: str
     obj: object
+
+    # Each is equal to itself alone.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __str__(self) -> str:
         origin = f"of {self.distribution} {self.version}" if self.distribution else "added by the program"

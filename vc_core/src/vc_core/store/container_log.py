@@ -10,7 +10,6 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,15 +86,13 @@ def last_entry(log: Path) -> tuple[int, Entry] | None:
     return None
 
 
-@dataclass(slots=True)
 class _File:
     """One file of a log and its index, open; and how much of them was read."""
 
-    number: int
-    index: int
-    data: int
-    entry: int = 0  #: the first entry that was not read to its end
-    done: int = 0  #: bytes of that entry that were read
+    def __init__(self, number: int, index: int, data: int) -> None:
+        self.number, self.index, self.data = number, index, data
+        self.entry = 0  #: the first entry that was not read to its end
+        self.done = 0  #: bytes of that entry that were read
 
     def close(self) -> None:
         os.close(self.index)

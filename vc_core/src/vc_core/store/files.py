@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core import failpoints
 from vc_core.driver.files import open_regular
 from vc_core.errors import StorageError
+from vc_core.frozen import frozen
 
 #: Bytes. No record comes near this size: what is larger was not written by :func:`write_atomic`.
 _READ_MAX = 16 * 1024 * 1024
@@ -147,7 +147,7 @@ def remove_tree(path: Path, within: int | None = None) -> None:
         os.close(parent)
 
 
-@dataclass(slots=True)
+@frozen
 class _Level:
     """A directory that is being removed: itself, its name in the one above, and the names of those left in it."""
 
