@@ -15,7 +15,7 @@ from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.errors import SupervisorError, SupervisorLostError, error_from_wire
 from vc_core.plugins import running_call
 from vc_core.supervisor import wire
-from vc_core.supervisor.messages import Answer, Control, Event, Failure, Greeting, Reply, Request
+from vc_core.supervisor.messages import Answer, Control, Event, Failure, Greeting, Reply, Request, decoder
 
 #: Seconds that a supervisor has, beyond an operation's own timeouts, before it counts as hung.
 ANSWER_GRACE = 30.0
@@ -25,7 +25,7 @@ ANSWER_GRACE = 30.0
 #: because the clock runs on while the host sleeps.
 PULSE_INTERVAL, PULSES = 3.0, 7
 
-_decode_reply: Callable[[bytes], Reply] = msgspec.json.Decoder(Reply).decode
+_decode_reply: Callable[[bytes], Reply] = decoder(Reply)
 
 
 class Link:

@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import msgspec
-
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import AttachedIO, FdReader, FdWriter, ready
@@ -28,6 +26,7 @@ from vc_core.supervisor.messages import (
     Resize,
     Signal,
     Streams,
+    decoder,
 )
 
 _T = TypeVar("_T")
@@ -43,8 +42,8 @@ _CLIENT_EXIT_GRACE = 0.2
 
 _log = logging.getLogger(__name__)
 
-_decode_request: Callable[[bytes], Request] = msgspec.json.Decoder(Request).decode
-_decode_control: Callable[[bytes], Control] = msgspec.json.Decoder(Control).decode
+_decode_request: Callable[[bytes], Request] = decoder(Request)
+_decode_control: Callable[[bytes], Control] = decoder(Control)
 
 
 class ClientRequest:
