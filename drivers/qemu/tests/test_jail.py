@@ -585,6 +585,14 @@ def group_of_its_own() -> Iterator[Callable[[], cgroups.Cgroups]]:
     cgroups.remove_left(uuid)
 
 
+def test_a_process_joins_a_group_of_version_1_by_the_file_for_threads_which_is_faster(tmp_path: Path) -> None:
+    first, second = tmp_path / "v1", tmp_path / "v2"
+    for path in (first / "tasks", first / "cgroup.procs", second / "cgroup.procs"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert cgroups.Cgroups([first, second]).members == [f"{first}/tasks", f"{second}/cgroup.procs"]
+
+
 @pytest.mark.promise("T01")
 @pytest.mark.root
 def test_groups_that_a_killed_process_has_left_are_removed_by_the_next_start_of_any_vm(
