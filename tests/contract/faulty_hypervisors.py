@@ -168,11 +168,8 @@ class RestrictsNothing(Faulty):
 
 class ForwardsEverywhere(Faulty):
     async def prepare(self, timeout: float) -> None:
-        pattern = network._FORWARD.pattern.replace(re.escape(network.LOOPBACK), r"\*")  # as QEMU prints it
-        with (
-            patch.object(network, "LOOPBACK", "0.0.0.0"),
-            patch.object(network, "_FORWARD", re.compile(pattern, re.MULTILINE)),
-        ):
+        pattern = network._FORWARD.replace(re.escape(network.LOOPBACK), r"\*")  # as QEMU prints it
+        with patch.object(network, "LOOPBACK", "0.0.0.0"), patch.object(network, "_FORWARD", pattern):
             await super().prepare(timeout)
 
 

@@ -22,7 +22,7 @@ VARIABLE = "VC_FAILPOINTS"
 #: The variable with the path of the file of the points at which something happened.
 LOG_VARIABLE = "VC_FAILPOINTS_LOG"
 
-_SETTING = re.compile(r"(?P<name>[a-z_.]+)=((?P<count>[1-9][0-9]*)\*)?(?P<action>error|delay|kill|hang)")
+_SETTING = r"(?P<name>[a-z_.]+)=((?P<count>[1-9][0-9]*)\*)?(?P<action>error|delay|kill|hang)"
 
 #: Seconds of the actions that wait: a delay is longer than a lock or a poll takes, and shorter than any timeout.
 _WAITS = {"delay": 0.5, "hang": None}
@@ -45,7 +45,7 @@ def configure(settings: str) -> None:
     """Replace what is set by what a text in the form of the variable says. Raises ValueError for another form."""
     found: dict[str, tuple[str, int]] = {}
     for setting in filter(None, settings.split(";")):
-        match = _SETTING.fullmatch(setting)
+        match = re.fullmatch(_SETTING, setting)
         if match is None:
             raise ValueError(f"{VARIABLE} has {setting!r}; give NAME=ACTION or NAME=COUNT*ACTION")
         found[match["name"]] = match["action"], int(match["count"] or 0)

@@ -36,7 +36,7 @@ LANDLOCK: JailWanted = "landlock"
 DEFAULT_VCPUS = 1
 
 #: A CPU model with features switched on or off, as ``-cpu`` takes it ("Haswell,-rtm", "max,la57=off").
-_CPU = re.compile(r"[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*", re.ASCII)
+_CPU = r"(?a)[A-Za-z0-9_.-]+(,[+-]?[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?)*"
 
 
 @frozen(kw_only=True)
@@ -69,7 +69,7 @@ class QemuConfig:
     ] = BEST
 
     def __post_init__(self) -> None:
-        if self.cpu and not _CPU.fullmatch(self.cpu):
+        if self.cpu and not re.fullmatch(_CPU, self.cpu):
             raise ConfigError(
                 f"option cpu of hypervisor qemu is {self.cpu!r}; give a CPU model and features, such as 'Haswell,-rtm'"
             )

@@ -27,7 +27,7 @@ _PRIVATE_MAC = "02:00:00:00:00:01"
 
 #: A forwarded port in the answer to ``info usernet`` (slirp_connection_info of libslirp): protocol, descriptor, address
 #: and port of the host, address and port of the guest.
-_FORWARD = re.compile(rf"^ *(TCP|UDP)\[HOST_FORWARD\] +\d+ +{re.escape(LOOPBACK)} +(\d+) +\S+ +(\d+) ", re.MULTILINE)
+_FORWARD = rf"(?m)^ *(TCP|UDP)\[HOST_FORWARD\] +\d+ +{re.escape(LOOPBACK)} +(\d+) +\S+ +(\d+) "
 
 
 #: The guest's address in a user network unless the caller gives one, and the host parts of the addresses of gateway
@@ -109,7 +109,7 @@ def chosen(wanted: Sequence[PortForward], usernet: str) -> tuple[PortForward, ..
     """
     given = {(one.protocol, one.host_port) for one in wanted}
     free = defaultdict(list)
-    for found in _FORWARD.finditer(usernet):
+    for found in re.finditer(_FORWARD, usernet):
         protocol, host_port, guest_port = found[1].lower(), int(found[2]), int(found[3])
         if (protocol, host_port) not in given:
             free[protocol, guest_port].append(host_port)

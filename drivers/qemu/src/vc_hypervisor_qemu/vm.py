@@ -31,16 +31,16 @@ _LEFTOVERS = 1.0
 
 #: Lines of the console that are searched for a panic, and lines of QEMU's messages that an error quotes.
 _PANIC_LINES, _MESSAGE_LINES = 60, 3
-_PANIC = re.compile(r"Kernel panic - not syncing: .*")
+_PANIC = r"Kernel panic - not syncing: .*"
 #: What QEMU puts before a message because of ``-msg timestamp=on``.
-_TIMESTAMP = re.compile(r"^\d\S+Z ", re.MULTILINE)
+_TIMESTAMP = r"(?m)^\d\S+Z "
 
 
 #: How a process ended that SIGKILL has ended.
 _KILLED = vm_process.killed_by(signal.SIGKILL)
 
 #: How the launcher ends when a signal has ended QEMU, as shells do.
-_STATUS_OF_SIGNAL = re.compile(r"exited with status (\d+)")
+_STATUS_OF_SIGNAL = r"exited with status (\d+)"
 
 
 class Vm(ControlledVM):
@@ -111,7 +111,9 @@ class Vm(ControlledVM):
         if not await self._process.wait(_LEFTOVERS):
             return ""
         self._messages.drain()
-        messages = _TIMESTAMP.sub("", console_log.tail(self._files.messages_log, _MESSAGE_LINES)).replace("\n", "; ")
+        messages = re.sub(_TIMESTAMP, "", console_log.tail(self._files.messages_log, _MESSAGE_LINES)).replace(
+            "\n", "; "
+        )
         how = self._how(_of_launcher(self._process.ended.result()))
         return f"QEMU {how}: {messages}" if messages and not how.startswith("was killed") else f"QEMU {how}"
 
@@ -146,14 +148,16 @@ class Vm(ControlledVM):
         cause = await self.monitor.shutdown_reason(_LEFTOVERS)
         self._console.drain()
         reason = _SHUTDOWN.get(cause) or await self.last_words()
-        if cause == "guest-reset" and (panic := _PANIC.search(console_log.tail(self._files.console_log, _PANIC_LINES))):
+        if cause == "guest-reset" and (
+            panic := re.search(_PANIC, console_log.tail(self._files.console_log, _PANIC_LINES))
+        ):
             reason = f"the guest's kernel panicked: {panic[0].removeprefix('Kernel panic - not syncing: ')}"
         return VMExit(expected=self._stopping or cause == "host-qmp-quit", reason=reason)
 
 
 def _of_launcher(how: str) -> str:
     """Return how QEMU ended, from how the launcher that waited for it did."""
-    status = _STATUS_OF_SIGNAL.fullmatch(how)
+    status = re.fullmatch(_STATUS_OF_SIGNAL, how)
     if status is None or int(status[1]) <= 128:
         return how
     return vm_process.killed_by(int(status[1]) - 128)

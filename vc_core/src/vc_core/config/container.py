@@ -104,7 +104,7 @@ MountOption = Literal["noexec", "nosuid", "nodev"]
 _TMPFS_MODE = 0o1777
 
 #: The parts of a mount's text after its target.
-_MOUNT_WORD = re.compile(r"ro|rw|noexec|nosuid|nodev|(size|mode)=(.*)")
+_MOUNT_WORD = r"ro|rw|noexec|nosuid|nodev|(size|mode)=(.*)"
 
 #: The keys of a mount in docker's long form, and what each gives.
 _MOUNT_KEYS = {
@@ -115,7 +115,7 @@ _MOUNT_KEYS = {
     "rw": "rw",
     "size": "size",
 }
-_LONG_MOUNT = re.compile(rf'"?({"|".join(_MOUNT_KEYS)})\s*(=|,|$)')
+_LONG_MOUNT = rf'"?({"|".join(_MOUNT_KEYS)})\s*(=|,|$)'
 
 
 @frozen
@@ -168,10 +168,10 @@ class Mount:
         ``type=bind,source=PATH,target=PATH[,rw][,size=MIB]``; a part with a comma is quoted as in CSV.
         Raises ConfigError.
         """
-        if _LONG_MOUNT.match(text):
+        if re.match(_LONG_MOUNT, text):
             return cls._parse_long(text)
         parts, words = text.split(":"), []
-        while len(parts) > 1 and (match := _MOUNT_WORD.fullmatch(parts[-1])):
+        while len(parts) > 1 and (match := re.fullmatch(_MOUNT_WORD, parts[-1])):
             words.append(match)
             parts.pop()
         if len(parts) != 2 or not parts[1]:

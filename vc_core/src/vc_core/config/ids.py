@@ -28,12 +28,12 @@ def check_id(what: str, value: str) -> str:
 
 
 #: The form of the ids that :func:`new_id` returns, UUIDs of version 4 (RFC 9562).
-_NEW_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
+_NEW_ID = r"(?a)[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
 
 def is_new_id(value: str) -> bool:
     """Return whether an id has the form of those that :func:`new_id` returns: nobody chose it as a name."""
-    return bool(_NEW_ID.fullmatch(value))
+    return bool(re.fullmatch(_NEW_ID, value))
 
 
 def new_id() -> str:

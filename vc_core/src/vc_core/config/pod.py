@@ -22,7 +22,7 @@ from vc_core.frozen import frozen
 _HOSTNAME_MAX = 64
 
 _HOSTNAME = re.compile(rf"|[A-Za-z0-9]([A-Za-z0-9.-]{{,{_HOSTNAME_MAX - 2}}}[A-Za-z0-9])?", re.ASCII)
-_SYSCTL = re.compile(r"[\w-]+(\.[\w-]+)+", re.ASCII)
+_SYSCTL = r"(?a)[\w-]+(\.[\w-]+)+"
 
 #: QEMU refuses longer mount tags (measured on 7.2; the virtio-9p config field holds 32 bytes).
 MOUNT_TAG_MAX = 31
@@ -214,7 +214,7 @@ def _checked_sysctls(given: Mapping[str, object]) -> dict[str, str]:
     found = {}
     for name, value in given.items():
         text = str(value) if type(value) is int else value
-        if not isinstance(name, str) or not _SYSCTL.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(_SYSCTL, name):
             raise ConfigError(
                 f"parameter {quoted(name)} of the guest's kernel is not a name such as net.ipv4.ip_forward",
                 field="sysctls",

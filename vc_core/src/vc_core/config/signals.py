@@ -11,7 +11,7 @@ from vc_core.errors import ConfigError
 _LAST = 64
 
 #: Real-time signals by their distance from the first or the last one, as systemd and docker write them.
-_REAL_TIME = re.compile(r"(?:SIG)?(RTMIN\+|RTMAX-)([0-9]{1,2})")
+_REAL_TIME = r"(?:SIG)?(RTMIN\+|RTMAX-)([0-9]{1,2})"
 
 
 def number(given: int | str) -> int:
@@ -25,7 +25,7 @@ def number(given: int | str) -> int:
             return int(text)
     elif found := signal.Signals.__members__.get(text if text.startswith("SIG") else f"SIG{text}"):
         return int(found)
-    elif real_time := _REAL_TIME.fullmatch(text):
+    elif real_time := re.fullmatch(_REAL_TIME, text):
         distance, first = int(real_time[2]), real_time[1] == "RTMIN+"
         if distance <= _LAST - signal.SIGRTMIN:
             return signal.SIGRTMIN + distance if first else _LAST - distance

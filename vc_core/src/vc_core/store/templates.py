@@ -38,7 +38,7 @@ _MANIFEST = "manifest.json"
 _MAKING, _LOCK, _REFUSED, _REMOVED = ".making-", ".lock-", ".refused-", ".removed-"
 
 #: What a process that was killed leaves under the lock of a kind: a directory, the lock's file, an unfinished note.
-_LEFT = re.compile(r"(?:\.making-|\.lock-|\.\.refused-)([A-Za-z0-9]{1,64})(?:\.new)?", re.ASCII)
+_LEFT = r"(?a)(?:\.making-|\.lock-|\.\.refused-)([A-Za-z0-9]{1,64})(?:\.new)?"
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,7 +141,7 @@ class Templates:
             if name.startswith(_REMOVED):
                 with suppress(VCError):
                     files.remove_tree(top / name)
-        for kind in sorted({match[1] for match in map(_LEFT.fullmatch, names) if match}):
+        for kind in sorted({match[1] for match in (re.fullmatch(_LEFT, name) for name in names) if match}):
             with suppress(VCError), _locked(top, kind):
                 making = top / f"{_MAKING}{kind}"
                 end_leftovers(making)
