@@ -35,6 +35,8 @@ HEAVY = {
     *(
         "vc_core.plugins.registry",
         "vc_core.cli.pod_options",
+        "vc_core.cli.options",
+        "vc_core.config.container",
         "vc_core.cli.check",
         "vc_core.host_report",
         "vc_core.podfile",

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
 MAKING = {
     *("asyncio", "ssl", "logging", "json", "ctypes", "hashlib", "importlib.metadata", "stevedore", "pluggy", "qemu"),
     *("vc_core.plugins.registry", "vc_core.driver.agent", "vc_core.config.pod", "vc_core.cli.pod_options"),
-    *("vc_core.host.sources", "vc_core.engine", "vc_core.store.settings"),
+    *("vc_core.host.sources", "vc_core.engine", "vc_core.store.settings", "vc_core.client.starting"),
+    "vc_core.cli.container_options",
 }
 
 #: MiB that are the supervisor's own. The rest of its memory is files that all Python processes map.

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 import vc_core
-from vc_core.cli import identifiers, listing, options, output, times
-from vc_core.cli.exec_options import ExecOptions, takes_exec_options
+from vc_core.cli import identifiers, listing, output, times
 from vc_core.cli.filters import Filter, takes_filter
-from vc_core.cli.foreground import run_command
 from vc_core.cli.listing import Listing
 
 if TYPE_CHECKING:
@@ -22,6 +20,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("create", "run"), "vc_core.cli.pod_run"),  # their options are many
     **dict.fromkeys(("start", "stop", "delete"), "vc_core.cli.pod_ends"),
     **dict.fromkeys(("pause", "resume"), "vc_core.cli.pod_pause"),
+    **dict.fromkeys(("inspect", "schema"), "vc_core.cli.pod_files"),
+    "enter": "vc_core.cli.pod_enter",
 }
 
 
@@ -70,53 +70,9 @@ def _print_status(found: PodStatus) -> None:
         ("pod", "template", found.template),
         ("pod", "console", found.console_path),
     ]
-    from vc_core.cli.container import container_details  # a list of pods does without
+    from vc_core.cli.container_status import container_details  # a list of pods does without
 
     output.print_details(details + [detail for one in found.containers for detail in container_details(one)])
-
-
-@pod.command()
-@identifiers.pod
-@click.option("--format", "form", type=click.Choice(("yaml", "json", "toml")), help="[default: yaml]")
-@options.json_option
-def inspect(pod_id: str, form: str | None, as_json: bool) -> None:
-    """Print a pod's configuration as a file, from which 'virtc pod create --file' makes the same pod.
-
-    Example: virtc pod inspect POD >pod.yaml
-    """
-    if as_json and form not in (None, "json"):
-        raise click.UsageError(f"--json and --format {form} are two formats; choose one")
-    config = vc_core.inspect_pod(pod_id)
-    output.echo(vc_core.dump_pod_config(config, format="json" if as_json else form or "yaml"), nl=False)
-
-
-@pod.command()
-def schema() -> None:
-    """Print the JSON Schema of pod files, for editors and other tools.
-
-    Example: virtc pod schema >pod.schema.json
-    """
-    import json
-
-    from vc_core.podfile.schema import pod_schema
-
-    output.echo(json.dumps(pod_schema(), indent=2))
-
-
-@pod.command(cls=options.EnterLine)
-@identifiers.pod
-@options.command_option
-@takes_exec_options
-def enter(pod_id: str, argv: tuple[str, ...], cmd: str | None, wanted: ExecOptions) -> int:
-    """Run a command in a running pod, outside of its containers, and exit as it does.
-
-    It runs in the pod's own root file system where it has one (--pod-rootfs), else in the guest's. Its input is empty
-    without -i or -t.
-
-    Example: virtc pod enter POD -- busybox ps
-    """
-    command = wanted.command(options.words(cmd, argv))
-    return run_command(pod_id, "", command, wanted)
 
 
 def _print_pods(pods: Sequence[PodStatus]) -> None:

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 import vc_core
-from vc_core.cli import completes, options, output
+from vc_core.cli import completes, container_options, options, output
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_HYPERVISOR
 from vc_core.config.labels import parse_label
 from vc_core.driver.kinds import PluginKind
@@ -417,7 +417,7 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         only = container(CONTAINER_ID, chosen.init_cmd, image, interactive=bool(chosen.console), console=chosen.console)
         return function(config=chosen.config(only), **given)
 
-    decorated = options.describes_container(build)
+    decorated = container_options.describes_container(build)
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
@@ -439,7 +439,9 @@ def _file(path: str, file_format: str | None) -> PodFile:
 
 def _refuse_beside_file(context: click.Context) -> None:
     """Raise click.UsageError for an option that describes a pod, beside a file that does."""
-    described = {one.name for cls in (PodOptions, options.ContainerOptions) for one in fields(cls)} - _BESIDE_FILE
+    described = {
+        one.name for cls in (PodOptions, container_options.ContainerOptions) for one in fields(cls)
+    } - _BESIDE_FILE
     for parameter in context.command.params:
         given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
         if parameter.name in described and given:

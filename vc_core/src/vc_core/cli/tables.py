@@ -30,7 +30,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     cuts nothing. ``colours``: on words for a state.
     """
     cells = [list(headers), *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(_columns(row[column]) for row in cells) for column in range(len(headers))]
+    widths = [max(map(_columns, column)) for column in zip(*cells, strict=True)]
     if width is not None:
         _shrink(widths, width)
     lines = []
@@ -77,6 +77,8 @@ def _shrink(widths: list[int], limit: int) -> None:
 
 
 def _fitted(text: str, columns: int) -> str:
+    if text.isascii() and len(text) <= columns:
+        return text.ljust(columns)
     if _columns(text) > columns:
         while text and _columns(text) > columns - 1:
             text = text[:-1]

@@ -12,12 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from vc_core import trace
 from vc_core.client.interpreters import Operation, system_errors
 from vc_core.client.link import Link, answer_to
-from vc_core.client.starting import Starting, last_call
 from vc_core.errors import (
     BusyError,
     SupervisorError,
@@ -34,6 +33,9 @@ from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.supervisor.messages import Answer, Failure, Request
 from vc_core.supervisor.ready import BUSY, OK
+
+if TYPE_CHECKING:
+    from vc_core.client.starting import Starting
 
 _T = TypeVar("_T")
 
@@ -70,6 +72,8 @@ def connect(
         if found is not None:
             found.kills_hung = answer == OK
             return found
+        from vc_core.client.starting import Starting, last_call  # a pod that runs has a supervisor
+
         if ended == _START_ATTEMPTS:
             raise SupervisorError(
                 f"the supervisor of pod {record.id!r} ended {ended} times while it started"
