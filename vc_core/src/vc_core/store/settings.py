@@ -157,9 +157,6 @@ def _paths(environment: Mapping[str, str]) -> list[Path]:
 
 def _read(path: Path) -> Document:
     """Return a file. Raises ConfigError, FileNotFoundError."""
-    from vc_core.podfile.document import Document
-    from vc_core.podfile.formats import Format
-
     name = f"configuration file {str(path)!r}"
     try:
         # O_NONBLOCK: a pipe in the place of the file must not make this process wait.
@@ -183,6 +180,9 @@ def _read(path: Path) -> Document:
         raise ConfigError(f"{name} cannot be read: {error.strerror}") from error
     finally:
         os.close(fd)
+    from vc_core.podfile.document import Document  # most hosts have no file
+    from vc_core.podfile.formats import Format
+
     return Document.parse(str(path), text, Format.TOML)
 
 
