@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vc_core.driver import BlockDevice
 from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu import disks
+from vc_hypervisor_qemu.commands import RefusedError
 from vc_hypervisor_qemu.disks import Disk
-from vc_hypervisor_qemu.monitor import Monitor, RefusedError
+
+if TYPE_CHECKING:
+    from vc_hypervisor_qemu.monitor import Monitor
 
 
 async def plug(monitor: Monitor, disk: Disk, device: BlockDevice) -> Disk:

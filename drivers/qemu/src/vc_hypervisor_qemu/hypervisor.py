@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vc_core.driver import (
     BlockDevice,
@@ -41,17 +42,20 @@ from vc_hypervisor_qemu import (
     tsc,
 )
 from vc_hypervisor_qemu import template as templates
+from vc_hypervisor_qemu.commands import Command, RefusedError
 from vc_hypervisor_qemu.config import FULL, LANDLOCK, SCSI, QemuConfig
 from vc_hypervisor_qemu.disks import Disk
 from vc_hypervisor_qemu.jail import cgroups, launcher, places
 from vc_hypervisor_qemu.jail.cgroups import Cgroups
 from vc_hypervisor_qemu.jail.launcher import Jailed, JailError, Level
 from vc_hypervisor_qemu.jail.places import View
-from vc_hypervisor_qemu.monitor import Command, Monitor, RefusedError
 from vc_hypervisor_qemu.record import VmRecord
 from vc_hypervisor_qemu.rundir import RunDir
 from vc_hypervisor_qemu.template import Template
 from vc_hypervisor_qemu.vm import Vm
+
+if TYPE_CHECKING:
+    from vc_hypervisor_qemu.monitor import Monitor
 
 _CAPABILITIES = frozenset(
     {

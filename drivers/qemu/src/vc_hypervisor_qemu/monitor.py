@@ -13,51 +13,16 @@ from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError, 
 
 from vc_core.errors import HypervisorError, VMTimeoutError
 from vc_hypervisor_qemu import sockets
+from vc_hypervisor_qemu.commands import MIGRATION, REQUIRED, Command, RefusedError
 
 #: Seconds for one command; QEMU answers within milliseconds unless something is wrong.
 COMMAND_TIMEOUT = 5.0
-
-#: The commands that this driver sends. Others can do anything on the host with QEMU's rights.
-Command = Literal[
-    "add-fd",
-    "blockdev-add",
-    "blockdev-del",
-    "cont",
-    "device_add",
-    "device_del",
-    "getfd",
-    "human-monitor-command",
-    "migrate",
-    "migrate-incoming",
-    "migrate-set-capabilities",
-    "qom-list-types",
-    "query-fdsets",
-    "query-status",
-    "quit",
-    "remove-fd",
-    "stop",
-]
-
-#: Arguments that limit the commands which can do more than this driver needs. The monitor for humans returns which
-#: ports are forwarded; QMP has no command for that.
-_REQUIRED = {
-    "blockdev-add": {"driver": "raw"},
-    "device_add": {"driver": "scsi-hd"},
-    "human-monitor-command": {"command-line": "info usernet"},
-}
-
-#: Commands with which QEMU can read or write files, or execute programs; only :meth:`Monitor.migrate` sends them.
-_MIGRATION = ("getfd", "migrate", "migrate-incoming", "migrate-set-capabilities")
 
 #: Of migration (QEMU's qapi/migration.json): memory that is mapped from a file is not copied, and events are sent.
 _CAPABILITIES = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
 
 #: Bytes of one message; the largest answer to the above has a few hundred.
 _MESSAGE_MAX = 64 * 1024
-
-
-class RefusedError(HypervisorError):
-    """QEMU answered a command with an error."""
 
 
 class Monitor:
@@ -79,8 +44,8 @@ class Monitor:
 
         Raises RefusedError for an error of QEMU's, VMTimeoutError, HypervisorError.
         """
-        required = _REQUIRED.get(command, {}).items()
-        if command not in get_args(Command) or command in _MIGRATION or not required <= (arguments or {}).items():
+        required = REQUIRED.get(command, {}).items()
+        if command not in get_args(Command) or command in MIGRATION or not required <= (arguments or {}).items():
             raise HypervisorError(f"{command!r} is not a command that this driver sends, or not with {arguments}")
         async with self._client_for(command, timeout) as client:
             return await client.execute(command, dict(arguments or {}))

@@ -14,6 +14,7 @@ import os
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vc_core.driver import (
     BlockDevice,
@@ -26,7 +27,9 @@ from vc_core.driver import (
 from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu import cmdline, network
 from vc_hypervisor_qemu.config import SCSI
-from vc_hypervisor_qemu.monitor import Monitor
+
+if TYPE_CHECKING:
+    from vc_hypervisor_qemu.monitor import Monitor
 
 #: Bytes that a state may have; that of a guest with all devices has 0.6 MB.
 _STATE_MAX = 64 * 1024 * 1024

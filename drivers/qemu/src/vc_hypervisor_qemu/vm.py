@@ -13,7 +13,6 @@ from vc_core.errors import HypervisorError
 from vc_hypervisor_qemu import sockets
 from vc_hypervisor_qemu.cmdline import CONSOLE, MONITOR
 from vc_hypervisor_qemu.jail.cgroups import Cgroups
-from vc_hypervisor_qemu.monitor import Monitor
 from vc_hypervisor_qemu.rundir import RunDir
 
 #: What the reasons of QEMU's SHUTDOWN event mean (ShutdownCause in QEMU's qapi/run-state.json).
@@ -51,6 +50,8 @@ class Vm(ControlledVM):
     """
 
     def __init__(self, files: RunDir, qemu: int, pidfd: int, cgroups: Cgroups) -> None:
+        from vc_hypervisor_qemu.monitor import Monitor  # QEMU starts meanwhile
+
         self._files, self._cgroups = files, cgroups
         self._process = VMProcess(pidfd)
         self.monitor = Monitor(files.socket(MONITOR), qemu)
