@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,16 +19,16 @@ if TYPE_CHECKING:
 _TEXTS = {"label": "label=KEY[=VALUE]", "state": "state=STATE", "until": "until=TIME"}
 
 
-@dataclass
 class Filter:
     """What pods must have to pass: all labels, and one of the states if there are any.
 
     ``until``: seconds since the epoch; pods that became what they are later do not pass.
     """
 
-    labels: dict[str, str | None] = field(default_factory=dict)
-    states: set[State] = field(default_factory=set)
-    until: float | None = None
+    def __init__(self) -> None:
+        self.labels: dict[str, str | None] = {}
+        self.states: set[State] = set()
+        self.until: float | None = None
 
     def passes(self, pod: PodStatus) -> bool:
         """Return whether a pod passes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 
 from vc_core.text import printable
 
@@ -30,7 +31,11 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     cuts nothing. ``colours``: on words for a state.
     """
     cells = [list(headers), *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(map(_columns, column)) for column in zip(*cells, strict=True)]
+    plain = all(map(str.isascii, chain.from_iterable(cells)))
+    widths = [max(map(len if plain else _columns, column)) for column in zip(*cells, strict=True)]
+    if plain and width is None and not colours:  # a list of thousands of pods that a program reads
+        form = _GAP.join(f"{{:{columns}}}" for columns in widths)
+        return [form.format(*row).rstrip() for row in cells]
     if width is not None:
         _shrink(widths, width)
     lines = []
@@ -77,8 +82,6 @@ def _shrink(widths: list[int], limit: int) -> None:
 
 
 def _fitted(text: str, columns: int) -> str:
-    if text.isascii() and len(text) <= columns:
-        return text.ljust(columns)
     if _columns(text) > columns:
         while text and _columns(text) > columns - 1:
             text = text[:-1]

@@ -9,7 +9,7 @@ import click
 
 #: Seconds of the units of _AGO.
 _SECONDS = (86400, 3600, 60, 1)
-_AGO = re.compile(r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+(?:\.[0-9]+)?)s)?")
+_AGO = r"(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+(?:\.[0-9]+)?)s)?"
 
 
 def moment(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -24,7 +24,7 @@ def parse_moment(text: str) -> float:
     """Return a moment as :func:`moment` does. Raises click.BadParameter."""
     from datetime import datetime  # lists of pods do without
 
-    if text and (parts := _AGO.fullmatch(text)):
+    if text and (parts := re.fullmatch(_AGO, text)):
         ago = zip(parts.groups("0"), _SECONDS, strict=True)
         return time.time() - sum(float(part) * seconds for part, seconds in ago)
     try:
