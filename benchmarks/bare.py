@@ -38,10 +38,15 @@ class BareVm:
             stdin=subprocess.DEVNULL,
             start_new_session=OWN_SESSION,
         )  # fmt: skip
-        self._console, self._port = (_accept(self._listeners[name]) for name in ("console", "port"))
-        printed = b""
-        while b"bare init" not in printed:
-            printed += self._console.recv(4096)
+        try:
+            self._console, self._port = (_accept(self._listeners[name]) for name in ("console", "port"))
+            printed = b""
+            while b"bare init" not in printed:
+                printed += self._console.recv(4096)
+        except BaseException:  # a kernel that finds no clock on a busy host spins for ever
+            self._qemu.kill()
+            self._qemu.wait()
+            raise
         self.seconds_to_init = time.monotonic() - began
 
     def __enter__(self) -> Self:
