@@ -38,6 +38,29 @@ bool devices_wait(int events, int64_t deadline)
 	return true;
 }
 
+bool devices_have(unsigned type)
+{
+	DIR *devices = opendir("/sys/bus/virtio/devices");
+	bool found = false;
+
+	if (!devices)
+		return false;
+	for (struct dirent *entry; !found && (entry = readdir(devices));) {
+		char path[300];
+		unsigned its;
+		FILE *file;
+
+		snprintf(path, sizeof path, "/sys/bus/virtio/devices/%s/device", entry->d_name);
+		file = fopen(path, "re");
+		if (!file)
+			continue;
+		found = fscanf(file, "%x", &its) == 1 && its == type;
+		fclose(file);
+	}
+	closedir(devices);
+	return found;
+}
+
 void devices_rescan(void)
 {
 	write_file("/sys/bus/pci/rescan", "1");

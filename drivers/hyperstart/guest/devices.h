@@ -11,6 +11,9 @@ int devices_listen(void);
 /* Wait for the next event. False once milliseconds() has reached `deadline`. */
 bool devices_wait(int events, int64_t deadline);
 
+/* Whether there is a virtio device of a type, which is a number of the virtio specification ("Device Types"). */
+bool devices_have(unsigned type);
+
 /* Rescan the PCI bus for devices that the host added. */
 void devices_rescan(void);
 

@@ -25,6 +25,9 @@ enum { ADDRESS_PEER = 1, ADDRESS_LOCAL = 2, ADDRESS_BROADCAST = 4, ADDRESS_NO_DU
 enum { ROUTE_DEST = 1, ROUTE_DEVICE = 4, ROUTE_GATEWAY = 5 };
 enum { TABLE_MAIN = 254, PROTOCOL_BOOT = 3, SCOPE_LINK = 253, TYPE_UNICAST = 1 };
 
+/* The type of a network device ("Device Types" of the virtio specification). */
+enum { VIRTIO_NETWORK = 1 };
+
 struct header {
 	uint32_t length;
 	uint16_t type, flags;
@@ -143,6 +146,12 @@ static bool parse_prefix(const char *text, const struct ip *ip, unsigned *prefix
 	*prefix = (unsigned)strtoul(text, &end, 10);
 	return (*text >= '0' && *text <= '9' && !*end && *prefix <= 8 * ip->size) ||
 	       fail("'%s' is not a network mask or prefix length", text);
+}
+
+void network_prepare(void)
+{
+	if (devices_have(VIRTIO_NETWORK))
+		modules_load("network");
 }
 
 static unsigned find_interface(const char *name)

@@ -24,6 +24,9 @@ struct resolver {
 	const char **servers, **search, **options; /* each NULL, or ended by NULL */
 };
 
+/* Load the modules of the interfaces that the VM has. Without this the first interface that is set loads them. */
+void network_prepare(void);
+
 /* Each returns false and `failure` if it fails. To set what is set already succeeds. */
 bool network_raise_loopback(void);
 bool network_set_interface(const struct interface *interface);

@@ -62,6 +62,7 @@ bool pod_prepare(void)
 	if (pod.init)
 		return true;
 	cgroup_prepare();
+	network_prepare();
 	done = pod_namespaces_make(&pod.init) && network_raise_loopback() && network_open_to_users();
 	phase_end("prepare the start", begun);
 	return done;

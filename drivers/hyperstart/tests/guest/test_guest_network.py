@@ -1,5 +1,6 @@
 """The pod's network, and devices that the host adds while the VM runs."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -73,6 +74,13 @@ def ip(host: RawHost, *args: str) -> str:
     status, output, errors = host.run("c1", "busybox", "ip", *args)
     assert (status, errors) == (0, b"")
     return output.decode()
+
+
+def test_modules_of_interfaces_are_loaded_before_the_pod_starts_so_that_templates_have_them(host: RawHost) -> None:
+    phases = json.loads(host.ok(Code.TIMES))["phases"]
+    loaded = [one["end"] for one in phases if one["name"] == "load kernel modules"]
+    assert len(loaded) == 2
+    assert max(loaded) <= min(one["begin"] for one in phases if one["name"] == "start the pod")
 
 
 def test_an_interface_has_its_name_addresses_and_mtu_and_is_up(host: RawHost) -> None:
