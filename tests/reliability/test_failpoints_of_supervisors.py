@@ -25,6 +25,19 @@ def test_a_supervisor_killed_at_a_point_leaves_a_pod_that_one_other_takes_over(p
     assert supervised.problems(server, point, "nap-daemon" if "discarded" in point else "nap") == []
 
 
+@pytest.mark.parametrize("step", ["run_dir", "renamed", "removed"])
+def test_a_forced_delete_leaves_nothing_although_the_supervisor_that_performs_it_is_killed(
+    step: str, server: Server
+) -> None:
+    (server.work / "points").unlink(missing_ok=True)
+    assert server.run(code=supervised.creation(server.work, "nap")).status == 0
+    assert server.run(*supervised.START, failpoints=f"store.remove.{step}=kill").status == 0
+    assert server.run("pod", "delete", "--force", "p").status == 0
+    assert f"store.remove.{step}" in (server.work / "points").read_text(encoding="ascii").split()
+    assert list((server.work / "root/state/pods").iterdir()) == []
+    assert look(server)[2] == []
+
+
 @pytest.mark.promise("T06")
 @pytest.mark.parametrize("step", ["guest_stopped", "vm_ended", "released", "unmounted"])
 def test_a_stop_that_fails_at_a_step_keeps_the_pod_with_the_reason_and_can_be_tried_again(

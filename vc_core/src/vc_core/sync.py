@@ -487,10 +487,10 @@ class PodPool:
 class PodPreparation:
     """Begins to start a pod whose configuration is not there yet: what it needs of this host is loaded meanwhile.
 
-    ``with PodPreparation(pod_id="") as prepared`` begins; :meth:`run` starts the pod; the end of the block gives up
-    what was begun, if it was not used. ``pod_id``: that of the pod; empty for a new one. Called by programs that have
-    to read or ask for a part of the configuration, as ``vc-runtime``. The VM will be in the network namespace and the
-    control groups of the process that begins. Nothing is on disk before :meth:`run`.
+    ``with PodPreparation(pod_id="") as prepared`` begins; :meth:`run` or :meth:`open` starts the pod; the end of the
+    block gives up what was begun, if it was not used. ``pod_id``: that of the pod; empty for a new one. Called by
+    programs that have to read or ask for a part of the configuration, as ``vc-runtime``. The VM will be in the network
+    namespace and the control groups of the process that begins. Nothing is on disk before.
 
     Only a VM that starts from a template starts so fast that this counts: without templates nothing is begun.
     """
@@ -507,6 +507,28 @@ class PodPreparation:
         """
         pod_id, _ = run_blocking(client.pods.run_pod(config, timeout, None, progress, supervisor=self._starting))
         return Pod(pod_id)
+
+    def open(
+        self,
+        config: PodConfig,
+        *,
+        stdin: Output = PIPE,
+        stdout: Output = PIPE,
+        stderr: Output = PIPE,
+        terminal: tuple[int, int] | None = None,
+        discard: bool = False,
+    ) -> Process:
+        """Create a pod with one container and start both, with streams of the container's main process.
+
+        ``stdin``, ``stdout``, ``stderr`` and ``terminal`` as for :func:`open_process`. ``discard``: when the container
+        has ended, its pod is stopped and deleted behind the process' exit code, unless another container runs; not if
+        the process was closed, or its supervisor was lost, before. Called in the place of :meth:`run`.
+        Returns the container's main process, as :func:`open_container` does. Raises what :func:`run_pod` raises, and
+        ConfigError for a pod that has not one container.
+        """
+        assert self._starting is not None
+        opened = client.opening.run_pod(config, self._starting, stdin, stdout, stderr, terminal, discard)
+        return Process(run_blocking(opened))
 
     def __enter__(self) -> Self:
         self._starting = run_blocking(client.preparation.begin(self._pod_id))

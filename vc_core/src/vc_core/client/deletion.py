@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
-
-import msgspec
 
 from vc_core.client import ending
 from vc_core.client.connect import find_supervisor
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import final_reply, result
-from vc_core.config.ids import check_id, pod_uuid
+from vc_core.config.ids import check_id
 from vc_core.driver.process import frozen
+from vc_core.engine import removal
 from vc_core.errors import (
     BusyError,
     PodNotFoundError,
@@ -24,7 +21,6 @@ from vc_core.errors import (
     StorageError,
     SupervisorLostError,
     VCError,
-    sentence,
 )
 from vc_core.states import STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
@@ -57,7 +53,8 @@ def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
     except PodNotFoundError:
         if not found or not force:
             raise
-        # The client of a start that was aborted for this has deleted it.
+        # Its supervisor has deleted it, or the client of a start that was aborted for this; which may have been killed.
+        yield InThread(store.sweep)
 
 
 def delete(store: Store, pod_id: str, force: bool, still: Callable[[PodRecord], bool] | None = None) -> Operation[None]:
@@ -88,7 +85,7 @@ def delete(store: Store, pod_id: str, force: bool, still: Callable[[PodRecord], 
                 ending.kill_vms(store, pod_id, record)
             if ending.may_have_left(store, pod_id):  # its VM has ended, which nobody has recorded
                 ending.discard_elsewhere(store, pod_id, time.monotonic())
-            _remove_all(store, pod_id, force=False)
+            removal.remove(store, pod_id, force=False)
         _notify_deleted(pod_id, state)
 
     yield InThread(work)
@@ -113,14 +110,11 @@ def _delete_by_force(store: Store, pod_id: str) -> Operation[None]:
                 state = _not_running(store, pod_id, force=True)
             except StorageError:
                 state = State.FAILED
-            _remove_all(store, pod_id, force=True)
-        loading.join()
+            removal.remove(store, pod_id, force=True)
         _notify_deleted(pod_id, state)
 
     began = seen = time.monotonic()
     deadline = began + LOCK_TIMEOUT
-    loading = threading.Thread(target=_load, daemon=True)
-    loading.start()
     yield InThread(lambda: store.remove_planted_lock(pod_id))
     while True:
         found = yield from _ask_to_stop(store, pod_id, time.monotonic() + _ASK_TIMEOUT)
@@ -146,46 +140,10 @@ def _record_if_whole(store: Store, pod_id: str) -> PodRecord | None:
         return None
 
 
-def _remove_all(store: Store, pod_id: str, force: bool) -> None:
-    """Remove all of a pod that does not run, whose lock is held. Raises StorageError."""
-    _lift_limits(store, pod_id, force)
-    try:
-        store.remove(pod_id)
-    except StorageError as error:
-        _note_refusal(store, pod_id, error)
-        raise
-
-
-def _note_refusal(store: Store, pod_id: str, error: StorageError) -> None:
-    """Record why a pod was not deleted, for its status, if there is still a record that can be written."""
-    with suppress(VCError):
-        store.write(msgspec.structs.replace(store.read(pod_id), reason=sentence(f"it is not deleted: {error}")))
-
-
-def _load() -> None:
-    """Load what a forced delete needs at its end, which takes as long as a supervisor needs to stop its pod."""
-    with suppress(Exception):  # which is raised again where the module is needed
-        for name in ("store.config_record", "host.quota", "plugins.registry", "plugins.discovery"):
-            import_module(f"vc_core.{name}")
-
-
 def _notify_deleted(pod_id: str, state: State) -> None:
     from vc_core.plugins.registry import Plugins
 
     Plugins().notify_pod_transition(pod_id, str(state), "")
-
-
-def _lift_limits(store: Store, pod_id: str, force: bool) -> None:
-    """Take the size limits from the mounts of all containers. Raises StorageError; with ``force`` that is logged."""
-    from vc_core.host import quota
-
-    try:
-        for container in store.read_config(pod_id).containers:
-            quota.lift(container, pod_uuid(store.roots.pod_run_dir(pod_id)))
-    except VCError as error:
-        if not force:
-            raise
-        _log.warning("pod %s is deleted, but a size limit may be left: %s", pod_id, error)
 
 
 def _not_running(store: Store, pod_id: str, force: bool) -> State:
@@ -197,7 +155,7 @@ def _not_running(store: Store, pod_id: str, force: bool) -> State:
 
 
 def _ask_to_stop(store: Store, pod_id: str, deadline: float) -> Operation[bool]:
-    """Ask the pod's supervisor, if it has one, to stop it without its guest, and return when the supervisor has ended.
+    """Ask the pod's supervisor, if it has one, to stop and delete it without its guest; return when that has ended.
 
     A start that is under way is aborted. A supervisor that is frozen, or does not do it until the deadline, is killed.
     Returns whether there was a supervisor. Raises SupervisorError for one that cannot be killed.
@@ -210,10 +168,11 @@ def _ask_to_stop(store: Store, pod_id: str, deadline: float) -> Operation[bool]:
         if link is None:
             return False
         try:
-            link.send(Stop(timeout=None, force=True))
+            link.send(Stop(timeout=None, force=True, discard=True))
             while (reply := final_reply((yield from link.receive(deadline)), None)) is None:
                 pass
-            result(reply)
+            with suppress(StateError):  # it has just stopped
+                result(reply)
             if (yield from link.wait_gone(max(0.0, deadline - time.monotonic()))):
                 return True
         finally:

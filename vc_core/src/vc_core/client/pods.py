@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vc_core import trace
 from vc_core.client import ending
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from vc_core.driver.guest import Progress
 
     pass
+
+_T = TypeVar("_T")
 
 #: Seconds for a supervisor to greet, before it is looked at whether it is frozen.
 _GREETING_TIMEOUT = 0.5
@@ -316,31 +318,6 @@ def run_pod(
     spawned for a pod with a new id, which this closes. Raises what :func:`create_pod` and :func:`start_pod` raise.
     """
     store = Store.here()
-    supervisor = supervisor or Starting(store, new_id())
-    try:
-        check_timeout(timeout)
-        check_type("config", config, PodConfig)
-        if config.id and config.id != supervisor.pod_id:
-            yield InThread(supervisor.close)
-            supervisor = Starting(store, config.id)
-        config = config.with_id(supervisor.pod_id)
-        yield InThread(lambda: supervisor.spawn_early(config))
-        return (yield from _run(store, config, supervisor, timeout, foreground, progress, created, started))
-    finally:
-        yield InThread(supervisor.close)
-
-
-def _run(
-    store: Store,
-    config: PodConfig,
-    supervisor: Starting,
-    timeout: float | None,
-    foreground: Foreground | None,
-    progress: Progress | None,
-    created: Callable[[str], None] | None,
-    started: Callable[[Started], None] | None,
-) -> Operation[tuple[str, int | None]]:
-    pod_id = yield from _create(store, config, progress)
     running = False
 
     def on_started(event: Started) -> None:
@@ -349,13 +326,47 @@ def _run(
         if started is not None:
             started(event)
 
-    try:
+    def start(pod_id: str, early: Starting) -> Operation[int | None]:
         if created is not None:
             created(pod_id)
-        code = yield from _start(store, pod_id, timeout, foreground, progress, on_started, early=supervisor)
-    except BaseException:
-        if foreground is None or not running:
-            with suppress(VCError):
-                yield from delete(store, pod_id, force=True)
-        raise
-    return pod_id, code
+        return _start(store, pod_id, timeout, foreground, progress, on_started, early=early)
+
+    supervisor = supervisor or Starting(store, new_id())
+    kept = (lambda: running) if foreground is not None else (lambda: False)
+    return (yield from create_and_start(store, config, supervisor, start, timeout, progress, kept))
+
+
+def create_and_start(
+    store: Store,
+    config: PodConfig,
+    supervisor: Starting,
+    start: Callable[[str, Starting], Operation[_T]],
+    timeout: float | None = None,
+    progress: Progress | None = None,
+    kept: Callable[[], bool] = lambda: False,
+) -> Operation[tuple[str, _T]]:
+    """Create a pod, start it by ``start``, and return its id and the result; if that fails, delete it.
+
+    ``start`` is given the pod's id, and its supervisor, which may wait for it. ``supervisor``: as for :func:`run_pod`.
+    ``timeout``: that of the start, which is checked before. ``kept``: whether a pod whose ``start`` fails is kept, as
+    one that ran. Raises what creation and start raise.
+    """
+    try:
+        check_timeout(timeout)
+        check_type("config", config, PodConfig)
+        if config.id and config.id != supervisor.pod_id:
+            yield InThread(supervisor.close)
+            supervisor = Starting(store, config.id)
+        config = config.with_id(supervisor.pod_id)
+        early = supervisor
+        yield InThread(lambda: early.spawn_early(config))
+        pod_id = yield from _create(store, config, progress)
+        try:
+            return pod_id, (yield from start(pod_id, supervisor))
+        except BaseException:
+            if not kept():
+                with suppress(VCError):
+                    yield from delete(store, pod_id, force=True)
+            raise
+    finally:
+        yield InThread(supervisor.close)

@@ -14,6 +14,7 @@ from vc_core.client.containers import record_to_enter
 from vc_core.client.foreground import with_output
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import Link, final_reply, result
+from vc_core.client.starting import Starting
 from vc_core.client.stdio import Output, Stdio
 from vc_core.config.container import Cmd
 from vc_core.config.signals import number
@@ -32,6 +33,7 @@ from vc_core.supervisor.messages import (
     Failure,
     Resize,
     Signal,
+    Start,
     StartContainer,
     Started,
     Streams,
@@ -232,7 +234,7 @@ def open_process(
         return Exec(container=container_id, cmd=cmd, streams=streams)
 
     what = f"{cmd.args[0]!r} in {pod_id}{'/' if container_id else ''}{container_id}"
-    return (yield from _open(store, record, what, request, stdin, stdout, stderr, terminal))
+    return (yield from open_with_streams(store, record, what, request, stdin, stdout, stderr, terminal))
 
 
 def open_container(
@@ -252,23 +254,24 @@ def open_container(
             return StartContainer(container=container_id, streams=streams, sources=len(sources))
 
         what = f"the main process of {pod_id}/{container_id}"
-        return (yield from _open(store, record, what, request, stdin, stdout, stderr, terminal, sources))
+        return (yield from open_with_streams(store, record, what, request, stdin, stdout, stderr, terminal, sources))
 
 
-def _open(
+def open_with_streams(
     store: Store,
     record: PodRecord,
     what: str,
-    make_request: Callable[[Streams], Exec | StartContainer],
+    make_request: Callable[[Streams], Exec | Start | StartContainer],
     stdin: Output,
     stdout: Output,
     stderr: Output,
     terminal: tuple[int, int] | None,
     sources: Sequence[int] = (),
+    early: Starting | None = None,
 ) -> Operation[Running]:
     """Send a request that starts a process with these streams; return it once it runs.
 
-    ``sources``: descriptors that go after those of the streams.
+    ``sources``: descriptors that go after those of the streams. ``early``: the supervisor of a pod that this starts.
     """
     size = None if terminal is None else TerminalSize(*terminal)
     ours: list[Reader | Writer | None] = []
@@ -283,7 +286,7 @@ def _open(
                 "a stream is neither a pipe, a socket, a file nor a terminal of this user; "
                 "give PIPE and copy what passes"
             )
-        link = yield from connect(store, record)
+        link = yield from connect(store, record, to_start=early is not None, early=early)
         running = Running(what, link, *ours)  # type: ignore[arg-type] # of the kinds that are made above
         try:
             streams = Streams(passed=stdio.passed, terminal=size)

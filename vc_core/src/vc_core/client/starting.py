@@ -20,7 +20,6 @@ from vc_core.plugins import running_call
 from vc_core.store.records import PodRecord
 from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
-from vc_core.supervisor import wire
 from vc_core.supervisor.ready import BUSY, GO, OK
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ class Starting:
         gives up before the supervisor is ready, or is interrupted, the supervisor is killed. Raises SupervisorError,
         and the error that keeps it from serving.
         """
+        from vc_core.supervisor import wire  # loaded after an early spawn: the supervisor begins meanwhile
+
         vm = None if self.waits else vm_identity(record)
         answer, enters = b"", False
         try:

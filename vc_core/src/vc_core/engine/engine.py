@@ -43,7 +43,7 @@ from vc_core.results import ContainerUsage, PodUsage
 from vc_core.states import LIVE_STATES, STOPPED_STATES, Action, State
 from vc_core.store.records import PodRecord
 from vc_core.store.settings import read_settings
-from vc_core.store.status import ended, exit_code, require
+from vc_core.store.status import at_rest, ended, exit_code, require
 from vc_core.store.store import Store
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Engine:
         #: The task that starts the pod, while :meth:`stop` may abort it.
         self._starting: asyncio.Task[object] | None = None
         self._aborted = False
+        #: Whether the pod is deleted when this engine is closed, if it does not run then.
+        self.discarded = False
         self._runtime = Runtime(store, self._ledger, plugins, self._operation)
 
     @property
@@ -112,7 +114,8 @@ class Engine:
     async def aclose(self) -> None:
         """Release drivers, streams and tasks; VM and containers run on. Raises StorageError when all is released.
 
-        If the disk refuses to record that the VM of a supervisor has ended, a process is left that does it later.
+        A pod that was discarded and does not run is deleted. If the disk refuses to record that the VM of a supervisor
+        has ended, a process is left that does it later.
         """
         machine = self._runtime.machine
         try:
@@ -128,6 +131,8 @@ class Engine:
             raise
         finally:
             await self._runtime.aclose()
+        if self.discarded and at_rest(self.record):
+            await asyncio.to_thread(self._ledger.remove)
 
     # -- operations on the pod -------------------------------------------------------------------------------------
 
@@ -155,7 +160,7 @@ class Engine:
             former = ended(self.record, "its pod was started again")
             self._ledger.commit(intent="start", vm=None, containers=former.containers, strict=strict)
             failpoints.reach("engine.start.intended")
-            self._starting, self._aborted = asyncio.current_task(), False
+            self._starting, self._aborted, self.discarded = asyncio.current_task(), False, False
             try:
                 with trace.span("start the pod"):
                     await self._runtime.start(progress, attached, ready_timeout or READY_TIMEOUT)
@@ -207,21 +212,33 @@ class Engine:
             if aborts and self.record.state in STOPPED_STATES - {State.FAILED}:
                 return
             require(self.record, Action.STOP_POD)
-            # No intent is recorded: with or without one, a VM that runs is taken over, and one that ended is stopped.
-            failpoints.reach("engine.stop.begun")
-            try:
-                usual = FORCED_STOP_TIMEOUT if force else STOP_TIMEOUT
-                ask_guest = not force and await self._runtime.wake_guest()
-                await self._runtime.take_down(usual if timeout is None else timeout, ask_guest)
-            except (VCError, OSError) as error:
-                with suppress(StorageError):
-                    reason = sentence(f"it could not be stopped: {error}")
-                    self._ledger.commit(state=State.FAILED, reason=reason, intent="")
-                raise
-            failpoints.reach("engine.stop.taken_down")
-            with self._ledger.tolerating("that it was stopped"):
-                self._ledger.commit_ended("")
-            failpoints.reach("engine.stop.recorded")
+            await self._stop(timeout, force)
+
+    async def discard(self) -> None:
+        """Stop a pod that is to be deleted, without its guest, unless a container runs. Raises HypervisorError."""
+        async with self._operation:
+            runs = any(one.state in LIVE_STATES for one in self.record.containers.values())
+            if runs or self._runtime.machine is None:
+                return
+            self.discarded = True
+            await self._stop(None, force=True)
+
+    async def _stop(self, timeout: float | None, force: bool) -> None:
+        # No intent is recorded: with or without one, a VM that runs is taken over, and one that ended is stopped.
+        failpoints.reach("engine.stop.begun")
+        try:
+            usual = FORCED_STOP_TIMEOUT if force else STOP_TIMEOUT
+            ask_guest = not force and await self._runtime.wake_guest()
+            await self._runtime.take_down(usual if timeout is None else timeout, ask_guest)
+        except (VCError, OSError) as error:
+            with suppress(StorageError):
+                reason = sentence(f"it could not be stopped: {error}")
+                self._ledger.commit(state=State.FAILED, reason=reason, intent="")
+            raise
+        failpoints.reach("engine.stop.taken_down")
+        with self._ledger.tolerating("that it was stopped"):
+            self._ledger.commit_ended("")
+        failpoints.reach("engine.stop.recorded")
 
     async def pause(self) -> None:
         """Stop the VM's CPUs, and with them all that runs in the pod.

@@ -14,6 +14,7 @@ import msgspec
 from vc_core import failpoints, trace
 from vc_core.config.container import ContainerConfig
 from vc_core.config.pod import PodConfig
+from vc_core.engine import removal
 from vc_core.engine.logs import ContainerLog
 from vc_core.errors import ContainerExistsError, StorageError
 from vc_core.store import events
@@ -104,6 +105,11 @@ class Ledger:
         """
         if self.record is not self._written:
             self._commit(self.record)
+
+    def remove(self) -> None:
+        """Delete the pod, which does not run, and notify extensions. Called at last. Raises StorageError."""
+        removal.remove(self._store, self.record.id, force=True)
+        self._plugins.notify_pod_transition(self.record.id, str(self.record.state), "")
 
     @property
     def on_disk(self) -> PodRecord:

@@ -33,19 +33,24 @@ class Streams(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_f
 
 
 class Start(Message):
-    """Start the pod. With ``streams`` the request is answered when ``container`` ended."""
+    """Start the pod. With ``streams`` the request is answered when ``container`` ended.
+
+    ``discard``: after that answer the pod is stopped and deleted, unless another container runs.
+    """
 
     ready_timeout: float | None = None  #: seconds that the guest has to get ready
     strict: bool = False  #: from now on the pod starts only in a full jail
     container: str = ""
     streams: Streams | None = None
+    discard: bool = False
 
 
 class Stop(Message):
-    """Stop the pod."""
+    """Stop the pod. ``discard``: it is deleted when its supervisor ends."""
 
     timeout: float | None = None  #: seconds until the VM is killed
     force: bool = False
+    discard: bool = False
 
 
 class Pause(Message):

@@ -63,7 +63,10 @@ async def serve(engine: Engine, sock: socket.socket, on_request: Callable[[], No
         if request is not None:
             if on_request is not None:
                 on_request()
-            await client.answer(await _answer(engine, client, request))
+            answer = await _answer(engine, client, request)
+            await client.answer(answer)
+            if isinstance(request, Start) and request.discard and isinstance(answer, Answer):
+                await engine.discard()
     except (OSError, VCError) as error:
         _log.info("a client was not served: %s", error)
         await client.answer(Failure.of(error if isinstance(error, VCError) else refused(error)))
@@ -117,7 +120,8 @@ async def _perform(engine: Engine, client: ClientRequest, request: Request) -> A
             finally:
                 io.close()
         # Once begun, these are finished even if the client leaves.
-        case Stop(timeout=timeout, force=force):
+        case Stop(timeout=timeout, force=force, discard=discard):
+            engine.discarded = engine.discarded or discard
             await asyncio.shield(engine.stop(timeout, force))
         case Pause():
             await asyncio.shield(engine.pause())
