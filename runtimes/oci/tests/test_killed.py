@@ -16,7 +16,7 @@ import vc_core
 from vc_runtime import cgroups, creation, hooks, network, shims
 from vc_runtime.deletion import end_shim
 from vc_runtime.main import main
-from vc_runtime.records import Home, Root
+from vc_runtime.records import Home, Record, Root
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("mount namespaces", "busybox")]
 
@@ -102,11 +102,27 @@ def test_a_container_that_ended_and_whose_bundle_was_removed_goes_with_the_next_
         assert time.monotonic() < deadline, "the attendant of its shim does not end"
 
 
+def test_a_member_does_not_start_a_vm_in_the_place_of_that_of_its_sandbox_which_ended(
+    root: Root, bundle: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sandbox = root.home("s1")
+    sandbox.create()
+    sandbox.write(Record(id="s1", bundle="", pod="s1", container="s1", started=True))
+    made = bundle(annotations={"io.kubernetes.cri.sandbox-id": "s1", "io.kubernetes.cri.container-type": "container"})
+    assert main(["--root", str(root.path), "create", "--bundle", str(made), "c1"]) == 0
+    pid = root.home("c1").read().pid
+    assert performed(root, "start", "c1") == 1
+    assert "container c1 cannot start: the VM of its sandbox s1 has ended" in capfd.readouterr().err
+    os.waitpid(pid, 0)
+    assert main(["--root", str(root.path), "delete", "--force", "s1"]) == 0
+    delete(root)
+
+
 @pytest.mark.vm
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(network, "connect"), (vc_core, "create_container"), (shims, "give")],
-    ids=["before the VM", "before the container", "before the shim has it"],
+    [(network, "connect"), (vc_core.PodPreparation, "open"), (shims, "give")],
+    ids=["before the network", "before the VM", "before the shim has it"],
 )
 def test_a_start_that_is_killed_leaves_nothing_after_a_delete(
     owner: object, name: str, killed: Callable[..., None], root: Root, created: None
@@ -116,22 +132,22 @@ def test_a_start_that_is_killed_leaves_nothing_after_a_delete(
     delete(root)
 
 
-def performed(root: Root, *arguments: str) -> None:
-    """Perform a verb in a process of its own: some enter namespaces, or close descriptors."""
+def performed(root: Root, *arguments: str) -> int:
+    """Perform a verb in a process of its own: some enter namespaces, or close descriptors. Return its exit code."""
     if not (pid := os.fork()):
         os.closerange(3, 4)
         os._exit(main(["--root", str(root.path), *arguments]))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.mark.vm
 def test_a_vm_ends_with_its_shim_although_nobody_deletes_the_container_which_can_be_deleted_later(
     root: Root, created: None
 ) -> None:
-    performed(root, "start", "c1")
-    performed(root, "attend", "c1")
+    assert performed(root, "start", "c1") == 0
+    assert performed(root, "attend", "c1") == 0
     assert len(vc_core.list_pods()) == 1, "it ended although its shim is alive"
     end_shim(root.home("c1").read())
-    performed(root, "attend", "c1")
+    assert performed(root, "attend", "c1") == 0
     assert vc_core.list_pods() == []
     delete(root)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import vc_core
 from vc_core import CommandError, ContainerNotFoundError, PodNotFoundError, VCError
-from vc_runtime import cgroups, hooks, program, roots, shims, spec, translate
+from vc_runtime import cgroups, hooks, shims, spec
 from vc_runtime.calls import ENDING, Call, attended, console_of, open_namespace, reason, state_of, write_pid
 from vc_runtime.console import Console
 from vc_runtime.deletion import delete, end_shim, remove, remove_forgotten
-from vc_runtime.faults import RuntimeFault
+from vc_runtime.faults import NoSuchContainer, RuntimeFault
 from vc_runtime.namespaces import enter_network, sharer
 from vc_runtime.records import Home, Record
+
+if TYPE_CHECKING:
+    from vc_runtime.translate import Translated
 
 
 def create(
@@ -30,6 +33,8 @@ def create(
 
     ``console``: the socket that gets the terminal of a process on one; without it ``own`` gets it.
     """
+    from vc_runtime import program, roots, translate
+
     bundle = bundle.absolute()
     config = spec.read(bundle / "config.json", spec.Spec)
     sandbox = translate.sandbox(config, container_id) or _sharer(call, config)
@@ -157,52 +162,70 @@ def _start(call: Call, home: Home, record: Record, config: spec.Spec, foreground
             cgroups.join(record.cgroup, os.getpid())  # in which supervisor and VM are then too
             # The supervisor begins, while the rest of the configuration is worked out.
             prepared = stack.enter_context(vc_core.PodPreparation(record.pod))
+        from vc_runtime import roots, translate  # loaded here, because the supervisor begins meanwhile
+
         translated = translate.translate(config, record.container, Path(record.bundle))
         translated = roots.choose(translated, config, record)
         shim = stack.enter_context(closing(home.connect()))
+        streams = shims.receive_streams(shim)
+        stack.callback(streams.close)
         if prepared is not None:
-            _start_pod(call, record, translated, prepared)
-        _start_container(record, translated, shim, foreground)
+            process = _start_pod(call, record, translated, streams, foreground, prepared)
+        else:
+            process = _start_container(record, translated, streams, foreground)
+        shims.give(shim, process)
 
 
 def _runs(call: Call, record: Record) -> bool:
     """Return whether the VM of a container is there, which it shares; remove that of a start that was killed."""
     try:
-        if vc_core.status_pod(record.pod).state is vc_core.State.RUNNING:
-            if record.sandbox:
-                return True
-        elif record.sandbox and call.root.home(record.sandbox).path.exists():
-            raise RuntimeFault(f"container {record.id} cannot start: the VM of its sandbox {record.sandbox} has ended")
-        vc_core.delete_pod(record.pod, force=True)
+        state = vc_core.status_pod(record.pod).state
     except PodNotFoundError:
-        pass
+        state = None
+    if record.sandbox and state is vc_core.State.RUNNING:
+        return True
+    with suppress(NoSuchContainer):
+        if record.sandbox and (call.root.home(record.sandbox).read().started or state is not None):
+            raise RuntimeFault(f"container {record.id} cannot start: the VM of its sandbox {record.sandbox} has ended")
+    if state is not None:
+        with suppress(PodNotFoundError):
+            vc_core.delete_pod(record.pod, force=True)
     return False
 
 
-def _start_pod(call: Call, record: Record, translated: translate.Translated, prepared: vc_core.PodPreparation) -> None:
-    """Start the VM of a container."""
+def _start_pod(
+    call: Call,
+    record: Record,
+    translated: Translated,
+    streams: shims.Streams,
+    foreground: bool,
+    prepared: vc_core.PodPreparation,
+) -> vc_core.Process:
+    """Start the VM of a container, and the container in it, with which it ends unless it is shared."""
     from vc_runtime import network
 
     connected, sysctls = network.connect(call.log)
     labels = {"io.virtcontainers.oci.id": record.id, "io.virtcontainers.oci.root": str(call.root.path.absolute())}
     sysctls |= translated.pod.sysctls
-    prepared.run(replace(translated.pod, network=connected, labels=labels, sysctls=sysctls))
+    containers = [translated.container]
+    pod = replace(translated.pod, network=connected, labels=labels, sysctls=sysctls, containers=containers)
+    stdin, stdout, stderr = streams.input(foreground), *streams.fds[1:]
+    return prepared.open(
+        pod, stdin=stdin, stdout=stdout, stderr=stderr, terminal=streams.terminal, discard=not record.sandbox
+    )
 
 
-def _start_container(record: Record, translated: translate.Translated, shim: socket.socket, foreground: bool) -> None:
-    """Start the container with the streams of its shim, and give the shim the connection to it."""
+def _start_container(
+    record: Record, translated: Translated, streams: shims.Streams, foreground: bool
+) -> vc_core.Process:
+    """Start the container in a VM that runs."""
     with suppress(ContainerNotFoundError):
         vc_core.delete_container(record.pod, record.container, force=True)  # of a start that was killed
     vc_core.create_container(record.pod, translated.container)
-    streams = shims.receive_streams(shim)
-    try:
-        stdin, stdout, stderr = streams.input(foreground), *streams.fds[1:]
-        process = vc_core.open_container(
-            record.pod, record.container, stdin=stdin, stdout=stdout, stderr=stderr, terminal=streams.terminal
-        )
-    finally:
-        streams.close()
-    shims.give(shim, process)
+    stdin, stdout, stderr = streams.input(foreground), *streams.fds[1:]
+    return vc_core.open_container(
+        record.pod, record.container, stdin=stdin, stdout=stdout, stderr=stderr, terminal=streams.terminal
+    )
 
 
 def _of_command(config: spec.Spec, error: CommandError) -> str:
