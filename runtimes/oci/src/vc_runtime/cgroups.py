@@ -53,11 +53,14 @@ def make(path: str) -> None:
 
 
 def join(path: str, pid: int) -> None:
-    """Put a process into the groups of a path, which are made; what the host refuses is left out."""
+    """Put a process of one thread into the groups of a path, which are made; what the host refuses is left out."""
     make(path)
     for mount in _hierarchies() if path else ():
+        # In version 1 by the file for threads: to move a process the kernel waits some 10 ms (cgroup_attach_lock).
+        threads = mount / path / "tasks"
+        members = threads if threads.exists() else mount / path / "cgroup.procs"
         with suppress(OSError):
-            (mount / path / "cgroup.procs").write_text(f"{pid}\n", encoding="utf-8")
+            members.write_text(f"{pid}\n", encoding="utf-8")
 
 
 def memory_limit(path: str) -> int | None:
