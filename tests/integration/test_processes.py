@@ -139,7 +139,8 @@ def test_captured_output_has_a_bound(pod: vc.Pod) -> None:
 
 
 def test_a_stream_that_would_have_to_be_copied_is_refused(pod: vc.Pod) -> None:
-    with open("/dev/zero", "rb") as zeros, pytest.raises(vc.ConfigError, match="neither a pipe, a socket nor a file"):  # noqa: PTH123
+    refused = pytest.raises(vc.ConfigError, match="neither a pipe, a socket, a file nor a terminal")
+    with open("/dev/zero", "rb") as zeros, refused:  # noqa: PTH123
         pod.container("c1").popen(vc.Cmd(["cat"]), stdin=zeros)
 
 
