@@ -77,6 +77,7 @@ class Engine:
     """Has the operations of an engine, none of which does anything to the host."""
 
     loses_streams = ""
+    discarded = False
     record = SimpleNamespace(acceleration="kvm", containers=defaultdict(lambda: SimpleNamespace(reason="")))
 
     def __init__(self, directory: Path) -> None:
@@ -140,7 +141,7 @@ class Engine:
     async def nothing(self, *arguments: object) -> None:
         await asyncio.sleep(0)
 
-    stop = pause = resume = stats = nothing
+    stop = discard = pause = resume = stats = nothing
     stop_container = pause_container = resume_container = update_container = delete_container = nothing
     signal = resize = close_output = signal_container = resize_container = close_container_output = nothing
 

@@ -232,6 +232,7 @@ def turn(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Turn]:
         forget_strangers()
 
     yield turn
+    wait_until(lambda: "stranger_snag" not in sys.modules or hasattr(sys.modules["stranger_snag"], "END"))
     if snag := sys.modules.get("stranger_snag"):
         snag.END.set()
     forget_strangers()

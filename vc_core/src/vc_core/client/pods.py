@@ -38,8 +38,6 @@ from vc_core.supervisor.messages import Progress as ProgressEvent
 if TYPE_CHECKING:
     from vc_core.driver.guest import Progress
 
-    pass
-
 _T = TypeVar("_T")
 
 #: Seconds for a supervisor to greet, before it is looked at whether it is frozen.
