@@ -158,7 +158,8 @@ def test_a_container_in_the_foreground_runs_on_when_its_caller_detaches(
     assert shown.client.wait(20) == 0
     assert vc.status_container("left", "1").state == "running"
     vc.kill_container("left", "1")
-    until(lambda: not [*root.rglob("left*")])  # what stands by for --rm removes the pod, and the file of its lock last
+    left = [root / "state/pods/left", root / "run/pods/left", root / "state/locks/left.lock"]
+    until(lambda: not any(path.exists() for path in left))  # what stands by for --rm removes them, the last one last
 
 
 def test_what_a_variable_of_the_caller_is_called_is_enough(bob: vc.Pod, tmp_path: Path) -> None:
