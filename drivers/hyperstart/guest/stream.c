@@ -135,8 +135,14 @@ void output_fill(struct output *output)
 			continue;
 		if (count < 0 && errno == EAGAIN && !output->draining)
 			break;
+		if (count < 0 && errno == EIO && !output->closed) {
+			/* The terminal was closed. What was written just before, while this read waited for what had been written
+			 * earlier, the next read finds (n_tty_read of Linux). */
+			output->closed = true;
+			continue;
+		}
 		if (count <= 0) {
-			end(output); /* EIO: the terminal was closed */
+			end(output);
 			break;
 		}
 		progress = true;

@@ -21,6 +21,7 @@ struct output {
 	uint64_t consumed, sent, head;
 	size_t left; /* once the process has ended: bytes of its output still in the pipe */
 	bool draining; /* the process has ended: read `left` bytes, then close */
+	bool closed; /* a read of a terminal has found that it was closed */
 	bool more; /* the pipe may hold more than the ring had room for */
 	bool paused; /* since a sync, until the host resumes it */
 };
