@@ -117,7 +117,7 @@ class Running:
         self.stdin: Writer | None = stdin
         self.stdout: Reader | None = stdout
         self.stderr: Reader | None = stderr
-        self.started = False
+        self.started: bool = False
         self._final: Answer | Failure | None = None
         self._closed = False
 
