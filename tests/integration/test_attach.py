@@ -7,9 +7,7 @@ import os
 import pty
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import pytest
 
 import vc_core as vc
 from vc_core import aio
-from vc_core.testing.slowness import scaled
+from waiting import wait_until
 
 from .conftest import container, pod_config, supervisors, virtc_path, wait_ended
 
@@ -43,13 +41,6 @@ def repeating(pod: vc.Pod, bundle: Path) -> Iterator[vc.Container]:
     wait_ready(made)
     yield made
     made.delete(force=True)
-
-
-def until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + scaled(20)
-    while not holds():
-        assert time.monotonic() < end
-        threading.Event().wait(0.02)
 
 
 def test_callers_see_what_is_printed_from_now_on_and_give_input(repeating: vc.Container) -> None:
@@ -93,7 +84,7 @@ def test_the_command_attaches_and_exits_as_the_container_does(repeating: vc.Cont
         assert attached.stdout.readline() == b"got a line\n"
         attached.stdin.close()  # the container's input stays open for others
         attached.send_signal(signal.SIGUSR1)
-        until(lambda: b"usr1\n" in [line.data for line in repeating.logs()])
+        wait_until(lambda: b"usr1\n" in [line.data for line in repeating.logs()])
         repeating.kill("SIGKILL")
         assert attached.wait(timeout=30) == 137
 
@@ -133,7 +124,7 @@ def test_a_caller_that_does_not_read_keeps_nobody_from_writing(pod: vc.Pod, bund
     pod.container("prints").start()
     with pod.container("prints").attach():
         show = vc.Cmd(["cat", "/tmp/done"])
-        until(lambda: pod.container("prints").enter(show).stdout == b"done\n")
+        wait_until(lambda: pod.container("prints").enter(show).stdout == b"done\n")
     pod.container("prints").delete(force=True)
 
 

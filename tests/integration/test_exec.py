@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from waiting import wait_until
 
 from .conftest import pod_config, virtc, virtc_path
-from .test_attach import until
 from .test_terminals import Terminal
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
@@ -159,7 +159,8 @@ def test_a_container_in_the_foreground_runs_on_when_its_caller_detaches(
     assert vc.status_container("left", "1").state == "running"
     vc.kill_container("left", "1")
     left = [root / "state/pods/left", root / "run/pods/left", root / "state/locks/left.lock"]
-    until(lambda: not any(path.exists() for path in left))  # what stands by for --rm removes them, the last one last
+    # What stands by for --rm removes them, the last one last.
+    wait_until(lambda: not any(path.exists() for path in left))
 
 
 def test_what_a_variable_of_the_caller_is_called_is_enough(bob: vc.Pod, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,11 @@ from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.testing.slowness import scaled, within
+from waiting import wait_until
 
 from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, vm_processes, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
-
-
-def wait_until(holds: Callable[[], object], timeout: float = 20) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + scaled(timeout)
-    while not holds():
-        assert time.monotonic() < end
-        threading.Event().wait(0.01)
 
 
 def send(signum: int, *pids: int) -> None:

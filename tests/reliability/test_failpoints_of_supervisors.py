@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 import supervised
 from forked import Server
 from leftovers import look
-from vc_core.testing.slowness import scaled
+from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -53,9 +52,7 @@ def test_a_stop_that_fails_at_a_step_keeps_the_pod_with_the_reason_and_can_be_tr
     wanted = f"it could not be stopped: [Errno 5] failpoint engine.take_down.{step}"
     if step == "vm_ended":  # which the supervisor sees, and then has nothing more to stop
         wanted = "the VM was stopped"
-    end = time.monotonic() + scaled(20)
-    while wanted not in (status := server.run("pod", "status", "p").stdout):
-        assert time.monotonic() < end, status
+    wait_until(lambda: wanted in server.run("pod", "status", "p").stdout)
     again = server.run(*supervised.STOP)
     assert again.status == 0 or step == "vm_ended"
     assert server.call(supervised.VMS) == 0

@@ -1039,7 +1039,7 @@ async def attach_container(pod_id: str, container_id: str, *, ends_input: bool =
     ``stdout`` and ``stderr`` are what it prints from now on, ``stdin`` reaches it if it was started with open input
     (``interactive``), or if the caller who gave it input was lost with a supervisor; else it is ignored.
     ``ends_input``: to close ``stdin`` ends the process' input, too. Any number of callers may attach. To close the
-    object ends the attachment and not the process; a caller that does not read keeps nobody from writing. ``wait``
+    object ends the attachment and not the process; a process writes on although a caller does not read. ``wait``
     returns the container's exit code. Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StateError,
     StorageError, SupervisorLostError.
     """

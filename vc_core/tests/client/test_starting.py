@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,15 +21,9 @@ from vc_core.store.store import Store
 from vc_core.store.templates import Templates
 from vc_core.supervisor.ready import OK
 from vc_core.testing.slowness import scaled
+from waiting import wait_until
 
 CONFIG = vc.PodConfig(id="p1", hypervisor_type="qemu", agent_type="hyperstart")
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + scaled(20)
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import pytest
 
 from vc_core.testing import census
-from vc_core.testing.slowness import scaled
+from waiting import wait_until
 
 CONFTEST = Path(__file__).parents[3] / "conftest.py"
 
@@ -51,13 +50,6 @@ def zombie(root: Path) -> Iterator[str]:
     process.wait()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + scaled(10.0)
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
-
-
 def start_orphan(root: Path) -> int:
     """Start a process that is not a child of this one, and that names the root in its environment only."""
     started = subprocess.run(
@@ -69,7 +61,7 @@ def start_orphan(root: Path) -> int:
     )
     pid = int(started.stdout)
     # Until then it is the shell, and within execve(2) it names nothing.
-    wait_until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\0")
+    wait_until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x0060\0", 10.0)
     return pid
 
 
@@ -203,7 +195,7 @@ def test_a_process_that_leaves_its_namespaces_while_the_census_looks_is_no_error
 
     looked: list[str] = []
     with subprocess.Popen(["unshare", "--mount", "cat", "-", tmp_path], stdin=subprocess.PIPE) as process:
-        wait_until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"cat\0"))
+        wait_until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"cat\0"), 10.0)
         monkeypatch.setattr(os, "stat", end_after)
         with census.unchanged(tmp_path):
             pass

@@ -235,7 +235,7 @@ class Session:
         """Return whether a stream of a command that has ended is silent, although it is open; ``read`` waits for it."""
         for _ in range(_ROUND_TRIPS):
             await self._ssh._make_global_request(_PROBE)  # asyncssh has no public way to await an answer
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # what came before the answer ends the read in the loop's next turn
             if read.done():
                 return False
         return True

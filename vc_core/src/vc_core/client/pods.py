@@ -330,7 +330,10 @@ def run_pod(
         return _start(store, pod_id, timeout, foreground, progress, on_started, early=early)
 
     supervisor = supervisor or Starting(store, new_id())
-    kept = (lambda: running) if foreground is not None else (lambda: False)
+
+    def kept() -> bool:
+        return foreground is not None and running
+
     return (yield from create_and_start(store, config, supervisor, start, timeout, progress, kept))
 
 
