@@ -51,6 +51,7 @@ from vc_core.driver import (
     ProcessIO,
     SharedDirectory,
     TerminalSize,
+    convert,
     trace_guest,
     traced,
 )
@@ -122,7 +123,7 @@ class HyperstartAgent(Agent):
         self._pod = pod
         self._config = config
         try:
-            self._saved = SavedState(secrets.token_hex(16)) if saved is None else msgspec.convert(saved, SavedState)
+            self._saved = SavedState(secrets.token_hex(16)) if saved is None else convert(saved, SavedState)
         except msgspec.ValidationError as error:
             raise ConfigError(f"the saved state of the agent of pod {pod.id!r} cannot be read: {error}") from error
         self._connection = Connection(pod.id, self._saved.token, self._saved.dialect, self._on_event)

@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from vc_agent_hyperstart.requests import STREAM_LIMIT
+from vc_core.driver import decode_json
 from vc_core.errors import AgentProtocolError
 
 _T = TypeVar("_T")
@@ -97,6 +98,6 @@ class ProcessEvent(msgspec.Struct, frozen=True):
 def decode(what: str, payload: bytes, message_type: type[_T]) -> _T:
     """Return decoded and validated JSON of the guest; ``what`` names it in errors. Raises AgentProtocolError."""
     try:
-        return msgspec.json.decode(payload, type=message_type)
+        return decode_json(payload, message_type)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise AgentProtocolError(f"the guest sent a {what} that is not valid: {error}") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from vc_core.driver import PortForward, ProcessIdentity
+from vc_core.driver import PortForward, ProcessIdentity, convert
 from vc_hypervisor_qemu.disks import Disk
 from vc_hypervisor_qemu.jail.launcher import Level
 
@@ -34,7 +34,7 @@ class VmRecord(msgspec.Struct):
     @classmethod
     def from_mapping(cls, saved: Mapping[str, object]) -> VmRecord:
         """Return the record that :meth:`to_mapping` returned. Raises ValueError when it is damaged."""
-        return msgspec.convert(saved, cls)
+        return convert(saved, cls)
 
     def to_mapping(self) -> dict[str, object]:
         """Return the record as values that JSON has."""

@@ -13,6 +13,7 @@ import msgspec
 from vc_core.cli.options import pair
 from vc_core.config.values import quoted
 from vc_core.config.words import LISTS, MAPPINGS
+from vc_core.decoding import convert, decode_json
 from vc_core.driver.kinds import PluginKind
 from vc_core.driver.options import NESTING_ADVICE, NESTING_MAX, option_types
 from vc_core.plugins.registry import Plugins
@@ -104,7 +105,7 @@ def _value(given: str, wanted: Any, text: str) -> object:
             raise click.UsageError(f"{given}: the option is a mapping; give NAME.KEY=VALUE for each key, or JSON")
         return _json(given, text)
     try:
-        value = msgspec.convert(text, wanted, strict=False)
+        value = convert(text, wanted, strict=False)
     except (msgspec.ValidationError, TypeError):
         return text
     return value if isinstance(value, (bool, int, float, NoneType)) else text
@@ -112,7 +113,7 @@ def _value(given: str, wanted: Any, text: str) -> object:
 
 def _json(given: str, text: str) -> object:
     try:
-        return msgspec.json.decode(text)
+        return decode_json(text, object)
     except msgspec.DecodeError as error:
         raise click.UsageError(f"{given}: the value is not JSON: {error}") from error
     except RecursionError as error:

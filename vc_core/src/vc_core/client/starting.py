@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vc_core.client.interpreters import InThread, Operation, Ready
+from vc_core.decoding import decode_json
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import ConfigError, StorageError, SupervisorError, VCError, error_from_wire
 from vc_core.host.processes import find_starting_supervisor, supervisor_arguments
@@ -125,7 +126,7 @@ class Starting:
         finally:
             self._close_ends()
         if answer not in (OK, BUSY):
-            raise error_from_wire(msgspec.json.decode(answer))
+            raise error_from_wire(decode_json(answer, dict))
         return answer
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from vc_core.config.values import absolute_path, check_text, quoted, set_fields
 from vc_core.config.words import LISTS, MAPPINGS, in_words
+from vc_core.decoding import convert
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
 
@@ -172,7 +173,7 @@ def _scalar(wanted: Any, value: object, owner: str, name: str) -> object:
     kept: object = value
     if type(value) is not wanted:
         try:
-            kept = msgspec.convert(value, wanted)
+            kept = convert(value, wanted)
         except (ValueError, msgspec.ValidationError):
             raise _refused(wanted, value, owner, name) from None
     if isinstance(kept, str):

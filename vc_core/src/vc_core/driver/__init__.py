@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vc_core.config.limits import CAPABILITIES, DEFAULT_CAPABILITIES, RLIMITS, CapabilitySets, RLimit
     from vc_core.config.network import NetworkConfig, NetworkMode, PortForward
     from vc_core.config.pod import HypervisorConfig, Param, Resources, Socket, Volume
+    from vc_core.decoding import convert, decode_json
     from vc_core.driver import console_log, initramfs, vm_process
     from vc_core.driver.agent import (
         Agent,
@@ -87,6 +88,8 @@ _HOMES = {
     "Resources": "config.pod",
     "Socket": "config.pod",
     "Volume": "config.pod",
+    "convert": "decoding",
+    "decode_json": "decoding",
     "Agent": "driver.agent",
     "AgentCapability": "driver.agent",
     "Confinement": "driver.agent",
@@ -224,6 +227,8 @@ __all__ = [
     "Volume",
     "boot_id",
     "console_log",
+    "convert",
+    "decode_json",
     "frozen",
     "hookimpl",
     "host_user",

@@ -37,6 +37,7 @@ import msgspec
 
 from vc_core.config.values import quoted, similar_name
 from vc_core.config.words import LISTS, MAPPINGS, in_words
+from vc_core.decoding import convert
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
 
@@ -235,7 +236,7 @@ def _simple_value(wanted: Any, value: object, name: str, owner: str) -> object:
         value = os.fspath(value)
     try:
         # Only text is converted: the number 1 is not taken for true.
-        read = msgspec.convert(value, wanted, strict=not isinstance(value, str), dec_hook=_convert)
+        read = convert(value, wanted, strict=not isinstance(value, str), dec_hook=_convert)
     except msgspec.ValidationError as error:
         raise _refused(wanted, value, name, owner) from error
     if isinstance(read, float) and not math.isfinite(read):  # JSON, which pods are stored in, has no such number

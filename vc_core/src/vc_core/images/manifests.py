@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from vc_core.config.signals import number
+from vc_core.decoding import decode_json
 from vc_core.errors import ConfigError, ImageError
 from vc_core.store import files
 
@@ -154,6 +155,6 @@ def _file(what: str, path: Path) -> bytes:
 
 def _decode(what: str, data: bytes, wanted: type[_T]) -> _T:
     try:
-        return msgspec.json.decode(data, type=wanted)
+        return decode_json(data, wanted)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"{what} is broken: its {wanted.__name__.lower()} cannot be read: {error}") from error

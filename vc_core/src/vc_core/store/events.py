@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from vc_core.decoding import decode_json
 from vc_core.driver.files import open_regular
 from vc_core.driver.rotating import RotatedReader, former
 from vc_core.errors import StorageError
@@ -130,13 +131,10 @@ class EventReader:
                 *lines, self._rest = (self._rest + data).split(b"\n")
                 for line in lines:
                     with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # half of one, as the disk was full
-                        yield _decode(line)
+                        yield decode_json(line, PodEvent)
         except OSError as error:
             raise StorageError(f"{str(self._path)!r} cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._reader.close()
-
-
-_decode = msgspec.json.Decoder(PodEvent).decode

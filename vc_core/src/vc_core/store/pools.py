@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from vc_core.decoding import decode_json
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import StorageError
 from vc_core.store import files
@@ -48,7 +49,7 @@ def unmark(roots: Roots, pod_id: str) -> None:
 def find_mark(roots: Roots, pod_id: str) -> PoolMark | None:
     """Return the mark of a pod that waits in a pool, None for any other pod."""
     try:
-        return msgspec.json.decode(files.read_whole(_path(roots, pod_id)), type=PoolMark)
+        return decode_json(files.read_whole(_path(roots, pod_id)), PoolMark)
     except (FileNotFoundError, StorageError, msgspec.MsgspecError):
         return None
 

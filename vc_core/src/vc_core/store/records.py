@@ -6,13 +6,13 @@ Every file carries a schema number; one of a newer schema, or with unknown keys,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 
 from vc_core.config.network import PortForward
+from vc_core.decoding import decode_json
 from vc_core.errors import ConfigError, StorageError
 from vc_core.states import State
 
@@ -84,13 +84,11 @@ class _Schema(msgspec.Struct):
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
-_decode_pod: Callable[[bytes], PodRecord] = msgspec.json.Decoder(PodRecord).decode
-
 
 def decode_pod(data: bytes, path: str) -> PodRecord:
     """Return the record that ``state.json`` holds; ``path`` names the file in errors. Raises StorageError."""
     with suppress(msgspec.MsgspecError, ConfigError, UnicodeDecodeError, RecursionError):  # which is explained below
-        record = _decode_pod(data)
+        record = decode_json(data, PodRecord)
         # Its Structs have refused unknown keys; forwards are dataclasses, which do not.
         if record.schema <= SCHEMA and not record.forwards:
             return record
@@ -100,13 +98,13 @@ def decode_pod(data: bytes, path: str) -> PodRecord:
 def decode(data: bytes, path: str, wanted: type[_Record]) -> _Record:
     """Return the record of a file. Raises StorageError for one that is broken, newer, or has unknown keys."""
     try:
-        schema = msgspec.json.decode(data, type=_Schema).schema
+        schema = decode_json(data, _Schema).schema
         if schema > SCHEMA:
             raise StorageError(
                 f"{path!r} was written by a newer version (schema {schema}; this one reads {SCHEMA}); use that version"
             )
-        record = msgspec.json.decode(data, type=wanted)
-        raw, kept = msgspec.json.decode(data), msgspec.to_builtins(record)
+        record = decode_json(data, wanted)
+        raw, kept = decode_json(data, object), msgspec.to_builtins(record)
         unknown = "" if raw == kept else _unknown_key(raw, kept)
     except (msgspec.MsgspecError, ConfigError, UnicodeDecodeError, RecursionError) as error:
         raise StorageError(f"{path!r} is broken: {error}") from error

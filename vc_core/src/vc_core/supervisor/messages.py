@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 
 from vc_core.config.container import Cmd, ContainerConfig
+from vc_core.decoding import decode_json
 from vc_core.driver.copies import GuestCopy
 from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import VCError
@@ -298,7 +299,7 @@ def decoder(union: Any) -> Callable[[bytes], Any]:
     classes = {one.__name__: one for one in get_args(union)}
 
     def decode(data: bytes) -> Any:
-        kind = msgspec.json.decode(data, type=_Kind).kind
-        return msgspec.json.decode(data, type=classes.get(kind, union))
+        kind = decode_json(data, _Kind).kind
+        return decode_json(data, classes.get(kind, union))
 
     return decode

@@ -83,8 +83,7 @@ def _wait_for_pod(roots: Roots) -> Plugins | None:
     Returns None when the starter has left without that.
     """
     with trace.span("load modules"):
-        import msgspec
-
+        from vc_core.decoding import decode_json
         from vc_core.engine import assembly
         from vc_core.plugins.registry import Plugins
         from vc_core.supervisor import loop  # noqa: F401 # loaded here, used below
@@ -94,7 +93,7 @@ def _wait_for_pod(roots: Roots) -> Plugins | None:
     for line in sys.stdin.buffer:
         if line == GO:
             return plugins or Plugins()
-        early = msgspec.json.decode(line, type=Early)
+        early = decode_json(line, Early)
         plugins = Plugins(found=early.found)
         # A plain user's process enters its namespaces later, which it can with one thread only.
         if os.geteuid() == 0:
