@@ -230,10 +230,7 @@ def describes_container(function: Callable[..., Any]) -> Callable[..., Any]:
     def build(**given: Any) -> Any:
         return function(container=options.take(ContainerOptions, given).config, **given)
 
-    decorated: Callable[..., Any] = build
-    for option in reversed(_CONTAINER_OPTIONS):
-        decorated = option(decorated)
-    return decorated
+    return output.add_options(build, _CONTAINER_OPTIONS)
 
 
 def _program(path: str) -> bytes:

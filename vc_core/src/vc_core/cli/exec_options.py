@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import vc_core
-from vc_core.cli import environment, options
+from vc_core.cli import environment, options, output
 from vc_core.client.detach import DEFAULT_DETACH_KEYS
 from vc_core.frozen import frozen
 
@@ -67,7 +67,4 @@ def takes_exec_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def build(**given: Any) -> Any:
         return function(wanted=options.take(ExecOptions, given), **given)
 
-    decorated: Callable[..., Any] = build
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated
+    return output.add_options(build, _OPTIONS)

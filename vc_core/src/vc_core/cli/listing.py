@@ -73,7 +73,7 @@ class Listing:
             page(found)
 
 
-def takes(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+def takes(*given: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
     """Add these options of a listing; the command gets ``listing``, the :class:`Listing`."""
 
     def decorate(function: _Command) -> _Command:
@@ -83,10 +83,7 @@ def takes(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Com
                 raise click.UsageError("--json, --format and --quiet exclude each other; give one of them")
             return function(listing=Listing(as_json, form, quiet), **others)
 
-        decorated: _Command = build
-        for option in reversed(options):
-            decorated = option(decorated)
-        return decorated
+        return output.add_options(build, given)
 
     return decorate
 

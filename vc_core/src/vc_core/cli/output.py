@@ -20,6 +20,9 @@ from vc_core.errors import OutputError
 from vc_core.store.roots import fix_roots
 from vc_core.text import printable
 
+#: Adds an option or an argument to a command, as what ``click.option`` returns.
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 #: The standard output of virtc, once :func:`_claim_stdout` has taken it from the code of plug-ins.
 _stdout: TextIO | None = None
 
@@ -82,6 +85,13 @@ def write(data: bytes, err: bool = False) -> None:
         lines = data.decode(errors="surrogateescape").split("\n")
         data = "\n".join("\t".join(map(printable, line.rstrip("\r").split("\t"))) for line in lines).encode()
     echo(data, nl=False, err=err)
+
+
+def add_options(function: Callable[..., Any], options: Sequence[_Decorator]) -> Callable[..., Any]:
+    """Return a command's function with these options, which its help shows in this order."""
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 #: Options from which on the help of a command shows them in groups.

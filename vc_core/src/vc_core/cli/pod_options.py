@@ -417,10 +417,7 @@ def describes_pod(function: Callable[..., Any]) -> Callable[..., Any]:
         only = container(CONTAINER_ID, chosen.init_cmd, image, interactive=bool(chosen.console), console=chosen.console)
         return function(config=chosen.config(only), **given)
 
-    decorated = container_options.describes_container(build)
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated
+    return output.add_options(container_options.describes_container(build), _OPTIONS)
 
 
 #: Parameters that describe a pod, but do not contradict a file.
