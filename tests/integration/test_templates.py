@@ -87,8 +87,12 @@ def path_of(kind: str) -> Path:
 @pytest.fixture(scope="module")
 def kind(bundle: Path) -> Iterator[str]:
     """The template of these pods."""
-    made = vc.create_template(config(bundle, "any"))
-    yield made.kind
+    remove_templates()  # of a run that was killed
+    yield vc.create_template(config(bundle, "any")).kind
+    remove_templates()
+
+
+def remove_templates() -> None:
     for one in vc.list_templates():
         if one.memory == MEMORY:
             vc.delete_template(one.kind)
