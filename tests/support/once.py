@@ -25,7 +25,7 @@ def make_once(
     top.mkdir(exist_ok=True)
     with (top / "made").open("a+", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        made = bool(file.tell())
+        made = bool(file.seek(0, os.SEEK_END))  # what another worker wrote while this one waited
         if not made or not is_there(top):
             make(top)
             file.write("" if made else "made")
