@@ -72,13 +72,17 @@ class Reader:
         assert done.returncode == 0, f"{text}\n{done.stdout}"
         return done.stdout
 
+    def use_templates(self) -> None:
+        """Let pods of the usual kinds start as clones."""
+        self._environment["VIRTCONTAINERS_TEMPLATES"] = "existing"
+
     def follow(self, page: Path) -> None:
         """Run the examples in order; a text block is what the example before it prints, ``...`` in it anything."""
         content = page.read_text(encoding="utf-8")
         if "virtc guest remove" in content:  # takes no guest from others
             self._environment["VIRTCONTAINERS_CACHE"] = str(self._where / "cache")
-        if page in {*HOW_TO} - {OF_BOOTS}:  # pods of the usual kinds start as clones; those of the tutorial boot
-            self._environment["VIRTCONTAINERS_TEMPLATES"] = "existing"
+        if page in {*HOW_TO} - {OF_BOOTS}:  # those of the tutorial boot
+            self.use_templates()
         if "virtc template create" in content:  # which tests leave out otherwise
             self._environment["VIRTCONTAINERS_TEMPLATES"] = ""
         printed = ""
@@ -140,7 +144,9 @@ def test_a_how_to_works_from_its_first_line_to_its_last(page: Path, reader: Read
 
 @pytest.mark.vm
 @pytest.mark.root
+@pytest.mark.usefixtures("templates")
 def test_the_cells_of_the_notebook_give_what_it_shows(reader: Reader) -> None:
+    reader.use_templates()
     reader.make_bundle()
     cells = [one for one in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if one["cell_type"] == "code"]
     shown = ["".join(line for output in one["outputs"] for line in output["data"]["text/plain"]) for one in cells]
@@ -166,7 +172,9 @@ def test_the_how_to_for_plain_users_works_as_one() -> None:
 
 @pytest.mark.vm
 @pytest.mark.root
+@pytest.mark.usefixtures("templates")
 def test_the_examples_of_the_readme_work(tmp_path: Path, reader: Reader) -> None:
+    reader.use_templates()
     reader.make_bundle()
     page = (ROOT / "README.md").read_text(encoding="utf-8").replace("/srv/busybox", str(tmp_path / "bundle"))
     examples = [("sh", text) for text in INDENTED.findall(page)] + BLOCK.findall(page)

@@ -229,6 +229,16 @@ def test_a_template_from_which_no_clone_starts_is_removed_and_the_pod_boots(
     assert (path_of(kind) / "memory").stat().st_blocks * 512 > 1 << 20
 
 
+def test_a_strict_pod_that_is_refused_leaves_the_template_to_the_next_pod(bundle: Path, kind: str) -> None:
+    if not path_of(kind).exists():
+        vc.create_template(config(bundle, "any"))
+    made = (path_of(kind) / "memory").stat().st_ino
+    unconfined = vc.HypervisorConfig(template=True, options={"jail": "landlock"})
+    with pytest.raises(vc.VMStartError, match="is strict, but the jail of its VM is 'landlock'"):
+        vc.run_pod(config(bundle, "strict", strict=True, hypervisor_config=unconfined))
+    assert (path_of(kind) / "memory").stat().st_ino == made
+
+
 def maker(bundle: Path, kind: str) -> subprocess.Popen[bytes]:
     """Return a process that makes a template as it is made behind a pod."""
     words = [sys.executable, "-P", "-m", "vc_core.engine.templates", kind]

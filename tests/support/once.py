@@ -10,14 +10,23 @@ from pathlib import Path
 import pytest
 
 
-def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return a directory of this run that ``make`` has filled, in whichever worker."""
+def make_once(
+    factory: pytest.TempPathFactory,
+    name: str,
+    make: Callable[[Path], object],
+    is_there: Callable[[Path], bool] = lambda top: True,
+) -> Path:
+    """Return a directory of this run that ``make`` has filled, in whichever worker.
+
+    ``is_there``: whether what was made is still there; if not, ``make`` is called again.
+    """
     base = factory.getbasetemp()
     top = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     top.mkdir(exist_ok=True)
     with (top / "made").open("a+", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if not file.tell():
+        made = bool(file.seek(0, os.SEEK_END))  # what another worker wrote while this one waited
+        if not made or not is_there(top):
             make(top)
-            file.write("made")
+            file.write("" if made else "made")
     return top

@@ -60,6 +60,10 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+class NotConfinedError(VMStartError):
+    """The VM of a strict pod has less than a full jail; no other way to start it has more."""
+
+
 class Machine:
     """A VM and the agent in its guest, from the making of the drivers' objects to their release.
 
@@ -112,7 +116,7 @@ class Machine:
     def require_full_jail(self) -> None:
         """Refuse a VM whose process is not confined as fully as can be. Called between prepare and start, if at all.
 
-        Raises VMStartError with what is missing.
+        Raises NotConfinedError with what is missing.
         """
         jail, missing = self.hypervisor.jail, self.hypervisor.jail_missing
         if jail != FULL_JAIL:
@@ -120,7 +124,7 @@ class Machine:
                 "; ".join(missing)
                 or f"hypervisor {self._ledger.record.hypervisor!r} was not asked for a full one, or has none"
             )
-            raise VMStartError(
+            raise NotConfinedError(
                 f"{self._ledger.name} is strict, but the jail of its VM is {str(jail)!r} and not {FULL_JAIL!r}: {why}; "
                 "virtc check shows how to mend that"
             )

@@ -20,7 +20,7 @@ from vc_core.driver.hypervisor import HypervisorCapability
 from vc_core.engine import assembly, guest_image, leftovers, templates
 from vc_core.engine.containers import Attachment, Containers, SharedDirectories
 from vc_core.engine.ledger import Ledger
-from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine
+from vc_core.engine.machine import AGENT_TIMEOUT, VM_TIMEOUT, Machine, NotConfinedError
 from vc_core.errors import (
     AgentError,
     ConfigError,
@@ -120,6 +120,8 @@ class Runtime:
         if is_clone:
             try:
                 pod_root = await self._bring_up(machine, progress, opened, min(ready_timeout, AGENT_TIMEOUT))
+            except NotConfinedError:  # the template is as good as before, and a boot would be refused too
+                raise
             except (HypervisorError, AgentError) as error:
                 _log.warning(
                     "pod %s: its guest boots, because no clone can be started: %s", self._ledger.record.id, error
