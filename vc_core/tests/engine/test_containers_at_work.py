@@ -190,6 +190,20 @@ def test_containers_get_their_stop_signals_and_are_killed_when_the_time_is_over(
     asyncio.run(run())
 
 
+def test_the_end_of_a_container_whose_pod_stops_is_recorded_while_the_guest_stops(store: Store, tmp_path: Path) -> None:
+    async def run() -> None:
+        pod = Pod(store, tmp_path)
+        await pod.start()
+        pod.containers.stopping = True
+        await pod.containers.ask_to_end(pod.machine, 5)
+        assert store.read("p1").containers["c1"].state is State.RUNNING
+        await pod.containers.wait("c1")
+        ended = store.read("p1").containers["c1"]
+        assert (ended.state, ended.exit_code) == (State.STOPPED, 128 + 15)
+
+    asyncio.run(run())
+
+
 def refuse(*_: object) -> None:
     raise StorageError("No space left on device")
 

@@ -43,7 +43,8 @@ from vc_core.store.roots import Roots
 #: Seconds for the guest to be asked to kill a container whose pod is being stopped; the VM is stopped next.
 _KILL_TIMEOUT = 1.0
 
-#: Turns of the event loop from an agent's report of an end to its record, and some more.
+#: Turns of the event loop from an agent's report of an end to its record, or to the next request to the guest, and some
+#: more.
 _TURNS = 30
 
 _log = logging.getLogger(__name__)
@@ -51,11 +52,15 @@ _log = logging.getLogger(__name__)
 
 @frozen
 class _Running:
-    """A container's main process: its name at the agent, its streams, and the task that waits for its end."""
+    """A container's main process: its name at the agent, its streams, and the task that waits for its end.
+
+    ``ended`` is set when the process has ended, before that is on record.
+    """
 
     process: GuestProcessId
     io: ClosableIO
     watch: asyncio.Task[None]
+    ended: asyncio.Event
 
 
 @frozen
@@ -247,21 +252,21 @@ class Containers:
         """Send all commands SIGTERM and all containers their stop signals, and SIGKILL to those that do not end.
 
         Called before the guest is asked to stop, which ends what is left at once or soon, whatever it is doing. Returns
-        about ``patience`` seconds later at most.
+        about ``patience`` seconds later at most. The ends of the containers may not be on record yet.
         """
-        watches, asked = {name: one.watch for name, one in self._running.items()}, False
+        running, asked = dict(self._running), False
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await machine.end_commands()
-                for name in watches:
+                for name in running:
                     with suppress(VCError):
                         if self._ledger.container(name).state is State.PAUSED:
                             await self.resume(machine, name)
                         await machine.agent.signal_container(name, self._stop_signal(name), AGENT_TIMEOUT)
                 asked = True
-                if watches:
-                    await asyncio.wait(watches.values())
-        for name in [name for name, watch in watches.items() if asked and not watch.done()]:
+                for one in running.values():
+                    await one.ended.wait()
+        for name in [name for name, one in running.items() if asked and not one.ended.is_set()]:
             with suppress(VCError):
                 await machine.agent.signal_container(name, SIGKILL, _KILL_TIMEOUT)
 
@@ -295,8 +300,7 @@ class Containers:
 
         Called before an engine ends after which no supervisor stays, which would record them later.
         """
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
+        await _let_others_work()
 
     def close(self) -> None:
         """Release the streams."""
@@ -432,10 +436,13 @@ class Containers:
         return tuple(shared)
 
     def _watch(self, machine: Machine, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:
-        watch = self._spawn(self._wait_end(machine, container_id, process, io))
-        self._running[container_id] = _Running(process, io, watch)
+        ended = asyncio.Event()
+        watch = self._spawn(self._wait_end(machine, container_id, process, io, ended))
+        self._running[container_id] = _Running(process, io, watch, ended)
 
-    async def _wait_end(self, machine: Machine, container_id: str, process: GuestProcessId, io: ClosableIO) -> None:
+    async def _wait_end(
+        self, machine: Machine, container_id: str, process: GuestProcessId, io: ClosableIO, ended: asyncio.Event
+    ) -> None:
         code: int | None = None
         try:
             code = await machine.while_alive(machine.agent.wait(process))
@@ -443,10 +450,13 @@ class Containers:
             reason = await self._why_killed(machine.agent, container_id) if code == 128 + SIGKILL else ""
         except VCError as error:
             reason = "the pod was stopped" if self.stopping else str(error)
+        finally:
+            ended.set()
         try:
-            self._ledger.note_end(
-                container_id, state=State.STOPPED, reason=reason, exit_code=code, ended_at=time.time()
-            )
+            ended_at = time.time()
+            if self.stopping:
+                await _let_others_work()  # the guest is asked to stop, and does so while this is written
+            self._ledger.note_end(container_id, state=State.STOPPED, reason=reason, exit_code=code, ended_at=ended_at)
         except StorageError as error:
             _log.error("the end of container %r is not recorded yet: %s", container_id, error)
         finally:
@@ -462,3 +472,9 @@ class Containers:
             if killed:
                 return f"{OUT_OF_MEMORY}: the guest's kernel killed {killed} of its processes"
         return ""
+
+
+async def _let_others_work() -> None:
+    """Let all tasks go on as far as they can without an event from outside."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
