@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 struct container *containers;
+bool container_strays;
 
 struct container *container_find(const char *id)
 {
@@ -132,8 +133,10 @@ void container_ended(struct container *container, uint8_t status)
 {
 	container->running = false;
 	container->status = status;
-	if (!cgroup_kill(&container->cgroup))
+	if (!cgroup_kill(&container->cgroup)) {
 		kill_rest(container);
+		container_strays = true;
+	}
 	isolation_end(&container->isolation);
 	if (version_is_later)
 		container_free(container);

@@ -25,6 +25,9 @@ struct container {
 
 extern struct container *containers;
 
+/* Whether processes of containers that have ended may be left, because there are no control groups to find them by. */
+extern bool container_strays;
+
 struct container *container_find(const char *id);
 
 /* Find its first process. NULL if it has none, or once that is forgotten. */

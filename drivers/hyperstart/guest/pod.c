@@ -21,6 +21,7 @@ enum {
 struct pod pod;
 static bool init_may_end; /* the end of the pod's first process is not reported on the console */
 static bool pod_is_ending, given_up;
+static bool init_may_stay; /* it has nothing to reap, and ends with the VM */
 
 static bool make_root(const char *root)
 {
@@ -151,9 +152,19 @@ static void end_if_idle(void)
 		kill(pod.init, END_WHEN_IDLE);
 }
 
+/* Whether no process of the pod is left but its first one. Those of a container that has ended were killed, and commands
+ * of the pod itself or of the guest have a container that runs as long as the pod. */
+static bool is_idle(void)
+{
+	return !processes_alive() && !containers_running() && !container_strays;
+}
+
 void pod_destroy(void)
 {
 	pod_is_ending = init_may_end = true;
+	init_may_stay = is_idle();
+	if (init_may_stay)
+		return;
 	for (struct container *container = containers; container; container = container->next)
 		if (container->frozen)
 			cgroup_freeze(&container->cgroup, false); /* or it would not receive SIGTERM */
@@ -164,7 +175,7 @@ void pod_destroy(void)
 
 bool pod_is_gone(void)
 {
-	return given_up || (!pod.init && !processes_alive());
+	return given_up || ((init_may_stay || !pod.init) && !processes_alive());
 }
 
 static void process_ended(struct process *process)

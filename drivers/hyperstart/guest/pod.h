@@ -24,8 +24,8 @@ void pod_end(void);
 /* The container for commands that name none: the pod's own root, or else the guest's. NULL and `failure` if that fails. */
 struct container *pod_itself(void);
 
-/* Send SIGTERM to all processes, and SIGKILL to those that are left after 2 s. pod_is_gone returns true once none is
- * left. */
+/* Send SIGTERM to all processes, if there are any, and SIGKILL to those that are left after 2 s. pod_is_gone returns true
+ * once only the pod's first one is left, or none. */
 void pod_destroy(void);
 bool pod_is_gone(void);
 

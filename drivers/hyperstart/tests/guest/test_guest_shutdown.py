@@ -2,6 +2,7 @@
 
 import select
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -50,6 +51,35 @@ def test_last_words_arrive_and_the_vm_does_not_linger(fresh: VM, new_host: Calla
         assert host.reply() == (Code.ACK, b"")
         assert fresh.process.wait(TIMEOUT) == 0
     assert "panic" not in fresh.console()
+
+
+def test_what_a_command_of_the_pod_has_left_has_time_to_end_though_all_containers_have_ended(
+    fresh: VM, new_host: Callable[[VM], RawHost]
+) -> None:
+    host = new_host(fresh)
+    host.hello()
+    host.ok(Code.STARTPOD, {"hostname": "h", "shareDir": "share", "root": "base/rootfs", "containers": []})
+    first = host.start_container("c1", "true")
+    command = host.exec("", "sh", "-c", "(trap '' TERM; echo up; while :; do sleep 1; done) & read x")
+    host.wait_for(lambda: host.output.get(command))
+    host.feed(command, b"\n")
+    assert host.finish(first)[0] == 0
+    assert host.finish(command)[:2] == (0, b"up\n")
+    began = time.monotonic()
+    host.send(Code.DESTROYPOD)
+    assert host.reply() == (Code.ACK, b"")
+    assert time.monotonic() - began >= 2
+    assert fresh.process.wait(TIMEOUT) == 0
+
+
+def test_a_pod_whose_containers_have_ended_ends_at_once(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
+    host = new_host(fresh)
+    first = start(host, "sh", "-c", "(trap '' TERM; while :; do sleep 1; done) & echo up")
+    assert host.finish(first)[1] == b"up\n"
+    with within(1):
+        host.send(Code.DESTROYPOD)
+        assert host.reply() == (Code.ACK, b"")
+    assert fresh.process.wait(TIMEOUT) == 0
 
 
 def test_a_guest_without_a_pod_powers_off_at_once(fresh: VM, new_host: Callable[[VM], RawHost]) -> None:
