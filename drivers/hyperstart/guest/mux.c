@@ -130,9 +130,8 @@ static void compose(void)
 	}
 }
 
-void mux_turn(void)
+void mux_send(void)
 {
-	channel_receive(&channel);
 	for (int i = 0; i < SENDS_PER_TURN; i++) {
 		if (!channel_flush(&channel) || !process_queue)
 			return;
@@ -140,6 +139,12 @@ void mux_turn(void)
 	}
 	if (channel_flush(&channel) && process_queue)
 		loop_again();
+}
+
+void mux_turn(void)
+{
+	channel_receive(&channel);
+	mux_send();
 }
 
 bool mux_is_idle(void)

@@ -11,6 +11,9 @@ void mux_init(struct port port, void (*ended)(const struct process *process));
 /* Receive and send; called once per turn of the loop. */
 void mux_turn(void);
 
+/* Send what the host takes now, without waiting for that turn. */
+void mux_send(void);
+
 /* Whether nothing is left to be sent. */
 bool mux_is_idle(void);
 

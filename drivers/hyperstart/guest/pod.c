@@ -1,5 +1,7 @@
 #include "pod.h"
 
+#include "dialect.h"
+#include "mux.h"
 #include "names.h"
 #include "namespaces.h"
 #include "phase.h"
@@ -178,20 +180,32 @@ bool pod_is_gone(void)
 	return given_up || ((init_may_stay || !pod.init) && !processes_alive());
 }
 
+/* The host goes on with the end of a container's first process while the others are killed, before its next command. */
 static void process_ended(struct process *process)
 {
-	if (!process)
-		return;
-	if (process->init && process->container)
-		container_ended(process->container, process->status);
-	process_finish(process);
+	struct container *ended = process->init ? process->container : NULL;
+	uint8_t status = process->status;
+
+	if (extended) {
+		process_finish(process);
+		if (ended)
+			mux_send();
+	}
+	if (ended)
+		container_ended(ended, status);
+	if (!extended)
+		process_finish(process);
 }
 
 void pod_reaped(pid_t pid, int wait_status)
 {
+	struct process *process;
+
 	if (pid != pod.init) {
 		container_init_reaped(pid);
-		process_ended(process_reaped(pid, wait_status));
+		process = process_reaped(pid, wait_status);
+		if (process)
+			process_ended(process);
 	} else {
 		pod.init = 0;
 		if (!init_may_end)
