@@ -147,7 +147,7 @@ def run(runtime: str, tests: Path, numbers: Sequence[str]) -> None:
     program = script(
         top / "vc",
         f"export VIRTCONTAINERS_ROOT={top}/pods",
-        f'exec {sys.executable} -m vc_runtime.main --root {top}/records "$@"',
+        f'exec {sys.executable} -m vc_runtime --root {top}/records "$@"',
     )
     configuration = CONFIGURATION.format(runtime=runtime, program=program)
     (top / "containers.conf").write_text(configuration, encoding="utf-8")

@@ -91,7 +91,7 @@ def host(top: Path) -> Iterator[Host]:
             made.run("ip", "link", "set", "lo", "up")
             made.runtime.write_text(
                 f"#!/bin/sh\nexport VIRTCONTAINERS_ROOT={top}/vc VIRTCONTAINERS_TEMPLATES=existing\n"
-                f'exec {sys.executable} -m vc_runtime.main "$@"\n',
+                f'exec {sys.executable} -m vc_runtime "$@"\n',
                 encoding="utf-8",
             )
             made.runtime.chmod(0o755)

@@ -87,6 +87,10 @@ class Podman:
                     return True
         return False
 
+    def recorded(self) -> list[Path]:
+        """Return the directories of the runtime's containers; beside them are the programs of seccomp profiles."""
+        return [one for one in self.records.iterdir() if one.name != ":seccomp"]
+
     def __call__(self, *arguments: str) -> str:
         """Run podman and return its output, without the line break at its end."""
         return self.run(*arguments).stdout.rstrip("\n")
@@ -152,7 +156,7 @@ def _make_runtime(top: Path, options: str = "", variables: str = "") -> None:
     (top / "vc-runtime").write_text(
         f"#!/bin/sh\nexport {variables} VIRTCONTAINERS_TEMPLATES=existing\n"
         f'[ ! -x {top}/before ] || {top}/before "$@"\n'
-        f'exec {sys.executable} -m vc_runtime.main {options} "$@"\n',
+        f'exec {sys.executable} -m vc_runtime {options} "$@"\n',
         encoding="utf-8",
     )
     (top / "vc-runtime").chmod(0o755)

@@ -23,7 +23,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the command line of the runtime, without a verb."""
     monkeypatch.setenv("VIRTCONTAINERS_ROOT", str(tmp_path / "vc"))
     monkeypatch.setenv("VIRTCONTAINERS_TEMPLATES", "existing")
-    return [sys.executable, "-m", "vc_runtime.main", "--root", str(tmp_path / "root")]
+    return [sys.executable, "-m", "vc_runtime", "--root", str(tmp_path / "root")]
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,3 +110,44 @@ def test_features_name_no_version_of_the_specification_that_is_newer_than_read(
     assert call(tmp_path, "features") == 0
     features = json.loads(capsys.readouterr().out)
     assert features["ociVersionMin"] <= spec.VERSION <= features["ociVersionMax"]
+
+
+def test_help_and_the_error_of_an_unknown_verb_list_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code in ((["--help"], 0), (["--root", "/x", "frobnicate", "start"], 2), ([], 2)):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        printed = capsys.readouterr()
+        assert ended.value.code == code
+        assert not words or all(verb in printed.out + printed.err for verb in ("create", "start", "delete", "features"))
+
+
+@pytest.mark.parametrize("options", [["--log-format", "json", "--debug"], ["--log-f=json"], ["--rootless", "start"]])
+def test_the_verb_is_found_behind_options(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*options, "features"]) == 0
+    assert "ociVersionMin" in capsys.readouterr().out
+
+
+def test_the_delete_of_what_has_ended_by_itself_loads_little(tmp_path: Path) -> None:
+    home = Root(tmp_path / "root").home("c1")
+    home.create()
+    home.write(Record(id="c1", bundle=str(tmp_path), pod="c1", container="c1"))
+
+    def loads(*words: str) -> set[str]:
+        line = [sys.executable, "-X", "importtime", *words]
+        done = subprocess.run(line, capture_output=True, encoding="utf-8", check=True)
+        return set(re.findall(r"^import time:[\s\d]+\|[\s\d]+\|\s+(\S+)$", done.stderr, flags=re.MULTILINE))
+
+    loaded = loads("-m", "vc_runtime", "--root", str(tmp_path / "root"), "delete", "c1")
+    loaded -= loads("-c", "pass")  # what measures coverage is in every interpreter
+    assert "vc_core.store.store" in loaded, "no pod was looked for"
+    needless = {
+        "logging",
+        "asyncio",
+        "json",
+        "ctypes",
+        "vc_core.results",
+        "vc_core.client.deletion",
+        "vc_runtime.shims",
+    }
+    assert loaded & needless == set()
+    assert not home.path.exists()

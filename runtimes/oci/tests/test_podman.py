@@ -168,7 +168,7 @@ def test_a_stopped_container_starts_again(podman: Podman, running: str) -> None:
     assert podman("exec", running, "echo", "again") == "again"
     podman("rm", "--force", "--time", "0", running)
     assert pods(podman) == []
-    assert list(podman.records.iterdir()) == []
+    assert podman.recorded() == []
 
 
 def test_a_container_on_two_networks_reaches_the_host_by_both(podman: Podman) -> None:

@@ -9,21 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vc_core import client
-from vc_core.client import queries
 from vc_core.client.interpreters import run_async
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, PIPE
-from vc_core.results import (
-    ContainerStatus,
-    ContainerUsage,
-    ExecResult,
-    ImageStatus,
-    LogLine,
-    PodEvent,
-    PodStatus,
-    PodUsage,
-    Repair,
-    TemplateStatus,
-)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -36,6 +23,18 @@ if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
     from vc_core.driver.guest import BuiltGuest, GuestImage, Progress
     from vc_core.host_report import HostReport
+    from vc_core.results import (
+        ContainerStatus,
+        ContainerUsage,
+        ExecResult,
+        ImageStatus,
+        LogLine,
+        PodEvent,
+        PodStatus,
+        PodUsage,
+        Repair,
+        TemplateStatus,
+    )
 
 
 class Pod:
@@ -48,7 +47,7 @@ class Pod:
         return f"Pod({self.id!r})"
 
     def _repr_html_(self) -> str:
-        return queries.as_html(queries.status_pod(self.id), repr(self))
+        return client.queries.as_html(client.queries.status_pod(self.id), repr(self))
 
     def container(self, container_id: str) -> Container:
         """Return a container of the pod by its id, without a check that it exists."""
@@ -204,7 +203,7 @@ class Container:
         return f"Container({self.pod_id!r}, {self.id!r})"
 
     def _repr_html_(self) -> str:
-        return queries.as_html(queries.status_container(self.pod_id, self.id), repr(self))
+        return client.queries.as_html(client.queries.status_container(self.pod_id, self.id), repr(self))
 
     async def start(self) -> None:
         """Start the container; see :func:`start_container`."""
@@ -656,7 +655,7 @@ async def delete_pod(pod_id: str, *, force: bool = False) -> None:
 
     Raises ConfigError, PodNotFoundError, StateError, StorageError, SupervisorError for a process that cannot be killed.
     """
-    await run_async(client.deletion.delete_pod(pod_id, force))
+    await run_async(client.removing.delete_pod(pod_id, force))
 
 
 async def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -675,7 +674,7 @@ async def find_pod(text: str) -> Pod:
     An id that ``PodConfig`` names is a name, and counts as a whole only; an id that is equal to ``text`` wins.
     Raises PodNotFoundError also where several ids begin so, ConfigError for what cannot be an id, StorageError.
     """
-    return Pod(await run_async(queries.find_pod(text)))
+    return Pod(await run_async(client.queries.find_pod(text)))
 
 
 async def find_container(text: str) -> Container:
@@ -684,7 +683,7 @@ async def find_container(text: str) -> Container:
     The pod is named as for :func:`find_pod`, the container by its id.
     Raises PodNotFoundError, ContainerNotFoundError, ConfigError, StorageError.
     """
-    return Container(*await run_async(queries.find_container(text)))
+    return Container(*await run_async(client.queries.find_container(text)))
 
 
 async def list_pods(*, labels: Mapping[str, str | None] | None = None) -> list[PodStatus]:
@@ -693,12 +692,12 @@ async def list_pods(*, labels: Mapping[str, str | None] | None = None) -> list[P
     ``labels``: only pods that have all of these; a value of None stands for any.
     Raises StorageError, ConfigError for a label that is not valid.
     """
-    return await run_async(queries.list_pods(labels))
+    return await run_async(client.queries.list_pods(labels))
 
 
 async def status_pod(pod_id: str) -> PodStatus:
     """Return a pod's status, from its record. Raises ConfigError, PodNotFoundError, StorageError."""
-    return await run_async(queries.status_pod(pod_id))
+    return await run_async(client.queries.status_pod(pod_id))
 
 
 async def inspect_pod(pod_id: str) -> PodConfig:
@@ -707,7 +706,7 @@ async def inspect_pod(pod_id: str) -> PodConfig:
     :func:`create_pod` makes the same pod of it, once this one is deleted or with another id; ``dump_pod_config`` makes
     a pod file of it. Raises ConfigError, PodNotFoundError, StorageError.
     """
-    return await run_async(queries.inspect_pod(pod_id))
+    return await run_async(client.queries.inspect_pod(pod_id))
 
 
 async def console_pod(pod_id: str, *, follow: bool = False) -> AsyncGenerator[bytes]:
@@ -862,7 +861,7 @@ async def status_container(pod_id: str, container_id: str) -> ContainerStatus:
 
     Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StorageError.
     """
-    return await run_async(queries.status_container(pod_id, container_id))
+    return await run_async(client.queries.status_container(pod_id, container_id))
 
 
 async def stats_container(pod_id: str, container_id: str) -> ContainerUsage:

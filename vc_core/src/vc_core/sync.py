@@ -6,21 +6,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vc_core import client
-from vc_core.client import queries
 from vc_core.client.interpreters import run_blocking
 from vc_core.config.defaults import DEFAULT_AGENT, DEFAULT_GUEST, PIPE
-from vc_core.results import (
-    ContainerStatus,
-    ContainerUsage,
-    ExecResult,
-    ImageStatus,
-    LogLine,
-    PodEvent,
-    PodStatus,
-    PodUsage,
-    Repair,
-    TemplateStatus,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -33,6 +20,18 @@ if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
     from vc_core.driver.guest import BuiltGuest, GuestImage, Progress
     from vc_core.host_report import HostReport
+    from vc_core.results import (
+        ContainerStatus,
+        ContainerUsage,
+        ExecResult,
+        ImageStatus,
+        LogLine,
+        PodEvent,
+        PodStatus,
+        PodUsage,
+        Repair,
+        TemplateStatus,
+    )
 
 
 class Pod:
@@ -45,7 +44,7 @@ class Pod:
         return f"Pod({self.id!r})"
 
     def _repr_html_(self) -> str:
-        return queries.as_html(queries.status_pod(self.id), repr(self))
+        return client.queries.as_html(client.queries.status_pod(self.id), repr(self))
 
     def container(self, container_id: str) -> Container:
         """Return a container of the pod by its id, without a check that it exists."""
@@ -197,7 +196,7 @@ class Container:
         return f"Container({self.pod_id!r}, {self.id!r})"
 
     def _repr_html_(self) -> str:
-        return queries.as_html(queries.status_container(self.pod_id, self.id), repr(self))
+        return client.queries.as_html(client.queries.status_container(self.pod_id, self.id), repr(self))
 
     def start(self) -> None:
         """Start the container; see :func:`start_container`."""
@@ -647,7 +646,7 @@ def delete_pod(pod_id: str, *, force: bool = False) -> None:
 
     Raises ConfigError, PodNotFoundError, StateError, StorageError, SupervisorError for a process that cannot be killed.
     """
-    run_blocking(client.deletion.delete_pod(pod_id, force))
+    run_blocking(client.removing.delete_pod(pod_id, force))
 
 
 def run_pod(config: PodConfig, *, timeout: float | None = None, progress: Progress | None = None) -> Pod:
@@ -666,7 +665,7 @@ def find_pod(text: str) -> Pod:
     An id that ``PodConfig`` names is a name, and counts as a whole only; an id that is equal to ``text`` wins.
     Raises PodNotFoundError also where several ids begin so, ConfigError for what cannot be an id, StorageError.
     """
-    return Pod(run_blocking(queries.find_pod(text)))
+    return Pod(run_blocking(client.queries.find_pod(text)))
 
 
 def find_container(text: str) -> Container:
@@ -675,7 +674,7 @@ def find_container(text: str) -> Container:
     The pod is named as for :func:`find_pod`, the container by its id.
     Raises PodNotFoundError, ContainerNotFoundError, ConfigError, StorageError.
     """
-    return Container(*run_blocking(queries.find_container(text)))
+    return Container(*run_blocking(client.queries.find_container(text)))
 
 
 def list_pods(*, labels: Mapping[str, str | None] | None = None) -> list[PodStatus]:
@@ -684,12 +683,12 @@ def list_pods(*, labels: Mapping[str, str | None] | None = None) -> list[PodStat
     ``labels``: only pods that have all of these; a value of None stands for any.
     Raises StorageError, ConfigError for a label that is not valid.
     """
-    return run_blocking(queries.list_pods(labels))
+    return run_blocking(client.queries.list_pods(labels))
 
 
 def status_pod(pod_id: str) -> PodStatus:
     """Return a pod's status, from its record. Raises ConfigError, PodNotFoundError, StorageError."""
-    return run_blocking(queries.status_pod(pod_id))
+    return run_blocking(client.queries.status_pod(pod_id))
 
 
 def inspect_pod(pod_id: str) -> PodConfig:
@@ -698,7 +697,7 @@ def inspect_pod(pod_id: str) -> PodConfig:
     :func:`create_pod` makes the same pod of it, once this one is deleted or with another id; ``dump_pod_config`` makes
     a pod file of it. Raises ConfigError, PodNotFoundError, StorageError.
     """
-    return run_blocking(queries.inspect_pod(pod_id))
+    return run_blocking(client.queries.inspect_pod(pod_id))
 
 
 def console_pod(pod_id: str, *, follow: bool = False) -> Generator[bytes]:
@@ -849,7 +848,7 @@ def status_container(pod_id: str, container_id: str) -> ContainerStatus:
 
     Raises ConfigError, PodNotFoundError, ContainerNotFoundError, StorageError.
     """
-    return run_blocking(queries.status_container(pod_id, container_id))
+    return run_blocking(client.queries.status_container(pod_id, container_id))
 
 
 def stats_container(pod_id: str, container_id: str) -> ContainerUsage:

@@ -112,7 +112,7 @@ def _row() -> int:
     """Return the number of the row: spans of one row enclose each other, so each task has one of its own."""
     task = None
     if asyncio := sys.modules.get("asyncio"):
-        with suppress(RuntimeError):  # no event loop runs in this thread
+        with suppress(RuntimeError, AttributeError):  # no event loop runs in this thread, or another one loads asyncio
             task = asyncio.current_task()
     return threading.get_native_id() if task is None else _TASKS + id(task) % _TASKS
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from vc_runtime import spec
-from vc_runtime.console import Console
 from vc_runtime.faults import Log, RuntimeFault
 from vc_runtime.records import Record, Root, Shim
+
+if TYPE_CHECKING:
+    import socket
+
+    from vc_runtime.console import Console
 
 #: Exit code of a process whose own is not available.
 LOST = 255
@@ -51,7 +55,7 @@ def described(record: Record, status: str) -> dict[str, Any]:
 
 def state_of(record: Record, status: str) -> bytes:
     """Return the same as a document, for hooks."""
-    return json.dumps(described(record, status)).encode()
+    return msgspec.json.encode(described(record, status))
 
 
 def write_pid(path: Path, pid: int) -> None:
@@ -79,6 +83,8 @@ def console_of(path: str, terminal: bool, stack: ExitStack, own: Console | None)
         if own is None:
             raise RuntimeFault("the process has a terminal; give the --console-socket that gets it")
         return own.socket
+    import socket  # here, because few containers have a terminal
+
     console = stack.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
     try:
         console.connect(path)

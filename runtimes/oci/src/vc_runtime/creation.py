@@ -9,20 +9,22 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vc_core
 from vc_core import CommandError, ContainerNotFoundError, PodNotFoundError, VCError
-from vc_runtime import cgroups, hooks, shims, spec
+from vc_runtime import cgroups, hooks, spec
 from vc_runtime.calls import ENDING, Call, attended, console_of, open_namespace, reason, state_of, write_pid
-from vc_runtime.console import Console
 from vc_runtime.deletion import delete, end_shim, remove, remove_forgotten
 from vc_runtime.faults import NoSuchContainer, RuntimeFault
 from vc_runtime.namespaces import enter_network, sharer
 from vc_runtime.records import Home, Record
 
 if TYPE_CHECKING:
+    from vc_runtime.console import Console
+    from vc_runtime.shims import Streams
     from vc_runtime.translate import Translated
 
 
@@ -45,7 +47,7 @@ def create(
     assert process is not None
     home = call.root.home(container_id)
     rootfs = translate.root_path(config, bundle)
-    translated = translate.translate(config, call.root.vc_id(container_id), bundle)
+    translated = translate.translate(config, call.root.vc_id(container_id), bundle, _compiled(call))
     if rootfs.is_dir():
         mounted = ["/" + one.destination.strip("/") for one in config.mounts]
         program.check(rootfs, process.args, process.env, process.cwd, mounted)
@@ -92,6 +94,8 @@ def _create(
     console: tuple[str, Console | None],
     pid_file: Path | None,
 ) -> None:
+    from vc_runtime import shims
+
     process = config.process
     assert process is not None
     with ExitStack() as stack:
@@ -141,55 +145,66 @@ def start(call: Call, container_id: str, foreground: bool = False) -> None:
         record = home.read()
         if record.status != "created":
             raise RuntimeFault(f"cannot start container {container_id}: it is {record.status}")
-        config = spec.read(Path(record.bundle) / "config.json", spec.Spec)
         try:
-            _start(call, home, record, config, foreground)
-        except (RuntimeFault, VCError, OSError) as error:
+            config = _start(call, home, record, foreground)
+        except (RuntimeFault, VCError, OSError):
             end_shim(record)  # engines wait for the end of what could not be started, before they delete it
-            if isinstance(error, CommandError):
-                raise RuntimeFault(_of_command(config, error)) from error
             raise
         record.started = True
         home.write(record)
     hooks.run_all("poststart", config.hooks.poststart, state_of(record, "running"), call.log)
 
 
-def _start(call: Call, home: Home, record: Record, config: spec.Spec, foreground: bool) -> None:
+def _start(call: Call, home: Home, record: Record, foreground: bool) -> spec.Spec:
+    """Start a container, and return its configuration, which is read while the supervisor begins."""
     enter_network(f"/proc/{record.pid}/ns/net")
     with ExitStack() as stack:
         prepared = None
         if not _runs(call, record):
             cgroups.join(record.cgroup, os.getpid())  # in which supervisor and VM are then too
-            # The supervisor begins, while the rest of the configuration is worked out.
             prepared = stack.enter_context(vc_core.PodPreparation(record.pod))
-        from vc_runtime import roots, translate  # loaded here, because the supervisor begins meanwhile
+        from vc_runtime import roots, shims, translate  # loaded here, because the supervisor begins meanwhile
 
-        translated = translate.translate(config, record.container, Path(record.bundle))
+        config = spec.read(Path(record.bundle) / "config.json", spec.Spec)
+        translated = translate.translate(config, record.container, Path(record.bundle), _compiled(call))
         translated = roots.choose(translated, config, record)
         shim = stack.enter_context(closing(home.connect()))
         streams = shims.receive_streams(shim)
         stack.callback(streams.close)
-        if prepared is not None:
-            process = _start_pod(call, record, translated, streams, foreground, prepared)
-        else:
-            process = _start_container(record, translated, streams, foreground)
+        try:
+            if prepared is not None:
+                process = _start_pod(call, record, translated, streams, foreground, prepared)
+            else:
+                process = _start_container(record, translated, streams, foreground)
+        except CommandError as error:
+            raise RuntimeFault(_of_command(config, error)) from error
         shims.give(shim, process)
+    return config
+
+
+def _compiled(call: Call) -> Callable[[spec.Seccomp | None, list[str]], bytes]:
+    """Return what makes programs of seccomp profiles."""
+    from vc_runtime import programs
+
+    return partial(programs.program, call.root.path)
 
 
 def _runs(call: Call, record: Record) -> bool:
     """Return whether the VM of a container is there, which it shares; remove that of a start that was killed."""
-    try:
-        state = vc_core.status_pod(record.pod).state
-    except PodNotFoundError:
-        state = None
-    if record.sandbox and state is vc_core.State.RUNNING:
-        return True
-    with suppress(NoSuchContainer):
-        if record.sandbox and (call.root.home(record.sandbox).read().started or state is not None):
-            raise RuntimeFault(f"container {record.id} cannot start: the VM of its sandbox {record.sandbox} has ended")
-    if state is not None:
-        with suppress(PodNotFoundError):
-            vc_core.delete_pod(record.pod, force=True)
+    if record.sandbox:
+        try:
+            state = vc_core.status_pod(record.pod).state
+        except PodNotFoundError:
+            state = None
+        if state is vc_core.State.RUNNING:
+            return True
+        with suppress(NoSuchContainer):
+            if call.root.home(record.sandbox).read().started or state is not None:
+                raise RuntimeFault(
+                    f"container {record.id} cannot start: the VM of its sandbox {record.sandbox} has ended"
+                )
+    with suppress(PodNotFoundError):
+        vc_core.delete_pod(record.pod, force=True)
     return False
 
 
@@ -197,7 +212,7 @@ def _start_pod(
     call: Call,
     record: Record,
     translated: Translated,
-    streams: shims.Streams,
+    streams: Streams,
     foreground: bool,
     prepared: vc_core.PodPreparation,
 ) -> vc_core.Process:
@@ -215,9 +230,7 @@ def _start_pod(
     )
 
 
-def _start_container(
-    record: Record, translated: Translated, streams: shims.Streams, foreground: bool
-) -> vc_core.Process:
+def _start_container(record: Record, translated: Translated, streams: Streams, foreground: bool) -> vc_core.Process:
     """Start the container in a VM that runs."""
     with suppress(ContainerNotFoundError):
         vc_core.delete_container(record.pod, record.container, force=True)  # of a start that was killed
@@ -236,6 +249,8 @@ def _of_command(config: spec.Spec, error: CommandError) -> str:
 
 def run(call: Call, container_id: str, bundle: Path, pid_file: Path | None, console: str, detach: bool) -> int:
     """Create and start a container; unless ``detach``, wait for its end, delete it, and return its exit code."""
+    from vc_runtime.console import Console
+
     _handle(_stop)
     with Console() as own:
         create(call, container_id, bundle, pid_file, console, None if detach else own)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -39,6 +38,8 @@ class Log:
     def _write(self, level: str, text: str) -> None:
         if self._path is None:
             return
+        import json  # here, because few verbs have something to report
+
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self._json:
             line = json.dumps({"level": level, "msg": text, "time": time})

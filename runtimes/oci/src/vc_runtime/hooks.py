@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 
 from vc_runtime.faults import Log, RuntimeFault
@@ -14,6 +13,10 @@ _TIMEOUT = 120.0
 
 def run(point: str, hooks: Sequence[Hook], state: bytes) -> None:
     """Run hooks one by one. Raises RuntimeFault for one that fails."""
+    if not hooks:
+        return
+    import subprocess  # here, because few containers have hooks
+
     for hook in hooks:
         timeout = float(hook.timeout or _TIMEOUT)
         try:

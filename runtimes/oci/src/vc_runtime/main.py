@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import gc
-import json
 import os
 import pwd
 import signal
-import socket
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vc_core import VCError, __version__
 from vc_core.driver import host_user
@@ -28,15 +26,24 @@ from vc_runtime.records import Root
 #: Where the attendant of a shim leaves its socket.
 _ATTENDANT_FD = 3
 
+#: Columns of help.
+_WIDTH = 78
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Perform one verb; return the exit code of the command, which is also that of ``run`` and ``exec``."""
+    """Perform one verb; return the exit code of the command, which is also that of ``run`` and ``exec``.
+
+    Without ``arguments`` those of this process are taken, which ends in the place of a return.
+    """
     if arguments is None:
-        gc.disable()  # a short life, in which nearly all that is made is loaded modules
-        atexit.register(gc.freeze)  # which the interpreter, as it ends, need not search for garbage
         _open_standard_descriptors()
+        _leave(_perform(sys.argv[1:]))
+    return _perform(arguments)
+
+
+def _perform(arguments: Sequence[str]) -> int:
     _complete_environment()
-    given = _parser().parse_args(arguments)
+    given = _parser(arguments).parse_args(arguments)
     log = Log(given.log, given.log_format)
     try:
         return int(given.perform(_call(given, log), given) or 0)
@@ -47,6 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # after the verb has undone what it had begun
         return 128 + signal.SIGINT
     return 1
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process, for which an engine waits: the kernel frees its memory faster than the interpreter would."""
+    if threads := sys.modules.get("threading"):
+        for one in threads.enumerate():
+            if one is not threads.main_thread() and not one.daemon:
+                one.join()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):  # which nobody reads, or was left after an error
+            stream.flush()
+    os._exit(code)
 
 
 def _call(given: argparse.Namespace, log: Log) -> Call:
@@ -82,8 +102,17 @@ def _default_root() -> Path:
     return Path(runtime, "vc-runtime")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vc-runtime", description="Runs containers in virtual machines.")
+class _Help(argparse.HelpFormatter):
+    """Formats help for a width that needs no look at a terminal, for which argparse loads several libraries."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_WIDTH)
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of a command line: with its verb alone, or with all if that is not found."""
+    text = "Runs containers in virtual machines."
+    parser = argparse.ArgumentParser(prog="vc-runtime", description=text, formatter_class=_Help)
     version = f"vc-runtime version {__version__}\nspec: {spec.VERSION}"
     parser.add_argument("--version", action="version", version=version)
     parser.add_argument("--root", type=Path, default=_default_root(), help="directory of the containers' records")
@@ -93,40 +122,95 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
     for name in ("--criu", "--rootless"):
         parser.add_argument(name, help=argparse.SUPPRESS)
-    of = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, perform: Any, text: str, *, container: bool = True) -> argparse.ArgumentParser:
-        one = of.add_parser(name, help=text, description=text)
+    of = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog=parser.prog)
+    verbs = _verbs()
+    given = _verb(arguments)
+    for name in [given] if given in verbs else verbs:
+        perform, text, add = verbs[name]
+        one = of.add_parser(name, help=text, description=text, formatter_class=_Help)
         one.set_defaults(perform=perform)
-        if container:
-            one.add_argument("id", help="the container")
-        return one
+        add(one)
+    return parser
 
-    for name, perform, text in (
-        ("create", _create, "make a container of a bundle"),
-        ("run", _run, "make a container of a bundle, start it, and wait for its end"),
-    ):
-        one = verb(name, perform, text)
-        one.add_argument("-b", "--bundle", type=Path, default=Path())
-        one.add_argument("--pid-file", type=Path)
-        one.add_argument("--console-socket", default="")
-        one.add_argument("--preserve-fds", type=int, default=0)
-        one.add_argument("--no-pivot", action="store_true", help=argparse.SUPPRESS)
-        one.add_argument("--no-new-keyring", action="store_true", help=argparse.SUPPRESS)
-        one.add_argument("-d", "--detach", action="store_true")
-    verb("start", _start, "start a container that was created")
-    verb("state", _state, "print the state of a container")
-    one = verb("kill", _kill, "send a signal to a container")
-    one.add_argument("signal", nargs="?", default="SIGTERM")
-    one.add_argument("-a", "--all", action="store_true")
-    one = verb("delete", _delete, "delete a container")
-    one.add_argument("-f", "--force", action="store_true")
-    one = verb("exec", _exec, "run a command in a container")
-    one.add_argument("-p", "--process", type=Path)
+
+def _verb(arguments: Sequence[str]) -> str:
+    """Return the verb of a command line; "" if there is none, or an option before it that no engine gives."""
+    words = iter(arguments)
+    for word in words:
+        if word in ("--root", "--log", "--log-format", "--criu", "--rootless"):
+            next(words, "")
+        elif word not in ("--debug", "--systemd-cgroup"):
+            return word
+    return ""
+
+
+def _verbs() -> dict[str, tuple[Callable[..., int | None], str, Callable[[argparse.ArgumentParser], None]]]:
+    """Return for each verb the function that performs it, what it does, and what adds its arguments."""
+    return {
+        "create": (_create, "make a container of a bundle", _add_bundle),
+        "run": (_run, "make a container of a bundle, start it, and wait for its end", _add_bundle),
+        "start": (_start, "start a container that was created", _add_id),
+        "state": (_state, "print the state of a container", _add_id),
+        "kill": (_kill, "send a signal to a container", _add_kill),
+        "delete": (_delete, "delete a container", _add_delete),
+        "exec": (_exec, "run a command in a container", _add_exec),
+        "list": (_list, "print all containers", _add_list),
+        "ps": (_ps, "print the processes that stand for a container", _add_ps),
+        "pause": (_pause, "suspend the processes of a container", _add_id),
+        "resume": (_resume, "let the processes of a paused container go on", _add_id),
+        "update": (_update, "change the limits of a container", _add_update),
+        "events": (_events, "print what a container uses", _add_events),
+        "attend": (_attend, argparse.SUPPRESS, _add_id),
+        "checkpoint": (_refuse, "not possible", _add_rest),
+        "restore": (_refuse, "not possible", _add_rest),
+        "spec": (_spec, "write a config.json", _add_spec),
+        "features": (_features, "print what this runtime supports", _add_nothing),
+    }
+
+
+def _add_nothing(one: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _add_id(one: argparse.ArgumentParser) -> None:
+    one.add_argument("id", help="the container")
+
+
+def _add_rest(one: argparse.ArgumentParser) -> None:
+    _add_id(one)
+    one.add_argument("rest", nargs=argparse.REMAINDER)
+
+
+def _add_process(one: argparse.ArgumentParser) -> None:
+    """Add what ``create``, ``run`` and ``exec`` have for the process that they start."""
+    _add_id(one)
     one.add_argument("--pid-file", type=Path)
     one.add_argument("--console-socket", default="")
     one.add_argument("--preserve-fds", type=int, default=0)
     one.add_argument("-d", "--detach", action="store_true")
+
+
+def _add_bundle(one: argparse.ArgumentParser) -> None:
+    _add_process(one)
+    one.add_argument("-b", "--bundle", type=Path, default=Path())
+    one.add_argument("--no-pivot", action="store_true", help=argparse.SUPPRESS)
+    one.add_argument("--no-new-keyring", action="store_true", help=argparse.SUPPRESS)
+
+
+def _add_kill(one: argparse.ArgumentParser) -> None:
+    _add_id(one)
+    one.add_argument("signal", nargs="?", default="SIGTERM")
+    one.add_argument("-a", "--all", action="store_true")
+
+
+def _add_delete(one: argparse.ArgumentParser) -> None:
+    _add_id(one)
+    one.add_argument("-f", "--force", action="store_true")
+
+
+def _add_exec(one: argparse.ArgumentParser) -> None:
+    _add_process(one)
+    one.add_argument("-p", "--process", type=Path)
     one.add_argument("-t", "--tty", action="store_true")
     one.add_argument("-e", "--env", action="append", default=[])
     one.add_argument("--cwd", default="")
@@ -134,15 +218,21 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--no-new-privs", action="store_true", help=argparse.SUPPRESS)
     one.add_argument("--cgroup", help=argparse.SUPPRESS)
     one.add_argument("args", nargs=argparse.REMAINDER)
-    one = verb("list", _list, "print all containers", container=False)
+
+
+def _add_list(one: argparse.ArgumentParser) -> None:
     one.add_argument("-f", "--format", choices=["table", "json"], default="table")
     one.add_argument("-q", "--quiet", action="store_true")
-    one = verb("ps", _ps, "print the processes that stand for a container")
+
+
+def _add_ps(one: argparse.ArgumentParser) -> None:
+    _add_id(one)
     one.add_argument("-f", "--format", choices=["table", "json"], default="table")
     one.add_argument("args", nargs=argparse.REMAINDER)
-    verb("pause", _pause, "suspend the processes of a container")
-    verb("resume", _resume, "let the processes of a paused container go on")
-    one = verb("update", _update, "change the limits of a container")
+
+
+def _add_update(one: argparse.ArgumentParser) -> None:
+    _add_id(one)
     one.add_argument("-r", "--resources", default="", help="file with linux.resources; - for standard input")
     one.add_argument("--memory", type=int, help="bytes")
     one.add_argument("--pids-limit", type=int)
@@ -157,16 +247,16 @@ def _parser() -> argparse.ArgumentParser:
         "--cpuset-cpus",
     ):
         one.add_argument(name, help=argparse.SUPPRESS)  # without an effect
-    one = verb("events", _events, "print what a container uses")
+
+
+def _add_events(one: argparse.ArgumentParser) -> None:
+    _add_id(one)
     one.add_argument("--stats", action="store_true")
     one.add_argument("--interval", default="5s")
-    verb("attend", _attend, argparse.SUPPRESS)
-    verb("checkpoint", _refuse, "not possible").add_argument("rest", nargs=argparse.REMAINDER)
-    verb("restore", _refuse, "not possible").add_argument("rest", nargs=argparse.REMAINDER)
-    one = verb("spec", _spec, "write a config.json", container=False)
+
+
+def _add_spec(one: argparse.ArgumentParser) -> None:
     one.add_argument("-b", "--bundle", type=Path, default=Path())
-    verb("features", _features, "print what this runtime supports", container=False)
-    return parser
 
 
 def _create(call: Call, given: argparse.Namespace) -> None:
@@ -311,6 +401,8 @@ def _events(call: Call, given: argparse.Namespace) -> None:
 
 
 def _attend(call: Call, given: argparse.Namespace) -> None:
+    import socket
+
     from vc_runtime import attendance
 
     try:
@@ -333,6 +425,8 @@ def _spec(call: Call, given: argparse.Namespace) -> None:
     path = given.bundle / "config.json"
     if path.exists():
         raise RuntimeFault(f"{path} exists; remove it first")
+    import json
+
     path.write_text(json.dumps(documents.SPEC, indent=4) + "\n", encoding="utf-8")
 
 
@@ -343,6 +437,8 @@ def _features(call: Call, given: argparse.Namespace) -> None:
 
 
 def _print(value: Any) -> None:
+    import json  # here, because most verbs print nothing
+
     _print_line(json.dumps(value))
 
 
@@ -355,5 +451,5 @@ def _print_line(text: str) -> None:
         raise RuntimeFault(f"the standard output cannot be written: {error.strerror}") from error
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as attendants that an earlier version has started run it
     sys.exit(main())

@@ -8,17 +8,18 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from vc_core.driver import ProcessIdentity
 from vc_runtime.faults import NoSuchContainer, RuntimeFault
+
+if TYPE_CHECKING:
+    import socket
 
 #: Ids of containers, as runc takes them.
 _ID = re.compile(r"[\w+.-]{1,1024}", re.ASCII)
@@ -152,10 +153,19 @@ class Home:
 
     def remove(self) -> None:
         """Remove the directory with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            for entry in self.path.iterdir():
+                entry.unlink()
+            self.path.rmdir()
+        except OSError:  # it has gone, or others put a directory there
+            import shutil
+
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def listen(self) -> socket.socket:
         """Return the socket on which the container's shim waits for ``start``."""
+        import socket  # here and below, because it is large, and few verbs use one
+
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with self._short() as path:
             listener.bind(path)
@@ -164,6 +174,8 @@ class Home:
 
     def connect(self) -> socket.socket:
         """Return a connection to the container's shim. Raises RuntimeFault when it has ended."""
+        import socket
+
         shim = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with self._short() as path:

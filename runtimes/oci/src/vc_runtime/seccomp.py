@@ -17,6 +17,7 @@ from vc_runtime.faults import Refused, RuntimeFault
 #: of each function's result, and those of its arguments (seccomp.h).
 _LIBRARY = "libseccomp.so.2"
 _FUNCTIONS: dict[str, tuple[type, ...]] = {
+    "seccomp_version": (ctypes.POINTER(ctypes.c_uint * 3),),
     "seccomp_init": (ctypes.c_void_p, ctypes.c_uint32),
     "seccomp_release": (ctypes.c_int, ctypes.c_void_p),
     "seccomp_arch_resolve_name": (ctypes.c_uint32, ctypes.c_char_p),
@@ -97,6 +98,14 @@ def program(profile: spec.Seccomp | None, notes: list[str]) -> bytes:
         return _export(library, context)
     finally:
         library.seccomp_release(context)
+
+
+def version() -> str:
+    """Return the version of the library, such as "2.5.4", whose programs may differ; "" if it is missing."""
+    try:
+        return ".".join(map(str, _load().seccomp_version().contents))
+    except OSError:
+        return ""
 
 
 @cache

@@ -194,4 +194,4 @@ def _environment() -> dict[str, str]:
 
 def command_line(*arguments: str) -> list[str]:
     """Return the command line of this program with other arguments."""
-    return [sys.executable, "-m", "vc_runtime.main", *arguments]
+    return [sys.executable, "-m", "vc_runtime", *arguments]

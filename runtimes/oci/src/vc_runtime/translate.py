@@ -9,7 +9,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,8 +149,16 @@ def _is_privileged(spec: oci.Spec) -> bool:
     return spec.linux.resources is not None and spec.linux.resources.every_device
 
 
-def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
-    """Return a checked bundle as a configuration. ``container_id``: its id for vc_core. Raises RuntimeFault."""
+def translate(
+    spec: oci.Spec,
+    container_id: str,
+    bundle: Path,
+    compiled: Callable[[oci.Seccomp | None, list[str]], bytes] = seccomp.program,
+) -> Translated:
+    """Return a checked bundle as a configuration. Raises RuntimeFault.
+
+    ``container_id``: its id for vc_core. ``compiled``: returns the program of a seccomp profile, and adds to the notes.
+    """
     process, root = spec.process, spec.root
     assert process is not None
     assert root is not None
@@ -169,7 +177,7 @@ def translate(spec: oci.Spec, container_id: str, bundle: Path) -> Translated:
             capabilities=_names(process.capabilities.bounding if process.capabilities else None),
             rlimits=_rlimits(process.rlimits),
             no_new_privs=process.no_new_privileges,
-            seccomp=seccomp.program(spec.linux.seccomp, notes),
+            seccomp=compiled(spec.linux.seccomp, notes),
             masked_paths=_in_container(spec.linux.masked_paths),
             read_only_paths=_in_container(spec.linux.readonly_paths),
             devices=_devices(spec.linux.devices),

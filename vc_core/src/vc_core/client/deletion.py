@@ -11,12 +11,10 @@ from vc_core.client import ending
 from vc_core.client.connect import find_supervisor
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import final_reply, result
-from vc_core.config.ids import check_id
 from vc_core.driver.process import frozen
 from vc_core.engine import removal
 from vc_core.errors import (
     BusyError,
-    PodNotFoundError,
     StateError,
     StorageError,
     SupervisorLostError,
@@ -40,27 +38,10 @@ _LOCK_RETRY = 0.2
 _log = logging.getLogger(__name__)
 
 
-def delete_pod(pod_id: str, force: bool = False) -> Operation[None]:
-    """Delete a pod that does not run; with ``force`` a pod in any state, after it was stopped or killed.
-
-    Raises PodNotFoundError, StateError, StorageError, and SupervisorError for a process that cannot be killed.
-    """
-    store = Store.here()
-    found = store.exists(check_id("pod", pod_id))
-    yield InThread(store.sweep)
-    try:
-        yield from delete(store, pod_id, force)
-    except PodNotFoundError:
-        if not found or not force:
-            raise
-        # Its supervisor has deleted it, or the client of a start that was aborted for this; which may have been killed.
-        yield InThread(store.sweep)
-
-
 def delete(store: Store, pod_id: str, force: bool, still: Callable[[PodRecord], bool] | None = None) -> Operation[None]:
     """Delete a pod that exists; without ``force`` only if its record is ``still`` as the caller wants it.
 
-    Raises as :func:`delete_pod`, and PodNotFoundError for one that another has deleted.
+    Raises as ``removing.delete_pod``, and PodNotFoundError for one that another has deleted.
     """
     if force:
         yield from _delete_by_force(store, pod_id)

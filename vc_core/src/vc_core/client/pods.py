@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 from vc_core import trace
 from vc_core.client import ending
 from vc_core.client.connect import connect, find_supervisor, until_served
-from vc_core.client.deletion import delete, delete_pod
+from vc_core.client.deletion import delete
 from vc_core.client.foreground import Foreground, attend
 from vc_core.client.interpreters import InThread, Operation, Ready, of_the_caller
 from vc_core.client.link import Link, request
+from vc_core.client.removing import delete_pod
 from vc_core.client.starting import Starting
 from vc_core.config.fields import check_type
 from vc_core.config.ids import new_id

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
-from vc_core.client.deletion import delete_pod
 from vc_core.client.interpreters import InThread, Operation, Ready, run_blocking, system_errors
 from vc_core.client.pods import run_pod
+from vc_core.client.removing import delete_pod
 from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id, new_id
 from vc_core.config.pod import PodConfig

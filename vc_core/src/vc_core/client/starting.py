@@ -17,14 +17,12 @@ from vc_core.decoding import decode_json
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import ConfigError, StorageError, SupervisorError, VCError, error_from_wire
 from vc_core.host.processes import find_starting_supervisor, supervisor_arguments
-from vc_core.plugins import running_call
-from vc_core.store.records import PodRecord
-from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.ready import BUSY, GO, OK
 
 if TYPE_CHECKING:
     from vc_core.config.pod import PodConfig
+    from vc_core.store.records import PodRecord
 
 #: Variables of the caller's environment that a supervisor gets, and beginnings of such: what finds programs, packages
 #: and directories, and what is made for this project, its drivers (``VC_``) and its tests. Others may hold secrets.
@@ -94,7 +92,8 @@ class Starting:
         gives up before the supervisor is ready, or is interrupted, the supervisor is killed. Raises SupervisorError,
         and the error that keeps it from serving.
         """
-        from vc_core.supervisor import wire  # loaded after an early spawn: the supervisor begins meanwhile
+        from vc_core.store.status import vm_identity  # loaded after an early spawn: the supervisor begins meanwhile
+        from vc_core.supervisor import wire
 
         vm = None if self.waits else vm_identity(record)
         answer, enters = b"", False
@@ -203,6 +202,8 @@ def begin_early(store: Store, pod_id: str) -> Starting:
 
 def last_call(store: Store, pod_id: str, before: str) -> str:
     """Return ``before`` and the plug-in's call that the pod's supervisor is executing or ended in; "" for none."""
+    from vc_core.plugins import running_call  # for an error
+
     try:
         directory = os.open(store.roots.pod_run_dir(pod_id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

@@ -108,9 +108,12 @@ def check_timeout(timeout: float | None, zero: bool = False, name: str = "timeou
 
 def similar_name(name: str, names: Iterable[str]) -> str:
     """Return the one of ``names`` that resembles ``name`` most, "" if none does. For errors about a name."""
+    among = sorted(names)
+    if not among:
+        return ""
     import difflib  # only an error needs it
 
-    return next(iter(difflib.get_close_matches(name, sorted(names), n=1)), "")
+    return next(iter(difflib.get_close_matches(name, among, n=1)), "")
 
 
 def quoted(value: object) -> str:
