@@ -27,12 +27,12 @@ _LAUNCH = ("/dev/vc/ld.so", "--library-path", "/dev/vc", "/dev/vc/sh", "/dev/vc/
 #: Prints the pid of its shell, then runs the words in a directory and exits with their exit code. They run below that
 #: shell, so that death by any signal becomes 128 + its number; the shell's own message about it is dropped. They run in
 #: a subshell, because busybox redirects a plain command in the shell itself, which would then write that message there.
+#: The subshell prints the pid ($$ is that of the shell), so that a signal sent then finds what it is for.
 _FURTHER = """\
-echo $$
-cd -- "$1" || exit 125
+cd -- "$1" || { echo $$; exit 125; }
 shift
 exec 4>&2 2>/dev/null
-(exec 2>&4 4>&-; exec "$@")
+(echo $$; exec 2>&4 4>&-; exec "$@")
 exit $?"""
 
 #: Variables of the user in the guest, as sshd sets them.
