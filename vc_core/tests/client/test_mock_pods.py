@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,8 @@ import pytest
 import vc_core as vc
 from vc_core import aio, sync
 from vc_core.client import containers, deletion
-from vc_core.client.interpreters import InThread, Operation
-from vc_core.client.pods import create_pod
+from vc_core.client.interpreters import InThread, Operation, Step, run_blocking
+from vc_core.client.pods import create_pod, run_pod
 from vc_core.engine.engine import Engine
 from vc_core.errors import PodNotFoundError, StateError, StorageError, VCError
 from vc_core.host import quota
@@ -418,6 +419,33 @@ def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_pod(mock_config: C
         assert await aio.list_pods() == []
 
     asyncio.run(main())
+
+
+@pytest.mark.promise("T30")
+def test_a_creation_that_is_interrupted_at_any_step_leaves_no_pod(mock_config: Callable[..., vc.PodConfig]) -> None:
+    for number in itertools.count():
+        operation, answer = run_pod(mock_config(f"p{number}")), None
+        try:
+            for _ in range(number):
+                answer = perform(operation.send(answer))
+            perform(operation.send(answer))
+            step = operation.throw(KeyboardInterrupt)
+            while True:
+                step = operation.send(perform(step))
+        except StopIteration:
+            break
+        except KeyboardInterrupt:
+            assert vc.list_pods() == []
+    assert number > 1
+    assert [one.id for one in vc.list_pods()] == [f"p{number}"]
+    vc.delete_pod(f"p{number}", force=True)
+
+
+def perform(step: Step) -> Any:
+    def alone() -> Operation[Any]:
+        return (yield step)
+
+    return run_blocking(alone())
 
 
 def test_status_shows_what_an_agent_warns_of_while_the_pod_runs(

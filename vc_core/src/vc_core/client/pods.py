@@ -364,11 +364,20 @@ def create_and_start(
         yield InThread(lambda: early.spawn_early(config))
         pod_id = yield from _create(store, config, progress)
         try:
-            return pod_id, (yield from start(pod_id, supervisor))
+            result = yield from start(pod_id, supervisor)
+            yield from _close(supervisor)
         except BaseException:
             if not kept():
                 with suppress(VCError):
                     yield from delete(store, pod_id, force=True)
             raise
-    finally:
+    except BaseException:
+        yield from _close(supervisor)
+        raise
+    # No step follows: a caller that is cancelled at one would have no pod, and one would run.
+    return pod_id, result
+
+
+def _close(supervisor: Starting) -> Operation[None]:
+    if supervisor.waits:
         yield InThread(supervisor.close)
