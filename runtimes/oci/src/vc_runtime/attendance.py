@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 import vc_core
-from vc_core import PodNotFoundError, SupervisorLostError, VCError
+from vc_core import PodNotFoundError, StateError, SupervisorLostError, VCError
 from vc_runtime import shims
 from vc_runtime.calls import LOST, Call
 from vc_runtime.deletion import is_forgotten, remove
@@ -70,8 +70,23 @@ class _Attachment:
         pod, container = self._record.pod, self._record.container
         for work in (self._pass_input, self._pass_signals):
             threading.Thread(target=work, daemon=True).start()
-        while vc_core.status_container(pod, container).state in _ALIVE:
-            with suppress(SupervisorLostError), vc_core.attach_container(pod, container, ends_input=True) as process:
+        while self._is_alive():
+            try:
+                self._attach(pod, container)
+            except SupervisorLostError:
+                continue
+            except StateError:
+                if self._is_alive():
+                    raise
+        return vc_core.wait_container(pod, container)
+
+    def _is_alive(self) -> bool:
+        return vc_core.status_container(self._record.pod, self._record.container).state in _ALIVE
+
+    def _attach(self, pod: str, container: str) -> None:
+        """Pass on what goes in and out of a container until it ends. Raises StateError if it has, and VCError."""
+        try:
+            with vc_core.attach_container(pod, container, ends_input=True) as process:
                 if (size := self._streams.terminal) is not None:
                     process.resize(*size)
                 self._use(process)
@@ -79,8 +94,8 @@ class _Attachment:
                 process.wait()
                 for one in copying:
                     one.join()
+        finally:
             self._use(None)
-        return vc_core.wait_container(pod, container)
 
     def _use(self, process: vc_core.Process | None) -> None:
         with self._changed:
