@@ -53,5 +53,5 @@ def _found(cluster: Cluster) -> Iterator[str]:
 
 
 def _is_of_a_pod(path: Path) -> bool:
-    """Return whether an entry is of a pod, and not a lock or the like of all."""
-    return not path.name.startswith((".", "last_reserved", "lock"))
+    """Return whether an entry is of a pod, and not of all: a lock, or the compiled seccomp profiles."""
+    return not path.name.startswith((".", "last_reserved", "lock", ":seccomp"))
