@@ -64,10 +64,22 @@ def test_callers_see_what_is_printed_from_now_on_and_give_input(repeating: vc.Co
         assert (second.stdout.read(), second.wait()) == (b"", 137)
 
     async def main() -> None:
-        with pytest.raises(vc.StateError, match="attaching to it needs it running"):
+        with pytest.raises(vc.StateError, match="attaching to it needs it running or paused"):
             await aio.attach_container(repeating.pod_id, repeating.id)
 
     asyncio.run(main())
+
+
+def test_output_after_a_pause_reaches_who_attached_before_it_or_during_it(repeating: vc.Container) -> None:
+    with repeating.attach() as before:
+        repeating.pause()
+        with repeating.attach() as during:
+            repeating.resume()
+            assert during.stdin
+            during.stdin.write(b"one\n")
+            for one in (before, during):
+                assert one.stdout
+                assert one.stdout.readline() == b"got one\n"
 
 
 def test_the_command_attaches_and_exits_as_the_container_does(repeating: vc.Container) -> None:

@@ -73,7 +73,7 @@ class Action(Enum):
     UPDATE_CONTAINER = Precondition("changing the limits of {}", None, frozenset(State))
     DELETE_CONTAINER = Precondition("deleting {} without force", _NOT_PAUSED, STOPPED_STATES)
     ENTER_CONTAINER = Precondition("entering {}", _RUNNING, _RUNNING)
-    ATTACH_CONTAINER = Precondition("attaching to {}", _RUNNING, _RUNNING)
+    ATTACH_CONTAINER = Precondition("attaching to {}", _RUNNING, LIVE_STATES)
     COPY_POD = Precondition("copying files of {}", _RUNNING)
     COPY_CONTAINER = Precondition("copying files of {}", _RUNNING, _RUNNING)
     RESIZE_CONTAINER = Precondition("resizing the terminal of {}", _RUNNING, LIVE_STATES)

@@ -20,7 +20,7 @@ from vc_core.client.link import Link
 from vc_core.client.processes import Reader, Running, Writer
 from vc_core.client.stdio import Stdin, Stdio
 from vc_core.errors import VCError
-from vc_core.states import Action, State
+from vc_core.states import LIVE_STATES, Action
 from vc_core.store import files
 from vc_core.store.container_log import LogReader
 from vc_core.store.records import PodRecord
@@ -239,7 +239,7 @@ class _Output:
             return True
         container = find_container(effective_record(self._store.read(self._record.id)), self._container_id)
         began = find_container(self._record, self._container_id).started_at
-        return container.state is not State.RUNNING or container.started_at != began
+        return container.state not in LIVE_STATES or container.started_at != began
 
     def _await_change(self) -> None:
         poll = select.poll()
