@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -109,3 +110,19 @@ def test_a_pod_that_is_refused_leaves_no_supervisor(store: Store, tmp_path: Path
     with pytest.raises(vc.ConfigError, match="missing"):
         vc.run_pod(replace(CONFIG, containers=[container]))
     assert store.ids() == []
+
+
+def test_a_supervisor_that_is_not_needed_is_gone_whatever_it_was_executing(store: Store) -> None:
+    for number in range(60):
+        starting = Starting(store, f"unused{number}")
+        starting.spawn()
+        threading.Event().wait(number % 12 / 1000)  # in which it becomes one program after the other
+        starting.close()
+        assert [one for one in Path("/proc").glob("[0-9]*/cmdline") if is_of(starting.pod_id, one)] == []
+
+
+def is_of(pod_id: str, arguments: Path) -> bool:
+    try:
+        return pod_id.encode() in arguments.read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +41,9 @@ _NEEDLESS = (9, 16, 17, 20, 22, 25, 28, 30, 32, 33, 34, 35, 36, 37, 38, 39)
 
 #: Seconds for a supervisor that is killed to end.
 _KILL_TIMEOUT = 10.0
+
+#: Milliseconds after which a supervisor that was not found, and has not ended, is searched for again.
+_SEARCH_INTERVAL = 20
 
 
 class Starting:
@@ -132,11 +137,20 @@ class Starting:
         """Kill it if it does not serve yet. Idempotent."""
         if self._ends is None:
             return
+        (words, ready, errors), self._ends = self._ends, None
+        os.close(words)  # at whose end it leaves as well, once it has loaded its modules
+        ended, deadline = select.poll(), time.monotonic() + _KILL_TIMEOUT
+        ended.register(ready, 0)  # reports that the other end of the pipe is closed
         try:
-            for supervisor in find_starting_supervisor(self.pod_id, self._ends[1]):
-                supervisor.kill(_KILL_TIMEOUT)
+            while True:
+                for supervisor in find_starting_supervisor(self.pod_id, ready):
+                    supervisor.kill(_KILL_TIMEOUT)
+                # In the midst of execve(2) a process has no arguments, and is not found.
+                if ended.poll(_SEARCH_INTERVAL) or time.monotonic() > deadline:
+                    return
         finally:
-            self._close_ends()
+            os.close(ready)
+            os.close(errors)
 
     def _close_ends(self) -> None:
         ends, self._ends = self._ends, None
