@@ -25,7 +25,7 @@
 /* Of linux/random.h, which musl-gcc does not find. */
 enum { ADD_ENTROPY = 0x40085203, RESEED = 0x5207 };
 
-enum { ENTROPY_SIZE = 64, FILES = 2, FILES_MAX = 16384, NANOSECONDS = 1000000000, REASON_SIZE = 256, PAUSE = 5 /* ms */ };
+enum { ENTROPY_SIZE = 64, FILES = 2, FILES_MAX = 16384, NANOSECONDS = 1000000000, REASON_SIZE = 256, PAUSE = 5 /* ms */, TRIES = 50 };
 
 struct header {
 	uint64_t time; /* nanoseconds since the epoch */
@@ -110,12 +110,17 @@ static bool receive(int port, int events, struct message *message)
 	return true;
 }
 
+/* Send a line. The kernel may have passed on a message before its worker noted that a host is there; until then it refuses
+ * what is written. It does so as well when that host has gone, so this gives up soon. */
 static bool answer(int port, const char *text)
 {
 	char line[REASON_SIZE + 1];
 	int length = snprintf(line, sizeof line, "%s\n", text);
+	ssize_t count;
 
-	return write(port, line, (size_t)length) == length;
+	for (int tries = TRIES; (count = write(port, line, (size_t)length)) < 0 && errno == EAGAIN && tries; tries--)
+		poll(NULL, 0, PAUSE);
+	return count == length;
 }
 
 static bool reseed(const uint8_t *bytes)
