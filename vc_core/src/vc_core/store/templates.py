@@ -227,7 +227,9 @@ class Templates:
     def _evict(self, newest: str, size_max: int) -> None:
         """Remove what was not used for the longest time until all together have at most ``size_max`` bytes."""
         found = [one for one in self.list() if one.kind != newest]
-        total = sum(map(_room, self._directory().rglob("*")))
+        # Unlike Path.rglob, os.walk leaves out a directory that another process removes meanwhile.
+        walk = os.walk(self._directory())
+        total = sum(_room(Path(top, name)) for top, directories, names in walk for name in (*directories, *names))
         for one in found:
             if total <= size_max:
                 break
