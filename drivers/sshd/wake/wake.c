@@ -25,7 +25,9 @@
 /* Of linux/random.h, which musl-gcc does not find. */
 enum { ADD_ENTROPY = 0x40085203, RESEED = 0x5207 };
 
-enum { ENTROPY_SIZE = 64, FILES = 2, FILES_MAX = 16384, NANOSECONDS = 1000000000, REASON_SIZE = 256, PAUSE = 5 /* ms */, TRIES = 50 };
+enum { ENTROPY_SIZE = 64, FILES = 2, FILES_MAX = 16384, NANOSECONDS = 1000000000, REASON_SIZE = 256, PAUSE = 5 /* ms */ };
+
+enum { TRIES = 50 }; /* of an answer */
 
 struct header {
 	uint64_t time; /* nanoseconds since the epoch */
