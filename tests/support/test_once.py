@@ -33,6 +33,7 @@ def test_a_worker_that_waited_while_another_made_it_does_not_make_it_again(
 def test_what_is_there_no_more_is_made_again(tmp_path_factory: pytest.TempPathFactory) -> None:
     name = tmp_path_factory.mktemp("again").name
     made: list[Path] = []
-    for there in (False, True, False):
-        make_once(tmp_path_factory, name, made.append, lambda top, there=there: there)  # type: ignore[misc]  # mypy cannot infer it
+    there = iter([True, False])
+    for _ in range(3):
+        make_once(tmp_path_factory, name, made.append, lambda top: next(there))
     assert len(made) == 2

@@ -64,7 +64,7 @@ def _leave(code: int) -> NoReturn:
                 one.join()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, AttributeError):  # which nobody reads, or was left after an error
+        with suppress(OSError, AttributeError):  # its reader has gone, or no stream is open
             stream.flush()
     os._exit(code)
 
@@ -134,7 +134,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _verb(arguments: Sequence[str]) -> str:
-    """Return the verb of a command line; "" if there is none, or an option before it that no engine gives."""
+    """Return the verb of a command line, or the option before it that no engine gives; "" if it ends before a verb."""
     words = iter(arguments)
     for word in words:
         if word in ("--root", "--log", "--log-format", "--criu", "--rootless"):
