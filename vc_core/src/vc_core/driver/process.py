@@ -18,6 +18,9 @@ from vc_core.frozen import frozen as frozen_class
 #: The highest pid that Linux gives a process (PID_MAX_LIMIT in linux/threads.h); pid 1 is the host's init.
 _PID_MAX = 1 << 22
 
+#: More bytes than ``/proc/PID/stat`` has, which one read(2) returns whole: 52 numbers and a name of 64 bytes.
+_STAT_MAX = 4096
+
 
 @cache
 def boot_id() -> str:
@@ -28,7 +31,11 @@ def boot_id() -> str:
 def stat_fields(pid: int) -> list[str] | None:
     """Return the fields of ``/proc/PID/stat`` from the third (state) on, or None if there is no process ``pid``."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = os.read(fd, _STAT_MAX)
+        finally:
+            os.close(fd)
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field is the command's name in brackets: any bytes, spaces and brackets among them. The rest is ASCII.
