@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,11 +39,10 @@ def parse(text: str) -> Version:
 
 
 def distributions(root: Path) -> list[Path]:
-    """Return the folder of every distribution."""
-    drivers = [
-        path.parent for pattern in ("drivers", "plugins-example") for path in root.glob(f"{pattern}/*/pyproject.toml")
-    ]
-    return [root / "virtcontainers", root / "vc_core", *sorted(drivers)]
+    """Return the folder of every distribution: the members of the workspace."""
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    members = settings["tool"]["uv"]["workspace"]["members"]
+    return [path.parent for member in members for path in sorted(root.glob(f"{member}/pyproject.toml"))]
 
 
 def current_version(root: Path) -> str:

@@ -21,7 +21,7 @@ RELEASE = load(ROOT / "tools/release.py")
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the files that a release changes."""
-    paths = [RELEASE.SOURCE, Path("docs/reference/compatibility.md")]
+    paths = [RELEASE.SOURCE, Path("pyproject.toml"), Path("docs/reference/compatibility.md")]
     paths += [folder.relative_to(ROOT) / "pyproject.toml" for folder in RELEASE.distributions(ROOT)]
     for path in paths:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +57,11 @@ def test_a_release_writes_its_version_to_every_distribution_and_every_range_betw
         extras = [one for extra in project.get("optional-dependencies", {}).values() for one in extra]
         for requirement in project["dependencies"] + extras:
             assert not requirement.startswith("vc-") or requirement.endswith(">=3.14,<3.15"), requirement
+
+
+def test_a_release_has_every_folder_with_a_project() -> None:
+    folders = [path.parent for pattern in ("*", "*/*") for path in ROOT.glob(f"{pattern}/pyproject.toml")]
+    assert sorted(RELEASE.distributions(ROOT)) == sorted(folders)
 
 
 def test_a_release_leaves_requirements_of_other_projects_alone(tree: Path) -> None:
