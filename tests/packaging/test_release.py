@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 
 from scripts import load
 
@@ -62,6 +63,16 @@ def test_a_release_writes_its_version_to_every_distribution_and_every_range_betw
 def test_a_release_has_every_folder_with_a_project() -> None:
     folders = [path.parent for pattern in ("*", "*/*") for path in ROOT.glob(f"{pattern}/pyproject.toml")]
     assert sorted(RELEASE.distributions(ROOT)) == sorted(folders)
+
+
+def test_an_sdist_holds_nothing_that_git_ignores_such_as_compiled_programs() -> None:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+    sources = {str(ROOT / name) for name in listed.split("\0")}
+    for folder in RELEASE.distributions(ROOT):
+        files = {file.path for file in SdistBuilder(str(folder)).recurse_included_files()}
+        assert files
+        assert files <= sources, sorted(files - sources)
 
 
 def test_a_release_leaves_requirements_of_other_projects_alone(tree: Path) -> None:
