@@ -206,7 +206,9 @@ def test_a_command_of_docker_is_refused_with_that_of_virtc(words: str, meant: st
 def test_a_command_that_does_not_exist_is_refused_with_a_similar_one(words: list[str]) -> None:
     done = virtc(*words)
     assert done.returncode == 2
-    assert f"No such command '{words[-1]}'. Did you mean '{words[-1][:-1]}" in done.stderr
+    assert f"No such command '{words[-1]}'." in done.stderr
+    if hasattr(click.exceptions, "NoSuchCommand"):  # older ones than click 8.4 propose no command
+        assert f"Did you mean '{words[-1][:-1]}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

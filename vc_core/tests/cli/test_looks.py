@@ -189,12 +189,16 @@ def test_the_help_of_commands_with_many_options_has_groups(words: tuple[str, ...
 
 # What was meant
 
+_PROPOSES = pytest.mark.skipif(
+    not hasattr(click.exceptions, "NoSuchCommand"), reason="only click 8.4 and newer ones propose commands"
+)
+
 
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
-        (("pod", "lst"), "list"),
-        (("pods", "list"), "pod"),
+        pytest.param(("pod", "lst"), "list", marks=_PROPOSES),
+        pytest.param(("pods", "list"), "pod", marks=_PROPOSES),
         (("pod", "list", "--jsn"), "--json"),
         (("pod", "status", "a-pod-with-long-name"), "a-pod-with-a-long-name"),
         (("drivers", "qmu"), "qemu"),
@@ -204,4 +208,4 @@ def test_the_help_of_commands_with_many_options_has_groups(words: tuple[str, ...
 def test_what_is_misspelt_is_answered_with_what_was_meant(arguments: tuple[str, ...], meant: str, pod: vc.Pod) -> None:
     done = virtc(*arguments)
     assert done.returncode in (1, 2)
-    assert re.search(rf"[Dd]id you mean '{meant}'\?|\(Possible options: .*{meant}", done.stderr), done.stderr
+    assert re.search(rf"[Dd]id you mean '?{meant}'?\?|\(Possible options: .*{meant}", done.stderr), done.stderr
