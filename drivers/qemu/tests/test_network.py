@@ -282,14 +282,26 @@ def test_a_port_that_another_process_takes_meanwhile_is_reported_with_qemus_mess
         failing(hypervisor, f"did not start: QEMU exited with status 1: .*'tcp:127.0.0.1:{port}-:80'")
 
 
-def test_a_network_device_that_cannot_be_used_is_refused_by_name(make: Make) -> None:
-    for name, text in (
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
         ("vcnone", "device 'vcnone' does not exist; make it"),
-        ("lo", "device 'lo' is not a tap device"),
-    ):
-        hypervisor = make()
-        hypervisor.add_device(tap(name))
-        failing(hypervisor, text)
+        pytest.param("lo", "device 'lo' is not a tap device", marks=pytest.mark.needs("/dev/net/tun")),
+    ],
+)
+def test_a_network_device_that_cannot_be_used_is_refused_by_name(make: Make, name: str, text: str) -> None:
+    hypervisor = make()
+    hypervisor.add_device(tap(name))
+    failing(hypervisor, text)
+
+
+def test_the_file_without_which_no_network_device_can_be_used_is_named(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hostnet, "_TUN", tmp_path / "tun")
+    hypervisor = make()
+    hypervisor.add_device(tap("lo"))
+    failing(hypervisor, f"device 'lo' cannot be opened: {tmp_path}/tun: No such file or directory")
 
 
 @pytest.mark.root

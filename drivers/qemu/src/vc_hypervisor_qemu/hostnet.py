@@ -51,7 +51,7 @@ def open_tap(name: str) -> int:
             raise VMStartError(
                 f"network device {name!r} is not a tap device with a single queue; make one for the pod"
             ) from error
-        why = "another process uses it" if error.errno == errno.EBUSY else error.strerror
+        why = "another process uses it" if error.errno == errno.EBUSY else _reason(error)
         raise VMStartError(f"network device {name!r} cannot be opened: {why}") from error
 
 
@@ -72,7 +72,12 @@ def _make_tap() -> int:
     try:
         return _attach("template")
     except OSError as error:
-        raise VMStartError(f"a tap device for the VM of a template cannot be made: {error.strerror}") from error
+        raise VMStartError(f"a tap device for the VM of a template cannot be made: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    """Return why a device could not be attached to, with the file that could not be opened."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def _attach(name: str) -> int:
