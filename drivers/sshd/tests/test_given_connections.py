@@ -125,6 +125,25 @@ def test_a_server_that_does_not_come_back_is_reported_as_lost(
     play(work)
 
 
+def test_calls_that_are_cancelled_leave_no_session_open(make_agent: MakeAgent) -> None:
+    async def work() -> None:
+        async with started(make_agent()) as agent:
+            for _ in range(101):  # the daemon has 100 sessions at most
+                call = asyncio.create_task(agent.signal_container("c9", signal.SIGCONT, TIMEOUT))
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+            while True:  # until those that were on their way are closed
+                try:
+                    assert (await outcome(agent, "", sh("echo one")))[1] == b"one\n"
+                    break
+                except AgentConnectError:
+                    continue
+
+    play(work)
+
+
 def test_a_start_that_is_cancelled_leaves_no_container(make_agent: MakeAgent, root_fs: Path) -> None:
     async def work() -> None:
         async with started(make_agent()) as agent:

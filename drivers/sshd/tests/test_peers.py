@@ -20,7 +20,7 @@ from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.keys import ManagedKeys
 from vc_agent_sshd.session import _Pieces
 from vc_agent_sshd.waking import CHANNEL
-from vc_core.driver import Cmd, GuestPort, PodContext, SharedDirectory, read_options
+from vc_core.driver import Cmd, GuestContainer, GuestPort, PodContext, SharedDirectory, read_options
 from vc_core.errors import AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, ConfigError
 from vc_core.testing.process_io import RecordedIO
 from vc_core.testing.slowness import scaled
@@ -294,8 +294,6 @@ def test_few_bytes_a_packet_of_output_that_is_not_read_cost_no_more_memory_than_
 
 @pytest.mark.parametrize("line", [b"ok 1 2\n", b"ok -5 2\n", b"ok x\n", b"ok 99999999999 1\n"])
 def test_a_container_s_process_that_cannot_be_one_is_refused(pod: PodContext, tmp_path: Path, line: bytes) -> None:
-    from vc_core.driver import GuestContainer
-
     async def work() -> None:
         async def answer(process: asyncssh.SSHServerProcess[bytes]) -> None:
             process.stdout.write(line)
@@ -325,6 +323,108 @@ def test_a_server_that_does_not_answer_a_command_lets_the_timeout_pass(pod: PodC
                 await agent.exec("", Cmd(args=["x"]), RecordedIO(None), 0.3)
             with pytest.raises(AgentTimeoutError, match=r"within 0\.3 s"):
                 await agent.remove_container("c1", 0.3)
+            await agent.aclose()
+
+    play(work)
+
+
+class Endings:
+    """A handler that answers a command with some output, and notes when the session of each ends."""
+
+    def __init__(self, output: bytes) -> None:
+        self._output = output
+        self.ended = asyncio.Event()
+
+    async def __call__(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        process.stdout.write(self._output)
+        await process.wait_closed()
+        self.ended.set()
+
+
+def test_the_session_of_a_command_that_does_not_begin_with_a_line_is_closed(pod: PodContext, tmp_path: Path) -> None:
+    async def work() -> None:
+        sessions = Endings(b"x" * 8192)
+        peer = Peer(tmp_path, sessions)
+        async with peer.listening():
+            agent = agent_for(pod, peer)
+            await agent.connect(no_channel, TIMEOUT)
+            with pytest.raises(AgentProtocolError, match="does not begin with a line"):
+                await agent.exec("", Cmd(args=["x"]), RecordedIO(None), TIMEOUT)
+            await sessions.ended.wait()
+            await agent.aclose()
+
+    play(work)
+
+
+def test_the_session_of_a_command_that_never_begins_is_closed(
+    pod: PodContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc_agent_sshd.calls.UNATTENDED_TIMEOUT", 0.1)
+
+    async def work() -> None:
+        sessions = Endings(b"")
+        peer = Peer(tmp_path, sessions)
+        async with peer.listening():
+            agent = agent_for(pod, peer)
+            await agent.connect(no_channel, TIMEOUT)
+            with pytest.raises(AgentTimeoutError):
+                await agent.exec("", Cmd(args=["x"]), RecordedIO(None), 0.3)
+            await sessions.ended.wait()
+            await agent.aclose()
+
+    play(work)
+
+
+class CountedIO(RecordedIO):
+    """Counts how many writes of output there are at once."""
+
+    def __init__(self) -> None:
+        super().__init__(None, stalled=True)
+        self.begun = asyncio.Event()
+        self.now = self.most = 0
+
+    async def write_stdout(self, data: bytes) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.begun.set()
+        await super().write_stdout(data)
+        self.now -= 1
+
+
+def test_the_output_of_a_lost_connection_is_written_before_that_of_the_next_one(
+    pod: PodContext, tmp_path: Path
+) -> None:
+    async def work() -> None:
+        io, attached = CountedIO(), asyncio.Event()
+        received: list[bytes] = []
+
+        async def guest(process: asyncssh.SSHServerProcess[bytes]) -> None:
+            line = process.command or ""
+            if " run " in line:
+                process.stdout.write(b"ok 100 2\nfirst ")
+                await io.begun.wait()
+                process.channel.get_connection().abort()
+            elif " attach " in line:
+                spec = '{"confinement": {"rlimits": [], "capabilities": []}, "envs": []}'
+                process.stdout.write(f"ok 100 2 {spec}\nsecond".encode())
+                attached.set()
+                received.append(await process.stdin.readexactly(5))
+                process.exit(3)
+            else:
+                process.exit(0)
+
+        peer = Peer(tmp_path, guest)
+        async with peer.listening():
+            agent = agent_for(pod, peer)
+            await agent.connect(no_channel, TIMEOUT)
+            container = GuestContainer("c1", "/srv", Cmd(args=["x"]))
+            process = await agent.start_container(container, io, TIMEOUT)
+            await attached.wait()
+            io.give(b"input")
+            await agent.signal_container("c1", 1, TIMEOUT)  # its answer comes after what was sent before
+            io.flowing.set()
+            assert await agent.wait(process) == 3
+            assert (bytes(io.stdout), io.most, received) == (b"first second", 1, [b"input"])
             await agent.aclose()
 
     play(work)

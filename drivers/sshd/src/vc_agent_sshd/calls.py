@@ -76,7 +76,7 @@ class Calls:
         ssh = await self.connected().open(timeout)
         try:
             async with asyncio.timeout(timeout - (time.monotonic() - began)):
-                session = await _session(ssh, what, line)
+                session = await self._open_session(ssh, what, line, None)
                 output, error_output = await asyncio.gather(session.output(), session.error_output())
                 code = await session.wait()
         except TimeoutError as error:
@@ -117,8 +117,28 @@ class Calls:
         self, what: str, line: str, timeout: float, terminal: TerminalSize | None
     ) -> tuple[Session, str]:
         ssh = await self.connected().open(timeout)
-        session = await _session(ssh, what, line, terminal)
-        return session, await session.first_line()
+        session = await self._open_session(ssh, what, line, terminal)
+        try:
+            return session, await session.first_line()
+        except BaseException:
+            session.close()
+            raise
+
+    async def _open_session(
+        self, ssh: asyncssh.SSHClientConnection, what: str, line: str, terminal: TerminalSize | None
+    ) -> Session:
+        """Run a line in a new session. One that this call no longer waits for is closed once it is open.
+
+        asyncssh keeps the channel of a cancelled call open, and daemons limit the number of channels.
+        """
+        from vc_agent_sshd.session import Session  # imports asyncssh, see agent.py
+
+        opening = self.spawn(Session.start(ssh, what, line, terminal))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
 
     async def _abandon(
         self, starting: asyncio.Task[tuple[Session, str]], undo: Callable[[str], Awaitable[object]] | None
@@ -132,12 +152,9 @@ class Calls:
                     await undo(first)
 
 
-async def _session(
-    ssh: asyncssh.SSHClientConnection, what: str, line: str, terminal: TerminalSize | None = None
-) -> Session:
-    from vc_agent_sshd.session import Session  # imports asyncssh, see agent.py
-
-    return await Session.start(ssh, what, line, terminal)
+def _close(opening: asyncio.Task[Session]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def failure(text: str) -> tuple[int | None, str]:

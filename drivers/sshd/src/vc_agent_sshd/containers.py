@@ -123,14 +123,18 @@ class Containers:
 
         session, first = await self._calls.begin(what, line, timeout, undo, container.terminal)
         words = first.split(" ")
-        if words[0] != "ok":
-            code, reason = failure(first or await session.error_output())
-            await session.wait()  # it removes what it has made, which would be in the way of the next attempt
-            if code is None:
-                raise AgentError(f"cannot start {what}: {reason or 'the guest gives no reason'}")
-            raise CommandError(f"cannot run {container.cmd.args[0][:200]!r} in {what}: {reason}", exit_code=code)
-        end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._watch(container.id, io, session, words, spec, end, has_input)
+        try:
+            if words[0] != "ok":
+                code, reason = failure(first or await session.error_output())
+                await session.wait()  # it removes what it has made, which would be in the way of the next attempt
+                if code is None:
+                    raise AgentError(f"cannot start {what}: {reason or 'the guest gives no reason'}")
+                raise CommandError(f"cannot run {container.cmd.args[0][:200]!r} in {what}: {reason}", exit_code=code)
+            end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self._watch(container.id, io, session, words, spec, end, has_input)
+        except BaseException:
+            session.close()
+            raise
         return GuestProcessId(container.id, FIRST)
 
     async def _source(self, tag: str, path: str, timeout: float) -> str:
@@ -162,16 +166,15 @@ class Containers:
         ``words`` are the guest's report, "ok PID ...". ``keeps_input``: the guest keeps the container's input open
         over all connections, until a call ends it. Raises AgentProtocolError for a pid that cannot be one.
         """
-        try:
-            pid = _pid(words)
-        except AgentProtocolError:
-            session.close()
-            raise
+        pid = _pid(words)
+        before = self._containers.get(container_id)
 
         async def end_input() -> None:
             await self._calls.run_script(UNATTENDED_TIMEOUT, "end_input", container_id)
 
         async def watch() -> None:
+            if before is not None:  # a write that waits for its reader must not be overtaken
+                await asyncio.wait({before.watch})
             try:
                 code = await session.carry(io, end_input if keeps_input else None)
             except AgentConnectError:
@@ -190,11 +193,14 @@ class Containers:
         line = self._calls.script_line("attach", container_id)
         session, first = await self._calls.begin(f"container {container_id!r}", line, UNATTENDED_TIMEOUT, None)
         words = first.split(" ", 3)
-        if words[0] != "ok" or len(words) != 4:
+        try:
+            if words[0] != "ok" or len(words) != 4:
+                raise AgentError(f"the guest has no container {container_id!r}")
+            end = end or asyncio.get_running_loop().create_future()
+            self._watch(container_id, io, session, words, Spec.from_line(words[3]), end, keeps_input=True)
+        except AgentError:
             session.close()
-            raise AgentError(f"the guest has no container {container_id!r}")
-        end = end or asyncio.get_running_loop().create_future()
-        self._watch(container_id, io, session, words, Spec.from_line(words[3]), end, keeps_input=True)
+            raise
 
     async def attach_all(self) -> None:
         """Attach to all containers that run, over a new connection. Raises AgentError."""

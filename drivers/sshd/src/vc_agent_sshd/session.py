@@ -156,14 +156,19 @@ class Session:
     async def carry(self, io: ProcessIO, end_input: Callable[[], Awaitable[None]] | None = None) -> int:
         """Move the streams until the command has ended and its output was written; return its exit code.
 
-        ``end_input`` is called when the input is at its end. Raises AgentConnectError when the connection is lost.
+        ``end_input`` is called when the input is at its end. Raises AgentConnectError when the connection is lost and
+        what it brought is written.
         """
-        feeding = asyncio.create_task(self._feed(io, end_input))
+        process = self._process
+        feeding = asyncio.create_task(self._feed_until_end(io, end_input))
         try:
-            process = self._process
-            await asyncio.gather(
-                self._drain(process.stdout, io.write_stdout), self._drain(process.stderr, io.write_stderr)
+            drained = await asyncio.gather(
+                self._drain(process.stdout, io.write_stdout),
+                self._drain(process.stderr, io.write_stderr),
+                return_exceptions=True,
             )
+            for error in filter(None, drained):
+                raise error
             await process.ended.wait()
         finally:
             feeding.cancel()
@@ -195,6 +200,15 @@ class Session:
     def close(self) -> None:
         """Close the session; the command runs on."""
         self._process.close()
+
+    async def _feed_until_end(self, io: ProcessIO, end_input: Callable[[], Awaitable[None]] | None) -> None:
+        """Take no input for a command that has ended: if only its connection was lost, the next one takes that."""
+        feeding = asyncio.create_task(self._feed(io, end_input))
+        try:
+            await self._process.ended.wait()
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
 
     async def _feed(self, io: ProcessIO, end_input: Callable[[], Awaitable[None]] | None) -> None:
         stdin = self._process.stdin
