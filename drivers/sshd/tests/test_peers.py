@@ -17,7 +17,8 @@ from waiting_guest import WaitingGuest
 
 from vc_agent_sshd.agent import PORT_NAME, SshdAgent
 from vc_agent_sshd.config import SshdConfig
-from vc_agent_sshd.keys import ManagedKeys
+from vc_agent_sshd.connection import Connection
+from vc_agent_sshd.keys import Keys, ManagedKeys
 from vc_agent_sshd.session import _Pieces
 from vc_agent_sshd.waking import CHANNEL
 from vc_core.driver import Cmd, GuestContainer, GuestPort, PodContext, SharedDirectory, read_options
@@ -326,6 +327,32 @@ def test_a_server_that_does_not_answer_a_command_lets_the_timeout_pass(pod: PodC
             await agent.aclose()
 
     play(work)
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_an_attempt_to_connect_that_is_cancelled_leaves_no_socket_open(turns: int) -> None:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    sockets: list[socket.socket] = []
+
+    async def dial() -> dict[str, Any]:
+        sockets.extend(socket.socketpair())
+        sockets[0].setblocking(False)
+        return {"sock": sockets[0], "host": "guest"}
+
+    async def work() -> None:
+        keys = Keys(key, (key.convert_to_public(),))
+        connection = Connection("the guest", "root", dial, lambda: keys, keepalive=False)
+        opening = asyncio.create_task(connection.open(TIMEOUT))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await connection.aclose()
+
+    play(work)
+    for one in sockets[1:]:
+        one.close()
+    assert [one.fileno() for one in sockets] == [-1] * len(sockets)
 
 
 class Endings:

@@ -128,7 +128,7 @@ class Connection:
             keepalive_count_max=_KEEPALIVE[1],
         )
         try:
-            return await asyncssh.connect(**await self._dial(), config=None, options=options)
+            return await self._dialled(options)
         except asyncssh.HostKeyNotVerifiable as error:
             raise AgentConnectError(f"{self._what} has another host key than the given one: {error.reason}") from error
         except asyncssh.KeyExchangeFailed as error:
@@ -139,6 +139,15 @@ class Connection:
             ) from error
         except asyncssh.ProtocolNotSupported as error:
             raise AgentConnectError(f"{self._what} does not support SSH 2: {error.reason}") from error
+
+    async def _dialled(self, options: asyncssh.SSHClientConnectionOptions) -> asyncssh.SSHClientConnection:
+        where = await self._dial()
+        try:
+            return await asyncssh.connect(**where, config=None, options=options)
+        except BaseException:
+            if "sock" in where:  # asyncssh leaves it open if it is cancelled before it uses it
+                where["sock"].close()
+            raise
 
 
 class _Client(asyncssh.SSHClient):
