@@ -173,7 +173,7 @@ def test_an_error_names_the_file_the_line_and_the_field(tmp_path: Path, name: st
         ("h.yaml", "- a\n", "1: the file is ['a']; give a mapping"),
         ("i.yaml", "", "1: the file is empty; give a mapping"),
         ("j.yaml", f"a: {'[' * 5000}", " the file has too many lists or mappings in each other"),
-        ("k.json", '{"id": "a",\n}', "2: the file is not JSON: "),
+        ("k.json", '{"id":\n}', "2: the file is not JSON: "),
         ("l.json", '{"id": "a",\n "id": "b"}', "2: the file has the key 'id' twice in one object"),
         ("m.json", '{"id": NaN}', "1: the file is not read: NaN is not a number of JSON"),
         ("n.json", "[" * 100_000, " the file has too many lists or mappings in each other"),
