@@ -14,6 +14,7 @@ import pytest
 
 from vc_core.client.interpreters import InThread, Operation, Ready, of_the_caller, run_async, run_blocking
 from vc_core.errors import BusyError, StorageError
+from vc_core.testing.slowness import scaled
 
 Run = Callable[[Operation[Any]], Any]
 
@@ -155,3 +156,25 @@ def test_cancelling_an_async_operation_cleans_up_and_stays_cancelled(pipe: tuple
 
     asyncio.run(main())
     assert done == ["cleaned"]
+
+
+@pytest.mark.parametrize("iterations", range(6))
+def test_a_cancellation_at_the_moment_when_a_wait_ends_is_not_lost(iterations: int, pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+
+    def operation() -> Operation[None]:
+        yield Ready(read=[reader], deadline=time.monotonic() + 60)
+        yield Ready()  # for ever
+
+    async def main() -> None:
+        running = asyncio.ensure_future(run_async(operation()))
+        await asyncio.sleep(0)
+        os.write(writer, b"x")
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        running.cancel()
+        done, _ = await asyncio.wait({running}, timeout=scaled(5))
+        running.cancel()
+        assert running in done
+
+    asyncio.run(main())

@@ -178,7 +178,9 @@ async def _wait_async(step: Ready) -> set[int]:
         loop.add_writer(fd, note, fd)
     timeout = None if step.deadline is None else max(0.0, step.deadline - time.monotonic())
     try:
-        await asyncio.wait_for(first, timeout)
+        # Not wait_for: up to Python 3.11 it loses a cancellation that comes at the moment when the future is done.
+        async with asyncio.timeout(timeout):
+            await first
     except TimeoutError:
         pass
     finally:

@@ -211,7 +211,8 @@ class ClientRequest:
 
         async def close(errors: bool) -> None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), _CLIENT_EXIT_GRACE)
+                async with asyncio.timeout(_CLIENT_EXIT_GRACE):
+                    await self._left.wait()
             if not self._left.is_set():
                 with suppress(VCError):
                     await close_output(errors)
