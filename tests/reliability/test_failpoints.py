@@ -131,7 +131,7 @@ HAVE_NO_POINT = {
     "machine.exec: agent.exec": "engine.exec.started is in what it calls",
     "machine.copy: agent.copy": "engine.exec.started is in what it calls",
     "machine.end_commands: agent.signal": "a signal leaves nothing behind",
-    "machine._finish: agent.signal": "who takes over kills all commands",
+    "machine._kill: agent.signal": "who takes over kills all commands",
     "machine.pause: hypervisor.pause": "engine.pause.paused is in its caller",
     "machine.resume: hypervisor.resume": "engine.resume.resumed is in its caller",
     "engine.signal: agent.signal": "a signal leaves nothing behind",

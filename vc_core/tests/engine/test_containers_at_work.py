@@ -305,6 +305,29 @@ def test_a_failed_start_takes_the_disk_back_that_it_plugged(store: Store, tmp_pa
     asyncio.run(run())
 
 
+def test_a_container_whose_start_is_cancelled_when_the_guest_has_started_it_is_killed(
+    store: Store, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        pod, asked = Pod(store, tmp_path), asyncio.Event()
+
+        async def start_container(container: Any, io: Any, timeout: float) -> GuestProcessId:
+            asked.set()
+            await asyncio.sleep(0)  # the answer is under way
+            return GuestProcessId(container.id, "first")
+
+        pod.agent.start_container = start_container  # type: ignore[method-assign]
+        start = asyncio.create_task(pod.start())
+        await asked.wait()
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert pod.agent.end.done()  # it was killed
+        assert pod.agent.removed == ["c1"]
+
+    asyncio.run(run())
+
+
 def test_a_start_that_is_cancelled_takes_the_disk_back_that_it_plugged(store: Store, tmp_path: Path) -> None:
     async def run() -> None:
         pod = Pod(store, tmp_path)

@@ -153,6 +153,52 @@ def test_a_command_whose_caller_is_cancelled_is_killed() -> None:
     run(work())
 
 
+def test_a_command_whose_caller_is_cancelled_when_the_guest_has_started_it_is_killed() -> None:
+    async def work() -> None:
+        made, asked = Made(), asyncio.Event()
+
+        async def exec_(container_id: str, *_: object) -> GuestProcessId:
+            asked.set()
+            await asyncio.sleep(0)  # the answer is under way
+            return GuestProcessId(container_id, "1")
+
+        made.agent.exec = exec_  # type: ignore[method-assign]
+        running = asyncio.create_task(made.machine.exec("c1", vc.Cmd(["sleep"]), None, None, None))  # type: ignore[arg-type]
+        await asked.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert made.agent.asked == ["signal 9"]
+        made.watch.cancel()
+
+    run(work())
+
+
+def test_a_start_of_a_command_that_the_guest_does_not_answer_is_cancelled_with_its_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vc_core.engine.machine._START_GRACE", 0.0)
+
+    async def work() -> None:
+        made, asked = Made(), asyncio.Event()
+
+        async def exec_(container_id: str, *_: object) -> GuestProcessId:
+            asked.set()
+            await made.never()
+            raise AssertionError
+
+        made.agent.exec = exec_  # type: ignore[method-assign]
+        running = asyncio.create_task(made.machine.exec("c1", vc.Cmd(["sleep"]), None, None, None))  # type: ignore[arg-type]
+        await asked.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert made.agent.asked == []
+        made.watch.cancel()
+
+    run(work())
+
+
 @pytest.mark.parametrize(
     ("supervised", "ask_guest", "asked"), [(True, True, ["stop"]), (True, False, []), (False, False, ["stop"])]
 )

@@ -41,6 +41,9 @@ AGENT_TIMEOUT = 10.0
 #: Seconds that the VM's process may take to end after its channels broke.
 _VM_EXIT_GRACE = 0.5
 
+#: Seconds for the guest to answer a start whose caller was cancelled, before the agent is cancelled as well.
+_START_GRACE = 2.0
+
 #: Least time in seconds for the hypervisor to end the VM, when the guest has used up the time.
 _VM_STOP_MIN = 1.0
 
@@ -227,12 +230,8 @@ class Machine:
         self, start: Callable[[], Awaitable[GuestProcessId]], on_started: Callable[[GuestProcessId], None] | None
     ) -> int:
         """Start a further process, and return its exit code. Cancelling kills it."""
-
-        async def start_in_turn() -> GuestProcessId:
-            async with self._start_turn:
-                return await start()
-
-        process = await self.while_alive(start_in_turn())
+        async with self._start_turn:
+            process = await started(self.while_alive(start()), self._kill)
         failpoints.reach("engine.exec.started")
         self._commands.add(process)
         try:
@@ -240,11 +239,14 @@ class Machine:
                 on_started(process)
             return await self.while_alive(self.agent.wait(process))
         except asyncio.CancelledError:
-            with suppress(VCError):
-                await finish(self.agent.signal(process, SIGKILL, AGENT_TIMEOUT))
+            await finish(self._kill(process))
             raise
         finally:
             self._commands.discard(process)
+
+    async def _kill(self, process: GuestProcessId) -> None:
+        with suppress(VCError):
+            await self.agent.signal(process, SIGKILL, AGENT_TIMEOUT)
 
     async def end_commands(self) -> None:
         """Send SIGTERM to the commands that run. Called before their containers are ended, whose ends kill them."""
@@ -357,3 +359,27 @@ async def finish(work: Awaitable[Any]) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.shield(task)
     task.result()
+
+
+async def started(
+    start: Awaitable[GuestProcessId], undo: Callable[[GuestProcessId], Awaitable[None]]
+) -> GuestProcessId:
+    """Return the process that an agent starts. If this is cancelled, ``undo`` is called with one that it did start.
+
+    The cancellation does not reach the agent at once: if it has the guest's answer already, the process would run on,
+    and nothing could name it.
+    """
+    task = asyncio.ensure_future(start)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await finish(_undo(task, undo))
+        raise
+
+
+async def _undo(task: asyncio.Future[GuestProcessId], undo: Callable[[GuestProcessId], Awaitable[None]]) -> None:
+    await asyncio.wait({task}, timeout=_START_GRACE)
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None:
+        await undo(task.result())
