@@ -9,7 +9,7 @@ import click
 
 from vc_core import __version__
 from vc_core.cli import tables
-from vc_core.cli.output import Group, Invocation, discard_output
+from vc_core.cli.output import Group, Invocation, discard_output, echo
 from vc_core.errors import CommandError, CommandTimeoutError, OutputError, StorageError, VCError, refused
 
 #: Exit code when virtc itself fails where a command's own exit code is expected (as docker, podman and env(1) do).
@@ -47,12 +47,20 @@ _COMMANDS = {
 }
 
 
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        echo(f"virtc, version {__version__}")
+        context.exit()
+
+
 @click.group(
     cls=Group,
     elsewhere=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, prog_name="virtc")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit."
+)
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 @click.pass_context
 def virtc(context: click.Context, debug: bool) -> None:

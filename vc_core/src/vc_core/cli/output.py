@@ -113,7 +113,24 @@ def group_of_options(title: str) -> Callable[..., Callable[[Callable[..., Any]],
     return partial(click.option, cls=GroupedOption, group=title)
 
 
-class Command(click.Command):
+def _show_help(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        echo(ctx.get_help())
+        ctx.exit()
+
+
+class _ShowsHelp(click.Command):
+    """A command whose help is printed by :func:`echo`: click's own way does not say what could not be written."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option that prints the help."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+class Command(_ShowsHelp):
     """A command of virtc: before its function runs, no plug-in is loaded; after that, none can print or move roots."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -171,7 +188,7 @@ _HABITS_OF_VIRTC = {
 }
 
 
-class Group(click.Group):
+class Group(_ShowsHelp, click.Group):
     """A group of such commands.
 
     ``elsewhere``: the module of each command that is imported only when it is named, where it has its own name.
