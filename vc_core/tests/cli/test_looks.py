@@ -121,7 +121,10 @@ def test_a_format_prints_a_line_for_each_with_fields_of_the_json(pod: vc.Pod) ->
         ("{id", "expected '}'"),
         ("{id:d}", "Unknown format code 'd'"),
         ("{containers[x]}", "indices must be integers"),
-        ("{containers[7]}", "there is no field"),
+        ("{containers[7]}", "there is no part 'containers[7]'"),
+        ("{id:>10000}", "'>10000' is wider than 9999 characters"),
+        ("{{.ID}}", "it has no field"),
+        ("json", "it has no field; --json prints JSON"),
     ],
 )
 def test_a_format_that_does_not_fit_is_one_sentence_with_the_fields(form: str, reason: str, pod: vc.Pod) -> None:

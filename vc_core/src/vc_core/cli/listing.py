@@ -120,7 +120,10 @@ def filled(form: str, value: Any) -> str:
     for escape, char in _ESCAPES.items():
         form = form.replace(escape, char)
     try:
-        text = Fields().vformat(form, (), fields)
+        formatter = Fields()
+        text = formatter.vformat(form, (), fields)
+        if not formatter.named:  # such as docker's forms: --format json, --format '{{.ID}}'
+            raise ValueError("it has no field; --json prints JSON")
     except (ValueError, LookupError, TypeError) as error:
         reason = f"there is no field {error}" if isinstance(error, LookupError) else str(error)
         known = ", ".join(fields)
