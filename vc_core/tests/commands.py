@@ -32,7 +32,7 @@ def virtc(*arguments: str) -> subprocess.CompletedProcess[str]:
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(2)]
         null = stack.enter_context(Path(os.devnull).open(encoding="utf-8"))
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             stack.callback(signal.signal, signum, signal.getsignal(signum))
         for fd, file in enumerate((null, *files)):
             saved = os.dup(fd)

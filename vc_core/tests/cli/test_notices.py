@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,18 @@ def test_a_pod_in_the_foreground_says_only_to_a_terminal_that_it_is_emulated(
     assert "the VM runs under emulation (tcg)" in capsys.readouterr().err
     notices.of_pod_in_foreground(Started(acceleration="kvm"))
     assert capsys.readouterr().err == ""
+
+
+def test_a_notice_that_cannot_be_written_ends_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        notices.of_pod(Started(acceleration="tcg"))
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            full.flush()  # it was written there
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, full.fileno())
+        os.close(null)
 
 
 def test_a_pod_that_the_foreground_leaves_is_named_on_a_terminal(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import MOCK, virtc_process
+from commands import MOCK, virtc, virtc_process
 
 VIRTC = str(Path(sys.executable).with_name("virtc"))
 
@@ -35,7 +35,9 @@ def test_no_file_gets_the_number_of_a_closed_standard_descriptor() -> None:
     assert done.stdout == "/dev/null\n"
 
 
-@pytest.mark.parametrize("words", ["pod list", "pod list --json", "pod list --help", "--help", "--version", "completion bash"])
+@pytest.mark.parametrize(
+    "words", ["pod list", "pod list --json", "pod list --help", "--help", "--version", "completion bash"]
+)
 def test_output_that_cannot_be_written_is_an_error_in_one_sentence(words: str) -> None:
     done = run(f"$V {words} >/dev/full")
     assert done.returncode == 1
@@ -48,6 +50,12 @@ def test_the_exit_code_is_the_same_if_errors_cannot_be_written(words: str, code:
     assert run(f"$V {words} 2>/dev/full").returncode == code
 
 
+def test_each_pod_is_tried_though_the_error_about_another_cannot_be_written() -> None:
+    virtc("pod", "create", *MOCK, "--id", "p1")
+    assert run("$V pod delete no-such-pod p1 2>/dev/full").returncode == 1
+    assert virtc("pod", "list", "-q").stdout == ""
+
+
 @pytest.mark.promise("T30")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("module", ["vc_core", "click"])  # the first that virtc imports, and one of the last
@@ -57,6 +65,25 @@ def test_a_signal_while_modules_are_imported_ends_virtc_without_a_word(
     waits = "open({fifo!r}, 'wb').close()\nwhile True:\n    time.sleep(0.01)\n"
     status = signalled_where(f"{module}.py", f"import time\n{waits}", signum, tmp_path)
     assert status in (-signum, 128 + signum)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_virtc_lets_it_clean_up_first(
+    signum: signal.Signals, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def command(_: object) -> None:
+        try:
+            signal.raise_signal(signum)
+        finally:
+            (tmp_path / "clean").touch()
+
+    monkeypatch.setattr("vc_core.cli.main.run", command)
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert virtc().returncode == 128 + signum
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    assert (tmp_path / "clean").exists()
 
 
 @pytest.mark.promise("T30")

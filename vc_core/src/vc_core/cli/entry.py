@@ -29,6 +29,8 @@ def main() -> None:
     from vc_core.cli.main import run
 
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup has it ignored
+        signal.signal(signal.SIGHUP, _terminate)
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     code = run(sys.argv[1:])

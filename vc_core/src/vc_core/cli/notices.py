@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -44,9 +45,14 @@ def of_left_pod(pod_id: str) -> None:
 
 def of_detached() -> None:
     """Print that the caller has left what it ran, which is to be seen on the terminal that was its."""
-    click.echo("\r\nvirtc: detached; what ran goes on", file=sys.stderr)
+    _write("\r\nvirtc: detached; what ran goes on")
 
 
 def _print(sentence: str) -> None:
-    # Not with err=True, which writes to the terminal past the progress that may be shown there.
-    click.echo(f"virtc: notice: {sentence}", file=sys.stderr)
+    _write(f"virtc: notice: {sentence}")
+
+
+def _write(text: str) -> None:
+    with suppress(OSError):  # a notice that nobody can get ends no start
+        # Not with err=True, which writes to the terminal past the progress that may be shown there.
+        click.echo(text, file=sys.stderr)

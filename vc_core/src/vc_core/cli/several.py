@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 import click
@@ -34,6 +35,7 @@ def each(things: Iterable[_T], work: Callable[[_T], object]) -> int:
         except VCError as error:
             if len(listed) == 1 or click.get_current_context().ensure_object(Invocation).debug:
                 raise
-            click.echo(f"virtc: {error}", err=True)
+            with suppress(OSError):  # nobody can be informed; the others are tried nevertheless
+                click.echo(f"virtc: {error}", err=True)
             failed = 1
     return failed
