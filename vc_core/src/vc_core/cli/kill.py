@@ -19,7 +19,9 @@ def kill(named: tuple[str, ...], signal: str, every: bool) -> int:
 
     Example: virtc kill -s HUP POD/web
     """
-    if every == bool(named):
+    if every and named:
+        raise click.UsageError("--all and a pod are given; give one of the two", click.get_current_context())
+    if not every and not named:
         raise click.UsageError("give POD[/CTR] or --all", click.get_current_context())
     if every:
         running = [one.id for one in vc_core.list_pods() if one.state is State.RUNNING]

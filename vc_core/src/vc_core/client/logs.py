@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -105,7 +106,7 @@ class ContainerLogs:
     def _wanted(self, ended: bool) -> Iterator[LogLine]:
         lines = self._reader.lines(ended)
         chosen = (line for line in lines if line.stream in self._streams and line.time >= self._since)
-        return chosen if self._tail is None else iter(deque(chosen, self._tail))
+        return chosen if self._tail is None else iter(deque(chosen, min(self._tail, sys.maxsize)))
 
     def _record(self) -> PodRecord:
         record = effective_record(self._store.read(self._pod_id))

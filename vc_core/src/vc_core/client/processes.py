@@ -18,7 +18,7 @@ from vc_core.client.starting import Starting
 from vc_core.client.stdio import Output, Stdio
 from vc_core.config.container import Cmd
 from vc_core.config.signals import number
-from vc_core.config.values import check_timeout
+from vc_core.config.values import check_timeout, quoted
 from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import CommandTimeoutError, ConfigError, StateError
 from vc_core.states import Action
@@ -40,6 +40,9 @@ from vc_core.supervisor.messages import (
 )
 
 _CHUNK = 64 * 1024
+
+#: Most rows and columns of a terminal (ioctl_tty(2), struct winsize).
+_EXTENT_MAX = 65535
 
 
 class Reader:
@@ -170,7 +173,7 @@ class Running:
 
     def resize(self, rows: int, columns: int) -> Operation[None]:
         """Set the size of the command's terminal, unless it has ended."""
-        yield from self._send(Resize(size=TerminalSize(rows, columns)))
+        yield from self._send(Resize(size=_terminal_size((rows, columns))))
 
     def _send(self, message: Control) -> Operation[None]:
         unsent = [message]
@@ -273,7 +276,7 @@ def open_with_streams(
 
     ``sources``: descriptors that go after those of the streams. ``early``: the supervisor of a pod that this starts.
     """
-    size = None if terminal is None else TerminalSize(*terminal)
+    size = None if terminal is None else _terminal_size(terminal)
     ours: list[Reader | Writer | None] = []
     passed: list[int] = []
     stdio: Stdio | None = None
@@ -320,3 +323,17 @@ def _end(
     passed.append(other)
     ours.append(make(own))
     return other
+
+
+def _terminal_size(given: object) -> TerminalSize:
+    """Return the size of a terminal, given as rows and columns. Raises ConfigError."""
+    if not isinstance(given, tuple | list) or len(given) != 2 or not all(map(_is_extent, given)):
+        raise ConfigError(
+            f"the size of the terminal is {quoted(given)}; give two whole numbers, rows and columns, from 0 to "
+            f"{_EXTENT_MAX}"
+        )
+    return TerminalSize(*given)
+
+
+def _is_extent(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= _EXTENT_MAX

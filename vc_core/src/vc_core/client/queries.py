@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vc_core.client.interpreters import InThread, Operation, run_blocking
 from vc_core.config.labels import checked_labels, has_labels
-from vc_core.errors import VCError
+from vc_core.config.values import quoted
+from vc_core.errors import ConfigError, VCError
 from vc_core.results import ContainerStatus, PodStatus
 from vc_core.store.status import all_pods, container_status, effective_record, only_container, pod_status
 from vc_core.store.status import find_container as find_container_record
 from vc_core.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from vc_core.config.pod import PodConfig
 
 
@@ -49,6 +49,8 @@ def find_container(text: str) -> Operation[tuple[str, str]]:
 
 def list_pods(labels: Mapping[str, str | None] | None = None) -> Operation[list[PodStatus]]:
     """Return the status of every pod, or of those with labels, sorted by id. Raises StorageError, ConfigError."""
+    if labels is not None and not isinstance(labels, Mapping):
+        raise ConfigError(f"labels is {quoted(labels)}; give a mapping of keys to values")
     wanted = labels or {}
     checked_labels({key: value or "" for key, value in wanted.items()})
     pods: list[PodStatus] = yield InThread(lambda: all_pods(Store.here()))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vc_core.client.connect import ask
 from vc_core.client.interpreters import InThread, Operation, Ready
 from vc_core.config.values import check_timeout
-from vc_core.errors import BusyError, PodNotFoundError, StateError, SupervisorLostError
+from vc_core.errors import BusyError, ConfigError, PodNotFoundError, StateError, SupervisorLostError
 from vc_core.results import PodUsage
 from vc_core.states import Action, State
 from vc_core.store.records import PodRecord
@@ -36,6 +36,8 @@ class Sampler:
 
     def __init__(self, pod_ids: Sequence[str] = (), interval: float = 1.0) -> None:
         """Measure nothing yet. Raises ConfigError for an interval that is no time."""
+        if interval is None:  # a caller without a type checker
+            raise ConfigError("interval is None; give a number of seconds")
         check_timeout(interval, name="interval")
         self._store, self._named, self._interval = Store.here(), list(pod_ids), interval
         self._next: float | None = None

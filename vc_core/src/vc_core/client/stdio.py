@@ -15,6 +15,7 @@ from collections import deque
 from typing import IO, Any
 
 from vc_core.client.detach import DetachKeys
+from vc_core.config.values import quoted
 from vc_core.errors import ConfigError
 
 #: What the functions of the API take as ``stdin``, ``stdout`` and ``stderr``.
@@ -261,8 +262,8 @@ def _descriptor(what: str, given: int | IO[Any]) -> int:
     try:
         fd = given if isinstance(given, int) else given.fileno()
         os.fstat(fd)
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{what} is {given!r}; give an open file, a descriptor, or nothing: {error}") from error
+    except (OSError, ValueError, OverflowError, AttributeError) as error:
+        raise ConfigError(f"{what} is {quoted(given)}; give an open file, a descriptor, or nothing: {error}") from error
     if not isinstance(given, int) and what != "stdin" and hasattr(given, "flush"):
         given.flush()
     return fd

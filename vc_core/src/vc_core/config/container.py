@@ -87,6 +87,9 @@ class Cmd:
 _CMD: Any = Cmd
 
 
+#: The least limit of processors that a kernel takes: a millisecond of each tenth of a second (cgroups, cpu.max).
+_CPUS_MIN = 0.01
+
 #: A number of processors; the kernel counts in thousandths.
 Cpus = Annotated[float, msgspec.Meta(ge=0, le=10_000)]
 
@@ -332,6 +335,8 @@ class ContainerConfig:
             set_fields(self, cmd=Cmd(given))
         check_fields(self)
         set_fields(self, capabilities=full_capabilities(self.capabilities))
+        if 0 < self.cpus < _CPUS_MIN:
+            raise ConfigError(f"cpus is {self.cpus!r}; give {_CPUS_MIN} or more, or 0 for no limit", field="cpus")
         if self.read_only and self.writable_root_fs:
             raise ConfigError(f"container {self.id!r} is both read_only and has a writable_root_fs; choose one")
         for name in ("masked_paths", "read_only_paths"):

@@ -7,6 +7,7 @@ import re
 import uuid
 from pathlib import Path
 
+from vc_core.config.values import quoted
 from vc_core.errors import ConfigError
 
 #: Letters, digits, ``_.-``, starting with a letter or digit, 64 characters at most. No id can be ``.`` or ``..``.
@@ -20,7 +21,7 @@ def check_id(what: str, value: str) -> str:
     """Return ``value`` if it is valid as the id of ``what`` ("pod", "container"). Raises ConfigError."""
     if not isinstance(value, str) or not ID_PATTERN.fullmatch(value):
         raise ConfigError(
-            f"{what} id {value!r} is not valid: use 1 to 64 letters, digits, '_', '.' or '-', "
+            f"{what} id {quoted(value)} is not valid: use 1 to 64 letters, digits, '_', '.' or '-', "
             "starting with a letter or digit",
             field="id",
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from vc_core.config.values import quoted
 from vc_core.driver.process import ProcessIdentity, boot_id
 from vc_core.errors import ContainerNotFoundError, StateError, StorageError
 from vc_core.results import ContainerStatus, PodStatus
@@ -62,11 +63,10 @@ def at_rest(record: PodRecord) -> bool:
 
 def find_container(record: PodRecord, container_id: str) -> ContainerRecord:
     """Return the record of one container. Raises ContainerNotFoundError."""
-    try:
-        return record.containers[container_id]
-    except KeyError:
+    if not isinstance(container_id, str) or container_id not in record.containers:
         names = ", ".join(map(repr, record.containers)) or "none"
-        raise ContainerNotFoundError(f"pod {record.id!r} has no container {container_id!r}; it has {names}") from None
+        raise ContainerNotFoundError(f"pod {record.id!r} has no container {quoted(container_id)}; it has {names}")
+    return record.containers[container_id]
 
 
 def only_container(record: PodRecord) -> str:
