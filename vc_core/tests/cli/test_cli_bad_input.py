@@ -68,7 +68,9 @@ CASES: dict[str, list[tuple[str, int, str]]] = {
     "pod run": [
         ("--id idle", 1, "a pod with the id 'idle' exists"),
         ("-i --id idle", 125, "a pod with the id 'idle' exists"),
-        ("--rm", 2, "give -i as well"),
+        ("--name x --", 2, "Did you mean '--id'?"),
+        ("-v /a:/b --", 2, "Did you mean '--mount'?"),
+        ("--cpus-limit 0.009", 1, "cpus is 0.009; give 0.01 or more, or 0 for no limit"),
         ("-i --env =x", 125, "variable name '' is empty"),
         ("-t", 125, "-t needs a terminal"),
         ("--timeout soon", 2, "'soon'"),

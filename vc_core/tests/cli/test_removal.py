@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from commands import MOCK, virtc_process
 
 import vc_core as vc
 from vc_core.cli.removal import Removal
@@ -36,6 +37,17 @@ def made(removal: Removal) -> None:
 def test_a_pod_that_virtc_made_is_removed_when_virtc_has_ended(pod: vc.Pod) -> None:
     stand_by(made)
     assert vc.list_pods() == []
+
+
+@pytest.mark.slow
+def test_a_pod_that_runs_in_the_background_is_removed_when_its_container_has_ended() -> None:
+    done = virtc_process("pod", "run", *MOCK, "--rm", "--id", "p1", "--", "sleep", "1000")
+    assert (done.returncode, done.stdout) == (0, "Created pod p1\n")
+    vc.kill_container("p1", "1")
+    deadline = time.monotonic() + scaled(20)
+    while vc.list_pods():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_pod_of_the_same_id_that_virtc_did_not_make_stays(pod: vc.Pod) -> None:

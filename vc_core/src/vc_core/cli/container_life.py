@@ -54,7 +54,7 @@ def start(
 
 @click.command(cls=output.Command)
 @identifiers.container
-@click.option("--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10]")
+@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10]")
 @click.option("--force", is_flag=True, help="Kill it at once.")
 @options.quiet_option
 def stop(pod_id: str, container_id: str, timeout: float | None, force: bool, quiet: bool) -> None:
@@ -124,7 +124,7 @@ def update(
 
 @click.command(cls=output.Command)
 @identifiers.container
-@click.option("--force", is_flag=True, help="Kill it first if it runs.")
+@click.option("-f", "--force", is_flag=True, help="Kill it first if it runs.")
 @options.quiet_option
 def delete(pod_id: str, container_id: str, force: bool, quiet: bool) -> None:
     """Delete a container that does not run.

@@ -130,6 +130,15 @@ class _ShowsHelp(click.Command):
         return option
 
 
+#: What other tools call options, and what they are called here; only names that no command here has otherwise.
+_OPTION_HABITS = {
+    "--name": ("--id",),
+    "-m": ("--memory-limit", "--memory"),
+    "-v": ("--mount",),
+    "--time": ("--timeout",),
+}
+
+
 class Command(_ShowsHelp):
     """A command of virtc: before its function runs, no plug-in is loaded; after that, none can print or move roots."""
 
@@ -147,6 +156,18 @@ class Command(_ShowsHelp):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; for an option that other tools have, name that of the command in the error."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            own = {name for one in self.get_params(ctx) for name in one.opts}
+            meant = [name for name in _OPTION_HABITS.get(error.option_name, ()) if name in own]
+            if not meant:
+                raise
+            text = f"No such option {error.option_name!r}. Did you mean {meant[0]!r}?"
+            raise click.NoSuchOption(error.option_name, text, ctx=ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

@@ -34,7 +34,7 @@ def start(pod_ids: tuple[str, ...] | None, start_timeout: float | None, strict: 
 
 @click.command()
 @identifiers.several_pods
-@click.option("--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10; 4 with --force]")
+@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="When to kill it.  [default: 10; 4 with --force]")
 @click.option("--force", is_flag=True, help="Do not ask the guest.")
 def stop(pod_ids: tuple[str, ...] | None, timeout: float | None, force: bool) -> int:
     """Stop pods: their containers end, their VMs are gone. --all stops those that run.
@@ -48,7 +48,7 @@ def stop(pod_ids: tuple[str, ...] | None, timeout: float | None, force: bool) ->
 
 @click.command()
 @identifiers.several_pods
-@click.option("--force", is_flag=True, help="Whatever its state; what runs is killed.")
+@click.option("-f", "--force", is_flag=True, help="Whatever its state; what runs is killed.")
 def delete(pod_ids: tuple[str, ...] | None, force: bool) -> int:
     """Delete pods that do not run. --all deletes all that do not run, with --force those that run as well.
 

@@ -17,6 +17,7 @@ from vc_core.client.interpreters import run_blocking
 from vc_core.config.ids import new_id
 
 if TYPE_CHECKING:
+    from vc_core.client.starting import Starting
     from vc_core.config.pod import PodConfig
     from vc_core.supervisor.messages import Started
 
@@ -39,7 +40,7 @@ def create(config: PodConfig, quiet: bool) -> None:
 @options.interactive_option
 @options.terminal_option
 @detach_keys_option
-@click.option("--rm", "remove", is_flag=True, help="Delete the pod when the container ends (with -i).")
+@click.option("--rm", "remove", is_flag=True, help="Delete the pod when its first container ends.")
 @options.command_timeout_option
 @options.ready_timeout_option
 @tracing.options
@@ -64,14 +65,35 @@ def run(
     options.check_command_timeout(timeout, interactive or on_terminal)
     if interactive or on_terminal:
         return _foreground(config, on_terminal, detach_keys, remove, timeout, start_timeout, quiet)
-    if remove:
-        raise click.UsageError("--rm deletes the pod when the foreground ends; give -i as well")
-    with output.ShownProgress() as progress:
-        started = None if quiet else notices.of_pod
-        operation = client.pods.run_pod(config, start_timeout, None, progress, None, started, early.take())
-        pod_id, _ = run_blocking(operation)
-    _created(pod_id, quiet)
+    _created(_background(config, remove, start_timeout, quiet), quiet)
     return 0
+
+
+def _background(config: PodConfig, remove: bool, start_timeout: float | None, quiet: bool) -> str:
+    supervisor, removal = early.take(), None
+    if remove:
+        config = _with_id(config, supervisor, "--rm")
+        removal = Removal(config.id, config.containers[0].id)
+    try:
+        with output.ShownProgress() as progress:
+            created = None if removal is None else lambda _: removal.created()
+            started = None if quiet else notices.of_pod
+            operation = client.pods.run_pod(config, start_timeout, None, progress, created, started, supervisor)
+            pod_id, _ = run_blocking(operation)
+    except BaseException:
+        if removal is not None:
+            removal.done()
+        raise
+    if removal is not None:
+        removal.leave()
+    return pod_id
+
+
+def _with_id(config: PodConfig, supervisor: Starting | None, option: str) -> PodConfig:
+    """Return the configuration of a pod that is named before it is made. Raises click.UsageError for no container."""
+    if not config.containers:
+        raise click.UsageError(f"{option} needs a container, and the pod file has none")
+    return config if config.id else config.with_id(supervisor.pod_id if supervisor else new_id())
 
 
 def _foreground(
@@ -83,11 +105,8 @@ def _foreground(
     start_timeout: float | None,
     quiet: bool,
 ) -> int:
-
-    if not config.containers:
-        raise click.UsageError("-i needs a container, and the pod file has none")
     supervisor = early.take()
-    config = config if config.id else config.with_id(supervisor.pod_id if supervisor else new_id())
+    config = _with_id(config, supervisor, "-i")
     container_id = config.containers[0].id
     removal = Removal(config.id, container_id) if remove else None
     created: list[str] = []

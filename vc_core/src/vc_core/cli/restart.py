@@ -10,7 +10,7 @@ from vc_core.cli.several import each
 
 
 @click.command()
-@click.option("--timeout", type=float, metavar="SECONDS", help="When to kill what does not stop.  [default: 10]")
+@click.option("-t", "--timeout", type=float, metavar="SECONDS", help="When to kill what does not stop.  [default: 10]")
 @click.option("--force", is_flag=True, help="Kill it at once.")
 @identifiers.targets_argument
 def restart(named: tuple[str, ...], timeout: float | None, force: bool) -> int:
