@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from commands import MOCK, virtc_process
+from waiting import wait_until
 
 import vc_core as vc
 from vc_core.cli.removal import Removal
@@ -44,10 +45,7 @@ def test_a_pod_that_runs_in_the_background_is_removed_when_its_container_has_end
     done = virtc_process("pod", "run", *MOCK, "--rm", "--id", "p1", "--", "sleep", "1000")
     assert (done.returncode, done.stdout) == (0, "Created pod p1\n")
     vc.kill_container("p1", "1")
-    deadline = time.monotonic() + scaled(20)
-    while vc.list_pods():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not vc.list_pods())
 
 
 def test_a_pod_of_the_same_id_that_virtc_did_not_make_stays(pod: vc.Pod) -> None:
