@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 from commands import MOCK, virtc_process
-from waiting import wait_until
 
 import vc_core as vc
 from vc_core.cli.removal import Removal
 from vc_core.testing.slowness import scaled
+from waiting import wait_until
 
 
 @pytest.fixture
