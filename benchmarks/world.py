@@ -69,9 +69,12 @@ class World:
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
 
     @contextmanager
-    def templates(self) -> Iterator[None]:
-        """Let pods start from templates that exist; rows that do not use this start each VM by booting it."""
-        os.environ[TEMPLATES_VARIABLE] = "existing"
+    def templates(self, *, made: bool = False) -> Iterator[None]:
+        """Let pods start from templates that exist; rows that do not use this start each VM by booting it.
+
+        ``made``: pods that find none make one behind them.
+        """
+        os.environ[TEMPLATES_VARIABLE] = "" if made else "existing"
         try:
             yield
         finally:
