@@ -138,15 +138,19 @@ def test_a_vm_that_ends_during_its_start_is_reported_with_its_console() -> None:
     run(work())
 
 
+async def cancel(running: asyncio.Task[int]) -> None:
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 def test_a_command_whose_caller_is_cancelled_is_killed() -> None:
     async def work() -> None:
         made, started = Made(), asyncio.Event()
         command = vc.Cmd(args=["sleep"])
         running = asyncio.create_task(made.machine.exec("c1", command, None, None, lambda _: started.set()))  # type: ignore[arg-type]
         await started.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+        await cancel(running)
         assert made.agent.asked == ["signal 9"]
         made.watch.cancel()
 
@@ -165,9 +169,7 @@ def test_a_command_whose_caller_is_cancelled_when_the_guest_has_started_it_is_ki
         made.agent.exec = exec_  # type: ignore[method-assign]
         running = asyncio.create_task(made.machine.exec("c1", vc.Cmd(["sleep"]), None, None, None))  # type: ignore[arg-type]
         await asked.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+        await cancel(running)
         assert made.agent.asked == ["signal 9"]
         made.watch.cancel()
 
@@ -190,9 +192,7 @@ def test_a_start_of_a_command_that_the_guest_does_not_answer_is_cancelled_with_i
         made.agent.exec = exec_  # type: ignore[method-assign]
         running = asyncio.create_task(made.machine.exec("c1", vc.Cmd(["sleep"]), None, None, None))  # type: ignore[arg-type]
         await asked.wait()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
+        await cancel(running)
         assert made.agent.asked == []
         made.watch.cancel()
 

@@ -53,6 +53,6 @@ def _print(sentence: str) -> None:
 
 
 def _write(text: str) -> None:
-    with suppress(OSError):  # a notice that nobody can get ends no start
+    with suppress(OSError):  # a start goes on if its notice cannot be written
         # Not with err=True, which writes to the terminal past the progress that may be shown there.
         click.echo(text, file=sys.stderr)

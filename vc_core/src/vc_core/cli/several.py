@@ -35,7 +35,7 @@ def each(things: Iterable[_T], work: Callable[[_T], object]) -> int:
         except VCError as error:
             if len(listed) == 1 or click.get_current_context().ensure_object(Invocation).debug:
                 raise
-            with suppress(OSError):  # nobody can be informed; the others are tried nevertheless
+            with suppress(OSError):  # the other things are tried also if this cannot be written
                 click.echo(f"virtc: {error}", err=True)
             failed = 1
     return failed

@@ -36,7 +36,7 @@ class Sampler:
 
     def __init__(self, pod_ids: Sequence[str] = (), interval: float = 1.0) -> None:
         """Measure nothing yet. Raises ConfigError for an interval that is no time."""
-        if interval is None:  # a caller without a type checker
+        if interval is None:  # which check_timeout takes, as no limit
             raise ConfigError("interval is None; give a number of seconds")
         check_timeout(interval, name="interval")
         self._store, self._named, self._interval = Store.here(), list(pod_ids), interval

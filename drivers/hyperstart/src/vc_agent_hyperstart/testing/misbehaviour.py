@@ -113,7 +113,7 @@ def misbehave(guest: Guest, how: Misbehaviour, length: int) -> bool:
         case Misbehaviour.READY_AGAIN:
             control.send(Code.READY)
         case Misbehaviour.UNKNOWN_SEQUENCES:
-            for number in range(2_000):  # from 3.12 on, asyncio takes a time for each that grows with their count
+            for number in range(2_000):  # few: from Python 3.12 on, each write of asyncio adds up all that wait
                 stream.send(2**60 + number, b"?" * 1000)
         case Misbehaviour.NEVER_READS:
             stream.pause_reading()
