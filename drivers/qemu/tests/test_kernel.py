@@ -97,6 +97,10 @@ def test_only_an_emulated_guest_with_one_cpu_and_an_hpet_does_without_the_timer_
     assert ("noapictimer" in params) == without
 
 
+def test_the_kernel_of_a_template_measures_the_timer_of_the_cpu_once_for_all_clones() -> None:
+    assert "noapictimer" not in emulation_params(QemuConfig(), Resources(), "tcg", for_template=True)
+
+
 @pytest.mark.parametrize(("accelerator", "off"), [("tcg", True), ("kvm", False)])
 def test_only_an_emulated_guest_does_without_protection_from_speculation(accelerator: str, off: bool) -> None:
     params = emulation_params(QemuConfig(), Resources(), accelerator)

@@ -18,14 +18,15 @@ from vc_core.config.container import COMMAND_BYTES_MAX, Cmd
 from vc_core.driver.terminal import TerminalSize
 from vc_core.engine.logs import ContainerLog
 from vc_core.engine.streams import AttachedIO, ready
-from vc_core.errors import ConfigError, NotSupportedError, SupervisorError
-from vc_core.supervisor import wire
+from vc_core.errors import ConfigError, NotSupportedError, SupervisorError, SupervisorLostError
+from vc_core.supervisor import service, wire
 from vc_core.supervisor.client_request import ClientRequest
 from vc_core.supervisor.messages import (
     Answer,
     Control,
     Exec,
     Failure,
+    Greeting,
     Progress,
     Reply,
     Request,
@@ -107,6 +108,53 @@ class SlowEngine:
             await asyncio.Event().wait()
         finally:
             self.withdrawn.set()
+
+
+class QuickEngine:
+    """An engine whose commands end at once with 0."""
+
+    async def exec(self, container_id: str, cmd: Cmd, io: AttachedIO, *_: object) -> int:
+        return 0
+
+
+def test_a_client_may_send_another_command_if_it_said_so_and_not_much_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_NEXT_TIMEOUT", 0.05)
+    nothing = Streams(passed=(False, False, False))
+    command = Exec(container="c", cmd=Cmd(args=["true"]), streams=nothing, more=True)
+    busy: list[bool] = []
+
+    async def work() -> None:
+        ours, theirs = pair()
+        serving = asyncio.create_task(serve(QuickEngine(), theirs, busy.append))  # type: ignore[arg-type]
+        link = Link(ours, None)
+        for _ in range(2):
+            link.send(command)
+            greeting, answer = await replies(link)
+            assert isinstance(greeting, Greeting)
+            assert answer == Answer(exit_code=0)
+        await serving
+        with pytest.raises(SupervisorLostError):
+            link.poll()
+        link.release()
+
+    run(work())
+    assert busy == [True, False, True, False]
+
+
+def test_a_client_that_did_not_say_so_gets_one_answer() -> None:
+    command = Exec(container="c", cmd=Cmd(args=["true"]), streams=Streams(passed=(False, False, False)))
+
+    async def work() -> None:
+        ours, theirs = pair()
+        wire.send(ours, command)
+        await serve(QuickEngine(), theirs)  # type: ignore[arg-type]
+        link = Link(ours, None)
+        assert (await replies(link))[-1] == Answer(exit_code=0)
+        with pytest.raises(SupervisorLostError):
+            link.poll()
+        link.release()
+
+    run(work())
 
 
 @pytest.mark.parametrize("message", [size(1), Signal(number=15), b'{"nonsense": 1}', b"nonsense"], ids=str)

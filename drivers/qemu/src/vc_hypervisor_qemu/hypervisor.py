@@ -221,7 +221,7 @@ class QemuHypervisor(ProcessHypervisor[Vm]):
         placed = await asyncio.to_thread(self._place_disks, boot)
         params = (  # to measure the rate takes 5 ms, and a clone's kernel has booted
             *(() if self._is_clone else tsc.kernel_params(self._config, self._pod.hypervisor_config, accelerator)),
-            *kernel.emulation_params(self._config, self._pod.resources, accelerator),
+            *kernel.emulation_params(self._config, self._pod.resources, accelerator, self._template is not None),
         )
         async with self._undoing():
             self._placed = placed

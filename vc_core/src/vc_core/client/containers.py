@@ -7,13 +7,15 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from vc_core.client import container_sources
+from vc_core.client import container_sources, kept_links
 from vc_core.client.connect import ask, connect
 from vc_core.client.foreground import NO_TERMINAL, Caller, Foreground, attend, on_started, run_with_streams
 from vc_core.client.interpreters import Operation, Ready
+from vc_core.client.link import Link
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.config.container import Cmd, ContainerConfig
 from vc_core.config.fields import check_type
+from vc_core.config.ids import check_id
 from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
 from vc_core.errors import CommandTimeoutError, ConfigError, SupervisorLostError
@@ -246,10 +248,9 @@ def enter_container(
 
     Raises what :func:`enter_pod` raises, and ContainerNotFoundError.
     """
-    store = Store.here()
-    record = record_to_enter(store, pod_id, cmd, timeout, container_id)
+    check_command(cmd, timeout)
     stdio = Stdio(stdin, stdout, stderr, caller.detach_keys, max_output)
-    return (yield from _execute(store, record, container_id, cmd, stdio, timeout, caller, started))
+    return (yield from _execute(pod_id, container_id, cmd, stdio, timeout, caller, started))
 
 
 def enter_pod(
@@ -269,26 +270,28 @@ def enter_pod(
     Raises PodNotFoundError, StateError, ConfigError, CommandError, CommandTimeoutError, SupervisorLostError,
     HypervisorError when the VM ends meanwhile, NotSupportedError.
     """
-    store = Store.here()
-    record = record_to_enter(store, pod_id, cmd, timeout)
+    check_command(cmd, timeout)
     stdio = Stdio(stdin, stdout, stderr, caller.detach_keys, max_output)
-    return (yield from _execute(store, record, "", cmd, stdio, timeout, caller, started))
+    return (yield from _execute(pod_id, "", cmd, stdio, timeout, caller, started))
 
 
-def record_to_enter(store: Store, pod_id: str, cmd: Cmd, timeout: float | None, container_id: str = "") -> PodRecord:
-    """Return the record of a pod in which a command may run. Raises ConfigError, PodNotFoundError, StateError."""
+def check_command(cmd: Cmd, timeout: float | None) -> None:
+    """Raise ConfigError for what is no command, or no timeout."""
     check_type("cmd", cmd, Cmd)
     if not cmd.args:
         raise ConfigError("the command is empty; give cmd.args")
     check_timeout(timeout)
+
+
+def record_to_enter(store: Store, pod_id: str, container_id: str) -> PodRecord:
+    """Return the record of a pod in which a command may run. Raises ConfigError, PodNotFoundError, StateError."""
     record = effective_record(store.read(pod_id))
     require(record, Action.ENTER_CONTAINER if container_id else Action.ENTER_POD, container_id)
     return record
 
 
 def _execute(
-    store: Store,
-    record: PodRecord,
+    pod_id: str,
     container_id: str,
     cmd: Cmd,
     stdio: Stdio,
@@ -297,17 +300,32 @@ def _execute(
     started: Callable[[Started], None] | None,
 ) -> Operation[ExecResult]:
     """Run a command, in the pod itself for an empty ``container_id``, and close ``stdio``."""
-    request = Exec(container=container_id, cmd=cmd, streams=Streams(passed=stdio.passed, terminal=caller.terminal))
+    streams = Streams(passed=stdio.passed, terminal=caller.terminal)
+    request = Exec(container=container_id, cmd=cmd, streams=streams, more=caller is NO_TERMINAL)
+
+    def send(link: Link) -> None:
+        link.send(request, stdio.fds)
+
+    kept = False
     try:
-        link = yield from connect(store, record, send=lambda link: link.send(request, stdio.fds))
+        store = Store.here()
+        run_dir = store.roots.pod_run_dir(check_id("pod", pod_id))
+        link = yield from kept_links.resume(run_dir, send)
+        if link is None:
+            record = record_to_enter(store, pod_id, container_id)
+            link = yield from connect(store, record, send=send)
         try:
             answer, timed_out = yield from run_with_streams(link, stdio, timeout, caller.signals, on_started(started))
+            kept = request.more and link.to_supervisor and not timed_out
         finally:
-            yield from link.close()
+            if kept:
+                kept_links.keep(run_dir, link)
+            else:
+                yield from link.close()
     finally:
         stdio.close()
     if timed_out:
-        where = f"container {container_id!r}" if container_id else f"pod {record.id!r}"
+        where = f"container {container_id!r}" if container_id else f"pod {pod_id!r}"
         error = CommandTimeoutError(f"command {cmd.args[0]!r} in {where} did not end in {timeout} s and was killed")
         error.stdout, error.stderr = stdio.stdout, stdio.stderr
         raise error

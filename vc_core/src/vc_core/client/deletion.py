@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from vc_core.client import ending
+from vc_core.client import ending, kept_links
 from vc_core.client.connect import find_supervisor
 from vc_core.client.interpreters import InThread, Operation
 from vc_core.client.link import final_reply, result
@@ -43,6 +43,7 @@ def delete(store: Store, pod_id: str, force: bool, still: Callable[[PodRecord], 
 
     Raises as ``removing.delete_pod``, and PodNotFoundError for one that another has deleted.
     """
+    kept_links.close(store.roots.pod_run_dir(pod_id))
     if force:
         yield from _delete_by_force(store, pod_id)
         return

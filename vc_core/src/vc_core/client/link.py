@@ -52,6 +52,11 @@ class Link:
         self._runs_on = runs_on
         self._beat, self._silent = 0, 0
 
+    @property
+    def to_supervisor(self) -> bool:
+        """Whether a supervisor serves the pod, and no thread of this process."""
+        return self._wait_served is None
+
     def greeted(self, deadline: float) -> Operation[None]:
         """Wait for the greeting. Raises what keeps the pod from being served, and what :meth:`receive` raises."""
         reply = yield from self.receive(deadline)
@@ -156,12 +161,16 @@ class Link:
 
     def close(self) -> Operation[None]:
         """Close the connection; wait until a thread of this process that serves it has ended that."""
+        self.release()
+        if self._wait_served is not None:
+            yield InThread(self._wait_served)
+
+    def release(self) -> None:
+        """Close the connection to a supervisor."""
         self.sock.close()
         for fd in filter(None, (self._pidfd, self._calls)):
             os.close(fd)
         self._pidfd = self._calls = None
-        if self._wait_served is not None:
-            yield InThread(self._wait_served)
 
 
 def request(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from vc_core.client import container_sources
 from vc_core.client.connect import connect
-from vc_core.client.containers import record_to_enter
+from vc_core.client.containers import check_command, record_to_enter
 from vc_core.client.foreground import with_output
 from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.link import Link, final_reply, result
@@ -231,7 +231,8 @@ def open_process(
     Raises PodNotFoundError, ContainerNotFoundError, StateError, ConfigError, CommandError, SupervisorLostError.
     """
     store = Store.here()
-    record = record_to_enter(store, pod_id, cmd, None, container_id)
+    check_command(cmd, None)
+    record = record_to_enter(store, pod_id, container_id)
 
     def request(streams: Streams) -> Exec:
         return Exec(container=container_id, cmd=cmd, streams=streams)

@@ -238,9 +238,13 @@ class ClientRequest:
 
     def close(self) -> None:
         """Close the connection, and the descriptors that no process uses."""
+        self.release()
+        self._sock.close()
+
+    def release(self) -> None:
+        """Close the descriptors that no process uses; the connection stays."""
         for task in self._tasks:
             task.cancel()
-        self._sock.close()
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:

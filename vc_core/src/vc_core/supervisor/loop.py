@@ -74,7 +74,7 @@ class _Supervision:
         #: The pipe to the client that started this process, None once it was written to.
         self._ready: int | None = ready
         self._clients: dict[asyncio.Task[None], socket.socket] = {}
-        #: Those of the clients that have sent no request yet.
+        #: Those of the clients that have sent no request yet, or no further one.
         self._silent: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -138,13 +138,13 @@ class _Supervision:
             return
         if sock is None:
             return
-        task = asyncio.create_task(serve(engine, sock, lambda: self._has_request(task)))
+        task = asyncio.create_task(serve(engine, sock, lambda busy: self._note_request(task, busy)))
         self._clients[task] = sock
         self._silent.add(task)
         task.add_done_callback(self._client_left)
 
-    def _has_request(self, task: asyncio.Task[None]) -> None:
-        self._silent.discard(task)
+    def _note_request(self, task: asyncio.Task[None], busy: bool) -> None:
+        (self._silent.discard if busy else self._silent.add)(task)
         self._changed.set()
 
     def _stay_reachable(self, engine: Engine) -> None:

@@ -63,11 +63,15 @@ class Resume(Message):
 
 
 class Exec(Message):
-    """Run a command in a container, or in the pod itself for an empty id; answered when it ended."""
+    """Run a command in a container, or in the pod itself for an empty id; answered when it ended.
+
+    ``more``: after the answer the client may send another request on the connection.
+    """
 
     container: str
     cmd: Cmd
     streams: Streams
+    more: bool = False
 
 
 class Attach(Message):

@@ -45,13 +45,16 @@ from vc_core.supervisor.messages import (
     WriteConsole,
 )
 
+#: Seconds for which a client that said so may send another request.
+_NEXT_TIMEOUT = 10.0
+
 _log = logging.getLogger(__name__)
 
 
-async def serve(engine: Engine, sock: socket.socket, on_request: Callable[[], None] | None = None) -> None:
-    """Serve one connection: one request, its answer. Takes over the socket.
+async def serve(engine: Engine, sock: socket.socket, on_busy: Callable[[bool], None] = lambda busy: None) -> None:
+    """Serve one connection: one request, its answer, and further ones if the client said so. Takes over the socket.
 
-    ``on_request`` is called when the request is there.
+    ``on_busy`` is called with True when a request is there, and with False when another one may follow its answer.
     """
     client = ClientRequest(sock)
     try:
@@ -60,13 +63,23 @@ async def serve(engine: Engine, sock: socket.socket, on_request: Callable[[], No
             request = await client.request()
         except SupervisorError as error:
             return await client.answer(Failure.of(error))
-        if request is not None:
-            if on_request is not None:
-                on_request()
+        while request is not None:
+            on_busy(True)
             answer = await _answer(engine, client, request)
             await client.answer(answer)
             if isinstance(request, Start) and request.discard and isinstance(answer, Answer):
                 await engine.discard()
+            if not (isinstance(request, Exec) and request.more and isinstance(answer, Answer)):
+                break
+            on_busy(False)
+            client.release()
+            client = ClientRequest(sock)
+            async with asyncio.timeout(_NEXT_TIMEOUT):
+                request = await client.request()
+            if request is not None:
+                await client.greet()
+    except TimeoutError:  # of the next request
+        pass
     except (OSError, VCError) as error:
         _log.info("a client was not served: %s", error)
         await client.answer(Failure.of(error if isinstance(error, VCError) else refused(error)))

@@ -1,12 +1,13 @@
 """How clients and supervisors exchange messages: one in JSON per packet, descriptors beside it.
 
-The socket is a unix socket of type SOCK_SEQPACKET, one connection per request:
+The socket is a unix socket of type SOCK_SEQPACKET, usually with one connection per request:
 
 1. the supervisor sends a Greeting; a connection that ends before was never served: try again;
 2. the client sends its Request, with descriptors for those of its streams that it passes; it is read after the Greeting
    was sent, for which the client need not wait;
 3. the supervisor sends any number of Events, then one Answer or Failure;
-4. meanwhile the client may send Signals and Resizes; closing its end withdraws the request.
+4. meanwhile the client may send Signals and Resizes; closing its end withdraws the request;
+5. a request that said so may be followed by another, of which the supervisor sends a Greeting once it has read it.
 
 A message that is too long for a packet, such as a command with long arguments, is in a sealed file in memory
 (memfd_create(2)), whose descriptor comes before the others; the packet is then the byte 0, which is no JSON.

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vc_core.client import kept_links
 from vc_core.testing.slowness import Stopwatch, scaled
 
 #: The things found: a key that stays the same as long as the thing exists, and a description.
@@ -49,6 +50,7 @@ def unchanged(root: Path, files: Iterable[Path] = (), *, groups: bool = False) -
     files, began = tuple(files), time.clock_gettime(time.CLOCK_BOOTTIME)
     before = take(root, files, groups=groups)
     yield
+    kept_links.close_all()
     watch, waited = Stopwatch(), False
     while left := {
         key: text
