@@ -19,7 +19,7 @@ _SLEEP = ("/bin/busybox", "sleep", "10000")
 
 @contextmanager
 def _api(world: World) -> Iterator[Turn]:
-    with vc.run_pod(pod_config(world, *_SLEEP)) as pod, BareVm(world) as vm:
+    with warm(world), vc.run_pod(pod_config(world, *_SLEEP)) as pod, BareVm(world) as vm:
         vm.wait_port()
 
         def ours() -> float:
@@ -32,7 +32,7 @@ def _api(world: World) -> Iterator[Turn]:
 
 @contextmanager
 def _cli(world: World) -> Iterator[Turn]:
-    with vc.run_pod(pod_config(world, *_SLEEP)) as pod, BareVm(world) as vm:
+    with warm(world), vc.run_pod(pod_config(world, *_SLEEP)) as pod, BareVm(world) as vm:
         vm.wait_port()
         command = [VIRTC, "container", "enter", pod.id, "c", "--", *_TRUE]
         yield turn(lambda: seconds(command), lambda: vm.run_true() + seconds(CLICK))
