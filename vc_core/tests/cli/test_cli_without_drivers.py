@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from vc_core.cli.entry import main
+from commands import virtc
 
 
 @pytest.fixture(autouse=True)
@@ -16,31 +15,18 @@ def no_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vc_core.plugins.discovery._latest", None)
 
 
-def virtc_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run virtc in this process and return its exit code."""
-    monkeypatch.setattr("signal.signal", lambda *_: None)  # a command's handlers would stay in the tests' process
-    monkeypatch.setattr("sys.argv", ["virtc", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
+def test_drivers_without_any_installed_names_what_to_install() -> None:
+    done = virtc("drivers")
+    assert done.returncode == 0
+    assert done.stderr == "virtc: no driver is installed; 'pip install virtcontainers' installs the default ones\n"
+    assert len(done.stdout.splitlines()) == 1
 
 
-def test_drivers_without_any_installed_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert virtc_here(monkeypatch, "drivers") == 0
-    shown = capsys.readouterr()
-    assert shown.err == "virtc: no driver is installed; 'pip install virtcontainers' installs the default ones\n"
-    assert len(shown.out.splitlines()) == 1
-
-
-def test_a_pod_without_any_driver_installed_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pod_without_any_driver_installed_names_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "rootfs").mkdir()
-    assert virtc_here(monkeypatch, "pod", "run", "--bundle", str(tmp_path), "--", "true") == 1
-    assert capsys.readouterr().err == (
+    done = virtc("pod", "run", "--bundle", str(tmp_path), "--", "true")
+    assert done.returncode == 1
+    assert done.stderr == (
         "virtc: there is no hypervisor driver 'qemu', nor any other driver; "
         "'pip install virtcontainers' installs the default ones\n"
     )
@@ -53,8 +39,7 @@ def test_a_pod_without_any_driver_installed_names_what_to_install(
         ("xen", "correct the name, or install the distribution that offers it"),
     ],
 )
-def test_drivers_with_a_name_that_is_not_installed_names_what_to_install(
-    name: str, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert virtc_here(monkeypatch, "drivers", name) == 1
-    assert capsys.readouterr().err == f"virtc: no driver {name!r} is installed; {advice}\n"
+def test_drivers_with_a_name_that_is_not_installed_names_what_to_install(name: str, advice: str) -> None:
+    done = virtc("drivers", name)
+    assert done.returncode == 1
+    assert done.stderr == f"virtc: no driver {name!r} is installed; {advice}\n"
