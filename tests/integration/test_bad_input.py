@@ -47,9 +47,9 @@ def silent_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def refused(*words: str, code: int = 1) -> str:
+def refused(*words: str, code: int = 1, timeout: float = 120) -> str:
     """Run virtc, which must fail in one sentence and leave nothing; return the sentence."""
-    done = virtc("pod", "run", "--id", "bad", *words)
+    done = virtc("pod", "run", "--id", "bad", *words, timeout=timeout)
     stderr = done.stderr.decode()
     assert done.returncode == code, stderr
     assert done.stdout == b""
@@ -124,18 +124,11 @@ def test_in_the_foreground_the_exit_code_gives_the_cause(bundle: Path, command: 
 def test_a_guest_that_never_gets_ready_is_an_error_with_the_end_of_its_console(
     bundle: Path, guest: dict[str, str], silent_image: Path
 ) -> None:
-    stderr = refused(
-        "--bundle",
-        str(bundle),
-        "--kernel",
-        guest["kernel"],
-        "--image",
-        str(silent_image),
-        "--start-timeout",
-        "8",
-        "--",
-        "true",
-    )
+    words = ["--bundle", str(bundle), "--kernel", guest["kernel"], "--image", str(silent_image), "--start-timeout"]
+    for seconds in (8, 24, 72, 216):  # a longer one only where the guest had not come as far as its line
+        stderr = refused(*words, str(seconds), "--", "true", timeout=120 + seconds)
+        if "I am not an agent" in stderr:
+            break
     assert "did not get ready" in stderr
     assert "I am not an agent" in stderr
 
