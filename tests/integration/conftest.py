@@ -196,7 +196,7 @@ def vm_processes(store: Store, pod_id: str) -> list[int]:
     return [vm, *map(int, Path(f"/proc/{vm}/task/{vm}/children").read_text(encoding="ascii").split())]
 
 
-def wait_ended(pid: int, timeout: float = 20.0) -> bool:
+def wait_ended(pid: int, timeout: float = 60.0) -> bool:
     """Return whether a process that is not our child ended within ``timeout`` seconds, on a usual host."""
     import select
 

@@ -15,7 +15,7 @@ import pytest
 
 import vc_core as vc
 from vc_core import aio
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from .conftest import container, pod_config, supervisors, virtc_path, wait_ended
 
@@ -98,7 +98,7 @@ def test_the_command_attaches_and_exits_as_the_container_does(repeating: vc.Cont
         attached.send_signal(signal.SIGUSR1)
         wait_until(lambda: b"usr1\n" in [line.data for line in repeating.logs()])
         repeating.kill("SIGKILL")
-        assert attached.wait(timeout=30) == 137
+        assert attached.wait(timeout=PATIENCE) == 137
 
 
 def test_an_attachment_whose_reader_has_gone_ends_and_not_the_container(repeating: vc.Container) -> None:
@@ -113,7 +113,7 @@ def test_an_attachment_whose_reader_has_gone_ends_and_not_the_container(repeatin
         attached.stdout.close()
         attached.stdin.write(b"two\n")
         attached.stdin.flush()
-        assert attached.wait(timeout=30) == 141
+        assert attached.wait(timeout=PATIENCE) == 141
     assert repeating.status().state == "running"
 
 
@@ -151,7 +151,7 @@ def test_a_terminal_is_attached_to_again_after_its_caller_detached(pod: vc.Pod, 
             while b"42/dev/pts" not in shown:
                 shown += os.read(screen, 4096)
             os.write(screen, b"\x10\x11")
-            assert client.wait(timeout=30) == 0
+            assert client.wait(timeout=PATIENCE) == 0
         os.close(screen)
         assert pod.container("shell").status().state == "running"
     pod.container("shell").delete(force=True)

@@ -12,6 +12,7 @@ import pytest
 
 import vc_core as vc
 from needs import require
+from waiting import PATIENCE
 
 from .conftest import container, virtc
 
@@ -179,6 +180,6 @@ def test_nothing_of_a_container_survives_its_end(confined: Make, pod: vc.Pod) ->
     made.start()
     assert sh(made, "setsid unshare -m sleep 4321 >/dev/null 2>&1 </dev/null &").exit_code == 0
     made.stop(force=True)
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while b"sleep 4321" in pod.enter_container("c1", vc.Cmd(args=["ps", "-o", "args"])).stdout:
         assert time.monotonic() < end

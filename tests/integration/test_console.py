@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from waiting import PATIENCE
 
 from .conftest import container, pod_config, virtc, virtc_path
 
@@ -24,7 +25,7 @@ SHELL = "(while true; do sh </dev/ttyS0 >/dev/ttyS0 2>&1; done) &"
 
 def read_until(fd: int, text: bytes) -> bytes:
     """Return what a terminal shows until it shows a text, or is closed; at most 30 s."""
-    shown, end = b"", time.monotonic() + 30
+    shown, end = b"", time.monotonic() + PATIENCE
     while text not in shown and time.monotonic() < end:
         if select.select([fd], [], [], 1)[0]:
             try:
@@ -44,7 +45,7 @@ def test_a_person_reads_the_console_and_types_there(pod: vc.Pod) -> None:
         os.write(terminal, b"echo $((40 + 2))-times\n")
         assert b"\n42-times" in read_until(terminal, b"42-times")
         os.write(terminal, b"\x1d")
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()

@@ -15,6 +15,7 @@ import pytest
 
 import vc_core as vc
 from vc_core.testing.slowness import within
+from waiting import PATIENCE
 
 from .conftest import container, pod_config, supervisors, virtc, virtc_path
 
@@ -102,9 +103,9 @@ def test_every_wait_returns_the_exit_code(added: Added) -> None:
         waiters = [threading.Thread(target=lambda: codes.append(one.wait())) for _ in range(3)]
         for waiter in waiters:
             waiter.start()
-        client.communicate(b"go\n", timeout=20)
+        client.communicate(b"go\n", timeout=PATIENCE)
         for waiter in waiters:
-            waiter.join(20)
+            waiter.join(PATIENCE)
     assert codes == [9, 9, 9]
     assert client.returncode == 9
     assert one.wait() == 9
@@ -120,7 +121,7 @@ def test_a_wait_survives_the_loss_of_the_supervisor(bundle: Path) -> None:
         one.enter(vc.Cmd(args=["true"]))
         os.kill(supervisors("patient")[0], signal.SIGKILL)
         one.enter(vc.Cmd(args=["touch", "/tmp/go"]))
-        waiter.join(20)
+        waiter.join(PATIENCE)
     assert codes == [6]
 
 
@@ -138,7 +139,7 @@ def test_waiting_for_a_container_that_ends_with_its_pod_is_an_error_with_that_re
         waiter.start()
         stopped.enter_container("c1", vc.Cmd(args=["true"]))
         stopped.stop(force=True)
-        waiter.join(20)
+        waiter.join(PATIENCE)
     assert len(failures) == 1
     assert "ended without an exit code" in failures[0]
 
@@ -188,7 +189,7 @@ def test_a_signal_reaches_a_container_by_name_or_number(added: Added, wanted: in
     )
     one.start()
     log = Path(one.status().log_path)
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while log.read_text(encoding="utf-8") != "up\n":
         assert time.monotonic() < end
     one.kill(wanted)

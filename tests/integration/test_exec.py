@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from .conftest import pod_config, virtc, virtc_path
 from .test_terminals import Terminal
@@ -27,7 +27,7 @@ TREE = "sleep 7531 & sleep 7531; echo not reached"
 NESTED = "sh -c 'sleep 7531; true'; echo not reached"
 
 #: Ends with 0 once no process of TREE is left.
-GONE = "for i in $(seq 200); do ps -o args | grep -q '^sleep [7]531' || exit 0; usleep 50000; done; exit 1"
+GONE = "for i in $(seq 1000); do ps -o args | grep -q '^sleep [7]531' || exit 0; usleep 50000; done; exit 1"
 
 #: Ends once the program has started.
 UP = "until ps -o args | grep -q '^sleep [7]531'; do usleep 20000; done"
@@ -92,7 +92,7 @@ def test_a_signal_to_virtc_ends_all_of_the_session(bob: vc.Pod, signum: signal.S
     with subprocess.Popen([virtc_path(), "exec", POD, "sh", "-c", script], stderr=subprocess.PIPE) as client:
         bob.enter_container("c1", vc.Cmd(["sh", "-c", UP]))
         client.send_signal(signum)
-        assert client.wait(20) == code
+        assert client.wait(PATIENCE) == code
         assert client.stderr is not None
         assert client.stderr.read() == b""
     assert bob.enter_container("c1", vc.Cmd(["sh", "-c", GONE])).exit_code == 0
@@ -141,7 +141,7 @@ def test_the_detach_keys_end_virtc_and_not_the_command(
     shown.expect("up\r\n")
     for key in keys:
         shown.type(key)
-    assert shown.client.wait(20) == 0
+    assert shown.client.wait(PATIENCE) == 0
     shown.expect("virtc: detached; what ran goes on\r\n")
     look = "ps -o args | grep '^sh -c [e]cho up; cat'"
     assert bob.enter_container("c1", vc.Cmd(["sh", "-c", look])).exit_code == 0, "cat waits: its input has not ended"
@@ -153,9 +153,9 @@ def test_a_container_in_the_foreground_runs_on_when_its_caller_detaches(
 ) -> None:
     words = ("pod", "run", "-t", "--rm", "--id", "left", "--bundle", str(bundle), "--", "sh", "-c", "echo up; cat")
     shown = terminal(*words)
-    shown.expect("up\r\n", timeout=90)
+    shown.expect("up\r\n", timeout=2 * PATIENCE)
     shown.type("\x10\x11")
-    assert shown.client.wait(20) == 0
+    assert shown.client.wait(PATIENCE) == 0
     assert vc.status_container("left", "1").state == "running"
     vc.kill_container("left", "1")
     left = [root / "state/pods/left", root / "run/pods/left", root / "state/locks/left.lock"]

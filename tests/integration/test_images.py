@@ -17,6 +17,7 @@ from plain_user import PlainUser
 from vc_core.errors import StateError
 from vc_core.testing.rootfs import make_root_fs
 from vc_core.testing.slowness import scaled
+from waiting import PATIENCE
 
 from .conftest import pod_config, virtc
 
@@ -82,7 +83,7 @@ def running(image: str, files: dict[str, tuple[int, int, int]]) -> Iterator[vc.P
 
 def log_of(pod: vc.Pod, container_id: str, lines: int) -> list[str]:
     """Return the last lines of a container's log, once it has as many and the last one is whole."""
-    path, end = Path(pod.container(container_id).status().log_path), time.monotonic() + scaled(10)
+    path, end = Path(pod.container(container_id).status().log_path), time.monotonic() + PATIENCE
     while (text := path.read_text(encoding="utf-8")).count("\n") < lines and time.monotonic() < end:
         pass
     return text.splitlines()[-lines:]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from waiting import PATIENCE
 
 from .conftest import container, pod_config, supervisors, virtc
 
@@ -23,7 +24,7 @@ def test_no_byte_is_lost_or_repeated_when_supervisors_die(bundle: Path) -> None:
     with vc.run_pod(pod_config(id="logged", containers=[container(bundle, "seq", str(_LINES))])) as pod:
         log = Path(pod.status().containers[0].log_path)
         for part in (1, 6, 12, 18):
-            end = time.monotonic() + 60
+            end = time.monotonic() + PATIENCE
             while log.stat().st_size < part * 150_000 and time.monotonic() < end:
                 os.sched_yield()
             for pid in supervisors("logged"):

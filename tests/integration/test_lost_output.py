@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from waiting import PATIENCE
 
 from .conftest import virtc_path
 
@@ -65,4 +66,4 @@ def test_a_command_that_ignores_sigpipe_ends_when_its_output_has_lost_its_reader
         assert command.stdout is not None
         assert command.stdout.read(2) == b"y\n"
         command.stdout.close()
-        assert command.wait(20) == 9
+        assert command.wait(PATIENCE) == 9

@@ -16,6 +16,7 @@ import pytest
 
 import vc_core as vc
 from vc_core.config.network import NetworkMode
+from waiting import PATIENCE
 
 from .conftest import container, virtc
 
@@ -38,7 +39,7 @@ def connected(bundle: Path, root: Path) -> Iterator[vc.Pod]:
 def test_a_forwarded_port_leads_to_the_container(connected: vc.Pod) -> None:
     [forward] = connected.status().forwards
     assert (forward.guest_port, forward.protocol) == (80, "tcp")
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     # Before the guest listens QEMU takes a connection, and closes it.
     while (output := _line_from(forward.host_port)) == b"" and time.monotonic() < end:
         pass
@@ -46,7 +47,7 @@ def test_a_forwarded_port_leads_to_the_container(connected: vc.Pod) -> None:
 
 
 def _line_from(port: int) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as client, client.makefile("rb") as lines:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client, client.makefile("rb") as lines:
         try:
             return lines.readline()
         except ConnectionResetError:
@@ -104,7 +105,7 @@ def test_an_open_guest_reaches_the_host_and_its_containers_have_a_name_server(bu
 
 
 def _answered(server: socket.socket) -> bytes:
-    server.settimeout(40)
+    server.settimeout(PATIENCE)
     client, _ = server.accept()
     with client, client.makefile("rwb") as lines:
         output: bytes = lines.readline()

@@ -14,6 +14,7 @@ import pytest
 
 import vc_core as vc
 from vc_core.testing.slowness import within
+from waiting import PATIENCE
 
 from .conftest import container, pod_config, supervisors, virtc, wait_ended
 
@@ -90,7 +91,7 @@ def test_a_supervisor_that_is_lost_meanwhile_changes_nothing(bundle: Path) -> No
         pod.resume()
         assert pod.enter_container("c1", vc.Cmd(["echo", "there"])).stdout == b"there\n"
         pod.container("c1").kill("SIGKILL")
-        waiting.join(timeout=60)
+        waiting.join(timeout=PATIENCE)
         assert codes == [137]
 
 

@@ -16,7 +16,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from plain_user import PlainUser
+from vc_agent_sshd.testing.openssh import reserved_port
 from vc_core.testing.slowness import scaled
+from waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.vm,
@@ -51,16 +53,15 @@ def user(bundle: Path, root: Path) -> Iterator[PlainUser]:
 @pytest.fixture(scope="module")
 def port(user: PlainUser) -> Iterator[int]:
     """Run a pod "own" whose container sleeps and serves a page; return the port of the host where it does."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number = int(free.getsockname()[1])
     script = "mkdir /tmp/www; echo page >/tmp/www/index.html; httpd -p 80 -h /tmp/www; exec sleep 100000"
-    made = ["--id", "own", "--bundle", "bundle", "--mount", "data:/data:rw", "--publish", f"{number}:80"]
-    user.run("virtc", "pod", "run", *made, "--", "sh", "-c", script)
-    yield number
-    user.run("virtc", "pod", "stop", "own")
+    made = ["--id", "own", "--bundle", "bundle", "--mount", "data:/data:rw"]
+    with reserved_port() as number:
+        user.run("virtc", "pod", "run", *made, "--publish", f"{number}:80", "--", "sh", "-c", script)
+        yield number
+        user.run("virtc", "pod", "stop", "own")
     assert json.loads(user.run("virtc", "pod", "status", "own", "--json").stdout)["state"] == "stopped"
     user.run("virtc", "pod", "delete", "own")
-    end = time.monotonic() + scaled(5)
+    end = time.monotonic() + PATIENCE
     while user.processes() and time.monotonic() < end:
         pass
     assert not user.processes()
@@ -174,7 +175,7 @@ def test_a_pod_of_the_user_starts_from_a_template_that_was_made_behind_the_first
         return str(json.loads(user.run("virtc", "pod", "status", pod, "--json").stdout)["template"])
 
     assert template_of("boots") == ""
-    end = time.monotonic() + scaled(60)
+    end = time.monotonic() + PATIENCE
     while not (found := user.run("virtc", "template", "list", "--quiet").stdout.split()) and time.monotonic() < end:
         time.sleep(0.2)
     assert [template_of("cloned")] == found

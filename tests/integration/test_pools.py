@@ -11,13 +11,11 @@ import pytest
 
 import vc_core as vc
 from vc_core.store.store import Store
+from waiting import PATIENCE
 
 from .conftest import container, pod_config, vm_pid, wait_ended
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
-
-#: Seconds in which a virtual machine boots, also on a busy host.
-BOOT = 60.0
 
 
 def test_a_pod_whose_machine_is_killed_while_it_waits_is_replaced(bundle: Path, store: Store) -> None:
@@ -25,8 +23,8 @@ def test_a_pod_whose_machine_is_killed_while_it_waits_is_replaced(bundle: Path, 
         killed = _waiting(pool)
         machine = vm_pid(store, killed)
         os.kill(machine, signal.SIGKILL)
-        assert wait_ended(machine, BOOT)
-        pod = pool.take(timeout=BOOT)
+        assert wait_ended(machine, PATIENCE)
+        pod = pool.take(timeout=PATIENCE)
         assert pod.id != killed
         assert pod.container("c1").enter(vc.Cmd(args=["echo", "hello"])).stdout == b"hello\n"
         pod.delete(force=True)
@@ -35,7 +33,7 @@ def test_a_pod_whose_machine_is_killed_while_it_waits_is_replaced(bundle: Path, 
 
 def _waiting(pool: vc.PodPool) -> str:
     """Return the id of a pod of the pool as soon as one waits."""
-    deadline = time.monotonic() + BOOT
+    deadline = time.monotonic() + PATIENCE
     while True:
         assert time.monotonic() < deadline
         for one in vc.list_pods():

@@ -14,6 +14,7 @@ import pytest
 
 import vc_core as vc
 from vc_core import aio
+from waiting import PATIENCE
 
 from .conftest import container as made_container
 
@@ -36,7 +37,7 @@ def test_input_and_output_are_streams_while_the_process_runs(pod: vc.Pod) -> Non
         process.stdin.close()
         assert process.stdout.read() == b"end\n"
         assert list(process.stderr) == [b"also\n", b"also\n"]
-        assert (process.wait(timeout=20), process.poll(), process.wait()) == (3, 3, 3)
+        assert (process.wait(timeout=PATIENCE), process.poll(), process.wait()) == (3, 3, 3)
 
 
 def test_reads_of_a_size_return_what_is_there(pod: vc.Pod) -> None:
@@ -75,7 +76,11 @@ def test_several_run_at_once_and_each_is_killed_alone(pod: vc.Pod) -> None:
         assert process.stdout.readline() == b"up\n"
     processes[0].kill()
     processes[1].kill("TERM")
-    assert [processes[0].wait(timeout=20), processes[1].wait(timeout=20), processes[2].poll()] == [137, 143, None]
+    assert [processes[0].wait(timeout=PATIENCE), processes[1].wait(timeout=PATIENCE), processes[2].poll()] == [
+        137,
+        143,
+        None,
+    ]
     with pytest.raises(vc.CommandTimeoutError, match=r"did not end in 0\.1 s; it goes on"):
         processes[2].wait(timeout=0.1)
     for process in processes:
@@ -86,7 +91,7 @@ def test_several_run_at_once_and_each_is_killed_alone(pod: vc.Pod) -> None:
 def test_a_process_that_is_closed_ends_with_all_that_it_started(pod: vc.Pod) -> None:
     with pod.popen(vc.Cmd(["sh", "-c", "sleep 8642 & sleep 8642; true"])):
         pass
-    look = "for i in $(seq 200); do ps -o args | grep -q '^sleep [8]642' || exit 0; usleep 50000; done; exit 1"
+    look = "for i in $(seq 1000); do ps -o args | grep -q '^sleep [8]642' || exit 0; usleep 50000; done; exit 1"
     assert pod.enter(vc.Cmd(["sh", "-c", look])).exit_code == 0
 
 
@@ -148,7 +153,7 @@ def test_a_stream_may_be_a_file_and_none_is_discarded(pod: vc.Pod) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as sink:
         with pod.container("c1").popen(vc.Cmd(["echo", "through"]), stdin=None, stdout=sink.stdin) as process:
             assert (process.stdin, process.stdout, process.wait()) == (None, None, 0)
-        assert sink.communicate(timeout=20)[0] == b"through\n"
+        assert sink.communicate(timeout=PATIENCE)[0] == b"through\n"
 
 
 def test_the_main_process_of_a_container_has_streams_from_its_start_and_its_end_leaves_a_container(
@@ -160,7 +165,7 @@ def test_the_main_process_of_a_container_has_streams_from_its_start_and_its_end_
         assert process.stdout
         process.stdin.write(b"given\n")
         process.stdin.close()
-        assert (process.stdout.read(), process.wait(timeout=20)) == (b"given\n", 4)
+        assert (process.stdout.read(), process.wait(timeout=PATIENCE)) == (b"given\n", 4)
     assert container.wait() == 4
     assert [line.data for line in container.logs()] == [b"given\n"]
     container.delete()
@@ -198,7 +203,7 @@ def test_a_process_goes_on_with_the_connection_that_was_handed_over(pod: vc.Pod)
     assert process.stdout.readline() == b"up\n"
     with socket.socket(fileno=process.hand_over()) as connection:
         connection.setblocking(True)
-        connection.settimeout(20)
+        connection.settimeout(PATIENCE)
         process.close()
         with pytest.raises(ValueError, match="was closed"):
             process.hand_over()

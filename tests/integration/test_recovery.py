@@ -24,7 +24,7 @@ from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_core.store.store import Store
 from vc_core.supervisor import wire
 from vc_core.testing.slowness import scaled, within
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from .conftest import container, pod_config, supervisors, virtc, virtc_path, vm_pid, vm_processes, wait_ended
 
@@ -44,7 +44,7 @@ def hanging_start(pod_id: str, bundle: Path, store: Store) -> Iterator[None]:
         wait_until(lambda: store.read(pod_id).vm)
         send(signal.SIGSTOP, *vm_processes(store, pod_id))
         yield
-        assert client.wait(scaled(20)) == 1
+        assert client.wait(PATIENCE) == 1
         assert client.stderr is not None
         assert b"aborted: the pod was stopped" in client.stderr.read()
 
@@ -139,7 +139,7 @@ def test_a_start_whose_vm_is_killed_fails_within_a_second_with_that_reason(bundl
         send(signal.SIGSTOP, *doomed)
         send(signal.SIGKILL, *doomed)
         with within(1):
-            assert client.wait(scaled(20)) == 1
+            assert client.wait(PATIENCE) == 1
         assert client.stderr is not None
         assert b"SIGKILL" in client.stderr.read()
     status = vc.status_pod("dying")
@@ -159,7 +159,7 @@ def test_a_stop_ends_within_a_second_when_the_vm_is_killed_meanwhile(bundle: Pat
     wait_until(lambda: b"asked" in log.read_bytes())
     send(signal.SIGKILL, *doomed)
     with within(1):
-        stop.join(scaled(20))
+        stop.join(PATIENCE)
     assert pod.status().state == "stopped"
     pod.delete()
 
@@ -323,7 +323,7 @@ def test_processes_that_race_on_the_same_pods_meet_no_supervisor_that_went_away(
         )
         for seed in range(3)
     ]
-    errors = [worker.communicate(timeout=scaled(60))[1] for worker in workers]
+    errors = [worker.communicate(timeout=2 * PATIENCE)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 3, "\n".join(errors)
     for pod in vc.list_pods():
         vc.delete_pod(pod.id, force=True)

@@ -15,6 +15,7 @@ import pytest
 import vc_core as vc
 from vc_core.config.network import NetworkConfig, NetworkMode
 from vc_core.store.store import Store
+from waiting import PATIENCE
 
 from .conftest import container, supervisors, virtc, vm_pid, vm_processes, wait_ended
 
@@ -179,7 +180,7 @@ def test_a_new_supervisor_takes_over_and_the_guest_powers_off_by_itself(
         os.kill(old, signal.SIGKILL)
         assert wait_ended(old)
         assert pod.enter(vc.Cmd(args=["echo", "back"])).stdout == b"back\n"
-        waiter.join(60)
+        waiter.join(PATIENCE)
         assert codes == [3]
         vm = vm_pid(store, "taken")
         pod.stop(timeout=60)

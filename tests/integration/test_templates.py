@@ -26,6 +26,7 @@ from vc_core.host.processes import find_vms
 from vc_core.store.config_record import encode_config
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
+from waiting import PATIENCE
 
 from .conftest import container, supervisors, template_makers, virtc, wait_ended
 
@@ -67,13 +68,13 @@ def output(pod: vc.Pod, script: str) -> str:
 def answer(pod: vc.Pod) -> bytes:
     """Return what the forwarded port of a pod answers."""
     [forward] = pod.status().forwards
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     line = b""
     # Before the guest listens QEMU takes a connection, and closes it.
     while not line and time.monotonic() < end:
         with (
             suppress(ConnectionResetError),
-            socket.create_connection(("127.0.0.1", forward.host_port), timeout=30) as client,
+            socket.create_connection(("127.0.0.1", forward.host_port), timeout=PATIENCE) as client,
             client.makefile("rb") as lines,
         ):
             line = lines.readline()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from waiting import PATIENCE
 
 from .conftest import container, pod_config, virtc_path
 
@@ -41,7 +42,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode())
 
-    def expect(self, text: str, timeout: float = 20) -> None:
+    def expect(self, text: str, timeout: float = PATIENCE) -> None:
         end = time.monotonic() + timeout
         while text.encode() not in self.output:
             ready, _, _ = select.select([self._screen], [], [], max(0, end - time.monotonic()))
@@ -92,25 +93,25 @@ def test_ctrl_c_interrupts_the_program_and_not_virtc(shell: Terminal) -> None:
 
 def test_the_end_of_the_shell_is_the_end_of_virtc_with_its_exit_code(shell: Terminal) -> None:
     shell.type("exit 5\n")
-    assert shell.client.wait(20) == 5
+    assert shell.client.wait(PATIENCE) == 5
 
 
 def test_the_terminal_is_what_it_was_afterwards(shell: Terminal) -> None:
     assert termios.tcgetattr(shell.line) != shell.before, "raw while the shell runs"
     shell.type("exit\n")
-    shell.client.wait(20)
+    shell.client.wait(PATIENCE)
     assert termios.tcgetattr(shell.line) == shell.before
 
 
 @pytest.mark.promise("T30")
 def test_the_terminal_is_restored_when_virtc_is_terminated(pod: vc.Pod) -> None:
     terminal = Terminal("container", "enter", "-t", "shared", "c1", "--", "sleep", "1000")
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while termios.tcgetattr(terminal.line) == terminal.before:
         assert time.monotonic() < end
         select.select([], [], [], 0.02)
     terminal.client.terminate()
-    assert terminal.client.wait(20) == 128 + signal.SIGTERM
+    assert terminal.client.wait(PATIENCE) == 128 + signal.SIGTERM
     assert termios.tcgetattr(terminal.line) == terminal.before
     terminal.close()
 
@@ -128,7 +129,7 @@ def test_a_container_runs_on_the_console_of_the_caller(bundle: Path) -> None:
         os.write(screen, b"echo on''console\n")
         output = b""
         while b"onconsole\r\n" not in output:
-            assert select.select([screen], [], [], 20)[0], output
+            assert select.select([screen], [], [], PATIENCE)[0], output
             output += os.read(screen, 4096)
         os.write(screen, b"exit 3\n")
         assert pod.container("c1").wait() == 3

@@ -21,6 +21,7 @@ from vc_core.states import State
 from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_core.testing import built_guest
 from vc_core.testing.slowness import scaled, within
+from waiting import PATIENCE
 
 from .attacked_pod import find_supervisor
 
@@ -52,7 +53,7 @@ class HostilePod:
     def shown(self, *arguments: str) -> str:
         """Return what virtc prints, which no terminal may understand as more than text."""
         with self.virtc(*arguments) as process:
-            out, err = process.communicate(timeout=scaled(60))
+            out, err = process.communicate(timeout=PATIENCE)
         text = (out + err).decode()
         assert all(line.isprintable() for line in text.split("\n"))
         assert not set(_DIRECTIONS) & set(text)
@@ -132,7 +133,7 @@ def test_a_command_that_the_guest_accepts_and_never_ends_does_not_hold_enter_aga
         assert os.read(process.stdout.fileno(), 4) == b"runs"
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):  # two of one number can be merged
             process.send_signal(number)
-        _, err = process.communicate(timeout=scaled(20))
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGINT  # the first of them
     assert b"did not report the end of the command" in err
 
@@ -140,7 +141,7 @@ def test_a_command_that_the_guest_accepts_and_never_ends_does_not_hold_enter_aga
 def test_garbage_on_the_control_channel_fails_the_pod_and_the_pod_still_ends(pod: HostilePod) -> None:
     with pytest.raises(VCError):
         pod.attack("garbage")
-    end = time.monotonic() + scaled(20)
+    end = time.monotonic() + PATIENCE
     while (status := vc.status_pod("hostile")).state is State.RUNNING and time.monotonic() < end:
         time.sleep(0.05)
     assert status.state is State.FAILED

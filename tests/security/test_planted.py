@@ -20,7 +20,7 @@ from vc_core.store.roots import ROOT_VARIABLE
 from vc_core.testing.slowness import scaled
 
 #: Seconds that one operation may take; one that waits for a pipe takes any time.
-_TIMEOUT = 30.0
+_TIMEOUT = 60.0
 
 
 def _socket(path: Path) -> None:

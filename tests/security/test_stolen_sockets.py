@@ -21,6 +21,7 @@ from vc_core.store.roots import ROOT_VARIABLE, Roots
 from vc_core.store.store import Store
 from vc_core.testing.slowness import scaled
 from vc_hypervisor_qemu import sockets
+from waiting import PATIENCE
 
 from .attacked_pod import Posture, Process, find_supervisor
 
@@ -69,7 +70,7 @@ def kill(process: Process | None) -> None:
     pidfd = os.pidfd_open(process.pid)
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        assert select.select([pidfd], [], [], scaled(30))[0]
+        assert select.select([pidfd], [], [], PATIENCE)[0]
     finally:
         os.close(pidfd)
 

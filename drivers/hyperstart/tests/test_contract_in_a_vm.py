@@ -27,11 +27,12 @@ from vc_core.testing.contract.agent import HOSTNAME, RunningGuest, StartGuest
 from vc_core.testing.contract.agent.base import Wire
 from vc_core.testing.contract.running import TIMEOUT
 from vc_core.testing.rootfs import make_root_fs
+from vc_core.testing.slowness import scaled
 
 pytestmark = pytest.mark.vm
 
 #: Seconds; a boot under emulation on a busy machine.
-BOOT = 120
+BOOT = scaled(300)
 
 SHARES = {
     "hyperShared": "share,security_model=none,readonly=on",

@@ -6,7 +6,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
-from hyperstart_agents import make_agent
+from hyperstart_agents import TIMEOUT as EXCHANGE
+from hyperstart_agents import WHOLE, make_agent
 
 from vc_agent_hyperstart.agent import HyperstartAgent
 from vc_agent_hyperstart.codec import STREAM, Code, FrameDecoder
@@ -19,8 +20,9 @@ from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core.driver import Cmd, GuestContainer
 from vc_core.errors import TEXT_MAX, AgentConnectError, AgentError, AgentProtocolError, AgentTimeoutError, CommandError
 from vc_core.testing.process_io import RecordedIO
+from vc_core.testing.slowness import within
 
-#: Seconds; the guest gets this much, a test waits at most ten times that.
+#: Seconds; a guest that does not answer gets this much, and a test may take ten times that.
 TIMEOUT = 0.3
 
 #: Eight is the length of an empty control frame, and too short for a stream frame.
@@ -28,13 +30,14 @@ LENGTHS = [0, 4, 7, 8, 2**31, 2**32 - 1]
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 10 * TIMEOUT))
+    with within(10 * TIMEOUT):
+        asyncio.run(asyncio.wait_for(main, WHOLE))
 
 
 async def started(agent: HyperstartAgent, guest: FakeHyperstart) -> None:
-    await agent.connect(guest.open_channel, 5)
-    await agent.start_pod("p1", "", 5)
-    await agent.start_container(GuestContainer("c1", "c1", Cmd(args=["sleep"])), RecordedIO(None), 5)
+    await agent.connect(guest.open_channel, EXCHANGE)
+    await agent.start_pod("p1", "", EXCHANGE)
+    await agent.start_container(GuestContainer("c1", "c1", Cmd(args=["sleep"])), RecordedIO(None), EXCHANGE)
 
 
 BAD_LENGTHS = [
@@ -70,11 +73,13 @@ BAD_LENGTHS = [
 def test_connect_fails_with_a_typed_error_in_time_and_leaves_nothing(
     misbehaviour: Misbehaviour, length: int, error: type[Exception], text: str
 ) -> None:
+    timeout = TIMEOUT if error is AgentTimeoutError else EXCHANGE
+
     async def main() -> None:
         async with FakeHyperstart(misbehaviour=misbehaviour, length=length) as guest:
             agent = make_agent()
             with pytest.raises(error, match=text):
-                await agent.connect(guest.open_channel, TIMEOUT)
+                await agent.connect(guest.open_channel, timeout)
             with pytest.raises(AgentError):
                 await agent.start_pod("p1", "", TIMEOUT)
 
@@ -101,9 +106,9 @@ def test_whatever_kills_a_channel_fails_every_call_and_resolves_wait_lost(
             agent = make_agent()
             await started(agent, guest)
             calls = [
-                agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5),
-                agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5),
-                agent.signal_container("c1", 15, 5),
+                agent.exec("c1", Cmd(args=["true"]), RecordedIO(), EXCHANGE),
+                agent.exec("c1", Cmd(args=["true"]), RecordedIO(), EXCHANGE),
+                agent.signal_container("c1", 15, EXCHANGE),
             ]
             results = await asyncio.gather(*calls, return_exceptions=True)
             for result in results:
@@ -119,10 +124,10 @@ def test_a_wait_for_a_process_fails_when_the_guest_is_lost() -> None:
     async def main() -> None:
         async with FakeHyperstart() as guest:
             agent = make_agent()
-            await agent.connect(guest.open_channel, 5)
-            await agent.start_pod("p1", "", 5)
+            await agent.connect(guest.open_channel, EXCHANGE)
+            await agent.start_pod("p1", "", EXCHANGE)
             container = GuestContainer("c1", "c1", Cmd(args=["sleep"]))
-            process = await agent.start_container(container, RecordedIO(None), 5)
+            process = await agent.start_container(container, RecordedIO(None), EXCHANGE)
             waiting = asyncio.create_task(agent.wait(process))
             await asyncio.sleep(0)
             guest.power_off()
@@ -161,13 +166,13 @@ def test_a_command_that_starts_after_its_caller_left_is_killed(how: Misbehaviour
                     await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(), 0.05)
             else:
                 with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(), 5), 0.05)
+                    await asyncio.wait_for(agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(), EXCHANGE), 0.05)
             guest.catch_up()
             left = [process for process in guest.processes.values() if not process.init]
             await asyncio.gather(*(process.task for process in left))
             assert [process.status for process in left] == [128 + 9]
             # And the channel is in step: the next command gets its own answer.
-            process = await agent.exec("c1", Cmd(args=["exit", "7"]), RecordedIO(), 5)
+            process = await agent.exec("c1", Cmd(args=["exit", "7"]), RecordedIO(), EXCHANGE)
             assert await agent.wait(process) == 7
             await agent.aclose()
 
@@ -182,7 +187,7 @@ def test_an_error_without_a_reason_names_the_command() -> None:
             with pytest.raises(
                 AgentError, match=r"cannot run 'true' in container 'c1': the guest cannot start the command"
             ):
-                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5)
+                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), EXCHANGE)
             await agent.aclose()
 
     run(main())
@@ -194,7 +199,7 @@ def test_a_reason_is_shown_short_and_without_control_characters() -> None:
             agent = make_agent()
             await started(agent, guest)
             with pytest.raises(CommandError) as caught:
-                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5)
+                await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), EXCHANGE)
             text = str(caught.value)
             assert caught.value.exit_code == 127
             assert text.isprintable()
@@ -210,7 +215,7 @@ def test_two_answers_to_one_command_fail_the_channel() -> None:
             agent = make_agent()
             await started(agent, guest)
             with pytest.raises(AgentProtocolError, match="no command was waiting"):
-                await agent.wait(await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(), 5))
+                await agent.wait(await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(), EXCHANGE))
             await agent.aclose()
 
     run(main())
@@ -226,7 +231,7 @@ def test_json_that_is_made_to_hurt_is_a_protocol_error_at_once_and_costs_little_
             tracemalloc.start()
             try:
                 with pytest.raises(AgentProtocolError, match="reply to HELLO"):
-                    await make_agent().connect(guest.open_channel, TIMEOUT)
+                    await make_agent().connect(guest.open_channel, EXCHANGE)
                 assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
             finally:
                 tracemalloc.stop()
@@ -245,7 +250,7 @@ def test_an_answer_to_hello_without_what_all_of_ours_can_do_is_a_protocol_error(
     async def main() -> None:
         async with FakeHyperstart(features=features) as guest:
             with pytest.raises(AgentProtocolError, match=text):
-                await make_agent().connect(guest.open_channel, TIMEOUT)
+                await make_agent().connect(guest.open_channel, EXCHANGE)
 
     run(main())
 
@@ -259,7 +264,7 @@ def test_the_end_of_a_channel_is_never_the_success_of_a_process(options: dict[st
             agent = make_agent()
             await started(agent, guest)
             io = RecordedIO()
-            process = await agent.exec("c1", Cmd(args=["echo", "all of it"]), io, 5)
+            process = await agent.exec("c1", Cmd(args=["echo", "all of it"]), io, EXCHANGE)
             with pytest.raises(AgentConnectError, match="closed"):
                 await agent.wait(process)
             await agent.aclose()
@@ -276,7 +281,7 @@ def test_a_guest_that_reads_nothing_holds_up_input_and_costs_little_memory() -> 
             tracemalloc.start()
             try:
                 for _ in range(processes):
-                    await agent.exec("c1", Cmd(args=["count"]), RecordedIO(bytes(piece), piece=piece), 5)
+                    await agent.exec("c1", Cmd(args=["count"]), RecordedIO(bytes(piece), piece=piece), EXCHANGE)
                 for _ in range(1000):
                     await asyncio.sleep(0)
                 # The piece that each caller gave, and of all together what the channel holds.
@@ -299,7 +304,7 @@ def test_a_guest_that_sends_and_never_reads_is_disconnected_before_the_answers_f
         async with FakeHyperstart(misbehaviour=Misbehaviour.NEVER_READS, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
-            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), 5)
+            process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(None), EXCHANGE)
             guest.in_background(flood(guest, int(process.process_id)))
             with pytest.raises(AgentProtocolError, match="does not read"):
                 await agent.wait(process)
@@ -322,7 +327,7 @@ def test_a_second_ready_does_no_harm() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.READY_AGAIN) as guest:
             agent = make_agent()
             await started(agent, guest)
-            process = await agent.exec("c1", Cmd(args=["exit", "3"]), RecordedIO(), 5)
+            process = await agent.exec("c1", Cmd(args=["exit", "3"]), RecordedIO(), EXCHANGE)
             assert await agent.wait(process) == 3
             await agent.aclose()
 
@@ -335,7 +340,7 @@ def test_frames_of_unknown_streams_are_dropped() -> None:
             agent = make_agent()
             await started(agent, guest)
             io = RecordedIO()
-            process = await agent.exec("c1", Cmd(args=["echo", "still here"]), io, 5)
+            process = await agent.exec("c1", Cmd(args=["echo", "still here"]), io, EXCHANGE)
             assert await agent.wait(process) == 0
             assert io.stdout == b"still here\n"
             await agent.aclose()
@@ -350,7 +355,7 @@ def test_output_beyond_the_window_fails_the_channel_before_memory_grows() -> Non
             await started(agent, guest)
             tracemalloc.start()
             try:
-                process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(stalled=True), 5)
+                process = await agent.exec("c1", Cmd(args=["sleep"]), RecordedIO(stalled=True), EXCHANGE)
                 with pytest.raises(AgentProtocolError, match=f"without credit; {WINDOW} at most"):
                     await agent.wait(process)
                 assert tracemalloc.get_traced_memory()[1] < 2 * WINDOW + 1024 * 1024
@@ -392,9 +397,9 @@ def test_the_output_flood_of_an_original_waits_in_the_guest_and_commands_are_ans
             tracemalloc.start()
             try:
                 io = RecordedIO(stalled=True)
-                await agent.exec("c1", Cmd(args=["sleep"]), io, 5)
+                await agent.exec("c1", Cmd(args=["sleep"]), io, EXCHANGE)
                 await guest.stream.stalled()
-                await agent.signal_container("c1", 0, 1)
+                await agent.signal_container("c1", 0, EXCHANGE)
                 assert tracemalloc.get_traced_memory()[1] < 4 * 1024 * 1024
             finally:
                 tracemalloc.stop()
@@ -410,7 +415,7 @@ def test_credit_for_input_that_was_not_sent_fails_the_channel() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.BAD_CREDIT, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
-            process = await agent.exec("c1", Cmd(args=["count"]), RecordedIO(bytes(200_000)), 5)
+            process = await agent.exec("c1", Cmd(args=["count"]), RecordedIO(bytes(200_000)), EXCHANGE)
             with pytest.raises(AgentProtocolError, match=r"only .* were sent"):
                 await agent.wait(process)
             await agent.aclose()
@@ -423,7 +428,7 @@ def test_output_after_the_end_of_output_fails_the_channel() -> None:
         async with FakeHyperstart(misbehaviour=Misbehaviour.DATA_AFTER_END, at=Code.EXECCMD) as guest:
             agent = make_agent()
             await started(agent, guest)
-            process = await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), 5)
+            process = await agent.exec("c1", Cmd(args=["true"]), RecordedIO(), EXCHANGE)
             with pytest.raises(AgentProtocolError, match="after that stream's end"):
                 await agent.wait(process)
             await agent.aclose()
@@ -460,7 +465,7 @@ def test_the_end_of_an_unknown_process_is_ignored() -> None:
             await started(agent, guest)
             event = b'{"container": "c1", "process": "17", "event": "finished", "status": 0}'
             guest.control.send(Code.PROCESSASYNCEVENT, event)
-            process = await agent.exec("c1", Cmd(args=["exit", "9"]), RecordedIO(), 5)
+            process = await agent.exec("c1", Cmd(args=["exit", "9"]), RecordedIO(), EXCHANGE)
             assert await agent.wait(process) == 9
             await agent.aclose()
 

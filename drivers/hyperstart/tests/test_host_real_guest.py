@@ -19,12 +19,12 @@ from vc_agent_hyperstart.testing.wire import WINDOW
 from vc_core.driver import AgentCapability, Cmd, Confinement, EnvVar, GuestContainer, RLimit, TerminalSize
 from vc_core.errors import CommandError
 from vc_core.testing.process_io import RecordedIO
+from vc_core.testing.slowness import scaled
 
 pytestmark = pytest.mark.vm
 
 #: Seconds; a boot under emulation on a busy machine.
-BOOT = 120
-TIMEOUT = 30
+BOOT, TIMEOUT = scaled(300), scaled(60)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from needs import require
 from vc_core.driver import Boot, Channel, VMExit
 from vc_core.errors import HypervisorError, VMStartError
 from vc_core.testing.slowness import within
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -69,8 +70,9 @@ def test_closing_the_object_of_a_frozen_qemu_returns(make: Make) -> None:
         os.kill(pid_of(hypervisor), signal.SIGSTOP)
         pausing = asyncio.create_task(hypervisor.pause())
         await asyncio.sleep(0)
-        async with asyncio.timeout(1):
-            await hypervisor.aclose()
+        with within(1):
+            async with asyncio.timeout(PATIENCE):
+                await hypervisor.aclose()
         with pytest.raises(HypervisorError):
             await pausing
         later = make(saved=hypervisor.save())
@@ -90,9 +92,10 @@ def test_all_waits_return_within_a_second_after_qemu_was_killed(make: Make) -> N
         with await hypervisor.open_channel("test") as channel:
             await hypervisor.pause()  # QEMU has looked at its sockets
             os.kill(pid, signal.SIGKILL)
-            async with asyncio.timeout(1):
-                (vm_exit,) = set(await asyncio.gather(*waiting))
-                assert await asyncio.get_running_loop().sock_recv(channel, 1) == b""
+            with within(1):
+                async with asyncio.timeout(PATIENCE):
+                    (vm_exit,) = set(await asyncio.gather(*waiting))
+                    assert await asyncio.get_running_loop().sock_recv(channel, 1) == b""
         assert await hypervisor.wait() == vm_exit
         assert not vm_exit.expected
         assert vm_exit.reason.startswith("QEMU was killed by SIGKILL")

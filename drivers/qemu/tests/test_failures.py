@@ -19,6 +19,7 @@ from vc_core.driver import (
 from vc_core.errors import ConfigError, VCError, VMStartError, VMTimeoutError
 from vc_core.testing.slowness import within
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +99,7 @@ def test_a_prepare_that_is_cancelled_leaves_nothing(make: Make, tmp_path: Path, 
     async def run() -> None:
         before = children()
         task = asyncio.create_task(hypervisor.prepare(10))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while children() == before:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0)
         await asyncio.sleep(delay)  # in which the launcher makes some of its processes

@@ -37,6 +37,7 @@ from vc_core.testing.slowness import scaled
 from vc_hypervisor_qemu import sockets
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 from vc_hypervisor_qemu.jail import cgroups, ids, launcher
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -294,7 +295,7 @@ def test_qemu_is_gone_when_the_process_that_stands_for_the_vm_has_ended(make: Ma
         assert identity is not None
         assert qemu is not None
         identity.send(signal.SIGKILL)
-        assert identity.wait(5)
+        assert identity.wait(PATIENCE)
         assert not qemu.alive()
         assert (await hypervisor.wait()).reason.startswith("QEMU was killed by SIGKILL")
 
@@ -424,7 +425,7 @@ def as_plain_user(work: Callable[[], None], in_namespaces: bool = False) -> None
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
-    process.join(60)
+    process.join(PATIENCE)
     process.kill()
     assert process.exitcode == 0
 

@@ -33,6 +33,7 @@ from vc_core.errors import ConfigError, HypervisorError, VMStartError
 from vc_hypervisor_qemu import devices, hostnet, network
 from vc_hypervisor_qemu.config import QemuConfig
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+from waiting import PATIENCE
 
 Make = Callable[..., QemuHypervisor]
 
@@ -336,7 +337,7 @@ def test_a_tap_device_serves_one_vm(make: Make, tap_device: str, tmp_path: Path)
 async def hear(connect: Callable[[], Awaitable[socket.socket]]) -> bytes:
     """Return all that comes from a connection."""
     said = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         with await connect() as client:
             while some := await asyncio.get_running_loop().sock_recv(client, 4096):
                 said += some
@@ -391,7 +392,7 @@ def test_a_guest_on_a_tap_device_has_a_second_interface_for_guest_ports(
             assert await ask(channel, "/sys/class/net/eth0/address") == MAC
             assert await ask(channel, "LISTEN eth0 198.51.100.2 8") == "LISTENING"
             assert await ask(channel, "LISTEN eth1 10.0.2.15 7") == "LISTENING"
-            with socket.create_connection(("198.51.100.2", 8), timeout=10) as client:
+            with socket.create_connection(("198.51.100.2", 8), timeout=PATIENCE) as client:
                 assert client.recv(100) == b"hello from port 8\n"
             assert await hear(lambda: hypervisor.open_channel("port")) == b"hello from port 7\n"
             assert await ask(channel, f"REACH 10.0.2.2 {service}") != "REACHED"
@@ -426,7 +427,7 @@ def test_a_clone_is_on_the_tap_device_of_its_pod_and_its_template_was_on_none(
             await clone.start(5)
             with await clone.open_channel("test") as channel:
                 assert await ask(channel, "LISTEN eth0 198.51.100.2 8") == "LISTENING"
-                with socket.create_connection(("198.51.100.2", 8), timeout=10) as client:
+                with socket.create_connection(("198.51.100.2", 8), timeout=PATIENCE) as client:
                     assert client.recv(100) == b"hello from port 8\n"
         finally:
             await clone.stop(10)

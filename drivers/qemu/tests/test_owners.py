@@ -16,6 +16,8 @@ from vc_core.driver import (
     VMExit,
 )
 from vc_core.errors import HypervisorError
+from vc_core.testing.slowness import within
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -49,8 +51,10 @@ def test_the_end_of_a_vm_that_another_process_started_is_noticed(make: Make, own
         waiting = asyncio.create_task(hypervisor.wait())
         await asyncio.sleep(0)
         os.kill(saved["process"]["pid"], signal.SIGKILL)
-        async with asyncio.timeout(1):
-            assert await waiting == VMExit(False, "QEMU ended, and only its parent can learn its exit status")
+        with within(1):
+            async with asyncio.timeout(PATIENCE):
+                vm_exit = await waiting
+        assert vm_exit == VMExit(False, "QEMU ended, and only its parent can learn its exit status")
         await hypervisor.stop(1)
         await hypervisor.aclose()
 
@@ -68,7 +72,7 @@ def test_a_vm_can_be_stopped_while_another_owner_holds_its_monitor(make: Make, o
     asyncio.run(run())
     assert child.stdout is not None
     assert b"terminating on signal 15" in child.stdout.readline()
-    assert child.wait(10) == 0
+    assert child.wait(PATIENCE) == 0
 
 
 def test_a_vm_that_ended_while_no_process_watched_it_counts_as_ended(
@@ -76,7 +80,7 @@ def test_a_vm_that_ended_while_no_process_watched_it_counts_as_ended(
 ) -> None:
     child, saved = owner(unbootable)
     os.kill(saved["process"]["pid"], signal.SIGKILL)
-    assert child.wait(10) == 0
+    assert child.wait(PATIENCE) == 0
 
     async def run() -> None:
         hypervisor = make(boot=None, saved=saved)

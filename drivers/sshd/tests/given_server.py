@@ -17,6 +17,7 @@ from vc_core.driver import (
     Spawner,
 )
 from vc_core.testing.process_io import RecordedIO
+from vc_core.testing.slowness import scaled
 from vc_spawner_nsenter.config import NsenterConfig
 from vc_spawner_nsenter.plugin import NsenterPlugin
 
@@ -24,7 +25,7 @@ MakeAgent = Callable[..., SshdAgent]
 
 
 #: Seconds, generous: the machine may be busy.
-TIMEOUT = 30.0
+TIMEOUT = scaled(60.0)
 
 
 PATH = EnvVar("PATH", "/bin:/usr/bin")

@@ -16,6 +16,7 @@ from vc_core.errors import ConfigError
 from vc_core.testing import Plugins
 from vc_hypervisor_uml import package, registers
 from vc_hypervisor_uml.hypervisor import UmlHypervisor
+from waiting import PATIENCE
 
 HERE = Path(__file__).parent
 
@@ -148,7 +149,7 @@ def test_the_driver_preloads_the_library_on_a_host_with_amx(
         try:
             await vm.prepare(60)
             await vm.start(60)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 return (await vm.wait()).reason
         finally:
             await vm.stop(60)

@@ -23,11 +23,12 @@ from vc_core.driver import (
     VMExit,
 )
 from vc_core.errors import ConfigError
+from vc_core.testing.slowness import scaled
 from vc_hypervisor_uml.hypervisor import UmlHypervisor
 
 pytestmark = [pytest.mark.vm("uml"), pytest.mark.root]
 
-TIMEOUT = 30.0
+TIMEOUT = scaled(60.0)
 
 
 @asynccontextmanager

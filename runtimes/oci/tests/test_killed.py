@@ -17,13 +17,11 @@ from vc_runtime import cgroups, creation, hooks, network, shims
 from vc_runtime.deletion import end_shim
 from vc_runtime.main import main
 from vc_runtime.records import Home, Record, Root
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("mount namespaces", "busybox")]
 
 Make = Callable[..., Path]
-
-#: Seconds for a process to end by itself.
-TIMEOUT = 30.0
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +95,7 @@ def test_a_container_that_ended_and_whose_bundle_was_removed_goes_with_the_next_
     pid = left.pid
     assert (left.id, main(["--root", str(root.path), "delete", "--force", "c2"])) == ("c2", 0)
     os.waitpid(pid, 0)
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + PATIENCE
     while subprocess.run(["pgrep", "-f", "--", f"--root {root.path} attend c1"], capture_output=True).returncode == 0:
         assert time.monotonic() < deadline, "the attendant of its shim does not end"
 

@@ -20,17 +20,15 @@ from vc_core import Process
 from vc_runtime import cgroups, shims
 from vc_runtime.faults import RuntimeFault
 from vc_runtime.shims import Started
+from waiting import PATIENCE
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("mount namespaces")]
-
-#: Seconds for a shim to do something.
-TIMEOUT = 20.0
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-    ours.settimeout(TIMEOUT)
+    ours.settimeout(PATIENCE)
     with closing(ours), closing(theirs):
         yield ours, theirs
 
@@ -57,7 +55,7 @@ def shim(pair: tuple[socket.socket, socket.socket], null: int) -> Iterator[Start
 def code_of(shim: Started) -> int:
     pidfd = os.pidfd_open(shim.shim.pid)
     try:
-        assert select.select([pidfd], [], [], TIMEOUT)[0], "the shim did not end"
+        assert select.select([pidfd], [], [], PATIENCE)[0], "the shim did not end"
     finally:
         os.close(pidfd)
     return os.waitstatus_to_exitcode(os.waitpid(shim.shim.pid, 0)[1])
@@ -74,7 +72,7 @@ def connected(sock: socket.socket) -> socket.socket:
     """Give the shim at the other end of a socket a connection, and return the other end of that."""
     shims.receive_streams(sock).close()
     guest, shims_end = socket.socketpair(type=socket.SOCK_SEQPACKET)
-    guest.settimeout(TIMEOUT)
+    guest.settimeout(PATIENCE)
     with closing(shims_end):
         socket.send_fds(sock, [b"connection"], [shims_end.fileno()])
     return guest
@@ -148,7 +146,7 @@ def test_it_waits_for_the_next_start_after_one_that_was_killed(null: int, tmp_pa
     waiting.confirm()
     for attempt in range(2):
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as start:
-            start.settimeout(TIMEOUT)
+            start.settimeout(PATIENCE)
             start.connect(str(tmp_path / "s"))
             if not attempt:
                 continue
@@ -187,10 +185,10 @@ def test_after_a_lost_connection_a_command_of_its_attendant_has_its_streams_and_
         )
     waiting.confirm()
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as start:
-        start.settimeout(TIMEOUT)
+        start.settimeout(PATIENCE)
         start.connect(str(tmp_path / "s"))
         connected(start).close()
-        pidfd, deadline = os.pidfd_open(waiting.shim.pid), time.monotonic() + TIMEOUT
+        pidfd, deadline = os.pidfd_open(waiting.shim.pid), time.monotonic() + PATIENCE
         while not select.select([pidfd], [], [], 0.05)[0] and time.monotonic() < deadline:
             waiting.shim.process.send(signal.SIGUSR1)
         os.close(pidfd)

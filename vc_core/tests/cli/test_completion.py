@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from waiting import PATIENCE
 
 #: How each shell is started without the files of its user, and what it runs first.
 SHELLS = {
@@ -22,7 +23,6 @@ SHELLS = {
     "zsh": (["zsh", "-f", "-i"], 'autoload -U compinit; compinit -u -D; eval "$(virtc completion zsh)"'),
     "fish": (["fish", "--no-config", "-i"], "virtc completion fish | source"),
 }
-TIMEOUT = 15.0
 
 
 class Typist:
@@ -37,7 +37,7 @@ class Typist:
 
     def wait_for(self, text: str) -> None:
         """Wait until the terminal shows a text that it did not show before."""
-        start, deadline = len(self.seen), time.monotonic() + TIMEOUT
+        start, deadline = len(self.seen), time.monotonic() + PATIENCE
         while text not in self.seen[start:]:
             ready, _, _ = select.select([self._terminal], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"no {text!r} in {self.seen[start:]!r}"

@@ -21,7 +21,7 @@ from vc_core.host.processes import find_starting_supervisor
 from vc_core.store.roots import ROOT_VARIABLE
 from vc_core.store.store import Store
 from vc_core.store.templates import Templates
-from vc_core.testing.slowness import scaled
+from waiting import PATIENCE
 
 RUN = ("pod", "run", "-i", "--rm", "--bundle", "b", "--", "ls", "--id")
 
@@ -110,7 +110,7 @@ def test_a_supervisor_of_a_command_that_fails_ends_with_it(store: Store, tmp_pat
         check=False,
     )
     assert done.returncode == 2
-    end = time.monotonic() + scaled(20)
+    end = time.monotonic() + PATIENCE
     while b"load modules" not in written.read_bytes() or any(map(of_this_test, Path("/proc").glob("[0-9]*"))):
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-TIMEOUT = 15.0
+from waiting import PATIENCE
 
 #: Makes its terminal raw, says so, and waits for a line; then it restores the modes.
 PROGRAM = """
@@ -49,14 +49,14 @@ class Raw:
         self._guard = os.pidfd_open(int(guard))
 
     def wait_for_guard(self) -> None:
-        ended, _, _ = select.select([self._guard], [], [], TIMEOUT)
+        ended, _, _ = select.select([self._guard], [], [], PATIENCE)
         assert ended
 
     def modes(self) -> list[Any]:
         return termios.tcgetattr(self.terminal)
 
     def wait_for(self, wanted: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + PATIENCE
         while not wanted():
             assert time.monotonic() < deadline, self.modes()
             os.sched_yield()
@@ -80,7 +80,7 @@ def raw() -> Iterator[Raw]:
 def test_the_modes_are_restored_when_the_process_ends_by_itself(raw: Raw) -> None:
     assert raw.raw != raw.former
     os.write(raw.controller, b"x")
-    assert raw.process.wait(TIMEOUT) == 0
+    assert raw.process.wait(PATIENCE) == 0
     assert raw.modes() == raw.former
 
 

@@ -11,8 +11,7 @@ from commands import MOCK, virtc_process
 
 import vc_core as vc
 from vc_core.cli.removal import Removal
-from vc_core.testing.slowness import scaled
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def stand_by(end: Callable[[Removal], None]) -> None:
     """Let a process stand by, and wait until it has ended as ``end`` makes it."""
     removal = Removal("p1", "c1")
     end(removal)
-    deadline = time.monotonic() + scaled(20)
+    deadline = time.monotonic() + PATIENCE
     while os.waitpid(removal._pid, os.WNOHANG) == (0, 0):
         assert time.monotonic() < deadline
         time.sleep(0.02)

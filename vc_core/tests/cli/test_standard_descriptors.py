@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from commands import MOCK, virtc, virtc_process
 
+from waiting import PATIENCE
+
 VIRTC = str(Path(sys.executable).with_name("virtc"))
 
 pytestmark = pytest.mark.slow
@@ -108,7 +110,7 @@ def signalled_where(name: str, text: str, signum: signal.Signals, directory: Pat
         try:
             fifo.open("rb").close()
             process.send_signal(signum)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert errors == b""

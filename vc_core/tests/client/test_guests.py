@@ -21,9 +21,7 @@ from vc_core.driver import BuiltGuest, GuestBuilder, GuestImage, GuestPayload, G
 from vc_core.driver.kinds import PluginKind
 from vc_core.plugins.registry import Plugins
 from vc_core.store.roots import Roots
-
-#: Seconds for what happens at once.
-TIMEOUT = 10.0
+from waiting import PATIENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +159,7 @@ def test_cancelling_a_build_cancels_its_builder(builder: type[Builder]) -> None:
         building = asyncio.create_task(
             aio.build_guest(agent_type="with-guest", guest="made-up", guest_options={"hang": True})
         )
-        assert await asyncio.to_thread(builder.building.wait, TIMEOUT)
+        assert await asyncio.to_thread(builder.building.wait, PATIENCE)
         building.cancel()
         with pytest.raises(asyncio.CancelledError):
             await building
@@ -173,7 +171,7 @@ def test_cancelling_a_build_cancels_its_builder(builder: type[Builder]) -> None:
 def test_an_interrupt_of_a_blocking_build_cancels_its_builder(builder: type[Builder]) -> None:
     operation = guests.build_guest("with-guest", {}, "made-up", {"hang": True})
     operation.send(None)
-    assert builder.building.wait(TIMEOUT)
+    assert builder.building.wait(PATIENCE)
     step = operation.throw(KeyboardInterrupt())
     assert isinstance(step, InThread)
     step.function()

@@ -14,6 +14,7 @@ import vc_core as vc
 from vc_core.client import lifecycle, queries
 from vc_core.client.interpreters import Operation
 from vc_core.errors import StateError
+from waiting import PATIENCE
 
 MakeConfig = Callable[..., vc.PodConfig]
 
@@ -37,7 +38,7 @@ def test_a_wait_for_a_pod_returns_when_its_last_container_has_ended(mock_config:
     waiting.join(timeout=0.3)
     assert waiting.is_alive()
     pod.container(names[1]).stop()
-    waiting.join(timeout=20)
+    waiting.join(timeout=PATIENCE)
     assert [list(codes) for codes in found] == [names]
     assert all(isinstance(code, int) for codes in found for code in codes.values())
     assert virtc("wait", "p").stdout.split() == [str(code) for code in found[0].values()]

@@ -26,6 +26,7 @@ from vc_core.store import files
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
 from vc_core.supervisor.messages import Answer
+from waiting import PATIENCE
 
 
 def test_a_pod_goes_from_ready_over_running_to_stopped_and_again(mock_config: Callable[..., vc.PodConfig]) -> None:
@@ -377,7 +378,7 @@ def test_every_wait_returns_the_exit_code(mock_config: Callable[..., vc.PodConfi
             waiter.start()
         pod.container("c1").stop()
         for waiter in waiters:
-            waiter.join(10)
+            waiter.join(PATIENCE)
         assert codes == [pod.container("c1").wait()] * 3
 
 

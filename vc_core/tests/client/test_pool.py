@@ -25,9 +25,7 @@ from vc_core.errors import BusyError, ConfigError, HypervisorError, StateError
 from vc_core.store import pools
 from vc_core.store.roots import Roots
 from vc_core.store.store import Store
-
-#: Seconds for what happens soon.
-SOON = 20.0
+from waiting import PATIENCE
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def waiting(name: str = "") -> list[str]:
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
@@ -79,11 +77,11 @@ def test_a_closed_pool_hands_out_nothing_and_can_be_closed_again(config: vc.PodC
 def test_a_take_that_waits_ends_when_the_pool_is_closed(config: vc.PodConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go = hold_starts(monkeypatch)
     pool = vc.PodPool(config, size=1)
-    assert begun.wait(SOON)
+    assert begun.wait(PATIENCE)
     closer = threading.Timer(0.1, pool.close)
     closer.start()
     with pytest.raises(StateError, match="is closed"):
-        pool.take(timeout=SOON)
+        pool.take(timeout=PATIENCE)
     go.set()
     closer.join()
     assert vc.list_pods() == []
@@ -95,7 +93,7 @@ def hold_starts(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threa
 
     def held(*arguments: Any, **named: Any) -> Any:
         begun.set()
-        assert go.wait(SOON)
+        assert go.wait(PATIENCE)
         return (yield from run_pod(*arguments, **named))
 
     monkeypatch.setattr(pool_module, "run_pod", held)
@@ -160,7 +158,7 @@ def test_what_no_pool_can_have_is_refused(config: vc.PodConfig, change: dict[str
 def test_many_threads_take_each_pod_once(config: vc.PodConfig) -> None:
     taken: list[str] = []
     with vc.PodPool(config, size=3) as pool:
-        threads = [threading.Thread(target=lambda: taken.append(pool.take(timeout=SOON).id)) for _ in range(8)]
+        threads = [threading.Thread(target=lambda: taken.append(pool.take(timeout=PATIENCE).id)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -240,7 +238,7 @@ def test_a_fork_takes_no_pod_and_closes_none(config: vc.PodConfig) -> None:
         if child == 0:
             try:
                 with pool:
-                    pool.take(timeout=SOON)
+                    pool.take(timeout=PATIENCE)
             except BaseException as error:
                 os.write(writer, str(error).encode())
             os._exit(0)
@@ -250,7 +248,7 @@ def test_a_fork_takes_no_pod_and_closes_none(config: vc.PodConfig) -> None:
         os.close(reader)
         assert f"pool 'web' belongs to process {os.getpid()}" in answer
         assert set(waiting()) == full
-        taken = pool.take(timeout=SOON)
+        taken = pool.take(timeout=PATIENCE)
         assert taken.id in full
         taken.delete(force=True)
 
@@ -262,12 +260,12 @@ def test_a_pod_whose_take_is_cancelled_is_deleted(config: vc.PodConfig, monkeypa
     def held(roots: Roots, pod_id: str) -> None:
         unmark(roots, pod_id)
         claimed.set()
-        assert go.wait(SOON)
+        assert go.wait(PATIENCE)
 
     async def main() -> None:
         async with aio.PodPool(config, size=1) as pool:
             taking = asyncio.create_task(pool.take())
-            await asyncio.to_thread(claimed.wait, SOON)
+            await asyncio.to_thread(claimed.wait, PATIENCE)
             taking.cancel()
             go.set()
             with pytest.raises(asyncio.CancelledError):
@@ -287,7 +285,7 @@ def test_a_pod_that_started_and_cannot_be_watched_is_not_left(
 
     monkeypatch.setattr(pool_module, "vm_identity", fail)
     with vc.PodPool(config, size=1) as pool, pytest.raises(vc.StorageError, match="Too many open files"):
-        pool.take(timeout=SOON)
+        pool.take(timeout=PATIENCE)
     assert vc.list_pods() == []
 
 
@@ -304,5 +302,5 @@ def test_a_pool_fills_without_threads_when_the_host_allows_no_more(
     before = threading.active_count()
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with vc.PodPool(config, size=2, name="web") as pool:
-        pool.take(timeout=SOON).delete(force=True)
+        pool.take(timeout=PATIENCE).delete(force=True)
     assert vc.list_pods() == []

@@ -22,7 +22,7 @@ from vc_core.store.store import Store
 from vc_core.store.templates import Templates
 from vc_core.supervisor.ready import OK
 from vc_core.testing.slowness import scaled
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 CONFIG = vc.PodConfig(id="p1", hypervisor_type="qemu", agent_type="hyperstart")
 
@@ -71,7 +71,7 @@ def test_a_supervisor_that_is_started_early_loads_modules_and_then_serves(
     record = PodRecord(id="p1", hypervisor="qemu", agent="hyperstart", supervised=True, created_at=0.0)
     with traced.locked("p1"):
         traced.create(CONFIG, record)
-    deadline = time.monotonic() + scaled(20)
+    deadline = time.monotonic() + PATIENCE
     assert run_blocking(starting.serve(record, deadline)) == OK
     link = run_blocking(find_supervisor(traced, "p1", deadline))
     assert link is not None

@@ -19,6 +19,7 @@ from vc_core.config.ids import pod_uuid
 from vc_core.driver.process import ProcessIdentity
 from vc_core.errors import HypervisorError
 from vc_core.host.processes import find_supervisors, find_vms, supervisor_arguments
+from waiting import PATIENCE
 
 UUID = pod_uuid(Path("/run/p1"))
 
@@ -128,7 +129,7 @@ def test_a_process_whose_first_thread_ended_lives_until_all_did() -> None:
         while Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z":
             pass
         assert not one.wait(0)
-        assert one.kill(10)
+        assert one.kill(PATIENCE)
         assert one.wait(0)
 
 

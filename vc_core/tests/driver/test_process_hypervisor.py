@@ -23,6 +23,7 @@ from vc_core.driver import (
     vm_process,
 )
 from vc_core.errors import HypervisorError, StateError, VMStartError
+from waiting import PATIENCE
 
 
 class NapVM(ControlledVM):
@@ -97,7 +98,7 @@ class Nap(ProcessHypervisor[NapVM]):
 
 def run(tmp_path: Path, test: Callable[[PodContext], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await test(PodContext("p1", "uuid", tmp_path, tmp_path / "share", Resources(), HypervisorConfig()))
 
     asyncio.run(main())

@@ -16,6 +16,7 @@ from vc_core.engine import unwritten
 from vc_core.states import State
 from vc_core.store.records import PodRecord
 from vc_core.store.store import Store
+from waiting import PATIENCE
 
 
 @pytest.fixture
@@ -65,5 +66,5 @@ def test_the_last_record_waits_for_a_process_that_has_the_pod(store: Store, afte
         writing.join(timeout=0.3)
         assert writing.is_alive()
         assert store.read("p1").reason == ""
-    writing.join(timeout=20)
+    writing.join(timeout=PATIENCE)
     assert store.read("p1").reason == after.reason

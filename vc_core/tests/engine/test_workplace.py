@@ -13,6 +13,7 @@ import pytest
 
 from vc_core.config.ids import pod_uuid
 from vc_core.engine.workplace import clear_abandoned, workplace
+from waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +46,14 @@ def test_what_runs_in_a_workplace_ends_with_it() -> None:
         with working(directory) as process:
             (directory / "file").touch()
     assert not directory.exists()
-    assert process.wait(10) == -9
+    assert process.wait(PATIENCE) == -9
 
 
 def test_that_of_a_check_that_was_killed_is_cleared_with_its_processes() -> None:
     directory = abandoned(Path(tempfile.mkdtemp(prefix="vc-host-check-")))
     with working(directory) as process:
         clear_abandoned()
-        assert process.wait(10) == -9
+        assert process.wait(PATIENCE) == -9
     assert not directory.exists()
 
 

@@ -37,6 +37,7 @@ from vc_core.images import pull, tools
 from vc_core.images.manifests import own_architecture
 from vc_core.store.roots import Roots
 from vc_core.testing.slowness import scaled
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.needs("docker-registry", "skopeo", "umoci")
 
@@ -322,7 +323,7 @@ def working_below(root: Path) -> list[int]:
 
 
 def wait_until_none_works_below(root: Path) -> None:
-    end = time.monotonic() + scaled(10)
+    end = time.monotonic() + PATIENCE
     while working_below(root) and time.monotonic() < end:
         pass
     assert working_below(root) == []
@@ -338,7 +339,7 @@ def test_a_pull_that_is_ended_half_way_leaves_no_process_and_no_image_and_the_ne
             assert stalling.stalls.wait(scaled(30))
             assert working_below(root) != []
             puller.send_signal(number)
-            _, complaint = puller.communicate(timeout=scaled(30))
+            _, complaint = puller.communicate(timeout=PATIENCE)
         wait_until_none_works_below(root)
         assert b"Traceback" not in complaint
         assert vc.list_images() == []

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from vc_core.store.status import vm_identity
 from vc_core.store.store import Store
 from vc_core.supervisor.wire import LOG_NAME
 from vc_core.testing.slowness import within
+from waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -367,7 +367,7 @@ def test_a_signal_ends_virtc_drivers_and_all_processes_that_check(
         wait_until(lambda: checkers(site))
         with within(3):
             command.send_signal(signum)
-            assert command.wait(10) == status
+            assert command.wait(PATIENCE) == status
             wait_until(lambda: not checkers(site))
 
 
@@ -386,14 +386,6 @@ def nap(tmp_path: Path) -> vc.PodConfig:
 
 def supervisors(store: Store) -> list[ProcessIdentity]:
     return find_supervisors("p1", store.roots.pod_run_dir("p1") / LOG_NAME, store.roots.pod_lock("p1"))
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait until the condition holds, for 10 s at most."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def record_of_call(store: Store) -> str:
@@ -432,7 +424,7 @@ def test_a_driver_gone_bad_cannot_keep_its_vm_after_its_supervisor_died(
     (supervisor,) = supervisors(store)
     vm = vm_identity(store.read("p1"))
     assert vm is not None
-    assert supervisor.kill(10)
+    assert supervisor.kill(PATIENCE)
     turn("VC_NAP", way)
     assert states() == {"p1": "running"}
     assert vm.alive()
@@ -447,13 +439,13 @@ def test_a_supervisor_that_hangs_before_it_is_ready_cannot_keep_its_pod(
 ) -> None:
     vc.run_pod(nap)
     (supervisor,) = supervisors(store)
-    assert supervisor.kill(10)
+    assert supervisor.kill(PATIENCE)
     turn("VC_NAP", way)
     with in_background("stop_pod", "p1") as client:
         wait_until(lambda: "hypervisor driver 'nap'" in record_of_call(store))
         assert len(supervisors(store)) == 1
         delete_within(5)
-        _, error = client.communicate(timeout=30)
+        _, error = client.communicate(timeout=PATIENCE)
         # The latter if the client starts another one meanwhile, in the namespace of a VM that has just ended.
         assert "PodNotFoundError: no pod has the id 'p1'" in error or "cannot be started: nsenter" in error
 
@@ -462,14 +454,15 @@ def test_a_supervisor_that_hangs_before_it_is_ready_cannot_keep_its_pod(
 def test_a_client_that_gives_up_ends_the_supervisor_that_it_started_and_says_what_hung(
     turn: Turn, store: Store, nap: vc.PodConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vc_core.client.connect.SUPERVISOR_TIMEOUT", 3.0)
     vc.run_pod(nap)
     (supervisor,) = supervisors(store)
-    assert supervisor.kill(10)
+    assert supervisor.kill(PATIENCE)
     turn("VC_NAP", "import hangs")
     hung = "did not get ready in time while hypervisor driver 'nap' of stranger-nap 7.8 was loaded; it was killed"
-    with pytest.raises(SupervisorError, match=hung):
-        vc.stop_pod("p1")
+    with monkeypatch.context() as patch:
+        patch.setattr("vc_core.client.connect.SUPERVISOR_TIMEOUT", 3.0)
+        with pytest.raises(SupervisorError, match=hung):
+            vc.stop_pod("p1")
     assert supervisors(store) == []
     turn("VC_NAP", "")
     vc.stop_pod("p1")
@@ -551,12 +544,12 @@ def test_a_client_that_is_interrupted_ends_the_supervisor_that_it_started(
 ) -> None:
     vc.run_pod(nap)
     (supervisor,) = supervisors(store)
-    assert supervisor.kill(10)
+    assert supervisor.kill(PATIENCE)
     turn("VC_NAP", "import hangs")
     with in_background("stop_pod", "p1") as client:
         wait_until(lambda: "hypervisor driver 'nap'" in record_of_call(store))
         client.send_signal(signal.SIGINT)
-        client.wait(10)
+        client.wait(PATIENCE)
         wait_until(lambda: not supervisors(store))
     delete_within(5)
 
@@ -582,7 +575,7 @@ def test_a_start_that_hangs_is_ended_by_the_forced_delete_of_another_client(
     with in_background("start_pod", "p1") as starter:
         wait_until(lambda: store.read("p1").vm)
         delete_within(5)
-        _, error = starter.communicate(timeout=10)
+        _, error = starter.communicate(timeout=PATIENCE)
         said = r"StateError: the start of pod 'p1' was aborted: the pod was (stopped|deleted) meanwhile\n$"
         if way == "start hangs":  # its supervisor is killed, which the starter may see before the pod is removed
             said += r"|SupervisorLostError: .* executed start; the pod may run on\n$"
@@ -603,7 +596,7 @@ def test_a_start_that_hangs_is_undone_by_the_stop_of_another_client(
             vc.stop_pod("p1")
         assert states() == {"p1": "ready"}
         assert not vm.alive()
-        _, error = starter.communicate(timeout=10)
+        _, error = starter.communicate(timeout=PATIENCE)
         assert "StateError: the start of pod 'p1' was aborted: the pod was stopped meanwhile" in error
     vc.delete_pod("p1")
 
@@ -628,7 +621,7 @@ def test_a_supervisor_that_ends_while_a_driver_is_loaded_names_the_driver(
     vc.create_pod(nap)
     vc.start_pod("p1")
     (supervisor,) = supervisors(store)
-    assert supervisor.kill(10)
+    assert supervisor.kill(PATIENCE)
     turn("VC_NAP", "import exits")
     with pytest.raises(
         SupervisorError, match=r"the last time while hypervisor driver 'nap' of stranger-nap 7.8 was lo"

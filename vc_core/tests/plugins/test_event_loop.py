@@ -20,9 +20,7 @@ from vc_core.errors import DriverContractError
 from vc_core.plugins import event_loop, running_call
 from vc_core.plugins.event_loop import Watchdog
 from vc_core.plugins.loaded import LoadedPlugin
-
-#: Seconds for what happens soon.
-SOON = 20.0
+from waiting import PATIENCE
 
 BLOCKER = """
     import threading
@@ -61,14 +59,14 @@ def begin(work: Coroutine[Any, Any, Any], watchdog: Watchdog) -> threading.Threa
 def test_a_plug_in_that_blocks_the_loop_is_named_with_the_place(blocker: ModuleType) -> None:
     found: SimpleQueue[DriverContractError] = SimpleQueue()
     thread = begin(blocker.Plugin().stop(), Watchdog(found.put, 0.1))
-    error = found.get(timeout=SOON)
+    error = found.get(timeout=PATIENCE)
     assert str(error).startswith(
         "hypervisor driver 'blocker' of stranger-blocker 7.8 blocks the event loop: Plugin.stop ("
     )
     assert "stranger_blocker.py, line 8) has not returned for 0.1 s" in str(error)
     assert (error.kind, error.name) == ("hypervisor", "blocker")
     blocker.END.set()
-    thread.join(SOON)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert found.empty()
 
@@ -88,9 +86,9 @@ def test_of_two_plug_ins_of_a_package_the_one_that_is_executed_is_named(blocker:
     for name in ("blocker", "another"):
         blocker.END.clear()
         thread = begin(execute(name), Watchdog(found.put, 0.1))
-        error = found.get(timeout=SOON)
+        error = found.get(timeout=PATIENCE)
         blocker.END.set()
-        thread.join(SOON)
+        thread.join(PATIENCE)
         assert str(error).startswith(
             f"hypervisor driver {name!r} of stranger-blocker 7.8 blocks the event loop in stop: Plugin.stop ("
         )
@@ -98,9 +96,9 @@ def test_of_two_plug_ins_of_a_package_the_one_that_is_executed_is_named(blocker:
 
     blocker.END.clear()
     thread = begin(blocker.Plugin().stop(), Watchdog(found.put, 0.1))  # a task of one of them: nothing is recorded
-    error = found.get(timeout=SOON)
+    error = found.get(timeout=PATIENCE)
     blocker.END.set()
-    thread.join(SOON)
+    thread.join(PATIENCE)
     both = "hypervisor driver 'another' or hypervisor driver 'blocker' of stranger-blocker 7.8 blocks the event loop: "
     assert str(error).startswith(both)
     assert error.name is None
@@ -112,7 +110,7 @@ def test_a_caller_that_leaves_need_not_wait_for_a_plug_in_that_blocks(blocker: M
     watchdog = Watchdog(found.put, 1000.0)
     begin(blocker.Plugin().stop(), watchdog)
     watchdog.hurry()
-    assert "Plugin.stop" in str(found.get(timeout=SOON))
+    assert "Plugin.stop" in str(found.get(timeout=PATIENCE))
 
 
 @pytest.mark.slow
@@ -128,10 +126,10 @@ def test_a_loop_that_no_plug_in_blocks_goes_on(blocker: ModuleType) -> None:
     watchdog = Watchdog(never, 0.02)
     thread = threading.Thread(target=lambda: outcome.append(event_loop.run(block(), watchdog)), daemon=True)
     thread.start()
-    assert blocked.wait(SOON)
+    assert blocked.wait(PATIENCE)
     assert not end.wait(0.3)  # several times what the watchdog allows to a plug-in
     end.set()
-    thread.join(SOON)
+    thread.join(PATIENCE)
     assert outcome == ["went on"]
 
 
@@ -150,7 +148,7 @@ def test_a_thread_that_hangs_is_left_behind() -> None:
     assert left
     assert all(thread.daemon for thread in left)
     for thread in left:
-        thread.join(SOON)
+        thread.join(PATIENCE)
 
 
 def test_a_task_that_ignores_its_cancellation_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

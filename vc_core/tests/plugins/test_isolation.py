@@ -14,7 +14,7 @@ import pytest
 
 from vc_core.plugins import isolation
 from vc_core.plugins.isolation import communicate
-from vc_core.testing.slowness import scaled
+from waiting import PATIENCE
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def running(script: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_one_that_hangs_is_given_up_with_what_it_wrote() -> None:
     with running("echo first; exec sleep 1000") as process:
         assert process.stdout is not None
-        assert select.select([process.stdout], [], [], scaled(20))[0]
+        assert select.select([process.stdout], [], [], PATIENCE)[0]
         with pytest.raises(subprocess.TimeoutExpired) as given_up:
             communicate(process, 0.05)
         assert given_up.value.output == b"first\n"
@@ -61,7 +61,7 @@ def test_the_time_for_which_a_process_waits_for_a_processor_is_seen() -> None:
     one = min(os.sched_getaffinity(0))
     busy = f"taskset -c -p {one} $$ >/dev/null; while :; do :; done"
     with running(busy) as process, running(busy):
-        end = time.monotonic() + scaled(30)
+        end = time.monotonic() + PATIENCE
         while isolation._waited(process.pid) < 0.05:
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -34,11 +34,9 @@ from vc_core.errors import (
 from vc_core.plugins.registry import Plugins
 from vc_core.supervisor import wire
 from vc_core.supervisor.messages import Failure
+from waiting import PATIENCE
 
 HYPERVISOR, AGENT, SPAWNER, GUEST, EXTENSION = PluginKind
-
-#: Seconds for what takes a moment.
-SOON = 30.0
 
 POD = PodContext("p1", "uuid", Path("/run/p1"), Path("/run/p1/share"), Resources(), HypervisorConfig())
 
@@ -492,7 +490,7 @@ def test_a_notification_does_not_wait_for_the_extensions(gate: Gate) -> None:
     plugins.add_driver(EXTENSION, "recorder", recorder := Recorder())
     for number in range(20):
         plugins.notify_pod_transition("p1", str(number), str(number + 1))
-    assert gate.called.wait(2)
+    assert gate.called.wait(PATIENCE)
     assert recorder.calls == []
     gate.may.set()
     plugins.drain()
@@ -503,12 +501,12 @@ def test_an_extension_that_hangs_is_disabled_and_the_others_get_every_notificati
     gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("vc_core.plugins.registry.EXTENSION_TIMEOUT", 0.05)
-    gate.on_call = lambda: monkeypatch.setattr("vc_core.plugins.registry.EXTENSION_TIMEOUT", SOON)  # of the other
+    gate.on_call = lambda: monkeypatch.setattr("vc_core.plugins.registry.EXTENSION_TIMEOUT", PATIENCE)  # of the other
     plugins = added(EXTENSION, gate)
     plugins.add_driver(EXTENSION, "recorder", recorder := Recorder())
     for state in ("running", "stopped"):
         plugins.notify_pod_transition("p1", "ready", state)
-    plugins.drain(SOON)
+    plugins.drain(PATIENCE)
     assert [new for _, _, new in recorder.calls] == ["running", "stopped"]
     assert caplog.text.count("hook vc_pod_transition did not return within ") == 1
 
@@ -517,7 +515,7 @@ def test_waiting_for_notifications_has_an_end(gate: Gate, caplog: pytest.LogCapt
     plugins = added(EXTENSION, gate)
     for state in ("running", "stopped"):
         plugins.notify_pod_transition("p1", "ready", state)
-    assert gate.called.wait(2)
+    assert gate.called.wait(PATIENCE)
     plugins.drain(0.01)
     assert "1 notifications of extensions are not delivered after 0.01 s" in caplog.text
 
@@ -528,7 +526,7 @@ def test_notifications_that_pile_up_are_dropped_with_a_warning(
     monkeypatch.setattr("vc_core.plugins.notifications._PENDING_MAX", 2)
     plugins = added(EXTENSION, gate)
     plugins.notify_pod_transition("p1", "", "0")
-    assert gate.called.wait(2)
+    assert gate.called.wait(PATIENCE)
     for state in ("1", "2", "3"):
         plugins.notify_pod_transition("p1", "", state)
     assert "too slow: vc_pod_transition with {'pod_id': 'p1', 'old': '', 'new': '3'} is not delivered" in caplog.text

@@ -10,6 +10,7 @@ import pytest
 
 import vc_core as vc
 from vc_core.podfile.reader import SIZE_MAX
+from waiting import PATIENCE
 
 YAML = """\
 # A service and its database.
@@ -218,4 +219,4 @@ def test_a_pipe_is_read_and_its_relative_paths_are_those_of_the_working_director
     writer = threading.Thread(target=lambda: pipe.write_text("root_fs: top\n", encoding="utf-8"))
     writer.start()
     assert vc.load_pod_config(pipe).root_fs == f"{tmp_path}/here/top"
-    writer.join(10)
+    writer.join(PATIENCE)

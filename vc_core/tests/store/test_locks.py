@@ -13,6 +13,7 @@ import pytest
 from vc_core.errors import BusyError
 from vc_core.store import locks
 from vc_core.testing.slowness import within
+from waiting import PATIENCE
 
 
 def test_a_held_lock_is_refused_after_the_timeout(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_waiting_caller_gets_a_lock_that_is_let_go(tmp_path: Path) -> None:
     path = tmp_path / "p.lock"
     held = locks.acquire(path, 0, "busy")
     threading.Timer(0.1, held.release).start()
-    locks.acquire(path, 5, "busy").release()
+    locks.acquire(path, PATIENCE, "busy").release()
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
         with pytest.raises(BusyError):
             locks.acquire(path, 0, "busy")
         holder.kill()
-        locks.acquire(path, 5, "busy").release()
+        locks.acquire(path, PATIENCE, "busy").release()
 
 
 def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_two_can_never_hold_the_lock_though_the_file_was_unlinked_between(tmp_pa
     path = tmp_path / "p.lock"
     deleter = locks.acquire(path, 0, "busy")
     got: list[locks.FileLock] = []
-    waiter = threading.Thread(target=lambda: got.append(locks.acquire(path, 5, "busy")))
+    waiter = threading.Thread(target=lambda: got.append(locks.acquire(path, PATIENCE, "busy")))
     waiter.start()
     deleter.unlink()
     deleter.release()
@@ -71,7 +72,7 @@ def test_racing_holders_and_deleters_never_overlap(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         for turn in range(30):
-            lock = locks.acquire(path, 30, "busy")
+            lock = locks.acquire(path, PATIENCE, "busy")
             inside.append(number)
             overlaps.extend(inside[1:])
             inside.remove(number)
@@ -96,6 +97,6 @@ def test_who_gave_up_waiting_makes_no_file_again_that_its_holder_has_removed(tmp
     held.unlink()
     held.release()
     for thread in waiting:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert waiting
     assert not path.exists()

@@ -10,6 +10,7 @@ from guest_vm import TIMEOUT, VM, RawHost
 
 from vc_agent_hyperstart.codec import Code
 from vc_core.testing.slowness import within
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.vm
 
@@ -103,7 +104,7 @@ def test_a_host_with_a_port_for_receipts_gets_the_count_of_bytes_read(
     host = new_host(exchanged)
     with socket.socket(socket.AF_UNIX) as receipts:
         receipts.connect(str(exchanged.directory / "receipts"))
-        receipts.settimeout(20)
+        receipts.settimeout(PATIENCE)
         while not select.select([receipts], [], [], 0.05)[0]:  # until the guest has seen the connection
             host.ok(Code.PING)
         receipts.recv(65536)
