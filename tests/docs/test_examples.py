@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from plain_user import PlainUser
+from waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(sh|python|text)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -64,7 +65,7 @@ class Reader:
             cwd=self._where,
             env=self._environment,
             encoding="utf-8",
-            timeout=120,
+            timeout=5 * PATIENCE,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -60,7 +60,7 @@ class Guest:
             finally:
                 await agent.aclose()
 
-        asyncio.run(asyncio.wait_for(take_over(), 4 * TIMEOUT))
+        asyncio.run(asyncio.wait_for(take_over(), 10 * TIMEOUT))
 
 
 def make_root_fs(root: Path) -> None:

@@ -308,7 +308,7 @@ def in_guest(extended: VM) -> dict[str, dict[str, Any]]:
         host.hello()
         ext4 = {"image": "", "addr": "0:1", "fstype": "ext4", "overlay": True}
         assert output_of(host, "true", volumes=[volume(device="", addr="2:0")], **ext4) == ""  # loads both modules
-        host.be_patient(3 * TIMEOUT)  # Python starts in an emulated guest, and then says nothing until its end
+        host.be_patient(10 * TIMEOUT)  # Python starts in an emulated guest, and then says nothing until its end
         output = output_of(host, "sh", "-c", "\n".join(lines), script, *disks, overlay=True)
         found: dict[str, dict[str, Any]] = json.loads(output)
     return found

@@ -44,6 +44,9 @@ from vc_core.supervisor.messages import (
 if TYPE_CHECKING:
     from vc_core.driver.guest import Progress
 
+#: Seconds that the guest may take to start a container.
+_START_TIMEOUT = 30.0
+
 
 def create_container(pod_id: str, config: ContainerConfig, progress: Progress | None = None) -> Operation[str]:
     """Add a container to a pod, whether it runs or not; it is not started. Return its id.
@@ -85,7 +88,7 @@ def start_container(
     with container_sources.passed(store, record, container_id) as sources:
         if foreground is None:
             message = StartContainer(container=container_id, sources=len(sources))
-            yield from ask(store, record, message, fds=sources)
+            yield from ask(store, record, message, _START_TIMEOUT, sources)
             return None
         link = yield from connect(store, record)
         try:

@@ -29,7 +29,7 @@ from vc_core.engine.assembly import disk_id, root_disk
 from vc_core.engine.commands import completed
 from vc_core.engine.demands import check_command, check_container, check_freeze, check_writable_root, confinement
 from vc_core.engine.ledger import Ledger
-from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, Machine, finish, started
+from vc_core.engine.machine import AGENT_TIMEOUT, SIGKILL, SIGTERM, START_TIMEOUT, Machine, finish, started
 from vc_core.engine.streams import AttachedIO, ClosableIO, ConsoleIO, LoggedIO, SharedInput
 from vc_core.errors import AgentError, NotSupportedError, StorageError, VCError
 from vc_core.frozen import frozen
@@ -160,7 +160,7 @@ class Containers:
                 devices=tuple(config.devices),
                 shm_size=self._ledger.config.shm_size,
             )
-            process = await started(agent.start_container(guest, io, AGENT_TIMEOUT), note)
+            process = await started(agent.start_container(guest, io, START_TIMEOUT), note)
             failpoints.reach("engine.container.started")
             self._ledger.commit_container(
                 config.id,

@@ -37,6 +37,9 @@ VM_TIMEOUT = 10.0
 READY_TIMEOUT = 60.0
 #: Seconds for one exchange with the agent, and for taking over its channels.
 AGENT_TIMEOUT = 10.0
+#: Seconds for the guest to prepare for containers, and to start one. It takes many steps for that, in 1-2 s under
+#: emulation; the rest is for slow hosts.
+START_TIMEOUT = 30.0
 
 #: Seconds that the VM's process may take to end after its channels broke.
 _VM_EXIT_GRACE = 0.5
@@ -184,9 +187,9 @@ class Machine:
         config = self._ledger.config
         check_sysctls(self.agent, self._ledger.name, config.sysctls)
         hostname = config.hostname or self._ledger.record.id
-        await self.while_alive(self.agent.start_pod(hostname, pod_root, AGENT_TIMEOUT, network))
+        await self.while_alive(self.agent.start_pod(hostname, pod_root, START_TIMEOUT, network))
         if config.sysctls:
-            await self.while_alive(self.agent.set_sysctls(config.sysctls, AGENT_TIMEOUT))
+            await self.while_alive(self.agent.set_sysctls(config.sysctls, START_TIMEOUT))
 
     async def exec(
         self,
