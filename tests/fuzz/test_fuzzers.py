@@ -68,7 +68,7 @@ def test_an_error_is_found_and_the_input_is_kept_that_repeats_it(tmp_path: Path)
     build = tool.GUEST / "build"
     subprocess.run([build, "json", program, "-DPLANTED_ERROR=1"], check=True)
     words = [program, "20", "1", found, *FUZZERS["json"].corpus]
-    first = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=120)
+    first = subprocess.run(words, capture_output=True, encoding="utf-8", timeout=300)
     assert first.returncode != 0
     assert "heap-buffer-overflow" in first.stderr
     again = subprocess.run([program, "0", "0", tmp_path / "other", found], capture_output=True, encoding="utf-8")
@@ -85,7 +85,7 @@ def test_an_exception_of_the_host_s_programs_is_found_too(tmp_path: Path) -> Non
     )
     found = tmp_path / "found"
     words = [sys.executable, str(planted), "20", "1", str(found)]
-    assert "ZeroDivisionError" in subprocess.run(words, capture_output=True, encoding="utf-8", timeout=120).stderr
+    assert "ZeroDivisionError" in subprocess.run(words, capture_output=True, encoding="utf-8", timeout=300).stderr
     assert b"planted" in found.read_bytes()
 
 

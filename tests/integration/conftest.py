@@ -145,7 +145,7 @@ def _files(root: Path, pods: set[str]) -> set[str]:
     return {path for path in found - lasting if not any(f"{path}/".startswith(f"{one}/") for one in of_pods)}
 
 
-def virtc(*arguments: str, stdin: bytes = b"", timeout: float = 120) -> subprocess.CompletedProcess[bytes]:
+def virtc(*arguments: str, stdin: bytes = b"", timeout: float = 300) -> subprocess.CompletedProcess[bytes]:
     """Run the real command, whose new pods are of the hypervisor under test."""
     if arguments[:2] in (("pod", "run"), ("pod", "create")):
         arguments = (*arguments[:2], "--hypervisor", _Chosen.hypervisor, *arguments[2:])

@@ -48,9 +48,9 @@ def silent_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def refused(*words: str, code: int = 1, timeout: float = 120) -> str:
+def refused(*words: str, code: int = 1) -> str:
     """Run virtc, which must fail in one sentence and leave nothing; return the sentence."""
-    done = virtc("pod", "run", "--id", "bad", *words, timeout=timeout)
+    done = virtc("pod", "run", "--id", "bad", *words)
     stderr = done.stderr.decode()
     assert done.returncode == code, stderr
     assert done.stdout == b""
@@ -127,7 +127,7 @@ def test_a_guest_that_never_gets_ready_is_an_error_with_the_end_of_its_console(
 ) -> None:
     words = ["--bundle", str(bundle), "--kernel", guest["kernel"], "--image", str(silent_image), "--start-timeout"]
     for seconds in ever_longer(8):
-        stderr = refused(*words, str(seconds), "--", "true", timeout=120 + seconds)
+        stderr = refused(*words, str(seconds), "--", "true")
         if "I am not an agent" in stderr:
             break
     assert "did not get ready" in stderr

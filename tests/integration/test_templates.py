@@ -41,7 +41,7 @@ pytestmark = [
 MEMORY = 208
 
 #: Seconds for a template to be made behind a pod on a busy machine.
-MADE = 90
+MADE = 300
 
 
 def config(bundle: Path, pod_id: str, **fields: object) -> vc.PodConfig:

@@ -85,7 +85,7 @@ def test_installed_wheels_offer_their_drivers(installed: Path, tmp_path: Path) -
 def test_the_wheel_of_the_all_in_one_distribution_holds_only_its_metadata(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     folder = str(ROOT / "virtcontainers")
-    subprocess.run([*command, "--wheel-dir", tmp_path, folder], check=True, capture_output=True, timeout=120)
+    subprocess.run([*command, "--wheel-dir", tmp_path, folder], check=True, capture_output=True, timeout=300)
     (wheel,) = tmp_path.glob("virtcontainers-*.whl")
     assert {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()} == {
         f"virtcontainers-{wheel.name.split('-')[1]}.dist-info"

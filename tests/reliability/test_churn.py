@@ -49,7 +49,7 @@ def test_processes_that_race_on_the_same_pods_break_nothing(tmp_path: Path, monk
         subprocess.Popen([sys.executable, "-c", WORK, str(seed)], stderr=subprocess.PIPE, encoding="utf-8")
         for seed in range(5)
     ]
-    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 5, "\n".join(errors)
     for pod in vc.list_pods():
         vc.delete_pod(pod.id, force=True)

@@ -61,7 +61,7 @@ def test_a_strict_pod_whose_files_cannot_have_translated_owners_does_not_start_a
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: Seconds for the whole run of one module of broken drivers.
-_TIMEOUT = 300
+_TIMEOUT = 600
 
 #: Leaves out, for each class, all tests but those of the promise that its driver breaks. Most are not even collected,
 #: because the tests of all classes are thousands; a promise whose name is no test's is the parameter of one.

@@ -40,7 +40,7 @@ def run(folder: Path, workers: int, files: dict[str, str]) -> subprocess.Complet
         env={**os.environ, "PYTHONPATH": str(SUPPORT)},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
     )
 
 

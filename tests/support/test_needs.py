@@ -68,7 +68,7 @@ def session(tmp_path: Path) -> Session:
             env={**os.environ, "PYTHONPATH": str(SUPPORT), **environment},
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=300,
         )
 
     return session

@@ -113,7 +113,7 @@ def test_another_process_pauses_resumes_and_stops_the_same_vm(tmp_path: Path) ->
         await third.resume()
         await third.stop(1)
         fourth = make(tmp_path, saved=json.loads(json.dumps(third.save())))
-        assert (await asyncio.wait_for(fourth.wait(), 1)).expected
+        assert (await asyncio.wait_for(fourth.wait(), 20)).expected
 
     asyncio.run(life())
 

@@ -39,7 +39,7 @@ async def main(count: int, run_dir: Path, kernel: Path, image: Path) -> None:
 
 async def live(pod: PodContext) -> None:
     hypervisor = QemuHypervisor(pod, QemuConfig(), None)
-    await hypervisor.prepare(10)
+    await hypervisor.prepare(60)
     await hypervisor.stop(10)
     await hypervisor.aclose()
 

@@ -23,7 +23,7 @@ async def main(run_dir: Path, kernel: Path, image: Path) -> None:
     )
     hypervisor = QemuHypervisor(pod, QemuConfig(), None)
     hypervisor.add_device(Channel("test", "test"))
-    await hypervisor.prepare(20)
+    await hypervisor.prepare(60)
     print(json.dumps(dict(hypervisor.save())), flush=True)
     print((await hypervisor.wait()).reason, flush=True)
     await hypervisor.aclose()

@@ -25,7 +25,7 @@ def live(hypervisor: QemuHypervisor, use: Callable[[int], Awaitable[None]]) -> N
     """Prepare a VM, use it with the pid of QEMU, and end it whatever happened."""
 
     async def run() -> None:
-        await hypervisor.prepare(10)
+        await hypervisor.prepare(60)
         try:
             await use(pid_of(hypervisor))
         finally:
@@ -65,9 +65,9 @@ async def ask(channel: socket.socket, command: str) -> str:
 async def booted(hypervisor: QemuHypervisor) -> AsyncIterator[socket.socket]:
     """Boot; yield the channel on which the guest executes commands; end the VM in any case."""
     try:
-        await hypervisor.prepare(20)
+        await hypervisor.prepare(60)
         with await hypervisor.open_channel("test") as channel:
-            await hypervisor.start(5)
+            await hypervisor.start(60)
             assert await receive(channel, BOOT) == "READY"
             yield channel
     finally:

@@ -109,8 +109,8 @@ def test_a_kernel_that_cannot_mount_its_disk_is_quoted(make: Make, guest_boot: B
     async def run() -> None:
         hypervisor = make(Boot(guest_boot.kernel, disk.image, False, (*guest_boot.params, "root=/dev/vda")))
         try:
-            await hypervisor.prepare(20)
-            await hypervisor.start(5)
+            await hypervisor.prepare(60)
+            await hypervisor.start(60)
             async with asyncio.timeout(BOOT):
                 reason = "the guest's kernel panicked: VFS: Unable to mount root fs on unknown-block(0,0)"
                 assert await hypervisor.wait() == VMExit(False, reason)

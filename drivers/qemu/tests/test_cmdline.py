@@ -162,7 +162,7 @@ def test_qemu_reads_a_value_as_it_was_written(value: str) -> None:
         capture_output=True,
         encoding="utf-8",
         check=True,
-        timeout=20,
+        timeout=60,
     )
     answers = [json.loads(line) for line in ran.stdout.splitlines()]
     assert {"return": {"name": value}} in answers

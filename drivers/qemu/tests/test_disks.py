@@ -93,7 +93,7 @@ def test_what_is_neither_file_nor_block_device_is_refused(make: Make, tmp_path: 
         hypervisor = make()
         hypervisor.add_device(BlockDevice("d", path))
         with pytest.raises(ConfigError, match=f"disk '{path}' .*{text}"):
-            asyncio.run(hypervisor.prepare(10))
+            asyncio.run(hypervisor.prepare(60))
 
 
 def test_a_disk_beyond_the_last_scsi_target_is_refused() -> None:
@@ -174,7 +174,7 @@ def test_a_block_device_that_qemu_writes_to_cannot_be_mounted_nor_the_other_way_
         assert mounter.stdout is not None
         assert mounter.stdout.readline() == b"mounted\n"
         with pytest.raises(ConfigError, match="the host uses it or a part of it"):
-            asyncio.run(second.prepare(20))
+            asyncio.run(second.prepare(60))
         mounter.communicate(b"\n")
 
 
@@ -204,11 +204,11 @@ def test_pods_share_a_disk_that_no_pod_writes_to(make: Make, disk_of: MakeDisk, 
     writer.add_device(disk_of("one", read_only=False))
 
     async def use(pid: int) -> None:
-        await second.prepare(10)
+        await second.prepare(60)
         await second.stop(10)
         await second.aclose()
         with pytest.raises(VMStartError, match=r"""Failed to get "write" lock.*one, a\.img"""):
-            await writer.prepare(10)
+            await writer.prepare(60)
 
     live(first, use)
 
@@ -282,7 +282,7 @@ def test_a_disk_that_another_pod_writes_to_is_refused_with_qemus_message(
     other.add_device(disk_of("one", read_only=False))
 
     async def use(pid: int) -> None:
-        await other.prepare(10)
+        await other.prepare(60)
         try:
             with pytest.raises(HypervisorError, match=r"cannot attach disk 'one' of pod 'p1': .*lock"):
                 await hypervisor.attach(disk_of("one"), 5)

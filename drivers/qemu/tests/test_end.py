@@ -41,7 +41,7 @@ def test_stop_can_be_called_in_every_state(make: Make) -> None:
     async def run() -> None:
         hypervisor = make()
         await hypervisor.stop(1)
-        await hypervisor.prepare(10)
+        await hypervisor.prepare(60)
         await hypervisor.stop(10)
         await hypervisor.stop(10)
         await hypervisor.aclose()
@@ -66,7 +66,7 @@ def test_a_frozen_qemu_is_killed_within_the_timeout(make: Make) -> None:
 def test_closing_the_object_of_a_frozen_qemu_returns(make: Make) -> None:
     async def run() -> None:
         hypervisor = make()
-        await hypervisor.prepare(10)
+        await hypervisor.prepare(60)
         os.kill(pid_of(hypervisor), signal.SIGSTOP)
         pausing = asyncio.create_task(hypervisor.pause())
         await asyncio.sleep(0)
@@ -124,7 +124,7 @@ def test_starting_a_vm_that_has_ended_is_an_error_that_says_so(make: Make) -> No
     async def use(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
         with pytest.raises((VMStartError, HypervisorError), match=r"killed by SIGKILL|has ended"):
-            await hypervisor.start(5)
+            await hypervisor.start(60)
 
     live(hypervisor, use)
 
@@ -132,7 +132,7 @@ def test_starting_a_vm_that_has_ended_is_an_error_that_says_so(make: Make) -> No
 def test_closing_the_object_leaves_the_vm_and_ends_all_waits(make: Make) -> None:
     async def run() -> None:
         hypervisor = make()
-        await hypervisor.prepare(10)
+        await hypervisor.prepare(60)
         waiting = asyncio.create_task(hypervisor.wait())
         await asyncio.sleep(0)
         await hypervisor.aclose()

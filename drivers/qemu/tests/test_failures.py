@@ -98,7 +98,7 @@ def test_a_prepare_that_is_cancelled_leaves_nothing(make: Make, tmp_path: Path, 
 
     async def run() -> None:
         before = children()
-        task = asyncio.create_task(hypervisor.prepare(10))
+        task = asyncio.create_task(hypervisor.prepare(60))
         async with asyncio.timeout(PATIENCE):
             while children() == before:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0)

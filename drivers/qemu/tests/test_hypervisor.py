@@ -187,7 +187,7 @@ def test_a_disk_is_read_only_and_its_format_is_not_probed(make: Make, disk: Boot
 def test_pods_share_a_disk(make: Make, disk: Boot, tmp_path: Path) -> None:
     async def use(pid: int) -> None:
         other = make(disk, run_dir=tmp_path / "run" / "p2")
-        await other.prepare(10)
+        await other.prepare(60)
         await other.stop(10)
         await other.aclose()
 

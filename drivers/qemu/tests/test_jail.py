@@ -233,7 +233,7 @@ def test_files_of_any_user_in_a_share_are_readable_and_new_ones_belong_to_root(m
 @pytest.mark.root
 def test_two_vms_at_once_have_different_ids_and_a_range_is_free_again_after_its_vm(make: Make, tmp_path: Path) -> None:
     async def first_id(hypervisor: QemuHypervisor) -> int:
-        await hypervisor.prepare(20)
+        await hypervisor.prepare(60)
         return int(status(pid_of(hypervisor))["Uid"].split()[0])
 
     async def run() -> None:
@@ -350,7 +350,7 @@ def break_out(make: Make, attacker: Path, place: Path, jail: str, network: Netwo
             server.bind(f"\0vc-jail-{share.stat().st_ino}")  # as jailed.c has it
             server.listen()
             with pytest.raises(VMStartError) as raised:
-                await hypervisor.prepare(10)
+                await hypervisor.prepare(60)
         assert str(raised.value).endswith("QEMU exited with status 3")
         await hypervisor.stop(1)
 
@@ -537,7 +537,7 @@ def test_with_the_option_full_such_a_pod_does_not_start(make: Make) -> None:
 
     async def run() -> None:
         with pytest.raises(VMStartError, match=r"QEMU of pod 'p1' cannot be confined: .*cannot translate owners"):
-            await hypervisor.prepare(10)
+            await hypervisor.prepare(60)
         await hypervisor.stop(1)
 
     asyncio.run(run())

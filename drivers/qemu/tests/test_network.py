@@ -251,7 +251,7 @@ def test_a_vm_without_network_listens_nowhere(make: Make) -> None:
 def failing(hypervisor: QemuHypervisor, text: str) -> None:
     async def run() -> None:
         with pytest.raises(VMStartError, match=text):
-            await hypervisor.prepare(10)
+            await hypervisor.prepare(60)
 
     asyncio.run(run())
 
@@ -265,7 +265,7 @@ def test_a_port_of_the_host_that_is_in_use_is_refused_by_its_number(
         second = make(run_dir=tmp_path / "run" / "p2")
         second.add_device(user(forwards=[PortForward(81, taken.host_port, protocol)]))
         with pytest.raises(VMStartError, match=f"{protocol} port {taken.host_port} of 127.0.0.1 .*: Address already"):
-            await second.prepare(10)
+            await second.prepare(60)
 
     first = make()
     first.add_device(user(forwards=[PortForward(80, 0, protocol)]))
@@ -325,7 +325,7 @@ def test_a_tap_device_serves_one_vm(make: Make, tap_device: str, tmp_path: Path)
 
     async def use(pid: int) -> None:
         with pytest.raises(VMStartError, match=f"device '{tap_device}' cannot be opened: another process uses it"):
-            await second.prepare(10)
+            await second.prepare(60)
 
     live(first, use)
     live(second, lambda pid: asyncio.sleep(0))
@@ -423,8 +423,8 @@ def test_a_clone_is_on_the_tap_device_of_its_pod_and_its_template_was_on_none(
         clone.add_device(tap(tap_device))
         clone.use_template(template, False)
         try:
-            await clone.prepare(20)
-            await clone.start(5)
+            await clone.prepare(60)
+            await clone.start(60)
             with await clone.open_channel("test") as channel:
                 assert await ask(channel, "LISTEN eth0 198.51.100.2 8") == "LISTENING"
                 with socket.create_connection(("198.51.100.2", 8), timeout=PATIENCE) as client:

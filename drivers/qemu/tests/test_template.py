@@ -166,8 +166,8 @@ async def cloned(hypervisor: QemuHypervisor, template: Path) -> AsyncIterator[so
     """Start a clone; yield the channel on which its guest executes commands; end it in any case."""
     hypervisor.use_template(template, False)
     try:
-        await hypervisor.prepare(20)
-        await hypervisor.start(5)
+        await hypervisor.prepare(60)
+        await hypervisor.start(60)
         with await hypervisor.open_channel("test") as channel:
             yield channel
     finally:

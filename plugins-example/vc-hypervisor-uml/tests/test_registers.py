@@ -114,7 +114,7 @@ def run(boot: Boot, directory: Path, *preload: Path) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
     ).stdout
 
 

@@ -25,7 +25,7 @@ exec(sys.argv[2])
 def attempt(directory: Path, statement: str) -> str:
     """Run a statement under the filter and return what it complained of."""
     argv = [sys.executable, "-c", _PROGRAM, str(directory), statement]
-    return subprocess.run(argv, capture_output=True, encoding="utf-8", timeout=30).stderr
+    return subprocess.run(argv, capture_output=True, encoding="utf-8", timeout=60).stderr
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_system_calls_of_another_architecture_are_not_permitted(tmp_path: Path) 
     )
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
     call = f"import ctypes; pid = ctypes.CDLL({str(library)!r}).getpid_i386()"
-    bare = subprocess.run([sys.executable, "-c", f"import os; {call}; assert pid == os.getpid()"], timeout=30)
+    bare = subprocess.run([sys.executable, "-c", f"import os; {call}; assert pid == os.getpid()"], timeout=60)
     if bare.returncode != 0:
         pytest.skip("this host's kernel runs no i386 system calls (CONFIG_IA32_EMULATION)")
     assert "PermissionError" in attempt(tmp_path, f"{call}; raise OSError(-pid, 'i386')")

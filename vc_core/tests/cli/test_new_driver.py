@@ -26,7 +26,7 @@ OBJECTS = {"hypervisor": Hypervisor, "agent": Agent, "spawner": Spawner, "guest"
 
 def virtc(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("virtc")), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def site(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site, wheels = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("wheels")
     for project in written.iterdir():
         build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(wheels)]
-        subprocess.run(build, cwd=project, check=True, capture_output=True, timeout=120)
+        subprocess.run(build, cwd=project, check=True, capture_output=True, timeout=300)
     for wheel in wheels.glob("*.whl"):
         zipfile.ZipFile(wheel).extractall(site)
     return site

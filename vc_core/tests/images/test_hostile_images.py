@@ -227,7 +227,7 @@ def test_a_layer_that_would_fill_the_disk_is_ended_before_it_does(root: Path, tm
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
     )
     assert done.stdout.startswith("virtc: image 'oci:"), done
     assert "of which 256 stay free; make room, or remove images" in done.stdout

@@ -123,7 +123,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 1, done.stderr
     Path("/var/tmp/vc-author-error").unlink(missing_ok=True)

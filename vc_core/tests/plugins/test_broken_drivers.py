@@ -249,7 +249,7 @@ def run_virtc(site: Path, tmp_path: Path) -> RunVirtc:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            timeout=100,
+            timeout=300,
         )
 
     return run

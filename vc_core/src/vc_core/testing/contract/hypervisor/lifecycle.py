@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -20,7 +19,7 @@ from vc_core.errors import NotSupportedError, VCError
 from vc_core.host.processes import find_vms
 from vc_core.testing.contract.hypervisor.base import LATE, STOP, HypervisorFixtures, Make, running_vm, saved_state
 from vc_core.testing.contract.running import TIMEOUT, promise, run
-from vc_core.testing.slowness import scaled
+from vc_core.testing.slowness import Stopwatch, scaled
 
 #: An operation that needs each capability, called on a hypervisor whose VM was not prepared.
 _OPERATIONS: Mapping[HypervisorCapability, Callable[[Hypervisor], Awaitable[object]]] = {
@@ -186,9 +185,9 @@ class Lifecycle(HypervisorFixtures):
                 assert identity is not None
                 identity.send(signal.SIGKILL)
                 assert await asyncio.to_thread(identity.wait, STOP)
-                began = time.monotonic()
+                watch = Stopwatch()
                 await asyncio.wait({waiting}, timeout=STOP)
-                late = time.monotonic() - began
+                late = watch.seconds()
                 promise(
                     waiting.done() and late < LATE,
                     f"wait() is late: it returned {late:.1f} s after the VM's process ended, or not at all",

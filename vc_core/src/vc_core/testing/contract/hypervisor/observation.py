@@ -37,7 +37,7 @@ from vc_core.testing.contract.hypervisor.scene import (
 )
 from vc_core.testing.contract.running import TIMEOUT
 from vc_core.testing.probe import Answer, ProbingGuest
-from vc_core.testing.slowness import scaled
+from vc_core.testing.slowness import Stopwatch, scaled
 
 #: MiB and CPUs of the VM: amounts that no hypervisor has by default. Some hypervisors have one CPU only.
 RESOURCES = Resources(memory=320, vcpus=2), Resources(memory=320, vcpus=1)
@@ -46,7 +46,7 @@ RESOURCES = Resources(memory=320, vcpus=2), Resources(memory=320, vcpus=1)
 WORD = "probe.word=7b1d"
 
 #: Seconds in which a guest that has booted answers on another channel.
-_BOOTED = scaled(5.0)
+_BOOTED = scaled(10.0)
 
 #: Seconds in which a paused guest must not answer, and in which a disk must come or go.
 _PAUSED, _PLUGGED = 0.5, scaled(10.0)
@@ -315,8 +315,8 @@ class _Observer:
             await self._guest.ask("power-off", timeout=1.0)
         if identity is not None:
             facts["ended"] = await asyncio.to_thread(identity.wait, STOP)
-        began = time.monotonic()
+        watch = Stopwatch()
         await asyncio.wait({waiting}, timeout=STOP)
-        facts["late"] = time.monotonic() - began
+        facts["late"] = watch.seconds()
         facts["exit"] = waiting.result() if waiting.done() else None
         waiting.cancel()
