@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from vc_core.testing.slowness import scaled
 
 #: Seconds for one command to end.
-_TIMEOUT = scaled(30.0)
+_TIMEOUT = scaled(60.0)
 
 MOCK = ("--hypervisor", "mock", "--agent", "noop")
 

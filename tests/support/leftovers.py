@@ -8,24 +8,25 @@ from forked import Server
 
 #: Lists pods, deletes the pod if it is listed, and lists the files that are left below state and run root, hidden ones
 #: too. Directories that both roots always have, the files of events and whole images are not counted. Prints the pods,
-#: the seconds of the delete, the files.
+#: the seconds of the delete by a stopwatch, the files.
 _LOOK = """
-import contextlib, json, os, time
+import contextlib, json, os
 from pathlib import Path
 import vc_core as vc
 from vc_core.store.images import Images
 from vc_core.store.roots import Roots
+from vc_core.testing.slowness import Stopwatch
 listed = {one.id: [one.state, one.reason] for one in vc.list_pods()}
 if STOP:
     with contextlib.suppress(vc.VCError):
         vc.stop_pod("p")
-began = time.monotonic()
+watch = Stopwatch()
 try:
     vc.delete_pod("p", force=True)
 except vc.PodNotFoundError:
     if listed:
         raise
-seconds = time.monotonic() - began
+seconds = watch.seconds()
 roots = Roots.from_environment()
 left = [
     os.path.join(top, name)

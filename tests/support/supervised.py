@@ -43,7 +43,7 @@ KILL_VM = (
     _KILL.format('[vm_identity(store.read("p"))]')
     + f"""
 import time
-end = time.monotonic() + 20
+end = time.monotonic() + 60
 while {_SUPERVISORS}:  # which record that the VM has ended
     assert time.monotonic() < end
     time.sleep(0.01)

@@ -159,7 +159,7 @@ def test_two_hundred_vms_in_a_row_leave_no_descriptors_threads_or_memory(unboota
     run_dir = tmp_path / "run" / "p1"
     run_dir.mkdir(mode=0o700, parents=True)
     script = Path(__file__).with_name("lives.py")
-    command = [sys.executable, script, "200", run_dir, unbootable.kernel, unbootable.image]
+    command = [sys.executable, str(script), "200", *map(str, (run_dir, unbootable.kernel, unbootable.image))]
     # Else the C library gives each thread memory of its own, and when asyncio makes its threads depends on the host.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     lives = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True).stdout.splitlines()
