@@ -196,7 +196,7 @@ class DropsFurtherInterfaces(Faulty):
 class NoticesTheEndLate(Faulty):
     async def wait(self) -> VMExit:
         exit_ = await super().wait()
-        await asyncio.sleep(2)
+        await asyncio.sleep(9)  # an eighth counts on a busy host
         return exit_
 
 
