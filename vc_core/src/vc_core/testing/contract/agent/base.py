@@ -96,7 +96,7 @@ class AgentFixtures(PluginContract):
     root_fs = "c1/rootfs"
 
     #: Seconds in which a command ends that has nothing to wait for.
-    ends_within = scaled(20.0)
+    ends_within = scaled(60.0)
 
     @pytest.fixture
     def guest(self, make: Callable[..., Agent]) -> StartGuest:
