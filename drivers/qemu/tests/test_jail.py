@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -619,6 +620,23 @@ def test_groups_that_a_killed_process_has_left_are_removed_by_the_next_start_of_
         assert not any(path.exists() for path in left.directories)
     finally:
         left.close()
+
+
+@pytest.mark.root
+def test_a_group_is_removed_once_a_process_has_left_it_whose_end_was_reported_before(
+    group_of_its_own: Callable[[], cgroups.Cgroups], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "_LEAVE_TIMEOUT", PATIENCE)
+    group = group_of_its_own()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as member:
+        for path in group.members:
+            Path(path).write_text(str(member.pid), encoding="ascii")
+        assert member.stdin is not None
+        leaving = threading.Timer(0.1, member.stdin.close)
+        leaving.start()
+        group.remove()
+        leaving.join()
+    assert not any(path.exists() for path in group.directories)
 
 
 @pytest.mark.promise("T01")

@@ -9,6 +9,7 @@ was killed, and the next start of any VM beside it removes it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -39,6 +40,10 @@ _OOM_KILLS = r"(?m)^oom_kill (\d+)$"
 
 #: Times that a group is made anew because another process has just removed it, and seconds between them.
 _TRIES, _BETWEEN = 100, 0.001
+
+#: Seconds for processes that have ended to leave their group, and between two tries to remove it: the kernel may report
+#: the end of a process first.
+_LEAVE_TIMEOUT, _RETRY_INTERVAL = 1.0, 0.005
 
 #: Seconds after which an empty group that nobody has locked is taken for one whose owner was killed: owners of versions
 #: before 0.1.0 hold no lock.
@@ -90,10 +95,20 @@ class Cgroups:
 
     def remove(self) -> None:
         """Remove the directories, once their processes have ended; what cannot be removed is left."""
+        end = time.monotonic() + _LEAVE_TIMEOUT
         for directory in self.directories:
-            with suppress(OSError):
-                directory.rmdir()
+            while _is_busy(directory) and time.monotonic() < end:
+                threading.Event().wait(_RETRY_INTERVAL)  # no event says that a group is empty, in version 1
         self.close()
+
+
+def _is_busy(directory: Path) -> bool:
+    """Remove a group; return whether that has to wait for its processes."""
+    try:
+        directory.rmdir()
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
 
 
 def memory_limit(guest: int, accelerator: str) -> int:
