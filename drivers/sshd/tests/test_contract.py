@@ -131,7 +131,8 @@ class TestGivenServer(OnThisHost):
     @pytest.fixture
     def pod(self, pod: PodContext, root_fs: Path) -> PodContext:
         type(self).root_fs = str(root_fs)
-        return replace(pod, writable_dir=pod.run_dir / "writable", roots_dir=pod.run_dir / "roots")
+        own = f"contract-{os.getpid()}"  # the name of its files on this host, for this run alone
+        return replace(pod, id=own, writable_dir=pod.run_dir / "writable", roots_dir=pod.run_dir / "roots")
 
     @pytest.fixture
     def guest(self, server: Server, pod: PodContext) -> StartGuest:
