@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,13 @@ from given_server import (
 from vc_agent_sshd.agent import SshdAgent
 from vc_agent_sshd.testing.openssh import Server, reserved_port, serve
 from vc_core.driver import (
+    GuestContainer,
     GuestProcessId,
+    PodContext,
 )
 from vc_core.errors import AgentConnectError, AgentError
 from vc_core.testing.process_io import RecordedIO
+from waiting import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -138,8 +142,130 @@ def test_calls_that_are_cancelled_leave_no_session_open(make_agent: MakeAgent) -
                 try:
                     assert (await outcome(agent, "", sh("echo one")))[1] == b"one\n"
                     break
-                except AgentConnectError:
+                except AgentError:
                     continue
+
+    play(work)
+
+
+async def two_that_read(agent: SshdAgent, root_fs: Path, inputs: tuple[RecordedIO, RecordedIO]) -> list[GuestProcessId]:
+    """Start the containers c1 and c2, which end with code 5 when they have read a line."""
+    cmd = sh("read x; exit 5")
+    return [
+        await agent.start_container(GuestContainer(f"c{number}", str(root_fs), cmd), io, TIMEOUT)
+        for number, io in enumerate(inputs, 1)
+    ]
+
+
+def test_a_container_that_the_next_connection_has_no_session_for_is_alone_in_failing(
+    make_agent: MakeAgent, server: Server, root_fs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc_agent_sshd.calls._SESSION_TIMEOUT", 0.5)
+
+    async def work() -> None:
+        inputs = RecordedIO(None), RecordedIO(None)
+        with reserved_port() as port:
+            agent = make_agent(port=port)
+            with serve(server.directory, port):
+                await agent.connect(no_channel, TIMEOUT)
+                await agent.start_pod("host1", "", TIMEOUT)
+                first, second = await two_that_read(agent, root_fs, inputs)
+                connection = await connection_of(agent)
+            with serve(server.directory, port, max_sessions=1):
+                lost = asyncio.create_task(agent.wait_lost())
+                os.kill(connection, signal.SIGKILL)
+                with pytest.raises(AgentError, match=r"'c2'.*MaxSessions"):
+                    await asyncio.wait_for(agent.wait(second), TIMEOUT)
+                inputs[0].give(b"end\n")
+                assert await asyncio.wait_for(agent.wait(first), TIMEOUT) == 5
+                assert not lost.done()
+                lost.cancel()
+                await agent.stop_pod(TIMEOUT)
+                await agent.aclose()
+
+    play(work)
+
+
+def test_a_container_gets_the_session_of_a_process_that_ends(
+    make_agent: MakeAgent, server: Server, pod: PodContext, root_fs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc_agent_sshd.calls._SESSION_TIMEOUT", TIMEOUT)
+    place = Path("/run/vc-sshd", pod.id, "c")
+
+    def kill(container_id: str) -> None:
+        shell = (place / container_id / "ok").read_text(encoding="utf-8").split()[1]
+        os.kill(int(Path(f"/proc/{shell}/task/{shell}/children").read_text(encoding="utf-8")), signal.SIGKILL)
+
+    async def work() -> None:
+        with reserved_port() as port:
+            agent = make_agent(port=port)
+            with serve(server.directory, port):
+                await agent.connect(no_channel, TIMEOUT)
+                await agent.start_pod("host1", "", TIMEOUT)
+                first, second = await two_that_read(agent, root_fs, (RecordedIO(None), RecordedIO(None)))
+                connection = await connection_of(agent)
+            carriers = place / "c1/carriers"
+            before = carriers.read_text(encoding="utf-8")
+            with serve(server.directory, port, max_sessions=1):
+                os.kill(connection, signal.SIGKILL)
+                # Then the first container has the session.
+                await asyncio.to_thread(wait_until, lambda: carriers.read_text(encoding="utf-8") not in ("", before))
+                for container_id, process in (("c1", first), ("c2", second)):
+                    kill(container_id)
+                    assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 128 + signal.SIGKILL
+                await agent.stop_pod(TIMEOUT)
+                await agent.aclose()
+
+    play(work)
+
+
+def test_a_container_that_the_guest_removed_without_a_connection_is_alone_in_failing(
+    make_agent: MakeAgent, server: Server, pod: PodContext, root_fs: Path
+) -> None:
+    async def work() -> None:
+        inputs = RecordedIO(None), RecordedIO(None)
+        with reserved_port() as port:
+            agent = make_agent(port=port)
+            with serve(server.directory, port):
+                await agent.connect(no_channel, TIMEOUT)
+                await agent.start_pod("host1", "", TIMEOUT)
+                first, second = await two_that_read(agent, root_fs, inputs)
+                connection = await connection_of(agent)
+            lost = asyncio.create_task(agent.wait_lost())
+            os.kill(connection, signal.SIGKILL)
+            script = f"/run/vc-sshd/{pod.id}/containers.sh"
+            await asyncio.to_thread(subprocess.run, ["sh", script, "remove", "c1"], check=True)
+            with serve(server.directory, port):
+                with pytest.raises(AgentError, match="no container 'c1'"):
+                    await asyncio.wait_for(agent.wait(first), TIMEOUT)
+                inputs[1].give(b"end\n")
+                assert await asyncio.wait_for(agent.wait(second), TIMEOUT) == 5
+                assert not lost.done()
+                lost.cancel()
+                await agent.stop_pod(TIMEOUT)
+                await agent.aclose()
+
+    play(work)
+
+
+def test_a_pod_whose_containers_have_all_sessions_can_be_stopped(
+    make_agent: MakeAgent, server: Server, pod: PodContext, root_fs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc_agent_sshd.calls._SESSION_TIMEOUT", 1.0)
+
+    async def work() -> None:
+        with serve(server.directory, max_sessions=1) as full:
+            agent = make_agent(port=full.port)
+            await agent.connect(no_channel, TIMEOUT)
+            await agent.start_pod("host1", "", TIMEOUT)
+            process = await agent.start_container(container(root_fs, sh("sleep 1000")), RecordedIO(None), TIMEOUT)
+            with pytest.raises(AgentError, match="MaxSessions"):
+                await outcome(agent, "", sh("true"))
+            await agent.stop_pod(TIMEOUT)
+            assert not Path("/run/vc-sshd", pod.id).exists()
+            with pytest.raises(AgentError, match="stopped"):
+                await asyncio.wait_for(agent.wait(process), TIMEOUT)
+            await agent.aclose()
 
     play(work)
 

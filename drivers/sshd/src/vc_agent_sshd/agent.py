@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vc_agent_sshd import shell, waking
-from vc_agent_sshd.calls import Calls
+from vc_agent_sshd.calls import Calls, SessionRefusedError
 from vc_agent_sshd.config import SshdConfig
 from vc_agent_sshd.containers import FIRST, LIVE_TAG, ROOTS_TAG, SHARE_TAG, WRITABLE_TAG, Containers
 from vc_agent_sshd.exec import Commands
@@ -195,10 +195,14 @@ class SshdAgent(Agent):
         assert self._lost is not None
         try:
             connection = self._calls.connected()
-            while not connection.alive:
+            attached = False
+            while not (attached and connection.alive):
                 await connection.open(_RECONNECT_TIMEOUT)
-                with contextlib.suppress(AgentConnectError):  # it was lost again
+                try:
                     await self._containers.attach_all()
+                    attached = True
+                except AgentConnectError:  # it was lost again; a call may have made the next one already
+                    attached = False
             self._broken = False
         except VCError as error:
             if not self._lost.done():
@@ -230,7 +234,13 @@ class SshdAgent(Agent):
     async def stop_pod(self, timeout: float) -> None:
         """End all containers, and power off a guest of the pod's own. Raises AgentError."""
         with contextlib.suppress(AgentConnectError):  # it may power off before its answer has left
-            await self._calls.run_script(timeout, "remove_all")
+            try:
+                await self._calls.run_script(timeout, "remove_all")
+            except SessionRefusedError:
+                self._broken = True  # no container is attached again, so all sessions of the next connection are free
+                await self._calls.connected().drop()
+                await self._calls.run_script(timeout, "remove_all")
+                self._containers.fail_all(AgentConnectError(f"pod {self._pod.id!r} was stopped"))
             if not self._config.server:
                 await self._calls.run("power-off", f"kill $(cat {_DAEMON})", timeout)
 

@@ -23,6 +23,14 @@ _T = TypeVar("_T")
 #: Seconds for a call that no caller waits for, such as the removal of a container whose start was cancelled.
 UNATTENDED_TIMEOUT = 10.0
 
+#: Seconds in which a daemon that refuses a session is asked again: others end, and one that has just ended may count
+#: still.
+_SESSION_TIMEOUT = 2.0
+
+
+class SessionRefusedError(AgentError):
+    """The guest's daemon opens no further session of a connection that lives."""
+
 
 class Calls:
     """Runs shell lines over the agent's connection, and owns the tasks that this takes.
@@ -62,14 +70,16 @@ class Calls:
     async def run_script(self, timeout: float, *words: str) -> str:
         """Run containers.sh with these arguments, the first of which is its command; return what it prints.
 
-        ``timeout`` is in seconds. Raises AgentError with the guest's reason, AgentTimeoutError, AgentConnectError.
+        ``timeout`` is in seconds. Raises AgentError with the guest's reason, SessionRefusedError, AgentTimeoutError,
+        AgentConnectError.
         """
         return await self.run(words[0], self.script_line(*words), timeout)
 
     async def run(self, what: str, line: str, timeout: float) -> str:
         """Run a line and return what it prints; ``what`` names it in errors.
 
-        ``timeout`` is in seconds. Raises AgentError with the guest's reason, AgentTimeoutError, AgentConnectError.
+        ``timeout`` is in seconds. Raises AgentError with the guest's reason, SessionRefusedError, AgentTimeoutError,
+        AgentConnectError.
         """
         session: Session | None = None
         began = time.monotonic()
@@ -101,7 +111,8 @@ class Calls:
         """Start a line that runs on; return its session and the first line of its output.
 
         ``undo`` is called with that first line if the line still starts after this call was cancelled or has timed
-        out. ``timeout`` is in seconds. Raises AgentTimeoutError, AgentConnectError, AgentProtocolError.
+        out. ``timeout`` is in seconds. Raises SessionRefusedError, AgentTimeoutError, AgentConnectError,
+        AgentProtocolError.
         """
         starting = self.spawn(self._start_session(what, line, timeout, terminal))
         try:
@@ -133,12 +144,18 @@ class Calls:
         """
         from vc_agent_sshd.session import Session  # imports asyncssh, see agent.py
 
-        opening = self.spawn(Session.start(ssh, what, line, terminal))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close)
-            raise
+        deadline = time.monotonic() + _SESSION_TIMEOUT
+        while True:
+            opening = self.spawn(Session.start(ssh, what, line, terminal))
+            try:
+                return await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                opening.add_done_callback(_close)
+                raise
+            except SessionRefusedError:
+                if time.monotonic() >= deadline:
+                    raise
+            await self.connected().pause()
 
     async def _abandon(
         self, starting: asyncio.Task[tuple[Session, str]], undo: Callable[[str], Awaitable[object]] | None

@@ -13,7 +13,7 @@ import asyncssh
 from vc_agent_sshd.keys import Keys
 from vc_core.errors import AgentConnectError, AgentTimeoutError, HypervisorError
 
-#: Seconds between two attempts to connect: until the guest's daemon listens, each fails at once, and takes 2 ms.
+#: Seconds between two attempts. To connect: until the guest's daemon listens, each fails at once, and takes 2 ms.
 _PAUSE = 0.03
 
 #: Seconds for key exchange and login, once a server accepts the connection; an emulated guest needs one.
@@ -66,6 +66,12 @@ class Connection:
                 self._ssh = await self._connect(timeout)
             return self._ssh
 
+    async def drop(self) -> None:
+        """Close the connection as if it were lost; the next :meth:`open` makes another one."""
+        if (ssh := self._ssh) is not None:
+            ssh.abort()
+            await ssh.wait_closed()
+
     async def aclose(self) -> None:
         """Close the connection; :meth:`open` raises AgentConnectError from now on."""
         self._closed.set()
@@ -90,13 +96,14 @@ class Connection:
                     except (OSError, asyncssh.ConnectionLost, asyncssh.ProtocolError, HypervisorError) as error:
                         # No daemon listens yet, or QEMU accepted the connection before one listened in the guest.
                         last = str(error) or type(error).__name__
-                    await self._pause()
+                    await self.pause()
         except TimeoutError as error:
             raise AgentTimeoutError(
                 f"{self._what} accepted no SSH login within {timeout:.3g} s; the last attempt: {last}"
             ) from error
 
-    async def _pause(self) -> None:
+    async def pause(self) -> None:
+        """Wait a moment before another attempt. Raises AgentConnectError when the connection is closed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PAUSE):
                 await self._closed.wait()

@@ -11,12 +11,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vc_agent_sshd import shell
-from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls, failure
+from vc_agent_sshd.calls import UNATTENDED_TIMEOUT, Calls, SessionRefusedError, failure
 from vc_core.driver import Confinement, EnvVar, GuestContainer, GuestProcessId, ProcessIO, RLimit, TerminalSize
 from vc_core.errors import (
     AgentConnectError,
     AgentError,
     AgentProtocolError,
+    AgentTimeoutError,
     CommandError,
     ConfigError,
     NotSupportedError,
@@ -48,6 +49,10 @@ _DETACH_TIMEOUT = 5.0
 
 #: More than any number of a process (PID_MAX_LIMIT of linux/threads.h).
 _PID_MAX = 4 * 1024 * 1024
+
+
+class _LostError(AgentError):
+    """The guest does not have a container, or not in a state in which the agent could attach to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,25 +193,50 @@ class Containers:
         """Attach to the streams of a container that was started over another connection.
 
         ``end`` is the future of its exit code if there is one already. Raises AgentError for a container that the
-        guest does not have.
+        guest does not have, SessionRefusedError.
         """
         line = self._calls.script_line("attach", container_id)
         session, first = await self._calls.begin(f"container {container_id!r}", line, UNATTENDED_TIMEOUT, None)
         words = first.split(" ", 3)
         try:
             if words[0] != "ok" or len(words) != 4:
-                raise AgentError(f"the guest has no container {container_id!r}")
+                raise await self._not_attached(container_id, session)
             end = end or asyncio.get_running_loop().create_future()
-            self._watch(container_id, io, session, words, Spec.from_line(words[3]), end, keeps_input=True)
+            try:
+                self._watch(container_id, io, session, words, Spec.from_line(words[3]), end, keeps_input=True)
+            except AgentProtocolError as error:
+                raise _LostError(str(error)) from error
         except AgentError:
             session.close()
             raise
 
+    async def _not_attached(self, container_id: str, session: Session) -> AgentError:
+        """Return why the guest has not attached a session to a container.
+
+        Raises AgentConnectError, AgentTimeoutError.
+        """
+        try:
+            async with asyncio.timeout(UNATTENDED_TIMEOUT):
+                code, reason = failure(await session.error_output())
+                await session.wait()  # raises AgentConnectError if the connection was lost before an answer
+        except TimeoutError as error:
+            raise AgentTimeoutError(f"the guest did not attach to container {container_id!r}") from error
+        if code is not None:
+            return _LostError(f"the guest has no container {container_id!r}")
+        return AgentError(f"cannot attach to container {container_id!r}: {reason or 'the guest gives no reason'}")
+
     async def attach_all(self) -> None:
-        """Attach to all containers that run, over a new connection. Raises AgentError."""
+        """Attach to all containers that run, over a new connection.
+
+        Ends the wait for one that the guest does not have any more, or for which its daemon opens no session, with an
+        error. Raises AgentError when the guest is of no use for any.
+        """
         for container_id, container in list(self._containers.items()):
             if not container.end.done():
-                await self.attach(container_id, container.io, container.end)
+                try:
+                    await self.attach(container_id, container.io, container.end)
+                except (_LostError, SessionRefusedError) as error:
+                    _fail(container, error)
 
     async def detach_all(self) -> None:
         """Leave the containers' further output in the guest, and write what has left it already."""
@@ -224,9 +254,7 @@ class Containers:
     def fail_all(self, error: AgentError) -> None:
         """End the wait for all containers with an error."""
         for container in self._containers.values():
-            if not container.end.done():
-                container.end.set_exception(error)
-                container.end.exception()  # marks it as retrieved: there need not be a waiter
+            _fail(container, error)
 
     def running(self, container_id: str) -> Container:
         """Return a container whose first process runs. Raises AgentError."""
@@ -264,6 +292,13 @@ class Containers:
         if container is None:
             raise no_process(process)
         return container
+
+
+def _fail(container: Container, error: AgentError) -> None:
+    """End the wait for a container with an error, unless it has ended."""
+    if not container.end.done():
+        container.end.set_exception(error)
+        container.end.exception()  # marks it as retrieved: there need not be a waiter
 
 
 def no_process(process: GuestProcessId) -> AgentError:

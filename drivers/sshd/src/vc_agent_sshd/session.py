@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncssh
 
+from vc_agent_sshd.calls import SessionRefusedError
 from vc_agent_sshd.connection import WINDOW
 from vc_core.driver import ProcessIO, TerminalSize
 from vc_core.errors import AgentConnectError, AgentProtocolError
@@ -101,7 +102,10 @@ class Session:
     async def start(
         cls, ssh: asyncssh.SSHClientConnection, what: str, line: str, terminal: TerminalSize | None = None
     ) -> Session:
-        """Run a command line in the user's shell; ``what`` names it in errors. Raises AgentConnectError."""
+        """Run a command line in the user's shell; ``what`` names it in errors.
+
+        Raises AgentConnectError, SessionRefusedError.
+        """
         size, process = terminal or TerminalSize(), _Process()
         try:
             await ssh.create_session(
@@ -114,6 +118,12 @@ class Session:
                 term_size=(size.columns, size.rows),
             )
         except _LOST as error:
+            # The code of a refusal does not differ from that of a lost connection.
+            if isinstance(error, asyncssh.ChannelOpenError) and not ssh.is_closed():
+                raise SessionRefusedError(
+                    f"cannot run {what}: the guest's SSH daemon opens no further session ({error}); raise MaxSessions "
+                    "in its sshd_config, or end commands"
+                ) from error
             raise AgentConnectError(f"cannot run {what}: the connection to the guest is lost: {error}") from error
         return cls(ssh, process, what, terminal is not None)
 

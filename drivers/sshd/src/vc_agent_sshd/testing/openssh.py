@@ -62,14 +62,17 @@ def make_keys(directory: Path) -> None:
 
 
 @contextmanager
-def serve(directory: Path, port: int = 0) -> Iterator[Server]:
-    """Run a daemon with the keys in a directory while the block runs; its open connections outlive it."""
+def serve(directory: Path, port: int = 0, max_sessions: int = 100) -> Iterator[Server]:
+    """Run a daemon with the keys in a directory while the block runs; its open connections outlive it.
+
+    ``max_sessions``: how many sessions each connection can have at a time.
+    """
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin")
     assert sshd is not None, "install the Debian package openssh-server"
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it locks its unprivileged part in
     with reserved_port() if port == 0 else nullcontext(port) as chosen:
         server = Server(directory, chosen)
-        daemon = _start(sshd, server)
+        daemon = _start(sshd, server, max_sessions)
         try:
             yield server
         finally:
@@ -77,7 +80,7 @@ def serve(directory: Path, port: int = 0) -> Iterator[Server]:
             daemon.wait()
 
 
-def _start(sshd: str, server: Server) -> subprocess.Popen[bytes]:
+def _start(sshd: str, server: Server, max_sessions: int) -> subprocess.Popen[bytes]:
     directory = server.directory
     settings = {
         "ListenAddress": "127.0.0.1",
@@ -86,7 +89,7 @@ def _start(sshd: str, server: Server) -> subprocess.Popen[bytes]:
         "AuthorizedKeysFile": directory / "authorized_keys",
         "PasswordAuthentication": "no",
         "PermitRootLogin": "prohibit-password",
-        "MaxSessions": 100,
+        "MaxSessions": max_sessions,
         "StrictModes": "no",
         "UsePAM": "no",
         "PrintMotd": "no",
