@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import vc_core as vc
+from vc_core.store.store import Store
+from vc_core.testing.slowness import within
 from waiting import PATIENCE, wait_until
 
-from .conftest import pod_config, virtc, virtc_path
+from .conftest import pod_config, virtc, virtc_path, vm_processes
 from .test_terminals import Terminal
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.hypervisors("qemu")]
@@ -74,13 +76,30 @@ def test_the_exit_codes_are_those_of_docker(bob: vc.Pod, command: str, code: int
 def test_a_timeout_ends_all_of_the_session_and_is_exit_code_124(bob: vc.Pod) -> None:
     done = virtc("exec", "--timeout", "2", POD, "sh", "-c", TREE)
     assert (done.returncode, done.stdout) == (124, b"")
-    assert done.stderr == b"virtc: command 'sh' in container 'c1' did not end in 2.0 s and was killed\n"
+    assert done.stderr == b"virtc: command 'sh' in container 'c1' did not end in 2 s and was killed\n"
     assert bob.enter_container("c1", vc.Cmd(["sh", "-c", GONE])).exit_code == 0
 
 
 def test_so_does_a_timeout_of_the_api(bob: vc.Pod) -> None:
     with pytest.raises(vc.CommandTimeoutError):
         bob.enter_container("c1", vc.Cmd(["sh", "-c", TREE]), timeout=2)
+    assert bob.enter_container("c1", vc.Cmd(["sh", "-c", GONE])).exit_code == 0
+
+
+def test_a_guest_that_hangs_takes_no_more_of_the_callers_time_and_kills_the_command_later(
+    bob: vc.Pod, store: Store
+) -> None:
+    vm = vm_processes(store, POD)
+    for pid in vm:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with within(6):
+            done = virtc("exec", "--timeout", "0.5", POD, "sh", "-c", TREE)
+    finally:
+        for pid in vm:
+            os.kill(pid, signal.SIGCONT)
+    assert (done.returncode, done.stdout) == (124, b"")
+    assert b"in 0.5 s, and the guest does not report" in done.stderr
     assert bob.enter_container("c1", vc.Cmd(["sh", "-c", GONE])).exit_code == 0
 
 

@@ -155,7 +155,7 @@ class NotSupportedError(VCError):
 
 
 class CommandTimeoutError(VCError, TimeoutError):
-    """A command ran longer than its timeout and was killed in the guest.
+    """A command ran longer than its timeout and was killed in the guest, or is killed when a guest that hangs goes on.
 
     ``stdout`` and ``stderr`` hold the output that was captured until then. ``exit_code``: that of a caller in the
     foreground whose signals did not end the command in time, 128 and the signal's number; else None.

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -24,26 +26,28 @@ from vc_core.driver.terminal import TerminalSize
 from vc_core.errors import CommandTimeoutError
 from vc_core.supervisor import wire
 from vc_core.supervisor.messages import Answer, Exec, Resize, Started, Streams
+from vc_core.testing.slowness import within
 
 
 class Caller:
-    """A client whose supervisor has said that the command runs, and says nothing more."""
+    """A client whose supervisor has said that the command runs, unless it has not started, and says nothing more."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: bool = True) -> None:
         self.client, self.supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.client.setblocking(False)
         self.signals, self.sender = os.pipe2(os.O_NONBLOCK)
-        wire.send(self.supervisor, Started(acceleration="", loses_streams=""))
+        if started:
+            wire.send(self.supervisor, Started(acceleration="", loses_streams=""))
 
-    def run(self, *sent: signal.Signals) -> int | None:
-        stdio = Stdio(None, subprocess.DEVNULL, subprocess.DEVNULL)
+    def run(self, *sent: signal.Signals, timeout: float | None = None, stdout: int = subprocess.DEVNULL) -> int | None:
+        stdio = Stdio(None, stdout, subprocess.DEVNULL)
         os.write(self.sender, bytes(sent))
         request = Exec(container="c1", cmd=Cmd(args=["x"]), streams=Streams(passed=stdio.passed))
         try:
             link = Link(self.client, None)
             link.send(request, stdio.fds)
-            operation = run_with_streams(link, stdio, signals=Signals(self.signals))
-            return run_blocking(operation)[0].exit_code
+            operation = run_with_streams(link, stdio, "command 'x'", timeout, Signals(self.signals))
+            return run_blocking(operation).exit_code
         finally:
             stdio.close()
 
@@ -59,15 +63,18 @@ class Caller:
             if "number" in message:
                 found.append(message["number"])
 
+    def close(self) -> None:
+        self.client.close()
+        self.supervisor.close()
+        os.close(self.signals)
+        os.close(self.sender)
+
 
 @pytest.fixture
 def caller() -> Iterator[Caller]:
     made = Caller()
     yield made
-    made.client.close()
-    made.supervisor.close()
-    os.close(made.signals)
-    os.close(made.sender)
+    made.close()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
@@ -108,3 +115,25 @@ def test_a_process_that_continues_after_a_stop_passes_the_size_of_its_terminal_o
     finally:
         for fd in (controller, terminal, reader, writer):
             os.close(fd)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_guest_that_does_not_report_the_end_of_a_killed_command_holds_its_caller_no_longer_than_the_timeout(
+    monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    monkeypatch.setattr(foreground, "KILL_TIMEOUT", 0.1)
+    with closing(Caller(started)) as caller:
+        with within(5), pytest.raises(CommandTimeoutError, match=r"'x' did not end in 0\.2 s, and the guest does not "):
+            caller.run(timeout=0.2)
+        assert caller.received() == [signal.SIGKILL]
+
+
+def test_a_command_that_has_ended_in_time_is_not_late_because_its_output_is_read_late(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreground, "KILL_TIMEOUT", 0.0)
+    wire.send(caller.supervisor, Answer(exit_code=3))
+    reads = threading.Timer(0.3, caller.supervisor.close)  # with it goes the other end of the pipe that was passed
+    reads.start()
+    assert caller.run(timeout=0.1, stdout=subprocess.PIPE) == 3
+    reads.join()

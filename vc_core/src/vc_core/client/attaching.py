@@ -65,7 +65,8 @@ def attach_container(
             link = yield from connect(store, record, send=lambda link: link.send(request, stdio.fds))
             try:
                 output.start()
-                answer, _ = yield from run_with_streams(link, stdio, None, caller.signals, on_started(started))
+                what = f"container {container_id!r}"
+                answer = yield from run_with_streams(link, stdio, what, None, caller.signals, on_started(started))
             finally:
                 yield from link.close()
         finally:

@@ -18,7 +18,7 @@ from vc_core.config.fields import check_type
 from vc_core.config.ids import check_id
 from vc_core.config.signals import number
 from vc_core.config.values import check_timeout
-from vc_core.errors import CommandTimeoutError, ConfigError, SupervisorLostError
+from vc_core.errors import ConfigError, SupervisorLostError
 from vc_core.results import ContainerUsage, ExecResult
 from vc_core.states import LIVE_STATES, Action
 from vc_core.store import files
@@ -309,7 +309,8 @@ def _execute(
     def send(link: Link) -> None:
         link.send(request, stdio.fds)
 
-    kept = False
+    where = f"container {container_id!r}" if container_id else f"pod {pod_id!r}"
+    what, begun, kept = f"command {cmd.args[0]!r} in {where}", on_started(started), False
     try:
         store = Store.here()
         run_dir = store.roots.pod_run_dir(check_id("pod", pod_id))
@@ -318,8 +319,8 @@ def _execute(
             record = record_to_enter(store, pod_id, container_id)
             link = yield from connect(store, record, send=send)
         try:
-            answer, timed_out = yield from run_with_streams(link, stdio, timeout, caller.signals, on_started(started))
-            kept = request.more and link.to_supervisor and not timed_out
+            answer = yield from run_with_streams(link, stdio, what, timeout, caller.signals, begun)
+            kept = request.more and link.to_supervisor
         finally:
             if kept:
                 kept_links.keep(run_dir, link)
@@ -327,9 +328,4 @@ def _execute(
                 yield from link.close()
     finally:
         stdio.close()
-    if timed_out:
-        where = f"container {container_id!r}" if container_id else f"pod {pod_id!r}"
-        error = CommandTimeoutError(f"command {cmd.args[0]!r} in {where} did not end in {timeout} s and was killed")
-        error.stdout, error.stderr = stdio.stdout, stdio.stderr
-        raise error
     return ExecResult(answer.code, stdio.stdout, stdio.stderr, stdio.truncated)

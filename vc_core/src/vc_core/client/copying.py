@@ -18,7 +18,7 @@ from vc_core.client.interpreters import Operation, Ready
 from vc_core.client.stdio import Stdio
 from vc_core.config.values import check_text, check_timeout
 from vc_core.driver.copies import GuestCopy
-from vc_core.errors import CommandTimeoutError, ConfigError, CopyError, VCError
+from vc_core.errors import ConfigError, CopyError, VCError
 from vc_core.states import Action
 from vc_core.store.status import effective_record, require
 from vc_core.store.store import Store
@@ -101,6 +101,8 @@ def _copy(
     store = Store.here()
     record = effective_record(store.read(pod_id))
     require(record, Action.COPY_CONTAINER if container_id else Action.COPY_POD, container_id)
+    where = f"container {container_id!r}" if container_id else f"pod {pod_id!r}"
+    what = f"the copy of files {'into' if copy.into else 'out of'} {where}"
     with ExitStack() as cleanup:
         reader, writer = os.pipe()
         ours, theirs = (writer, reader) if copy.into else (reader, writer)
@@ -119,18 +121,15 @@ def _copy(
             request = Copy(container=container_id, copy=copy, streams=Streams(passed=stdio.passed))
             link = yield from connect(store, record, send=lambda link: link.send(request, stdio.fds))
             try:
-                answer, timed_out = yield from run_with_streams(link, stdio, timeout, None, on_started(begin))
+                answer = yield from run_with_streams(link, stdio, what, timeout, None, on_started(begin))
             finally:
                 yield from link.close()
             yield from worker.wait(None)
         finally:
             stdio.close()
             yield from worker.wait(_THREAD_TIMEOUT)
-    where = f"container {container_id!r}" if container_id else f"pod {pod_id!r}"
     if not (answer.code and isinstance(worker.error, IncompleteError)):  # the guest says why it is not
         worker.check()
-    if timed_out:
-        raise CommandTimeoutError(f"copying files of {where} took more than {timeout} s and was ended")
     if answer.code:
         reason = stdio.stderr.decode(errors="replace").strip() or f"it ended with exit code {answer.code}"
         raise CopyError(f"files cannot be copied {'into' if copy.into else 'out of'} {where}: {reason}")

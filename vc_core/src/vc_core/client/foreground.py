@@ -14,10 +14,10 @@ import msgspec
 
 from vc_core.client.detach import DetachKeys
 from vc_core.client.interpreters import Operation, Ready
-from vc_core.client.link import ANSWER_GRACE, PULSE_INTERVAL, Link, final_reply, result
+from vc_core.client.link import PULSE_INTERVAL, Link, final_reply, result
 from vc_core.client.stdio import Output, Stdin, Stdio
 from vc_core.driver.terminal import TerminalSize
-from vc_core.errors import CommandTimeoutError, OutputError, SupervisorError
+from vc_core.errors import CommandTimeoutError, OutputError
 from vc_core.frozen import frozen
 from vc_core.supervisor.messages import (
     Answer,
@@ -40,6 +40,10 @@ _FINAL = frozenset((signal.SIGTERM, signal.SIGHUP))
 
 #: Seconds after SIGTERM or SIGHUP for the command to end; as many as a container has to stop.
 END_TIMEOUT = 10.0
+
+#: Seconds for the end of a process that was killed because its time is over, with its last output. A guest that takes
+#: longer may hang, and a caller who gave a timeout does not wait for it.
+KILL_TIMEOUT = 2.0
 
 #: So many of those signals within so many seconds mean that the caller waits no longer.
 _INSISTING, _INSISTING_WITHIN = 3, 3.0
@@ -140,18 +144,20 @@ class Foreground:
 def run_with_streams(
     link: Link,
     stdio: Stdio,
+    what: str,
     timeout: float | None = None,
     signals: Signals | None = None,
     on_event: Callable[[Event], None] | None = None,
     after_start: bool = False,
-) -> Operation[tuple[Answer, bool]]:
+) -> Operation[Answer]:
     """Carry the streams of a request that was sent with them, until the answer is there and all output was taken.
 
-    Returns the answer and whether ``timeout`` (seconds, of ``after_start`` from the process' start on) passed, upon
-    which the process was killed.
+    ``what`` names the process in errors. It is killed when ``timeout`` has passed: seconds, with ``after_start`` from
+    its start on.
     Raises what the supervisor raised, OutputError for output that could not be written, although its reader is there,
-    SupervisorLostError, SupervisorError for a killed process that does not end,
-    CommandTimeoutError for one that goes on although this process got SIGTERM or SIGHUP (``END_TIMEOUT``), or
+    SupervisorLostError, CommandTimeoutError with the output so far when ``timeout`` has passed and the process was
+    killed, or the guest does not report that (``KILL_TIMEOUT``);
+    CommandTimeoutError too for one that goes on although this process got SIGTERM or SIGHUP (``END_TIMEOUT``), or
     three signals within 3 s. The caller then closes the link, which withdraws the request.
     A caller that types its detach keys gets an answer that says so, and the process runs on.
     """
@@ -176,8 +182,9 @@ def run_with_streams(
             continue
         if not ready:
             if timed_out:
-                raise SupervisorError("a command that was killed did not end; the guest may hang")
-            timed_out, deadline = True, time.monotonic() + ANSWER_GRACE
+                text = f"{what} did not end in {timeout:g} s, and the guest does not report that it was killed"
+                raise _with_output_so_far(CommandTimeoutError(f"{text}; it may hang"), stdio)
+            timed_out, deadline = True, time.monotonic() + KILL_TIMEOUT
             unsent.append(Signal(number=signal.SIGKILL))
         stdio.pump(ready)
         if stdio.detached and not detached:
@@ -196,8 +203,19 @@ def run_with_streams(
                     deadline = time.monotonic() + timeout
             final = final_reply(reply, on_event)
             if isinstance(final, Answer) and final.detached:
-                return final, False
-    return with_output(result(final), stdio.output_failure), timed_out
+                return final
+            if final is not None:
+                deadline = None  # the process has ended; who takes its output has any time
+    answer = with_output(result(final), stdio.output_failure)
+    if timed_out:
+        error = CommandTimeoutError(f"{what} did not end in {timeout:g} s and was killed")
+        raise _with_output_so_far(error, stdio)
+    return answer
+
+
+def _with_output_so_far(error: CommandTimeoutError, stdio: Stdio) -> CommandTimeoutError:
+    error.stdout, error.stderr = stdio.stdout, stdio.stderr
+    return error
 
 
 def with_output(answer: Answer, failure_here: int) -> Answer:
@@ -234,19 +252,17 @@ def attend(
     """Send a request that starts a container in the foreground; return its exit code when it ended, 0 when detached.
 
     ``sources``: descriptors of those of the container, which the request names.
-    Raises what :func:`run_with_streams` raises, and CommandTimeoutError for a container that was killed in time.
+    Raises what :func:`run_with_streams` raises.
     """
     caller = foreground.caller
     stdio = Stdio(foreground.stdin, foreground.stdout, foreground.stderr, caller.detach_keys)
     try:
         request = make_request(Streams(passed=stdio.passed, terminal=caller.terminal))
         link.send(request, [*stdio.fds, *sources])
-        answer, timed_out = yield from run_with_streams(
-            link, stdio, foreground.timeout, caller.signals, on_event, after_start=True
+        what = f"container {foreground.container_id!r}"
+        answer = yield from run_with_streams(
+            link, stdio, what, foreground.timeout, caller.signals, on_event, after_start=True
         )
     finally:
         stdio.close()
-    if timed_out:
-        what = f"container {foreground.container_id!r}"
-        raise CommandTimeoutError(f"{what} did not end in {foreground.timeout:g} s and was killed")
     return answer.code
