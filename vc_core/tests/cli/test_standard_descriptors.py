@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from commands import MOCK, virtc, virtc_process
 
+import vc_core
+from vc_core.cli import output
+from vc_core.errors import BusyError, OutputError
 from waiting import PATIENCE
 
 VIRTC = str(Path(sys.executable).with_name("virtc"))
@@ -45,6 +50,40 @@ def test_output_that_cannot_be_written_is_an_error_in_one_sentence(words: str) -
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line == "virtc: standard output cannot be written: No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("words", "reader_left"),
+    [("pod create", False), ("pod run --id p2", True), ("pod run --rm", False), ("container create p1 --id c2", False)],
+)
+def test_what_a_command_has_made_does_not_outlive_its_failure_to_print_the_name(words: str, reader_left: bool) -> None:
+    virtc("pod", "create", *MOCK, "--id", "p1")
+    command = [VIRTC, *words.split(), *(() if words.startswith("container") else MOCK)]
+    with open_pipe() if reader_left else Path("/dev/full").open("wb") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == b"" if reader_left else b"No space left on device" in done.stderr
+    [pod] = vc_core.list_pods()
+    assert (pod.id, [one.id for one in pod.containers]) == ("p1", ["1"])
+
+
+def open_pipe() -> IO[bytes]:
+    """Return the end of a pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "wb")
+
+
+def test_what_cannot_be_undone_is_named_with_the_output_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def undo() -> None:
+        raise BusyError("it is busy")
+
+    def fail(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("click.echo", fail)
+    with pytest.raises(OutputError, match=r"^standard output cannot be written: .*, and pod p1 is left: it is busy$"):
+        output.echo_made("p1", "pod p1", undo)
 
 
 @pytest.mark.parametrize(("words", "code"), [("pod status no-such-pod", 1), ("pod status", 2)])

@@ -48,4 +48,5 @@ def create(
     """
     with output.ShownProgress() as progress:
         vc_core.create_container(pod_id, container(container_id, cmd, image), progress=progress)
-    output.echo(container_id if quiet else f"Created container {container_id}")
+    text = container_id if quiet else f"Created container {container_id}"
+    output.echo_made(text, f"container {container_id}", lambda: vc_core.delete_container(pod_id, container_id))

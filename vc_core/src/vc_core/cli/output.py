@@ -16,7 +16,7 @@ from typing import Any, Self, TextIO
 import click
 
 from vc_core.cli import tables
-from vc_core.errors import OutputError
+from vc_core.errors import OutputError, VCError
 from vc_core.store.roots import fix_roots
 from vc_core.text import printable
 
@@ -73,6 +73,25 @@ def echo(text: str | bytes = "", nl: bool = True, err: bool = False) -> None:
         if not err:
             discard_output()
         raise OutputError(f"standard {'error' if err else 'output'} cannot be written: {error.strerror}") from error
+
+
+def echo_made(text: str, what: str, undo: Callable[[], None]) -> None:
+    """Print the name of what a command has made, or ``undo`` that: a caller that does not get it cannot use it.
+
+    ``what`` names it in the error if it cannot be undone. Raises as :func:`echo`.
+    """
+    try:
+        echo(text)
+    except (OSError, OutputError) as error:
+        try:
+            undo()
+        except VCError as failure:
+            raise OutputError(f"{_reason(error)}, and {what} is left: {failure}") from error
+        raise
+
+
+def _reason(error: OSError | OutputError) -> str:
+    return str(error) if isinstance(error, OutputError) else f"standard output cannot be written: {error.strerror}"
 
 
 def write(data: bytes, err: bool = False) -> None:

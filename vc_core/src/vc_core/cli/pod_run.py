@@ -145,4 +145,5 @@ def _foreground(
 
 
 def _created(pod_id: str, quiet: bool) -> None:
-    output.echo(pod_id if quiet else f"Created pod {pod_id}")
+    text = pod_id if quiet else f"Created pod {pod_id}"
+    output.echo_made(text, f"pod {pod_id}", lambda: vc_core.delete_pod(pod_id, force=True))
