@@ -64,12 +64,24 @@ def test_a_verb_works_without_standard_descriptors(closed: str, command: list[st
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("buffered", [True, False])
-def test_output_that_cannot_be_written_is_an_error_in_one_sentence(buffered: bool, command: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "buffered"),
+    [
+        ("features", True),
+        ("features", False),
+        ("--help", True),
+        ("--help", False),
+        ("create --help", True),
+        ("--version", True),
+    ],
+)
+def test_output_that_cannot_be_written_is_an_error_in_one_sentence(
+    words: str, buffered: bool, command: list[str]
+) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     if not buffered:
         environment["PYTHONUNBUFFERED"] = "1"
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([*command, "features"], stdout=full, stderr=subprocess.PIPE, env=environment)
+        done = subprocess.run([*command, *words.split()], stdout=full, stderr=subprocess.PIPE, env=environment)
     assert done.returncode == 1
     assert done.stderr == b"vc-runtime: the standard output cannot be written: No space left on device\n"

@@ -13,11 +13,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vc_core.driver import ProcessIdentity
 from vc_core.errors import HypervisorError
 from vc_hypervisor_libvirt import virsh
 from vc_hypervisor_libvirt.domain import EMULATOR
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 #: Seconds in which the daemon must be ready, and in which it must end.
 _READY, _ENDED = 60.0, 30.0
@@ -105,11 +109,26 @@ def stop(directory: Path) -> None:
         raise HypervisorError(f"libvirtd still runs {_ENDED:g} s after SIGTERM")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports help that cannot be written: argparse ignores that."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help on standard output, or end this process with an error."""
+        self.write(self.format_help())
+
+    def write(self, text: str) -> None:
+        """Print a text on standard output, or end this process with an error."""
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError as error:
+            sys.stdout = None  # what it has kept is not written as the interpreter ends
+            self.exit(1, f"{self.prog}: the standard output cannot be written: {error.strerror}\n")
+
+
 def main() -> None:
     """Start the daemon and print its URI, or end it: the command ``vc-libvirtd``."""
-    parser = argparse.ArgumentParser(
-        prog="vc-libvirtd", description="Start a libvirt daemon for vc-hypervisor-libvirt."
-    )
+    parser = _Parser(prog="vc-libvirtd", description="Start a libvirt daemon for vc-hypervisor-libvirt.")
     parser.add_argument("directory", type=Path, help="where it keeps its files, such as /run/vc-libvirtd")
     parser.add_argument("--stop", action="store_true", help="end the daemon of this directory; its VMs run on")
     given = parser.parse_args()
@@ -119,7 +138,7 @@ def main() -> None:
             stop(directory)
         else:
             start(directory)
-            sys.stdout.write(f"VC_LIBVIRT_URI={uri(directory)}\n")
+            parser.write(f"VC_LIBVIRT_URI={uri(directory)}\n")
     except HypervisorError as error:
         parser.exit(1, f"vc-libvirtd: {error}\n")
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vc_core import VCError, __version__
 from vc_core.driver import host_user
@@ -22,6 +22,9 @@ from vc_runtime import spec
 from vc_runtime.calls import Call
 from vc_runtime.faults import Log, RuntimeFault
 from vc_runtime.records import Root
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 #: Where the attendant of a shim leaves its socket.
 _ATTENDANT_FD = 3
@@ -43,7 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _perform(arguments: Sequence[str]) -> int:
     _complete_environment()
-    given = _parser(arguments).parse_args(arguments)
+    try:
+        given = _parser(arguments).parse_args(arguments)
+    except RuntimeFault as error:
+        Log(None, "text").error(str(error))
+        return 1
     log = Log(given.log, given.log_format)
     try:
         return int(given.perform(_call(given, log), given) or 0)
@@ -109,12 +116,28 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, width=_WIDTH)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports help that cannot be written: argparse ignores that."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help on standard output. Raises RuntimeFault."""
+        _print_line(self.format_help().removesuffix("\n"))
+
+
+class _Version(argparse.Action):
+    """Prints the version, as argparse's own action, but reports when it cannot be written."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it, and end this process. Raises RuntimeFault."""
+        _print_line(f"vc-runtime version {__version__}\nspec: {spec.VERSION}")
+        parser.exit()
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of a command line: with its verb alone, or with all if that is not found."""
     text = "Runs containers in virtual machines."
-    parser = argparse.ArgumentParser(prog="vc-runtime", description=text, formatter_class=_Help)
-    version = f"vc-runtime version {__version__}\nspec: {spec.VERSION}"
-    parser.add_argument("--version", action="version", version=version)
+    parser = _Parser(prog="vc-runtime", description=text, formatter_class=_Help)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     parser.add_argument("--root", type=Path, default=_default_root(), help="directory of the containers' records")
     parser.add_argument("--log", type=Path, help="file for errors, and for what is left out")
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
@@ -127,7 +150,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     given = _verb(arguments)
     for name in [given] if given in verbs else verbs:
         perform, text, add = verbs[name]
-        one = of.add_parser(name, help=text, description=text, formatter_class=_Help)
+        # The help of the command lists a verb that has any help.
+        shown: dict[str, Any] = {} if text is argparse.SUPPRESS else {"help": text}
+        one = of.add_parser(name, description=text, formatter_class=_Help, **shown)
         one.set_defaults(perform=perform)
         add(one)
     return parser
