@@ -46,6 +46,12 @@ def minor_range() -> str:
 
 
 @each(ALL_IN_ONE, CORE, *PLUGINS, *RUNTIMES)
+def test_uv_takes_the_distribution_from_the_workspace(folder: Path) -> None:
+    name = settings(folder)["project"]["name"]
+    assert settings(ROOT)["tool"]["uv"]["sources"][name] == {"workspace": True}
+
+
+@each(ALL_IN_ONE, CORE, *PLUGINS, *RUNTIMES)
 def test_all_versions_are_equal(folder: Path) -> None:
     assert settings(folder)["project"]["version"] == vc_core.__version__
 
