@@ -105,6 +105,20 @@ def test_a_top_becomes_the_destination_unless_that_is_a_directory(place: Path) -
         into(Path(f"{place}/missing/x"), file("."), name="name")
 
 
+@pytest.mark.parametrize(
+    ("destination", "entry", "name", "shown"),
+    [
+        ("/proc/y", ".", "x", "/proc/y"),
+        ("/proc", ".", "x", "/proc/x"),
+        ("/proc/", "a", "", "/proc/a"),
+        ("/", "proc/a", "", "/proc/a"),
+    ],
+)
+def test_an_error_names_the_whole_path_on_this_host(destination: str, entry: str, name: str, shown: str) -> None:
+    with pytest.raises(CopyError, match=f"^'{shown}' cannot be written: "):
+        unpack(archive(file(entry)), destination, name, owners=False)
+
+
 def test_without_a_name_the_entries_are_put_into_the_directory(place: Path) -> None:
     into(place / "made", top(0o000), file("f"))
     assert (place / "made/f").read_bytes() == b"data"
@@ -154,11 +168,11 @@ def test_a_link_that_is_there_is_not_followed_but_replaced_by_a_file(place: Path
     into(place, file("f", b"new"))
     assert not (place / "f").is_symlink()
     (place / "d").symlink_to("..")
-    with pytest.raises(CopyError, match="'d/precious' cannot be written: it is a link"):
+    with pytest.raises(CopyError, match="/d/precious' cannot be written: it is a link"):
         into(place, file("d/precious"))
-    with pytest.raises(CopyError, match="'d' cannot be written: it is a link"):
+    with pytest.raises(CopyError, match="/d' cannot be written: it is a link"):
         into(place, directory("d"))
-    with pytest.raises(CopyError, match="'d' cannot be written: it is a link"):
+    with pytest.raises(CopyError, match="/d' cannot be written: it is a link"):
         into(place, top(), name="d")
 
 

@@ -62,6 +62,8 @@ def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
         (lambda: Mount("/x", "/y", size=1), "read-only"),
         (lambda: Mount("/x", "/y", type="tmpfs"), "source '/x'; choose one"),
         (lambda: Mount("", "/y"), "no source"),
+        (lambda: Mount("", "/proc", type="tmpfs"), "'/proc' is in /proc"),
+        (lambda: Mount("/x", "/./proc//1/"), "is in /proc"),
         (lambda: Mount("/x", "/y", options=["exec"]), "options"),  # type: ignore[list-item] # on purpose
         (lambda: Mount.parse(":/y:mode=9"), "mode '9'; give an octal"),
         (lambda: Mount.parse("/x:/y:size=k"), "size 'k'; give MiB"),
@@ -121,6 +123,8 @@ def test_a_parameter_of_the_kernel_can_be_given_as_a_number() -> None:
         ("/x:/y:noexec:nosuid", Mount("/x", "/y", options=["noexec", "nosuid"])),
         ("/x:/y:rw:size=5:noexec", Mount("/x", "/y", False, 5, options=["noexec"])),
         (":/y", Mount(target="/y", type="tmpfs")),
+        (":/sys", Mount(target="/sys", type="tmpfs")),
+        ("/x:/proc/meminfo", Mount("/x", "/proc/meminfo")),
         (":/y:size=5:mode=700", Mount(target="/y", type="tmpfs", size=5, mode=0o700)),
     ],
 )

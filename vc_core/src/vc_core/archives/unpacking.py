@@ -69,33 +69,39 @@ def _below(top: str, name: str) -> str:
 def _unpacking(destination: str, name: str, owners: bool) -> Iterator[_Unpacking]:
     """Open the directory that holds what is made."""
     try:
-        directory, top = _place(destination, name)
+        directory, top, place = _place(destination, name)
     except OSError as error:
         raise CopyError(f"{destination!r} cannot be written to: {error.strerror}") from error
     try:
-        yield _Unpacking(directory, top, name, owners)
+        yield _Unpacking(directory, top, place, name, owners)
     finally:
         os.close(directory)
 
 
-def _place(destination: str, name: str) -> tuple[int, list[str]]:
-    """Return an open directory, and below it the name of what the entry "." becomes, in a list, empty for itself."""
+def _place(destination: str, name: str) -> tuple[int, list[str], str]:
+    """Return an open directory, and below it the name of what the entry "." becomes, in a list, empty for itself.
+
+    The third is the path of that on this host.
+    """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     if not name:
         if not os.path.isdir(destination):  # noqa: PTH112 - the caller's text, with a "/" at its end
             os.mkdir(destination)  # noqa: PTH102
-        return os.open(destination, flags), []
+        return os.open(destination, flags), [], destination
     if os.path.isdir(destination) or destination.endswith("/"):  # noqa: PTH112
-        return os.open(destination, flags), [name]
+        return os.open(destination, flags), [name], f"{destination.rstrip('/')}/{name}"
     parent, _, leaf = destination.rpartition("/")
-    return os.open(parent or ("/" if destination.startswith("/") else "."), flags), [leaf]
+    return os.open(parent or ("/" if destination.startswith("/") else "."), flags), [leaf], destination
 
 
 class _Unpacking:
-    """Makes entries in ``directory``; ``top`` is where the entry "." is made in it, ``name`` what it is a copy of."""
+    """Makes entries in ``directory``; ``top`` is where the entry "." is made in it, ``name`` what it is a copy of.
 
-    def __init__(self, directory: int, top: Sequence[str], name: str, owners: bool) -> None:
-        self._directory, self._top, self._name, self._owners = directory, top, name, owners
+    ``place`` is the path of ``top`` on this host, for errors.
+    """
+
+    def __init__(self, directory: int, top: Sequence[str], place: str, name: str, owners: bool) -> None:
+        self._directory, self._top, self._place, self._name, self._owners = directory, top, place, name, owners
         self._directories: list[tuple[list[str], tarfile.TarInfo]] = []  # those that were made
         self._files: set[str] = set()
         self.left_out = LeftOut()
@@ -132,8 +138,8 @@ class _Unpacking:
                 raise CopyError(f"{self.shown(entry)!r} cannot be written: {error.strerror}") from error
 
     def shown(self, entry: tarfile.TarInfo) -> str:
-        """Return the name of an entry for an error; "." is what it is called at the destination."""
-        return self._top[-1] if entry.name == "." and self._top else entry.name
+        """Return the path of an entry on this host, for an error."""
+        return self._place if entry.name == "." else f"{self._place.rstrip('/')}/{entry.name}"
 
     def _copied(self, entry: tarfile.TarInfo) -> str:
         """Return the name of an entry of the copy; "." is what was copied."""

@@ -106,6 +106,14 @@ MountOption = Literal["noexec", "nosuid", "nodev"]
 #: The mode of a tmpfs, as mount(8) makes it.
 _TMPFS_MODE = 0o1777
 
+#: Files of /proc on which something may be mounted: those that runc allows, for lxcfs (libcontainer, checkProcMount).
+_PROC_TARGETS = frozenset(
+    {
+        *("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo"),
+        *("sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"),
+    }
+)
+
 #: The parts of a mount's text after its target.
 _MOUNT_WORD = r"ro|rw|noexec|nosuid|nodev|(size|mode)=(.*)"
 
@@ -131,6 +139,8 @@ class Mount:
 
     With ``type="tmpfs"`` it is an empty directory in the VM's memory instead, without a source, which the container can
     write to. It is lost with the container, and counts as memory of the container that fills it.
+
+    As with runc, a target in /proc can only be one of the files that lxcfs provides, such as /proc/meminfo.
     """
 
     source: HostPath = ""  #: file or directory of the host; none for a tmpfs
@@ -156,6 +166,13 @@ class Mount:
         if not is_path_in_container(self.target):
             raise ConfigError(
                 f"mount target {self.target!r} is not an absolute path below / in the container", field="target"
+            )
+        parts = [part for part in self.target.split("/") if part not in ("", ".")]
+        if parts[0] == "proc" and "/".join(parts[1:]) not in _PROC_TARGETS:
+            raise ConfigError(
+                f"mount target {self.target!r} is in /proc, where programs read what the kernel says of them; choose "
+                "another place",
+                field="target",
             )
 
     @property
