@@ -14,6 +14,8 @@ import click
 import pytest
 from commands import MOCK, virtc, virtc_process
 
+import vc_core
+
 
 def test_create_prints_the_pod_s_id() -> None:
     done = virtc_process("pod", "create", *MOCK, "--id", "p1")
@@ -95,6 +97,22 @@ def test_a_failure_is_one_sentence_on_stderr_and_an_exit_code(words: tuple[str, 
     assert message in done.stderr
     assert done.stderr.startswith("virtc: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "mib"), [("300", 300), ("512m", 512), ("512M", 512), ("2g", 2048), ("3072k", 3), ("0", 0)]
+)
+def test_a_size_is_given_in_mib_or_as_docker_takes_it(size: str, mib: int) -> None:
+    options = (option for name in ("memory", "memory-limit", "overlay-size") for option in (f"--{name}", size))
+    assert virtc("pod", "create", *MOCK, "--id", "p1", *options).stderr == ""
+    config = vc_core.inspect_pod("p1")
+    [made] = config.containers
+    assert (config.vm_config.memory, made.memory, made.overlay_size) == (mib, mib, mib)
+
+
+def test_docker_s_option_for_all_pods_is_taken() -> None:
+    virtc("pod", "create", *MOCK, "--id", "p1")
+    assert virtc("pod", "list", "-aq").stdout == virtc("pod", "list", "--all", "--quiet").stdout == "p1\n"
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_output_and_error_output_are_printed_byte_for_byte_in_their_places(logge
 def test_options_choose_lines(logged: vc.Pod) -> None:
     assert virtc("logs", "--tail", "1", "p1/c1").stdout == "end"
     assert virtc("logs", "--stdout", "-n", "0", "p1").stdout == ""
+    assert virtc("logs", "--stdout", "--tail", "all", "p1").stdout == "one\ntwo\nend"
     assert virtc("logs", "--stdout", "--since", "1h", "p1").stdout == "one\ntwo\nend"
     assert virtc("logs", "--stdout", "--since", str(time.time() + 60), "p1").stdout == ""
 

@@ -66,7 +66,7 @@ def test_every_accepted_id_stays_below_the_roots(text: str) -> None:
         (lambda: Mount("/x", "/./proc//1/"), "is in /proc"),
         (lambda: Mount("/x", "/y", options=["exec"]), "options"),  # type: ignore[list-item] # on purpose
         (lambda: Mount.parse(":/y:mode=9"), "mode '9'; give an octal"),
-        (lambda: Mount.parse("/x:/y:size=k"), "size 'k'; give MiB"),
+        (lambda: Mount.parse("/x:/y:size=k"), "size 'k'; give a whole number of MiB"),
         (lambda: ContainerConfig(id="c", masked_paths=["etc"]), "masked_paths of container 'c' has 'etc'"),
         (lambda: Volume("t" * 32, "/x"), "31"),
         (lambda: Socket("a", "b", "", "c"), "host_path"),
@@ -137,6 +137,9 @@ def test_a_mount_is_read_from_its_text_and_written_as_it(text: str, mount: Mount
     ("text", "mount"),
     [
         ("/a b:/c d", Mount("/a b", "/c d")),
+        ("/x:/y:rw:size=1g", Mount("/x", "/y", False, 1024)),
+        ("type=bind,source=/x,target=/y,rw,size=2048K", Mount("/x", "/y", False, 2)),
+        (":/y:size=64m", Mount(target="/y", type="tmpfs", size=64)),
         ("type=bind,source=/a:b,target=/c", Mount("/a:b", "/c")),
         ("src=/a,dst=/c,rw,size=5", Mount("/a", "/c", read_only=False, size=5)),
         ("source=/a,destination=/c,readonly=false", Mount("/a", "/c", read_only=False)),

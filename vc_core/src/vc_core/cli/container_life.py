@@ -105,7 +105,7 @@ def resume(pod_id: str, container_id: str, quiet: bool) -> None:
 
 @click.command(cls=output.Command)
 @identifiers.container
-@click.option("--memory-limit", "memory", type=int, metavar="MIB", help="Memory that it may use; 0: no limit.")
+@click.option("--memory-limit", "memory", type=options.size, metavar="MIB", help="Memory that it may use; 0: no limit.")
 @click.option("--pids-limit", "pids", type=int, metavar="N", help="Processes that it may have; 0: no limit.")
 @click.option("--cpus-limit", "cpus", type=float, metavar="N", help="Processors that it may use; 0: no limit.")
 @options.quiet_option

@@ -104,8 +104,8 @@ _CONTAINER_OPTIONS = (
     _tmpfs_option,
     _limits("--read-only", is_flag=True, help="The container cannot write to its root file system."),
     _limits("--writable-rootfs", is_flag=True, help="It writes to the disk or directory that is its root."),
-    _limits("--overlay-size", type=_COUNT, default=0, metavar="MIB", help="What it may write there otherwise."),
-    _limits("--memory-limit", type=_COUNT, default=0, metavar="MIB", help="Memory that it may use; 0: no limit."),
+    _limits("--overlay-size", type=options.size, default=0, metavar="MIB", help="What it may write there otherwise."),
+    _limits("--memory-limit", type=options.size, default=0, metavar="MIB", help="Memory that it may use; 0: no limit."),
     _limits(
         "--cpus-limit",
         type=click.FloatRange(min=0),

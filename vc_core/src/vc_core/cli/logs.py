@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from vc_core.results import LogLine
 
 
+class _Lines(click.IntRange):
+    """A number of lines, or docker's word for no limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, None for "all"; called by click."""
+        return None if value == "all" else super().convert(value, param, ctx)
+
+
 @click.command(cls=output.Command)
 @identifiers.target_argument
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, until the container ends.")
 @times.since_option
-@click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines only.")
+@click.option("-n", "--tail", type=_Lines(min=0), metavar="N|all", help="The last N lines only.")
 @click.option("-t", "--timestamps", is_flag=True, help="Begin each line with the time at which it arrived.")
 @click.option("--stdout", "only", flag_value="stdout", help="Only what it wrote to its standard output.")
 @click.option("--stderr", "only", flag_value="stderr", help="Only what it wrote to its standard error.")

@@ -11,7 +11,7 @@ import click
 
 from vc_core.cli import completes, output
 from vc_core.cli.output import Invocation
-from vc_core.config.values import check_timeout, quoted
+from vc_core.config.values import check_timeout, parse_mib, quoted
 from vc_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,6 +108,17 @@ def parsed(option: str, parse: Callable[[str], _T], texts: tuple[str, ...], *, s
         return [parse(word) for text in texts for word in (text.split() if several else [text])]
     except ConfigError as error:
         raise click.UsageError(f"{option}: {error}") from error
+
+
+def size(given: str | int) -> int:
+    """Return the MiB of an option's text, which may be such as 512m or 2g, or of its default; the type of such options.
+
+    Raises click.BadParameter.
+    """
+    mib = given if isinstance(given, int) else parse_mib(given)
+    if mib is None:
+        raise click.BadParameter(f"{quoted(given)} is not a whole number of MiB, or one such as 512m or 2g.")
+    return mib
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

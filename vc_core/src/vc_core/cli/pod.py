@@ -33,8 +33,9 @@ def pod() -> None:
 @pod.command(name="list")
 @takes_filter("label", "state")
 @listing.lists("ids", "{id} {state}")
+@click.option("-a", "--all", is_flag=True, expose_value=False, help="Has no effect: all are listed.")
 def list_(wanted: Filter, listing: Listing) -> None:
-    """List all pods.
+    """List all pods, those that are stopped too.
 
     Example: virtc pod list --filter label=team=web --format '{id} {state}'
     """

@@ -116,7 +116,7 @@ _OPTIONS = (
     ),
     _pod(
         "--shm-size",
-        type=click.IntRange(min=0),
+        type=options.size,
         default=0,
         metavar="MIB",
         help="The /dev/shm that its containers share; 0: each has 64 MiB of its own.",
@@ -132,10 +132,10 @@ _OPTIONS = (
     _pod("--cpus", type=click.IntRange(min=0), default=0, help="Virtual CPUs; 0 for the host's default."),
     _pod(
         "--memory",
-        type=click.IntRange(min=0),
+        type=options.size,
         default=0,
         metavar="MIB",
-        help="MiB of memory; 0 for the host's default.",
+        help="MiB of memory, or such as 512m or 2g; 0 for the host's default.",
     ),
     _pod(
         "--volume",

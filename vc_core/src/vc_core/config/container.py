@@ -13,7 +13,7 @@ from vc_core.config.fields import Accepts, Count, HostPath, check_fields
 from vc_core.config.ids import check_id
 from vc_core.config.limits import DEFAULT_CAPABILITIES, CapabilitySets, RLimit, full_capabilities
 from vc_core.config.signals import number
-from vc_core.config.values import join_parts, quoted, set_fields
+from vc_core.config.values import join_parts, parse_mib, quoted, set_fields
 from vc_core.errors import ConfigError
 from vc_core.frozen import frozen
 
@@ -170,8 +170,8 @@ class Mount:
         parts = [part for part in self.target.split("/") if part not in ("", ".")]
         if parts[0] == "proc" and "/".join(parts[1:]) not in _PROC_TARGETS:
             raise ConfigError(
-                f"mount target {self.target!r} is in /proc, where programs read what the kernel says of them; choose "
-                "another place",
+                f"mount target {self.target!r} is in /proc, where programs read files of the kernel; choose another "
+                "place",
                 field="target",
             )
 
@@ -185,7 +185,8 @@ class Mount:
         """Return the mount given as ``SOURCE:TARGET[:rw][:size=MIB][:noexec][:nosuid]``, for a tmpfs without SOURCE.
 
         A tmpfs, ``:TARGET``, can also have ``:mode=OCTAL``. docker's long form is for paths with a colon:
-        ``type=bind,source=PATH,target=PATH[,rw][,size=MIB]``; a part with a comma is quoted as in CSV.
+        ``type=bind,source=PATH,target=PATH[,rw][,size=MIB]``; a part with a comma is quoted as in CSV. A size can also
+        be such as 64m or 1g.
         Raises ConfigError.
         """
         if re.match(_LONG_MOUNT, text):
@@ -198,11 +199,12 @@ class Mount:
             raise ConfigError(f"mount {text!r} is not of the form SOURCE:TARGET[:rw]")
         numbers = {"size": 0, "mode": _TMPFS_MODE}
         for match in words:
-            if match[1] and not re.fullmatch("[0-7]{1,4}" if match[1] == "mode" else r"\d+", match[2], re.ASCII):
-                wanted = "an octal number" if match[1] == "mode" else "MiB, a whole number"
-                raise ConfigError(f"mount {text!r} has the {match[1]} {match[2]!r}; give {wanted}")
-            if match[1]:
-                numbers[match[1]] = int(match[2], 8 if match[1] == "mode" else 10)
+            if match[1] == "mode":
+                if not re.fullmatch("[0-7]{1,4}", match[2], re.ASCII):
+                    raise ConfigError(f"mount {text!r} has the mode {match[2]!r}; give an octal number")
+                numbers["mode"] = int(match[2], 8)
+            elif match[1]:
+                numbers["size"] = _size(text, match[2])
         plain: list[Any] = [match[0] for match in reversed(words) if not match[1]]
         source, target = parts
         return cls(
@@ -236,24 +238,31 @@ class Mount:
             if name in given:
                 raise ConfigError(f"mount {text!r} has its {name} twice")
             given[name] = value
-        kind, size = given.get("type", "bind"), given.get("size", "0")
+        kind, size = given.get("type", "bind"), _size(text, given.get("size", "0"))
         if kind != "bind":
             raise ConfigError(f"mount {text!r} is of type {kind!r}; the only one is bind")
-        if not (size.isascii() and size.isdecimal()):
-            raise ConfigError(f"mount {text!r} has the size {size!r}; give MiB, a whole number")
         flags = {name: given[name] for name in ("readonly", "rw") if name in given}
         if len(flags) > 1 or not {"", "true", "false"}.issuperset(flags.values()):
             raise ConfigError(
                 f"mount {text!r} is not clear; give readonly or rw, without a value or with true or false"
             )
         read_only = flags.get("rw") == "false" if "rw" in flags else flags.get("readonly") != "false"
-        return cls(given.get("source", ""), given.get("target", ""), read_only, int(size))
+        return cls(given.get("source", ""), given.get("target", ""), read_only, size)
 
     def __str__(self) -> str:
         text = join_parts(self.source, self.target, read_only=self.read_only or self.type == "tmpfs")
         text += f":size={self.size}" if self.size else ""
         text += "" if self.mode == _TMPFS_MODE else f":mode={self.mode:o}"
         return ":".join((text, *self.options))
+
+
+def _size(mount: str, text: str) -> int:
+    size = parse_mib(text)
+    if size is None:
+        raise ConfigError(
+            f"mount {mount!r} has the size {text!r}; give a whole number of MiB, or one such as 64m or 1g"
+        )
+    return size
 
 
 def is_path_in_container(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,9 @@ TIMEOUT_MAX = 2_000_000
 
 #: Most characters of a value in an error.
 _REPR_MAX = 200
+
+#: A size: a number, of which Python reads this many digits at once, and docker's unit.
+_SIZE = r"(\d{1,18})([kmg]?)"
 
 #: The directory of which relative paths are; a relative one is the working directory.
 _base: ContextVar[Path] = ContextVar("base", default=Path())
@@ -104,6 +108,15 @@ def check_timeout(timeout: float | None, zero: bool = False, name: str = "timeou
     if not number or not (timeout > 0 or (zero and timeout == 0)) or timeout > TIMEOUT_MAX:
         least = "0 or more" if zero else "more than 0"
         raise ConfigError(f"{name} is {timeout!r}; give a number of seconds, {least} and at most {TIMEOUT_MAX}")
+
+
+def parse_mib(text: str) -> int | None:
+    """Return a size in MiB: that number, or as docker writes sizes, with k, m or g. None for what is no whole MiB."""
+    match = re.fullmatch(_SIZE, text, re.ASCII | re.IGNORECASE)
+    if match is None:
+        return None
+    kib = int(match[1]) * 1024 ** "kmg".index(match[2].lower() or "m")
+    return None if kib % 1024 else kib // 1024
 
 
 def similar_name(name: str, names: Iterable[str]) -> str:
