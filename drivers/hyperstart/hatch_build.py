@@ -24,9 +24,9 @@ MUSL = f"/usr/lib/{platform.machine()}-linux-musl"  #: its libraries, in Debian'
 #: There is no -D_FORTIFY_SOURCE, because it would do nothing: musl's headers have no checked functions, and Debian has
 #: no package of the fortify-headers that add them. The fuzzers run the same sources with the address sanitizer.
 FLAGS = (
-    *("-std=c11", "-D_GNU_SOURCE", "-O2"),
+    *("-std=c11", "-D_GNU_SOURCE", "-Os"),
     *("-fPIE", "-fstack-protector-strong", "-Wl,-z,relro,-z,now,-z,text"),  # loaded at a random address
-    "-fno-builtin-memcpy",  # which may become `rep movs`, and an emulated CPU executes that piece by piece
+    "-fno-builtin-memcpy",  # which -Os makes `rep movsb`, and an emulated CPU executes that byte by byte
     *("-Wall", "-Wextra", "-Wshadow", "-Werror"),
     *("-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections,--build-id=none", "-s"),
 )

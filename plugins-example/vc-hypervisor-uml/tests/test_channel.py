@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from vc_core.testing.slowness import scaled
 from vc_hypervisor_uml.channel import ChannelEnd
-from waiting import PATIENCE
 
 #: Bytes at which Linux' terminal throttles the line: 4095 without the last 127.
 _THROTTLED = 3968
@@ -40,7 +40,7 @@ def run(test: Callable[[Guest], Awaitable[None]]) -> None:
     async def main() -> None:
         guest = Guest()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(scaled(60)):
                 await test(guest)
         finally:
             await guest.aclose()

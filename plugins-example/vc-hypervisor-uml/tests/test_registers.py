@@ -14,9 +14,9 @@ import pytest
 from vc_core.driver import Boot, PodContext
 from vc_core.errors import ConfigError
 from vc_core.testing import Plugins
+from vc_core.testing.slowness import scaled
 from vc_hypervisor_uml import package, registers
 from vc_hypervisor_uml.hypervisor import UmlHypervisor
-from waiting import PATIENCE
 
 HERE = Path(__file__).parent
 
@@ -149,7 +149,7 @@ def test_the_driver_preloads_the_library_on_a_host_with_amx(
         try:
             await vm.prepare(60)
             await vm.start(60)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(scaled(60)):
                 return (await vm.wait()).reason
         finally:
             await vm.stop(60)
