@@ -72,7 +72,11 @@ def echo(text: str | bytes = "", nl: bool = True, err: bool = False) -> None:
     except OSError as error:
         if not err:
             discard_output()
-        raise OutputError(f"standard {'error' if err else 'output'} cannot be written: {error.strerror}") from error
+        raise OutputError(_not_written(error, err)) from error
+
+
+def _not_written(error: OSError, err: bool = False) -> str:
+    return f"standard {'error' if err else 'output'} cannot be written: {error.strerror}"
 
 
 def echo_made(text: str, what: str, undo: Callable[[], None]) -> None:
@@ -86,12 +90,9 @@ def echo_made(text: str, what: str, undo: Callable[[], None]) -> None:
         try:
             undo()
         except VCError as failure:
-            raise OutputError(f"{_reason(error)}, and {what} is left: {failure}") from error
+            reason = str(error) if isinstance(error, OutputError) else _not_written(error)
+            raise OutputError(f"{reason}, and {what} is left: {failure}") from error
         raise
-
-
-def _reason(error: OSError | OutputError) -> str:
-    return str(error) if isinstance(error, OutputError) else f"standard output cannot be written: {error.strerror}"
 
 
 def write(data: bytes, err: bool = False) -> None:

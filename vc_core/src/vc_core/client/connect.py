@@ -152,13 +152,21 @@ def find_supervisor(
         return None
     finally:
         os.close(directory)
+    return (yield from greeted(link, deadline, send))
+
+
+def greeted(link: Link, deadline: float, send: Callable[[Link], None] | None = None) -> Operation[Link | None]:
+    """Return a connection once it is greeted; None, with it closed, if the supervisor ends and sends no greeting.
+
+    Arguments and errors as those of :func:`find_supervisor`.
+    """
     try:
         if send is not None:
             send(link)
         yield from link.greeted(deadline)
     except SupervisorLostError:
         yield from link.close()
-        return None  # it was about to end, and did not accept the connection
+        return None
     except BaseException:
         yield from link.close()
         raise

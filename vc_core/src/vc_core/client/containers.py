@@ -44,7 +44,7 @@ from vc_core.supervisor.messages import (
 if TYPE_CHECKING:
     from vc_core.driver.guest import Progress
 
-#: Seconds that the guest may take to start a container.
+#: Seconds that the guest may take to start a container: START_TIMEOUT of the engine, whose modules no client loads.
 _START_TIMEOUT = 30.0
 
 
@@ -304,6 +304,7 @@ def _execute(
 ) -> Operation[ExecResult]:
     """Run a command, in the pod itself for an empty ``container_id``, and close ``stdio``."""
     streams = Streams(passed=stdio.passed, terminal=caller.terminal)
+    # Who has signals to forward might send one when the process has ended, in the place of the next request.
     request = Exec(container=container_id, cmd=cmd, streams=streams, more=caller is NO_TERMINAL)
 
     def send(link: Link) -> None:

@@ -13,15 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from vc_core.client.connect import SUPERVISOR_TIMEOUT, greeted
 from vc_core.client.interpreters import Operation
 from vc_core.client.link import Link
 from vc_core.errors import SupervisorLostError
 
 #: Most connections that are kept, of as many pods; each has three descriptors. The one used least recently is closed.
 KEPT_MAX = 8
-
-#: Seconds for the supervisor to read a request on a connection that it has greeted before.
-_GREETING_TIMEOUT = 20.0
 
 #: By the run directory of the pod, in the order of their last use.
 _kept: dict[Path, Link] = {}
@@ -43,24 +41,19 @@ def keep(run_dir: Path, link: Link) -> None:
 def resume(run_dir: Path, send: Callable[[Link], None]) -> Operation[Link | None]:
     """Return the pod's kept connection, on which ``send`` has sent a request that the supervisor has read.
 
-    None if there is none, or the supervisor has closed it before it read the request, which then had no effect.
-    Raises what ``send`` and the supervisor raise.
+    Returns None if no connection is kept, or the supervisor closed it before it read the request, which then had no
+    effect. Raises what ``send`` and the supervisor raise.
     """
     link = _take(run_dir)
     if link is None:
         return None
-    try:
-        if link.poll() is None:  # else the supervisor has sent that it ends
-            send(link)
-            yield from link.greeted(time.monotonic() + _GREETING_TIMEOUT)
-            return link
-    except SupervisorLostError:
-        pass
-    except BaseException:
-        link.release()
-        raise
-    link.release()
-    return None
+
+    def send_if_silent(link: Link) -> None:
+        if link.poll() is not None:
+            raise SupervisorLostError("the pod's supervisor sent that it ends")
+        send(link)
+
+    return (yield from greeted(link, time.monotonic() + SUPERVISOR_TIMEOUT, send_if_silent))
 
 
 def close(run_dir: Path) -> None:

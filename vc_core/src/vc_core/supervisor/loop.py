@@ -144,7 +144,10 @@ class _Supervision:
         task.add_done_callback(self._client_left)
 
     def _note_request(self, task: asyncio.Task[None], busy: bool) -> None:
-        (self._silent.discard if busy else self._silent.add)(task)
+        if busy:
+            self._silent.discard(task)
+        else:
+            self._silent.add(task)
         self._changed.set()
 
     def _stay_reachable(self, engine: Engine) -> None:

@@ -74,17 +74,27 @@ async def serve(engine: Engine, sock: socket.socket, on_busy: Callable[[bool], N
             on_busy(False)
             client.release()
             client = ClientRequest(sock)
-            async with asyncio.timeout(_NEXT_TIMEOUT):
-                request = await client.request()
-            if request is not None:
-                await client.greet()
-    except TimeoutError:  # of the next request
-        pass
+            request = await _next_request(client)
     except (OSError, VCError) as error:
         _log.info("a client was not served: %s", error)
         await client.answer(Failure.of(error if isinstance(error, VCError) else refused(error)))
     finally:
         client.close()
+
+
+async def _next_request(client: ClientRequest) -> Request | None:
+    """Return another request on a connection, greeted once it is read; None if the client left, or sent none in time.
+
+    Raises SupervisorError for a message that is not one, OSError when the client has gone.
+    """
+    try:
+        async with asyncio.timeout(_NEXT_TIMEOUT):
+            request = await client.request()
+    except TimeoutError:
+        return None
+    if request is not None:
+        await client.greet()
+    return request
 
 
 async def _answer(engine: Engine, client: ClientRequest, request: Request) -> Answer | Failure:
