@@ -9,11 +9,10 @@ import gc
 import json
 import sys
 import threading
-import uuid
 from pathlib import Path
 
-from vc_core.driver import Boot, HypervisorConfig, PodContext, Resources
-from vc_hypervisor_qemu.config import QemuConfig
+import script_pods
+
 from vc_hypervisor_qemu.hypervisor import QemuHypervisor
 
 #: PR_SET_THP_DISABLE of Linux (linux/prctl.h): where huge pages are for all, the kernel makes one of few small pages.
@@ -22,23 +21,13 @@ _NO_HUGE_PAGES = 41
 
 async def main(count: int, run_dir: Path, kernel: Path, image: Path) -> None:
     assert ctypes.CDLL(None).prctl(_NO_HUGE_PAGES, 1, 0, 0, 0) == 0
-    pod = PodContext(
-        "p1",
-        str(uuid.uuid5(uuid.NAMESPACE_OID, str(run_dir))),
-        run_dir,
-        run_dir,
-        Resources(),
-        HypervisorConfig(),
-        Boot(kernel, image, True, ()),
-    )
     for _ in range(count):
-        await live(pod)
+        await live(script_pods.hypervisor(run_dir, kernel, image))
         gc.collect()  # what is only garbage is not left
         print(json.dumps([len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), memory()]), flush=True)
 
 
-async def live(pod: PodContext) -> None:
-    hypervisor = QemuHypervisor(pod, QemuConfig(), None)
+async def live(hypervisor: QemuHypervisor) -> None:
     await hypervisor.prepare(60)
     await hypervisor.stop(10)
     await hypervisor.aclose()

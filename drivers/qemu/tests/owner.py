@@ -3,25 +3,15 @@
 import asyncio
 import json
 import sys
-import uuid
 from pathlib import Path
 
-from vc_core.driver import Boot, Channel, HypervisorConfig, PodContext, Resources
-from vc_hypervisor_qemu.config import QemuConfig
-from vc_hypervisor_qemu.hypervisor import QemuHypervisor
+import script_pods
+
+from vc_core.driver import Channel
 
 
 async def main(run_dir: Path, kernel: Path, image: Path) -> None:
-    pod = PodContext(
-        "p1",
-        str(uuid.uuid5(uuid.NAMESPACE_OID, str(run_dir))),
-        run_dir,
-        run_dir,
-        Resources(),
-        HypervisorConfig(),
-        Boot(kernel, image, True, ()),
-    )
-    hypervisor = QemuHypervisor(pod, QemuConfig(), None)
+    hypervisor = script_pods.hypervisor(run_dir, kernel, image)
     hypervisor.add_device(Channel("test", "test"))
     await hypervisor.prepare(60)
     print(json.dumps(dict(hypervisor.save())), flush=True)

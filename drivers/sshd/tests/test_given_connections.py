@@ -148,13 +148,31 @@ def test_calls_that_are_cancelled_leave_no_session_open(make_agent: MakeAgent) -
     play(work)
 
 
-async def two_that_read(agent: SshdAgent, root_fs: Path, inputs: tuple[RecordedIO, RecordedIO]) -> list[GuestProcessId]:
-    """Start the containers c1 and c2, which end with code 5 when they have read a line."""
+async def two_that_read(
+    agent: SshdAgent, root_fs: Path, inputs: tuple[RecordedIO, RecordedIO]
+) -> tuple[list[GuestProcessId], int]:
+    """Connect, and start the containers c1 and c2, which end with code 5 when they have read a line.
+
+    Returns their processes, and the daemon's that serves the connection.
+    """
+    await agent.connect(no_channel, TIMEOUT)
+    await agent.start_pod("host1", "", TIMEOUT)
     cmd = sh("read x; exit 5")
-    return [
+    processes = [
         await agent.start_container(GuestContainer(f"c{number}", str(root_fs), cmd), io, TIMEOUT)
         for number, io in enumerate(inputs, 1)
     ]
+    return processes, await connection_of(agent)
+
+
+async def runs_on(agent: SshdAgent, process: GuestProcessId, io: RecordedIO, lost: asyncio.Task[object]) -> None:
+    """Check that a container of :func:`two_that_read` still reads, and end all."""
+    io.give(b"end\n")
+    assert await asyncio.wait_for(agent.wait(process), TIMEOUT) == 5
+    assert not lost.done()
+    lost.cancel()
+    await agent.stop_pod(TIMEOUT)
+    await agent.aclose()
 
 
 def test_a_container_that_the_next_connection_has_no_session_for_is_alone_in_failing(
@@ -167,21 +185,13 @@ def test_a_container_that_the_next_connection_has_no_session_for_is_alone_in_fai
         with reserved_port() as port:
             agent = make_agent(port=port)
             with serve(server.directory, port):
-                await agent.connect(no_channel, TIMEOUT)
-                await agent.start_pod("host1", "", TIMEOUT)
-                first, second = await two_that_read(agent, root_fs, inputs)
-                connection = await connection_of(agent)
+                (first, second), connection = await two_that_read(agent, root_fs, inputs)
             with serve(server.directory, port, max_sessions=1):
                 lost = asyncio.create_task(agent.wait_lost())
                 os.kill(connection, signal.SIGKILL)
                 with pytest.raises(AgentError, match=r"'c2'.*MaxSessions"):
                     await asyncio.wait_for(agent.wait(second), TIMEOUT)
-                inputs[0].give(b"end\n")
-                assert await asyncio.wait_for(agent.wait(first), TIMEOUT) == 5
-                assert not lost.done()
-                lost.cancel()
-                await agent.stop_pod(TIMEOUT)
-                await agent.aclose()
+                await runs_on(agent, first, inputs[0], lost)
 
     play(work)
 
@@ -200,10 +210,7 @@ def test_a_container_gets_the_session_of_a_process_that_ends(
         with reserved_port() as port:
             agent = make_agent(port=port)
             with serve(server.directory, port):
-                await agent.connect(no_channel, TIMEOUT)
-                await agent.start_pod("host1", "", TIMEOUT)
-                first, second = await two_that_read(agent, root_fs, (RecordedIO(None), RecordedIO(None)))
-                connection = await connection_of(agent)
+                (first, second), connection = await two_that_read(agent, root_fs, (RecordedIO(None), RecordedIO(None)))
             carriers = place / "c1/carriers"
             before = carriers.read_text(encoding="utf-8")
             with serve(server.directory, port, max_sessions=1):
@@ -227,10 +234,7 @@ def test_a_container_that_the_guest_removed_without_a_connection_is_alone_in_fai
         with reserved_port() as port:
             agent = make_agent(port=port)
             with serve(server.directory, port):
-                await agent.connect(no_channel, TIMEOUT)
-                await agent.start_pod("host1", "", TIMEOUT)
-                first, second = await two_that_read(agent, root_fs, inputs)
-                connection = await connection_of(agent)
+                (first, second), connection = await two_that_read(agent, root_fs, inputs)
             lost = asyncio.create_task(agent.wait_lost())
             os.kill(connection, signal.SIGKILL)
             script = f"/run/vc-sshd/{pod.id}/containers.sh"
@@ -238,12 +242,7 @@ def test_a_container_that_the_guest_removed_without_a_connection_is_alone_in_fai
             with serve(server.directory, port):
                 with pytest.raises(AgentError, match="no container 'c1'"):
                     await asyncio.wait_for(agent.wait(first), TIMEOUT)
-                inputs[1].give(b"end\n")
-                assert await asyncio.wait_for(agent.wait(second), TIMEOUT) == 5
-                assert not lost.done()
-                lost.cancel()
-                await agent.stop_pod(TIMEOUT)
-                await agent.aclose()
+                await runs_on(agent, second, inputs[1], lost)
 
     play(work)
 
